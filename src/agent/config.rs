@@ -1,0 +1,26 @@
+//! What an agent does.
+
+use std::sync::Arc;
+
+use crate::domain::{HostName, Instance, Name, Secret};
+
+/// What an agent does. The origin is not part of it: it is given where serving starts.
+#[derive(Clone)]
+pub struct Config {
+    /// The relays: a session is kept to each. Scheme `https` or `http`, a host, perhaps a port and a path.
+    pub relays: Vec<http::Uri>,
+    /// The names asked for; with no hosts either, the only name of the token.
+    pub names: Vec<Name>,
+    /// Hosts of the agent's own.
+    pub hosts: Vec<HostName>,
+    /// The token; never printed.
+    pub token: Option<Secret>,
+    /// `auto`, or one of [`crate::transport::ALL`] by name.
+    pub transport: Box<str>,
+    /// What a relay's certificate must chain to.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// Which process this is.
+    pub instance: Instance,
+    /// Fence every other process of this token and name.
+    pub exclusive: bool,
+}

@@ -1,0 +1,3 @@
+//! The side behind the firewall.
+pub mod config;
+pub mod origin;

@@ -1,0 +1,100 @@
+//! Every default, each with its unit and its reason.
+
+use std::time::Duration;
+
+/// The domain below which names are served: needs no DNS (RFC 6761 §6.3), and a star certificate for it is legal.
+pub const DOMAIN: &str = "ptth.localhost";
+/// Only this machine, until an operator says otherwise.
+pub const LISTEN: &str = "127.0.0.1:8443";
+/// Metrics and sessions are nobody's business but the machine's.
+pub const ADMIN: &str = "127.0.0.1:9180";
+/// The path of the ReverseHttp gateway, as the original calls it.
+pub const GATEWAY: &str = "/reversehttp";
+
+/// From accept to the end of the TLS handshake. Slow mobile links need about 2 s; more is an attack or a corpse.
+pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// For the head of a request, and how long a keep-alive connection of a visitor may be silent.
+pub const HEAD: Duration = Duration::from_secs(30);
+/// For the raw stream after a 101 was written or read: one flush away.
+pub const FLIP: Duration = Duration::from_secs(10);
+/// Until the head of an answer: longer than what people wait, shorter than forever.
+pub const ANSWER: Duration = Duration::from_secs(120);
+/// How long a request waits for a free connection of an agent that has some.
+pub const WAIT_FREE: Duration = Duration::from_secs(10);
+/// How long a request waits for an agent that has just gone: a reconnect takes less.
+pub const WAIT_AGENT: Duration = Duration::from_secs(3);
+/// Requests that wait for one agent; past this a queue only hides the outage.
+pub const WAITING: usize = 512;
+/// What a visitor who gets a 503 is told to wait.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long routes stay held for the token that had them after its last connection went.
+pub const LEASE: Duration = Duration::from_secs(60);
+/// What is in flight gets this long to finish when the process is asked to stop.
+pub const GRACE: Duration = Duration::from_secs(30);
+
+/// Public connections at once, over all cores: at about 30 KiB each, half a gigabyte.
+pub const CONNECTIONS: usize = 16_384;
+/// Agent connections at once of one token.
+pub const CONNECTIONS_PER_AGENT: usize = 1_024;
+
+/// PING on an idle `h2` carrier.
+pub const PING_EVERY: Duration = Duration::from_secs(5);
+/// No answer to a PING for this long: dead. With [`PING_EVERY`] a half-open connection is found in 11.5 s.
+pub const PING_DEAD: Duration = Duration::from_millis(6_500);
+/// A PING overdue by this makes a session second choice.
+pub const PING_LATE: Duration = Duration::from_secs(1);
+/// `h1` carriers have no PING: the kernel asks, first after this silence.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
+/// Then again this often.
+pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+/// Unanswered bytes or probes for this long: dead.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// An `h1` connection of an agent is replaced after this, before NATs and load balancers forget it.
+pub const H1_AGE: Duration = Duration::from_secs(15 * 60);
+
+/// One stream fills 1 Gbit/s at 50 ms, and a slow reader costs at most this, in bytes.
+pub const STREAM_WINDOW: u32 = 8 << 20;
+/// The connection's window never binds: one slow stream must not stall the others. In bytes.
+pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// Streams at once on one `h2` carrier.
+pub const STREAMS: u32 = 1_024;
+/// A visitor's `h2` windows: an upload of one visitor, in bytes.
+pub const VISITOR_STREAM_WINDOW: u32 = 1 << 20;
+/// All uploads of one visitor's connection, in bytes.
+pub const VISITOR_CONNECTION_WINDOW: u32 = 4 << 20;
+/// Streams at once on a visitor's connection: what browsers use, twice.
+pub const VISITOR_STREAMS: u32 = 200;
+/// Bytes of a message's fields: several large cookies.
+pub const FIELDS: u32 = 128 << 10;
+
+/// An agent opens its next `h2` connection when each it has carries more requests than this.
+pub const BUSY: usize = 32;
+/// Idle `h1` connections that an agent keeps ready.
+pub const H1_SPARE: usize = 2;
+/// `h1` connections of one agent, at most.
+pub const H1_MOST: usize = 64;
+/// An `h1` connection beyond the spare ones is closed after this silence.
+pub const H1_IDLE: Duration = Duration::from_secs(30);
+
+/// The first wait between two tries to reach a relay.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+/// The longest. Small, so that an agent is back soon after its relay; spread by full jitter.
+pub const BACKOFF_MOST: Duration = Duration::from_secs(5);
+/// The longest `Retry-After` of a relay that is believed.
+pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(300);
+/// For one TCP connection of an agent.
+pub const CONNECT: Duration = Duration::from_secs(10);
+/// Between the first address of a host and the next (RFC 8305 §5).
+pub const HAPPY_EYEBALLS: Duration = Duration::from_millis(250);
+/// From the Upgrade request to its answer.
+pub const UPGRADE: Duration = Duration::from_secs(15);
+
+/// To connect to the origin.
+pub const ORIGIN_CONNECT: Duration = Duration::from_secs(5);
+/// Idle connections to the origin, per core.
+pub const ORIGIN_IDLE: usize = 256;
+/// An idle connection to the origin is used again within this time: below the 5 s of Node.
+pub const ORIGIN_IDLE_FOR: Duration = Duration::from_secs(4);
+
+/// How often the relay looks whether tokens have changed on disk.
+pub const TOKENS_CHECK: Duration = Duration::from_millis(500);

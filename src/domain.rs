@@ -1,0 +1,375 @@
+//! The nouns that every part shares. Nothing here does I/O, and nothing here imports another module.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a text is not a [`Name`] or a [`HostName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a {what}: {why}")]
+pub struct Malformed {
+    what: &'static str,
+    text: String,
+    why: &'static str,
+}
+
+fn label(text: &str) -> Result<Box<str>, &'static str> {
+    if text.is_empty() {
+        return Err("it is empty");
+    }
+    if text.len() > 63 {
+        return Err("it is longer than 63 characters");
+    }
+    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Err("only letters, digits and hyphens are allowed");
+    }
+    if text.starts_with('-') || text.ends_with('-') {
+        return Err("a hyphen may not stand first or last");
+    }
+    Ok(text.to_ascii_lowercase().into())
+}
+
+/// What an agent is called: one DNS label, in lower case (RFC 1123 §2.1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Box<str>);
+
+impl Name {
+    /// Parses a label; upper case is folded.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the text is not a DNS label.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        label(text).map(Self).map_err(|why| Malformed { what: "name", text: text.into(), why })
+    }
+
+    /// The label.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for Name {
+    type Err = Malformed;
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        Self::parse(text)
+    }
+}
+
+/// A host without its port: lower case, no trailing dot. An IPv6 address keeps its brackets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostName(Box<str>);
+
+impl HostName {
+    /// Parses a DNS name or an IP address; upper case is folded and one trailing dot dropped.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the text is neither.
+    pub fn parse(text: &str) -> Result<Self, Malformed> {
+        let bad = |why| Malformed { what: "host", text: text.into(), why };
+        if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+            let address: std::net::Ipv6Addr = inner.parse().map_err(|_| bad("no IPv6 address in the brackets"))?;
+            return Ok(Self(format!("[{address}]").into()));
+        }
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if text.len() > 253 {
+            return Err(bad("it is longer than 253 characters"));
+        }
+        for part in text.split('.') {
+            // Underscores stand in real host names, though not in RFC 1123 ones.
+            label(&part.replace('_', "x")).map_err(bad)?;
+        }
+        Ok(Self(text.to_ascii_lowercase().into()))
+    }
+
+    /// The host.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The label that stands directly in front of `domain`, if this host is exactly one label below it.
+    pub fn label_below(&self, domain: &Self) -> Option<&str> {
+        let rest = self.0.strip_suffix(domain.as_str())?.strip_suffix('.')?;
+        (!rest.is_empty() && !rest.contains('.')).then_some(rest)
+    }
+
+    /// Whether this host is `domain` or lies anywhere below it.
+    pub fn is_within(&self, domain: &Self) -> bool {
+        self == domain || self.0.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'))
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for HostName {
+    type Err = Malformed;
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        Self::parse(text)
+    }
+}
+
+/// Where public requests for one agent arrive: a host of its own, or a first path segment on a shared one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Route {
+    /// Everything under this host.
+    Host(HostName),
+    /// Everything under `/NAME/` on the relay's own domain.
+    Path(Name),
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => write!(f, "{host}"),
+            Self::Path(name) => write!(f, "/{name}/"),
+        }
+    }
+}
+
+/// Which process an agent connection belongs to (`PTTH-Instance: ID;boot=N`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Instance {
+    /// Random per process, or kept in the agent's state directory.
+    pub id: Box<str>,
+    /// Counts the starts of one id; a higher boot fences the lower.
+    pub boot: u64,
+}
+
+impl Instance {
+    /// Parses the value of `PTTH-Instance`. A missing boot is 0; other parameters are ignored.
+    pub fn parse(value: &str) -> Option<Self> {
+        let mut parts = value.split(';').map(str::trim);
+        let id = parts.next().filter(|id| {
+            (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        })?;
+        let boot = match parts.find_map(|p| p.strip_prefix("boot=")) {
+            Some(number) => number.parse().ok()?,
+            None => 0,
+        };
+        Some(Self { id: id.into(), boot })
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{};boot={}", self.id, self.boot)
+    }
+}
+
+/// One thing that an agent asks to speak for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// A name below the relay's domain.
+    Name(Name),
+    /// A host of the agent's own.
+    Host(HostName),
+    /// The host of an origin (RFC 6454): either of the two, the relay knows which.
+    Origin(HostName),
+}
+
+/// What an agent asks for when it opens a session.
+#[derive(Debug, Clone, Default)]
+pub struct Offer {
+    /// The routes asked for; empty means "the only name of my token".
+    pub wanted: Vec<Wanted>,
+    /// The process that asks, if it says.
+    pub instance: Option<Instance>,
+    /// This process is to fence every other one of its token and routes.
+    pub exclusive: bool,
+    /// The transport by which the offer came.
+    pub transport: &'static str,
+}
+
+/// A secret that somebody presented. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Wraps the text.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself; for comparing and for the one header that carries it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What is known of the far end of a connection.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The address it came from.
+    pub remote: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The authority (host and port) under which it called the relay.
+    pub authority: Arc<str>,
+    /// The token it presented.
+    pub credential: Option<Secret>,
+}
+
+/// Who sends a public request.
+#[derive(Debug, Clone, Copy)]
+pub struct Visitor {
+    /// The visitor's address, as the relay saw it.
+    pub remote: SocketAddr,
+    /// The address of the relay's listener.
+    pub local: SocketAddr,
+    /// Whether the visitor's connection is encrypted.
+    pub tls: bool,
+}
+
+/// Whoever a credential belongs to. Two connections with one `AgentId` are the same party.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgentId(pub Arc<str>);
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Numbers the sessions of one relay process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s{}", self.0)
+    }
+}
+
+/// The kinds of policy "no". Each has one HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request does not make sense (400).
+    Malformed,
+    /// No credential, or one that is not valid (401).
+    Unauthenticated,
+    /// A valid credential that may not do this (403).
+    Forbidden,
+    /// A newer process of the same agent stands already (409).
+    Fenced,
+    /// This endpoint wants an Upgrade (426).
+    UpgradeRequired,
+    /// No protocol in common (406).
+    NothingInCommon,
+    /// A limit is reached; later it may work (429).
+    TooMany,
+    /// The relay is stopping (503).
+    Draining,
+}
+
+impl RefusalKind {
+    /// The HTTP status of this refusal (RFC 9110 §15).
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
+            Self::NothingInCommon => 406,
+            Self::Fenced => 409,
+            Self::UpgradeRequired => 426,
+            Self::TooMany => 429,
+            Self::Draining => 503,
+        }
+    }
+
+    /// A stable word for logs, metrics and machines.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed-offer",
+            Self::Unauthenticated => "bad-credential",
+            Self::Forbidden => "not-yours",
+            Self::NothingInCommon => "nothing-in-common",
+            Self::Fenced => "fenced",
+            Self::UpgradeRequired => "upgrade-required",
+            Self::TooMany => "too-many",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// A policy "no", with words for the person on the other side.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// Which "no" it is.
+    pub kind: RefusalKind,
+    /// What happened and what to try. Shown to the agent; holds no secret.
+    pub message: String,
+    /// When another try makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal without a time for another try.
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_dns_label_in_lower_case() {
+        assert_eq!(Name::parse("Shop-1").unwrap().as_str(), "shop-1");
+        for bad in ["", "-a", "a-", "a.b", "a_b", "ü", "a b", &"x".repeat(64)] {
+            assert!(Name::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_folded_and_loses_its_dot() {
+        let host = HostName::parse("Shop.Example.COM.").unwrap();
+        assert_eq!(host.as_str(), "shop.example.com");
+        assert_eq!(HostName::parse("[0:0::1]").unwrap().as_str(), "[::1]");
+        for bad in ["", ".", "a..b", "a/b", "a b", "a:1", "[x]", "%00", "a@b", "a,b"] {
+            assert!(HostName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_one_label_stands_below_a_domain() {
+        let domain = HostName::parse("relay.test").unwrap();
+        let below = |h: &str| HostName::parse(h).unwrap().label_below(&domain).map(str::to_owned);
+        assert_eq!(below("a.relay.test").as_deref(), Some("a"));
+        assert_eq!(below("relay.test"), None);
+        assert_eq!(below("a.b.relay.test"), None);
+        assert_eq!(below("xrelay.test"), None);
+        assert!(!HostName::parse("xrelay.test").unwrap().is_within(&domain));
+    }
+
+    #[test]
+    fn an_instance_survives_its_own_text() {
+        let instance = Instance { id: "a1_-".into(), boot: 7 };
+        assert_eq!(Instance::parse(&instance.to_string()), Some(instance));
+        assert_eq!(Instance::parse("abc").map(|i| i.boot), Some(0));
+        assert_eq!(Instance::parse("a b;boot=1"), None);
+        assert_eq!(Instance::parse("a;boot=x"), None);
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+    }
+}

@@ -1,0 +1,92 @@
+//! Which host a request is for, decided once and from one value (RFC 9110 §7.2, RFC 9112 §3.2, RFC 9113 §8.3.1).
+
+use http::header::HOST;
+use http::uri::Authority;
+use http::{HeaderMap, Uri};
+
+use crate::domain::HostName;
+
+/// Why a request names no host that can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unclear {
+    /// Neither an authority nor a `Host` field.
+    #[error("the request has no Host")]
+    Missing,
+    /// Several `Host` fields, or one that differs from `:authority`.
+    #[error("the request names more than one host")]
+    Several,
+    /// Not a host.
+    #[error("the Host of the request is malformed")]
+    Malformed,
+}
+
+/// The effective authority: that of the target if it has one, else the one `Host` field.
+///
+/// # Errors
+/// [`Unclear`] for none, several or a malformed one. On HTTP/2 a `Host` that contradicts `:authority` is
+/// [`Unclear::Several`]; on HTTP/1.1 an absolute target wins, as RFC 9112 §3.2.2 has it.
+pub fn effective(version: http::Version, uri: &Uri, headers: &HeaderMap) -> Result<Authority, Unclear> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Unclear::Several);
+    }
+    let authority = match (uri.authority(), host) {
+        (Some(authority), Some(host))
+            if version >= http::Version::HTTP_2
+                && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+        {
+            return Err(Unclear::Several);
+        }
+        (Some(authority), _) => authority.clone(),
+        (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| Unclear::Malformed)?,
+        (None, None) => return Err(Unclear::Missing),
+    };
+    match authority.as_str().contains('@') {
+        true => Err(Unclear::Malformed),
+        false => Ok(authority),
+    }
+}
+
+/// The host of an authority: folded, without port and trailing dot.
+///
+/// # Errors
+/// [`Unclear::Malformed`] when it is neither a DNS name nor an address.
+pub fn host(authority: &Authority) -> Result<HostName, Unclear> {
+    HostName::parse(authority.host()).map_err(|_| Unclear::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Version};
+
+    use super::*;
+
+    fn ask(version: Version, target: &str, hosts: &[&'static str]) -> Result<String, Unclear> {
+        let mut headers = HeaderMap::new();
+        for host in hosts {
+            headers.append(HOST, HeaderValue::from_static(host));
+        }
+        effective(version, &target.parse().unwrap(), &headers).map(|a| a.to_string())
+    }
+
+    #[test]
+    fn one_value_decides() {
+        let h1 = Version::HTTP_11;
+        assert_eq!(ask(h1, "/", &["a.test:80"]).as_deref(), Ok("a.test:80"));
+        assert_eq!(ask(h1, "http://b.test/", &["a.test"]).as_deref(), Ok("b.test"));
+        assert_eq!(ask(h1, "/", &[]), Err(Unclear::Missing));
+        assert_eq!(ask(h1, "/", &["a", "a"]), Err(Unclear::Several));
+        assert_eq!(ask(h1, "/", &["a,b"]), Err(Unclear::Malformed));
+        assert_eq!(ask(h1, "/", &["u@a.test"]), Err(Unclear::Malformed));
+        assert_eq!(ask(Version::HTTP_2, "https://b.test/", &["a.test"]), Err(Unclear::Several));
+        assert_eq!(ask(Version::HTTP_2, "https://b.test/", &["B.test"]).as_deref(), Ok("b.test"));
+    }
+
+    #[test]
+    fn case_port_and_dot_do_not_make_another_host() {
+        for text in ["A.Test", "a.test.", "a.test:8443", "a.test.:1"] {
+            assert_eq!(host(&text.parse().unwrap()).unwrap().as_str(), "a.test", "{text}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The one body type that crosses every seam.
+
+use std::any::Any;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::expect::Gated;
+
+/// Any error, for bodies and services.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What is kept until a body has ended or is dropped: slots, counts, permits.
+type Hold = Box<dyn Any + Send>;
+
+/// A streaming body. It may hold values until its last frame was taken, or until it is dropped.
+#[derive(Default)]
+pub struct Body {
+    kind: Kind,
+    hold: Option<Hold>,
+}
+
+#[derive(Default)]
+enum Kind {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Incoming(Incoming),
+    Gated(Box<Gated<Incoming>>),
+    Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+impl Body {
+    /// No bytes at all.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// These bytes.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::from(Kind::Full(bytes.into()))
+    }
+
+    /// Any other body, boxed.
+    pub fn wrap<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        use http_body_util::BodyExt;
+        Self::from(Kind::Other(Box::pin(body.map_err(Into::into))))
+    }
+
+    /// A received body that is not polled before its gate opens (RFC 9110 §10.1.1).
+    pub fn gated(body: Gated<Incoming>) -> Self {
+        Self::from(Kind::Gated(Box::new(body)))
+    }
+
+    /// Keeps `value` until this body has ended or is dropped, beside what it keeps already.
+    pub fn hold(&mut self, value: impl Any + Send) {
+        self.hold = Some(match self.hold.take() {
+            Some(earlier) => Box::new((earlier, value)),
+            None => Box::new(value),
+        });
+    }
+
+    /// The received body behind this one, if it is that and keeps nothing.
+    ///
+    /// # Errors
+    /// The body itself, unchanged, when it is of another kind.
+    pub fn into_incoming(self) -> Result<Incoming, Self> {
+        match self {
+            Self { kind: Kind::Incoming(body), hold: None } => Ok(body),
+            other => Err(other),
+        }
+    }
+}
+
+impl From<Kind> for Body {
+    fn from(kind: Kind) -> Self {
+        Self { kind, hold: None }
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(body: Incoming) -> Self {
+        Self::from(Kind::Incoming(body))
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").field("size", &self.size_hint()).finish_non_exhaustive()
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = match &mut self.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Gated(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Other(body) => body.as_mut().poll_frame(cx),
+        };
+        if let Poll::Ready(None | Some(Err(_))) = polled {
+            self.hold = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Full(bytes) => bytes.is_empty(),
+            Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Gated(body) => body.is_end_stream(),
+            Kind::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Incoming(body) => body.size_hint(),
+            Kind::Gated(body) => body.size_hint(),
+            Kind::Other(body) => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_body_holds_goes_with_its_end() {
+        let token = Arc::new(());
+        let mut body = Body::full("abc");
+        body.hold(token.clone());
+        body.hold(token.clone());
+        assert_eq!(Arc::strong_count(&token), 3);
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "abc");
+        assert_eq!(Arc::strong_count(&token), 3);
+        assert!(body.frame().await.is_none());
+        assert_eq!(Arc::strong_count(&token), 1);
+    }
+
+    #[test]
+    fn what_a_body_holds_goes_with_its_drop() {
+        let token = Arc::new(());
+        let mut body = Body::full("abc");
+        body.hold(token.clone());
+        drop(body);
+        assert_eq!(Arc::strong_count(&token), 1);
+    }
+}

@@ -1,0 +1,30 @@
+//! Every field name that is more than a constant of the `http` crate, each with its source.
+
+use http::HeaderName;
+
+/// `ALPN` (RFC 7639 §2; as a response field draft-kazuho-ptth-ptth-01 §3).
+pub const ALPN: HeaderName = HeaderName::from_static("alpn");
+/// `Keep-Alive` (RFC 2068 §19.7.1.1): hop-by-hop.
+pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// `Proxy-Connection`: never standardised, hop-by-hop all the same (RFC 9113 §8.2.2).
+pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// `Proxy-Status` (RFC 9209).
+pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// `HTTP2-Settings` (RFC 7540 §3.2.1): meant for one hop, obsolete since RFC 9113.
+pub const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// `X-Forwarded-For`: de facto.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `X-Forwarded-Proto`: de facto.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `X-Forwarded-Host`: de facto.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `X-Real-IP`: de facto (nginx). Dropped from visitors.
+pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// `Requesting-Client` (ReverseHttp, "Polling"). Dropped from visitors.
+pub const REQUESTING_CLIENT: HeaderName = HeaderName::from_static("requesting-client");
+/// `PTTH-Instance: ID;boot=N`: our own. Which process a connection belongs to.
+pub const PTTH_INSTANCE: HeaderName = HeaderName::from_static("ptth-instance");
+/// `PTTH-Connections: N`: our own. How many connections the relay can use.
+pub const PTTH_CONNECTIONS: HeaderName = HeaderName::from_static("ptth-connections");
+/// `PTTH-Exclusive: ?1`: our own. This process fences every other of its token and name.
+pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive");

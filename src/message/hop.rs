@@ -1,0 +1,141 @@
+//! Hop-by-hop fields (RFC 9110 §7.6.1), and the one Upgrade that may cross a hop.
+
+use http::header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue};
+
+use super::fields;
+
+const HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    fields::KEEP_ALIVE,
+    fields::PROXY_CONNECTION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    fields::HTTP2_SETTINGS,
+];
+
+/// Fields that `Connection` may not take away: naming them there is an attack, not a wish.
+const NEVER_NOMINATED: [HeaderName; 9] = [
+    http::header::HOST,
+    http::header::CONTENT_LENGTH,
+    http::header::AUTHORIZATION,
+    http::header::COOKIE,
+    http::header::SET_COOKIE,
+    http::header::FORWARDED,
+    http::header::VIA,
+    TE,
+    TRAILER,
+];
+
+/// Removes what is meant for this hop alone. `TE: trailers` stays, every other `TE` goes. Returns the token of
+/// `Upgrade`, if the message asked for one in due form; putting it back is the caller's decision.
+pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let mut upgrade = None;
+    if headers.contains_key(CONNECTION) {
+        let (wants_upgrade, nominated) = nominated(headers);
+        if wants_upgrade {
+            upgrade = headers.get(UPGRADE).cloned();
+        }
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if headers.contains_key(TE) {
+        let trailers = headers.get_all(TE).iter().any(|v| list(v).any(|t| t.eq_ignore_ascii_case("trailers")));
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    upgrade
+}
+
+fn nominated(headers: &HeaderMap) -> (bool, Vec<HeaderName>) {
+    let mut wants_upgrade = false;
+    let mut names = Vec::new();
+    for token in headers.get_all(CONNECTION).iter().flat_map(list) {
+        wants_upgrade |= token.eq_ignore_ascii_case("upgrade");
+        let Ok(name) = HeaderName::try_from(token) else { continue };
+        if !NEVER_NOMINATED.contains(&name) {
+            names.push(name);
+        }
+    }
+    (wants_upgrade, names)
+}
+
+/// Puts an Upgrade on a message.
+pub fn set_upgrade(headers: &mut HeaderMap, token: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, token);
+}
+
+/// Whether the message asks, in due form, for an Upgrade to `token` (RFC 9110 §7.8).
+pub fn asks_upgrade(headers: &HeaderMap, token: &str) -> bool {
+    let has = |name: HeaderName, word: &str| {
+        headers.get_all(name).iter().flat_map(list).any(|t| t.eq_ignore_ascii_case(word))
+    };
+    has(CONNECTION, "upgrade") && has(UPGRADE, token)
+}
+
+/// The elements of a comma list; a value that is not visible ASCII has none.
+pub fn list(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|t| !t.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_connection_names_goes_and_what_matters_stays() {
+        let mut headers = map(&[
+            ("connection", "x-plain, Host, close"),
+            ("connection", "cookie, authorization, content-length"),
+            ("x-plain", "1"),
+            ("host", "a.test"),
+            ("cookie", "a=b"),
+            ("authorization", "x"),
+            ("content-length", "3"),
+            ("keep-alive", "5"),
+            ("proxy-connection", "x"),
+            ("transfer-encoding", "chunked"),
+        ]);
+        assert_eq!(strip(&mut headers), None);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["authorization", "content-length", "cookie", "host"]);
+    }
+
+    #[test]
+    fn te_keeps_trailers_and_nothing_else() {
+        let mut headers = map(&[("te", "gzip;q=0.5, trailers"), ("connection", "te")]);
+        strip(&mut headers);
+        assert_eq!(headers["te"], "trailers");
+        let mut headers = map(&[("te", "gzip")]);
+        strip(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn an_upgrade_counts_only_in_due_form() {
+        let mut asked = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        assert!(asks_upgrade(&asked, "WebSocket"));
+        assert_eq!(strip(&mut asked).unwrap(), "websocket");
+        assert!(asked.is_empty());
+        let mut stray = map(&[("upgrade", "websocket")]);
+        assert!(!asks_upgrade(&stray, "websocket"));
+        assert_eq!(strip(&mut stray), None);
+        assert!(stray.is_empty());
+    }
+}

@@ -1,0 +1,15 @@
+//! HTTP messages as both sides need them: the body, the field names, the effective authority, hop-by-hop rules.
+
+pub mod authority;
+pub mod body;
+pub mod expect;
+pub mod fields;
+pub mod hop;
+pub mod problem;
+
+pub use body::{Body, BoxError};
+
+/// A request with this crate's body.
+pub type Request = http::Request<Body>;
+/// A response with this crate's body.
+pub type Response = http::Response<Body>;

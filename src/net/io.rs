@@ -1,0 +1,303 @@
+//! The byte stream under every connection: TCP, TLS on either side, or any other; with bytes that were read too
+//! early, the time of the last read, and the way from one core to another.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{client, server};
+
+/// Anything that can stand in for a socket.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A TCP stream that can leave its runtime and arrive on another.
+pub struct Tcp(Place);
+
+enum Place {
+    Here(TcpStream),
+    Between(std::net::TcpStream),
+    Lost,
+}
+
+impl Tcp {
+    /// Wraps a connected stream.
+    pub fn new(stream: TcpStream) -> Self {
+        Self(Place::Here(stream))
+    }
+
+    fn here(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        match &mut self.0 {
+            Place::Here(stream) => Ok(Pin::new(stream)),
+            _ => Err(io::Error::other("the socket is between two runtimes")),
+        }
+    }
+
+    fn depart(&mut self) -> io::Result<()> {
+        if let Place::Here(stream) = std::mem::replace(&mut self.0, Place::Lost) {
+            self.0 = Place::Between(stream.into_std()?);
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self) -> io::Result<()> {
+        if let Place::Between(stream) = std::mem::replace(&mut self.0, Place::Lost) {
+            self.0 = Place::Here(TcpStream::from_std(stream)?);
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.here()?.poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.here()?.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.here()?.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.here()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.here()?.poll_shutdown(cx)
+    }
+}
+
+enum Stream {
+    Plain(Tcp),
+    Server(Box<server::TlsStream<Tcp>>),
+    Client(Box<client::TlsStream<Tcp>>),
+    Other(Box<dyn Duplex>),
+}
+
+/// When bytes last came in on an [`Io`]. Cheap to ask from anywhere.
+#[derive(Debug, Clone)]
+pub struct LastRead(Arc<Clock>);
+
+#[derive(Debug)]
+struct Clock {
+    born: Instant,
+    millis: AtomicU64,
+}
+
+impl LastRead {
+    fn now() -> Self {
+        Self(Arc::new(Clock { born: Instant::now(), millis: AtomicU64::new(0) }))
+    }
+
+    fn touch(&self) {
+        self.0.millis.store(self.0.born.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How long ago.
+    pub fn elapsed(&self) -> Duration {
+        self.0.born.elapsed().saturating_sub(Duration::from_millis(self.0.millis.load(Ordering::Relaxed)))
+    }
+}
+
+/// One connection. See the module.
+pub struct Io {
+    stream: Stream,
+    early: Bytes,
+    last_read: LastRead,
+}
+
+impl Io {
+    fn new(stream: Stream) -> Self {
+        Self { stream, early: Bytes::new(), last_read: LastRead::now() }
+    }
+
+    /// A plain TCP connection.
+    pub fn plain(tcp: Tcp) -> Self {
+        Self::new(Stream::Plain(tcp))
+    }
+
+    /// The relay's end of a TLS connection.
+    pub fn tls_server(stream: server::TlsStream<Tcp>) -> Self {
+        Self::new(Stream::Server(Box::new(stream)))
+    }
+
+    /// The agent's end of a TLS connection.
+    pub fn tls_client(stream: client::TlsStream<Tcp>) -> Self {
+        Self::new(Stream::Client(Box::new(stream)))
+    }
+
+    /// Anything else: a unix socket, an in-memory pipe.
+    pub fn other(stream: impl Duplex + 'static) -> Self {
+        Self::new(Stream::Other(Box::new(stream)))
+    }
+
+    /// Puts bytes that were already read back in front.
+    #[must_use]
+    pub fn with_early(mut self, early: Bytes) -> Self {
+        self.early = match self.early.is_empty() {
+            true => early,
+            false => [early, self.early].concat().into(),
+        };
+        self
+    }
+
+    /// A handle on the time of the last read.
+    pub fn last_read(&self) -> LastRead {
+        self.last_read.clone()
+    }
+
+    /// The ALPN id that the TLS handshake chose.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match &self.stream {
+            Stream::Server(tls) => tls.get_ref().1.alpn_protocol(),
+            Stream::Client(tls) => tls.get_ref().1.alpn_protocol(),
+            Stream::Plain(_) | Stream::Other(_) => None,
+        }
+    }
+
+    fn tcp(&mut self) -> Option<&mut Tcp> {
+        match &mut self.stream {
+            Stream::Plain(tcp) => Some(tcp),
+            Stream::Server(tls) => Some(tls.get_mut().0),
+            Stream::Client(tls) => Some(tls.get_mut().0),
+            Stream::Other(_) => None,
+        }
+    }
+
+    /// Takes the socket off the current runtime. Between this and [`Io::arrive`] nothing may be read or written.
+    ///
+    /// # Errors
+    /// When the socket cannot be taken off its event queue; the connection is lost then.
+    pub fn depart(&mut self) -> io::Result<()> {
+        self.tcp().map_or(Ok(()), Tcp::depart)
+    }
+
+    /// Puts the socket on the current runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch the socket; the connection is lost then.
+    pub fn arrive(&mut self) -> io::Result<()> {
+        self.tcp().map_or(Ok(()), Tcp::arrive)
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $stream:ident => $call:expr) => {
+        match &mut $self.stream {
+            Stream::Plain($stream) => $call,
+            Stream::Server($stream) => $call,
+            Stream::Client($stream) => $call,
+            Stream::Other($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let take = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early[..take]);
+            self.early.advance(take);
+            return Poll::Ready(Ok(()));
+        }
+        let read = ready!(each!(self, s => Pin::new(s).poll_read(cx, buf)));
+        self.last_read.touch();
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, s => Pin::new(s).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(s) => s.is_write_vectored(),
+            Stream::Server(s) => s.is_write_vectored(),
+            Stream::Client(s) => s.is_write_vectored(),
+            Stream::Other(s) => s.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::net::Cores;
+
+    #[tokio::test]
+    async fn early_bytes_come_first_and_once() {
+        let (mut far, near) = tokio::io::duplex(64);
+        let mut io = Io::other(near).with_early("lo ".into()).with_early("hel".into());
+        far.write_all(b"world").await.unwrap();
+        drop(far);
+        let mut text = String::new();
+        io.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello world");
+    }
+
+    #[test]
+    fn a_socket_moves_between_cores_with_what_is_in_flight() {
+        let cores = Cores::start(2).unwrap();
+        let (tx, rx) = std::sync::mpsc::channel();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let second = cores.handle(1).clone();
+        cores.handle(0).spawn(async move {
+            let mut io = Io::plain(Tcp::new(TcpStream::connect(address).await.unwrap()));
+            io.write_all(b"a").await.unwrap();
+            io.depart().unwrap();
+            assert!(io.write_all(b"x").await.is_err());
+            second.spawn(async move {
+                io.arrive().unwrap();
+                io.write_all(b"b").await.unwrap();
+                let mut byte = [0];
+                io.read_exact(&mut byte).await.unwrap();
+                tx.send(byte).unwrap();
+            });
+        });
+        let (mut far, _) = listener.accept().unwrap();
+        let mut two = [0; 2];
+        std::io::Read::read_exact(&mut far, &mut two).unwrap();
+        std::io::Write::write_all(&mut far, b"c").unwrap();
+        assert_eq!((&two, rx.recv().unwrap()), (b"ab", *b"c"));
+    }
+}

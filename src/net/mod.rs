@@ -1,0 +1,12 @@
+//! Sockets, deadlines, tasks and cores. Knows nothing of HTTP.
+
+pub mod cores;
+pub mod dial;
+pub mod io;
+pub mod listener;
+pub mod scope;
+pub mod splice;
+
+pub use cores::Cores;
+pub use io::Io;
+pub use scope::Scope;

@@ -1,0 +1,111 @@
+//! The one place that spawns.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The owner of tasks: every task belongs to one, and a scope can be asked to stop and waited for.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    stopping: CancellationToken,
+    abort: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Scope {
+    /// A scope of its own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A scope that stops with this one, and can be stopped and waited for alone. Its tasks are not this one's.
+    pub fn child(&self) -> Self {
+        Self { stopping: self.stopping.child_token(), abort: self.abort.child_token(), tasks: TaskTracker::new() }
+    }
+
+    /// Spawns on the current runtime. The task is dropped at its next await when the scope's grace has ended.
+    #[expect(clippy::disallowed_methods, reason = "this is the owner that the lint asks for")]
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.owned(task));
+    }
+
+    /// As [`Scope::spawn`], on another runtime.
+    pub fn spawn_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+        runtime.spawn(self.owned(task));
+    }
+
+    fn owned(&self, task: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send + 'static {
+        let abort = self.abort.clone();
+        self.tasks.track_future(async move {
+            tokio::select! {
+                biased;
+                () = abort.cancelled() => {}
+                () = task => {}
+            }
+        })
+    }
+
+    /// Resolves when the scope was asked to stop. Cancel safe.
+    pub async fn stopping(&self) {
+        self.stopping.cancelled().await;
+    }
+
+    /// Whether the scope was asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    /// Asks every task to stop, without waiting.
+    pub fn ask_to_stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Asks every task to stop, waits at most `grace`, then aborts what is left and returns how many that were.
+    /// Dropping the future leaves the scope stopping.
+    pub async fn stop(&self, grace: Duration) -> usize {
+        self.stopping.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_ok() {
+            return 0;
+        }
+        let left = self.tasks.len();
+        self.abort.cancel();
+        // Aborted tasks end at their next await; one that never awaits is not ours to wait for.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await;
+        left
+    }
+
+    /// Aborts every task now. For owners that are dropped without having been stopped.
+    pub fn abort(&self) {
+        self.stopping.cancel();
+        self.abort.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn stop_waits_for_the_willing_and_counts_the_rest() {
+        let scope = Scope::new();
+        let willing = scope.clone();
+        scope.spawn(async move { willing.stopping().await });
+        scope.spawn(std::future::pending());
+        assert_eq!(scope.stop(Duration::from_secs(5)).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_child_stops_with_its_parent_and_not_the_other_way() {
+        let parent = Scope::new();
+        let child = parent.child();
+        child.ask_to_stop();
+        assert!(!parent.is_stopping());
+        let child = parent.child();
+        parent.ask_to_stop();
+        assert!(child.is_stopping());
+    }
+}

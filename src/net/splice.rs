@@ -1,0 +1,21 @@
+//! Two streams, joined until both have ended.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Large enough to carry a full TLS record with room, small enough for thousands of idle WebSockets.
+const BUFFER: usize = 32 << 10;
+
+/// Copies both ways. A half-close is passed on as one: the other direction goes on until it ends by itself.
+/// Returns the bytes that went from `a` to `b` and back. Dropping the future closes both.
+///
+/// # Errors
+/// The first error of either stream.
+pub async fn splice<A, B>(a: &mut A, b: &mut B) -> io::Result<(u64, u64)>
+where
+    A: AsyncRead + AsyncWrite + Unpin + ?Sized,
+    B: AsyncRead + AsyncWrite + Unpin + ?Sized,
+{
+    tokio::io::copy_bidirectional_with_sizes(a, b, BUFFER, BUFFER).await
+}

@@ -1,0 +1,5 @@
+//! Who may offer.
+
+/// The tokens.
+#[derive(Clone)]
+pub struct Tokens;

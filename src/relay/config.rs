@@ -1,0 +1,87 @@
+//! What a relay does. Everything is decided here; nothing "must be set by now".
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::defaults;
+use crate::domain::HostName;
+use crate::policy::Tokens;
+
+/// How public addresses are made from names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Routing {
+    /// `https://NAME.DOMAIN/`: an origin of its own in the browser's sense.
+    #[default]
+    Host,
+    /// `https://DOMAIN/NAME/`: one browser origin shared by all, for names that trust each other.
+    Path,
+}
+
+/// One listening address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port; port 0 takes any free one.
+    pub address: SocketAddr,
+    /// TLS, or plain HTTP (behind another proxy, and in tests).
+    pub tls: bool,
+}
+
+/// What a relay does.
+#[derive(Clone)]
+pub struct Config {
+    /// Where visitors and agents come in.
+    pub listen: Vec<Listen>,
+    /// The domain below which names are served.
+    pub domain: HostName,
+    /// Further hosts that are the relay's own.
+    pub authorities: Vec<HostName>,
+    /// Replaces scheme, host and port of the public URLs that agents are told, such as `https://example.org:443`.
+    /// With [`Routing::Host`] the name is put in front of its host.
+    pub public_url: Option<http::Uri>,
+    /// How public addresses are made from names.
+    pub routing: Routing,
+    /// TLS for the listeners that use it. ALPN is set by the relay itself.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Who may offer.
+    pub tokens: Tokens,
+    /// Live, ready, metrics and sessions; `None` is off.
+    pub admin: Option<Admin>,
+    /// Threads of the data plane; one per core by default.
+    pub cores: usize,
+    /// Until the head of an answer.
+    pub answer: Duration,
+    /// How long routes stay held for their token after its last connection went.
+    pub lease: Duration,
+    /// What is in flight gets this long when the relay stops.
+    pub grace: Duration,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admin {
+    /// Where.
+    pub address: SocketAddr,
+    /// Whether a port in use ends the start (asked for) or is only said (the default address).
+    pub required: bool,
+}
+
+impl Config {
+    /// A relay with defaults: no listeners, no TLS, no admin.
+    pub fn new(domain: HostName, tokens: Tokens) -> Self {
+        Self {
+            listen: Vec::new(),
+            domain,
+            authorities: Vec::new(),
+            public_url: None,
+            routing: Routing::default(),
+            tls: None,
+            tokens,
+            admin: None,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            answer: defaults::ANSWER,
+            lease: defaults::LEASE,
+            grace: defaults::GRACE,
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The public side.
+pub mod config;

@@ -1,0 +1,47 @@
+//! What answers requests at the agent's end of a session.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::message::{Request, Response};
+
+/// Answers requests. Infallible: a failure is an answer too.
+///
+/// A request that asks for an Upgrade carries `Connection: upgrade`, `Upgrade: TOKEN` and a
+/// [`hyper::upgrade::OnUpgrade`] in its extensions, whatever carried it. An answer 101 means that the handler has
+/// taken that `OnUpgrade` and will speak on the stream behind it; any other answer leaves the stream unused.
+///
+/// The returned future is dropped when the visitor has gone away; the handler then lets go of its origin.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn call(&self, request: Request) -> BoxFuture<'static, Response>;
+}
+
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
+        (**self).call(request)
+    }
+}
+
+struct Function<F>(F);
+
+impl<F, T> Handler for Function<F>
+where
+    F: Fn(Request) -> T + Send + Sync + 'static,
+    T: Future<Output = Response> + Send + 'static,
+{
+    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
+        Box::pin((self.0)(request))
+    }
+}
+
+/// A handler from an async function.
+pub fn handler_fn<F, T>(function: F) -> impl Handler
+where
+    F: Fn(Request) -> T + Send + Sync + 'static,
+    T: Future<Output = Response> + Send + 'static,
+{
+    Function(function)
+}
