@@ -23,7 +23,11 @@ impl Scope {
 
     /// A scope that stops with this one, and can be stopped and waited for alone. Its tasks are not this one's.
     pub fn child(&self) -> Self {
-        Self { stopping: self.stopping.child_token(), abort: self.abort.child_token(), tasks: TaskTracker::new() }
+        Self {
+            stopping: self.stopping.child_token(),
+            abort: self.abort.child_token(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Spawns on the current runtime. The task is dropped at its next await when the scope's grace has ended.
@@ -37,7 +41,10 @@ impl Scope {
         runtime.spawn(self.owned(task));
     }
 
-    fn owned(&self, task: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send + 'static {
+    fn owned(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let abort = self.abort.clone();
         self.tasks.track_future(async move {
             tokio::select! {
