@@ -2,7 +2,7 @@
 //! reads. SQLite gives its two side files the mode of the main one.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -92,7 +92,8 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn open(state: &Path) -> Result<Self, StoreError> {
         let path = state.join(FILE);
-        make(state, &path)?;
+        // SQLite's busy timeout does not cover the change to WAL, so those who open wait for each other here.
+        let _first = make(state, &path)?;
         let failed = |source| StoreError::Database { path: path.clone(), source };
         let connection = connect(&path).map_err(failed)?;
         let mut store = Self { connection, path: path.clone(), seen: 0 };
@@ -178,26 +179,29 @@ impl Store {
 }
 
 /// Makes directory and file for the owner alone, where they are missing, and refuses a file that others may write.
-fn make(state: &Path, path: &Path) -> Result<(), StoreError> {
+/// Returns the directory, locked.
+fn make(state: &Path, path: &Path) -> Result<File, StoreError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| StoreError::Open { path, source }
     };
     DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(at(state))?;
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).mode(0o600).open(path).map_err(at(path))?;
-    let mode = file.metadata().map_err(at(path))?.permissions().mode();
-    if mode & 0o022 != 0 { Err(StoreError::Exposed(path.to_owned())) } else { Ok(()) }
+    let directory = File::open(state).map_err(at(state))?;
+    directory.lock().map_err(at(state))?;
+    // An existing file is not opened here: closing it again would drop the locks that SQLite holds on it in this
+    // process (fcntl(2): closing any descriptor of a file ends the process's record locks on it).
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(path)(error)),
+        _ => {}
+    }
+    let mode = path.metadata().map_err(at(path))?.permissions().mode();
+    if mode & 0o022 != 0 { Err(StoreError::Exposed(path.to_owned())) } else { Ok(directory) }
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(defaults::STATE_BUSY)?;
-    // A change of the mode does not wait for a lock as other statements do: so only where it is needed.
-    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-    if mode != "wal" {
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-    }
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     // A token that was printed must not be lost with the power.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
