@@ -98,3 +98,5 @@ pub const ORIGIN_IDLE_FOR: Duration = Duration::from_secs(4);
 
 /// How often the relay looks whether tokens have changed on disk.
 pub const TOKENS_CHECK: Duration = Duration::from_millis(500);
+/// How long a reader or writer of the state waits for another: each holds it for milliseconds.
+pub const STATE_BUSY: Duration = Duration::from_secs(5);

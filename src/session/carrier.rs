@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::message::{Request, Response};
 
@@ -120,6 +121,7 @@ pub struct Link {
     core: usize,
     in_flight: AtomicUsize,
     retired: AtomicBool,
+    cut: CancellationToken,
     freed: Arc<tokio::sync::Notify>,
 }
 
@@ -132,7 +134,7 @@ impl Link {
         freed: Arc<tokio::sync::Notify>,
     ) -> Arc<Self> {
         let (in_flight, retired) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { carrier, kind, core, in_flight, retired, freed })
+        Arc::new(Self { carrier, kind, core, in_flight, retired, cut: CancellationToken::new(), freed })
     }
 
     /// What runs on it.
@@ -176,6 +178,17 @@ impl Link {
         if !self.retired.swap(true, Ordering::AcqRel) {
             self.carrier.drain();
         }
+    }
+
+    /// Ends the link at once, with what is on it.
+    pub fn cut(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.cut.cancel();
+    }
+
+    /// Cancelled when the link is to be ended at once; whoever drives the connection listens.
+    pub fn cut_token(&self) -> CancellationToken {
+        self.cut.clone()
     }
 
     /// Whether no new request may go on it.

@@ -84,6 +84,11 @@ impl Session {
         self.links.load().iter().for_each(|l| l.drain());
     }
 
+    /// Ends every link at once, with what is on it.
+    pub fn cut(&self) {
+        self.links.load().iter().for_each(|l| l.cut());
+    }
+
     /// Sends one request on a free link: one of this core if there is one, else the least busy. A link that turns
     /// out to be dead gives the request back, and the next one gets it. The slot is held until the answer's body
     /// has ended. Dropping the future cancels the request.
