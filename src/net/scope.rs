@@ -44,7 +44,7 @@ impl Scope {
     /// As [`Scope::spawn`] for a task that ends with its connection: it is waited for, and not aborted, which spares
     /// the hot path a registration with the token.
     #[expect(clippy::disallowed_methods, reason = "this is the owner that the lint asks for")]
-    pub fn spawn_light<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) {
+    pub fn spawn_light<F: Future<Output: Send> + Send + 'static>(&self, task: F) {
         tokio::spawn(self.tasks.track_future(task));
     }
 
@@ -96,6 +96,19 @@ impl Scope {
     pub fn abort(&self) {
         self.stopping.cancel();
         self.abort.cancel();
+    }
+}
+
+/// Gives hyper's own tasks an owner.
+#[derive(Debug, Clone)]
+pub struct Light(pub Scope);
+
+impl<F> hyper::rt::Executor<F> for Light
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn_light(future);
     }
 }
 

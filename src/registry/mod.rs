@@ -161,7 +161,8 @@ impl Registry {
     /// Whether a process is fenced: the same id has been here with a higher boot.
     pub fn is_fenced(&self, owner: &AgentId, instance: &Instance) -> bool {
         let newer = |s: &Arc<Session>| {
-            s.agent == *owner && s.instance.as_ref().is_some_and(|i| i.id == instance.id && i.boot > instance.boot)
+            s.agent == *owner
+                && s.instance.as_ref().is_some_and(|i| i.id == instance.id && i.boot > instance.boot)
         };
         self.table.load().all().any(|target| target.sessions.load().iter().any(newer))
     }

@@ -221,4 +221,4 @@ impl Drop for Slot {
 
 /// Keeps a slot with an upgraded stream: the forwarder takes it out of the answer's extensions.
 #[derive(Clone)]
-pub struct HeldSlot(#[expect(dead_code, reason = "kept for its drop")] pub Arc<Slot>);
+pub struct HeldSlot(pub Arc<Slot>);

@@ -11,11 +11,11 @@ use http::header::{EXPECT, HOST, UPGRADE};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::Executor;
 use super::goaway::{GoAway, Tapped};
 use crate::defaults;
 use crate::message::{Body, Request, Response, upgrade};
 use crate::net::io::LastRead;
+use crate::net::scope::Light;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind};
@@ -35,7 +35,7 @@ struct H2 {
 pub async fn open(io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::sender(io);
-    let (handle, mut connection) = http2::Builder::new(Executor(scope.clone()))
+    let (handle, mut connection) = http2::Builder::new(Light(scope.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(defaults::STREAM_WINDOW)
         .initial_connection_window_size(defaults::CONNECTION_WINDOW)

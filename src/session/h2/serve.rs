@@ -9,10 +9,10 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::Executor;
 use super::goaway::Tapped;
 use crate::defaults;
 use crate::message::{Body, upgrade};
+use crate::net::scope::Light;
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
@@ -36,7 +36,7 @@ pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scop
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = http2::Builder::new(Executor(scope.clone()))
+    let connection = http2::Builder::new(Light(scope.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(defaults::STREAM_WINDOW)
         .initial_connection_window_size(defaults::CONNECTION_WINDOW)
