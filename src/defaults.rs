@@ -102,6 +102,10 @@ pub const ORIGIN_IDLE: usize = 256;
 /// An idle connection to the origin is used again within this time: below the 5 s of Node.
 pub const ORIGIN_IDLE_FOR: Duration = Duration::from_secs(4);
 
+/// An origin that says neither 100 nor anything else gets the body after this (RFC 9110 §10.1.1 forbids to wait for
+/// ever): many origins have never heard of `Expect`.
+pub const ORIGIN_CONTINUE: Duration = Duration::from_secs(5);
+
 /// How often the relay looks whether tokens have changed on disk.
 pub const TOKENS_CHECK: Duration = Duration::from_millis(500);
 /// How long a reader or writer of the state waits for another: each holds it for milliseconds.

@@ -1,1 +1,78 @@
-//! Where requests are served.
+//! Where requests are served: an HTTP service at an address, a URL or a unix socket; a directory; a `tower` service in
+//! this process; or the sample of `ptth demo`. Each is a [`Handler`], so that no carrier knows which.
+
+mod connect;
+mod directory;
+mod failure;
+mod http;
+mod outgoing;
+mod pool;
+pub mod sample;
+pub mod service;
+pub mod target;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+pub use self::connect::Probe;
+use self::directory::Directory;
+use self::http::Web;
+pub use self::sample::sample;
+pub use self::service::tower;
+pub use self::target::{BadTarget, Target};
+use crate::message::{Request, Response};
+use crate::net::Scope;
+use crate::session::Handler;
+
+/// A [`Target`] that answers requests.
+///
+/// Cancel safety: dropping the future of [`Handler::call`], or the body of its answer, cancels the request at the
+/// origin by closing the one connection that it was on. Nothing of another request is lost.
+pub struct Origin {
+    kind: Kind,
+    target: Target,
+}
+
+enum Kind {
+    Web(Arc<Web>),
+    Directory(Directory),
+}
+
+impl Origin {
+    /// An origin whose connections belong to `scope`. `tls` says whom an `https` target may be; its ALPN is ours.
+    /// Nothing is opened before the first request or probe.
+    pub fn new(target: Target, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Arc<Self> {
+        let kind = match &target {
+            Target::Directory(path) => Kind::Directory(Directory::new(path)),
+            Target::Web(_) | Target::Unix(_) => Kind::Web(Arc::new(Web::new(target.clone(), scope, tls))),
+        };
+        Arc::new(Self { kind, target })
+    }
+
+    /// What it serves.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Asks, within [`crate::defaults::ORIGIN_CONNECT`], whether anybody answers. For a port of this machine both
+    /// loopback addresses are asked, and the one that answered is used from then on. Dropping the future gives up.
+    pub async fn probe(&self) -> Probe {
+        match &self.kind {
+            Kind::Web(web) => web.probe().await,
+            Kind::Directory(directory) => directory.probe(),
+        }
+    }
+}
+
+impl Handler for Origin {
+    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
+        match &self.kind {
+            Kind::Web(web) => Box::pin(web.clone().answer(request)),
+            Kind::Directory(directory) => Box::pin(directory.clone().answer(request)),
+        }
+    }
+}

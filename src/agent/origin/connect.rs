@@ -1,0 +1,127 @@
+//! Connections to the origin, and the question whether anybody is there.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use tokio::net::UnixStream;
+
+use super::Target;
+use crate::defaults;
+use crate::net::Io;
+use crate::net::dial::{DialError, Place, dial};
+
+/// Why there is no connection to the origin.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("cannot connect to the socket: {0}")]
+    Unix(io::Error),
+    #[error("no connection to the socket within {} s", defaults::ORIGIN_CONNECT.as_secs())]
+    UnixTimeout,
+}
+
+/// Opens connections to one target.
+pub(super) struct Connector {
+    target: Target,
+    tls: Arc<rustls::ClientConfig>,
+    /// Which of the two loopback addresses answered the probe.
+    found: OnceLock<Place>,
+}
+
+impl Connector {
+    /// `tls` is used with ALPN `http/1.1`, whatever it says itself.
+    pub(super) fn new(target: Target, tls: Arc<rustls::ClientConfig>) -> Self {
+        let mut tls = rustls::ClientConfig::clone(&tls);
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self { target, tls: Arc::new(tls), found: OnceLock::new() }
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Connects, within [`defaults::ORIGIN_CONNECT`]. Dropping the future gives up.
+    pub(super) async fn connect(&self) -> Result<Io, ConnectError> {
+        match &self.target {
+            Target::Web(place) => {
+                // A service that was started anew may have gone to the other loopback address.
+                match self.found.get() {
+                    Some(found) if let Ok(io) = self.web(found).await => Ok(io),
+                    _ => self.web(place).await,
+                }
+            }
+            Target::Unix(path) => {
+                let stream = tokio::time::timeout(defaults::ORIGIN_CONNECT, UnixStream::connect(path));
+                let stream = stream.await.map_err(|_| ConnectError::UnixTimeout)?;
+                stream.map(Io::other).map_err(ConnectError::Unix)
+            }
+            // Never asked for: files need no connection.
+            Target::Directory(_) => Err(ConnectError::Unix(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    async fn web(&self, place: &Place) -> Result<Io, ConnectError> {
+        Ok(dial(place, &self.tls, defaults::ORIGIN_CONNECT).await?)
+    }
+
+    /// Asks whether anybody answers; of the two loopback addresses the one that does first is remembered.
+    pub(super) async fn probe(&self) -> Probe {
+        let answered = match (&self.target, self.target.local_port()) {
+            (Target::Web(place), Some(_)) if !place.tls => self.loopback(place).await,
+            _ => self.connect().await.map(|_| None),
+        };
+        let (answers, text) = match answered {
+            Ok(None) => (true, format!("{} answers", self.target)),
+            Ok(Some(place)) => (true, format!("http://{place} answers")),
+            Err(error) => (false, self.silence(&error)),
+        };
+        Probe::new(answers, text)
+    }
+
+    async fn loopback(&self, place: &Place) -> Result<Option<Place>, ConnectError> {
+        let at = |host: &str| Place { host: host.into(), ..place.clone() };
+        let (v4, v6) = (at("127.0.0.1"), at("::1"));
+        let stands = |place| async move { self.web(&place).await.map(|_| place) };
+        let (first, last) = (Box::pin(stands(v4)), Box::pin(stands(v6)));
+        let found = match futures_util::future::select_ok([first, last]).await {
+            Ok((place, _)) => place,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(self.found.get_or_init(|| found).clone()))
+    }
+
+    fn silence(&self, error: &ConnectError) -> String {
+        let until = "start your service, requests will be answered 502 until then";
+        match (self.target.local_port(), error) {
+            (Some(port), ConnectError::Dial(DialError::Connect { .. })) => {
+                format!("nothing listens on port {port} (tried 127.0.0.1 and [::1]): {until}")
+            }
+            (_, ConnectError::Dial(error @ DialError::Tls { .. })) => {
+                format!("{} cannot be used: {error}; requests will be answered 502", self.target)
+            }
+            _ => format!("{} does not answer ({error}): {until}", self.target),
+        }
+    }
+}
+
+/// What [`super::Origin::probe`] found; its text is one sentence for a person.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// Whether the target answers.
+    pub answers: bool,
+    text: String,
+}
+
+impl Probe {
+    pub(super) fn new(answers: bool, text: String) -> Self {
+        Self { answers, text }
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}

@@ -1,0 +1,132 @@
+//! A directory as an origin: ranges, dates, types and `index.html` by `tower-http`, the walls around it by us.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode, Uri};
+use tower_http::services::ServeDir;
+use tower_http::services::fs::{Backend, DefaultServeDirFallback, TokioBackend, TokioFile};
+use tower_service::Service;
+
+use super::connect::Probe;
+use super::outgoing::origin_form;
+use crate::message::{Body, Request, Response, problem};
+
+/// Serves the files below one directory.
+///
+/// Nothing outside of it can be reached, neither by `..` nor by a link that leads out, and nothing hidden: a path with
+/// a part that begins with a dot is not found, except below `.well-known` (RFC 8615). Pipes, sockets and devices are
+/// not found either. Whoever may write into the directory while it is served can still win a race against the check.
+#[derive(Clone)]
+pub(super) struct Directory {
+    root: Arc<Path>,
+    files: ServeDir<DefaultServeDirFallback, Walled>,
+}
+
+impl Directory {
+    pub(super) fn new(root: &Path) -> Self {
+        // A root that is gone serves nothing, and the probe says so.
+        let root: Arc<Path> = root.canonicalize().unwrap_or_else(|_| root.to_owned()).into();
+        Self { files: ServeDir::with_backend(root.clone(), Walled { root: root.clone() }), root }
+    }
+
+    pub(super) fn probe(&self) -> Probe {
+        let root = self.root.display();
+        match self.root.is_dir() {
+            true => Probe::new(true, format!("the files of {root} can be read")),
+            false => Probe::new(
+                false,
+                format!("there is no directory {root} any more: requests will be answered 404"),
+            ),
+        }
+    }
+
+    /// Answers one request. Files are read as they are sent; dropping the future or the body closes them.
+    pub(super) async fn answer(mut self, request: Request) -> Response {
+        let html = problem::wants_html(request.headers());
+        let (mut parts, _) = request.into_parts();
+        parts.uri = plain(&parts.uri);
+        let Ok(response) = self.files.call(http::Request::from_parts(parts, Body::empty())).await;
+        let status = response.status();
+        let mut answer = match status {
+            StatusCode::NOT_FOUND => note(status, "There is no such file here.", html),
+            StatusCode::METHOD_NOT_ALLOWED => note(status, "Files can be read, and nothing else.", html),
+            StatusCode::INTERNAL_SERVER_ERROR => note(status, "This file cannot be read.", html),
+            _ => return response.map(Body::wrap),
+        };
+        if let Some(allow) = response.headers().get(ALLOW) {
+            answer.headers_mut().insert(ALLOW, allow.clone());
+        }
+        answer
+    }
+}
+
+/// Without authority, and without leading slashes that would turn a redirect into one to another host.
+fn plain(uri: &Uri) -> Uri {
+    let target = origin_form(uri);
+    let text = target.to_string();
+    if !text.starts_with("//") {
+        return target;
+    }
+    format!("/{}", text.trim_start_matches('/')).parse().unwrap_or(target)
+}
+
+fn note(status: StatusCode, text: &str, html: bool) -> Response {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let (kind, body) = match html {
+        true => ("text/html; charset=utf-8", problem::page(title, &format!("<p>{text}</p>"))),
+        false => ("text/plain; charset=utf-8", format!("{text}\n")),
+    };
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    problem::protect(response.headers_mut());
+    response
+}
+
+/// The file system, as far as it lies within the root.
+#[derive(Clone)]
+struct Walled {
+    root: Arc<Path>,
+}
+
+impl Walled {
+    async fn inside(self, path: PathBuf) -> io::Result<(PathBuf, Metadata)> {
+        let asked = path.strip_prefix(&self.root).map_err(|_| io::ErrorKind::NotFound)?;
+        if asked.components().any(is_hidden) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let real = tokio::fs::canonicalize(&path).await?;
+        let metadata = tokio::fs::metadata(&real).await?;
+        match real.starts_with(&self.root) && (metadata.is_file() || metadata.is_dir()) {
+            true => Ok((real, metadata)),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+fn is_hidden(part: Component<'_>) -> bool {
+    let name = part.as_os_str().as_encoded_bytes();
+    name.starts_with(b".") && name != b".well-known"
+}
+
+impl Backend for Walled {
+    type File = TokioFile;
+    type Metadata = Metadata;
+    type OpenFuture = BoxFuture<'static, io::Result<TokioFile>>;
+    type MetadataFuture = BoxFuture<'static, io::Result<Metadata>>;
+
+    fn open(&self, path: PathBuf) -> Self::OpenFuture {
+        let inside = self.clone().inside(path);
+        Box::pin(async move { TokioBackend.open(inside.await?.0).await })
+    }
+
+    fn metadata(&self, path: PathBuf) -> Self::MetadataFuture {
+        let inside = self.clone().inside(path);
+        Box::pin(async move { Ok(inside.await?.1) })
+    }
+}

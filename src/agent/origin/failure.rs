@@ -1,0 +1,150 @@
+//! What the visitor is told when the origin gives no answer.
+
+use std::io;
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::Target;
+use super::connect::ConnectError;
+use crate::message::Response;
+use crate::message::problem::Problem;
+use crate::net::dial::DialError;
+
+/// How `Proxy-Status` calls this hop.
+pub(super) const HOP: &str = "ptth-agent";
+
+/// As much of the visitor's request as a [`Problem`] asks for; the request itself is long on its way.
+pub(super) fn asker(html: bool) -> HeaderMap {
+    let accept = html.then_some((http::header::ACCEPT, HeaderValue::from_static("text/html")));
+    accept.into_iter().collect()
+}
+
+/// Why there is no answer of the origin.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("no valid answer: {0}")]
+    Exchange(#[from] hyper::Error),
+    #[error("a 101 that nobody asked for")]
+    Unasked,
+    #[error("CONNECT is not for origins")]
+    Tunnel,
+}
+
+/// Status, code, the error of `Proxy-Status` (RFC 9209 §2.3), and what to say after the name of the target.
+type Verdict = (StatusCode, &'static str, &'static str, String);
+
+impl Failure {
+    /// The answer in its place. `html` as the visitor prefers it.
+    pub(super) fn response(&self, target: &Target, html: bool) -> Response {
+        let (status, code, error, what) = self.verdict();
+        tracing::debug!(%target, error = %self, code, "the origin gave no answer");
+        let detail = format!("The agent reached no answer from {target}: {what}");
+        Problem { status, code, detail: &detail, hop: HOP, error: Some(error), retry_after: None }
+            .response(&asker(html))
+    }
+
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Connect(ConnectError::Dial(error)) => dialling(error),
+            Self::Connect(ConnectError::Unix(error)) => connecting(error),
+            Self::Connect(ConnectError::UnixTimeout) => timeout(),
+            Self::Exchange(error) => exchange(error),
+            Self::Unasked => bad(
+                "origin-unasked-upgrade",
+                "http_upgrade_failed",
+                "it switched protocols without having been asked to.",
+            ),
+            Self::Tunnel => (
+                StatusCode::NOT_IMPLEMENTED,
+                "no-tunnel",
+                "http_request_denied",
+                "CONNECT to another place is not passed on.".to_owned(),
+            ),
+        }
+    }
+}
+
+fn bad(code: &'static str, error: &'static str, what: impl Into<String>) -> Verdict {
+    (StatusCode::BAD_GATEWAY, code, error, what.into())
+}
+
+fn timeout() -> Verdict {
+    (
+        StatusCode::GATEWAY_TIMEOUT,
+        "origin-connect-timeout",
+        "connection_timeout",
+        "it did not accept the connection in time. Check that the service is up and that no firewall drops the \
+         agent's packets."
+            .to_owned(),
+    )
+}
+
+fn dialling(error: &DialError) -> Verdict {
+    match error {
+        DialError::Resolve { source, .. } => {
+            bad("origin-name", "dns_error", format!("its name does not resolve ({source}). Check the name."))
+        }
+        DialError::Connect { source, .. } => connecting(source),
+        DialError::Tls { source, .. } => handshaking(source),
+        DialError::Timeout { .. } => timeout(),
+    }
+}
+
+fn connecting(error: &io::Error) -> Verdict {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => bad(
+            "origin-refused",
+            "connection_refused",
+            format!("nothing listens there ({error}). Start the service, or give the agent another target."),
+        ),
+        io::ErrorKind::TimedOut => timeout(),
+        _ => bad(
+            "origin-unreachable",
+            "destination_unavailable",
+            format!("{error}. Check the way from the agent to the service."),
+        ),
+    }
+}
+
+fn handshaking(error: &io::Error) -> Verdict {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(_)) => bad(
+            "origin-certificate",
+            "tls_certificate_error",
+            format!(
+                "its certificate is not trusted ({error}). Use a certificate that the agent trusts, or http:// \
+                     on this machine."
+            ),
+        ),
+        _ => bad(
+            "origin-tls",
+            "tls_protocol_error",
+            format!("TLS failed ({error}). Check that this port speaks HTTPS; for plain HTTP say http://."),
+        ),
+    }
+}
+
+fn exchange(error: &hyper::Error) -> Verdict {
+    if error.is_user() {
+        return (
+            StatusCode::BAD_REQUEST,
+            "request-incomplete",
+            "http_request_error",
+            "the body of the request broke off before it was complete.".to_owned(),
+        );
+    }
+    if error.is_parse() {
+        let what = format!(
+            "what it answered is not HTTP/1.1 ({error}). Check the port and http:// against https://."
+        );
+        return bad("origin-invalid", "http_protocol_error", what);
+    }
+    bad(
+        "origin-incomplete",
+        "http_response_incomplete",
+        format!("it closed the connection without an answer ({error}). Its log may say why."),
+    )
+}

@@ -1,0 +1,141 @@
+//! Forwarding to an HTTP origin, over hyper's own connections and our own pool.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use super::Target;
+use super::connect::{Connector, Probe};
+use super::failure::Failure;
+use super::outgoing::{Outgoing, Upgrade, outgoing};
+use super::pool::{Lease, Pool};
+use crate::defaults;
+use crate::message::expect::Gate;
+use crate::message::{Body, Request, Response, hop, problem};
+use crate::net::{Scope, splice};
+
+/// An origin that speaks HTTP/1.1.
+pub(super) struct Web {
+    connector: Connector,
+    pool: Arc<Pool>,
+    scope: Scope,
+}
+
+impl Web {
+    pub(super) fn new(target: Target, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Self {
+        Self { connector: Connector::new(target, tls), pool: Pool::new(scope.clone()), scope }
+    }
+
+    pub(super) async fn probe(&self) -> Probe {
+        self.connector.probe().await
+    }
+
+    /// Answers one request. Dropping the future, or later the body of the answer, cancels the request: its connection
+    /// to the origin is closed.
+    pub(super) async fn answer(self: Arc<Self>, request: Request) -> Response {
+        let html = problem::wants_html(request.headers());
+        match self.exchange(request).await {
+            Ok(response) => response,
+            Err(failure) => failure.response(self.connector.target(), html),
+        }
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Response, Failure> {
+        if request.method() == Method::CONNECT {
+            return Err(Failure::Tunnel);
+        }
+        let Outgoing { request, upgrade, gate } = outgoing(request);
+        let (lease, response) = match &gate {
+            None => self.send(request).await?,
+            Some(gate) => self.send_behind(gate, request).await?,
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            lease.forget();
+            return self.switch(response, upgrade.ok_or(Failure::Unasked)?);
+        }
+        let (mut parts, incoming) = response.into_parts();
+        let _ = hop::strip(&mut parts.headers);
+        // The version is that of the hop; with an origin's 1.0 our own server would not chunk.
+        parts.version = Version::HTTP_11;
+        let mut body = Body::from(incoming);
+        // The gate goes with the answer's body, not before: a body refused earlier would end the connection, and the
+        // answer with it.
+        match gate {
+            Some(gate) => body.hold((gate, lease)),
+            None => body.hold(lease),
+        }
+        Ok(Response::from_parts(parts, body))
+    }
+
+    /// Idle connections first, the youngest at the front. hyper hands a request back when not one byte of it was
+    /// written; one that may have left is never repeated.
+    async fn send(&self, mut request: Request) -> Result<(Lease, http::Response<Incoming>), Failure> {
+        while let Some(mut lease) = self.pool.take() {
+            match lease.send(request).await {
+                Ok(response) => return Ok((lease, response)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(error.into_error().into()),
+                },
+            }
+        }
+        let mut lease = self.open().await?;
+        match lease.send(request).await {
+            Ok(response) => Ok((lease, response)),
+            Err(error) => Err(error.into_error().into()),
+        }
+    }
+
+    /// An origin that does not know `Expect` waits for a body that waits for it; the gate opens after a while.
+    async fn send_behind(
+        &self,
+        gate: &Gate,
+        request: Request,
+    ) -> Result<(Lease, http::Response<Incoming>), Failure> {
+        let mut sending = Box::pin(self.send(request));
+        match tokio::time::timeout(defaults::ORIGIN_CONTINUE, &mut sending).await {
+            Ok(sent) => sent,
+            Err(_) => {
+                gate.open();
+                sending.await
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Lease, Failure> {
+        let io = self.connector.connect().await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+        self.scope.spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to the origin broke");
+            }
+        });
+        Ok(self.pool.lease(sender))
+    }
+
+    /// Passes a 101 on and joins the two streams behind it.
+    fn switch(&self, mut response: http::Response<Incoming>, upgrade: Upgrade) -> Result<Response, Failure> {
+        self.scope.spawn(join(upgrade.visitor, hyper::upgrade::on(&mut response)));
+        let (mut parts, _) = response.into_parts();
+        let token = hop::strip(&mut parts.headers).unwrap_or(upgrade.token);
+        hop::set_upgrade(&mut parts.headers, token);
+        parts.version = Version::HTTP_11;
+        Ok(Response::from_parts(parts, Body::empty()))
+    }
+}
+
+/// Both streams, or neither: one that never comes closes the other.
+async fn join(visitor: OnUpgrade, origin: OnUpgrade) {
+    let joined = async {
+        let (visitor, origin) = futures_util::future::try_join(visitor, origin).await?;
+        splice::splice(&mut TokioIo::new(visitor), &mut TokioIo::new(origin)).await?;
+        Ok::<_, crate::message::BoxError>(())
+    };
+    if let Err(error) = joined.await {
+        tracing::debug!(%error, "an upgraded connection broke");
+    }
+}

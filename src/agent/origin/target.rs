@@ -1,0 +1,206 @@
+//! What a person calls their service: `3000`, `localhost:3000`, a URL, a unix socket, a directory.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::domain::HostName;
+use crate::net::dial::Place;
+
+/// Where requests are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An HTTP service at a host and a port, perhaps behind TLS.
+    Web(Place),
+    /// An HTTP service that listens on a unix socket.
+    Unix(PathBuf),
+    /// Files.
+    Directory(PathBuf),
+}
+
+/// Why a text is no [`Target`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot serve {text:?}: {why}")]
+pub struct BadTarget {
+    text: String,
+    why: &'static str,
+}
+
+const HOW: &str = "say a port (3000), host:port, http://…, https://…, unix:/path or an existing directory";
+const PATH: &str = "a path cannot be part of the target, because the origin gets the path that the visitor asked for; \
+                    leave it out";
+
+impl Target {
+    /// Parses what a person typed. A number is a port, whatever else it may be; a word that is the name of an
+    /// existing directory is that directory.
+    ///
+    /// # Errors
+    /// [`BadTarget`], with a sentence that says what to type instead.
+    pub fn parse(text: &str) -> Result<Self, BadTarget> {
+        Self::read(text).map_err(|why| BadTarget { text: text.to_owned(), why })
+    }
+
+    fn read(text: &str) -> Result<Self, &'static str> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err("the path of the socket is missing: unix:/run/app.sock"),
+                path => Ok(Self::Unix(path.into())),
+            };
+        }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return url(scheme, rest).map(Self::Web);
+        }
+        if let Some(port) = number(text.strip_prefix(':').unwrap_or(text)) {
+            return Ok(Self::Web(Place { host: "localhost".into(), port: port?, tls: false }));
+        }
+        let path = Path::new(text);
+        if path.is_dir() {
+            return Ok(Self::Directory(path.into()));
+        }
+        if path.exists() {
+            return Err("this is not a directory; if it is a unix socket, say unix:PATH");
+        }
+        if text.starts_with(['.', '/', '~']) {
+            return Err("there is no such directory");
+        }
+        if text.contains(['/', '?', '#']) {
+            return Err(if text.contains(':') { PATH } else { "there is no such directory" });
+        }
+        authority(text, None, false).map(Self::Web)
+    }
+
+    /// The port, if the target is a service on this very machine.
+    pub(super) fn local_port(&self) -> Option<u16> {
+        match self {
+            Self::Web(place) if &*place.host == "localhost" => Some(place.port),
+            _ => None,
+        }
+    }
+}
+
+fn number(text: &str) -> Option<Result<u16, &'static str>> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| port(text))
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    match text.parse() {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err("a port is a number from 1 to 65535"),
+    }
+}
+
+fn url(scheme: &str, rest: &str) -> Result<Place, &'static str> {
+    let tls = match scheme.to_ascii_lowercase().as_str() {
+        "http" => false,
+        "https" => true,
+        _ => return Err(HOW),
+    };
+    let (name, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if !matches!(path, "" | "/") {
+        return Err(PATH);
+    }
+    authority(name, Some(if tls { 443 } else { 80 }), tls)
+}
+
+fn authority(text: &str, default: Option<u16>, tls: bool) -> Result<Place, &'static str> {
+    if text.contains('@') {
+        return Err("no user and password here: the visitor's own credentials are passed on");
+    }
+    let split = text.rfind(':').filter(|&colon| !text[colon..].contains(']'));
+    let (host, port) = match split {
+        Some(colon) => (&text[..colon], port(&text[colon + 1..])?),
+        None => (text, default.ok_or(HOW)?),
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return Err("an IPv6 address stands in brackets: [::1]:3000");
+    }
+    let host = HostName::parse(host).map_err(|_| HOW)?;
+    let host = host.as_str().trim_start_matches('[').trim_end_matches(']');
+    Ok(Place { host: host.into(), port, tls })
+}
+
+impl std::str::FromStr for Target {
+    type Err = BadTarget;
+    fn from_str(text: &str) -> Result<Self, BadTarget> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Web(place) if place.tls => write!(f, "https://{place}"),
+            Self::Web(place) => write!(f, "http://{place}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Directory(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        Target::parse(text).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_port_a_host_and_a_url_are_services() {
+        for (text, wanted) in [
+            ("3000", "http://localhost:3000"),
+            (":3000", "http://localhost:3000"),
+            ("localhost:3000", "http://localhost:3000"),
+            ("LocalHost:3000", "http://localhost:3000"),
+            ("app.test:8080", "http://app.test:8080"),
+            ("10.0.0.1:80", "http://10.0.0.1:80"),
+            ("[::1]:3000", "http://[::1]:3000"),
+            ("http://app.test", "http://app.test:80"),
+            ("http://app.test/", "http://app.test:80"),
+            ("HTTPS://App.Test", "https://app.test:443"),
+            ("https://[::1]", "https://[::1]:443"),
+            ("unix:/run/app.sock", "unix:/run/app.sock"),
+        ] {
+            assert_eq!(shown(text), wanted, "{text}");
+            assert_eq!(
+                Target::parse(wanted),
+                Target::parse(text),
+                "what is shown is understood again: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_directory_is_one_only_if_it_exists() {
+        for text in [".", "./src", "src", "/tmp"] {
+            assert_eq!(Target::parse(text), Ok(Target::Directory(text.into())));
+        }
+        assert!(Target::parse("./nowhere").unwrap_err().to_string().contains("no such directory"));
+        assert!(Target::parse("src/nowhere").unwrap_err().to_string().contains("no such directory"));
+        assert!(Target::parse("Cargo.toml").unwrap_err().to_string().contains("not a directory"));
+    }
+
+    #[test]
+    fn what_cannot_be_served_says_why() {
+        for (text, word) in [
+            ("", "say a port"),
+            ("0", "65535"),
+            ("70000", "65535"),
+            ("localhost:", "65535"),
+            ("localhost:0", "65535"),
+            ("localhost", "say a port"),
+            ("ftp://app.test", "say a port"),
+            ("http://", "say a port"),
+            ("http://app.test/api", "leave it out"),
+            ("http://app.test?x", "leave it out"),
+            ("app.test:80/api", "leave it out"),
+            ("http://me:pw@app.test", "credentials"),
+            ("::1:3000", "brackets"),
+            ("unix:", "missing"),
+            ("a b:1", "say a port"),
+        ] {
+            let error = Target::parse(text).unwrap_err().to_string();
+            assert!(error.contains(word), "{text:?}: {error}");
+        }
+    }
+}
