@@ -1,5 +1,6 @@
 //! ptth
 pub mod agent;
+pub mod cli;
 pub mod defaults;
 pub mod domain;
 pub mod message;
