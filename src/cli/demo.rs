@@ -1,28 +1,41 @@
 //! `ptth demo`: everything in one process, kept nowhere.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::Uri;
 
 use crate::agent::config as agent;
+use crate::agent::origin::sample;
+use crate::agent::{self as agent_side};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::policy::{Grants, Tokens};
 
+use crate::net::{Cores, Scope};
+use crate::relay::Relay;
 use crate::relay::config::{self as relay, Listen};
 use crate::tls;
 use crate::tls::dev::{self, CertHost};
+use crate::tls::files;
 
-use super::Failure;
-use super::text::{FromText as _, parse};
+use super::agent::of_fatal;
+use super::running::{self, Asked};
+use super::text::parse;
+use super::{Failure, say};
 
 /// The name under which the sample origin is reached.
 const NAME: &str = "hello";
 
+/// A demo is stopped by a person who is done with it.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// The flags of `ptth demo`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where the relay listens; port 0 takes a free one [default: 127.0.0.1:8443]
+    /// Where the relay listens; port 0 takes a free one [default: 127.0.0.1:0]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse::<Listen>)]
     pub listen: Option<Listen>,
 }
@@ -33,6 +46,8 @@ pub struct Prepared {
     pub relay: relay::Config,
     /// What the agent does, but for the port of the relay: see [`Prepared::agent_for`].
     agent: agent::Config,
+    /// The CA of the relay's certificate, in PEM.
+    ca: String,
 }
 
 impl Prepared {
@@ -66,7 +81,7 @@ fn address(Listen { address, tls }: Listen, host: &str) -> Result<Uri, Failure> 
 pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let listen = match args.listen {
         Some(listen) => listen,
-        None => Listen::from_text(defaults::LISTEN).map_err(Failure::failed)?,
+        None => Listen { address: (Ipv4Addr::LOCALHOST, 0).into(), tls: true },
     };
     if !SocketAddr::ip(&listen.address).is_loopback() {
         return Err(Failure::usage(
@@ -81,6 +96,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let (_, token) = tokens.issue(Grants::names([name.clone()])).map_err(Failure::failed)?;
     let mut relay = relay::Config::new(domain, tokens);
     relay.listen = vec![listen];
+    relay.grace = GRACE;
     let server = tls::server_config_from_pem(certs.relay.cert.as_bytes(), certs.relay.key.as_bytes(), &[]);
     relay.tls = Some(server.map_err(Failure::failed)?);
     let agent = agent::Config {
@@ -93,21 +109,53 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         instance: Instance { id: "demo".into(), boot: 1 },
         exclusive: false,
     };
-    Ok(Prepared { relay, agent })
+    Ok(Prepared { relay, agent, ca: certs.ca.cert })
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     serve(&prepare(args)?)
 }
 
-/// The seam to relay, agent and a sample origin: start them, print the URL to open, wait for a signal, stop them.
-fn serve(_prepared: &Prepared) -> Result<(), Failure> {
-    Err(Failure::failed("this build has nothing to show (not wired)"))
+fn serve(prepared: &Prepared) -> Result<(), Failure> {
+    let state = tempfile::Builder::new().prefix("ptth-demo-").tempdir();
+    let state =
+        state.map_err(|error| Failure::failed(format!("cannot make a directory for the CA: {error}")))?;
+    let ca = state.path().join("ca.pem");
+    files::create(&ca, 0o644, prepared.ca.as_bytes()).map_err(Failure::failed)?;
+    running::block_on(async {
+        let mut asked = Asked::listen()?;
+        let relay = Relay::start(prepared.relay.clone()).map_err(Failure::failed)?;
+        let listen = relay.addresses().first().copied().ok_or_else(|| Failure::failed("no listener"))?;
+        let handler = Arc::new(sample(Scope::new()));
+        let mut serving =
+            agent_side::start(&prepared.agent_for(listen)?, handler, Cores::ambient()).map_err(of_fatal)?;
+        tokio::select! {
+            biased;
+            () = asked.to_stop() => return Ok(()),
+            connected = serving.connected() => connected.map_err(of_fatal)?,
+        };
+        let url = prepared.public_url(listen)?;
+        say(&url.to_string())?;
+        say(&curl_line(listen, &ca, &url))?;
+        asked.to_stop().await;
+        asked.patiently(serving.stop(GRACE)).await;
+        asked.patiently(relay.stop()).await;
+        Ok(())
+    })
+}
+
+/// What to paste into another shell.
+fn curl_line(listen: Listen, ca: &Path, url: &Uri) -> String {
+    match listen.tls {
+        true => format!("curl --cacert {} {url}", ca.display()),
+        false => format!("curl {url}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::text::FromText as _;
 
     #[test]
     fn relay_and_agent_fit_each_other() {

@@ -10,6 +10,7 @@ mod failure;
 mod file;
 mod log;
 pub mod relay;
+mod running;
 mod state;
 mod text;
 mod token;

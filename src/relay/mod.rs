@@ -123,6 +123,11 @@ impl Relay {
         &self.addresses
     }
 
+    /// Where the admin listener is, if there is one.
+    pub fn admin(&self) -> Option<config::Admin> {
+        None
+    }
+
     /// Stops in order, each step with its reason; returns how many connections had to be cut.
     ///
     /// Agents are told first, so that they stand elsewhere before the last answer is out, and are sent away when

@@ -4,15 +4,21 @@ mod instance;
 mod token;
 
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 
 use clap::builder::PossibleValuesParser;
 
 use crate::agent::config::Config;
+use crate::agent::origin::{Origin, Target};
+use crate::agent::{self, Fatal};
+use crate::defaults;
 use crate::domain::{HostName, Name};
+use crate::net::{Cores, Scope};
 use crate::tls;
 
-use super::Failure;
+use super::running::{self, Asked};
 use super::text::{RelayUrl, parse};
+use super::{Failure, say};
 
 pub use self::instance::Lock;
 
@@ -56,7 +62,7 @@ pub struct Prepared {
     /// What it does.
     pub config: Config,
     /// Where requests are served.
-    pub target: String,
+    pub target: Target,
     /// Keeps its identity from being used twice, until the end of the process.
     pub lock: Option<Lock>,
 }
@@ -66,7 +72,7 @@ pub struct Prepared {
 /// # Errors
 /// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
 pub fn prepare(args: Args) -> Result<Prepared, Failure> {
-    let target = target(&args.target)?;
+    let target = Target::parse(&args.target).map_err(Failure::usage)?;
     let token = token::read(args.token_file.as_deref(), std::env::var_os("PTTH_TOKEN"))?;
     let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
     let encrypted = relays.iter().any(|relay| relay.scheme_str() == Some("https"));
@@ -92,20 +98,42 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     Ok(Prepared { config, target, lock })
 }
 
-/// The seam to the origin: understands TARGET.
-fn target(text: &str) -> Result<String, Failure> {
-    if text.is_empty() {
-        return Err(Failure::usage("TARGET is empty; write a port, a URL, unix:PATH or a directory"));
-    }
-    Ok(text.to_owned())
-}
-
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     serve(prepare(args)?)
 }
 
-/// The seam to the agent itself: start it, print the public URL and the target, wait for a signal, stop it.
 fn serve(prepared: Prepared) -> Result<(), Failure> {
-    drop(prepared);
-    Err(Failure::failed("this build has no agent to start (not wired)"))
+    let Prepared { config, target, lock: _lock } = prepared;
+    let cores = Cores::start(available_parallelism().map_or(1, usize::from));
+    let cores = cores.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    running::block_on(async {
+        let mut asked = Asked::listen()?;
+        let origin = Origin::new(target, Scope::new(), config.tls.clone());
+        let found = origin.probe().await;
+        let mut serving = agent::start(&config, origin, cores).map_err(of_fatal)?;
+        let urls = tokio::select! {
+            biased;
+            () = asked.to_stop() => return Ok(()),
+            urls = serving.connected() => urls.map_err(of_fatal)?,
+        };
+        urls.iter().try_for_each(|url| say(url))?;
+        say(&format!("forwards to {found}"))?;
+        tokio::select! {
+            biased;
+            () = asked.to_stop() => {}
+            ended = serving.ended() => ended.map_err(of_fatal)?,
+        }
+        tracing::info!("stopping: the relay is told, and what is in flight finishes");
+        asked.patiently(serving.stop(defaults::GRACE)).await;
+        Ok(())
+    })
+}
+
+/// A refusal has an exit code of its own.
+pub(super) fn of_fatal(fatal: Fatal) -> Failure {
+    match fatal {
+        Fatal::Refused(message) => Failure::refused(message),
+        Fatal::Usage(message) => Failure::usage(message),
+        Fatal::Fenced(message) => Failure::failed(message),
+    }
 }

@@ -8,10 +8,12 @@ use std::path::PathBuf;
 
 use crate::policy::Tokens;
 
+use crate::relay::Relay;
 use crate::relay::config::{Admin, Config, Listen};
 use crate::tls;
 use crate::tls::dev;
 
+use super::running::{self, Asked};
 use super::{Failure, say};
 
 pub use self::first::{FirstToken, greeting, listener_line};
@@ -87,8 +89,14 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     serve(prepare(args)?)
 }
 
-/// The seam to the relay itself: start it, call [`announce`] with what was bound, wait for a signal, stop it.
 fn serve(prepared: Prepared) -> Result<(), Failure> {
-    drop(prepared);
-    Err(Failure::failed("this build has no relay to start (not wired)"))
+    running::block_on(async {
+        let mut asked = Asked::listen()?;
+        let relay = Relay::start(prepared.config.clone()).map_err(Failure::failed)?;
+        announce(&prepared, relay.addresses(), relay.admin())?;
+        asked.to_stop().await;
+        tracing::info!("stopping: agents are told, and what is in flight finishes");
+        asked.patiently(relay.stop()).await;
+        Ok(())
+    })
 }
