@@ -5,6 +5,7 @@ pub mod defaults;
 pub mod domain;
 pub mod message;
 pub mod net;
+pub mod observe;
 pub mod policy;
 pub mod registry;
 pub mod relay;

@@ -12,9 +12,10 @@ use crate::agent::config::Config;
 use crate::agent::origin::{Origin, Target};
 use crate::agent::{self, Fatal};
 use crate::defaults;
-use crate::domain::{HostName, Name};
+use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope};
 use crate::tls;
+use crate::transport::ALL;
 
 use super::running::{self, Asked};
 use super::text::{RelayUrl, parse};
@@ -22,8 +23,13 @@ use super::{Failure, say};
 
 pub use self::instance::Lock;
 
-/// Which transports can be asked for by name; `auto` tries them in turn.
-const TRANSPORTS: [&str; 3] = ["auto", "ptth10", "ptth"];
+/// Finds out by itself which transport works.
+const AUTO: &str = "auto";
+
+/// Which transports can be asked for by name.
+fn transports() -> PossibleValuesParser {
+    PossibleValuesParser::new([AUTO].into_iter().chain(ALL.iter().map(|t| t.name())))
+}
 
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -44,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE|-", env = "PTTH_TOKEN_FILE", hide_env_values = true)]
     pub token_file: Option<PathBuf>,
     /// How to reach the relay; auto finds out what works here
-    #[arg(long, value_name = "NAME", default_value = TRANSPORTS[0], value_parser = PossibleValuesParser::new(TRANSPORTS))]
+    #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = transports())]
     pub transport: String,
     /// Trust the certificates in this file, and no others, to vouch for the relay
     #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
@@ -83,7 +89,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     let tls = tls.map_err(Failure::usage)?;
     let (instance, lock) = match &args.state {
         Some(state) => instance::keep(state).map(|(instance, lock)| (instance, Some(lock)))?,
-        None => (instance::fresh(), None),
+        None => (Instance::random(), None),
     };
     let config = Config {
         relays,

@@ -1,12 +1,12 @@
 //! The first start: a token to begin with, and the line that starts an agent.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
-use crate::cli::text::is_this_machine;
 use crate::domain::Secret;
 use crate::policy::{Grants, Tokens};
-use crate::relay::config::{Admin, Config, Listen};
+use crate::relay::config::{Config, Listen};
 use crate::tls::files;
 
 use super::Prepared;
@@ -50,9 +50,14 @@ pub fn listener_line(what: &str, listen: &Listen) -> String {
 }
 
 /// Everything that is told once the relay accepts connections. The secret is for a terminal only.
-pub fn greeting(prepared: &Prepared, bound: &[Listen], admin: Option<Admin>, terminal: bool) -> Vec<String> {
+pub fn greeting(
+    prepared: &Prepared,
+    bound: &[Listen],
+    admin: Option<SocketAddr>,
+    terminal: bool,
+) -> Vec<String> {
     let mut lines: Vec<String> = bound.iter().map(|listen| listener_line("listening on", listen)).collect();
-    if let Some(Admin { address, .. }) = admin {
+    if let Some(address) = admin {
         lines.push(listener_line("admin on", &Listen { address, tls: false }));
     }
     if let Some(ca) = &prepared.ca {
@@ -84,7 +89,7 @@ fn relay_url(config: &Config, bound: &[Listen]) -> String {
         Some(listen) if listen.address.port() == 443 => format!("https://{domain}"),
         Some(listen) => format!("https://{domain}:{}", listen.address.port()),
         None => match bound.first() {
-            Some(listen) if is_this_machine(domain.as_str()) => {
+            Some(listen) if domain.is_this_machine() => {
                 format!("http://{domain}:{}", listen.address.port())
             }
             // Plain, and for others: TLS ends in front of this relay.
@@ -155,7 +160,7 @@ mod tests {
         assert!(!lines.iter().any(|line| line.contains("ptth_secret")));
         assert!(greeting(&relay, &bound, None, true).iter().any(|line| line.contains("ptth_secret")));
         relay.first = None;
-        let admin = Admin { address: "127.0.0.1:1".parse().unwrap(), required: false };
+        let admin = "127.0.0.1:1".parse().unwrap();
         let lines = greeting(&relay, &bound, Some(admin), true);
         assert_eq!(lines[2..], ["admin on http://127.0.0.1:1", "development CA: /s/ca.pem"]);
     }

@@ -4,12 +4,13 @@ mod first;
 mod settings;
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::policy::Tokens;
 
 use crate::relay::Relay;
-use crate::relay::config::{Admin, Config, Listen};
+use crate::relay::config::{Config, Listen};
 use crate::tls;
 use crate::tls::dev;
 
@@ -80,7 +81,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
 ///
 /// # Errors
 /// [`Failure`] when nobody reads stdout.
-pub fn announce(prepared: &Prepared, bound: &[Listen], admin: Option<Admin>) -> Result<(), Failure> {
+pub fn announce(prepared: &Prepared, bound: &[Listen], admin: Option<SocketAddr>) -> Result<(), Failure> {
     let terminal = std::io::stdout().is_terminal();
     greeting(prepared, bound, admin, terminal).iter().try_for_each(|line| say(line))
 }
