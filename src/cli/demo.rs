@@ -100,7 +100,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     serve(&prepare(args)?)
 }
 
-/// The seam to relay, agent and a sample origin: start them, print the URL to open, wait for a signal, stop them.
+/// The seam to relay, agent and a sample origin: start them, print the URL to open, wait for a signal, stop
+/// them.
 fn serve(_prepared: &Prepared) -> Result<(), Failure> {
     Err(Failure::failed("this build has nothing to show (not wired)"))
 }

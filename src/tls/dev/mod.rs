@@ -1,4 +1,5 @@
-//! Certificates for development: a CA that can speak for nothing but the hosts it was made for, and what it signs.
+//! Certificates for development: a CA that can speak for nothing but the hosts it was made for, and what it
+//! signs.
 //!
 //! The name constraints (RFC 5280 §4.2.1.10) are what makes it safe to let a browser trust this CA.
 
