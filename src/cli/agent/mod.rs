@@ -34,7 +34,8 @@ fn transports() -> PossibleValuesParser {
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, unix:/run/app.sock, or a directory
+    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, unix:/run/app.sock, or a
+    /// directory
     #[arg(value_name = "TARGET")]
     pub target: String,
     /// A relay to be reachable at; several are kept at the same time
@@ -141,5 +142,56 @@ pub(super) fn of_fatal(fatal: Fatal) -> Failure {
         Fatal::Refused(message) => Failure::refused(message),
         Fatal::Usage(message) => Failure::usage(message),
         Fatal::Fenced(message) => Failure::failed(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &[&str]) -> Args {
+        Line::try_parse_from([&["x"], line].concat()).unwrap().args
+    }
+
+    #[test]
+    fn what_was_said_is_what_it_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let [token, state] = ["token", "state"].map(|name| directory.path().join(name).display().to_string());
+        std::fs::write(&token, "ptth_x_y\n").unwrap();
+        let prepared = prepare(args(&[
+            "3000",
+            "--relay=http://localhost:1,http://127.0.0.1:2",
+            "--name=a",
+            "--name=b",
+            "--host=c.test",
+            "--transport=ptth10",
+            "--exclusive",
+            &format!("--token-file={token}"),
+            &format!("--state={state}"),
+        ]))
+        .unwrap();
+        let config = &prepared.config;
+        assert_eq!(config.relays, ["http://localhost:1/", "http://127.0.0.1:2/"]);
+        assert_eq!(config.names.iter().map(Name::as_str).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(config.hosts[0].as_str(), "c.test");
+        assert_eq!(config.token.as_ref().unwrap().expose(), "ptth_x_y");
+        assert_eq!((&*config.transport, config.exclusive, config.instance.boot), ("ptth10", true, 1));
+        assert!(prepared.lock.is_some());
+        let failure = prepare(args(&["3000", "--relay=http://localhost:1", &format!("--state={state}")]));
+        assert_eq!(failure.err().unwrap().code, 1, "the identity is taken");
+    }
+
+    #[test]
+    fn a_ca_is_read_even_if_it_is_not_needed_yet() {
+        let line = ["3000", "--relay=http://localhost:1", "--ca=/nonexistent.pem"];
+        assert_eq!(prepare(args(&line)).err().unwrap().code, 2);
     }
 }

@@ -11,36 +11,44 @@ use crate::tls::files;
 
 use super::Prepared;
 
-/// The token made at the first start, and where it is written.
+/// The token made at the first start.
 pub struct FirstToken {
-    /// The file, for the owner alone.
+    /// The file that it is written to, for the owner alone.
     pub file: PathBuf,
-    /// The token itself.
-    pub secret: Secret,
+    /// The token itself, if it was made just now.
+    pub secret: Option<Secret>,
 }
 
 impl FirstToken {
-    /// Makes a token for any name, if none was ever issued here.
+    /// Makes a token for any name, if none was ever issued here; later finds it again as long as it lives,
+    /// since the
+    /// very first start may have failed before anybody was told.
     ///
     /// # Errors
     /// [`Failure`] when it cannot be written down; then there is no such token either.
     pub fn make(tokens: &Tokens, state: &Path) -> Result<Option<Self>, Failure> {
+        let file = state.join("first-token");
         if !tokens.is_new() {
             if tokens.is_empty() {
                 tracing::warn!(
                     "every token was revoked, so no agent can come in; make one with ptth token new"
                 );
             }
-            return Ok(None);
+            return Ok(lives(tokens, &file).then_some(Self { file, secret: None }));
         }
-        let file = state.join("first-token");
         let (id, secret) = tokens.issue(Grants::any()).map_err(Failure::failed)?;
         if let Err(error) = files::replace(&file, 0o600, format!("{}\n", secret.expose()).as_bytes()) {
             tokens.revoke(&id).map_err(Failure::failed)?;
             return Err(Failure::failed(error));
         }
-        Ok(Some(Self { file, secret }))
+        Ok(Some(Self { file, secret: Some(secret) }))
     }
+}
+
+/// Whether a file holds a live token.
+fn lives(tokens: &Tokens, file: &Path) -> bool {
+    let text = files::read_secret(file).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.is_some_and(|text| tokens.verify(&Secret::new(text.trim_end())).is_some())
 }
 
 /// The line that says that a listener accepts connections.
@@ -65,8 +73,8 @@ pub fn greeting(
     }
     if let Some(first) = &prepared.first {
         lines.push(format!("to start an agent: {}", agent_line(prepared, bound, &first.file)));
-        if terminal {
-            lines.push(format!("its token: {}", first.secret.expose()));
+        if let Some(secret) = first.secret.as_ref().filter(|_| terminal) {
+            lines.push(format!("its token: {}", secret.expose()));
         }
     }
     lines
@@ -119,7 +127,7 @@ mod tests {
             ca: None,
             first: Some(FirstToken {
                 file: "/state dir/first-token".into(),
-                secret: Secret::new("ptth_secret"),
+                secret: Some(Secret::new("ptth_secret")),
             }),
         }
     }
@@ -133,11 +141,21 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(state.path()).unwrap();
         let first = FirstToken::make(&tokens, state.path()).unwrap().unwrap();
-        assert_eq!(fs::read_to_string(&first.file).unwrap().trim(), first.secret.expose());
-        let id = tokens.verify(&first.secret).unwrap().id;
-        assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none());
-        assert!(tokens.revoke(&id).unwrap());
+        let secret = first.secret.unwrap();
+        assert_eq!(fs::read_to_string(&first.file).unwrap().trim(), secret.expose());
+        let again = FirstToken::make(&tokens, state.path()).unwrap().unwrap();
+        assert!(again.file == first.file && again.secret.is_none(), "told again, but not shown");
+        assert!(tokens.revoke(&tokens.verify(&secret).unwrap().id).unwrap());
         assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none(), "who revokes all wants none");
+    }
+
+    #[test]
+    fn whoever_has_tokens_needs_no_first_one() {
+        let state = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(state.path()).unwrap();
+        tokens.issue(Grants::any()).unwrap();
+        assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none());
+        assert!(!state.path().join("first-token").exists());
     }
 
     #[test]
