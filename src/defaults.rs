@@ -78,8 +78,14 @@ pub const H1_IDLE: Duration = Duration::from_secs(30);
 
 /// The first wait between two tries to reach a relay.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-/// The longest. Small, so that an agent is back soon after its relay; spread by full jitter.
-pub const BACKOFF_MOST: Duration = Duration::from_secs(5);
+/// The longest during the first minute. Small, so that an agent is back soon after its relay; spread by full jitter.
+pub const BACKOFF_MOST: Duration = Duration::from_secs(2);
+/// The longest after that: a relay that has been gone for a minute is not missed by a second more.
+pub const BACKOFF_LONG: Duration = Duration::from_secs(10);
+/// When an outage is long.
+pub const OUTAGE_LONG: Duration = Duration::from_secs(60);
+/// A connection that lived this long was a good one: the next failure starts from the first wait.
+pub const PROVEN: Duration = Duration::from_secs(5);
 /// The longest `Retry-After` of a relay that is believed.
 pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(300);
 /// For one TCP connection of an agent.
@@ -102,3 +108,5 @@ pub const ORIGIN_CONTINUE: Duration = Duration::from_secs(5);
 
 /// How often the relay looks whether tokens have changed on disk.
 pub const TOKENS_CHECK: Duration = Duration::from_millis(500);
+/// How long a reader or writer of the state waits for another: each holds it for milliseconds.
+pub const STATE_BUSY: Duration = Duration::from_secs(5);

@@ -74,7 +74,8 @@ impl HostName {
     pub fn parse(text: &str) -> Result<Self, Malformed> {
         let bad = |why| Malformed { what: "host", text: text.into(), why };
         if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-            let address: std::net::Ipv6Addr = inner.parse().map_err(|_| bad("no IPv6 address in the brackets"))?;
+            let address: std::net::Ipv6Addr =
+                inner.parse().map_err(|_| bad("no IPv6 address in the brackets"))?;
             return Ok(Self(format!("[{address}]").into()));
         }
         let text = text.strip_suffix('.').unwrap_or(text);
@@ -150,7 +151,8 @@ impl Instance {
     pub fn parse(value: &str) -> Option<Self> {
         let mut parts = value.split(';').map(str::trim);
         let id = parts.next().filter(|id| {
-            (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+            (1..=64).contains(&id.len())
+                && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
         })?;
         let boot = match parts.find_map(|p| p.strip_prefix("boot=")) {
             Some(number) => number.parse().ok()?,

@@ -5,6 +5,7 @@ pub mod domain;
 pub mod message;
 pub mod net;
 pub mod policy;
+pub mod registry;
 pub mod relay;
 pub mod session;
 pub mod tls;

@@ -1,3 +1,149 @@
-//! The side behind the firewall.
+//! The side behind the firewall: dials out, and answers.
+
+mod backoff;
 pub mod config;
 pub mod origin;
+mod supervise;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use self::config::Config;
+use self::supervise::Supervisor;
+use crate::domain::{Offer, Wanted};
+use crate::net::{Cores, Scope};
+use crate::session::{Handler, Kind};
+use crate::transport::{self, Call};
+
+/// Why an agent gave up: a further try could not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fatal {
+    /// The relay refused the token or what it asked for (401, 403).
+    #[error("{0}")]
+    Refused(String),
+    /// The offer does not make sense as it is (400, 406), or the transport does not exist.
+    #[error("{0}")]
+    Usage(String),
+    /// A newer process of this agent has taken its place (409).
+    #[error("{0}")]
+    Fenced(String),
+}
+
+/// How it stands with one relay.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// Whether requests can come.
+    pub connected: bool,
+    /// The public URLs; kept while disconnected.
+    pub urls: Vec<String>,
+    /// The transport of the connection.
+    pub transport: &'static str,
+    /// What runs on it.
+    pub carrier: Option<Kind>,
+}
+
+/// An agent that is serving. Dropping it cuts its connections; [`Serving::stop`] lets what is in flight finish.
+pub struct Serving {
+    scope: Scope,
+    relays: Vec<(watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>)>,
+    _cores: Cores,
+}
+
+/// Starts serving `handler` through every relay of `config`, on `cores`. Must be called within a runtime, which
+/// does the dialling.
+///
+/// # Errors
+/// [`Fatal::Usage`] for a transport that does not exist.
+pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result<Serving, Fatal> {
+    let transport = match &*config.transport {
+        "auto" => transport::ALL[0],
+        name => *transport::ALL
+            .iter()
+            .find(|t| t.name() == name)
+            .ok_or_else(|| Fatal::Usage(format!("there is no transport {name:?}")))?,
+    };
+    let scope = Scope::new();
+    let names = config.names.iter().cloned().map(Wanted::Name);
+    let offer = Offer {
+        wanted: names.chain(config.hosts.iter().cloned().map(Wanted::Host)).collect(),
+        instance: Some(config.instance.clone()),
+        exclusive: config.exclusive,
+        transport: transport.name(),
+    };
+    let relays = config.relays.iter().map(|relay| {
+        let (status, watcher) = watch::channel(Status::default());
+        let (done, end) = oneshot::channel();
+        let call = Call {
+            relay: relay.clone(),
+            tls: config.tls.clone(),
+            token: config.token.clone(),
+            offer: offer.clone(),
+        };
+        let supervisor = Supervisor {
+            side: transport.agent(),
+            transport: transport.name(),
+            call: Arc::new(call),
+            handler: handler.clone(),
+            cores: cores.clone(),
+            scope: scope.clone(),
+            status,
+        };
+        scope.spawn(async move {
+            let _ = done.send(supervisor.run().await);
+        });
+        (watcher, end)
+    });
+    Ok(Serving { relays: relays.collect(), scope: scope.clone(), _cores: cores })
+}
+
+impl Serving {
+    /// Waits for the first connection to any relay and returns its public URLs. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Fatal`] when a relay refuses for good.
+    pub async fn connected(&mut self) -> Result<Vec<String>, Fatal> {
+        let mut watchers: Vec<_> = self.relays.iter().map(|(status, _)| status.clone()).collect();
+        let ready = watchers.iter_mut().map(|w| Box::pin(w.wait_for(|s| s.connected)));
+        let ready = futures_util::future::select_ok(ready.collect::<Vec<_>>());
+        tokio::select! {
+            biased;
+            fatal = first_end(&mut self.relays) => fatal.map(|()| Vec::new()),
+            ready = ready => Ok(ready.map(|(status, _)| status.urls.clone()).unwrap_or_default()),
+        }
+    }
+
+    /// How it stands with each relay, in the order of the configuration.
+    pub fn status(&self) -> Vec<watch::Receiver<Status>> {
+        self.relays.iter().map(|(status, _)| status.clone()).collect()
+    }
+
+    /// Waits until the agent gives up on a relay. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Fatal`], always unless the agent was stopped.
+    pub async fn ended(&mut self) -> Result<(), Fatal> {
+        first_end(&mut self.relays).await
+    }
+
+    /// Stops: tells the relays, lets what is in flight finish for at most `grace`. Returns how many connections had
+    /// to be cut.
+    pub async fn stop(self, grace: Duration) -> usize {
+        self.scope.stop(grace).await
+    }
+}
+
+type Relays = [(watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>)];
+
+async fn first_end(relays: &mut Relays) -> Result<(), Fatal> {
+    let ends = relays.iter_mut().map(|(_, end)| end);
+    let (end, ..) = futures_util::future::select_all(ends).await;
+    end.unwrap_or(Ok(()))
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.scope.abort();
+    }
+}

@@ -44,7 +44,8 @@ pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
         headers.remove(name);
     }
     if headers.contains_key(TE) {
-        let trailers = headers.get_all(TE).iter().any(|v| list(v).any(|t| t.eq_ignore_ascii_case("trailers")));
+        let trailers =
+            headers.get_all(TE).iter().any(|v| list(v).any(|t| t.eq_ignore_ascii_case("trailers")));
         headers.remove(TE);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));

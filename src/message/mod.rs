@@ -5,7 +5,9 @@ pub mod body;
 pub mod expect;
 pub mod fields;
 pub mod hop;
+pub mod link;
 pub mod problem;
+pub mod upgrade;
 
 pub use body::{Body, BoxError};
 

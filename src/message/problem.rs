@@ -65,7 +65,12 @@ impl Problem<'_> {
         let title = self.status.canonical_reason().unwrap_or("Error");
         page(
             &format!("{} {title}", self.status.as_u16()),
-            &format!("<p>{}</p>\n<p><small>{} &middot; {}</small></p>", escape(self.detail), self.hop, self.code),
+            &format!(
+                "<p>{}</p>\n<p><small>{} &middot; {}</small></p>",
+                escape(self.detail),
+                self.hop,
+                self.code
+            ),
         )
     }
 }
@@ -81,13 +86,19 @@ pub fn page(title: &str, body: &str) -> String {
 
 /// What every page of ours carries: no script, no sniffing, no framing.
 pub fn protect(headers: &mut HeaderMap) {
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
 }
 
 /// Whether the asker prefers HTML: browsers name it, programs do not.
 pub fn wants_html(asker: &HeaderMap) -> bool {
-    asker.get_all(ACCEPT).iter().any(|v| v.as_bytes().windows(9).any(|w| w.eq_ignore_ascii_case(b"text/html")))
+    asker
+        .get_all(ACCEPT)
+        .iter()
+        .any(|v| v.as_bytes().windows(9).any(|w| w.eq_ignore_ascii_case(b"text/html")))
 }
 
 /// Escapes text for HTML, inside elements and attributes.

@@ -1,1 +1,170 @@
-//! dial
+//! TCP and TLS out, under one deadline.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::io::{Io, Tcp};
+use super::listener::tune;
+use crate::defaults;
+
+/// Where a connection goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// A DNS name or an address; IPv6 without brackets.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
+    /// With TLS.
+    pub tls: bool,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name does not resolve.
+    #[error("cannot resolve the name {host:?}: {source}")]
+    Resolve {
+        /// The name.
+        host: Box<str>,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Nobody answers there.
+    #[error("cannot connect to {place}: {source}")]
+    Connect {
+        /// Host and port.
+        place: Place,
+        /// What the system said of the last address tried.
+        source: io::Error,
+    },
+    /// TCP stands, TLS does not.
+    #[error("TLS with {place} failed: {source}")]
+    Tls {
+        /// Host and port.
+        place: Place,
+        /// The handshake's error; a `rustls::Error` inside if it was about certificates.
+        source: io::Error,
+    },
+    /// The deadline passed.
+    #[error("no connection to {place} within {} s", within.as_secs())]
+    Timeout {
+        /// Host and port.
+        place: Place,
+        /// The deadline.
+        within: Duration,
+    },
+}
+
+/// Connects, with TLS if the place wants it, within `within`. Dropping the future gives up.
+///
+/// # Errors
+/// [`DialError`], by the step that failed.
+pub async fn dial(place: &Place, tls: &Arc<rustls::ClientConfig>, within: Duration) -> Result<Io, DialError> {
+    let connect = async {
+        let tcp = tcp(place).await?;
+        if !place.tls {
+            return Ok(Io::plain(Tcp::new(tcp)));
+        }
+        let failed = |source| DialError::Tls { place: place.clone(), source };
+        let name = ServerName::try_from(place.host.to_string()).map_err(|e| failed(io::Error::other(e)))?;
+        let stream = TlsConnector::from(tls.clone()).connect(name, Tcp::new(tcp)).await.map_err(failed)?;
+        Ok(Io::tls_client(stream))
+    };
+    tokio::time::timeout(within, connect)
+        .await
+        .unwrap_or_else(|_| Err(DialError::Timeout { place: place.clone(), within }))
+}
+
+async fn tcp(place: &Place) -> Result<TcpStream, DialError> {
+    let addresses = resolve(&place.host, place.port)
+        .await
+        .map_err(|source| DialError::Resolve { host: place.host.clone(), source })?;
+    race(addresses).await.map_err(|source| DialError::Connect { place: place.clone(), source })
+}
+
+/// The addresses of a host. Every name under `localhost` is the loopback (RFC 6761 §6.3), without asking anybody.
+///
+/// # Errors
+/// What the resolver says; also when it says nothing.
+pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let folded = host.trim_end_matches('.').to_ascii_lowercase();
+    if folded == "localhost" || folded.ends_with(".localhost") {
+        let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        return Ok(loopback.map(|ip| SocketAddr::new(ip, port)).to_vec());
+    }
+    let found: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+    match found.is_empty() {
+        true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+        false => Ok(found),
+    }
+}
+
+/// Tries the addresses in order, each with a head start over the next (RFC 8305 §5); the first to stand wins.
+async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut waiting = addresses.into_iter();
+    let mut trying = FuturesUnordered::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "no address to try");
+    trying.extend(waiting.next().map(TcpStream::connect));
+    while !trying.is_empty() {
+        let head_start = tokio::time::sleep(defaults::HAPPY_EYEBALLS);
+        tokio::select! {
+            biased;
+            Some(tried) = trying.next() => match tried {
+                Ok(stream) => {
+                    tune(&stream);
+                    return Ok(stream);
+                }
+                Err(error) => {
+                    last = error;
+                    trying.extend(waiting.next().map(TcpStream::connect));
+                }
+            },
+            () = head_start, if waiting.len() > 0 => trying.extend(waiting.next().map(TcpStream::connect)),
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_under_localhost_ask_nobody() {
+        for host in ["localhost", "shop.PTTH.localhost", "a.localhost."] {
+            let found = resolve(host, 1).await.unwrap();
+            assert!(found.iter().all(|a| a.ip().is_loopback()), "{host}: {found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_gives_way_to_the_next() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let good = listener.local_addr().unwrap();
+        let refusing = {
+            let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            gone.local_addr().unwrap()
+        };
+        let stream = race(vec![refusing, good]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        assert!(race(vec![refusing]).await.is_err());
+        assert!(race(vec![]).await.is_err());
+    }
+}

@@ -1,1 +1,97 @@
-//! listener
+//! Listening sockets: one per core, all on one address.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::defaults;
+
+/// Connections that wait to be accepted: enough for a burst while a core is busy.
+const BACKLOG: i32 = 1024;
+/// A pause after the system ran out of descriptors, so that the loop does not spin.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Binds `count` listeners to one address. A port that somebody else listens on is an error, also if they would
+/// share it: the first bind asks for it alone.
+///
+/// # Errors
+/// What the system says: in use, not permitted, no such address.
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
+    let alone = open(address, false)?;
+    alone.listen(1)?;
+    let bound = alone.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP address"))?;
+    drop(alone);
+    let listeners = (0..count.max(1)).map(|_| {
+        let socket = open(bound, true)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    });
+    Ok((bound, listeners.collect::<io::Result<_>>()?))
+}
+
+/// Accepts one connection. Never fails: what concerns one connection is passed over, and when the system has no
+/// descriptor left it waits. Cancel safe.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => {
+                tune(&stream);
+                return (stream, remote);
+            }
+            Err(error) if is_one_connections(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections for the moment");
+                tokio::time::sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}
+
+fn is_one_connections(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+/// What every socket gets: no Nagle, and a kernel that notices a silent far end.
+pub fn tune(stream: &TcpStream) {
+    let keepalive =
+        TcpKeepalive::new().with_time(defaults::KEEPALIVE_IDLE).with_interval(defaults::KEEPALIVE_EVERY);
+    let socket = SockRef::from(stream);
+    let set = [
+        socket.set_tcp_nodelay(true),
+        socket.set_tcp_keepalive(&keepalive),
+        socket.set_tcp_user_timeout(Some(defaults::TCP_USER_TIMEOUT)),
+    ];
+    for error in set.into_iter().filter_map(Result::err) {
+        tracing::debug!(%error, "a socket option was refused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_relay_on_the_port_fails_loudly() {
+        let (address, first) = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert_eq!(first.len(), 2);
+        assert_eq!(bind(address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        bind(address, 2).unwrap();
+    }
+}

@@ -23,7 +23,11 @@ impl Scope {
 
     /// A scope that stops with this one, and can be stopped and waited for alone. Its tasks are not this one's.
     pub fn child(&self) -> Self {
-        Self { stopping: self.stopping.child_token(), abort: self.abort.child_token(), tasks: TaskTracker::new() }
+        Self {
+            stopping: self.stopping.child_token(),
+            abort: self.abort.child_token(),
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Spawns on the current runtime. The task is dropped at its next await when the scope's grace has ended.
@@ -37,7 +41,17 @@ impl Scope {
         runtime.spawn(self.owned(task));
     }
 
-    fn owned(&self, task: impl Future<Output = ()> + Send + 'static) -> impl Future<Output = ()> + Send + 'static {
+    /// As [`Scope::spawn`] for a task that ends with its connection: it is waited for, and not aborted, which spares
+    /// the hot path a registration with the token.
+    #[expect(clippy::disallowed_methods, reason = "this is the owner that the lint asks for")]
+    pub fn spawn_light<F: Future<Output: Send> + Send + 'static>(&self, task: F) {
+        tokio::spawn(self.tasks.track_future(task));
+    }
+
+    fn owned(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let abort = self.abort.clone();
         self.tasks.track_future(async move {
             tokio::select! {
@@ -82,6 +96,19 @@ impl Scope {
     pub fn abort(&self) {
         self.stopping.cancel();
         self.abort.cancel();
+    }
+}
+
+/// Gives hyper's own tasks an owner.
+#[derive(Debug, Clone)]
+pub struct Light(pub Scope);
+
+impl<F> hyper::rt::Executor<F> for Light
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn_light(future);
     }
 }
 

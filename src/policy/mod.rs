@@ -1,5 +1,179 @@
-//! Who may offer.
+//! Who may offer: tokens, what each may claim, and where they are kept.
+//!
+//! The answers come from a table in memory, so that a request never waits for a disk. Whoever runs a relay calls
+//! [`Tokens::refresh_if_changed`] now and then, and changes made by another process take effect.
 
-/// The tokens.
+mod store;
+mod table;
+mod token;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::domain::{AgentId, HostName, Name, Secret};
+
+use self::store::Store;
+use self::table::Table;
+
+pub use self::store::{FILE, StoreError};
+pub use self::token::Grants;
+
+/// One token, as it may be shown: all but the secret, which nobody has.
+#[derive(Debug, Clone)]
+pub struct TokenRecord {
+    /// The part of the token that is no secret.
+    pub id: AgentId,
+    /// What the token may claim.
+    pub grants: Arc<Grants>,
+    /// When it was issued.
+    pub created: SystemTime,
+}
+
+/// Proof that a credential was checked: whose it is and what it may claim.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// Whose credential it is.
+    pub id: AgentId,
+    /// What it may claim.
+    pub grants: Arc<Grants>,
+}
+
+/// The tokens. A cheap handle: clones share one table.
+///
+/// Reading never blocks. [`issue`](Self::issue), [`revoke`](Self::revoke) and
+/// [`refresh_if_changed`](Self::refresh_if_changed) do file I/O and belong into a blocking context.
 #[derive(Clone)]
-pub struct Tokens;
+pub struct Tokens {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    table: ArcSwap<Table>,
+    /// Also the lock under which the table is replaced, so that an older one never replaces a newer one.
+    store: Mutex<Option<Store>>,
+}
+
+impl Tokens {
+    /// Opens the tokens in a state directory; makes directory and file, for the owner alone, when they are missing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file cannot be made, read or understood, or when others may write to it.
+    pub fn open(state: &Path) -> Result<Self, StoreError> {
+        let mut store = Store::open(state)?;
+        let table = store.load()?;
+        Ok(Self::with(table, Some(store)))
+    }
+
+    /// Tokens that end with the process: for tests, for a demonstration, and for embedding.
+    pub fn in_memory() -> Self {
+        Self::with(Table::default(), None)
+    }
+
+    fn with(table: Table, store: Option<Store>) -> Self {
+        Self { inner: Arc::new(Inner { table: ArcSwap::from_pointee(table), store: Mutex::new(store) }) }
+    }
+
+    /// Issues a token. The text returned is the only copy: only a digest of it is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written down, or when the system has no randomness to give.
+    pub fn issue(&self, grants: Grants) -> Result<(AgentId, Secret), StoreError> {
+        let fresh = token::generate()?;
+        let entry =
+            token::Entry { digest: fresh.digest, grants: Arc::new(grants), created: SystemTime::now() };
+        self.change(
+            |store| store.insert(&fresh.id, &entry),
+            |table| table.insert(fresh.id.clone(), entry.clone()),
+        )?;
+        Ok((AgentId(fresh.id), fresh.text))
+    }
+
+    /// Ends a token. `false` when there is no live token of this id.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be written down; the token is live then.
+    pub fn revoke(&self, id: &AgentId) -> Result<bool, StoreError> {
+        self.change(|store| store.revoke(&id.0), |table| table.remove(&id.0))
+    }
+
+    /// Changes the store and reads it again; without a store, changes the table alone.
+    fn change<T>(
+        &self,
+        write: impl FnOnce(&mut Store) -> Result<T, StoreError>,
+        alone: impl FnOnce(&mut Table) -> T,
+    ) -> Result<T, StoreError> {
+        let mut store = self.inner.store.lock();
+        let (table, answer) = match store.as_mut() {
+            Some(store) => {
+                let answer = write(store)?;
+                (store.load()?, answer)
+            }
+            None => {
+                let mut table = Table::clone(&self.inner.table.load());
+                let answer = alone(&mut table);
+                (table, answer)
+            }
+        };
+        self.inner.table.store(Arc::new(table));
+        Ok(answer)
+    }
+
+    /// Reads the table again when another process has changed it; says whether one had. Without a store: `false`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file cannot be read; the table stays as it was.
+    pub fn refresh_if_changed(&self) -> Result<bool, StoreError> {
+        let mut store = self.inner.store.lock();
+        let Some(store) = store.as_mut() else { return Ok(false) };
+        if !store.has_changed()? {
+            return Ok(false);
+        }
+        self.inner.table.store(Arc::new(store.load()?));
+        Ok(true)
+    }
+
+    /// Whose credential this is, if it is a live token. Takes the same work for an unknown id as for a wrong secret.
+    pub fn verify(&self, credential: &Secret) -> Option<Verified> {
+        let table = self.inner.table.load();
+        let (id, entry) = token::verify(credential, |id| table.get(id))?;
+        Some(Verified { id: AgentId(id), grants: entry.grants })
+    }
+
+    /// Every live token, oldest first.
+    pub fn list(&self) -> Vec<TokenRecord> {
+        self.inner.table.load().records()
+    }
+
+    /// Whether a live token of this id exists.
+    pub fn is_live(&self, id: &AgentId) -> bool {
+        self.inner.table.load().get(&id.0).is_some()
+    }
+
+    /// Whether any live token names exactly this name. (A token for any name does not.)
+    pub fn names_exactly(&self, name: &Name) -> bool {
+        self.inner.table.load().names(name)
+    }
+
+    /// Whether any live token lists exactly this host.
+    pub fn lists_host(&self, host: &HostName) -> bool {
+        self.inner.table.load().lists(host)
+    }
+
+    /// Whether there is no live token.
+    pub fn is_empty(&self) -> bool {
+        self.inner.table.load().is_empty()
+    }
+
+    /// Whether no token was ever issued here. After the last one was revoked this stays `false`: who revokes all
+    /// tokens does not want a new one made for everybody.
+    pub fn is_new(&self) -> bool {
+        self.inner.table.load().is_new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

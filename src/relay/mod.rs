@@ -1,2 +1,212 @@
 //! The public side.
+
+mod accept;
+mod admit;
 pub mod config;
+mod entry;
+mod forward;
+mod names;
+mod public;
+mod respond;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use self::admit::Doorkeeper;
+use self::config::{Config, Listen};
+use self::names::Names;
+use crate::defaults;
+use crate::net::{Cores, Scope, listener};
+use crate::registry::Registry;
+use crate::transport::{self, Door, RelaySide};
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be had.
+    #[error("cannot listen on {address}: {source}{}", hint(.source))]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A TLS listener without a certificate.
+    #[error("the listener {0} wants TLS, and there is no certificate")]
+    NoCertificate(SocketAddr),
+    /// No threads or event queues.
+    #[error("cannot start the data plane: {0}")]
+    Cores(io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program has the port: stop it, or choose another with --listen"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need a privilege: try one above, or grant CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        _ => "",
+    }
+}
+
+/// What every connection of a relay shares.
+struct Shared {
+    config: Arc<Config>,
+    names: Arc<Names>,
+    registry: Arc<Registry>,
+    sides: Vec<Box<dyn RelaySide>>,
+    places: Arc<Semaphore>,
+    listeners: Scope,
+    visitors: Scope,
+}
+
+/// A running relay. Dropping it cuts everything at once; [`Relay::stop`] lets what is in flight finish.
+pub struct Relay {
+    shared: Arc<Shared>,
+    addresses: Vec<Listen>,
+    sessions: Scope,
+    draining: CancellationToken,
+    // Last, so that the threads end after what runs on them.
+    _cores: Cores,
+}
+
+impl Relay {
+    /// Binds every listener, then accepts on each core. Needs a runtime; the data plane runs on threads of its own.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing listens then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let bound = bind(&config)?;
+        let cores = Cores::start(config.cores).map_err(StartError::Cores)?;
+        let loopback = bound.iter().any(|b| b.listen.address.ip().is_loopback());
+        let names = Arc::new(Names::new(config.clone(), loopback));
+        let registry = Registry::new(config.lease);
+        let (sessions, draining) = (Scope::new(), CancellationToken::new());
+        let door: Arc<dyn Door> = Arc::new(Doorkeeper {
+            config: config.clone(),
+            names: names.clone(),
+            registry: registry.clone(),
+            scope: sessions.clone(),
+            cores: cores.clone(),
+            draining: draining.clone(),
+        });
+        let shared = Arc::new(Shared {
+            sides: transport::ALL.iter().map(|t| t.relay(door.clone())).collect(),
+            config,
+            names,
+            registry,
+            places: Arc::new(Semaphore::new(defaults::CONNECTIONS)),
+            listeners: Scope::new(),
+            visitors: Scope::new(),
+        });
+        let addresses = bound.iter().map(|b| b.listen).collect();
+        for bound in bound {
+            bound.accept_on(&shared, &cores);
+        }
+        let keeper = shared.clone();
+        shared.listeners.spawn_on(cores.handle(0), async move { keep(keeper).await });
+        Ok(Self { shared, addresses, sessions, draining, _cores: cores })
+    }
+
+    /// Where it listens, with the ports that it got, in the order of the configuration.
+    pub fn addresses(&self) -> &[Listen] {
+        &self.addresses
+    }
+
+    /// Stops in order, each step with its reason; returns how many connections had to be cut.
+    ///
+    /// Agents are told first, so that they stand elsewhere before the last answer is out, and are sent away when
+    /// they come back here. Then no visitor is accepted any more, and what is in flight gets the grace. The agents'
+    /// links go last, because what is in flight needs them.
+    pub async fn stop(self) -> usize {
+        self.draining.cancel();
+        for session in self.shared.registry.sessions() {
+            session.drain();
+        }
+        self.shared.listeners.stop(defaults::FLIP).await;
+        let mut cut = self.shared.visitors.stop(self.shared.config.grace).await;
+        cut += self.sessions.stop(std::time::Duration::from_secs(1)).await;
+        cut
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.shared.listeners.abort();
+        self.shared.visitors.abort();
+        self.sessions.abort();
+    }
+}
+
+struct Bound {
+    listen: Listen,
+    per_core: Vec<StdListener>,
+    tls: Option<TlsAcceptor>,
+}
+
+fn bind(config: &Config) -> Result<Vec<Bound>, StartError> {
+    let bind = |listen: &Listen| {
+        let tls = match (listen.tls, &config.tls) {
+            (false, _) => None,
+            (true, Some(tls)) => Some(TlsAcceptor::from(with_alpn(tls))),
+            (true, None) => return Err(StartError::NoCertificate(listen.address)),
+        };
+        let (address, per_core) = listener::bind(listen.address, config.cores)
+            .map_err(|source| StartError::Listen { address: listen.address, source })?;
+        Ok(Bound { listen: Listen { address, ..*listen }, per_core, tls })
+    };
+    config.listen.iter().map(bind).collect()
+}
+
+fn with_alpn(tls: &Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
+    let mut tls = rustls::ServerConfig::clone(tls);
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Arc::new(tls)
+}
+
+impl Bound {
+    fn accept_on(self, shared: &Arc<Shared>, cores: &Cores) {
+        for (core, listener) in self.per_core.into_iter().enumerate() {
+            let (shared, tls, local) = (shared.clone(), self.tls.clone(), self.listen.address);
+            let owner = shared.listeners.clone();
+            owner.spawn_on(cores.handle(core), async move {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => accept::run(shared, listener, local, tls).await,
+                    Err(error) => tracing::error!(%local, %error, "a core cannot listen"),
+                }
+            });
+        }
+    }
+}
+
+/// Notices tokens that changed on disk, cuts whom they no longer let in, forgets routes that nobody holds.
+async fn keep(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(defaults::TOKENS_CHECK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.listeners.stopping() => return,
+            _ = tick.tick() => {}
+        }
+        let tokens = shared.config.tokens.clone();
+        match tokio::task::spawn_blocking(move || tokens.refresh_if_changed()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot read the tokens again; those known stay in force")
+            }
+            Err(error) => tracing::warn!(%error, "cannot look after the tokens"),
+        }
+        shared.registry.tidy(|agent| shared.config.tokens.is_live(agent));
+    }
+}

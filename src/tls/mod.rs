@@ -1,1 +1,165 @@
-//! TLS
+//! TLS for both sides: which certificate the relay shows, and what the agent believes.
+//!
+//! Verification cannot be turned off here: a private CA is given as a file, and the development CA of [`dev`] costs
+//! nothing.
+
+pub mod dev;
+mod explain;
+pub mod files;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+
+pub use self::explain::{explain, explain_io};
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or others may write a key.
+    #[error(transparent)]
+    File(#[from] files::FileError),
+    /// A file is not PEM, or not what it should hold.
+    #[error("{origin} holds no {what} in PEM form: {why}", origin = .origin.display())]
+    Pem {
+        /// The file; `memory` when there is none.
+        origin: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+    /// The pieces are sound but do not fit: a key of another certificate, an algorithm that is not supported.
+    #[error("{what} cannot be used: {source}")]
+    Unusable {
+        /// What does not fit.
+        what: String,
+        /// What rustls says.
+        source: rustls::Error,
+    },
+    /// The system has no trust store.
+    #[error("this system has no certificates to trust ({0}); install them, or pass --ca FILE")]
+    NoTrust(rustls::Error),
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// The configuration of a listener, from a certificate chain (leaf first) and its key, both PEM files.
+///
+/// `alpn` are the protocols in the order of preference; empty offers none.
+///
+/// # Errors
+/// [`TlsError`] naming the file; also when others than the owner may write the key.
+pub fn server_config(cert: &Path, key: &Path, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = files::read(cert)?;
+    let secret = files::read_secret(key)?;
+    server((cert, &chain), (key, &secret), alpn)
+}
+
+/// As [`server_config`], from memory.
+///
+/// # Errors
+/// [`TlsError`] when the texts are not PEM or do not fit together.
+pub fn server_config_from_pem(
+    cert: &[u8],
+    key: &[u8],
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    server((Path::new("memory"), cert), (Path::new("memory"), key), alpn)
+}
+
+fn server(cert: (&Path, &[u8]), key: (&Path, &[u8]), alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
+    let unusable = |source| TlsError::Unusable { what: cert.0.display().to_string(), source };
+    let chain = certificates(cert.0, cert.1)?;
+    let secret = PrivateKeyDer::from_pem_slice(key.1).map_err(|e| not_pem(key.0, "private key", &e))?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .map_err(unusable)?;
+    // Tickets sealed by a key that turns over, instead of a cache behind one lock for every core.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
+    config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// What an agent believes: the certificates of the file `ca` alone, or without one those that the system trusts.
+///
+/// # Errors
+/// [`TlsError`] when the file holds none, or when the system trusts none.
+pub fn client_config(ca: Option<&Path>, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+    match ca {
+        Some(ca) => client(ca, &files::read(ca)?, alpn),
+        None => {
+            let builder = ClientConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .and_then(|builder| builder.with_platform_verifier())
+                .map_err(TlsError::NoTrust)?;
+            Ok(finish(builder.with_no_client_auth(), alpn))
+        }
+    }
+}
+
+/// As [`client_config`] with a CA, from memory.
+///
+/// # Errors
+/// [`TlsError`] when the text holds no certificate.
+pub fn client_config_from_pem(ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+    client(Path::new("memory"), ca, alpn)
+}
+
+/// A configuration that believes nobody: for an agent whose relays are all plain HTTP on this machine.
+///
+/// # Errors
+/// [`TlsError`] does not happen with the algorithms built in.
+pub fn client_config_for_none() -> Result<Arc<ClientConfig>, TlsError> {
+    trusting(Path::new("memory"), RootCertStore::empty(), &[])
+}
+
+fn client(origin: &Path, ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(origin, ca)? {
+        roots
+            .add(certificate)
+            .map_err(|source| TlsError::Unusable { what: origin.display().to_string(), source })?;
+    }
+    trusting(origin, roots, alpn)
+}
+
+fn trusting(origin: &Path, roots: RootCertStore, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| TlsError::Unusable { what: origin.display().to_string(), source })?;
+    Ok(finish(builder.with_root_certificates(roots).with_no_client_auth(), alpn))
+}
+
+fn finish(mut config: ClientConfig, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
+    Arc::new(config)
+}
+
+fn certificates(origin: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| not_pem(origin, "certificate", &error))?;
+    if all.is_empty() { Err(not_pem(origin, "certificate", &pem::Error::NoItemsFound)) } else { Ok(all) }
+}
+
+fn not_pem(origin: &Path, what: &'static str, error: &pem::Error) -> TlsError {
+    let why = match error {
+        pem::Error::NoItemsFound => format!("there is no -----BEGIN {}-----", what.to_uppercase()),
+        error => error.to_string(),
+    };
+    TlsError::Pem { origin: origin.to_owned(), what, why }
+}
+
+#[cfg(test)]
+mod tests;

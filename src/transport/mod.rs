@@ -1,1 +1,162 @@
-//! Ways to open a session.
+//! Ways to open a session. A transport answers only how a session comes into being; how requests cross it is the
+//! carrier's matter. To add one: a folder, and a row in [`ALL`].
+
+mod flip;
+pub mod ptth;
+pub mod ptth10;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::{Facts, Offer, Refusal, Secret};
+use crate::message::Response;
+use crate::net::dial::DialError;
+use crate::net::{Cores, Io, Scope};
+use crate::session::Kind;
+use crate::session::carrier::Carrier;
+
+/// Every transport, the preferred first.
+pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth];
+
+/// One dialect.
+pub trait Transport: Sync {
+    /// What people call it: `--transport NAME`, the label in metrics.
+    fn name(&self) -> &'static str;
+
+    /// Where it is written down.
+    fn spec(&self) -> &'static str;
+
+    /// What accepts it at the relay.
+    fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide>;
+
+    /// What opens it at the agent.
+    fn agent(&self) -> Box<dyn AgentSide>;
+}
+
+/// The relay's half of a transport.
+pub trait RelaySide: Send + Sync {
+    /// Whether a request on the relay's own authority is this transport's.
+    fn wants(&self, request: &http::Request<Incoming>) -> bool;
+
+    /// Answers such a request; what lives longer than the answer runs in the door's scope.
+    fn accept(
+        &self,
+        request: http::Request<Incoming>,
+        facts: Facts,
+    ) -> BoxFuture<'_, Result<Response, Refusal>>;
+}
+
+/// The agent's half of a transport.
+pub trait AgentSide: Send + Sync {
+    /// Opens one connection and takes it to the point where the relay may send requests. Dropping the future gives
+    /// up.
+    ///
+    /// # Errors
+    /// [`OpenError`], which tells a refusal from an absence.
+    fn open<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>>;
+}
+
+/// The way in for agents: nobody else admits one. Built once for each transport, because a session may outlive
+/// every request of it.
+pub trait Door: Send + Sync {
+    /// Authenticates, asks policy, claims the routes. Dropping the future claims nothing.
+    ///
+    /// # Errors
+    /// [`Refusal`], with words for the agent's owner.
+    fn check<'a>(
+        &'a self,
+        offer: Offer,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>>;
+
+    /// Owns the tasks of sessions.
+    fn scope(&self) -> &Scope;
+
+    /// Where sessions are driven.
+    fn cores(&self) -> &Cores;
+}
+
+/// A one-use "yes" to an offer. Dropping it gives the routes back.
+pub trait Admission: Send {
+    /// The public URLs of what was granted.
+    fn urls(&self) -> &[String];
+
+    /// How many connections of this agent the relay can use with this carrier.
+    fn connections(&self, kind: Kind) -> usize;
+
+    /// Puts a fresh link into its session; requests may come on it from now on.
+    fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached;
+}
+
+/// A link in its session. Dropping this takes it out, and frees the routes if it was the last.
+pub struct Attached {
+    /// Cancelled when the link is to be cut at once: fenced, or its token revoked.
+    pub cut: CancellationToken,
+    #[expect(dead_code, reason = "kept for its drop")]
+    guard: Box<dyn Any + Send>,
+}
+
+impl Attached {
+    /// A guard and the token that cuts its link.
+    pub fn new(cut: CancellationToken, guard: impl Any + Send) -> Self {
+        Self { cut, guard: Box::new(guard) }
+    }
+}
+
+/// What an agent needs to open a connection.
+pub struct Call {
+    /// The relay: scheme, host, perhaps port and path.
+    pub relay: http::Uri,
+    /// Roots for the relay's certificate.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// The token.
+    pub token: Option<Secret>,
+    /// What is asked for.
+    pub offer: Offer,
+}
+
+/// An open connection, ready to be served.
+pub struct Opened {
+    /// The public URLs.
+    pub urls: Vec<String>,
+    /// How many connections like this the relay can use.
+    pub connections: usize,
+    /// What runs on it.
+    pub kind: Kind,
+    /// The connection.
+    pub io: Io,
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no way to the relay.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The relay answered with a "no".
+    #[error("{message}")]
+    Refused {
+        /// The status.
+        status: http::StatusCode,
+        /// What the relay said, or what the status means.
+        message: String,
+        /// When another try makes sense.
+        retry_after: Option<Duration>,
+    },
+    /// Something answered that does not speak this transport.
+    #[error(
+        "the answer to the Upgrade was {status}, not 101: something on the way removes Upgrade, or no relay is there"
+    )]
+    Absent {
+        /// What it said instead.
+        status: http::StatusCode,
+    },
+    /// The answer was not what the transport allows, or the connection broke.
+    #[error("the Upgrade failed: {0}")]
+    Broken(String),
+}

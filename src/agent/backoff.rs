@@ -1,0 +1,61 @@
+//! How long to wait before the next try: exponential, with full jitter, so that a thousand agents do not come back
+//! in one moment.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::defaults;
+
+/// The waits of one outage.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+    since: Option<Instant>,
+}
+
+impl Backoff {
+    /// All is well again.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The wait after one more failure; at least what the relay asked for, if it is not unreasonable.
+    pub(super) fn failed(&mut self, retry_after: Option<Duration>) -> Duration {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let most = match since.elapsed() < defaults::OUTAGE_LONG {
+            true => defaults::BACKOFF_MOST,
+            false => defaults::BACKOFF_LONG,
+        };
+        let ceiling = defaults::BACKOFF_FIRST.saturating_mul(1 << self.failures.min(16)).min(most);
+        self.failures += 1;
+        let asked = retry_after.unwrap_or_default().min(defaults::RETRY_AFTER_MOST);
+        asked + ceiling.mul_f64(rand::random())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_to_a_cap_and_start_again() {
+        let mut backoff = Backoff::default();
+        for round in 0..200 {
+            let ceiling = defaults::BACKOFF_FIRST * (1 << round.min(10));
+            assert!(backoff.failed(None) <= ceiling.min(defaults::BACKOFF_MOST));
+        }
+        tokio::time::advance(defaults::OUTAGE_LONG).await;
+        let longest = (0..200).map(|_| backoff.failed(None)).max().unwrap();
+        assert!(longest > defaults::BACKOFF_MOST && longest <= defaults::BACKOFF_LONG, "{longest:?}");
+        backoff.reset();
+        assert!(backoff.failed(None) <= defaults::BACKOFF_FIRST);
+    }
+
+    #[test]
+    fn a_relay_may_ask_for_patience_within_reason() {
+        let mut backoff = Backoff::default();
+        assert!(backoff.failed(Some(Duration::from_secs(7))) >= Duration::from_secs(7));
+        assert!(backoff.failed(Some(Duration::MAX)) <= defaults::RETRY_AFTER_MOST + defaults::BACKOFF_MOST);
+    }
+}

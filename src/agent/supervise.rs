@@ -1,0 +1,228 @@
+//! Keeps the connections to one relay up: dial, serve, open more while there is load, back off when there is no way.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::{Fatal, Status};
+use crate::defaults;
+use crate::net::dial::DialError;
+use crate::net::{Cores, Io, Scope};
+use crate::session::{Ended, Handler, Kind, Load, serve_half};
+use crate::tls;
+use crate::transport::{AgentSide, Call, OpenError, Opened};
+
+/// Connections that may end before the supervisor has looked: more than one relay can use.
+const ENDS: usize = 256;
+
+/// What one supervisor needs.
+pub(super) struct Supervisor {
+    pub(super) side: Box<dyn AgentSide>,
+    pub(super) transport: &'static str,
+    pub(super) call: Arc<Call>,
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) cores: Cores,
+    pub(super) scope: Scope,
+    pub(super) status: tokio::sync::watch::Sender<Status>,
+}
+
+struct Linked {
+    id: u64,
+    kind: Kind,
+    load: Arc<Load>,
+}
+
+/// What changes while it runs.
+struct State {
+    links: Vec<Linked>,
+    next_id: u64,
+    /// How many connections the relay can use.
+    most: usize,
+    changed: Arc<Notify>,
+    backoff: Backoff,
+    not_before: Instant,
+    last_error: String,
+}
+
+impl Supervisor {
+    /// Runs until the scope stops; then lets what is in flight finish.
+    ///
+    /// # Errors
+    /// [`Fatal`], when no further try can succeed.
+    pub(super) async fn run(self) -> Result<(), Fatal> {
+        let (ended, mut ends) = mpsc::channel::<(u64, Ended)>(ENDS);
+        let mut state = State::new();
+        let mut opening: Option<BoxFuture<'_, Result<Opened, OpenError>>> = None;
+        let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
+        loop {
+            if opening.is_none() && Instant::now() >= state.not_before && state.wants_another() {
+                opening = Some(self.side.open(&self.call));
+            }
+            state.retire_surplus();
+            tokio::select! {
+                biased;
+                () = self.scope.stopping() => break,
+                Some((id, end)) = ends.recv() => self.ended(&mut state, id, end),
+                opened = poll_opening(&mut opening) => {
+                    opening = None;
+                    match opened {
+                        Ok(opened) => self.opened(&mut state, opened, &ended),
+                        Err(error) => self.failed(&mut state, &error)?,
+                    }
+                }
+                () = state.changed.notified() => {}
+                () = tokio::time::sleep_until(state.not_before), if state.not_before > Instant::now() => {}
+                _ = tick.tick() => {}
+            }
+        }
+        drop(ended);
+        // Each link hears the scope, finishes what is in flight and says so.
+        while ends.recv().await.is_some() {}
+        Ok(())
+    }
+
+    fn opened(&self, state: &mut State, opened: Opened, ended: &mpsc::Sender<(u64, Ended)>) {
+        let Opened { urls, connections, kind, mut io } = opened;
+        let id = state.next_id;
+        state.next_id += 1;
+        state.most = connections.max(1);
+        state.last_error.clear();
+        let load = Load::new(state.changed.clone());
+        state.links.push(Linked { id, kind, load: load.clone() });
+        if state.links.iter().filter(|l| !l.load.is_leaving()).count() == 1 {
+            tracing::info!(relay = %self.call.relay, rung = self.transport, carrier = %kind, urls = urls.join(" "), "connected");
+            self.status.send_replace(Status {
+                connected: true,
+                urls,
+                transport: self.transport,
+                carrier: Some(kind),
+            });
+        }
+        let (handler, scope, ended) = (self.handler.clone(), self.scope.clone(), ended.clone());
+        let departed = io.depart();
+        self.scope.spawn_on(self.cores.handle(self.cores.next()), async move {
+            let end = match departed.and_then(|()| io.arrive()) {
+                Ok(()) => serve(io, kind, handler, load, scope).await,
+                Err(error) => Ended::Failed(error.to_string()),
+            };
+            let _ = ended.send((id, end)).await;
+        });
+    }
+
+    fn ended(&self, state: &mut State, id: u64, end: Ended) {
+        let Some(place) = state.links.iter().position(|l| l.id == id) else { return };
+        let gone = state.links.swap_remove(place);
+        let others = state.links.iter().any(|l| !l.load.is_leaving());
+        if gone.load.age() >= defaults::PROVEN {
+            state.backoff.reset();
+        }
+        if let Ended::Failed(why) = &end {
+            tracing::warn!(relay = %self.call.relay, why, "a connection to the relay broke");
+        }
+        if !others && !gone.load.is_leaving() && !matches!(end, Ended::Upgraded) {
+            tracing::info!(relay = %self.call.relay, "disconnected");
+            self.status.send_modify(|s| s.connected = false);
+            state.not_before = Instant::now() + state.backoff.failed(None);
+        }
+    }
+
+    fn failed(&self, state: &mut State, error: &OpenError) -> Result<(), Fatal> {
+        let message = describe(error, &self.call);
+        let mut retry_after = None;
+        if let OpenError::Refused { status, retry_after: after, .. } = error {
+            retry_after = *after;
+            match status.as_u16() {
+                401 | 403 => return Err(Fatal::Refused(message)),
+                400 | 406 => return Err(Fatal::Usage(message)),
+                409 => return Err(Fatal::Fenced(message)),
+                _ => {}
+            }
+        }
+        let wait = state.backoff.failed(retry_after);
+        state.not_before = Instant::now() + wait;
+        // One line for each thing that is wrong, not for each try.
+        if state.last_error == message {
+            tracing::debug!(wait = ?wait, "{message}");
+        } else {
+            tracing::warn!("{message}; trying again");
+            state.last_error = message;
+        }
+        Ok(())
+    }
+}
+
+async fn poll_opening<T>(opening: &mut Option<BoxFuture<'_, T>>) -> T {
+    match opening {
+        Some(opening) => opening.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn serve(io: Io, kind: Kind, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+    serve_half(io, kind, handler, load, scope).await
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            links: Vec::new(),
+            next_id: 0,
+            most: 1,
+            changed: Arc::new(Notify::new()),
+            backoff: Backoff::default(),
+            not_before: Instant::now(),
+            last_error: String::new(),
+        }
+    }
+
+    fn standing(&self) -> impl Iterator<Item = &Linked> {
+        self.links.iter().filter(|l| !l.load.is_leaving())
+    }
+
+    /// Whether another connection is of use: the first always; of `h2` when each is busy; of `h1` when too few are
+    /// idle.
+    fn wants_another(&self) -> bool {
+        let count = self.standing().count();
+        let Some(first) = self.standing().next() else { return true };
+        match first.kind {
+            _ if count >= self.most => false,
+            Kind::H2 => self.standing().all(|l| l.load.in_flight() > defaults::BUSY),
+            Kind::H1 => {
+                count < defaults::H1_MOST
+                    && self.standing().filter(|l| l.load.in_flight() == 0).count() < defaults::H1_SPARE
+            }
+        }
+    }
+
+    /// Ends `h1` connections that are old, or that have been idle beyond the spare ones.
+    fn retire_surplus(&self) {
+        let mut idle: Vec<_> =
+            self.standing().filter(|l| l.kind == Kind::H1 && l.load.in_flight() == 0).collect();
+        idle.sort_by_key(|l| l.load.age());
+        for (place, linked) in idle.iter().enumerate() {
+            let surplus = place >= defaults::H1_SPARE && linked.load.idle_for() > defaults::H1_IDLE;
+            if surplus || linked.load.age() > defaults::H1_AGE {
+                linked.load.retire();
+            }
+        }
+    }
+}
+
+/// What happened, at which hop, and what to try.
+fn describe(error: &OpenError, call: &Call) -> String {
+    let relay = &call.relay;
+    match error {
+        OpenError::Dial(DialError::Tls { place, source }) => match tls::explain_io(source) {
+            Some(why) => format!("the certificate of the relay {place} was not accepted: {why}"),
+            None => format!("TLS with the relay {place} failed: {source}; is it a TLS port?"),
+        },
+        OpenError::Dial(error) => format!("cannot reach the relay {relay}: {error}"),
+        OpenError::Refused { status, message, .. } => {
+            format!("relay {relay} refused: {message} ({})", status.as_u16())
+        }
+        OpenError::Absent { .. } | OpenError::Broken(_) => format!("relay {relay}: {error}"),
+    }
+}

@@ -1,0 +1,145 @@
+//! One shape for every Upgrade. Inside, an upgrade is always an HTTP/1.1 one (RFC 9110 §7.8); on HTTP/2 it travels
+//! as extended CONNECT (RFC 8441), for WebSocket as that RFC has it and for other tokens in the same way.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::ext::Protocol;
+use sha1::{Digest, Sha1};
+
+use super::hop;
+
+/// RFC 6455 §1.3.
+const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// What the sender of a translated request needs to translate the answer back.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    token: HeaderValue,
+    key: Option<HeaderValue>,
+}
+
+/// Turns an Upgrade request into an extended CONNECT. `None`, and the request untouched, when it asks for none or
+/// its token cannot be a `:protocol`.
+pub fn to_connect<B>(request: &mut Request<B>) -> Option<Sent> {
+    let token = request.headers().get(UPGRADE)?.clone();
+    let protocol = token.to_str().ok()?.to_owned();
+    let _ = hop::strip(request.headers_mut());
+    let key = request.headers_mut().remove(SEC_WEBSOCKET_KEY);
+    request.headers_mut().remove(CONTENT_LENGTH);
+    *request.method_mut() = Method::CONNECT;
+    request.extensions_mut().insert(Protocol::from(protocol.as_str()));
+    Some(Sent { token, key })
+}
+
+/// Turns the answer to an extended CONNECT into what an Upgrade would have been answered.
+pub fn from_connected<B>(response: &mut Response<B>, sent: Sent) {
+    if !response.status().is_success() {
+        return;
+    }
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    if let Some(accept) = sent.key.as_ref().and_then(accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    hop::set_upgrade(headers, sent.token);
+}
+
+/// Turns a received extended CONNECT into an Upgrade request; a WebSocket gets a key of our own. `false`, and the
+/// request untouched, when it is something else.
+pub fn from_connect<B>(request: &mut Request<B>) -> bool {
+    if request.method() != Method::CONNECT {
+        return false;
+    }
+    let Some(protocol) = request.extensions_mut().remove::<Protocol>() else { return false };
+    let Ok(token) = HeaderValue::try_from(protocol.as_str()) else { return false };
+    *request.method_mut() = Method::GET;
+    *request.version_mut() = Version::HTTP_11;
+    let websocket = protocol.as_str().eq_ignore_ascii_case("websocket");
+    let headers = request.headers_mut();
+    hop::set_upgrade(headers, token);
+    if websocket && let Ok(key) = HeaderValue::try_from(STANDARD.encode(rand::random::<[u8; 16]>())) {
+        headers.insert(SEC_WEBSOCKET_KEY, key);
+    }
+    true
+}
+
+/// Turns the answer to an Upgrade into the answer to the extended CONNECT that it came as.
+pub fn to_connected<B>(response: &mut Response<B>) {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        *response.status_mut() = StatusCode::OK;
+        let _ = hop::strip(response.headers_mut());
+        response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
+    }
+}
+
+/// `Sec-WebSocket-Accept` for a key (RFC 6455 §4.2.2).
+pub fn accept(key: &HeaderValue) -> Option<HeaderValue> {
+    let digest = Sha1::new().chain_update(key.as_bytes()).chain_update(WEBSOCKET_GUID).finalize();
+    HeaderValue::try_from(STANDARD.encode(digest)).ok()
+}
+
+/// Joins the cookie crumbs of HTTP/2 into one field, as HTTP/1.1 wants it (RFC 9113 §8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    const COOKIE: HeaderName = http::header::COOKIE;
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.next().is_some() && crumbs.next().is_some() {
+        let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            headers.insert(COOKIE, joined);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn websocket() -> Request<()> {
+        Request::get("https://a.test/chat")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-protocol", "v1")
+            .body(())
+            .unwrap()
+    }
+
+    #[test]
+    fn a_websocket_crosses_h2_and_comes_back_with_the_accept_of_its_own_key() {
+        let mut request = websocket();
+        let sent = to_connect(&mut request).unwrap();
+        assert_eq!(request.method(), Method::CONNECT);
+        assert_eq!(request.headers().len(), 1, "{:?}", request.headers());
+
+        assert!(from_connect(&mut request));
+        assert!(hop::asks_upgrade(request.headers(), "websocket"));
+        assert_ne!(request.headers()["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");
+
+        let mut response = Response::builder().status(101).header("upgrade", "websocket").body(()).unwrap();
+        to_connected(&mut response);
+        assert_eq!((response.status(), response.headers().len()), (StatusCode::OK, 0));
+        from_connected(&mut response, sent);
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        // The example of RFC 6455 §1.3.
+        assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn a_refused_upgrade_stays_what_it_was() {
+        let mut request = websocket();
+        let sent = to_connect(&mut request).unwrap();
+        let mut response = Response::builder().status(403).body(()).unwrap();
+        from_connected(&mut response, sent);
+        assert_eq!((response.status().as_u16(), response.headers().len()), (403, 0));
+    }
+
+    #[test]
+    fn crumbs_become_one_cookie() {
+        let mut request = Request::get("/").header("cookie", "a=1").header("cookie", "b=2").body(()).unwrap();
+        join_cookies(request.headers_mut());
+        assert_eq!(request.headers().get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+}

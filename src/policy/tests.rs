@@ -1,0 +1,146 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn host(text: &str) -> HostName {
+    HostName::parse(text).unwrap()
+}
+
+fn shop() -> Grants {
+    Grants { any_name: false, names: vec![name("shop"), name("shop2")], hosts: vec![host("shop.example")] }
+}
+
+/// What holds with a store must hold without one.
+fn both() -> [(Tokens, Option<tempfile::TempDir>); 2] {
+    let state = tempfile::tempdir().unwrap();
+    [(Tokens::in_memory(), None), (Tokens::open(state.path()).unwrap(), Some(state))]
+}
+
+#[test]
+fn an_issued_token_verifies_until_it_is_revoked() {
+    for (tokens, _state) in both() {
+        assert!(tokens.is_empty() && tokens.is_new());
+        let (id, secret) = tokens.issue(shop()).unwrap();
+        let (other, _) = tokens.issue(Grants::any()).unwrap();
+        let verified = tokens.verify(&secret).unwrap();
+        assert_eq!((&verified.id, &*verified.grants), (&id, &shop()));
+        assert!(
+            tokens.is_live(&id)
+                && tokens.names_exactly(&name("shop"))
+                && tokens.lists_host(&host("shop.example"))
+        );
+        assert!(!tokens.names_exactly(&name("else")), "a token for any name names none exactly");
+        assert_eq!(tokens.list().len(), 2);
+
+        assert!(tokens.revoke(&id).unwrap());
+        assert!(!tokens.revoke(&id).unwrap(), "a second time there is nothing to revoke");
+        assert!(tokens.verify(&secret).is_none() && !tokens.is_live(&id));
+        assert!(!tokens.names_exactly(&name("shop")) && !tokens.lists_host(&host("shop.example")));
+        assert!(tokens.is_live(&other) && !tokens.is_empty());
+        assert!(tokens.revoke(&other).unwrap());
+        assert!(tokens.is_empty() && !tokens.is_new());
+    }
+}
+
+#[test]
+fn clones_share_one_table() {
+    let tokens = Tokens::in_memory();
+    let (_, secret) = tokens.clone().issue(Grants::any()).unwrap();
+    assert!(tokens.verify(&secret).is_some());
+}
+
+#[test]
+fn a_restart_forgets_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let (id, secret) = Tokens::open(state.path()).unwrap().issue(shop()).unwrap();
+    let again = Tokens::open(state.path()).unwrap();
+    assert_eq!(*again.verify(&secret).unwrap().grants, shop());
+    assert!(again.list()[0].created.elapsed().unwrap().as_secs() < 60);
+    assert!(again.revoke(&id).unwrap());
+    let last = Tokens::open(state.path()).unwrap();
+    assert!(last.is_empty() && !last.is_new());
+}
+
+#[test]
+fn what_another_process_writes_is_noticed() {
+    let state = tempfile::tempdir().unwrap();
+    let relay = Tokens::open(state.path()).unwrap();
+    let person = Tokens::open(state.path()).unwrap();
+    assert!(!relay.refresh_if_changed().unwrap());
+    let (id, secret) = person.issue(shop()).unwrap();
+    assert!(relay.verify(&secret).is_none());
+    assert!(relay.refresh_if_changed().unwrap());
+    assert!(relay.verify(&secret).is_some());
+    assert!(!relay.refresh_if_changed().unwrap(), "nothing has changed since");
+    assert!(person.revoke(&id).unwrap());
+    assert!(relay.refresh_if_changed().unwrap());
+    assert!(relay.verify(&secret).is_none());
+}
+
+#[test]
+fn what_others_write_is_not_lost_by_a_change_of_ones_own() {
+    let state = tempfile::tempdir().unwrap();
+    let (one, two) = (Tokens::open(state.path()).unwrap(), Tokens::open(state.path()).unwrap());
+    let (_, theirs) = two.issue(shop()).unwrap();
+    let (_, ours) = one.issue(shop()).unwrap();
+    assert!(one.verify(&theirs).is_some() && one.verify(&ours).is_some());
+}
+
+#[test]
+fn everyone_may_come_first() {
+    let state = tempfile::tempdir().unwrap();
+    std::thread::scope(|scope| {
+        let open = || Tokens::open(state.path()).and_then(|tokens| tokens.issue(shop()));
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+        for one in all {
+            one.join().unwrap().unwrap();
+        }
+    });
+    assert_eq!(Tokens::open(state.path()).unwrap().list().len(), 8);
+}
+
+#[test]
+fn only_the_owner_reads_and_no_secret_is_kept() {
+    let state = tempfile::tempdir().unwrap();
+    let deep = state.path().join("a/b");
+    let tokens = Tokens::open(&deep).unwrap();
+    let (_, secret) = tokens.issue(shop()).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&deep), 0o700);
+    let hidden = secret.expose().rsplit_once('_').unwrap().1.as_bytes();
+    let mut files = 0;
+    for file in fs::read_dir(&deep).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        assert!(!fs::read(&path).unwrap().windows(hidden.len()).any(|w| w == hidden), "{}", path.display());
+        files += 1;
+    }
+    assert!(files >= 2, "the database and its log");
+}
+
+#[test]
+fn a_file_that_others_may_write_is_refused() {
+    let state = tempfile::tempdir().unwrap();
+    drop(Tokens::open(state.path()).unwrap());
+    let file = state.path().join(FILE);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o620)).unwrap();
+    let error = Tokens::open(state.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Exposed(_)) && error.to_string().contains("chmod go-w"), "{error}");
+}
+
+#[test]
+fn a_newer_or_damaged_file_is_named() {
+    let state = tempfile::tempdir().unwrap();
+    drop(Tokens::open(state.path()).unwrap());
+    let file = state.path().join(FILE);
+    rusqlite::Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(Tokens::open(state.path()), Err(StoreError::Newer { layout: 99, .. })));
+    fs::write(&file, "this is no database, but it is long enough to look like something").unwrap();
+    let error = Tokens::open(state.path()).err().unwrap();
+    assert!(error.to_string().contains("ptth.db"), "{error}");
+}

@@ -1,0 +1,193 @@
+//! One token: its text, its digest, what it grants. No I/O.
+//!
+//! The text is `ptth_ID_SECRET`: an id of 12 hexadecimal digits, and 32 random bytes in URL-safe base64 without
+//! padding (RFC 4648 §5). That alphabet holds `_` too, so only the first two underscores separate.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand::TryRng as _;
+use rand::rngs::{SysError, SysRng};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::domain::{HostName, Name, Secret};
+
+/// SHA-256 of the secret's text. Fast on purpose: 256 random bits need no stretching.
+pub(super) type DigestBytes = [u8; 32];
+
+/// What a token may claim.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Any name that is free; the names below are reserved for it besides.
+    pub any_name: bool,
+    /// These names.
+    pub names: Vec<Name>,
+    /// These hosts, exactly.
+    pub hosts: Vec<HostName>,
+}
+
+impl Grants {
+    /// Any name, and no host: what a first token gets.
+    pub fn any() -> Self {
+        Self { any_name: true, ..Self::default() }
+    }
+
+    /// Exactly these names.
+    pub fn names(names: impl IntoIterator<Item = Name>) -> Self {
+        Self { names: names.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Whether the name may be claimed.
+    pub fn allows_name(&self, name: &Name) -> bool {
+        self.any_name || self.names.contains(name)
+    }
+
+    /// Whether the host may be claimed: only one that is listed, letter by letter.
+    pub fn allows_host(&self, host: &HostName) -> bool {
+        self.hosts.contains(host)
+    }
+}
+
+impl fmt::Display for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let any = self.any_name.then(|| "any name".to_owned());
+        let names = self.names.iter().map(|name| format!("name {name}"));
+        let hosts = self.hosts.iter().map(|host| format!("host {host}"));
+        let all: Vec<String> = any.into_iter().chain(names).chain(hosts).collect();
+        f.write_str(if all.is_empty() { "nothing" } else { "" })?;
+        f.write_str(&all.join(", "))
+    }
+}
+
+/// What is kept of a token.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) digest: DigestBytes,
+    pub(super) grants: Arc<Grants>,
+    pub(super) created: SystemTime,
+}
+
+/// A token just made; `text` is handed out and forgotten.
+pub(super) struct Fresh {
+    pub(super) id: Arc<str>,
+    pub(super) digest: DigestBytes,
+    pub(super) text: Secret,
+}
+
+/// Makes a token from the randomness of the system.
+pub(super) fn generate() -> Result<Fresh, SysError> {
+    let mut bytes = [0; 6 + 32];
+    SysRng.try_fill_bytes(&mut bytes)?;
+    let (id, secret) = bytes.split_at(6);
+    let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret = URL_SAFE_NO_PAD.encode(secret);
+    let text = Secret::new(format!("ptth_{id}_{secret}"));
+    Ok(Fresh { id: id.into(), digest: digest(&secret), text })
+}
+
+fn digest(secret: &str) -> DigestBytes {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// Id and secret of a token's text; nothing for a text of another form.
+fn split(text: &str) -> Option<(&str, &str)> {
+    let (id, secret) = text.strip_prefix("ptth_")?.split_once('_')?;
+    let well_formed = id.len() == 12 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (well_formed && !secret.is_empty()).then_some((id, secret))
+}
+
+/// Checks a credential against the entry that `find` has for its id. An unknown id costs a digest and a comparison
+/// too; that its lookup may end sooner tells only what is no secret.
+pub(super) fn verify<'a>(
+    credential: &Secret,
+    find: impl FnOnce(&str) -> Option<&'a Entry>,
+) -> Option<(Arc<str>, Entry)> {
+    let (id, secret) = split(credential.expose()).unwrap_or(("", credential.expose()));
+    let entry = find(id);
+    // No digest of SHA-256 that anybody knows a text for.
+    let expected = entry.map_or([0; 32], |entry| entry.digest);
+    let same = bool::from(digest(secret).ct_eq(&expected));
+    entry.filter(|_| same).map(|entry| (id.into(), entry.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(fresh: &Fresh) -> Entry {
+        Entry { digest: fresh.digest, grants: Arc::new(Grants::any()), created: SystemTime::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn a_token_has_the_form_that_is_promised() {
+        for _ in 0..64 {
+            let fresh = generate().unwrap();
+            let text = fresh.text.expose();
+            let (id, secret) = split(text).unwrap();
+            assert_eq!((id, id.len(), secret.len()), (&*fresh.id, 12, 43), "{text}");
+            assert_eq!(URL_SAFE_NO_PAD.decode(secret).unwrap().len(), 32);
+            assert!(!format!("{:?}", fresh.text).contains(secret));
+        }
+    }
+
+    #[test]
+    fn an_underscore_in_the_secret_does_not_separate() {
+        assert_eq!(split("ptth_0123456789ab__x_y"), Some(("0123456789ab", "_x_y")));
+    }
+
+    #[test]
+    fn other_texts_are_no_tokens() {
+        for bad in [
+            "",
+            "ptth_",
+            "ptth_0123456789ab",
+            "ptth_0123456789ab_",
+            "ptth_0123456789a_secret",
+            "ptth_0123456789abc_secret",
+            "ptth_0123456789AB_secret",
+            "PTTH_0123456789ab_secret",
+            "0123456789ab_secret",
+        ] {
+            assert_eq!(split(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_whole_token_verifies() {
+        let fresh = generate().unwrap();
+        let kept = entry(&fresh);
+        let right = fresh.text.expose().to_owned();
+        let check = |text: String| {
+            verify(&Secret::new(text), |id| (id == &*fresh.id).then_some(&kept)).map(|(id, _)| id)
+        };
+        assert_eq!(check(right.clone()).as_deref(), Some(&*fresh.id));
+        assert_eq!(check(format!("{right}x")), None);
+        assert_eq!(check(right[..right.len() - 1].to_owned()), None);
+        assert_eq!(check(generate().unwrap().text.expose().to_owned()), None);
+        let other = generate().unwrap().text.expose().to_owned();
+        assert_eq!(check(format!("ptth_{}_{}", fresh.id, split(&other).unwrap().1)), None);
+        assert_eq!(check(String::new()), None);
+    }
+
+    #[test]
+    fn an_empty_id_finds_nothing_even_if_the_digest_fits() {
+        assert!(verify(&Secret::new("no token"), |_| None).is_none());
+    }
+
+    #[test]
+    fn a_grant_is_exact() {
+        let name = |text| Name::parse(text).unwrap();
+        let host = |text| HostName::parse(text).unwrap();
+        let some = Grants { any_name: false, names: vec![name("shop")], hosts: vec![host("shop.example")] };
+        assert!(some.allows_name(&name("SHOP")) && !some.allows_name(&name("shop2")));
+        assert!(some.allows_host(&host("shop.example.")) && !some.allows_host(&host("a.shop.example")));
+        assert!(Grants::any().allows_name(&name("x")) && !Grants::any().allows_host(&host("x")));
+        assert_eq!(some.to_string(), "name shop, host shop.example");
+        assert_eq!(Grants::any().to_string(), "any name");
+        assert_eq!(Grants::default().to_string(), "nothing");
+    }
+}

@@ -1,0 +1,104 @@
+//! Routes held until dropped, and the way of a link into its session.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::{Registry, Target};
+use crate::domain::{AgentId, Instance, Route, SessionId};
+use crate::session::carrier::Carrier;
+use crate::session::{Kind, Link, Session};
+
+/// Routes that are held. Dropping it starts their lease.
+pub struct Claim {
+    registry: Arc<Registry>,
+    routes: Box<[Route]>,
+    targets: Vec<Arc<Target>>,
+}
+
+impl Claim {
+    pub(super) fn new(registry: Arc<Registry>, routes: Box<[Route]>, targets: Vec<Arc<Target>>) -> Self {
+        Self { registry, routes, targets }
+    }
+
+    /// Puts a fresh link into the session of its process, making one if it is the first. A newer boot of the same
+    /// process, and an exclusive process, cut the others. Returns the link, and what takes it out again on drop.
+    pub fn join(
+        self,
+        agent: &AgentId,
+        instance: Option<Instance>,
+        exclusive: bool,
+        carrier: Box<dyn Carrier>,
+        (kind, core): (Kind, usize),
+    ) -> (Arc<Link>, impl Any + Send) {
+        let registry = self.registry.clone();
+        let _changing = registry.changing.lock();
+        let present: Vec<_> = self.targets.iter().flat_map(|t| t.sessions.load().to_vec()).collect();
+        for other in present.iter().filter(|s| s.agent == *agent) {
+            if is_fenced_by(other.instance.as_ref(), instance.as_ref(), exclusive) {
+                tracing::info!(session = %other.id, agent = %agent, "a newer process took its place: session cut");
+                other.cut();
+            }
+        }
+        let mine = |s: &&Arc<Session>| s.agent == *agent && s.instance == instance && s.routes == self.routes;
+        let session = match present.iter().find(mine) {
+            Some(session) => session.clone(),
+            None => {
+                let id = SessionId(registry.next_session.fetch_add(1, Ordering::Relaxed));
+                Session::new(id, agent.clone(), instance, self.routes.clone())
+            }
+        };
+        let link = Link::new(carrier, kind, core, session.freed());
+        session.add(link.clone());
+        for target in &self.targets {
+            let known = target.sessions.load().iter().any(|s| s.id == session.id);
+            if !known {
+                target.sessions.rcu(|all| all.iter().chain([&session]).cloned().collect::<Vec<_>>());
+            }
+            target.arrived.notify_waiters();
+        }
+        (link.clone(), Joined { session, link, claim: self })
+    }
+}
+
+fn is_fenced_by(present: Option<&Instance>, arriving: Option<&Instance>, exclusive: bool) -> bool {
+    match (present, arriving) {
+        (Some(old), Some(new)) if old.id == new.id => old.boot < new.boot,
+        (present, arriving) => exclusive && present != arriving,
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let free_at = Instant::now() + self.registry.lease;
+        for target in &self.targets {
+            let mut held = target.held.lock();
+            held.claims = held.claims.saturating_sub(1);
+            if held.claims == 0 {
+                held.free_at = Some(free_at);
+            }
+        }
+    }
+}
+
+/// A link in its session.
+struct Joined {
+    session: Arc<Session>,
+    link: Arc<Link>,
+    claim: Claim,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        let _changing = self.claim.registry.changing.lock();
+        self.link.drain();
+        if self.session.remove(&self.link) > 0 {
+            return;
+        }
+        for target in &self.claim.targets {
+            let gone = self.session.id;
+            target.sessions.rcu(|all| all.iter().filter(|s| s.id != gone).cloned().collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Which routes exist, whose they are, and which sessions speak for them. Read for every public request, so reading
+//! takes no lock: the table is replaced as a whole when it changes.
+
+mod claim;
+mod select;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+pub use claim::Claim;
+
+use crate::defaults;
+use crate::domain::{AgentId, Instance, Route};
+use crate::session::Session;
+
+/// A route of an offer belongs to somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{route} belongs to another token")]
+pub struct Taken {
+    /// The first such route.
+    pub route: Route,
+}
+
+/// The routes of one relay.
+pub struct Registry {
+    table: ArcSwap<Table>,
+    /// Held while the table or a claim changes; never across an await.
+    changing: Mutex<()>,
+    lease: Duration,
+    next_session: AtomicU64,
+}
+
+#[derive(Default, Clone)]
+struct Table {
+    hosts: HashMap<Box<str>, Arc<Target>>,
+    paths: HashMap<Box<str>, Arc<Target>>,
+}
+
+impl Table {
+    fn get(&self, route: &Route) -> Option<&Arc<Target>> {
+        match route {
+            Route::Host(host) => self.hosts.get(host.as_str()),
+            Route::Path(name) => self.paths.get(name.as_str()),
+        }
+    }
+
+    fn insert(&mut self, target: Arc<Target>) {
+        match &target.route {
+            Route::Host(host) => self.hosts.insert(host.as_str().into(), target),
+            Route::Path(name) => self.paths.insert(name.as_str().into(), target),
+        };
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Target) -> bool) {
+        self.hosts.retain(|_, target| keep(target));
+        self.paths.retain(|_, target| keep(target));
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.hosts.values().chain(self.paths.values())
+    }
+}
+
+/// Where the requests of one route go.
+pub struct Target {
+    /// The route.
+    pub route: Route,
+    /// Whose it is.
+    pub owner: AgentId,
+    sessions: ArcSwap<Vec<Arc<Session>>>,
+    held: Mutex<Held>,
+    arrived: Notify,
+    waiting: AtomicUsize,
+}
+
+struct Held {
+    claims: usize,
+    free_at: Option<Instant>,
+}
+
+impl Registry {
+    /// An empty registry. Routes stay held for `lease` after their last claim went.
+    pub fn new(lease: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            table: ArcSwap::default(),
+            changing: Mutex::default(),
+            lease,
+            next_session: AtomicU64::new(1),
+        })
+    }
+
+    /// The target of a host, in lower case and without a port.
+    pub fn find_host(&self, host: &str) -> Option<Arc<Target>> {
+        self.table.load().hosts.get(host).cloned()
+    }
+
+    /// The target of a first path segment.
+    pub fn find_path(&self, segment: &str) -> Option<Arc<Target>> {
+        self.table.load().paths.get(segment).cloned()
+    }
+
+    /// Claims all of `routes` for `owner`, or none.
+    ///
+    /// # Errors
+    /// [`Taken`] when one is held by somebody else, or was until a moment ago.
+    pub fn reserve(self: &Arc<Self>, routes: Box<[Route]>, owner: &AgentId) -> Result<Claim, Taken> {
+        let _changing = self.changing.lock();
+        let mut table = Table::clone(&self.table.load());
+        let now = Instant::now();
+        table.retain(|target| !target.is_free(now));
+        if let Some(taken) = routes.iter().find(|r| table.get(r).is_some_and(|t| t.owner != *owner)) {
+            return Err(Taken { route: taken.clone() });
+        }
+        for route in &routes {
+            if table.get(route).is_none() {
+                table.insert(Target::new(route.clone(), owner.clone()));
+            }
+        }
+        let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
+        for target in &targets {
+            let mut held = target.held.lock();
+            held.claims += 1;
+            held.free_at = None;
+        }
+        self.table.store(Arc::new(table));
+        Ok(Claim::new(self.clone(), routes, targets))
+    }
+
+    /// Every session, once.
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        let table = self.table.load();
+        let mut all: Vec<_> = table.all().flat_map(|t| t.sessions.load().to_vec()).collect();
+        all.sort_by_key(|s| s.id);
+        all.dedup_by_key(|s| s.id);
+        all
+    }
+
+    /// Forgets what nobody holds any more, and cuts the sessions of those that may not be here.
+    pub fn tidy(&self, may_stay: impl Fn(&AgentId) -> bool) {
+        for session in self.sessions() {
+            if !may_stay(&session.agent) {
+                tracing::info!(session = %session.id, agent = %session.agent, "its token was revoked: session cut");
+                session.cut();
+            }
+        }
+        let now = Instant::now();
+        if self.table.load().all().any(|target| target.is_free(now)) {
+            let _changing = self.changing.lock();
+            let mut table = Table::clone(&self.table.load());
+            table.retain(|target| !target.is_free(now));
+            self.table.store(Arc::new(table));
+        }
+    }
+
+    /// Whether a process is fenced: the same id has been here with a higher boot.
+    pub fn is_fenced(&self, owner: &AgentId, instance: &Instance) -> bool {
+        let newer = |s: &Arc<Session>| {
+            s.agent == *owner
+                && s.instance.as_ref().is_some_and(|i| i.id == instance.id && i.boot > instance.boot)
+        };
+        self.table.load().all().any(|target| target.sessions.load().iter().any(newer))
+    }
+}
+
+impl Target {
+    fn new(route: Route, owner: AgentId) -> Arc<Self> {
+        Arc::new(Self {
+            route,
+            owner,
+            sessions: ArcSwap::default(),
+            held: Mutex::new(Held { claims: 0, free_at: None }),
+            arrived: Notify::new(),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    fn is_free(&self, now: Instant) -> bool {
+        let held = self.held.lock();
+        held.claims == 0 && held.free_at.is_some_and(|at| at <= now)
+    }
+
+    /// Its sessions now.
+    pub fn sessions(&self) -> Arc<Vec<Arc<Session>>> {
+        self.sessions.load_full()
+    }
+
+    /// The session for the next request, which is none of `tried`; waits a moment for one if the agent has just
+    /// gone. Cancel safe.
+    pub async fn session(&self, tried: &[crate::domain::SessionId]) -> Option<Arc<Session>> {
+        if let Some(session) = select::pick(&self.sessions.load(), tried) {
+            return Some(session);
+        }
+        let _waiting = Waiting::enter(&self.waiting)?;
+        let wait = async {
+            loop {
+                let mut arrived = std::pin::pin!(self.arrived.notified());
+                arrived.as_mut().enable();
+                if let Some(session) = select::pick(&self.sessions.load(), tried) {
+                    return session;
+                }
+                arrived.await;
+            }
+        };
+        tokio::time::timeout(defaults::WAIT_AGENT, wait).await.ok()
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Option<Self> {
+        let guard = Self(count);
+        (count.fetch_add(1, Ordering::AcqRel) < defaults::WAITING).then_some(guard)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

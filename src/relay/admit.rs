@@ -1,0 +1,205 @@
+//! The door for agents: authenticate, ask policy, claim the routes. Nobody else can admit an agent.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::config::Config;
+use super::names::Names;
+use crate::defaults;
+use crate::domain::{AgentId, Facts, Instance, Name, Offer, Refusal, RefusalKind, Route, Wanted};
+use crate::net::{Cores, Scope};
+use crate::policy::Verified;
+use crate::registry::{Claim, Registry};
+use crate::session::Kind;
+use crate::session::carrier::Carrier;
+use crate::transport::{Admission, Attached, Door};
+
+/// See the module.
+pub(super) struct Doorkeeper {
+    pub(super) config: Arc<Config>,
+    pub(super) names: Arc<Names>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) scope: Scope,
+    pub(super) cores: Cores,
+    /// Cancelled when the relay begins to stop: from then on agents are sent away.
+    pub(super) draining: CancellationToken,
+}
+
+impl Doorkeeper {
+    fn judge(&self, offer: Offer, facts: &Facts) -> Result<Admitted, Refusal> {
+        if self.draining.is_cancelled() {
+            let mut refusal = Refusal::new(RefusalKind::Draining, "the relay is stopping");
+            refusal.retry_after = Some(std::time::Duration::from_secs(1));
+            return Err(refusal);
+        }
+        let verified = self.authenticate(facts)?;
+        let wanted = self.wanted(&offer, &verified)?;
+        let routes: Box<[Route]> = wanted.iter().map(|w| self.names.route(w)).collect();
+        if let Some(instance) = &offer.instance
+            && self.registry.is_fenced(&verified.id, instance)
+        {
+            let message = "a newer process of this agent is connected: this one is out of date";
+            return Err(Refusal::new(RefusalKind::Fenced, message));
+        }
+        self.limit(&verified.id)?;
+        let claim = self.registry.reserve(routes, &verified.id).map_err(|taken| {
+            let message = match &taken.route {
+                Route::Path(name) => {
+                    format!("the name {:?} belongs to another token; try another --name", name.as_str())
+                }
+                Route::Host(host) => match self.names.name_of(host) {
+                    Some(name) => format!("the name {name:?} belongs to another token; try another --name"),
+                    None => format!("the host {host} belongs to another token"),
+                },
+            };
+            Refusal::new(RefusalKind::Forbidden, message)
+        })?;
+        let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
+        Ok(Admitted {
+            claim,
+            agent: verified.id,
+            instance: offer.instance,
+            exclusive: offer.exclusive,
+            transport: offer.transport,
+            urls,
+            cores: self.cores.count(),
+        })
+    }
+
+    fn authenticate(&self, facts: &Facts) -> Result<Verified, Refusal> {
+        let verified = facts.credential.as_ref().and_then(|secret| self.config.tokens.verify(secret));
+        verified.ok_or_else(|| {
+            let message = match facts.credential {
+                None => "an agent needs a token: give one with --token-file or PTTH_TOKEN",
+                Some(_) => "the token is not valid here: it is mistyped, revoked, or another relay's",
+            };
+            Refusal::new(RefusalKind::Unauthenticated, message)
+        })
+    }
+
+    /// What the offer asks for, held against the token one by one: none is granted unless all are.
+    fn wanted(&self, offer: &Offer, verified: &Verified) -> Result<Vec<Wanted>, Refusal> {
+        let grants = &verified.grants;
+        if offer.wanted.is_empty() {
+            return match (&grants.names[..], &grants.hosts[..]) {
+                ([only], []) if !grants.any_name => Ok(vec![Wanted::Name(only.clone())]),
+                _ => Err(Refusal::new(RefusalKind::Malformed, choose_one(grants.any_name, &grants.names))),
+            };
+        }
+        let granted = |wanted: &Wanted| match wanted {
+            Wanted::Name(name) => grants.allows_name(name),
+            Wanted::Host(host) => grants.allows_host(host) && !self.names.is_ours(host),
+            Wanted::Origin(_) => false,
+        };
+        let mut all = Vec::new();
+        for wanted in &offer.wanted {
+            let wanted = self.names.resolve(wanted);
+            if !granted(&wanted) {
+                let message = match &wanted {
+                    Wanted::Name(name) => format!("this token may not claim the name {:?}", name.as_str()),
+                    Wanted::Host(host) | Wanted::Origin(host) => {
+                        format!("this token may not claim the host {host}")
+                    }
+                };
+                return Err(Refusal::new(RefusalKind::Forbidden, message));
+            }
+            if !all.contains(&wanted) {
+                all.push(wanted);
+            }
+        }
+        Ok(all)
+    }
+
+    fn limit(&self, agent: &AgentId) -> Result<(), Refusal> {
+        let sessions = self.registry.sessions();
+        let links: usize = sessions.iter().filter(|s| s.agent == *agent).map(|s| s.links().len()).sum();
+        if links < defaults::CONNECTIONS_PER_AGENT {
+            return Ok(());
+        }
+        let mut refusal =
+            Refusal::new(RefusalKind::TooMany, format!("this token has {links} connections already"));
+        refusal.retry_after = Some(defaults::RETRY_AFTER);
+        Err(refusal)
+    }
+}
+
+fn choose_one(any: bool, names: &[Name]) -> String {
+    let list: Vec<_> = names.iter().map(Name::as_str).collect();
+    match (any, list.is_empty()) {
+        (true, _) => "this token may claim any name: choose one with --name".into(),
+        (false, true) => "this token may claim no name: say which host with --host".into(),
+        (false, false) => {
+            format!("this token may claim several names, choose with --name: {}", list.join(", "))
+        }
+    }
+}
+
+impl Door for Doorkeeper {
+    fn check<'a>(
+        &'a self,
+        offer: Offer,
+        facts: &'a Facts,
+    ) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>> {
+        let transport = offer.transport;
+        let judged = self.judge(offer, facts);
+        if let Err(refusal) = &judged {
+            tracing::info!(transport, remote = %facts.remote, code = refusal.kind.code(), %refusal, "agent refused");
+        }
+        Box::pin(std::future::ready(judged.map(|admitted| Box::new(admitted) as Box<dyn Admission>)))
+    }
+
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    fn cores(&self) -> &Cores {
+        &self.cores
+    }
+}
+
+struct Admitted {
+    claim: Claim,
+    agent: AgentId,
+    instance: Option<Instance>,
+    exclusive: bool,
+    transport: &'static str,
+    urls: Vec<String>,
+    cores: usize,
+}
+
+impl Admission for Admitted {
+    fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    fn connections(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::H1 => defaults::H1_MOST,
+            Kind::H2 => self.cores,
+        }
+    }
+
+    fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {
+        let Self { claim, agent, instance, exclusive, transport, urls, .. } = *self;
+        tracing::info!(%agent, transport, carrier = %kind, urls = urls.join(" "), "agent connected");
+        let (link, joined) = claim.join(&agent, instance, exclusive, carrier, (kind, core));
+        let left = Left { agent, transport, kind };
+        Attached::new(link.cut_token(), (joined, left))
+    }
+}
+
+/// Says that an agent's connection has gone.
+struct Left {
+    agent: AgentId,
+    transport: &'static str,
+    kind: Kind,
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let Self { agent, transport, kind } = self;
+        tracing::info!(%agent, transport, carrier = %kind, "agent connection ended");
+    }
+}

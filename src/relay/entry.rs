@@ -1,0 +1,122 @@
+//! A fresh connection: TLS and the first bytes under one deadline, then HTTP of the version that it speaks.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::Shared;
+use super::forward::Sender;
+use super::public;
+use crate::defaults;
+use crate::domain::Visitor;
+use crate::net::Io;
+use crate::net::io::Tcp;
+use crate::net::scope::Light;
+
+/// What an HTTP/2 client sends first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves one connection to its end, or until the relay stops and what is in flight has finished.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    visitor: Visitor,
+    tls: Option<TlsAcceptor>,
+) {
+    let opened = tokio::select! {
+        biased;
+        () = shared.visitors.stopping() => return,
+        opened = tokio::time::timeout(defaults::HANDSHAKE, open(stream, tls)) => opened,
+    };
+    let (io, h2) = match opened {
+        Ok(Ok(open)) => open,
+        Ok(Err(error)) => return tracing::debug!(remote = %visitor.remote, %error, "no HTTP on a connection"),
+        Err(_) => return tracing::debug!(remote = %visitor.remote, "a handshake took too long"),
+    };
+    let sender = Arc::new(Sender::new(visitor));
+    match h2 {
+        true => serve_h2(shared, io, sender).await,
+        false => serve_h1(shared, io, sender).await,
+    }
+}
+
+async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Io, bool)> {
+    let Some(acceptor) = tls else {
+        return sniff(Io::plain(Tcp::new(stream))).await;
+    };
+    let io = Io::tls_server(acceptor.accept(Tcp::new(stream)).await?);
+    let h2 = io.alpn() == Some(b"h2");
+    Ok((io, h2))
+}
+
+/// Without TLS there is no ALPN; an HTTP/2 client shows itself by its preface (RFC 9113 §3.3).
+async fn sniff(mut io: Io) -> io::Result<(Io, bool)> {
+    let mut read = BytesMut::with_capacity(4096);
+    while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
+        if io.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    let h2 = read.starts_with(PREFACE);
+    Ok((io.with_early(read.freeze()), h2))
+}
+
+async fn serve_h1(shared: Arc<Shared>, io: Io, sender: Arc<Sender>) {
+    let service = service_fn(|request| {
+        let (shared, sender) = (shared.clone(), sender.clone());
+        async move { Ok::<_, Infallible>(public::answer(&shared, &sender, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(defaults::HEAD);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let ended = tokio::select! {
+        biased;
+        () = shared.visitors.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        ended = connection.as_mut() => ended,
+    };
+    log(&sender, ended);
+}
+
+async fn serve_h2(shared: Arc<Shared>, io: Io, sender: Arc<Sender>) {
+    let service = service_fn(|request| {
+        let (shared, sender) = (shared.clone(), sender.clone());
+        async move { Ok::<_, Infallible>(public::answer(&shared, &sender, request).await) }
+    });
+    let connection = http2::Builder::new(Light(shared.visitors.clone()))
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(defaults::VISITOR_STREAM_WINDOW)
+        .initial_connection_window_size(defaults::VISITOR_CONNECTION_WINDOW)
+        .max_concurrent_streams(defaults::VISITOR_STREAMS)
+        .max_header_list_size(defaults::FIELDS)
+        .keep_alive_interval(defaults::HEAD)
+        .enable_connect_protocol()
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        biased;
+        () = shared.visitors.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        ended = connection.as_mut() => ended,
+    };
+    log(&sender, ended);
+}
+
+fn log(sender: &Sender, ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(remote = %sender.visitor().remote, %error, "a connection ended");
+    }
+}

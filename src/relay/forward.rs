@@ -1,0 +1,206 @@
+//! From a visitor's request to the agent's, and from the agent's answer to the visitor's: hop-by-hop fields, the
+//! names of the sender, and the splice behind a 101.
+
+use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE, VIA};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http_body::Body as _;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+
+use crate::domain::Visitor;
+use crate::message::{Body, Request, Response, fields, hop};
+use crate::net::Scope;
+use crate::net::splice::splice;
+use crate::session::HeldSlot;
+
+/// Fields that mean something behind the relay and that a visitor must not set.
+const NOT_A_VISITORS: [HeaderName; 9] = [
+    FORWARDED,
+    fields::X_FORWARDED_FOR,
+    fields::X_FORWARDED_PROTO,
+    fields::X_FORWARDED_HOST,
+    fields::X_REAL_IP,
+    fields::REQUESTING_CLIENT,
+    fields::PTTH_INSTANCE,
+    fields::PTTH_CONNECTIONS,
+    fields::PTTH_EXCLUSIVE,
+];
+
+/// What every request of one visitor's connection says about its sender; written once for all of them.
+pub(super) struct Sender {
+    visitor: Visitor,
+    address: HeaderValue,
+    node: String,
+}
+
+impl Sender {
+    pub(super) fn new(visitor: Visitor) -> Self {
+        let ip = visitor.remote.ip().to_canonical();
+        let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
+        Self { visitor, address, node }
+    }
+
+    pub(super) fn visitor(&self) -> &Visitor {
+        &self.visitor
+    }
+
+    fn scheme(&self) -> Scheme {
+        if self.visitor.tls { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+
+    /// `Forwarded` (RFC 7239) and the trio that came before it.
+    fn sign(&self, headers: &mut HeaderMap, host: &Authority) {
+        let proto = if self.visitor.tls { "https" } else { "http" };
+        let node = &self.node;
+        if let Ok(value) = HeaderValue::try_from(format!("for={node};host=\"{host}\";proto={proto}")) {
+            headers.insert(FORWARDED, value);
+        }
+        if let Ok(value) = HeaderValue::try_from(host.as_str()) {
+            headers.insert(fields::X_FORWARDED_HOST, value);
+        }
+        headers.insert(fields::X_FORWARDED_FOR, self.address.clone());
+        headers.insert(fields::X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    }
+}
+
+/// A request made ready for a carrier, and the visitor's end of an Upgrade it asks for.
+pub(super) struct Outgoing {
+    pub(super) request: Request,
+    pub(super) upgrade: Option<OnUpgrade>,
+}
+
+/// Makes a visitor's request the relay's own.
+pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authority) -> Outgoing {
+    let version = request.version();
+    let mut upgrade = None;
+    if let Some(token) = hop::strip(request.headers_mut())
+        && may_upgrade(&request)
+    {
+        hop::set_upgrade(request.headers_mut(), token);
+        upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    }
+    let headers = request.headers_mut();
+    for name in &NOT_A_VISITORS {
+        headers.remove(name);
+    }
+    headers.remove(HOST);
+    sender.sign(headers, &authority);
+    headers.append(VIA, via(version));
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(sender.scheme());
+    parts.authority = Some(authority);
+    if parts.path_and_query.is_none() {
+        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    }
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    Outgoing { request, upgrade }
+}
+
+/// Upgrade is a matter of HTTP/1.1, and a request with a body must not change its protocol half way.
+fn may_upgrade(request: &Request) -> bool {
+    request.version() == Version::HTTP_11 && request.method() == Method::GET && request.body().is_end_stream()
+}
+
+const fn via(version: Version) -> HeaderValue {
+    match version {
+        Version::HTTP_10 => HeaderValue::from_static("1.0 ptth"),
+        Version::HTTP_2 => HeaderValue::from_static("2.0 ptth"),
+        _ => HeaderValue::from_static("1.1 ptth"),
+    }
+}
+
+/// Makes an agent's answer the relay's own. A 101 must be [`join`]ed before.
+pub(super) fn incoming(mut response: Response, visitor: Version) -> Response {
+    let headers = response.headers_mut();
+    let _ = hop::strip(headers);
+    // A body with trailers has no place for them behind a length (RFC 9112 §7.1.2).
+    if visitor < Version::HTTP_2 && headers.contains_key(TRAILER) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    *response.version_mut() = Version::HTTP_11;
+    response
+}
+
+/// Joins the visitor's stream with the agent's behind a 101, and returns the 101 for the visitor. `None` when one
+/// of the two ends is missing.
+pub(super) fn join(mut response: Response, visitor: Option<OnUpgrade>, scope: &Scope) -> Option<Response> {
+    let agent = response.extensions_mut().remove::<OnUpgrade>()?;
+    let slot = response.extensions_mut().remove::<HeldSlot>();
+    let visitor = visitor?;
+    let token = response.headers().get(UPGRADE).cloned()?;
+    let owner = scope.clone();
+    owner.spawn(async move {
+        let _slot = slot;
+        let (Ok(agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
+            return tracing::debug!("one end of an upgrade went away before it began");
+        };
+        let ended = splice(&mut TokioIo::new(visitor), &mut TokioIo::new(agent)).await;
+        tracing::debug!(?ended, "an upgraded stream ended");
+    });
+    let _ = hop::strip(response.headers_mut());
+    hop::set_upgrade(response.headers_mut(), token);
+    *response.body_mut() = Body::empty();
+    Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sender(remote: &str) -> Sender {
+        let local = ([127, 0, 0, 1], 443).into();
+        Sender::new(Visitor { remote: remote.parse().unwrap(), local, tls: true })
+    }
+
+    fn out(request: http::request::Builder) -> Request {
+        let request = request.body(Body::empty()).unwrap();
+        outgoing(request, &sender("[2001:db8::1]:9"), Authority::from_static("shop.test:8443")).request
+    }
+
+    #[test]
+    fn a_visitor_cannot_say_who_it_is() {
+        let request = out(http::Request::get("/a?b")
+            .header("host", "shop.test:8443")
+            .header("forwarded", "for=1.2.3.4")
+            .header("x-forwarded-for", "1.2.3.4")
+            .header("x-forwarded-proto", "ftp")
+            .header("x-real-ip", "1.2.3.4")
+            .header("requesting-client", "1.2.3.4:5")
+            .header("ptth-instance", "x")
+            .header("x-mine", "kept"));
+        assert_eq!(request.uri(), "https://shop.test:8443/a?b");
+        let headers = request.headers();
+        assert_eq!(headers["forwarded"], "for=\"[2001:db8::1]\";host=\"shop.test:8443\";proto=https");
+        assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "shop.test:8443");
+        assert_eq!(headers["via"], "1.1 ptth");
+        assert_eq!(headers["x-mine"], "kept");
+        assert_eq!(headers.len(), 6, "{headers:?}");
+    }
+
+    #[test]
+    fn targets_pass_as_they_came() {
+        for target in ["//", "/a/../b", "/%2f;x=1?y", "/a//b?", "*"] {
+            let method = if target == "*" { Method::OPTIONS } else { Method::GET };
+            let request = out(http::Request::builder().method(method).uri(target));
+            assert_eq!(request.uri().path_and_query().unwrap().as_str(), target);
+        }
+    }
+
+    #[test]
+    fn only_a_get_without_a_body_upgrades() {
+        let ask = |method| {
+            http::Request::builder()
+                .method(method)
+                .uri("/")
+                .header("connection", "upgrade")
+                .header("upgrade", "websocket")
+        };
+        assert!(out(ask("GET")).headers().contains_key("upgrade"));
+        assert!(!out(ask("POST")).headers().contains_key("upgrade"));
+        assert!(!out(ask("GET").version(Version::HTTP_2)).headers().contains_key("upgrade"));
+    }
+}

@@ -1,0 +1,148 @@
+//! Names, hosts and public addresses: what belongs to whom, before anybody has claimed anything.
+
+use std::sync::Arc;
+
+use http::uri::Authority;
+
+use super::config::{Config, Routing};
+use crate::domain::{Facts, HostName, Name, Route, Wanted};
+
+/// The relay's naming.
+pub(super) struct Names {
+    config: Arc<Config>,
+    own: Vec<HostName>,
+}
+
+impl Names {
+    /// `loopback` adds what a loopback listener may be called.
+    pub(super) fn new(config: Arc<Config>, loopback: bool) -> Self {
+        let local = ["localhost", "127.0.0.1", "[::1]"].into_iter().filter(|_| loopback);
+        let own = std::iter::once(config.domain.clone())
+            .chain(config.authorities.iter().cloned())
+            .chain(local.filter_map(|h| HostName::parse(h).ok()))
+            .collect();
+        Self { config, own }
+    }
+
+    /// Whether a host is the relay's own authority.
+    pub(super) fn is_own(&self, host: &HostName) -> bool {
+        self.own.contains(host)
+    }
+
+    /// Whether agents may never claim a host as theirs: our own ones, and all below the domain, where names live.
+    pub(super) fn is_ours(&self, host: &HostName) -> bool {
+        self.is_own(host) || host.is_within(&self.config.domain)
+    }
+
+    /// The name that a host below the domain stands for.
+    pub(super) fn name_of(&self, host: &HostName) -> Option<Name> {
+        let label = host.label_below(&self.config.domain)?;
+        (self.config.routing == Routing::Host).then(|| Name::parse(label).ok()).flatten()
+    }
+
+    /// An origin becomes the name or the host that it is. Agents may call the relay by any of its own authorities,
+    /// so a label below each of them is a name.
+    pub(super) fn resolve(&self, wanted: &Wanted) -> Wanted {
+        let Wanted::Origin(host) = wanted else { return wanted.clone() };
+        let label = self.own.iter().find_map(|own| host.label_below(own));
+        match label.and_then(|label| Name::parse(label).ok()) {
+            Some(name) => Wanted::Name(name),
+            None => Wanted::Host(host.clone()),
+        }
+    }
+
+    /// Where requests for it arrive.
+    pub(super) fn route(&self, wanted: &Wanted) -> Route {
+        match wanted {
+            Wanted::Host(host) | Wanted::Origin(host) => Route::Host(host.clone()),
+            Wanted::Name(name) => match self.config.routing {
+                Routing::Path => Route::Path(name.clone()),
+                Routing::Host => match HostName::parse(&format!("{name}.{}", self.config.domain)) {
+                    Ok(host) => Route::Host(host),
+                    // Only a domain near 253 characters gets here; no request can reach such a route either.
+                    Err(_) => Route::Path(name.clone()),
+                },
+            },
+        }
+    }
+
+    /// The public URL, as the agent is told it: scheme and port as in its own request, unless configured.
+    pub(super) fn public_url(&self, wanted: &Wanted, facts: &Facts) -> String {
+        let public = self.config.public_url.as_ref();
+        let scheme = public.and_then(|u| u.scheme_str()).unwrap_or(if facts.tls { "https" } else { "http" });
+        let port = match public {
+            Some(url) => url.port_u16(),
+            None => facts.authority.parse::<Authority>().ok().and_then(|a| a.port_u16()),
+        };
+        let default = if scheme == "https" { 443 } else { 80 };
+        let port = port.filter(|p| *p != default).map(|p| format!(":{p}")).unwrap_or_default();
+        let domain = public.and_then(|u| u.host()).unwrap_or(self.config.domain.as_str());
+        match (wanted, self.config.routing) {
+            (Wanted::Host(host) | Wanted::Origin(host), _) => format!("{scheme}://{host}{port}/"),
+            (Wanted::Name(name), Routing::Host) => format!("{scheme}://{name}.{domain}{port}/"),
+            (Wanted::Name(name), Routing::Path) => format!("{scheme}://{domain}{port}/{name}/"),
+        }
+    }
+
+    /// Whether somebody could claim a route some day: a live token names it exactly.
+    pub(super) fn is_known(&self, route: &Route) -> bool {
+        match route {
+            Route::Path(name) => self.config.tokens.names_exactly(name),
+            Route::Host(host) => match self.name_of(host) {
+                Some(name) => self.config.tokens.names_exactly(&name),
+                None => self.config.tokens.lists_host(host),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Tokens;
+
+    fn names(routing: Routing, public: Option<&'static str>) -> Names {
+        let mut config = Config::new(HostName::parse("relay.test").unwrap(), Tokens::in_memory());
+        config.routing = routing;
+        config.public_url = public.map(http::Uri::from_static);
+        Names::new(Arc::new(config), true)
+    }
+
+    fn facts(tls: bool, authority: &str) -> Facts {
+        Facts { remote: ([127, 0, 0, 1], 1).into(), tls, authority: authority.into(), credential: None }
+    }
+
+    #[test]
+    fn public_urls_follow_the_agents_own_request_unless_configured() {
+        let shop = Wanted::Name(Name::parse("shop").unwrap());
+        let host = Wanted::Host(HostName::parse("www.shop.test").unwrap());
+        let url = |routing, public, tls, authority| {
+            names(routing, public).public_url(&shop, &facts(tls, authority))
+        };
+        assert_eq!(url(Routing::Host, None, true, "relay.test"), "https://shop.relay.test/");
+        assert_eq!(url(Routing::Host, None, true, "localhost:8443"), "https://shop.relay.test:8443/");
+        assert_eq!(url(Routing::Host, None, false, "relay.test:80"), "http://shop.relay.test/");
+        assert_eq!(url(Routing::Path, None, true, "[::1]:444"), "https://relay.test:444/shop/");
+        assert_eq!(url(Routing::Host, Some("https://pub.test"), false, "x:1"), "https://shop.pub.test/");
+        let named = names(Routing::Host, None).public_url(&host, &facts(true, "relay.test:8443"));
+        assert_eq!(named, "https://www.shop.test:8443/");
+    }
+
+    #[test]
+    fn what_is_ours_cannot_be_claimed_as_a_host() {
+        let names = names(Routing::Host, None);
+        for ours in ["relay.test", "shop.relay.test", "a.b.relay.test", "localhost", "127.0.0.1", "[::1]"] {
+            assert!(names.is_ours(&HostName::parse(ours).unwrap()), "{ours}");
+        }
+        assert!(!names.is_ours(&HostName::parse("myrelay.test").unwrap()));
+    }
+
+    #[test]
+    fn an_origin_below_the_relay_is_a_name() {
+        let names = names(Routing::Host, None);
+        let resolve = |host: &str| names.resolve(&Wanted::Origin(HostName::parse(host).unwrap()));
+        assert_eq!(resolve("shop.localhost"), Wanted::Name(Name::parse("shop").unwrap()));
+        assert_eq!(resolve("shop.relay.test"), Wanted::Name(Name::parse("shop").unwrap()));
+        assert_eq!(resolve("www.shop.test"), Wanted::Host(HostName::parse("www.shop.test").unwrap()));
+    }
+}

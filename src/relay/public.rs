@@ -1,0 +1,189 @@
+//! A visitor's request: route → session → forward.
+
+use std::sync::Arc;
+
+use http::uri::Authority;
+use http::{Method, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use super::Shared;
+use super::config::Routing;
+use super::forward::{self, Outgoing, Sender};
+use super::respond::{self, Failure};
+use crate::domain::{Facts, HostName, Name, Route, Secret, SessionId};
+use crate::message::{Body, Request, Response, authority, upgrade};
+use crate::registry::Target;
+use crate::session::{SendError, SendErrorKind};
+
+/// Answers one request that came in on the public port.
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    sender: &Sender,
+    mut request: http::Request<Incoming>,
+) -> Response {
+    let version = request.version();
+    let extended = upgrade::from_connect(&mut request);
+    let mut response = route(shared, sender, request).await;
+    if extended {
+        upgrade::to_connected(&mut response);
+    } else if version == Version::HTTP_2 && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Cannot be: HTTP/2 asks by extended CONNECT alone. An agent that says so all the same is wrong.
+        response = respond::failure(Failure::Upgrade, &http::HeaderMap::new());
+    }
+    response
+}
+
+async fn route(shared: &Arc<Shared>, sender: &Sender, request: http::Request<Incoming>) -> Response {
+    let fail = |failure| respond::failure(failure, request.headers());
+    let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
+        Ok(authority) => authority,
+        Err(unclear) => return fail(Failure::Unclear(unclear)),
+    };
+    // The table holds hosts in their one form, so what is found as it came needs no parsing.
+    if let Some(target) = shared.registry.find_host(authority.host()) {
+        return visit(shared, sender, authority, &target, request).await;
+    }
+    let host = match authority::host(&authority) {
+        Ok(host) => host,
+        Err(unclear) => return fail(Failure::Unclear(unclear)),
+    };
+    if shared.names.is_own(&host) {
+        return own(shared, sender, authority, &host, request).await;
+    }
+    match shared.registry.find_host(host.as_str()) {
+        Some(target) => visit(shared, sender, authority, &target, request).await,
+        None => fail(unserved(shared, &Route::Host(host))),
+    }
+}
+
+fn unserved(shared: &Shared, route: &Route) -> Failure {
+    if shared.names.is_known(route) { Failure::NoAgent } else { Failure::NoRoute }
+}
+
+/// The relay's own authority: agents first, then names by path, then the relay's page.
+async fn own(
+    shared: &Arc<Shared>,
+    sender: &Sender,
+    authority: Authority,
+    host: &HostName,
+    request: http::Request<Incoming>,
+) -> Response {
+    if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
+        let asker = request.headers().clone();
+        let facts = facts(sender, &authority, &asker);
+        return match side.accept(request, facts).await {
+            Ok(response) => response,
+            Err(refusal) => respond::refusal(&refusal, &asker),
+        };
+    }
+    if shared.config.routing == Routing::Path && *host == shared.config.domain {
+        let segment = request.uri().path().split('/').nth(1).unwrap_or_default();
+        if let Some(target) = shared.registry.find_path(segment) {
+            return visit(shared, sender, authority, &target, request).await;
+        }
+        if let Ok(name) = Name::parse(segment)
+            && shared.names.is_known(&Route::Path(name))
+        {
+            return respond::failure(Failure::NoAgent, request.headers());
+        }
+    }
+    respond::own(request.method(), request.uri().path(), request.headers())
+}
+
+fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> Facts {
+    Facts {
+        remote: sender.visitor().remote,
+        tls: sender.visitor().tls,
+        authority: authority.as_str().into(),
+        credential: credential(headers),
+    }
+}
+
+/// `Bearer`, or `Basic` with the token as its password (RFC 6750 §2.1, RFC 7617).
+fn credential(headers: &http::HeaderMap) -> Option<Secret> {
+    use base64::Engine as _;
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Secret::new(rest.trim()));
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
+        let text = String::from_utf8(decoded).ok()?;
+        return Some(Secret::new(text.split_once(':')?.1));
+    }
+    None
+}
+
+async fn visit(
+    shared: &Arc<Shared>,
+    sender: &Sender,
+    authority: Authority,
+    target: &Target,
+    request: http::Request<Incoming>,
+) -> Response {
+    if request.method() == Method::CONNECT {
+        return respond::failure(Failure::Method, request.headers());
+    }
+    let version = request.version();
+    let accept = request.headers().get(http::header::ACCEPT).cloned();
+    let Outgoing { request, upgrade } = forward::outgoing(request.map(Body::from), sender, authority);
+    let failure = match tokio::time::timeout(shared.config.answer, send(target, request)).await {
+        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            match forward::join(response, upgrade, &shared.visitors) {
+                Some(response) => return response,
+                None => Failure::Upgrade,
+            }
+        }
+        Ok(Ok(response)) => return forward::incoming(response, version),
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::Timeout,
+    };
+    tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
+    respond::failure(failure, &accept.map(|v| (http::header::ACCEPT, v)).into_iter().collect())
+}
+
+/// Sends a request to one session after the other until one takes it. What a session gave back unsent goes to the
+/// next; what was sent and lost is repeated once, and only if repeating is harmless (RFC 9110 §9.2.2) and nothing of
+/// it could have been a body.
+async fn send(target: &Target, mut request: Request) -> Result<Response, Failure> {
+    let mut copy = harmless(&request);
+    let mut tried: Vec<SessionId> = Vec::new();
+    loop {
+        let Some(session) = target.session(&tried).await else {
+            return Err(match tried.is_empty() {
+                true => Failure::NoAgent,
+                false => Failure::Send(SendErrorKind::Busy),
+            });
+        };
+        match session.send(request).await {
+            Ok(response) => return Ok(response),
+            Err(SendError { kind: SendErrorKind::Busy, unsent: Some(unsent) }) => {
+                tried.push(session.id);
+                request = *unsent;
+            }
+            // The session is gone or going: the next look at the target does not find it.
+            Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) => {
+                request = *unsent;
+            }
+            Err(SendError { kind: SendErrorKind::Closed, unsent: None }) => match copy.take() {
+                Some(again) => request = again,
+                None => return Err(Failure::Send(SendErrorKind::Closed)),
+            },
+            Err(error) => return Err(Failure::Send(error.kind)),
+        }
+    }
+}
+
+fn harmless(request: &Request) -> Option<Request> {
+    let safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    if !safe || !request.body().is_end_stream() || request.headers().contains_key(http::header::UPGRADE) {
+        return None;
+    }
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}

@@ -1,0 +1,154 @@
+//! Every error and refusal becomes one response here, and what a visitor may know is decided here.
+
+use http::header::{CONTENT_TYPE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use crate::defaults;
+use crate::domain::{Refusal, RefusalKind};
+use crate::message::authority::Unclear;
+use crate::message::problem::{Problem, page, protect};
+use crate::message::{Body, Response};
+use crate::session::SendErrorKind;
+
+/// Who says so, in `Proxy-Status`.
+const HOP: &str = "ptth-relay";
+
+/// Why a visitor gets no answer of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The request does not say clearly which host it is for.
+    Unclear(Unclear),
+    /// A method that no agent can be asked with.
+    Method,
+    /// Nobody claims the route, and no token names it.
+    NoRoute,
+    /// The route is known, and no agent is there.
+    NoAgent,
+    /// The agent is there, but the request was not answered.
+    Send(SendErrorKind),
+    /// No answer in time.
+    Timeout,
+    /// The visitor's Upgrade could not be carried out.
+    Upgrade,
+}
+
+/// The response for a visitor. Never names the agent's address, nor says more than what the visitor can act on.
+pub(super) fn failure(failure: Failure, asker: &HeaderMap) -> Response {
+    let (status, code, detail, error) = describe(failure);
+    let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER);
+    Problem { status, code, detail, hop: HOP, error, retry_after }.response(asker)
+}
+
+fn describe(failure: Failure) -> (StatusCode, &'static str, &'static str, Option<&'static str>) {
+    use SendErrorKind::{Busy, Closed, Invalid, NoUpgrade};
+    match failure {
+        Failure::Unclear(Unclear::Missing) => {
+            (StatusCode::BAD_REQUEST, "no-host", "The request names no host.", Some("http_request_error"))
+        }
+        Failure::Unclear(_) => (
+            StatusCode::BAD_REQUEST,
+            "unclear-host",
+            "The request does not say clearly which host it is for.",
+            Some("http_request_error"),
+        ),
+        Failure::Method => (
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "CONNECT does not lead anywhere here.",
+            Some("http_request_denied"),
+        ),
+        Failure::NoRoute => (
+            StatusCode::NOT_FOUND,
+            "no-route",
+            "Nothing is served under this address. If it should be: check the name, and that its agent has connected once.",
+            Some("destination_not_found"),
+        ),
+        Failure::NoAgent => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "no-agent",
+            "The agent for this address is not connected at the moment.",
+            Some("destination_unavailable"),
+        ),
+        Failure::Send(Busy) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "agent-busy",
+            "The agent for this address has more requests than it can take at the moment.",
+            Some("connection_limit_reached"),
+        ),
+        Failure::Send(Closed) => (
+            StatusCode::BAD_GATEWAY,
+            "agent-gone",
+            "The agent went away after the request was sent to it and before it answered.",
+            Some("connection_terminated"),
+        ),
+        Failure::Send(Invalid) => (
+            StatusCode::BAD_GATEWAY,
+            "invalid-answer",
+            "The agent's answer was not valid HTTP.",
+            Some("http_protocol_error"),
+        ),
+        Failure::Send(NoUpgrade) => (
+            StatusCode::NOT_IMPLEMENTED,
+            "no-upgrade",
+            "The agent's connection cannot carry this protocol upgrade.",
+            Some("http_upgrade_failed"),
+        ),
+        Failure::Timeout => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "no-answer",
+            "The agent did not answer in time.",
+            Some("http_response_timeout"),
+        ),
+        Failure::Upgrade => (
+            StatusCode::BAD_GATEWAY,
+            "upgrade-failed",
+            "The upgrade was not carried out.",
+            Some("http_upgrade_failed"),
+        ),
+    }
+}
+
+/// The response for an agent whose offer was refused.
+pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap) -> Response {
+    let status = StatusCode::from_u16(refusal.kind.status()).unwrap_or(StatusCode::FORBIDDEN);
+    let problem = Problem {
+        status,
+        code: refusal.kind.code(),
+        detail: &refusal.message,
+        hop: HOP,
+        error: None,
+        retry_after: refusal.retry_after,
+    };
+    let mut response = problem.response(asker);
+    let headers = response.headers_mut();
+    match refusal.kind {
+        RefusalKind::Unauthenticated => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ptth\""));
+        }
+        RefusalKind::UpgradeRequired => {
+            // RFC 9110 §15.5.22: a 426 names what it wants.
+            headers.insert(UPGRADE, HeaderValue::from_static("PTTH/1.0, ptth"));
+            headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// The page at `/` of the relay's own authority, and 404 for all else there.
+pub(super) fn own(method: &Method, path: &str, asker: &HeaderMap) -> Response {
+    if path != "/" {
+        return failure(Failure::NoRoute, asker);
+    }
+    if method != Method::GET && method != Method::HEAD {
+        return failure(Failure::Method, asker);
+    }
+    let body = "<p>This is a ptth relay: it serves programs that cannot be called from outside, over connections that \
+                they opened themselves. Each has an address of its own below this one.</p>";
+    let mut response = Response::new(Body::full(page("ptth relay", body)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    protect(headers);
+    response
+}

@@ -1,0 +1,224 @@
+//! How a request crosses one open link. Each flipped connection is one carrier at the relay's end.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::message::{Request, Response};
+
+/// The protocols that can run on a flipped connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// HTTP/1.1: one request at a time.
+    H1,
+    /// HTTP/2: many at once.
+    H2,
+}
+
+impl Kind {
+    /// What is preferred, best first.
+    pub const PREFERRED: [Self; 2] = [Self::H2, Self::H1];
+
+    /// The ALPN id (RFC 7301 §6).
+    pub const fn alpn(self) -> &'static str {
+        match self {
+            Self::H1 => "http/1.1",
+            Self::H2 => "h2",
+        }
+    }
+
+    /// The id as it stands in an `ALPN` field, percent-encoded (RFC 7639 §2.2).
+    pub const fn alpn_field(self) -> &'static str {
+        match self {
+            Self::H1 => "http%2F1.1",
+            Self::H2 => "h2",
+        }
+    }
+
+    /// The kind that an element of an `ALPN` field names.
+    pub fn from_alpn_field(id: &str) -> Option<Self> {
+        Self::PREFERRED.into_iter().find(|kind| {
+            id == kind.alpn_field() || id.eq_ignore_ascii_case("http%2f1.1") && *kind == Self::H1
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::H1 => "h1",
+            Self::H2 => "h2",
+        })
+    }
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct SendError {
+    /// What happened.
+    pub kind: SendErrorKind,
+    /// The request, if not one byte of it has left this process: sending it elsewhere repeats nothing.
+    pub unsent: Option<Box<Request>>,
+}
+
+/// What happened to a request on a carrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendErrorKind {
+    /// Every connection of the agent is busy, and the queue is full or the wait was too long.
+    #[error("every connection of the agent is busy")]
+    Busy,
+    /// The connection was gone, or went while the request was on it.
+    #[error("the agent's connection closed before it answered")]
+    Closed,
+    /// What came back is not HTTP.
+    #[error("the agent's answer was not valid HTTP")]
+    Invalid,
+    /// This agent cannot carry an Upgrade.
+    #[error("the agent's connection cannot carry this Upgrade")]
+    NoUpgrade,
+}
+
+impl SendErrorKind {
+    pub(super) fn error(self) -> SendError {
+        SendError { kind: self, unsent: None }
+    }
+
+    pub(super) fn unsent(self, request: Request) -> SendError {
+        SendError { kind: self, unsent: Some(Box::new(request)) }
+    }
+}
+
+/// Sends requests down one flipped connection.
+pub trait Carrier: Send + Sync {
+    /// Sends one request: absolute target, no `Host`, no hop-by-hop fields but those of an Upgrade. Dropping the
+    /// future cancels the request at the agent.
+    ///
+    /// # Errors
+    /// [`SendError`]; `unsent` tells whether it may be sent elsewhere.
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, SendError>>;
+
+    /// Requests at once.
+    fn capacity(&self) -> usize;
+
+    /// Tells the agent that no more requests come; what is in flight finishes.
+    fn drain(&self);
+
+    /// Whether the far end was heard in time.
+    fn is_late(&self) -> bool;
+
+    /// Whether nothing can be sent any more.
+    fn is_closed(&self) -> bool;
+}
+
+/// A carrier with its load. Shared by the session, the slots and the task that drives the connection.
+pub struct Link {
+    carrier: Box<dyn Carrier>,
+    kind: Kind,
+    core: usize,
+    in_flight: AtomicUsize,
+    retired: AtomicBool,
+    cut: CancellationToken,
+    freed: Arc<tokio::sync::Notify>,
+}
+
+impl Link {
+    /// A link for a connection that is driven on core `core`.
+    pub fn new(
+        carrier: Box<dyn Carrier>,
+        kind: Kind,
+        core: usize,
+        freed: Arc<tokio::sync::Notify>,
+    ) -> Arc<Self> {
+        let (in_flight, retired) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { carrier, kind, core, in_flight, retired, cut: CancellationToken::new(), freed })
+    }
+
+    /// What runs on it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The core that drives it.
+    pub fn core(&self) -> usize {
+        self.core
+    }
+
+    /// Requests on it now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Takes a slot if one is free and the link is in use.
+    pub fn reserve(self: &Arc<Self>) -> Option<Slot> {
+        if self.is_out() {
+            return None;
+        }
+        let most = self.carrier.capacity();
+        let more = |taken| (taken < most).then_some(taken + 1);
+        self.in_flight
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more)
+            .ok()
+            .map(|_| Slot(self.clone()))
+    }
+
+    /// Sends on a reserved slot. The slot is given back by whoever holds it.
+    ///
+    /// # Errors
+    /// As [`Carrier::send`].
+    pub async fn send(&self, request: Request) -> Result<Response, SendError> {
+        self.carrier.send(request).await
+    }
+
+    /// Takes the link out of use and tells the agent; what is in flight finishes. Idempotent.
+    pub fn drain(&self) {
+        if !self.retired.swap(true, Ordering::AcqRel) {
+            self.carrier.drain();
+        }
+    }
+
+    /// Ends the link at once, with what is on it.
+    pub fn cut(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.cut.cancel();
+    }
+
+    /// Cancelled when the link is to be ended at once; whoever drives the connection listens.
+    pub fn cut_token(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    /// Whether no new request may go on it.
+    pub fn is_out(&self) -> bool {
+        self.retired.load(Ordering::Acquire) || self.carrier.is_closed()
+    }
+
+    /// See [`Carrier::is_late`].
+    pub fn is_late(&self) -> bool {
+        self.carrier.is_late()
+    }
+}
+
+/// The right to one request on a link. Dropping it frees the place.
+pub struct Slot(Arc<Link>);
+
+impl Slot {
+    /// The link it is on.
+    pub fn link(&self) -> &Link {
+        &self.0
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.0.freed.notify_one();
+    }
+}
+
+/// Keeps a slot with an upgraded stream: the forwarder takes it out of the answer's extensions.
+#[derive(Clone)]
+pub struct HeldSlot(pub Arc<Slot>);

@@ -1,0 +1,273 @@
+//! GOAWAY from the side that sends requests (RFC 9113 §6.8). An HTTP/2 client of the libraries can neither say that
+//! it will send no more while answers are still under way, nor does a server tell its program that the client said
+//! so. A relay that stops needs the first, an agent the second, to stand elsewhere before the last answer is out.
+//! So the frames are followed as they pass, and one is put in between two others.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use futures_util::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+use crate::net::Io;
+
+/// What an HTTP/2 client sends first (RFC 9113 §3.4): 24 bytes.
+const PREFACE: usize = 24;
+/// Length, type, flags, stream (RFC 9113 §4.1).
+const HEAD: usize = 9;
+const GOAWAY: u8 = 7;
+/// NO_ERROR, and no stream of the agent's was ever expected.
+const FRAME: [u8; 17] = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Follows the frames that a client sends.
+#[derive(Debug)]
+struct Frames {
+    /// Bytes to pass over before the next frame's head.
+    skip: usize,
+    head: [u8; HEAD],
+    have: usize,
+    seen_goaway: bool,
+}
+
+impl Frames {
+    const fn new() -> Self {
+        Self { skip: PREFACE, head: [0; HEAD], have: 0, seen_goaway: false }
+    }
+
+    /// Between two frames, where another may stand.
+    const fn at_boundary(&self) -> bool {
+        self.skip == 0 && self.have == 0
+    }
+
+    fn follow(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let pass = self.skip.min(bytes.len());
+                self.skip -= pass;
+                bytes = &bytes[pass..];
+                continue;
+            }
+            let take = (HEAD - self.have).min(bytes.len());
+            self.head[self.have..self.have + take].copy_from_slice(&bytes[..take]);
+            self.have += take;
+            bytes = &bytes[take..];
+            if self.have == HEAD {
+                self.have = 0;
+                self.skip = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
+                self.seen_goaway |= self.head[3] == GOAWAY;
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    wanted: AtomicBool,
+    waker: AtomicWaker,
+    received: Notify,
+}
+
+/// The handle: says GOAWAY at the relay's end, hears it at the agent's.
+#[derive(Debug, Clone)]
+pub(super) struct GoAway(Arc<Shared>);
+
+impl GoAway {
+    /// Asks for a GOAWAY at the next boundary.
+    pub(super) fn send(&self) {
+        self.0.wanted.store(true, Ordering::Release);
+        self.0.waker.wake();
+    }
+
+    /// Resolves once one has come in. Cancel safe.
+    pub(super) async fn received(&self) {
+        self.0.received.notified().await;
+    }
+}
+
+enum Side {
+    /// Follows what is written; holds what is left of the inserted frame.
+    Sender { frames: Frames, left: &'static [u8], done: bool },
+    /// Follows what is read.
+    Receiver(Frames),
+}
+
+/// A connection whose frames are followed.
+pub(super) struct Tapped<T = Io> {
+    io: T,
+    side: Side,
+    shared: Arc<Shared>,
+}
+
+impl<T> Tapped<T> {
+    /// The relay's end.
+    pub(super) fn sender(io: T) -> (Self, GoAway) {
+        Self::new(io, Side::Sender { frames: Frames::new(), left: &[], done: false })
+    }
+
+    /// The agent's end.
+    pub(super) fn receiver(io: T) -> (Self, GoAway) {
+        Self::new(io, Side::Receiver(Frames::new()))
+    }
+
+    fn new(io: T, side: Side) -> (Self, GoAway) {
+        let shared = Arc::new(Shared::default());
+        (Self { io, side, shared: shared.clone() }, GoAway(shared))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> Tapped<T> {
+    /// Writes the inserted frame if it is wanted and may stand here. Ready when nothing of it is left.
+    fn poll_insert(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Side::Sender { frames, left, done } = &mut self.side else { return Poll::Ready(Ok(())) };
+        if !*done && frames.at_boundary() && self.shared.wanted.load(Ordering::Acquire) {
+            *done = true;
+            *left = &FRAME;
+        }
+        if left.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !left.is_empty() {
+            let wrote = ready!(Pin::new(&mut self.io).poll_write(cx, left))?;
+            if wrote == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *left = &left[wrote..];
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn wrote(&mut self, bufs: &[IoSlice<'_>], mut count: usize) {
+        if let Side::Sender { frames, .. } = &mut self.side {
+            for buf in bufs {
+                let part = count.min(buf.len());
+                frames.follow(&buf[..part]);
+                count -= part;
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tapped<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Side::Sender { .. } = this.side {
+            // Reading is what an idle connection does, so this is where a wish reaches it.
+            this.shared.waker.register(cx.waker());
+            if let Poll::Ready(Err(error)) = this.poll_insert(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        if let Side::Receiver(frames) = &mut this.side {
+            frames.follow(&buf.filled()[before..]);
+            if std::mem::take(&mut frames.seen_goaway) {
+                this.shared.received.notify_one();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tapped<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_insert(cx))?;
+        let wrote = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        self.wrote(&[IoSlice::new(buf)], wrote);
+        Poll::Ready(Ok(wrote))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_insert(cx))?;
+        let wrote = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
+        self.wrote(bufs, wrote);
+        Poll::Ready(Ok(wrote))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_insert(cx))?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const PREFACE_BYTES: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    #[test]
+    fn frames_are_followed_however_they_are_cut() {
+        let data = [&[0, 0, 3, 0, 0, 0, 0, 0, 1][..], b"abc"].concat();
+        let all = [PREFACE_BYTES, &data, &FRAME, &data].concat();
+        for cut in 1..=all.len() {
+            let mut frames = Frames::new();
+            all.chunks(cut).for_each(|part| frames.follow(part));
+            assert!(frames.seen_goaway && frames.at_boundary(), "cut at {cut}");
+        }
+        let mut frames = Frames::new();
+        frames.follow(&[PREFACE_BYTES, &data[..10]].concat());
+        assert!(!frames.at_boundary() && !frames.seen_goaway);
+    }
+
+    #[tokio::test]
+    async fn a_goaway_stands_between_frames_and_is_heard() {
+        let (near, far) = tokio::io::duplex(1024);
+        let (mut sender, handle) = Tapped::sender(near);
+        let (mut receiver, heard) = Tapped::receiver(far);
+        let data = [&[0, 0, 3, 0, 0, 0, 0, 0, 1][..], b"abc"].concat();
+        sender.write_all(PREFACE_BYTES).await.unwrap();
+        sender.write_all(&data[..10]).await.unwrap();
+        handle.send();
+        sender.write_all(&data[10..]).await.unwrap();
+        sender.flush().await.unwrap();
+        drop(sender);
+        let mut got = Vec::new();
+        receiver.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, [PREFACE_BYTES, &data, &FRAME].concat());
+        heard.received().await;
+    }
+
+    #[tokio::test]
+    async fn an_idle_sender_is_woken_by_the_wish() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let (mut sender, handle) = Tapped::sender(near);
+        sender.write_all(PREFACE_BYTES).await.unwrap();
+        let mut byte = [0];
+        let (_, sent) = tokio::join!(
+            async {
+                handle.send();
+                let _ =
+                    tokio::time::timeout(std::time::Duration::from_millis(50), sender.read(&mut byte)).await;
+            },
+            async {
+                let mut got = [0; PREFACE + 17];
+                far.read_exact(&mut got).await.unwrap();
+                got
+            }
+        );
+        assert_eq!(sent[PREFACE..], FRAME);
+    }
+}

@@ -1,0 +1,5 @@
+//! HTTP/2 on a flipped connection: many requests at once.
+
+mod goaway;
+pub mod send;
+pub mod serve;

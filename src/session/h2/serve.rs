@@ -1,0 +1,83 @@
+//! The agent's end: an HTTP/2 server on the connection that it opened.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use super::goaway::Tapped;
+use crate::defaults;
+use crate::message::{Body, upgrade};
+use crate::net::scope::Light;
+use crate::net::{Io, Scope};
+use crate::session::{Ended, Handler, Load};
+
+/// Streams that the relay may reset before they were looked at. Visitors that hang up become resets, and the relay
+/// is one that this agent has verified: hyper's guard against strangers would end everybody's requests here.
+const RESETS: usize = 100_000;
+
+/// Serves until the relay goes or `scope` stops. See [`crate::session::serve_half`].
+pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+    let (tapped, goaway) = Tapped::receiver(io);
+    let service = service_fn(|mut request: http::Request<Incoming>| {
+        let loaded = load.enter();
+        let upgraded = upgrade::from_connect(&mut request);
+        let answer = handler.call(request.map(Body::from));
+        async move {
+            let mut response = answer.await;
+            if upgraded {
+                upgrade::to_connected(&mut response);
+            }
+            response.body_mut().hold(loaded);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http2::Builder::new(Light(scope.clone()))
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(defaults::STREAM_WINDOW)
+        .initial_connection_window_size(defaults::CONNECTION_WINDOW)
+        .max_concurrent_streams(defaults::STREAMS)
+        .max_header_list_size(defaults::FIELDS)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(None)
+        .enable_connect_protocol()
+        .keep_alive_interval(defaults::PING_EVERY)
+        .keep_alive_timeout(defaults::PING_DEAD)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(tapped), service);
+    let mut connection = pin!(connection);
+    let mut told = pin!(goaway.received());
+    let mut leaving = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            () = scope.stopping() => break None,
+            () = load.retired() => break None,
+            () = told.as_mut(), if !leaving => {
+                leaving = true;
+                load.leave();
+            }
+            ended = connection.as_mut() => break Some(ended),
+        }
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    match ended {
+        Ok(()) => Ended::Closed,
+        Err(error) => Ended::Failed(describe(&error)),
+    }
+}
+
+fn describe(error: &hyper::Error) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    cause.unwrap_or_else(|| error.to_string())
+}

@@ -1,0 +1,167 @@
+//! A session: the links of one agent process to this relay.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use super::carrier::{HeldSlot, Link, SendError, SendErrorKind, Slot};
+use crate::defaults;
+use crate::domain::{AgentId, Instance, Route, SessionId};
+use crate::message::{Request, Response};
+use crate::net::cores;
+
+/// See the module.
+pub struct Session {
+    /// Its number.
+    pub id: SessionId,
+    /// Whose it is.
+    pub agent: AgentId,
+    /// The process, if it said.
+    pub instance: Option<Instance>,
+    /// What it speaks for.
+    pub routes: Box<[Route]>,
+    links: ArcSwap<Vec<Arc<Link>>>,
+    freed: Arc<Notify>,
+    waiting: AtomicUsize,
+}
+
+impl Session {
+    /// A session without links.
+    pub fn new(id: SessionId, agent: AgentId, instance: Option<Instance>, routes: Box<[Route]>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            agent,
+            instance,
+            routes,
+            links: ArcSwap::default(),
+            freed: Arc::new(Notify::new()),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    /// What links of this session notify when a slot gets free.
+    pub fn freed(&self) -> Arc<Notify> {
+        self.freed.clone()
+    }
+
+    /// Adds a link.
+    pub fn add(&self, link: Arc<Link>) {
+        self.links.rcu(|links| links.iter().chain([&link]).cloned().collect::<Vec<_>>());
+        self.freed.notify_one();
+    }
+
+    /// Removes a link; returns how many are left.
+    pub fn remove(&self, link: &Arc<Link>) -> usize {
+        self.links.rcu(|links| links.iter().filter(|l| !Arc::ptr_eq(l, link)).cloned().collect::<Vec<_>>());
+        self.links.load().len()
+    }
+
+    /// Its links now.
+    pub fn links(&self) -> Arc<Vec<Arc<Link>>> {
+        self.links.load_full()
+    }
+
+    /// Requests on it, and waiting for it.
+    pub fn load(&self) -> usize {
+        self.links.load().iter().map(|l| l.in_flight()).sum::<usize>() + self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request could go on it.
+    pub fn is_usable(&self) -> bool {
+        self.links.load().iter().any(|l| !l.is_out())
+    }
+
+    /// Whether every usable link of it is overdue with its PING.
+    pub fn is_late(&self) -> bool {
+        self.links.load().iter().filter(|l| !l.is_out()).all(|l| l.is_late())
+    }
+
+    /// Tells the agent that no more requests come on any link.
+    pub fn drain(&self) {
+        self.links.load().iter().for_each(|l| l.drain());
+    }
+
+    /// Ends every link at once, with what is on it.
+    pub fn cut(&self) {
+        self.links.load().iter().for_each(|l| l.cut());
+    }
+
+    /// Sends one request on a free link: one of this core if there is one, else the least busy. A link that turns
+    /// out to be dead gives the request back, and the next one gets it. The slot is held until the answer's body
+    /// has ended. Dropping the future cancels the request.
+    ///
+    /// # Errors
+    /// [`SendError`]; with `unsent` when this session has no link left that would take the request.
+    pub async fn send(&self, mut request: Request) -> Result<Response, SendError> {
+        loop {
+            let Some(slot) = self.acquire().await else {
+                let kind = if self.is_usable() { SendErrorKind::Busy } else { SendErrorKind::Closed };
+                return Err(kind.unsent(request));
+            };
+            match slot.link().send(request).await {
+                Ok(mut response) => {
+                    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                        response.extensions_mut().insert(HeldSlot(Arc::new(slot)));
+                    } else {
+                        response.body_mut().hold(slot);
+                    }
+                    return Ok(response);
+                }
+                // A link that gave a request back has closed, so this loop runs at most once for each.
+                Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) })
+                    if slot.link().is_out() =>
+                {
+                    request = *unsent;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn pick(&self) -> Option<Slot> {
+        let links = self.links.load();
+        let here = cores::current();
+        let key = |l: &&Arc<Link>| (l.is_late(), l.in_flight() + if l.core() == here { 0 } else { 8 });
+        let best = links.iter().filter(|l| !l.is_out()).min_by_key(key)?;
+        best.reserve().or_else(|| links.iter().find_map(Link::reserve))
+    }
+
+    async fn acquire(&self) -> Option<Slot> {
+        if let Some(slot) = self.pick() {
+            return Some(slot);
+        }
+        let _waiting = Waiting::enter(&self.waiting)?;
+        let wait = async {
+            loop {
+                let freed = self.freed.notified();
+                if let Some(slot) = self.pick() {
+                    return Some(slot);
+                }
+                if !self.is_usable() {
+                    return None;
+                }
+                // A link may close without a word; look again from time to time.
+                let _ = tokio::time::timeout(Duration::from_millis(500), freed).await;
+            }
+        };
+        tokio::time::timeout(defaults::WAIT_FREE, wait).await.ok().flatten()
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Option<Self> {
+        let guard = Self(count);
+        (count.fetch_add(1, Ordering::AcqRel) < defaults::WAITING).then_some(guard)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,84 @@
+//! What development certificates are for.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use rcgen::string::Ia5String;
+use rcgen::{CidrSubnet, GeneralSubtree, SanType};
+use rustls::pki_types::ServerName;
+
+use crate::domain::HostName;
+
+use super::DevError;
+
+/// What a certificate can be for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertHost {
+    /// This host.
+    Name(HostName),
+    /// Every host one label below this one.
+    Star(HostName),
+    /// This address.
+    Address(IpAddr),
+}
+
+impl std::str::FromStr for CertHost {
+    type Err = DevError;
+
+    fn from_str(text: &str) -> Result<Self, DevError> {
+        let bad = |why: String| DevError::Host { text: text.into(), why };
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        if let Ok(address) = bare.parse() {
+            return Ok(Self::Address(address));
+        }
+        let Some(below) = text.strip_prefix("*.") else {
+            return HostName::parse(text).map(Self::Name).map_err(|e| bad(e.to_string()));
+        };
+        let below = HostName::parse(below).map_err(|e| bad(e.to_string()))?;
+        match below.as_str().contains('.') {
+            true => Ok(Self::Star(below)),
+            false => Err(bad(format!("TLS stacks refuse a star directly under {below}; try *.ptth.{below}"))),
+        }
+    }
+}
+
+impl CertHost {
+    pub(super) fn san(&self) -> Result<SanType, rcgen::Error> {
+        Ok(match self {
+            Self::Name(host) => SanType::DnsName(Ia5String::try_from(host.as_str())?),
+            Self::Star(below) => SanType::DnsName(Ia5String::try_from(format!("*.{below}"))?),
+            Self::Address(address) => SanType::IpAddress(*address),
+        })
+    }
+
+    pub(super) fn subtree(&self) -> GeneralSubtree {
+        match self {
+            Self::Name(host) | Self::Star(host) => GeneralSubtree::DnsName(host.as_str().into()),
+            Self::Address(address) => {
+                let bits = if address.is_ipv4() { 32 } else { 128 };
+                GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(*address, bits))
+            }
+        }
+    }
+
+    /// A host that a certificate for this one must be valid for.
+    pub(super) fn sample(&self) -> Option<ServerName<'static>> {
+        match self {
+            Self::Name(host) => ServerName::try_from(host.as_str().to_owned()).ok(),
+            Self::Star(below) => ServerName::try_from(format!("name.{below}")).ok(),
+            Self::Address(address) => Some(ServerName::from(*address)),
+        }
+    }
+}
+
+/// The hosts asked for, and those of this machine, each once.
+pub(super) fn with_local(hosts: &[CertHost]) -> Vec<CertHost> {
+    let local = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].map(CertHost::Address);
+    let localhost = HostName::parse("localhost").into_iter().map(CertHost::Name);
+    let mut all: Vec<CertHost> = Vec::new();
+    for host in hosts.iter().cloned().chain(localhost).chain(local) {
+        if !all.contains(&host) {
+            all.push(host);
+        }
+    }
+    all
+}

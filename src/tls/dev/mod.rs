@@ -1,0 +1,136 @@
+//! Certificates for development: a CA that can speak for nothing but the hosts it was made for, and what it signs.
+//!
+//! The name constraints (RFC 5280 §4.2.1.10) are what makes it safe to let a browser trust this CA.
+
+mod host;
+mod keep;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use super::files::FileError;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, NameConstraints,
+};
+
+use self::host::with_local;
+
+pub use self::host::CertHost;
+pub use self::keep::{Kept, load_or_make, write_dir};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A clock that is somewhat behind must not refuse a fresh certificate.
+const BACKDATED: Duration = DAY;
+/// Of the CA. It is made again by whoever needs it longer.
+const CA_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
+/// Of what the CA signs, with the day before: browsers refuse more than 398 days.
+const LEAF_LIFE: Duration = Duration::from_secs(397 * 24 * 3600);
+/// Why there are no certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// The text names no host that a certificate can be for.
+    #[error("{text:?} is no host for a certificate: {why}")]
+    Host {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A file stands where one would be written.
+    #[error("{} exists already, and nothing is overwritten; move it away, or choose another directory", .0.display())]
+    Exists(PathBuf),
+    /// The directory cannot be made.
+    #[error("cannot make {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A certificate cannot be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// A certificate and its key, both PEM.
+#[derive(Clone)]
+pub struct Pair {
+    /// The certificate.
+    pub cert: String,
+    /// Its private key.
+    pub key: String,
+}
+
+/// Development certificates in memory.
+#[derive(Clone)]
+pub struct DevCerts {
+    /// The CA: what an agent, a browser or curl is told to trust.
+    pub ca: Pair,
+    /// The relay's, for TLS servers.
+    pub relay: Pair,
+    /// An agent's, for TLS clients.
+    pub agent: Pair,
+}
+
+fn params(common_name: String, life: Duration) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let start = SystemTime::now() - BACKDATED;
+    params.not_before = start.into();
+    params.not_after = (start + life).into();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+}
+
+fn make_ca(hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
+    // Two CAs of one subject in one trust store would be taken for each other.
+    let serial: u32 = rand::random();
+    let mut ca = params(format!("ptth development CA {serial:08x}"), CA_LIFE);
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let permitted_subtrees = hosts.iter().map(CertHost::subtree).collect();
+    ca.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+    let key = KeyPair::generate()?;
+    Ok(Pair { cert: ca.self_signed(&key)?.pem(), key: key.serialize_pem() })
+}
+
+fn sign(ca: &Pair, leaf: &CertificateParams) -> Result<Pair, rcgen::Error> {
+    let issuer = Issuer::from_ca_cert_pem(&ca.cert, KeyPair::from_pem(&ca.key)?)?;
+    let key = KeyPair::generate()?;
+    Ok(Pair { cert: leaf.signed_by(&key, &issuer)?.pem(), key: key.serialize_pem() })
+}
+
+fn leaf(common_name: &str, purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let mut leaf = params(common_name.into(), LEAF_LIFE);
+    leaf.is_ca = IsCa::ExplicitNoCa;
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![purpose];
+    leaf.use_authority_key_identifier_extension = true;
+    leaf
+}
+
+fn sign_relay(ca: &Pair, hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
+    let mut relay = leaf("ptth relay", ExtendedKeyUsagePurpose::ServerAuth);
+    relay.subject_alt_names = hosts.iter().map(CertHost::san).collect::<Result<_, _>>()?;
+    sign(ca, &relay)
+}
+
+/// Makes certificates for these hosts and for `localhost`, `127.0.0.1` and `::1`, in memory.
+///
+/// # Errors
+/// [`DevError::Make`] when the system gives no randomness.
+pub fn ephemeral(hosts: &[CertHost]) -> Result<DevCerts, DevError> {
+    let hosts = with_local(hosts);
+    let ca = make_ca(&hosts)?;
+    let relay = sign_relay(&ca, &hosts)?;
+    let agent = sign(&ca, &leaf("ptth agent", ExtendedKeyUsagePurpose::ClientAuth))?;
+    Ok(DevCerts { ca, relay, agent })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Certificate failures in words for a person.
+
+use std::io;
+use std::time::Duration;
+
+use rustls::pki_types::UnixTime;
+use rustls::{CertificateError, Error};
+
+/// What is wrong with the relay's certificate and what to try, in one sentence; nothing for another kind of failure.
+pub fn explain(error: &Error) -> Option<String> {
+    let Error::InvalidCertificate(error) = error else { return None };
+    Some(match error {
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!("its certificate expired {} ago; renew it on the relay", span(*time, *not_after))
+        }
+        CertificateError::Expired => "its certificate has expired; renew it on the relay".into(),
+        CertificateError::NotValidYetContext { time, not_before } => {
+            format!("its certificate is valid only in {}; check this machine's clock", span(*not_before, *time))
+        }
+        CertificateError::NotValidYet => "its certificate is not valid yet; check this machine's clock".into(),
+        CertificateError::NotValidForNameContext { expected, presented } => format!(
+            "its certificate is not valid for {} but for {}; use one of these in --relay, or renew it with that host",
+            expected.to_str(),
+            hosts(presented),
+        ),
+        CertificateError::NotValidForName => {
+            "its certificate is not valid for this host; check --relay, or renew it with that host".into()
+        }
+        CertificateError::UnknownIssuer => {
+            "its certificate is from an issuer that is not trusted here; pass --ca FILE if the relay has a private CA"
+                .into()
+        }
+        CertificateError::BadSignature => {
+            "its certificate is not signed by the CA it names; is --ca FILE of another relay?".into()
+        }
+        CertificateError::Revoked => "its certificate was revoked; renew it on the relay".into(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "its certificate is not for servers; the relay needs one for server authentication".into()
+        }
+        other => format!("its certificate does not verify ({other}); check the relay's --cert and the agent's --ca"),
+    })
+}
+
+/// As [`explain`], for the error that an asynchronous handshake gives.
+pub fn explain_io(error: &io::Error) -> Option<String> {
+    error.get_ref()?.downcast_ref::<Error>().and_then(explain)
+}
+
+/// The hosts of a certificate, which rustls gives as `DnsName("example.org")` and `IpAddress(192.0.2.1)`.
+fn hosts(presented: &[String]) -> String {
+    let bare = |host: &String| {
+        let inner = host.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(host);
+        inner.trim_matches('"').to_owned()
+    };
+    let all: Vec<String> = presented.iter().map(bare).collect();
+    if all.is_empty() { "no host at all".into() } else { all.join(", ") }
+}
+
+/// How long from `earlier` to `later`, as a person would say it.
+fn span(later: UnixTime, earlier: UnixTime) -> String {
+    let seconds = Duration::from_secs(later.as_secs().saturating_sub(earlier.as_secs())).as_secs();
+    match seconds {
+        0..120 => format!("{seconds} seconds"),
+        120..7200 => format!("{} minutes", seconds / 60),
+        7200..172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_certificates_are_explained() {
+        assert_eq!(explain(&Error::DecryptError), None);
+        assert_eq!(explain_io(&io::Error::other("reset")), None);
+        let inner = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let words = explain_io(&io::Error::new(io::ErrorKind::InvalidData, inner)).unwrap();
+        assert!(words.contains("--ca FILE"), "{words}");
+    }
+
+    #[test]
+    fn an_age_is_told_in_fitting_units() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        assert_eq!(span(at(100), at(1)), "99 seconds");
+        assert_eq!(span(at(600), at(0)), "10 minutes");
+        assert_eq!(span(at(3 * 3600), at(0)), "3 hours");
+        assert_eq!(span(at(90 * 86_400), at(0)), "90 days");
+        assert_eq!(span(at(0), at(90)), "0 seconds");
+    }
+}

@@ -1,0 +1,226 @@
+//! What every Upgrade-based transport does in the same way: the swap of roles after a 101, at both ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, UPGRADE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+
+use super::{Admission, Call, Door, OpenError, Opened};
+use crate::defaults;
+use crate::message::{Body, Response, fields, hop, link};
+use crate::net::dial::{Place, dial};
+use crate::net::{Io, Scope, cores};
+use crate::session::{Kind, send_half};
+
+/// Of a refusal's body, at most this is read, in bytes.
+const REFUSAL: usize = 16 << 10;
+
+/// The carriers that an `ALPN` field offers (RFC 7639 §2), or `None` without the field.
+pub(super) fn offered(headers: &HeaderMap) -> Option<Vec<Kind>> {
+    headers.contains_key(fields::ALPN).then(|| {
+        headers.get_all(fields::ALPN).iter().flat_map(hop::list).filter_map(Kind::from_alpn_field).collect()
+    })
+}
+
+/// The best carrier of an offer.
+pub(super) fn choose(offered: &[Kind]) -> Option<Kind> {
+    Kind::PREFERRED.into_iter().find(|kind| offered.contains(kind))
+}
+
+/// The 101. Spelling and single values matter to real agents.
+pub(super) fn switching(
+    connection: &'static str,
+    token: &'static str,
+    admission: &dyn Admission,
+) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static(connection));
+    headers.insert(UPGRADE, HeaderValue::from_static(token));
+    if let Some(related) = link::value(admission.urls().iter().map(String::as_str), "related") {
+        headers.insert(http::header::LINK, related);
+    }
+    response
+}
+
+/// Says which carrier was chosen, and how many connections with it are of use.
+pub(super) fn announce(response: &mut Response, kind: Kind, admission: &dyn Admission) {
+    let headers = response.headers_mut();
+    headers.insert(fields::ALPN, HeaderValue::from_static(kind.alpn_field()));
+    headers.insert(fields::PTTH_CONNECTIONS, HeaderValue::from(admission.connections(kind)));
+}
+
+/// Once the 101 is out, makes the relay the client on that connection and attaches it. The connection is dealt to
+/// the cores in turn, wherever the kernel accepted it.
+pub(super) fn swap(door: &Arc<dyn Door>, upgrade: OnUpgrade, kind: Kind, admission: Box<dyn Admission>) {
+    let core = door.cores().next();
+    let runtime = door.cores().handle(core).clone();
+    let scope = door.scope().clone();
+    door.scope().spawn(async move {
+        let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
+        let Ok(Ok(upgraded)) = upgraded else {
+            return tracing::debug!("an agent went away before its 101 was out");
+        };
+        let Some(mut io) = raw(upgraded) else {
+            return tracing::error!("a connection came in by a way that cannot be flipped");
+        };
+        if core == cores::current() {
+            return drive(io, kind, core, admission, scope).await;
+        }
+        if io.depart().is_ok() {
+            let owner = scope.clone();
+            owner.spawn_on(&runtime, async move {
+                if io.arrive().is_ok() {
+                    drive(io, kind, core, admission, scope).await;
+                }
+            });
+        }
+    });
+}
+
+fn raw(upgraded: Upgraded) -> Option<Io> {
+    let parts = upgraded.downcast::<TokioIo<Io>>().ok()?;
+    // What the other side wrote right behind the head was read with it, and is the start of the new conversation.
+    Some(parts.io.into_inner().with_early(parts.read_buf))
+}
+
+async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, scope: Scope) {
+    let (carrier, driver) = match send_half(io, kind, &scope).await {
+        Ok(open) => open,
+        Err(error) => return tracing::debug!(%error, "an agent went away right after its 101"),
+    };
+    let attached = admission.attach(carrier, kind, core);
+    tokio::select! {
+        biased;
+        () = attached.cut.cancelled() => {}
+        () = driver => {}
+    }
+}
+
+/// Where a relay URL points.
+pub(super) fn place(relay: &Uri) -> Place {
+    let tls = relay.scheme() != Some(&http::uri::Scheme::HTTP);
+    let host = relay.host().unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
+    Place { host: host.into(), port: relay.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls }
+}
+
+/// The Upgrade request of an agent.
+pub(super) fn request(
+    call: &Call,
+    method: Method,
+    target: &str,
+    token: &'static str,
+) -> http::Request<Empty<bytes::Bytes>> {
+    let mut request = http::Request::new(Empty::new());
+    *request.method_mut() = method;
+    *request.uri_mut() = target.parse().unwrap_or_else(|_| Uri::from_static("/"));
+    let headers = request.headers_mut();
+    let host = call.relay.authority().map_or("", |a| a.as_str());
+    let mut set = |name, value: Result<HeaderValue, _>| {
+        if let Ok(value) = value {
+            headers.insert(name, value);
+        }
+    };
+    set(HOST, HeaderValue::try_from(host));
+    set(CONNECTION, HeaderValue::try_from("Upgrade"));
+    set(UPGRADE, HeaderValue::try_from(token));
+    set(fields::ALPN, HeaderValue::try_from(Kind::PREFERRED.map(Kind::alpn_field).join(", ")));
+    set(USER_AGENT, HeaderValue::try_from(concat!("ptth/", env!("CARGO_PKG_VERSION"))));
+    if let Some(instance) = &call.offer.instance {
+        set(fields::PTTH_INSTANCE, HeaderValue::try_from(instance.to_string()));
+    }
+    if call.offer.exclusive {
+        set(fields::PTTH_EXCLUSIVE, HeaderValue::try_from("?1"));
+    }
+    if let Some(secret) = &call.token {
+        let bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
+        set(
+            AUTHORIZATION,
+            bearer.map(|mut v| {
+                v.set_sensitive(true);
+                v
+            }),
+        );
+    }
+    request
+}
+
+/// Dials the relay, sends `request` and takes the connection over on the 101.
+///
+/// # Errors
+/// [`OpenError`]
+pub(super) async fn open(
+    call: &Call,
+    request: http::Request<Empty<bytes::Bytes>>,
+) -> Result<Opened, OpenError> {
+    let io = dial(&place(&call.relay), &call.tls, defaults::CONNECT).await?;
+    let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request)).await;
+    upgrade.unwrap_or_else(|_| {
+        Err(OpenError::Broken(format!("no answer within {} s", defaults::UPGRADE.as_secs())))
+    })
+}
+
+async fn exchange(io: Io, request: http::Request<Empty<bytes::Bytes>>) -> Result<Opened, OpenError> {
+    let broken = |e: hyper::Error| OpenError::Broken(e.to_string());
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .title_case_headers(true)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(broken)?;
+    let answer = async move {
+        let mut response = sender.send_request(request).await.map_err(broken)?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refused(response).await);
+        }
+        let upgrade = hyper::upgrade::on(&mut response);
+        Ok((response.into_parts().0.headers, upgrade.await.map_err(broken)?))
+    };
+    let (answer, _) = tokio::join!(answer, connection.with_upgrades());
+    let (headers, upgraded) = answer?;
+    let io = raw(upgraded).ok_or_else(|| OpenError::Broken("the connection cannot be flipped".into()))?;
+    let kind = match headers.get(fields::ALPN) {
+        None => Kind::H1,
+        Some(id) => id.to_str().ok().and_then(Kind::from_alpn_field).ok_or_else(|| {
+            OpenError::Broken(format!("the relay chose a protocol that was not offered: {id:?}"))
+        })?,
+    };
+    let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
+    Ok(Opened {
+        urls: link::targets(&headers, "related").map(str::to_owned).collect(),
+        connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(match kind {
+            Kind::H1 => defaults::H1_MOST,
+            Kind::H2 => 1,
+        }),
+        kind,
+        io,
+    })
+}
+
+async fn refused(response: http::Response<hyper::body::Incoming>) -> OpenError {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        detail: String,
+    }
+    let (parts, body) = response.into_parts();
+    let status = parts.status;
+    let ours = parts.headers.contains_key(fields::PROXY_STATUS);
+    let body = Limited::new(body, REFUSAL).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+    let detail = serde_json::from_slice::<Problem>(&body).ok().map(|p| p.detail);
+    match status.as_u16() {
+        // A relay says its noes in its own form; anything else that is not a plain "no" comes from in between.
+        401 | 403 | 409 | 400 | 406 | 429 | 503 if ours || detail.is_some() => {}
+        401 | 403 | 409 => {}
+        _ => return OpenError::Absent { status },
+    }
+    let retry_after = parts.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+    OpenError::Refused {
+        status,
+        message: detail.unwrap_or_else(|| format!("the relay answered {status}")),
+        retry_after: retry_after.map(Duration::from_secs),
+    }
+}

@@ -1,0 +1,30 @@
+//! `Upgrade: ptth` (draft-kazuho-ptth-ptth-01): the agent names the origins that it asks to speak for.
+
+mod agent;
+mod relay;
+mod wire;
+
+use std::sync::Arc;
+
+use super::{AgentSide, Door, RelaySide, Transport};
+
+/// See the module.
+pub struct Ptth;
+
+impl Transport for Ptth {
+    fn name(&self) -> &'static str {
+        "ptth"
+    }
+
+    fn spec(&self) -> &'static str {
+        "draft-kazuho-ptth-ptth-01"
+    }
+
+    fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide> {
+        Box::new(relay::Relay::new(door))
+    }
+
+    fn agent(&self) -> Box<dyn AgentSide> {
+        Box::new(agent::Agent)
+    }
+}

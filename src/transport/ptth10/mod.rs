@@ -1,0 +1,31 @@
+//! `Upgrade: PTTH/1.0` (draft-lentczner-rhttp-00), and `PTTH/0.9`, its alias of 2008. Our own agent also offers
+//! carriers by `ALPN`; a peer that says nothing of them gets plain HTTP/1.1.
+
+mod agent;
+mod relay;
+mod wire;
+
+use std::sync::Arc;
+
+use super::{AgentSide, Door, RelaySide, Transport};
+
+/// See the module.
+pub struct Ptth10;
+
+impl Transport for Ptth10 {
+    fn name(&self) -> &'static str {
+        "ptth10"
+    }
+
+    fn spec(&self) -> &'static str {
+        "draft-lentczner-rhttp-00"
+    }
+
+    fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide> {
+        Box::new(relay::Relay::new(door))
+    }
+
+    fn agent(&self) -> Box<dyn AgentSide> {
+        Box::new(agent::Agent)
+    }
+}

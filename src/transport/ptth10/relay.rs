@@ -1,0 +1,86 @@
+//! The relay's half.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::header::UPGRADE;
+use hyper::body::{Body as _, Incoming};
+
+use super::wire;
+use crate::domain::{Facts, Instance, Offer, Refusal, RefusalKind};
+use crate::message::{Response, fields, hop};
+use crate::session::Kind;
+use crate::transport::{Door, RelaySide, flip};
+
+pub(super) struct Relay {
+    door: Arc<dyn Door>,
+}
+
+impl Relay {
+    pub(super) fn new(door: Arc<dyn Door>) -> Self {
+        Self { door }
+    }
+
+    async fn flip(&self, mut request: http::Request<Incoming>, facts: Facts) -> Result<Response, Refusal> {
+        let Some(token) = token(&request) else {
+            let message = "the Upgrade field is missing: something between agent and relay removes it";
+            return Err(Refusal::new(RefusalKind::UpgradeRequired, message));
+        };
+        if !request.body().is_end_stream() {
+            return Err(Refusal::new(RefusalKind::Malformed, "a request to upgrade has no body here"));
+        }
+        let kind = match flip::offered(request.headers()) {
+            None => None,
+            Some(offered) => Some(flip::choose(&offered).ok_or_else(|| {
+                let message = "no carrier in common: this relay speaks h2 and http%2F1.1";
+                Refusal::new(RefusalKind::NothingInCommon, message)
+            })?),
+        };
+        let admission = self.door.check(offer(&request)?, &facts).await?;
+        let mut response = flip::switching("Upgrade", token, &*admission);
+        if let Some(kind) = kind {
+            flip::announce(&mut response, kind, &*admission);
+        }
+        flip::swap(&self.door, hyper::upgrade::on(&mut request), kind.unwrap_or(Kind::H1), admission);
+        Ok(response)
+    }
+}
+
+fn token(request: &http::Request<Incoming>) -> Option<&'static str> {
+    ["PTTH/1.0", "PTTH/0.9"].into_iter().find(|token| hop::asks_upgrade(request.headers(), token))
+}
+
+fn offer(request: &http::Request<Incoming>) -> Result<Offer, Refusal> {
+    let malformed = |message: String| Refusal::new(RefusalKind::Malformed, message);
+    let query = request.uri().query().unwrap_or_default();
+    let header = |name| request.headers().get(name).map(|v| v.to_str().unwrap_or_default());
+    let instance = match header(fields::PTTH_INSTANCE) {
+        None => None,
+        Some(text) => Some(
+            Instance::parse(text).ok_or_else(|| malformed(format!("PTTH-Instance {text:?} is malformed")))?,
+        ),
+    };
+    Ok(Offer {
+        wanted: wire::wanted(query).map_err(|e| malformed(e.to_string()))?,
+        instance,
+        exclusive: header(fields::PTTH_EXCLUSIVE) == Some("?1"),
+        transport: "ptth10",
+    })
+}
+
+impl RelaySide for Relay {
+    fn wants(&self, request: &http::Request<Incoming>) -> bool {
+        // A request with ALPN and without Upgrade was an Upgrade before somebody removed it.
+        let stripped =
+            request.headers().contains_key(fields::ALPN) && !request.headers().contains_key(UPGRADE);
+        token(request).is_some() || stripped
+    }
+
+    fn accept(
+        &self,
+        request: http::Request<Incoming>,
+        facts: Facts,
+    ) -> BoxFuture<'_, Result<Response, Refusal>> {
+        Box::pin(self.flip(request, facts))
+    }
+}
