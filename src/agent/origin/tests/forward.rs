@@ -212,3 +212,24 @@ async fn a_unix_socket_is_an_origin_too() {
     assert_eq!(text(response).await, "ok");
     std::fs::remove_file(&path).unwrap();
 }
+
+#[tokio::test]
+async fn an_early_answer_survives_the_reset_behind_it() {
+    for round in 0..50 {
+        let raw = Raw::start().await;
+        let chunks = futures_util::stream::repeat_with(|| {
+            Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from_static(&[0; 16 << 10])))
+        });
+        let body = Body::wrap(http_body_util::StreamBody::new(chunks));
+        let request = http::Request::post("/").body(body).unwrap();
+        // The origin goes away with most of the upload unread, so that its kernel sends a reset.
+        let serve = async {
+            let mut wire = raw.accept().await;
+            wire.head().await;
+            wire.say("HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").await;
+        };
+        let (response, ()) = tokio::join!(within(raw.origin.call(request)), serve);
+        assert_eq!(response.status(), 413, "round {round}");
+        assert_eq!(text(response).await, "no");
+    }
+}
