@@ -1,9 +1,11 @@
 //! ptth
 pub mod agent;
+pub mod cli;
 pub mod defaults;
 pub mod domain;
 pub mod message;
 pub mod net;
+pub mod observe;
 pub mod policy;
 pub mod registry;
 pub mod relay;

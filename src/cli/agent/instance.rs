@@ -1,0 +1,103 @@
+//! Which process an agent is: by chance, or kept in its state directory.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use crate::cli::Failure;
+use crate::domain::Instance;
+use crate::tls::files::{self, FileError};
+
+/// The kept identity: `ID;boot=N`, as it stands in the header field.
+const FILE: &str = "agent-instance";
+/// Locked while its owner lives. A file of its own, since the other is replaced at each start.
+const LOCK: &str = "agent-instance.lock";
+
+/// Held as long as a process uses a kept identity; the system lets go of it at the end of the process.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "to be open is all it does")] File);
+
+/// The identity kept in a directory, with one more start counted.
+pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
+    let failed =
+        |error: io::Error| Failure::failed(format!("cannot use --state {}: {error}", state.display()));
+    DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    let lock = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(state.join(LOCK))
+        .map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Failure::failed(format!(
+                "another agent is running with --state {}; stop it, or give this one another --state",
+                state.display()
+            )));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    let file = state.join(FILE);
+    let instance = match files::read(&file) {
+        Ok(bytes) => next(&bytes).unwrap_or_else(|| {
+            tracing::warn!(file = %file.display(), "the kept identity is damaged; starting with a new one");
+            Instance::random()
+        }),
+        Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Instance::random(),
+        Err(error) => return Err(Failure::failed(error)),
+    };
+    files::replace(&file, 0o600, format!("{instance}\n").as_bytes()).map_err(Failure::failed)?;
+    Ok((instance, Lock(lock)))
+}
+
+fn next(kept: &[u8]) -> Option<Instance> {
+    let kept = Instance::parse(std::str::from_utf8(kept).ok()?.trim())?;
+    Some(Instance { boot: kept.boot.checked_add(1)?, ..kept })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_kept_identity_counts_its_starts() {
+        let state = tempfile::tempdir().unwrap();
+        let deep = state.path().join("a/b");
+        let (first, lock) = keep(&deep).unwrap();
+        drop(lock);
+        let (second, _lock) = keep(&deep).unwrap();
+        assert_eq!((first.boot, second.boot), (1, 2));
+        assert_eq!(first.id, second.id);
+        assert_eq!(fs::read_to_string(deep.join(FILE)).unwrap(), format!("{second}\n"));
+    }
+
+    #[test]
+    fn an_identity_is_used_by_one_at_a_time() {
+        let state = tempfile::tempdir().unwrap();
+        let (first, _lock) = keep(state.path()).unwrap();
+        let failure = keep(state.path()).unwrap_err();
+        assert!(failure.code == 1 && failure.message.contains("another agent"), "{failure}");
+        assert_eq!(fs::read_to_string(state.path().join(FILE)).unwrap(), format!("{first}\n"));
+    }
+
+    #[test]
+    fn a_damaged_identity_is_replaced() {
+        let state = tempfile::tempdir().unwrap();
+        for damaged in ["", "a b;boot=1", "a;boot=18446744073709551615"] {
+            fs::write(state.path().join(FILE), damaged).unwrap();
+            let (instance, _lock) = keep(state.path()).unwrap();
+            assert_eq!((instance.boot, instance.id.len()), (1, 16), "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn two_processes_are_two() {
+        assert_ne!(Instance::random().id, Instance::random().id);
+    }
+}

@@ -1,0 +1,145 @@
+//! `ptth agent`: from what was said to an agent's configuration.
+
+mod instance;
+mod token;
+
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use clap::builder::PossibleValuesParser;
+
+use crate::agent::config::Config;
+use crate::agent::origin::{Origin, Target};
+use crate::agent::{self, Fatal};
+use crate::defaults;
+use crate::domain::{HostName, Instance, Name};
+use crate::net::{Cores, Scope};
+use crate::tls;
+use crate::transport::ALL;
+
+use super::running::{self, Asked};
+use super::text::{RelayUrl, parse};
+use super::{Failure, say};
+
+pub use self::instance::Lock;
+
+/// Finds out by itself which transport works.
+const AUTO: &str = "auto";
+
+/// Which transports can be asked for by name.
+fn transports() -> PossibleValuesParser {
+    PossibleValuesParser::new([AUTO].into_iter().chain(ALL.iter().map(|t| t.name())))
+}
+
+/// The flags of `ptth agent`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, unix:/run/app.sock, or a directory
+    #[arg(value_name = "TARGET")]
+    pub target: String,
+    /// A relay to be reachable at; several are kept at the same time
+    #[arg(long, value_name = "URL", required = true, value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
+    pub relay: Vec<RelayUrl>,
+    /// A name to ask for, below the relay's domain; without --name and --host: the token's only one
+    #[arg(long, value_name = "NAME", value_parser = parse::<Name>)]
+    pub name: Vec<Name>,
+    /// A host of your own to ask for, which the token must list
+    #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
+    pub host: Vec<HostName>,
+    /// A file with the token, or - for stdin; without it PTTH_TOKEN from the environment
+    #[arg(long, value_name = "FILE|-", env = "PTTH_TOKEN_FILE", hide_env_values = true)]
+    pub token_file: Option<PathBuf>,
+    /// How to reach the relay; auto finds out what works here
+    #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = transports())]
+    pub transport: String,
+    /// Trust the certificates in this file, and no others, to vouch for the relay
+    #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
+    pub ca: Option<PathBuf>,
+    /// Keep this agent's identity here, so that after a restart it takes over from its former self at once
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Take the names away from every other process of the same token
+    #[arg(long)]
+    pub exclusive: bool,
+}
+
+/// An agent ready to be started.
+pub struct Prepared {
+    /// What it does.
+    pub config: Config,
+    /// Where requests are served.
+    pub target: Target,
+    /// Keeps its identity from being used twice, until the end of the process.
+    pub lock: Option<Lock>,
+}
+
+/// Makes an agent's configuration: reads the token and the CA, takes the identity.
+///
+/// # Errors
+/// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
+pub fn prepare(args: Args) -> Result<Prepared, Failure> {
+    let target = Target::parse(&args.target).map_err(Failure::usage)?;
+    let token = token::read(args.token_file.as_deref(), std::env::var_os("PTTH_TOKEN"))?;
+    let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
+    let encrypted = relays.iter().any(|relay| relay.scheme_str() == Some("https"));
+    let tls = match (&args.ca, encrypted) {
+        (None, false) => tls::client_config_for_none(),
+        (ca, _) => tls::client_config(ca.as_deref(), &[]),
+    };
+    let tls = tls.map_err(Failure::usage)?;
+    let (instance, lock) = match &args.state {
+        Some(state) => instance::keep(state).map(|(instance, lock)| (instance, Some(lock)))?,
+        None => (Instance::random(), None),
+    };
+    let config = Config {
+        relays,
+        names: args.name,
+        hosts: args.host,
+        token,
+        transport: args.transport.into(),
+        tls,
+        instance,
+        exclusive: args.exclusive,
+    };
+    Ok(Prepared { config, target, lock })
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    serve(prepare(args)?)
+}
+
+fn serve(prepared: Prepared) -> Result<(), Failure> {
+    let Prepared { config, target, lock: _lock } = prepared;
+    let cores = Cores::start(available_parallelism().map_or(1, usize::from));
+    let cores = cores.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    running::block_on(async {
+        let mut asked = Asked::listen()?;
+        let origin = Origin::new(target, Scope::new(), config.tls.clone());
+        let found = origin.probe().await;
+        let mut serving = agent::start(&config, origin, cores).map_err(of_fatal)?;
+        let urls = tokio::select! {
+            biased;
+            () = asked.to_stop() => return Ok(()),
+            urls = serving.connected() => urls.map_err(of_fatal)?,
+        };
+        urls.iter().try_for_each(|url| say(url))?;
+        say(&format!("forwards to {found}"))?;
+        tokio::select! {
+            biased;
+            () = asked.to_stop() => {}
+            ended = serving.ended() => ended.map_err(of_fatal)?,
+        }
+        tracing::info!("stopping: the relay is told, and what is in flight finishes");
+        asked.patiently(serving.stop(defaults::GRACE)).await;
+        Ok(())
+    })
+}
+
+/// A refusal has an exit code of its own.
+pub(super) fn of_fatal(fatal: Fatal) -> Failure {
+    match fatal {
+        Fatal::Refused(message) => Failure::refused(message),
+        Fatal::Usage(message) => Failure::usage(message),
+        Fatal::Fenced(message) => Failure::failed(message),
+    }
+}

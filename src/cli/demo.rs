@@ -1,0 +1,176 @@
+//! `ptth demo`: everything in one process, kept nowhere.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::agent::config as agent;
+use crate::agent::origin::sample;
+use crate::agent::{self as agent_side};
+use crate::defaults;
+use crate::domain::{HostName, Instance, Name};
+use crate::policy::{Grants, Tokens};
+
+use crate::net::{Cores, Scope};
+use crate::relay::Relay;
+use crate::relay::config::{self as relay, Listen};
+use crate::tls;
+use crate::tls::dev::{self, CertHost};
+use crate::tls::files;
+
+use super::agent::of_fatal;
+use super::running::{self, Asked};
+use super::text::parse;
+use super::{Failure, say};
+
+/// The name under which the sample origin is reached.
+const NAME: &str = "hello";
+
+/// A demo is stopped by a person who is done with it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The flags of `ptth demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Where the relay listens; port 0 takes a free one [default: 127.0.0.1:0]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse::<Listen>)]
+    pub listen: Option<Listen>,
+}
+
+/// A relay ready to be started, and an agent to be started against it.
+pub struct Prepared {
+    /// What the relay does.
+    pub relay: relay::Config,
+    /// What the agent does, but for the port of the relay: see [`Prepared::agent_for`].
+    agent: agent::Config,
+    /// The CA of the relay's certificate, in PEM.
+    ca: String,
+}
+
+impl Prepared {
+    /// What the agent does, now that the relay has an address.
+    ///
+    /// # Errors
+    /// [`Failure`] does not happen with the default domain.
+    pub fn agent_for(&self, relay: Listen) -> Result<agent::Config, Failure> {
+        let url = address(relay, defaults::DOMAIN)?;
+        Ok(agent::Config { relays: vec![url], ..self.agent.clone() })
+    }
+
+    /// The address to open in a browser.
+    ///
+    /// # Errors
+    /// [`Failure`] does not happen with the default domain.
+    pub fn public_url(&self, relay: Listen) -> Result<Uri, Failure> {
+        address(relay, &format!("{NAME}.{}", self.relay.domain))
+    }
+}
+
+fn address(Listen { address, tls }: Listen, host: &str) -> Result<Uri, Failure> {
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{host}:{}/", address.port()).parse().map_err(Failure::failed)
+}
+
+/// Makes token and certificates in memory, and configurations that fit each other.
+///
+/// # Errors
+/// [`Failure`]: code 2 when the listener is open to others, 1 when the system gives no randomness.
+pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
+    let listen = match args.listen {
+        Some(listen) => listen,
+        None => Listen { address: (Ipv4Addr::LOCALHOST, 0).into(), tls: true },
+    };
+    if !SocketAddr::ip(&listen.address).is_loopback() {
+        return Err(Failure::usage(
+            "the demo is for this machine alone; give --listen an address such as 127.0.0.1:0",
+        ));
+    }
+    let domain = HostName::parse(defaults::DOMAIN).map_err(Failure::failed)?;
+    let name = Name::parse(NAME).map_err(Failure::failed)?;
+    let hosts = [CertHost::Name(domain.clone()), CertHost::Star(domain.clone())];
+    let certs = dev::ephemeral(&hosts).map_err(Failure::failed)?;
+    let tokens = Tokens::in_memory();
+    let (_, token) = tokens.issue(Grants::names([name.clone()])).map_err(Failure::failed)?;
+    let mut relay = relay::Config::new(domain, tokens);
+    relay.listen = vec![listen];
+    relay.grace = GRACE;
+    let server = tls::server_config_from_pem(certs.relay.cert.as_bytes(), certs.relay.key.as_bytes(), &[]);
+    relay.tls = Some(server.map_err(Failure::failed)?);
+    let agent = agent::Config {
+        relays: Vec::new(),
+        names: vec![name],
+        hosts: Vec::new(),
+        token: Some(token),
+        transport: "auto".into(),
+        tls: tls::client_config_from_pem(certs.ca.cert.as_bytes(), &[]).map_err(Failure::failed)?,
+        instance: Instance { id: "demo".into(), boot: 1 },
+        exclusive: false,
+    };
+    Ok(Prepared { relay, agent, ca: certs.ca.cert })
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    serve(&prepare(args)?)
+}
+
+fn serve(prepared: &Prepared) -> Result<(), Failure> {
+    let state = tempfile::Builder::new().prefix("ptth-demo-").tempdir();
+    let state =
+        state.map_err(|error| Failure::failed(format!("cannot make a directory for the CA: {error}")))?;
+    let ca = state.path().join("ca.pem");
+    files::create(&ca, 0o644, prepared.ca.as_bytes()).map_err(Failure::failed)?;
+    running::block_on(async {
+        let mut asked = Asked::listen()?;
+        let relay = Relay::start(prepared.relay.clone()).map_err(Failure::failed)?;
+        let listen = relay.addresses().first().copied().ok_or_else(|| Failure::failed("no listener"))?;
+        let handler = Arc::new(sample(Scope::new()));
+        let mut serving =
+            agent_side::start(&prepared.agent_for(listen)?, handler, Cores::ambient()).map_err(of_fatal)?;
+        tokio::select! {
+            biased;
+            () = asked.to_stop() => return Ok(()),
+            connected = serving.connected() => connected.map_err(of_fatal)?,
+        };
+        let url = prepared.public_url(listen)?;
+        say(&url.to_string())?;
+        say(&curl_line(listen, &ca, &url))?;
+        asked.to_stop().await;
+        asked.patiently(serving.stop(GRACE)).await;
+        asked.patiently(relay.stop()).await;
+        Ok(())
+    })
+}
+
+/// What to paste into another shell.
+fn curl_line(listen: Listen, ca: &Path, url: &Uri) -> String {
+    match listen.tls {
+        true => format!("curl --cacert {} {url}", ca.display()),
+        false => format!("curl {url}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::text::FromText as _;
+
+    #[test]
+    fn relay_and_agent_fit_each_other() {
+        let prepared = prepare(&Args { listen: None }).unwrap();
+        let bound = Listen { address: "127.0.0.1:4711".parse().unwrap(), tls: true };
+        let agent = prepared.agent_for(bound).unwrap();
+        assert_eq!(agent.relays, ["https://ptth.localhost:4711/"]);
+        assert_eq!(prepared.public_url(bound).unwrap(), "https://hello.ptth.localhost:4711/");
+        let verified = prepared.relay.tokens.verify(agent.token.as_ref().unwrap()).unwrap();
+        assert!(verified.grants.allows_name(&agent.names[0]));
+    }
+
+    #[test]
+    fn a_demo_is_not_for_others() {
+        let listen = Listen::from_text("0.0.0.0:0").ok();
+        assert_eq!(prepare(&Args { listen }).err().unwrap().code, 2);
+    }
+}

@@ -1,0 +1,90 @@
+//! How a command ends when it does not end well.
+
+use std::ffi::OsString;
+use std::fmt;
+
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+
+use super::Cli;
+
+/// Why a command ended, and the exit code that tells it to scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// 1 failed, 2 wrong usage or configuration, 3 refused by the relay.
+    pub code: u8,
+    /// What happened, where, and what to try.
+    pub message: String,
+}
+
+impl Failure {
+    /// It was tried and failed (1).
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+
+    /// It cannot be tried as it was said (2).
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    /// The relay refused it, and another try would not help (3).
+    pub fn refused(message: impl fmt::Display) -> Self {
+        Self { code: 3, message: message.to_string() }
+    }
+}
+
+/// Always one line.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, word) in self.message.split_whitespace().enumerate() {
+            f.write_str(if index == 0 { "" } else { " " })?;
+            f.write_str(word)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What clap says in a paragraph, in a line: its first part, its tips, and where help is.
+pub(super) fn of_clap(error: &clap::Error, args: &[OsString]) -> Failure {
+    let mut what = String::new();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        what.push_str("there is nothing to do: a command is missing");
+    } else {
+        let text = error.render().to_string();
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        for line in lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")) {
+            let tip = line.strip_prefix("tip: ");
+            what.push_str(if tip.is_some() { "; " } else { " " });
+            what.push_str(tip.unwrap_or_else(|| line.trim_start_matches("error: ")));
+        }
+    }
+    Failure::usage(format!("{what}; try '{} --help'", command(args)))
+}
+
+/// The command, without its flags, that somebody wrote.
+fn command(args: &[OsString]) -> String {
+    let mut command = Cli::command();
+    let mut path = String::from("ptth");
+    for arg in args.iter().skip(1) {
+        if let Some(below) = arg.to_str().and_then(|arg| command.find_subcommand(arg)).cloned() {
+            path = format!("{path} {}", below.get_name());
+            command = below;
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_always_one_line() {
+        let failure = Failure::failed("first\n  second\t third ");
+        assert_eq!(failure.to_string(), "first second third");
+        assert_eq!([failure.code, Failure::usage("").code, Failure::refused("").code], [1, 2, 3]);
+    }
+}

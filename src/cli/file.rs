@@ -1,0 +1,46 @@
+//! Configuration files (TOML): read, and complained about in one line.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::tls::files;
+
+use super::Failure;
+
+/// Reads a file of keys.
+pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    let bytes = files::read(path).map_err(Failure::usage)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::usage(format!("{}: this is no text in UTF-8; is it the right file?", path.display()))
+    })?;
+    toml::from_str(&text).map_err(|error| complain(path, &text, &error))
+}
+
+fn complain(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
+    let (line, column) = error.span().map_or((1, 1), |span| position(text, span.start));
+    let what = error.message();
+    let advice =
+        if what.contains("expected") || what.contains("write ") { "" } else { "; see ptth relay --help" };
+    Failure::usage(format!("{}:{line}:{column}: {what}{advice}", path.display()))
+}
+
+/// Line and column of a byte, both from 1, the column in characters.
+fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_from_one_and_in_characters() {
+        assert_eq!(position("a = 1\nü = 2", 0), (1, 1));
+        assert_eq!(position("a = 1\nü = 2", 6), (2, 1));
+        assert_eq!(position("a = 1\nü = 2", 9), (2, 3));
+        assert_eq!(position("a", 99), (1, 2));
+    }
+}

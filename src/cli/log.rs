@@ -1,0 +1,91 @@
+//! What is logged, and how.
+
+use std::io::{IsTerminal as _, stderr};
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+/// What is logged, and how. Logs go to stderr.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Log {
+    /// How log lines look
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        env = "PTTH_LOG_FORMAT",
+        hide_env_values = true
+    )]
+    pub log_format: Format,
+    /// What is logged: a level, or parts with levels such as ptth=debug,hyper=info
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Logging",
+        value_name = "FILTER",
+        env = "PTTH_LOG",
+        hide_env_values = true
+    )]
+    pub log: Option<String>,
+    /// Log more; twice for everything of ptth
+    #[arg(long, short, global = true, help_heading = "Logging", action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+impl Log {
+    fn filter(&self) -> Result<EnvFilter, Failure> {
+        let text = match (self.verbose, &self.log) {
+            (0, Some(filter)) => filter,
+            (0, None) => "warn,ptth=info",
+            (1, _) => "info,ptth=debug",
+            _ => "debug,ptth=trace",
+        };
+        EnvFilter::try_new(text).map_err(|error| {
+            Failure::usage(format!(
+                "--log {text:?} is no filter: {error}; try --log debug or --log ptth=debug,hyper=info"
+            ))
+        })
+    }
+
+    /// Starts logging for this process.
+    ///
+    /// # Errors
+    /// [`Failure`] with code 2 when the filter makes no sense.
+    pub fn start(&self) -> Result<(), Failure> {
+        let log = tracing_subscriber::fmt().with_env_filter(self.filter()?).with_writer(stderr);
+        let log = log.with_ansi(stderr().is_terminal());
+        let started = match self.log_format {
+            Format::Text => log.try_init(),
+            Format::Json => log.json().try_init(),
+        };
+        started.map_err(|error| Failure::failed(format!("cannot start the log: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_makes_no_sense_is_wrong_usage() {
+        let log = |text: &str, verbose| Log { log: Some(text.into()), verbose, ..Log::default() };
+        assert_eq!(log("ptth=debug", 0).filter().unwrap().to_string(), "ptth=debug");
+        assert!(log("ptth=debug", 1).filter().unwrap().to_string().contains("ptth=debug"));
+        assert_eq!(log("ptth=loud", 0).filter().unwrap_err().code, 2);
+    }
+}

@@ -1,0 +1,171 @@
+//! The command line: what a person said, in flags, environment and file, turned into what a relay or an agent does.
+//!
+//! Layers, the later over the earlier: `defaults` < the `--config` file < the environment < flags.
+
+pub mod agent;
+mod certs;
+mod config;
+pub mod demo;
+mod failure;
+mod file;
+mod log;
+pub mod relay;
+mod running;
+mod state;
+mod text;
+mod token;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+pub use self::failure::Failure;
+pub use self::log::Log;
+
+/// Reverse HTTP: a relay on the public internet, an agent behind a firewall
+#[derive(Debug, Parser)]
+#[command(name = "ptth", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: Log,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show it all in one process: relay, agent and a sample origin, with a certificate made on the spot
+    Demo(demo::Args),
+    /// Run the public side
+    Relay(Box<relay::Args>),
+    /// Run the side behind the firewall, in front of TARGET
+    Agent(Box<agent::Args>),
+    /// Issue, list and revoke the tokens that agents present
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Make certificates for development
+    #[command(subcommand)]
+    Certs(certs::Command),
+    /// Look at a configuration file without running anything
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Understands a command line. `None`: help or the version was asked for, and has been printed.
+///
+/// # Errors
+/// [`Failure`] with code 2 and one line that says what is wrong.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let error = match Cli::try_parse_from(&args) {
+        Ok(cli) => return Ok(Some(cli)),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            print(error.render().to_string().as_bytes())?;
+            Ok(None)
+        }
+        _ => Err(failure::of_clap(&error, &args)),
+    }
+}
+
+/// Does what was said. Returns when it is done, or when it was asked to stop.
+///
+/// # Errors
+/// [`Failure`] with its exit code.
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Relay(args) => relay::run(*args),
+        Command::Agent(args) => agent::run(*args),
+        Command::Token(command) => token::run(command),
+        Command::Certs(command) => certs::run(command),
+        Command::Config(command) => config::run(command),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ptth", &mut script);
+            print(&script)
+        }
+    }
+}
+
+/// One line on stdout, at once.
+fn say(line: &str) -> Result<(), Failure> {
+    print(format!("{line}\n").as_bytes())
+}
+
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    written.map_err(|error| Failure::failed(format!("cannot write to stdout: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Option<Cli>, Failure> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_flag_takes_a_secret() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments() {
+                assert!(!["token", "secret", "password"].contains(&argument.get_id().as_str()), "{argument}");
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line_and_code_2() {
+        for line in [
+            "ptth",
+            "ptth nonsense",
+            "ptth token",
+            "ptth agent",
+            "ptth agent 3000",
+            "ptth relay --lissten 1",
+            "ptth relay --listen nowhere",
+            "ptth relay --routing sideways",
+            "ptth relay --domain a..b",
+            "ptth relay --answer-timeout-seconds 0",
+            "ptth agent 3000 --relay https://r --transport pigeon",
+            "ptth agent 3000 --relay https://r --token ptth_x",
+        ] {
+            let failure = parsed(line).err().unwrap_or_else(|| panic!("{line}"));
+            let text = failure.to_string();
+            assert_eq!(failure.code, 2, "{line}: {text}");
+            assert!(
+                !text.contains('\n') && !text.contains("error:") && !text.contains("  "),
+                "{line}: {text}"
+            );
+        }
+        let text = parsed("ptth relay --lissten 1").unwrap_err().to_string();
+        assert!(text.contains("--listen") && text.contains("'ptth relay --help'"), "{text}");
+        assert!(
+            parsed("ptth token")
+                .unwrap_err()
+                .message
+                .ends_with("a command is missing; try 'ptth token --help'")
+        );
+    }
+}

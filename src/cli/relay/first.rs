@@ -1,0 +1,183 @@
+//! The first start: a token to begin with, and the line that starts an agent.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::cli::Failure;
+use crate::domain::Secret;
+use crate::policy::{Grants, Tokens};
+use crate::relay::config::{Config, Listen};
+use crate::tls::files;
+
+use super::Prepared;
+
+/// The token made at the first start, and where it is written.
+pub struct FirstToken {
+    /// The file, for the owner alone.
+    pub file: PathBuf,
+    /// The token itself.
+    pub secret: Secret,
+}
+
+impl FirstToken {
+    /// Makes a token for any name, if none was ever issued here.
+    ///
+    /// # Errors
+    /// [`Failure`] when it cannot be written down; then there is no such token either.
+    pub fn make(tokens: &Tokens, state: &Path) -> Result<Option<Self>, Failure> {
+        if !tokens.is_new() {
+            if tokens.is_empty() {
+                tracing::warn!(
+                    "every token was revoked, so no agent can come in; make one with ptth token new"
+                );
+            }
+            return Ok(None);
+        }
+        let file = state.join("first-token");
+        let (id, secret) = tokens.issue(Grants::any()).map_err(Failure::failed)?;
+        if let Err(error) = files::replace(&file, 0o600, format!("{}\n", secret.expose()).as_bytes()) {
+            tokens.revoke(&id).map_err(Failure::failed)?;
+            return Err(Failure::failed(error));
+        }
+        Ok(Some(Self { file, secret }))
+    }
+}
+
+/// The line that says that a listener accepts connections.
+pub fn listener_line(what: &str, listen: &Listen) -> String {
+    let scheme = if listen.tls { "https" } else { "http" };
+    format!("{what} {scheme}://{}", listen.address)
+}
+
+/// Everything that is told once the relay accepts connections. The secret is for a terminal only.
+pub fn greeting(
+    prepared: &Prepared,
+    bound: &[Listen],
+    admin: Option<SocketAddr>,
+    terminal: bool,
+) -> Vec<String> {
+    let mut lines: Vec<String> = bound.iter().map(|listen| listener_line("listening on", listen)).collect();
+    if let Some(address) = admin {
+        lines.push(listener_line("admin on", &Listen { address, tls: false }));
+    }
+    if let Some(ca) = &prepared.ca {
+        lines.push(format!("development CA: {}", ca.display()));
+    }
+    if let Some(first) = &prepared.first {
+        lines.push(format!("to start an agent: {}", agent_line(prepared, bound, &first.file)));
+        if terminal {
+            lines.push(format!("its token: {}", first.secret.expose()));
+        }
+    }
+    lines
+}
+
+/// A command line that works as it stands.
+fn agent_line(prepared: &Prepared, bound: &[Listen], token: &Path) -> String {
+    let ca = prepared.ca.as_ref().map(|ca| format!(" --ca {}", quoted(ca))).unwrap_or_default();
+    let relay = relay_url(&prepared.config, bound);
+    format!("ptth agent 3000 --relay {relay} --name hello{ca} --token-file {}", quoted(token))
+}
+
+/// Where agents reach this relay, as far as it can tell.
+fn relay_url(config: &Config, bound: &[Listen]) -> String {
+    if let Some(url) = &config.public_url {
+        return url.to_string().trim_end_matches('/').to_owned();
+    }
+    let domain = &config.domain;
+    match bound.iter().find(|listen| listen.tls) {
+        Some(listen) if listen.address.port() == 443 => format!("https://{domain}"),
+        Some(listen) => format!("https://{domain}:{}", listen.address.port()),
+        None => match bound.first() {
+            Some(listen) if domain.is_this_machine() => {
+                format!("http://{domain}:{}", listen.address.port())
+            }
+            // Plain, and for others: TLS ends in front of this relay.
+            _ => format!("https://{domain}"),
+        },
+    }
+}
+
+/// A path as a POSIX shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(&b);
+    if text.bytes().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::domain::HostName;
+
+    use super::*;
+
+    fn prepared(domain: &str) -> Prepared {
+        Prepared {
+            config: Config::new(HostName::parse(domain).unwrap(), Tokens::in_memory()),
+            ca: None,
+            first: Some(FirstToken {
+                file: "/state dir/first-token".into(),
+                secret: Secret::new("ptth_secret"),
+            }),
+        }
+    }
+
+    fn listen(text: &str, tls: bool) -> Listen {
+        Listen { address: text.parse().unwrap(), tls }
+    }
+
+    #[test]
+    fn only_the_very_first_start_makes_a_token() {
+        let state = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(state.path()).unwrap();
+        let first = FirstToken::make(&tokens, state.path()).unwrap().unwrap();
+        assert_eq!(fs::read_to_string(&first.file).unwrap().trim(), first.secret.expose());
+        let id = tokens.verify(&first.secret).unwrap().id;
+        assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none());
+        assert!(tokens.revoke(&id).unwrap());
+        assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none(), "who revokes all wants none");
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_written_down_does_not_live() {
+        let tokens = Tokens::in_memory();
+        assert!(FirstToken::make(&tokens, Path::new("/nonexistent/state")).is_err());
+        assert!(tokens.is_empty());
+    }
+
+    #[test]
+    fn the_line_can_be_pasted_and_the_secret_is_for_a_terminal() {
+        let mut relay = prepared("ptth.localhost");
+        relay.ca = Some("/s/ca.pem".into());
+        let bound = [listen("127.0.0.1:4711", true), listen("[::1]:80", false)];
+        let lines = greeting(&relay, &bound, None, false);
+        assert_eq!(lines[..2], ["listening on https://127.0.0.1:4711", "listening on http://[::1]:80"]);
+        let agent = "ptth agent 3000 --relay https://ptth.localhost:4711 --name hello --ca /s/ca.pem \
+                     --token-file '/state dir/first-token'";
+        assert_eq!(lines[3], format!("to start an agent: {agent}"));
+        assert!(!lines.iter().any(|line| line.contains("ptth_secret")));
+        assert!(greeting(&relay, &bound, None, true).iter().any(|line| line.contains("ptth_secret")));
+        relay.first = None;
+        let admin = "127.0.0.1:1".parse().unwrap();
+        let lines = greeting(&relay, &bound, Some(admin), true);
+        assert_eq!(lines[2..], ["admin on http://127.0.0.1:1", "development CA: /s/ca.pem"]);
+    }
+
+    #[test]
+    fn agents_are_sent_where_they_can_get_in() {
+        let url = |domain: &str, bound: &[Listen]| relay_url(&prepared(domain).config, bound);
+        assert_eq!(url("example.org", &[listen("0.0.0.0:443", true)]), "https://example.org");
+        assert_eq!(url("example.org", &[listen("127.0.0.1:80", false)]), "https://example.org");
+        assert_eq!(url("ptth.localhost", &[listen("127.0.0.1:81", false)]), "http://ptth.localhost:81");
+        let mut relay = prepared("example.org");
+        relay.config.public_url = Some("https://example.net:8443".parse().unwrap());
+        assert_eq!(relay_url(&relay.config, &[]), "https://example.net:8443");
+    }
+
+    #[test]
+    fn a_quote_in_a_path_survives_the_shell() {
+        assert_eq!(quoted(Path::new("a'b")), r"'a'\''b'");
+    }
+}

@@ -1,0 +1,103 @@
+//! `ptth relay`: from what was said to a relay's configuration.
+
+mod first;
+mod settings;
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::policy::Tokens;
+
+use crate::relay::Relay;
+use crate::relay::config::{Config, Listen};
+use crate::tls;
+use crate::tls::dev;
+
+use super::running::{self, Asked};
+use super::{Failure, say};
+
+pub use self::first::{FirstToken, greeting, listener_line};
+pub use self::settings::{Certificate, Said, Settings};
+
+/// The flags of `ptth relay`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// A TOML file whose keys are the flags below; flags and environment override it
+    #[arg(long, value_name = "FILE", env = "PTTH_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Everything else can stand in the file too.
+    #[command(flatten)]
+    pub said: Said,
+}
+
+/// A relay ready to be started, and what is to be told once it accepts connections.
+pub struct Prepared {
+    /// What it does.
+    pub config: Config,
+    /// The CA to give to agents, where the certificate is a development one.
+    pub ca: Option<PathBuf>,
+    /// The token made just now, at the first start.
+    pub first: Option<FirstToken>,
+}
+
+/// Makes a relay's configuration: reads the file, opens the tokens, loads the certificate, makes what is missing.
+///
+/// # Errors
+/// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
+pub fn prepare(args: Args) -> Result<Prepared, Failure> {
+    let file = args.config.as_deref().map(Said::load).transpose()?.unwrap_or_default();
+    let settings = Settings::resolve(args.said.or(file))?;
+    let tokens = Tokens::open(&settings.state).map_err(Failure::failed)?;
+    let mut ca = None;
+    let server = match &settings.certificate {
+        Certificate::None => None,
+        Certificate::Files { cert, key } => Some(tls::server_config(cert, key, &[]).map_err(Failure::usage)?),
+        Certificate::Development(hosts) => {
+            let kept = dev::load_or_make(&settings.state, hosts).map_err(Failure::failed)?;
+            if kept.new_ca {
+                tracing::info!(ca = %kept.ca.display(), "made a development CA; agents that hold an older one must get it");
+            }
+            ca = Some(kept.ca);
+            Some(tls::server_config(&kept.cert, &kept.key, &[]).map_err(Failure::failed)?)
+        }
+    };
+    let first = FirstToken::make(&tokens, &settings.state)?;
+    let mut config = Config::new(settings.domain, tokens);
+    config.listen = settings.listen;
+    config.authorities = settings.authorities;
+    config.public_url = settings.public_url;
+    config.routing = settings.routing;
+    config.tls = server;
+    config.admin = settings.admin;
+    config.answer = settings.answer;
+    config.lease = settings.lease;
+    config.grace = settings.grace;
+    Ok(Prepared { config, ca, first })
+}
+
+/// Prints what a person or a script waits for: one line per listener, and how to start an agent. `bound` are the
+/// listeners with the addresses that they got.
+///
+/// # Errors
+/// [`Failure`] when nobody reads stdout.
+pub fn announce(prepared: &Prepared, bound: &[Listen], admin: Option<SocketAddr>) -> Result<(), Failure> {
+    let terminal = std::io::stdout().is_terminal();
+    greeting(prepared, bound, admin, terminal).iter().try_for_each(|line| say(line))
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    serve(prepare(args)?)
+}
+
+fn serve(prepared: Prepared) -> Result<(), Failure> {
+    running::block_on(async {
+        let mut asked = Asked::listen()?;
+        let relay = Relay::start(prepared.config.clone()).map_err(Failure::failed)?;
+        announce(&prepared, relay.addresses(), relay.admin())?;
+        asked.to_stop().await;
+        tracing::info!("stopping: agents are told, and what is in flight finishes");
+        asked.patiently(relay.stop()).await;
+        Ok(())
+    })
+}

@@ -1,0 +1,237 @@
+//! What can be said about a relay, and what it comes to.
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::Uri;
+use serde::Deserialize;
+
+use crate::cli::text::{AdminAt, FromText as _, PublicUrl, one, parse, several};
+use crate::cli::{Failure, file, state};
+use crate::defaults;
+use crate::domain::HostName;
+use crate::relay::config::{Admin, Listen, Routing};
+use crate::tls;
+use crate::tls::dev::{CertHost, DevError};
+
+/// What was said about a relay, as flags, in the environment or in the file: the keys are the same.
+#[derive(Debug, Clone, Default, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Said {
+    /// Where to listen: ADDR:PORT for TLS, http://ADDR:PORT for plain HTTP; port 0 takes a free one [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse::<Listen>, env = "PTTH_LISTEN", hide_env_values = true, value_delimiter = ',')]
+    #[serde(deserialize_with = "several")]
+    pub listen: Vec<Listen>,
+    /// The domain below which names are served [default: ptth.localhost]
+    #[arg(long, value_name = "DOMAIN", value_parser = parse::<HostName>, env = "PTTH_DOMAIN", hide_env_values = true)]
+    #[serde(deserialize_with = "one")]
+    pub domain: Option<HostName>,
+    /// A further host that is the relay's own
+    #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
+    #[serde(deserialize_with = "several")]
+    pub authority: Vec<HostName>,
+    /// Scheme, host and port of the public addresses, where they differ from those that agents use
+    #[arg(long, value_name = "URL", value_parser = parse::<PublicUrl>, env = "PTTH_PUBLIC_URL", hide_env_values = true)]
+    #[serde(deserialize_with = "one")]
+    pub public_url: Option<PublicUrl>,
+    /// host: https://NAME.DOMAIN/. path: https://DOMAIN/NAME/, one browser origin for all, so only for names that trust each other [default: host]
+    #[arg(long, value_name = "host|path", value_parser = parse::<Routing>)]
+    #[serde(deserialize_with = "one")]
+    pub routing: Option<Routing>,
+    /// The certificate chain, leaf first; without it a development CA is made in the state directory
+    #[arg(long, value_name = "PEM", env = "PTTH_CERT", hide_env_values = true)]
+    pub cert: Option<PathBuf>,
+    /// The private key of the certificate
+    #[arg(long, value_name = "PEM", env = "PTTH_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
+    /// Where tokens and development certificates are kept [default: $XDG_STATE_HOME/ptth]
+    #[arg(long, value_name = "DIR", env = "PTTH_STATE", hide_env_values = true)]
+    pub state: Option<PathBuf>,
+    /// Where liveness, readiness, metrics and sessions are shown [default: 127.0.0.1:9180, if free]
+    #[arg(long, value_name = "ADDR|off", value_parser = parse::<AdminAt>, env = "PTTH_ADMIN", hide_env_values = true)]
+    #[serde(deserialize_with = "one")]
+    pub admin: Option<AdminAt>,
+    /// How long an agent may take until the head of its answer [default: 120]
+    #[arg(long, value_name = "N")]
+    pub answer_timeout_seconds: Option<NonZeroU64>,
+    /// How long routes stay held for their token after its last connection went [default: 60]
+    #[arg(long, value_name = "N")]
+    pub lease_seconds: Option<u64>,
+    /// How long what is in flight may take to finish when the relay stops [default: 30]
+    #[arg(long, value_name = "N")]
+    pub grace_seconds: Option<u64>,
+}
+
+impl Said {
+    /// Reads a file. A relative path in it starts from the directory of the file.
+    ///
+    /// # Errors
+    /// [`Failure`] with code 2: file, line and column, what is wrong.
+    pub fn load(path: &Path) -> Result<Self, Failure> {
+        let mut said: Self = file::load(path)?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        for path in [&mut said.cert, &mut said.key, &mut said.state].into_iter().flatten() {
+            *path = base.join(&*path);
+        }
+        Ok(said)
+    }
+
+    /// What is not said here is taken from the layer below.
+    pub fn or(self, below: Self) -> Self {
+        fn list<T>(said: Vec<T>, below: Vec<T>) -> Vec<T> {
+            if said.is_empty() { below } else { said }
+        }
+        // A certificate and its key are one thing: half of it from another layer would be another's half.
+        let pair = self.cert.is_some() || self.key.is_some();
+        Self {
+            listen: list(self.listen, below.listen),
+            domain: self.domain.or(below.domain),
+            authority: list(self.authority, below.authority),
+            public_url: self.public_url.or(below.public_url),
+            routing: self.routing.or(below.routing),
+            cert: if pair { self.cert } else { below.cert },
+            key: if pair { self.key } else { below.key },
+            state: self.state.or(below.state),
+            admin: self.admin.or(below.admin),
+            answer_timeout_seconds: self.answer_timeout_seconds.or(below.answer_timeout_seconds),
+            lease_seconds: self.lease_seconds.or(below.lease_seconds),
+            grace_seconds: self.grace_seconds.or(below.grace_seconds),
+        }
+    }
+}
+
+/// Where the relay's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificate {
+    /// Every listener is plain.
+    None,
+    /// These files.
+    Files {
+        /// The chain.
+        cert: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// A development CA in the state, for these hosts.
+    Development(Vec<CertHost>),
+}
+
+/// What a relay comes to, before anything is opened or made.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where visitors and agents come in.
+    pub listen: Vec<Listen>,
+    /// The domain below which names are served.
+    pub domain: HostName,
+    /// Further hosts of the relay's own.
+    pub authorities: Vec<HostName>,
+    /// The start of public addresses, where it is not what agents use.
+    pub public_url: Option<Uri>,
+    /// How public addresses are made from names.
+    pub routing: Routing,
+    /// Where the certificate comes from.
+    pub certificate: Certificate,
+    /// The state directory.
+    pub state: PathBuf,
+    /// The admin listener.
+    pub admin: Option<Admin>,
+    /// Until the head of an answer.
+    pub answer: Duration,
+    /// How long routes stay held.
+    pub lease: Duration,
+    /// For what is in flight when the relay stops.
+    pub grace: Duration,
+}
+
+impl Settings {
+    /// Fills in the defaults and looks whether it all fits together. Touches no file.
+    ///
+    /// # Errors
+    /// [`Failure`] with code 2.
+    pub fn resolve(said: Said) -> Result<Self, Failure> {
+        let default = |text: &str| Listen::from_text(text).map_err(Failure::failed);
+        let listen = if said.listen.is_empty() { vec![default(defaults::LISTEN)?] } else { said.listen };
+        let domain = match said.domain {
+            Some(domain) => domain,
+            None => HostName::parse(defaults::DOMAIN).map_err(Failure::failed)?,
+        };
+        let routing = said.routing.unwrap_or_default();
+        let address = domain.as_str().trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+        if routing == Routing::Host && address {
+            return Err(Failure::usage(format!(
+                "no name can stand below the address {domain}; use --routing path"
+            )));
+        }
+        let certificate =
+            certificate(said.cert, said.key, &listen, || hosts(&domain, routing, &said.authority))?;
+        Ok(Self {
+            listen,
+            certificate,
+            domain,
+            authorities: said.authority,
+            public_url: said.public_url.map(|url| url.0),
+            routing,
+            state: state::directory(said.state)?,
+            admin: admin(said.admin)?,
+            answer: said.answer_timeout_seconds.map_or(defaults::ANSWER, |n| Duration::from_secs(n.get())),
+            lease: said.lease_seconds.map_or(defaults::LEASE, Duration::from_secs),
+            grace: said.grace_seconds.map_or(defaults::GRACE, Duration::from_secs),
+        })
+    }
+
+    /// Looks at the files that are named, and makes none.
+    ///
+    /// # Errors
+    /// [`Failure`] with code 2.
+    pub fn check(&self) -> Result<(), Failure> {
+        if let Certificate::Files { cert, key } = &self.certificate {
+            tls::server_config(cert, key, &[]).map_err(Failure::usage)?;
+        }
+        Ok(())
+    }
+}
+
+fn admin(said: Option<AdminAt>) -> Result<Option<Admin>, Failure> {
+    match said {
+        Some(AdminAt(address)) => Ok(address.map(|address| Admin { address, required: true })),
+        None => {
+            let AdminAt(address) = AdminAt::from_text(defaults::ADMIN).map_err(Failure::failed)?;
+            Ok(address.map(|address| Admin { address, required: false }))
+        }
+    }
+}
+
+fn certificate(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    listen: &[Listen],
+    hosts: impl FnOnce() -> Result<Vec<CertHost>, DevError>,
+) -> Result<Certificate, Failure> {
+    let tls = listen.iter().any(|listen| listen.tls);
+    match (cert, key) {
+        (Some(_), None) => Err(Failure::usage("there is a --cert without its --key; give both, or neither")),
+        (None, Some(_)) => Err(Failure::usage("there is a --key without its --cert; give both, or neither")),
+        (Some(_), Some(_)) if !tls => Err(Failure::usage(
+            "--cert is of no use, since every --listen is plain http://; leave one of them out",
+        )),
+        (Some(cert), Some(key)) => Ok(Certificate::Files { cert, key }),
+        (None, None) if !tls => Ok(Certificate::None),
+        (None, None) => {
+            let hosts =
+                hosts().map_err(|error| Failure::usage(format!("{error}; or give --cert and --key")))?;
+            Ok(Certificate::Development(hosts))
+        }
+    }
+}
+
+/// What a development certificate is for.
+fn hosts(domain: &HostName, routing: Routing, authorities: &[HostName]) -> Result<Vec<CertHost>, DevError> {
+    let star = (routing == Routing::Host).then(|| format!("*.{domain}"));
+    let own = std::iter::once(domain).chain(authorities).map(ToString::to_string);
+    own.chain(star).map(|text| text.parse()).collect()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,137 @@
+use std::fs;
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    said: Said,
+}
+
+fn flags(line: &str) -> Said {
+    Line::try_parse_from(std::iter::once("x").chain(line.split_whitespace())).unwrap().said
+}
+
+fn file(text: &str) -> Result<Said, Failure> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.toml");
+    fs::write(&path, text).unwrap();
+    Said::load(&path)
+}
+
+fn settled(said: Said) -> Settings {
+    Settings::resolve(Said { state: Some("/state".into()), ..said }).unwrap()
+}
+
+#[test]
+fn nothing_said_is_the_defaults() {
+    let settings = settled(Said::default());
+    assert_eq!(settings.listen, [Listen { address: defaults::LISTEN.parse().unwrap(), tls: true }]);
+    assert_eq!(settings.domain.as_str(), defaults::DOMAIN);
+    assert_eq!(settings.admin, Some(Admin { address: defaults::ADMIN.parse().unwrap(), required: false }));
+    assert_eq!(
+        [settings.answer, settings.lease, settings.grace],
+        [defaults::ANSWER, defaults::LEASE, defaults::GRACE]
+    );
+    let hosts =
+        [defaults::DOMAIN.to_owned(), format!("*.{}", defaults::DOMAIN)].map(|host| host.parse().unwrap());
+    assert_eq!(settings.certificate, Certificate::Development(hosts.to_vec()));
+}
+
+/// What the help promises as defaults is what they are.
+#[test]
+fn the_help_tells_the_defaults() {
+    let help = <Line as clap::CommandFactory>::command().render_long_help().to_string();
+    let seconds = [defaults::ANSWER, defaults::LEASE, defaults::GRACE].map(|d| d.as_secs().to_string());
+    let [answer, lease, grace] = &seconds;
+    for default in [defaults::LISTEN, defaults::DOMAIN, defaults::ADMIN, answer, lease, grace] {
+        assert!(help.contains(&format!("[default: {default}")), "{default}");
+    }
+}
+
+const EVERYTHING: &str = r#"
+listen = ["127.0.0.1:1", "http://127.0.0.1:2"]
+domain = "file.test"
+authority = ["own.test"]
+public-url = "https://public.test"
+routing = "path"
+cert = "cert.pem"
+key = "/key.pem"
+state = "state"
+admin = "off"
+answer-timeout-seconds = 7
+lease-seconds = 8
+grace-seconds = 0
+"#;
+
+#[test]
+fn every_flag_can_stand_in_the_file() {
+    let keys: Vec<_> = EVERYTHING.lines().filter_map(|line| Some(line.split_once(" =")?.0)).collect();
+    let command = <Line as clap::CommandFactory>::command();
+    let flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    assert_eq!(keys, flags);
+
+    let settings = Settings::resolve(file(EVERYTHING).unwrap()).unwrap();
+    assert_eq!(
+        settings.listen.iter().map(|l| (l.address.port(), l.tls)).collect::<Vec<_>>(),
+        [(1, true), (2, false)]
+    );
+    assert_eq!((settings.domain.as_str(), settings.authorities[0].as_str()), ("file.test", "own.test"));
+    assert_eq!((settings.routing, settings.admin), (Routing::Path, None));
+    assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
+    assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
+    let Certificate::Files { cert, key } = settings.certificate else { panic!() };
+    assert!(cert.is_absolute() && cert.ends_with("cert.pem") && key == Path::new("/key.pem"));
+}
+
+#[test]
+fn flags_are_over_the_file_key_by_key() {
+    let said = flags("--domain flag.test --listen 127.0.0.1:9").or(file(EVERYTHING).unwrap());
+    assert_eq!(said.domain.as_ref().map(HostName::as_str), Some("flag.test"));
+    assert_eq!(said.listen.len(), 1, "a list replaces the list below");
+    assert_eq!(said.lease_seconds, Some(8));
+    let mixed = flags("--cert a.pem").or(file(EVERYTHING).unwrap());
+    assert_eq!(Settings::resolve(mixed).unwrap_err().code, 2, "the file's key is not that certificate's");
+}
+
+#[test]
+fn an_error_in_the_file_is_one_line_with_its_place() {
+    for (text, place, what) in [
+        ("domain = \"a.test\"\nlissten = []", ":2:1:", "`listen`"),
+        ("domain = 7", ":1:10:", "text in quotes"),
+        ("domain = \"a..b\"", ":1:10:", "empty"),
+        ("\nlisten = [\"127.0.0.1:1\",\n  \"nowhere\"]", ":3:3:", "ADDR:PORT"),
+        ("listen = []", ":1:10:", "empty list"),
+        ("answer-timeout-seconds = 0", ":1:26:", "nonzero"),
+        ("routing = \"sideways\"", ":1:11:", "host"),
+        ("domain = ", ":1:10:", "quoted"),
+        ("[relay]\n", ":1:", "`relay`"),
+    ] {
+        let failure = file(text).unwrap_err();
+        let line = failure.to_string();
+        assert_eq!(failure.code, 2);
+        assert!(
+            line.contains("relay.toml:") && line.contains(place) && line.contains(what),
+            "{text:?}: {line}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_together_is_said() {
+    for (line, what) in [
+        ("--cert a.pem", "--key"),
+        ("--key a.pem", "--cert"),
+        ("--cert a.pem --key b.pem --listen http://127.0.0.1:1", "plain"),
+        ("--domain 127.0.0.1", "--routing path"),
+        ("--domain localhost", "*.ptth.localhost"),
+    ] {
+        let failure = Settings::resolve(flags(line)).unwrap_err();
+        assert!(failure.code == 2 && failure.message.contains(what), "{line}: {failure}");
+    }
+    assert_eq!(settled(flags("--listen http://127.0.0.1:1")).certificate, Certificate::None);
+    let path = settled(flags("--domain localhost --routing path")).certificate;
+    assert_eq!(path, Certificate::Development(vec!["localhost".parse().unwrap()]));
+}

@@ -1,0 +1,51 @@
+//! What every long-running command does: a runtime for the control plane, and a wait for the signal to stop.
+
+use std::future::Future;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Failure;
+
+/// Runs a command's control plane on this thread; the data plane has threads of its own.
+pub(super) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?.block_on(command)
+}
+
+/// The signals that ask to stop.
+pub(super) struct Asked {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Asked {
+    /// Listens from now on, so that a signal during the start is not lost.
+    pub(super) fn listen() -> Result<Self, Failure> {
+        let failed = |error| Failure::failed(format!("cannot listen for signals: {error}"));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    /// Resolves at the next signal. Cancel safe.
+    pub(super) async fn to_stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Waits for `stopping`; a second signal cuts it short.
+    pub(super) async fn patiently(&mut self, stopping: impl Future<Output = usize>) {
+        tokio::select! {
+            biased;
+            () = self.to_stop() => tracing::warn!("asked again: stopping without waiting"),
+            cut = stopping => {
+                if cut > 0 {
+                    tracing::warn!(cut, "connections were still busy when the grace ended, and were cut");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Values that people write, the same on the command line and in the file.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+
+use http::Uri;
+use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+
+use crate::defaults;
+use crate::domain::{HostName, Name};
+use crate::relay::config::{Listen, Routing};
+
+/// A value that a person writes as text.
+pub(super) trait FromText: Sized {
+    /// Understands the text, or says in a few words what would have been understood.
+    fn from_text(text: &str) -> Result<Self, String>;
+}
+
+/// For clap.
+pub(super) fn parse<T: FromText>(text: &str) -> Result<T, String> {
+    T::from_text(text)
+}
+
+struct Text<T>(T);
+
+impl<'de, T: FromText> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct One<T>(PhantomData<T>);
+        impl<T: FromText> Visitor<'_> for One<T> {
+            type Value = Text<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text in quotes")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Text<T>, E> {
+                T::from_text(text).map(Text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(One(PhantomData))
+    }
+}
+
+/// For the file: one value.
+pub(super) fn one<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Text::deserialize(deserializer).map(|text| Some(text.0))
+}
+
+/// For the file: several values, at least one.
+pub(super) fn several<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let all: Vec<Text<T>> = Vec::deserialize(deserializer)?;
+    if all.is_empty() {
+        return Err(D::Error::custom("an empty list says nothing; leave the key out to have the default"));
+    }
+    Ok(all.into_iter().map(|text| text.0).collect())
+}
+
+impl FromText for Name {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+}
+
+impl FromText for HostName {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
+    }
+}
+
+impl FromText for Listen {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let (rest, tls) = match text.split_once("://") {
+            None => (text, true),
+            Some(("https", rest)) => (rest, true),
+            Some(("http", rest)) => (rest, false),
+            Some((scheme, _)) => return Err(format!("{scheme:?} is neither https nor http")),
+        };
+        match rest.trim_end_matches('/').parse() {
+            Ok(address) => Ok(Self { address, tls }),
+            Err(_) => Err(
+                "write ADDR:PORT for TLS or http://ADDR:PORT for plain HTTP, as in 0.0.0.0:443 or [::]:443"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+impl FromText for Routing {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "host" => Ok(Self::Host),
+            "path" => Ok(Self::Path),
+            _ => Err("it is either host (https://NAME.DOMAIN/) or path (https://DOMAIN/NAME/)".into()),
+        }
+    }
+}
+
+/// Where the admin listener is to be, or that there is to be none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminAt(pub Option<SocketAddr>);
+
+impl FromText for AdminAt {
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let address = text.strip_prefix("http://").unwrap_or(text).parse();
+        address
+            .map(|a| Self(Some(a)))
+            .map_err(|_| format!("write ADDR:PORT, as in {}, or off", defaults::ADMIN))
+    }
+}
+
+/// The start of the addresses that visitors use: a scheme, a host, perhaps a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(pub Uri);
+
+impl FromText for PublicUrl {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let form = "write https://HOST or https://HOST:PORT, without a path";
+        let uri: Uri = text.parse().map_err(|error| format!("{error}; {form}"))?;
+        let known = matches!(uri.scheme_str(), Some("https" | "http"));
+        let bare = uri.path() == "/" && uri.query().is_none();
+        let host =
+            uri.authority().is_some_and(|a| !a.as_str().contains('@') && HostName::parse(a.host()).is_ok());
+        if known && bare && host { Ok(Self(uri)) } else { Err(form.into()) }
+    }
+}
+
+/// The address of a relay, as an agent is told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayUrl(pub Uri);
+
+impl FromText for RelayUrl {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let form = "write https://HOST[:PORT][/PATH]";
+        let full = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+        let uri: Uri = full.parse().map_err(|error| format!("{error}; {form}"))?;
+        let Some(authority) = uri.authority() else { return Err(form.into()) };
+        if authority.as_str().contains('@') {
+            return Err("a secret in an address gets into logs; use --token-file or PTTH_TOKEN".into());
+        }
+        let host = HostName::parse(authority.host()).map_err(|error| error.to_string())?;
+        if uri.query().is_some() || text.contains('#') {
+            return Err(format!("a relay's address has no query and no fragment; {form}"));
+        }
+        match uri.scheme_str() {
+            Some("https") => Ok(Self(uri)),
+            Some("http") if host.is_this_machine() => Ok(Self(uri)),
+            Some("http") => {
+                Err("plain http would show the token to everyone on the way, and is taken only for \
+                                 localhost, *.localhost, 127.* and [::1]; use https://"
+                    .into())
+            }
+            _ => Err(format!("a relay is reached by https; {form}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_tls_unless_it_says_http() {
+        let listen = |text| Listen::from_text(text).map(|l| (l.address.to_string(), l.tls));
+        assert_eq!(listen("127.0.0.1:0"), Ok(("127.0.0.1:0".into(), true)));
+        assert_eq!(listen("https://[::1]:8443"), Ok(("[::1]:8443".into(), true)));
+        assert_eq!(listen("http://127.0.0.1:80/"), Ok(("127.0.0.1:80".into(), false)));
+        for bad in ["", "8443", "127.0.0.1", "localhost:80", "ftp://127.0.0.1:21", "http://127.0.0.1:80/x"] {
+            assert!(listen(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn plain_http_reaches_only_this_machine() {
+        for good in [
+            "http://localhost:8080",
+            "http://a.localhost",
+            "http://127.8.0.1:1",
+            "http://[::1]:1",
+            "http://LOCALHOST./",
+            "https://relay.example",
+            "relay.example:8443",
+            "relay.example/base",
+        ] {
+            assert!(RelayUrl::from_text(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://relay.example",
+            "http://localhost.example",
+            "http://xlocalhost",
+            "http://128.0.0.1",
+            "http://[::2]",
+            "http://127.0.0.1.example",
+            "ws://localhost",
+            "https://",
+            "https://user:secret@relay.example",
+            "https://relay.example/?a",
+            "https://relay.example/#a",
+            "https://a..b",
+            "",
+        ] {
+            assert!(RelayUrl::from_text(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            RelayUrl::from_text("relay.example:8443").unwrap().0.to_string(),
+            "https://relay.example:8443/"
+        );
+    }
+
+    #[test]
+    fn a_public_url_has_no_path() {
+        assert!(PublicUrl::from_text("https://example.org:443").is_ok());
+        assert!(PublicUrl::from_text("http://example.org/").is_ok());
+        for bad in
+            ["example.org", "https://example.org/a", "https://example.org/?a", "ftp://a", "https://u@a", "/"]
+        {
+            assert!(PublicUrl::from_text(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn admin_is_somewhere_or_off() {
+        assert_eq!(AdminAt::from_text("off"), Ok(AdminAt(None)));
+        assert_eq!(AdminAt::from_text("127.0.0.1:0"), Ok(AdminAt("127.0.0.1:0".parse().ok())));
+        assert!(AdminAt::from_text("on").is_err());
+    }
+}
