@@ -55,10 +55,7 @@ async fn a_silent_port_is_said_to_be_one_and_answered_502() {
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=connection_refused");
     let body = text(response).await;
-    assert!(
-        body.contains(&format!("http://localhost:{port}")) && body.contains("Start the service"),
-        "{body}"
-    );
+    assert!(body.contains("Start the service") && !body.contains(&port.to_string()), "{body}");
     let mut request = get("/");
     request.headers_mut().insert("accept", http::HeaderValue::from_static("text/html"));
     assert!(text(within(origin.call(request)).await).await.starts_with("<!doctype html>"));
