@@ -100,6 +100,15 @@ impl HostName {
         (!rest.is_empty() && !rest.contains('.')).then_some(rest)
     }
 
+    /// Whether this host is certain to be this machine: a loopback address, or a name under `localhost` (RFC 6761
+    /// §6.3).
+    pub fn is_this_machine(&self) -> bool {
+        match self.0.trim_matches(['[', ']']).parse::<std::net::IpAddr>() {
+            Ok(address) => address.is_loopback(),
+            Err(_) => &*self.0 == "localhost" || self.0.ends_with(".localhost"),
+        }
+    }
+
     /// Whether this host is `domain` or lies anywhere below it.
     pub fn is_within(&self, domain: &Self) -> bool {
         self == domain || self.0.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'))
@@ -147,6 +156,11 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// An identity that nobody else has.
+    pub fn random() -> Self {
+        Self { id: format!("{:016x}", rand::random::<u64>()).into(), boot: 1 }
+    }
+
     /// Parses the value of `PTTH-Instance`. A missing boot is 0; other parameters are ignored.
     pub fn parse(value: &str) -> Option<Self> {
         let mut parts = value.split(';').map(str::trim);

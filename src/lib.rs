@@ -1,13 +1,67 @@
-//! ptth
+//! Reverse HTTP. A **relay** stands on the public internet; an **agent** stands next to a service, behind a firewall,
+//! and only ever dials out. The agent opens one TLS connection to the relay and sends an HTTP `Upgrade`; on the `101`
+//! the two swap roles on that same socket: the relay becomes the HTTP client, the agent the HTTP server. What flows
+//! back down is HTTP itself.
+//!
+//! # Parts
+//!
+//! | module | is |
+//! |---|---|
+//! | [`Relay`] | the public side: listeners, routes, forwarding |
+//! | [`Agent`] | the side behind the firewall: dials, serves an origin or a tower service |
+//! | [`transport`] | ways to open a session, one folder for each dialect |
+//! | [`session`] | open links and their carriers: `h1`, `h2` |
+//! | [`registry`] | which routes exist and which sessions speak for them |
+//! | [`policy`] | tokens: who may offer |
+//! | [`message`] | bodies, fields, hop-by-hop rules, errors |
+//! | [`net`] | sockets, cores, tasks with an owner |
+//! | [`tls`] | who is believed, and certificates for development |
+//! | [`observe`] | counters and the admin pages |
+//! | [`domain`], [`defaults`] | the nouns, and every default with its reason |
+//! | [`cli`] | the `ptth` program |
+//!
+//! # Words
+//!
+//! A *visitor* sends a public request. An *origin* is the service that an agent speaks for. A *transport* opens a
+//! *session*, the live link between relay and agent; a *carrier* takes requests across it. An agent *offers*
+//! *routes*; an *admission* is the one-use "yes" to an offer, a *claim* holds its routes until it is dropped.
+//!
+//! # The life of a public request
+//!
+//! 1. A listener accepts it on one core, where it stays; TLS says HTTP/1.1 or HTTP/2.
+//! 2. On the relay's own authority it is first offered to the transports: an agent's Upgrade ends here.
+//! 3. Its authority and path become a route; the registry finds the target.
+//! 4. The less busy of two sessions gets it. A connection that proves dead gives the request back, and the next one
+//!    gets it; what was sent and lost is repeated only if that is harmless.
+//! 5. It crosses the carrier, with `Forwarded` and `Via` and without hop-by-hop fields, its body a stream.
+//! 6. The agent's [`session::Handler`] answers: a URL, a unix socket, a directory, or a service of the same program.
+//! 7. The answer streams back, with back-pressure from end to end. Slots are held until its body has ended.
+//!
+//! # Serving a program's own service
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let app = axum::Router::new().route("/", axum::routing::get(|| async { "hello" }));
+//! let agent = ptth::Agent::builder().relay("https://relay.example.org").name("shop").token("ptth_…").build()?;
+//! agent.serve(app)?.ended().await?;
+//! # Ok(())
+//! # }
+//! ```
+
 pub mod agent;
 pub mod cli;
 pub mod defaults;
 pub mod domain;
 pub mod message;
 pub mod net;
+pub mod observe;
 pub mod policy;
 pub mod registry;
 pub mod relay;
 pub mod session;
 pub mod tls;
 pub mod transport;
+
+pub use agent::Agent;
+pub use message::Body;
+pub use relay::Relay;

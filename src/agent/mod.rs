@@ -1,6 +1,7 @@
 //! The side behind the firewall: dials out, and answers.
 
 mod backoff;
+mod builder;
 pub mod config;
 pub mod origin;
 mod supervise;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+pub use self::builder::{Agent, BuildError, Builder};
 use self::config::Config;
 use self::supervise::Supervisor;
 use crate::domain::{Offer, Wanted};

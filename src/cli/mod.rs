@@ -1,4 +1,5 @@
-//! The command line: what a person said, in flags, environment and file, turned into what a relay or an agent does.
+//! The command line: what a person said, in flags, environment and file, turned into what a relay or an agent
+//! does.
 //!
 //! Layers, the later over the earlier: `defaults` < the `--config` file < the environment < flags.
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use http::Uri;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
@@ -139,13 +139,13 @@ impl FromText for RelayUrl {
         if authority.as_str().contains('@') {
             return Err("a secret in an address gets into logs; use --token-file or PTTH_TOKEN".into());
         }
-        HostName::parse(authority.host()).map_err(|error| error.to_string())?;
+        let host = HostName::parse(authority.host()).map_err(|error| error.to_string())?;
         if uri.query().is_some() || text.contains('#') {
             return Err(format!("a relay's address has no query and no fragment; {form}"));
         }
         match uri.scheme_str() {
             Some("https") => Ok(Self(uri)),
-            Some("http") if is_this_machine(authority.host()) => Ok(Self(uri)),
+            Some("http") if host.is_this_machine() => Ok(Self(uri)),
             Some("http") => {
                 Err("plain http would show the token to everyone on the way, and is taken only for \
                                  localhost, *.localhost, 127.* and [::1]; use https://"
@@ -153,15 +153,6 @@ impl FromText for RelayUrl {
             }
             _ => Err(format!("a relay is reached by https; {form}")),
         }
-    }
-}
-
-/// Whether a host is certain to be this machine (RFC 6761 §6.3).
-pub(super) fn is_this_machine(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
-    match host.parse::<IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => host == "localhost" || host.ends_with(".localhost"),
     }
 }
 

@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(ask(h1, "http://b.test/", &["a.test"]).as_deref(), Ok("b.test"));
         assert_eq!(ask(h1, "/", &[]), Err(Unclear::Missing));
         assert_eq!(ask(h1, "/", &["a", "a"]), Err(Unclear::Several));
-        assert_eq!(ask(h1, "/", &["a,b"]), Err(Unclear::Malformed));
+        assert_eq!(ask(h1, "/", &["a b"]), Err(Unclear::Malformed));
         assert_eq!(ask(h1, "/", &["u@a.test"]), Err(Unclear::Malformed));
         assert_eq!(ask(Version::HTTP_2, "https://b.test/", &["a.test"]), Err(Unclear::Several));
         assert_eq!(ask(Version::HTTP_2, "https://b.test/", &["B.test"]).as_deref(), Ok("b.test"));
@@ -88,5 +88,6 @@ mod tests {
         for text in ["A.Test", "a.test.", "a.test:8443", "a.test.:1"] {
             assert_eq!(host(&text.parse().unwrap()).unwrap().as_str(), "a.test", "{text}");
         }
+        assert_eq!(host(&"a,b".parse().unwrap()), Err(Unclear::Malformed));
     }
 }

@@ -20,8 +20,13 @@ fn links(value: &str) -> impl Iterator<Item = (&str, &str)> {
     std::iter::from_fn(move || {
         let (_, after) = rest.split_once('<')?;
         let (url, after) = after.split_once('>')?;
-        let (params, _) = after.split_once(", <").unwrap_or((after, ""));
-        rest = &after[params.len()..];
+        let mut quoted = false;
+        let end = after.find(|c| {
+            quoted ^= c == '"';
+            c == ',' && !quoted
+        });
+        let (params, next) = after.split_at(end.unwrap_or(after.len()));
+        rest = next;
         Some((url, params))
     })
 }

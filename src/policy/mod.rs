@@ -1,6 +1,7 @@
 //! Who may offer: tokens, what each may claim, and where they are kept.
 //!
-//! The answers come from a table in memory, so that a request never waits for a disk. Whoever runs a relay calls
+//! The answers come from a table in memory, so that a request never waits for a disk. Whoever runs a relay
+//! calls
 //! [`Tokens::refresh_if_changed`] now and then, and changes made by another process take effect.
 
 mod store;
@@ -58,7 +59,8 @@ struct Inner {
 }
 
 impl Tokens {
-    /// Opens the tokens in a state directory; makes directory and file, for the owner alone, when they are missing.
+    /// Opens the tokens in a state directory; makes directory and file, for the owner alone, when they are
+    /// missing.
     ///
     /// # Errors
     /// [`StoreError`] when the file cannot be made, read or understood, or when others may write to it.
@@ -122,7 +124,8 @@ impl Tokens {
         Ok(answer)
     }
 
-    /// Reads the table again when another process has changed it; says whether one had. Without a store: `false`.
+    /// Reads the table again when another process has changed it; says whether one had. Without a store:
+    /// `false`.
     ///
     /// # Errors
     /// [`StoreError`] when the file cannot be read; the table stays as it was.
@@ -136,7 +139,8 @@ impl Tokens {
         Ok(true)
     }
 
-    /// Whose credential this is, if it is a live token. Takes the same work for an unknown id as for a wrong secret.
+    /// Whose credential this is, if it is a live token. Takes the same work for an unknown id as for a wrong
+    /// secret.
     pub fn verify(&self, credential: &Secret) -> Option<Verified> {
         let table = self.inner.table.load();
         let (id, entry) = token::verify(credential, |id| table.get(id))?;
@@ -168,7 +172,8 @@ impl Tokens {
         self.inner.table.load().is_empty()
     }
 
-    /// Whether no token was ever issued here. After the last one was revoked this stays `false`: who revokes all
+    /// Whether no token was ever issued here. After the last one was revoked this stays `false`: who revokes
+    /// all
     /// tokens does not want a new one made for everybody.
     pub fn is_new(&self) -> bool {
         self.inner.table.load().is_new()

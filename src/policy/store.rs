@@ -1,4 +1,5 @@
-//! Where tokens are kept: SQLite in the state directory, in WAL mode, so that `ptth token` can write while a relay
+//! Where tokens are kept: SQLite in the state directory, in WAL mode, so that `ptth token` can write while a
+//! relay
 //! reads. SQLite gives its two side files the mode of the main one.
 
 use std::collections::HashMap;
@@ -178,7 +179,8 @@ impl Store {
     }
 }
 
-/// Makes directory and file for the owner alone, where they are missing, and refuses a file that others may write.
+/// Makes directory and file for the owner alone, where they are missing, and refuses a file that others may
+/// write.
 /// Returns the directory, locked.
 fn make(state: &Path, path: &Path) -> Result<File, StoreError> {
     let at = |path: &Path| {
@@ -188,7 +190,8 @@ fn make(state: &Path, path: &Path) -> Result<File, StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(at(state))?;
     let directory = File::open(state).map_err(at(state))?;
     directory.lock().map_err(at(state))?;
-    // An existing file is not opened here: closing it again would drop the locks that SQLite holds on it in this
+    // An existing file is not opened here: closing it again would drop the locks that SQLite holds on it in
+    // this
     // process (fcntl(2): closing any descriptor of a file ends the process's record locks on it).
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(path)(error)),

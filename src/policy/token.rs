@@ -1,6 +1,7 @@
 //! One token: its text, its digest, what it grants. No I/O.
 //!
-//! The text is `ptth_ID_SECRET`: an id of 12 hexadecimal digits, and 32 random bytes in URL-safe base64 without
+//! The text is `ptth_ID_SECRET`: an id of 12 hexadecimal digits, and 32 random bytes in URL-safe base64
+//! without
 //! padding (RFC 4648 §5). That alphabet holds `_` too, so only the first two underscores separate.
 
 use std::fmt;
@@ -100,7 +101,8 @@ fn split(text: &str) -> Option<(&str, &str)> {
     (well_formed && !secret.is_empty()).then_some((id, secret))
 }
 
-/// Checks a credential against the entry that `find` has for its id. An unknown id costs a digest and a comparison
+/// Checks a credential against the entry that `find` has for its id. An unknown id costs a digest and a
+/// comparison
 /// too; that its lookup may end sooner tells only what is no secret.
 pub(super) fn verify<'a>(
     credential: &Secret,

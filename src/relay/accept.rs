@@ -26,14 +26,15 @@ pub(super) async fn run(
         };
         // Full: this one goes, those inside stay.
         let Ok(place) = shared.places.clone().try_acquire_owned() else {
+            shared.metrics.turned_away();
             tracing::warn!(%remote, "too many connections: one was turned away");
             continue;
         };
         let visitor = Visitor { remote, local, tls: tls.is_some() };
         let (shared, tls) = (shared.clone(), tls.clone());
         shared.visitors.clone().spawn(async move {
+            let _inside = (place, shared.metrics.visitor_connected());
             entry::serve(shared, stream, visitor, tls).await;
-            drop(place);
         });
     }
 }

@@ -10,6 +10,7 @@ use super::names::Names;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Name, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
+use crate::observe::{Metrics, metrics::Counted};
 use crate::policy::Verified;
 use crate::registry::{Claim, Registry};
 use crate::session::Kind;
@@ -21,6 +22,7 @@ pub(super) struct Doorkeeper {
     pub(super) config: Arc<Config>,
     pub(super) names: Arc<Names>,
     pub(super) registry: Arc<Registry>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) scope: Scope,
     pub(super) cores: Cores,
     /// Cancelled when the relay begins to stop: from then on agents are sent away.
@@ -65,6 +67,7 @@ impl Doorkeeper {
             transport: offer.transport,
             urls,
             cores: self.cores.count(),
+            metrics: self.metrics.clone(),
         })
     }
 
@@ -145,6 +148,7 @@ impl Door for Doorkeeper {
         let transport = offer.transport;
         let judged = self.judge(offer, facts);
         if let Err(refusal) = &judged {
+            self.metrics.refused(refusal.kind.code());
             tracing::info!(transport, remote = %facts.remote, code = refusal.kind.code(), %refusal, "agent refused");
         }
         Box::pin(std::future::ready(judged.map(|admitted| Box::new(admitted) as Box<dyn Admission>)))
@@ -167,6 +171,7 @@ struct Admitted {
     transport: &'static str,
     urls: Vec<String>,
     cores: usize,
+    metrics: Arc<Metrics>,
 }
 
 impl Admission for Admitted {
@@ -182,10 +187,11 @@ impl Admission for Admitted {
     }
 
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {
-        let Self { claim, agent, instance, exclusive, transport, urls, .. } = *self;
+        let Self { claim, agent, instance, exclusive, transport, urls, metrics, .. } = *self;
         tracing::info!(%agent, transport, carrier = %kind, urls = urls.join(" "), "agent connected");
         let (link, joined) = claim.join(&agent, instance, exclusive, carrier, (kind, core));
-        let left = Left { agent, transport, kind };
+        let counted = metrics.agent_connected(transport, kind.label());
+        let left = Left { agent, transport, kind, _counted: counted };
         Attached::new(link.cut_token(), (joined, left))
     }
 }
@@ -195,11 +201,12 @@ struct Left {
     agent: AgentId,
     transport: &'static str,
     kind: Kind,
+    _counted: Counted,
 }
 
 impl Drop for Left {
     fn drop(&mut self) {
-        let Self { agent, transport, kind } = self;
+        let Self { agent, transport, kind, .. } = self;
         tracing::info!(%agent, transport, carrier = %kind, "agent connection ended");
     }
 }

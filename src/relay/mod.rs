@@ -1,6 +1,7 @@
 //! The public side.
 
 mod accept;
+mod admin;
 mod admit;
 pub mod config;
 mod entry;
@@ -23,6 +24,7 @@ use self::config::{Config, Listen};
 use self::names::Names;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
+use crate::observe::Metrics;
 use crate::registry::Registry;
 use crate::transport::{self, Door, RelaySide};
 
@@ -63,6 +65,7 @@ struct Shared {
     config: Arc<Config>,
     names: Arc<Names>,
     registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
     sides: Vec<Box<dyn RelaySide>>,
     places: Arc<Semaphore>,
     listeners: Scope,
@@ -73,6 +76,8 @@ struct Shared {
 pub struct Relay {
     shared: Arc<Shared>,
     addresses: Vec<Listen>,
+    admin_address: Option<SocketAddr>,
+    admin: Scope,
     sessions: Scope,
     draining: CancellationToken,
     // Last, so that the threads end after what runs on them.
@@ -87,15 +92,18 @@ impl Relay {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let bound = bind(&config)?;
+        let admin_bound = admin::bind(config.admin)?;
         let cores = Cores::start(config.cores).map_err(StartError::Cores)?;
         let loopback = bound.iter().any(|b| b.listen.address.ip().is_loopback());
         let names = Arc::new(Names::new(config.clone(), loopback));
         let registry = Registry::new(config.lease);
+        let metrics = Arc::new(Metrics::default());
         let (sessions, draining) = (Scope::new(), CancellationToken::new());
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
             config: config.clone(),
             names: names.clone(),
             registry: registry.clone(),
+            metrics: metrics.clone(),
             scope: sessions.clone(),
             cores: cores.clone(),
             draining: draining.clone(),
@@ -104,7 +112,8 @@ impl Relay {
             sides: transport::ALL.iter().map(|t| t.relay(door.clone())).collect(),
             config,
             names,
-            registry,
+            registry: registry.clone(),
+            metrics: metrics.clone(),
             places: Arc::new(Semaphore::new(defaults::CONNECTIONS)),
             listeners: Scope::new(),
             visitors: Scope::new(),
@@ -115,7 +124,13 @@ impl Relay {
         }
         let keeper = shared.clone();
         shared.listeners.spawn_on(cores.handle(0), async move { keep(keeper).await });
-        Ok(Self { shared, addresses, sessions, draining, _cores: cores })
+        let admin_address = admin_bound.as_ref().map(|(address, _)| *address);
+        let admin = Scope::new();
+        if let Some((address, listener)) = admin_bound {
+            let view = admin::View { registry, metrics, draining: draining.clone() };
+            admin.spawn_on(cores.handle(0), admin::run(view, listener, address, admin.clone()));
+        }
+        Ok(Self { shared, addresses, admin_address, admin, sessions, draining, _cores: cores })
     }
 
     /// Where it listens, with the ports that it got, in the order of the configuration.
@@ -124,15 +139,15 @@ impl Relay {
     }
 
     /// Where the admin listener is, if there is one.
-    pub fn admin(&self) -> Option<config::Admin> {
-        None
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// Stops in order, each step with its reason; returns how many connections had to be cut.
     ///
     /// Agents are told first, so that they stand elsewhere before the last answer is out, and are sent away when
     /// they come back here. Then no visitor is accepted any more, and what is in flight gets the grace. The agents'
-    /// links go last, because what is in flight needs them.
+    /// links go after that, because what is in flight needs them, and the admin listener last, so that it can tell.
     pub async fn stop(self) -> usize {
         self.draining.cancel();
         for session in self.shared.registry.sessions() {
@@ -141,6 +156,7 @@ impl Relay {
         self.shared.listeners.stop(defaults::FLIP).await;
         let mut cut = self.shared.visitors.stop(self.shared.config.grace).await;
         cut += self.sessions.stop(std::time::Duration::from_secs(1)).await;
+        self.admin.stop(std::time::Duration::from_secs(1)).await;
         cut
     }
 }
@@ -150,6 +166,7 @@ impl Drop for Relay {
         self.shared.listeners.abort();
         self.shared.visitors.abort();
         self.sessions.abort();
+        self.admin.abort();
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) async fn answer(
         // Cannot be: HTTP/2 asks by extended CONNECT alone. An agent that says so all the same is wrong.
         response = respond::failure(Failure::Upgrade, &http::HeaderMap::new());
     }
+    shared.metrics.answered(response.status());
     response
 }
 
@@ -140,6 +141,7 @@ async fn visit(
         Ok(Err(failure)) => failure,
         Err(_) => Failure::Timeout,
     };
+    shared.metrics.failed(failure.code());
     tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
     respond::failure(failure, &accept.map(|v| (http::header::ACCEPT, v)).into_iter().collect())
 }

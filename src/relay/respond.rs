@@ -32,6 +32,13 @@ pub(super) enum Failure {
     Upgrade,
 }
 
+impl Failure {
+    /// A stable word for machines.
+    pub(super) fn code(self) -> &'static str {
+        describe(self).1
+    }
+}
+
 /// The response for a visitor. Never names the agent's address, nor says more than what the visitor can act on.
 pub(super) fn failure(failure: Failure, asker: &HeaderMap) -> Response {
     let (status, code, detail, error) = describe(failure);

@@ -22,10 +22,10 @@ impl Kind {
     /// What is preferred, best first.
     pub const PREFERRED: [Self; 2] = [Self::H2, Self::H1];
 
-    /// The ALPN id (RFC 7301 §6).
-    pub const fn alpn(self) -> &'static str {
+    /// What logs and metrics call it.
+    pub const fn label(self) -> &'static str {
         match self {
-            Self::H1 => "http/1.1",
+            Self::H1 => "h1",
             Self::H2 => "h2",
         }
     }
@@ -48,10 +48,7 @@ impl Kind {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::H1 => "h1",
-            Self::H2 => "h2",
-        })
+        f.write_str(self.label())
     }
 }
 

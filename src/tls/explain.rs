@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError, Error};
 
-/// What is wrong with the relay's certificate and what to try, in one sentence; nothing for another kind of failure.
+/// What is wrong with the relay's certificate and what to try, in one sentence; nothing for another kind of
+/// failure.
 pub fn explain(error: &Error) -> Option<String> {
     let Error::InvalidCertificate(error) = error else { return None };
     Some(match error {

@@ -1,6 +1,7 @@
 //! TLS for both sides: which certificate the relay shows, and what the agent believes.
 //!
-//! Verification cannot be turned off here: a private CA is given as a file, and the development CA of [`dev`] costs
+//! Verification cannot be turned off here: a private CA is given as a file, and the development CA of [`dev`]
+//! costs
 //! nothing.
 
 pub mod dev;
@@ -91,7 +92,8 @@ fn server(cert: (&Path, &[u8]), key: (&Path, &[u8]), alpn: &[&[u8]]) -> Result<A
     Ok(Arc::new(config))
 }
 
-/// What an agent believes: the certificates of the file `ca` alone, or without one those that the system trusts.
+/// What an agent believes: the certificates of the file `ca` alone, or without one those that the system
+/// trusts.
 ///
 /// # Errors
 /// [`TlsError`] when the file holds none, or when the system trusts none.

@@ -39,8 +39,9 @@ impl Failure {
     /// The answer in its place. `html` as the visitor prefers it.
     pub(super) fn response(&self, target: &Target, html: bool) -> Response {
         let (status, code, error, what) = self.verdict();
-        tracing::debug!(%target, error = %self, code, "the origin gave no answer");
-        let detail = format!("The agent reached no answer from {target}: {what}");
+        // The address of the service is for the log of its owner, not for strangers.
+        tracing::info!(%target, error = %self, code, "the origin gave no answer");
+        let detail = format!("The service behind the agent gave no answer: {what}");
         Problem { status, code, detail: &detail, hop: HOP, error: Some(error), retry_after: None }
             .response(&asker(html))
     }

@@ -117,6 +117,11 @@ impl Web {
         Ok(self.pool.lease(sender))
     }
 
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.pool.idle()
+    }
+
     /// Passes a 101 on and joins the two streams behind it.
     fn switch(&self, mut response: http::Response<Incoming>, upgrade: Upgrade) -> Result<Response, Failure> {
         self.scope.spawn(join(upgrade.visitor, hyper::upgrade::on(&mut response)));

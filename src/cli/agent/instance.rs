@@ -18,11 +18,6 @@ const LOCK: &str = "agent-instance.lock";
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "to be open is all it does")] File);
 
-/// An identity that nobody else has.
-pub(super) fn fresh() -> Instance {
-    Instance { id: format!("{:016x}", rand::random::<u64>()).into(), boot: 1 }
-}
-
 /// The identity kept in a directory, with one more start counted.
 pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
     let failed =
@@ -50,9 +45,9 @@ pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
     let instance = match files::read(&file) {
         Ok(bytes) => next(&bytes).unwrap_or_else(|| {
             tracing::warn!(file = %file.display(), "the kept identity is damaged; starting with a new one");
-            fresh()
+            Instance::random()
         }),
-        Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => fresh(),
+        Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Instance::random(),
         Err(error) => return Err(Failure::failed(error)),
     };
     files::replace(&file, 0o600, format!("{instance}\n").as_bytes()).map_err(Failure::failed)?;
@@ -103,6 +98,6 @@ mod tests {
 
     #[test]
     fn two_processes_are_two() {
-        assert_ne!(fresh().id, fresh().id);
+        assert_ne!(Instance::random().id, Instance::random().id);
     }
 }

@@ -12,9 +12,10 @@ use crate::agent::config::Config;
 use crate::agent::origin::{Origin, Target};
 use crate::agent::{self, Fatal};
 use crate::defaults;
-use crate::domain::{HostName, Name};
+use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope};
 use crate::tls;
+use crate::transport::ALL;
 
 use super::running::{self, Asked};
 use super::text::{RelayUrl, parse};
@@ -22,13 +23,19 @@ use super::{Failure, say};
 
 pub use self::instance::Lock;
 
-/// Which transports can be asked for by name; `auto` tries them in turn.
-const TRANSPORTS: [&str; 3] = ["auto", "ptth10", "ptth"];
+/// Finds out by itself which transport works.
+const AUTO: &str = "auto";
+
+/// Which transports can be asked for by name.
+fn transports() -> PossibleValuesParser {
+    PossibleValuesParser::new([AUTO].into_iter().chain(ALL.iter().map(|t| t.name())))
+}
 
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, unix:/run/app.sock, or a directory
+    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, unix:/run/app.sock, or a
+    /// directory
     #[arg(value_name = "TARGET")]
     pub target: String,
     /// A relay to be reachable at; several are kept at the same time
@@ -44,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE|-", env = "PTTH_TOKEN_FILE", hide_env_values = true)]
     pub token_file: Option<PathBuf>,
     /// How to reach the relay; auto finds out what works here
-    #[arg(long, value_name = "NAME", default_value = TRANSPORTS[0], value_parser = PossibleValuesParser::new(TRANSPORTS))]
+    #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = transports())]
     pub transport: String,
     /// Trust the certificates in this file, and no others, to vouch for the relay
     #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
@@ -83,7 +90,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     let tls = tls.map_err(Failure::usage)?;
     let (instance, lock) = match &args.state {
         Some(state) => instance::keep(state).map(|(instance, lock)| (instance, Some(lock)))?,
-        None => (instance::fresh(), None),
+        None => (Instance::random(), None),
     };
     let config = Config {
         relays,
@@ -135,5 +142,56 @@ pub(super) fn of_fatal(fatal: Fatal) -> Failure {
         Fatal::Refused(message) => Failure::refused(message),
         Fatal::Usage(message) => Failure::usage(message),
         Fatal::Fenced(message) => Failure::failed(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(line: &[&str]) -> Args {
+        Line::try_parse_from([&["x"], line].concat()).unwrap().args
+    }
+
+    #[test]
+    fn what_was_said_is_what_it_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let [token, state] = ["token", "state"].map(|name| directory.path().join(name).display().to_string());
+        std::fs::write(&token, "ptth_x_y\n").unwrap();
+        let prepared = prepare(args(&[
+            "3000",
+            "--relay=http://localhost:1,http://127.0.0.1:2",
+            "--name=a",
+            "--name=b",
+            "--host=c.test",
+            "--transport=ptth10",
+            "--exclusive",
+            &format!("--token-file={token}"),
+            &format!("--state={state}"),
+        ]))
+        .unwrap();
+        let config = &prepared.config;
+        assert_eq!(config.relays, ["http://localhost:1/", "http://127.0.0.1:2/"]);
+        assert_eq!(config.names.iter().map(Name::as_str).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(config.hosts[0].as_str(), "c.test");
+        assert_eq!(config.token.as_ref().unwrap().expose(), "ptth_x_y");
+        assert_eq!((&*config.transport, config.exclusive, config.instance.boot), ("ptth10", true, 1));
+        assert!(prepared.lock.is_some());
+        let failure = prepare(args(&["3000", "--relay=http://localhost:1", &format!("--state={state}")]));
+        assert_eq!(failure.err().unwrap().code, 1, "the identity is taken");
+    }
+
+    #[test]
+    fn a_ca_is_read_even_if_it_is_not_needed_yet() {
+        let line = ["3000", "--relay=http://localhost:1", "--ca=/nonexistent.pem"];
+        assert_eq!(prepare(args(&line)).err().unwrap().code, 2);
     }
 }

@@ -11,7 +11,8 @@ use crate::tls::files;
 /// No token comes near this, in bytes.
 const MOST: u64 = 4096;
 
-/// Reads the token: a file that was named is over the environment. None at all is for relays that ask for none.
+/// Reads the token: a file that was named is over the environment. None at all is for relays that ask for
+/// none.
 pub(super) fn read(file: Option<&Path>, environment: Option<OsString>) -> Result<Option<Secret>, Failure> {
     match (file, environment) {
         (Some(file), _) if file == Path::new("-") => from_reader(std::io::stdin().lock()).map(Some),

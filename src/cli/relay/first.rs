@@ -1,46 +1,54 @@
 //! The first start: a token to begin with, and the line that starts an agent.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
-use crate::cli::text::is_this_machine;
 use crate::domain::Secret;
 use crate::policy::{Grants, Tokens};
-use crate::relay::config::{Admin, Config, Listen};
+use crate::relay::config::{Config, Listen};
 use crate::tls::files;
 
 use super::Prepared;
 
-/// The token made at the first start, and where it is written.
+/// The token made at the first start.
 pub struct FirstToken {
-    /// The file, for the owner alone.
+    /// The file that it is written to, for the owner alone.
     pub file: PathBuf,
-    /// The token itself.
-    pub secret: Secret,
+    /// The token itself, if it was made just now.
+    pub secret: Option<Secret>,
 }
 
 impl FirstToken {
-    /// Makes a token for any name, if none was ever issued here.
+    /// Makes a token for any name, if none was ever issued here; later finds it again as long as it lives,
+    /// since the
+    /// very first start may have failed before anybody was told.
     ///
     /// # Errors
     /// [`Failure`] when it cannot be written down; then there is no such token either.
     pub fn make(tokens: &Tokens, state: &Path) -> Result<Option<Self>, Failure> {
+        let file = state.join("first-token");
         if !tokens.is_new() {
             if tokens.is_empty() {
                 tracing::warn!(
                     "every token was revoked, so no agent can come in; make one with ptth token new"
                 );
             }
-            return Ok(None);
+            return Ok(lives(tokens, &file).then_some(Self { file, secret: None }));
         }
-        let file = state.join("first-token");
         let (id, secret) = tokens.issue(Grants::any()).map_err(Failure::failed)?;
         if let Err(error) = files::replace(&file, 0o600, format!("{}\n", secret.expose()).as_bytes()) {
             tokens.revoke(&id).map_err(Failure::failed)?;
             return Err(Failure::failed(error));
         }
-        Ok(Some(Self { file, secret }))
+        Ok(Some(Self { file, secret: Some(secret) }))
     }
+}
+
+/// Whether a file holds a live token.
+fn lives(tokens: &Tokens, file: &Path) -> bool {
+    let text = files::read_secret(file).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.is_some_and(|text| tokens.verify(&Secret::new(text.trim_end())).is_some())
 }
 
 /// The line that says that a listener accepts connections.
@@ -50,9 +58,14 @@ pub fn listener_line(what: &str, listen: &Listen) -> String {
 }
 
 /// Everything that is told once the relay accepts connections. The secret is for a terminal only.
-pub fn greeting(prepared: &Prepared, bound: &[Listen], admin: Option<Admin>, terminal: bool) -> Vec<String> {
+pub fn greeting(
+    prepared: &Prepared,
+    bound: &[Listen],
+    admin: Option<SocketAddr>,
+    terminal: bool,
+) -> Vec<String> {
     let mut lines: Vec<String> = bound.iter().map(|listen| listener_line("listening on", listen)).collect();
-    if let Some(Admin { address, .. }) = admin {
+    if let Some(address) = admin {
         lines.push(listener_line("admin on", &Listen { address, tls: false }));
     }
     if let Some(ca) = &prepared.ca {
@@ -60,8 +73,8 @@ pub fn greeting(prepared: &Prepared, bound: &[Listen], admin: Option<Admin>, ter
     }
     if let Some(first) = &prepared.first {
         lines.push(format!("to start an agent: {}", agent_line(prepared, bound, &first.file)));
-        if terminal {
-            lines.push(format!("its token: {}", first.secret.expose()));
+        if let Some(secret) = first.secret.as_ref().filter(|_| terminal) {
+            lines.push(format!("its token: {}", secret.expose()));
         }
     }
     lines
@@ -84,7 +97,7 @@ fn relay_url(config: &Config, bound: &[Listen]) -> String {
         Some(listen) if listen.address.port() == 443 => format!("https://{domain}"),
         Some(listen) => format!("https://{domain}:{}", listen.address.port()),
         None => match bound.first() {
-            Some(listen) if is_this_machine(domain.as_str()) => {
+            Some(listen) if domain.is_this_machine() => {
                 format!("http://{domain}:{}", listen.address.port())
             }
             // Plain, and for others: TLS ends in front of this relay.
@@ -114,7 +127,7 @@ mod tests {
             ca: None,
             first: Some(FirstToken {
                 file: "/state dir/first-token".into(),
-                secret: Secret::new("ptth_secret"),
+                secret: Some(Secret::new("ptth_secret")),
             }),
         }
     }
@@ -128,11 +141,21 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(state.path()).unwrap();
         let first = FirstToken::make(&tokens, state.path()).unwrap().unwrap();
-        assert_eq!(fs::read_to_string(&first.file).unwrap().trim(), first.secret.expose());
-        let id = tokens.verify(&first.secret).unwrap().id;
-        assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none());
-        assert!(tokens.revoke(&id).unwrap());
+        let secret = first.secret.unwrap();
+        assert_eq!(fs::read_to_string(&first.file).unwrap().trim(), secret.expose());
+        let again = FirstToken::make(&tokens, state.path()).unwrap().unwrap();
+        assert!(again.file == first.file && again.secret.is_none(), "told again, but not shown");
+        assert!(tokens.revoke(&tokens.verify(&secret).unwrap().id).unwrap());
         assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none(), "who revokes all wants none");
+    }
+
+    #[test]
+    fn whoever_has_tokens_needs_no_first_one() {
+        let state = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(state.path()).unwrap();
+        tokens.issue(Grants::any()).unwrap();
+        assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none());
+        assert!(!state.path().join("first-token").exists());
     }
 
     #[test]
@@ -155,7 +178,7 @@ mod tests {
         assert!(!lines.iter().any(|line| line.contains("ptth_secret")));
         assert!(greeting(&relay, &bound, None, true).iter().any(|line| line.contains("ptth_secret")));
         relay.first = None;
-        let admin = Admin { address: "127.0.0.1:1".parse().unwrap(), required: false };
+        let admin = "127.0.0.1:1".parse().unwrap();
         let lines = greeting(&relay, &bound, Some(admin), true);
         assert_eq!(lines[2..], ["admin on http://127.0.0.1:1", "development CA: /s/ca.pem"]);
     }

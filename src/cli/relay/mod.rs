@@ -4,12 +4,13 @@ mod first;
 mod settings;
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::policy::Tokens;
 
 use crate::relay::Relay;
-use crate::relay::config::{Admin, Config, Listen};
+use crate::relay::config::{Config, Listen};
 use crate::tls;
 use crate::tls::dev;
 
@@ -36,11 +37,12 @@ pub struct Prepared {
     pub config: Config,
     /// The CA to give to agents, where the certificate is a development one.
     pub ca: Option<PathBuf>,
-    /// The token made just now, at the first start.
+    /// The token of the first start, as long as it lives.
     pub first: Option<FirstToken>,
 }
 
-/// Makes a relay's configuration: reads the file, opens the tokens, loads the certificate, makes what is missing.
+/// Makes a relay's configuration: reads the file, opens the tokens, loads the certificate, makes what is
+/// missing.
 ///
 /// # Errors
 /// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
@@ -75,12 +77,13 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     Ok(Prepared { config, ca, first })
 }
 
-/// Prints what a person or a script waits for: one line per listener, and how to start an agent. `bound` are the
+/// Prints what a person or a script waits for: one line per listener, and how to start an agent. `bound` are
+/// the
 /// listeners with the addresses that they got.
 ///
 /// # Errors
 /// [`Failure`] when nobody reads stdout.
-pub fn announce(prepared: &Prepared, bound: &[Listen], admin: Option<Admin>) -> Result<(), Failure> {
+pub fn announce(prepared: &Prepared, bound: &[Listen], admin: Option<SocketAddr>) -> Result<(), Failure> {
     let terminal = std::io::stdout().is_terminal();
     greeting(prepared, bound, admin, terminal).iter().try_for_each(|line| say(line))
 }
@@ -99,4 +102,34 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         asked.patiently(relay.stop()).await;
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(state: &std::path::Path, said: Said) -> Prepared {
+        prepare(Args { config: None, said: Said { state: Some(state.into()), ..said } }).unwrap()
+    }
+
+    #[test]
+    fn a_second_start_finds_what_the_first_made() {
+        let state = tempfile::tempdir().unwrap();
+        let first = start(state.path(), Said::default());
+        let secret = first.first.unwrap().secret.unwrap();
+        let ca = std::fs::read(first.ca.unwrap()).unwrap();
+        assert!(first.config.tls.is_some());
+        let second = start(state.path(), Said::default());
+        assert!(second.config.tokens.verify(&secret).is_some());
+        assert_eq!(std::fs::read(second.ca.unwrap()).unwrap(), ca);
+    }
+
+    #[test]
+    fn a_plain_relay_makes_no_certificate() {
+        let state = tempfile::tempdir().unwrap();
+        let listen = Listen { address: "127.0.0.1:0".parse().unwrap(), tls: false };
+        let plain = start(state.path(), Said { listen: vec![listen], ..Said::default() });
+        assert!(plain.config.tls.is_none() && plain.ca.is_none());
+        assert!(!state.path().join("ca.pem").exists());
+    }
 }

@@ -19,7 +19,8 @@ use crate::tls::dev::{CertHost, DevError};
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Said {
-    /// Where to listen: ADDR:PORT for TLS, http://ADDR:PORT for plain HTTP; port 0 takes a free one [default: 127.0.0.1:8443]
+    /// Where to listen: ADDR:PORT for TLS, http://ADDR:PORT for plain HTTP; port 0 takes a free one [default:
+    /// 127.0.0.1:8443]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse::<Listen>, env = "PTTH_LISTEN", hide_env_values = true, value_delimiter = ',')]
     #[serde(deserialize_with = "several")]
     pub listen: Vec<Listen>,
@@ -35,7 +36,8 @@ pub struct Said {
     #[arg(long, value_name = "URL", value_parser = parse::<PublicUrl>, env = "PTTH_PUBLIC_URL", hide_env_values = true)]
     #[serde(deserialize_with = "one")]
     pub public_url: Option<PublicUrl>,
-    /// host: https://NAME.DOMAIN/. path: https://DOMAIN/NAME/, one browser origin for all, so only for names that trust each other [default: host]
+    /// host: each name is a host, NAME.DOMAIN. path: each name is a path, DOMAIN/NAME/, in one browser
+    /// origin, so only for names that trust each other [default: host]
     #[arg(long, value_name = "host|path", value_parser = parse::<Routing>)]
     #[serde(deserialize_with = "one")]
     pub routing: Option<Routing>,

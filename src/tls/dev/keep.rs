@@ -69,7 +69,8 @@ pub struct Kept {
     pub new_ca: bool,
 }
 
-/// Takes the certificates kept in a state directory. The relay's is made again when it is missing, ends soon or does
+/// Takes the certificates kept in a state directory. The relay's is made again when it is missing, ends soon
+/// or does
 /// not cover the hosts, and the CA too when it cannot sign for them.
 ///
 /// # Errors

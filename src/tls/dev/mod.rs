@@ -1,4 +1,5 @@
-//! Certificates for development: a CA that can speak for nothing but the hosts it was made for, and what it signs.
+//! Certificates for development: a CA that can speak for nothing but the hosts it was made for, and what it
+//! signs.
 //!
 //! The name constraints (RFC 5280 §4.2.1.10) are what makes it safe to let a browser trust this CA.
 
@@ -93,7 +94,13 @@ fn make_ca(hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
     let mut ca = params(format!("ptth development CA {serial:08x}"), CA_LIFE);
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let permitted_subtrees = hosts.iter().map(CertHost::subtree).collect();
+    let mut permitted_subtrees = Vec::new();
+    for subtree in hosts.iter().map(CertHost::subtree) {
+        // `a.test` and `*.a.test` ask for the same.
+        if !permitted_subtrees.contains(&subtree) {
+            permitted_subtrees.push(subtree);
+        }
+    }
     ca.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
     let key = KeyPair::generate()?;
     Ok(Pair { cert: ca.self_signed(&key)?.pem(), key: key.serialize_pem() })

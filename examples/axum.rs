@@ -1,0 +1,69 @@
+//! An axum application behind a firewall, served through a relay without a local port.
+//!
+//! With nothing in the environment it brings its own relay, asks itself one question and ends:
+//!
+//! ```text
+//! cargo run --example axum
+//! ```
+//!
+//! With `PTTH_RELAY`, `PTTH_NAME` and `PTTH_TOKEN` (and `PTTH_CA` for a private root) it serves there until Ctrl-C.
+
+use std::error::Error;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::routing::get;
+use ptth::domain::HostName;
+use ptth::policy::{Grants, Tokens};
+use ptth::relay::config::{Config, Listen};
+use ptth::{Agent, Relay};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+fn app() -> Router {
+    Router::new()
+        .route("/", get(|| async { "hello from behind the firewall\n" }))
+        .route("/hello/{name}", get(|Path(name): Path<String>| async move { format!("hello, {name}\n") }))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let Ok(relay) = std::env::var("PTTH_RELAY") else { return alone().await };
+    let mut agent = Agent::builder().relay(relay).token(std::env::var("PTTH_TOKEN")?);
+    if let Ok(name) = std::env::var("PTTH_NAME") {
+        agent = agent.name(name);
+    }
+    if let Ok(ca) = std::env::var("PTTH_CA") {
+        agent = agent.ca_file(ca);
+    }
+    let mut serving = agent.build()?.serve(app())?;
+    println!("{}", serving.connected().await?.join(" "));
+    Ok(serving.ended().await?)
+}
+
+/// Relay and agent in one program; two relays in one test work just so.
+async fn alone() -> Result<(), Box<dyn Error>> {
+    let tokens = Tokens::in_memory();
+    let (_, token) = tokens.issue(Grants::names(["shop".parse()?]))?;
+    let mut config = Config::new(HostName::parse("ptth.localhost")?, tokens);
+    config.listen = vec![Listen { address: ([127, 0, 0, 1], 0).into(), tls: false }];
+    let relay = Relay::start(config)?;
+    let address = relay.addresses()[0].address;
+
+    let agent =
+        Agent::builder().relay(format!("http://{address}")).name("shop").token(token.expose()).build()?;
+    let mut serving = agent.serve(app())?;
+    println!("{}", serving.connected().await?.join(" "));
+
+    let mut visitor = TcpStream::connect(address).await?;
+    visitor
+        .write_all(b"GET /hello/you HTTP/1.1\r\nHost: shop.ptth.localhost\r\nConnection: close\r\n\r\n")
+        .await?;
+    let mut answer = String::new();
+    visitor.read_to_string(&mut answer).await?;
+    println!("{answer}");
+
+    serving.stop(std::time::Duration::from_secs(1)).await;
+    relay.stop().await;
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! An agent for programs: `Agent::builder()…serve(service)`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::config::Config;
+use super::origin;
+use super::{Fatal, Serving, start};
+use crate::domain::{HostName, Instance, Name, Secret};
+use crate::message::{Body, BoxError};
+use crate::net::Cores;
+use crate::session::Handler;
+use crate::tls::{self, TlsError};
+
+/// Serves a program's own service through a relay, without a local port.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let app = axum::Router::new().route("/", axum::routing::get(|| async { "hello from behind the firewall" }));
+/// let mut serving = ptth::Agent::builder()
+///     .relay("https://relay.example.org")
+///     .name("shop")
+///     .token(std::env::var("PTTH_TOKEN")?)
+///     .build()?
+///     .serve(app)?;
+/// println!("{}", serving.connected().await?.join(" "));
+/// serving.ended().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Agent {
+    config: Config,
+}
+
+/// What is said about an agent before it is one.
+#[derive(Default)]
+pub struct Builder {
+    relays: Vec<String>,
+    names: Vec<String>,
+    hosts: Vec<String>,
+    token: Option<Secret>,
+    ca: Option<Box<Path>>,
+    transport: Option<Box<str>>,
+    exclusive: bool,
+}
+
+/// Why an agent cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No relay was named, or one is not `https://HOST[:PORT][/PATH]`. Plain `http` is taken for loopback hosts.
+    #[error("{0:?} is not a relay: write https://HOST[:PORT]")]
+    Relay(String),
+    /// A name or a host is malformed.
+    #[error(transparent)]
+    Malformed(#[from] crate::domain::Malformed),
+    /// The roots cannot be read.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl Agent {
+    /// Starts with nothing said.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// An agent of a configuration made elsewhere.
+    pub fn new(config: Config) -> Self {
+        Self { config }
+    }
+
+    /// Serves any tower service: an `axum::Router`, or whatever else answers [`http::Request`]s. WebSockets reach it
+    /// as HTTP/1.1 Upgrades, whatever carried them. Must be called within a tokio runtime, which runs everything.
+    ///
+    /// # Errors
+    /// [`Fatal::Usage`] for a transport that does not exist.
+    pub fn serve<S, B>(self, service: S) -> Result<Serving, Fatal>
+    where
+        S: tower_service::Service<http::Request<Body>, Response = http::Response<B>>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.handle(Arc::new(origin::tower(service)))
+    }
+
+    /// Serves a [`Handler`], such as an [`origin::Origin`].
+    ///
+    /// # Errors
+    /// [`Fatal::Usage`] for a transport that does not exist.
+    pub fn handle(self, handler: Arc<dyn Handler>) -> Result<Serving, Fatal> {
+        start(&self.config, handler, Cores::ambient())
+    }
+}
+
+impl Builder {
+    /// Adds a relay; a session is kept to each.
+    #[must_use]
+    pub fn relay(mut self, url: impl Into<String>) -> Self {
+        self.relays.push(url.into());
+        self
+    }
+
+    /// Asks for a name below the relay's domain.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.names.push(name.into());
+        self
+    }
+
+    /// Asks for a host of your own; the token must list it.
+    #[must_use]
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Secret::new(token.into().trim_end()));
+        self
+    }
+
+    /// Trusts the roots of this PEM file instead of the system's.
+    #[must_use]
+    pub fn ca_file(mut self, pem: impl AsRef<Path>) -> Self {
+        self.ca = Some(pem.as_ref().into());
+        self
+    }
+
+    /// One transport by name, instead of `auto`.
+    #[must_use]
+    pub fn transport(mut self, name: impl Into<Box<str>>) -> Self {
+        self.transport = Some(name.into());
+        self
+    }
+
+    /// Fences every other process of this token and name.
+    #[must_use]
+    pub fn exclusive(mut self) -> Self {
+        self.exclusive = true;
+        self
+    }
+
+    /// Checks what was said.
+    ///
+    /// # Errors
+    /// [`BuildError`]
+    pub fn build(self) -> Result<Agent, BuildError> {
+        let relays: Vec<_> = self.relays.into_iter().map(relay).collect::<Result<_, _>>()?;
+        if relays.is_empty() {
+            return Err(BuildError::Relay(String::new()));
+        }
+        Ok(Agent::new(Config {
+            relays,
+            names: self.names.iter().map(|n| Name::parse(n)).collect::<Result<_, _>>()?,
+            hosts: self.hosts.iter().map(|h| HostName::parse(h)).collect::<Result<_, _>>()?,
+            token: self.token,
+            transport: self.transport.unwrap_or_else(|| "auto".into()),
+            tls: tls::client_config(self.ca.as_deref(), &[])?,
+            instance: Instance::random(),
+            exclusive: self.exclusive,
+        }))
+    }
+}
+
+fn relay(text: String) -> Result<http::Uri, BuildError> {
+    let uri: Option<http::Uri> = text.parse().ok();
+    let fits = uri.filter(|uri| {
+        let local = uri.host().and_then(|h| HostName::parse(h).ok()).is_some_and(|h| h.is_this_machine());
+        uri.query().is_none()
+            && (uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http") && local)
+    });
+    fits.ok_or(BuildError::Relay(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_is_reached_by_tls_unless_it_is_here() {
+        for good in [
+            "https://relay.test",
+            "https://relay.test:8443/x",
+            "http://127.0.0.1:1",
+            "http://[::1]:1",
+            "http://a.localhost",
+        ] {
+            assert!(relay(good.into()).is_ok(), "{good}");
+        }
+        for bad in ["", "relay.test", "http://relay.test", "ftp://relay.test", "https://relay.test/?a"] {
+            assert!(relay(bad.into()).is_err(), "{bad}");
+        }
+    }
+}

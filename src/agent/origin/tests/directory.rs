@@ -1,0 +1,147 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+struct Site {
+    /// Holds `secret.txt`, and the root `site` beside it.
+    above: tempfile::TempDir,
+    origin: Arc<Origin>,
+}
+
+fn site() -> Site {
+    let above = tempfile::tempdir().unwrap();
+    let root = above.path().join("site");
+    fs::create_dir_all(root.join("sub")).unwrap();
+    fs::create_dir_all(root.join(".git")).unwrap();
+    fs::create_dir_all(root.join(".well-known")).unwrap();
+    fs::create_dir_all(above.path().join("site-twin")).unwrap();
+    fs::write(above.path().join("secret.txt"), "secret").unwrap();
+    fs::write(above.path().join("site-twin/secret.txt"), "secret").unwrap();
+    fs::write(root.join("index.html"), "<h1>home</h1>").unwrap();
+    fs::write(root.join("sub/data.txt"), "0123456789").unwrap();
+    fs::write(root.join(".env"), "secret").unwrap();
+    fs::write(root.join(".git/config"), "secret").unwrap();
+    fs::write(root.join(".well-known/x.txt"), "known").unwrap();
+    symlink("sub/data.txt", root.join("inside")).unwrap();
+    symlink(above.path().join("secret.txt"), root.join("outside")).unwrap();
+    symlink("..", root.join("up")).unwrap();
+    symlink("../site-twin", root.join("twin")).unwrap();
+    symlink(".env", root.join("shown")).unwrap();
+    fs::create_dir(root.join("trap")).unwrap();
+    symlink(above.path().join("secret.txt"), root.join("trap/index.html")).unwrap();
+    Site { origin: origin(&root.display().to_string()), above }
+}
+
+async fn fetch(site: &Site, path: &str, fields: &[(&'static str, &str)]) -> (u16, http::HeaderMap, String) {
+    let mut request = get("/");
+    *request.uri_mut() = path.parse().unwrap();
+    for (name, value) in fields {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    let response = within(site.origin.call(request)).await;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    (status, headers, text(response).await)
+}
+
+#[tokio::test]
+async fn files_have_types_dates_and_an_index() {
+    let site = site();
+    let (status, headers, body) = fetch(&site, "/", &[]).await;
+    assert_eq!((status, body.as_str()), (200, "<h1>home</h1>"));
+    assert_eq!(headers["content-type"], "text/html");
+    let modified = headers["last-modified"].to_str().unwrap();
+    assert_eq!(fetch(&site, "/", &[("if-modified-since", modified)]).await.0, 304);
+    let (status, headers, _) = fetch(&site, "/sub", &[]).await;
+    assert_eq!((status, &headers["location"]), (307, &"/sub/".parse().unwrap()));
+    assert_eq!(fetch(&site, "/inside", &[]).await.2, "0123456789");
+    assert_eq!(fetch(&site, "/.well-known/x.txt", &[]).await.2, "known");
+    assert_eq!(fetch(&site, "https://a.test/sub/data.txt?q", &[]).await.2, "0123456789");
+}
+
+#[tokio::test]
+async fn ranges_are_served_and_bad_ones_refused() {
+    let site = site();
+    let (status, headers, body) = fetch(&site, "/sub/data.txt", &[("range", "bytes=2-4")]).await;
+    assert_eq!((status, body.as_str()), (206, "234"));
+    assert_eq!(headers["content-range"], "bytes 2-4/10");
+    assert_eq!(fetch(&site, "/sub/data.txt", &[("range", "bytes=-3")]).await.2, "789");
+    assert_eq!(fetch(&site, "/sub/data.txt", &[("range", "bytes=20-")]).await.0, 416);
+}
+
+#[tokio::test]
+async fn only_reading_is_allowed() {
+    let site = site();
+    let request =
+        |method: &str| http::Request::builder().method(method).uri("/").body(Body::empty()).unwrap();
+    let head = within(site.origin.call(request("HEAD"))).await;
+    assert_eq!(head.headers()["content-length"], "13");
+    assert_eq!(text(head).await, "");
+    for method in ["POST", "PUT", "DELETE", "PROPFIND"] {
+        let response = within(site.origin.call(request(method))).await;
+        assert_eq!(response.status(), 405, "{method}");
+        assert!(response.headers().contains_key("allow"));
+    }
+    let (status, headers, body) = fetch(&site, "/none", &[("accept", "text/html")]).await;
+    assert_eq!((status, &headers["content-type"]), (404, &"text/html; charset=utf-8".parse().unwrap()));
+    assert!(body.contains("no such file"));
+}
+
+#[tokio::test]
+async fn nothing_outside_and_nothing_hidden_is_found() {
+    let site = site();
+    let absolute = format!("/{}", site.above.path().join("secret.txt").display());
+    for path in [
+        "/../secret.txt",
+        "/..%2fsecret.txt",
+        "/%2e%2e/secret.txt",
+        "/%2e%2e%2fsecret.txt",
+        "/..%5csecret.txt",
+        "/sub/../../secret.txt",
+        "/sub/%2e%2e/%2e%2e/secret.txt",
+        "/.%2e/secret.txt",
+        "/%252e%252e/secret.txt",
+        "//../secret.txt",
+        "/....//secret.txt",
+        "/..;/secret.txt",
+        "/up/secret.txt",
+        "/up/site/index.html/../../secret.txt",
+        "/outside",
+        "/twin/secret.txt",
+        "/trap/",
+        "/.env",
+        "/%2eenv",
+        "/sub/../.env",
+        "/.git/config",
+        "/sub/data.txt%00.html",
+        "/%2fetc/passwd",
+        "//etc/passwd",
+        "/%ff%fe",
+        "/../site-twin/secret.txt",
+        "/sub/data.txt/",
+        absolute.as_str(),
+    ] {
+        let (status, _, body) = fetch(&site, path, &[]).await;
+        assert!(matches!(status, 400 | 404), "{path}: {status}");
+        assert!(!body.contains("secret") && !body.contains("root:"), "{path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_within_the_root_shows_what_its_owner_wants_shown() {
+    assert_eq!(fetch(&site(), "/shown", &[]).await.2, "secret");
+}
+
+#[tokio::test]
+async fn a_redirect_stays_on_this_host() {
+    let (status, headers, _) = fetch(&site(), "//sub", &[]).await;
+    assert_eq!((status, &headers["location"]), (307, &"/sub/".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_pipe_is_no_file() {
+    let site = site();
+    let pipe = site.above.path().join("site/pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert_eq!(fetch(&site, "/pipe", &[]).await.0, 404);
+}

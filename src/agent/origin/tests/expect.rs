@@ -1,0 +1,84 @@
+use super::*;
+
+const HEAD: &str = "POST /up HTTP/1.1\r\nhost: a.test\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n";
+
+#[tokio::test]
+async fn the_origins_100_lets_the_body_through_and_nobody_elses() {
+    let raw = Raw::start().await;
+    let mut visitor = visitor(raw.origin.clone());
+    visitor.say(HEAD).await;
+    let mut wire = raw.accept().await;
+    assert_eq!(wire.head().await, HEAD);
+    assert!(visitor.is_quiet().await, "a 100 that the origin did not say");
+    wire.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert_eq!(visitor.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+    visitor.say("hi").await;
+    wire.hear("hi").await;
+    wire.say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let answer = visitor.hear("ok").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    raw.settled(1).await;
+}
+
+#[tokio::test]
+async fn another_interim_answer_is_no_100() {
+    let raw = Raw::start().await;
+    let mut visitor = visitor(raw.origin.clone());
+    visitor.say(HEAD).await;
+    let mut wire = raw.accept().await;
+    wire.head().await;
+    wire.say("HTTP/1.1 103 Early Hints\r\n\r\n").await;
+    assert!(visitor.is_quiet().await);
+    wire.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert_eq!(visitor.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+#[tokio::test]
+async fn a_final_answer_refuses_the_body_and_ends_the_connection() {
+    let raw = Raw::start().await;
+    let mut visitor = visitor(raw.origin.clone());
+    visitor.say(HEAD).await;
+    let mut wire = raw.accept().await;
+    wire.head().await;
+    // In two parts, so that an answer cut off by the refusal would show.
+    wire.say("HTTP/1.1 417 Expectation Failed\r\ncontent-length: 10\r\n\r\nfirst").await;
+    let answer = visitor.hear("first").await;
+    assert!(answer.starts_with("HTTP/1.1 417 "), "{answer}");
+    wire.say("secon").await;
+    visitor.hear("secon").await;
+    assert_eq!(wire.rest().await, "", "no byte of the body, and then the end");
+    assert_eq!(raw.idle(), 0);
+}
+
+#[tokio::test]
+async fn an_origin_that_knows_no_expect_gets_the_body_after_a_while() {
+    let raw = Raw::start().await;
+    let mut visitor = visitor(raw.origin.clone());
+    visitor.say(HEAD).await;
+    let mut wire = raw.accept().await;
+    wire.head().await;
+    assert!(visitor.is_quiet().await);
+    tokio::time::pause();
+    tokio::time::advance(crate::defaults::ORIGIN_CONTINUE + Duration::from_millis(1)).await;
+    tokio::time::resume();
+    visitor.head().await;
+    visitor.say("hi").await;
+    wire.hear("hi").await;
+}
+
+#[tokio::test]
+async fn a_body_of_any_kind_is_held_back() {
+    let raw = Raw::start().await;
+    let request = http::Request::post("/").header("expect", "100-continue").header("content-length", "2");
+    let request = request.body(Body::full("hi")).unwrap();
+    let serve = async {
+        let mut wire = raw.accept().await;
+        wire.head().await;
+        assert!(wire.is_quiet().await);
+        wire.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+        wire.hear("hi").await;
+        wire.say("HTTP/1.1 204 No Content\r\n\r\n").await;
+    };
+    let (response, ()) = tokio::join!(within(raw.origin.call(request)), serve);
+    assert_eq!(response.status(), 204);
+}

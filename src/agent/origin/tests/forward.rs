@@ -1,0 +1,235 @@
+use super::*;
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[tokio::test]
+async fn a_request_arrives_as_it_was_sent_and_without_the_fields_of_the_hop() {
+    let raw = Raw::start().await;
+    let request = http::Request::get("/a%2Fb//c?x=%20&y")
+        .header("host", "shop.test:8443")
+        .header("connection", "keep-alive, x-hop")
+        .header("x-hop", "1")
+        .header("keep-alive", "5")
+        .header("x-kept", "1")
+        .body(Body::empty())
+        .unwrap();
+    let (head, response, _wire) = raw
+        .first(request, "HTTP/1.1 200 Fine\r\nconnection: x-gone\r\nx-gone: 1\r\ncontent-length: 2\r\n\r\nok")
+        .await;
+    assert_eq!(head, "GET /a%2Fb//c?x=%20&y HTTP/1.1\r\nhost: shop.test:8443\r\nx-kept: 1\r\n\r\n");
+    assert_eq!(response.headers().len(), 1, "{:?}", response.headers());
+    assert_eq!(text(response).await, "ok");
+}
+
+#[tokio::test]
+async fn bodies_keep_their_framing() {
+    for (method, fields, body, wanted) in [
+        ("POST", &[("content-length", "0")][..], Body::empty(), "content-length: 0\r\n\r\n"),
+        ("GET", &[], Body::empty(), "x: 1\r\n\r\n"),
+        ("POST", &[("content-length", "2")], Body::full("hi"), "content-length: 2\r\n\r\nhi"),
+        ("GET", &[], unsized_body("hi"), "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
+        ("POST", &[], unsized_body("hi"), "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
+    ] {
+        let raw = Raw::start().await;
+        let mut request = http::Request::builder().method(method).uri("/").header("x", "1");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let serve = async {
+            let mut wire = raw.accept().await;
+            let heard = wire.hear(wanted).await;
+            wire.say(OK).await;
+            heard
+        };
+        let (_, heard) = tokio::join!(within(raw.origin.call(request.body(body).unwrap())), serve);
+        assert_eq!(
+            heard,
+            format!("{method} / HTTP/1.1\r\nx: 1\r\n{}", wanted.trim_start_matches("x: 1\r\n"))
+        );
+    }
+}
+
+fn unsized_body(text: &'static str) -> Body {
+    let frame = Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from(text)));
+    Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter([frame])))
+}
+
+#[tokio::test]
+async fn connections_are_used_again_the_last_one_first() {
+    let raw = Raw::start().await;
+    let (_, a, mut wire_a) = raw.first(get("/a"), OK).await;
+    let (_, b, mut wire_b) = raw.first(get("/b"), OK).await;
+    text(a).await;
+    text(b).await;
+    raw.settled(2).await;
+    for _ in 0..3 {
+        text(raw.next(&mut wire_b, get("/again"), OK).await).await;
+    }
+    raw.settled(2).await;
+    assert!(wire_a.is_quiet().await);
+}
+
+#[tokio::test]
+async fn a_connection_that_died_idle_costs_nobody_an_answer() {
+    let raw = Raw::start().await;
+    let (_, response, wire) = raw.first(get("/"), OK).await;
+    text(response).await;
+    raw.settled(1).await;
+    // Both ends come with one turn of the event queue, and this test runs before the connection's own task: that one
+    // is handed a request before it has seen the end.
+    let near = TcpStream::connect(raw.listener.local_addr().unwrap()).await.unwrap();
+    let far = raw.accept().await;
+    drop((wire, far));
+    near.readable().await.unwrap();
+    assert_eq!(raw.idle(), 1);
+    let request = http::Request::post("/").header("content-length", "2").body(Body::full("hi")).unwrap();
+    let (head, response, _wire) = raw.first(request, OK).await;
+    assert!(head.starts_with("POST / "), "{head}");
+    assert_eq!(text(response).await, "ok");
+}
+
+#[tokio::test]
+async fn a_request_that_may_have_left_is_not_repeated() {
+    let raw = Raw::start().await;
+    let (_, response, mut wire) = raw.first(get("/"), OK).await;
+    text(response).await;
+    raw.settled(1).await;
+    let serve = async {
+        wire.head().await;
+        drop(wire);
+    };
+    let (response, ()) = tokio::join!(within(raw.origin.call(get("/"))), serve);
+    assert_eq!(response.status(), 502);
+    assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=http_response_incomplete");
+    assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending(), "it came again");
+}
+
+#[tokio::test]
+async fn a_visitor_who_goes_before_the_answer_cancels_the_request() {
+    let raw = Raw::start().await;
+    let mut call = raw.origin.call(get("/"));
+    let mut wire = tokio::select! {
+        _ = &mut call => panic!("nobody answered"),
+        wire = async { let mut wire = raw.accept().await; wire.head().await; wire } => wire,
+    };
+    drop(call);
+    assert_eq!(wire.rest().await, "");
+    assert_eq!(raw.idle(), 0);
+}
+
+#[tokio::test]
+async fn a_visitor_who_goes_in_the_middle_of_an_answer_cancels_the_request() {
+    let raw = Raw::start().await;
+    let answer =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n";
+    let (_, response, mut wire) = raw.first(get("/events"), answer).await;
+    let mut body = response.into_body();
+    assert_eq!(within(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "ok");
+    drop(body);
+    assert_eq!(wire.rest().await, "");
+    raw.settled(0).await;
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_to_its_known_end_does_not_cost_the_connection() {
+    let raw = Raw::start().await;
+    let (_, response, mut wire) = raw.first(get("/"), "HTTP/1.1 204 No Content\r\n\r\n").await;
+    drop(response);
+    raw.settled(1).await;
+    text(raw.next(&mut wire, get("/"), OK).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_idle_connection_is_closed() {
+    let raw = Raw::start().await;
+    let (_, response, mut wire) = raw.first(get("/"), OK).await;
+    text(response).await;
+    raw.settled(1).await;
+    assert_eq!(wire.rest().await, "");
+    assert_eq!(raw.idle(), 0);
+}
+
+#[tokio::test]
+async fn stopping_does_not_wait_for_idle_connections() {
+    let scope = Scope::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = Target::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+    let origin = Origin::new(target, scope.clone(), trust(rustls::RootCertStore::empty()));
+    let raw = Raw { listener, origin };
+    let (_, response, _wire) = raw.first(get("/"), OK).await;
+    text(response).await;
+    raw.settled(1).await;
+    assert_eq!(within(scope.stop(Duration::from_secs(10))).await, 0);
+}
+
+#[tokio::test]
+async fn an_early_answer_passes_while_the_upload_still_runs() {
+    let raw = Raw::start().await;
+    let (tx, body) = futures_channel(1);
+    let request = http::Request::post("/").body(body).unwrap();
+    let (_, response, mut wire) =
+        raw.first(request, "HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno").await;
+    assert_eq!(response.status(), 413);
+    assert_eq!(text(response).await, "no");
+    assert_eq!(raw.idle(), 0, "not before the upload has ended");
+    tx.send("hi").await.unwrap();
+    drop(tx);
+    wire.hear("2\r\nhi\r\n0\r\n\r\n").await;
+    raw.settled(1).await;
+}
+
+/// A body that the test feeds.
+fn futures_channel(room: usize) -> (tokio::sync::mpsc::Sender<&'static str>, Body) {
+    let (tx, rx) = tokio::sync::mpsc::channel::<&str>(room);
+    let frames = futures_util::stream::unfold(rx, |mut rx| async {
+        let text = rx.recv().await?;
+        Some((Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from(text))), rx))
+    });
+    (tx, Body::wrap(http_body_util::StreamBody::new(frames)))
+}
+
+#[tokio::test]
+async fn an_origin_of_1_0_is_answered_for_in_1_1() {
+    let raw = Raw::start().await;
+    let (_, response, wire) = raw.first(get("/"), "HTTP/1.0 200 OK\r\n\r\nold").await;
+    drop(wire);
+    assert_eq!(response.version(), http::Version::HTTP_11);
+    assert_eq!(text(response).await, "old");
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_an_origin_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let origin = origin(&format!("unix:{}", path.display()));
+    let serve = async {
+        let mut wire = Wire(within(listener.accept()).await.unwrap().0);
+        wire.head().await;
+        wire.say(OK).await;
+    };
+    let (response, ()) = tokio::join!(within(origin.call(get("/"))), serve);
+    assert_eq!(text(response).await, "ok");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[tokio::test]
+async fn an_early_answer_survives_the_reset_behind_it() {
+    for round in 0..50 {
+        let raw = Raw::start().await;
+        let chunks = futures_util::stream::repeat_with(|| {
+            Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from_static(&[0; 16 << 10])))
+        });
+        let body = Body::wrap(http_body_util::StreamBody::new(chunks));
+        let request = http::Request::post("/").body(body).unwrap();
+        // The origin goes away with most of the upload unread, so that its kernel sends a reset.
+        let serve = async {
+            let mut wire = raw.accept().await;
+            wire.head().await;
+            wire.say("HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").await;
+        };
+        let (response, ()) = tokio::join!(within(raw.origin.call(request)), serve);
+        assert_eq!(response.status(), 413, "round {round}");
+        assert_eq!(text(response).await, "no");
+    }
+}

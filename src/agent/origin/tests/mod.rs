@@ -1,0 +1,164 @@
+//! Real sockets on port 0, origins that are told byte by byte what to say, and no sleeps.
+
+mod directory;
+mod expect;
+mod forward;
+mod probe;
+mod sample;
+mod service;
+mod stream;
+mod upgrade;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Origin, Target};
+use crate::message::{Body, Request, Response};
+use crate::net::Scope;
+use crate::session::Handler;
+
+/// Everything in a test ends long before this, or never.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("no progress")
+}
+
+fn trust(roots: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Arc::new(config.unwrap().with_root_certificates(roots).with_no_client_auth())
+}
+
+fn origin(target: &str) -> Arc<Origin> {
+    Origin::new(Target::parse(target).unwrap(), Scope::new(), trust(rustls::RootCertStore::empty()))
+}
+
+fn get(path: &str) -> Request {
+    http::Request::get(path).header("host", "shop.test").body(Body::empty()).unwrap()
+}
+
+async fn text(response: Response) -> String {
+    let bytes = within(response.into_body().collect()).await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// One end of a connection on which the test says and hears every byte.
+struct Wire<S>(S);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        within(self.0.write_all(bytes.as_ref())).await.unwrap();
+    }
+
+    /// Everything up to and with `end`.
+    async fn hear(&mut self, end: &str) -> String {
+        let mut heard = Vec::new();
+        while !heard.ends_with(end.as_bytes()) {
+            match within(self.0.read_u8()).await {
+                Ok(byte) => heard.push(byte),
+                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&heard)),
+            }
+        }
+        String::from_utf8(heard).unwrap()
+    }
+
+    async fn head(&mut self) -> String {
+        self.hear("\r\n\r\n").await
+    }
+
+    /// What comes until the other side closes, or resets.
+    async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        let _ = within(self.0.read_to_end(&mut rest)).await;
+        String::from_utf8(rest).unwrap()
+    }
+
+    /// Nothing has arrived so far, although everything that is ready has run.
+    async fn is_quiet(&mut self) -> bool {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        let mut byte = [0];
+        futures_util::poll!(std::pin::pin!(self.0.read(&mut byte))).is_pending()
+    }
+}
+
+/// An origin that listens, and the handler in front of it.
+struct Raw {
+    listener: TcpListener,
+    origin: Arc<Origin>,
+}
+
+impl Raw {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = origin(&listener.local_addr().unwrap().to_string());
+        Self { listener, origin }
+    }
+
+    async fn accept(&self) -> Wire<TcpStream> {
+        Wire(within(self.listener.accept()).await.unwrap().0)
+    }
+
+    /// One request on a connection of its own, answered with `answer`.
+    async fn first(&self, request: Request, answer: &str) -> (String, Response, Wire<TcpStream>) {
+        let serve = async {
+            let mut wire = self.accept().await;
+            let head = wire.head().await;
+            wire.say(answer).await;
+            (head, wire)
+        };
+        let (response, (head, wire)) = tokio::join!(within(self.origin.call(request)), serve);
+        (head, response, wire)
+    }
+
+    /// One request that is to come on a connection that stands.
+    async fn next(&self, wire: &mut Wire<TcpStream>, request: Request, answer: &str) -> Response {
+        let serve = async {
+            wire.head().await;
+            wire.say(answer).await;
+        };
+        tokio::join!(within(self.origin.call(request)), serve).0
+    }
+
+    fn idle(&self) -> usize {
+        match &self.origin.kind {
+            super::Kind::Web(web) => web.idle(),
+            super::Kind::Directory(_) => 0,
+        }
+    }
+
+    /// Lets every task run that can.
+    async fn settled(&self, idle: usize) {
+        for _ in 0..1_000 {
+            if self.idle() == idle {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        panic!("{} idle connections instead of {idle}", self.idle());
+    }
+}
+
+/// A visitor's connection to `handler`, served as a carrier would: the test speaks HTTP/1.1 on it.
+fn visitor(handler: impl Handler + Clone) -> Wire<DuplexStream> {
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let answer = handler.call(request.map(Body::from));
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .half_close(true)
+        .serve_connection(TokioIo::new(far), service)
+        .with_upgrades();
+    Scope::new().spawn(async move {
+        let _ = connection.await;
+    });
+    Wire(near)
+}

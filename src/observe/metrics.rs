@@ -1,0 +1,159 @@
+//! Counters of one relay, in the OpenMetrics text format. Counting is one atomic addition.
+
+use http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Status {
+    class: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Way {
+    transport: &'static str,
+    carrier: &'static str,
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// See the module.
+pub struct Metrics {
+    registry: Registry,
+    answers: [Counter; 5],
+    failures: Family<Code, Counter>,
+    refusals: Family<Code, Counter>,
+    agent_connections: Family<Way, Gauge>,
+    visitor_connections: Gauge,
+    turned_away: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("ptth");
+        let answers = Family::<Status, Counter>::default();
+        let metrics = Self {
+            answers: CLASSES.map(|class| answers.get_or_create(&Status { class }).clone()),
+            failures: Family::default(),
+            refusals: Family::default(),
+            agent_connections: Family::default(),
+            visitor_connections: Gauge::default(),
+            turned_away: Counter::default(),
+            registry: Registry::default(),
+        };
+        registry.register("answers", "Answers to visitors, by class of status", answers);
+        registry.register(
+            "failures",
+            "Requests of visitors that no agent answered, by reason",
+            metrics.failures.clone(),
+        );
+        registry.register("refusals", "Agents that were refused, by reason", metrics.refusals.clone());
+        registry.register(
+            "agent_connections",
+            "Connections of agents that stand now",
+            metrics.agent_connections.clone(),
+        );
+        registry.register(
+            "visitor_connections",
+            "Public connections that stand now",
+            metrics.visitor_connections.clone(),
+        );
+        registry.register(
+            "connections_turned_away",
+            "Public connections refused because the limit was reached",
+            metrics.turned_away.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// A visitor got an answer.
+    pub fn answered(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100);
+        if let Some(counter) = class.checked_sub(1).and_then(|place| self.answers.get(place)) {
+            counter.inc();
+        }
+    }
+
+    /// A visitor's request was answered by the relay, for this reason.
+    pub fn failed(&self, code: &'static str) {
+        self.failures.get_or_create(&Code { code }).inc();
+    }
+
+    /// An agent was refused, for this reason.
+    pub fn refused(&self, code: &'static str) {
+        self.refusals.get_or_create(&Code { code }).inc();
+    }
+
+    /// A public connection was refused because there are too many.
+    pub fn turned_away(&self) {
+        self.turned_away.inc();
+    }
+
+    /// Counts a visitor's connection until the guard goes.
+    pub fn visitor_connected(&self) -> Counted {
+        Counted::new(self.visitor_connections.clone())
+    }
+
+    /// Counts an agent's connection until the guard goes.
+    pub fn agent_connected(&self, transport: &'static str, carrier: &'static str) -> Counted {
+        Counted::new(self.agent_connections.get_or_create(&Way { transport, carrier }).clone())
+    }
+
+    /// The OpenMetrics text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+/// One that counts while it lives.
+pub struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_in_the_text() {
+        let metrics = Metrics::default();
+        metrics.answered(StatusCode::NOT_FOUND);
+        metrics.failed("no-agent");
+        let one = metrics.agent_connected("ptth10", "h2");
+        let text = metrics.text();
+        for line in [
+            "ptth_answers_total{class=\"4xx\"} 1",
+            "ptth_failures_total{code=\"no-agent\"} 1",
+            "ptth_agent_connections{transport=\"ptth10\",carrier=\"h2\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        drop(one);
+        assert!(metrics.text().contains("carrier=\"h2\"} 0"));
+    }
+}

@@ -1,0 +1,113 @@
+//! The admin listener: where it is, and what its pages show.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use super::config::Admin;
+use crate::defaults;
+use crate::message::problem::quote;
+use crate::net::{Scope, listener};
+use crate::observe::{Metrics, admin};
+use crate::registry::Registry;
+
+/// Binds the listener. A port that is taken ends the start only if the address was asked for.
+pub(super) fn bind(wanted: Option<Admin>) -> Result<Option<(SocketAddr, StdListener)>, StartError> {
+    let Some(Admin { address, required }) = wanted else { return Ok(None) };
+    match listener::bind(address, 1) {
+        Ok((bound, mut listeners)) => Ok(listeners.pop().map(|l| (bound, l))),
+        Err(source) if required => Err(StartError::Listen { address, source }),
+        Err(error) => {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                tracing::warn!(%address, "another program has the admin port: no admin listener (see --admin)");
+            } else {
+                tracing::warn!(%address, %error, "no admin listener");
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// What the pages show.
+pub(super) struct View {
+    pub(super) registry: Arc<Registry>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) draining: CancellationToken,
+}
+
+impl admin::View for View {
+    fn is_ready(&self) -> bool {
+        !self.draining.is_cancelled()
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.text()
+    }
+
+    fn sessions(&self) -> String {
+        let one = |s: &Arc<crate::session::Session>| {
+            let routes: Vec<_> = s.routes.iter().map(|r| quote(&r.to_string())).collect();
+            let links: Vec<_> = s
+                .links()
+                .iter()
+                .map(|l| {
+                    format!(
+                        r#"{{"carrier":"{}","core":{},"in_flight":{}}}"#,
+                        l.kind(),
+                        l.core(),
+                        l.in_flight()
+                    )
+                })
+                .collect();
+            format!(
+                r#"{{"id":"{}","token":{},"routes":[{}],"late":{},"connections":[{}]}}"#,
+                s.id,
+                quote(&s.agent.to_string()),
+                routes.join(","),
+                s.is_late(),
+                links.join(","),
+            )
+        };
+        let all: Vec<_> = self.registry.sessions().iter().map(one).collect();
+        format!("[{}]\n", all.join(",\n"))
+    }
+}
+
+/// Serves the pages until the scope stops.
+pub(super) async fn run(view: View, listener: StdListener, address: SocketAddr, scope: Scope) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%address, %error, "no admin listener"),
+    };
+    let view = Arc::new(view);
+    loop {
+        let (stream, _) = tokio::select! {
+            biased;
+            () = scope.stopping() => return,
+            accepted = listener::accept(&listener) => accepted,
+        };
+        let view = view.clone();
+        let local = address.ip().is_loopback();
+        scope.spawn(async move {
+            let service = service_fn(|request: http::Request<Incoming>| {
+                let (method, path) = (request.method(), request.uri().path());
+                let response = admin::answer(&*view, method, path, request.headers(), local);
+                std::future::ready(Ok::<_, Infallible>(response))
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(defaults::HANDSHAKE).keep_alive(false);
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "an admin connection ended");
+            }
+        });
+    }
+}
