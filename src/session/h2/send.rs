@@ -3,13 +3,14 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{EXPECT, HOST, UPGRADE};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
 
 use super::goaway::{GoAway, Tapped};
 use crate::defaults;
@@ -20,10 +21,16 @@ use crate::net::{Io, Scope};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind};
 
+/// Between two looks for the settings of a fresh link.
+const LOOK: Duration = Duration::from_millis(5);
+/// After so many, two seconds, an agent that has not said that it takes extended CONNECT does not.
+const LOOKS: u32 = 400;
+
 struct H2 {
     handle: SendRequest<Body>,
     closed: Arc<AtomicBool>,
-    extended_connect: Arc<AtomicBool>,
+    /// Whether the agent takes extended CONNECT (RFC 8441 §3); `None` until its settings are here.
+    upgrades: watch::Receiver<Option<bool>>,
     last_read: LastRead,
     goaway: GoAway,
 }
@@ -47,17 +54,24 @@ pub async fn open(io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), h
         .handshake(TokioIo::new(tapped))
         .await?;
     let closed = Arc::new(AtomicBool::new(false));
-    let extended_connect = Arc::new(AtomicBool::new(false));
-    let carrier =
-        H2 { handle, closed: closed.clone(), extended_connect: extended_connect.clone(), last_read, goaway };
+    let (known, upgrades) = watch::channel(None);
+    let carrier = H2 { handle, closed: closed.clone(), upgrades, last_read, goaway };
     let driver = async move {
+        // hyper hears the settings on a task of its own and wakes nobody here, so a fresh link looks for them.
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looks = 0;
         let ended = poll_fn(|cx| {
             let polled = connection.poll_unpin(cx);
-            extended_connect.store(connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
-            match polled {
-                Poll::Ready(ended) => Poll::Ready(ended),
-                Poll::Pending => Poll::Pending,
+            while looks < LOOKS && look.poll_tick(cx).is_ready() {
+                looks += 1;
+                let enabled = connection.is_extended_connect_protocol_enabled();
+                if enabled || looks == LOOKS {
+                    looks = LOOKS;
+                    known.send_replace(Some(enabled));
+                }
             }
+            polled
         });
         if let Err(error) = ended.await {
             tracing::debug!(%error, "a flipped connection ended");
@@ -97,8 +111,10 @@ impl H2 {
         *request.version_mut() = http::Version::HTTP_2;
         let mut sent = None;
         if request.headers().contains_key(UPGRADE) {
-            if !self.extended_connect.load(Ordering::Relaxed) {
-                return Err(SendErrorKind::NoUpgrade.unsent(request));
+            match self.upgrades.clone().wait_for(Option::is_some).await.map(|known| *known) {
+                Ok(Some(true)) => {}
+                Ok(_) => return Err(SendErrorKind::NoUpgrade.unsent(request)),
+                Err(_) => return Err(SendErrorKind::Closed.unsent(request)),
             }
             sent = upgrade::to_connect(&mut request);
         }
