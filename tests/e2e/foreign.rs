@@ -55,7 +55,7 @@ fn requests_in_a_row_are_answered() {
 
 #[test]
 fn bodies_arrive_with_a_length_and_in_chunks() {
-    let Running { site, url, .. } = start();
+    let Running { site, relay: _relay, agent: _agent, url } = start();
     let body: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     let file = format!("@{}", site.write("body", &body).display());
     let url = format!("{url}echo");

@@ -44,7 +44,7 @@ fn digest(bytes: &[u8]) -> String {
 
 #[test]
 fn a_visitor_reaches_nginx_over_either_version() {
-    let Running { site, agent, relay, .. } = start();
+    let Running { site, agent, relay, _nginx } = start();
     assert_eq!(agent.url, format!("https://shop.ptth.localhost:{}/", relay.port));
     for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
         let front = site.curl([flag, &agent.url]);
@@ -63,7 +63,7 @@ fn a_visitor_reaches_nginx_over_either_version() {
 
 #[test]
 fn a_large_file_arrives_whole_and_in_parts() {
-    let Running { site, agent, .. } = start();
+    let Running { site, agent, _nginx, relay: _relay } = start();
     let large = noise(LARGE);
     site.write("www/large", &large);
     let url = format!("{}large", agent.url);
@@ -80,7 +80,7 @@ fn a_large_file_arrives_whole_and_in_parts() {
 
 #[test]
 fn an_upload_arrives_whole() {
-    let Running { site, agent, .. } = start();
+    let Running { site, agent, _nginx, relay: _relay } = start();
     let bytes = noise(8 << 20);
     let file = format!("@{}", site.write("upload", &bytes).display());
     let url = format!("{}upload", agent.url);
@@ -96,7 +96,7 @@ fn an_upload_arrives_whole() {
 
 #[test]
 fn there_is_one_connection_and_the_agent_opened_it() {
-    let Running { site, agent, relay, .. } = start();
+    let Running { site, agent, relay, _nginx } = start();
     assert_eq!(site.curl([&agent.url]).status, 200);
     let agents = sockets::of(agent.process.id());
     let to_relay: Vec<_> = agents.iter().filter(|s| s.connected && s.remote_port == relay.port).collect();

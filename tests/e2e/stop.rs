@@ -76,7 +76,7 @@ fn an_agent_that_is_asked_to_stop_finishes_what_is_in_flight() {
 #[test]
 fn an_idle_process_stops_at_once() {
     for signal in ["TERM", "INT"] {
-        let Running { mut relay, mut agent, .. } = start();
+        let Running { mut relay, mut agent, held: _held, site: _site } = start();
         let started = std::time::Instant::now();
         agent.process.signal(signal);
         assert_eq!(agent.process.ends(), 0, "{}", agent.process);

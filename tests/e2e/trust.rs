@@ -35,11 +35,13 @@ fn agent(site: &Site, relay: &Relay, ca: Option<&str>) -> Command {
 
 /// Starts an agent that must not connect. The one line that it says.
 fn distrusts(relay: &Relay, mut agent: Command) -> String {
-    let mut agent = Process::start(&mut agent);
     // Each try is a failed handshake at the relay.
     let tries =
         || relay.process.err.all().iter().filter(|line| line.contains("no HTTP on a connection")).count();
-    let several = poll(|| (tries() >= 3).then_some(()));
+    let before = tries();
+    let mut agent = Process::start(&mut agent);
+    let several = poll(|| (tries() >= before + 3).then_some(()));
+    agent.says("certificate");
     assert!(several.is_some(), "it did not try again; {agent} {}", relay.process);
     assert!(agent.runs() && agent.out.all().is_empty(), "{agent}");
     assert!(!format!("{}", relay.process).contains("agent connected"), "{}", relay.process);
