@@ -143,7 +143,7 @@ impl Lab {
         let temps = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temps = temps.map(|what| format!("{what}_temp_path {dir}/{what};")).join(" ");
         let conf = format!(
-            "daemon off; master_process off; pid {dir}/pid; error_log stderr notice; events {{}}
+            "user root root; daemon off; master_process off; pid {dir}/pid; error_log stderr notice; events {{}}
             http {{ access_log off; {temps} server {{ listen {ORIGIN}; root {dir}/www; }} }}"
         );
         std::fs::write(self.at("nginx.conf"), conf).unwrap();
