@@ -65,3 +65,8 @@ pub mod transport;
 pub use agent::Agent;
 pub use message::Body;
 pub use relay::Relay;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

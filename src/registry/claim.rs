@@ -38,6 +38,9 @@ impl Claim {
         for other in present.iter().filter(|s| s.agent == *agent) {
             if is_fenced_by(other.instance.as_ref(), instance.as_ref(), exclusive) {
                 tracing::info!(session = %other.id, agent = %agent, "a newer process took its place: session cut");
+                if let Some(instance) = &other.instance {
+                    self.targets.iter().for_each(|target| target.fence(instance));
+                }
                 other.cut();
             }
         }
@@ -46,7 +49,7 @@ impl Claim {
             Some(session) => session.clone(),
             None => {
                 let id = SessionId(registry.next_session.fetch_add(1, Ordering::Relaxed));
-                Session::new(id, agent.clone(), instance, self.routes.clone())
+                Session::new(id, agent.clone(), instance, exclusive, self.routes.clone())
             }
         };
         let link = Link::new(carrier, kind, core, session.freed());

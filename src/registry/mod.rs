@@ -4,7 +4,7 @@
 mod claim;
 mod select;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +18,9 @@ pub use claim::Claim;
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route};
 use crate::session::Session;
+
+/// Fenced processes that a route remembers; the oldest is forgotten first.
+const FENCED: usize = 64;
 
 /// A route of an offer belongs to somebody else.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +78,8 @@ pub struct Target {
     pub owner: AgentId,
     sessions: ArcSwap<Vec<Arc<Session>>>,
     held: Mutex<Held>,
+    /// The processes that another has taken this route from; they do not get it back by trying again.
+    fenced: Mutex<VecDeque<Instance>>,
     arrived: Notify,
     waiting: AtomicUsize,
 }
@@ -158,13 +163,29 @@ impl Registry {
         }
     }
 
-    /// Whether a process is fenced: the same id has been here with a higher boot.
-    pub fn is_fenced(&self, owner: &AgentId, instance: &Instance) -> bool {
-        let newer = |s: &Arc<Session>| {
+    /// Whether a process is fenced from these routes: a newer boot of it stands there, another process has taken them
+    /// from it, or another has them for itself alone. An exclusive process is stopped only by the first two.
+    pub fn is_fenced(
+        &self,
+        routes: &[Route],
+        owner: &AgentId,
+        instance: Option<&Instance>,
+        exclusive: bool,
+    ) -> bool {
+        let table = self.table.load();
+        let fences = |s: &Arc<Session>| {
             s.agent == *owner
-                && s.instance.as_ref().is_some_and(|i| i.id == instance.id && i.boot > instance.boot)
+                && match (&s.instance, instance) {
+                    (Some(present), Some(arriving)) if present.id == arriving.id => {
+                        present.boot > arriving.boot
+                    }
+                    (present, arriving) => s.exclusive && !exclusive && present.as_ref() != arriving,
+                }
         };
-        self.table.load().all().any(|target| target.sessions.load().iter().any(newer))
+        routes.iter().filter_map(|route| table.get(route)).any(|target| {
+            let taken_from = instance.is_some_and(|i| target.fenced.lock().contains(i));
+            (taken_from && target.owner == *owner) || target.sessions.load().iter().any(fences)
+        })
     }
 }
 
@@ -175,9 +196,18 @@ impl Target {
             owner,
             sessions: ArcSwap::default(),
             held: Mutex::new(Held { claims: 0, free_at: None }),
+            fenced: Mutex::default(),
             arrived: Notify::new(),
             waiting: AtomicUsize::new(0),
         })
+    }
+
+    fn fence(&self, instance: &Instance) {
+        let mut fenced = self.fenced.lock();
+        if fenced.len() == FENCED {
+            fenced.pop_front();
+        }
+        fenced.push_back(instance.clone());
     }
 
     fn is_free(&self, now: Instant) -> bool {

@@ -39,10 +39,9 @@ impl Doorkeeper {
         let verified = self.authenticate(facts)?;
         let wanted = self.wanted(&offer, &verified)?;
         let routes: Box<[Route]> = wanted.iter().map(|w| self.names.route(w)).collect();
-        if let Some(instance) = &offer.instance
-            && self.registry.is_fenced(&verified.id, instance)
-        {
-            let message = "a newer process of this agent is connected: this one is out of date";
+        if self.registry.is_fenced(&routes, &verified.id, offer.instance.as_ref(), offer.exclusive) {
+            let message =
+                "another process of this token has taken the place of this one; stop one of the two";
             return Err(Refusal::new(RefusalKind::Fenced, message));
         }
         self.limit(&verified.id)?;

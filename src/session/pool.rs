@@ -21,6 +21,8 @@ pub struct Session {
     pub agent: AgentId,
     /// The process, if it said.
     pub instance: Option<Instance>,
+    /// It has its routes for itself alone.
+    pub exclusive: bool,
     /// What it speaks for.
     pub routes: Box<[Route]>,
     links: ArcSwap<Vec<Arc<Link>>>,
@@ -30,11 +32,18 @@ pub struct Session {
 
 impl Session {
     /// A session without links.
-    pub fn new(id: SessionId, agent: AgentId, instance: Option<Instance>, routes: Box<[Route]>) -> Arc<Self> {
+    pub fn new(
+        id: SessionId,
+        agent: AgentId,
+        instance: Option<Instance>,
+        exclusive: bool,
+        routes: Box<[Route]>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             agent,
             instance,
+            exclusive,
             routes,
             links: ArcSwap::default(),
             freed: Arc::new(Notify::new()),

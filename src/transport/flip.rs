@@ -192,10 +192,8 @@ async fn exchange(io: Io, request: http::Request<Empty<bytes::Bytes>>) -> Result
     let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     Ok(Opened {
         urls: link::targets(&headers, "related").map(str::to_owned).collect(),
-        connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(match kind {
-            Kind::H1 => defaults::H1_MOST,
-            Kind::H2 => 1,
-        }),
+        // A relay that does not say is not asked to cope with several.
+        connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
         kind,
         io,
     })
