@@ -3,6 +3,8 @@
 //!
 //! The test starts itself again in namespaces of its own, so that nothing of it is left, however it ends.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "e2e/process.rs"]
 mod process;
 
