@@ -65,6 +65,8 @@ fn an_agent_that_is_asked_to_stop_finishes_what_is_in_flight() {
     let answers = in_flight(&site, &held, &agent.url, || {
         agent.process.signal("TERM");
         agent.process.says("stopping");
+        // The relay gives it nothing new, and waits in vain for another.
+        assert_eq!(site.curl([format!("{}wait/late", agent.url)]).status, 503);
     });
     for answer in answers {
         assert_eq!((answer.status, &*answer.text()), (200, "patience"), "{answer:?}");
