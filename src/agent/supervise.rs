@@ -62,6 +62,7 @@ impl Supervisor {
                 opening = Some(self.side.open(&self.call));
             }
             state.retire_surplus();
+            state.set_alarms();
             tokio::select! {
                 biased;
                 () = self.scope.stopping() => break,
@@ -194,6 +195,18 @@ impl State {
                 count < defaults::H1_MOST
                     && self.standing().filter(|l| l.load.in_flight() == 0).count() < defaults::H1_SPARE
             }
+        }
+    }
+
+    /// Wakes this supervisor for what could call for another connection, and for nothing else: it happens on the hot
+    /// path.
+    fn set_alarms(&self) {
+        let more = self.standing().count() < self.most;
+        for linked in self.standing() {
+            linked.load.set_alarm(more.then_some(match linked.kind {
+                Kind::H1 => 0,
+                Kind::H2 => defaults::BUSY,
+            }));
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod cores;
 pub mod dial;
+pub mod flag;
 pub mod io;
 pub mod listener;
 pub mod scope;

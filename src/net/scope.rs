@@ -1,17 +1,22 @@
 //! The one place that spawns.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The owner of tasks: every task belongs to one, and a scope can be asked to stop and waited for.
+use super::flag::{Flag, Listener};
+
+/// The owner of tasks: every task belongs to one, and a scope can be asked to stop and waited for. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
-pub struct Scope {
-    stopping: CancellationToken,
-    abort: CancellationToken,
+pub struct Scope(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    stopping: Arc<Flag>,
+    abort: Arc<Flag>,
     tasks: TaskTracker,
 }
 
@@ -23,11 +28,8 @@ impl Scope {
 
     /// A scope that stops with this one, and can be stopped and waited for alone. Its tasks are not this one's.
     pub fn child(&self) -> Self {
-        Self {
-            stopping: self.stopping.child_token(),
-            abort: self.abort.child_token(),
-            tasks: TaskTracker::new(),
-        }
+        let Inner { stopping, abort, .. } = &*self.0;
+        Self(Arc::new(Inner { stopping: stopping.child(), abort: abort.child(), tasks: TaskTracker::new() }))
     }
 
     /// Spawns on the current runtime. The task is dropped at its next await when the scope's grace has ended.
@@ -45,57 +47,57 @@ impl Scope {
     /// the hot path a registration with the token.
     #[expect(clippy::disallowed_methods, reason = "this is the owner that the lint asks for")]
     pub fn spawn_light<F: Future<Output: Send> + Send + 'static>(&self, task: F) {
-        tokio::spawn(self.tasks.track_future(task));
+        tokio::spawn(self.0.tasks.track_future(task));
     }
 
     fn owned(
         &self,
         task: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let abort = self.abort.clone();
-        self.tasks.track_future(async move {
+        let abort = self.0.abort.listen();
+        self.0.tasks.track_future(async move {
             tokio::select! {
                 biased;
-                () = abort.cancelled() => {}
+                () = abort => {}
                 () = task => {}
             }
         })
     }
 
     /// Resolves when the scope was asked to stop. Cancel safe.
-    pub async fn stopping(&self) {
-        self.stopping.cancelled().await;
+    pub fn stopping(&self) -> Listener {
+        self.0.stopping.listen()
     }
 
     /// Whether the scope was asked to stop.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.is_cancelled()
+        self.0.stopping.is_raised()
     }
 
     /// Asks every task to stop, without waiting.
     pub fn ask_to_stop(&self) {
-        self.stopping.cancel();
+        self.0.stopping.raise();
     }
 
     /// Asks every task to stop, waits at most `grace`, then aborts what is left and returns how many that were.
     /// Dropping the future leaves the scope stopping.
     pub async fn stop(&self, grace: Duration) -> usize {
-        self.stopping.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(grace, self.tasks.wait()).await.is_ok() {
+        self.ask_to_stop();
+        self.0.tasks.close();
+        if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_ok() {
             return 0;
         }
-        let left = self.tasks.len();
-        self.abort.cancel();
+        let left = self.0.tasks.len();
+        self.0.abort.raise();
         // Aborted tasks end at their next await; one that never awaits is not ours to wait for.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.0.tasks.wait()).await;
         left
     }
 
     /// Aborts every task now. For owners that are dropped without having been stopped.
     pub fn abort(&self) {
-        self.stopping.cancel();
-        self.abort.cancel();
+        self.ask_to_stop();
+        self.0.abort.raise();
     }
 }
 

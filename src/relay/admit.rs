@@ -191,7 +191,7 @@ impl Admission for Admitted {
         let (link, joined) = claim.join(&agent, instance, exclusive, carrier, (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());
         let left = Left { agent, transport, kind, _counted: counted };
-        Attached::new(link.cut_token(), (joined, left))
+        Attached::new(link.is_cut(), (joined, left))
     }
 }
 

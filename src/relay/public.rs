@@ -50,7 +50,8 @@ async fn route(shared: &Arc<Shared>, sender: &Sender, request: http::Request<Inc
         Err(unclear) => return fail(Failure::Unclear(unclear)),
     };
     if shared.names.is_own(&host) {
-        return own(shared, sender, authority, &host, request).await;
+        // Boxed, because it is rare and large, and would make every visitor's future as large.
+        return Box::pin(own(shared, sender, authority, &host, request)).await;
     }
     match shared.registry.find_host(host.as_str()) {
         Some(target) => visit(shared, sender, authority, &target, request).await,

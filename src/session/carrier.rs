@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
-use tokio_util::sync::CancellationToken;
 
 use crate::message::{Request, Response};
+use crate::net::flag::{Flag, Listener};
 
 /// The protocols that can run on a flipped connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,7 +118,7 @@ pub struct Link {
     core: usize,
     in_flight: AtomicUsize,
     retired: AtomicBool,
-    cut: CancellationToken,
+    cut: Arc<Flag>,
     freed: Arc<tokio::sync::Notify>,
 }
 
@@ -131,7 +131,7 @@ impl Link {
         freed: Arc<tokio::sync::Notify>,
     ) -> Arc<Self> {
         let (in_flight, retired) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { carrier, kind, core, in_flight, retired, cut: CancellationToken::new(), freed })
+        Arc::new(Self { carrier, kind, core, in_flight, retired, cut: Arc::default(), freed })
     }
 
     /// What runs on it.
@@ -180,12 +180,12 @@ impl Link {
     /// Ends the link at once, with what is on it.
     pub fn cut(&self) {
         self.retired.store(true, Ordering::Release);
-        self.cut.cancel();
+        self.cut.raise();
     }
 
-    /// Cancelled when the link is to be ended at once; whoever drives the connection listens.
-    pub fn cut_token(&self) -> CancellationToken {
-        self.cut.clone()
+    /// Resolves when the link is to be ended at once; whoever drives the connection listens.
+    pub fn is_cut(&self) -> Listener {
+        self.cut.listen()
     }
 
     /// Whether no new request may go on it.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::net::flag::{Flag, Listener};
+
 /// The requests of one link, and what is known of its end.
 #[derive(Debug)]
 pub struct Load {
@@ -14,7 +16,8 @@ pub struct Load {
     idle_since: AtomicU64,
     born: Instant,
     changed: Arc<Notify>,
-    retire: Notify,
+    alarm: AtomicUsize,
+    retire: Arc<Flag>,
 }
 
 impl Load {
@@ -26,7 +29,8 @@ impl Load {
             idle_since: AtomicU64::new(0),
             born: Instant::now(),
             changed,
-            retire: Notify::new(),
+            alarm: AtomicUsize::new(0),
+            retire: Arc::default(),
         })
     }
 
@@ -66,18 +70,23 @@ impl Load {
     /// Asks the link to end once nothing is in flight.
     pub fn retire(&self) {
         self.leave();
-        self.retire.notify_one();
+        self.retire.raise();
     }
 
     /// Resolves when the link was asked to end. Cancel safe.
-    pub(super) async fn retired(&self) {
-        self.retire.notified().await;
+    pub(super) fn retired(&self) -> Listener {
+        self.retire.listen()
     }
 
-    /// Counts one request until the guard goes. A change is worth a look when the link was idle, or gets busy.
+    /// Says with how many requests in flight one more is worth a look; `None` for never.
+    pub fn set_alarm(&self, at: Option<usize>) {
+        self.alarm.store(at.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// Counts one request until the guard goes.
     pub fn enter(self: &Arc<Self>) -> Loaded {
         let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
-        if before == 0 || before == crate::defaults::BUSY {
+        if before == self.alarm.load(Ordering::Relaxed) {
             self.changed.notify_one();
         }
         Loaded(self.clone())

@@ -94,10 +94,10 @@ async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, s
         Ok(open) => open,
         Err(error) => return tracing::debug!(%error, "an agent went away right after its 101"),
     };
-    let attached = admission.attach(carrier, kind, core);
+    let mut attached = admission.attach(carrier, kind, core);
     tokio::select! {
         biased;
-        () = attached.cut.cancelled() => {}
+        () = &mut attached.cut => {}
         () = driver => {}
     }
 }

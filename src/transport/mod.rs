@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
-use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Facts, Offer, Refusal, Secret};
 use crate::message::Response;
 use crate::net::dial::DialError;
+use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
 use crate::session::Kind;
 use crate::session::carrier::Carrier;
@@ -95,15 +95,15 @@ pub trait Admission: Send {
 
 /// A link in its session. Dropping this takes it out, and frees the routes if it was the last.
 pub struct Attached {
-    /// Cancelled when the link is to be cut at once: fenced, or its token revoked.
-    pub cut: CancellationToken,
+    /// Resolves when the link is to be cut at once: fenced, or its token revoked.
+    pub cut: Listener,
     #[expect(dead_code, reason = "kept for its drop")]
     guard: Box<dyn Any + Send>,
 }
 
 impl Attached {
-    /// A guard and the token that cuts its link.
-    pub fn new(cut: CancellationToken, guard: impl Any + Send) -> Self {
+    /// A guard, and what says that its link is to be cut.
+    pub fn new(cut: Listener, guard: impl Any + Send) -> Self {
         Self { cut, guard: Box::new(guard) }
     }
 }

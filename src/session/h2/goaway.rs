@@ -11,9 +11,9 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 
 use crate::net::Io;
+use crate::net::flag::{Flag, Listener};
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4): 24 bytes.
 const PREFACE: usize = 24;
@@ -68,7 +68,7 @@ impl Frames {
 struct Shared {
     wanted: AtomicBool,
     waker: AtomicWaker,
-    received: Notify,
+    received: Arc<Flag>,
 }
 
 /// The handle: says GOAWAY at the relay's end, hears it at the agent's.
@@ -83,8 +83,8 @@ impl GoAway {
     }
 
     /// Resolves once one has come in. Cancel safe.
-    pub(super) async fn received(&self) {
-        self.0.received.notified().await;
+    pub(super) fn received(&self) -> Listener {
+        self.0.received.listen()
     }
 }
 
@@ -170,7 +170,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tapped<T> {
         if let Side::Receiver(frames) = &mut this.side {
             frames.follow(&buf.filled()[before..]);
             if std::mem::take(&mut frames.seen_goaway) {
-                this.shared.received.notify_one();
+                this.shared.received.raise();
             }
         }
         Poll::Ready(Ok(()))
