@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -29,8 +29,41 @@ enum Kind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
+    Stream(Stream),
     Gated(Box<Gated<Incoming>>),
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
+}
+
+/// What comes in on an HTTP/2 stream.
+struct Stream {
+    receiver: h2::RecvStream,
+    data_done: bool,
+}
+
+impl Stream {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.data_done {
+            match ready!(self.receiver.poll_data(cx)) {
+                Some(Ok(data)) => {
+                    // Handed on is as good as consumed: what takes it has bounds of its own.
+                    let released = self.receiver.flow_control().release_capacity(data.len());
+                    return Poll::Ready(Some(released.map(|()| Frame::data(data))));
+                }
+                // RFC 9113 §8.1: the far end has said all, and wants no more of the upload.
+                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.data_done = true,
+            }
+        }
+        let trailers = ready!(self.receiver.poll_trailers(cx));
+        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
+    }
+}
+
+impl From<h2::RecvStream> for Body {
+    fn from(receiver: h2::RecvStream) -> Self {
+        Self::from(Kind::Stream(Stream { receiver, data_done: false }))
+    }
 }
 
 impl Body {
@@ -110,6 +143,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Stream(stream) => stream.poll_frame(cx).map_err(Into::into),
             Kind::Gated(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Kind::Other(body) => body.as_mut().poll_frame(cx),
         };
@@ -124,6 +158,7 @@ impl HttpBody for Body {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Incoming(body) => body.is_end_stream(),
+            Kind::Stream(stream) => stream.receiver.is_end_stream(),
             Kind::Gated(body) => body.is_end_stream(),
             Kind::Other(body) => body.is_end_stream(),
         }
@@ -134,6 +169,8 @@ impl HttpBody for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(body) => body.size_hint(),
+            Kind::Stream(stream) if stream.receiver.is_end_stream() => SizeHint::with_exact(0),
+            Kind::Stream(_) => SizeHint::default(),
             Kind::Gated(body) => body.size_hint(),
             Kind::Other(body) => body.size_hint(),
         }

@@ -30,6 +30,10 @@ const NEVER_NOMINATED: [HeaderName; 9] = [
 /// Removes what is meant for this hop alone. `TE: trailers` stays, every other `TE` goes. Returns the token of
 /// `Upgrade`, if the message asked for one in due form; putting it back is the caller's decision.
 pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    // One pass over the few fields that are there is cheaper than asking for each that might be.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name) || *name == TE) {
+        return None;
+    }
     let mut upgrade = None;
     if headers.contains_key(CONNECTION) {
         let (wants_upgrade, nominated) = nominated(headers);

@@ -1,17 +1,51 @@
 //! One shape for every Upgrade. Inside, an upgrade is always an HTTP/1.1 one (RFC 9110 §7.8); on HTTP/2 it travels
 //! as extended CONNECT (RFC 8441), for WebSocket as that RFC has it and for other tokens in the same way.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::future::BoxFuture;
 use http::header::{CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
+
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::hop;
 
 /// RFC 6455 §1.3.
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The agent's end of a stream behind a 101, in the extensions of the answer.
+#[derive(Clone)]
+pub struct Tunnel(Arc<Mutex<Option<Box<dyn Duplex>>>>);
+
+impl Tunnel {
+    /// A stream that stands already.
+    pub fn ready(stream: impl Duplex + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(stream)))))
+    }
+
+    /// Takes the stream of an answer: one that stands already, or the one that hyper opens behind an HTTP/1.1 answer.
+    /// `None` when there is none.
+    pub fn take<B>(response: &mut Response<B>) -> Option<BoxFuture<'static, hyper::Result<Box<dyn Duplex>>>> {
+        if let Some(Self(stream)) = response.extensions_mut().remove::<Self>() {
+            let stream = stream.lock().take()?;
+            return Some(Box::pin(std::future::ready(Ok(stream))));
+        }
+        let upgrade = response.extensions_mut().remove::<OnUpgrade>()?;
+        Some(Box::pin(async move { Ok(Box::new(TokioIo::new(upgrade.await?)) as Box<dyn Duplex>) }))
+    }
+}
+
+/// Anything that can be read and written.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// What the sender of a translated request needs to translate the answer back.
 #[derive(Debug, Clone)]
@@ -29,7 +63,7 @@ pub fn to_connect<B>(request: &mut Request<B>) -> Option<Sent> {
     let key = request.headers_mut().remove(SEC_WEBSOCKET_KEY);
     request.headers_mut().remove(CONTENT_LENGTH);
     *request.method_mut() = Method::CONNECT;
-    request.extensions_mut().insert(Protocol::from(protocol.as_str()));
+    request.extensions_mut().insert(h2::ext::Protocol::from(protocol.as_str()));
     Some(Sent { token, key })
 }
 
@@ -114,6 +148,9 @@ mod tests {
         assert_eq!(request.method(), Method::CONNECT);
         assert_eq!(request.headers().len(), 1, "{:?}", request.headers());
 
+        // What h2 writes, hyper reads.
+        let protocol = request.extensions_mut().remove::<h2::ext::Protocol>().unwrap();
+        request.extensions_mut().insert(Protocol::from(protocol.as_str()));
         assert!(from_connect(&mut request));
         assert!(hop::asks_upgrade(request.headers(), "websocket"));
         assert_ne!(request.headers()["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");

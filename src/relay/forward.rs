@@ -9,6 +9,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::domain::Visitor;
+use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, fields, hop};
 use crate::net::Scope;
 use crate::net::splice::splice;
@@ -26,6 +27,9 @@ const NOT_A_VISITORS: [HeaderName; 9] = [
     fields::PTTH_CONNECTIONS,
     fields::PTTH_EXCLUSIVE,
 ];
+
+/// Fields that are added to each request: making room once is cheaper than growing.
+const SIGNED: usize = 5;
 
 /// What every request of one visitor's connection says about its sender; written once for all of them.
 pub(super) struct Sender {
@@ -82,9 +86,12 @@ pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authori
         upgrade = request.extensions_mut().remove::<OnUpgrade>();
     }
     let headers = request.headers_mut();
-    for name in &NOT_A_VISITORS {
-        headers.remove(name);
+    if headers.keys().any(|name| NOT_A_VISITORS.contains(name)) {
+        for name in &NOT_A_VISITORS {
+            headers.remove(name);
+        }
     }
+    headers.reserve(SIGNED);
     headers.remove(HOST);
     sender.sign(headers, &authority);
     headers.append(VIA, via(version));
@@ -126,17 +133,17 @@ pub(super) fn incoming(mut response: Response, visitor: Version) -> Response {
 /// Joins the visitor's stream with the agent's behind a 101, and returns the 101 for the visitor. `None` when one
 /// of the two ends is missing.
 pub(super) fn join(mut response: Response, visitor: Option<OnUpgrade>, scope: &Scope) -> Option<Response> {
-    let agent = response.extensions_mut().remove::<OnUpgrade>()?;
+    let agent = Tunnel::take(&mut response)?;
     let slot = response.extensions_mut().remove::<HeldSlot>();
     let visitor = visitor?;
     let token = response.headers().get(UPGRADE).cloned()?;
     let owner = scope.clone();
     owner.spawn(async move {
         let _slot = slot;
-        let (Ok(agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
+        let (Ok(mut agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
             return tracing::debug!("one end of an upgrade went away before it began");
         };
-        let ended = splice(&mut TokioIo::new(visitor), &mut TokioIo::new(agent)).await;
+        let ended = splice(&mut TokioIo::new(visitor), &mut agent).await;
         tracing::debug!(?ended, "an upgraded stream ended");
     });
     let _ = hop::strip(response.headers_mut());

@@ -16,6 +16,7 @@ pub use handler::{Handler, handler_fn};
 pub use load::{Load, Loaded};
 pub use pool::Session;
 
+use crate::message::BoxError;
 use crate::net::{Io, Scope};
 
 /// What must be polled for a link to live; resolves when the connection has ended.
@@ -29,10 +30,10 @@ pub async fn send_half(
     io: Io,
     kind: Kind,
     scope: &Scope,
-) -> Result<(Box<dyn carrier::Carrier>, Driver), hyper::Error> {
+) -> Result<(Box<dyn carrier::Carrier>, Driver), BoxError> {
     match kind {
-        Kind::H1 => h1::send::open(io).await,
-        Kind::H2 => h2::send::open(io, scope).await,
+        Kind::H1 => Ok(h1::send::open(io).await?),
+        Kind::H2 => Ok(h2::send::open(io, scope).await?),
     }
 }
 

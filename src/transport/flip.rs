@@ -98,6 +98,7 @@ async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, s
     tokio::select! {
         biased;
         () = &mut attached.cut => {}
+        () = scope.stopping() => {}
         () = driver => {}
     }
 }

@@ -3,3 +3,4 @@
 mod goaway;
 pub mod send;
 pub mod serve;
+mod stream;

@@ -5,80 +5,95 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{Ping, PingPong};
 use http::header::{EXPECT, HOST, UPGRADE};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::watch;
+use http_body::Body as _;
 
 use super::goaway::{GoAway, Tapped};
+use super::stream::{Raw, upload};
 use crate::defaults;
-use crate::message::{Body, Request, Response, upgrade};
+use crate::message::upgrade::{self, Sent, Tunnel};
+use crate::message::{Body, Request, Response};
+use crate::net::flag::Flag;
 use crate::net::io::LastRead;
-use crate::net::scope::Light;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind};
 
-/// Between two looks for the settings of a fresh link.
-const LOOK: Duration = Duration::from_millis(5);
-/// After so many, two seconds, an agent that has not said that it takes extended CONNECT does not.
-const LOOKS: u32 = 400;
+/// An agent's first SETTINGS come with its first bytes; an Upgrade that is earlier waits this long for them.
+const SETTINGS: Duration = Duration::from_secs(1);
 
 struct H2 {
-    handle: SendRequest<Body>,
+    handle: SendRequest<Bytes>,
     closed: Arc<AtomicBool>,
-    /// Whether the agent takes extended CONNECT (RFC 8441 §3); `None` until its settings are here.
-    upgrades: watch::Receiver<Option<bool>>,
+    /// Raised once the agent has said that it takes extended CONNECT (RFC 8441 §3).
+    extended_connect: Arc<Flag>,
     last_read: LastRead,
     goaway: GoAway,
+    scope: Scope,
 }
 
 /// Opens the relay's end and writes the preface.
 ///
 /// # Errors
 /// When the connection breaks at once.
-pub async fn open(io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
+pub async fn open(io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), h2::Error> {
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::sender(io);
-    let (handle, mut connection) = http2::Builder::new(Light(scope.clone()))
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(defaults::STREAM_WINDOW)
+    let (handle, mut connection) = h2::client::Builder::new()
+        .initial_window_size(defaults::STREAM_WINDOW)
         .initial_connection_window_size(defaults::CONNECTION_WINDOW)
         .initial_max_send_streams(defaults::STREAMS as usize)
         .max_header_list_size(defaults::FIELDS)
-        .keep_alive_interval(defaults::PING_EVERY)
-        .keep_alive_timeout(defaults::PING_DEAD)
-        .keep_alive_while_idle(true)
-        .handshake(TokioIo::new(tapped))
+        .enable_push(false)
+        .handshake(tapped)
         .await?;
-    let closed = Arc::new(AtomicBool::new(false));
-    let (known, upgrades) = watch::channel(None);
-    let carrier = H2 { handle, closed: closed.clone(), upgrades, last_read, goaway };
+    let carrier = H2 {
+        handle: handle.clone(),
+        closed: Arc::default(),
+        extended_connect: Arc::default(),
+        last_read: last_read.clone(),
+        goaway,
+        scope: scope.clone(),
+    };
+    let (closed, extended_connect) = (carrier.closed.clone(), carrier.extended_connect.clone());
+    let pings = connection.ping_pong();
     let driver = async move {
-        // hyper hears the settings on a task of its own and wakes nobody here, so a fresh link looks for them.
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut looks = 0;
-        let ended = poll_fn(|cx| {
+        let connection = poll_fn(|cx| {
             let polled = connection.poll_unpin(cx);
-            while looks < LOOKS && look.poll_tick(cx).is_ready() {
-                looks += 1;
-                let enabled = connection.is_extended_connect_protocol_enabled();
-                if enabled || looks == LOOKS {
-                    looks = LOOKS;
-                    known.send_replace(Some(enabled));
-                }
+            if !extended_connect.is_raised() && handle.is_extended_connect_protocol_enabled() {
+                extended_connect.raise();
             }
             polled
         });
-        if let Err(error) = ended.await {
-            tracing::debug!(%error, "a flipped connection ended");
+        tokio::select! {
+            ended = connection => tracing::debug!(?ended, "a flipped connection ended"),
+            () = silence(pings, last_read) => tracing::info!("an agent was silent for too long: its connection is cut"),
         }
         closed.store(true, Ordering::Release);
     };
     Ok((Box::new(carrier), Box::pin(driver)))
+}
+
+/// Resolves when the far end has not been heard for too long. Whatever comes in counts; only an idle connection is
+/// asked.
+async fn silence(pings: Option<PingPong>, last_read: LastRead) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        let quiet = last_read.elapsed();
+        if quiet < defaults::PING_EVERY {
+            tokio::time::sleep(defaults::PING_EVERY - quiet).await;
+            continue;
+        }
+        let asked = tokio::time::timeout(defaults::PING_DEAD, pings.ping(Ping::opaque())).await;
+        if asked.is_err() && last_read.elapsed() >= defaults::PING_DEAD {
+            return;
+        }
+    }
 }
 
 impl Carrier for H2 {
@@ -99,46 +114,88 @@ impl Carrier for H2 {
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire) || self.handle.is_closed()
+        self.closed.load(Ordering::Acquire)
     }
 }
 
 impl H2 {
     async fn exchange(&self, mut request: Request) -> Result<Response, SendError> {
+        let mut handle = self.handle.clone();
+        if poll_fn(|cx| handle.poll_ready(cx)).await.is_err() {
+            // Gone, or the agent has said that it goes.
+            self.closed.store(true, Ordering::Release);
+            return Err(SendErrorKind::Closed.unsent(request));
+        }
         request.headers_mut().remove(HOST);
         // Polling the visitor's body is what answers its Expect, so there is none left to pass on.
         request.headers_mut().remove(EXPECT);
         *request.version_mut() = http::Version::HTTP_2;
-        let mut sent = None;
         if request.headers().contains_key(UPGRADE) {
-            match self.upgrades.clone().wait_for(Option::is_some).await.map(|known| *known) {
-                Ok(Some(true)) => {}
-                Ok(_) => return Err(SendErrorKind::NoUpgrade.unsent(request)),
-                Err(_) => return Err(SendErrorKind::Closed.unsent(request)),
-            }
-            sent = upgrade::to_connect(&mut request);
+            return self.connect(handle, request).await;
         }
-        let mut handle = self.handle.clone();
-        match handle.try_send_request(request).await {
-            Ok(response) => {
-                let mut response = response.map(Body::from);
-                if let Some(sent) = sent {
-                    upgrade::from_connected(&mut response, sent);
-                }
-                Ok(response)
-            }
-            Err(mut error) => {
-                tracing::debug!(error = %error.error(), "a request failed on a flipped connection");
-                let kind = SendErrorKind::Closed;
-                Err(match error.take_message() {
-                    // What became a CONNECT cannot be turned back for another kind of carrier.
-                    Some(request) if sent.is_none() => {
-                        self.closed.store(true, Ordering::Release);
-                        kind.unsent(request)
-                    }
-                    _ => kind.error(),
-                })
-            }
+        let (parts, body) = request.into_parts();
+        let end = body.is_end_stream();
+        let sent = handle.send_request(http::Request::from_parts(parts, ()), end);
+        let (mut response, stream) = sent.map_err(failed)?;
+        if end {
+            return received(response.await);
         }
+        let mut upload = Box::pin(upload(body, stream));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut response => answer,
+            () = &mut upload => return received(response.await),
+        };
+        // An answer that came early does not end the upload.
+        self.scope.spawn_light(upload);
+        received(answer)
     }
+
+    async fn connect(
+        &self,
+        mut handle: SendRequest<Bytes>,
+        mut request: Request,
+    ) -> Result<Response, SendError> {
+        if tokio::time::timeout(SETTINGS, self.extended_connect.listen()).await.is_err() {
+            return Err(SendErrorKind::NoUpgrade.unsent(request));
+        }
+        let Some(sent) = upgrade::to_connect(&mut request) else {
+            return Err(SendErrorKind::NoUpgrade.unsent(request));
+        };
+        let head = http::Request::from_parts(request.into_parts().0, ());
+        let (response, sender) = handle.send_request(head, false).map_err(failed)?;
+        let response = answer(response).await?;
+        Ok(connected(response, sender, sent))
+    }
+}
+
+/// A success opens the stream; anything else is an ordinary answer.
+fn connected(
+    response: http::Response<h2::RecvStream>,
+    mut sender: h2::SendStream<Bytes>,
+    sent: Sent,
+) -> Response {
+    if !response.status().is_success() {
+        let _ = sender.send_data(Bytes::new(), true);
+        return response.map(Body::from);
+    }
+    let (parts, receiver) = response.into_parts();
+    let mut response = Response::from_parts(parts, Body::empty());
+    upgrade::from_connected(&mut response, sent);
+    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver)));
+    response
+}
+
+async fn answer(response: ResponseFuture) -> Result<http::Response<h2::RecvStream>, SendError> {
+    response.await.map_err(failed)
+}
+
+fn received(answer: Result<http::Response<h2::RecvStream>, h2::Error>) -> Result<Response, SendError> {
+    answer.map(|response| response.map(Body::from)).map_err(failed)
+}
+
+fn failed(error: h2::Error) -> SendError {
+    tracing::debug!(%error, "a request failed on a flipped connection");
+    let invalid = error.is_library() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
+    SendError { kind: if invalid { SendErrorKind::Invalid } else { SendErrorKind::Closed }, unsent: None }
 }

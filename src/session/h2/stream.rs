@@ -1,0 +1,124 @@
+//! One HTTP/2 stream from the side that opened it: its upload, and the stream as raw bytes behind a CONNECT.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::{Reason, RecvStream, SendStream};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::message::Body;
+
+/// Sends a body, as fast as the far end's windows allow. Ends early when the far end resets the stream; a body that
+/// breaks off resets it. Dropping the future leaves the stream to the other half's drop, which cancels it.
+pub(super) async fn upload(mut body: Body, mut stream: SendStream<Bytes>) {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => return,
+            frame = body.frame() => frame,
+        };
+        let sent = match frame {
+            None => stream.send_data(Bytes::new(), true).map(|()| true),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "an upload broke off");
+                return stream.send_reset(Reason::CANCEL);
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => send(&mut stream, data, body.is_end_stream()).await,
+                Err(frame) => match frame.into_trailers() {
+                    Ok(trailers) => stream.send_trailers(trailers).map(|()| true),
+                    Err(_) => Ok(false),
+                },
+            },
+        };
+        if !matches!(sent, Ok(false)) {
+            return;
+        }
+    }
+}
+
+/// Sends one piece; says whether it was the last.
+async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<bool, h2::Error> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let window = match poll_fn(|cx| stream.poll_capacity(cx)).await {
+            Some(window) => window?,
+            None => return Ok(true),
+        };
+        let piece = data.split_to(window.min(data.len()));
+        if !piece.is_empty() {
+            stream.send_data(piece, last && data.is_empty())?;
+        }
+    }
+    Ok(last)
+}
+
+/// A stream as raw bytes. Dropping it cancels what is not finished.
+pub(super) struct Raw {
+    pub(super) sender: SendStream<Bytes>,
+    pub(super) receiver: RecvStream,
+    early: Bytes,
+}
+
+impl Raw {
+    pub(super) fn new(sender: SendStream<Bytes>, receiver: RecvStream) -> Self {
+        Self { sender, receiver, early: Bytes::new() }
+    }
+}
+
+impl AsyncRead for Raw {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.early.is_empty() {
+            match ready!(self.receiver.poll_data(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Ok(bytes)) => self.early = bytes,
+                Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
+            }
+        }
+        let take = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early[..take]);
+        self.early.advance(take);
+        Poll::Ready(self.receiver.flow_control().release_capacity(take).map_err(to_io))
+    }
+}
+
+impl AsyncWrite for Raw {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.sender.reserve_capacity(buf.len());
+        let window = match ready!(self.sender.poll_capacity(cx)) {
+            Some(window) => window.map_err(to_io)?,
+            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        };
+        let wrote = window.min(buf.len());
+        self.sender.send_data(Bytes::copy_from_slice(&buf[..wrote]), false).map_err(to_io)?;
+        Poll::Ready(Ok(wrote))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The connection writes by itself.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.sender.send_data(Bytes::new(), true).map_err(to_io))
+    }
+}
+
+fn to_io(error: h2::Error) -> io::Error {
+    match error.is_io() {
+        true => error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()),
+        false => io::Error::other(error),
+    }
+}
