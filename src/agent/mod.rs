@@ -49,7 +49,7 @@ pub struct Status {
 /// An agent that is serving. Dropping it cuts its connections; [`Serving::stop`] lets what is in flight finish.
 pub struct Serving {
     scope: Scope,
-    relays: Vec<(watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>)>,
+    relays: Vec<Watched>,
     _cores: Cores,
 }
 
@@ -136,9 +136,10 @@ impl Serving {
     }
 }
 
-type Relays = [(watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>)];
+/// How it stands with one relay, and what ended it.
+type Watched = (watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>);
 
-async fn first_end(relays: &mut Relays) -> Result<(), Fatal> {
+async fn first_end(relays: &mut [Watched]) -> Result<(), Fatal> {
     let ends = relays.iter_mut().map(|(_, end)| end);
     let (end, ..) = futures_util::future::select_all(ends).await;
     end.unwrap_or(Ok(()))

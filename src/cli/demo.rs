@@ -131,13 +131,13 @@ fn serve(prepared: &Prepared) -> Result<(), Failure> {
             agent_side::start(&prepared.agent_for(listen)?, handler, Cores::ambient()).map_err(of_fatal)?;
         tokio::select! {
             biased;
-            () = asked.to_stop() => return Ok(()),
+            () = asked.heard() => return Ok(()),
             connected = serving.connected() => connected.map_err(of_fatal)?,
         };
         let url = prepared.public_url(listen)?;
         say(&url.to_string())?;
         say(&curl_line(listen, &ca, &url))?;
-        asked.to_stop().await;
+        asked.heard().await;
         asked.patiently(serving.stop(GRACE)).await;
         asked.patiently(relay.stop()).await;
         Ok(())

@@ -120,14 +120,14 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         let mut serving = agent::start(&config, origin, cores).map_err(of_fatal)?;
         let urls = tokio::select! {
             biased;
-            () = asked.to_stop() => return Ok(()),
+            () = asked.heard() => return Ok(()),
             urls = serving.connected() => urls.map_err(of_fatal)?,
         };
         urls.iter().try_for_each(|url| say(url))?;
         say(&format!("forwards to {found}"))?;
         tokio::select! {
             biased;
-            () = asked.to_stop() => {}
+            () = asked.heard() => {}
             ended = serving.ended() => ended.map_err(of_fatal)?,
         }
         tracing::info!("stopping: the relay is told, and what is in flight finishes");
