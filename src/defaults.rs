@@ -23,6 +23,10 @@ pub const ANSWER: Duration = Duration::from_secs(120);
 pub const WAIT_FREE: Duration = Duration::from_secs(10);
 /// How long a request waits for an agent that has just gone: a reconnect takes less.
 pub const WAIT_AGENT: Duration = Duration::from_secs(3);
+/// After an answer that came before the end of the upload, the rest is read for this long.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// And at most so much of it, in bytes: what is under way already, not a whole upload.
+pub const LINGER_BYTES: usize = 256 << 10;
 /// Requests that wait for one agent; past this a queue only hides the outage.
 pub const WAITING: usize = 512;
 /// What a visitor who gets a 503 is told to wait.
