@@ -25,7 +25,10 @@ pub(super) async fn answer(
     let version = request.version();
     let extended = upgrade::from_connect(&mut request);
     let mut response = route(shared, sender, request).await;
-    if extended {
+    if extended && response.status().is_success() {
+        // The Upgrade was ignored, and to this visitor a success would say that it was accepted.
+        response = respond::failure(Failure::Upgrade, &http::HeaderMap::new());
+    } else if extended {
         upgrade::to_connected(&mut response);
     } else if version == Version::HTTP_2 && response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // Cannot be: HTTP/2 asks by extended CONNECT alone. An agent that says so all the same is wrong.

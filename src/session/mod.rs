@@ -31,7 +31,7 @@ pub async fn send_half(
     scope: &Scope,
 ) -> Result<(Box<dyn carrier::Carrier>, Driver), hyper::Error> {
     match kind {
-        Kind::H1 => h1::send::open(io).await,
+        Kind::H1 => h1::send::open(io, scope).await,
         Kind::H2 => h2::send::open(io, scope).await,
     }
 }

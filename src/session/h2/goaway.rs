@@ -30,12 +30,24 @@ struct Frames {
     skip: usize,
     head: [u8; HEAD],
     have: usize,
+    heads: usize,
     seen_goaway: bool,
 }
 
 impl Frames {
+    /// What a client sends, from the start.
     const fn new() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], have: 0, seen_goaway: false }
+        Self { skip: PREFACE, ..Self::of_server() }
+    }
+
+    /// What a server sends, from the start.
+    const fn of_server() -> Self {
+        Self { skip: 0, head: [0; HEAD], have: 0, heads: 0, seen_goaway: false }
+    }
+
+    /// Whether the first frame has passed, which is a server's SETTINGS (RFC 9113 §3.4).
+    const fn has_first(&self) -> bool {
+        self.heads > 1 || self.heads == 1 && self.skip == 0
     }
 
     /// Between two frames, where another may stand.
@@ -57,6 +69,7 @@ impl Frames {
             bytes = &bytes[take..];
             if self.have == HEAD {
                 self.have = 0;
+                self.heads += 1;
                 self.skip = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
                 self.seen_goaway |= self.head[3] == GOAWAY;
             }
@@ -69,6 +82,7 @@ struct Shared {
     wanted: AtomicBool,
     waker: AtomicWaker,
     received: Notify,
+    settled: Notify,
 }
 
 /// The handle: says GOAWAY at the relay's end, hears it at the agent's.
@@ -86,11 +100,17 @@ impl GoAway {
     pub(super) async fn received(&self) {
         self.0.received.notified().await;
     }
+
+    /// Resolves once the far end's SETTINGS have come in, at the relay's end. Cancel safe.
+    pub(super) async fn settled(&self) {
+        self.0.settled.notified().await;
+    }
 }
 
 enum Side {
-    /// Follows what is written; holds what is left of the inserted frame.
-    Sender { frames: Frames, left: &'static [u8], done: bool },
+    /// Follows what is written; holds what is left of the inserted frame. Follows what is read until its first frame
+    /// is through.
+    Sender { frames: Frames, left: &'static [u8], done: bool, first: Option<Frames> },
     /// Follows what is read.
     Receiver(Frames),
 }
@@ -105,7 +125,10 @@ pub(super) struct Tapped<T = Io> {
 impl<T> Tapped<T> {
     /// The relay's end.
     pub(super) fn sender(io: T) -> (Self, GoAway) {
-        Self::new(io, Side::Sender { frames: Frames::new(), left: &[], done: false })
+        Self::new(
+            io,
+            Side::Sender { frames: Frames::new(), left: &[], done: false, first: Some(Frames::of_server()) },
+        )
     }
 
     /// The agent's end.
@@ -122,7 +145,7 @@ impl<T> Tapped<T> {
 impl<T: AsyncWrite + Unpin> Tapped<T> {
     /// Writes the inserted frame if it is wanted and may stand here. Ready when nothing of it is left.
     fn poll_insert(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Side::Sender { frames, left, done } = &mut self.side else { return Poll::Ready(Ok(())) };
+        let Side::Sender { frames, left, done, .. } = &mut self.side else { return Poll::Ready(Ok(())) };
         if !*done && frames.at_boundary() && self.shared.wanted.load(Ordering::Acquire) {
             *done = true;
             *left = &FRAME;
@@ -167,10 +190,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tapped<T> {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        if let Side::Receiver(frames) = &mut this.side {
-            frames.follow(&buf.filled()[before..]);
-            if std::mem::take(&mut frames.seen_goaway) {
-                this.shared.received.notify_one();
+        let read = &buf.filled()[before..];
+        match &mut this.side {
+            Side::Receiver(frames) => {
+                frames.follow(read);
+                if std::mem::take(&mut frames.seen_goaway) {
+                    this.shared.received.notify_one();
+                }
+            }
+            Side::Sender { first, .. } => {
+                if let Some(frames) = first {
+                    frames.follow(read);
+                    if frames.has_first() {
+                        *first = None;
+                        this.shared.settled.notify_one();
+                    }
+                }
             }
         }
         Poll::Ready(Ok(()))

@@ -1,15 +1,13 @@
 //! The relay's end: an HTTP/2 client on a connection that it did not open.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::header::{EXPECT, HOST, UPGRADE};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
 
 use super::goaway::{GoAway, Tapped};
 use crate::defaults;
@@ -18,12 +16,13 @@ use crate::net::io::LastRead;
 use crate::net::scope::Light;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
-use crate::session::carrier::{Carrier, SendError, SendErrorKind};
+use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 struct H2 {
     handle: SendRequest<Body>,
     closed: Arc<AtomicBool>,
-    extended_connect: Arc<AtomicBool>,
+    /// What the agent's SETTINGS say, once they are here.
+    extended_connect: watch::Receiver<Option<bool>>,
     last_read: LastRead,
     goaway: GoAway,
 }
@@ -47,19 +46,20 @@ pub async fn open(io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), h
         .handshake(TokioIo::new(tapped))
         .await?;
     let closed = Arc::new(AtomicBool::new(false));
-    let extended_connect = Arc::new(AtomicBool::new(false));
-    let carrier =
-        H2 { handle, closed: closed.clone(), extended_connect: extended_connect.clone(), last_read, goaway };
+    let (settled, extended_connect) = watch::channel(None);
+    let carrier = H2 { handle, closed: closed.clone(), extended_connect, last_read, goaway: goaway.clone() };
     let driver = async move {
-        let ended = poll_fn(|cx| {
-            let polled = connection.poll_unpin(cx);
-            extended_connect.store(connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
-            match polled {
-                Poll::Ready(ended) => Poll::Ready(ended),
-                Poll::Pending => Poll::Pending,
+        let ended = tokio::select! {
+            biased;
+            ended = &mut connection => ended,
+            () = goaway.settled() => {
+                // The frame has only just been read: its reader is another task, and goes first.
+                tokio::task::yield_now().await;
+                settled.send_replace(Some(connection.is_extended_connect_protocol_enabled()));
+                connection.await
             }
-        });
-        if let Err(error) = ended.await {
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a flipped connection ended");
         }
         closed.store(true, Ordering::Release);
@@ -68,8 +68,8 @@ pub async fn open(io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), h
 }
 
 impl Carrier for H2 {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, SendError>> {
-        Box::pin(self.exchange(request))
+    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+        Box::pin(self.exchange(request, slot))
     }
 
     fn capacity(&self) -> usize {
@@ -90,14 +90,21 @@ impl Carrier for H2 {
 }
 
 impl H2 {
-    async fn exchange(&self, mut request: Request) -> Result<Response, SendError> {
+    /// The first request may be faster than the agent's SETTINGS, so this waits for them. Cancel safe.
+    async fn can_upgrade(&self) -> bool {
+        let mut settled = self.extended_connect.clone();
+        let known = tokio::time::timeout(defaults::FLIP, settled.wait_for(Option::is_some)).await;
+        known.is_ok_and(|known| known.is_ok_and(|enabled| *enabled == Some(true)))
+    }
+
+    async fn exchange(&self, mut request: Request, slot: Slot) -> Result<Response, SendError> {
         request.headers_mut().remove(HOST);
         // Polling the visitor's body is what answers its Expect, so there is none left to pass on.
         request.headers_mut().remove(EXPECT);
         *request.version_mut() = http::Version::HTTP_2;
         let mut sent = None;
         if request.headers().contains_key(UPGRADE) {
-            if !self.extended_connect.load(Ordering::Relaxed) {
+            if !self.can_upgrade().await {
                 return Err(SendErrorKind::NoUpgrade.unsent(request));
             }
             sent = upgrade::to_connect(&mut request);
@@ -109,6 +116,7 @@ impl H2 {
                 if let Some(sent) = sent {
                     upgrade::from_connected(&mut response, sent);
                 }
+                slot.keep_with(&mut response);
                 Ok(response)
             }
             Err(mut error) => {
