@@ -20,6 +20,19 @@ pub(crate) async fn forwarded_is_ours(on: On) {
     }
 }
 
+pub(crate) async fn an_encrypted_visitor(on: On) {
+    let world = on.world().await;
+    let host = format!("{}:{}", named(NAME), world.relay.tls.port());
+    let mut visitor = world.relay.visitor_tls(&named(NAME)).await;
+    visitor.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+    let mut origin = world.origin.accept().await;
+    let head = origin.head().await;
+    assert_eq!(head.get("x-forwarded-proto"), Some("https"));
+    assert_eq!(head.get("x-forwarded-host"), Some(&*host));
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(visitor.message().await.1, "ok");
+}
+
 pub(crate) async fn hop_by_hop_stays_here(on: On) {
     let world = on.world().await;
     let mine = "Connection: keep-alive, X-Secret, close-not\r\nKeep-Alive: timeout=5\r\nX-Secret: s\r\n\

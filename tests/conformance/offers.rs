@@ -81,7 +81,7 @@ pub(crate) async fn higher_boot_replaces_the_lower(on: On) {
     let higher = serve(&booted(2), new.handler()).await;
     let fenced = within("being fenced", lower.ended()).await;
     assert!(matches!(fenced, Err(Fatal::Fenced(_))), "{fenced:?}");
-    let world = World { on, relay, origin: new, agent: higher };
+    let world = World { relay, origin: new, agent: higher };
     for _ in 0..3 {
         world.still_works().await;
     }

@@ -48,10 +48,17 @@ pub(crate) async fn two_agents_share_load(on: On) {
     let mut second = on.agent(&relay);
     second.config.token.clone_from(&first.config.token);
     let seen = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
-    let gate = Arc::new(Semaphore::new(0));
+    let gate = Arc::new(Semaphore::new(100));
     let _first = serve(&first, numbered(0, seen[0].clone(), gate.clone())).await;
     let _second = serve(&second, numbered(1, seen[1].clone(), gate.clone())).await;
     let count = || seen.each_ref().map(|s| s.load(Ordering::Relaxed));
+    // An agent knows of its connection a moment before the relay has it in the table.
+    while count().contains(&0) {
+        relay.ask(&World::head("GET", "/", "")).await;
+    }
+    gate.forget_permits(100);
+    let before = count();
+    let count = || [0, 1].map(|n| count()[n] - before[n]);
     let mut visitors = ask_all(&relay, 20).await;
     until("every request at an agent", || count().iter().sum::<usize>() == 20).await;
     // The less busy of the two gets the next: neither can be far ahead while nothing is answered.

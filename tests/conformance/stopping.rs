@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ptth::policy::Tokens;
+use tokio::net::TcpStream;
 
-use crate::support::{Plan, Proxy, TestOrigin, TestRelay, serve, within};
+use crate::support::{Plan, Proxy, TestOrigin, TestRelay, Wire, serve, within};
 use crate::world::{On, World};
 
 pub(crate) async fn relay_drains_while_an_answer_runs(on: On) {
@@ -13,21 +14,14 @@ pub(crate) async fn relay_drains_while_an_answer_runs(on: On) {
     origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
     visitor.head().await;
     assert_eq!(visitor.chunk().await, "abc");
-    // Opened before the stop: its request comes during it.
-    let mut late = world.relay.visitor().await;
-    late.send("POST /reversehttp HTTP/1.1\r\n").await;
-    let World { relay, agent, .. } = world;
-    let token = relay.token(&["late"]);
-    let stopping = relay.stop();
+    let mut status = world.agent.status().remove(0);
+    let mut idle = world.relay.visitor().await;
+    let address = world.relay.plain;
+    let stopping = world.relay.stop();
     let finishing = async {
-        late.send(format!(
-            "Host: ptth.localhost\r\nConnection: upgrade\r\nUpgrade: PTTH/1.0\r\nAuthorization: Bearer {}\r\n\
-             Content-Length: 0\r\n\r\n",
-            token.expose()
-        ))
-        .await;
-        let (head, body) = late.message().await;
-        assert_eq!((head.status(), head.get("retry-after")), (503, Some("1")), "{body}");
+        // Nobody comes in any more, while what is in flight goes on.
+        idle.closed().await;
+        assert!(TcpStream::connect(address).await.is_err());
         origin.send_chunk("def").await;
         assert_eq!(visitor.chunk().await, "def");
         origin.send("0\r\n\r\n").await;
@@ -35,7 +29,6 @@ pub(crate) async fn relay_drains_while_an_answer_runs(on: On) {
     };
     let (cut, ()) = within("a stop", async { tokio::join!(stopping, finishing) }).await;
     assert_eq!(cut, 0, "nothing had to be cut");
-    let mut status = agent.status().remove(0);
     within("the agent noticing", status.wait_for(|s| !s.connected)).await.unwrap();
 }
 
@@ -55,10 +48,7 @@ pub(crate) async fn agent_goes_to_the_next_relay(on: On) {
     proxy.lead_to(new.tls);
     let stopping = old.stop();
     let moving = async {
-        let mut next = new.visitor().await;
-        next.send(World::head("GET", "/new", "")).await;
-        let mut at_new = origin.accept().await;
-        assert_eq!(at_new.head().await.first, "GET /new HTTP/1.1");
+        let (mut next, mut at_new) = first_answered(&new, &origin).await;
         at_new.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew").await;
         assert_eq!(next.message().await.1, "new");
         at_old.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold").await;
@@ -67,6 +57,21 @@ pub(crate) async fn agent_goes_to_the_next_relay(on: On) {
     let (cut, ()) = within("moving", async { tokio::join!(stopping, moving) }).await;
     assert_eq!(cut, 0, "nothing had to be cut");
     assert!(agent.status()[0].borrow().connected);
+}
+
+/// Asks until the agent is there: the relay itself answers before.
+async fn first_answered(relay: &TestRelay, origin: &TestOrigin) -> (Wire, Wire) {
+    loop {
+        let mut visitor = relay.visitor().await;
+        visitor.send(World::head("GET", "/new", "")).await;
+        tokio::select! {
+            mut at_origin = origin.accept() => {
+                assert_eq!(at_origin.head().await.first, "GET /new HTTP/1.1");
+                return (visitor, at_origin);
+            }
+            (head, _) = visitor.message() => assert_eq!(head.status(), 503),
+        }
+    }
 }
 
 pub(crate) async fn agent_stop_finishes_answers(on: On) {

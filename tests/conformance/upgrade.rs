@@ -27,6 +27,7 @@ async fn converse(mut visitor: Socket, mut origin: Socket) {
     assert!(within("a close", origin.next()).await.unwrap().unwrap().is_close());
     // The origin's end answers by itself while it is read.
     assert!(within("the end", origin.next()).await.is_none());
+    drop(origin);
     assert!(within("a close", visitor.next()).await.unwrap().unwrap().is_close());
     assert!(within("the end", visitor.next()).await.is_none());
 }
@@ -61,6 +62,26 @@ pub(crate) async fn websocket_of_an_http2_visitor(on: On) {
     assert_eq!(response.status(), 200);
     let io: Box<dyn Duplex> = Box::new(TokioIo::new(hyper::upgrade::on(response).await.unwrap()));
     converse(WebSocketStream::from_raw_socket(io, Role::Client, None).await, origin).await;
+}
+
+pub(crate) async fn an_ignored_upgrade_of_an_http2_visitor(on: On) {
+    let world = on.world().await;
+    let host = named(NAME);
+    let mut visitor = world.relay.visitor_h2(&host).await;
+    let request = Request::builder()
+        .method(Method::CONNECT)
+        .uri(format!("https://{host}/chat"))
+        .extension(Protocol::from_static("websocket"))
+        .body(Body::empty())
+        .unwrap();
+    let (response, _) = tokio::join!(visitor.send(request), async {
+        let mut origin = world.origin.accept().await;
+        origin.head().await;
+        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage").await;
+        origin
+    });
+    assert_eq!(response.status(), 502);
+    world.still_works().await;
 }
 
 const RAW: &str = "Connection: Upgrade\r\nUpgrade: raw-echo\r\n";

@@ -63,13 +63,12 @@ impl On {
     pub(crate) async fn world_with(self, origin: TestOrigin) -> World {
         let relay = TestRelay::start();
         let agent = serve(&self.agent(&relay), origin.handler()).await;
-        World { on: self, relay, origin, agent }
+        World { relay, origin, agent }
     }
 }
 
 /// See the module.
 pub(crate) struct World {
-    pub(crate) on: On,
     pub(crate) relay: TestRelay,
     pub(crate) origin: TestOrigin,
     pub(crate) agent: Serving,
