@@ -48,8 +48,8 @@ pub(crate) async fn half_open_is_found(on: On) {
     let (world, proxy) = world_behind_a_proxy(on).await;
     world.still_works().await;
     let before = proxy.accepted();
+    proxy.freeze().await;
     let frozen = Instant::now();
-    proxy.freeze();
     // The agent finds out by itself, with nothing on the way.
     within("another connection", async {
         while proxy.accepted() == before {

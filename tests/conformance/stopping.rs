@@ -21,7 +21,13 @@ pub(crate) async fn relay_drains_while_an_answer_runs(on: On) {
     let finishing = async {
         // Nobody comes in any more, while what is in flight goes on.
         idle.closed().await;
-        assert!(TcpStream::connect(address).await.is_err());
+        within("the door being shut", async {
+            // Each core shuts its own; what one has still accepted is closed unheard.
+            while let Ok(stream) = TcpStream::connect(address).await {
+                Wire::new(stream).closed().await;
+            }
+        })
+        .await;
         origin.send_chunk("def").await;
         assert_eq!(visitor.chunk().await, "def");
         origin.send("0\r\n\r\n").await;

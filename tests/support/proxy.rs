@@ -11,6 +11,8 @@ use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::QUIET;
+
 /// A filter program that takes no packet (`BPF_RET | BPF_K`, length 0).
 const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
 
@@ -66,7 +68,9 @@ impl Proxy {
 
     /// From now on nothing of the connections there are arrives, not even for the kernel: no byte, no ACK, no FIN.
     /// New ones are welcome.
-    pub(crate) fn freeze(&self) {
+    pub(crate) async fn freeze(&self) {
+        // What has arrived is acknowledged first; else this machine would go on repeating it, which is no silence.
+        tokio::time::sleep(QUIET).await;
         std::mem::take(&mut *self.state.frozen.lock()).cancel();
     }
 }
