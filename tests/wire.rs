@@ -1,6 +1,8 @@
 //! PTTH/1.0 as others speak it: bytes captured from real agents against our relay, and a strict relay against our
 //! agent.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
+
 #[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
 mod support;
 

@@ -1,6 +1,8 @@
 //! What passes through, each scenario over every transport and both carriers. A failure is reported on a thread that
 //! is named `SCENARIO on TRANSPORT/CARRIER`.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
+
 mod bulk;
 mod expect;
 mod fields;
