@@ -8,7 +8,7 @@ use crate::world::On;
 
 const LARGE: usize = 64 << 20;
 /// What may be on the way besides one stream window: the kernel's buffers of three connections, and ours.
-const SLACK: usize = 16 << 20;
+const SLACK: usize = 24 << 20;
 
 /// Bytes that no compression and no repetition would hide a mistake in.
 fn noise() -> Vec<u8> {

@@ -53,9 +53,12 @@ pub(crate) async fn two_agents_share_load(on: On) {
     let _second = serve(&second, numbered(1, seen[1].clone(), gate.clone())).await;
     let count = || seen.each_ref().map(|s| s.load(Ordering::Relaxed));
     // An agent knows of its connection a moment before the relay has it in the table.
-    while count().contains(&0) {
-        relay.ask(&World::head("GET", "/", "")).await;
-    }
+    within("both agents at work", async {
+        while count().contains(&0) {
+            relay.ask(&World::head("GET", "/", "")).await;
+        }
+    })
+    .await;
     gate.forget_permits(100);
     let before = count();
     let count = || [0, 1].map(|n| count()[n] - before[n]);

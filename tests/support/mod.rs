@@ -22,6 +22,9 @@ pub(crate) const STEP: Duration = Duration::from_secs(20);
 /// How long nothing must happen before "nothing happens" is believed.
 pub(crate) const QUIET: Duration = Duration::from_millis(150);
 
+/// Longer than any whole scenario takes.
+const LONGEST: Duration = Duration::from_secs(80);
+
 /// Awaits one step, and says which one it was if it hangs.
 pub(crate) async fn within<T>(what: &str, step: impl Future<Output = T>) -> T {
     match tokio::time::timeout(STEP, step).await {
@@ -33,6 +36,7 @@ pub(crate) async fn within<T>(what: &str, step: impl Future<Output = T>) -> T {
 /// Runs a scenario on a runtime of its own.
 pub(crate) fn run(scenario: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { Box::pin(scenario).await });
+    let ended = runtime.block_on(async { tokio::time::timeout(LONGEST, Box::pin(scenario)).await });
+    ended.expect("a scenario that goes on for ever");
     runtime.shutdown_timeout(Duration::from_secs(1));
 }

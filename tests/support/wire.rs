@@ -1,10 +1,15 @@
 //! One end of an HTTP/1.1 connection, byte by byte: a visitor, an origin, an agent or a relay as the test needs it.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use ptth::net::io::Duplex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{QUIET, within};
+
+/// Between two blocks of a sender that must not look like a flood.
+const PACE: Duration = Duration::from_millis(1);
 
 /// The head of a message, as it came.
 #[derive(Debug, Clone)]
@@ -74,7 +79,8 @@ impl Wire {
         .await
     }
 
-    /// Sends until nothing more is taken for a while; returns how many bytes were.
+    /// Sends until nothing more is taken for a while; returns how many bytes were. Slowly, because the kernel answers
+    /// a flood with receive buffers of tens of MiB, which are not what is measured.
     pub(crate) async fn send_until_stuck(&mut self, most: usize) -> usize {
         let block = vec![b'x'; 64 << 10];
         let mut sent = 0;
@@ -83,6 +89,7 @@ impl Wire {
                 Ok(wrote) => sent += wrote.expect("the far end went away"),
                 Err(_) => return sent,
             }
+            tokio::time::sleep(PACE).await;
         }
         sent
     }
