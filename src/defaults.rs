@@ -29,6 +29,8 @@ pub const LINGER: Duration = Duration::from_secs(2);
 pub const LINGER_BYTES: usize = 256 << 10;
 /// Requests that wait for one agent; past this a queue only hides the outage.
 pub const WAITING: usize = 512;
+/// How often a harmless request is repeated: when a whole agent goes, its connections are found dead one by one.
+pub const REPEATS: usize = 4;
 /// What a visitor who gets a 503 is told to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long routes stay held for the token that had them after its last connection went.

@@ -63,6 +63,7 @@ impl Supervisor {
             }
             state.retire_surplus();
             state.set_alarms();
+            self.note_absence(&state);
             tokio::select! {
                 biased;
                 () = self.scope.stopping() => break,
@@ -113,6 +114,14 @@ impl Supervisor {
         });
     }
 
+    /// Without a connection that counts no request can come, whether the last one broke or was told to leave.
+    fn note_absence(&self, state: &State) {
+        if state.standing().next().is_none() && self.status.borrow().connected {
+            tracing::info!(relay = %self.call.relay, "disconnected");
+            self.status.send_modify(|s| s.connected = false);
+        }
+    }
+
     fn ended(&self, state: &mut State, id: u64, end: Ended) {
         let Some(place) = state.links.iter().position(|l| l.id == id) else { return };
         let gone = state.links.swap_remove(place);
@@ -124,8 +133,6 @@ impl Supervisor {
             tracing::warn!(relay = %self.call.relay, why, "a connection to the relay broke");
         }
         if !others && !gone.load.is_leaving() && !matches!(end, Ended::Upgraded) {
-            tracing::info!(relay = %self.call.relay, "disconnected");
-            self.status.send_modify(|s| s.connected = false);
             state.not_before = Instant::now() + state.backoff.failed(None);
         }
     }

@@ -17,6 +17,7 @@ use crate::policy::{Grants, Tokens};
 use crate::net::{Cores, Scope};
 use crate::relay::Relay;
 use crate::relay::config::{self as relay, Listen};
+use crate::session::Kind;
 use crate::tls;
 use crate::tls::dev::{self, CertHost};
 use crate::tls::files;
@@ -105,6 +106,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         hosts: Vec::new(),
         token: Some(token),
         transport: "auto".into(),
+        carriers: Kind::PREFERRED.to_vec(),
         tls: tls::client_config_from_pem(certs.ca.cert.as_bytes(), &[]).map_err(Failure::failed)?,
         instance: Instance { id: "demo".into(), boot: 1 },
         exclusive: false,

@@ -32,7 +32,7 @@ pub async fn send_half(
     scope: &Scope,
 ) -> Result<(Box<dyn carrier::Carrier>, Driver), BoxError> {
     match kind {
-        Kind::H1 => Ok(h1::send::open(io).await?),
+        Kind::H1 => Ok(h1::send::open(io, scope).await?),
         Kind::H2 => Ok(h2::send::open(io, scope).await?),
     }
 }

@@ -118,6 +118,8 @@ pub struct Call {
     pub token: Option<Secret>,
     /// What is asked for.
     pub offer: Offer,
+    /// The carriers offered, where the transport lets the relay choose.
+    pub carriers: Vec<Kind>,
 }
 
 /// An open connection, ready to be served.

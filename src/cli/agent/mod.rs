@@ -14,6 +14,7 @@ use crate::agent::{self, Fatal};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope};
+use crate::session::Kind;
 use crate::tls;
 use crate::transport::ALL;
 
@@ -98,6 +99,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         hosts: args.host,
         token,
         transport: args.transport.into(),
+        carriers: Kind::PREFERRED.to_vec(),
         tls,
         instance,
         exclusive: args.exclusive,
