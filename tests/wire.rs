@@ -174,6 +174,8 @@ fn several_connections_of_one_agent_are_a_pool() {
         // One request on each: HTTP/1.1 takes one at a time.
         for agent in &mut agents {
             assert_eq!(agent.head().await.first, "GET / HTTP/1.1");
+        }
+        for agent in &mut agents {
             agent.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
         }
         for visitor in &mut visitors {

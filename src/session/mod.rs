@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 pub use carrier::{HeldSlot, Kind, Link, SendError, SendErrorKind, Slot};
 pub use handler::{Handler, handler_fn};
 pub use load::{Load, Loaded};
-pub use pool::Session;
+pub use pool::{Session, Waiting};
 
 use crate::message::BoxError;
 use crate::net::{Io, Scope};

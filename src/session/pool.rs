@@ -152,10 +152,12 @@ impl Session {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// A place in a bounded queue.
+pub struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize) -> Option<Self> {
+    /// Takes a place, unless [`defaults::WAITING`] are taken: past that a queue only hides the outage.
+    pub fn enter(count: &'a AtomicUsize) -> Option<Self> {
         let guard = Self(count);
         (count.fetch_add(1, Ordering::AcqRel) < defaults::WAITING).then_some(guard)
     }

@@ -4,15 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
-use http::header::{EXPECT, HOST};
-use http::{HeaderValue, StatusCode, Uri};
+use http::StatusCode;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::message::expect::{self, Gate};
-use crate::message::{Body, Request, Response, upgrade};
+use crate::message::{Body, Request, Response, authority, expect, upgrade};
 use crate::net::{Io, Scope};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
@@ -128,8 +126,9 @@ impl H1 {
             self.place.close();
             return Err(SendErrorKind::Closed.unsent(request));
         }
-        to_origin_form(&mut request);
-        let gate = hold_back(&mut request);
+        authority::to_origin_form(&mut request);
+        upgrade::join_cookies(request.headers_mut());
+        let gate = expect::hold_back(&mut request);
         match handle.try_send_request(request).await {
             Ok(response) => {
                 let mut response = response.map(Body::from);
@@ -158,44 +157,4 @@ impl H1 {
             }
         }
     }
-}
-
-/// `Host` instead of an authority in the target: HTTP/1.1 has the absolute form for proxies only.
-fn to_origin_form(request: &mut Request) {
-    if let Some(authority) = request.uri().authority()
-        && let Ok(host) = HeaderValue::try_from(authority.as_str())
-    {
-        request.headers_mut().insert(HOST, host);
-    }
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
-    *request.version_mut() = http::Version::HTTP_11;
-    upgrade::join_cookies(request.headers_mut());
-}
-
-/// Puts a gate in front of a body that the sender holds back. The gate must live as long as the answer: its drop
-/// refuses the body, which ends the connection.
-fn hold_back(request: &mut Request) -> Option<Arc<Gate>> {
-    let asks =
-        request.headers().get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !asks {
-        return None;
-    }
-    let body = match std::mem::take(request.body_mut()).into_incoming() {
-        Ok(body) => body,
-        Err(other) => {
-            *request.body_mut() = other;
-            return None;
-        }
-    };
-    let (gate, gated) = expect::gate(body);
-    *request.body_mut() = Body::gated(gated);
-    let gate = Arc::new(gate);
-    let opener = gate.clone();
-    hyper::ext::on_informational(request, move |interim| {
-        if interim.status() == StatusCode::CONTINUE {
-            opener.open();
-        }
-    });
-    Some(gate)
 }
