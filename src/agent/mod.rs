@@ -3,6 +3,7 @@
 mod backoff;
 mod builder;
 pub mod config;
+mod ladder;
 pub mod origin;
 mod supervise;
 
@@ -13,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::builder::{Agent, BuildError, Builder};
 use self::config::Config;
+use self::ladder::Ladder;
 use self::supervise::Supervisor;
 use crate::domain::{Offer, Wanted};
 use crate::net::{Cores, Scope};
@@ -40,8 +42,8 @@ pub struct Status {
     pub connected: bool,
     /// The public URLs; kept while disconnected.
     pub urls: Vec<String>,
-    /// The transport of the connection.
-    pub transport: &'static str,
+    /// The rung of the ladder that the connection is on.
+    pub rung: &'static str,
     /// What runs on it.
     pub carrier: Option<Kind>,
 }
@@ -59,20 +61,20 @@ pub struct Serving {
 /// # Errors
 /// [`Fatal::Usage`] for a transport that does not exist.
 pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result<Serving, Fatal> {
-    let transport = match &*config.transport {
-        "auto" => transport::ALL[0],
-        name => *transport::ALL
-            .iter()
-            .find(|t| t.name() == name)
-            .ok_or_else(|| Fatal::Usage(format!("there is no transport {name:?}")))?,
+    let transports: Vec<_> = match &*config.transport {
+        "auto" => transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect(),
+        name => transport::ALL.iter().copied().filter(|t| t.name() == name).collect(),
     };
+    if transports.is_empty() {
+        return Err(Fatal::Usage(format!("there is no transport {:?}", config.transport)));
+    }
     let scope = Scope::new();
     let names = config.names.iter().cloned().map(Wanted::Name);
     let offer = Offer {
         wanted: names.chain(config.hosts.iter().cloned().map(Wanted::Host)).collect(),
         instance: Some(config.instance.clone()),
         exclusive: config.exclusive,
-        transport: transport.name(),
+        transport: "",
     };
     let relays = config.relays.iter().map(|relay| {
         let (status, watcher) = watch::channel(Status::default());
@@ -85,9 +87,8 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
             carriers: config.carriers.clone(),
         };
         let supervisor = Supervisor {
-            side: transport.agent(),
-            transport: transport.name(),
-            call: Arc::new(call),
+            ladder: Ladder::new(&transports, &call),
+            relay: relay.clone(),
             handler: handler.clone(),
             cores: cores.clone(),
             scope: scope.clone(),
