@@ -13,7 +13,7 @@ use super::queue::Job;
 use crate::defaults;
 use crate::message::embedded::{ReadError, whole};
 use crate::message::{Body, Request, Response, upgrade};
-use crate::session::carrier::{Carrier, SendError, SendErrorKind};
+use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 struct Envelopes(Arc<Queue>);
 
@@ -23,8 +23,12 @@ pub fn carrier(queue: Arc<Queue>) -> Box<dyn Carrier> {
 }
 
 impl Carrier for Envelopes {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, SendError>> {
-        Box::pin(self.exchange(request))
+    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+        Box::pin(async move {
+            let mut response = self.exchange(request).await?;
+            slot.keep_with(&mut response);
+            Ok(response)
+        })
     }
 
     fn capacity(&self) -> usize {
