@@ -122,3 +122,39 @@ pub const ORIGIN_CONTINUE: Duration = Duration::from_secs(5);
 pub const TOKENS_CHECK: Duration = Duration::from_millis(500);
 /// How long a reader or writer of the state waits for another: each holds it for milliseconds.
 pub const STATE_BUSY: Duration = Duration::from_secs(5);
+
+/// How long a poll is held open. Middleboxes cut what is silent for 30 s.
+pub const POLL_HOLD: Duration = Duration::from_secs(25);
+/// How long requests wait for an agent that polled a moment ago: the Python client sleeps 2 s after every 204.
+pub const POLL_ABSENCE: Duration = Duration::from_secs(5);
+/// How long requests wait for an agent that has others in hand (ReverseHttp asks for at least this).
+pub const POLL_BUSY: Duration = Duration::from_secs(60);
+/// Polls of one registration that wait at once; its agent needs no more than it has round trips to bridge.
+pub const POLLS_MOST: usize = 64;
+/// Polls that our own agent keeps open while it is idle.
+pub const POLLS: usize = 4;
+/// Polls that it opens under load.
+pub const POLLS_BUSY: usize = 32;
+/// Requests of one registration, queued and in hand.
+pub const ENVELOPES: usize = 256;
+/// The body of a request that is embedded as a whole, in bytes: it is held in memory until an agent takes it.
+pub const MESSAGE: usize = 8 << 20;
+/// All such bodies of one registration, in bytes.
+pub const MESSAGES: usize = 64 << 20;
+/// An answer up to this is taken in before its visitor reads it, so that an agent of one thread is free for the next
+/// request; a larger one streams. In bytes.
+pub const ANSWER_WHOLE: u64 = 1 << 20;
+/// Request URLs that one registration remembers as used, to refuse them.
+pub const URLS_USED: usize = 16_384;
+/// Answers still taken, and thrown away, after their visitors left: agents are to hear 202 for them.
+pub const ANSWERS_LATE: usize = 1_024;
+/// How long a Request URL is good for, in seconds: 30 days, because old clients never ask for another while they idle.
+pub const REQUEST_URL_AGE: u64 = 30 * 24 * 3600;
+/// The shortest lease of a registration: the original's.
+pub const POLL_LEASE: Duration = Duration::from_secs(30);
+/// The longest: whoever polls once an hour is there, whoever does not is not.
+pub const POLL_LEASE_MOST: Duration = Duration::from_secs(3600);
+/// A form of a few short fields, in bytes.
+pub const FORM: usize = 16 << 10;
+/// Deleted registrations that are remembered, so that their URLs stay dead.
+pub const DELETED: usize = 4_096;

@@ -281,8 +281,18 @@ pub enum RefusalKind {
     Unauthenticated,
     /// A valid credential that may not do this (403).
     Forbidden,
+    /// There is no such resource (404).
+    NotFound,
+    /// A method that this resource does not know (405).
+    Method,
     /// A newer process of the same agent stands already (409).
     Fenced,
+    /// The request has its answer already (409).
+    Answered,
+    /// It was there, and was ended for good (410).
+    Gone,
+    /// More than what is taken here (413).
+    TooLarge,
     /// This endpoint wants an Upgrade (426).
     UpgradeRequired,
     /// No protocol in common (406).
@@ -300,8 +310,12 @@ impl RefusalKind {
             Self::Malformed => 400,
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Method => 405,
             Self::NothingInCommon => 406,
-            Self::Fenced => 409,
+            Self::Fenced | Self::Answered => 409,
+            Self::Gone => 410,
+            Self::TooLarge => 413,
             Self::UpgradeRequired => 426,
             Self::TooMany => 429,
             Self::Draining => 503,
@@ -314,6 +328,11 @@ impl RefusalKind {
             Self::Malformed => "malformed-offer",
             Self::Unauthenticated => "bad-credential",
             Self::Forbidden => "not-yours",
+            Self::NotFound => "not-found",
+            Self::Method => "method-not-allowed",
+            Self::Answered => "answered",
+            Self::Gone => "gone",
+            Self::TooLarge => "too-large",
             Self::NothingInCommon => "nothing-in-common",
             Self::Fenced => "fenced",
             Self::UpgradeRequired => "upgrade-required",

@@ -37,13 +37,13 @@ struct State {
 }
 
 impl Ladder {
-    /// The rungs of `transports`, the best first. A transport that lets the relay choose a carrier gets a second rung
+    /// The rungs of `transports`, the best first. If nobody asked for one, a transport that lets the relay choose a carrier gets a second rung
     /// with the plain one alone: what comes behind a 101 can be too much for a box that let the 101 pass.
-    pub(super) fn new(transports: &[&'static dyn Transport], call: &Call) -> Self {
+    pub(super) fn new(transports: &[&'static dyn Transport], call: &Call, automatic: bool) -> Self {
         let mut rungs = Vec::new();
         for transport in transports {
             rungs.push(Rung { name: transport.name(), side: transport.agent(), call: call.clone() });
-            if transports.len() > 1 && transport.chooses_carrier() && call.carriers.contains(&Kind::H1) {
+            if automatic && transport.carriers().len() > 1 && call.carriers.len() > 1 {
                 let call = Call { carriers: vec![Kind::H1], ..call.clone() };
                 rungs.push(Rung { name: transport.plain_name(), side: transport.agent(), call });
             }
@@ -185,7 +185,7 @@ mod tests {
         let tls = tls::client_config_for_none().unwrap();
         let relay = http::Uri::from_static("http://localhost");
         let call = Call { relay, tls, token: None, offer: Offer::default(), carriers: vec![] };
-        let mut ladder = Ladder::new(&[], &call);
+        let mut ladder = Ladder::new(&[], &call, true);
         let names = ["top", "middle", "low"];
         let answers: Vec<_> = (0..count).map(|_| Answers::default()).collect();
         ladder.rungs = answers

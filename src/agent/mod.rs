@@ -21,6 +21,9 @@ use crate::net::{Cores, Scope};
 use crate::session::{Handler, Kind};
 use crate::transport::{self, Call};
 
+/// Finds out by itself which transport works.
+pub const AUTO: &str = "auto";
+
 /// Why an agent gave up: a further try could not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fatal {
@@ -62,7 +65,7 @@ pub struct Serving {
 /// [`Fatal::Usage`] for a transport that does not exist.
 pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result<Serving, Fatal> {
     let transports: Vec<_> = match &*config.transport {
-        "auto" => transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect(),
+        AUTO => transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect(),
         name => transport::ALL.iter().copied().filter(|t| t.name() == name).collect(),
     };
     if transports.is_empty() {
@@ -87,7 +90,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
             carriers: config.carriers.clone(),
         };
         let supervisor = Supervisor {
-            ladder: Ladder::new(&transports, &call),
+            ladder: Ladder::new(&transports, &call, &*config.transport == AUTO),
             relay: relay.clone(),
             handler: handler.clone(),
             cores: cores.clone(),

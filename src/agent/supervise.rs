@@ -210,6 +210,8 @@ impl State {
         match first.kind {
             _ if count >= self.most => false,
             Kind::H2 => self.standing().all(|l| l.load.in_flight() > defaults::BUSY),
+            // Its polls grow and shrink on their own.
+            Kind::Envelope => false,
             Kind::H1 => {
                 count < defaults::H1_MOST
                     && self.standing().filter(|l| l.load.in_flight() == 0).count() < defaults::H1_SPARE
@@ -222,10 +224,11 @@ impl State {
     fn set_alarms(&self) {
         let more = self.standing().count() < self.most;
         for linked in self.standing() {
-            linked.load.set_alarm(more.then_some(match linked.kind {
-                Kind::H1 => 0,
-                Kind::H2 => defaults::BUSY,
-            }));
+            linked.load.set_alarm(match linked.kind {
+                Kind::H1 if more => Some(0),
+                Kind::H2 if more => Some(defaults::BUSY),
+                _ => None,
+            });
         }
     }
 

@@ -31,3 +31,6 @@ pub const PTTH_CONNECTIONS: HeaderName = HeaderName::from_static("ptth-connectio
 pub const PTTH_STATUS: HeaderName = HeaderName::from_static("ptth-status");
 /// `PTTH-Exclusive: ?1`: our own. This process fences every other of its token and name.
 pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive");
+/// `PTTH-Stream: ?1`: our own, on the answer to a ReverseHttp registration. The relay streams messages through polls
+/// and answers, for those that ask for it.
+pub const PTTH_STREAM: HeaderName = HeaderName::from_static("ptth-stream");

@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod body;
+pub mod embedded;
 pub mod expect;
 pub mod fields;
 pub mod hop;

@@ -147,6 +147,12 @@ impl Tokens {
         Some(Verified { id: AgentId(id), grants: entry.grants })
     }
 
+    /// What a live token of this id may claim, without its secret: for whoever proved earlier that it is theirs.
+    pub fn find(&self, id: &AgentId) -> Option<Verified> {
+        let table = self.inner.table.load();
+        table.get(&id.0).map(|entry| Verified { id: id.clone(), grants: entry.grants.clone() })
+    }
+
     /// Every live token, oldest first.
     pub fn list(&self) -> Vec<TokenRecord> {
         self.inner.table.load().records()

@@ -15,7 +15,7 @@ use crate::policy::Verified;
 use crate::registry::{Claim, Registry};
 use crate::session::Kind;
 use crate::session::carrier::Carrier;
-use crate::transport::{Admission, Attached, Door};
+use crate::transport::{Admission, Attached, Door, Polling};
 
 /// See the module.
 pub(super) struct Doorkeeper {
@@ -30,13 +30,33 @@ pub(super) struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    fn judge(&self, offer: Offer, facts: &Facts) -> Result<Admitted, Refusal> {
+    fn judge(
+        &self,
+        offer: Offer,
+        facts: &Facts,
+        known: Option<&AgentId>,
+    ) -> Result<Box<dyn Admission>, Refusal> {
+        let transport = offer.transport;
+        let judged = self.admit(offer, facts, known);
+        if let Err(refusal) = &judged {
+            self.metrics.refused(refusal.kind.code());
+            tracing::info!(transport, remote = %facts.remote, code = refusal.kind.code(), %refusal, "agent refused");
+        }
+        judged.map(|admitted| Box::new(admitted) as Box<dyn Admission>)
+    }
+
+    fn admit(&self, offer: Offer, facts: &Facts, known: Option<&AgentId>) -> Result<Admitted, Refusal> {
         if self.draining.is_cancelled() {
             let mut refusal = Refusal::new(RefusalKind::Draining, "the relay is stopping");
             refusal.retry_after = Some(std::time::Duration::from_secs(1));
             return Err(refusal);
         }
-        let verified = self.authenticate(facts)?;
+        let verified = match known {
+            Some(agent) => self.config.tokens.find(agent).ok_or_else(|| {
+                Refusal::new(RefusalKind::Unauthenticated, "the token of this agent was revoked")
+            })?,
+            None => self.authenticate(facts)?,
+        };
         let wanted = self.wanted(&offer, &verified)?;
         let routes: Box<[Route]> = wanted.iter().map(|w| self.names.route(w)).collect();
         if self.registry.is_fenced(&routes, &verified.id, offer.instance.as_ref(), offer.exclusive) {
@@ -65,6 +85,7 @@ impl Doorkeeper {
             exclusive: offer.exclusive,
             transport: offer.transport,
             urls,
+            wanted,
             cores: self.cores.count(),
             metrics: self.metrics.clone(),
         })
@@ -144,13 +165,28 @@ impl Door for Doorkeeper {
         offer: Offer,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>> {
-        let transport = offer.transport;
-        let judged = self.judge(offer, facts);
-        if let Err(refusal) = &judged {
-            self.metrics.refused(refusal.kind.code());
-            tracing::info!(transport, remote = %facts.remote, code = refusal.kind.code(), %refusal, "agent refused");
-        }
-        Box::pin(std::future::ready(judged.map(|admitted| Box::new(admitted) as Box<dyn Admission>)))
+        Box::pin(std::future::ready(self.judge(offer, facts, None)))
+    }
+
+    fn check_again(
+        &self,
+        agent: &AgentId,
+        offer: Offer,
+        facts: &Facts,
+    ) -> Result<Box<dyn Admission>, Refusal> {
+        self.judge(offer, facts, Some(agent))
+    }
+
+    fn who(&self, facts: &Facts) -> Result<AgentId, Refusal> {
+        self.authenticate(facts).map(|verified| verified.id)
+    }
+
+    fn is_live(&self, agent: &AgentId) -> bool {
+        self.config.tokens.is_live(agent)
+    }
+
+    fn polling(&self) -> &Polling {
+        &self.config.polling
     }
 
     fn scope(&self) -> &Scope {
@@ -169,11 +205,20 @@ struct Admitted {
     exclusive: bool,
     transport: &'static str,
     urls: Vec<String>,
+    wanted: Vec<Wanted>,
     cores: usize,
     metrics: Arc<Metrics>,
 }
 
 impl Admission for Admitted {
+    fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+
+    fn granted(&self) -> &[Wanted] {
+        &self.wanted
+    }
+
     fn urls(&self) -> &[String] {
         &self.urls
     }
@@ -182,6 +227,7 @@ impl Admission for Admitted {
         match kind {
             Kind::H1 => defaults::H1_MOST,
             Kind::H2 => self.cores,
+            Kind::Envelope => defaults::POLLS_BUSY,
         }
     }
 

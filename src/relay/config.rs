@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::defaults;
 use crate::domain::HostName;
 use crate::policy::Tokens;
+use crate::transport::Polling;
 
 /// How public addresses are made from names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,6 +56,8 @@ pub struct Config {
     pub lease: Duration,
     /// What is in flight gets this long when the relay stops.
     pub grace: Duration,
+    /// How agents that poll are treated.
+    pub polling: Polling,
 }
 
 /// The admin listener.
@@ -82,6 +85,7 @@ impl Config {
             answer: defaults::ANSWER,
             lease: defaults::LEASE,
             grace: defaults::GRACE,
+            polling: Polling::default(),
         }
     }
 }

@@ -83,7 +83,8 @@ async fn serve_h1(inside: Arc<Inside>, io: Io) {
         async move { Ok::<_, Infallible>(public::answer(&inside.shared, &inside.sender, request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(defaults::HEAD);
+    // The Java client of ReverseHttp knows `Link` in this spelling alone, and registers for ever without it.
+    builder.timer(TokioTimer::new()).header_read_timeout(defaults::HEAD).title_case_headers(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let ended = tokio::select! {
         biased;

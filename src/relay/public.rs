@@ -78,10 +78,12 @@ async fn own(
     if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
         let asker = request.headers().clone();
         let facts = facts(sender, &authority, &asker);
-        return match side.accept(request, facts).await {
+        let mut response = match side.accept(request, facts).await {
             Ok(response) => response,
             Err(refusal) => respond::refusal(&refusal, &asker),
         };
+        side.dress(&asker, &mut response);
+        return response;
     }
     if shared.config.routing == Routing::Path && *host == shared.config.domain {
         let segment = request.uri().path().split('/').nth(1).unwrap_or_default();
@@ -157,18 +159,18 @@ async fn visit(
 async fn send(target: &Target, mut request: Request) -> Result<Response, Failure> {
     let mut repeats = defaults::REPEATS;
     let mut tried: Vec<SessionId> = Vec::new();
+    let mut why = Failure::NoAgent;
     loop {
-        let Some(session) = target.session(&tried).await else {
-            return Err(match tried.is_empty() {
-                true => Failure::NoAgent,
-                false => Failure::Send(SendErrorKind::Busy),
-            });
-        };
+        let Some(session) = target.session(&tried).await else { return Err(why) };
         let copy = if repeats > 0 { harmless(&request) } else { None };
         match session.send(request).await {
             Ok(response) => return Ok(response),
-            Err(SendError { kind: SendErrorKind::Busy, unsent: Some(unsent) }) => {
+            Err(SendError {
+                kind: kind @ (SendErrorKind::Busy | SendErrorKind::Absent),
+                unsent: Some(unsent),
+            }) => {
                 tried.push(session.id);
+                why = Failure::Send(kind);
                 request = *unsent;
             }
             // The session is gone or going: the next look at the target does not find it.

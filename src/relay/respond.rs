@@ -46,10 +46,10 @@ pub(super) fn failure(failure: Failure, asker: &HeaderMap) -> Response {
     Problem { status, code, detail, hop: HOP, error, retry_after }.response(asker)
 }
 
-/// Status, code, what is told, and the error of `Proxy-Status` (RFC 9209 §2.3).
-type Verdict = (StatusCode, &'static str, &'static str, Option<&'static str>);
+/// Status, code, words and the `error` of `Proxy-Status`.
+type Words = (StatusCode, &'static str, &'static str, Option<&'static str>);
 
-fn describe(failure: Failure) -> Verdict {
+fn describe(failure: Failure) -> Words {
     match failure {
         Failure::Unclear(Unclear::Missing) => {
             (StatusCode::BAD_REQUEST, "no-host", "The request names no host.", Some("http_request_error"))
@@ -78,7 +78,7 @@ fn describe(failure: Failure) -> Verdict {
             "The agent for this address is not connected at the moment.",
             Some("destination_unavailable"),
         ),
-        Failure::Send(kind) => sending(kind),
+        Failure::Send(kind) => describe_send(kind),
         Failure::Timeout => (
             StatusCode::GATEWAY_TIMEOUT,
             "no-answer",
@@ -94,28 +94,35 @@ fn describe(failure: Failure) -> Verdict {
     }
 }
 
-/// What became of a request on its way to the agent.
-fn sending(kind: SendErrorKind) -> Verdict {
+fn describe_send(kind: SendErrorKind) -> Words {
+    use SendErrorKind::{Absent, Busy, Closed, Invalid, NoUpgrade, TooLarge};
     match kind {
-        SendErrorKind::Busy => (
+        Absent => describe(Failure::NoAgent),
+        Busy => (
             StatusCode::SERVICE_UNAVAILABLE,
             "agent-busy",
             "The agent for this address has more requests than it can take at the moment.",
             Some("connection_limit_reached"),
         ),
-        SendErrorKind::Closed => (
+        Closed => (
             StatusCode::BAD_GATEWAY,
             "agent-gone",
             "The agent went away after the request was sent to it and before it answered.",
             Some("connection_terminated"),
         ),
-        SendErrorKind::Invalid => (
+        Invalid => (
             StatusCode::BAD_GATEWAY,
             "invalid-answer",
             "The agent's answer was not valid HTTP.",
             Some("http_protocol_error"),
         ),
-        SendErrorKind::NoUpgrade => (
+        TooLarge => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The agent's connection cannot carry a body of this size.",
+            Some("http_request_error"),
+        ),
+        NoUpgrade => (
             StatusCode::NOT_IMPLEMENTED,
             "no-upgrade",
             "The agent's connection cannot carry this protocol upgrade.",

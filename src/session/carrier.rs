@@ -16,6 +16,8 @@ pub enum Kind {
     H1,
     /// HTTP/2: many at once.
     H2,
+    /// Each request in the answer to a poll, each answer in a POST. Not offered by `ALPN`.
+    Envelope,
 }
 
 impl Kind {
@@ -27,14 +29,16 @@ impl Kind {
         match self {
             Self::H1 => "h1",
             Self::H2 => "h2",
+            Self::Envelope => "envelope",
         }
     }
 
-    /// The id as it stands in an `ALPN` field, percent-encoded (RFC 7639 §2.2).
+    /// The id as it stands in an `ALPN` field, percent-encoded (RFC 7639 §2.2); empty for what has none.
     pub const fn alpn_field(self) -> &'static str {
         match self {
             Self::H1 => "http%2F1.1",
             Self::H2 => "h2",
+            Self::Envelope => "",
         }
     }
 
@@ -74,6 +78,12 @@ pub enum SendErrorKind {
     /// What came back is not HTTP.
     #[error("the agent's answer was not valid HTTP")]
     Invalid,
+    /// The agent has asked for no request for a while.
+    #[error("the agent does not poll")]
+    Absent,
+    /// The body is larger than what this agent can be given.
+    #[error("the body is too large for this agent")]
+    TooLarge,
     /// This agent cannot carry an Upgrade.
     #[error("the agent's connection cannot carry this Upgrade")]
     NoUpgrade,

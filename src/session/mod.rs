@@ -1,6 +1,7 @@
 //! Live links between a relay and an agent. `send` is the relay's end, `serve` the agent's.
 
 pub mod carrier;
+pub mod envelope;
 pub mod h1;
 pub mod h2;
 pub mod handler;
@@ -34,6 +35,7 @@ pub async fn send_half(
     match kind {
         Kind::H1 => Ok(h1::send::open(io, scope).await?),
         Kind::H2 => Ok(h2::send::open(io, scope).await?),
+        Kind::Envelope => Err("envelopes do not run on a flipped connection".into()),
     }
 }
 
@@ -60,5 +62,6 @@ pub async fn serve_half(
     match kind {
         Kind::H1 => h1::serve::run(io, handler, load, scope).await,
         Kind::H2 => h2::serve::run(io, handler, load, scope).await,
+        Kind::Envelope => Ended::Failed("envelopes do not run on a flipped connection".into()),
     }
 }

@@ -4,15 +4,18 @@
 mod flip;
 pub mod ptth;
 pub mod ptth10;
+pub mod reversehttp;
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
 use hyper::body::Incoming;
 
-use crate::domain::{Facts, Offer, Refusal, Secret};
+use crate::defaults;
+use crate::domain::{AgentId, Facts, Offer, Refusal, Secret, Wanted};
 use crate::message::Response;
 use crate::net::dial::DialError;
 use crate::net::flag::Listener;
@@ -21,17 +24,15 @@ use crate::session::Kind;
 use crate::session::carrier::Carrier;
 
 /// Every transport, the preferred first.
-pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth];
+pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp];
 
 /// One dialect.
 pub trait Transport: Sync {
     /// What people call it: `--transport NAME`, the label in metrics.
     fn name(&self) -> &'static str;
 
-    /// Whether the relay chooses among the carriers that an agent offers.
-    fn chooses_carrier(&self) -> bool {
-        false
-    }
+    /// The carriers that its sessions can have. With several, the relay chooses among those that an agent offers.
+    fn carriers(&self) -> &'static [Kind];
 
     /// What logs call it when only the plain carrier is offered.
     fn plain_name(&self) -> &'static str {
@@ -64,6 +65,9 @@ pub trait RelaySide: Send + Sync {
         request: http::Request<Incoming>,
         facts: Facts,
     ) -> BoxFuture<'_, Result<Response, Refusal>>;
+
+    /// Adds what every response on this transport's resources carries, refusals too.
+    fn dress(&self, _asker: &HeaderMap, _response: &mut Response) {}
 }
 
 /// The agent's half of a transport.
@@ -74,6 +78,23 @@ pub trait AgentSide: Send + Sync {
     /// # Errors
     /// [`OpenError`], which tells a refusal from an absence.
     fn open<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>>;
+}
+
+/// How a relay treats polls.
+#[derive(Clone)]
+pub struct Polling {
+    /// Seals the URLs that agents poll. Kept over restarts, so that the URLs are; else random.
+    pub seal_key: [u8; 32],
+    /// How long a poll is held open.
+    pub hold: Duration,
+    /// How long requests wait for an agent that polled a moment ago.
+    pub absence: Duration,
+}
+
+impl Default for Polling {
+    fn default() -> Self {
+        Self { seal_key: rand::random(), hold: defaults::POLL_HOLD, absence: defaults::POLL_ABSENCE }
+    }
 }
 
 /// The way in for agents: nobody else admits one. Built once for each transport, because a session may outlive
@@ -89,6 +110,30 @@ pub trait Door: Send + Sync {
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>>;
 
+    /// As [`Door::check`], for an agent that holds proof of an earlier admission instead of its token. Everything is
+    /// judged anew: the token may have been revoked, and the names may belong to others.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    fn check_again(
+        &self,
+        agent: &AgentId,
+        offer: Offer,
+        facts: &Facts,
+    ) -> Result<Box<dyn Admission>, Refusal>;
+
+    /// Whose credential it is.
+    ///
+    /// # Errors
+    /// [`Refusal`] when there is none, or none that is valid.
+    fn who(&self, facts: &Facts) -> Result<AgentId, Refusal>;
+
+    /// Whether an agent may still be here.
+    fn is_live(&self, agent: &AgentId) -> bool;
+
+    /// How polls are treated.
+    fn polling(&self) -> &Polling;
+
     /// Owns the tasks of sessions.
     fn scope(&self) -> &Scope;
 
@@ -98,6 +143,12 @@ pub trait Door: Send + Sync {
 
 /// A one-use "yes" to an offer. Dropping it gives the routes back.
 pub trait Admission: Send {
+    /// Who was admitted.
+    fn agent(&self) -> &AgentId;
+
+    /// What was granted.
+    fn granted(&self) -> &[Wanted];
+
     /// The public URLs of what was granted.
     fn urls(&self) -> &[String];
 

@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::agent::config::Config;
 use crate::agent::origin::{Origin, Target};
-use crate::agent::{self, Fatal};
+use crate::agent::{self, AUTO, Fatal};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope};
@@ -23,9 +23,6 @@ use super::text::{RelayUrl, parse};
 use super::{Failure, say};
 
 pub use self::instance::Lock;
-
-/// Finds out by itself which transport works.
-const AUTO: &str = "auto";
 
 /// Which transports can be asked for by name.
 fn transports() -> PossibleValuesParser {

@@ -1,6 +1,7 @@
 //! `ptth relay`: from what was said to a relay's configuration.
 
 mod first;
+mod seal;
 mod settings;
 
 use std::io::IsTerminal as _;
@@ -74,6 +75,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     config.answer = settings.answer;
     config.lease = settings.lease;
     config.grace = settings.grace;
+    config.polling.seal_key = seal::key(&settings.state).map_err(Failure::failed)?;
     Ok(Prepared { config, ca, first })
 }
 
@@ -121,6 +123,7 @@ mod tests {
         assert!(first.config.tls.is_some());
         let second = start(state.path(), Said::default());
         assert!(second.config.tokens.verify(&secret).is_some());
+        assert_eq!(second.config.polling.seal_key, first.config.polling.seal_key);
         assert_eq!(std::fs::read(second.ca.unwrap()).unwrap(), ca);
     }
 

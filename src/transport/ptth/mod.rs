@@ -7,6 +7,7 @@ mod wire;
 use std::sync::Arc;
 
 use super::{AgentSide, Door, RelaySide, Transport};
+use crate::session::Kind;
 
 /// See the module.
 pub struct Ptth;
@@ -19,6 +20,10 @@ impl Transport for Ptth {
     fn is_automatic(&self) -> bool {
         // It needs the same Upgrade as ptth10, from the same box on the way.
         false
+    }
+
+    fn carriers(&self) -> &'static [Kind] {
+        &Kind::PREFERRED
     }
 
     fn spec(&self) -> &'static str {

@@ -8,6 +8,7 @@ mod wire;
 use std::sync::Arc;
 
 use super::{AgentSide, Door, RelaySide, Transport};
+use crate::session::Kind;
 
 /// See the module.
 pub struct Ptth10;
@@ -17,12 +18,12 @@ impl Transport for Ptth10 {
         "ptth10"
     }
 
-    fn chooses_carrier(&self) -> bool {
-        true
-    }
-
     fn plain_name(&self) -> &'static str {
         "ptth10-h1"
+    }
+
+    fn carriers(&self) -> &'static [Kind] {
+        &Kind::PREFERRED
     }
 
     fn spec(&self) -> &'static str {

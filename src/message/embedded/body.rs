@@ -1,0 +1,246 @@
+//! The body of an envelope: the head of the message in it, then the body of the message.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+
+use super::chunked::Decoder;
+use super::{BadMessage, Framing};
+use crate::defaults;
+use crate::message::{Body, BoxError};
+
+/// Why no message came out of an envelope.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It is not a message.
+    #[error(transparent)]
+    Bad(#[from] BadMessage),
+    /// It is larger than what is held in memory.
+    #[error("the message is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The connection broke.
+    #[error("the envelope broke off: {0}")]
+    Broken(BoxError),
+}
+
+/// Reads an envelope as it comes.
+pub struct Reader {
+    body: Body,
+    read: BytesMut,
+}
+
+impl Reader {
+    /// A reader at the start of an envelope.
+    pub fn new(body: Body) -> Self {
+        Self { body, read: BytesMut::new() }
+    }
+
+    /// Reads the head. Dropping the future loses what was read.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub async fn head<T>(
+        &mut self,
+        parse: impl Fn(&[u8]) -> Result<Option<(T, usize)>, BadMessage>,
+    ) -> Result<T, ReadError> {
+        // Only a line end can complete a head: looking after every byte would cost the square of its length.
+        let mut news = true;
+        loop {
+            if news && let Some((head, used)) = parse(&self.read)? {
+                let _ = self.read.split_to(used);
+                return Ok(head);
+            }
+            match self.body.frame().await {
+                None => return Err(BadMessage::Incomplete.into()),
+                Some(Err(error)) => return Err(ReadError::Broken(error)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.read.extend_from_slice(&data);
+                        news = data.contains(&b'\n') || self.read.len() > defaults::FIELDS as usize;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The body of the message, as it comes. A length that was said must be right: whoever reads along was told it.
+    pub fn stream(self, framing: Framing) -> Body {
+        let decode = match framing {
+            Framing::Empty => return Body::empty(),
+            Framing::Rest(None) => Decode::Rest,
+            Framing::Rest(Some(length)) => Decode::Exactly(length),
+            Framing::Chunked => Decode::Chunked(Decoder::default()),
+        };
+        Body::wrap(Inner { body: self.body, read: self.read.freeze(), decode, ended: false })
+    }
+
+    /// The body of the message, as a whole; a length that was said and is wrong is not believed.
+    ///
+    /// # Errors
+    /// [`ReadError`], [`ReadError::TooLarge`] beyond `most` bytes.
+    pub async fn whole(self, framing: Framing, most: usize) -> Result<Bytes, ReadError> {
+        let rest = Inner { body: self.body, read: self.read.freeze(), decode: Decode::Rest, ended: false };
+        let rest = whole(Body::wrap(rest), most).await?;
+        match framing {
+            Framing::Empty => Ok(Bytes::new()),
+            Framing::Rest(said) => {
+                let second = said.and_then(|said| rest.get(usize::try_from(said).ok()?..));
+                match second.is_some_and(|second| second.trim_ascii_start().starts_with(b"HTTP/")) {
+                    true => Err(BadMessage::Several.into()),
+                    false => Ok(rest),
+                }
+            }
+            Framing::Chunked => {
+                let mut decoder = Decoder::default();
+                decoder.feed(&rest);
+                let mut out = BytesMut::with_capacity(rest.len());
+                while let Some(data) = decoder.next()? {
+                    out.extend_from_slice(&data);
+                }
+                if decoder.is_done() { Ok(out.freeze()) } else { Err(BadMessage::Chunk.into()) }
+            }
+        }
+    }
+}
+
+/// A body in one piece, of at most `most` bytes.
+///
+/// # Errors
+/// [`ReadError::TooLarge`], [`ReadError::Broken`]
+pub async fn whole(mut body: Body, most: usize) -> Result<Bytes, ReadError> {
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
+        if all.len() + data.len() > most {
+            return Err(ReadError::TooLarge(most));
+        }
+        if all.is_empty() && body.is_end_stream() {
+            return Ok(data);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(all.freeze())
+}
+
+enum Decode {
+    Rest,
+    /// This many bytes are still to come.
+    Exactly(u64),
+    Chunked(Decoder),
+}
+
+struct Inner {
+    body: Body,
+    read: Bytes,
+    decode: Decode,
+    ended: bool,
+}
+
+impl Inner {
+    fn poll_coded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        if !self.read.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.read))));
+        }
+        loop {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                // Trailers of the envelope are not those of the message.
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
+                    _ => {}
+                },
+            }
+        }
+    }
+}
+
+impl HttpBody for Inner {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            if let Decode::Chunked(decoder) = &mut this.decode
+                && let Some(data) = decoder.next()?
+            {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            let coded = ready!(this.poll_coded(cx)).transpose()?;
+            match (&mut this.decode, coded) {
+                (Decode::Rest | Decode::Exactly(0), None) => this.ended = true,
+                (Decode::Exactly(_), None) => return Poll::Ready(Some(Err(BadMessage::Framing.into()))),
+                (Decode::Chunked(decoder), None) if decoder.is_done() => this.ended = true,
+                (Decode::Chunked(_), None) => return Poll::Ready(Some(Err(BadMessage::Chunk.into()))),
+                (Decode::Rest, Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                (Decode::Exactly(left), Some(data)) => {
+                    *left = left.checked_sub(data.len() as u64).ok_or(BadMessage::Framing)?;
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                (Decode::Chunked(decoder), Some(data)) => decoder.feed(&data),
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.decode {
+            Decode::Exactly(left) => SizeHint::with_exact(*left),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_response;
+    use super::*;
+
+    async fn read(text: &'static str) -> Result<Bytes, ReadError> {
+        let mut reader = Reader::new(Body::full(text));
+        let head = reader.head(parse_response).await?;
+        reader.whole(head.framing, 20).await
+    }
+
+    #[tokio::test]
+    async fn a_wrong_length_is_not_believed() {
+        for length in ["", "Content-Length: 1\r\n", "Content-Length: 3\r\n", "Content-Length: 99\r\n"] {
+            let text = format!("HTTP/1.1 200 OK\r\n{length}\r\nabc").leak();
+            assert_eq!(read(text).await.unwrap(), "abc", "{length}");
+        }
+        assert_eq!(
+            read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n").await.unwrap(),
+            "abc"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_second_message_is_refused() {
+        let second = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 200";
+        assert!(matches!(read(second).await, Err(ReadError::Bad(BadMessage::Several))));
+        assert!(matches!(
+            read("HTTP/1.1 200 OK\r\n\r\n123456789012345678901").await,
+            Err(ReadError::TooLarge(20))
+        ));
+        assert!(matches!(read("HTTP/1.1 200 OK").await, Err(ReadError::Bad(BadMessage::Incomplete))));
+    }
+
+    #[tokio::test]
+    async fn a_stream_keeps_the_length_that_was_said() {
+        for (length, fits) in [(2, false), (3, true), (4, false)] {
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nabc");
+            let mut reader = Reader::new(Body::full(text));
+            let head = reader.head(parse_response).await.unwrap();
+            assert_eq!(reader.stream(head.framing).collect().await.is_ok(), fits, "{length}");
+        }
+    }
+}

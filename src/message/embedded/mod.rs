@@ -1,0 +1,43 @@
+//! `message/http` (RFC 9112 §10.1): a whole message carried as the body of another. What is read here was written by
+//! somebody else's program, so lenient is what harms nobody: bare LF, odd case, a missing length.
+
+mod body;
+mod chunked;
+mod head;
+
+pub use body::{ReadError, Reader, whole};
+pub use head::{
+    Framing, RequestHead, ResponseHead, parse_request, parse_response, request_head, response_head,
+};
+
+/// The media type of one embedded message.
+pub const MESSAGE_HTTP: &str = "message/http";
+
+/// Why bytes are not a message that may be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadMessage {
+    /// It ends before its head does.
+    #[error("the message has no complete head")]
+    Incomplete,
+    /// The head is larger than any honest one.
+    #[error("the head of the message is too large")]
+    TooLarge,
+    /// The first line is not one of HTTP/1.
+    #[error("the first line of the message is malformed")]
+    StartLine,
+    /// Not a final status from 200 to 599.
+    #[error("the status of the message is not a final one")]
+    Status,
+    /// A field is not `name: value`, is folded, or holds what no field may.
+    #[error("a field of the message is malformed")]
+    Field,
+    /// Its length is said twice, or in a way that nobody reads alike.
+    #[error("the message does not say clearly how long it is")]
+    Framing,
+    /// Another message follows the first.
+    #[error("there is more than one message")]
+    Several,
+    /// The chunked coding is broken.
+    #[error("the chunked coding of the message is broken")]
+    Chunk,
+}

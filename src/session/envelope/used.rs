@@ -1,0 +1,54 @@
+//! Which URLs have delivered, so that none delivers twice.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::UrlId;
+use crate::defaults;
+
+/// Remembers the last so many.
+#[derive(Debug, Default)]
+pub(super) struct Used {
+    known: HashSet<UrlId>,
+    order: VecDeque<UrlId>,
+}
+
+impl Used {
+    pub(super) fn contains(&self, url: UrlId) -> bool {
+        self.known.contains(&url)
+    }
+
+    pub(super) fn insert(&mut self, url: UrlId) {
+        if self.known.insert(url) {
+            self.order.push_back(url);
+        }
+        if self.order.len() > defaults::URLS_USED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    /// The delivery failed: the URL may be polled again.
+    pub(super) fn forget(&mut self, url: UrlId) {
+        if self.known.remove(&url) {
+            self.order.retain(|known| *known != url);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_remembers_the_last_and_forgets_what_failed() {
+        let mut used = Used::default();
+        for url in 0..=defaults::URLS_USED as u128 {
+            used.insert(url);
+        }
+        assert!(!used.contains(0) && used.contains(1));
+        used.forget(1);
+        assert!(!used.contains(1));
+        assert_eq!(used.known.len(), used.order.len());
+    }
+}

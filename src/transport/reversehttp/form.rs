@@ -1,0 +1,119 @@
+//! The fields of a registration: a form, in the body or in the query, whatever its `Content-Type` says.
+
+use std::time::Duration;
+
+use form_urlencoded::Serializer;
+
+use crate::defaults;
+use crate::domain::{HostName, Malformed, Name, Secret, Wanted};
+
+/// What a registration says. Unknown fields are the business of others.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Fields {
+    pub(super) wanted: Vec<Wanted>,
+    pub(super) token: Option<Secret>,
+    pub(super) lease: Option<Duration>,
+}
+
+/// Why a form is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadForm {
+    /// A name or a host that is none.
+    #[error(transparent)]
+    Wanted(#[from] Malformed),
+    /// Not a number of seconds.
+    #[error("{0:?} is not a lease: write a whole number of seconds")]
+    Lease(String),
+}
+
+/// Reads a registration. What the body says stands before what the query says.
+pub(super) fn read(query: &str, body: &[u8]) -> Result<Fields, BadForm> {
+    let body = one(body)?;
+    let query = one(query.as_bytes())?;
+    Ok(Fields {
+        wanted: if body.wanted.is_empty() { query.wanted } else { body.wanted },
+        token: body.token.or(query.token),
+        lease: body.lease.or(query.lease),
+    })
+}
+
+fn one(text: &[u8]) -> Result<Fields, BadForm> {
+    let mut fields = Fields::default();
+    // A form that was made with echo ends in a line end.
+    for (key, value) in form_urlencoded::parse(text.trim_ascii()) {
+        match &*key {
+            "name" => fields.wanted.push(Wanted::Name(Name::parse(&value)?)),
+            "host" => fields.wanted.push(Wanted::Host(HostName::parse(&value)?)),
+            // The old clients write a hyphen where they have no token.
+            "token" if !value.is_empty() && value != "-" => fields.token = Some(Secret::new(&*value)),
+            "lease" => fields.lease = Some(lease(&value)?),
+            _ => {}
+        }
+    }
+    Ok(fields)
+}
+
+fn lease(text: &str) -> Result<Duration, BadForm> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    // So many digits that they are no number any more: clamped like any other that is too large.
+    let seconds = digits.then(|| text.parse().unwrap_or(u64::MAX));
+    let seconds = seconds.ok_or_else(|| BadForm::Lease(text.to_owned()))?;
+    Ok(Duration::from_secs(seconds).clamp(defaults::POLL_LEASE, defaults::POLL_LEASE_MOST))
+}
+
+/// Appends what is asked for.
+pub(super) fn write(form: &mut Serializer<'_, String>, wanted: &[Wanted]) {
+    for wanted in wanted {
+        match wanted {
+            Wanted::Name(name) => form.append_pair("name", name.as_str()),
+            Wanted::Host(host) | Wanted::Origin(host) => form.append_pair("host", host.as_str()),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> Wanted {
+        Wanted::Name(Name::parse(text).unwrap())
+    }
+
+    #[test]
+    fn the_body_stands_before_the_query() {
+        let fields = read("name=a&token=q&lease=60&x=y", b"name=Demo&token=T%2b+\n").unwrap();
+        assert_eq!(fields.wanted, [name("demo")]);
+        assert_eq!(fields.token, Some(Secret::new("T+ ")));
+        assert_eq!(fields.lease, Some(Duration::from_secs(60)));
+        assert_eq!(
+            read("name=a", b"token=-").unwrap(),
+            Fields { wanted: vec![name("a")], ..Fields::default() }
+        );
+    }
+
+    #[test]
+    fn a_lease_is_clamped_and_must_be_a_number() {
+        let lease = |text: &str| read(&format!("lease={text}"), b"").map(|f| f.lease.unwrap().as_secs());
+        assert_eq!(["0", "31", "99999999999999999999999"].map(|t| lease(t).unwrap()), [30, 31, 3600]);
+        for bad in ["", "-1", "abc", "1.5", "%2B1"] {
+            assert!(lease(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_asked_for_survives(labels in proptest::collection::vec("[a-z]([a-z0-9-]{0,8}[a-z0-9])?", 0..4)) {
+            let wanted: Vec<_> = labels.iter().map(|label| name(label)).collect();
+            let mut form = Serializer::new(String::new());
+            write(&mut form, &wanted);
+            prop_assert_eq!(read("", form.finish().as_bytes()).unwrap().wanted, wanted);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read("", &bytes);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The relay's half: which resource a request is for, and what its agent may do there.
+
+mod manage;
+mod poll;
+mod register;
+mod registrations;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::BoxFuture;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, LINK, ORIGIN, UPGRADE, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use hyper::body::Incoming;
+
+use self::registrations::{Registration, Registrations};
+use super::seal::{Claims, Seal, Use};
+use crate::defaults;
+use crate::domain::{Facts, Refusal, RefusalKind};
+use crate::message::embedded::{ReadError, whole};
+use crate::message::{Body, Request, Response, fields, hop, link};
+use crate::transport::{Door, RelaySide};
+
+/// What a page of another origin must be able to read.
+const EXPOSED: &str = "Link, Location, Requesting-Client, PTTH-Stream";
+
+pub(super) struct Relay {
+    door: Arc<dyn Door>,
+    seal: Seal,
+    registrations: Arc<Registrations>,
+}
+
+/// The resources of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resource<'a> {
+    Gateway,
+    Request(&'a str),
+    Private(&'a str),
+    Unknown,
+}
+
+fn resource(path: &str) -> Option<Resource<'_>> {
+    let rest = path.strip_prefix(defaults::GATEWAY)?;
+    match rest.split_once('/') {
+        None if rest.is_empty() => Some(Resource::Gateway),
+        Some(("", "")) => Some(Resource::Gateway),
+        Some(("", rest)) => Some(match rest.split_once('/') {
+            Some(("request", sealed)) => Resource::Request(sealed),
+            Some(("private", sealed)) => Resource::Private(sealed),
+            _ => Resource::Unknown,
+        }),
+        // `/reversehttpx` only begins alike.
+        _ => None,
+    }
+}
+
+impl Relay {
+    pub(super) fn new(door: Arc<dyn Door>) -> Self {
+        let seal = Seal::new(&door.polling().seal_key);
+        Self { door, seal, registrations: Arc::default() }
+    }
+
+    async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
+        let path = request.uri().path().to_owned();
+        let resource = resource(&path).unwrap_or(Resource::Unknown);
+        let method = request.method().clone();
+        match (resource, method) {
+            (Resource::Unknown, _) => {
+                Err(Refusal::new(RefusalKind::NotFound, "the gateway has no such resource"))
+            }
+            (_, Method::OPTIONS) => Ok(options(resource)),
+            (Resource::Gateway, Method::POST) => self.register(request, facts).await,
+            (Resource::Gateway, Method::GET) => self.status(&request, &facts),
+            (Resource::Request(sealed), Method::GET) => {
+                let asker = request.into_parts().0.headers;
+                self.poll(sealed, &asker, &facts).await
+            }
+            (Resource::Request(sealed), Method::POST) => self.take_answer(sealed, request, &facts).await,
+            (Resource::Private(sealed), Method::GET) => self.show(sealed, &request, &facts),
+            (Resource::Private(sealed), Method::PUT) => self.change(sealed, request, &facts).await,
+            (Resource::Private(sealed), Method::DELETE) => self.delete(sealed, &facts),
+            (resource, _) => {
+                let message = format!("this resource takes {}", methods(resource));
+                Err(Refusal::new(RefusalKind::Method, message))
+            }
+        }
+    }
+
+    /// What a sealed URL says, if it may be used by whoever came with it.
+    fn open(&self, what: Use, sealed: &str, facts: &Facts) -> Result<Claims, Refusal> {
+        let unknown = || Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
+        let claims = self.seal.open(what, sealed).ok_or_else(unknown)?;
+        let (agent, _) = register::identified(&claims.identity).ok_or_else(unknown)?;
+        let foreign = facts.credential.is_some() && self.door.who(facts).ok().as_ref() != Some(&agent);
+        if foreign || !self.door.is_live(&agent) {
+            return Err(Refusal::new(
+                RefusalKind::Forbidden,
+                "this URL belongs to a token that is not valid here",
+            ));
+        }
+        Ok(claims)
+    }
+
+    /// The absolute URL of a resource, as the agent itself calls this relay.
+    fn url(&self, facts: &Facts, what: Use, claims: &Claims) -> String {
+        let scheme = if facts.tls { "https" } else { "http" };
+        let folder = match what {
+            Use::Request => "request",
+            Use::Private => "private",
+        };
+        let sealed = self.seal.seal(what, claims);
+        format!("{scheme}://{}{}/{folder}/{sealed}", facts.authority, defaults::GATEWAY)
+    }
+
+    /// A fresh Request URL of a registration.
+    fn request_url(&self, facts: &Facts, registration: &Registration) -> String {
+        self.request_url_again(facts, registration, rand::random())
+    }
+
+    /// The same Request URL, good for longer.
+    fn request_url_again(&self, facts: &Facts, registration: &Registration, url: u128) -> String {
+        let expires = now() + defaults::REQUEST_URL_AGE;
+        let identity = registration.identity.clone();
+        self.url(facts, Use::Request, &Claims { born: registration.born, expires, url, identity })
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn methods(resource: Resource<'_>) -> &'static str {
+    match resource {
+        Resource::Gateway | Resource::Request(_) => "GET, POST, OPTIONS",
+        Resource::Private(_) => "GET, PUT, DELETE, OPTIONS",
+        Resource::Unknown => "OPTIONS",
+    }
+}
+
+/// A response without a body.
+fn plain(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn with_next(mut response: Response, url: &str) -> Response {
+    if let Some(next) = link::value([url], "next") {
+        response.headers_mut().insert(LINK, next);
+    }
+    response
+}
+
+fn options(resource: Resource<'_>) -> Response {
+    let mut response = plain(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    headers.insert(http::header::ALLOW, HeaderValue::from_static(methods(resource)));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
+    // jQuery 1.3 adds X-Requested-With to each request.
+    let allowed = "Accept, Authorization, Content-Type, PTTH-Instance, X-Requested-With";
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+/// Reads a form.
+async fn form(body: Body) -> Result<bytes::Bytes, Refusal> {
+    whole(body, defaults::FORM).await.map_err(|error| {
+        let kind = match error {
+            ReadError::TooLarge(_) => RefusalKind::TooLarge,
+            _ => RefusalKind::Malformed,
+        };
+        Refusal::new(kind, format!("the form could not be read: {error}"))
+    })
+}
+
+/// On this transport a wrong token and a foreign name are one status (ReverseHttp, "Registration").
+fn as_403(mut refusal: Refusal) -> Refusal {
+    if refusal.kind == RefusalKind::Unauthenticated {
+        refusal.kind = RefusalKind::Forbidden;
+    }
+    refusal
+}
+
+impl RelaySide for Relay {
+    fn wants(&self, request: &http::Request<Incoming>) -> bool {
+        let headers = request.headers();
+        // An Upgrade, or what is left of one, is another transport's. Some clients ask for h2c wherever they go.
+        let upgrade = headers.contains_key(UPGRADE) && !hop::asks_upgrade(headers, "h2c");
+        resource(request.uri().path()).is_some() && !upgrade && !headers.contains_key(fields::ALPN)
+    }
+
+    fn accept(
+        &self,
+        request: http::Request<Incoming>,
+        facts: Facts,
+    ) -> BoxFuture<'_, Result<Response, Refusal>> {
+        Box::pin(async move { self.answer(request.map(Body::from), facts).await.map_err(as_403) })
+    }
+
+    /// Pages of any origin may be agents: a token opens these resources, never a cookie.
+    fn dress(&self, asker: &HeaderMap, response: &mut Response) {
+        if asker.contains_key(ORIGIN) {
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_a_segment_and_not_a_prefix() {
+        assert_eq!(resource("/reversehttp"), Some(Resource::Gateway));
+        assert_eq!(resource("/reversehttp/"), Some(Resource::Gateway));
+        assert_eq!(resource("/reversehttp/request/x"), Some(Resource::Request("x")));
+        assert_eq!(resource("/reversehttp/private/x"), Some(Resource::Private("x")));
+        assert_eq!(resource("/reversehttp/x"), Some(Resource::Unknown));
+        for other in ["/", "/reversehttpfoo", "/reversehttpfoo/request/x", "/x/reversehttp"] {
+            assert_eq!(resource(other), None, "{other}");
+        }
+    }
+}

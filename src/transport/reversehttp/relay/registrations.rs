@@ -1,0 +1,166 @@
+//! Who is registered, and which registrations were ended for good.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::defaults;
+use crate::domain::{AgentId, Wanted};
+use crate::net::Scope;
+use crate::session::envelope::{Flights, Queue};
+use crate::transport::Attached;
+
+/// One registration.
+pub(super) struct Registration {
+    /// Who asked for what, as a form: what makes two registrations the same.
+    pub(super) identity: Box<str>,
+    pub(super) agent: AgentId,
+    pub(super) granted: Vec<Wanted>,
+    pub(super) born: u64,
+    pub(super) urls: Vec<String>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) lease: Mutex<Duration>,
+    changed: Notify,
+}
+
+impl Registration {
+    pub(super) fn new(
+        identity: Box<str>,
+        (agent, granted, urls): (AgentId, Vec<Wanted>, Vec<String>),
+        born: u64,
+        queue: Arc<Queue>,
+        lease: Duration,
+    ) -> Arc<Self> {
+        let (lease, changed) = (Mutex::new(lease), Notify::new());
+        Arc::new(Self { identity, agent, granted, born, urls, queue, lease, changed })
+    }
+
+    pub(super) fn set_lease(&self, lease: Duration) {
+        *self.lease.lock() = lease;
+        self.changed.notify_one();
+    }
+}
+
+/// Every registration of a relay.
+#[derive(Default)]
+pub(super) struct Registrations {
+    table: Mutex<HashMap<Box<str>, Arc<Registration>>>,
+    deleted: Mutex<Deleted>,
+    pub(super) flights: Arc<Flights>,
+}
+
+#[derive(Default)]
+struct Deleted {
+    until: HashMap<Box<str>, u64>,
+    order: VecDeque<Box<str>>,
+}
+
+impl Registrations {
+    /// The registration of an identity, if it stands.
+    pub(super) fn get(&self, identity: &str) -> Option<Arc<Registration>> {
+        self.table.lock().get(identity).filter(|r| !r.queue.is_ended()).cloned()
+    }
+
+    /// What an agent has registered.
+    pub(super) fn of(&self, agent: &AgentId) -> Vec<Arc<Registration>> {
+        let table = self.table.lock();
+        let mut all: Vec<_> = table.values().filter(|r| r.agent == *agent).cloned().collect();
+        all.sort_by_key(|r| r.born);
+        all
+    }
+
+    /// A birth that is later than every deletion of this identity.
+    pub(super) fn birth(&self, identity: &str) -> u64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let after = self.deleted.lock().until.get(identity).map_or(0, |until| until + 1);
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(after)
+    }
+
+    /// Whether what was born then has been deleted.
+    pub(super) fn is_deleted(&self, identity: &str, born: u64) -> bool {
+        self.deleted.lock().until.get(identity).is_some_and(|until| born <= *until)
+    }
+
+    /// Ends a registration for good, if it was not: its URLs are dead from now on.
+    pub(super) fn delete(&self, identity: &str, born: u64) -> bool {
+        if self.is_deleted(identity, born) {
+            return false;
+        }
+        let until = self.birth(identity);
+        let mut deleted = self.deleted.lock();
+        if deleted.until.insert(identity.into(), until).is_none() {
+            deleted.order.push_back(identity.into());
+        }
+        if deleted.order.len() > defaults::DELETED
+            && let Some(oldest) = deleted.order.pop_front()
+        {
+            deleted.until.remove(&oldest);
+        }
+        drop(deleted);
+        if let Some(registration) = self.table.lock().remove(identity) {
+            registration.queue.end();
+            registration.changed.notify_one();
+        }
+        true
+    }
+
+    /// Enters a registration and keeps it: until it is deleted, cut, or silent for longer than its lease.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        registration: Arc<Registration>,
+        attached: Attached,
+        scope: &Scope,
+    ) {
+        self.table.lock().insert(registration.identity.clone(), registration.clone());
+        let (all, owner) = (self.clone(), scope.clone());
+        scope.spawn(async move {
+            keep(&registration, attached, &owner).await;
+            let mut table = all.table.lock();
+            if table.get(&registration.identity).is_some_and(|r| Arc::ptr_eq(r, &registration)) {
+                table.remove(&registration.identity);
+            }
+        });
+    }
+}
+
+async fn keep(registration: &Registration, mut attached: Attached, scope: &Scope) {
+    let queue = &registration.queue;
+    while !queue.is_ended() {
+        let lease = *registration.lease.lock();
+        let left = lease.saturating_sub(queue.glance().silent);
+        if left.is_zero() {
+            tracing::info!(agent = %registration.agent, "an agent has not polled for as long as its lease");
+            break;
+        }
+        tokio::select! {
+            biased;
+            () = &mut attached.cut => return queue.cut(),
+            () = scope.stopping() => break,
+            () = registration.changed.notified() => {}
+            () = tokio::time::sleep(left) => {}
+        }
+    }
+    queue.end();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_deleted_stays_so_and_what_comes_after_lives() {
+        let all = Registrations::default();
+        let born = all.birth("a");
+        assert!(!all.is_deleted("a", born));
+        assert!(all.delete("a", born));
+        assert!(all.is_deleted("a", born) && !all.delete("a", born));
+        assert!(!all.is_deleted("a", all.birth("a")) && !all.is_deleted("b", born));
+        for n in 0..defaults::DELETED {
+            all.delete(&format!("n{n}"), 1);
+        }
+        assert!(!all.is_deleted("a", born), "the oldest is forgotten");
+    }
+}

@@ -1,0 +1,116 @@
+//! What stands in the URLs that agents hold: who, what, since when and until when, sealed with a key of the relay's.
+//! The URL alone brings a registration back after a restart; nobody can read or change it, and no token is in it.
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::session::envelope::UrlId;
+
+/// What a URL is for. One kind does not open as the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// To be polled, and to bring the answer to.
+    Request,
+    /// To manage a registration.
+    Private,
+}
+
+/// What a sealed URL says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claims {
+    /// When the registration was made, in milliseconds since 1970: of two of one identity, which.
+    pub(super) born: u64,
+    /// Until when the URL is good, in seconds since 1970.
+    pub(super) expires: u64,
+    /// Names this URL.
+    pub(super) url: UrlId,
+    /// Who asked for what, as a form.
+    pub(super) identity: Box<str>,
+}
+
+/// The key of a relay, ready for use.
+pub(super) struct Seal(Option<LessSafeKey>);
+
+impl Seal {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        // The only error is a key of another length.
+        Self(UnboundKey::new(&AES_256_GCM_SIV, key).ok().map(LessSafeKey::new))
+    }
+
+    /// The last segment of a URL.
+    pub(super) fn seal(&self, what: Use, claims: &Claims) -> String {
+        let Claims { born, expires, url, identity } = claims;
+        let mut text = format!("{born:x} {expires:x} {url:x} {identity}").into_bytes();
+        let nonce: [u8; NONCE_LEN] = rand::random();
+        if let Some(key) = &self.0 {
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            if key.seal_in_place_append_tag(nonce, Aad::from(what.label()), &mut text).is_err() {
+                text.clear();
+            }
+        }
+        URL_SAFE_NO_PAD.encode([&nonce[..], &text].concat())
+    }
+
+    /// Opens it again. Nothing, if it was not sealed here for this use.
+    pub(super) fn open(&self, what: Use, segment: &str) -> Option<Claims> {
+        let mut bytes = URL_SAFE_NO_PAD.decode(segment).ok()?;
+        let (nonce, text) = bytes.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let text = self.0.as_ref()?.open_in_place(nonce, Aad::from(what.label()), text).ok()?;
+        let mut parts = std::str::from_utf8(text).ok()?.splitn(4, ' ');
+        Some(Claims {
+            born: u64::from_str_radix(parts.next()?, 16).ok()?,
+            expires: u64::from_str_radix(parts.next()?, 16).ok()?,
+            url: UrlId::from_str_radix(parts.next()?, 16).ok()?,
+            identity: parts.next()?.into(),
+        })
+    }
+}
+
+impl Use {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::Request => b"ptth request 1",
+            Self::Private => b"ptth private 1",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims(url: UrlId) -> Claims {
+        Claims { born: 1, expires: 2, url, identity: "agent=abc&name=shop".into() }
+    }
+
+    #[test]
+    fn only_the_key_and_the_use_open_a_seal() {
+        let seal = Seal::new(&[1; 32]);
+        let segment = seal.seal(Use::Request, &claims(7));
+        assert_eq!(seal.open(Use::Request, &segment), Some(claims(7)));
+        assert_eq!(seal.open(Use::Private, &segment), None);
+        assert_eq!(Seal::new(&[2; 32]).open(Use::Request, &segment), None);
+        for place in 0..segment.len() {
+            let mut other = segment.clone().into_bytes();
+            other[place] = if other[place] == b'A' { b'B' } else { b'A' };
+            assert_eq!(seal.open(Use::Request, std::str::from_utf8(&other).unwrap()), None, "{place}");
+        }
+        for bad in ["", "x", "AAAA", "a/b", &segment[1..]] {
+            assert_eq!(seal.open(Use::Request, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_segment_suits_every_client_and_shares_nothing_with_the_next() {
+        let seal = Seal::new(&[1; 32]);
+        let all: Vec<_> = (0..100).map(|n| seal.seal(Use::Request, &claims(n))).collect();
+        for segment in &all {
+            assert!(segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)), "{segment}");
+            assert!(!segment.contains("shop"));
+        }
+        let starts: std::collections::HashSet<_> = all.iter().map(|s| &s[..16]).collect();
+        assert_eq!(starts.len(), all.len());
+    }
+}

@@ -1,0 +1,11 @@
+//! ReverseHttp as its clients meet it: bytes on a socket, in and out.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic, in its helpers too")]
+
+mod clients;
+mod hostile;
+mod manage;
+mod polling;
+mod registration;
+mod support;
+mod visitors;

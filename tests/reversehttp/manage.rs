@@ -1,0 +1,104 @@
+//! Wire §1.9, and what survives what.
+
+use std::time::Duration;
+
+use super::support::{Answer, Bench};
+
+fn private(answer: &Answer) -> String {
+    format!("/{}", answer.field("Location").splitn(4, '/').nth(3).unwrap())
+}
+
+#[tokio::test]
+async fn the_gateway_shows_what_the_askers_token_may_see() {
+    let bench = Bench::start();
+    bench.registered("mine").await;
+    let other = bench.another_token(&["theirs"]);
+    bench.register(&format!("name=theirs&token={other}")).await;
+    assert_eq!(bench.ask("GET", "/reversehttp", "", "").await.status, 403);
+    assert_eq!(bench.ask("GET", "/reversehttp?token=wrong", "", "").await.status, 403);
+    let bearer = format!("Authorization: Bearer {}\r\n", bench.token);
+    let status = bench.ask("GET", "/reversehttp", &bearer, "").await;
+    assert_eq!((status.status, status.field("Content-Type")), (200, "application/x-www-form-urlencoded"));
+    assert_eq!(status.body, "name=mine&lease=30&polls=0&waiting=0&unanswered=0");
+    let page = bench.ask("GET", "/reversehttp", &format!("{bearer}Accept: text/html\r\n"), "").await;
+    assert!(page.body.contains("name=mine&amp;lease=30") && !page.body.contains("theirs"), "{page:?}");
+}
+
+#[tokio::test]
+async fn a_private_url_shows_and_changes_the_lease() {
+    let bench = Bench::start();
+    let answer = bench.register(&format!("name=demo&token={}&lease=1", bench.token)).await;
+    let private = private(&answer);
+    assert_eq!(bench.ask("GET", &private, "", "").await.body, "name=demo&lease=30");
+    assert_eq!(bench.ask("PUT", &private, "", "lease=90&name=other").await.status, 204);
+    assert_eq!(bench.ask("GET", &private, "", "").await.body, "name=demo&lease=90");
+    let token = format!("token={}&lease=60", bench.token);
+    assert_eq!(bench.ask("PUT", &private, "", &token).await.status, 204);
+    let other = bench.another_token(&["x"]);
+    assert_eq!(bench.ask("PUT", &private, "", &format!("token={other}")).await.status, 403);
+    assert_eq!(bench.ask("PUT", &private, "", "lease=x").await.status, 400);
+    assert_eq!(bench.ask("POST", &private, "", "").await.status, 405);
+    // One kind of URL is not the other.
+    let request = answer.link("first").replace("/request/", "/private/");
+    assert_eq!(bench.ask("DELETE", &request, "", "").await.status, 404);
+    assert_eq!(bench.poll(&private.replace("/private/", "/request/")).await.status, 404);
+}
+
+#[tokio::test]
+async fn delete_ends_polls_and_lets_what_is_in_hand_finish() {
+    let bench = Bench::start();
+    let answer = bench.register(&format!("name=demo&token={}", bench.token)).await;
+    let (private, first) = (private(&answer), answer.link("first"));
+    let mut visitor = bench.open().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    let next = bench.poll(&first).await.link("next");
+    let mut open = bench.open().await;
+    open.send(&format!("GET {next} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    super::polling::waiting(&bench, 1).await;
+    assert_eq!(bench.ask("DELETE", &private, "", "").await.status, 204);
+    assert_eq!(open.read().await.status, 410);
+    assert_eq!(bench.answer(&first, "HTTP/1.1 200 OK\r\n\r\nlast").await.status, 202);
+    assert_eq!(visitor.read().await.body, "last");
+    assert_eq!(bench.poll(&next).await.status, 410);
+    assert_eq!(bench.ask("DELETE", &private, "", "").await.status, 404);
+    assert_eq!(bench.ask("GET", &private, "", "").await.status, 404);
+    // A new registration of the same name is another one.
+    let fresh = bench.register(&format!("name=demo&token={}", bench.token)).await;
+    assert_eq!(fresh.status, 201);
+    assert_eq!(bench.poll(&next).await.status, 410);
+}
+
+#[tokio::test]
+async fn a_url_works_after_a_restart() {
+    let bench = Bench::start();
+    let answer = bench.register(&format!("name=demo&token={}", bench.token)).await;
+    let (private, first) = (private(&answer), answer.link("first"));
+    let bench = bench.restarted().await;
+    assert_eq!(bench.visit("demo", "/").await.status, 404, "nobody is there yet");
+    let mut open = bench.open().await;
+    open.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    super::polling::waiting(&bench, 1).await;
+    let (visit, ()) = tokio::join!(bench.visit("demo", "/"), async {
+        assert_eq!(open.read().await.status, 200);
+        bench.answer(&first, "HTTP/1.1 200 OK\r\n\r\nback").await;
+    });
+    assert_eq!(visit.body, "back");
+    // The private URL of before still ends it.
+    assert_eq!(bench.ask("DELETE", &private, "", "").await.status, 204);
+    // Without the key, old URLs say nothing.
+    let mut bench = bench;
+    bench.config.polling = ptth::transport::Polling::default();
+    let bench = bench.restarted().await;
+    assert_eq!(bench.poll(&first).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_name_that_went_to_another_token_does_not_come_back() {
+    let bench = Bench::with(|config| config.lease = Duration::ZERO);
+    let answer = bench.register(&format!("name=demo&token={}", bench.token)).await;
+    let first = answer.link("first");
+    let bench = bench.restarted().await;
+    let other = bench.another_token(&["demo"]);
+    assert_eq!(bench.register(&format!("name=demo&token={other}")).await.status, 201);
+    assert_eq!(bench.poll(&first).await.status, 403);
+}

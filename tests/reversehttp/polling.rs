@@ -1,0 +1,198 @@
+//! Wire §1.6 and §1.7, row by row.
+
+use super::support::{Bench, Raw};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nhey";
+
+#[tokio::test]
+async fn a_request_crosses_and_its_answer_comes_back() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let (visit, next) = tokio::join!(bench.visit("demo", "/demo//a?x=1"), async {
+        let polled = bench.poll(&first).await;
+        assert_eq!((polled.status, polled.field("Content-Type")), (200, "message/http"));
+        let client = polled.field("Requesting-Client");
+        assert!(client.starts_with("127.0.0.1:") && client.len() > 10, "{client}");
+        assert!(
+            polled.body.starts_with("GET /demo//a?x=1 HTTP/1.1\r\nHost: demo.relay.test\r\n"),
+            "{}",
+            polled.body
+        );
+        assert!(
+            polled.body.ends_with("\r\n\r\n") && !polled.body.contains("Content-Length"),
+            "{}",
+            polled.body
+        );
+        let answered = bench.answer(&first, OK).await;
+        assert_eq!((answered.status, answered.field("Content-Length")), (202, "0"));
+        polled.link("next")
+    });
+    assert_eq!((visit.status, &*visit.body, visit.field("Content-Type")), (200, "hey", "text/plain"));
+    assert_ne!(next, first);
+    // The URL has done its work; the next one works.
+    assert_eq!(bench.poll(&first).await.status, 410);
+    assert_eq!(bench.answer(&first, OK).await.status, 409);
+    let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
+        bench.poll(&next).await;
+        bench.answer(&next, OK).await
+    });
+    assert_eq!(visit.body, "hey");
+}
+
+#[tokio::test]
+async fn a_poll_without_a_request_is_204_and_its_url_stays_good() {
+    let bench = Bench::impatient();
+    let first = bench.registered("demo").await;
+    let quiet = bench.poll(&first).await;
+    assert_eq!((quiet.status, quiet.body.len()), (204, 0));
+    let next = quiet.link("next");
+    let (visit, polled) = tokio::join!(bench.visit("demo", "/"), async {
+        let polled = bench.poll(&first).await;
+        bench.answer(&first, OK).await;
+        polled
+    });
+    assert_eq!((visit.status, polled.status), (200, 200));
+    // Both spellings named the same URL.
+    assert_eq!(bench.poll(&next).await.status, 410);
+}
+
+#[tokio::test]
+async fn what_was_not_made_here_is_404() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut forged = first.clone();
+    forged.pop();
+    for url in ["/reversehttp/request/x", "/reversehttp/demo/-/9f01", "/reversehttp/request/", &forged] {
+        assert_eq!(bench.poll(url).await.status, 404, "{url}");
+        assert_eq!(bench.answer(url, OK).await.status, 404, "{url}");
+    }
+    assert_eq!(bench.answer(&first, OK).await.status, 404, "nothing was delivered there");
+}
+
+#[tokio::test]
+async fn polls_are_served_in_turn_and_answers_find_their_requests() {
+    let bench = Bench::start();
+    let a = bench.registered("demo").await;
+    let b = bench.registered("demo").await;
+    let mut polls: Vec<Raw> = Vec::new();
+    for url in [&a, &b] {
+        let mut raw = bench.open().await;
+        raw.send(&format!("GET {url} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        // The page tells when the poll has its place.
+        waiting(&bench, polls.len() + 1).await;
+        polls.push(raw);
+    }
+    let visits = async { tokio::join!(bench.visit("demo", "/1"), bench.visit("demo", "/2")) };
+    let agent = async {
+        let first = polls[0].read().await.body;
+        let second = polls[1].read().await.body;
+        let number = |message: &str| message[5..6].to_owned();
+        // In the other order.
+        bench.answer(&b, &format!("HTTP/1.1 200 OK\r\n\r\n{}", number(&second))).await;
+        bench.answer(&a, &format!("HTTP/1.1 200 OK\r\n\r\n{}", number(&first))).await;
+    };
+    let ((one, two), ()) = tokio::join!(visits, agent);
+    assert_eq!((&*one.body, &*two.body), ("1", "2"));
+}
+
+/// Waits until so many polls stand.
+pub(crate) async fn waiting(bench: &Bench, polls: usize) {
+    let target = format!("/reversehttp?token={}", bench.token);
+    for _ in 0..2000 {
+        let status = bench.ask("GET", &target, "", "").await.body;
+        if status.contains(&format!("polls={polls}&")) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("never {polls} polls");
+}
+
+#[tokio::test]
+async fn a_poll_may_come_before_the_answer_to_the_last() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let visits = async { tokio::join!(bench.visit("demo", "/1"), bench.visit("demo", "/2")) };
+    let agent = async {
+        let one = bench.poll(&first).await;
+        let next = one.link("next");
+        let two = bench.poll(&next).await;
+        bench.answer(&next, &format!("HTTP/1.1 200 OK\r\n\r\n{}", &two.body[5..6])).await;
+        bench.answer(&first, &format!("HTTP/1.1 200 OK\r\n\r\n{}", &one.body[5..6])).await;
+    };
+    let ((one, two), ()) = tokio::join!(visits, agent);
+    assert_eq!((&*one.body, &*two.body), ("1", "2"));
+}
+
+#[tokio::test]
+async fn a_poll_that_dies_gives_its_place_up() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut dying = bench.open().await;
+    dying.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    waiting(&bench, 1).await;
+    drop(dying);
+    waiting(&bench, 0).await;
+    let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
+        bench.poll(&first).await;
+        bench.answer(&first, OK).await
+    });
+    assert_eq!(visit.body, "hey");
+}
+
+#[tokio::test]
+async fn a_second_poll_of_one_url_takes_the_place_of_the_first() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut ghost = bench.open().await;
+    ghost.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    waiting(&bench, 1).await;
+    let mut live = bench.open().await;
+    live.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    assert_eq!(ghost.read().await.status, 204);
+    let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
+        assert_eq!(live.read().await.status, 200);
+        bench.answer(&first, OK).await
+    });
+    assert_eq!(visit.body, "hey");
+}
+
+#[tokio::test]
+async fn an_answer_after_its_visitor_left_is_202() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut visitor = bench.open().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    assert_eq!(bench.poll(&first).await.status, 200);
+    drop(visitor);
+    assert_eq!(bench.answer(&first, OK).await.status, 202);
+    assert_eq!(bench.answer(&first, OK).await.status, 409);
+}
+
+#[tokio::test]
+async fn no_body_is_no_answer() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let (visit, answered) = tokio::join!(bench.visit("demo", "/"), async {
+        bench.poll(&first).await;
+        bench.answer(&first, "").await
+    });
+    assert_eq!((visit.status, answered.status), (502, 400));
+}
+
+#[tokio::test]
+async fn there_are_bounds_to_waiting_polls() {
+    let bench = Bench::start();
+    let mut polls = Vec::new();
+    for _ in 0..ptth::defaults::POLLS_MOST {
+        let url = bench.registered("demo").await;
+        let mut raw = bench.open().await;
+        raw.send(&format!("GET {url} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        polls.push(raw);
+    }
+    waiting(&bench, ptth::defaults::POLLS_MOST).await;
+    let url = bench.registered("demo").await;
+    let refused = bench.poll(&url).await;
+    assert_eq!(refused.status, 429);
+    assert!(!refused.field("Retry-After").is_empty());
+}

@@ -1,0 +1,191 @@
+//! A relay in this process, and raw HTTP.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ptth::domain::{AgentId, HostName, Name};
+use ptth::policy::{Grants, Tokens};
+use ptth::relay::Relay;
+use ptth::relay::config::{Config, Listen};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// A running relay with a token for any name.
+pub(crate) struct Bench {
+    pub(crate) relay: Relay,
+    pub(crate) config: Config,
+    pub(crate) token: String,
+    pub(crate) id: AgentId,
+    pub(crate) at: SocketAddr,
+}
+
+impl Bench {
+    pub(crate) fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let tokens = Tokens::in_memory();
+        let (id, secret) = tokens.issue(Grants::any()).unwrap();
+        let mut config = Config::new(HostName::parse("relay.test").unwrap(), tokens);
+        config.listen = vec![Listen { address: ([127, 0, 0, 1], 0).into(), tls: false }];
+        config.cores = 1;
+        config.grace = Duration::from_secs(2);
+        change(&mut config);
+        let relay = Relay::start(config.clone()).unwrap();
+        let at = relay.addresses()[0].address;
+        Self { relay, config, token: secret.expose().into(), id, at }
+    }
+
+    /// A short hold: for tests of what happens when there is nothing.
+    pub(crate) fn impatient() -> Self {
+        Self::with(|config| {
+            config.polling.hold = Duration::from_millis(50);
+            config.polling.absence = Duration::from_millis(50);
+        })
+    }
+
+    /// The same relay after a restart, on another port.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { relay, config, token, id, .. } = self;
+        relay.stop().await;
+        let relay = Relay::start(config.clone()).unwrap();
+        let at = relay.addresses()[0].address;
+        Self { relay, config, token, id, at }
+    }
+
+    pub(crate) fn another_token(&self, names: &[&str]) -> String {
+        let names = names.iter().map(|n| Name::parse(n).unwrap());
+        self.config.tokens.issue(Grants::names(names)).unwrap().1.expose().into()
+    }
+
+    pub(crate) async fn open(&self) -> Raw {
+        Raw { stream: TcpStream::connect(self.at).await.unwrap(), read: Vec::new() }
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn ask(&self, method: &str, target: &str, fields: &str, body: &str) -> Answer {
+        let mut raw = self.open().await;
+        raw.ask(method, target, fields, body).await
+    }
+
+    pub(crate) async fn register(&self, form: &str) -> Answer {
+        self.ask("POST", "/reversehttp", "", form).await
+    }
+
+    /// Registers a name and returns the path of its first Request URL.
+    pub(crate) async fn registered(&self, name: &str) -> String {
+        let answer = self.register(&format!("name={name}&token={}", self.token)).await;
+        assert!([201, 204].contains(&answer.status), "{answer:?}");
+        answer.link("first")
+    }
+
+    pub(crate) async fn poll(&self, url: &str) -> Answer {
+        self.ask("GET", url, "", "").await
+    }
+
+    pub(crate) async fn answer(&self, url: &str, message: &str) -> Answer {
+        self.ask("POST", url, "Content-Type: message/http\r\n", message).await
+    }
+
+    /// A visitor's GET.
+    pub(crate) async fn visit(&self, name: &str, target: &str) -> Answer {
+        let mut raw = self.open().await;
+        raw.send(&format!("GET {target} HTTP/1.1\r\nHost: {name}.relay.test\r\n\r\n")).await;
+        raw.read().await
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The head as it came.
+    pub(crate) head: String,
+    pub(crate) fields: HashMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn field(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
+    }
+
+    /// The path of a link, read as the Python client does: split at ", ", then at ";".
+    pub(crate) fn link(&self, rel: &str) -> String {
+        let url = self.link_url(rel);
+        let path = url.splitn(4, '/').nth(3).unwrap();
+        format!("/{path}")
+    }
+
+    pub(crate) fn link_url(&self, rel: &str) -> String {
+        let wanted = format!("rel=\"{rel}\"");
+        let links = self.field("Link").split(", ").map(|link| link.split_once("; ").unwrap());
+        let found = links.into_iter().find(|(_, parameter)| *parameter == wanted);
+        let (url, _) = found.unwrap_or_else(|| panic!("no {rel} in {self:?}"));
+        url.strip_prefix('<').unwrap().strip_suffix('>').unwrap().to_owned()
+    }
+}
+
+/// A connection and what was read too far.
+pub(crate) struct Raw {
+    pub(crate) stream: TcpStream,
+    pub(crate) read: Vec<u8>,
+}
+
+impl Raw {
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    pub(crate) async fn ask(&mut self, method: &str, target: &str, fields: &str, body: &str) -> Answer {
+        let host = self.stream.peer_addr().unwrap();
+        let length = match method {
+            "GET" | "DELETE" | "OPTIONS" => String::new(),
+            _ => format!("Content-Length: {}\r\n", body.len()),
+        };
+        self.send(&format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}{length}\r\n{body}")).await;
+        self.read().await
+    }
+
+    pub(crate) async fn more(&mut self) -> bool {
+        let read = tokio::time::timeout(Duration::from_secs(20), self.stream.read_buf(&mut self.read));
+        read.await.expect("an answer within 20 s").unwrap() > 0
+    }
+
+    /// Everything up to and with `end`.
+    pub(crate) async fn until(&mut self, end: &str) -> String {
+        loop {
+            let found = self.read.windows(end.len()).position(|w| w == end.as_bytes());
+            if let Some(place) = found {
+                let rest = self.read.split_off(place + end.len());
+                let taken = std::mem::replace(&mut self.read, rest);
+                return String::from_utf8(taken).unwrap();
+            }
+            assert!(self.more().await, "{:?} ends before {end:?}", String::from_utf8_lossy(&self.read));
+        }
+    }
+
+    /// A head, without its body.
+    pub(crate) async fn head(&mut self) -> Answer {
+        let head = self.until("\r\n\r\n").await;
+        let fields = head.lines().skip(1).filter_map(|l| l.split_once(": "));
+        let fields = fields.map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head, fields, body: String::new() }
+    }
+
+    /// A whole answer, by its Content-Length.
+    pub(crate) async fn read(&mut self) -> Answer {
+        let mut answer = self.head().await;
+        let length: usize = answer.field("Content-Length").parse().unwrap_or(0);
+        while self.read.len() < length {
+            assert!(self.more().await, "{answer:?} breaks off");
+        }
+        let rest = self.read.split_off(length);
+        answer.body = String::from_utf8(std::mem::replace(&mut self.read, rest)).unwrap();
+        answer
+    }
+}
