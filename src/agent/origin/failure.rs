@@ -88,6 +88,8 @@ fn dialling(error: &DialError) -> Verdict {
             bad("origin-name", "dns_error", format!("its name does not resolve ({source}). Check the name."))
         }
         DialError::Connect { source, .. } => connecting(source),
+        // Origins are reached straight; were it ever otherwise, this would be the word for it.
+        DialError::Proxy(error) => bad("origin-unreachable", "destination_unavailable", error.what()),
         DialError::Tls { source, .. } => handshaking(source),
         DialError::Timeout { .. } => timeout(),
     }

@@ -11,10 +11,25 @@ use super::{DialError, Place};
 use crate::defaults;
 use crate::net::listener::tune;
 
+/// Resolves and connects. Dropping the future gives up.
 pub(super) async fn connect(place: &Place) -> Result<TcpStream, DialError> {
-    let addresses = resolve(&place.host, place.port)
-        .await
-        .map_err(|source| DialError::Resolve { host: place.host.clone(), source })?;
+    connect_any(addresses(place).await?, place).await
+}
+
+/// The addresses of a place.
+///
+/// # Errors
+/// [`DialError::Resolve`]
+pub async fn addresses(place: &Place) -> Result<Vec<SocketAddr>, DialError> {
+    let found = resolve(&place.host, place.port).await;
+    found.map_err(|source| DialError::Resolve { host: place.host.clone(), source })
+}
+
+/// Connects to the first of the addresses of `place` that answers. Dropping the future gives up.
+///
+/// # Errors
+/// [`DialError::Connect`], with what the system said of the last of them.
+pub async fn connect_any(addresses: Vec<SocketAddr>, place: &Place) -> Result<TcpStream, DialError> {
     race(addresses).await.map_err(|source| DialError::Connect { place: place.clone(), source })
 }
 
