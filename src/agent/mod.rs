@@ -82,6 +82,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
             tls: config.tls.clone(),
             token: config.token.clone(),
             offer: offer.clone(),
+            via: config.proxies.via(relay.host().unwrap_or_default()),
         };
         let supervisor = Supervisor {
             side: transport.agent(),

@@ -11,6 +11,7 @@ mod failure;
 mod file;
 mod log;
 pub mod relay;
+mod proxy;
 mod running;
 mod state;
 mod text;

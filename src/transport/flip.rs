@@ -9,10 +9,10 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use super::{Admission, Call, Door, OpenError, Opened};
+use super::{Admission, Call, Door, OpenError, Opened, place};
 use crate::defaults;
 use crate::message::{Body, Response, fields, hop, link};
-use crate::net::dial::{Place, dial};
+use crate::net::dial::dial_via;
 use crate::net::{Io, Scope, cores};
 use crate::session::{Kind, send_half};
 
@@ -103,13 +103,6 @@ async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, s
     }
 }
 
-/// Where a relay URL points.
-pub(super) fn place(relay: &Uri) -> Place {
-    let tls = relay.scheme() != Some(&http::uri::Scheme::HTTP);
-    let host = relay.host().unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
-    Place { host: host.into(), port: relay.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls }
-}
-
 /// The Upgrade request of an agent.
 pub(super) fn request(
     call: &Call,
@@ -159,7 +152,7 @@ pub(super) async fn open(
     call: &Call,
     request: http::Request<Empty<bytes::Bytes>>,
 ) -> Result<Opened, OpenError> {
-    let io = dial(&place(&call.relay), &call.tls, defaults::CONNECT).await?;
+    let io = dial_via(&call.via, &place(&call.relay), &call.tls, defaults::CONNECT).await?;
     let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request)).await;
     upgrade.unwrap_or_else(|_| {
         Err(OpenError::Broken(format!("no answer within {} s", defaults::UPGRADE.as_secs())))
