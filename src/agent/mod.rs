@@ -72,6 +72,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         wanted: names.chain(config.hosts.iter().cloned().map(Wanted::Host)).collect(),
         instance: Some(config.instance.clone()),
         exclusive: config.exclusive,
+        probe: false,
         transport: transport.name(),
     };
     let relays = config.relays.iter().map(|relay| {
@@ -80,9 +81,9 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         let call = Call {
             relay: relay.clone(),
             tls: config.tls.clone(),
+            via: config.proxies.via(relay.host().unwrap_or_default()),
             token: config.token.clone(),
             offer: offer.clone(),
-            via: config.proxies.via(relay.host().unwrap_or_default()),
         };
         let supervisor = Supervisor {
             side: transport.agent(),

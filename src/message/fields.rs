@@ -28,3 +28,5 @@ pub const PTTH_INSTANCE: HeaderName = HeaderName::from_static("ptth-instance");
 pub const PTTH_CONNECTIONS: HeaderName = HeaderName::from_static("ptth-connections");
 /// `PTTH-Exclusive: ?1`: our own. This process fences every other of its token and name.
 pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive");
+/// `PTTH-Probe: ?1`: our own. Answer as to any offer, then hang up: `ptth doctor` asks this way.
+pub const PTTH_PROBE: HeaderName = HeaderName::from_static("ptth-probe");

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 
 use super::{Admission, Call, Door, OpenError, Opened, place};
 use crate::defaults;
@@ -53,6 +54,25 @@ pub(super) fn announce(response: &mut Response, kind: Kind, admission: &dyn Admi
     let headers = response.headers_mut();
     headers.insert(fields::ALPN, HeaderValue::from_static(kind.alpn_field()));
     headers.insert(fields::PTTH_CONNECTIONS, HeaderValue::from(admission.connections(kind)));
+}
+
+/// Whether the offer is only a question: the 101 is the answer, and the connection ends with it.
+pub(super) fn is_probe(headers: &HeaderMap) -> bool {
+    headers.get(fields::PTTH_PROBE).is_some_and(|value| value == "?1")
+}
+
+/// Lets the 101 to a probe out, and hangs up. The routes that it asked for are free again at once.
+pub(super) fn answer_probe(door: &Arc<dyn Door>, upgrade: OnUpgrade, admission: Box<dyn Admission>) {
+    drop(admission);
+    door.scope().spawn(async move {
+        let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
+        if let Ok(Ok(upgraded)) = upgraded
+            && let Some(mut io) = raw(upgraded)
+        {
+            // The other side may be gone already.
+            let _ = io.shutdown().await;
+        }
+    });
 }
 
 /// Once the 101 is out, makes the relay the client on that connection and attaches it. The connection is dealt to
@@ -130,6 +150,9 @@ pub(super) fn request(
     }
     if call.offer.exclusive {
         set(fields::PTTH_EXCLUSIVE, HeaderValue::try_from("?1"));
+    }
+    if call.offer.probe {
+        set(fields::PTTH_PROBE, HeaderValue::try_from("?1"));
     }
     if let Some(secret) = &call.token {
         let bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
