@@ -3,6 +3,7 @@
 mod backoff;
 mod builder;
 pub mod config;
+pub mod doctor;
 pub mod origin;
 mod supervise;
 
