@@ -41,6 +41,8 @@ where
                 Answer::Tunnel => return Ok(()),
                 Answer::Interim => continue,
                 Answer::Login(schemes) => return Err(login_fault(&schemes, login.is_some())),
+                // tinyproxy says 401 to a password that is wrong.
+                Answer::No(401) if login.is_some() => return Err(Fault::PasswordWrong),
                 Answer::No(status) => return Err(Fault::Status(status)),
             }
         }
@@ -145,6 +147,10 @@ mod tests {
         assert!(matches!(fault(basic, None).await, Fault::PasswordWanted));
         assert!(matches!(fault(basic, Some(&login)).await, Fault::PasswordWrong));
         assert!(matches!(fault(ntlm, Some(&login)).await, Fault::Unspoken(s) if s == "Negotiate, NTLM"));
+        assert!(matches!(
+            fault("HTTP/1.0 401 Unauthorized\r\n\r\n", Some(&login)).await,
+            Fault::PasswordWrong
+        ));
         assert!(matches!(fault("HTTP/1.1 403 Forbidden\r\n\r\n", None).await, Fault::Status(403)));
         assert!(matches!(fault("HTTP/1.1 302 Found\r\n\r\n", None).await, Fault::Status(302)));
         assert!(matches!(fault("", None).await, Fault::Closed));

@@ -60,9 +60,7 @@ impl ProxyError {
             Fault::Closed => format!("the proxy {proxy} closed the connection without an answer"),
             Fault::Broken(error) => format!("the connection to the proxy {proxy} broke: {error}"),
             Fault::PasswordWanted => format!("the proxy {proxy} wants a password{}", self.number(407)),
-            Fault::PasswordWrong => {
-                format!("the proxy {proxy} does not accept this user and password{}", self.number(407))
-            }
+            Fault::PasswordWrong => format!("the proxy {proxy} does not accept this user and password"),
             Fault::Unspoken(schemes) => {
                 format!("the proxy {proxy} wants a login by {schemes}{}", self.number(407))
             }
