@@ -175,7 +175,9 @@ impl Builder {
         }
         let proxies = match self.proxy {
             Some(text) => Proxies::said(&text, "proxy()")?,
-            None => Proxies::environment(|name| std::env::var(name).ok())?,
+            None => Proxies::environment(relays.iter().filter_map(http::Uri::host), |name| {
+                std::env::var(name).ok()
+            })?,
         };
         Ok(Agent::new(Config {
             relays,

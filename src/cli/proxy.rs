@@ -3,7 +3,6 @@
 use http::Uri;
 
 use super::Failure;
-use crate::domain::HostName;
 use crate::net::dial::Proxies;
 
 /// As `--proxy`, for one who has to give a password with it.
@@ -34,13 +33,8 @@ pub(super) fn read(
     if let Some(text) = variable(VARIABLE) {
         return Proxies::said(&text, VARIABLE).map_err(Failure::usage);
     }
-    let here = |relay: &Uri| {
-        relay.host().and_then(|host| HostName::parse(host).ok()).is_some_and(|host| host.is_this_machine())
-    };
-    if relays.iter().all(here) {
-        return Ok(Proxies::None);
-    }
-    Proxies::environment(variable).map_err(Failure::usage)
+    let hosts = relays.iter().filter_map(Uri::host);
+    Proxies::environment(hosts, variable).map_err(Failure::usage)
 }
 
 #[cfg(test)]

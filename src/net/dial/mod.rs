@@ -1,5 +1,6 @@
 //! TCP and TLS out, directly or through a proxy, under one deadline.
 
+mod choice;
 mod connect;
 mod fault;
 mod proxy;
@@ -14,8 +15,9 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+pub use self::choice::Proxies;
 pub use self::fault::{Fault, ProxyError};
-pub use self::proxy::{BadProxy, Kind, Proxies, Proxy, Via};
+pub use self::proxy::{BadProxy, Kind, Proxy, Via};
 pub use self::tcp::{addresses, connect_any, resolve};
 use super::io::{Io, Tcp};
 

@@ -1,20 +1,14 @@
-//! Which way out: directly, or through a proxy, as somebody said or as the environment says.
+//! The way of one connection: straight, or through a proxy.
 
 use std::fmt;
 use std::sync::Arc;
 
-use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 
 use super::fault::{Fault, ProxyError};
 use super::{DialError, Place, connect, socks, tcp};
 use crate::domain::{HostName, Secret};
-
-/// Where the address of a proxy is looked for, the first over the others; the lower case is what curl reads.
-const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-/// Where the hosts are that need none.
-const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 /// How one connection gets to its place.
 #[derive(Debug, Clone, Default)]
@@ -70,8 +64,8 @@ pub(super) struct Login {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{origin} names no proxy: {why}")]
 pub struct BadProxy {
-    origin: &'static str,
-    why: &'static str,
+    pub(super) origin: &'static str,
+    pub(super) why: &'static str,
 }
 
 const FORM: &str = "write http://HOST:PORT, socks5://HOST:PORT, or socks5h://HOST:PORT when the proxy is to resolve \
@@ -79,7 +73,7 @@ const FORM: &str = "write http://HOST:PORT, socks5://HOST:PORT, or socks5h://HOS
 
 impl Proxy {
     /// Parses `http://`, `socks5://` or `socks5h://`, with or without `USER:PASSWORD@`; without a scheme it is `http`.
-    fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = text.trim().split_once("://").unwrap_or(("http", text.trim()));
         let (kind, port) = match scheme.to_ascii_lowercase().as_str() {
             "http" => (Kind::Connect, 80),
@@ -174,72 +168,6 @@ impl Login {
     }
 }
 
-/// Which way each host is reached.
-#[derive(Debug, Clone, Default)]
-pub enum Proxies {
-    /// Straight.
-    #[default]
-    None,
-    /// All of them by this proxy: somebody said so.
-    Always(Arc<Proxy>),
-    /// By this proxy of the environment, but for the exceptions there, and for hosts that are this machine.
-    But(Arc<Proxy>, Arc<Matcher>),
-}
-
-impl Proxies {
-    /// What a person says: the URL of a proxy for every host, or `off`. `origin` is where it was said.
-    ///
-    /// # Errors
-    /// [`BadProxy`], which does not repeat the text.
-    pub fn said(text: &str, origin: &'static str) -> Result<Self, BadProxy> {
-        if text == "off" {
-            return Ok(Self::None);
-        }
-        let proxy = Proxy::parse(text).map_err(|why| BadProxy { origin, why })?;
-        Ok(Self::Always(Arc::new(proxy)))
-    }
-
-    /// What the environment says in `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`; the latter has hosts with all below
-    /// them, addresses, networks such as `10.0.0.0/8`, or `*`.
-    ///
-    /// # Errors
-    /// [`BadProxy`], which does not repeat the text.
-    pub fn environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, BadProxy> {
-        let first = |names: &[&'static str]| {
-            let set = |name: &&'static str| Some((*name, variable(name).filter(|v| !v.trim().is_empty())?));
-            names.iter().find_map(set)
-        };
-        let Some((origin, text)) = first(&VARIABLES) else { return Ok(Self::None) };
-        let proxy = Proxy::parse(&text).map_err(|why| BadProxy { origin, why })?;
-        let list = first(&EXCEPTIONS).map_or(String::new(), |(_, list)| list);
-        // Many write *.example.org for what everybody reads as .example.org.
-        let entries = list.split([',', ' ']).map(|entry| match entry.strip_prefix("*.") {
-            Some(_) => &entry[1..],
-            None => entry,
-        });
-        let exceptions = entries.collect::<Vec<_>>().join(",");
-        let matcher = Matcher::builder().all("http://proxy.invalid").no(exceptions).build();
-        Ok(Self::But(Arc::new(proxy), Arc::new(matcher)))
-    }
-
-    /// The way to a host, written as in a URL.
-    pub fn via(&self, host: &str) -> Via {
-        match self {
-            Self::None => Via::Direct,
-            Self::Always(proxy) => Via::Proxy(proxy.clone()),
-            Self::But(proxy, matcher) => {
-                let here = HostName::parse(host).is_ok_and(|host| host.is_this_machine());
-                let host = host.trim_end_matches('.');
-                let uri: Option<http::Uri> = format!("https://{host}/").parse().ok();
-                match uri.is_some_and(|uri| !here && matcher.intercept(&uri).is_some()) {
-                    true => Via::Proxy(proxy.clone()),
-                    false => Via::Direct,
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,71 +209,7 @@ mod tests {
         let proxy = Proxy::parse("http://ann:p%40ss%3aw%2F@proxy.corp:3128").unwrap();
         let login = proxy.login.as_ref().unwrap();
         assert_eq!((&*login.user, login.password.expose()), ("ann", "p@ss:w/"));
-        let all = format!("{proxy} {proxy:?} {:?}", Proxies::said("http://ann:p%40ss@a:1", "--proxy"));
+        let all = format!("{proxy} {proxy:?} {:?}", Via::Proxy(Arc::new(proxy.clone())));
         assert!(!all.contains("p@ss") && !all.contains("p%40ss"), "{all}");
-        let error = Proxies::said("http://ann:hush@a:1/x", "--proxy").unwrap_err().to_string();
-        assert!(error.starts_with("--proxy names no proxy") && !error.contains("hush"), "{error}");
-    }
-
-    /// Whether each host goes through the proxy of this environment.
-    fn through(environment: &[(&str, &str)], host: &str) -> Option<String> {
-        let get = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-        match Proxies::environment(get).unwrap().via(host) {
-            Via::Direct => None,
-            Via::Proxy(proxy) => Some(proxy.place.to_string()),
-        }
-    }
-
-    #[test]
-    fn the_environment_is_read_as_everybody_reads_it() {
-        let both = [("ALL_PROXY", "http://all:1"), ("https_proxy", "http://low:1")];
-        assert_eq!(through(&both, "relay.test").as_deref(), Some("low:1"));
-        assert_eq!(through(&both[..1], "relay.test").as_deref(), Some("all:1"));
-        assert_eq!(through(&[("HTTPS_PROXY", "up:1"), both[1]], "relay.test").as_deref(), Some("up:1"));
-        assert_eq!(through(&[("HTTPS_PROXY", " "), both[0]], "relay.test").as_deref(), Some("all:1"));
-        assert_eq!(through(&[("HTTP_PROXY", "http://x:1")], "relay.test"), None);
-        for here in ["localhost", "ptth.localhost", "127.0.0.1", "[::1]", "LOCALHOST."] {
-            assert_eq!(through(&both, here), None, "{here}");
-        }
-        let bad = Proxies::environment(|name| (name == "ALL_PROXY").then(|| "ann:hush@x:y".into()));
-        let error = bad.unwrap_err().to_string();
-        assert!(error.starts_with("ALL_PROXY names no proxy") && !error.contains("hush"), "{error}");
-    }
-
-    #[test]
-    fn exceptions_are_hosts_domains_networks_or_all() {
-        let without = |list: &str, host: &str| {
-            through(&[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", list)], host).is_none()
-        };
-        for (list, host) in [
-            ("relay.test", "relay.test"),
-            ("relay.test", "a.relay.test"),
-            (".test", "relay.test"),
-            ("*.test", "relay.test"),
-            ("x, RELAY.test", "relay.test"),
-            ("x relay.test", "relay.test."),
-            ("10.0.0.0/8", "10.1.2.3"),
-            ("10.1.2.3", "10.1.2.3"),
-            ("fd00::/8", "[fd00::1]"),
-            ("*", "relay.test"),
-        ] {
-            assert!(without(list, host), "{list} {host}");
-        }
-        for (list, host) in [
-            ("", "relay.test"),
-            ("relay.test", "xrelay.test"),
-            ("relay.test", "test"),
-            ("10.0.0.0/8", "11.0.0.1"),
-            ("10.0.0.0/8", "10.test"),
-        ] {
-            assert!(!without(list, host), "{list} {host}");
-        }
-    }
-
-    #[test]
-    fn what_is_said_goes_for_every_host() {
-        let said = Proxies::said("socks5h://p:1", "--proxy").unwrap();
-        assert!(matches!(said.via("localhost"), Via::Proxy(p) if p.resolves()));
-        assert!(matches!(Proxies::said("off", "--proxy").unwrap().via("relay.test"), Via::Direct));
     }
 }
