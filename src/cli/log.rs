@@ -51,7 +51,8 @@ impl Log {
     fn filter(&self) -> Result<EnvFilter, Failure> {
         let text = match (self.verbose, &self.log) {
             (0, Some(filter)) => filter,
-            (0, None) => "warn,ptth=info",
+            // That crate says as an error what we say better, once and with what to do.
+            (0, None) => "warn,ptth=info,rustls_platform_verifier=off",
             (1, _) => "info,ptth=debug",
             _ => "debug,ptth=trace",
         };

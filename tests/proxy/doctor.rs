@@ -130,6 +130,9 @@ fn a_certificate_that_is_not_trusted_or_no_tls_at_all() {
     let inspector = inspector(&site, "localhost");
     let doctor = &mut site.command("doctor", &format!("https://localhost:{inspector}"));
     fails_at(doctor, "tls", 1, &["\"Corp Inspection CA\"", "pass its root with --ca FILE"]);
+    let mut doctor = crate::site::ptth();
+    doctor.args(["doctor", "--relay", &site.near(), "--token-file"]).arg(site.at("token"));
+    fails_at(&mut doctor, "tls", 1, &["\"ptth development CA ", "pass --ca FILE with the ca.pem"]);
     let plain = Site::with("http");
     fails_at(&mut plain.command("doctor", &plain.near()), "tls", 1, &["is the relay's TLS port"]);
 }

@@ -53,6 +53,13 @@ impl Process {
         self.printed.0.lock().unwrap().all.iter().filter(|line| line.contains(text)).count()
     }
 
+    /// Asks it to end, and waits until it has closed its streams.
+    pub(crate) fn end(&self) {
+        let id = self.child.id().to_string();
+        let _ = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &id]).status();
+        self.wait(|printed| (printed.open == 0).then_some(()));
+    }
+
     fn wait<T>(&self, look: impl Fn(&Printed) -> Option<T>) -> Option<T> {
         let until = Instant::now() + PATIENCE;
         let mut printed = self.printed.0.lock().unwrap();

@@ -128,6 +128,13 @@ pub(crate) struct Running {
     _dir: tempfile::TempDir,
 }
 
+/// Squid that is killed leaves its shared memory behind.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.process.end();
+    }
+}
+
 /// The user and the password that proxies ask for, as they stand in a URL.
 pub(crate) const LOGIN: &str = "ann:p%40ss%2Fw";
 /// The same, as they are.

@@ -64,7 +64,7 @@ fn tinyproxy_with_and_without_a_password() {
     let url = format!("http://127.0.0.1:{}", open.port);
     let agent = site.serves(site.agent(&site.near()).args(["--proxy", &url]));
     open.process.says("CONNECT localhost:");
-    drop((agent, open));
+    drop(agent);
 
     let closed = tinyproxy("BasicAuth ann pass");
     let at = format!("127.0.0.1:{}", closed.port);

@@ -15,8 +15,8 @@ use self::remedy::{Trouble, of_dial, of_open};
 use super::origin::{Origin, Target};
 use crate::defaults;
 use crate::domain::{Instance, Offer, Secret, Wanted};
+use crate::net::Scope;
 use crate::net::dial::{self, DialError, Fault, Place, Proxies, Via};
-use crate::net::{Io, Scope};
 use crate::transport::{self, Call, OpenError};
 
 /// What is to be walked.
@@ -114,6 +114,16 @@ fn first<'a>(via: &'a Via, place: &'a Place) -> &'a Place {
     }
 }
 
+/// One step of dialling, with the deadline that a whole dial has.
+async fn within<T>(
+    place: &Place,
+    dialling: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
+    let within = defaults::CONNECT;
+    let done = tokio::time::timeout(within, dialling).await;
+    done.unwrap_or_else(|_| Err(DialError::Timeout { place: place.clone(), within }))
+}
+
 struct Road<'a> {
     /// Where TCP goes.
     first: &'a Place,
@@ -122,26 +132,16 @@ struct Road<'a> {
 }
 
 impl Road<'_> {
-    /// One step of dialling, with the deadline that a whole dial has.
-    async fn within<T>(&self, dialling: impl Future<Output = Result<T, DialError>>) -> Result<T, Trouble> {
-        let done = tokio::time::timeout(defaults::CONNECT, dialling).await;
-        done.unwrap_or_else(|_| {
-            Err(DialError::Timeout { place: self.first.clone(), within: defaults::CONNECT })
+    /// What goes wrong before the proxy has been asked is the proxy's.
+    async fn to_first<T>(&self, dialling: impl Future<Output = Result<T, DialError>>) -> Result<T, Trouble> {
+        within(self.first, dialling).await.map_err(|error| match self.via {
+            Via::Direct => of_dial(&error),
+            Via::Proxy(proxy) => of_dial(&proxy.failed(self.place, Fault::Unreachable(Box::new(error)))),
         })
-        .map_err(|error| of_dial(&error))
-    }
-
-    /// What happens before the proxy answers is the proxy's.
-    fn blame(&self, error: DialError) -> DialError {
-        match self.via {
-            Via::Direct => error,
-            Via::Proxy(proxy) => proxy.failed(self.place, Fault::Unreachable(Box::new(error))),
-        }
     }
 
     async fn resolve(&self) -> Result<(Vec<SocketAddr>, String), Trouble> {
-        let found = async { dial::addresses(self.first).await.map_err(|error| self.blame(error)) };
-        let found = self.within(found).await?;
+        let found = self.to_first(dial::addresses(self.first)).await?;
         let list: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
         let mut text = format!("{} is {}", self.first.host, list.join(", "));
         if let Via::Proxy(proxy) = self.via {
@@ -154,9 +154,7 @@ impl Road<'_> {
     }
 
     async fn connect(&self, addresses: Vec<SocketAddr>) -> Result<(TcpStream, String), Trouble> {
-        let connecting =
-            async { dial::connect_any(addresses, self.first).await.map_err(|error| self.blame(error)) };
-        let stream = self.within(connecting).await?;
+        let stream = self.to_first(dial::connect_any(addresses, self.first)).await?;
         let text = match stream.peer_addr() {
             Ok(address) => format!("{address} accepts connections"),
             Err(_) => format!("{} accepts connections", self.first),
@@ -173,7 +171,8 @@ impl Road<'_> {
     }
 
     async fn secure(&self, stream: TcpStream, exam: &Exam) -> Result<((), String), Trouble> {
-        let mut io: Io = self.within(dial::secure(stream, self.place, &exam.tls)).await?;
+        let secured = within(self.place, dial::secure(stream, self.place, &exam.tls)).await;
+        let mut io = secured.map_err(|error| of_dial(&error))?;
         let text = match io.tls_version().and_then(|version| version.as_str()) {
             Some(version) => {
                 let version = version.replace("TLSv", "TLS ").replace('_', ".");
