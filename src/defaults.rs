@@ -23,8 +23,14 @@ pub const ANSWER: Duration = Duration::from_secs(120);
 pub const WAIT_FREE: Duration = Duration::from_secs(10);
 /// How long a request waits for an agent that has just gone: a reconnect takes less.
 pub const WAIT_AGENT: Duration = Duration::from_secs(3);
+/// After an answer that came before the end of the upload, the rest is read for this long.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// And at most so much of it, in bytes: what is under way already, not a whole upload.
+pub const LINGER_BYTES: usize = 256 << 10;
 /// Requests that wait for one agent; past this a queue only hides the outage.
 pub const WAITING: usize = 512;
+/// How often a harmless request is repeated: when a whole agent goes, its connections are found dead one by one.
+pub const REPEATS: usize = 4;
 /// What a visitor who gets a 503 is told to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long routes stay held for the token that had them after its last connection went.
@@ -88,6 +94,12 @@ pub const OUTAGE_LONG: Duration = Duration::from_secs(60);
 pub const PROVEN: Duration = Duration::from_secs(5);
 /// The longest `Retry-After` of a relay that is believed.
 pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(300);
+/// An agent below its best transport tries the better ones again after this, at the latest.
+pub const CLIMB_FIRST: Duration = Duration::from_secs(30);
+/// The wait doubles up to this: a block that stays is a policy, and each try costs the relay a handshake.
+pub const CLIMB_MOST: Duration = Duration::from_secs(300);
+/// A connection that broke sooner than this and served nothing was broken by what came behind its 101.
+pub const STUMBLE: Duration = Duration::from_secs(3);
 /// For one TCP connection of an agent.
 pub const CONNECT: Duration = Duration::from_secs(10);
 /// Between the first address of a host and the next (RFC 8305 §5).

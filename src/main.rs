@@ -5,6 +5,10 @@ use std::process::ExitCode;
 
 use ptth::cli;
 
+/// Requests allocate much and for a short time, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let done = cli::parse(std::env::args_os()).and_then(|said| match said {
         Some(said) => said.log.start().and_then(|()| cli::run(said)),

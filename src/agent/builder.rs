@@ -12,7 +12,7 @@ use crate::domain::{HostName, Instance, Name, Secret};
 use crate::message::{Body, BoxError};
 use crate::net::Cores;
 use crate::net::dial::{BadProxy, Proxies};
-use crate::session::Handler;
+use crate::session::{Handler, Kind};
 use crate::tls::{self, TlsError};
 
 /// Serves a program's own service through a relay, without a local port.
@@ -185,6 +185,7 @@ impl Builder {
             hosts: self.hosts.iter().map(|h| HostName::parse(h)).collect::<Result<_, _>>()?,
             token: self.token,
             transport: self.transport.unwrap_or_else(|| "auto".into()),
+            carriers: Kind::PREFERRED.to_vec(),
             tls: tls::client_config(self.ca.as_deref(), &[])?,
             proxies,
             instance: Instance::random(),

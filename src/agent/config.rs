@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::{HostName, Instance, Name, Secret};
 use crate::net::dial::Proxies;
+use crate::session::Kind;
 
 /// What an agent does. The origin is not part of it: it is given where serving starts.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub struct Config {
     pub token: Option<Secret>,
     /// `auto`, or one of [`crate::transport::ALL`] by name.
     pub transport: Box<str>,
+    /// The carriers offered to a relay, which chooses; [`Kind::PREFERRED`] unless one is known to do harm on the way.
+    pub carriers: Vec<Kind>,
     /// What a relay's certificate must chain to.
     pub tls: Arc<rustls::ClientConfig>,
     /// By which way the relays are reached.

@@ -4,6 +4,7 @@ mod backoff;
 mod builder;
 pub mod config;
 pub mod doctor;
+mod ladder;
 pub mod origin;
 mod supervise;
 
@@ -14,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::builder::{Agent, BuildError, Builder};
 use self::config::Config;
+use self::ladder::Ladder;
 use self::supervise::Supervisor;
 use crate::domain::{Offer, Wanted};
 use crate::net::{Cores, Scope};
@@ -41,8 +43,8 @@ pub struct Status {
     pub connected: bool,
     /// The public URLs; kept while disconnected.
     pub urls: Vec<String>,
-    /// The transport of the connection.
-    pub transport: &'static str,
+    /// The rung of the ladder that the connection is on.
+    pub rung: &'static str,
     /// What runs on it.
     pub carrier: Option<Kind>,
 }
@@ -50,7 +52,7 @@ pub struct Status {
 /// An agent that is serving. Dropping it cuts its connections; [`Serving::stop`] lets what is in flight finish.
 pub struct Serving {
     scope: Scope,
-    relays: Vec<(watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>)>,
+    relays: Vec<Watched>,
     _cores: Cores,
 }
 
@@ -60,13 +62,13 @@ pub struct Serving {
 /// # Errors
 /// [`Fatal::Usage`] for a transport that does not exist.
 pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result<Serving, Fatal> {
-    let transport = match &*config.transport {
-        "auto" => transport::ALL[0],
-        name => *transport::ALL
-            .iter()
-            .find(|t| t.name() == name)
-            .ok_or_else(|| Fatal::Usage(format!("there is no transport {name:?}")))?,
+    let transports: Vec<_> = match &*config.transport {
+        "auto" => transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect(),
+        name => transport::ALL.iter().copied().filter(|t| t.name() == name).collect(),
     };
+    if transports.is_empty() {
+        return Err(Fatal::Usage(format!("there is no transport {:?}", config.transport)));
+    }
     let scope = Scope::new();
     let names = config.names.iter().cloned().map(Wanted::Name);
     let offer = Offer {
@@ -74,7 +76,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         instance: Some(config.instance.clone()),
         exclusive: config.exclusive,
         probe: false,
-        transport: transport.name(),
+        transport: "",
     };
     let relays = config.relays.iter().map(|relay| {
         let (status, watcher) = watch::channel(Status::default());
@@ -85,11 +87,11 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
             via: config.proxies.via(relay.host().unwrap_or_default()),
             token: config.token.clone(),
             offer: offer.clone(),
+            carriers: config.carriers.clone(),
         };
         let supervisor = Supervisor {
-            side: transport.agent(),
-            transport: transport.name(),
-            call: Arc::new(call),
+            ladder: Ladder::new(&transports, &call),
+            relay: relay.clone(),
             handler: handler.clone(),
             cores: cores.clone(),
             scope: scope.clone(),
@@ -139,9 +141,10 @@ impl Serving {
     }
 }
 
-type Relays = [(watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>)];
+/// How it stands with one relay, and what ended it.
+type Watched = (watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>);
 
-async fn first_end(relays: &mut Relays) -> Result<(), Fatal> {
+async fn first_end(relays: &mut [Watched]) -> Result<(), Fatal> {
     let ends = relays.iter_mut().map(|(_, end)| end);
     let (end, ..) = futures_util::future::select_all(ends).await;
     end.unwrap_or(Ok(()))

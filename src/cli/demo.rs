@@ -18,6 +18,7 @@ use crate::net::dial::Proxies;
 use crate::net::{Cores, Scope};
 use crate::relay::Relay;
 use crate::relay::config::{self as relay, Listen};
+use crate::session::Kind;
 use crate::tls;
 use crate::tls::dev::{self, CertHost};
 use crate::tls::files;
@@ -106,6 +107,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         hosts: Vec::new(),
         token: Some(token),
         transport: "auto".into(),
+        carriers: Kind::PREFERRED.to_vec(),
         tls: tls::client_config_from_pem(certs.ca.cert.as_bytes(), &[]).map_err(Failure::failed)?,
         proxies: Proxies::None,
         instance: Instance { id: "demo".into(), boot: 1 },
@@ -133,13 +135,13 @@ fn serve(prepared: &Prepared) -> Result<(), Failure> {
             agent_side::start(&prepared.agent_for(listen)?, handler, Cores::ambient()).map_err(of_fatal)?;
         tokio::select! {
             biased;
-            () = asked.to_stop() => return Ok(()),
+            () = asked.heard() => return Ok(()),
             connected = serving.connected() => connected.map_err(of_fatal)?,
         };
         let url = prepared.public_url(listen)?;
         say(&url.to_string())?;
         say(&curl_line(listen, &ca, &url))?;
-        asked.to_stop().await;
+        asked.heard().await;
         asked.patiently(serving.stop(GRACE)).await;
         asked.patiently(relay.stop()).await;
         Ok(())

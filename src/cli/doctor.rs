@@ -64,7 +64,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         });
         let verdict = tokio::select! {
             biased;
-            () = asked.to_stop() => return Ok(()),
+            () = asked.heard() => return Ok(()),
             verdict = examined => verdict,
         };
         said?;

@@ -51,7 +51,7 @@ impl Log {
     fn filter(&self) -> Result<EnvFilter, Failure> {
         let text = match (self.verbose, &self.log) {
             (0, Some(filter)) => filter,
-            // That crate says as an error what we say better, once and with what to do.
+            // What the verifier dislikes we say ourselves, once; it says it at every try.
             (0, None) => "warn,ptth=info,rustls_platform_verifier=off",
             (1, _) => "info,ptth=debug",
             _ => "debug,ptth=trace",

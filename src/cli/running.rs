@@ -29,7 +29,7 @@ impl Asked {
     }
 
     /// Resolves at the next signal. Cancel safe.
-    pub(super) async fn to_stop(&mut self) {
+    pub(super) async fn heard(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -40,7 +40,7 @@ impl Asked {
     pub(super) async fn patiently(&mut self, stopping: impl Future<Output = usize>) {
         tokio::select! {
             biased;
-            () = self.to_stop() => tracing::warn!("asked again: stopping without waiting"),
+            () = self.heard() => tracing::warn!("asked again: stopping without waiting"),
             cut = stopping => {
                 if cut > 0 {
                     tracing::warn!(cut, "connections were still busy when the grace ended, and were cut");

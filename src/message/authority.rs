@@ -1,8 +1,8 @@
 //! Which host a request is for, decided once and from one value (RFC 9110 §7.2, RFC 9112 §3.2, RFC 9113 §8.3.1).
 
 use http::header::HOST;
-use http::uri::Authority;
-use http::{HeaderMap, Uri};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, HeaderValue, Uri};
 
 use crate::domain::HostName;
 
@@ -56,9 +56,29 @@ pub fn host(authority: &Authority) -> Result<HostName, Unclear> {
     HostName::parse(authority.host()).map_err(|_| Unclear::Malformed)
 }
 
+/// Makes a request fit for HTTP/1.1: `Host` instead of an authority in the target, whose absolute form is for proxies
+/// only; path and query as they came. What userinfo there is does not pass (RFC 9110 §4.2.4).
+pub fn to_origin_form<B>(request: &mut http::Request<B>) {
+    if let Some(authority) = request.uri().authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str().rsplit('@').next().unwrap_or_default())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+    *request.uri_mut() = origin_form(request.uri());
+    *request.version_mut() = http::Version::HTTP_11;
+}
+
+/// A target without scheme and authority (RFC 9112 §3.2.1).
+pub fn origin_form(uri: &Uri) -> Uri {
+    Uri::from(match uri.path_and_query() {
+        Some(target) if !target.as_str().is_empty() => target.clone(),
+        _ => PathAndQuery::from_static("/"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Version};
+    use http::Version;
 
     use super::*;
 

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
+use http::StatusCode;
+use http::header::EXPECT;
 use http_body::{Body, Frame, SizeHint};
 
 const SHUT: u8 = 0;
@@ -56,6 +58,37 @@ pub struct Gated<B> {
 pub fn gate<B>(body: B) -> (Gate, Gated<B>) {
     let state = Arc::new(State::default());
     (Gate(state.clone()), Gated { body, state })
+}
+
+/// Puts a gate in front of the body of a request that says `Expect: 100-continue`, opened by the 100 of whoever it is
+/// sent to over HTTP/1.1. The gate must live as long as the answer: its drop refuses the body, which ends the
+/// connection. `None` when nothing is held back.
+pub fn hold_back(request: &mut super::Request) -> Option<Arc<Gate>> {
+    use super::Body as Ours;
+    let asks =
+        request.headers().get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !asks || request.body().is_end_stream() {
+        return None;
+    }
+    let (gate, body) = match std::mem::take(request.body_mut()).into_incoming() {
+        Ok(incoming) => {
+            let (gate, gated) = self::gate(incoming);
+            (gate, Ours::gated(gated))
+        }
+        Err(other) => {
+            let (gate, gated) = self::gate(other);
+            (gate, Ours::wrap(gated))
+        }
+    };
+    *request.body_mut() = body;
+    let gate = Arc::new(gate);
+    let opener = gate.clone();
+    hyper::ext::on_informational(request, move |interim| {
+        if interim.status() == StatusCode::CONTINUE {
+            opener.open();
+        }
+    });
+    Some(gate)
 }
 
 /// An error of a gated body.

@@ -26,6 +26,9 @@ pub const REQUESTING_CLIENT: HeaderName = HeaderName::from_static("requesting-cl
 pub const PTTH_INSTANCE: HeaderName = HeaderName::from_static("ptth-instance");
 /// `PTTH-Connections: N`: our own. How many connections the relay can use.
 pub const PTTH_CONNECTIONS: HeaderName = HeaderName::from_static("ptth-connections");
+/// `PTTH-Status: CODE`: our own. The status of a success that did not accept an Upgrade, where the answer to an
+/// extended CONNECT can only say that it did (RFC 8441 §5).
+pub const PTTH_STATUS: HeaderName = HeaderName::from_static("ptth-status");
 /// `PTTH-Exclusive: ?1`: our own. This process fences every other of its token and name.
 pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive");
 /// `PTTH-Probe: ?1`: our own. Answer as to any offer, then hang up: `ptth doctor` asks this way.

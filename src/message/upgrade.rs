@@ -13,10 +13,9 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
-
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::hop;
+use super::{fields, hop};
 
 /// RFC 6455 §1.3.
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -69,6 +68,10 @@ pub fn to_connect<B>(request: &mut Request<B>) -> Option<Sent> {
 
 /// Turns the answer to an extended CONNECT into what an Upgrade would have been answered.
 pub fn from_connected<B>(response: &mut Response<B>, sent: Sent) {
+    if let Some(status) = response.headers_mut().remove(fields::PTTH_STATUS) {
+        *response.status_mut() = StatusCode::from_bytes(status.as_bytes()).unwrap_or(response.status());
+        return;
+    }
     if !response.status().is_success() {
         return;
     }
@@ -100,9 +103,15 @@ pub fn from_connect<B>(request: &mut Request<B>) -> bool {
     true
 }
 
-/// Turns the answer to an Upgrade into the answer to the extended CONNECT that it came as.
+/// Turns the answer to an Upgrade into the answer to the extended CONNECT that it came as. Who ignores an Upgrade may
+/// answer with a success (RFC 9110 §7.8), which here would mean that it was accepted: such a one travels as a 501 that
+/// says what it was.
 pub fn to_connected<B>(response: &mut Response<B>) {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if response.status().is_success() {
+        let status = HeaderValue::from(response.status().as_u16());
+        response.headers_mut().insert(fields::PTTH_STATUS, status);
+        *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+    } else if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         *response.status_mut() = StatusCode::OK;
         let _ = hop::strip(response.headers_mut());
         response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
@@ -171,6 +180,16 @@ mod tests {
         let mut response = Response::builder().status(403).body(()).unwrap();
         from_connected(&mut response, sent);
         assert_eq!((response.status().as_u16(), response.headers().len()), (403, 0));
+    }
+
+    #[test]
+    fn an_ignored_upgrade_stays_a_success() {
+        let sent = to_connect(&mut websocket()).unwrap();
+        let mut response = Response::builder().status(203).body(()).unwrap();
+        to_connected(&mut response);
+        assert_eq!(response.status(), 501);
+        from_connected(&mut response, sent);
+        assert_eq!((response.status().as_u16(), response.headers().len()), (203, 0));
     }
 
     #[test]

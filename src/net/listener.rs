@@ -32,16 +32,25 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 /// # Errors
 /// What the system says: in use, not permitted, no such address.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
-    let alone = open(address, false)?;
-    alone.listen(1)?;
-    let bound = alone.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP address"))?;
-    drop(alone);
-    let listeners = (0..count.max(1)).map(|_| {
+    // A port that the system chooses is nobody else's, and is kept from the start: between a first bind and a second
+    // another relay that asks for any port could be given the same.
+    let any = address.port() == 0;
+    let first = open(address, any)?;
+    let bound = first.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP address"))?;
+    let mut listeners: Vec<StdListener> = Vec::new();
+    if any {
+        first.listen(BACKLOG)?;
+        listeners.push(first.into());
+    } else {
+        first.listen(1)?;
+        drop(first);
+    }
+    while listeners.len() < count.max(1) {
         let socket = open(bound, true)?;
         socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    });
-    Ok((bound, listeners.collect::<io::Result<_>>()?))
+        listeners.push(socket.into());
+    }
+    Ok((bound, listeners))
 }
 
 /// Accepts one connection. Never fails: what concerns one connection is passed over, and when the system has no

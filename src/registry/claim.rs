@@ -44,6 +44,10 @@ impl Claim {
                 other.cut();
             }
         }
+        // Its offer was judged a moment ago; a newer boot may have come in since.
+        let outdated = present
+            .iter()
+            .any(|s| s.agent == *agent && is_fenced_by(instance.as_ref(), s.instance.as_ref(), false));
         let mine = |s: &&Arc<Session>| s.agent == *agent && s.instance == instance && s.routes == self.routes;
         let session = match present.iter().find(mine) {
             Some(session) => session.clone(),
@@ -54,6 +58,9 @@ impl Claim {
         };
         let link = Link::new(carrier, kind, core, session.freed());
         session.add(link.clone());
+        if outdated {
+            link.cut();
+        }
         for target in &self.targets {
             let known = target.sessions.load().iter().any(|s| s.id == session.id);
             if !known {

@@ -6,7 +6,7 @@ mod select;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -17,7 +17,7 @@ pub use claim::Claim;
 
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route};
-use crate::session::Session;
+use crate::session::{Session, Waiting};
 
 /// Fenced processes that a route remembers; the oldest is forgotten first.
 const FENCED: usize = 64;
@@ -238,20 +238,5 @@ impl Target {
             }
         };
         tokio::time::timeout(defaults::WAIT_AGENT, wait).await.ok()
-    }
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize) -> Option<Self> {
-        let guard = Self(count);
-        (count.fetch_add(1, Ordering::AcqRel) < defaults::WAITING).then_some(guard)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

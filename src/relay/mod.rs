@@ -150,14 +150,20 @@ impl Relay {
     /// links go after that, because what is in flight needs them, and the admin listener last, so that it can tell.
     pub async fn stop(self) -> usize {
         self.draining.cancel();
-        for session in self.shared.registry.sessions() {
-            session.drain();
-        }
+        self.drain();
         self.shared.listeners.stop(defaults::FLIP).await;
         let mut cut = self.shared.visitors.stop(self.shared.config.grace).await;
+        // An agent that was let in a moment before the stop may have joined its session after it.
+        self.drain();
         cut += self.sessions.stop(std::time::Duration::from_secs(1)).await;
         self.admin.stop(std::time::Duration::from_secs(1)).await;
         cut
+    }
+
+    fn drain(&self) {
+        for session in self.shared.registry.sessions() {
+            session.drain();
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::Shared;
 use super::config::Routing;
 use super::forward::{self, Outgoing, Sender};
 use super::respond::{self, Failure};
+use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Route, Secret, SessionId};
 use crate::message::{Body, Request, Response, authority, upgrade};
 use crate::registry::Target;
@@ -25,7 +26,10 @@ pub(super) async fn answer(
     let version = request.version();
     let extended = upgrade::from_connect(&mut request);
     let mut response = route(shared, sender, request).await;
-    if extended {
+    if extended && response.status().is_success() {
+        // The Upgrade was ignored, and to this visitor a success would say that it was accepted.
+        response = respond::failure(Failure::Upgrade, &http::HeaderMap::new());
+    } else if extended {
         upgrade::to_connected(&mut response);
     } else if version == Version::HTTP_2 && response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // Cannot be: HTTP/2 asks by extended CONNECT alone. An agent that says so all the same is wrong.
@@ -148,10 +152,10 @@ async fn visit(
 }
 
 /// Sends a request to one session after the other until one takes it. What a session gave back unsent goes to the
-/// next; what was sent and lost is repeated once, and only if repeating is harmless (RFC 9110 §9.2.2) and nothing of
-/// it could have been a body.
+/// next; what was sent and lost is repeated, and only if repeating is harmless (RFC 9110 §9.2.2) and nothing of it
+/// could have been a body.
 async fn send(target: &Target, mut request: Request) -> Result<Response, Failure> {
-    let mut copy = harmless(&request);
+    let mut repeats = defaults::REPEATS;
     let mut tried: Vec<SessionId> = Vec::new();
     loop {
         let Some(session) = target.session(&tried).await else {
@@ -160,6 +164,7 @@ async fn send(target: &Target, mut request: Request) -> Result<Response, Failure
                 false => Failure::Send(SendErrorKind::Busy),
             });
         };
+        let copy = if repeats > 0 { harmless(&request) } else { None };
         match session.send(request).await {
             Ok(response) => return Ok(response),
             Err(SendError { kind: SendErrorKind::Busy, unsent: Some(unsent) }) => {
@@ -170,8 +175,11 @@ async fn send(target: &Target, mut request: Request) -> Result<Response, Failure
             Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) => {
                 request = *unsent;
             }
-            Err(SendError { kind: SendErrorKind::Closed, unsent: None }) => match copy.take() {
-                Some(again) => request = again,
+            Err(SendError { kind: SendErrorKind::Closed, unsent: None }) => match copy {
+                Some(again) => {
+                    repeats -= 1;
+                    request = again;
+                }
                 None => return Err(Failure::Send(SendErrorKind::Closed)),
             },
             Err(error) => return Err(Failure::Send(error.kind)),

@@ -46,8 +46,10 @@ pub(super) fn failure(failure: Failure, asker: &HeaderMap) -> Response {
     Problem { status, code, detail, hop: HOP, error, retry_after }.response(asker)
 }
 
-fn describe(failure: Failure) -> (StatusCode, &'static str, &'static str, Option<&'static str>) {
-    use SendErrorKind::{Busy, Closed, Invalid, NoUpgrade};
+/// Status, code, what is told, and the error of `Proxy-Status` (RFC 9209 §2.3).
+type Verdict = (StatusCode, &'static str, &'static str, Option<&'static str>);
+
+fn describe(failure: Failure) -> Verdict {
     match failure {
         Failure::Unclear(Unclear::Missing) => {
             (StatusCode::BAD_REQUEST, "no-host", "The request names no host.", Some("http_request_error"))
@@ -76,30 +78,7 @@ fn describe(failure: Failure) -> (StatusCode, &'static str, &'static str, Option
             "The agent for this address is not connected at the moment.",
             Some("destination_unavailable"),
         ),
-        Failure::Send(Busy) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "agent-busy",
-            "The agent for this address has more requests than it can take at the moment.",
-            Some("connection_limit_reached"),
-        ),
-        Failure::Send(Closed) => (
-            StatusCode::BAD_GATEWAY,
-            "agent-gone",
-            "The agent went away after the request was sent to it and before it answered.",
-            Some("connection_terminated"),
-        ),
-        Failure::Send(Invalid) => (
-            StatusCode::BAD_GATEWAY,
-            "invalid-answer",
-            "The agent's answer was not valid HTTP.",
-            Some("http_protocol_error"),
-        ),
-        Failure::Send(NoUpgrade) => (
-            StatusCode::NOT_IMPLEMENTED,
-            "no-upgrade",
-            "The agent's connection cannot carry this protocol upgrade.",
-            Some("http_upgrade_failed"),
-        ),
+        Failure::Send(kind) => sending(kind),
         Failure::Timeout => (
             StatusCode::GATEWAY_TIMEOUT,
             "no-answer",
@@ -110,6 +89,36 @@ fn describe(failure: Failure) -> (StatusCode, &'static str, &'static str, Option
             StatusCode::BAD_GATEWAY,
             "upgrade-failed",
             "The upgrade was not carried out.",
+            Some("http_upgrade_failed"),
+        ),
+    }
+}
+
+/// What became of a request on its way to the agent.
+fn sending(kind: SendErrorKind) -> Verdict {
+    match kind {
+        SendErrorKind::Busy => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "agent-busy",
+            "The agent for this address has more requests than it can take at the moment.",
+            Some("connection_limit_reached"),
+        ),
+        SendErrorKind::Closed => (
+            StatusCode::BAD_GATEWAY,
+            "agent-gone",
+            "The agent went away after the request was sent to it and before it answered.",
+            Some("connection_terminated"),
+        ),
+        SendErrorKind::Invalid => (
+            StatusCode::BAD_GATEWAY,
+            "invalid-answer",
+            "The agent's answer was not valid HTTP.",
+            Some("http_protocol_error"),
+        ),
+        SendErrorKind::NoUpgrade => (
+            StatusCode::NOT_IMPLEMENTED,
+            "no-upgrade",
+            "The agent's connection cannot carry this protocol upgrade.",
             Some("http_upgrade_failed"),
         ),
     }

@@ -91,12 +91,13 @@ impl SendErrorKind {
 
 /// Sends requests down one flipped connection.
 pub trait Carrier: Send + Sync {
-    /// Sends one request: absolute target, no `Host`, no hop-by-hop fields but those of an Upgrade. Dropping the
-    /// future cancels the request at the agent.
+    /// Sends one request: absolute target, no `Host`, no hop-by-hop fields but those of an Upgrade. The slot is kept
+    /// until the answer's body has ended and the next request could really go. Dropping the future cancels the
+    /// request at the agent.
     ///
     /// # Errors
     /// [`SendError`]; `unsent` tells whether it may be sent elsewhere.
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, SendError>>;
+    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>>;
 
     /// Requests at once.
     fn capacity(&self) -> usize;
@@ -162,12 +163,12 @@ impl Link {
             .map(|_| Slot(self.clone()))
     }
 
-    /// Sends on a reserved slot. The slot is given back by whoever holds it.
+    /// Sends on a reserved slot of this link.
     ///
     /// # Errors
     /// As [`Carrier::send`].
-    pub async fn send(&self, request: Request) -> Result<Response, SendError> {
-        self.carrier.send(request).await
+    pub async fn send(&self, request: Request, slot: Slot) -> Result<Response, SendError> {
+        self.carrier.send(request, slot).await
     }
 
     /// Takes the link out of use and tells the agent; what is in flight finishes. Idempotent.
@@ -204,8 +205,17 @@ pub struct Slot(Arc<Link>);
 
 impl Slot {
     /// The link it is on.
-    pub fn link(&self) -> &Link {
+    pub fn link(&self) -> &Arc<Link> {
         &self.0
+    }
+
+    /// Keeps the slot with an answer: with the stream behind a 101, else until the body has ended.
+    pub(super) fn keep_with(self, response: &mut Response) {
+        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            response.extensions_mut().insert(HeldSlot(Arc::new(self)));
+        } else {
+            response.body_mut().hold(self);
+        }
     }
 }
 

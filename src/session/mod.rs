@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 pub use carrier::{HeldSlot, Kind, Link, SendError, SendErrorKind, Slot};
 pub use handler::{Handler, handler_fn};
 pub use load::{Load, Loaded};
-pub use pool::Session;
+pub use pool::{Session, Waiting};
 
 use crate::message::BoxError;
 use crate::net::{Io, Scope};
@@ -32,7 +32,7 @@ pub async fn send_half(
     scope: &Scope,
 ) -> Result<(Box<dyn carrier::Carrier>, Driver), BoxError> {
     match kind {
-        Kind::H1 => Ok(h1::send::open(io).await?),
+        Kind::H1 => Ok(h1::send::open(io, scope).await?),
         Kind::H2 => Ok(h2::send::open(io, scope).await?),
     }
 }

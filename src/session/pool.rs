@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::carrier::{HeldSlot, Link, SendError, SendErrorKind, Slot};
+use super::carrier::{Link, SendError, SendErrorKind, Slot};
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route, SessionId};
 use crate::message::{Request, Response};
@@ -110,19 +110,11 @@ impl Session {
                 let kind = if self.is_usable() { SendErrorKind::Busy } else { SendErrorKind::Closed };
                 return Err(kind.unsent(request));
             };
-            match slot.link().send(request).await {
-                Ok(mut response) => {
-                    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-                        response.extensions_mut().insert(HeldSlot(Arc::new(slot)));
-                    } else {
-                        response.body_mut().hold(slot);
-                    }
-                    return Ok(response);
-                }
+            let link = slot.link().clone();
+            match link.send(request, slot).await {
+                Ok(response) => return Ok(response),
                 // A link that gave a request back has closed, so this loop runs at most once for each.
-                Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) })
-                    if slot.link().is_out() =>
-                {
+                Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) if link.is_out() => {
                     request = *unsent;
                 }
                 Err(error) => return Err(error),
@@ -160,10 +152,12 @@ impl Session {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// A place in a bounded queue.
+pub struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize) -> Option<Self> {
+    /// Takes a place, unless [`defaults::WAITING`] are taken: past that a queue only hides the outage.
+    pub fn enter(count: &'a AtomicUsize) -> Option<Self> {
         let guard = Self(count);
         (count.fetch_add(1, Ordering::AcqRel) < defaults::WAITING).then_some(guard)
     }

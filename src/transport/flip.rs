@@ -143,7 +143,8 @@ pub(super) fn request(
     set(HOST, HeaderValue::try_from(host));
     set(CONNECTION, HeaderValue::try_from("Upgrade"));
     set(UPGRADE, HeaderValue::try_from(token));
-    set(fields::ALPN, HeaderValue::try_from(Kind::PREFERRED.map(Kind::alpn_field).join(", ")));
+    let carriers: Vec<_> = call.carriers.iter().copied().map(Kind::alpn_field).collect();
+    set(fields::ALPN, HeaderValue::try_from(carriers.join(", ")));
     set(USER_AGENT, HeaderValue::try_from(concat!("ptth/", env!("CARGO_PKG_VERSION"))));
     if let Some(instance) = &call.offer.instance {
         set(fields::PTTH_INSTANCE, HeaderValue::try_from(instance.to_string()));
@@ -176,13 +177,17 @@ pub(super) async fn open(
     request: http::Request<Empty<bytes::Bytes>>,
 ) -> Result<Opened, OpenError> {
     let io = dial_via(&call.via, &place(&call.relay), &call.tls, defaults::CONNECT).await?;
-    let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request)).await;
+    let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, &call.carriers)).await;
     upgrade.unwrap_or_else(|_| {
         Err(OpenError::Broken(format!("no answer within {} s", defaults::UPGRADE.as_secs())))
     })
 }
 
-async fn exchange(io: Io, request: http::Request<Empty<bytes::Bytes>>) -> Result<Opened, OpenError> {
+async fn exchange(
+    io: Io,
+    request: http::Request<Empty<bytes::Bytes>>,
+    offered: &[Kind],
+) -> Result<Opened, OpenError> {
     let broken = |e: hyper::Error| OpenError::Broken(e.to_string());
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .title_case_headers(true)
@@ -202,9 +207,12 @@ async fn exchange(io: Io, request: http::Request<Empty<bytes::Bytes>>) -> Result
     let io = raw(upgraded).ok_or_else(|| OpenError::Broken("the connection cannot be flipped".into()))?;
     let kind = match headers.get(fields::ALPN) {
         None => Kind::H1,
-        Some(id) => id.to_str().ok().and_then(Kind::from_alpn_field).ok_or_else(|| {
-            OpenError::Broken(format!("the relay chose a protocol that was not offered: {id:?}"))
-        })?,
+        Some(id) => {
+            let chosen = id.to_str().ok().and_then(Kind::from_alpn_field);
+            chosen.filter(|kind| offered.contains(kind)).ok_or_else(|| {
+                OpenError::Broken(format!("the relay chose a protocol that was not offered: {id:?}"))
+            })?
+        }
     };
     let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     Ok(Opened {

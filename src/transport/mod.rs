@@ -28,6 +28,21 @@ pub trait Transport: Sync {
     /// What people call it: `--transport NAME`, the label in metrics.
     fn name(&self) -> &'static str;
 
+    /// Whether the relay chooses among the carriers that an agent offers.
+    fn chooses_carrier(&self) -> bool {
+        false
+    }
+
+    /// What logs call it when only the plain carrier is offered.
+    fn plain_name(&self) -> &'static str {
+        self.name()
+    }
+
+    /// Whether `auto` tries it; what does nothing that one above it does not, need not be tried.
+    fn is_automatic(&self) -> bool {
+        true
+    }
+
     /// Where it is written down.
     fn spec(&self) -> &'static str;
 
@@ -109,6 +124,7 @@ impl Attached {
 }
 
 /// What an agent needs to open a connection.
+#[derive(Clone)]
 pub struct Call {
     /// The relay: scheme, host, perhaps port and path.
     pub relay: http::Uri,
@@ -120,6 +136,8 @@ pub struct Call {
     pub token: Option<Secret>,
     /// What is asked for.
     pub offer: Offer,
+    /// The carriers offered, where the transport lets the relay choose.
+    pub carriers: Vec<Kind>,
 }
 
 /// Where a relay's URL points.

@@ -17,6 +17,7 @@ use crate::defaults;
 use crate::domain::{Instance, Offer, Secret, Wanted};
 use crate::net::Scope;
 use crate::net::dial::{self, DialError, Fault, Place, Proxies, Via};
+use crate::session::Kind;
 use crate::transport::{self, Call, OpenError};
 
 /// What is to be walked.
@@ -188,12 +189,13 @@ impl Road<'_> {
 /// Asks, on a connection of its own, by one transport after the other until one gets through.
 async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
     let mut absent = None;
-    for transport in transport::ALL {
+    for transport in transport::ALL.iter().filter(|transport| transport.is_automatic()) {
         let call = Call {
             relay: exam.relay.clone(),
             via: via.clone(),
             tls: exam.tls.clone(),
             token: exam.token.clone(),
+            carriers: Kind::PREFERRED.to_vec(),
             offer: Offer {
                 wanted: exam.wanted.clone(),
                 instance: Some(Instance::random()),

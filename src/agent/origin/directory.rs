@@ -13,7 +13,7 @@ use tower_http::services::fs::{Backend, DefaultServeDirFallback, TokioBackend, T
 use tower_service::Service;
 
 use super::connect::Probe;
-use super::outgoing::origin_form;
+use crate::message::authority::origin_form;
 use crate::message::{Body, Request, Response, problem};
 
 /// Serves the files below one directory.

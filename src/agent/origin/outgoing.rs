@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
-use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use http::HeaderValue;
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 
-use crate::message::expect::{Gate, gate};
+use crate::message::expect::{self, Gate};
 use crate::message::upgrade::join_cookies;
-use crate::message::{Body, Request, hop};
+use crate::message::{Request, authority, hop};
 
 /// The request and what must be kept beside it until its answer.
 pub(super) struct Outgoing {
@@ -27,40 +26,26 @@ pub(super) struct Upgrade {
     pub(super) visitor: OnUpgrade,
 }
 
-/// Builds the origin's request. What the visitor sent of its own stays byte for byte: method, path, query, fields.
-pub(super) fn outgoing(request: Request) -> Outgoing {
-    let (mut parts, body) = request.into_parts();
-    let mut headers = parts.headers;
-    let token = hop::strip(&mut headers).filter(may_pass);
-    let upgrade =
-        token.and_then(|token| Some(Upgrade { token, visitor: parts.extensions.remove::<OnUpgrade>()? }));
+/// Makes it the origin's request. What the visitor sent of its own stays byte for byte: method, path, query, fields.
+pub(super) fn outgoing(mut request: Request) -> Outgoing {
+    let token = hop::strip(request.headers_mut()).filter(may_pass);
+    let upgrade = token
+        .and_then(|token| Some(Upgrade { token, visitor: request.extensions_mut().remove::<OnUpgrade>()? }));
+    authority::to_origin_form(&mut request);
+    let unsized_body = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    let headers = request.headers_mut();
     if let Some(upgrade) = &upgrade {
-        hop::set_upgrade(&mut headers, upgrade.token.clone());
+        hop::set_upgrade(headers, upgrade.token.clone());
     } else if headers.contains_key(TE) {
         // RFC 9110 §10.1.4.
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
-    set_host(&mut headers, &parts.uri);
-    join_cookies(&mut headers);
-    if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) && body.size_hint().exact().is_none() {
+    join_cookies(headers);
+    if unsized_body && !headers.contains_key(CONTENT_LENGTH) {
         // hyper would take a GET with a body of unknown length for one without.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let expects = hop_expects(&headers) && !body.is_end_stream();
-    let (body, gate) = if expects { guarded(body) } else { (body, None) };
-
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = origin_form(&parts.uri);
-    *request.version_mut() = Version::HTTP_11;
-    *request.headers_mut() = headers;
-    if let Some(gate) = gate.clone() {
-        hyper::ext::on_informational(&mut request, move |interim| {
-            if interim.status() == StatusCode::CONTINUE {
-                gate.open();
-            }
-        });
-    }
+    let gate = expect::hold_back(&mut request);
     Outgoing { request, upgrade, gate }
 }
 
@@ -69,44 +54,10 @@ fn may_pass(token: &HeaderValue) -> bool {
     !hop::list(token).any(|t| t.eq_ignore_ascii_case("h2c"))
 }
 
-fn hop_expects(headers: &HeaderMap) -> bool {
-    headers.get(http::header::EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-}
-
-fn guarded(body: Body) -> (Body, Option<Arc<Gate>>) {
-    match body.into_incoming() {
-        Ok(incoming) => {
-            let (hand, gated) = gate(incoming);
-            (Body::gated(gated), Some(Arc::new(hand)))
-        }
-        Err(other) => {
-            let (hand, gated) = gate(other);
-            (Body::wrap(gated), Some(Arc::new(hand)))
-        }
-    }
-}
-
-/// The authority of the target wins over `Host` (RFC 9112 §3.2.2); on HTTP/2 it is the only place to have one.
-fn set_host(headers: &mut HeaderMap, uri: &Uri) {
-    let Some(authority) = uri.authority() else { return };
-    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
-    if let Ok(host) = HeaderValue::from_str(host) {
-        headers.insert(HOST, host);
-    }
-}
-
-/// The target without scheme and authority, which would make hyper write the absolute form.
-pub(super) fn origin_form(uri: &Uri) -> Uri {
-    let target = match uri.path_and_query() {
-        Some(target) if !target.as_str().is_empty() => target.clone(),
-        _ => PathAndQuery::from_static("/"),
-    };
-    Uri::from(target)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Body;
 
     fn to_origin(target: &str, fields: &[(&'static str, &'static str)]) -> Request {
         let mut request = http::Request::get(target).body(Body::empty()).unwrap();

@@ -14,6 +14,7 @@ use crate::agent::{self, Fatal};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope};
+use crate::session::Kind;
 use crate::tls;
 use crate::transport::ALL;
 
@@ -104,6 +105,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         hosts: args.host,
         token,
         transport: args.transport.into(),
+        carriers: Kind::PREFERRED.to_vec(),
         tls,
         proxies,
         instance,
@@ -127,14 +129,14 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         let mut serving = agent::start(&config, origin, cores).map_err(of_fatal)?;
         let urls = tokio::select! {
             biased;
-            () = asked.to_stop() => return Ok(()),
+            () = asked.heard() => return Ok(()),
             urls = serving.connected() => urls.map_err(of_fatal)?,
         };
         urls.iter().try_for_each(|url| say(url))?;
         say(&format!("forwards to {found}"))?;
         tokio::select! {
             biased;
-            () = asked.to_stop() => {}
+            () = asked.heard() => {}
             ended = serving.ended() => ended.map_err(of_fatal)?,
         }
         tracing::info!("stopping: the relay is told, and what is in flight finishes");

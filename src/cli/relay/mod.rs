@@ -97,7 +97,7 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         let mut asked = Asked::listen()?;
         let relay = Relay::start(prepared.config.clone()).map_err(Failure::failed)?;
         announce(&prepared, relay.addresses(), relay.admin())?;
-        asked.to_stop().await;
+        asked.heard().await;
         tracing::info!("stopping: agents are told, and what is in flight finishes");
         asked.patiently(relay.stop()).await;
         Ok(())

@@ -4,44 +4,96 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
-use http::header::{EXPECT, HOST};
-use http::{HeaderValue, StatusCode, Uri};
+use http::StatusCode;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
-use crate::message::expect::{self, Gate};
-use crate::message::{Body, Request, Response, upgrade};
-use crate::net::Io;
+use crate::message::{Body, Request, Response, authority, expect, upgrade};
+use crate::net::{Io, Scope};
 use crate::session::Driver;
-use crate::session::carrier::{Carrier, SendError, SendErrorKind};
+use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 struct H1 {
+    place: Arc<Place>,
+    scope: Scope,
+}
+
+/// Where the handle of the connection is while nobody uses it.
+struct Place {
     /// Away while a request is on its way; gone for good when that request was dropped.
-    handle: Arc<Mutex<Option<SendRequest<Body>>>>,
-    closed: Arc<AtomicBool>,
+    handle: Mutex<Option<SendRequest<Body>>>,
+    closed: AtomicBool,
+}
+
+impl Place {
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    fn put(&self, handle: SendRequest<Body>) {
+        // Under the lock, so that a handle does not come back behind a drain that has just looked for it.
+        let mut place = self.handle.lock();
+        if !self.closed.load(Ordering::Acquire) {
+            *place = Some(handle);
+        }
+    }
+}
+
+/// A handle on its way back. It goes with the answer's body, and the slot with it: an answer may end before the
+/// upload that it answers, and until both have ended the connection is not free.
+struct Back {
+    handle: Option<SendRequest<Body>>,
+    slot: Option<Slot>,
+    place: Arc<Place>,
+    scope: Scope,
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        let Some(mut handle) = self.handle.take() else { return };
+        if handle.is_ready() {
+            return self.place.put(handle);
+        }
+        if handle.is_closed() {
+            return self.place.close();
+        }
+        let (place, slot) = (self.place.clone(), self.slot.take());
+        let wait = async move {
+            match handle.ready().await {
+                Ok(()) => place.put(handle),
+                Err(_) => place.close(),
+            }
+            drop(slot);
+        };
+        match Handle::try_current() {
+            Ok(_) => self.scope.spawn(wait),
+            Err(_) => self.place.close(),
+        }
+    }
 }
 
 /// Opens the relay's end. The handshake of HTTP/1.1 is empty, so this cannot wait.
 ///
 /// # Errors
 /// When the connection is broken already.
-pub async fn open(io: Io) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
+pub async fn open(io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
     let (handle, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
-    let closed = Arc::new(AtomicBool::new(false));
-    let carrier = H1 { handle: Arc::new(Mutex::new(Some(handle))), closed: closed.clone() };
+    let place = Arc::new(Place { handle: Mutex::new(Some(handle)), closed: AtomicBool::new(false) });
+    let carrier = H1 { place: place.clone(), scope: scope.clone() };
     let driver = async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a flipped connection ended");
         }
-        closed.store(true, Ordering::Release);
+        place.close();
     };
     Ok((Box::new(carrier), Box::pin(driver)))
 }
 
 impl Carrier for H1 {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, SendError>> {
-        Box::pin(self.exchange(request))
+    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+        Box::pin(self.exchange(request, slot))
     }
 
     fn capacity(&self) -> usize {
@@ -50,8 +102,8 @@ impl Carrier for H1 {
 
     fn drain(&self) {
         // Without its handle the connection closes: now if idle, else when the request on it is through.
-        self.closed.store(true, Ordering::Release);
-        drop(self.handle.lock().take());
+        self.place.close();
+        drop(self.place.handle.lock().take());
     }
 
     fn is_late(&self) -> bool {
@@ -60,35 +112,39 @@ impl Carrier for H1 {
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.place.closed.load(Ordering::Acquire)
     }
 }
 
 impl H1 {
-    async fn exchange(&self, mut request: Request) -> Result<Response, SendError> {
-        let Some(mut handle) = self.handle.lock().take() else {
-            self.closed.store(true, Ordering::Release);
+    async fn exchange(&self, mut request: Request, slot: Slot) -> Result<Response, SendError> {
+        let Some(mut handle) = self.place.handle.lock().take() else {
+            self.place.close();
             return Err(SendErrorKind::Closed.unsent(request));
         };
         if handle.ready().await.is_err() {
-            self.closed.store(true, Ordering::Release);
+            self.place.close();
             return Err(SendErrorKind::Closed.unsent(request));
         }
-        to_origin_form(&mut request);
-        let gate = hold_back(&mut request);
+        authority::to_origin_form(&mut request);
+        upgrade::join_cookies(request.headers_mut());
+        let gate = expect::hold_back(&mut request);
         match handle.try_send_request(request).await {
             Ok(response) => {
                 let mut response = response.map(Body::from);
                 if let Some(gate) = gate {
                     response.body_mut().hold(gate);
                 }
-                if response.status() != StatusCode::SWITCHING_PROTOCOLS && !self.is_closed() {
-                    *self.handle.lock() = Some(handle);
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    slot.keep_with(&mut response);
+                } else {
+                    let (place, scope) = (self.place.clone(), self.scope.clone());
+                    response.body_mut().hold(Back { handle: Some(handle), slot: Some(slot), place, scope });
                 }
                 Ok(response)
             }
             Err(mut error) => {
-                self.closed.store(true, Ordering::Release);
+                self.place.close();
                 let kind = match error.error().is_parse() {
                     true => SendErrorKind::Invalid,
                     false => SendErrorKind::Closed,
@@ -101,44 +157,4 @@ impl H1 {
             }
         }
     }
-}
-
-/// `Host` instead of an authority in the target: HTTP/1.1 has the absolute form for proxies only.
-fn to_origin_form(request: &mut Request) {
-    if let Some(authority) = request.uri().authority()
-        && let Ok(host) = HeaderValue::try_from(authority.as_str())
-    {
-        request.headers_mut().insert(HOST, host);
-    }
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
-    *request.version_mut() = http::Version::HTTP_11;
-    upgrade::join_cookies(request.headers_mut());
-}
-
-/// Puts a gate in front of a body that the sender holds back. The gate must live as long as the answer: its drop
-/// refuses the body, which ends the connection.
-fn hold_back(request: &mut Request) -> Option<Arc<Gate>> {
-    let asks =
-        request.headers().get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !asks {
-        return None;
-    }
-    let body = match std::mem::take(request.body_mut()).into_incoming() {
-        Ok(body) => body,
-        Err(other) => {
-            *request.body_mut() = other;
-            return None;
-        }
-    };
-    let (gate, gated) = expect::gate(body);
-    *request.body_mut() = Body::gated(gated);
-    let gate = Arc::new(gate);
-    let opener = gate.clone();
-    hyper::ext::on_informational(request, move |interim| {
-        if interim.status() == StatusCode::CONTINUE {
-            opener.open();
-        }
-    });
-    Some(gate)
 }

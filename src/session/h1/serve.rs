@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -20,8 +20,14 @@ use crate::session::{Ended, Handler, Load};
 pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
     let upgraded = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: http::Request<Incoming>| {
-        let loaded = load.enter();
-        let answer = handler.call(request.map(Body::from));
+        let loaded = Arc::new(load.enter());
+        // An answer may end before the upload that it answers; the connection is busy until both have.
+        let upload = (!request.body().is_end_stream()).then(|| loaded.clone());
+        let mut request = request.map(Body::from);
+        if let Some(upload) = upload {
+            request.body_mut().hold(upload);
+        }
+        let answer = handler.call(request);
         let upgraded = upgraded.clone();
         async move {
             let mut response = answer.await;

@@ -22,7 +22,7 @@ use crate::net::flag::Flag;
 use crate::net::io::LastRead;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
-use crate::session::carrier::{Carrier, SendError, SendErrorKind};
+use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 /// An agent's first SETTINGS come with its first bytes; an Upgrade that is earlier waits this long for them.
 const SETTINGS: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ struct H2 {
 ///
 /// # Errors
 /// When the connection breaks at once.
-pub async fn open(io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), h2::Error> {
+pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), h2::Error> {
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::sender(io);
     let (handle, mut connection) = h2::client::Builder::new()
@@ -97,8 +97,12 @@ async fn silence(pings: Option<PingPong>, last_read: LastRead) {
 }
 
 impl Carrier for H2 {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, SendError>> {
-        Box::pin(self.exchange(request))
+    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+        Box::pin(async move {
+            let mut response = self.exchange(request).await?;
+            slot.keep_with(&mut response);
+            Ok(response)
+        })
     }
 
     fn capacity(&self) -> usize {
@@ -177,7 +181,9 @@ fn connected(
 ) -> Response {
     if !response.status().is_success() {
         let _ = sender.send_data(Bytes::new(), true);
-        return response.map(Body::from);
+        let mut response = response.map(Body::from);
+        upgrade::from_connected(&mut response, sent);
+        return response;
     }
     let (parts, receiver) = response.into_parts();
     let mut response = Response::from_parts(parts, Body::empty());

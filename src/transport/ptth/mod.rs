@@ -16,6 +16,11 @@ impl Transport for Ptth {
         "ptth"
     }
 
+    fn is_automatic(&self) -> bool {
+        // It needs the same Upgrade as ptth10, from the same box on the way.
+        false
+    }
+
     fn spec(&self) -> &'static str {
         "draft-kazuho-ptth-ptth-01"
     }

@@ -17,6 +17,14 @@ impl Transport for Ptth10 {
         "ptth10"
     }
 
+    fn chooses_carrier(&self) -> bool {
+        true
+    }
+
+    fn plain_name(&self) -> &'static str {
+        "ptth10-h1"
+    }
+
     fn spec(&self) -> &'static str {
         "draft-lentczner-rhttp-00"
     }

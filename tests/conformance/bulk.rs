@@ -1,0 +1,96 @@
+//! Large bodies, and the memory that slow readers may cost.
+
+use ptth::defaults;
+use sha2::{Digest, Sha256};
+
+use crate::support::{TestOrigin, within};
+use crate::world::On;
+
+const LARGE: usize = 64 << 20;
+/// What may be on the way besides one stream window: the kernel's buffers of three connections, and ours.
+const SLACK: usize = 24 << 20;
+
+/// Bytes that no compression and no repetition would hide a mistake in.
+fn noise() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let words = (0..LARGE / 8).flat_map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.collect()
+}
+
+pub(crate) async fn large_download(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
+    let data = noise();
+    let wanted = Sha256::digest(&data);
+    let mut digest = Sha256::new();
+    let sending = async {
+        origin.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n")).await;
+        origin.send(&data).await;
+    };
+    let receiving = async {
+        assert_eq!(visitor.head().await.get("content-length"), Some(&*LARGE.to_string()));
+        visitor.stream(LARGE, |part| digest.update(part)).await;
+    };
+    within("64 MiB down", async { tokio::join!(sending, receiving) }).await;
+    assert_eq!(digest.finalize(), wanted);
+}
+
+pub(crate) async fn large_upload(on: On) {
+    let world = on.world().await;
+    let length = format!("Content-Length: {LARGE}\r\n");
+    let (mut visitor, mut origin, head) = world.begin("POST", "/", &length).await;
+    assert_eq!(head.get("content-length"), Some(&*LARGE.to_string()));
+    let data = noise();
+    let mut digest = Sha256::new();
+    let receiving = origin.stream(LARGE, |part| digest.update(part));
+    within("64 MiB up", async { tokio::join!(visitor.send(&data), receiving) }).await;
+    assert_eq!(digest.finalize(), Sha256::digest(&data));
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(visitor.message().await.1, "ok");
+}
+
+pub(crate) async fn a_slow_visitor_bounds_what_the_origin_can_send(on: On) {
+    let world = on.world_with(TestOrigin::with_small_buffers()).await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
+    origin.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n")).await;
+    visitor.head().await;
+    let taken = origin.send_until_stuck(LARGE).await;
+    assert!(
+        taken < defaults::STREAM_WINDOW as usize + SLACK,
+        "{taken} bytes were taken for a visitor that reads none"
+    );
+    // One that does not read holds nobody else up.
+    world.still_works().await;
+    // And nothing was lost.
+    let rest = vec![b'x'; LARGE - taken];
+    let mut count = 0;
+    within("the rest", async {
+        tokio::join!(origin.send(&rest), visitor.stream(LARGE, |part| count += part.len()))
+    })
+    .await;
+    assert_eq!(count, LARGE);
+}
+
+pub(crate) async fn a_slow_origin_bounds_what_the_visitor_can_send(on: On) {
+    let world = on.world_with(TestOrigin::with_small_buffers()).await;
+    let (mut visitor, mut origin, _) =
+        world.begin("POST", "/", &format!("Content-Length: {LARGE}\r\n")).await;
+    let taken = visitor.send_until_stuck(LARGE).await;
+    assert!(
+        taken < defaults::STREAM_WINDOW as usize + SLACK,
+        "{taken} bytes were taken for an origin that reads none"
+    );
+    world.still_works().await;
+    let rest = vec![b'x'; LARGE - taken];
+    let mut count = 0;
+    within("the rest", async {
+        tokio::join!(visitor.send(&rest), origin.stream(LARGE, |part| count += part.len()))
+    })
+    .await;
+    assert_eq!(count, LARGE);
+}

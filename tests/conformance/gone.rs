@@ -1,0 +1,53 @@
+//! Somebody goes away in the middle.
+
+use crate::world::On;
+
+pub(crate) async fn visitor_leaves_before_the_head(on: On) {
+    let world = on.world().await;
+    for _ in 0..3 {
+        let (visitor, mut origin, _) = world.begin("GET", "/slow", "").await;
+        drop(visitor);
+        origin.closed().await;
+    }
+    world.still_works().await;
+}
+
+pub(crate) async fn visitor_leaves_during_the_body(on: On) {
+    let world = on.world().await;
+    for _ in 0..3 {
+        let (mut visitor, mut origin, _) = world.begin("GET", "/slow", "").await;
+        origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+        visitor.head().await;
+        assert_eq!(visitor.chunk().await, "abc");
+        drop(visitor);
+        // The origin notices although it says nothing more.
+        origin.closed().await;
+    }
+    let (visitor, mut origin, _) = world.begin("POST", "/slow", "Content-Length: 1000\r\n").await;
+    drop(visitor);
+    origin.closed().await;
+    world.still_works().await;
+}
+
+pub(crate) async fn origin_leaves_during_the_body(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
+    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
+    let head = visitor.head().await;
+    assert_eq!(visitor.exact(5).await, "hello");
+    drop(origin);
+    // A body that is cut short must not look complete.
+    assert_eq!(head.get("content-length"), Some("10"));
+    visitor.closed().await;
+    world.still_works().await;
+}
+
+pub(crate) async fn origin_leaves_without_an_answer(on: On) {
+    let world = on.world().await;
+    let (mut visitor, origin, _) = world.begin("POST", "/", "Content-Length: 0\r\n").await;
+    drop(origin);
+    let (head, body) = visitor.message().await;
+    assert_eq!(head.status(), 502, "{body}");
+    assert_eq!(head.get("proxy-status"), Some("ptth-agent; error=http_response_incomplete"));
+    world.still_works().await;
+}

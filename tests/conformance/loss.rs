@@ -1,0 +1,67 @@
+//! The network between agent and relay breaks.
+
+use std::time::{Duration, Instant};
+
+use ptth::defaults;
+
+use crate::support::{Proxy, TestOrigin, TestRelay, serve, within};
+use crate::world::{On, World};
+
+/// Neither end needs longer to notice that the other is gone without a word.
+const FOUND: Duration = Duration::from_secs(12);
+
+async fn world_behind_a_proxy(on: On) -> (World, Proxy) {
+    let relay = TestRelay::start();
+    let proxy = Proxy::start(relay.tls).await;
+    let url = format!("https://ptth.localhost:{}/", proxy.address.port());
+    let origin = TestOrigin::start().await;
+    let agent = serve(&on.agent_at(&url, &relay), origin.handler()).await;
+    (World { relay, origin, agent }, proxy)
+}
+
+pub(crate) async fn a_cut_tells_the_visitor_and_heals(on: On) {
+    let (world, proxy) = world_behind_a_proxy(on).await;
+    let (mut visitor, mut origin, _) = world.begin("POST", "/", "Content-Length: 2\r\n").await;
+    visitor.send("hi").await;
+    assert_eq!(origin.exact(2).await, "hi");
+    proxy.cut();
+    let (head, body) = visitor.message().await;
+    assert_eq!(head.status(), 502, "{body}");
+    assert_eq!(head.get("proxy-status"), Some("ptth-relay; error=connection_terminated"));
+    origin.closed().await;
+    world.still_works().await;
+}
+
+pub(crate) async fn a_cut_repeats_what_is_harmless(on: On) {
+    let (world, proxy) = world_behind_a_proxy(on).await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
+    proxy.cut();
+    origin.closed().await;
+    let mut again = world.origin.accept().await;
+    again.head().await;
+    again.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain").await;
+    let (head, body) = visitor.message().await;
+    assert_eq!((head.status(), &*body), (200, "again"));
+}
+
+pub(crate) async fn half_open_is_found(on: On) {
+    let (world, proxy) = world_behind_a_proxy(on).await;
+    world.still_works().await;
+    let before = proxy.accepted();
+    proxy.freeze().await;
+    let frozen = Instant::now();
+    // The agent finds out by itself, with nothing on the way.
+    within("another connection", async {
+        while proxy.accepted() == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let found = frozen.elapsed();
+    assert!(found >= defaults::PING_EVERY / 2, "a silence of {found:?} is not yet a loss");
+    assert!(found <= FOUND, "found after {found:?}");
+    // By then the relay knows as well, and gives no request to what is lost.
+    tokio::time::sleep_until((frozen + FOUND).into()).await;
+    world.still_works().await;
+    assert!(frozen.elapsed() <= FOUND + Duration::from_secs(2), "healed after {:?}", frozen.elapsed());
+}

@@ -1,0 +1,53 @@
+//! What passes through, each scenario over every transport and both carriers. A failure is reported on a thread that
+//! is named `SCENARIO on TRANSPORT/CARRIER`.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
+
+mod bulk;
+mod expect;
+mod fields;
+mod gone;
+mod loss;
+mod messages;
+mod offers;
+mod routing;
+mod sharing;
+mod stopping;
+#[path = "../support/mod.rs"]
+mod support;
+mod upgrade;
+mod world;
+
+use world::On;
+
+/// Every scenario is a row, and becomes a test of its name.
+macro_rules! scenarios {
+    ($($group:ident: $($name:ident),+;)+) => {
+        $($(
+            #[test]
+            fn $name() {
+                On::each(stringify!($name), $group::$name);
+            }
+        )+)+
+    };
+}
+
+scenarios! {
+    messages: get, post_with_length, post_with_length_zero, chunked_upload_streams, response_streams,
+        request_trailers, response_trailers, head_keeps_its_length, no_content, not_modified,
+        repeated_fields_keep_their_order, server_sent_events, early_answer_while_the_upload_runs,
+        several_requests_on_one_connection, a_visitor_with_http2;
+    bulk: large_download, large_upload, a_slow_visitor_bounds_what_the_origin_can_send,
+        a_slow_origin_bounds_what_the_visitor_can_send;
+    expect: continue_when_the_origin_asks, expectation_failed_without_the_body;
+    fields: forwarded_is_ours, an_encrypted_visitor, hop_by_hop_stays_here, host_is_unchanged;
+    upgrade: websocket, websocket_of_an_http2_visitor, another_token_with_glued_bytes, a_refused_upgrade,
+        an_ignored_upgrade, an_ignored_upgrade_of_an_http2_visitor, half_close_is_kept;
+    gone: visitor_leaves_before_the_head, visitor_leaves_during_the_body, origin_leaves_during_the_body,
+        origin_leaves_without_an_answer;
+    routing: unknown_name, known_name_without_agent, problems_have_a_shape;
+    sharing: two_agents_share_load, connections_grow_with_load;
+    stopping: relay_drains_while_an_answer_runs, agent_goes_to_the_next_relay, agent_stop_finishes_answers;
+    loss: a_cut_tells_the_visitor_and_heals, a_cut_repeats_what_is_harmless, half_open_is_found;
+    offers: refused_offers, stripped_upgrade, higher_boot_replaces_the_lower;
+}

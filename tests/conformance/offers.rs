@@ -1,0 +1,92 @@
+//! What the relay says to agents that it does not let in, and who replaces whom.
+
+use ptth::agent::Fatal;
+use ptth::domain::{Instance, Secret};
+
+use crate::support::{AgentPlan, Head, TestOrigin, TestRelay, serve, within};
+use crate::world::{NAME, On, World};
+
+/// An Upgrade request of this transport for a name, as raw bytes; `rest` are further fields.
+fn offer(on: On, relay: &TestRelay, name: &str, rest: &str) -> String {
+    let line = match on.transport {
+        "ptth" => format!(
+            "GET /.well-known/ptth/https%3A%2F%2F{name}.ptth.localhost%3A{}/ HTTP/1.1",
+            relay.plain.port()
+        ),
+        _ => format!("POST /reversehttp?name={name} HTTP/1.1"),
+    };
+    let token = if on.transport == "ptth" { "ptth" } else { "PTTH/1.0" };
+    let alpn = on.carrier.alpn_field();
+    format!(
+        "{line}\r\nHost: ptth.localhost\r\nConnection: Upgrade\r\nUpgrade: {token}\r\nALPN: {alpn}\r\n{rest}\r\n"
+    )
+}
+
+fn bearer(secret: &Secret) -> String {
+    format!("Authorization: Bearer {}\r\n", secret.expose())
+}
+
+pub(crate) async fn refused_offers(on: On) {
+    let relay = TestRelay::start();
+    let token = relay.token(&[NAME]);
+    relay.token(&["other"]);
+    let ask =
+        async |name: &str, rest: &str| -> (Head, String) { relay.ask(&offer(on, &relay, name, rest)).await };
+    let without = ask(NAME, "").await;
+    assert_eq!(without.0.status(), 401, "{without:?}");
+    assert_eq!(without.0.get("www-authenticate"), Some("Bearer realm=\"ptth\""));
+    let wrong = ask(NAME, "Authorization: Bearer ptth_0123456789ab_wrong\r\n").await;
+    let unknown_name = ask("nobody", "Authorization: Bearer ptth_0123456789ab_wrong\r\n").await;
+    assert_eq!((wrong.0.status(), unknown_name.0.status()), (401, 401));
+    // Whoever has no token learns nothing of names.
+    assert_eq!(wrong.1, unknown_name.1);
+    let others = ask("other", &bearer(&token)).await;
+    assert_eq!(others.0.status(), 403);
+    assert!(others.1.contains("other"), "it says which name: {}", others.1);
+    let malformed = ask("a%20b", &bearer(&token)).await;
+    assert_eq!(malformed.0.status(), 400, "{malformed:?}");
+    // Nothing of all that has claimed anything.
+    assert_eq!(relay.ask(&World::head("GET", "/", "")).await.0.status(), 503);
+    // An agent that is told so gives up, with the relay's words.
+    let mut plan = on.agent(&relay);
+    plan.config.token = Some(Secret::new("ptth_0123456789ab_wrong"));
+    let origin = TestOrigin::start().await;
+    let fatal = within("giving up", plan.start(origin.handler()).connected()).await;
+    assert!(matches!(fatal, Err(Fatal::Refused(_))), "{fatal:?}");
+}
+
+pub(crate) async fn stripped_upgrade(on: On) {
+    let relay = TestRelay::start();
+    let token = relay.token(&[NAME]);
+    let stripped = offer(on, &relay, NAME, &bearer(&token));
+    let stripped = stripped.replace("Connection: Upgrade\r\n", "").replace("Upgrade: ", "X-Was: ");
+    let (head, _) = relay.ask(&stripped).await;
+    assert_eq!(head.status(), 426);
+    assert!(head.get("upgrade").unwrap().contains("PTTH/1.0"), "{head:?}");
+    assert!(head.all("connection").iter().any(|v| v.to_ascii_lowercase().contains("upgrade")), "{head:?}");
+    assert_eq!(relay.ask(&World::head("GET", "/", "")).await.0.status(), 503);
+}
+
+pub(crate) async fn higher_boot_replaces_the_lower(on: On) {
+    let relay = TestRelay::start();
+    let [old, new] = [TestOrigin::start().await, TestOrigin::start().await];
+    let first = on.agent(&relay);
+    let booted = |boot| AgentPlan {
+        config: ptth::agent::config::Config {
+            instance: Instance { id: "one".into(), boot },
+            ..first.config.clone()
+        },
+    };
+    let mut lower = serve(&booted(1), old.handler()).await;
+    let higher = serve(&booted(2), new.handler()).await;
+    let fenced = within("being fenced", lower.ended()).await;
+    assert!(matches!(fenced, Err(Fatal::Fenced(_))), "{fenced:?}");
+    let world = World { relay, origin: new, agent: higher };
+    for _ in 0..3 {
+        world.still_works().await;
+    }
+    old.quiet().await;
+    // And one that comes too late is told so at once.
+    let late = within("being fenced", booted(1).start(old.handler()).connected()).await;
+    assert!(matches!(late, Err(Fatal::Fenced(_))), "{late:?}");
+}

@@ -1,0 +1,102 @@
+//! Relay and agent stop while something is in flight.
+
+use std::time::Duration;
+
+use ptth::policy::Tokens;
+use tokio::net::TcpStream;
+
+use crate::support::{Plan, Proxy, TestOrigin, TestRelay, Wire, serve, within};
+use crate::world::{On, World};
+
+pub(crate) async fn relay_drains_while_an_answer_runs(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+    visitor.head().await;
+    assert_eq!(visitor.chunk().await, "abc");
+    let mut status = world.agent.status().remove(0);
+    let mut idle = world.relay.visitor().await;
+    let address = world.relay.plain;
+    let stopping = world.relay.stop();
+    let finishing = async {
+        // Nobody comes in any more, while what is in flight goes on.
+        idle.closed().await;
+        within("the door being shut", async {
+            // Each core shuts its own; what one has still accepted is closed unheard.
+            while let Ok(stream) = TcpStream::connect(address).await {
+                Wire::new(stream).closed().await;
+            }
+        })
+        .await;
+        origin.send_chunk("def").await;
+        assert_eq!(visitor.chunk().await, "def");
+        origin.send("0\r\n\r\n").await;
+        assert_eq!(visitor.chunk().await, "");
+    };
+    let (cut, ()) = within("a stop", async { tokio::join!(stopping, finishing) }).await;
+    assert_eq!(cut, 0, "nothing had to be cut");
+    within("the agent noticing", status.wait_for(|s| !s.connected)).await.unwrap();
+}
+
+pub(crate) async fn agent_goes_to_the_next_relay(on: On) {
+    let tokens = Tokens::in_memory();
+    let plan = || Plan { tokens: tokens.clone(), ..Plan::default() };
+    let (old, new) = (TestRelay::planned(plan()), TestRelay::planned(plan()));
+    let proxy = Proxy::start(old.tls).await;
+    let url = format!("https://ptth.localhost:{}/", proxy.address.port());
+    let origin = TestOrigin::start().await;
+    let agent = serve(&on.agent_at(&url, &old), origin.handler()).await;
+    // In flight on the old relay while the agent already stands at the new one.
+    let mut visitor = old.visitor().await;
+    visitor.send(World::head("GET", "/old", "")).await;
+    let mut at_old = origin.accept().await;
+    at_old.head().await;
+    proxy.lead_to(new.tls);
+    let stopping = old.stop();
+    let moving = async {
+        let (mut next, mut at_new) = first_answered(&new, &origin).await;
+        at_new.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew").await;
+        assert_eq!(next.message().await.1, "new");
+        at_old.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold").await;
+        assert_eq!(visitor.message().await.1, "old");
+    };
+    let (cut, ()) = within("moving", async { tokio::join!(stopping, moving) }).await;
+    assert_eq!(cut, 0, "nothing had to be cut");
+    assert!(agent.status()[0].borrow().connected);
+}
+
+/// Asks until the agent is there: the relay itself answers before.
+async fn first_answered(relay: &TestRelay, origin: &TestOrigin) -> (Wire, Wire) {
+    loop {
+        let mut visitor = relay.visitor().await;
+        visitor.send(World::head("GET", "/new", "")).await;
+        tokio::select! {
+            mut at_origin = origin.accept() => {
+                assert_eq!(at_origin.head().await.first, "GET /new HTTP/1.1");
+                return (visitor, at_origin);
+            }
+            (head, _) = visitor.message() => assert_eq!(head.status(), 503),
+        }
+    }
+}
+
+pub(crate) async fn agent_stop_finishes_answers(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+    visitor.head().await;
+    assert_eq!(visitor.chunk().await, "abc");
+    let World { relay, agent, .. } = world;
+    let stopping = agent.stop(Duration::from_secs(10));
+    let finishing = async {
+        origin.send_chunk("def").await;
+        assert_eq!(visitor.chunk().await, "def");
+        origin.send("0\r\n\r\n").await;
+        assert_eq!(visitor.chunk().await, "");
+    };
+    let (cut, ()) = within("a stop", async { tokio::join!(stopping, finishing) }).await;
+    assert_eq!(cut, 0, "nothing had to be cut");
+    // The name is still known, and nobody is there.
+    let (head, _) = relay.ask(&World::head("GET", "/", "")).await;
+    assert_eq!(head.status(), 503);
+}

@@ -1,0 +1,100 @@
+//! Where a scenario runs: one relay, one origin, one agent between them.
+
+use std::fmt;
+use std::future::Future;
+
+use ptth::agent::Serving;
+use ptth::session::Kind;
+use ptth::transport;
+
+use crate::support::{AgentPlan, Head, TestOrigin, TestRelay, Wire, named, run, serve};
+
+/// The name that the agent of a world claims.
+pub(crate) const NAME: &str = "shop";
+
+/// Over what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct On {
+    pub(crate) transport: &'static str,
+    pub(crate) carrier: Kind,
+}
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.transport, self.carrier)
+    }
+}
+
+impl On {
+    /// Runs a scenario over every transport and carrier, each on a thread of its own.
+    pub(crate) fn each<F: Future<Output = ()> + 'static>(scenario: &'static str, body: fn(On) -> F) {
+        let carriers = |t: &&'static dyn transport::Transport| {
+            let transport = t.name();
+            Kind::PREFERRED.map(|carrier| Self { transport, carrier })
+        };
+        let threads = transport::ALL.iter().flat_map(carriers).map(|on| {
+            let thread = std::thread::Builder::new().name(format!("{scenario} on {on}"));
+            (on, thread.spawn(move || run(body(on))).unwrap())
+        });
+        let threads: Vec<_> = threads.collect();
+        let failed: Vec<_> = threads
+            .into_iter()
+            .filter_map(|(on, thread)| thread.join().is_err().then(|| on.to_string()))
+            .collect();
+        assert!(failed.is_empty(), "{scenario} fails on {}", failed.join(", "));
+    }
+
+    /// A plan for an agent of `relay` that claims [`NAME`].
+    pub(crate) fn agent(&self, relay: &TestRelay) -> AgentPlan {
+        self.agent_at(&relay.url(), relay)
+    }
+
+    /// As [`On::agent`], by way of another address.
+    pub(crate) fn agent_at(&self, url: &str, relay: &TestRelay) -> AgentPlan {
+        AgentPlan::new(url, NAME, relay.token(&[NAME]), self.transport, self.carrier)
+    }
+
+    /// Relay, origin and agent, connected.
+    pub(crate) async fn world(self) -> World {
+        self.world_with(TestOrigin::start().await).await
+    }
+
+    /// As [`On::world`], with this origin.
+    pub(crate) async fn world_with(self, origin: TestOrigin) -> World {
+        let relay = TestRelay::start();
+        let agent = serve(&self.agent(&relay), origin.handler()).await;
+        World { relay, origin, agent }
+    }
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) relay: TestRelay,
+    pub(crate) origin: TestOrigin,
+    pub(crate) agent: Serving,
+}
+
+impl World {
+    /// A request head for the world's agent; `rest` are further fields, each with its line end.
+    pub(crate) fn head(method: &str, target: &str, rest: &str) -> String {
+        format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n{rest}\r\n", named(NAME))
+    }
+
+    /// Sends a head from a new visitor and receives it at a new connection of the origin.
+    pub(crate) async fn begin(&self, method: &str, target: &str, rest: &str) -> (Wire, Wire, Head) {
+        let mut visitor = self.relay.visitor().await;
+        visitor.send(Self::head(method, target, rest)).await;
+        let mut origin = self.origin.accept().await;
+        let head = origin.head().await;
+        (visitor, origin, head)
+    }
+
+    /// That a fresh request still gets through.
+    pub(crate) async fn still_works(&self) {
+        let (mut visitor, mut origin, head) = self.begin("GET", "/still", "").await;
+        assert_eq!(head.first, "GET /still HTTP/1.1");
+        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nworks").await;
+        let (head, body) = visitor.message().await;
+        assert_eq!((head.status(), &*body), (200, "works"));
+    }
+}

@@ -1,0 +1,94 @@
+//! An agent that somebody else wrote: the npm package `reverse-http`, unmodified, over PTTH/1.0.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::process::Process;
+use crate::site::{Relay, Site};
+
+/// Where scripts/test put it.
+fn modules() -> PathBuf {
+    let modules = std::env::var_os("PTTH_NODE_MODULES").map(PathBuf::from).unwrap_or_else(|| {
+        let target = Path::new(env!("CARGO_BIN_EXE_ptth")).ancestors().nth(2).unwrap();
+        target.join("npm/node_modules")
+    });
+    let package = std::fs::read_to_string(modules.join("reverse-http/package.json")).unwrap_or_default();
+    assert!(
+        package.contains("\"version\": \"1.3.0\""),
+        "reverse-http 1.3.0 is not in {}; scripts/test installs it",
+        modules.display()
+    );
+    modules
+}
+
+struct Running {
+    site: Site,
+    relay: Relay,
+    agent: Process,
+    url: String,
+}
+
+fn start() -> Running {
+    let site = Site::new();
+    let relay = site.relay_at("http://127.0.0.1:0");
+    let token = std::fs::read_to_string(site.at("token")).unwrap();
+    let mut node = Command::new("node");
+    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/reverse_http.js")).arg(modules());
+    node.args([&relay.port.to_string(), "/reversehttp?name=shop", token.trim()]);
+    let agent = Process::start(&mut node);
+    assert_eq!(agent.line(0), "connected", "{agent} {}", relay.process);
+    let url = format!("http://shop.ptth.localhost:{}/", relay.port);
+    Running { site, relay, agent, url }
+}
+
+#[test]
+fn requests_in_a_row_are_answered() {
+    let Running { site, relay, agent, url } = start();
+    for number in 0..10 {
+        let got = site.curl([format!("{url}{number}")]);
+        assert_eq!(got.status, 200, "{got:?} {}", relay.process);
+        assert_eq!(got.text(), format!("GET /{number} shop.ptth.localhost:{} 0\n", relay.port));
+    }
+    assert_eq!(agent.out.all(), ["connected"], "one connection is enough; {agent}");
+}
+
+#[test]
+fn bodies_arrive_with_a_length_and_in_chunks() {
+    let Running { site, relay: _relay, agent: _agent, url } = start();
+    let body: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let file = format!("@{}", site.write("body", &body).display());
+    let url = format!("{url}echo");
+    for (header, framing) in [("X-A: b", "300000"), ("Transfer-Encoding: chunked", "chunked")] {
+        let got = site.curl(["--header", header, "--data-binary", &file, &url]);
+        assert_eq!((got.status, got.field("x-framing")), (200, framing), "{got:?}");
+        assert!(got.body == body, "{} bytes came back", got.body.len());
+    }
+}
+
+#[test]
+fn a_request_over_the_gap_of_a_reconnect_is_answered() {
+    let Running { site, relay, agent, url } = start();
+    assert_eq!(site.curl([&url]).status, 200);
+    // Node closes what was idle for five seconds, and the library dials again.
+    let started = Instant::now();
+    relay.process.says(" agent connection ended ");
+    let asked = site.curl([&url]);
+    assert_eq!(asked.status, 200, "{asked:?} {agent} {}", relay.process);
+    println!("the connection was closed and the next request answered after {:?}", started.elapsed());
+    for _ in 0..3 {
+        assert_eq!(site.curl([&url]).status, 200, "{}", relay.process);
+    }
+    assert_eq!(agent.out.all(), ["connected", "connected"], "{agent}");
+}
+
+#[test]
+fn a_wrong_token_is_an_answer_that_the_library_understands() {
+    let site = Site::new();
+    let relay = site.relay_at("http://127.0.0.1:0");
+    let mut node = Command::new("node");
+    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/reverse_http.js")).arg(modules());
+    let mut agent = Process::start(node.args([&relay.port.to_string(), "/reversehttp?name=shop", "wrong"]));
+    assert_eq!(agent.line(0), "error: Unexpected response to PTTH/1.0 Upgrade request");
+    assert_eq!(agent.ends(), 1);
+}

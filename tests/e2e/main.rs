@@ -1,0 +1,20 @@
+//! The real binary as people run it: a relay and an agent in processes of their own, nginx behind them and curl in
+//! front.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod crowd;
+mod demo;
+mod first_token;
+mod foreign;
+mod origin;
+mod path;
+mod process;
+mod refusals;
+mod restart;
+mod site;
+mod sockets;
+mod stop;
+mod targets;
+mod trust;
+mod websocket;

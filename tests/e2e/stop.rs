@@ -1,0 +1,89 @@
+//! SIGTERM: what is in flight finishes, and the process ends well.
+
+use crate::origin::Held;
+use crate::process::Process;
+use crate::site::{Agent, Answer, Relay, Site, curl, poll};
+
+struct Running {
+    site: Site,
+    held: Held,
+    relay: Relay,
+    agent: Agent,
+}
+
+fn start() -> Running {
+    let site = Site::new();
+    let held = Held::start();
+    let relay = site.relay();
+    let agent = site.agent(&relay, held.port.to_string());
+    Running { site, held, relay, agent }
+}
+
+/// Has a request in flight over each version of HTTP while something is done, and lets it finish then.
+fn in_flight(site: &Site, held: &Held, url: &str, meanwhile: impl FnOnce()) -> Vec<Answer> {
+    std::thread::scope(|scope| {
+        let visitors = ["--http1.1", "--http2"].map(|flag| {
+            let url = format!("{url}wait/patience");
+            scope.spawn(move || site.curl([flag, &url]))
+        });
+        held.holds(2);
+        meanwhile();
+        held.let_go();
+        visitors.into_iter().map(|visitor| visitor.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn a_relay_that_is_asked_to_stop_finishes_what_is_in_flight() {
+    let Running { site, held, mut relay, mut agent } = start();
+    let mut late = None;
+    let answers = in_flight(&site, &held, &agent.url, || {
+        relay.process.signal("TERM");
+        relay.process.says("stopping");
+        // Whoever comes now is not let in, neither a visitor nor an agent.
+        let refused = poll(|| {
+            let done = curl().arg("--cacert").arg(site.ca()).arg(&agent.url).output().unwrap();
+            (done.status.code() == Some(7)).then_some(())
+        });
+        assert!(refused.is_some(), "a visitor still got in; {}", relay.process);
+        let second = Process::start(&mut site.agent_command(&relay.url(), held.port.to_string()));
+        second.says("cannot reach the relay");
+        late = Some(second);
+    });
+    for answer in answers {
+        assert_eq!((answer.status, &*answer.text()), (200, "patience"), "{answer:?}");
+    }
+    assert_eq!(relay.process.ends(), 0, "{}", relay.process);
+    assert!(!relay.process.err.all().iter().any(|line| line.contains("were cut")), "{}", relay.process);
+    assert!(late.is_some_and(|mut second| second.runs()), "an agent gave up on a relay that restarts");
+    assert!(agent.process.runs(), "{}", agent.process);
+}
+
+#[test]
+fn an_agent_that_is_asked_to_stop_finishes_what_is_in_flight() {
+    let Running { site, held, relay, mut agent } = start();
+    let answers = in_flight(&site, &held, &agent.url, || {
+        agent.process.signal("TERM");
+        agent.process.says("stopping");
+        // The relay gives it nothing new, and waits in vain for another.
+        assert_eq!(site.curl([format!("{}wait/late", agent.url)]).status, 503);
+    });
+    for answer in answers {
+        assert_eq!((answer.status, &*answer.text()), (200, "patience"), "{answer:?}");
+    }
+    assert_eq!(agent.process.ends(), 0, "{}", agent.process);
+    relay.process.says(" agent connection ended ");
+}
+
+#[test]
+fn an_idle_process_stops_at_once() {
+    for signal in ["TERM", "INT"] {
+        let Running { mut relay, mut agent, held: _held, site: _site } = start();
+        let started = std::time::Instant::now();
+        agent.process.signal(signal);
+        assert_eq!(agent.process.ends(), 0, "{}", agent.process);
+        relay.process.signal(signal);
+        assert_eq!(relay.process.ends(), 0, "{}", relay.process);
+        assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());
+    }
+}

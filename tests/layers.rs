@@ -1,0 +1,313 @@
+//! The rules of the repository that no compiler knows: who may import whom, and what may stand where.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::fs;
+use std::path::Path;
+
+/// Which top modules each top module may name, beside itself and [`EVERYBODYS`].
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("main", &["cli"]),
+    (
+        "cli",
+        &["agent", "message", "net", "observe", "policy", "registry", "relay", "session", "tls", "transport"],
+    ),
+    ("relay", &["message", "net", "observe", "policy", "registry", "session", "tls", "transport"]),
+    ("agent", &["message", "net", "observe", "session", "tls", "transport"]),
+    ("transport", &["message", "net", "observe", "session", "tls"]),
+    ("registry", &["message", "observe", "session"]),
+    ("session", &["message", "net", "observe"]),
+    ("policy", &["observe"]),
+    ("net", &["observe", "tls"]),
+    ("tls", &["observe"]),
+    ("observe", &["message"]),
+    ("message", &[]),
+];
+/// These import nothing of ours, and everyone may import them.
+const EVERYBODYS: [&str; 2] = ["domain", "defaults"];
+
+const MOST_LINES: usize = 500;
+
+/// A word that is forbidden, where it is allowed all the same, and what to do instead.
+const FORBIDDEN: &[(&str, &[&str], &str)] = &[
+    ("tokio::spawn(", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
+    ("task::spawn(", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
+    ("spawn_local(", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
+    ("runtime.spawn(", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
+    ("handle.spawn(", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
+    ("current().spawn(", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
+    ("JoinSet", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
+    ("process::exit", &["main.rs"], "only main.rs ends the process"),
+    ("process::abort", &["main.rs"], "only main.rs ends the process"),
+    (".unwrap()", &[], "say what happens when it is not there"),
+    (".expect(", &[], "say what happens when it is not there"),
+    ("[allow(", &[], "use #[expect(…, reason = \"…\")]"),
+];
+
+/// A file under `src/`, named from there.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The top module that it belongs to.
+    fn top(&self) -> &str {
+        self.path.split(['/', '.']).next().unwrap_or_default()
+    }
+
+    /// How many modules it is below the root of the crate.
+    fn depth(&self) -> usize {
+        let named = !self.path.ends_with("/mod.rs");
+        self.path.matches('/').count() + usize::from(named)
+    }
+
+    /// The lines that are neither test, comment nor text, numbered from 1.
+    fn code(&self) -> Vec<(usize, String)> {
+        if self.path.ends_with("tests.rs") || self.path.contains("/tests/") {
+            return Vec::new();
+        }
+        // Tests are the last thing in a file.
+        let lines = bare(&self.text);
+        let code = lines.lines().take_while(|line| !line.trim_start().starts_with("#[cfg(test)]"));
+        code.map(str::to_owned).enumerate().map(|(index, line)| (index + 1, line)).collect()
+    }
+
+    /// Everything that is wrong with it, each with its line.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let code = self.code();
+        for (number, line) in &code {
+            let mut fault = |what: String| faults.push(format!("src/{}:{number}: {what}", self.path));
+            // A group in braces may go on over the next lines.
+            let more = if line.contains("::{") { code.len() } else { *number };
+            let on: Vec<&str> = code[number - 1..more].iter().map(|(_, line)| line.as_str()).collect();
+            self.imports(line, &on.join("\n"), &mut fault);
+            for (word, allowed, instead) in FORBIDDEN {
+                if line.contains(word) && !allowed.contains(&self.path.as_str()) {
+                    fault(format!("{word}: {instead}"));
+                }
+            }
+            if line.contains("cfg(feature") {
+                let next =
+                    code.iter().skip(*number).map(|(_, line)| line.trim()).find(|line| !line.is_empty());
+                let on_mod = next.is_some_and(|next| next.starts_with("mod ") || next.contains(" mod "));
+                let on_row =
+                    self.path == "transport/mod.rs" && next.is_some_and(|next| next.starts_with('&'));
+                if !on_mod && !on_row {
+                    fault("cfg(feature) stands on a mod line or on a row of transport::ALL".into());
+                }
+            }
+        }
+        let lines = self.text.lines().count();
+        if lines > MOST_LINES {
+            faults.push(format!("src/{}: {lines} lines, {MOST_LINES} at most", self.path));
+        }
+        faults
+    }
+
+    /// What a line names of other modules; `on` is the line and those behind it.
+    fn imports(&self, line: &str, on: &str, fault: &mut impl FnMut(String)) {
+        let top = self.top();
+        let allowed = MAY_IMPORT.iter().find(|(module, _)| *module == top).map_or(&[][..], |row| row.1);
+        let root = if top == "main" { "ptth::" } else { "crate::" };
+        for (at, _) in line.match_indices(root) {
+            for named in heads(&on[at + root.len()..]) {
+                let free = EVERYBODYS.contains(&named) && !EVERYBODYS.contains(&top);
+                if named != top && !free && !allowed.contains(&named) {
+                    fault(format!("{top} may not import {named}"));
+                }
+            }
+        }
+        for (at, _) in line.match_indices("super::") {
+            let rest = &line[at..];
+            let steps = rest.split("::").take_while(|part| *part == "super").count();
+            if !line[..at].ends_with("super::") && steps >= self.depth() {
+                fault("super:: leads out of the top module: write crate::".into());
+            }
+        }
+        let mut folders = self.path.split('/').skip(1);
+        if let (true, Some(own), Some(_)) = (top == "transport", folders.next(), folders.next()) {
+            for (at, _) in line.match_indices("crate::transport::") {
+                for other in heads(&on[at + "crate::transport::".len()..]) {
+                    if other != own && TRANSPORTS.contains(&other) {
+                        fault(format!("the transport {own} may not import the transport {other}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The folders below `transport/`, also those to come.
+const TRANSPORTS: [&str; 8] = ["ptth10", "ptth", "reverse", "rh1", "rh2", "rh3", "reversehttp", "comet"];
+
+/// The first names of a path, or of a group of paths in braces: of `{a::b, c}` these are `a` and `c`.
+fn heads(path: &str) -> Vec<&str> {
+    let name = |text: &'_ str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let Some(group) = path.strip_prefix('{') else { return vec![&path[..name(path)]] };
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                let part = group[start..at].trim();
+                found.push(&part[..name(part)]);
+                start = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+/// Rust without its comments and without what is in its quotes; the lines stay where they are.
+fn bare(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(c) = rest.chars().next() {
+        let quoted =
+            rest.strip_prefix('r').map(|raw| raw.trim_start_matches('#')).filter(|raw| raw.starts_with('"'));
+        let length = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |at| at + 2)
+        } else if let Some(raw) = quoted.filter(|_| !out.ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        {
+            let hashes = rest.len() - raw.len() - 1;
+            let end = format!("\"{}", "#".repeat(hashes));
+            raw[1..].find(&end).map_or(rest.len(), |at| 2 + hashes + at + end.len())
+        } else if c == '"' {
+            let mut escaped = false;
+            let end = rest[1..].find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            });
+            end.map_or(rest.len(), |at| at + 2)
+        } else if rest.starts_with("'\"'") || rest.starts_with("'\\'") {
+            rest[2..].find('\'').map_or(rest.len(), |at| at + 3)
+        } else {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+            continue;
+        };
+        out.extend(rest[..length].chars().filter(|c| *c == '\n'));
+        rest = &rest[length..];
+    }
+    out
+}
+
+fn sources(dir: &Path, below: &str, found: &mut Vec<Source>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let path = format!("{below}{}", entry.file_name().to_string_lossy());
+        if entry.file_type().unwrap().is_dir() {
+            sources(&entry.path(), &format!("{path}/"), found);
+        } else if path.ends_with(".rs") {
+            found.push(Source { text: fs::read_to_string(entry.path()).unwrap(), path });
+        }
+    }
+}
+
+fn all(folder: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), "", &mut found);
+    assert!(!found.is_empty(), "no source below {folder}");
+    found
+}
+
+#[test]
+fn every_file_keeps_the_rules() {
+    let faults: Vec<String> = all("src").iter().flat_map(Source::faults).collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn tests_are_no_longer_than_what_they_test() {
+    for source in all("tests") {
+        let lines = source.text.lines().count();
+        assert!(lines <= MOST_LINES, "tests/{}: {lines} lines, {MOST_LINES} at most", source.path);
+    }
+}
+
+#[test]
+fn every_top_module_has_its_row() {
+    for source in all("src") {
+        let top = source.top();
+        let known = MAY_IMPORT.iter().any(|(module, _)| *module == top);
+        assert!(
+            known || top == "lib" || EVERYBODYS.contains(&top),
+            "{} is in no row of MAY_IMPORT",
+            source.path
+        );
+    }
+}
+
+#[test]
+fn no_module_imports_itself_by_way_of_others() {
+    // Rows only name what stands below them, so there is no way back up.
+    for (row, (module, imports)) in MAY_IMPORT.iter().enumerate() {
+        for import in *imports {
+            let place = MAY_IMPORT.iter().position(|(other, _)| other == import);
+            assert!(place.is_some_and(|place| place > row), "{module} → {import} can be a cycle");
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_found() {
+    let faults = |path: &str, text: &str| Source { path: path.into(), text: text.into() }.faults();
+    let long = "\n".repeat(MOST_LINES + 1);
+    for (path, text, words) in [
+        ("relay/mod.rs", "use crate::agent::Config;", "relay may not import agent"),
+        ("agent/a/b.rs", "fn f() { crate::relay::start() }", "agent may not import relay"),
+        ("session/mod.rs", "use crate::{domain::Name, transport::{self, Door}};", "may not import transport"),
+        (
+            "policy/mod.rs",
+            "\nuse crate::{\n    domain::Name,\n    net::Io,\n};",
+            "policy/mod.rs:2: policy may not import net",
+        ),
+        ("domain.rs", "use crate::defaults;", "domain may not import defaults"),
+        ("main.rs", "use ptth::relay;", "main may not import relay"),
+        ("relay/mod.rs", "use super::agent;", "super::"),
+        ("relay/a.rs", "use super::super::agent;", "super::"),
+        ("transport/ptth/mod.rs", "use crate::transport::ptth10::X;", "may not import the transport ptth10"),
+        ("net/mod.rs", "\ntokio::spawn(f)", "net/mod.rs:2"),
+        ("relay/mod.rs", "runtime.spawn(f)", "Scope spawns"),
+        ("cli/mod.rs", "std::process::exit(1)", "only main.rs"),
+        ("net/mod.rs", "a.unwrap();", "what happens"),
+        ("net/mod.rs", "a.expect(\"\");", "what happens"),
+        ("net/mod.rs", "let a = '\"'; b.unwrap(); // \"", "what happens"),
+        ("net/mod.rs", "let a = r#\"\"\"#; b.unwrap();", "what happens"),
+        ("net/mod.rs", "#[allow(dead_code)]", "#[expect("),
+        ("net/mod.rs", "#[cfg(feature = \"a\")]\nfn f() {}", "mod line"),
+        ("net/mod.rs", &long, "501 lines"),
+    ] {
+        let found = faults(path, text);
+        assert!(found.len() == 1 && found[0].contains(words), "{path}: {text}: {found:?}");
+    }
+}
+
+#[test]
+fn what_is_right_is_left_alone() {
+    for (path, text) in [
+        ("relay/mod.rs", "use crate::transport::{Door, agent};\nuse self::agent;"),
+        ("relay/a/b.rs", "use super::super::c;"),
+        ("transport/ptth/relay.rs", "use crate::transport::{Call, flip};\nuse super::wire;"),
+        ("transport/mod.rs", "pub mod ptth;\npub const ALL: [X; 1] = [\n#[cfg(feature = \"a\")]\n&ptth::X];"),
+        ("net/scope.rs", "tokio::spawn(f)"),
+        ("net/mod.rs", "#[cfg(feature = \"a\")]\n\npub mod quic;"),
+        ("net/mod.rs", "// a.unwrap()\n/* a.unwrap()\n */ let a = \"b.unwrap() \\\" crate::relay\";"),
+        ("net/mod.rs", "fn f<'a>(a: &'a str) {}\n#[cfg(test)]\nmod tests { a.unwrap(); }"),
+        ("policy/tests.rs", "use crate::relay; a.unwrap();"),
+        ("net/mod.rs", "#[expect(dead_code, reason = \"\")]"),
+    ] {
+        let found = Source { path: path.into(), text: text.into() }.faults();
+        assert!(found.is_empty(), "{path}: {text}: {found:?}");
+    }
+}

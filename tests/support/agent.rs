@@ -1,0 +1,54 @@
+//! An agent as a program would embed it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ptth::agent::config::Config;
+use ptth::agent::{self, Serving};
+use ptth::domain::{Instance, Name, Secret};
+use ptth::net::Cores;
+use ptth::session::{Handler, Kind};
+
+use super::relay::trust;
+use super::within;
+
+/// What an agent does; each has an identity of its own unless told otherwise.
+pub(crate) struct AgentPlan {
+    pub(crate) config: Config,
+}
+
+impl AgentPlan {
+    pub(crate) fn new(url: &str, name: &str, token: Secret, transport: &str, carrier: Kind) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        Self {
+            config: Config {
+                relays: vec![url.parse().unwrap()],
+                names: vec![Name::parse(name).unwrap()],
+                hosts: Vec::new(),
+                token: Some(token),
+                transport: transport.into(),
+                carriers: vec![carrier],
+                tls: trust(&[]),
+                proxies: ptth::net::dial::Proxies::None,
+                instance: Instance { id: id.into(), boot: 1 },
+                exclusive: false,
+            },
+        }
+    }
+
+    /// Starts, and does not wait.
+    pub(crate) fn start(&self, handler: Arc<dyn Handler>) -> Serving {
+        agent::start(&self.config, handler, Cores::ambient()).unwrap()
+    }
+}
+
+/// Starts an agent and waits until it is connected.
+pub(crate) async fn serve(plan: &AgentPlan, handler: Arc<dyn Handler>) -> Serving {
+    let mut serving = plan.start(handler);
+    let urls = within("an agent connecting", serving.connected()).await.expect("admitted");
+    assert_eq!(urls.len(), 1, "{urls:?}");
+    let status = serving.status()[0].borrow().clone();
+    assert_eq!(status.carrier, plan.config.carriers.first().copied(), "the carrier asked for");
+    serving
+}

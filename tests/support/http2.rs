@@ -1,0 +1,41 @@
+//! A visitor that speaks HTTP/2.
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use ptth::message::Body;
+use ptth::net::Scope;
+use ptth::net::io::Duplex;
+use ptth::net::scope::Light;
+
+use super::within;
+
+/// See the module.
+pub(crate) struct VisitorH2 {
+    pub(crate) handle: SendRequest<Body>,
+    scope: Scope,
+}
+
+impl VisitorH2 {
+    pub(crate) async fn open(io: impl Duplex + 'static) -> Self {
+        let scope = Scope::new();
+        let (handle, connection) =
+            http2::Builder::new(Light(scope.clone())).handshake(TokioIo::new(io)).await.unwrap();
+        scope.spawn(async move {
+            let _ = connection.await;
+        });
+        Self { handle, scope }
+    }
+
+    pub(crate) async fn send(&mut self, request: Request<Body>) -> Response<Incoming> {
+        within("ready", self.handle.ready()).await.unwrap();
+        within("an answer", self.handle.send_request(request)).await.unwrap()
+    }
+}
+
+impl Drop for VisitorH2 {
+    fn drop(&mut self) {
+        self.scope.abort();
+    }
+}

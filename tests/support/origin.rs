@@ -1,0 +1,52 @@
+//! An origin whose every byte the scenario writes itself.
+
+use std::net::SocketAddr;
+
+use ptth::agent::origin::{Origin, Target};
+use ptth::net::Scope;
+use ptth::session::Handler;
+use tokio::net::{TcpListener, TcpSocket};
+
+use super::{QUIET, Wire, within};
+
+/// See the module.
+pub(crate) struct TestOrigin {
+    listener: TcpListener,
+}
+
+impl TestOrigin {
+    pub(crate) async fn start() -> Self {
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+    }
+
+    /// With small buffers in the kernel, so that what is accepted was accepted by a program.
+    pub(crate) fn with_small_buffers() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(64 << 10).unwrap();
+        socket.set_send_buffer_size(64 << 10).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self { listener: socket.listen(16).unwrap() }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// What an agent serves to reach this origin.
+    pub(crate) fn handler(&self) -> std::sync::Arc<dyn Handler> {
+        let target = Target::parse(&format!("http://{}", self.address())).unwrap();
+        Origin::new(target, Scope::new(), ptth::tls::client_config_for_none().unwrap())
+    }
+
+    /// The next connection of the agent.
+    pub(crate) async fn accept(&self) -> Wire {
+        let (stream, _) = within("waiting for the agent", self.listener.accept()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Wire::new(stream)
+    }
+
+    /// Nobody connects.
+    pub(crate) async fn quiet(&self) {
+        assert!(tokio::time::timeout(QUIET, self.listener.accept()).await.is_err(), "somebody connected");
+    }
+}

@@ -1,0 +1,130 @@
+//! A relay with tokens in memory, a TLS and a plain listener.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ptth::domain::{HostName, Name, Secret};
+use ptth::policy::{Grants, Tokens};
+use ptth::relay::Relay;
+use ptth::relay::config::{Config, Listen};
+use ptth::tls;
+use ptth::tls::dev::{self, CertHost, DevCerts};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{VisitorH2, Wire, within};
+
+/// The domain of every relay here.
+pub(crate) const DOMAIN: &str = "ptth.localhost";
+
+/// The host of a name.
+pub(crate) fn named(name: &str) -> String {
+    format!("{name}.{DOMAIN}")
+}
+
+/// One CA for all: making one takes longer than a scenario.
+fn certs() -> &'static DevCerts {
+    static CERTS: OnceLock<DevCerts> = OnceLock::new();
+    CERTS.get_or_init(|| {
+        let domain = HostName::parse(DOMAIN).unwrap();
+        dev::ephemeral(&[CertHost::Name(domain.clone()), CertHost::Star(domain)]).unwrap()
+    })
+}
+
+/// What an agent or a visitor believes.
+pub(crate) fn trust(alpn: &[&[u8]]) -> Arc<rustls::ClientConfig> {
+    tls::client_config_from_pem(certs().ca.cert.as_bytes(), alpn).unwrap()
+}
+
+/// What is special about a relay.
+pub(crate) struct Plan {
+    pub(crate) tokens: Tokens,
+    pub(crate) cores: usize,
+    pub(crate) answer: Option<Duration>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { tokens: Tokens::in_memory(), cores: 2, answer: None }
+    }
+}
+
+/// See the module.
+pub(crate) struct TestRelay {
+    relay: Relay,
+    pub(crate) tokens: Tokens,
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: SocketAddr,
+}
+
+impl TestRelay {
+    pub(crate) fn start() -> Self {
+        Self::planned(Plan::default())
+    }
+
+    pub(crate) fn planned(plan: Plan) -> Self {
+        let Plan { tokens, cores, answer } = plan;
+        let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
+        let address = (Ipv4Addr::LOCALHOST, 0).into();
+        config.listen = vec![Listen { address, tls: true }, Listen { address, tls: false }];
+        let pair = &certs().relay;
+        let tls = tls::server_config_from_pem(pair.cert.as_bytes(), pair.key.as_bytes(), &[]).unwrap();
+        config.tls = Some(tls);
+        config.cores = cores;
+        config.answer = answer.unwrap_or(config.answer);
+        let relay = Relay::start(config).unwrap();
+        let [tls, plain] = relay.addresses() else { panic!("two listeners") };
+        Self { tls: tls.address, plain: plain.address, tokens, relay }
+    }
+
+    /// A token for exactly these names.
+    pub(crate) fn token(&self, names: &[&str]) -> Secret {
+        let names = names.iter().map(|name| Name::parse(name).unwrap());
+        self.tokens.issue(Grants::names(names)).unwrap().1
+    }
+
+    /// The URL for an agent.
+    pub(crate) fn url(&self) -> String {
+        format!("https://{DOMAIN}:{}/", self.tls.port())
+    }
+
+    /// A visitor's connection, without TLS.
+    pub(crate) async fn visitor(&self) -> Wire {
+        Wire::new(connect(self.plain).await)
+    }
+
+    /// A visitor's connection with TLS.
+    pub(crate) async fn visitor_tls(&self, host: &str) -> Wire {
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let connecting = TlsConnector::from(trust(&[b"http/1.1"])).connect(name, connect(self.tls).await);
+        Wire::new(within("a TLS handshake", connecting).await.unwrap())
+    }
+
+    /// A visitor that speaks HTTP/2 with TLS.
+    pub(crate) async fn visitor_h2(&self, host: &str) -> VisitorH2 {
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let connecting = TlsConnector::from(trust(&[b"h2"])).connect(name, connect(self.tls).await);
+        VisitorH2::open(within("a TLS handshake", connecting).await.unwrap()).await
+    }
+
+    /// One request on a connection of its own: the head as given, the answer whole.
+    pub(crate) async fn ask(&self, request: &str) -> (super::Head, String) {
+        let mut visitor = self.visitor().await;
+        visitor.send(request).await;
+        visitor.message().await
+    }
+
+    /// Stops as an operator would; returns how many connections were cut.
+    pub(crate) async fn stop(self) -> usize {
+        within("stopping the relay", self.relay.stop()).await
+    }
+}
+
+/// A TCP connection with nothing held back.
+pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = within("connecting", TcpStream::connect(address)).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
