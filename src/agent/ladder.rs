@@ -165,6 +165,7 @@ mod tests {
     use super::*;
     use crate::domain::Offer;
     use crate::net::Io;
+    use crate::net::dial::Via;
     use crate::tls;
 
     type Answers = Arc<Mutex<VecDeque<Result<(), OpenError>>>>;
@@ -184,7 +185,8 @@ mod tests {
     fn ladder(count: usize) -> (Ladder, Vec<Answers>) {
         let tls = tls::client_config_for_none().unwrap();
         let relay = http::Uri::from_static("http://localhost");
-        let call = Call { relay, tls, token: None, offer: Offer::default(), carriers: vec![] };
+        let call =
+            Call { relay, tls, token: None, offer: Offer::default(), carriers: vec![], via: Via::Direct };
         let mut ladder = Ladder::new(&[], &call, true);
         let names = ["top", "middle", "low"];
         let answers: Vec<_> = (0..count).map(|_| Answers::default()).collect();

@@ -3,6 +3,7 @@
 mod backoff;
 mod builder;
 pub mod config;
+pub mod doctor;
 mod ladder;
 pub mod origin;
 mod supervise;
@@ -77,6 +78,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         wanted: names.chain(config.hosts.iter().cloned().map(Wanted::Host)).collect(),
         instance: Some(config.instance.clone()),
         exclusive: config.exclusive,
+        probe: false,
         transport: "",
     };
     let relays = config.relays.iter().map(|relay| {
@@ -85,6 +87,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         let call = Call {
             relay: relay.clone(),
             tls: config.tls.clone(),
+            via: config.proxies.via(relay.host().unwrap_or_default()),
             token: config.token.clone(),
             offer: offer.clone(),
             carriers: config.carriers.clone(),

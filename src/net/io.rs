@@ -179,6 +179,15 @@ impl Io {
         }
     }
 
+    /// The version of TLS that was agreed on; none without TLS.
+    pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
+        match &self.stream {
+            Stream::Server(tls) => tls.get_ref().1.protocol_version(),
+            Stream::Client(tls) => tls.get_ref().1.protocol_version(),
+            Stream::Plain(_) | Stream::Other(_) => None,
+        }
+    }
+
     fn tcp(&mut self) -> Option<&mut Tcp> {
         match &mut self.stream {
             Stream::Plain(tcp) => Some(tcp),

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, Secret, Wanted};
 use crate::message::Response;
-use crate::net::dial::DialError;
+use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
 use crate::session::Kind;
@@ -181,12 +181,21 @@ pub struct Call {
     pub relay: http::Uri,
     /// Roots for the relay's certificate.
     pub tls: Arc<rustls::ClientConfig>,
+    /// The way to it.
+    pub via: Via,
     /// The token.
     pub token: Option<Secret>,
     /// What is asked for.
     pub offer: Offer,
     /// The carriers offered, where the transport lets the relay choose.
     pub carriers: Vec<Kind>,
+}
+
+/// Where a relay's URL points.
+pub fn place(relay: &http::Uri) -> Place {
+    let tls = relay.scheme() != Some(&http::uri::Scheme::HTTP);
+    let host = relay.host().unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
+    Place { host: host.into(), port: relay.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls }
 }
 
 /// An open connection, ready to be served.
