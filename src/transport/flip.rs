@@ -9,9 +9,9 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use super::{Admission, Call, Door, OpenError, Opened};
+use super::{Admission, Call, Door, Link, OpenError, Opened};
 use crate::defaults;
-use crate::message::{Body, Response, fields, hop, link};
+use crate::message::{Body, BoxError, Response, fields, hop, link};
 use crate::net::dial::{Place, dial};
 use crate::net::{Io, Scope, cores};
 use crate::session::{Kind, send_half};
@@ -195,12 +195,15 @@ async fn exchange(io: Io, request: http::Request<Empty<bytes::Bytes>>) -> Result
         urls: link::targets(&headers, "related").map(str::to_owned).collect(),
         // A relay that does not say is not asked to cope with several.
         connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
-        kind,
-        io,
+        link: Link::Flipped { kind, io },
     })
 }
 
-async fn refused(response: http::Response<hyper::body::Incoming>) -> OpenError {
+/// What an answer that is no "yes" means.
+pub(super) async fn refused<B: http_body::Body>(response: http::Response<B>) -> OpenError
+where
+    B::Error: Into<BoxError>,
+{
     #[derive(serde::Deserialize)]
     struct Problem {
         detail: String,

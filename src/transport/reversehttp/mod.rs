@@ -27,6 +27,6 @@ impl Transport for ReverseHttp {
     }
 
     fn agent(&self) -> Box<dyn AgentSide> {
-        Box::new(agent::Agent)
+        Box::new(agent::Agent::default())
     }
 }

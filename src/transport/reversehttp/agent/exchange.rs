@@ -1,0 +1,125 @@
+//! One request from a poll to its answer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::defaults;
+use crate::message::embedded::{MESSAGE_HTTP, ReadError, Reader, parse_request, response_head};
+use crate::message::{Body, BoxError, Request, Response};
+use crate::session::Handler;
+
+/// Reads the request of an envelope, has it answered, and returns the answer as a POST to `url`.
+///
+/// # Errors
+/// When the envelope holds no request.
+pub(super) async fn serve(url: &str, envelope: Body, handler: &dyn Handler) -> Result<Request, ReadError> {
+    let mut reader = Reader::new(envelope);
+    let head = tokio::time::timeout(defaults::HEAD, reader.head(parse_request)).await;
+    let head = head.unwrap_or(Err(ReadError::Broken("no head in time".into())))?;
+    let mut request = Request::new(reader.stream(head.framing));
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.target;
+    *request.headers_mut() = head.headers;
+    let answer = handler.call(request).await;
+    let mut post = Request::new(embed(answer, &head.method));
+    *post.method_mut() = Method::POST;
+    *post.uri_mut() = url.parse().unwrap_or_default();
+    post.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
+    Ok(post)
+}
+
+fn embed(answer: Response, method: &Method) -> Body {
+    let (parts, mut body) = answer.into_parts();
+    let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let bodiless =
+        *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+    if bodiless {
+        body = Body::empty();
+    }
+    let length = if bodiless { said } else { said.or(body.size_hint().exact()) };
+    let head = response_head(parts.status, &parts.headers, length);
+    Body::wrap(Embedded { head: Some(head), body })
+}
+
+/// A head, then its body.
+struct Embedded {
+    head: Option<Bytes>,
+    body: Body,
+}
+
+impl HttpBody for Embedded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(head) = self.head.take() {
+            return Poll::Ready(Some(Ok(Frame::data(head))));
+        }
+        loop {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                // Trailers have no place in an embedded message without chunks.
+                Poll::Ready(Some(Ok(frame))) if !frame.is_data() => {}
+                polled => return polled,
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.head.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let head = self.head.as_ref().map_or(0, Bytes::len) as u64;
+        match self.body.size_hint().exact() {
+            Some(length) => SizeHint::with_exact(head + length),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::session::handler_fn;
+
+    async fn answered(envelope: &'static str, answer: fn() -> Response) -> String {
+        let handler = handler_fn(move |request: Request| async move {
+            assert_eq!(request.headers()["host"], "a.test");
+            answer()
+        });
+        let post = serve("/url", Body::full(envelope), &handler).await.unwrap();
+        assert_eq!((post.method(), post.uri().path()), (&Method::POST, "/url"));
+        let body = post.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_says_its_length() {
+        let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        let answer = answered(get, || Response::new(Body::full("hey"))).await;
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhey");
+        let head = "HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        let answer = answered(head, || {
+            http::Response::builder().header("content-length", "7").body(Body::empty()).unwrap()
+        });
+        assert_eq!(answer.await, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_not_served() {
+        let handler = handler_fn(|_| async { Response::new(Body::empty()) });
+        for bad in ["", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"] {
+            assert!(serve("/url", Body::full(bad), &handler).await.is_err(), "{bad:?}");
+        }
+    }
+}
