@@ -2,7 +2,6 @@
 
 mod base;
 mod client;
-mod exchange;
 mod polls;
 
 use std::sync::Arc;

@@ -5,18 +5,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::header::ACCEPT;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::client::Client;
-use super::{Registered, copy, exchange, registered};
+use super::{Registered, copy, registered};
 use crate::defaults;
 use crate::message::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
 use crate::net::flag::Flag;
+use crate::session::envelope::serve;
 use crate::session::{Ended, Handler, Load};
 use crate::transport::ServeLink;
 
@@ -218,8 +219,8 @@ impl Polls {
         let (client, scope, alive) = (self.link.client.clone(), self.scope.clone(), self.alive.clone());
         self.scope.spawn(async move {
             let _busy = (place, load.enter(), alive);
-            let answer = match exchange::serve(&url, envelope, &*handler).await {
-                Ok(answer) => answer,
+            let answer = match serve(envelope, &*handler).await {
+                Ok(answer) => post(&url, answer),
                 Err(error) => return tracing::warn!(%error, "a poll brought no request"),
             };
             match client.send(answer, &scope).await {
@@ -246,6 +247,14 @@ impl Polls {
             self.halt.raise();
         }
     }
+}
+
+fn post(url: &str, answer: Body) -> Request {
+    let mut request = Request::new(answer);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.parse().unwrap_or_default();
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
+    request
 }
 
 struct Waiting<'a>(&'a AtomicUsize);

@@ -1,23 +1,24 @@
-//! One request from a poll to its answer.
+//! The agent's end: one request from its envelope to the envelope of its answer.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{Method, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::defaults;
-use crate::message::embedded::{MESSAGE_HTTP, ReadError, Reader, parse_request, response_head};
+use crate::message::embedded::{ReadError, Reader, parse_request, response_head};
 use crate::message::{Body, BoxError, Request, Response};
 use crate::session::Handler;
 
-/// Reads the request of an envelope, has it answered, and returns the answer as a POST to `url`.
+/// Reads the request of an envelope, has it answered, and returns the envelope of the answer. Its length is known if
+/// that of the answer is. Dropping the future drops the handler's.
 ///
 /// # Errors
 /// When the envelope holds no request.
-pub(super) async fn serve(url: &str, envelope: Body, handler: &dyn Handler) -> Result<Request, ReadError> {
+pub async fn serve(envelope: Body, handler: &dyn Handler) -> Result<Body, ReadError> {
     let mut reader = Reader::new(envelope);
     let head = tokio::time::timeout(defaults::HEAD, reader.head(parse_request)).await;
     let head = head.unwrap_or(Err(ReadError::Broken("no head in time".into())))?;
@@ -26,11 +27,7 @@ pub(super) async fn serve(url: &str, envelope: Body, handler: &dyn Handler) -> R
     *request.uri_mut() = head.target;
     *request.headers_mut() = head.headers;
     let answer = handler.call(request).await;
-    let mut post = Request::new(embed(answer, &head.method));
-    *post.method_mut() = Method::POST;
-    *post.uri_mut() = url.parse().unwrap_or_default();
-    post.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
-    Ok(post)
+    Ok(embed(answer, &head.method))
 }
 
 fn embed(answer: Response, method: &Method) -> Body {
@@ -97,9 +94,8 @@ mod tests {
             assert_eq!(request.headers()["host"], "a.test");
             answer()
         });
-        let post = serve("/url", Body::full(envelope), &handler).await.unwrap();
-        assert_eq!((post.method(), post.uri().path()), (&Method::POST, "/url"));
-        let body = post.into_body().collect().await.unwrap().to_bytes();
+        let answer = serve(Body::full(envelope), &handler).await.unwrap();
+        let body = answer.collect().await.unwrap().to_bytes();
         String::from_utf8(body.to_vec()).unwrap()
     }
 
@@ -119,7 +115,7 @@ mod tests {
     async fn what_is_no_request_is_not_served() {
         let handler = handler_fn(|_| async { Response::new(Body::empty()) });
         for bad in ["", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"] {
-            assert!(serve("/url", Body::full(bad), &handler).await.is_err(), "{bad:?}");
+            assert!(serve(Body::full(bad), &handler).await.is_err(), "{bad:?}");
         }
     }
 }
