@@ -167,6 +167,7 @@ mod tests {
     use crate::net::Io;
     use crate::net::dial::Via;
     use crate::tls;
+    use crate::transport::Link;
 
     type Answers = Arc<Mutex<VecDeque<Result<(), OpenError>>>>;
 
@@ -177,7 +178,8 @@ mod tests {
         fn open<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
             let answer = self.0.lock().pop_front().unwrap_or(Ok(()));
             let (near, _) = tokio::io::duplex(1);
-            let opened = Opened { urls: vec![], connections: 1, kind: Kind::H1, io: Io::other(near) };
+            let link = Link::Flipped { kind: Kind::H1, io: Io::other(near) };
+            let opened = Opened { urls: vec![], connections: 1, link };
             Box::pin(std::future::ready(answer.map(|()| opened)))
         }
     }

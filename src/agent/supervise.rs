@@ -11,10 +11,10 @@ use super::ladder::Ladder;
 use super::{Fatal, Status};
 use crate::defaults;
 use crate::net::dial::DialError;
-use crate::net::{Cores, Io, Scope};
+use crate::net::{Cores, Scope};
 use crate::session::{Ended, Handler, Kind, Load, serve_half};
 use crate::tls;
-use crate::transport::{OpenError, Opened};
+use crate::transport::{Link, OpenError, Opened};
 
 /// Connections that may end before the supervisor has looked: more than one relay can use.
 const ENDS: usize = 256;
@@ -101,7 +101,8 @@ impl Supervisor {
     }
 
     fn opened(&self, state: &mut State, rung: usize, opened: Opened, ended: &mpsc::Sender<(u64, Ended)>) {
-        let Opened { urls, connections, kind, mut io } = opened;
+        let Opened { urls, connections, link } = opened;
+        let kind = link.kind();
         let id = state.next_id;
         state.next_id += 1;
         state.most = connections.max(1);
@@ -114,14 +115,23 @@ impl Supervisor {
             self.status.send_replace(Status { connected: true, urls, rung: name, carrier: Some(kind) });
         }
         let (handler, scope, ended) = (self.handler.clone(), self.scope.clone(), ended.clone());
-        let departed = io.depart();
-        self.scope.spawn_on(self.cores.handle(self.cores.next()), async move {
-            let end = match departed.and_then(|()| io.arrive()) {
-                Ok(()) => serve(io, kind, handler, load, scope).await,
-                Err(error) => Ended::Failed(error.to_string()),
-            };
-            let _ = ended.send((id, end)).await;
-        });
+        let core = self.cores.handle(self.cores.next());
+        match link {
+            Link::Flipped { kind, mut io } => {
+                let departed = io.depart();
+                self.scope.spawn_on(core, async move {
+                    let end = match departed.and_then(|()| io.arrive()) {
+                        Ok(()) => serve_half(io, kind, handler, load, scope).await,
+                        Err(error) => Ended::Failed(error.to_string()),
+                    };
+                    let _ = ended.send((id, end)).await;
+                });
+            }
+            Link::Polled(link) => self.scope.spawn_on(core, async move {
+                let end = link.serve(handler, load, scope).await;
+                let _ = ended.send((id, end)).await;
+            }),
+        }
     }
 
     /// Without a connection that counts no request can come, whether the last one broke or was told to leave.
@@ -179,10 +189,6 @@ async fn some<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
         Some(future) => future.await,
         None => std::future::pending().await,
     }
-}
-
-async fn serve(io: Io, kind: Kind, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
-    serve_half(io, kind, handler, load, scope).await
 }
 
 impl State {

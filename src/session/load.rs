@@ -81,7 +81,7 @@ impl Load {
     }
 
     /// Resolves when the link was asked to end. Cancel safe.
-    pub(super) fn retired(&self) -> Listener {
+    pub fn retired(&self) -> Listener {
         self.retire.listen()
     }
 

@@ -10,9 +10,9 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Admission, Call, Door, OpenError, Opened, place};
+use super::{Admission, Call, Door, Link, OpenError, Opened, place};
 use crate::defaults;
-use crate::message::{Body, Response, fields, hop, link};
+use crate::message::{Body, BoxError, Response, fields, hop, link};
 use crate::net::dial::dial_via;
 use crate::net::{Io, Scope, cores};
 use crate::session::{Kind, send_half};
@@ -219,12 +219,15 @@ async fn exchange(
         urls: link::targets(&headers, "related").map(str::to_owned).collect(),
         // A relay that does not say is not asked to cope with several.
         connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
-        kind,
-        io,
+        link: Link::Flipped { kind, io },
     })
 }
 
-async fn refused(response: http::Response<hyper::body::Incoming>) -> OpenError {
+/// What an answer that is no "yes" means.
+pub(super) async fn refused<B: http_body::Body>(response: http::Response<B>) -> OpenError
+where
+    B::Error: Into<BoxError>,
+{
     #[derive(serde::Deserialize)]
     struct Problem {
         detail: String,

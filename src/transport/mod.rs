@@ -20,8 +20,8 @@ use crate::message::Response;
 use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
-use crate::session::Kind;
 use crate::session::carrier::Carrier;
+use crate::session::{Ended, Handler, Kind, Load};
 
 /// Every transport, the preferred first.
 pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp];
@@ -204,10 +204,43 @@ pub struct Opened {
     pub urls: Vec<String>,
     /// How many connections like this the relay can use.
     pub connections: usize,
-    /// What runs on it.
-    pub kind: Kind,
-    /// The connection.
-    pub io: Io,
+    /// What to do with it.
+    pub link: Link,
+}
+
+/// The agent's end of an open session.
+pub enum Link {
+    /// A connection on which the relay is the client now.
+    Flipped {
+        /// What runs on it.
+        kind: Kind,
+        /// The connection.
+        io: Io,
+    },
+    /// The transport fetches requests itself.
+    Polled(Box<dyn ServeLink>),
+}
+
+impl Link {
+    /// What carries requests on it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Flipped { kind, .. } => *kind,
+            Self::Polled(_) => Kind::Envelope,
+        }
+    }
+}
+
+/// A session without a connection of its own.
+pub trait ServeLink: Send {
+    /// Serves until the session ends. When `scope` stops, or `load` is retired, what is in flight finishes first.
+    /// Dropping the future ends the session at once.
+    fn serve(
+        self: Box<Self>,
+        handler: Arc<dyn Handler>,
+        load: Arc<Load>,
+        scope: Scope,
+    ) -> BoxFuture<'static, Ended>;
 }
 
 /// Why a connection could not be opened.

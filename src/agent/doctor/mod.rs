@@ -18,7 +18,7 @@ use crate::domain::{Instance, Offer, Secret, Wanted};
 use crate::net::Scope;
 use crate::net::dial::{self, DialError, Fault, Place, Proxies, Via};
 use crate::session::Kind;
-use crate::transport::{self, Call, OpenError};
+use crate::transport::{self, Call, Link, OpenError, Opened};
 
 /// What is to be walked.
 pub struct Exam {
@@ -189,7 +189,10 @@ impl Road<'_> {
 /// Asks, on a connection of its own, by one transport after the other until one gets through.
 async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
     let mut absent = None;
-    for transport in transport::ALL.iter().filter(|transport| transport.is_automatic()) {
+    // A registration by long poll would outlive the question.
+    let asks =
+        |t: &&&'static dyn transport::Transport| t.is_automatic() && !t.carriers().contains(&Kind::Envelope);
+    for transport in transport::ALL.iter().filter(asks) {
         let call = Call {
             relay: exam.relay.clone(),
             via: via.clone(),
@@ -205,10 +208,12 @@ async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
             },
         };
         match transport.agent().open(&call).await {
-            Ok(mut opened) => {
-                let _ = opened.io.shutdown().await;
-                let urls = opened.urls.join(" ");
-                return Ok(((), format!("{} over {} is granted {urls}", transport.name(), opened.kind)));
+            Ok(Opened { urls, link, .. }) => {
+                let (kind, urls) = (link.kind(), urls.join(" "));
+                if let Link::Flipped { mut io, .. } = link {
+                    let _ = io.shutdown().await;
+                }
+                return Ok(((), format!("{} over {kind} is granted {urls}", transport.name())));
             }
             Err(error @ OpenError::Absent { .. }) => absent = absent.or(Some(error)),
             Err(error) => return Err(of_open(&error)),

@@ -23,11 +23,6 @@ impl Transport for ReverseHttp {
         &[Kind::Envelope]
     }
 
-    fn is_automatic(&self) -> bool {
-        // Until there is an agent of our own for it.
-        false
-    }
-
     fn spec(&self) -> &'static str {
         "ReverseHttp (Garnock-Jones 2008)"
     }
@@ -37,6 +32,6 @@ impl Transport for ReverseHttp {
     }
 
     fn agent(&self) -> Box<dyn AgentSide> {
-        Box::new(agent::Agent)
+        Box::new(agent::Agent::default())
     }
 }
