@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::queue::{Job, Queue};
@@ -36,6 +36,11 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
         return None;
     }
     let Job { number, request, done, share } = job;
+    let upgrades = request.headers().contains_key(UPGRADE);
+    if upgrades && !streams {
+        let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
+        return None;
+    }
     let visitor = request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
     let (mut parts, body) = request.into_parts();
     let known = parts.headers.remove(CONTENT_LENGTH).is_some();
@@ -74,7 +79,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
         queue.put_back(Job { number, request, done, share }, None);
         return None;
     }
-    queue.flights.insert(url, answer::Flight { queue: queue.clone(), number, method, done });
+    queue.flights.insert(url, answer::Flight { queue: queue.clone(), number, method, upgrades, done });
     let first = match &bytes {
         Some(bytes) => {
             let mut message = BytesMut::from(head);
