@@ -26,6 +26,7 @@ use crate::defaults;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
 use crate::registry::Registry;
+use crate::session::Kind;
 use crate::transport::{self, Door, RelaySide};
 
 /// Why a relay did not start.
@@ -150,11 +151,19 @@ impl Relay {
     /// links go after that, because what is in flight needs them, and the admin listener last, so that it can tell.
     pub async fn stop(self) -> usize {
         self.draining.cancel();
+        let until = tokio::time::Instant::now() + self.shared.config.grace;
+        let mut polled = Vec::new();
         for session in self.shared.registry.sessions() {
+            polled.extend(session.links().iter().filter(|link| link.kind() == Kind::Envelope).cloned());
             session.drain();
         }
+        // The answers of agents that poll come in by the listeners.
+        while polled.iter().any(|link| link.in_flight() > 0) && tokio::time::Instant::now() < until {
+            tokio::time::sleep(defaults::ANSWERS_CHECK).await;
+        }
         self.shared.listeners.stop(defaults::FLIP).await;
-        let mut cut = self.shared.visitors.stop(self.shared.config.grace).await;
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let mut cut = self.shared.visitors.stop(left).await;
         cut += self.sessions.stop(std::time::Duration::from_secs(1)).await;
         self.admin.stop(std::time::Duration::from_secs(1)).await;
         cut
