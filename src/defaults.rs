@@ -160,3 +160,5 @@ pub const POLL_LEASE_MOST: Duration = Duration::from_secs(3600);
 pub const FORM: usize = 16 << 10;
 /// Deleted registrations that are remembered, so that their URLs stay dead.
 pub const DELETED: usize = 4_096;
+/// How often a stopping relay looks whether agents that poll have answered all that they have in hand.
+pub const ANSWERS_CHECK: Duration = Duration::from_millis(20);

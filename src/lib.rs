@@ -10,7 +10,7 @@
 //! | [`Relay`] | the public side: listeners, routes, forwarding |
 //! | [`Agent`] | the side behind the firewall: dials, serves an origin or a tower service |
 //! | [`transport`] | ways to open a session, one folder for each dialect |
-//! | [`session`] | open links and their carriers: `h1`, `h2` |
+//! | [`session`] | open links and their carriers: `h1`, `h2`, `envelope` |
 //! | [`registry`] | which routes exist and which sessions speak for them |
 //! | [`policy`] | tokens: who may offer |
 //! | [`message`] | bodies, fields, hop-by-hop rules, errors |

@@ -27,6 +27,7 @@ use crate::defaults;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
 use crate::registry::Registry;
+use crate::session::{Kind, Link};
 use crate::transport::{self, Door, RelaySide};
 
 /// Why a relay did not start.
@@ -151,14 +152,25 @@ impl Relay {
     /// links go after that, because what is in flight needs them, and the admin listener last, so that it can tell.
     pub async fn stop(self) -> usize {
         self.draining.cancel();
+        let until = tokio::time::Instant::now() + self.shared.config.grace;
         self.drain();
+        // The answers of agents that poll come in by the listeners.
+        let is_answering = |link: &Arc<Link>| link.kind() == Kind::Envelope && link.in_flight() > 0;
+        while self.links().iter().any(is_answering) && tokio::time::Instant::now() < until {
+            tokio::time::sleep(defaults::ANSWERS_CHECK).await;
+        }
         self.shared.listeners.stop(defaults::FLIP).await;
-        let mut cut = self.shared.visitors.stop(self.shared.config.grace).await;
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        let mut cut = self.shared.visitors.stop(left).await;
         // An agent that was let in a moment before the stop may have joined its session after it.
         self.drain();
         cut += self.sessions.stop(std::time::Duration::from_secs(1)).await;
         self.admin.stop(std::time::Duration::from_secs(1)).await;
         cut
+    }
+
+    fn links(&self) -> Vec<Arc<Link>> {
+        self.shared.registry.sessions().iter().flat_map(|session| session.links().to_vec()).collect()
     }
 
     fn drain(&self) {

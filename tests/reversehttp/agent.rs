@@ -196,3 +196,42 @@ async fn an_agent_comes_back_after_a_restart_of_the_relay() {
     super::polling::registered_again(&bench).await;
     assert_eq!(bench.visit("demo", "/").await.body, "hello");
 }
+
+#[tokio::test]
+async fn a_websocket_crosses_and_closes_at_both_ends() {
+    use axum::extract::ws::WebSocketUpgrade;
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+
+    let bench = Bench::start();
+    let closed = Arc::new(Notify::new());
+    let tell = closed.clone();
+    let app = Router::new().route(
+        "/ws",
+        get(move |upgrade: WebSocketUpgrade| async move {
+            upgrade.on_upgrade(|mut socket| async move {
+                while let Some(Ok(message)) = socket.recv().await {
+                    let _ = socket.send(message).await;
+                }
+                tell.notify_one();
+            })
+        }),
+    );
+    let _serving = serving(&bench, app.merge(echo())).await;
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+    let stream = bench.open().await.stream;
+    let url = format!("ws://demo.relay.test:{}/ws", bench.at.port());
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    for text in ["one", "two", &"x".repeat(1 << 20)] {
+        socket.send(Message::text(text)).await.unwrap();
+        assert_eq!(socket.next().await.unwrap().unwrap(), Message::text(text));
+    }
+    drop(socket);
+    tokio::time::timeout(Duration::from_secs(10), closed.notified()).await.expect("the origin hears the end");
+    // An Upgrade that the origin refuses is its plain answer.
+    let mut visitor = bench.open().await;
+    visitor
+        .send("GET /mirror HTTP/1.1\r\nHost: demo.relay.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+        .await;
+    assert_eq!(visitor.read().await.status, 200);
+}

@@ -102,3 +102,32 @@ async fn a_name_that_went_to_another_token_does_not_come_back() {
     assert_eq!(bench.register(&format!("name=demo&token={other}")).await.status, 201);
     assert_eq!(bench.poll(&first).await.status, 403);
 }
+
+#[tokio::test]
+async fn a_relay_that_stops_lets_agents_answer_what_they_have_in_hand() {
+    let bench = Bench::with(|config| config.grace = Duration::from_secs(20));
+    let answer = bench.register(&format!("name=demo&token={}", bench.token)).await;
+    let first = answer.link("first");
+    let mut visitor = bench.open().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    let next = bench.poll(&first).await.link("next");
+    let mut open = bench.open().await;
+    open.send(&format!("GET {next} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    super::polling::waiting(&bench, 1).await;
+    let at = bench.at;
+    let mut stopping = Box::pin(bench.relay.stop());
+    assert!(futures_util::poll!(&mut stopping).is_pending());
+    let sent_away = open.read().await;
+    assert_eq!(sent_away.status, 503);
+    assert!(!sent_away.field("Retry-After").is_empty());
+    let message = "HTTP/1.1 200 OK\r\n\r\nlast";
+    let length = message.len();
+    // On a connection of its own, as the old clients do.
+    let stream = tokio::net::TcpStream::connect(at).await.unwrap();
+    let mut late = super::support::Raw { stream, read: Vec::new() };
+    late.send(&format!("POST {first} HTTP/1.1\r\nHost: {at}\r\nContent-Length: {length}\r\n\r\n{message}"))
+        .await;
+    assert_eq!(late.read().await.status, 202);
+    assert_eq!(visitor.read().await.body, "last");
+    assert_eq!(stopping.await, 0);
+}

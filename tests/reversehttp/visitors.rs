@@ -70,9 +70,10 @@ async fn a_request_waits_for_an_agent_that_sleeps_between_polls() {
 }
 
 #[tokio::test]
-async fn an_upgrade_is_501() {
-    let bench = Bench::start();
-    bench.registered("demo").await;
+async fn an_upgrade_is_501_where_messages_are_whole() {
+    let bench = Bench::impatient();
+    let first = bench.registered("demo").await;
+    bench.poll(&first).await;
     let mut visitor = bench.open().await;
     visitor
         .send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")

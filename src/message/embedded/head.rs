@@ -33,6 +33,8 @@ pub struct RequestHead {
     pub headers: HeaderMap,
     /// Where its body ends.
     pub framing: Framing,
+    /// The protocol that it asks for (RFC 9110 §7.8).
+    pub upgrade: Option<HeaderValue>,
 }
 
 /// The head of a response: status and end-to-end fields.
@@ -44,13 +46,27 @@ pub struct ResponseHead {
     pub headers: HeaderMap,
     /// Where its body ends.
     pub framing: Framing,
+    /// The protocol that it changes to, on a 101.
+    pub upgrade: Option<HeaderValue>,
 }
 
-/// Reads the head of a response, and how many bytes it took. `None` when it goes on beyond `bytes`.
+/// Reads the head of a final response, and how many bytes it took. `None` when it goes on beyond `bytes`.
 ///
 /// # Errors
 /// [`BadMessage`]
 pub fn parse_response(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
+    let read = parse_answer(bytes)?;
+    match &read {
+        Some((head, _)) if head.upgrade.is_some() => Err(BadMessage::Status),
+        _ => Ok(read),
+    }
+}
+
+/// As [`parse_response`], of the answer to a request for an Upgrade: it may be a 101 in due form.
+///
+/// # Errors
+/// [`BadMessage`]
+pub fn parse_answer(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
     let Some((start, headers, used)) = split(bytes)? else { return Ok(None) };
     let (version, rest) = start.split_once(' ').unwrap_or((start, ""));
     let old = version_of(version)? == Version::HTTP_10;
@@ -59,11 +75,14 @@ pub fn parse_response(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, Bad
         return Err(BadMessage::StartLine);
     }
     let status = StatusCode::from_bytes(digits.as_bytes()).map_err(|_| BadMessage::Status)?;
-    if !(200..600).contains(&status.as_u16()) {
+    let (headers, framing, upgrade) = end_to_end(headers, old)?;
+    let switches =
+        status == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_some() && framing == Framing::Rest(None);
+    if !(200..600).contains(&status.as_u16()) && !switches {
         return Err(BadMessage::Status);
     }
-    let (headers, framing) = end_to_end(headers, old)?;
-    Ok(Some((ResponseHead { status, headers, framing }, used)))
+    let upgrade = upgrade.filter(|_| switches);
+    Ok(Some((ResponseHead { status, headers, framing, upgrade }, used)))
 }
 
 /// Reads the head of a request, and how many bytes it took. `None` when it goes on beyond `bytes`.
@@ -81,8 +100,8 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, BadMe
     let old = version_of(version)? == Version::HTTP_10;
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| BadMessage::StartLine)?;
     let target = target.parse().map_err(|_| BadMessage::StartLine)?;
-    let (headers, framing) = end_to_end(headers, old)?;
-    Ok(Some((RequestHead { method, target, headers, framing }, used)))
+    let (headers, framing, upgrade) = end_to_end(headers, old)?;
+    Ok(Some((RequestHead { method, target, headers, framing, upgrade }, used)))
 }
 
 fn version_of(text: &str) -> Result<Version, BadMessage> {
@@ -131,7 +150,9 @@ fn field(line: &[u8]) -> Result<(HeaderName, HeaderValue), BadMessage> {
     Ok((name, value))
 }
 
-fn end_to_end(mut headers: HeaderMap, old: bool) -> Result<(HeaderMap, Framing), BadMessage> {
+type EndToEnd = (HeaderMap, Framing, Option<HeaderValue>);
+
+fn end_to_end(mut headers: HeaderMap, old: bool) -> Result<EndToEnd, BadMessage> {
     let mut said = None;
     for value in headers.get_all(CONTENT_LENGTH) {
         let text = value.to_str().unwrap_or_default();
@@ -150,10 +171,10 @@ fn end_to_end(mut headers: HeaderMap, old: bool) -> Result<(HeaderMap, Framing),
         }
         _ => return Err(BadMessage::Framing),
     };
-    let _ = hop::strip(&mut headers);
+    let upgrade = hop::strip(&mut headers);
     headers.remove(CONTENT_LENGTH);
     headers.remove(TRAILER);
-    Ok((headers, framing))
+    Ok((headers, framing, upgrade))
 }
 
 /// Writes the head of a request. `length` becomes its `Content-Length`; without one the body is the rest of the
@@ -267,6 +288,17 @@ mod tests {
         }
         let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(defaults::FIELDS as usize));
         assert_eq!(response(&endless).map(|_| ()), Err(BadMessage::TooLarge));
+    }
+
+    #[test]
+    fn a_101_is_an_answer_only_where_one_was_asked_for() {
+        let text = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw";
+        let (head, _) = parse_answer(text).unwrap().unwrap();
+        assert_eq!((head.status.as_u16(), head.upgrade), (101, Some(HeaderValue::from_static("x"))));
+        assert!(parse_response(text).is_err());
+        for bad in ["", "Upgrade: x\r\n", "Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n"] {
+            assert!(parse_answer(format!("HTTP/1.1 101 S\r\n{bad}\r\n").as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ mod head;
 
 pub use body::{ReadError, Reader, whole};
 pub use head::{
-    Framing, RequestHead, ResponseHead, parse_request, parse_response, request_head, response_head,
+    Framing, RequestHead, ResponseHead, parse_answer, parse_request, parse_response, request_head,
+    response_head,
 };
 
 /// The media type of one embedded message.

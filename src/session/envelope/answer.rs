@@ -12,8 +12,10 @@ use tokio::sync::oneshot;
 use super::UrlId;
 use super::queue::{Done, Queue};
 use crate::defaults;
-use crate::message::embedded::{BadMessage, Framing, ReadError, Reader, ResponseHead, parse_response};
-use crate::message::{Body, Response};
+use crate::message::embedded::{
+    BadMessage, Framing, ReadError, Reader, ResponseHead, parse_answer, parse_response,
+};
+use crate::message::{Body, Response, hop};
 use crate::session::carrier::SendErrorKind;
 
 /// A request in an agent's hand.
@@ -21,6 +23,8 @@ pub(super) struct Flight {
     pub(super) queue: Arc<Queue>,
     pub(super) number: u64,
     pub(super) method: Method,
+    /// The request asked for an Upgrade, so a 101 may be its answer.
+    pub(super) upgrades: bool,
     pub(super) done: Done,
 }
 
@@ -73,7 +77,7 @@ impl Flights {
         let flight = self.take(url).ok_or(AnswerError::Unknown)?;
         flight.queue.answered(flight.number);
         let short = envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
-        let reading = tokio::time::timeout(defaults::ANSWER, read(envelope, &flight.method, short));
+        let reading = tokio::time::timeout(defaults::ANSWER, read(envelope, &flight, short));
         match reading.await.unwrap_or(Err(AnswerError::Timeout)) {
             Ok(mut response) => {
                 let (guard, gone) = oneshot::channel::<()>();
@@ -97,11 +101,15 @@ impl Flights {
     }
 }
 
-async fn read(envelope: Body, method: &Method, short: bool) -> Result<Response, AnswerError> {
+async fn read(envelope: Body, flight: &Flight, short: bool) -> Result<Response, AnswerError> {
     let mut reader = Reader::new(envelope);
-    let ResponseHead { status, mut headers, framing } = reader.head(parse_response).await?;
+    let parse = if flight.upgrades { parse_answer } else { parse_response };
+    let ResponseHead { status, mut headers, framing, upgrade } = reader.head(parse).await?;
+    if let Some(token) = upgrade {
+        hop::set_upgrade(&mut headers, token);
+    }
     let bodiless =
-        *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+        flight.method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
     let body = match framing {
         _ if bodiless => {
             // The length of what a GET would have brought.

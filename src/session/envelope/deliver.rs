@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::queue::{Job, Queue};
+use super::queue::{Done, Job, Queue};
 use super::{UrlId, answer};
 use crate::defaults;
 use crate::domain::Visitor;
@@ -35,7 +35,12 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     if job.done.is_closed() {
         return None;
     }
-    let Job { number, request, done, share } = job;
+    let Job { number, request, mut done, share } = job;
+    let upgrades = request.headers().contains_key(UPGRADE);
+    if upgrades && !streams {
+        let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
+        return None;
+    }
     let visitor = request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
     let (mut parts, body) = request.into_parts();
     let known = parts.headers.remove(CONTENT_LENGTH).is_some();
@@ -45,17 +50,8 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     if body.is_end_stream() {
         bytes = Some(Bytes::new());
     } else if !streams {
-        match whole(body, defaults::MESSAGE).await {
-            Ok(all) => bytes = Some(all),
-            Err(error) => {
-                let kind = match error {
-                    ReadError::TooLarge(_) => SendErrorKind::TooLarge,
-                    _ => SendErrorKind::Closed,
-                };
-                let _ = done.send(Err(kind.error()));
-                return None;
-            }
-        }
+        let (all, told) = in_memory(body, done).await?;
+        (bytes, done) = (Some(all), told);
         body = Body::empty();
     }
     if let Some(bytes) = &bytes {
@@ -74,7 +70,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
         queue.put_back(Job { number, request, done, share }, None);
         return None;
     }
-    queue.flights.insert(url, answer::Flight { queue: queue.clone(), number, method, done });
+    queue.flights.insert(url, answer::Flight { queue: queue.clone(), number, method, upgrades, done });
     let first = match &bytes {
         Some(bytes) => {
             let mut message = BytesMut::from(head);
@@ -88,6 +84,17 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     let back = Back { queue: queue.clone(), url, request, bytes, share };
     let message = Delivery { first, begun: false, body, total, back: Some(back) };
     Some(Handed { visitor, message: Body::wrap(message) })
+}
+
+/// The body in one piece; its visitor is told when that cannot be.
+async fn in_memory(body: Body, done: Done) -> Option<(Bytes, Done)> {
+    let kind = match whole(body, defaults::MESSAGE).await {
+        Ok(bytes) => return Some((bytes, done)),
+        Err(ReadError::TooLarge(_)) => SendErrorKind::TooLarge,
+        Err(_) => SendErrorKind::Closed,
+    };
+    let _ = done.send(Err(kind.error()));
+    None
 }
 
 /// What is needed to give a request back.

@@ -5,6 +5,7 @@
 mod answer;
 mod deliver;
 mod queue;
+mod raw;
 mod send;
 mod serve;
 mod used;

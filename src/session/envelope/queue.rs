@@ -63,8 +63,8 @@ struct State {
     /// When the last poll ended.
     left: Instant,
     ended: bool,
-    /// The last poll wanted whole messages.
-    whole: bool,
+    /// The last poll wanted whole messages; `None` before the first.
+    whole: Option<bool>,
 }
 
 struct Waiter {
@@ -98,7 +98,7 @@ impl Queue {
             next: 0,
             left: Instant::now(),
             ended: false,
-            whole: true,
+            whole: None,
         };
         let memory = Arc::new(Semaphore::new(defaults::MESSAGES));
         Arc::new(Self { flights, memory, state: Mutex::new(state), absence })
@@ -148,7 +148,7 @@ impl Queue {
             return Err(PollEnd::TooMany);
         }
         let number = state.number();
-        state.whole = !streams;
+        state.whole = Some(!streams);
         state.polls.push_back(Waiter { number, url, tell });
         state.match_up();
         Ok(Turn { queue: self.clone(), number, told })
@@ -256,7 +256,12 @@ impl Queue {
 
     /// Whether bodies are to be in memory before their requests are queued.
     pub(super) fn wants_whole(&self) -> bool {
-        self.state.lock().whole
+        self.state.lock().whole.unwrap_or(true)
+    }
+
+    /// Whether the agent is known to want whole messages, so that it cannot be upgraded.
+    pub(super) fn refuses_streams(&self) -> bool {
+        self.state.lock().whole == Some(true)
     }
 
     /// How long requests wait for an agent that does not poll.

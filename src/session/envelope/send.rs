@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT, UPGRADE};
 use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::Queue;
 use super::queue::Job;
+use super::{Queue, raw};
 use crate::defaults;
 use crate::message::embedded::{ReadError, whole};
-use crate::message::{Body, Request, Response, upgrade};
+use crate::message::upgrade::{self, Tunnel};
+use crate::message::{Body, Request, Response};
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 struct Envelopes(Arc<Queue>);
@@ -50,14 +52,33 @@ impl Carrier for Envelopes {
 
 impl Envelopes {
     async fn exchange(&self, mut request: Request) -> Result<Response, SendError> {
+        let mut ours = None;
         if request.headers().contains_key(UPGRADE) {
-            return Err(SendErrorKind::NoUpgrade.error());
+            // Only bodies that stay open can be the two directions of a stream.
+            if self.0.refuses_streams() {
+                return Err(SendErrorKind::NoUpgrade.error());
+            }
+            let (near, far) = raw::pipe();
+            *request.body_mut() = raw::body(far);
+            ours = Some(near);
         }
+        self.ask(request, ours.is_some()).await.map(|mut response| {
+            if let Some(write) = ours
+                && response.status() == StatusCode::SWITCHING_PROTOCOLS
+            {
+                let read = std::mem::take(response.body_mut());
+                response.extensions_mut().insert(Tunnel::ready(raw::join(read, write)));
+            }
+            response
+        })
+    }
+
+    async fn ask(&self, mut request: Request, upgrades: bool) -> Result<Response, SendError> {
         upgrade::join_cookies(request.headers_mut());
         // Reading the body is what says 100 to the visitor; the agent cannot.
         request.headers_mut().remove(EXPECT);
         let mut share = None;
-        if !request.body().is_end_stream() && self.0.wants_whole() {
+        if !upgrades && !request.body().is_end_stream() && self.0.wants_whole() {
             share = Some(self.take_in(&mut request).await?);
         }
         let (done, mut answer) = oneshot::channel();

@@ -1,16 +1,27 @@
 //! The agent's end: one request from its envelope to the envelope of its answer.
 
+use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 
+use super::raw;
 use crate::defaults;
-use crate::message::embedded::{ReadError, Reader, parse_request, response_head};
-use crate::message::{Body, BoxError, Request, Response};
+use crate::message::embedded::{
+    Framing, ReadError, Reader, RequestHead, parse_request, request_head, response_head,
+};
+use crate::message::{Body, BoxError, Request, Response, hop};
+use crate::net::Scope;
 use crate::session::Handler;
 
 /// Reads the request of an envelope, has it answered, and returns the envelope of the answer. Its length is known if
@@ -18,16 +29,54 @@ use crate::session::Handler;
 ///
 /// # Errors
 /// When the envelope holds no request.
-pub async fn serve(envelope: Body, handler: &dyn Handler) -> Result<Body, ReadError> {
+pub async fn serve(envelope: Body, handler: Arc<dyn Handler>, scope: &Scope) -> Result<Body, ReadError> {
     let mut reader = Reader::new(envelope);
     let head = tokio::time::timeout(defaults::HEAD, reader.head(parse_request)).await;
     let head = head.unwrap_or(Err(ReadError::Broken("no head in time".into())))?;
+    if let Some(token) = head.upgrade.clone() {
+        return Ok(upgrade(reader, head, token, handler, scope));
+    }
     let mut request = Request::new(reader.stream(head.framing));
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.target;
     *request.headers_mut() = head.headers;
     let answer = handler.call(request).await;
     Ok(embed(answer, &head.method))
+}
+
+/// Lets a connection in memory answer, because only a connection can be upgraded: what comes out of it is an embedded
+/// answer as it stands, and behind a 101 whatever the two ends say.
+fn upgrade(
+    reader: Reader,
+    mut head: RequestHead,
+    token: HeaderValue,
+    handler: Arc<dyn Handler>,
+    scope: &Scope,
+) -> Body {
+    hop::set_upgrade(&mut head.headers, token);
+    let first = request_head(&head.method, &head.target, &head.headers, None);
+    let (near, far) = raw::pipe();
+    let (read, mut write) = tokio::io::split(near);
+    let mut rest = raw::reader(reader.stream(Framing::Rest(None)));
+    scope.spawn(async move {
+        // Either end may go first; the other hears of it by its own end.
+        if write.write_all(&first).await.is_ok() {
+            let _ = tokio::io::copy(&mut rest, &mut write).await;
+            let _ = write.shutdown().await;
+        }
+    });
+    scope.spawn(async move {
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let answer = handler.call(request.map(Body::from));
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let mut builder = http1::Builder::new();
+        builder.keep_alive(false).half_close(true).auto_date_header(false);
+        if let Err(error) = builder.serve_connection(TokioIo::new(far), service).with_upgrades().await {
+            tracing::debug!(%error, "an upgrade in an envelope ended");
+        }
+    });
+    raw::body(read)
 }
 
 fn embed(answer: Response, method: &Method) -> Body {
@@ -94,7 +143,7 @@ mod tests {
             assert_eq!(request.headers()["host"], "a.test");
             answer()
         });
-        let answer = serve(Body::full(envelope), &handler).await.unwrap();
+        let answer = serve(Body::full(envelope), Arc::new(handler), &Scope::new()).await.unwrap();
         let body = answer.collect().await.unwrap().to_bytes();
         String::from_utf8(body.to_vec()).unwrap()
     }
@@ -113,9 +162,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_request_is_not_served() {
-        let handler = handler_fn(|_| async { Response::new(Body::empty()) });
+        let handler: Arc<dyn Handler> = Arc::new(handler_fn(|_| async { Response::new(Body::empty()) }));
         for bad in ["", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"] {
-            assert!(serve(Body::full(bad), &handler).await.is_err(), "{bad:?}");
+            assert!(serve(Body::full(bad), handler.clone(), &Scope::new()).await.is_err(), "{bad:?}");
         }
     }
 }

@@ -219,7 +219,7 @@ impl Polls {
         let (client, scope, alive) = (self.link.client.clone(), self.scope.clone(), self.alive.clone());
         self.scope.spawn(async move {
             let _busy = (place, load.enter(), alive);
-            let answer = match serve(envelope, &*handler).await {
+            let answer = match serve(envelope, handler, &scope).await {
                 Ok(answer) => post(&url, answer),
                 Err(error) => return tracing::warn!(%error, "a poll brought no request"),
             };
