@@ -47,6 +47,7 @@ while :; do
     next=$(link next | here)
     case $code:$url in
     2*:) url=$(link first | here) private=$(field '[Ll]ocation' | here)
+        [ -n "$url" ] || { echo "serve.sh: $gateway does not speak ReverseHttp" >&2; sleep 5; }
         [ "$public" = "$(link related)" ] || { public=$(link related) && echo "$public"; } ;;
     200:*) answer "$@"; url=$next fails=0 ;;
     204:*) url=${next:-$url} fails=0 ;;
