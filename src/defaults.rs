@@ -94,6 +94,12 @@ pub const OUTAGE_LONG: Duration = Duration::from_secs(60);
 pub const PROVEN: Duration = Duration::from_secs(5);
 /// The longest `Retry-After` of a relay that is believed.
 pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(300);
+/// An agent below its best transport tries the better ones again after this, at the latest.
+pub const CLIMB_FIRST: Duration = Duration::from_secs(30);
+/// The wait doubles up to this: a block that stays is a policy, and each try costs the relay a handshake.
+pub const CLIMB_MOST: Duration = Duration::from_secs(300);
+/// A connection that broke sooner than this and served nothing was broken by what came behind its 101.
+pub const STUMBLE: Duration = Duration::from_secs(3);
 /// For one TCP connection of an agent.
 pub const CONNECT: Duration = Duration::from_secs(10);
 /// Between the first address of a host and the next (RFC 8305 §5).

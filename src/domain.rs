@@ -202,6 +202,8 @@ pub struct Offer {
     pub instance: Option<Instance>,
     /// This process is to fence every other one of its token and routes.
     pub exclusive: bool,
+    /// Only asks whether the offer would be taken: nothing is served on it, and no running agent is disturbed.
+    pub probe: bool,
     /// The transport by which the offer came.
     pub transport: &'static str,
 }

@@ -11,6 +11,7 @@ use super::{Fatal, Serving, start};
 use crate::domain::{HostName, Instance, Name, Secret};
 use crate::message::{Body, BoxError};
 use crate::net::Cores;
+use crate::net::dial::{BadProxy, Proxies};
 use crate::session::{Handler, Kind};
 use crate::tls::{self, TlsError};
 
@@ -42,6 +43,7 @@ pub struct Builder {
     hosts: Vec<String>,
     token: Option<Secret>,
     ca: Option<Box<Path>>,
+    proxy: Option<String>,
     transport: Option<Box<str>>,
     exclusive: bool,
 }
@@ -55,6 +57,9 @@ pub enum BuildError {
     /// A name or a host is malformed.
     #[error(transparent)]
     Malformed(#[from] crate::domain::Malformed),
+    /// What was said of a proxy, here or in the environment, names none.
+    #[error(transparent)]
+    Proxy(#[from] BadProxy),
     /// The roots cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -136,6 +141,15 @@ impl Builder {
         self
     }
 
+    /// Goes out through this proxy (`http://`, `socks5://` or `socks5h://`, with `USER:PASSWORD@` where it is
+    /// needed), or with `off` through none. Without this the environment decides: `HTTPS_PROXY`, `ALL_PROXY`,
+    /// `NO_PROXY`.
+    #[must_use]
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(url.into());
+        self
+    }
+
     /// One transport by name, instead of `auto`.
     #[must_use]
     pub fn transport(mut self, name: impl Into<Box<str>>) -> Self {
@@ -159,6 +173,12 @@ impl Builder {
         if relays.is_empty() {
             return Err(BuildError::Relay(String::new()));
         }
+        let proxies = match self.proxy {
+            Some(text) => Proxies::said(&text, "proxy()")?,
+            None => Proxies::environment(relays.iter().filter_map(http::Uri::host), |name| {
+                std::env::var(name).ok()
+            })?,
+        };
         Ok(Agent::new(Config {
             relays,
             names: self.names.iter().map(|n| Name::parse(n)).collect::<Result<_, _>>()?,
@@ -167,6 +187,7 @@ impl Builder {
             transport: self.transport.unwrap_or_else(|| "auto".into()),
             carriers: Kind::PREFERRED.to_vec(),
             tls: tls::client_config(self.ca.as_deref(), &[])?,
+            proxies,
             instance: Instance::random(),
             exclusive: self.exclusive,
         }))

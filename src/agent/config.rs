@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::{HostName, Instance, Name, Secret};
+use crate::net::dial::Proxies;
 use crate::session::Kind;
 
 /// What an agent does. The origin is not part of it: it is given where serving starts.
@@ -22,6 +23,8 @@ pub struct Config {
     pub carriers: Vec<Kind>,
     /// What a relay's certificate must chain to.
     pub tls: Arc<rustls::ClientConfig>,
+    /// By which way the relays are reached.
+    pub proxies: Proxies,
     /// Which process this is.
     pub instance: Instance,
     /// Fence every other process of this token and name.

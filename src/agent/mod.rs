@@ -3,6 +3,8 @@
 mod backoff;
 mod builder;
 pub mod config;
+pub mod doctor;
+mod ladder;
 pub mod origin;
 mod supervise;
 
@@ -13,11 +15,15 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::builder::{Agent, BuildError, Builder};
 use self::config::Config;
+use self::ladder::Ladder;
 use self::supervise::Supervisor;
 use crate::domain::{Offer, Wanted};
 use crate::net::{Cores, Scope};
 use crate::session::{Handler, Kind};
 use crate::transport::{self, Call};
+
+/// Finds out by itself which transport works.
+pub const AUTO: &str = "auto";
 
 /// Why an agent gave up: a further try could not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +46,8 @@ pub struct Status {
     pub connected: bool,
     /// The public URLs; kept while disconnected.
     pub urls: Vec<String>,
-    /// The transport of the connection.
-    pub transport: &'static str,
+    /// The rung of the ladder that the connection is on.
+    pub rung: &'static str,
     /// What runs on it.
     pub carrier: Option<Kind>,
 }
@@ -59,20 +65,21 @@ pub struct Serving {
 /// # Errors
 /// [`Fatal::Usage`] for a transport that does not exist.
 pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result<Serving, Fatal> {
-    let transport = match &*config.transport {
-        "auto" => transport::ALL[0],
-        name => *transport::ALL
-            .iter()
-            .find(|t| t.name() == name)
-            .ok_or_else(|| Fatal::Usage(format!("there is no transport {name:?}")))?,
+    let transports: Vec<_> = match &*config.transport {
+        AUTO => transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect(),
+        name => transport::ALL.iter().copied().filter(|t| t.name() == name).collect(),
     };
+    if transports.is_empty() {
+        return Err(Fatal::Usage(format!("there is no transport {:?}", config.transport)));
+    }
     let scope = Scope::new();
     let names = config.names.iter().cloned().map(Wanted::Name);
     let offer = Offer {
         wanted: names.chain(config.hosts.iter().cloned().map(Wanted::Host)).collect(),
         instance: Some(config.instance.clone()),
         exclusive: config.exclusive,
-        transport: transport.name(),
+        probe: false,
+        transport: "",
     };
     let relays = config.relays.iter().map(|relay| {
         let (status, watcher) = watch::channel(Status::default());
@@ -80,14 +87,14 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         let call = Call {
             relay: relay.clone(),
             tls: config.tls.clone(),
+            via: config.proxies.via(relay.host().unwrap_or_default()),
             token: config.token.clone(),
             offer: offer.clone(),
             carriers: config.carriers.clone(),
         };
         let supervisor = Supervisor {
-            side: transport.agent(),
-            transport: transport.name(),
-            call: Arc::new(call),
+            ladder: Ladder::new(&transports, &call, &*config.transport == AUTO),
+            relay: relay.clone(),
             handler: handler.clone(),
             cores: cores.clone(),
             scope: scope.clone(),

@@ -7,22 +7,22 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
+use super::ladder::Ladder;
 use super::{Fatal, Status};
 use crate::defaults;
 use crate::net::dial::DialError;
-use crate::net::{Cores, Io, Scope};
+use crate::net::{Cores, Scope};
 use crate::session::{Ended, Handler, Kind, Load, serve_half};
 use crate::tls;
-use crate::transport::{AgentSide, Call, OpenError, Opened};
+use crate::transport::{Link, OpenError, Opened};
 
 /// Connections that may end before the supervisor has looked: more than one relay can use.
 const ENDS: usize = 256;
 
 /// What one supervisor needs.
 pub(super) struct Supervisor {
-    pub(super) side: Box<dyn AgentSide>,
-    pub(super) transport: &'static str,
-    pub(super) call: Arc<Call>,
+    pub(super) ladder: Ladder,
+    pub(super) relay: http::Uri,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) cores: Cores,
     pub(super) scope: Scope,
@@ -31,6 +31,7 @@ pub(super) struct Supervisor {
 
 struct Linked {
     id: u64,
+    rung: usize,
     kind: Kind,
     load: Arc<Load>,
 }
@@ -55,11 +56,15 @@ impl Supervisor {
     pub(super) async fn run(self) -> Result<(), Fatal> {
         let (ended, mut ends) = mpsc::channel::<(u64, Ended)>(ENDS);
         let mut state = State::new();
-        let mut opening: Option<BoxFuture<'_, Result<Opened, OpenError>>> = None;
+        let mut opening: Option<BoxFuture<'_, Result<(usize, Opened), OpenError>>> = None;
+        let mut climbing: Option<BoxFuture<'_, Option<(usize, Opened)>>> = None;
         let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
         loop {
             if opening.is_none() && Instant::now() >= state.not_before && state.wants_another() {
-                opening = Some(self.side.open(&self.call));
+                opening = Some(Box::pin(self.ladder.open()));
+            }
+            if climbing.is_none() && self.ladder.climb_at().is_some_and(|at| at <= Instant::now()) {
+                climbing = Some(Box::pin(self.ladder.climb()));
             }
             state.retire_surplus();
             state.set_alarms();
@@ -68,11 +73,20 @@ impl Supervisor {
                 biased;
                 () = self.scope.stopping() => break,
                 Some((id, end)) = ends.recv() => self.ended(&mut state, id, end),
-                opened = poll_opening(&mut opening) => {
+                opened = some(&mut opening) => {
                     opening = None;
                     match opened {
-                        Ok(opened) => self.opened(&mut state, opened, &ended),
+                        Ok((rung, opened)) => self.opened(&mut state, rung, opened, &ended),
                         Err(error) => self.failed(&mut state, &error)?,
+                    }
+                }
+                climbed = some(&mut climbing) => {
+                    climbing = None;
+                    if let Some((rung, opened)) = climbed {
+                        self.ladder.climbed(rung);
+                        self.opened(&mut state, rung, opened, &ended);
+                        // Those below finish what they carry; nothing new comes to them.
+                        state.links.iter().filter(|l| l.rung > rung).for_each(|l| l.load.retire());
                     }
                 }
                 () = state.changed.notified() => {}
@@ -86,38 +100,44 @@ impl Supervisor {
         Ok(())
     }
 
-    fn opened(&self, state: &mut State, opened: Opened, ended: &mpsc::Sender<(u64, Ended)>) {
-        let Opened { urls, connections, kind, mut io } = opened;
+    fn opened(&self, state: &mut State, rung: usize, opened: Opened, ended: &mpsc::Sender<(u64, Ended)>) {
+        let Opened { urls, connections, link } = opened;
+        let kind = link.kind();
         let id = state.next_id;
         state.next_id += 1;
         state.most = connections.max(1);
         state.last_error.clear();
         let load = Load::new(state.changed.clone());
-        state.links.push(Linked { id, kind, load: load.clone() });
-        if state.links.iter().filter(|l| !l.load.is_leaving()).count() == 1 {
-            tracing::info!(relay = %self.call.relay, rung = self.transport, carrier = %kind, urls = urls.join(" "), "connected");
-            self.status.send_replace(Status {
-                connected: true,
-                urls,
-                transport: self.transport,
-                carrier: Some(kind),
-            });
+        state.links.push(Linked { id, rung, kind, load: load.clone() });
+        let name = self.ladder.name(rung);
+        if state.standing().count() == 1 || self.status.borrow().rung != name {
+            tracing::info!(relay = %self.relay, rung = name, carrier = %kind, urls = urls.join(" "), "connected");
+            self.status.send_replace(Status { connected: true, urls, rung: name, carrier: Some(kind) });
         }
         let (handler, scope, ended) = (self.handler.clone(), self.scope.clone(), ended.clone());
-        let departed = io.depart();
-        self.scope.spawn_on(self.cores.handle(self.cores.next()), async move {
-            let end = match departed.and_then(|()| io.arrive()) {
-                Ok(()) => serve(io, kind, handler, load, scope).await,
-                Err(error) => Ended::Failed(error.to_string()),
-            };
-            let _ = ended.send((id, end)).await;
-        });
+        let core = self.cores.handle(self.cores.next());
+        match link {
+            Link::Flipped { kind, mut io } => {
+                let departed = io.depart();
+                self.scope.spawn_on(core, async move {
+                    let end = match departed.and_then(|()| io.arrive()) {
+                        Ok(()) => serve_half(io, kind, handler, load, scope).await,
+                        Err(error) => Ended::Failed(error.to_string()),
+                    };
+                    let _ = ended.send((id, end)).await;
+                });
+            }
+            Link::Polled(link) => self.scope.spawn_on(core, async move {
+                let end = link.serve(handler, load, scope).await;
+                let _ = ended.send((id, end)).await;
+            }),
+        }
     }
 
     /// Without a connection that counts no request can come, whether the last one broke or was told to leave.
     fn note_absence(&self, state: &State) {
         if state.standing().next().is_none() && self.status.borrow().connected {
-            tracing::info!(relay = %self.call.relay, "disconnected");
+            tracing::info!(relay = %self.relay, "disconnected");
             self.status.send_modify(|s| s.connected = false);
         }
     }
@@ -129,8 +149,10 @@ impl Supervisor {
         if gone.load.age() >= defaults::PROVEN {
             state.backoff.reset();
         }
+        let early = gone.load.age() < defaults::STUMBLE && !gone.load.has_served() && !gone.load.is_leaving();
+        self.ladder.ended(gone.rung, early && !matches!(end, Ended::Upgraded));
         if let Ended::Failed(why) = &end {
-            tracing::warn!(relay = %self.call.relay, why, "a connection to the relay broke");
+            tracing::warn!(relay = %self.relay, why, "a connection to the relay broke");
         }
         if !others && !gone.load.is_leaving() && !matches!(end, Ended::Upgraded) {
             state.not_before = Instant::now() + state.backoff.failed(None);
@@ -138,7 +160,7 @@ impl Supervisor {
     }
 
     fn failed(&self, state: &mut State, error: &OpenError) -> Result<(), Fatal> {
-        let message = describe(error, &self.call);
+        let message = describe(error, &self.relay);
         let mut retry_after = None;
         if let OpenError::Refused { status, retry_after: after, .. } = error {
             retry_after = *after;
@@ -162,15 +184,11 @@ impl Supervisor {
     }
 }
 
-async fn poll_opening<T>(opening: &mut Option<BoxFuture<'_, T>>) -> T {
-    match opening {
-        Some(opening) => opening.await,
+async fn some<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(future) => future.await,
         None => std::future::pending().await,
     }
-}
-
-async fn serve(io: Io, kind: Kind, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
-    serve_half(io, kind, handler, load, scope).await
 }
 
 impl State {
@@ -235,8 +253,7 @@ impl State {
 }
 
 /// What happened, at which hop, and what to try.
-fn describe(error: &OpenError, call: &Call) -> String {
-    let relay = &call.relay;
+fn describe(error: &OpenError, relay: &http::Uri) -> String {
     match error {
         OpenError::Dial(DialError::Tls { place, source }) => match tls::explain_io(source) {
             Some(why) => format!("the certificate of the relay {place} was not accepted: {why}"),

@@ -14,6 +14,7 @@ use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::policy::{Grants, Tokens};
 
+use crate::net::dial::Proxies;
 use crate::net::{Cores, Scope};
 use crate::relay::Relay;
 use crate::relay::config::{self as relay, Listen};
@@ -108,6 +109,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         transport: "auto".into(),
         carriers: Kind::PREFERRED.to_vec(),
         tls: tls::client_config_from_pem(certs.ca.cert.as_bytes(), &[]).map_err(Failure::failed)?,
+        proxies: Proxies::None,
         instance: Instance { id: "demo".into(), boot: 1 },
         exclusive: false,
     };

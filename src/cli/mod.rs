@@ -7,9 +7,11 @@ pub mod agent;
 mod certs;
 mod config;
 pub mod demo;
+pub mod doctor;
 mod failure;
 mod file;
 mod log;
+mod proxy;
 pub mod relay;
 mod running;
 mod state;
@@ -46,6 +48,8 @@ pub enum Command {
     Relay(Box<relay::Args>),
     /// Run the side behind the firewall, in front of TARGET
     Agent(Box<agent::Args>),
+    /// Walk the way from here to a relay, and say where it ends
+    Doctor(Box<doctor::Args>),
     /// Issue, list and revoke the tokens that agents present
     #[command(subcommand)]
     Token(token::Command),
@@ -90,6 +94,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Relay(args) => relay::run(*args),
         Command::Agent(args) => agent::run(*args),
+        Command::Doctor(args) => doctor::run(*args),
         Command::Token(command) => token::run(command),
         Command::Certs(command) => certs::run(command),
         Command::Config(command) => config::run(command),

@@ -126,12 +126,13 @@ impl LastRead {
 pub struct Io {
     stream: Stream,
     early: Bytes,
-    last_read: LastRead,
+    /// Only where somebody asked for it: it costs a look at the clock for each read.
+    last_read: Option<LastRead>,
 }
 
 impl Io {
     fn new(stream: Stream) -> Self {
-        Self { stream, early: Bytes::new(), last_read: LastRead::now() }
+        Self { stream, early: Bytes::new(), last_read: None }
     }
 
     /// A plain TCP connection.
@@ -164,9 +165,9 @@ impl Io {
         self
     }
 
-    /// A handle on the time of the last read.
-    pub fn last_read(&self) -> LastRead {
-        self.last_read.clone()
+    /// A handle on the time of the last read, which is kept from now on.
+    pub fn last_read(&mut self) -> LastRead {
+        self.last_read.get_or_insert_with(LastRead::now).clone()
     }
 
     /// The ALPN id that the TLS handshake chose.
@@ -174,6 +175,15 @@ impl Io {
         match &self.stream {
             Stream::Server(tls) => tls.get_ref().1.alpn_protocol(),
             Stream::Client(tls) => tls.get_ref().1.alpn_protocol(),
+            Stream::Plain(_) | Stream::Other(_) => None,
+        }
+    }
+
+    /// The version of TLS that was agreed on; none without TLS.
+    pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
+        match &self.stream {
+            Stream::Server(tls) => tls.get_ref().1.protocol_version(),
+            Stream::Client(tls) => tls.get_ref().1.protocol_version(),
             Stream::Plain(_) | Stream::Other(_) => None,
         }
     }
@@ -228,7 +238,9 @@ impl AsyncRead for Io {
             return Poll::Ready(Ok(()));
         }
         let read = ready!(each!(self, s => Pin::new(s).poll_read(cx, buf)));
-        self.last_read.touch();
+        if let Some(last_read) = &self.last_read {
+            last_read.touch();
+        }
         Poll::Ready(read)
     }
 }

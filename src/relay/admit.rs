@@ -59,7 +59,8 @@ impl Doorkeeper {
         };
         let wanted = self.wanted(&offer, &verified)?;
         let routes: Box<[Route]> = wanted.iter().map(|w| self.names.route(w)).collect();
-        if self.registry.is_fenced(&routes, &verified.id, offer.instance.as_ref(), offer.exclusive) {
+        let fenced = self.registry.is_fenced(&routes, &verified.id, offer.instance.as_ref(), offer.exclusive);
+        if fenced && !offer.probe {
             let message =
                 "another process of this token has taken the place of this one; stop one of the two";
             return Err(Refusal::new(RefusalKind::Fenced, message));

@@ -25,6 +25,12 @@ use crate::net::scope::Light;
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// A visitor's connection, and what it is connected to.
+struct Inside {
+    shared: Arc<Shared>,
+    sender: Sender,
+}
+
 /// Serves one connection to its end, or until the relay stops and what is in flight has finished.
 pub(super) async fn serve(
     shared: Arc<Shared>,
@@ -42,10 +48,11 @@ pub(super) async fn serve(
         Ok(Err(error)) => return tracing::debug!(remote = %visitor.remote, %error, "no HTTP on a connection"),
         Err(_) => return tracing::debug!(remote = %visitor.remote, "a handshake took too long"),
     };
-    let sender = Arc::new(Sender::new(visitor));
+    // One count for each connection: one that all cores share would travel between them with each request.
+    let inside = Arc::new(Inside { shared, sender: Sender::new(visitor) });
     match h2 {
-        true => serve_h2(shared, io, sender).await,
-        false => serve_h1(shared, io, sender).await,
+        true => serve_h2(inside, io).await,
+        false => serve_h1(inside, io).await,
     }
 }
 
@@ -70,10 +77,10 @@ async fn sniff(mut io: Io) -> io::Result<(Io, bool)> {
     Ok((io.with_early(read.freeze()), h2))
 }
 
-async fn serve_h1(shared: Arc<Shared>, io: Io, sender: Arc<Sender>) {
+async fn serve_h1(inside: Arc<Inside>, io: Io) {
     let service = service_fn(|request| {
-        let (shared, sender) = (shared.clone(), sender.clone());
-        async move { Ok::<_, Infallible>(public::answer(&shared, &sender, request).await) }
+        let inside = inside.clone();
+        async move { Ok::<_, Infallible>(public::answer(&inside.shared, &inside.sender, request).await) }
     });
     let mut builder = http1::Builder::new();
     // The Java client of ReverseHttp knows `Link` in this spelling alone, and registers for ever without it.
@@ -81,21 +88,21 @@ async fn serve_h1(shared: Arc<Shared>, io: Io, sender: Arc<Sender>) {
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let ended = tokio::select! {
         biased;
-        () = shared.visitors.stopping() => {
+        () = inside.shared.visitors.stopping() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
         ended = connection.as_mut() => ended,
     };
-    log(&sender, ended);
+    log(&inside.sender, ended);
 }
 
-async fn serve_h2(shared: Arc<Shared>, io: Io, sender: Arc<Sender>) {
+async fn serve_h2(inside: Arc<Inside>, io: Io) {
     let service = service_fn(|request| {
-        let (shared, sender) = (shared.clone(), sender.clone());
-        async move { Ok::<_, Infallible>(public::answer(&shared, &sender, request).await) }
+        let inside = inside.clone();
+        async move { Ok::<_, Infallible>(public::answer(&inside.shared, &inside.sender, request).await) }
     });
-    let connection = http2::Builder::new(Light(shared.visitors.clone()))
+    let connection = http2::Builder::new(Light(inside.shared.visitors.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(defaults::VISITOR_STREAM_WINDOW)
         .initial_connection_window_size(defaults::VISITOR_CONNECTION_WINDOW)
@@ -107,13 +114,13 @@ async fn serve_h2(shared: Arc<Shared>, io: Io, sender: Arc<Sender>) {
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         biased;
-        () = shared.visitors.stopping() => {
+        () = inside.shared.visitors.stopping() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
         ended = connection.as_mut() => ended,
     };
-    log(&sender, ended);
+    log(&inside.sender, ended);
 }
 
 fn log(sender: &Sender, ended: hyper::Result<()>) {

@@ -13,6 +13,7 @@ use crate::net::flag::{Flag, Listener};
 pub struct Load {
     in_flight: AtomicUsize,
     leaving: AtomicBool,
+    served: AtomicBool,
     idle_since: AtomicU64,
     born: Instant,
     changed: Arc<Notify>,
@@ -26,6 +27,7 @@ impl Load {
         Arc::new(Self {
             in_flight: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
+            served: AtomicBool::new(false),
             idle_since: AtomicU64::new(0),
             born: Instant::now(),
             changed,
@@ -37,6 +39,11 @@ impl Load {
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request ever came.
+    pub fn has_served(&self) -> bool {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// For how long nothing has been in flight; zero while something is.
@@ -74,7 +81,7 @@ impl Load {
     }
 
     /// Resolves when the link was asked to end. Cancel safe.
-    pub(super) fn retired(&self) -> Listener {
+    pub fn retired(&self) -> Listener {
         self.retire.listen()
     }
 
@@ -86,6 +93,9 @@ impl Load {
     /// Counts one request until the guard goes.
     pub fn enter(self: &Arc<Self>) -> Loaded {
         let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
+        if !self.has_served() {
+            self.served.store(true, Ordering::Relaxed);
+        }
         if before == self.alarm.load(Ordering::Relaxed) {
             self.changed.notify_one();
         }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError, Error};
 
+use super::dev;
+use super::witness::Stranger;
+
 /// What is wrong with the relay's certificate and what to try, in one sentence; nothing for another kind of
 /// failure.
 pub fn explain(error: &Error) -> Option<String> {
@@ -38,6 +41,7 @@ pub fn explain(error: &Error) -> Option<String> {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "its certificate is not for servers; the relay needs one for server authentication".into()
         }
+        CertificateError::Other(other) if let Some(stranger) = other.0.downcast_ref() => strange(stranger),
         other => format!("its certificate does not verify ({other}); check the relay's --cert and the agent's --ca"),
     })
 }
@@ -45,6 +49,24 @@ pub fn explain(error: &Error) -> Option<String> {
 /// As [`explain`], for the error that an asynchronous handshake gives.
 pub fn explain_io(error: &io::Error) -> Option<String> {
     error.get_ref()?.downcast_ref::<Error>().and_then(explain)
+}
+
+/// The right host and an issuer that nobody here knows: inspection, or a CA of one's own. Another host as well:
+/// somebody else altogether.
+fn strange(stranger: &Stranger) -> String {
+    if !stranger.fits {
+        return format!(
+            "{stranger}, and it is for another host: somebody else answers in the relay's place; check --relay, and \
+             whether this network wants a login in a browser first"
+        );
+    }
+    if dev::is_development_ca(&stranger.issuer) {
+        return format!("{stranger}; pass --ca FILE with the ca.pem that was made together with it");
+    }
+    format!(
+        "{stranger}: something on the way opens TLS, or the relay has a CA of its own; if that is your company's \
+         inspection, or your relay's CA, pass its root with --ca FILE"
+    )
 }
 
 /// The hosts of a certificate, which rustls gives as `DnsName("example.org")` and `IpAddress(192.0.2.1)`.
@@ -79,6 +101,20 @@ mod tests {
         let inner = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let words = explain_io(&io::Error::new(io::ErrorKind::InvalidData, inner)).unwrap();
         assert!(words.contains("--ca FILE"), "{words}");
+    }
+
+    #[test]
+    fn whoever_is_not_trusted_is_named() {
+        let words = |issuer: &str, fits| strange(&Stranger { issuer: issuer.into(), fits });
+        let inspected = words("Corp \"x\" CA", true);
+        assert!(
+            inspected.starts_with(r#"it was issued by "Corp \"x\" CA", an issuer that is not"#),
+            "{inspected}"
+        );
+        assert!(inspected.contains("something on the way opens TLS") && inspected.contains("--ca FILE"));
+        assert!(words("Hotel", false).contains("somebody else answers"));
+        let ours = words("ptth development CA 00c0ffee", true);
+        assert!(ours.contains("ca.pem") && !ours.contains("opens TLS"), "{ours}");
     }
 
     #[test]

@@ -7,17 +7,21 @@
 pub mod dev;
 mod explain;
 pub mod files;
+mod witness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls_platform_verifier::Verifier;
 
 pub use self::explain::{explain, explain_io};
+use self::witness::Witness;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -101,11 +105,8 @@ pub fn client_config(ca: Option<&Path>, alpn: &[&[u8]]) -> Result<Arc<ClientConf
     match ca {
         Some(ca) => client(ca, &files::read(ca)?, alpn),
         None => {
-            let builder = ClientConfig::builder_with_provider(provider())
-                .with_safe_default_protocol_versions()
-                .and_then(|builder| builder.with_platform_verifier())
-                .map_err(TlsError::NoTrust)?;
-            Ok(finish(builder.with_no_client_auth(), alpn))
+            let verifier = Verifier::new(provider()).map_err(TlsError::NoTrust)?;
+            believing(Arc::new(verifier), alpn).map_err(TlsError::NoTrust)
         }
     }
 }
@@ -123,24 +124,31 @@ pub fn client_config_from_pem(ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientCon
 /// # Errors
 /// [`TlsError`] does not happen with the algorithms built in.
 pub fn client_config_for_none() -> Result<Arc<ClientConfig>, TlsError> {
-    trusting(Path::new("memory"), RootCertStore::empty(), &[])
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|source| TlsError::Unusable { what: "memory".into(), source })?;
+    Ok(finish(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth(), &[]))
 }
 
 fn client(origin: &Path, ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
+    let unusable = |source| TlsError::Unusable { what: origin.display().to_string(), source };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(origin, ca)? {
-        roots
-            .add(certificate)
-            .map_err(|source| TlsError::Unusable { what: origin.display().to_string(), source })?;
+        roots.add(certificate).map_err(unusable)?;
     }
-    trusting(origin, roots, alpn)
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+    let verifier = verifier.build().map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
+    believing(verifier, alpn).map_err(unusable)
 }
 
-fn trusting(origin: &Path, roots: RootCertStore, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
-    let builder = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|source| TlsError::Unusable { what: origin.display().to_string(), source })?;
-    Ok(finish(builder.with_root_certificates(roots).with_no_client_auth(), alpn))
+/// Believes what `verifier` believes; the witness around it only names issuers.
+fn believing(
+    verifier: Arc<dyn ServerCertVerifier>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let builder =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?.dangerous();
+    let builder = builder.with_custom_certificate_verifier(Arc::new(Witness(verifier)));
+    Ok(finish(builder.with_no_client_auth(), alpn))
 }
 
 fn finish(mut config: ClientConfig, alpn: &[&[u8]]) -> Arc<ClientConfig> {

@@ -54,7 +54,9 @@ async fn another_host_or_another_ca_is_explained() {
     let words = why(shake(server(&ours), client(&ours), "b.test").await);
     assert!(words.contains("not valid for b.test but for a.test, localhost,"), "{words}");
     let words = why(shake(server(&ours), client(&theirs), "a.test").await);
-    assert!(words.contains("--ca FILE"), "{words}");
+    assert!(words.contains("--ca FILE") && words.contains("\"ptth development CA "), "{words}");
+    let words = why(shake(server(&ours), client(&theirs), "c.test").await);
+    assert!(words.contains("somebody else answers in the relay's place"), "{words}");
     let none = client_config_for_none().unwrap();
     assert!(shake(server(&ours), none, "a.test").await.is_err());
 }

@@ -8,11 +8,12 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
 
-use super::{Admission, Call, Door, OpenError, Opened};
+use super::{Admission, Call, Door, Link, OpenError, Opened, place};
 use crate::defaults;
-use crate::message::{Body, Response, fields, hop, link};
-use crate::net::dial::{Place, dial};
+use crate::message::{Body, BoxError, Response, fields, hop, link};
+use crate::net::dial::dial_via;
 use crate::net::{Io, Scope, cores};
 use crate::session::{Kind, send_half};
 
@@ -53,6 +54,25 @@ pub(super) fn announce(response: &mut Response, kind: Kind, admission: &dyn Admi
     let headers = response.headers_mut();
     headers.insert(fields::ALPN, HeaderValue::from_static(kind.alpn_field()));
     headers.insert(fields::PTTH_CONNECTIONS, HeaderValue::from(admission.connections(kind)));
+}
+
+/// Whether the offer is only a question: the 101 is the answer, and the connection ends with it.
+pub(super) fn is_probe(headers: &HeaderMap) -> bool {
+    headers.get(fields::PTTH_PROBE).is_some_and(|value| value == "?1")
+}
+
+/// Lets the 101 to a probe out, and hangs up. The routes that it asked for are free again at once.
+pub(super) fn answer_probe(door: &Arc<dyn Door>, upgrade: OnUpgrade, admission: Box<dyn Admission>) {
+    drop(admission);
+    door.scope().spawn(async move {
+        let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
+        if let Ok(Ok(upgraded)) = upgraded
+            && let Some(mut io) = raw(upgraded)
+        {
+            // The other side may be gone already.
+            let _ = io.shutdown().await;
+        }
+    });
 }
 
 /// Once the 101 is out, makes the relay the client on that connection and attaches it. The connection is dealt to
@@ -103,13 +123,6 @@ async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, s
     }
 }
 
-/// Where a relay URL points.
-pub(super) fn place(relay: &Uri) -> Place {
-    let tls = relay.scheme() != Some(&http::uri::Scheme::HTTP);
-    let host = relay.host().unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
-    Place { host: host.into(), port: relay.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls }
-}
-
 /// The Upgrade request of an agent.
 pub(super) fn request(
     call: &Call,
@@ -139,6 +152,9 @@ pub(super) fn request(
     if call.offer.exclusive {
         set(fields::PTTH_EXCLUSIVE, HeaderValue::try_from("?1"));
     }
+    if call.offer.probe {
+        set(fields::PTTH_PROBE, HeaderValue::try_from("?1"));
+    }
     if let Some(secret) = &call.token {
         let bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
         set(
@@ -160,7 +176,7 @@ pub(super) async fn open(
     call: &Call,
     request: http::Request<Empty<bytes::Bytes>>,
 ) -> Result<Opened, OpenError> {
-    let io = dial(&place(&call.relay), &call.tls, defaults::CONNECT).await?;
+    let io = dial_via(&call.via, &place(&call.relay), &call.tls, defaults::CONNECT).await?;
     let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, &call.carriers)).await;
     upgrade.unwrap_or_else(|_| {
         Err(OpenError::Broken(format!("no answer within {} s", defaults::UPGRADE.as_secs())))
@@ -203,12 +219,15 @@ async fn exchange(
         urls: link::targets(&headers, "related").map(str::to_owned).collect(),
         // A relay that does not say is not asked to cope with several.
         connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
-        kind,
-        io,
+        link: Link::Flipped { kind, io },
     })
 }
 
-async fn refused(response: http::Response<hyper::body::Incoming>) -> OpenError {
+/// What an answer that is no "yes" means.
+pub(super) async fn refused<B: http_body::Body>(response: http::Response<B>) -> OpenError
+where
+    B::Error: Into<BoxError>,
+{
     #[derive(serde::Deserialize)]
     struct Problem {
         detail: String,

@@ -17,11 +17,11 @@ use hyper::body::Incoming;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, Secret, Wanted};
 use crate::message::Response;
-use crate::net::dial::DialError;
+use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
-use crate::session::Kind;
 use crate::session::carrier::Carrier;
+use crate::session::{Ended, Handler, Kind, Load};
 
 /// Every transport, the preferred first.
 pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp];
@@ -30,6 +30,19 @@ pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp:
 pub trait Transport: Sync {
     /// What people call it: `--transport NAME`, the label in metrics.
     fn name(&self) -> &'static str;
+
+    /// The carriers that its sessions can have. With several, the relay chooses among those that an agent offers.
+    fn carriers(&self) -> &'static [Kind];
+
+    /// What logs call it when only the plain carrier is offered.
+    fn plain_name(&self) -> &'static str {
+        self.name()
+    }
+
+    /// Whether `auto` tries it; what does nothing that one above it does not, need not be tried.
+    fn is_automatic(&self) -> bool {
+        true
+    }
 
     /// Where it is written down.
     fn spec(&self) -> &'static str;
@@ -162,11 +175,14 @@ impl Attached {
 }
 
 /// What an agent needs to open a connection.
+#[derive(Clone)]
 pub struct Call {
     /// The relay: scheme, host, perhaps port and path.
     pub relay: http::Uri,
     /// Roots for the relay's certificate.
     pub tls: Arc<rustls::ClientConfig>,
+    /// The way to it.
+    pub via: Via,
     /// The token.
     pub token: Option<Secret>,
     /// What is asked for.
@@ -175,16 +191,56 @@ pub struct Call {
     pub carriers: Vec<Kind>,
 }
 
+/// Where a relay's URL points.
+pub fn place(relay: &http::Uri) -> Place {
+    let tls = relay.scheme() != Some(&http::uri::Scheme::HTTP);
+    let host = relay.host().unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
+    Place { host: host.into(), port: relay.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls }
+}
+
 /// An open connection, ready to be served.
 pub struct Opened {
     /// The public URLs.
     pub urls: Vec<String>,
     /// How many connections like this the relay can use.
     pub connections: usize,
-    /// What runs on it.
-    pub kind: Kind,
-    /// The connection.
-    pub io: Io,
+    /// What to do with it.
+    pub link: Link,
+}
+
+/// The agent's end of an open session.
+pub enum Link {
+    /// A connection on which the relay is the client now.
+    Flipped {
+        /// What runs on it.
+        kind: Kind,
+        /// The connection.
+        io: Io,
+    },
+    /// The transport fetches requests itself.
+    Polled(Box<dyn ServeLink>),
+}
+
+impl Link {
+    /// What carries requests on it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Flipped { kind, .. } => *kind,
+            Self::Polled(_) => Kind::Envelope,
+        }
+    }
+}
+
+/// A session without a connection of its own.
+pub trait ServeLink: Send {
+    /// Serves until the session ends. When `scope` stops, or `load` is retired, what is in flight finishes first.
+    /// Dropping the future ends the session at once.
+    fn serve(
+        self: Box<Self>,
+        handler: Arc<dyn Handler>,
+        load: Arc<Load>,
+        scope: Scope,
+    ) -> BoxFuture<'static, Ended>;
 }
 
 /// Why a connection could not be opened.

@@ -119,8 +119,9 @@ pub(crate) fn an_interrupt_gives_the_name_back(client: Client) {
     let Serving { relay, mut agent, .. } = Serving::start(client);
     agent.signal("INT");
     assert_eq!(agent.ends(), 0, "{agent}");
-    // Without the DELETE it would stay until its lease is over.
+    // By its own word: without one it would stay until its lease is over, and the relay would say so.
     relay.process.says(" agent connection ended ");
+    assert!(!relay.process.err.all().iter().any(|line| line.contains("lease")), "{}", relay.process);
     assert!(agent.err.all().is_empty(), "{agent}");
 }
 

@@ -86,8 +86,8 @@ pub(crate) async fn connections_grow_with_load(on: On) {
     // One connection for HTTP/2 until it is busy, and then one for each core of the relay; one for each request for
     // HTTP/1.1, and some to spare.
     let (few, many, connections) = match on.carrier {
-        Kind::H2 => (8, defaults::BUSY + 1, 2),
         Kind::H1 => (1, 6, 6 + defaults::H1_SPARE),
+        _ => (8, defaults::BUSY + 1, 2),
     };
     let mut visitors = ask_all(&relay, few).await;
     until("the first requests", || seen.load(Ordering::Relaxed) == few).await;

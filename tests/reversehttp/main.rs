@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic, in its helpers too")]
 
+mod agent;
 mod clients;
 mod hostile;
 mod manage;

@@ -196,3 +196,14 @@ async fn there_are_bounds_to_waiting_polls() {
     assert_eq!(refused.status, 429);
     assert!(!refused.field("Retry-After").is_empty());
 }
+
+/// Waits until something polls here.
+pub(crate) async fn registered_again(bench: &Bench) {
+    let target = format!("/reversehttp?token={}", bench.token);
+    let wait = async {
+        while !bench.ask("GET", &target, "", "").await.body.contains("name=demo") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(15), wait).await.expect("the agent registers again");
+}

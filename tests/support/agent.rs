@@ -30,6 +30,7 @@ impl AgentPlan {
                 transport: transport.into(),
                 carriers: vec![carrier],
                 tls: trust(&[]),
+                proxies: ptth::net::dial::Proxies::None,
                 instance: Instance { id: id.into(), boot: 1 },
                 exclusive: false,
             },

@@ -3,6 +3,7 @@
 use std::io;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
+use rustls::CertificateError;
 
 use super::Target;
 use super::connect::ConnectError;
@@ -88,6 +89,8 @@ fn dialling(error: &DialError) -> Verdict {
             bad("origin-name", "dns_error", format!("its name does not resolve ({source}). Check the name."))
         }
         DialError::Connect { source, .. } => connecting(source),
+        // Origins are reached straight; were it ever otherwise, this would be the word for it.
+        DialError::Proxy(error) => bad("origin-unreachable", "destination_unavailable", error.what()),
         DialError::Tls { source, .. } => handshaking(source),
         DialError::Timeout { .. } => timeout(),
     }
@@ -112,14 +115,21 @@ fn connecting(error: &io::Error) -> Verdict {
 fn handshaking(error: &io::Error) -> Verdict {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
-        Some(rustls::Error::InvalidCertificate(_)) => bad(
-            "origin-certificate",
-            "tls_certificate_error",
-            format!(
-                "its certificate is not trusted ({error}). Use a certificate that the agent trusts, or http:// \
-                     on this machine."
-            ),
-        ),
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            // Who issued it is for the log of the agent's owner, not for strangers.
+            let why = match why {
+                CertificateError::Other(_) => "its issuer is unknown".to_owned(),
+                why => why.to_string(),
+            };
+            bad(
+                "origin-certificate",
+                "tls_certificate_error",
+                format!(
+                    "its certificate is not trusted ({why}). Use a certificate that the agent trusts, or http:// on \
+                     this machine."
+                ),
+            )
+        }
         _ => bad(
             "origin-tls",
             "tls_protocol_error",

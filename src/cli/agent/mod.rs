@@ -1,7 +1,7 @@
 //! `ptth agent`: from what was said to an agent's configuration.
 
 mod instance;
-mod token;
+pub(super) mod token;
 
 use std::path::PathBuf;
 use std::thread::available_parallelism;
@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::agent::config::Config;
 use crate::agent::origin::{Origin, Target};
-use crate::agent::{self, Fatal};
+use crate::agent::{self, AUTO, Fatal};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope};
@@ -18,14 +18,12 @@ use crate::session::Kind;
 use crate::tls;
 use crate::transport::ALL;
 
+use super::proxy;
 use super::running::{self, Asked};
 use super::text::{RelayUrl, parse};
 use super::{Failure, say};
 
 pub use self::instance::Lock;
-
-/// Finds out by itself which transport works.
-const AUTO: &str = "auto";
 
 /// Which transports can be asked for by name.
 fn transports() -> PossibleValuesParser {
@@ -57,6 +55,10 @@ pub struct Args {
     /// Trust the certificates in this file, and no others, to vouch for the relay
     #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
     pub ca: Option<PathBuf>,
+    /// Go out through this proxy: http://HOST:PORT, socks5://HOST:PORT, socks5h://HOST:PORT, or off for none
+    /// [default: what PTTH_PROXY, or else HTTPS_PROXY, ALL_PROXY and NO_PROXY, say in the environment]
+    #[arg(long, value_name = "URL|off")]
+    pub proxy: Option<String>,
     /// Keep this agent's identity here, so that after a restart it takes over from its former self at once
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -89,6 +91,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         (ca, _) => tls::client_config(ca.as_deref(), &[]),
     };
     let tls = tls.map_err(Failure::usage)?;
+    let proxies = proxy::read(args.proxy.as_deref(), &relays, proxy::variable)?;
     let (instance, lock) = match &args.state {
         Some(state) => instance::keep(state).map(|(instance, lock)| (instance, Some(lock)))?,
         None => (Instance::random(), None),
@@ -101,6 +104,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         transport: args.transport.into(),
         carriers: Kind::PREFERRED.to_vec(),
         tls,
+        proxies,
         instance,
         exclusive: args.exclusive,
     };

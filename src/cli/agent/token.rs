@@ -13,7 +13,10 @@ const MOST: u64 = 4096;
 
 /// Reads the token: a file that was named is over the environment. None at all is for relays that ask for
 /// none.
-pub(super) fn read(file: Option<&Path>, environment: Option<OsString>) -> Result<Option<Secret>, Failure> {
+pub(in crate::cli) fn read(
+    file: Option<&Path>,
+    environment: Option<OsString>,
+) -> Result<Option<Secret>, Failure> {
     match (file, environment) {
         (Some(file), _) if file == Path::new("-") => from_reader(std::io::stdin().lock()).map(Some),
         (Some(file), _) => {

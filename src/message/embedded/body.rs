@@ -68,9 +68,11 @@ impl Reader {
 
     /// The body of the message, as it comes. A length that was said must be right: whoever reads along was told it.
     pub fn stream(self, framing: Framing) -> Body {
+        let rest = self.body.size_hint().exact().map(|rest| rest + self.read.len() as u64);
         let decode = match framing {
             Framing::Empty => return Body::empty(),
-            Framing::Rest(None) => Decode::Rest,
+            Framing::Rest(None) if rest == Some(0) => return Body::empty(),
+            Framing::Rest(None) => rest.map_or(Decode::Rest, Decode::Exactly),
             Framing::Rest(Some(length)) => Decode::Exactly(length),
             Framing::Chunked => Decode::Chunked(Decoder::default()),
         };

@@ -6,12 +6,14 @@ mod answer;
 mod deliver;
 mod queue;
 mod send;
+mod serve;
 mod used;
 
 pub use answer::{AnswerError, Flights};
 pub use deliver::Handed;
 pub use queue::{PollEnd, Queue};
 pub use send::carrier;
+pub use serve::serve;
 
 /// What names a Request URL: random, so that it cannot be guessed.
 pub type UrlId = u128;

@@ -40,7 +40,7 @@ impl Carrier for Envelopes {
     }
 
     fn is_late(&self) -> bool {
-        self.0.glance().silent > self.0.absence()
+        self.0.glance().silent >= self.0.absence()
     }
 
     fn is_closed(&self) -> bool {
@@ -121,5 +121,104 @@ struct Leave<'a> {
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
         self.queue.leave(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::session::envelope::{Flights, Handed, PollEnd};
+    use crate::session::{Kind, Link};
+
+    fn queue() -> (Arc<Flights>, Arc<Queue>, Arc<Link>) {
+        let flights = Arc::<Flights>::default();
+        let queue = Queue::new(flights.clone(), defaults::POLL_ABSENCE);
+        let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
+        (flights, queue, link)
+    }
+
+    fn get() -> Request {
+        http::Request::get("http://a.test/").body(Body::empty()).unwrap()
+    }
+
+    async fn read(handed: Handed) -> String {
+        String::from_utf8(handed.message.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    const HOLD: Duration = defaults::POLL_HOLD;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_does_not_poll_is_told_from_one_that_is_busy() {
+        let (flights, queue, link) = queue();
+        let since = Instant::now();
+        let error = link.send(get(), link.reserve().unwrap()).await.unwrap_err();
+        assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Absent, true));
+        assert_eq!(since.elapsed().as_secs(), defaults::POLL_ABSENCE.as_secs());
+        assert!(link.is_late());
+
+        let first = link.send(get(), link.reserve().unwrap());
+        let work = async {
+            read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+            // One request in hand, and no poll: busy.
+            let since = Instant::now();
+            let error = link.send(get(), link.reserve().unwrap()).await.unwrap_err();
+            assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Busy, true));
+            assert_eq!(since.elapsed().as_secs(), defaults::POLL_BUSY.as_secs());
+            flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+        };
+        // The poll comes first: whoever has been away for so long is not waited for any more.
+        assert_eq!(tokio::join!(work, first).1.unwrap().status(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_whose_delivery_is_dropped_goes_to_the_next_poll() {
+        let (flights, queue, link) = queue();
+        let sent = link.send(get(), link.reserve().unwrap());
+        let work = async {
+            drop(queue.poll(1, false, HOLD).await.ok().unwrap());
+            // The URL is as good as before, since it brought nothing.
+            let message = read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+            assert!(message.starts_with("GET / HTTP/1.1\r\nHost: a.test\r\n"), "{message}");
+            flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+        };
+        assert_eq!(tokio::join!(sent, work).0.unwrap().status(), 200);
+        assert!(matches!(queue.poll(1, false, HOLD).await, Err(PollEnd::Used)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_given_back_at_the_end_and_what_is_in_hand_is_not() {
+        let (flights, queue, link) = queue();
+        let (first, second) =
+            (link.send(get(), link.reserve().unwrap()), link.send(get(), link.reserve().unwrap()));
+        let work = async {
+            read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+            queue.end();
+            assert!(matches!(queue.poll(2, false, HOLD).await, Err(PollEnd::Ended)));
+            flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+        };
+        let (first, second, ()) = tokio::join!(first, second, work);
+        assert_eq!(first.unwrap().status(), 200);
+        let error = second.unwrap_err();
+        assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, true));
+        assert!(link.is_out() && link.reserve().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_visitor_that_leaves_takes_its_request_along() {
+        let (flights, queue, link) = queue();
+        let sent = link.send(get(), link.reserve().unwrap());
+        let left = tokio::time::timeout(Duration::from_secs(1), sent).await;
+        assert!(left.is_err());
+        assert_eq!(queue.glance().waiting, 0);
+        let sent = tokio::time::timeout(Duration::from_secs(1), link.send(get(), link.reserve().unwrap()));
+        let (left, polled) = tokio::join!(sent, queue.poll(1, false, HOLD));
+        assert!(left.is_err());
+        read(polled.ok().unwrap()).await;
+        flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+        assert!(flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.is_err());
     }
 }

@@ -36,7 +36,7 @@ pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scop
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = http2::Builder::new(Light(scope.clone()))
+    let connection = http2::Builder::new(Light(scope.child()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(defaults::STREAM_WINDOW)
         .initial_connection_window_size(defaults::CONNECTION_WINDOW)

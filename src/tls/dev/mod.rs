@@ -78,6 +78,14 @@ pub struct DevCerts {
     pub agent: Pair,
 }
 
+/// What the name of every CA that is made here begins with.
+const CA_NAME: &str = "ptth development CA ";
+
+/// Whether an issuer of this name is a CA that was made here.
+pub(super) fn is_development_ca(common_name: &str) -> bool {
+    common_name.starts_with(CA_NAME)
+}
+
 fn params(common_name: String, life: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     let start = SystemTime::now() - BACKDATED;
@@ -91,7 +99,7 @@ fn params(common_name: String, life: Duration) -> CertificateParams {
 fn make_ca(hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
     // Two CAs of one subject in one trust store would be taken for each other.
     let serial: u32 = rand::random();
-    let mut ca = params(format!("ptth development CA {serial:08x}"), CA_LIFE);
+    let mut ca = params(format!("{CA_NAME}{serial:08x}"), CA_LIFE);
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let mut permitted_subtrees = Vec::new();

@@ -7,6 +7,7 @@ mod wire;
 use std::sync::Arc;
 
 use super::{AgentSide, Door, RelaySide, Transport};
+use crate::session::Kind;
 
 /// See the module.
 pub struct Ptth;
@@ -14,6 +15,15 @@ pub struct Ptth;
 impl Transport for Ptth {
     fn name(&self) -> &'static str {
         "ptth"
+    }
+
+    fn is_automatic(&self) -> bool {
+        // It needs the same Upgrade as ptth10, from the same box on the way.
+        false
+    }
+
+    fn carriers(&self) -> &'static [Kind] {
+        &Kind::PREFERRED
     }
 
     fn spec(&self) -> &'static str {

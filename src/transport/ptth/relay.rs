@@ -47,11 +47,16 @@ impl Relay {
         let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
         let instance = header(fields::PTTH_INSTANCE).and_then(Instance::parse);
         let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
-        let offer = Offer { wanted, instance, exclusive, transport: TOKEN };
+        let probe = flip::is_probe(request.headers());
+        let offer = Offer { wanted, instance, exclusive, probe, transport: TOKEN };
         let admission = self.door.check(offer, &facts).await?;
         let mut response = flip::switching("upgrade", TOKEN, &*admission);
         flip::announce(&mut response, kind, &*admission);
-        flip::swap(&self.door, hyper::upgrade::on(&mut request), kind, admission);
+        let upgrade = hyper::upgrade::on(&mut request);
+        match probe {
+            true => flip::answer_probe(&self.door, upgrade, admission),
+            false => flip::swap(&self.door, upgrade, kind, admission),
+        }
         Ok(response)
     }
 }

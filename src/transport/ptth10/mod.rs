@@ -8,6 +8,7 @@ mod wire;
 use std::sync::Arc;
 
 use super::{AgentSide, Door, RelaySide, Transport};
+use crate::session::Kind;
 
 /// See the module.
 pub struct Ptth10;
@@ -15,6 +16,14 @@ pub struct Ptth10;
 impl Transport for Ptth10 {
     fn name(&self) -> &'static str {
         "ptth10"
+    }
+
+    fn plain_name(&self) -> &'static str {
+        "ptth10-h1"
+    }
+
+    fn carriers(&self) -> &'static [Kind] {
+        &Kind::PREFERRED
     }
 
     fn spec(&self) -> &'static str {

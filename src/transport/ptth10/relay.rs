@@ -41,7 +41,11 @@ impl Relay {
         if let Some(kind) = kind {
             flip::announce(&mut response, kind, &*admission);
         }
-        flip::swap(&self.door, hyper::upgrade::on(&mut request), kind.unwrap_or(Kind::H1), admission);
+        let upgrade = hyper::upgrade::on(&mut request);
+        match flip::is_probe(request.headers()) {
+            true => flip::answer_probe(&self.door, upgrade, admission),
+            false => flip::swap(&self.door, upgrade, kind.unwrap_or(Kind::H1), admission),
+        }
         Ok(response)
     }
 }
@@ -64,6 +68,7 @@ fn offer(request: &http::Request<Incoming>) -> Result<Offer, Refusal> {
         wanted: wire::wanted(query).map_err(|e| malformed(e.to_string()))?,
         instance,
         exclusive: header(fields::PTTH_EXCLUSIVE) == Some("?1"),
+        probe: flip::is_probe(request.headers()),
         transport: "ptth10",
     })
 }

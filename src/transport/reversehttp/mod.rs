@@ -9,6 +9,7 @@ mod seal;
 use std::sync::Arc;
 
 use super::{AgentSide, Door, RelaySide, Transport};
+use crate::session::Kind;
 
 /// See the module.
 pub struct ReverseHttp;
@@ -16,6 +17,10 @@ pub struct ReverseHttp;
 impl Transport for ReverseHttp {
     fn name(&self) -> &'static str {
         "reversehttp"
+    }
+
+    fn carriers(&self) -> &'static [Kind] {
+        &[Kind::Envelope]
     }
 
     fn spec(&self) -> &'static str {
@@ -27,6 +32,6 @@ impl Transport for ReverseHttp {
     }
 
     fn agent(&self) -> Box<dyn AgentSide> {
-        Box::new(agent::Agent)
+        Box::new(agent::Agent::default())
     }
 }

@@ -109,7 +109,7 @@ fn offer(headers: &HeaderMap) -> Result<Offer, Refusal> {
         })?),
     };
     let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
-    Ok(Offer { wanted: Vec::new(), instance, exclusive, transport: TRANSPORT })
+    Ok(Offer { wanted: Vec::new(), instance, exclusive, probe: false, transport: TRANSPORT })
 }
 
 /// Who asked for what, as a form. Two registrations of one text are one.

@@ -149,6 +149,45 @@ async fn keep(registration: &Registration, mut attached: Attached, scope: &Scope
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::flag::Flag;
+    use crate::session::envelope::PollEnd;
+
+    async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
+        let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
+        let queue = Queue::new(all.flights.clone(), defaults::POLL_ABSENCE);
+        let who = (AgentId("a".into()), Vec::new(), Vec::new());
+        let registration = Registration::new("a".into(), who, 1, queue, defaults::POLL_LEASE);
+        all.enter(registration.clone(), Attached::new(cut.listen(), ()), &scope);
+        tokio::task::yield_now().await;
+        (all, registration, cut, scope)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registration_that_is_not_polled_ends_with_its_lease() {
+        let (all, registration, _cut, _scope) = entered().await;
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert!(all.get("a").is_some());
+        registration.set_lease(Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        // A poll starts the lease anew when it ends.
+        let polled = registration.queue.poll(7, false, Duration::from_secs(25)).await;
+        assert!(matches!(polled, Err(PollEnd::Nothing)));
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        assert!(all.get("a").is_some());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(all.get("a").is_none() && !all.is_deleted("a", 1), "it may come back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_cut_is_gone_at_once() {
+        let (all, registration, cut, _scope) = entered().await;
+        let poll = registration.queue.poll(7, false, Duration::from_secs(25));
+        tokio::pin!(poll);
+        assert!(futures_util::poll!(&mut poll).is_pending());
+        cut.raise();
+        assert!(matches!(poll.await, Err(PollEnd::Ended)));
+        assert!(all.get("a").is_none());
+    }
 
     #[test]
     fn what_was_deleted_stays_so_and_what_comes_after_lives() {

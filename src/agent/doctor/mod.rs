@@ -1,0 +1,238 @@
+//! Walks the way from here to a relay, one step after the other, and finds the one where it ends.
+
+mod remedy;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use self::remedy::{Trouble, of_dial, of_open};
+use super::origin::{Origin, Target};
+use crate::defaults;
+use crate::domain::{Instance, Offer, Secret, Wanted};
+use crate::net::Scope;
+use crate::net::dial::{self, DialError, Fault, Place, Proxies, Via};
+use crate::session::Kind;
+use crate::transport::{self, Call, Link, OpenError, Opened};
+
+/// What is to be walked.
+pub struct Exam {
+    /// The relay.
+    pub relay: http::Uri,
+    /// By which way it is reached.
+    pub proxies: Proxies,
+    /// What its certificate must chain to.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// The token; never printed.
+    pub token: Option<Secret>,
+    /// What an agent would ask for; nothing means the only name of the token.
+    pub wanted: Vec<Wanted>,
+    /// What an agent would serve.
+    pub target: Option<Target>,
+}
+
+/// How one step went.
+#[derive(Debug)]
+pub struct Finding {
+    /// Which step.
+    pub step: &'static str,
+    /// How long it took.
+    pub took: Duration,
+    /// What was found, or what is wrong.
+    pub found: Result<String, String>,
+}
+
+/// What comes of it all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every step passed.
+    Well,
+    /// A step failed; the one thing to do.
+    Ill(String),
+    /// The relay refuses the token, or what is asked for with it (401, 403); the one thing to do.
+    Refused(String),
+}
+
+/// Walks. Each finding is told as soon as it is made; a step whose ground is missing is not walked.
+///
+/// The relay is asked with an offer that says it is only a question, as a process of its own: agents that serve the
+/// same name are not disturbed. Dropping the future gives up.
+pub async fn examine(exam: &Exam, mut tell: impl FnMut(Finding)) -> Verdict {
+    let way = walk(exam, &mut tell).await;
+    let target = match &exam.target {
+        Some(target) => step("target", &mut tell, answers(target, exam)).await,
+        None => Ok(()),
+    };
+    match way.and(target) {
+        Ok(()) => Verdict::Well,
+        Err(Trouble { remedy, refused: true, .. }) => Verdict::Refused(remedy),
+        Err(Trouble { remedy, .. }) => Verdict::Ill(remedy),
+    }
+}
+
+async fn walk(exam: &Exam, tell: &mut impl FnMut(Finding)) -> Result<(), Trouble> {
+    let place = transport::place(&exam.relay);
+    let via = exam.proxies.via(exam.relay.host().unwrap_or_default());
+    let road = Road { first: first(&via, &place), via: &via, place: &place };
+    let addresses = step("name", tell, road.resolve()).await?;
+    let stream = step("tcp", tell, road.connect(addresses)).await?;
+    let stream = step("proxy", tell, road.pass(stream)).await?;
+    step("tls", tell, road.secure(stream, exam)).await?;
+    step("upgrade", tell, upgrade(exam, &via)).await
+}
+
+/// Takes one step, and tells how it went.
+async fn step<T>(
+    step: &'static str,
+    tell: &mut impl FnMut(Finding),
+    taken: impl Future<Output = Result<(T, String), Trouble>>,
+) -> Result<T, Trouble> {
+    let start = Instant::now();
+    let outcome = taken.await;
+    let took = start.elapsed();
+    match outcome {
+        Ok((value, found)) => {
+            tell(Finding { step, took, found: Ok(found) });
+            Ok(value)
+        }
+        Err(trouble) => {
+            tell(Finding { step, took, found: Err(trouble.what.clone()) });
+            Err(trouble)
+        }
+    }
+}
+
+/// The relay, or the proxy in front of it.
+fn first<'a>(via: &'a Via, place: &'a Place) -> &'a Place {
+    match via {
+        Via::Direct => place,
+        Via::Proxy(proxy) => &proxy.place,
+    }
+}
+
+/// One step of dialling, with the deadline that a whole dial has.
+async fn within<T>(
+    place: &Place,
+    dialling: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
+    let within = defaults::CONNECT;
+    let done = tokio::time::timeout(within, dialling).await;
+    done.unwrap_or_else(|_| Err(DialError::Timeout { place: place.clone(), within }))
+}
+
+struct Road<'a> {
+    /// Where TCP goes.
+    first: &'a Place,
+    via: &'a Via,
+    place: &'a Place,
+}
+
+impl Road<'_> {
+    /// What goes wrong before the proxy has been asked is the proxy's.
+    async fn to_first<T>(&self, dialling: impl Future<Output = Result<T, DialError>>) -> Result<T, Trouble> {
+        within(self.first, dialling).await.map_err(|error| match self.via {
+            Via::Direct => of_dial(&error),
+            Via::Proxy(proxy) => of_dial(&proxy.failed(self.place, Fault::Unreachable(Box::new(error)))),
+        })
+    }
+
+    async fn resolve(&self) -> Result<(Vec<SocketAddr>, String), Trouble> {
+        let found = self.to_first(dial::addresses(self.first)).await?;
+        let list: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
+        let mut text = format!("{} is {}", self.first.host, list.join(", "));
+        if let Via::Proxy(proxy) = self.via {
+            text = format!("the proxy {text}");
+            if proxy.resolves() {
+                text.push_str(&format!("; it looks up {} itself", self.place.host));
+            }
+        }
+        Ok((found, text))
+    }
+
+    async fn connect(&self, addresses: Vec<SocketAddr>) -> Result<(TcpStream, String), Trouble> {
+        let stream = self.to_first(dial::connect_any(addresses, self.first)).await?;
+        let text = match stream.peer_addr() {
+            Ok(address) => format!("{address} accepts connections"),
+            Err(_) => format!("{} accepts connections", self.first),
+        };
+        Ok((stream, text))
+    }
+
+    async fn pass(&self, mut stream: TcpStream) -> Result<(TcpStream, String), Trouble> {
+        let Via::Proxy(proxy) = self.via else { return Ok((stream, "none on the way".into())) };
+        let asked = tokio::time::timeout(defaults::CONNECT, proxy.tunnel(&mut stream, self.place)).await;
+        let asked = asked.unwrap_or_else(|_| Err(proxy.failed(self.place, Fault::Timeout)));
+        asked.map_err(|error| of_dial(&error))?;
+        Ok((stream, format!("{proxy} connects to {}", self.place)))
+    }
+
+    async fn secure(&self, stream: TcpStream, exam: &Exam) -> Result<((), String), Trouble> {
+        let secured = within(self.place, dial::secure(stream, self.place, &exam.tls)).await;
+        let mut io = secured.map_err(|error| of_dial(&error))?;
+        let text = match io.tls_version().and_then(|version| version.as_str()) {
+            Some(version) => {
+                let version = version.replace("TLSv", "TLS ").replace('_', ".");
+                format!("{version}, and the certificate for {} is trusted", self.place.host)
+            }
+            None => "none: plain HTTP, on this machine".into(),
+        };
+        let _ = io.shutdown().await;
+        Ok(((), text))
+    }
+}
+
+/// Asks, on a connection of its own, by one transport after the other until one gets through.
+async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
+    let mut absent = None;
+    // A registration by long poll would outlive the question.
+    let asks =
+        |t: &&&'static dyn transport::Transport| t.is_automatic() && !t.carriers().contains(&Kind::Envelope);
+    for transport in transport::ALL.iter().filter(asks) {
+        let call = Call {
+            relay: exam.relay.clone(),
+            via: via.clone(),
+            tls: exam.tls.clone(),
+            token: exam.token.clone(),
+            carriers: Kind::PREFERRED.to_vec(),
+            offer: Offer {
+                wanted: exam.wanted.clone(),
+                instance: Some(Instance::random()),
+                exclusive: false,
+                probe: true,
+                transport: transport.name(),
+            },
+        };
+        match transport.agent().open(&call).await {
+            Ok(Opened { urls, link, .. }) => {
+                let (kind, urls) = (link.kind(), urls.join(" "));
+                if let Link::Flipped { mut io, .. } = link {
+                    let _ = io.shutdown().await;
+                }
+                return Ok(((), format!("{} over {kind} is granted {urls}", transport.name())));
+            }
+            Err(error @ OpenError::Absent { .. }) => absent = absent.or(Some(error)),
+            Err(error) => return Err(of_open(&error)),
+        }
+    }
+    Err(absent.map_or_else(Trouble::default, |error| of_open(&error)))
+}
+
+async fn answers(target: &Target, exam: &Exam) -> Result<((), String), Trouble> {
+    let probe = Origin::new(target.clone(), Scope::new(), exam.tls.clone()).probe().await;
+    match probe.answers {
+        true => Ok(((), probe.to_string())),
+        false => Err(Trouble {
+            what: probe.to_string(),
+            remedy: format!("start the service at {target}, or give another TARGET"),
+            refused: false,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

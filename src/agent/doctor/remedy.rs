@@ -1,0 +1,74 @@
+//! For each thing that can be wrong on the way: what it is, and the one thing to do.
+
+use crate::net::dial::DialError;
+use crate::tls;
+use crate::transport::OpenError;
+
+/// Why a step failed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// What is wrong.
+    pub(super) what: String,
+    /// What to do.
+    pub(super) remedy: String,
+    /// The relay said no to the token, or to what was asked for with it.
+    pub(super) refused: bool,
+}
+
+impl Trouble {
+    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into(), refused: false }
+    }
+}
+
+pub(super) fn of_dial(error: &DialError) -> Trouble {
+    let what = error.to_string();
+    match error {
+        DialError::Resolve { .. } => Trouble::new(
+            what,
+            "check the host in --relay, and this machine's DNS; where only a proxy knows names, give it with --proxy",
+        ),
+        DialError::Connect { .. } | DialError::Timeout { .. } => Trouble::new(
+            what,
+            "check that the relay runs and that a firewall lets out to its port; in a company, give its proxy with \
+             --proxy or HTTPS_PROXY",
+        ),
+        DialError::Proxy(error) => Trouble::new(error.what(), error.remedy()),
+        DialError::Tls { place, source } => match tls::explain_io(source) {
+            // Each of these sentences ends with what to do.
+            Some(why) => {
+                let (what, remedy) = why.rsplit_once("; ").unwrap_or((&why, "renew it on the relay"));
+                Trouble::new(format!("the certificate of {place} is not accepted: {what}"), remedy)
+            }
+            None => Trouble::new(
+                what,
+                format!("check that {place} is the relay's TLS port, and not that of another service"),
+            ),
+        },
+    }
+}
+
+pub(super) fn of_open(error: &OpenError) -> Trouble {
+    match error {
+        OpenError::Dial(error) => of_dial(error),
+        OpenError::Refused { status, message, .. } => {
+            let (remedy, refused) = match status.as_u16() {
+                401 => ("make a token with ptth token new on the relay, and give it with --token-file", true),
+                403 => ("try another --name, or a token that may claim this one", true),
+                400 | 406 => ("say which --name is meant, as the token allows", false),
+                _ => ("try again in a moment, and look into the relay's log", false),
+            };
+            let what = format!("the relay refuses: {message} ({})", status.as_u16());
+            Trouble { refused, ..Trouble::new(what, remedy) }
+        }
+        OpenError::Absent { .. } => Trouble::new(
+            error.to_string(),
+            "check that --relay is the address of a ptth relay; if it is, have whatever stands in between let \
+             Upgrade through",
+        ),
+        OpenError::Broken(_) => Trouble::new(
+            error.to_string(),
+            "try again; if it stays, something in between cuts long connections",
+        ),
+    }
+}

@@ -1,0 +1,35 @@
+use http::StatusCode;
+
+use super::*;
+
+#[test]
+fn a_refusal_is_told_from_a_fault() {
+    let refused = |status: u16| {
+        let status = StatusCode::from_u16(status).unwrap();
+        of_open(&OpenError::Refused { status, message: "no".into(), retry_after: None })
+    };
+    for (status, is) in [(401, true), (403, true), (400, false), (406, false), (429, false), (503, false)] {
+        let trouble = refused(status);
+        assert_eq!(trouble.refused, is, "{status}");
+        assert!(trouble.what.contains(&status.to_string()) && !trouble.remedy.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_port_where_nobody_listens_ends_the_walk_there() {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let exam = Exam {
+        relay: format!("https://{address}").parse().unwrap(),
+        proxies: Proxies::None,
+        tls: crate::tls::client_config_for_none().unwrap(),
+        token: None,
+        wanted: Vec::new(),
+        target: Some(Target::Directory("/nonexistent".into())),
+    };
+    let mut findings = Vec::new();
+    let verdict = examine(&exam, |finding| findings.push((finding.step, finding.found.is_ok()))).await;
+    assert_eq!(findings, [("name", true), ("tcp", false), ("target", false)]);
+    assert!(matches!(verdict, Verdict::Ill(remedy) if remedy.contains("check that the relay runs")));
+}

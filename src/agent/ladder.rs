@@ -1,0 +1,260 @@
+//! Which transport works here. From the best rung down until one holds; what held is remembered; and while it is not
+//! the best, the better ones are tried again in the background.
+//!
+//! A rung is left only for what another rung can cure: no 101 where one was due, or a connection that broke on the
+//! way to it or right behind it. A refusal, a certificate, or a relay that cannot be reached is the same on each.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::defaults;
+use crate::session::Kind;
+use crate::transport::{AgentSide, Call, OpenError, Opened, Transport};
+
+/// One way to the relay.
+pub(super) struct Rung {
+    /// What logs call it.
+    pub(super) name: &'static str,
+    side: Box<dyn AgentSide>,
+    call: Call,
+}
+
+/// See the module.
+pub(super) struct Ladder {
+    rungs: Vec<Rung>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The rung that is stood on, or tried first.
+    rung: usize,
+    /// Connections in a row that broke right behind their 101.
+    stumbles: u32,
+    climb_at: Option<Instant>,
+    climb_wait: Duration,
+}
+
+impl Ladder {
+    /// The rungs of `transports`, the best first. If nobody asked for one, a transport that lets the relay choose a carrier gets a second rung
+    /// with the plain one alone: what comes behind a 101 can be too much for a box that let the 101 pass.
+    pub(super) fn new(transports: &[&'static dyn Transport], call: &Call, automatic: bool) -> Self {
+        let mut rungs = Vec::new();
+        for transport in transports {
+            rungs.push(Rung { name: transport.name(), side: transport.agent(), call: call.clone() });
+            if automatic && transport.carriers().len() > 1 && call.carriers.len() > 1 {
+                let call = Call { carriers: vec![Kind::H1], ..call.clone() };
+                rungs.push(Rung { name: transport.plain_name(), side: transport.agent(), call });
+            }
+        }
+        let state = State { rung: 0, stumbles: 0, climb_at: None, climb_wait: defaults::CLIMB_FIRST };
+        Self { rungs, state: Mutex::new(state) }
+    }
+
+    /// The name of a rung.
+    pub(super) fn name(&self, rung: usize) -> &'static str {
+        self.rungs.get(rung).map_or("", |r| r.name)
+    }
+
+    /// Opens a connection on the rung that held last, or on the first below it that holds. Dropping the future gives
+    /// up.
+    ///
+    /// # Errors
+    /// [`OpenError`] of the rung that was tried first when none holds, or when no other could help.
+    pub(super) async fn open(&self) -> Result<(usize, Opened), OpenError> {
+        let start = self.state.lock().rung;
+        let mut first = None;
+        for (place, rung) in self.rungs.iter().enumerate().skip(start) {
+            match rung.side.open(&rung.call).await {
+                Ok(opened) => {
+                    if let Some(why) = &first {
+                        self.stand_on(place, &format!("{why}"));
+                    }
+                    return Ok((place, opened));
+                }
+                Err(error) if is_cured_by_another(&error) => {
+                    tracing::debug!(rung = rung.name, %error, "this rung does not hold");
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(first.unwrap_or(error)),
+            }
+        }
+        // None holds: perhaps it is not the way but the hour. The next try starts at the top again.
+        self.state.lock().rung = 0;
+        Err(first.unwrap_or_else(|| OpenError::Broken("there is no transport to try".into())))
+    }
+
+    /// When a better rung is to be tried; `None` at the top.
+    pub(super) fn climb_at(&self) -> Option<Instant> {
+        self.state.lock().climb_at
+    }
+
+    /// Tries the rungs above the one that is stood on, the best first. Dropping the future gives up.
+    pub(super) async fn climb(&self) -> Option<(usize, Opened)> {
+        let current = self.state.lock().rung;
+        for (place, rung) in self.rungs.iter().enumerate().take(current) {
+            match rung.side.open(&rung.call).await {
+                Ok(opened) => return Some((place, opened)),
+                Err(error) => tracing::debug!(rung = rung.name, %error, "a better rung does not hold yet"),
+            }
+        }
+        let mut state = self.state.lock();
+        state.climb_wait = (state.climb_wait * 2).min(defaults::CLIMB_MOST);
+        state.climb_at = Some(Instant::now() + jittered(state.climb_wait));
+        None
+    }
+
+    /// A connection that came from [`Ladder::climb`] is in use.
+    pub(super) fn climbed(&self, rung: usize) {
+        self.stand_on(rung, "it holds again");
+    }
+
+    /// A connection ended; `early` when it broke right behind its 101, before it served anything. Twice in a row, and
+    /// the rung does not hold.
+    pub(super) fn ended(&self, rung: usize, early: bool) {
+        let below = {
+            let mut state = self.state.lock();
+            if rung != state.rung {
+                return;
+            }
+            state.stumbles = if early { state.stumbles + 1 } else { 0 };
+            (state.stumbles >= 2 && rung + 1 < self.rungs.len()).then_some(rung + 1)
+        };
+        if let Some(below) = below {
+            self.stand_on(below, "connections broke right behind the 101");
+        }
+    }
+
+    fn stand_on(&self, rung: usize, why: &str) {
+        let mut state = self.state.lock();
+        let from = std::mem::replace(&mut state.rung, rung);
+        state.stumbles = 0;
+        if rung < from || state.climb_at.is_none() {
+            state.climb_wait = defaults::CLIMB_FIRST;
+        }
+        state.climb_at = (rung > 0).then(|| Instant::now() + jittered(state.climb_wait));
+        drop(state);
+        if rung != from {
+            tracing::info!(
+                rung = self.name(rung),
+                from = self.name(from),
+                why,
+                "changed the way to the relay"
+            );
+        }
+    }
+}
+
+/// Between half of it and all of it.
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+}
+
+fn is_cured_by_another(error: &OpenError) -> bool {
+    matches!(error, OpenError::Absent { .. } | OpenError::Broken(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::domain::Offer;
+    use crate::net::Io;
+    use crate::net::dial::Via;
+    use crate::tls;
+    use crate::transport::Link;
+
+    type Answers = Arc<Mutex<VecDeque<Result<(), OpenError>>>>;
+
+    /// A transport that answers as it was told; with nothing left to say, it holds.
+    struct Told(Answers);
+
+    impl AgentSide for Told {
+        fn open<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
+            let answer = self.0.lock().pop_front().unwrap_or(Ok(()));
+            let (near, _) = tokio::io::duplex(1);
+            let link = Link::Flipped { kind: Kind::H1, io: Io::other(near) };
+            let opened = Opened { urls: vec![], connections: 1, link };
+            Box::pin(std::future::ready(answer.map(|()| opened)))
+        }
+    }
+
+    fn ladder(count: usize) -> (Ladder, Vec<Answers>) {
+        let tls = tls::client_config_for_none().unwrap();
+        let relay = http::Uri::from_static("http://localhost");
+        let call =
+            Call { relay, tls, token: None, offer: Offer::default(), carriers: vec![], via: Via::Direct };
+        let mut ladder = Ladder::new(&[], &call, true);
+        let names = ["top", "middle", "low"];
+        let answers: Vec<_> = (0..count).map(|_| Answers::default()).collect();
+        ladder.rungs = answers
+            .iter()
+            .zip(names)
+            .map(|(a, name)| Rung { name, side: Box::new(Told(a.clone())), call: call.clone() })
+            .collect();
+        (ladder, answers)
+    }
+
+    fn absent() -> Result<(), OpenError> {
+        Err(OpenError::Absent { status: http::StatusCode::OK })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_descends_remembers_and_climbs_back() {
+        let (ladder, told) = ladder(3);
+        told[0].lock().push_back(absent());
+        told[1].lock().push_back(Err(OpenError::Broken("reset".into())));
+        assert_eq!(ladder.open().await.unwrap().0, 2);
+        assert_eq!(ladder.open().await.unwrap().0, 2, "what held is remembered");
+
+        let due = ladder.climb_at().unwrap() - Instant::now();
+        assert!(due >= defaults::CLIMB_FIRST / 2 && due <= defaults::CLIMB_FIRST, "{due:?}");
+        told[0].lock().push_back(absent());
+        told[1].lock().push_back(absent());
+        assert!(ladder.climb().await.is_none());
+        assert!(ladder.climb_at().unwrap() - Instant::now() >= defaults::CLIMB_FIRST);
+
+        told[0].lock().push_back(absent());
+        let (rung, _) = ladder.climb().await.unwrap();
+        assert_eq!(rung, 1, "a better one is better, if not the best");
+        ladder.climbed(rung);
+        ladder.climbed(ladder.climb().await.unwrap().0);
+        assert_eq!((ladder.open().await.unwrap().0, ladder.climb_at()), (0, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_the_same_on_every_rung() {
+        let (ladder, told) = ladder(2);
+        let status = http::StatusCode::FORBIDDEN;
+        told[0].lock().push_back(Err(OpenError::Refused { status, message: "no".into(), retry_after: None }));
+        assert!(matches!(ladder.open().await, Err(OpenError::Refused { .. })));
+        assert_eq!(ladder.open().await.unwrap().0, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_connections_that_break_behind_the_101_are_enough() {
+        let (ladder, _) = ladder(2);
+        ladder.ended(0, true);
+        ladder.ended(0, false);
+        ladder.ended(0, true);
+        assert_eq!(ladder.open().await.unwrap().0, 0);
+        ladder.ended(0, true);
+        assert_eq!(ladder.open().await.unwrap().0, 1);
+        ladder.ended(1, true);
+        ladder.ended(1, true);
+        assert_eq!(ladder.open().await.unwrap().0, 1, "there is nothing below the last");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_none_holds_the_first_reason_is_told() {
+        let (ladder, told) = ladder(2);
+        told[0].lock().push_back(absent());
+        told[1].lock().push_back(Err(OpenError::Broken("cut".into())));
+        assert!(matches!(ladder.open().await, Err(OpenError::Absent { .. })));
+    }
+}

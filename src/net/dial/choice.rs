@@ -1,0 +1,161 @@
+//! Which way out: as somebody said, or as the environment says.
+
+use std::sync::Arc;
+
+use hyper_util::client::proxy::matcher::Matcher;
+
+use super::proxy::{BadProxy, Proxy, Via};
+use crate::domain::HostName;
+
+/// Where the address of a proxy is looked for, the first over the others; the lower case is what curl reads.
+const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// Where the hosts are that need none.
+const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
+/// Which way each host is reached.
+#[derive(Debug, Clone, Default)]
+pub enum Proxies {
+    /// Straight.
+    #[default]
+    None,
+    /// All of them by this proxy: somebody said so.
+    Always(Arc<Proxy>),
+    /// By this proxy of the environment, but for the exceptions there, and for hosts that are this machine.
+    But(Arc<Proxy>, Arc<Matcher>),
+}
+
+impl Proxies {
+    /// What a person says: the URL of a proxy for every host, or `off`. `origin` is where it was said.
+    ///
+    /// # Errors
+    /// [`BadProxy`], which does not repeat the text.
+    pub fn said(text: &str, origin: &'static str) -> Result<Self, BadProxy> {
+        if text == "off" {
+            return Ok(Self::None);
+        }
+        let proxy = Proxy::parse(text).map_err(|why| BadProxy { origin, why })?;
+        Ok(Self::Always(Arc::new(proxy)))
+    }
+
+    /// What the environment says in `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`; the latter has hosts with all below
+    /// them, addresses, networks such as `10.0.0.0/8`, or `*`. When all of `hosts` are this machine it is not even
+    /// looked at.
+    ///
+    /// # Errors
+    /// [`BadProxy`], which does not repeat the text.
+    pub fn environment<'a>(
+        hosts: impl IntoIterator<Item = &'a str>,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, BadProxy> {
+        if hosts.into_iter().all(is_here) {
+            return Ok(Self::None);
+        }
+        let first = |names: &[&'static str]| {
+            let set = |name: &&'static str| Some((*name, variable(name).filter(|v| !v.trim().is_empty())?));
+            names.iter().find_map(set)
+        };
+        let Some((origin, text)) = first(&VARIABLES) else { return Ok(Self::None) };
+        let proxy = Proxy::parse(&text).map_err(|why| BadProxy { origin, why })?;
+        let list = first(&EXCEPTIONS).map_or(String::new(), |(_, list)| list);
+        // Many write *.example.org for what everybody reads as .example.org.
+        let entries = list.split([',', ' ']).map(|entry| match entry.strip_prefix("*.") {
+            Some(_) => &entry[1..],
+            None => entry,
+        });
+        let exceptions = entries.collect::<Vec<_>>().join(",");
+        let matcher = Matcher::builder().all("http://proxy.invalid").no(exceptions).build();
+        Ok(Self::But(Arc::new(proxy), Arc::new(matcher)))
+    }
+
+    /// The way to a host, written as in a URL.
+    pub fn via(&self, host: &str) -> Via {
+        match self {
+            Self::None => Via::Direct,
+            Self::Always(proxy) => Via::Proxy(proxy.clone()),
+            Self::But(proxy, matcher) => {
+                let here = is_here(host);
+                let host = host.trim_end_matches('.');
+                let uri: Option<http::Uri> = format!("https://{host}/").parse().ok();
+                match uri.is_some_and(|uri| !here && matcher.intercept(&uri).is_some()) {
+                    true => Via::Proxy(proxy.clone()),
+                    false => Via::Direct,
+                }
+            }
+        }
+    }
+}
+
+fn is_here(host: &str) -> bool {
+    HostName::parse(host).is_ok_and(|host| host.is_this_machine())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether each host goes through the proxy of this environment.
+    fn through(environment: &[(&str, &str)], host: &str) -> Option<String> {
+        let get = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        match Proxies::environment([host, "relay.test"], get).unwrap().via(host) {
+            Via::Direct => None,
+            Via::Proxy(proxy) => Some(proxy.place.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_environment_is_read_as_everybody_reads_it() {
+        let both = [("ALL_PROXY", "http://all:1"), ("https_proxy", "http://low:1")];
+        assert_eq!(through(&both, "relay.test").as_deref(), Some("low:1"));
+        assert_eq!(through(&both[..1], "relay.test").as_deref(), Some("all:1"));
+        assert_eq!(through(&[("HTTPS_PROXY", "up:1"), both[1]], "relay.test").as_deref(), Some("up:1"));
+        assert_eq!(through(&[("HTTPS_PROXY", " "), both[0]], "relay.test").as_deref(), Some("all:1"));
+        assert_eq!(through(&[("HTTP_PROXY", "http://x:1")], "relay.test"), None);
+        for here in ["localhost", "ptth.localhost", "127.0.0.1", "[::1]", "LOCALHOST."] {
+            assert_eq!(through(&both, here), None, "{here}");
+        }
+        let bad = |name: &str| (name == "ALL_PROXY").then(|| "ann:hush@x:y".into());
+        assert!(Proxies::environment(["localhost", "[::1]"], bad).is_ok(), "not looked at");
+        let bad = Proxies::environment(["localhost", "relay.test"], bad);
+        let error = bad.unwrap_err().to_string();
+        assert!(error.starts_with("ALL_PROXY names no proxy") && !error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn exceptions_are_hosts_domains_networks_or_all() {
+        let without = |list: &str, host: &str| {
+            through(&[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", list)], host).is_none()
+        };
+        for (list, host) in [
+            ("relay.test", "relay.test"),
+            ("relay.test", "a.relay.test"),
+            (".test", "relay.test"),
+            ("*.test", "relay.test"),
+            ("x, RELAY.test", "relay.test"),
+            ("x relay.test", "relay.test."),
+            ("10.0.0.0/8", "10.1.2.3"),
+            ("10.1.2.3", "10.1.2.3"),
+            ("fd00::/8", "[fd00::1]"),
+            ("*", "relay.test"),
+        ] {
+            assert!(without(list, host), "{list} {host}");
+        }
+        for (list, host) in [
+            ("", "relay.test"),
+            ("relay.test", "xrelay.test"),
+            ("relay.test", "test"),
+            ("10.0.0.0/8", "11.0.0.1"),
+            ("10.0.0.0/8", "10.test"),
+        ] {
+            assert!(!without(list, host), "{list} {host}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_goes_for_every_host() {
+        let said = Proxies::said("socks5h://p:1", "--proxy").unwrap();
+        assert!(matches!(said.via("localhost"), Via::Proxy(p) if p.resolves()));
+        let error = Proxies::said("http://ann:hush@a:1/x", "--proxy").unwrap_err().to_string();
+        assert!(error.starts_with("--proxy names no proxy") && !error.contains("hush"), "{error}");
+        assert!(matches!(Proxies::said("off", "--proxy").unwrap().via("relay.test"), Via::Direct));
+    }
+}

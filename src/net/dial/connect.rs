@@ -1,0 +1,164 @@
+//! HTTP CONNECT (RFC 9110 §9.3.6), as far as a client that tunnels needs it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::Place;
+use super::fault::Fault;
+use super::proxy::Login;
+
+/// Of an answer's head, at most this is read, in bytes.
+const HEAD: usize = 16 << 10;
+/// Fields of an answer, at most.
+const FIELDS: usize = 100;
+
+/// Asks the proxy behind `stream` for a tunnel to `to`. Dropping the future leaves the stream unusable.
+///
+/// # Errors
+/// [`Fault`], by what the proxy did instead.
+pub(super) async fn open<S>(stream: &mut S, to: &Place, login: Option<&Login>) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let agent = concat!("ptth/", env!("CARGO_PKG_VERSION"));
+    let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: {agent}\r\n");
+    if let Some(Login { user, password }) = login {
+        let both = STANDARD.encode(format!("{user}:{}", password.expose()));
+        request.push_str(&format!("Proxy-Authorization: Basic {both}\r\n"));
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(Fault::Broken)?;
+    let mut read = Vec::new();
+    loop {
+        if let Some((answer, length)) = parse(&read)? {
+            read.drain(..length);
+            match answer {
+                // Nobody behind the proxy has been spoken to, so nobody can have said anything yet.
+                Answer::Tunnel if !read.is_empty() => {
+                    return Err(Fault::Nonsense("it goes on after its answer"));
+                }
+                Answer::Tunnel => return Ok(()),
+                Answer::Interim => continue,
+                Answer::Login(schemes) => return Err(login_fault(&schemes, login.is_some())),
+                // tinyproxy says 401 to a password that is wrong.
+                Answer::No(401) if login.is_some() => return Err(Fault::PasswordWrong),
+                Answer::No(status) => return Err(Fault::Status(status)),
+            }
+        }
+        if read.len() >= HEAD {
+            return Err(Fault::Nonsense("its answer has no end"));
+        }
+        match stream.read_buf(&mut read).await {
+            Ok(0) => return Err(Fault::Closed),
+            Ok(_) => {}
+            Err(error) => return Err(Fault::Broken(error)),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Tunnel,
+    Interim,
+    /// 407, with the schemes of its `Proxy-Authenticate`.
+    Login(Vec<String>),
+    No(u16),
+}
+
+/// The first answer in `bytes` and its length, once it is complete.
+fn parse(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    let length = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(Fault::Nonsense("it answered CONNECT with something that is not HTTP")),
+    };
+    let answer = match response.code.unwrap_or_default() {
+        100..=199 => Answer::Interim,
+        200..=299 => Answer::Tunnel,
+        407 => Answer::Login(schemes(response.headers)),
+        status => Answer::No(status),
+    };
+    Ok(Some((answer, length)))
+}
+
+/// The first word of each challenge: a word behind the start or a comma that no `=` follows (RFC 9110 §11.6.1).
+fn schemes(fields: &[httparse::Header<'_>]) -> Vec<String> {
+    let challenges = fields.iter().filter(|f| f.name.eq_ignore_ascii_case("proxy-authenticate"));
+    let texts = challenges.filter_map(|f| std::str::from_utf8(f.value).ok());
+    let words = texts.flat_map(|text| text.split(',')).filter_map(|part| part.split_whitespace().next());
+    let is_scheme =
+        |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    words.filter(is_scheme).take(8).map(str::to_owned).collect()
+}
+
+fn login_fault(schemes: &[String], tried: bool) -> Fault {
+    let basic = schemes.is_empty() || schemes.iter().any(|s| s.eq_ignore_ascii_case("basic"));
+    match (basic, tried) {
+        (false, _) => Fault::Unspoken(schemes.join(", ")),
+        (true, false) => Fault::PasswordWanted,
+        (true, true) => Fault::PasswordWrong,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Secret;
+
+    /// What a proxy with this answer makes of it, and what it was sent.
+    async fn asked(answer: &[u8], login: Option<&Login>) -> (Result<(), Fault>, String) {
+        let (mut near, mut far) = tokio::io::duplex(64 << 10);
+        let to = Place { host: "::1".into(), port: 8443, tls: true };
+        far.write_all(answer).await.unwrap();
+        far.shutdown().await.unwrap();
+        let result = open(&mut near, &to, login).await;
+        drop(near);
+        let mut sent = String::new();
+        far.read_to_string(&mut sent).await.unwrap();
+        (result, sent)
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_is_asked_for_in_authority_form() {
+        let (result, sent) = asked(b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n", None).await;
+        assert!(result.is_ok());
+        assert!(sent.starts_with("CONNECT [::1]:8443 HTTP/1.1\r\nHost: [::1]:8443\r\n"), "{sent}");
+        assert!(sent.ends_with("\r\n\r\n") && !sent.contains("Authorization"), "{sent}");
+        let login = Login { user: "Aladdin".into(), password: Secret::new("open sesame") };
+        let (result, sent) = asked(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 299 \r\n\r\n", Some(&login)).await;
+        assert!(result.is_ok());
+        // RFC 7617 §2
+        assert!(sent.contains("\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"), "{sent}");
+    }
+
+    #[tokio::test]
+    async fn whatever_else_it_says_is_told_apart() {
+        let login = Login { user: "a".into(), password: Secret::new("b") };
+        let basic = "HTTP/1.1 407 x\r\nproxy-authenticate: NTLM\r\nProxy-Authenticate: Digest realm=\"a, b\", Basic realm=x\r\n\r\n";
+        let ntlm =
+            "HTTP/1.1 407 x\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM abc==\r\n\r\n";
+        let fault = |answer: &str, login| {
+            let answer = answer.as_bytes().to_vec();
+            async move { asked(&answer, login).await.0.unwrap_err() }
+        };
+        assert!(matches!(fault(basic, None).await, Fault::PasswordWanted));
+        assert!(matches!(fault(basic, Some(&login)).await, Fault::PasswordWrong));
+        assert!(matches!(fault(ntlm, Some(&login)).await, Fault::Unspoken(s) if s == "Negotiate, NTLM"));
+        assert!(matches!(
+            fault("HTTP/1.0 401 Unauthorized\r\n\r\n", Some(&login)).await,
+            Fault::PasswordWrong
+        ));
+        assert!(matches!(fault("HTTP/1.1 403 Forbidden\r\n\r\n", None).await, Fault::Status(403)));
+        assert!(matches!(fault("HTTP/1.1 302 Found\r\n\r\n", None).await, Fault::Status(302)));
+        assert!(matches!(fault("", None).await, Fault::Closed));
+        assert!(matches!(fault("HTTP/1.1 200", None).await, Fault::Closed));
+        for nonsense in ["SSH-2.0-x\r\n", "HTTP/1.1 200 ok\r\n\r\nhello", "\x05\0"] {
+            assert!(matches!(fault(nonsense, None).await, Fault::Nonsense(_)), "{nonsense:?}");
+        }
+        let endless = format!("HTTP/1.1 200 ok\r\nX: {}", "x".repeat(2 * HEAD));
+        assert!(matches!(fault(&endless, None).await, Fault::Nonsense(_)));
+    }
+}

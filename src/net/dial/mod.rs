@@ -1,0 +1,165 @@
+//! TCP and TLS out, directly or through a proxy, under one deadline.
+
+mod choice;
+mod connect;
+mod fault;
+mod proxy;
+mod socks;
+mod tcp;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+pub use self::choice::Proxies;
+pub use self::fault::{Fault, ProxyError};
+pub use self::proxy::{BadProxy, Kind, Proxy, Via};
+pub use self::tcp::{addresses, connect_any, resolve};
+use super::io::{Io, Tcp};
+
+/// Where a connection goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// A DNS name or an address; IPv6 without brackets.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
+    /// With TLS.
+    pub tls: bool,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name does not resolve.
+    #[error("cannot resolve the name {host:?}: {source}")]
+    Resolve {
+        /// The name.
+        host: Box<str>,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Nobody answers there.
+    #[error("cannot connect to {place}: {source}")]
+    Connect {
+        /// Host and port.
+        place: Place,
+        /// What the system said of the last address tried.
+        source: io::Error,
+    },
+    /// The proxy on the way did not give the connection.
+    #[error(transparent)]
+    Proxy(Box<ProxyError>),
+    /// TCP stands, TLS does not.
+    #[error("TLS with {place} failed: {source}")]
+    Tls {
+        /// Host and port.
+        place: Place,
+        /// The handshake's error; a `rustls::Error` inside if it was about certificates.
+        source: io::Error,
+    },
+    /// The deadline passed.
+    #[error("no connection to {place} within {} s", within.as_secs())]
+    Timeout {
+        /// Host and port.
+        place: Place,
+        /// The deadline.
+        within: Duration,
+    },
+}
+
+/// Connects straight, with TLS if the place wants it, within `within`. Dropping the future gives up.
+///
+/// # Errors
+/// [`DialError`], by the step that failed.
+pub async fn dial(place: &Place, tls: &Arc<rustls::ClientConfig>, within: Duration) -> Result<Io, DialError> {
+    dial_via(&Via::Direct, place, tls, within).await
+}
+
+/// As [`dial`], by the way that `via` says.
+///
+/// # Errors
+/// [`DialError`], by the step that failed.
+pub async fn dial_via(
+    via: &Via,
+    place: &Place,
+    tls: &Arc<rustls::ClientConfig>,
+    within: Duration,
+) -> Result<Io, DialError> {
+    // Who is to blame when the time is over.
+    let mut at_proxy = None;
+    let connect = async {
+        let stream = match via {
+            Via::Direct => tcp::connect(place).await?,
+            Via::Proxy(proxy) => {
+                at_proxy = Some(proxy);
+                let stream = proxy.connect(place).await?;
+                at_proxy = None;
+                stream
+            }
+        };
+        secure(stream, place, tls).await
+    };
+    let done = tokio::time::timeout(within, connect).await;
+    done.unwrap_or_else(|_| {
+        Err(match at_proxy {
+            Some(proxy) => proxy.failed(place, Fault::Timeout),
+            None => DialError::Timeout { place: place.clone(), within },
+        })
+    })
+}
+
+/// The handshake, if the place wants TLS, on a connection that leads there. Dropping the future gives up.
+///
+/// # Errors
+/// [`DialError::Tls`]
+pub async fn secure(
+    stream: TcpStream,
+    place: &Place,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<Io, DialError> {
+    if !place.tls {
+        return Ok(Io::plain(Tcp::new(stream)));
+    }
+    let failed = |source| DialError::Tls { place: place.clone(), source };
+    let name = ServerName::try_from(place.host.to_string()).map_err(|e| failed(io::Error::other(e)))?;
+    let stream = TlsConnector::from(tls.clone()).connect(name, Tcp::new(stream)).await.map_err(failed)?;
+    Ok(Io::tls_client(stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls;
+
+    #[tokio::test]
+    async fn a_proxy_that_is_silent_is_the_one_to_blame() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let place = Place { host: "relay.test".into(), port: 443, tls: true };
+        let tls = tls::client_config_for_none().unwrap();
+        for scheme in ["http", "socks5h"] {
+            let via = Proxies::said(&format!("{scheme}://{address}"), "--proxy").unwrap().via("relay.test");
+            let error = dial_via(&via, &place, &tls, Duration::from_millis(50)).await.err().unwrap();
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("the proxy {address} gave no answer in time; ")), "{text}");
+        }
+        drop(silent);
+        let via = Proxies::said(&format!("http://{address}"), "--proxy").unwrap().via("relay.test");
+        let text = dial_via(&via, &place, &tls, Duration::from_secs(5)).await.err().unwrap().to_string();
+        assert!(text.starts_with(&format!("cannot connect to the proxy {address}: ")), "{text}");
+    }
+}

@@ -1,0 +1,215 @@
+//! The way of one connection: straight, or through a proxy.
+
+use std::fmt;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use tokio::net::TcpStream;
+
+use super::fault::{Fault, ProxyError};
+use super::{DialError, Place, connect, socks, tcp};
+use crate::domain::{HostName, Secret};
+
+/// How one connection gets to its place.
+#[derive(Debug, Clone, Default)]
+pub enum Via {
+    /// Straight there.
+    #[default]
+    Direct,
+    /// Through a proxy.
+    Proxy(Arc<Proxy>),
+}
+
+/// What a proxy speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// HTTP CONNECT.
+    Connect,
+    /// SOCKS 5.
+    Socks5 {
+        /// Names are resolved by the proxy (`socks5h`), not here.
+        names: bool,
+    },
+}
+
+impl Kind {
+    /// The scheme of its URL.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Connect => "http",
+            Self::Socks5 { names: false } => "socks5",
+            Self::Socks5 { names: true } => "socks5h",
+        }
+    }
+}
+
+/// A proxy. Shown without user and password.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// What it speaks.
+    pub kind: Kind,
+    /// Where it is.
+    pub place: Place,
+    login: Option<Login>,
+}
+
+/// Whoever a proxy lets through.
+#[derive(Debug, Clone)]
+pub(super) struct Login {
+    pub(super) user: Box<str>,
+    pub(super) password: Secret,
+}
+
+/// Why a text is no proxy. The text is not repeated: it may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{origin} names no proxy: {why}")]
+pub struct BadProxy {
+    pub(super) origin: &'static str,
+    pub(super) why: &'static str,
+}
+
+const FORM: &str = "write http://HOST:PORT, socks5://HOST:PORT, or socks5h://HOST:PORT when the proxy is to resolve \
+                    names";
+
+impl Proxy {
+    /// Parses `http://`, `socks5://` or `socks5h://`, with or without `USER:PASSWORD@`; without a scheme it is `http`.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        let (scheme, rest) = text.trim().split_once("://").unwrap_or(("http", text.trim()));
+        let (kind, port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => (Kind::Connect, 80),
+            "socks5" => (Kind::Socks5 { names: false }, 1080),
+            "socks5h" => (Kind::Socks5 { names: true }, 1080),
+            "https" => {
+                return Err("a proxy that itself wants TLS is not supported; most take http:// as well");
+            }
+            _ => return Err(FORM),
+        };
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if !matches!(path, "" | "/") {
+            return Err("a path is no part of it, and a / in a password is written %2F");
+        }
+        let (login, authority) = match authority.rsplit_once('@') {
+            Some((login, authority)) => (Some(Login::parse(login, kind)?), authority),
+            None => (None, authority),
+        };
+        let split = authority.rfind(':').filter(|&colon| !authority[colon..].contains(']'));
+        let (host, port) = match split {
+            Some(colon) => (&authority[..colon], authority[colon + 1..].parse().map_err(|_| FORM)?),
+            None => (authority, port),
+        };
+        let host = HostName::parse(host).map_err(|_| FORM)?;
+        let host = host.as_str().trim_matches(['[', ']']).into();
+        Ok(Self { kind, place: Place { host, port, tls: false }, login })
+    }
+
+    /// Whether it resolves the names of those who are called, rather than us.
+    pub fn resolves(&self) -> bool {
+        self.kind != Kind::Socks5 { names: false }
+    }
+
+    /// Whether a password is known for it.
+    pub fn has_password(&self) -> bool {
+        self.login.as_ref().is_some_and(|login| !login.password.expose().is_empty())
+    }
+
+    /// Makes of a connection to the proxy one to `to`. Dropping the future leaves the stream unusable.
+    ///
+    /// # Errors
+    /// [`DialError::Proxy`], and [`DialError::Resolve`] where names are resolved here.
+    pub async fn tunnel(&self, stream: &mut TcpStream, to: &Place) -> Result<(), DialError> {
+        let login = self.login.as_ref();
+        let asked = match self.kind {
+            Kind::Connect => connect::open(stream, to, login).await,
+            Kind::Socks5 { names: true } => socks::open(stream, &to.host, to.port, login).await,
+            Kind::Socks5 { names: false } => {
+                let found = tcp::addresses(to).await?;
+                // One address can be asked for. The old kind is the one that every network has.
+                let best = found.iter().find(|a| a.is_ipv4()).or(found.first()).map(|a| a.ip().to_string());
+                socks::open(stream, best.as_deref().unwrap_or(&to.host), to.port, login).await
+            }
+        };
+        asked.map_err(|fault| self.failed(to, fault))
+    }
+
+    /// Connects to the proxy, and through it to `to`.
+    pub(super) async fn connect(&self, to: &Place) -> Result<TcpStream, DialError> {
+        let stream = tcp::connect(&self.place).await;
+        let mut stream = stream.map_err(|error| self.failed(to, Fault::Unreachable(Box::new(error))))?;
+        self.tunnel(&mut stream, to).await?;
+        Ok(stream)
+    }
+
+    /// The error for what happened on the way to `to`.
+    pub fn failed(&self, to: &Place, fault: Fault) -> DialError {
+        let (proxy, kind, to) = (self.place.clone(), self.kind, to.clone());
+        DialError::Proxy(Box::new(ProxyError { proxy, kind, to, fault }))
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.kind.scheme(), self.place)
+    }
+}
+
+impl Login {
+    fn parse(text: &str, kind: Kind) -> Result<Self, &'static str> {
+        let (user, password) = text.split_once(':').unwrap_or((text, ""));
+        let decoded =
+            |text| percent_decode_str(text).decode_utf8().map_err(|_| "its user or password is not UTF-8");
+        let (user, password) = (decoded(user)?, decoded(password)?);
+        if kind == Kind::Connect && user.contains(':') {
+            return Err("a user with a colon cannot be sent to an HTTP proxy (RFC 7617)");
+        }
+        if kind != Kind::Connect && (user.len() > 255 || password.len() > 255) {
+            return Err("SOCKS takes at most 255 bytes of a user and of a password (RFC 1929)");
+        }
+        Ok(Self { user: user.into(), password: Secret::new(password) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_a_url() {
+        let shown = |text: &str| Proxy::parse(text).map(|p| p.to_string());
+        for (text, wanted) in [
+            ("http://proxy.corp:3128", "http://proxy.corp:3128"),
+            ("proxy.corp:3128", "http://proxy.corp:3128"),
+            (" HTTP://Proxy.Corp/ ", "http://proxy.corp:80"),
+            ("socks5://[::1]", "socks5://[::1]:1080"),
+            ("socks5h://127.0.0.1:9050", "socks5h://127.0.0.1:9050"),
+            ("http://ann:p%40ss:w@proxy.corp:3128", "http://proxy.corp:3128"),
+        ] {
+            assert_eq!(shown(text).as_deref(), Ok(wanted), "{text}");
+        }
+        for bad in [
+            "",
+            "http://",
+            "https://p:1",
+            "socks4://p:1",
+            "ftp://p",
+            "http://p:x",
+            "http://p:99999",
+            "http://a b:1",
+            "http://p:1/path",
+            "http://u:a/b@p:1",
+            "http://u%3Av:w@p:1",
+            "http://%ff:x@p:1",
+        ] {
+            assert!(shown(bad).is_err(), "{bad}");
+        }
+        assert!(shown(&format!("socks5://{}:b@p:1", "x".repeat(256))).is_err());
+    }
+
+    #[test]
+    fn a_password_is_decoded_and_never_shown() {
+        let proxy = Proxy::parse("http://ann:p%40ss%3aw%2F@proxy.corp:3128").unwrap();
+        let login = proxy.login.as_ref().unwrap();
+        assert_eq!((&*login.user, login.password.expose()), ("ann", "p@ss:w/"));
+        let all = format!("{proxy} {proxy:?} {:?}", Via::Proxy(Arc::new(proxy.clone())));
+        assert!(!all.contains("p@ss") && !all.contains("p%40ss"), "{all}");
+    }
+}

@@ -1,0 +1,174 @@
+//! SOCKS 5 (RFC 1928), with a user and a password where the proxy asks for them (RFC 1929). Every answer has a length
+//! that is known before its next byte is read, so nothing of what follows is ever read with it.
+
+use std::io;
+use std::net::IpAddr;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::fault::Fault;
+use super::proxy::Login;
+
+const VERSION: u8 = 5;
+/// Methods (RFC 1928 §3).
+const NO_LOGIN: u8 = 0;
+const PASSWORD: u8 = 2;
+const NONE: u8 = 0xff;
+
+/// Asks the proxy behind `stream` for a connection to `host`, which is an address or a name. Dropping the future
+/// leaves the stream unusable.
+///
+/// # Errors
+/// [`Fault`], by what the proxy did instead.
+pub(super) async fn open<S>(stream: &mut S, host: &str, port: u16, login: Option<&Login>) -> Result<(), Fault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let methods: &[u8] = if login.is_some() { &[NO_LOGIN, PASSWORD] } else { &[NO_LOGIN] };
+    send(stream, &[&[VERSION, methods.len() as u8], methods].concat()).await?;
+    match (take(stream).await?, login) {
+        ([VERSION, NO_LOGIN], _) => {}
+        ([VERSION, PASSWORD], Some(login)) => authenticate(stream, login).await?,
+        ([VERSION, NONE], None) => return Err(Fault::PasswordWanted),
+        ([VERSION, NONE], Some(_)) => return Err(Fault::Unspoken("another way than a password".into())),
+        _ => return Err(Fault::Nonsense("it does not answer in SOCKS 5")),
+    }
+    send(stream, &request(host, port)?).await?;
+    let [version, reply, _, kind] = take(stream).await?;
+    if version != VERSION {
+        return Err(Fault::Nonsense("it does not answer in SOCKS 5"));
+    }
+    if reply != 0 {
+        return Err(Fault::Reply(reply));
+    }
+    // Where the proxy is bound to is of no use here, but it stands before what is.
+    let address = match kind {
+        1 => 4,
+        4 => 16,
+        3 => usize::from(take::<_, 1>(stream).await?[0]),
+        _ => return Err(Fault::Nonsense("it bound an address of an unknown kind")),
+    };
+    let mut rest = vec![0; address + 2];
+    stream.read_exact(&mut rest).await.map_err(broken)?;
+    Ok(())
+}
+
+async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, login: &Login) -> Result<(), Fault> {
+    let mut message = vec![1];
+    for text in [&*login.user, login.password.expose()] {
+        let length = u8::try_from(text.len());
+        message.push(length.map_err(|_| Fault::Nonsense("SOCKS takes at most 255 bytes of a password"))?);
+        message.extend_from_slice(text.as_bytes());
+    }
+    send(stream, &message).await?;
+    match take(stream).await? {
+        [_, 0] => Ok(()),
+        _ => Err(Fault::PasswordWrong),
+    }
+}
+
+/// CONNECT (RFC 1928 §4).
+fn request(host: &str, port: u16) -> Result<Vec<u8>, Fault> {
+    let mut message = vec![VERSION, 1, 0];
+    match host.parse() {
+        Ok(IpAddr::V4(address)) => {
+            message.push(1);
+            message.extend(address.octets());
+        }
+        Ok(IpAddr::V6(address)) => {
+            message.push(4);
+            message.extend(address.octets());
+        }
+        Err(_) => {
+            let length = u8::try_from(host.len());
+            message.extend([3, length.map_err(|_| Fault::Nonsense("SOCKS takes no name so long"))?]);
+            message.extend(host.as_bytes());
+        }
+    }
+    message.extend(port.to_be_bytes());
+    Ok(message)
+}
+
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, message: &[u8]) -> Result<(), Fault> {
+    stream.write_all(message).await.map_err(broken)
+}
+
+async fn take<S: AsyncRead + Unpin, const N: usize>(stream: &mut S) -> Result<[u8; N], Fault> {
+    let mut bytes = [0; N];
+    stream.read_exact(&mut bytes).await.map_err(broken)?;
+    Ok(bytes)
+}
+
+fn broken(error: io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Fault::Closed,
+        _ => Fault::Broken(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Secret;
+
+    /// What comes of these answers, what the proxy was sent, and what is left to read.
+    async fn asked(
+        answers: &[u8],
+        host: &str,
+        login: Option<&Login>,
+    ) -> (Result<(), Fault>, Vec<u8>, Vec<u8>) {
+        let (mut near, mut far) = tokio::io::duplex(4096);
+        far.write_all(answers).await.unwrap();
+        far.shutdown().await.unwrap();
+        let result = open(&mut near, host, 443, login).await;
+        let (mut left, mut sent) = (Vec::new(), Vec::new());
+        near.read_to_end(&mut left).await.unwrap();
+        drop(near);
+        far.read_to_end(&mut sent).await.unwrap();
+        (result, sent, left)
+    }
+
+    const BOUND: &[u8] = &[5, 0, 0, 1, 127, 0, 0, 1, 1, 2];
+
+    #[tokio::test]
+    async fn a_name_and_both_kinds_of_address() {
+        for (host, wanted) in [
+            ("a.test", &[5, 1, 0, 3, 6, b'a', b'.', b't', b'e', b's', b't', 1, 187][..]),
+            ("1.2.3.4", &[5, 1, 0, 1, 1, 2, 3, 4, 1, 187]),
+            ("::1", &[5, 1, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 187]),
+        ] {
+            let (result, sent, left) = asked(&[&[5, 0], BOUND, b"next"].concat(), host, None).await;
+            assert!(result.is_ok(), "{host}");
+            assert_eq!(sent, [&[5, 1, 0], wanted].concat(), "{host}");
+            assert_eq!(left, b"next", "what follows is not touched");
+        }
+        let named = [&[5, 0, 5, 0, 0, 3, 1][..], b"x", &[0, 1], b"next"].concat();
+        assert_eq!(asked(&named, "a", None).await.2, b"next");
+    }
+
+    #[tokio::test]
+    async fn a_password_is_given_when_it_is_asked_for() {
+        let login = Login { user: "ann".into(), password: Secret::new("pw") };
+        let (result, sent, _) = asked(&[&[5, 2, 1, 0], BOUND].concat(), "1.2.3.4", Some(&login)).await;
+        assert!(result.is_ok());
+        assert!(sent.starts_with(b"\x05\x02\x00\x02\x01\x03ann\x02pw\x05\x01\x00\x01"), "{sent:?}");
+        let (result, sent, _) = asked(&[&[5, 0], BOUND].concat(), "1.2.3.4", Some(&login)).await;
+        assert!(result.is_ok() && !sent.windows(2).any(|w| w == b"pw"));
+    }
+
+    #[tokio::test]
+    async fn each_no_is_told_apart() {
+        let login = Login { user: "ann".into(), password: Secret::new("pw") };
+        let fault =
+            |answers: &'static [u8], login| async move { asked(answers, "a", login).await.0.unwrap_err() };
+        assert!(matches!(fault(&[5, 255], None).await, Fault::PasswordWanted));
+        assert!(matches!(fault(&[5, 255], Some(&login)).await, Fault::Unspoken(_)));
+        assert!(matches!(fault(&[5, 2, 1, 1], Some(&login)).await, Fault::PasswordWrong));
+        assert!(matches!(fault(&[5, 2], None).await, Fault::Nonsense(_)));
+        assert!(matches!(fault(b"HTTP/1.1 400", None).await, Fault::Nonsense(_)));
+        assert!(matches!(fault(&[5, 0, 5, 2, 0, 1], None).await, Fault::Reply(2)));
+        assert!(matches!(fault(&[5, 0, 5, 0, 0, 9], None).await, Fault::Nonsense(_)));
+        assert!(matches!(fault(&[5], None).await, Fault::Closed));
+        assert!(matches!(fault(&[], None).await, Fault::Closed));
+    }
+}

@@ -1,0 +1,121 @@
+//! The agent's end: one request from its envelope to the envelope of its answer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::defaults;
+use crate::message::embedded::{ReadError, Reader, parse_request, response_head};
+use crate::message::{Body, BoxError, Request, Response};
+use crate::session::Handler;
+
+/// Reads the request of an envelope, has it answered, and returns the envelope of the answer. Its length is known if
+/// that of the answer is. Dropping the future drops the handler's.
+///
+/// # Errors
+/// When the envelope holds no request.
+pub async fn serve(envelope: Body, handler: &dyn Handler) -> Result<Body, ReadError> {
+    let mut reader = Reader::new(envelope);
+    let head = tokio::time::timeout(defaults::HEAD, reader.head(parse_request)).await;
+    let head = head.unwrap_or(Err(ReadError::Broken("no head in time".into())))?;
+    let mut request = Request::new(reader.stream(head.framing));
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.target;
+    *request.headers_mut() = head.headers;
+    let answer = handler.call(request).await;
+    Ok(embed(answer, &head.method))
+}
+
+fn embed(answer: Response, method: &Method) -> Body {
+    let (parts, mut body) = answer.into_parts();
+    let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let bodiless =
+        *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+    if bodiless {
+        body = Body::empty();
+    }
+    let length = if bodiless { said } else { said.or(body.size_hint().exact()) };
+    let head = response_head(parts.status, &parts.headers, length);
+    Body::wrap(Embedded { head: Some(head), body })
+}
+
+/// A head, then its body.
+struct Embedded {
+    head: Option<Bytes>,
+    body: Body,
+}
+
+impl HttpBody for Embedded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(head) = self.head.take() {
+            return Poll::Ready(Some(Ok(Frame::data(head))));
+        }
+        loop {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                // Trailers have no place in an embedded message without chunks.
+                Poll::Ready(Some(Ok(frame))) if !frame.is_data() => {}
+                polled => return polled,
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.head.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let head = self.head.as_ref().map_or(0, Bytes::len) as u64;
+        match self.body.size_hint().exact() {
+            Some(length) => SizeHint::with_exact(head + length),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::session::handler_fn;
+
+    async fn answered(envelope: &'static str, answer: fn() -> Response) -> String {
+        let handler = handler_fn(move |request: Request| async move {
+            assert_eq!(request.headers()["host"], "a.test");
+            answer()
+        });
+        let answer = serve(Body::full(envelope), &handler).await.unwrap();
+        let body = answer.collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_says_its_length() {
+        let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        let answer = answered(get, || Response::new(Body::full("hey"))).await;
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhey");
+        let head = "HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+        let answer = answered(head, || {
+            http::Response::builder().header("content-length", "7").body(Body::empty()).unwrap()
+        });
+        assert_eq!(answer.await, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_not_served() {
+        let handler = handler_fn(|_| async { Response::new(Body::empty()) });
+        for bad in ["", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"] {
+            assert!(serve(Body::full(bad), &handler).await.is_err(), "{bad:?}");
+        }
+    }
+}

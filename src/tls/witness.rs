@@ -1,0 +1,105 @@
+//! Who vouches for a certificate that is not believed. rustls says only that nobody known does; for a person it
+//! makes the difference between "another CA" and "somebody on the way opens TLS".
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// Longer names are cut, in characters: they come from a stranger.
+const NAME: usize = 80;
+
+/// Leaves every decision to the verifier inside, and only puts a name to a "no" for want of a known issuer.
+#[derive(Debug)]
+pub(super) struct Witness(pub(super) Arc<dyn ServerCertVerifier>);
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        verdict.map_err(|error| match error {
+            Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                named(end_entity, server_name).unwrap_or(error)
+            }
+            error => error,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        self.0.requires_raw_public_keys()
+    }
+
+    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
+        self.0.root_hint_subjects()
+    }
+}
+
+/// The same "no", with the issuer's name; nothing when the certificate cannot be read.
+fn named(end_entity: &CertificateDer<'_>, server_name: &ServerName<'_>) -> Option<Error> {
+    let (_, certificate) = X509Certificate::from_der(end_entity).ok()?;
+    let issuer = certificate.issuer();
+    let name = issuer.iter_common_name().chain(issuer.iter_organization()).find_map(|a| a.as_str().ok());
+    let issuer: String = name.map_or_else(|| issuer.to_string(), str::to_owned).chars().take(NAME).collect();
+    let fits = ParsedCertificate::try_from(end_entity)
+        .is_ok_and(|certificate| verify_server_name(&certificate, server_name).is_ok());
+    let stranger = Stranger { issuer, fits };
+    Some(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(stranger)))))
+}
+
+/// A certificate of nobody known.
+pub(super) struct Stranger {
+    /// Who vouches for it.
+    pub(super) issuer: String,
+    /// It is for the host that was called.
+    pub(super) fits: bool,
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it was issued by {:?}, an issuer that is not trusted on this machine", self.issuer)
+    }
+}
+
+/// rustls shows what is inside its own errors by this.
+impl fmt::Debug for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Stranger {}

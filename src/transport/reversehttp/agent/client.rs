@@ -1,0 +1,153 @@
+//! HTTP/1.1 connections to one relay: as many as there are requests at once, kept for the next.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::header::{HOST, USER_AGENT};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+use super::base::Base;
+use crate::defaults;
+use crate::message::{Body, BoxError, Request};
+use crate::net::dial::{DialError, Place, Via, dial_via};
+use crate::net::{Io, Scope};
+use crate::transport::{Call, OpenError, place};
+
+/// An idle connection is used again within this time; relays and what stands before them close those that are older.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(super) struct Client {
+    place: Place,
+    base: Base,
+    via: Via,
+    tls: Arc<rustls::ClientConfig>,
+    idle: Mutex<Vec<(Instant, SendRequest<Body>)>>,
+}
+
+impl Client {
+    pub(super) fn new(call: &Call) -> Self {
+        let (place, base) = (place(&call.relay), Base::new(&call.relay));
+        Self { place, base, via: call.via.clone(), tls: call.tls.clone(), idle: Mutex::default() }
+    }
+
+    pub(super) fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// One request on a connection of its own.
+    pub(super) async fn alone(
+        &self,
+        request: http::Request<bytes::Bytes>,
+    ) -> Result<http::Response<Body>, OpenError> {
+        let broken = |e: hyper::Error| OpenError::Broken(e.to_string());
+        let exchange = async {
+            let (mut handle, connection) = self.connect().await?;
+            let answer = async {
+                let answer = handle.send_request(self.own(request.map(Body::full))).await.map_err(broken)?;
+                let (parts, body) = answer.into_parts();
+                let most = defaults::FORM;
+                let body = crate::message::embedded::whole(Body::from(body), most).await.unwrap_or_default();
+                drop(handle);
+                Ok(http::Response::from_parts(parts, Body::full(body)))
+            };
+            tokio::join!(answer, connection).0
+        };
+        tokio::time::timeout(defaults::UPGRADE, exchange)
+            .await
+            .unwrap_or_else(|_| Err(OpenError::Broken("the relay did not answer the registration".into())))
+    }
+
+    /// Sends one request. The connection returns when the answer's body has ended; it is driven in `scope`. What an
+    /// old connection gave back unsent goes on a fresh one. Dropping the future gives up, with the connection.
+    ///
+    /// # Errors
+    /// What broke.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        request: Request,
+        scope: &Scope,
+    ) -> Result<http::Response<Body>, BoxError> {
+        let mut request = self.own(request);
+        loop {
+            let idle = self.take();
+            let fresh = idle.is_none();
+            let mut handle = match idle {
+                Some(handle) => handle,
+                None => self.open(scope).await?,
+            };
+            if handle.ready().await.is_ok() {
+                match handle.try_send_request(request).await {
+                    Ok(answer) => return Ok(self.returning(answer, handle)),
+                    Err(mut error) => match error.take_message() {
+                        Some(unsent) if !fresh => request = unsent,
+                        _ => return Err(error.into_error().into()),
+                    },
+                }
+            } else if fresh {
+                return Err("the relay closed the connection at once".into());
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(SendRequest<Body>, Connection<TokioIo<Io>, Body>), DialError> {
+        let io = dial_via(&self.via, &self.place, &self.tls, defaults::CONNECT).await?;
+        let connected = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(io)).await;
+        connected
+            .map_err(|e| DialError::Connect { place: self.place.clone(), source: std::io::Error::other(e) })
+    }
+
+    async fn open(&self, scope: &Scope) -> Result<SendRequest<Body>, DialError> {
+        let (handle, connection) = self.connect().await?;
+        scope.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the relay ended");
+            }
+        });
+        Ok(handle)
+    }
+
+    fn own(&self, mut request: Request) -> Request {
+        let headers = request.headers_mut();
+        if let Ok(host) = HeaderValue::try_from(self.base.authority()) {
+            headers.insert(HOST, host);
+        }
+        let name = HeaderValue::from_static(concat!("ptth/", env!("CARGO_PKG_VERSION")));
+        headers.insert(USER_AGENT, name);
+        request
+    }
+
+    fn take(&self) -> Option<SendRequest<Body>> {
+        let mut idle = self.idle.lock();
+        idle.retain(|(since, handle)| since.elapsed() < IDLE && !handle.is_closed());
+        idle.pop().map(|(_, handle)| handle)
+    }
+
+    fn returning(
+        self: &Arc<Self>,
+        answer: http::Response<Incoming>,
+        handle: SendRequest<Body>,
+    ) -> http::Response<Body> {
+        let mut answer = answer.map(Body::from);
+        answer.body_mut().hold(Returning { client: self.clone(), handle: Some(handle) });
+        answer
+    }
+}
+
+struct Returning {
+    client: Arc<Client>,
+    handle: Option<SendRequest<Body>>,
+}
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            self.client.idle.lock().push((Instant::now(), handle));
+        }
+    }
+}

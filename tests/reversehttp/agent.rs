@@ -1,0 +1,198 @@
+//! Our own agent over this transport, end to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Method};
+use axum::routing::{any, get, post};
+use ptth::agent::Serving;
+use tokio::sync::{Notify, mpsc};
+
+use super::support::Bench;
+
+async fn serving(bench: &Bench, app: Router) -> Serving {
+    let agent = ptth::Agent::builder()
+        .relay(format!("http://{}", bench.at))
+        .name("demo")
+        .token(bench.token.clone())
+        .transport("reversehttp")
+        .build()
+        .unwrap();
+    let mut serving = agent.serve(app).unwrap();
+    let urls = serving.connected().await.unwrap();
+    assert_eq!(urls, [format!("http://demo.relay.test:{}/", bench.at.port())]);
+    serving
+}
+
+fn echo() -> Router {
+    let mirror = |method: Method, headers: HeaderMap, body: Bytes| async move {
+        let client = headers.get("x-forwarded-for").map_or("none", |v| v.to_str().unwrap()).to_owned();
+        format!("{method} {client} {} {}", headers["host"].to_str().unwrap(), body.len())
+    };
+    Router::new().route("/mirror", any(mirror)).route("/", get(|| async { "hello" }))
+}
+
+#[tokio::test]
+async fn requests_cross_and_the_origin_sees_what_it_should() {
+    let bench = Bench::start();
+    let serving = serving(&bench, echo()).await;
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+    assert_eq!(bench.visit("demo", "/none").await.status, 404);
+    let mut visitor = bench.open().await;
+    visitor.send("PUT /mirror HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 3\r\n\r\nabc").await;
+    assert_eq!(visitor.read().await.body, "PUT 127.0.0.1 demo.relay.test 3");
+    visitor.send("HEAD / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    assert_eq!(visitor.head().await.field("Content-Length"), "5");
+    assert_eq!(serving.stop(Duration::from_secs(5)).await, 0);
+    assert_eq!(bench.visit("demo", "/").await.status, 503, "it has said that it goes");
+}
+
+#[tokio::test]
+async fn many_at_once_are_answered() {
+    let bench = Arc::new(Bench::start());
+    let _serving = serving(&bench, echo()).await;
+    let all = (0..100).map(|_| {
+        let bench = bench.clone();
+        async move { bench.visit("demo", "/").await.body }
+    });
+    let bodies = futures_util::future::join_all(all).await;
+    assert!(bodies.iter().all(|body| body == "hello"));
+}
+
+#[tokio::test]
+async fn large_bodies_stream_both_ways() {
+    const SIZE: usize = 24 << 20;
+    let bench = Bench::start();
+    let app = Router::new().route(
+        "/up",
+        post(|body: Body| async move {
+            let all = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            all.len().to_string()
+        }),
+    );
+    let app = app.route("/down", get(|| async { vec![b'x'; SIZE] }));
+    let _serving = serving(&bench, app).await;
+    let mut visitor = bench.open().await;
+    let upload = "x".repeat(SIZE);
+    visitor
+        .send(&format!(
+            "POST /up HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: {SIZE}\r\n\r\n{upload}"
+        ))
+        .await;
+    assert_eq!(visitor.read().await.body, SIZE.to_string());
+    assert_eq!(bench.visit("demo", "/down").await.body.len(), SIZE);
+}
+
+#[tokio::test]
+async fn an_answer_is_seen_while_it_is_made_and_let_go_when_its_visitor_leaves() {
+    let bench = Bench::start();
+    let (feed, source) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+    let source = Arc::new(tokio::sync::Mutex::new(Some(source)));
+    let app = Router::new().route(
+        "/events",
+        get(move || async move {
+            let mut source = source.lock().await.take().unwrap();
+            Body::from_stream(futures_util::stream::poll_fn(move |cx| source.poll_recv(cx)))
+        }),
+    );
+    let _serving = serving(&bench, app).await;
+    let mut visitor = bench.open().await;
+    visitor.send("GET /events HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    feed.send(Ok("data: one\n\n".into())).await.unwrap();
+    assert!(visitor.until("data: one\n\n").await.contains("200 OK"));
+    feed.send(Ok("data: two\n\n".into())).await.unwrap();
+    visitor.until("data: two\n\n").await;
+    drop(visitor);
+    // The origin's stream is dropped, all the way back.
+    let gone = async { while feed.send(Ok("data: more\n\n".into())).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the origin hears that nobody listens");
+}
+
+#[tokio::test]
+async fn an_upload_is_seen_while_it_comes() {
+    let bench = Bench::start();
+    let seen = Arc::new(Notify::new());
+    let tell = seen.clone();
+    let app = Router::new().route(
+        "/up",
+        post(move |body: Body| async move {
+            let mut stream = body.into_data_stream();
+            futures_util::StreamExt::next(&mut stream).await.unwrap().unwrap();
+            tell.notify_one();
+            let mut rest = 0;
+            while let Some(Ok(data)) = futures_util::StreamExt::next(&mut stream).await {
+                rest += data.len();
+            }
+            rest.to_string()
+        }),
+    );
+    let _serving = serving(&bench, app).await;
+    // A poll that streams has been there: the relay hands requests on before their bodies have come.
+    bench.visit("demo", "/").await;
+    let mut visitor = bench.open().await;
+    visitor
+        .send("POST /up HTTP/1.1\r\nHost: demo.relay.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        .await;
+    seen.notified().await;
+    visitor.send("4\r\ndefg\r\n0\r\n\r\n").await;
+    assert_eq!(visitor.read().await.body, "4");
+}
+
+#[tokio::test]
+async fn what_is_in_flight_finishes_when_the_agent_stops() {
+    let bench = Bench::start();
+    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (enter, wait) = (entered.clone(), go.clone());
+    let app = Router::new().route(
+        "/slow",
+        get(move || async move {
+            enter.notify_one();
+            wait.notified().await;
+            "done"
+        }),
+    );
+    let serving = serving(&bench, app).await;
+    let visit = bench.visit("demo", "/slow");
+    let stop = async {
+        entered.notified().await;
+        let stopping = serving.stop(Duration::from_secs(10));
+        tokio::pin!(stopping);
+        assert!(futures_util::poll!(&mut stopping).is_pending());
+        go.notify_one();
+        stopping.await
+    };
+    let (visit, cut) = tokio::join!(visit, stop);
+    assert_eq!((&*visit.body, cut), ("done", 0));
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_the_end() {
+    let mut bench = Bench::start();
+    bench.token = "ptth_000000000000_wrong".into();
+    let agent = ptth::Agent::builder()
+        .relay(format!("http://{}", bench.at))
+        .name("demo")
+        .token(bench.token.clone())
+        .transport("reversehttp")
+        .build()
+        .unwrap();
+    let mut serving = agent.serve(echo()).unwrap();
+    let refused = serving.ended().await.unwrap_err();
+    assert!(matches!(&refused, ptth::agent::Fatal::Refused(why) if why.contains("403")), "{refused}");
+}
+
+#[tokio::test]
+async fn an_agent_comes_back_after_a_restart_of_the_relay() {
+    let bench = Bench::start();
+    let _serving = serving(&bench, echo()).await;
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+    let Bench { relay, mut config, token, id, at } = bench;
+    relay.stop().await;
+    config.listen[0].address = at;
+    let relay = ptth::Relay::start(config.clone()).unwrap();
+    let bench = Bench { relay, config, token, id, at };
+    super::polling::registered_again(&bench).await;
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+}
