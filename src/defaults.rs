@@ -15,6 +15,8 @@ pub const GATEWAY: &str = "/reversehttp";
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For the head of a request, and how long a keep-alive connection of a visitor may be silent.
 pub const HEAD: Duration = Duration::from_secs(30);
+/// A visitor's HTTP/2 connection that is asked after [`HEAD`] of silence and does not answer for this long is dead.
+pub const VISITOR_PING_DEAD: Duration = Duration::from_secs(20);
 /// For the raw stream after a 101 was written or read: one flush away.
 pub const FLIP: Duration = Duration::from_secs(10);
 /// Until the head of an answer: longer than what people wait, shorter than forever.

@@ -94,7 +94,8 @@ impl Supervisor {
                 _ = tick.tick() => {}
             }
         }
-        drop(ended);
+        // One that is half open must not be granted requests that nobody will read.
+        drop((opening, climbing, ended));
         // Each link hears the scope, finishes what is in flight and says so.
         while ends.recv().await.is_some() {}
         Ok(())
@@ -149,12 +150,14 @@ impl Supervisor {
         if gone.load.age() >= defaults::PROVEN {
             state.backoff.reset();
         }
-        let early = gone.load.age() < defaults::STUMBLE && !gone.load.has_served() && !gone.load.is_leaving();
-        self.ladder.ended(gone.rung, early && !matches!(end, Ended::Upgraded));
+        let upgraded = matches!(end, Ended::Upgraded);
+        let young = gone.load.age() < defaults::STUMBLE && !gone.load.has_served() && !upgraded;
+        self.ladder.ended(gone.rung, young && !gone.load.is_leaving());
         if let Ended::Failed(why) = &end {
             tracing::warn!(relay = %self.relay, why, "a connection to the relay broke");
         }
-        if !others && !gone.load.is_leaving() && !matches!(end, Ended::Upgraded) {
+        // Also when others stand: what kills each new connection at once must not be answered by a storm of them.
+        if young || !others && !gone.load.is_leaving() && !upgraded {
             state.not_before = Instant::now() + state.backoff.failed(None);
         }
     }

@@ -108,12 +108,21 @@ struct Clock {
 }
 
 impl LastRead {
-    fn now() -> Self {
+    /// Starts with now.
+    pub fn now() -> Self {
         Self(Arc::new(Clock { born: Instant::now(), millis: AtomicU64::new(0) }))
     }
 
-    fn touch(&self) {
+    /// Bytes came in.
+    pub fn touch(&self) {
         self.0.millis.store(self.0.born.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Resolves once nothing has come in for `most`. Cancel safe.
+    pub async fn silence(&self, most: Duration) {
+        while let Some(left) = most.checked_sub(self.elapsed()).filter(|left| !left.is_zero()) {
+            tokio::time::sleep(left).await;
+        }
     }
 
     /// How long ago.

@@ -15,23 +15,26 @@ pub struct Claim {
     registry: Arc<Registry>,
     routes: Box<[Route]>,
     targets: Vec<Arc<Target>>,
+    /// A link has come of it. Without one the routes are as free as they were before.
+    used: bool,
 }
 
 impl Claim {
     pub(super) fn new(registry: Arc<Registry>, routes: Box<[Route]>, targets: Vec<Arc<Target>>) -> Self {
-        Self { registry, routes, targets }
+        Self { registry, routes, targets, used: false }
     }
 
     /// Puts a fresh link into the session of its process, making one if it is the first. A newer boot of the same
     /// process, and an exclusive process, cut the others. Returns the link, and what takes it out again on drop.
     pub fn join(
-        self,
+        mut self,
         agent: &AgentId,
         instance: Option<Instance>,
         exclusive: bool,
         carrier: Box<dyn Carrier>,
         (kind, core): (Kind, usize),
     ) -> (Arc<Link>, impl Any + Send) {
+        self.used = true;
         let registry = self.registry.clone();
         let _changing = registry.changing.lock();
         let present: Vec<_> = self.targets.iter().flat_map(|t| t.sessions.load().to_vec()).collect();
@@ -85,7 +88,7 @@ impl Drop for Claim {
         for target in &self.targets {
             let mut held = target.held.lock();
             held.claims = held.claims.saturating_sub(1);
-            if held.claims == 0 {
+            if self.used {
                 held.free_at = Some(free_at);
             }
         }

@@ -129,9 +129,7 @@ impl Registry {
         }
         let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
         for target in &targets {
-            let mut held = target.held.lock();
-            held.claims += 1;
-            held.free_at = None;
+            target.held.lock().claims += 1;
         }
         self.table.store(Arc::new(table));
         Ok(Claim::new(self.clone(), routes, targets))
@@ -155,10 +153,13 @@ impl Registry {
             }
         }
         let now = Instant::now();
-        if self.table.load().all().any(|target| target.is_free(now)) {
+        // A lease is for an owner who may come back.
+        let is_free =
+            |target: &Target| target.is_free(now) || !may_stay(&target.owner) && target.is_unclaimed();
+        if self.table.load().all().any(|target| is_free(target)) {
             let _changing = self.changing.lock();
             let mut table = Table::clone(&self.table.load());
-            table.retain(|target| !target.is_free(now));
+            table.retain(|target| !is_free(target));
             self.table.store(Arc::new(table));
         }
     }
@@ -210,9 +211,13 @@ impl Target {
         fenced.push_back(instance.clone());
     }
 
+    fn is_unclaimed(&self) -> bool {
+        self.held.lock().claims == 0
+    }
+
     fn is_free(&self, now: Instant) -> bool {
         let held = self.held.lock();
-        held.claims == 0 && held.free_at.is_some_and(|at| at <= now)
+        held.claims == 0 && held.free_at.is_none_or(|at| at <= now)
     }
 
     /// Its sessions now.

@@ -33,8 +33,8 @@ pub(super) async fn run(
         let visitor = Visitor { remote, local, tls: tls.is_some() };
         let (shared, tls) = (shared.clone(), tls.clone());
         shared.visitors.clone().spawn(async move {
-            let _inside = (place, shared.metrics.visitor_connected());
-            entry::serve(shared, stream, visitor, tls).await;
+            let _inside = shared.metrics.visitor_connected();
+            entry::serve(shared, stream, visitor, tls, place).await;
         });
     }
 }

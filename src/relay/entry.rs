@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use hyper::server::conn::{http1, http2};
@@ -11,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
@@ -22,6 +24,8 @@ use crate::net::Io;
 use crate::net::io::Tcp;
 use crate::net::scope::Light;
 
+/// Longer than any connection lives.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -37,6 +41,7 @@ pub(super) async fn serve(
     stream: TcpStream,
     visitor: Visitor,
     tls: Option<TlsAcceptor>,
+    place: OwnedSemaphorePermit,
 ) {
     let opened = tokio::select! {
         biased;
@@ -49,7 +54,7 @@ pub(super) async fn serve(
         Err(_) => return tracing::debug!(remote = %visitor.remote, "a handshake took too long"),
     };
     // One count for each connection: one that all cores share would travel between them with each request.
-    let inside = Arc::new(Inside { shared, sender: Sender::new(visitor) });
+    let inside = Arc::new(Inside { shared, sender: Sender::new(visitor, Arc::new(place)) });
     match h2 {
         true => serve_h2(inside, io).await,
         false => serve_h1(inside, io).await,
@@ -97,7 +102,8 @@ async fn serve_h1(inside: Arc<Inside>, io: Io) {
     log(&inside.sender, ended);
 }
 
-async fn serve_h2(inside: Arc<Inside>, io: Io) {
+async fn serve_h2(inside: Arc<Inside>, mut io: Io) {
+    let last_read = io.last_read();
     let service = service_fn(|request| {
         let inside = inside.clone();
         async move { Ok::<_, Infallible>(public::answer(&inside.shared, &inside.sender, request).await) }
@@ -109,14 +115,22 @@ async fn serve_h2(inside: Arc<Inside>, io: Io) {
         .max_concurrent_streams(defaults::VISITOR_STREAMS)
         .max_header_list_size(defaults::FIELDS)
         .keep_alive_interval(defaults::HEAD)
+        // hyper only asks; see the agent's end for why it must not judge.
+        .keep_alive_timeout(NEVER)
         .enable_connect_protocol()
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
+    let mut dead = pin!(last_read.silence(defaults::HEAD + defaults::VISITOR_PING_DEAD));
     let ended = tokio::select! {
         biased;
+        () = dead.as_mut() => return,
         () = inside.shared.visitors.stopping() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                () = dead => return,
+                ended = connection => ended,
+            }
         }
         ended = connection.as_mut() => ended,
     };

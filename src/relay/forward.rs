@@ -1,12 +1,15 @@
 //! From a visitor's request to the agent's, and from the agent's answer to the visitor's: hop-by-hop fields, the
 //! names of the sender, and the splice behind a 101.
 
+use std::sync::Arc;
+
 use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE, VIA};
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::domain::Visitor;
 use crate::message::upgrade::Tunnel;
@@ -16,7 +19,11 @@ use crate::net::splice::splice;
 use crate::session::HeldSlot;
 
 /// Fields that mean something behind the relay and that a visitor must not set.
-const NOT_A_VISITORS: [HeaderName; 9] = [
+const NOT_A_VISITORS: [HeaderName; 13] = [
+    fields::X_FORWARDED_PORT,
+    fields::X_FORWARDED_PREFIX,
+    fields::X_CLIENT_IP,
+    fields::TRUE_CLIENT_IP,
     FORWARDED,
     fields::X_FORWARDED_FOR,
     fields::X_FORWARDED_PROTO,
@@ -36,14 +43,20 @@ pub(super) struct Sender {
     visitor: Visitor,
     address: HeaderValue,
     node: String,
+    /// Its place among the public connections, which an upgraded stream keeps.
+    place: Arc<OwnedSemaphorePermit>,
 }
 
 impl Sender {
-    pub(super) fn new(visitor: Visitor) -> Self {
+    pub(super) fn new(visitor: Visitor, place: Arc<OwnedSemaphorePermit>) -> Self {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
-        Self { visitor, address, node }
+        Self { visitor, address, node, place }
+    }
+
+    pub(super) fn place(&self) -> Arc<OwnedSemaphorePermit> {
+        self.place.clone()
     }
 
     pub(super) fn visitor(&self) -> &Visitor {
@@ -86,10 +99,8 @@ pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authori
         upgrade = request.extensions_mut().remove::<OnUpgrade>();
     }
     let headers = request.headers_mut();
-    if headers.keys().any(|name| NOT_A_VISITORS.contains(name)) {
-        for name in &NOT_A_VISITORS {
-            headers.remove(name);
-        }
+    if headers.keys().any(|name| NOT_A_VISITORS.contains(name) || name.as_str().contains('_')) {
+        drop_claims(headers);
     }
     headers.reserve(SIGNED);
     headers.remove(HOST);
@@ -104,6 +115,19 @@ pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authori
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     request.extensions_mut().insert(sender.visitor);
     Outgoing { request, upgrade }
+}
+
+/// Drops what a visitor says of itself; also in the spelling with underscores, which CGI and its children read as the
+/// same name.
+fn drop_claims(headers: &mut HeaderMap) {
+    let claims = |name: &HeaderName| {
+        let plain = name.as_str().replace('_', "-");
+        NOT_A_VISITORS.iter().any(|claim| claim.as_str() == plain)
+    };
+    let forged: Vec<_> = headers.keys().filter(|name| claims(name)).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
 }
 
 /// Upgrade is a matter of HTTP/1.1, and a request with a body must not change its protocol half way.
@@ -133,19 +157,38 @@ pub(super) fn incoming(mut response: Response, visitor: Version) -> Response {
 
 /// Joins the visitor's stream with the agent's behind a 101, and returns the 101 for the visitor. `None` when one
 /// of the two ends is missing.
-pub(super) fn join(mut response: Response, visitor: Option<OnUpgrade>, scope: &Scope) -> Option<Response> {
+pub(super) fn join(
+    mut response: Response,
+    visitor: Option<OnUpgrade>,
+    sender: &Sender,
+    scope: &Scope,
+) -> Option<Response> {
     let agent = Tunnel::take(&mut response)?;
     let slot = response.extensions_mut().remove::<HeldSlot>();
     let visitor = visitor?;
     let token = response.headers().get(UPGRADE).cloned()?;
     let owner = scope.clone();
+    let place = sender.place();
+    let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
     owner.spawn(async move {
-        let _slot = slot;
+        let _kept = (slot, place);
         let (Ok(mut agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
             return tracing::debug!("one end of an upgrade went away before it began");
         };
-        let ended = splice(&mut TokioIo::new(visitor), &mut agent).await;
-        tracing::debug!(?ended, "an upgraded stream ended");
+        let cut = async {
+            match cut {
+                Some(cut) => cut.await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut visitor = TokioIo::new(visitor);
+        tokio::select! {
+            biased;
+            () = cut => tracing::debug!("an upgraded stream was cut with its agent"),
+            ended = splice(&mut visitor, &mut agent) => {
+                tracing::debug!(?ended, "an upgraded stream ended");
+            }
+        }
     });
     let _ = hop::strip(response.headers_mut());
     hop::set_upgrade(response.headers_mut(), token);
@@ -159,7 +202,8 @@ mod tests {
 
     fn sender(remote: &str) -> Sender {
         let local = ([127, 0, 0, 1], 443).into();
-        Sender::new(Visitor { remote: remote.parse().unwrap(), local, tls: true })
+        let place = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        Sender::new(Visitor { remote: remote.parse().unwrap(), local, tls: true }, Arc::new(place))
     }
 
     fn out(request: http::request::Builder) -> Request {
@@ -177,6 +221,8 @@ mod tests {
             .header("x-real-ip", "1.2.3.4")
             .header("requesting-client", "1.2.3.4:5")
             .header("ptth-instance", "x")
+            .header("X_Forwarded_For", "1.2.3.4")
+            .header("true-client-ip", "1.2.3.4")
             .header("x-mine", "kept"));
         assert_eq!(request.uri(), "https://shop.test:8443/a?b");
         let headers = request.headers();

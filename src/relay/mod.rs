@@ -7,6 +7,7 @@ pub mod config;
 mod entry;
 mod forward;
 mod names;
+mod patience;
 mod public;
 mod respond;
 

@@ -10,9 +10,10 @@ use hyper::body::Incoming;
 use super::Shared;
 use super::config::Routing;
 use super::forward::{self, Outgoing, Sender};
+use super::patience;
 use super::respond::{self, Failure};
 use crate::defaults;
-use crate::domain::{Facts, HostName, Name, Route, Secret, SessionId};
+use crate::domain::{Facts, HostName, Name, Route, Secret, SessionId, Visitor};
 use crate::message::{Body, Request, Response, authority, upgrade};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
@@ -136,17 +137,18 @@ async fn visit(
     }
     let version = request.version();
     let accept = request.headers().get(http::header::ACCEPT).cloned();
-    let Outgoing { request, upgrade } = forward::outgoing(request.map(Body::from), sender, authority);
-    let failure = match tokio::time::timeout(shared.config.answer, send(target, request)).await {
-        Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            match forward::join(response, upgrade, &shared.visitors) {
+    let Outgoing { mut request, upgrade } = forward::outgoing(request.map(Body::from), sender, authority);
+    let moved = patience::watch(&mut request);
+    let failure = match patience::wait(send(target, request), moved, shared.config.answer).await {
+        Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            match forward::join(response, upgrade, sender, &shared.visitors) {
                 Some(response) => return response,
                 None => Failure::Upgrade,
             }
         }
-        Ok(Ok(response)) => return forward::incoming(response, version),
-        Ok(Err(failure)) => failure,
-        Err(_) => Failure::Timeout,
+        Some(Ok(response)) => return forward::incoming(response, version),
+        Some(Err(failure)) => failure,
+        None => Failure::Timeout,
     };
     shared.metrics.failed(failure.code());
     tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
@@ -198,5 +200,8 @@ fn harmless(request: &Request) -> Option<Request> {
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
+    if let Some(visitor) = request.extensions().get::<Visitor>() {
+        copy.extensions_mut().insert(*visitor);
+    }
     Some(copy)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, UPGRADE, USER_AGENT};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, UPGRADE, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -240,7 +240,8 @@ where
     match status.as_u16() {
         // A relay says its noes in its own form; anything else that is not a plain "no" comes from in between.
         401 | 403 | 409 | 400 | 406 | 429 | 503 if ours || detail.is_some() => {}
-        401 | 403 | 409 => {}
+        // Another relay's challenge is its own too. Its 403 may be a firewall's: the next rung will tell.
+        401 if parts.headers.contains_key(WWW_AUTHENTICATE) => {}
         _ => return OpenError::Absent { status },
     }
     let retry_after = parts.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());

@@ -19,7 +19,11 @@ use crate::net::flag::{Flag, Listener};
 const PREFACE: usize = 24;
 /// Length, type, flags, stream (RFC 9113 §4.1).
 const HEAD: usize = 9;
+const HEADERS: u8 = 1;
+const PUSH_PROMISE: u8 = 5;
 const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
 /// NO_ERROR, and no stream of the agent's was ever expected.
 const FRAME: [u8; 17] = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
@@ -30,17 +34,19 @@ struct Frames {
     skip: usize,
     head: [u8; HEAD],
     have: usize,
+    /// Within a header block, where no other frame may stand (RFC 9113 §6.10).
+    in_block: bool,
     seen_goaway: bool,
 }
 
 impl Frames {
     const fn new() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], have: 0, seen_goaway: false }
+        Self { skip: PREFACE, head: [0; HEAD], have: 0, in_block: false, seen_goaway: false }
     }
 
     /// Between two frames, where another may stand.
     const fn at_boundary(&self) -> bool {
-        self.skip == 0 && self.have == 0
+        self.skip == 0 && self.have == 0 && !self.in_block
     }
 
     fn follow(&mut self, mut bytes: &[u8]) {
@@ -58,6 +64,9 @@ impl Frames {
             if self.have == HEAD {
                 self.have = 0;
                 self.skip = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
+                if matches!(self.head[3], HEADERS | PUSH_PROMISE | CONTINUATION) {
+                    self.in_block = self.head[4] & END_HEADERS == 0;
+                }
                 self.seen_goaway |= self.head[3] == GOAWAY;
             }
         }
@@ -227,6 +236,11 @@ mod tests {
             all.chunks(cut).for_each(|part| frames.follow(part));
             assert!(frames.seen_goaway && frames.at_boundary(), "cut at {cut}");
         }
+        let mut frames = Frames::new();
+        frames.follow(&[PREFACE_BYTES, &[0, 0, 0, HEADERS, 0, 0, 0, 0, 1]].concat());
+        assert!(!frames.at_boundary(), "the block goes on");
+        frames.follow(&[0, 0, 0, CONTINUATION, END_HEADERS, 0, 0, 0, 1]);
+        assert!(frames.at_boundary());
         let mut frames = Frames::new();
         frames.follow(&[PREFACE_BYTES, &data[..10]].concat());
         assert!(!frames.at_boundary() && !frames.seen_goaway);

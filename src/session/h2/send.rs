@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -50,6 +50,10 @@ pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver
         .initial_max_send_streams(defaults::STREAMS as usize)
         .max_header_list_size(defaults::FIELDS)
         .enable_push(false)
+        // Visitors hang up in crowds. What still arrives for their streams is no fault of the agent's, and must not
+        // end the connection for everybody.
+        .max_concurrent_reset_streams(defaults::STREAMS as usize)
+        .max_local_error_reset_streams(None)
         .handshake(tapped)
         .await?;
     let carrier = H2 {
@@ -80,7 +84,7 @@ pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver
 }
 
 /// Resolves when the far end has not been heard for too long. Whatever comes in counts; only an idle connection is
-/// asked.
+/// asked. A PING is asked once and waited for until it is answered, since another may not be sent before.
 async fn silence(pings: Option<PingPong>, last_read: LastRead) {
     let Some(mut pings) = pings else { return std::future::pending().await };
     loop {
@@ -89,9 +93,22 @@ async fn silence(pings: Option<PingPong>, last_read: LastRead) {
             tokio::time::sleep(defaults::PING_EVERY - quiet).await;
             continue;
         }
-        let asked = tokio::time::timeout(defaults::PING_DEAD, pings.ping(Ping::opaque())).await;
-        if asked.is_err() && last_read.elapsed() >= defaults::PING_DEAD {
-            return;
+        let asked = Instant::now();
+        if pings.send_ping(Ping::opaque()).is_err() {
+            // The connection is about to end by itself.
+            return std::future::pending().await;
+        }
+        loop {
+            let waited = asked.elapsed().min(last_read.elapsed());
+            let Some(left) = defaults::PING_DEAD.checked_sub(waited).filter(|left| !left.is_zero()) else {
+                return;
+            };
+            match tokio::time::timeout(left, poll_fn(|cx| pings.poll_pong(cx))).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(_)) => return std::future::pending().await,
+                // Something else came in meanwhile: the far end lives, and the answer is on its way.
+                Err(_) => {}
+            }
         }
     }
 }

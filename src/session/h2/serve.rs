@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -20,8 +21,13 @@ use crate::session::{Ended, Handler, Load};
 /// is one that this agent has verified: hyper's guard against strangers would end everybody's requests here.
 const RESETS: usize = 100_000;
 
+/// Longer than any connection lives.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+const SILENT: &str = "the relay was silent for too long";
+
 /// Serves until the relay goes or `scope` stops. See [`crate::session::serve_half`].
-pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+    let last_read = io.last_read();
     let (tapped, goaway) = Tapped::receiver(io);
     let service = service_fn(|mut request: http::Request<Incoming>| {
         let loaded = load.enter();
@@ -46,15 +52,19 @@ pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scop
         .max_local_error_reset_streams(None)
         .enable_connect_protocol()
         .keep_alive_interval(defaults::PING_EVERY)
-        .keep_alive_timeout(defaults::PING_DEAD)
+        // hyper only asks. If it also judged, it would end every stream as if it were complete, and an origin would
+        // keep half an upload for a whole one; so the silence is ours to notice, and the connection is dropped.
+        .keep_alive_timeout(NEVER)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(tapped), service);
     let mut connection = pin!(connection);
     let mut told = pin!(goaway.received());
+    let mut dead = pin!(last_read.silence(defaults::PING_EVERY + defaults::PING_DEAD));
     let mut leaving = false;
     let ended = loop {
         tokio::select! {
             biased;
+            () = dead.as_mut() => return Ended::Failed(SILENT.into()),
             () = scope.stopping() => break None,
             () = load.retired() => break None,
             () = told.as_mut(), if !leaving => {
@@ -68,7 +78,11 @@ pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scop
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                biased;
+                () = dead => return Ended::Failed(SILENT.into()),
+                ended = connection => ended,
+            }
         }
     };
     match ended {

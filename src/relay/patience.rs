@@ -1,0 +1,107 @@
+//! How long an answer is waited for: from the last byte of the upload, not from the first. Most origins answer when an
+//! upload is through, and a large one takes its time.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::message::{Body, BoxError, Request};
+use crate::net::io::LastRead;
+
+/// Watches the upload of a request. `None` when there is none to watch.
+pub(super) fn watch(request: &mut Request) -> Option<LastRead> {
+    if request.body().is_end_stream() {
+        return None;
+    }
+    let moved = LastRead::now();
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = Body::wrap(Watched { body, moved: moved.clone() });
+    Some(moved)
+}
+
+/// Waits for an answer as long as the upload moves, and `most` from then on. `None` when it did not come in time.
+pub(super) async fn wait<T>(
+    answer: impl Future<Output = T>,
+    moved: Option<LastRead>,
+    most: Duration,
+) -> Option<T> {
+    let mut answer = pin!(answer);
+    loop {
+        let quiet = moved.as_ref().map_or(Duration::ZERO, LastRead::elapsed);
+        if let Ok(answer) = tokio::time::timeout(most.saturating_sub(quiet), &mut answer).await {
+            return Some(answer);
+        }
+        if moved.as_ref().is_none_or(|moved| moved.elapsed() >= most) {
+            return None;
+        }
+    }
+}
+
+struct Watched {
+    body: Body,
+    moved: LastRead,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.moved.touch();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_that_moves_is_not_out_of_time() {
+        let most = Duration::from_millis(200);
+        let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+        let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
+            let bytes = receiver.recv().await?;
+            Some((Ok::<_, BoxError>(Frame::data(bytes)), receiver))
+        });
+        let mut request = Request::new(Body::wrap(http_body_util::StreamBody::new(frames)));
+        let moved = watch(&mut request);
+        let upload = async {
+            let mut tick = tokio::time::interval(most / 4);
+            for _ in 0..10 {
+                tick.tick().await;
+                sender.send(Bytes::from_static(b"x")).await.unwrap();
+            }
+            drop(sender);
+        };
+        let answer = wait(request.into_body().collect(), moved, most);
+        let (_, answer) = tokio::join!(upload, answer);
+        assert_eq!(answer.unwrap().unwrap().to_bytes().len(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_at_all_is_out_of_time() {
+        let answer = wait(std::future::pending::<()>(), None, Duration::from_secs(5)).await;
+        assert!(answer.is_none());
+    }
+}
