@@ -6,8 +6,7 @@ unset PTTH_TOKEN
 case $# in 0 | 1) echo "usage: PTTH_TOKEN=... $0 RELAY NAME [COMMAND [ARGUMENT...]]" >&2 && exit 2 ;; esac
 case $token in '' | *[!!-~]* | *[\"\\]*) echo "serve.sh: PTTH_TOKEN holds no token" >&2 && exit 2 ;; esac
 gateway=${1%/}/reversehttp name=$2 origin=$(printf %s "$1" | sed 's|^\([a-z]*://[^/]*\).*|\1|')
-shift 2
-[ $# -gt 0 ] || set -- sh -c 'cat "$REQUEST"'
+shift 2 && [ $# -gt 0 ] || set -- sh -c 'cat "$REQUEST"'
 dir=$(mktemp -d) && export REQUEST="$dir/body"
 url='' private='' public='' child='' fails=0
 
@@ -47,6 +46,7 @@ while :; do
     next=$(link next | here)
     case $code:$url in
     2*:) url=$(link first | here) private=$(field '[Ll]ocation' | here)
+        [ -n "$url" ] || { echo "serve.sh: $gateway does not speak ReverseHttp" >&2; sleep 5; }
         [ "$public" = "$(link related)" ] || { public=$(link related) && echo "$public"; } ;;
     200:*) answer "$@"; url=$next fails=0 ;;
     204:*) url=${next:-$url} fails=0 ;;

@@ -1,4 +1,4 @@
-"""Serves a WSGI application, or an http.server handler class, from behind a firewall, with the standard library alone.
+"""Serves a WSGI application, or an http.server handler class, from behind a firewall: one file, no dependencies.
 
     import ptth
     ptth.serve(app, relay="https://relay.example.org", name="shop", token=token)
@@ -127,7 +127,6 @@ class Agent:
             worker.join(max(0, until - time.monotonic()))
         private, self._private = self._private, None
         if private and not self._failure:
-            # A relay that cannot be reached frees the name by itself.
             with contextlib.suppress(OSError, http.client.HTTPException):
                 Connection(self).ask("DELETE", private, self.credential, timeout=5)
         self._ended.set()
@@ -480,7 +479,8 @@ def main():
     parser.add_argument("--ca", help="a file with the certificates to trust, PEM")
     parser.add_argument("--threads", type=int, default=8, help="requests in hand at once")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         sys.path.insert(0, os.getcwd())
         module, _, path = options.app.partition(":")
@@ -494,7 +494,6 @@ def main():
     except (ImportError, AttributeError, ValueError, OSError) as error:
         print("ptth:", error, file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

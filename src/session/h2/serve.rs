@@ -42,21 +42,7 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
             Ok::<_, Infallible>(response)
         }
     });
-    let connection = http2::Builder::new(Light(scope.child()))
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(defaults::STREAM_WINDOW)
-        .initial_connection_window_size(defaults::CONNECTION_WINDOW)
-        .max_concurrent_streams(defaults::STREAMS)
-        .max_header_list_size(defaults::FIELDS)
-        .max_pending_accept_reset_streams(RESETS)
-        .max_local_error_reset_streams(None)
-        .enable_connect_protocol()
-        .keep_alive_interval(defaults::PING_EVERY)
-        // hyper only asks. If it also judged, it would end every stream as if it were complete, and an origin would
-        // keep half an upload for a whole one; so the silence is ours to notice, and the connection is dropped.
-        .keep_alive_timeout(NEVER)
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(tapped), service);
+    let connection = builder(&scope).serve_connection(TokioIo::new(tapped), service);
     let mut connection = pin!(connection);
     let mut told = pin!(goaway.received());
     let mut dead = pin!(last_read.silence(defaults::PING_EVERY + defaults::PING_DEAD));
@@ -89,6 +75,25 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
         Ok(()) => Ended::Closed,
         Err(error) => Ended::Failed(describe(&error)),
     }
+}
+
+fn builder(scope: &Scope) -> http2::Builder<Light> {
+    let mut builder = http2::Builder::new(Light(scope.child()));
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(defaults::STREAM_WINDOW)
+        .initial_connection_window_size(defaults::CONNECTION_WINDOW)
+        .max_concurrent_streams(defaults::STREAMS)
+        .max_header_list_size(defaults::FIELDS)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(None)
+        .enable_connect_protocol()
+        .keep_alive_interval(defaults::PING_EVERY)
+        // hyper only asks. If it also judged, it would end every stream as if it were complete, and an origin would
+        // keep half an upload for a whole one; so the silence is ours to notice, and the connection is dropped.
+        .keep_alive_timeout(NEVER)
+        .auto_date_header(false);
+    builder
 }
 
 fn describe(error: &hyper::Error) -> String {

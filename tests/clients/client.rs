@@ -1,0 +1,76 @@
+//! The clients, and how each is started.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::Process;
+use crate::site::{Relay, Site};
+
+/// A client, with the application that the tests serve by it.
+#[derive(Clone, Copy)]
+pub(crate) enum Client {
+    Js,
+    Wsgi,
+    Handler,
+    Shell,
+}
+
+impl Client {
+    /// Its command line, as the agent of `shop` at a relay.
+    pub(crate) fn command(self, site: &Site, relay: &str, token: &str) -> Command {
+        let mut command = match self {
+            Self::Js => {
+                let mut command = Command::new("node");
+                command.arg(file("tests/clients/app.mjs")).arg(relay);
+                command.env("NODE_EXTRA_CA_CERTS", site.ca());
+                command
+            }
+            Self::Wsgi => python(site, relay, "app:app"),
+            Self::Handler => python(site, relay, "app:Handler"),
+            Self::Shell => {
+                let mut command = shell();
+                command.args([relay, "shop"]).arg(file("tests/clients/handler.sh"));
+                command.env("CURL_CA_BUNDLE", site.ca());
+                command
+            }
+        };
+        command.env("PTTH_TOKEN", token);
+        command
+    }
+
+    /// Starts it; with its public URL, once it is registered.
+    pub(crate) fn start(self, site: &Site, relay: &str) -> (Process, String) {
+        let process = Process::start(&mut self.command(site, relay, &token(site)));
+        let url = process.line(0);
+        (process, url)
+    }
+}
+
+/// A file of this repository.
+pub(crate) fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The token for `shop`.
+pub(crate) fn token(site: &Site) -> String {
+    std::fs::read_to_string(site.at("token")).unwrap().trim().to_owned()
+}
+
+/// Where agents reach a relay that listens without TLS.
+pub(crate) fn plain(relay: &Relay) -> String {
+    format!("http://127.0.0.1:{}", relay.port)
+}
+
+fn python(site: &Site, relay: &str, app: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.arg(file("clients/python/ptth.py")).args([app, "--relay", relay, "--name", "shop", "--ca"]);
+    command.arg(site.ca()).current_dir(file("tests/clients")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// The script, in a shell that can be interrupted even where whoever started the tests cannot.
+pub(crate) fn shell() -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", "sh"]).arg(file("clients/curl/serve.sh"));
+    command
+}

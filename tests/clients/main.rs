@@ -1,0 +1,63 @@
+//! The clients of other languages, each against a real relay: what a visitor gets, and what becomes of them when the
+//! relay refuses, goes, or comes back.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod client;
+#[path = "../e2e/process.rs"]
+mod process;
+mod scenario;
+#[expect(dead_code, reason = "the tests of the whole program need more of it")]
+#[path = "../e2e/site.rs"]
+mod site;
+
+/// One test for each scenario that a client is up to.
+macro_rules! scenarios {
+    ($module:ident, $client:ident: $($scenario:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $scenario() {
+                    crate::scenario::$scenario(crate::client::Client::$client);
+                }
+            )*
+        }
+    };
+}
+
+scenarios!(
+    js,
+    Js: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
+    a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
+);
+scenarios!(
+    python,
+    Wsgi: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
+    a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
+);
+scenarios!(python_handler, Handler: any_bytes_cross an_error_is_a_500);
+scenarios!(
+    curl,
+    Shell: requests_are_answered any_bytes_cross an_error_is_a_500 a_wrong_token_is_told
+    a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
+);
+
+/// It promises as much.
+#[test]
+fn the_shell_script_is_short() {
+    let text = std::fs::read_to_string(client::file("clients/curl/serve.sh")).unwrap();
+    assert!(text.lines().count() < 60);
+}
+
+#[test]
+fn the_shell_script_echoes_without_a_command() {
+    let site = site::Site::new();
+    let relay = site.relay_at("http://127.0.0.1:0");
+    let mut command = client::shell();
+    command.env("PTTH_TOKEN", client::token(&site)).args([&client::plain(&relay), "shop"]);
+    let agent = process::Process::start(&mut command);
+    let answer = site.curl(["--header", "X-Mine: yes", &format!("{}a?b", agent.line(0))]);
+    let text = answer.text();
+    assert!(text.starts_with("GET /a?b HTTP/1.1\r\n"), "{text}");
+    assert!(text.to_ascii_lowercase().contains("\r\nx-mine: yes\r\n"), "{text}");
+}
