@@ -65,6 +65,9 @@ impl Claim {
             link.cut();
         }
         for target in &self.targets {
+            if kind == Kind::Envelope {
+                target.polled.store(true, Ordering::Relaxed);
+            }
             let known = target.sessions.load().iter().any(|s| s.id == session.id);
             if !known {
                 target.sessions.rcu(|all| all.iter().chain([&session]).cloned().collect::<Vec<_>>());

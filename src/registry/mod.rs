@@ -6,7 +6,7 @@ mod select;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -82,6 +82,7 @@ pub struct Target {
     fenced: Mutex<VecDeque<Instance>>,
     arrived: Notify,
     waiting: AtomicUsize,
+    polled: AtomicBool,
 }
 
 struct Held {
@@ -200,6 +201,7 @@ impl Target {
             fenced: Mutex::default(),
             arrived: Notify::new(),
             waiting: AtomicUsize::new(0),
+            polled: AtomicBool::new(false),
         })
     }
 
@@ -218,6 +220,11 @@ impl Target {
     fn is_free(&self, now: Instant) -> bool {
         let held = self.held.lock();
         held.claims == 0 && held.free_at.is_none_or(|at| at <= now)
+    }
+
+    /// Whether an agent that polls has ever been here: one that is told each visitor's address and port.
+    pub fn is_polled(&self) -> bool {
+        self.polled.load(Ordering::Relaxed)
     }
 
     /// Its sessions now.

@@ -113,7 +113,6 @@ pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authori
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
     }
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    request.extensions_mut().insert(sender.visitor);
     Outgoing { request, upgrade }
 }
 

@@ -138,6 +138,9 @@ async fn visit(
     let version = request.version();
     let accept = request.headers().get(http::header::ACCEPT).cloned();
     let Outgoing { mut request, upgrade } = forward::outgoing(request.map(Body::from), sender, authority);
+    if target.is_polled() {
+        request.extensions_mut().insert(*sender.visitor());
+    }
     let moved = patience::watch(&mut request);
     let failure = match patience::wait(send(target, request), moved, shared.config.answer).await {
         Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
