@@ -238,7 +238,7 @@ impl Admission for Admitted {
         let (link, joined) = claim.join(&agent, instance, exclusive, carrier, (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());
         let left = Left { agent, transport, kind, _counted: counted };
-        Attached::new(link.is_cut(), (joined, left))
+        Attached::new(link.is_cut(), (joined, left)).on(link)
     }
 }
 

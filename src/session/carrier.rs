@@ -130,6 +130,7 @@ pub struct Link {
     in_flight: AtomicUsize,
     retired: AtomicBool,
     cut: Arc<Flag>,
+    emptied: Arc<Flag>,
     freed: Arc<tokio::sync::Notify>,
 }
 
@@ -142,7 +143,16 @@ impl Link {
         freed: Arc<tokio::sync::Notify>,
     ) -> Arc<Self> {
         let (in_flight, retired) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { carrier, kind, core, in_flight, retired, cut: Arc::default(), freed })
+        Arc::new(Self {
+            carrier,
+            kind,
+            core,
+            in_flight,
+            retired,
+            cut: Arc::default(),
+            emptied: Arc::default(),
+            freed,
+        })
     }
 
     /// What runs on it.
@@ -199,6 +209,15 @@ impl Link {
         self.cut.listen()
     }
 
+    /// The HTTP connection has ended: takes the link out of use, and waits for what lives on behind it, the upgraded
+    /// streams. Cancel safe.
+    pub async fn emptied(&self) {
+        self.retired.store(true, Ordering::Release);
+        if self.in_flight() > 0 {
+            self.emptied.listen().await;
+        }
+    }
+
     /// Whether no new request may go on it.
     pub fn is_out(&self) -> bool {
         self.retired.load(Ordering::Acquire) || self.carrier.is_closed()
@@ -231,7 +250,10 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        let last = self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && self.0.retired.load(Ordering::Acquire) {
+            self.0.emptied.raise();
+        }
         self.0.freed.notify_one();
     }
 }

@@ -117,9 +117,17 @@ async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, s
     let mut attached = admission.attach(carrier, kind, core);
     tokio::select! {
         biased;
+        () = &mut attached.cut => return,
+        () = scope.stopping() => return,
+        () = driver => {}
+    }
+    // A stream that was upgraded lives on behind its connection, and is cut with its session all the same.
+    let emptied = attached.emptied();
+    tokio::select! {
+        biased;
         () = &mut attached.cut => {}
         () = scope.stopping() => {}
-        () = driver => {}
+        () = emptied => {}
     }
 }
 

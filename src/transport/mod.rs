@@ -20,6 +20,7 @@ use crate::message::Response;
 use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
+use crate::session;
 use crate::session::carrier::Carrier;
 use crate::session::{Ended, Handler, Kind, Load};
 
@@ -163,6 +164,7 @@ pub trait Admission: Send {
 pub struct Attached {
     /// Resolves when the link is to be cut at once: fenced, or its token revoked.
     pub cut: Listener,
+    link: Option<Arc<session::Link>>,
     #[expect(dead_code, reason = "kept for its drop")]
     guard: Box<dyn Any + Send>,
 }
@@ -170,7 +172,24 @@ pub struct Attached {
 impl Attached {
     /// A guard, and what says that its link is to be cut.
     pub fn new(cut: Listener, guard: impl Any + Send) -> Self {
-        Self { cut, guard: Box::new(guard) }
+        Self { cut, link: None, guard: Box::new(guard) }
+    }
+
+    /// Says which link it is.
+    #[must_use]
+    pub fn on(mut self, link: Arc<session::Link>) -> Self {
+        self.link = Some(link);
+        self
+    }
+
+    /// Resolves when nothing is on the link any more, once its HTTP connection has ended. Cancel safe.
+    pub fn emptied(&self) -> impl Future<Output = ()> + Send + use<> {
+        let link = self.link.clone();
+        async move {
+            if let Some(link) = link {
+                link.emptied().await;
+            }
+        }
     }
 }
 

@@ -42,7 +42,8 @@ scenarios! {
     expect: continue_when_the_origin_asks, expectation_failed_without_the_body;
     fields: forwarded_is_ours, an_encrypted_visitor, hop_by_hop_stays_here, host_is_unchanged;
     upgrade: websocket, websocket_of_an_http2_visitor, another_token_with_glued_bytes, a_refused_upgrade,
-        an_ignored_upgrade, an_ignored_upgrade_of_an_http2_visitor, half_close_is_kept;
+        an_ignored_upgrade, an_ignored_upgrade_of_an_http2_visitor, half_close_is_kept,
+        a_revoked_token_ends_open_streams;
     gone: visitor_leaves_before_the_head, visitor_leaves_during_the_body, origin_leaves_during_the_body,
         origin_leaves_without_an_answer;
     routing: unknown_name, known_name_without_agent, problems_have_a_shape;

@@ -45,6 +45,22 @@ pub(crate) async fn websocket(on: On) {
     world.still_works().await;
 }
 
+pub(crate) async fn a_revoked_token_ends_open_streams(on: On) {
+    let world = on.world().await;
+    let url = format!("ws://{}/chat", named(NAME));
+    let io = world.relay.visitor().await.into_io();
+    let origin = async { accept_async(world.origin.accept().await.into_io()).await.unwrap() };
+    let (visitor, _origin) =
+        within("a handshake", async { tokio::join!(client_async(url, io), origin) }).await;
+    let (mut visitor, _) = visitor.unwrap();
+    for token in world.relay.tokens.list() {
+        assert!(world.relay.tokens.revoke(&token.id).unwrap());
+    }
+    // An end without a close: it was cut.
+    let end = within("the end of the stream", visitor.next()).await;
+    assert!(end.is_none_or(|message| message.is_err()));
+}
+
 pub(crate) async fn websocket_of_an_http2_visitor(on: On) {
     let world = on.world().await;
     let host = named(NAME);
