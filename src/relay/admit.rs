@@ -72,7 +72,9 @@ impl Doorkeeper {
                     format!("the name {:?} belongs to another token; try another --name", name.as_str())
                 }
                 Route::Host(host) => match self.names.name_of(host) {
-                    Some(name) => format!("the name {name:?} belongs to another token; try another --name"),
+                    Some(name) => {
+                        format!("the name {:?} belongs to another token; try another --name", name.as_str())
+                    }
                     None => format!("the host {host} belongs to another token"),
                 },
             };

@@ -19,7 +19,7 @@ pub(crate) async fn continue_when_the_origin_asks(on: On) {
             visitor.quiet().await;
             origin.send("HTTP/1.1 100 Continue\r\n\r\n").await;
         }
-        // HTTP/2 of the libraries knows no interim answers, so the relay gives its own.
+        // Over h2 the relay gives its own.
         _ => assert_eq!(head.get("expect"), None),
     }
     assert_eq!(visitor.head().await.status(), 100);

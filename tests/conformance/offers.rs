@@ -55,6 +55,16 @@ pub(crate) async fn refused_offers(on: On) {
     assert!(matches!(fatal, Err(Fatal::Refused(_))), "{fatal:?}");
 }
 
+pub(crate) async fn a_held_name_is_refused_to_another_token(on: On) {
+    let world = on.world().await;
+    let stranger = world.relay.token(&[NAME]);
+    let (head, body) = world.relay.ask(&offer(on, &world.relay, NAME, &bearer(&stranger))).await;
+    assert_eq!(head.status(), 403);
+    let words = format!(r#"the name \"{NAME}\" belongs to another token; try another --name"#);
+    assert!(body.contains(&words), "{body}");
+    world.still_works().await;
+}
+
 pub(crate) async fn stripped_upgrade(on: On) {
     let relay = TestRelay::start();
     let token = relay.token(&[NAME]);
