@@ -45,6 +45,61 @@ pub const CONNECTIONS: usize = 16_384;
 /// Agent connections at once of one token.
 pub const CONNECTIONS_PER_AGENT: usize = 1_024;
 
+/// Names that one agent without a token may hold: a person's few projects.
+pub const OPEN_NAMES_PER_AGENT: usize = 8;
+/// Names that agents without a token may hold from one address (one /64 with IPv6): a classroom behind one NAT.
+pub const OPEN_NAMES_PER_ADDRESS: usize = 32;
+/// Names held without a token in all, leases among them. Each may hold memory for its agent; who needs more names has
+/// users worth giving tokens to.
+pub const OPEN_NAMES: usize = 1_024;
+/// Agent connections at once of one agent without a token: what one busy `h1` agent opens.
+pub const OPEN_CONNECTIONS_PER_AGENT: usize = 64;
+/// Names that are never given without a token: software looks for some by itself (RFC 2142, WPAD, autodiscovery), and
+/// people take the rest for the operator's own.
+pub const OPEN_RESERVED: &[&str] = &[
+    "abuse",
+    "account",
+    "accounts",
+    "admin",
+    "administrator",
+    "api",
+    "auth",
+    "autoconfig",
+    "autodiscover",
+    "billing",
+    "ftp",
+    "help",
+    "hostmaster",
+    "imap",
+    "isatap",
+    "localhost",
+    "login",
+    "mail",
+    "mta-sts",
+    "mx",
+    "ns",
+    "ns1",
+    "ns2",
+    "oauth",
+    "pop",
+    "pop3",
+    "postmaster",
+    "ptth",
+    "relay",
+    "reversehttp",
+    "root",
+    "security",
+    "smtp",
+    "sso",
+    "status",
+    "support",
+    "vpn",
+    "webmail",
+    "webmaster",
+    "wpad",
+    "www",
+];
+
 /// PING on an idle `h2` carrier.
 pub const PING_EVERY: Duration = Duration::from_secs(5);
 /// No answer to a PING for this long: dead. With [`PING_EVERY`] a half-open connection is found in 11.5 s.

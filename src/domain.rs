@@ -301,6 +301,8 @@ pub enum RefusalKind {
     NothingInCommon,
     /// A limit is reached; later it may work (429).
     TooMany,
+    /// All that there is to give is taken (503).
+    Full,
     /// The relay is stopping (503).
     Draining,
 }
@@ -320,7 +322,7 @@ impl RefusalKind {
             Self::TooLarge => 413,
             Self::UpgradeRequired => 426,
             Self::TooMany => 429,
-            Self::Draining => 503,
+            Self::Full | Self::Draining => 503,
         }
     }
 
@@ -339,6 +341,7 @@ impl RefusalKind {
             Self::Fenced => "fenced",
             Self::UpgradeRequired => "upgrade-required",
             Self::TooMany => "too-many",
+            Self::Full => "full",
             Self::Draining => "draining",
         }
     }

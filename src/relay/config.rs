@@ -46,6 +46,8 @@ pub struct Config {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Who may offer.
     pub tokens: Tokens,
+    /// Whether agents without a token may claim names that are free.
+    pub open_registration: bool,
     /// Live, ready, metrics and sessions; `None` is off.
     pub admin: Option<Admin>,
     /// Threads of the data plane; one per core by default.
@@ -80,6 +82,7 @@ impl Config {
             routing: Routing::default(),
             tls: None,
             tokens,
+            open_registration: false,
             admin: None,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             answer: defaults::ANSWER,

@@ -7,6 +7,7 @@ pub mod config;
 mod entry;
 mod forward;
 mod names;
+mod open;
 mod patience;
 mod public;
 mod respond;
@@ -26,6 +27,7 @@ use self::names::Names;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
+use crate::policy::open::Open;
 use crate::registry::Registry;
 use crate::session::{Kind, Link};
 use crate::transport::{self, Door, RelaySide};
@@ -102,6 +104,7 @@ impl Relay {
         let metrics = Arc::new(Metrics::default());
         let (sessions, draining) = (Scope::new(), CancellationToken::new());
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
+            open: config.open_registration.then(|| Open::new(&config.polling.seal_key)),
             config: config.clone(),
             names: names.clone(),
             registry: registry.clone(),
@@ -248,6 +251,6 @@ async fn keep(shared: Arc<Shared>) {
             }
             Err(error) => tracing::warn!(%error, "cannot look after the tokens"),
         }
-        shared.registry.tidy(|agent| shared.config.tokens.is_live(agent));
+        shared.registry.tidy(|agent, route| open::may_stay(&shared.config, &shared.names, agent, route));
     }
 }

@@ -109,10 +109,16 @@ fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> F
     }
 }
 
-/// `Bearer`, or `Basic` with the token as its password (RFC 6750 §2.1, RFC 7617).
+/// `Bearer`, or `Basic` with the token as its password (RFC 6750 §2.1, RFC 7617). What is there and cannot be read is
+/// a wrong token, not none: where registration is open, the two are treated differently.
 fn credential(headers: &http::HeaderMap) -> Option<Secret> {
+    let value = headers.get(http::header::AUTHORIZATION)?;
+    Some(presented(value).unwrap_or_else(|| Secret::new("")))
+}
+
+fn presented(value: &http::HeaderValue) -> Option<Secret> {
     use base64::Engine as _;
-    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let value = value.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some(Secret::new(rest.trim()));

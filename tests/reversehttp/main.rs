@@ -6,6 +6,7 @@ mod agent;
 mod clients;
 mod hostile;
 mod manage;
+mod open;
 mod polling;
 mod registration;
 mod support;

@@ -41,6 +41,10 @@ pub struct Said {
     #[arg(long, value_name = "host|path", value_parser = parse::<Routing>)]
     #[serde(deserialize_with = "one")]
     pub routing: Option<Routing>,
+    /// Let anybody claim a name that is free, without a token: first come, first served, and whatever they serve
+    /// stands below this domain
+    #[arg(long, value_name = "true|false", env = "PTTH_OPEN_REGISTRATION", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
+    pub open_registration: Option<bool>,
     /// The certificate chain, leaf first; without it a development CA is made in the state directory
     #[arg(long, value_name = "PEM", env = "PTTH_CERT", hide_env_values = true)]
     pub cert: Option<PathBuf>,
@@ -92,6 +96,7 @@ impl Said {
             authority: list(self.authority, below.authority),
             public_url: self.public_url.or(below.public_url),
             routing: self.routing.or(below.routing),
+            open_registration: self.open_registration.or(below.open_registration),
             cert: if pair { self.cert } else { below.cert },
             key: if pair { self.key } else { below.key },
             state: self.state.or(below.state),
@@ -132,6 +137,8 @@ pub struct Settings {
     pub public_url: Option<Uri>,
     /// How public addresses are made from names.
     pub routing: Routing,
+    /// Whether anybody may claim a free name.
+    pub open_registration: bool,
     /// Where the certificate comes from.
     pub certificate: Certificate,
     /// The state directory.
@@ -174,6 +181,7 @@ impl Settings {
             authorities: said.authority,
             public_url: said.public_url.map(|url| url.0),
             routing,
+            open_registration: said.open_registration.unwrap_or(false),
             state: state::directory(said.state)?,
             admin: admin(said.admin)?,
             answer: said.answer_timeout_seconds.map_or(defaults::ANSWER, |n| Duration::from_secs(n.get())),

@@ -57,6 +57,7 @@ domain = "file.test"
 authority = ["own.test"]
 public-url = "https://public.test"
 routing = "path"
+open-registration = true
 cert = "cert.pem"
 key = "/key.pem"
 state = "state"
@@ -80,6 +81,7 @@ fn every_flag_can_stand_in_the_file() {
     );
     assert_eq!((settings.domain.as_str(), settings.authorities[0].as_str()), ("file.test", "own.test"));
     assert_eq!((settings.routing, settings.admin), (Routing::Path, None));
+    assert!(settings.open_registration && !settled(Said::default()).open_registration);
     assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
     let Certificate::Files { cert, key } = settings.certificate else { panic!() };
