@@ -86,6 +86,7 @@ class Agent {
   #private = null;
   #trouble = '';
   #stopped = null;
+  #instance = crypto.getRandomValues(new BigUint64Array(1))[0].toString(16);
   url = '';
 
   constructor(options, handler) {
@@ -280,9 +281,10 @@ class Agent {
     }
   }
 
+  /** Without a token a relay may still know its agents again, by their process. */
   #credential() {
     const { token } = this.#options;
-    return token ? { Authorization: `Bearer ${token}` } : {};
+    return token ? { Authorization: `Bearer ${token}` } : { 'PTTH-Instance': this.#instance };
   }
 
   /** Throws unless the status is a success. */

@@ -19,6 +19,9 @@ pub enum Routing {
     Path,
 }
 
+/// Why there is no demo page with [`Routing::Path`].
+pub const DEMO_BY_PATH: &str = "the demo page cannot be had with path routing: the pages of agents would share its origin in browsers; use --routing host";
+
 /// One listening address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listen {
@@ -48,6 +51,8 @@ pub struct Config {
     pub tokens: Tokens,
     /// Whether agents without a token may claim names that are free.
     pub open_registration: bool,
+    /// Whether a page on the relay's own authority lets browser tabs be agents. Not with [`Routing::Path`].
+    pub demo: bool,
     /// Live, ready, metrics and sessions; `None` is off.
     pub admin: Option<Admin>,
     /// Threads of the data plane; one per core by default.
@@ -83,6 +88,7 @@ impl Config {
             tls: None,
             tokens,
             open_registration: false,
+            demo: false,
             admin: None,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             answer: defaults::ANSWER,

@@ -4,6 +4,7 @@ mod accept;
 mod admin;
 mod admit;
 pub mod config;
+mod demo;
 mod entry;
 mod forward;
 mod names;
@@ -22,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::admit::Doorkeeper;
-use self::config::{Config, Listen};
+use self::config::{Config, Listen, Routing};
 use self::names::Names;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
@@ -46,6 +47,9 @@ pub enum StartError {
     /// A TLS listener without a certificate.
     #[error("the listener {0} wants TLS, and there is no certificate")]
     NoCertificate(SocketAddr),
+    /// The demo page would share its browser origin with the pages of agents.
+    #[error("{}", config::DEMO_BY_PATH)]
+    DemoByPath,
     /// No threads or event queues.
     #[error("cannot start the data plane: {0}")]
     Cores(io::Error),
@@ -94,6 +98,9 @@ impl Relay {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        if config.demo && config.routing == Routing::Path {
+            return Err(StartError::DemoByPath);
+        }
         let config = Arc::new(config);
         let bound = bind(&config)?;
         let admin_bound = admin::bind(config.admin)?;
@@ -113,6 +120,7 @@ impl Relay {
             cores: cores.clone(),
             draining: draining.clone(),
         });
+        let visitors = Scope::new();
         let shared = Arc::new(Shared {
             sides: transport::ALL.iter().map(|t| t.relay(door.clone())).collect(),
             config,
@@ -121,7 +129,7 @@ impl Relay {
             metrics: metrics.clone(),
             places: Arc::new(Semaphore::new(defaults::CONNECTIONS)),
             listeners: Scope::new(),
-            visitors: Scope::new(),
+            visitors,
         });
         let addresses = bound.iter().map(|b| b.listen).collect();
         for bound in bound {

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 
 use super::Shared;
 use super::config::Routing;
+use super::demo;
 use super::forward::{self, Outgoing, Sender};
 use super::patience;
 use super::respond::{self, Failure};
@@ -97,7 +98,9 @@ async fn own(
             return respond::failure(Failure::NoAgent, request.headers());
         }
     }
-    respond::own(request.method(), request.uri().path(), request.headers())
+    let (method, path, asker) = (request.method(), request.uri().path(), request.headers());
+    demo::answer(&shared.config, method, path, asker)
+        .unwrap_or_else(|| respond::own(method, path, asker, shared.config.demo))
 }
 
 fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> Facts {

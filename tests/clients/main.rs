@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod browser;
 mod client;
+mod devtools;
 #[path = "../e2e/process.rs"]
 mod process;
 mod scenario;

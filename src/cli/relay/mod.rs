@@ -71,6 +71,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     config.public_url = settings.public_url;
     config.routing = settings.routing;
     config.tls = server;
+    config.demo = settings.demo;
     config.open_registration = settings.open_registration;
     config.admin = settings.admin;
     config.answer = settings.answer;

@@ -11,7 +11,7 @@ use crate::cli::text::{AdminAt, FromText as _, PublicUrl, one, parse, several};
 use crate::cli::{Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
-use crate::relay::config::{Admin, Listen, Routing};
+use crate::relay::config::{Admin, DEMO_BY_PATH, Listen, Routing};
 use crate::tls;
 use crate::tls::dev::{CertHost, DevError};
 
@@ -45,6 +45,10 @@ pub struct Said {
     /// stands below this domain
     #[arg(long, value_name = "true|false", env = "PTTH_OPEN_REGISTRATION", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
     pub open_registration: Option<bool>,
+    /// Serve a page at /demo of this relay's own address that lets a browser tab answer requests; with host routing
+    /// only
+    #[arg(long, value_name = "true|false", env = "PTTH_DEMO", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
+    pub demo: Option<bool>,
     /// The certificate chain, leaf first; without it a development CA is made in the state directory
     #[arg(long, value_name = "PEM", env = "PTTH_CERT", hide_env_values = true)]
     pub cert: Option<PathBuf>,
@@ -97,6 +101,7 @@ impl Said {
             public_url: self.public_url.or(below.public_url),
             routing: self.routing.or(below.routing),
             open_registration: self.open_registration.or(below.open_registration),
+            demo: self.demo.or(below.demo),
             cert: if pair { self.cert } else { below.cert },
             key: if pair { self.key } else { below.key },
             state: self.state.or(below.state),
@@ -139,6 +144,8 @@ pub struct Settings {
     pub routing: Routing,
     /// Whether anybody may claim a free name.
     pub open_registration: bool,
+    /// Whether there is a demo page.
+    pub demo: bool,
     /// Where the certificate comes from.
     pub certificate: Certificate,
     /// The state directory.
@@ -172,6 +179,10 @@ impl Settings {
                 "no name can stand below the address {domain}; use --routing path"
             )));
         }
+        let demo = said.demo.unwrap_or(false);
+        if demo && routing == Routing::Path {
+            return Err(Failure::usage(DEMO_BY_PATH));
+        }
         let certificate =
             certificate(said.cert, said.key, &listen, || hosts(&domain, routing, &said.authority))?;
         Ok(Self {
@@ -182,6 +193,7 @@ impl Settings {
             public_url: said.public_url.map(|url| url.0),
             routing,
             open_registration: said.open_registration.unwrap_or(false),
+            demo,
             state: state::directory(said.state)?,
             admin: admin(said.admin)?,
             answer: said.answer_timeout_seconds.map_or(defaults::ANSWER, |n| Duration::from_secs(n.get())),

@@ -58,6 +58,7 @@ authority = ["own.test"]
 public-url = "https://public.test"
 routing = "path"
 open-registration = true
+demo = false
 cert = "cert.pem"
 key = "/key.pem"
 state = "state"
@@ -129,6 +130,7 @@ fn what_does_not_fit_together_is_said() {
         ("--cert a.pem --key b.pem --listen http://127.0.0.1:1", "plain"),
         ("--domain 127.0.0.1", "--routing path"),
         ("--domain localhost", "*.ptth.localhost"),
+        ("--demo --routing path", "--routing host"),
     ] {
         let failure = Settings::resolve(flags(line)).unwrap_err();
         assert!(failure.code == 2 && failure.message.contains(what), "{line}: {failure}");
