@@ -100,6 +100,15 @@ pub const OPEN_RESERVED: &[&str] = &[
     "www",
 ];
 
+/// Requests that are relayed to others at once (RelayHttp): with [`RELAY_HTTP_REQUEST`] this bounds their memory.
+pub const RELAY_HTTP: usize = 64;
+/// The body of a request that is relayed to others, in bytes: the original's bound.
+pub const RELAY_HTTP_REQUEST: usize = 1 << 20;
+/// The body of an answer from others, in bytes. It streams, so this bounds traffic, not memory.
+pub const RELAY_HTTP_ANSWER: usize = 64 << 20;
+/// From the connection to the end of such an answer: a page that waits longer is closed by its reader.
+pub const RELAY_HTTP_TIME: Duration = Duration::from_secs(120);
+
 /// PING on an idle `h2` carrier.
 pub const PING_EVERY: Duration = Duration::from_secs(5);
 /// No answer to a PING for this long: dead. With [`PING_EVERY`] a half-open connection is found in 11.5 s.

@@ -295,6 +295,8 @@ pub enum RefusalKind {
     Gone,
     /// More than what is taken here (413).
     TooLarge,
+    /// A media type that is not taken here (415).
+    MediaType,
     /// This endpoint wants an Upgrade (426).
     UpgradeRequired,
     /// No protocol in common (406).
@@ -320,6 +322,7 @@ impl RefusalKind {
             Self::Fenced | Self::Answered => 409,
             Self::Gone => 410,
             Self::TooLarge => 413,
+            Self::MediaType => 415,
             Self::UpgradeRequired => 426,
             Self::TooMany => 429,
             Self::Full | Self::Draining => 503,
@@ -336,6 +339,7 @@ impl RefusalKind {
             Self::Method => "method-not-allowed",
             Self::Answered => "answered",
             Self::Gone => "gone",
+            Self::MediaType => "media-type",
             Self::TooLarge => "too-large",
             Self::NothingInCommon => "nothing-in-common",
             Self::Fenced => "fenced",

@@ -5,6 +5,7 @@ pub mod dial;
 pub mod flag;
 pub mod io;
 pub mod listener;
+pub mod reach;
 pub mod scope;
 pub mod splice;
 

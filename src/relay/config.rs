@@ -9,6 +9,8 @@ use crate::domain::HostName;
 use crate::policy::Tokens;
 use crate::transport::Polling;
 
+pub use super::relayhttp::{BadDestination, Destination};
+
 /// How public addresses are made from names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Routing {
@@ -53,6 +55,8 @@ pub struct Config {
     pub open_registration: bool,
     /// Whether a page on the relay's own authority lets browser tabs be agents. Not with [`Routing::Path`].
     pub demo: bool,
+    /// Where requests may be relayed to (RelayHttp); without any, nothing is.
+    pub relay_http: Vec<Destination>,
     /// Live, ready, metrics and sessions; `None` is off.
     pub admin: Option<Admin>,
     /// Threads of the data plane; one per core by default.
@@ -89,6 +93,7 @@ impl Config {
             tokens,
             open_registration: false,
             demo: false,
+            relay_http: Vec::new(),
             admin: None,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             answer: defaults::ANSWER,

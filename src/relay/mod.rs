@@ -11,6 +11,7 @@ mod names;
 mod open;
 mod patience;
 mod public;
+mod relayhttp;
 mod respond;
 
 use std::io;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::admit::Doorkeeper;
 use self::config::{Config, Listen, Routing};
 use self::names::Names;
+use self::relayhttp::RelayHttp;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
@@ -75,6 +77,7 @@ struct Shared {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     sides: Vec<Box<dyn RelaySide>>,
+    relay_http: RelayHttp,
     places: Arc<Semaphore>,
     listeners: Scope,
     visitors: Scope,
@@ -122,6 +125,7 @@ impl Relay {
         });
         let visitors = Scope::new();
         let shared = Arc::new(Shared {
+            relay_http: RelayHttp::new(config.clone(), door.clone(), visitors.clone()),
             sides: transport::ALL.iter().map(|t| t.relay(door.clone())).collect(),
             config,
             names,

@@ -77,6 +77,10 @@ async fn own(
     host: &HostName,
     request: http::Request<Incoming>,
 ) -> Response {
+    if shared.relay_http.wants(&request) {
+        let facts = facts(sender, &authority, request.headers());
+        return shared.relay_http.answer(request, &facts).await;
+    }
     if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
         let asker = request.headers().clone();
         let facts = facts(sender, &authority, &asker);

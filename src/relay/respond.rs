@@ -31,6 +31,10 @@ pub(super) enum Failure {
     Timeout,
     /// The visitor's Upgrade could not be carried out.
     Upgrade,
+    /// A destination of RelayHttp is not there, or did not answer with HTTP.
+    Unreachable,
+    /// A destination of RelayHttp did not answer in time.
+    Late,
 }
 
 impl Failure {
@@ -91,6 +95,18 @@ fn describe(failure: Failure) -> Words {
             "upgrade-failed",
             "The upgrade was not carried out.",
             Some("http_upgrade_failed"),
+        ),
+        Failure::Unreachable => (
+            StatusCode::BAD_GATEWAY,
+            "unreachable",
+            "The destination cannot be reached, or does not answer with HTTP.",
+            Some("destination_unavailable"),
+        ),
+        Failure::Late => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "late",
+            "The destination did not answer in time.",
+            Some("http_response_timeout"),
         ),
     }
 }

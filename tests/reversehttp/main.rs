@@ -9,5 +9,6 @@ mod manage;
 mod open;
 mod polling;
 mod registration;
+mod relayhttp;
 mod support;
 mod visitors;

@@ -71,6 +71,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     config.public_url = settings.public_url;
     config.routing = settings.routing;
     config.tls = server;
+    config.relay_http = settings.relay_http;
     config.demo = settings.demo;
     config.open_registration = settings.open_registration;
     config.admin = settings.admin;

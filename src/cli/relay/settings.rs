@@ -11,7 +11,7 @@ use crate::cli::text::{AdminAt, FromText as _, PublicUrl, one, parse, several};
 use crate::cli::{Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
-use crate::relay::config::{Admin, DEMO_BY_PATH, Listen, Routing};
+use crate::relay::config::{Admin, DEMO_BY_PATH, Destination, Listen, Routing};
 use crate::tls;
 use crate::tls::dev::{CertHost, DevError};
 
@@ -49,6 +49,11 @@ pub struct Said {
     /// only
     #[arg(long, value_name = "true|false", env = "PTTH_DEMO", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
     pub demo: Option<bool>,
+    /// Relay requests of pages to this destination (RelayHttp), for whoever may be an agent here. A host must resolve
+    /// to public addresses, unless it is an IP address or has one behind =
+    #[arg(long, value_name = "HOST[:PORT][=ADDRESS]", value_parser = parse::<Destination>)]
+    #[serde(deserialize_with = "several")]
+    pub relay_http: Vec<Destination>,
     /// The certificate chain, leaf first; without it a development CA is made in the state directory
     #[arg(long, value_name = "PEM", env = "PTTH_CERT", hide_env_values = true)]
     pub cert: Option<PathBuf>,
@@ -102,6 +107,7 @@ impl Said {
             routing: self.routing.or(below.routing),
             open_registration: self.open_registration.or(below.open_registration),
             demo: self.demo.or(below.demo),
+            relay_http: list(self.relay_http, below.relay_http),
             cert: if pair { self.cert } else { below.cert },
             key: if pair { self.key } else { below.key },
             state: self.state.or(below.state),
@@ -146,6 +152,8 @@ pub struct Settings {
     pub open_registration: bool,
     /// Whether there is a demo page.
     pub demo: bool,
+    /// Where requests of pages may be relayed to.
+    pub relay_http: Vec<Destination>,
     /// Where the certificate comes from.
     pub certificate: Certificate,
     /// The state directory.
@@ -194,6 +202,7 @@ impl Settings {
             routing,
             open_registration: said.open_registration.unwrap_or(false),
             demo,
+            relay_http: said.relay_http,
             state: state::directory(said.state)?,
             admin: admin(said.admin)?,
             answer: said.answer_timeout_seconds.map_or(defaults::ANSWER, |n| Duration::from_secs(n.get())),

@@ -59,6 +59,7 @@ public-url = "https://public.test"
 routing = "path"
 open-registration = true
 demo = false
+relay-http = ["www.example.com", "intranet.test:81=10.0.0.5"]
 cert = "cert.pem"
 key = "/key.pem"
 state = "state"
@@ -82,6 +83,7 @@ fn every_flag_can_stand_in_the_file() {
     );
     assert_eq!((settings.domain.as_str(), settings.authorities[0].as_str()), ("file.test", "own.test"));
     assert_eq!((settings.routing, settings.admin), (Routing::Path, None));
+    assert_eq!(settings.relay_http.len(), 2);
     assert!(settings.open_registration && !settled(Said::default()).open_registration);
     assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
