@@ -161,7 +161,11 @@ impl Doorkeeper {
             };
         }
         let granted = |wanted: &Wanted| match wanted {
-            Wanted::Name(name) => grants.allows_name(name),
+            // An authority of ours may stand below the domain, where a name would take its place.
+            Wanted::Name(name) => {
+                grants.allows_name(name)
+                    && !matches!(self.names.route(wanted), Route::Host(host) if self.names.is_own(&host))
+            }
             Wanted::Host(host) => grants.allows_host(host) && !self.names.is_ours(host),
             Wanted::Origin(_) => false,
         };
@@ -281,6 +285,13 @@ impl Admission for Admitted {
             Kind::H1 => defaults::H1_MOST,
             Kind::H2 => self.cores,
             Kind::Envelope => defaults::POLLS_BUSY,
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match is_open(&self.agent) {
+            true => defaults::OPEN_MESSAGES,
+            false => defaults::MESSAGES,
         }
     }
 

@@ -156,6 +156,9 @@ pub trait Admission: Send {
     /// How many connections of this agent the relay can use with this carrier.
     fn connections(&self, kind: Kind) -> usize;
 
+    /// What the bodies of requests that wait for a poll may take, in bytes.
+    fn memory(&self) -> usize;
+
     /// Puts a fresh link into its session; requests may come on it from now on.
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached;
 }

@@ -99,6 +99,20 @@ async fn names_of_tokens_and_reserved_names_are_not_open() {
 }
 
 #[tokio::test]
+async fn an_authority_of_the_relay_is_nobodys_name() {
+    let bench = Bench::with(|config| {
+        config.open_registration = true;
+        config.authorities = vec!["gate.relay.test".parse().unwrap()];
+    });
+    for form in ["name=gate", "name=gate&token=secret", &format!("name=gate&token={}", bench.token)] {
+        assert_eq!(bench.claim(form, "").await.status, 403, "{form}");
+    }
+    let exact = bench.another_token(&["gate"]);
+    assert_eq!(bench.claim(&format!("name=gate&token={exact}"), "").await.status, 403);
+    assert_eq!(bench.visit("gate", "/").await.status, 200, "it is still the relay's page");
+}
+
+#[tokio::test]
 async fn a_token_that_names_it_takes_the_name_at_once() {
     let bench = Bench::open_to_all();
     let first = bench.claim("name=demo&token=secret", "").await.link("first");
@@ -199,4 +213,23 @@ async fn every_transport_goes_through_the_same_door() {
         reserved.send(&upgrade(token, "www", "")).await;
         assert_eq!(reserved.head().await.status, 403, "{token}");
     }
+}
+
+/// Anybody may make a relay hold bodies for an agent that anybody can be.
+#[tokio::test]
+async fn the_bodies_that_wait_for_such_an_agent_are_fewer() {
+    let bench = Bench::open_to_all();
+    bench.claim("name=demo", "").await;
+    let mut visitors = Vec::new();
+    for _ in 0..3 {
+        let mut visitor = bench.open().await;
+        // The room is taken before the body comes.
+        let head = "POST / HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 8388608\r\n\r\n";
+        visitor.send(head).await;
+        visitors.push(visitor);
+    }
+    let answers = visitors.iter_mut().map(|visitor| Box::pin(visitor.read()));
+    let (refused, _, _) = futures_util::future::select_all(answers).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.body.contains("more requests than it can take"), "{refused:?}");
 }

@@ -87,8 +87,8 @@ pub struct Glance {
 }
 
 impl Queue {
-    /// An empty queue; requests wait for `absence` after the last poll.
-    pub fn new(flights: Arc<Flights>, absence: Duration) -> Arc<Self> {
+    /// An empty queue; requests wait for `absence` after the last poll, and their bodies take at most `memory` bytes.
+    pub fn new(flights: Arc<Flights>, absence: Duration, memory: usize) -> Arc<Self> {
         let state = State {
             polls: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -100,7 +100,7 @@ impl Queue {
             ended: false,
             whole: None,
         };
-        let memory = Arc::new(Semaphore::new(defaults::MESSAGES));
+        let memory = Arc::new(Semaphore::new(memory));
         Arc::new(Self { flights, memory, state: Mutex::new(state), absence })
     }
 

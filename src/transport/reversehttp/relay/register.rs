@@ -75,7 +75,7 @@ impl Relay {
         lease: std::time::Duration,
     ) -> Arc<Registration> {
         let all = &self.registrations;
-        let queue = Queue::new(all.flights.clone(), self.door.polling().absence);
+        let queue = Queue::new(all.flights.clone(), self.door.polling().absence, admission.memory());
         let granted = (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
         let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
         let born = all.birth(&identity);

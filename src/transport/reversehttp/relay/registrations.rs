@@ -154,7 +154,7 @@ mod tests {
 
     async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
         let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
-        let queue = Queue::new(all.flights.clone(), defaults::POLL_ABSENCE);
+        let queue = Queue::new(all.flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGES);
         let who = (AgentId("a".into()), Vec::new(), Vec::new());
         let registration = Registration::new("a".into(), who, 1, queue, defaults::POLL_LEASE);
         all.enter(registration.clone(), Attached::new(cut.listen(), ()), &scope);
