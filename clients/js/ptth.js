@@ -48,7 +48,7 @@ class Trouble extends Error {}
  * @typedef {object} Options
  * @property {string | URL} relay the relay's URL
  * @property {string} name the name to serve
- * @property {string} [token] what entitles to the name
+ * @property {string} [token] what entitles to the name, unless the relay asks for nothing
  * @property {number} [concurrency] requests in hand at once, 16 unless told
  * @property {AbortSignal} [signal] stops
  * @property {boolean} [stream] whether long response bodies stream: unless told, everywhere but in browsers, where

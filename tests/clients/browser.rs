@@ -19,18 +19,23 @@ fn every_byte() -> Vec<u8> {
 struct Demo {
     site: Site,
     relay: Relay,
+    scheme: &'static str,
 }
 
 impl Demo {
     fn start(arguments: &[&str]) -> Self {
+        Self::listening("http://127.0.0.1:0", "http", arguments)
+    }
+
+    fn listening(listen: &str, scheme: &'static str, arguments: &[&str]) -> Self {
         let site = Site::new();
-        let mut command = site.relay_command("http://127.0.0.1:0");
+        let mut command = site.relay_command(listen);
         let relay = Relay::start(command.args(["--demo", "--lease-seconds", "0"]).args(arguments));
-        Self { site, relay }
+        Self { site, relay, scheme }
     }
 
     fn at(&self, path: &str) -> String {
-        format!("http://ptth.localhost:{}{path}", self.relay.port)
+        format!("{}://ptth.localhost:{}{path}", self.scheme, self.relay.port)
     }
 
     /// Opens the page, gives the tab a name and a token, and presses the button.
@@ -50,7 +55,7 @@ impl Demo {
         let tab = self.serve(browser, name, "");
         browser.until(&tab, "!document.getElementById('url').hidden");
         let url = browser.text(&tab, "document.getElementById('url').href");
-        assert_eq!(url, format!("http://{name}.ptth.localhost:{}/", self.relay.port));
+        assert_eq!(url, format!("{}://{name}.ptth.localhost:{}/", self.scheme, self.relay.port));
         (tab, url)
     }
 
@@ -94,6 +99,20 @@ fn a_tab_answers_visitors() {
 }
 
 #[test]
+fn a_tab_answers_over_tls_and_http_2() {
+    let demo = Demo::listening("127.0.0.1:0", "https", &["--open-registration"]);
+    // The browser does not know the CA of the site.
+    let mut browser = Browser::with(&["--ignore-certificate-errors"]);
+    let (tab, url) = demo.serving(&mut browser, "tab");
+    let spoken = "performance.getEntriesByType('navigation')[0].nextHopProtocol";
+    assert_eq!(browser.text(&tab, spoken), "h2");
+    for _ in 0..3 {
+        assert_eq!(demo.site.curl([&url]).text(), "Hello from a browser tab.\n");
+    }
+    browser.until(&tab, "document.querySelectorAll('#visits li').length === 3");
+}
+
+#[test]
 fn what_visitors_send_is_text() {
     let demo = Demo::start(&["--open-registration"]);
     let mut browser = Browser::start();
@@ -107,6 +126,7 @@ fn what_visitors_send_is_text() {
     assert_eq!(browser.value(&tab, "window.hurt === undefined"), true);
     // The policy stands behind it: markup that got in all the same would do nothing.
     browser.value(&tab, &format!("document.getElementById('visits').innerHTML = '{attack}'"));
+    // As long as an image takes to fail.
     browser.value(&tab, "new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))");
     assert_eq!(browser.value(&tab, "window.hurt === undefined"), true);
     assert_eq!(browser.value(&tab, "document.styleSheets.length"), 1, "its own style is let in");

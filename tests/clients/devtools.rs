@@ -34,12 +34,20 @@ pub(crate) struct Tab {
 
 impl Browser {
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// With further arguments.
+    pub(crate) fn with(arguments: &[&str]) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new("chromium");
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
         command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
         command.args(["--disable-dev-shm-usage", "--no-proxy-server", "--remote-debugging-port=0"]);
-        command.arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
+        command
+            .args(arguments)
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg("about:blank");
         let process = Process::start(&mut command);
         let (port, path) = poll(|| {
             let text = std::fs::read_to_string(profile.path().join("DevToolsActivePort")).ok()?;
