@@ -121,7 +121,13 @@ pub const PING_LATE: Duration = Duration::from_secs(1);
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
 /// Then again this often.
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
-/// Unanswered bytes or probes for this long: dead.
+/// And after so many questions without an answer the far end is dead: an idle link is found in 10 s.
+pub const KEEPALIVE_RETRIES: u32 = 3;
+/// Visitors and origins are asked after this silence.
+pub const OTHERS_KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// And again this often: one that is gone is found in a minute, and a phone that was out of reach is still connected.
+pub const OTHERS_KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// The head of a request to an agent on `h1` that is not acknowledged for this long: dead.
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// An `h1` connection of an agent is replaced after this, before NATs and load balancers forget it.
 pub const H1_AGE: Duration = Duration::from_secs(15 * 60);

@@ -7,6 +7,7 @@ pub mod io;
 pub mod listener;
 pub mod reach;
 pub mod scope;
+pub mod silence;
 pub mod splice;
 
 pub use cores::Cores;

@@ -42,6 +42,7 @@ struct H2 {
 /// # Errors
 /// When the connection breaks at once.
 pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), h2::Error> {
+    io.keep_alive();
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::sender(io);
     let (handle, mut connection) = h2::client::Builder::new()
