@@ -134,10 +134,18 @@ pub const H1_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// One stream fills 1 Gbit/s at 50 ms, and a slow reader costs at most this, in bytes.
 pub const STREAM_WINDOW: u32 = 8 << 20;
+/// What waits at a relay for slow visitors, in bytes: all streams of all agents together, beside one frame for each.
+/// Sixteen long answers have a full [`STREAM_WINDOW`].
+pub const BUFFERS: usize = 256 << 20;
+/// What waits in one stream for the socket, in bytes: two writes.
+pub const SEND_BUFFER: usize = 64 << 10;
 /// The connection's window never binds: one slow stream must not stall the others. In bytes.
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Streams at once on one `h2` carrier.
 pub const STREAMS: u32 = 1_024;
+/// The head of an HTTP/1.1 request of a visitor, 64 KiB of fields and its first line, in bytes; also what is read ahead
+/// of a body, and what waits for the socket.
+pub const VISITOR_BUFFER: usize = 72 << 10;
 /// A visitor's `h2` windows: an upload of one visitor, in bytes.
 pub const VISITOR_STREAM_WINDOW: u32 = 1 << 20;
 /// All uploads of one visitor's connection, in bytes.

@@ -14,8 +14,8 @@ use crate::net::{Cores, Scope};
 use crate::observe::{Metrics, metrics::Counted};
 use crate::policy::{Verified, open::Open, open::is_open};
 use crate::registry::{Claim, Denied, Registry, Terms};
-use crate::session::Kind;
 use crate::session::carrier::Carrier;
+use crate::session::{Kind, Windows};
 use crate::transport::{Admission, Attached, Door, Polling};
 
 /// See the module.
@@ -28,6 +28,7 @@ pub(super) struct Doorkeeper {
     pub(super) metrics: Arc<Metrics>,
     pub(super) scope: Scope,
     pub(super) cores: Cores,
+    pub(super) windows: Arc<Windows>,
     /// Cancelled when the relay begins to stop: from then on agents are sent away.
     pub(super) draining: CancellationToken,
 }
@@ -244,6 +245,10 @@ impl Door for Doorkeeper {
 
     fn polling(&self) -> &Polling {
         &self.config.polling
+    }
+
+    fn windows(&self) -> &Arc<Windows> {
+        &self.windows
     }
 
     fn scope(&self) -> &Scope {

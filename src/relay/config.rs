@@ -69,6 +69,8 @@ pub struct Config {
     pub grace: Duration,
     /// How agents that poll are treated.
     pub polling: Polling,
+    /// What may wait here for slow visitors, in bytes, beside one frame for each answer.
+    pub buffers: usize,
 }
 
 /// The admin listener.
@@ -100,6 +102,7 @@ impl Config {
             lease: defaults::LEASE,
             grace: defaults::GRACE,
             polling: Polling::default(),
+            buffers: defaults::BUFFERS,
         }
     }
 }

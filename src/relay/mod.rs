@@ -32,7 +32,7 @@ use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
 use crate::policy::open::Open;
 use crate::registry::Registry;
-use crate::session::{Kind, Link};
+use crate::session::{Kind, Link, Windows};
 use crate::transport::{self, Door, RelaySide};
 
 /// Why a relay did not start.
@@ -113,6 +113,7 @@ impl Relay {
         let registry = Registry::new(config.lease);
         let metrics = Arc::new(Metrics::default());
         let (sessions, draining) = (Scope::new(), CancellationToken::new());
+        let windows = Arc::new(Windows::new(config.buffers));
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
             open: config.open_registration.then(|| Open::new(&config.polling.seal_key)),
             config: config.clone(),
@@ -121,6 +122,7 @@ impl Relay {
             metrics: metrics.clone(),
             scope: sessions.clone(),
             cores: cores.clone(),
+            windows,
             draining: draining.clone(),
         });
         let visitors = Scope::new();

@@ -22,7 +22,7 @@ use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
 use crate::session;
 use crate::session::carrier::Carrier;
-use crate::session::{Ended, Handler, Kind, Load};
+use crate::session::{Ended, Handler, Kind, Load, Windows};
 
 /// Every transport, the preferred first.
 pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp];
@@ -134,6 +134,9 @@ pub trait Door: Send + Sync {
 
     /// How polls are treated.
     fn polling(&self) -> &Polling;
+
+    /// How far agents may send ahead of their visitors.
+    fn windows(&self) -> &Arc<Windows>;
 
     /// Owns the tasks of sessions.
     fn scope(&self) -> &Scope;

@@ -78,6 +78,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     config.answer = settings.answer;
     config.lease = settings.lease;
     config.grace = settings.grace;
+    config.buffers = settings.buffers;
     config.polling.seal_key = seal::key(&settings.state).map_err(Failure::failed)?;
     Ok(Prepared { config, ca, first })
 }

@@ -1,6 +1,6 @@
 //! What can be said about a relay, and what it comes to.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,6 +76,9 @@ pub struct Said {
     /// How long what is in flight may take to finish when the relay stops [default: 30]
     #[arg(long, value_name = "N")]
     pub grace_seconds: Option<u64>,
+    /// How much memory, in MiB, what waits for slow visitors may take [default: 256]
+    #[arg(long, value_name = "N")]
+    pub buffer_mib: Option<NonZeroUsize>,
 }
 
 impl Said {
@@ -115,6 +118,7 @@ impl Said {
             answer_timeout_seconds: self.answer_timeout_seconds.or(below.answer_timeout_seconds),
             lease_seconds: self.lease_seconds.or(below.lease_seconds),
             grace_seconds: self.grace_seconds.or(below.grace_seconds),
+            buffer_mib: self.buffer_mib.or(below.buffer_mib),
         }
     }
 }
@@ -166,6 +170,8 @@ pub struct Settings {
     pub lease: Duration,
     /// For what is in flight when the relay stops.
     pub grace: Duration,
+    /// For what waits for slow visitors, in bytes.
+    pub buffers: usize,
 }
 
 impl Settings {
@@ -208,6 +214,7 @@ impl Settings {
             answer: said.answer_timeout_seconds.map_or(defaults::ANSWER, |n| Duration::from_secs(n.get())),
             lease: said.lease_seconds.map_or(defaults::LEASE, Duration::from_secs),
             grace: said.grace_seconds.map_or(defaults::GRACE, Duration::from_secs),
+            buffers: said.buffer_mib.map_or(defaults::BUFFERS, |mib| mib.get().saturating_mul(1 << 20)),
         })
     }
 

@@ -35,6 +35,7 @@ fn nothing_said_is_the_defaults() {
         [settings.answer, settings.lease, settings.grace],
         [defaults::ANSWER, defaults::LEASE, defaults::GRACE]
     );
+    assert_eq!(settings.buffers, defaults::BUFFERS);
     let hosts =
         [defaults::DOMAIN.to_owned(), format!("*.{}", defaults::DOMAIN)].map(|host| host.parse().unwrap());
     assert_eq!(settings.certificate, Certificate::Development(hosts.to_vec()));
@@ -46,7 +47,8 @@ fn the_help_tells_the_defaults() {
     let help = <Line as clap::CommandFactory>::command().render_long_help().to_string();
     let seconds = [defaults::ANSWER, defaults::LEASE, defaults::GRACE].map(|d| d.as_secs().to_string());
     let [answer, lease, grace] = &seconds;
-    for default in [defaults::LISTEN, defaults::DOMAIN, defaults::ADMIN, answer, lease, grace] {
+    let buffers = (defaults::BUFFERS >> 20).to_string();
+    for default in [defaults::LISTEN, defaults::DOMAIN, defaults::ADMIN, answer, lease, grace, &buffers] {
         assert!(help.contains(&format!("[default: {default}")), "{default}");
     }
 }
@@ -67,6 +69,7 @@ admin = "off"
 answer-timeout-seconds = 7
 lease-seconds = 8
 grace-seconds = 0
+buffer-mib = 64
 "#;
 
 #[test]
@@ -86,6 +89,7 @@ fn every_flag_can_stand_in_the_file() {
     assert_eq!(settings.relay_http.len(), 2);
     assert!(settings.open_registration && !settled(Said::default()).open_registration);
     assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
+    assert_eq!(settings.buffers, 64 << 20);
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
     let Certificate::Files { cert, key } = settings.certificate else { panic!() };
     assert!(cert.is_absolute() && cert.ends_with("cert.pem") && key == Path::new("/key.pem"));

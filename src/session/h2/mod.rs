@@ -4,3 +4,6 @@ mod goaway;
 pub mod send;
 pub mod serve;
 mod stream;
+mod windows;
+
+pub use windows::Windows;
