@@ -7,3 +7,6 @@ mod stream;
 mod windows;
 
 pub use windows::Windows;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use goaway::property as fuzz_frames;

@@ -6,6 +6,9 @@ mod form;
 mod relay;
 mod seal;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use form::property as fuzz_form;
+
 use std::sync::Arc;
 
 use super::{AgentSide, Door, RelaySide, Transport};
