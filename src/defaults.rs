@@ -55,7 +55,7 @@ pub const OPEN_NAMES: usize = 1_024;
 /// Agent connections at once of one agent without a token: what one busy `h1` agent opens.
 pub const OPEN_CONNECTIONS_PER_AGENT: usize = 64;
 /// The bodies that wait for one polling agent without a token, in bytes: two of the largest. Anybody may send them.
-pub const OPEN_MESSAGES: usize = 2 * MESSAGE;
+pub const OPEN_MESSAGES: usize = 16 << 20;
 /// Names that are never given without a token: software looks for some by itself (RFC 2142, WPAD, autodiscovery), and
 /// people take the rest for the operator's own.
 pub const OPEN_RESERVED: &[&str] = &[
@@ -207,6 +207,28 @@ pub const STATE_BUSY: Duration = Duration::from_secs(5);
 
 /// How long a poll is held open. Middleboxes cut what is silent for 30 s.
 pub const POLL_HOLD: Duration = Duration::from_secs(25);
+/// The shortest hold that is learned from polls that were cut: shorter ones are a load of their own.
+pub const POLL_HOLD_LEAST: Duration = Duration::from_secs(2);
+/// A poll that broke sooner than this was not cut for its age.
+pub const POLL_CUT: Duration = Duration::from_secs(1);
+/// Whole holds in a row before a longer one is tried; doubled with each cut, so that a box is not asked for ever.
+pub const POLL_HOLDS: u32 = 16;
+/// What that doubling ends at.
+pub const POLL_HOLDS_MOST: u32 = 256;
+/// Polls that break at the same age, one after the other, before an agent takes it for a cut: a relay that restarts
+/// breaks them once.
+pub const POLL_BREAKS: u32 = 2;
+/// Polls of one registration that are dropped at the same age, one after the other, before it counts as a cut: for
+/// agents that cannot say how long to hold.
+pub const POLL_DROPS: u32 = 3;
+/// How long an agent looks whether bodies get through while they are open: a second of round trip, twice.
+pub const PROBE: Duration = Duration::from_secs(2);
+/// How long a URL to look with is good for, in seconds: it is used at once.
+pub const PROBE_URL_AGE: u64 = 60;
+/// Such looks at once, in all: each costs two open requests, mostly for a round trip.
+pub const PROBES: usize = 1_024;
+/// Of one token: no agent's looks shut out those of all others.
+pub const PROBES_PER_AGENT: usize = 256;
 /// How long requests wait for an agent that polled a moment ago: the Python client sleeps 2 s after every 204.
 pub const POLL_ABSENCE: Duration = Duration::from_secs(5);
 /// How long requests wait for an agent that has others in hand (ReverseHttp asks for at least this).
@@ -219,10 +241,21 @@ pub const POLLS: usize = 4;
 pub const POLLS_BUSY: usize = 32;
 /// Requests of one registration, queued and in hand.
 pub const ENVELOPES: usize = 256;
-/// The body of a request that is embedded as a whole, in bytes: it is held in memory until an agent takes it.
-pub const MESSAGE: usize = 8 << 20;
-/// All such bodies of one registration, in bytes.
-pub const MESSAGES: usize = 64 << 20;
+/// The body of a message that must be complete before it goes on, where something on the way holds bodies back, in
+/// bytes: what crosses within [`ANSWER`] at 20 Mbit/s.
+pub const MESSAGE: usize = 256 << 20;
+/// All such bodies of one registration, in bytes of the directory for temporary files: four of the largest.
+pub const MESSAGES: usize = 1 << 30;
+/// A body up to this stays in memory, in bytes. With [`ENVELOPES`] at once that is 64 MiB for each registration.
+pub const MESSAGE_MEMORY: usize = 256 << 10;
+/// How long an answer may take to be complete, where it must be before it goes on: the other half of [`ANSWER`] is for
+/// its way.
+pub const WHOLE: Duration = Duration::from_secs(60);
+/// The same for `text/event-stream`: most have no end, and nobody is to wait long to hear that they cannot be had.
+pub const WHOLE_EVENTS: Duration = Duration::from_secs(10);
+/// An answer of known length up to this is taken in before it is sent, in bytes, so that it can be sent again when its
+/// connection breaks: one segment or so of memory against a visitor's wait.
+pub const REPLAY: u64 = 64 << 10;
 /// An answer up to this is taken in before its visitor reads it, so that an agent of one thread is free for the next
 /// request; a larger one streams. In bytes.
 pub const ANSWER_WHOLE: u64 = 1 << 20;
