@@ -54,7 +54,7 @@ pub const OPEN_NAMES_PER_ADDRESS: usize = 32;
 pub const OPEN_NAMES: usize = 1_024;
 /// Agent connections at once of one agent without a token: what one busy `h1` agent opens.
 pub const OPEN_CONNECTIONS_PER_AGENT: usize = 64;
-/// The bodies that wait for one polling agent without a token, in bytes: two of the largest. Anybody may send them.
+/// The bodies that wait for one polling agent without a token, in bytes. Anybody may send them, and they may fill a disk.
 pub const OPEN_MESSAGES: usize = 16 << 20;
 /// Names that are never given without a token: software looks for some by itself (RFC 2142, WPAD, autodiscovery), and
 /// people take the rest for the operator's own.
