@@ -34,6 +34,13 @@ scenarios!(
     no_token_is_needed_where_registration_is_open
 );
 scenarios!(
+    deno,
+    Deno: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
+    an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
+);
+scenarios!(flask, Flask: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream);
+scenarios!(django, Django: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream);
+scenarios!(
     python,
     Wsgi: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
     a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
