@@ -17,5 +17,6 @@ mod site;
 mod sockets;
 mod stop;
 mod targets;
+mod tenants;
 mod trust;
 mod websocket;
