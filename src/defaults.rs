@@ -150,6 +150,10 @@ pub const ANSWER_WHOLE: u64 = 1 << 20;
 pub const URLS_USED: usize = 16_384;
 /// Answers still taken, and thrown away, after their visitors left: agents are to hear 202 for them.
 pub const ANSWERS_LATE: usize = 1_024;
+/// Visitors that left, in the answer to one poll: its head stays below 4 KiB, which everything in between lets pass.
+pub const GONE_AT_ONCE: usize = 64;
+/// Visitors that left, of whose requests an agent has not heard yet: the two come on different connections.
+pub const GONE_EARLY: usize = 64;
 /// How long a Request URL is good for, in seconds: 30 days, because old clients never ask for another while they idle.
 pub const REQUEST_URL_AGE: u64 = 30 * 24 * 3600;
 /// The shortest lease of a registration: the original's.

@@ -1,9 +1,10 @@
-//! What passes through, each scenario over every transport and both carriers. A failure is reported on a thread that
-//! is named `SCENARIO on TRANSPORT/CARRIER`.
+//! What passes through, each scenario over every transport and all of its carriers; what cannot hold somewhere stands in
+//! `exceptions`. A failure is reported on a thread that is named `SCENARIO on TRANSPORT/CARRIER`.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
 
 mod bulk;
+mod exceptions;
 mod expect;
 mod fields;
 mod gone;
@@ -23,6 +24,8 @@ use world::On;
 /// Every scenario is a row, and becomes a test of its name.
 macro_rules! scenarios {
     ($($group:ident: $($name:ident),+;)+) => {
+        const SCENARIOS: &[&str] = &[$($(stringify!($name)),+),+];
+
         $($(
             #[test]
             fn $name() {

@@ -182,7 +182,12 @@ impl HttpBody for Inner {
             match (&mut this.decode, coded) {
                 (Decode::Rest | Decode::Exactly(0), None) => this.ended = true,
                 (Decode::Exactly(_), None) => return Poll::Ready(Some(Err(BadMessage::Framing.into()))),
-                (Decode::Chunked(decoder), None) if decoder.is_done() => this.ended = true,
+                (Decode::Chunked(decoder), None) if decoder.is_done() => {
+                    this.ended = true;
+                    if let Some(trailers) = decoder.trailers() {
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                }
                 (Decode::Chunked(_), None) => return Poll::Ready(Some(Err(BadMessage::Chunk.into()))),
                 (Decode::Rest, Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 (Decode::Exactly(left), Some(data)) => {

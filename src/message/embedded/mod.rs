@@ -3,9 +3,11 @@
 
 mod body;
 mod chunked;
+mod coded;
 mod head;
 
 pub use body::{ReadError, Reader, whole};
+pub use coded::Coded;
 pub use head::{
     Framing, RequestHead, ResponseHead, parse_answer, parse_request, parse_response, request_head,
     response_head,

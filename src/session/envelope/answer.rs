@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use parking_lot::Mutex;
@@ -125,6 +125,8 @@ async fn read(envelope: Body, flight: &Flight, short: bool) -> Result<Response, 
         }
         framing if short => {
             let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
+            // Trailers go when the body is taken in.
+            headers.remove(TRAILER);
             Body::full(reader.whole(framing, most).await?)
         }
         framing => reader.stream(framing),

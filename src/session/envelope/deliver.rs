@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::header::{CONTENT_LENGTH, TRAILER, UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::queue::{Done, Job, Queue};
 use super::{UrlId, answer};
 use crate::defaults;
 use crate::domain::Visitor;
-use crate::message::embedded::{ReadError, request_head, whole};
+use crate::message::embedded::{Coded, Framing, ReadError, request_head, whole};
 use crate::message::{Body, BoxError, Request};
 use crate::session::carrier::SendErrorKind;
 
@@ -60,7 +60,15 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     // A request without a body needs no length, unless it had one or its method makes readers expect it.
     let expected = known || [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
     let said = length.filter(|length| *length > 0 || expected);
-    let head = request_head(&parts.method, &parts.uri, &parts.headers, said);
+    let framing = match bytes {
+        // Only who takes a message as it comes is given one that does not say where it ends.
+        None if !upgrades && (length.is_none() || parts.headers.contains_key(TRAILER)) => Framing::Chunked,
+        _ => Framing::Rest(said),
+    };
+    if framing == Framing::Chunked {
+        length = None;
+    }
+    let head = request_head(&parts.method, &parts.uri, &parts.headers, framing);
     let method = parts.method.clone();
     let request = Request::from_parts(parts, Body::empty());
     if !queue.hand(number, url) {
@@ -82,7 +90,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     let total =
         length.map(|length| if bytes.is_some() { first.len() as u64 } else { first.len() as u64 + length });
     let back = Back { queue: queue.clone(), url, request, bytes, share };
-    let message = Delivery { first, begun: false, body, total, back: Some(back) };
+    let message = Delivery { first, begun: false, body: Coded::new(body, framing), total, back: Some(back) };
     Some(Handed { visitor, message: Body::wrap(message) })
 }
 
@@ -111,7 +119,7 @@ struct Delivery {
     /// What is in memory: the head, and the body if it is there too.
     first: Bytes,
     begun: bool,
-    body: Body,
+    body: Coded,
     total: Option<u64>,
     back: Option<Back>,
 }
@@ -134,16 +142,13 @@ impl HttpBody for Delivery {
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        loop {
-            let polled = Pin::new(&mut self.body).poll_frame(cx);
-            match &polled {
-                Poll::Ready(None) => self.back = None,
-                Poll::Ready(Some(Ok(frame))) if !frame.is_data() => continue,
-                Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.back = None,
-                _ => {}
-            }
-            return polled;
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &polled {
+            None => self.back = None,
+            Some(Ok(_)) if self.body.is_end_stream() => self.back = None,
+            Some(_) => {}
         }
+        Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -164,7 +169,10 @@ impl Drop for Delivery {
         let Some(flight) = queue.flights.take(url) else { return };
         match (bytes, self.begun) {
             (Some(bytes), _) => *request.body_mut() = Body::full(bytes),
-            (None, false) => *request.body_mut() = std::mem::take(&mut self.body),
+            (None, false) => {
+                let body = std::mem::replace(&mut self.body, Coded::new(Body::empty(), Framing::Empty));
+                *request.body_mut() = body.into_body();
+            }
             // Part of the body is gone with the connection.
             (None, true) => {
                 queue.answered(flight.number);

@@ -12,6 +12,7 @@ use super::used::Used;
 use super::{Flights, Handed, UrlId, deliver};
 use crate::defaults;
 use crate::message::{Request, Response};
+use crate::net::flag::{Flag, Listener};
 use crate::session::carrier::{SendError, SendErrorKind};
 
 /// Where the answer to one request goes.
@@ -29,7 +30,8 @@ pub(super) struct Job {
 /// Why a poll brings no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PollEnd {
-    /// There was none for as long as a poll is held, or another poll of the same URL came.
+    /// There was none for as long as a poll is held, another poll of the same URL came, or visitors left
+    /// ([`Queue::abandoned`]).
     #[error("there was no request")]
     Nothing,
     /// The URL has delivered its request.
@@ -49,6 +51,8 @@ pub struct Queue {
     pub(super) memory: Arc<Semaphore>,
     state: Mutex<State>,
     absence: Duration,
+    /// Raised by the first poll.
+    met: Arc<Flag>,
 }
 
 struct State {
@@ -58,6 +62,8 @@ struct State {
     handed: HashMap<u64, UrlId>,
     /// URLs whose visitors left before their answers came.
     late: VecDeque<UrlId>,
+    /// URLs whose visitors left before their answers came, and of which the agent is still to be told.
+    abandoned: VecDeque<UrlId>,
     used: Used,
     next: u64,
     /// When the last poll ended.
@@ -70,6 +76,7 @@ struct State {
 struct Waiter {
     number: u64,
     url: UrlId,
+    streams: bool,
     tell: oneshot::Sender<Job>,
 }
 
@@ -94,6 +101,7 @@ impl Queue {
             waiting: VecDeque::new(),
             handed: HashMap::new(),
             late: VecDeque::new(),
+            abandoned: VecDeque::new(),
             used: Used::default(),
             next: 0,
             left: Instant::now(),
@@ -101,7 +109,7 @@ impl Queue {
             whole: None,
         };
         let memory = Arc::new(Semaphore::new(defaults::MESSAGES));
-        Arc::new(Self { flights, memory, state: Mutex::new(state), absence })
+        Arc::new(Self { flights, memory, state: Mutex::new(state), absence, met: Arc::default() })
     }
 
     /// Waits for a request for at most `hold`. Polls are served in turn. Dropping the future gives the turn up, and a
@@ -149,7 +157,11 @@ impl Queue {
         }
         let number = state.number();
         state.whole = Some(!streams);
-        state.polls.push_back(Waiter { number, url, tell });
+        self.met.raise();
+        if streams && !state.abandoned.is_empty() {
+            return Err(PollEnd::Nothing);
+        }
+        state.polls.push_back(Waiter { number, url, streams, tell });
         state.match_up();
         Ok(Turn { queue: self.clone(), number, told })
     }
@@ -207,12 +219,21 @@ impl Queue {
         state.waiting.retain(|job| job.number != number);
         if let Some(url) = state.handed.remove(&number) {
             state.late.push_back(url);
+            state.abandon(url);
             if state.late.len() > defaults::ANSWERS_LATE
                 && let Some(oldest) = state.late.pop_front()
             {
                 self.flights.forget(oldest);
             }
         }
+    }
+
+    /// URLs whose requests nobody waits for any more, each told once: what a poll that streams brings when it brings
+    /// nothing else.
+    pub fn abandoned(&self) -> Vec<UrlId> {
+        let mut state = self.state.lock();
+        let some = state.abandoned.len().min(defaults::GONE_AT_ONCE);
+        state.abandoned.drain(..some).collect()
     }
 
     /// Takes a waiting request out again, if it still waits.
@@ -254,6 +275,11 @@ impl Queue {
         self.state.lock().used.contains(url)
     }
 
+    /// Resolves when the agent has polled once, so that it is known what it takes. Cancel safe.
+    pub(super) fn met(&self) -> Listener {
+        self.met.listen()
+    }
+
     /// Whether bodies are to be in memory before their requests are queued.
     pub(super) fn wants_whole(&self) -> bool {
         self.state.lock().whole.unwrap_or(true)
@@ -286,6 +312,21 @@ impl State {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Has an agent that streams told that nobody waits for an answer: by a poll that waits, or else by its next.
+    fn abandon(&mut self, url: UrlId) {
+        if self.whole != Some(false) {
+            return;
+        }
+        self.abandoned.push_back(url);
+        if self.abandoned.len() > defaults::ANSWERS_LATE {
+            self.abandoned.pop_front();
+        }
+        if let Some(place) = self.polls.iter().position(|waiter| waiter.streams) {
+            // What waits without an end of its own brings nothing.
+            self.polls.remove(place);
+        }
     }
 
     fn match_up(&mut self) {

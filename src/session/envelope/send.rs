@@ -78,8 +78,12 @@ impl Envelopes {
         // Reading the body is what says 100 to the visitor; the agent cannot.
         request.headers_mut().remove(EXPECT);
         let mut share = None;
-        if !upgrades && !request.body().is_end_stream() && self.0.wants_whole() {
-            share = Some(self.take_in(&mut request).await?);
+        if !upgrades && !request.body().is_end_stream() {
+            // Before the first poll nobody takes the request anyway.
+            let _ = tokio::time::timeout(self.0.absence(), self.0.met()).await;
+            if self.0.wants_whole() {
+                share = Some(self.take_in(&mut request).await?);
+            }
         }
         let (done, mut answer) = oneshot::channel();
         let job = Job { number: 0, request, done, share };

@@ -2,6 +2,7 @@
 
 mod base;
 mod client;
+mod hands;
 mod polls;
 
 use std::sync::Arc;

@@ -8,9 +8,10 @@ use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::client::Client;
+use super::hands::{Hands, Held};
 use super::{Registered, copy, registered};
 use crate::defaults;
 use crate::message::embedded::MESSAGE_HTTP;
@@ -45,13 +46,14 @@ struct Polls {
     all: AtomicUsize,
     waiting: AtomicUsize,
     places: Arc<Semaphore>,
+    hands: Arc<Hands>,
     /// Held by whatever must finish before the session has ended.
     alive: mpsc::Sender<()>,
 }
 
 /// What a poll brought.
 enum Brought {
-    Request(Body, Option<String>),
+    Request(Body, Held, Option<String>),
     Nothing(Option<String>),
     /// This poll was one too many.
     TooMany,
@@ -84,6 +86,7 @@ async fn run(link: Polled, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Sc
         all: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
         places: Arc::new(Semaphore::new(defaults::ENVELOPES)),
+        hands: Arc::default(),
         alive,
     });
     let _halt = HaltOnDrop(halt.clone());
@@ -136,7 +139,7 @@ impl Polls {
         while !self.is_over() {
             let Ok(place) = self.places.clone().acquire_owned().await else { return };
             match self.once(&mut url).await {
-                Ok(Brought::Request(envelope, next)) => {
+                Ok(Brought::Request(envelope, held, next)) => {
                     failures = 0;
                     let from = std::mem::replace(&mut url, next);
                     if self.waiting.load(Ordering::Acquire) == 0
@@ -144,7 +147,7 @@ impl Polls {
                     {
                         self.begin(None);
                     }
-                    self.serve(from.unwrap_or_default(), envelope, place);
+                    self.serve(from.unwrap_or_default(), envelope, held, place);
                 }
                 Ok(Brought::Nothing(next)) => {
                     failures = 0;
@@ -193,8 +196,14 @@ impl Polls {
         let next = link::targets(answer.headers(), "next").next().map(|url| client.base().rebase(url));
         let next = next.transpose()?;
         match answer.status() {
-            StatusCode::OK => Ok(Brought::Request(answer.into_body(), next)),
-            StatusCode::NO_CONTENT => Ok(Brought::Nothing(next)),
+            StatusCode::OK => {
+                let held = self.hands.take(answer.headers());
+                Ok(Brought::Request(answer.into_body(), held, next))
+            }
+            StatusCode::NO_CONTENT => {
+                self.hands.let_go(answer.headers());
+                Ok(Brought::Nothing(next))
+            }
             StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
             // Something on the way does not bear to wait so long; the URL is as good as before.
             status
@@ -214,21 +223,29 @@ impl Polls {
         self.scope.is_stopping() || self.load.is_leaving()
     }
 
-    fn serve(self: &Arc<Self>, url: String, envelope: Body, place: tokio::sync::OwnedSemaphorePermit) {
-        let (handler, load) = (self.handler.clone(), self.load.clone());
-        let (client, scope, alive) = (self.link.client.clone(), self.scope.clone(), self.alive.clone());
+    fn serve(self: &Arc<Self>, url: String, envelope: Body, mut held: Held, place: OwnedSemaphorePermit) {
+        let (polls, load) = (self.clone(), self.load.clone());
         self.scope.spawn(async move {
-            let _busy = (place, load.enter(), alive);
-            let answer = match serve(envelope, handler, &scope).await {
-                Ok(answer) => post(&url, answer),
-                Err(error) => return tracing::warn!(%error, "a poll brought no request"),
-            };
-            match client.send(answer, &scope).await {
-                Ok(heard) if heard.status().is_success() => {}
-                Ok(heard) => tracing::debug!(status = %heard.status(), "the relay did not take an answer"),
-                Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
+            let _busy = (place, load.enter());
+            tokio::select! {
+                biased;
+                () = held.gone() => tracing::debug!("a visitor left before its answer"),
+                () = polls.exchange(&url, envelope) => {}
             }
         });
+    }
+
+    async fn exchange(&self, url: &str, envelope: Body) {
+        let handler = self.handler.clone();
+        let answer = match serve(envelope, handler, self.link.streams, &self.scope).await {
+            Ok(answer) => post(url, answer),
+            Err(error) => return tracing::warn!(%error, "a poll brought no request"),
+        };
+        match self.link.client.send(answer, &self.scope).await {
+            Ok(heard) if heard.status().is_success() => {}
+            Ok(heard) => tracing::debug!(status = %heard.status(), "the relay did not take an answer"),
+            Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
+        }
     }
 
     fn fail(&self, why: String) {

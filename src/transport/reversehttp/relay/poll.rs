@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Relay, now, plain, with_next};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::embedded::{MESSAGE_HTTP, ReadError};
 use crate::message::{Request, Response, fields, hop};
-use crate::session::envelope::{AnswerError, Handed, PollEnd};
+use crate::session::envelope::{AnswerError, Handed, PollEnd, UrlId};
 use crate::transport::reversehttp::seal::Use;
 
 impl Relay {
@@ -34,11 +34,19 @@ impl Relay {
             return match polled {
                 Ok(handed) => {
                     let next = self.request_url(facts, &registration);
-                    Ok(with_next(delivery(handed), &next))
+                    let mut response = delivery(handed);
+                    if streams {
+                        name(&mut response, fields::PTTH_REQUEST, &[claims.url]);
+                    }
+                    Ok(with_next(response, &next))
                 }
                 Err(PollEnd::Nothing) => {
                     let next = self.request_url_again(facts, &registration, claims.url);
-                    Ok(with_next(plain(StatusCode::NO_CONTENT), &next))
+                    let mut response = plain(StatusCode::NO_CONTENT);
+                    if streams {
+                        name(&mut response, fields::PTTH_GONE, &registration.queue.abandoned());
+                    }
+                    Ok(with_next(response, &next))
                 }
                 Err(PollEnd::Used) => Err(gone("this URL has delivered its request: poll the next one")),
                 Err(PollEnd::TooMany) => {
@@ -91,6 +99,16 @@ fn streams(headers: &HeaderMap) -> bool {
         parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(MESSAGE_HTTP))
             && parts.any(|parameter| parameter.eq_ignore_ascii_case("stream=1"))
     })
+}
+
+/// Names requests to the agent; the ids alone open nothing.
+fn name(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
+    let ids: Vec<_> = requests.iter().map(|id| format!("{id:x}")).collect();
+    if !ids.is_empty()
+        && let Ok(value) = HeaderValue::try_from(ids.join(", "))
+    {
+        response.headers_mut().insert(field, value);
+    }
 }
 
 fn delivery(Handed { visitor, message }: Handed) -> Response {
