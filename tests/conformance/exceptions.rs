@@ -16,9 +16,15 @@ const fn polled(scenario: &'static str, why: &'static str) -> Exception {
 
 /// See the module.
 pub(crate) const EXCEPTIONS: &[Exception] = &[
-    polled("connections_grow_with_load", "polls come and go on connections of any number: nobody counts them"),
+    polled(
+        "connections_grow_with_load",
+        "polls come and go on connections of any number: nobody counts them",
+    ),
     polled("stripped_upgrade", "there is no Upgrade to strip"),
-    polled("half_open_is_found", "no connection is the session: a poll that hangs is found when its hold is over"),
+    polled(
+        "half_open_is_found",
+        "no connection is the session: a poll that hangs is found when its hold is over",
+    ),
 ];
 
 /// Whether a scenario is run over a transport.
@@ -33,7 +39,8 @@ fn an_exception_names_a_scenario_a_transport_and_a_reason() {
         assert!(super::SCENARIOS.contains(scenario), "there is no scenario {scenario}");
         assert!(transports.contains(transport), "there is no transport {transport}");
         assert!(!why.is_empty(), "{scenario} on {transport}");
-        let earlier = EXCEPTIONS[..place].iter().any(|e| (e.scenario, e.transport) == (*scenario, *transport));
+        let earlier =
+            EXCEPTIONS[..place].iter().any(|e| (e.scenario, e.transport) == (*scenario, *transport));
         assert!(!earlier, "{scenario} on {transport} stands twice");
     }
 }

@@ -53,7 +53,7 @@ pub(crate) async fn a_cut_repeats_what_is_harmless(on: On) {
 
 /// What was delivered whole is not lost with the connection that brought it: nothing is cut, and nothing repeated.
 async fn the_answer_takes_another_way(world: &World, mut visitor: Wire, mut origin: Wire) {
-    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsaved").await;
+    origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nsaved").await;
     let (head, body) = visitor.message().await;
     assert_eq!((head.status(), &*body), (200, "saved"));
     world.still_works().await;

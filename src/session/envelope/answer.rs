@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::UrlId;
 use super::queue::{Done, Queue};
+use super::severed::Severed;
 use crate::defaults;
 use crate::message::embedded::{
     BadMessage, Framing, ReadError, Reader, ResponseHead, parse_answer, parse_response,
@@ -25,6 +26,8 @@ pub(super) struct Flight {
     pub(super) method: Method,
     /// The request asked for an Upgrade, so a 101 may be its answer.
     pub(super) upgrades: bool,
+    /// The agent was given it as a stream, and answers so.
+    pub(super) streams: bool,
     pub(super) done: Done,
 }
 
@@ -68,24 +71,32 @@ impl Flights {
     }
 
     /// Takes the answer that `envelope` brings. A short one is read first, so that the agent is free for its next
-    /// request; a long or endless one streams as its visitor reads. An answer that comes after its visitor left is
-    /// read and thrown away. Dropping the future breaks the answer off.
+    /// request; a long or endless one streams as its visitor reads, and so does all that an agent that streams has not
+    /// sent yet. An answer that comes after its visitor left is read and thrown away. Dropping the future breaks the
+    /// answer off.
     ///
     /// # Errors
     /// [`AnswerError`]; a visitor that still waits is told too.
     pub async fn answer(&self, url: UrlId, envelope: Body) -> Result<(), AnswerError> {
         let flight = self.take(url).ok_or(AnswerError::Unknown)?;
         flight.queue.answered(flight.number);
-        let short = envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
-        let reading = tokio::time::timeout(defaults::ANSWER, read(envelope, &flight, short));
+        let reading = tokio::time::timeout(defaults::ANSWER, read(envelope, &flight));
         match reading.await.unwrap_or(Err(AnswerError::Timeout)) {
-            Ok(mut response) => {
+            Ok((response, true)) => {
+                let _ = flight.done.send(Ok(response));
+                Ok(())
+            }
+            Ok((response, false)) => {
                 let (guard, gone) = oneshot::channel::<()>();
-                if !short {
-                    response.body_mut().hold(guard);
-                }
-                if flight.done.send(Ok(response)).is_ok() && !short {
-                    let _ = gone.await;
+                let cut = flight.queue.is_cut();
+                let mut response = response.map(|body| Body::wrap(Severed::by(flight.queue.is_cut(), body)));
+                response.body_mut().hold(guard);
+                if flight.done.send(Ok(response)).is_ok() {
+                    tokio::select! {
+                        biased;
+                        () = cut => {}
+                        _ = gone => {}
+                    }
                 }
                 Ok(())
             }
@@ -101,10 +112,14 @@ impl Flights {
     }
 }
 
-async fn read(envelope: Body, flight: &Flight, short: bool) -> Result<Response, AnswerError> {
+/// The answer, and whether it is there as a whole.
+async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), AnswerError> {
+    let short = envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
+    let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
     let mut reader = Reader::new(envelope);
     let parse = if flight.upgrades { parse_answer } else { parse_response };
     let ResponseHead { status, mut headers, framing, upgrade } = reader.head(parse).await?;
+    let whole = if flight.streams { reader.settle(most).await? } else { short };
     if let Some(token) = upgrade {
         hop::set_upgrade(&mut headers, token);
     }
@@ -118,13 +133,13 @@ async fn read(envelope: Body, flight: &Flight, short: bool) -> Result<Response, 
             {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(said));
             }
-            if short && !matches!(framing, Framing::Chunked) {
+            if whole && !matches!(framing, Framing::Chunked) {
                 refuse_second(reader).await?;
             }
             Body::empty()
         }
-        framing if short => {
-            let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
+        Framing::Chunked if flight.streams => reader.stream(framing),
+        framing if whole => {
             // Trailers go when the body is taken in.
             headers.remove(TRAILER);
             Body::full(reader.whole(framing, most).await?)
@@ -134,7 +149,7 @@ async fn read(envelope: Body, flight: &Flight, short: bool) -> Result<Response, 
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Ok(response)
+    Ok((response, whole || bodiless))
 }
 
 /// A body where none belongs is dropped, as the clients of 2009 send one; a second message is not.

@@ -11,11 +11,13 @@ use http::header::{CONTENT_LENGTH, TRAILER, UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::queue::{Done, Job, Queue};
+use super::severed::poll_cut;
 use super::{UrlId, answer};
 use crate::defaults;
 use crate::domain::Visitor;
 use crate::message::embedded::{Coded, Framing, ReadError, request_head, whole};
 use crate::message::{Body, BoxError, Request};
+use crate::net::flag::Listener;
 use crate::session::carrier::SendErrorKind;
 
 /// A message in memory goes out in pieces of this size, in bytes.
@@ -78,7 +80,9 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
         queue.put_back(Job { number, request, done, share }, None);
         return None;
     }
-    queue.flights.insert(url, answer::Flight { queue: queue.clone(), number, method, upgrades, done });
+    queue
+        .flights
+        .insert(url, answer::Flight { queue: queue.clone(), number, method, upgrades, streams, done });
     let first = match &bytes {
         Some(bytes) => {
             let mut message = BytesMut::from(head);
@@ -90,7 +94,9 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     let total =
         length.map(|length| if bytes.is_some() { first.len() as u64 } else { first.len() as u64 + length });
     let back = Back { queue: queue.clone(), url, request, bytes, share };
-    let message = Delivery { first, begun: false, body: Coded::new(body, framing), total, back: Some(back) };
+    let cut = back.bytes.is_none().then(|| queue.is_cut());
+    let body = Coded::new(body, framing);
+    let message = Delivery { first, begun: false, body, cut, total, back: Some(back) };
     Some(Handed { visitor, message: Body::wrap(message) })
 }
 
@@ -120,6 +126,8 @@ struct Delivery {
     first: Bytes,
     begun: bool,
     body: Coded,
+    /// For what is not in memory.
+    cut: Option<Listener>,
     total: Option<u64>,
     back: Option<Back>,
 }
@@ -141,6 +149,9 @@ impl HttpBody for Delivery {
                 self.back = None;
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if let Some(cut) = &mut self.cut {
+            poll_cut(cut, cx)?;
         }
         let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &polled {

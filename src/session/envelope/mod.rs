@@ -8,6 +8,7 @@ mod queue;
 mod raw;
 mod send;
 mod serve;
+mod severed;
 mod used;
 
 pub use answer::{AnswerError, Flights};

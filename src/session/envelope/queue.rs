@@ -53,6 +53,8 @@ pub struct Queue {
     absence: Duration,
     /// Raised by the first poll.
     met: Arc<Flag>,
+    /// Raised when what streams is to break off.
+    cut: Arc<Flag>,
 }
 
 struct State {
@@ -109,7 +111,14 @@ impl Queue {
             whole: None,
         };
         let memory = Arc::new(Semaphore::new(defaults::MESSAGES));
-        Arc::new(Self { flights, memory, state: Mutex::new(state), absence, met: Arc::default() })
+        Arc::new(Self {
+            flights,
+            memory,
+            state: Mutex::new(state),
+            absence,
+            met: Arc::default(),
+            cut: Arc::default(),
+        })
     }
 
     /// Waits for a request for at most `hold`. Polls are served in turn. Dropping the future gives the turn up, and a
@@ -256,13 +265,19 @@ impl Queue {
         }
     }
 
-    /// Ends the registration and what is in hand.
+    /// Ends the registration, what is in hand, and what streams.
     pub fn cut(&self) {
         self.end();
+        self.cut.raise();
         let handed: Vec<_> = self.state.lock().handed.drain().collect();
         for (_, url) in handed {
             self.flights.fail(url);
         }
+    }
+
+    /// Resolves when what streams is to break off. Cancel safe.
+    pub(super) fn is_cut(&self) -> Listener {
+        self.cut.listen()
     }
 
     /// Whether it has ended.

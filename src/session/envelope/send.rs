@@ -48,6 +48,10 @@ impl Carrier for Envelopes {
     fn is_closed(&self) -> bool {
         self.0.is_ended()
     }
+
+    fn awaits_calls(&self) -> bool {
+        self.0.glance().handed > 0
+    }
 }
 
 impl Envelopes {

@@ -47,7 +47,8 @@ struct Polls {
     waiting: AtomicUsize,
     places: Arc<Semaphore>,
     hands: Arc<Hands>,
-    /// Held by whatever must finish before the session has ended.
+    /// Gone when all has finished that must, before the session has ended.
+    #[expect(dead_code, reason = "kept for its drop")]
     alive: mpsc::Sender<()>,
 }
 
