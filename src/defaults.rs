@@ -141,11 +141,17 @@ pub const POLLS_BUSY: usize = 32;
 pub const ENVELOPES: usize = 256;
 /// The body of a request that is embedded as a whole, in bytes: it is held in memory until an agent takes it.
 pub const MESSAGE: usize = 8 << 20;
+/// Requests in one `application/http` envelope: enough to hide a round trip from an agent of one thread, and few,
+/// because each of their visitors waits for the slowest answer.
+pub const PIPELINE: usize = 8;
 /// All such bodies of one registration, in bytes.
 pub const MESSAGES: usize = 64 << 20;
 /// An answer up to this is taken in before its visitor reads it, so that an agent of one thread is free for the next
 /// request; a larger one streams. In bytes.
 pub const ANSWER_WHOLE: u64 = 1 << 20;
+/// An answer up to this is sent again when its connection breaks: most are smaller, and each costs as much while it is
+/// under way. In bytes.
+pub const ANSWER_AGAIN: usize = 64 << 10;
 /// Request URLs that one registration remembers as used, to refuse them.
 pub const URLS_USED: usize = 16_384;
 /// Answers still taken, and thrown away, after their visitors left: agents are to hear 202 for them.

@@ -6,6 +6,7 @@ mod agent;
 mod clients;
 mod hostile;
 mod manage;
+mod pipelines;
 mod polling;
 mod registration;
 mod support;

@@ -28,9 +28,21 @@ pub(super) struct Decoder {
     step: Step,
     read: BytesMut,
     trailers: HeaderMap,
+    /// Something may follow that is not its business.
+    among_others: bool,
 }
 
 impl Decoder {
+    /// A decoder of one message among others: what follows it stays.
+    pub(super) fn among_others() -> Self {
+        Self { among_others: true, ..Self::default() }
+    }
+
+    /// What follows the last chunk and its trailers.
+    pub(super) fn into_rest(self) -> Bytes {
+        self.read.freeze()
+    }
+
     /// Takes more of the coded bytes.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.read.extend_from_slice(bytes);
@@ -40,7 +52,7 @@ impl Decoder {
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, BadMessage> {
         loop {
             match self.step {
-                Step::Done if self.read.is_empty() => return Ok(None),
+                Step::Done if self.read.is_empty() || self.among_others => return Ok(None),
                 Step::Done => return Err(BadMessage::Several),
                 Step::Size => {
                     let Some(line) = self.line(LINES)? else { return Ok(None) };

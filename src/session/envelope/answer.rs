@@ -34,7 +34,11 @@ pub(super) struct Flight {
 /// Every request in the hand of some agent, by the URL that its answer comes to. Outlives registrations: what was
 /// handed out may be answered after their end.
 #[derive(Default)]
-pub struct Flights(Mutex<HashMap<UrlId, Flight>>);
+pub struct Flights {
+    single: Mutex<HashMap<UrlId, Flight>>,
+    /// What was handed out in one envelope, in its order.
+    several: Mutex<HashMap<UrlId, Vec<Flight>>>,
+}
 
 /// Why an answer was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -52,20 +56,34 @@ pub enum AnswerError {
 
 impl Flights {
     pub(super) fn insert(&self, url: UrlId, flight: Flight) {
-        self.0.lock().insert(url, flight);
+        self.single.lock().insert(url, flight);
+    }
+
+    pub(super) fn insert_several(&self, url: UrlId, flights: Vec<Flight>) {
+        self.several.lock().insert(url, flights);
     }
 
     pub(super) fn take(&self, url: UrlId) -> Option<Flight> {
-        self.0.lock().remove(&url)
+        self.single.lock().remove(&url)
     }
 
+    pub(super) fn take_several(&self, url: UrlId) -> Option<Vec<Flight>> {
+        self.several.lock().remove(&url)
+    }
+
+    /// Nobody waits for an answer to this URL, or nobody will when the last of its visitors has left.
     pub(super) fn forget(&self, url: UrlId) {
         // The lock must go before the flight, whose end may touch a queue.
         let _flight = self.take(url);
+        let mut several = self.several.lock();
+        let left = several.get(&url).is_some_and(|all| all.iter().all(|flight| flight.done.is_closed()));
+        let _flights = if left { several.remove(&url) } else { None };
+        drop(several);
     }
 
     pub(super) fn fail(&self, url: UrlId) {
-        if let Some(flight) = self.take(url) {
+        let several = self.take_several(url).into_iter().flatten();
+        for flight in self.take(url).into_iter().chain(several) {
             let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
         }
     }
@@ -78,7 +96,10 @@ impl Flights {
     /// # Errors
     /// [`AnswerError`]; a visitor that still waits is told too.
     pub async fn answer(&self, url: UrlId, envelope: Body) -> Result<(), AnswerError> {
-        let flight = self.take(url).ok_or(AnswerError::Unknown)?;
+        let Some(flight) = self.take(url) else {
+            let flights = self.take_several(url).ok_or(AnswerError::Unknown)?;
+            return Self::answer_several(flights, envelope).await;
+        };
         flight.queue.answered(flight.number);
         let reading = tokio::time::timeout(defaults::ANSWER, read(envelope, &flight));
         match reading.await.unwrap_or(Err(AnswerError::Timeout)) {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use http::header::{CONTENT_LENGTH, TRAILER, UPGRADE};
+use http::request::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::queue::{Done, Job, Queue};
@@ -21,7 +22,7 @@ use crate::net::flag::Listener;
 use crate::session::carrier::SendErrorKind;
 
 /// A message in memory goes out in pieces of this size, in bytes.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 /// An embedded request, ready to be the body of the answer to a poll. One that is dropped before it was written goes
 /// back to the queue.
@@ -59,14 +60,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     if let Some(bytes) = &bytes {
         length = Some(bytes.len() as u64);
     }
-    // A request without a body needs no length, unless it had one or its method makes readers expect it.
-    let expected = known || [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
-    let said = length.filter(|length| *length > 0 || expected);
-    let framing = match bytes {
-        // Only who takes a message as it comes is given one that does not say where it ends.
-        None if !upgrades && (length.is_none() || parts.headers.contains_key(TRAILER)) => Framing::Chunked,
-        _ => Framing::Rest(said),
-    };
+    let framing = framing(&parts, known, length, bytes.is_none() && !upgrades);
     if framing == Framing::Chunked {
         length = None;
     }
@@ -100,8 +94,18 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     Some(Handed { visitor, message: Body::wrap(message) })
 }
 
+/// How a message says where it ends. Only who takes it as it comes is given one that does not say so in front.
+fn framing(parts: &Parts, known: bool, length: Option<u64>, comes: bool) -> Framing {
+    if comes && (length.is_none() || parts.headers.contains_key(TRAILER)) {
+        return Framing::Chunked;
+    }
+    // A request without a body needs no length, unless it had one or its method makes readers expect it.
+    let expected = known || [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
+    Framing::Rest(length.filter(|length| *length > 0 || expected))
+}
+
 /// The body in one piece; its visitor is told when that cannot be.
-async fn in_memory(body: Body, done: Done) -> Option<(Bytes, Done)> {
+pub(super) async fn in_memory(body: Body, done: Done) -> Option<(Bytes, Done)> {
     let kind = match whole(body, defaults::MESSAGE).await {
         Ok(bytes) => return Some((bytes, done)),
         Err(ReadError::TooLarge(_)) => SendErrorKind::TooLarge,

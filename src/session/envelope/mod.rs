@@ -4,6 +4,7 @@
 
 mod answer;
 mod deliver;
+mod pipeline;
 mod queue;
 mod raw;
 mod send;
@@ -13,6 +14,7 @@ mod used;
 
 pub use answer::{AnswerError, Flights};
 pub use deliver::Handed;
+pub use pipeline::Several;
 pub use queue::{PollEnd, Queue};
 pub use send::carrier;
 pub use serve::serve;

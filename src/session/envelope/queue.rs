@@ -4,12 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::used::Used;
-use super::{Flights, Handed, UrlId, deliver};
+use super::{Flights, Handed, Several, UrlId, deliver, pipeline};
 use crate::defaults;
 use crate::message::{Request, Response};
 use crate::net::flag::{Flag, Listener};
@@ -49,6 +50,8 @@ pub enum PollEnd {
 pub struct Queue {
     pub(super) flights: Arc<Flights>,
     pub(super) memory: Arc<Semaphore>,
+    /// For answers of several requests at once, as long as they are being read.
+    pub(super) answers: Arc<Semaphore>,
     state: Mutex<State>,
     absence: Duration,
     /// Raised by the first poll.
@@ -110,10 +113,11 @@ impl Queue {
             ended: false,
             whole: None,
         };
-        let memory = Arc::new(Semaphore::new(defaults::MESSAGES));
+        let memory = || Arc::new(Semaphore::new(defaults::MESSAGES));
         Arc::new(Self {
             flights,
-            memory,
+            memory: memory(),
+            answers: memory(),
             state: Mutex::new(state),
             absence,
             met: Arc::default(),
@@ -134,19 +138,35 @@ impl Queue {
     ) -> Result<Handed, PollEnd> {
         let until = Instant::now() + hold;
         loop {
-            let mut turn = self.join(url, streams)?;
-            let job = tokio::select! {
-                biased;
-                job = &mut turn.told => job,
-                () = tokio::time::sleep_until(until) => return Err(PollEnd::Nothing),
-            };
-            let Ok(job) = job else {
-                return Err(if self.is_ended() { PollEnd::Ended } else { PollEnd::Nothing });
-            };
-            drop(turn);
+            let job = self.next(url, streams, until).await?;
             if let Some(handed) = deliver::embed(self, url, job, streams).await {
                 return Ok(handed);
             }
+        }
+    }
+
+    /// As [`Queue::poll`], for a poll that takes several whole requests: the first, and those that wait behind it.
+    ///
+    /// # Errors
+    /// [`PollEnd`]
+    pub async fn poll_several(self: &Arc<Self>, url: UrlId, hold: Duration) -> Result<Several, PollEnd> {
+        let until = Instant::now() + hold;
+        loop {
+            let first = self.next(url, false, until).await?;
+            if let Some(several) = pipeline::embed(self, url, first).await {
+                return Ok(several);
+            }
+        }
+    }
+
+    async fn next(self: &Arc<Self>, url: UrlId, streams: bool, until: Instant) -> Result<Job, PollEnd> {
+        let mut turn = self.join(url, streams)?;
+        tokio::select! {
+            biased;
+            job = &mut turn.told => {
+                job.map_err(|_| if self.is_ended() { PollEnd::Ended } else { PollEnd::Nothing })
+            }
+            () = tokio::time::sleep_until(until) => Err(PollEnd::Nothing),
         }
     }
 
@@ -213,6 +233,25 @@ impl Queue {
         state.used.insert(url);
         state.handed.insert(number, url);
         true
+    }
+
+    /// As [`Queue::hand`], for several.
+    pub(super) fn hand_several(&self, numbers: impl Iterator<Item = u64>, url: UrlId) -> bool {
+        let mut state = self.state.lock();
+        if state.used.contains(url) {
+            return false;
+        }
+        state.used.insert(url);
+        state.handed.extend(numbers.map(|number| (number, url)));
+        true
+    }
+
+    /// The next waiting request, if it can go at once with another: without a body, or with one in memory.
+    pub(super) fn take_ready(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        let ready = |job: &Job| job.share.is_some() || job.request.body().is_end_stream();
+        let first = state.waiting.front().is_some_and(ready);
+        if first { state.waiting.pop_front() } else { None }
     }
 
     /// The answer has come, or never will.
