@@ -1,5 +1,6 @@
 //! The agent's half: registers, then keeps several polls open and serves what they bring.
 
+mod again;
 mod base;
 mod client;
 mod hands;

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::again::Again;
 use super::client::Client;
 use super::hands::{Hands, Held};
 use super::{Registered, copy, registered};
@@ -239,13 +240,19 @@ impl Polls {
     async fn exchange(&self, url: &str, envelope: Body) {
         let handler = self.handler.clone();
         let answer = match serve(envelope, handler, self.link.streams, &self.scope).await {
-            Ok(answer) => post(url, answer),
+            Ok(answer) => Again::new(answer),
             Err(error) => return tracing::warn!(%error, "a poll brought no request"),
         };
-        match self.link.client.send(answer, &self.scope).await {
-            Ok(heard) if heard.status().is_success() => {}
-            Ok(heard) => tracing::debug!(status = %heard.status(), "the relay did not take an answer"),
-            Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
+        for failures in 1..=FAILURES {
+            let Some(body) = answer.body() else { return };
+            match self.link.client.send(post(url, body), &self.scope).await {
+                Ok(heard) if heard.status().is_success() => return,
+                Ok(heard) => {
+                    return tracing::debug!(status = %heard.status(), "the relay did not take an answer");
+                }
+                Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
+            }
+            tokio::time::sleep(defaults::BACKOFF_FIRST * failures).await;
         }
     }
 
