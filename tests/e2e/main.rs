@@ -7,6 +7,7 @@ mod crowd;
 mod demo;
 mod first_token;
 mod foreign;
+mod memory;
 mod origin;
 mod path;
 mod polled;

@@ -4,19 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, TRAILER};
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::UrlId;
-use super::queue::{Done, Queue};
+use super::queue::{Done, Job, Queue};
 use super::severed::Severed;
+use super::spool::Spooled;
 use crate::defaults;
 use crate::message::embedded::{
     BadMessage, Framing, ReadError, Reader, ResponseHead, parse_answer, parse_response,
 };
-use crate::message::{Body, Response, hop};
+use crate::message::{Body, Request, Response, hop};
 use crate::session::carrier::SendErrorKind;
 
 /// A request in an agent's hand.
@@ -29,6 +31,42 @@ pub(super) struct Flight {
     /// The agent was given it as a stream, and answers so.
     pub(super) streams: bool,
     pub(super) done: Done,
+    pub(super) after: After,
+}
+
+/// What is left of a request once it has been handed out.
+pub(super) enum After {
+    /// Its delivery goes on, and has it.
+    UnderWay,
+    /// All of it, to be handed out again should it not have arrived.
+    Kept(Box<Parts>, Spooled),
+    /// Nothing: its body was a stream.
+    Gone,
+}
+
+impl Flight {
+    /// A request has left this process.
+    fn sent(&mut self, request: Request, taken: Option<Spooled>) {
+        let parts = Box::new(request.into_parts().0);
+        self.after = taken.map_or(After::Gone, |taken| After::Kept(parts, taken));
+    }
+
+    /// Whether it is on its way still, or nobody waits for its answer.
+    fn stays(&self) -> bool {
+        matches!(self.after, After::UnderWay) || self.done.is_closed()
+    }
+
+    /// The request, to be handed out again; what cannot be is an error.
+    fn again(self) -> Result<Job, Self> {
+        match self.after {
+            After::Kept(parts, taken) => {
+                let Self { number, done, .. } = self;
+                let request = Request::from_parts(*parts, Body::empty());
+                Ok(Job { number, request, done, taken: Some(taken) })
+            }
+            _ => Err(self),
+        }
+    }
 }
 
 /// Every request in the hand of some agent, by the URL that its answer comes to. Outlives registrations: what was
@@ -69,6 +107,38 @@ impl Flights {
 
     pub(super) fn take_several(&self, url: UrlId) -> Option<Vec<Flight>> {
         self.several.lock().remove(&url)
+    }
+
+    /// A request has left this process.
+    pub(super) fn sent(&self, url: UrlId, request: Request, taken: Option<Spooled>) {
+        if let Some(flight) = self.single.lock().get_mut(&url) {
+            flight.sent(request, taken);
+        }
+    }
+
+    /// As [`Flights::sent`], for several.
+    pub(super) fn sent_several(&self, url: UrlId, requests: Vec<(Request, Spooled)>) {
+        if let Some(flights) = self.several.lock().get_mut(&url) {
+            for (flight, (request, taken)) in flights.iter_mut().zip(requests) {
+                flight.sent(request, Some(taken));
+            }
+        }
+    }
+
+    /// Takes back what has left this process and did not arrive, in its order; what cannot be sent again is an error.
+    /// Nothing if it is on its way still, has its answer, or nobody waits for one.
+    pub(super) fn recall(&self, url: UrlId) -> Vec<Result<Job, Flight>> {
+        let mut single = self.single.lock();
+        if let Some(flight) = single.get(&url) {
+            let flight = if flight.stays() { None } else { single.remove(&url) };
+            return flight.map(Flight::again).into_iter().collect();
+        }
+        drop(single);
+        let mut several = self.several.lock();
+        let stay = several.get(&url).is_none_or(|flights| flights.iter().all(Flight::stays));
+        let flights = if stay { None } else { several.remove(&url) };
+        drop(several);
+        flights.into_iter().flatten().filter(|flight| !flight.stays()).map(Flight::again).collect()
     }
 
     /// Nobody waits for an answer to this URL, or nobody will when the last of its visitors has left.

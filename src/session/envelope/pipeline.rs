@@ -1,19 +1,21 @@
 //! Several requests in the answer to one poll, for agents that ask for it, and their answers in one POST.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::answer::{AnswerError, Flight};
-use super::deliver::{PIECE, in_memory};
+use super::answer::{After, AnswerError, Flight};
+use super::deliver::{PIECE, take_in};
 use super::queue::{Job, Queue};
+use super::severed::Severed;
+use super::spool::Spooled;
 use super::{Flights, UrlId};
 use crate::defaults;
 use crate::domain::Visitor;
@@ -34,8 +36,7 @@ pub struct Several {
 struct Whole {
     flight: Flight,
     request: Request,
-    body: Bytes,
-    share: Option<OwnedSemaphorePermit>,
+    taken: Spooled,
 }
 
 impl Whole {
@@ -44,42 +45,48 @@ impl Whole {
         if job.done.is_closed() {
             return None;
         }
-        let Job { number, mut request, done, share } = job;
+        let Job { number, mut request, done, taken } = job;
         if request.headers().contains_key(UPGRADE) {
             let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
             return None;
         }
-        let (body, done) = in_memory(std::mem::take(request.body_mut()), done).await?;
-        let (queue, method) = (queue.clone(), request.method().clone());
-        let flight = Flight { queue, number, method, upgrades: false, streams: false, done };
-        Some(Self { flight, request, body, share })
+        let (taken, done) = match taken {
+            Some(taken) => (taken, done),
+            None => take_in(queue, std::mem::take(request.body_mut()), done).await?,
+        };
+        let (queue, method, after) = (queue.clone(), request.method().clone(), After::UnderWay);
+        let flight = Flight { queue, number, method, upgrades: false, streams: false, done, after };
+        Some(Self { flight, request, taken })
     }
 
     /// As a message that says where it ends.
-    fn write(&mut self, out: &mut BytesMut) {
+    fn write(&mut self, out: &mut Messages) {
         let expected = self.request.headers_mut().remove(CONTENT_LENGTH).is_some()
             || [Method::POST, Method::PUT, Method::PATCH].contains(self.request.method());
-        let length = (expected || !self.body.is_empty()).then_some(self.body.len() as u64);
+        let length = Some(self.taken.length()).filter(|length| *length > 0 || expected);
         let (method, uri) = (self.request.method(), self.request.uri());
-        out.extend_from_slice(&request_head(method, uri, self.request.headers(), Framing::Rest(length)));
-        out.extend_from_slice(&self.body);
+        out.text.extend_from_slice(&request_head(method, uri, self.request.headers(), Framing::Rest(length)));
+        match self.taken.in_memory() {
+            Some(bytes) => out.text.extend_from_slice(bytes),
+            None => out.body(Severed::by(self.flight.queue.is_cut(), self.taken.body())),
+        }
     }
 
     fn into_job(self) -> Job {
-        let Self { flight: Flight { number, done, .. }, mut request, body, share } = self;
-        *request.body_mut() = Body::full(body);
-        Job { number, request, done, share }
+        let Self { flight: Flight { number, done, .. }, request, taken } = self;
+        Job { number, request, done, taken: Some(taken) }
     }
 }
 
 /// Embeds `first` and what waits behind it for the poll of `url`. `None` when there is nothing to deliver after all.
 pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, first: Job) -> Option<Several> {
     let mut all: Vec<Whole> = Whole::of(queue, first).await.into_iter().collect();
-    let mut size: usize = all.iter().map(|one| one.body.len()).sum();
-    while all.len() < defaults::PIPELINE && size < defaults::MESSAGE {
+    let mut size: u64 = all.iter().map(|one| one.taken.length()).sum();
+    // Behind a long one nobody is to wait.
+    while all.len() < defaults::PIPELINE && size < defaults::MESSAGE_MEMORY as u64 {
         let Some(job) = queue.take_ready() else { break };
         if let Some(one) = Whole::of(queue, job).await {
-            size += one.body.len();
+            size += one.taken.length();
             all.push(one);
         }
     }
@@ -91,25 +98,59 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, first: Job) -> Option<
         all.into_iter().rev().for_each(|one| queue.put_back(one.into_job(), None));
         return None;
     }
-    let mut messages = BytesMut::with_capacity(size + 512 * all.len());
+    let mut messages = Messages::default();
     all.iter_mut().for_each(|one| one.write(&mut messages));
     let remote = |one: &Whole| one.request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
     let visitors = all.iter().map(remote).collect();
-    let (flights, kept) = all.into_iter().map(|one| (one.flight, (one.request, one.body, one.share))).unzip();
+    let (flights, kept) = all.into_iter().map(|one| (one.flight, (one.request, one.taken))).unzip();
     queue.flights.insert_several(url, flights);
     let back = Some(Back { queue: queue.clone(), url, kept });
-    Some(Several { visitors, messages: Body::wrap(Delivery { rest: messages.freeze(), back }) })
+    let (parts, left) = messages.done();
+    Some(Several { visitors, messages: Body::wrap(Delivery { parts, left, back }) })
+}
+
+/// Messages as they are written: what is in memory is one piece.
+#[derive(Default)]
+struct Messages {
+    parts: VecDeque<Part>,
+    text: BytesMut,
+}
+
+enum Part {
+    Memory(Bytes),
+    File(Severed),
+}
+
+impl Messages {
+    fn body(&mut self, body: Severed) {
+        self.parts.push_back(Part::Memory(self.text.split().freeze()));
+        self.parts.push_back(Part::File(body));
+    }
+
+    /// All of them, and their length in bytes.
+    fn done(mut self) -> (VecDeque<Part>, u64) {
+        if !self.text.is_empty() {
+            self.parts.push_back(Part::Memory(self.text.freeze()));
+        }
+        let length = |part: &Part| match part {
+            Part::Memory(bytes) => bytes.len() as u64,
+            Part::File(body) => body.size_hint().lower(),
+        };
+        let all = self.parts.iter().map(length).sum();
+        (self.parts, all)
+    }
 }
 
 /// What is needed to give requests back.
 struct Back {
     queue: Arc<Queue>,
     url: UrlId,
-    kept: Vec<(Request, Bytes, Option<OwnedSemaphorePermit>)>,
+    kept: Vec<(Request, Spooled)>,
 }
 
 struct Delivery {
-    rest: Bytes,
+    parts: VecDeque<Part>,
+    left: u64,
     back: Option<Back>,
 }
 
@@ -119,25 +160,38 @@ impl HttpBody for Delivery {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.rest.is_empty() {
-            return Poll::Ready(None);
-        }
-        let length = self.rest.len().min(PIECE);
-        let piece = self.rest.split_to(length);
-        if self.rest.is_empty() {
-            self.back = None;
+        let piece = loop {
+            let read = match self.parts.front_mut() {
+                None => return Poll::Ready(None),
+                Some(Part::Memory(bytes)) if bytes.is_empty() => None,
+                Some(Part::Memory(bytes)) => Some(bytes.split_to(bytes.len().min(PIECE))),
+                Some(Part::File(body)) => match ready!(Pin::new(body).poll_frame(cx)?) {
+                    Some(frame) => frame.into_data().ok(),
+                    None => None,
+                },
+            };
+            match read {
+                Some(piece) => break piece,
+                None => drop(self.parts.pop_front()),
+            }
+        };
+        self.left = self.left.saturating_sub(piece.len() as u64);
+        if self.left == 0
+            && let Some(Back { queue, url, kept }) = self.back.take()
+        {
+            queue.flights.sent_several(url, kept);
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        SizeHint::with_exact(self.left)
     }
 }
 
@@ -145,8 +199,8 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         let Some(Back { queue, url, kept }) = self.back.take() else { return };
         let Some(flights) = queue.flights.take_several(url) else { return };
-        for (flight, (request, body, share)) in flights.into_iter().zip(kept).rev() {
-            queue.put_back(Whole { flight, request, body, share }.into_job(), Some(url));
+        for (flight, (request, taken)) in flights.into_iter().zip(kept).rev() {
+            queue.put_back(Whole { flight, request, taken }.into_job(), Some(url));
         }
     }
 }
@@ -193,9 +247,9 @@ impl Flights {
 /// The whole envelope, within the memory that the registration has for such.
 async fn taken_in(flights: &[Flight], envelope: Body) -> Result<Bytes, AnswerError> {
     let known = envelope.size_hint().exact().and_then(|length| usize::try_from(length).ok());
-    let room = known.unwrap_or(defaults::MESSAGE);
-    if room > defaults::MESSAGE {
-        return Err(ReadError::TooLarge(defaults::MESSAGE).into());
+    let room = known.unwrap_or(defaults::PIPELINE_ANSWERS);
+    if room > defaults::PIPELINE_ANSWERS {
+        return Err(ReadError::TooLarge(defaults::PIPELINE_ANSWERS).into());
     }
     let reading = async {
         let answers = flights.first().map(|flight| flight.queue.answers.clone());
@@ -204,7 +258,7 @@ async fn taken_in(flights: &[Flight], envelope: Body) -> Result<Bytes, AnswerErr
             Some(answers) => answers.acquire_many_owned(room).await.ok(),
             None => None,
         };
-        Ok(whole(envelope, defaults::MESSAGE).await?)
+        Ok(whole(envelope, defaults::PIPELINE_ANSWERS).await?)
     };
     tokio::time::timeout(defaults::ANSWER, reading).await.unwrap_or(Err(AnswerError::Timeout))
 }

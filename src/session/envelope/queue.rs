@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use http_body::Body as _;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::spool::{Room, Spooled};
 use super::used::Used;
 use super::{Flights, Handed, Several, UrlId, deliver, pipeline};
 use crate::defaults;
@@ -24,8 +25,25 @@ pub(super) struct Job {
     pub(super) number: u64,
     pub(super) request: Request,
     pub(super) done: Done,
-    /// The share of the registration's memory that its body has.
-    pub(super) share: Option<OwnedSemaphorePermit>,
+    /// The body, once it has been taken in; that of the request is empty then.
+    pub(super) taken: Option<Spooled>,
+}
+
+impl Job {
+    /// The request with its body, for another carrier.
+    fn unsent(self) -> (Request, Done) {
+        let Self { mut request, done, taken, .. } = self;
+        if let Some(taken) = taken {
+            *request.body_mut() = taken.body();
+        }
+        (request, done)
+    }
+
+    /// Gives the request back.
+    fn give_back(self, kind: SendErrorKind) {
+        let (request, done) = self.unsent();
+        let _ = done.send(Err(kind.unsent(request)));
+    }
 }
 
 /// Why a poll brings no request.
@@ -49,7 +67,7 @@ pub enum PollEnd {
 /// See the module.
 pub struct Queue {
     pub(super) flights: Arc<Flights>,
-    pub(super) memory: Arc<Semaphore>,
+    pub(super) room: Room,
     /// For answers of several requests at once, as long as they are being read.
     pub(super) answers: Arc<Semaphore>,
     state: Mutex<State>,
@@ -99,8 +117,8 @@ pub struct Glance {
 }
 
 impl Queue {
-    /// An empty queue; requests wait for `absence` after the last poll.
-    pub fn new(flights: Arc<Flights>, absence: Duration) -> Arc<Self> {
+    /// An empty queue; requests wait for `absence` after the last poll, and their bodies take at most `room` bytes.
+    pub fn new(flights: Arc<Flights>, absence: Duration, room: usize) -> Arc<Self> {
         let state = State {
             polls: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -113,11 +131,11 @@ impl Queue {
             ended: false,
             whole: None,
         };
-        let memory = || Arc::new(Semaphore::new(defaults::MESSAGES));
+        let answers = defaults::PIPELINES_ANSWERS.min(room).max(defaults::PIPELINE_ANSWERS);
         Arc::new(Self {
             flights,
-            memory: memory(),
-            answers: memory(),
+            room: Room::new(defaults::MESSAGE.min(room), room),
+            answers: Arc::new(Semaphore::new(answers)),
             state: Mutex::new(state),
             absence,
             met: Arc::default(),
@@ -137,6 +155,7 @@ impl Queue {
         hold: Duration,
     ) -> Result<Handed, PollEnd> {
         let until = Instant::now() + hold;
+        self.recall(url);
         loop {
             let job = self.next(url, streams, until).await?;
             if let Some(handed) = deliver::embed(self, url, job, streams).await {
@@ -151,10 +170,25 @@ impl Queue {
     /// [`PollEnd`]
     pub async fn poll_several(self: &Arc<Self>, url: UrlId, hold: Duration) -> Result<Several, PollEnd> {
         let until = Instant::now() + hold;
+        self.recall(url);
         loop {
             let first = self.next(url, false, until).await?;
             if let Some(several) = pipeline::embed(self, url, first).await {
                 return Ok(several);
+            }
+        }
+    }
+
+    /// Whoever polls a URL again that has delivered did not get its requests: nobody who did would poll but the next.
+    /// They go to the front of the queue; what cannot be had again, its visitor is told.
+    fn recall(&self, url: UrlId) {
+        for back in self.flights.recall(url).into_iter().rev() {
+            match back {
+                Ok(job) => self.put_back(job, Some(url)),
+                Err(flight) => {
+                    self.answered(flight.number);
+                    let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
+                }
             }
         }
     }
@@ -199,7 +233,7 @@ impl Queue {
     pub(super) fn push(&self, mut job: Job) -> Result<u64, Box<Request>> {
         let mut state = self.state.lock();
         if state.ended {
-            return Err(Box::new(job.request));
+            return Err(Box::new(job.unsent().0));
         }
         job.number = state.number();
         let number = job.number;
@@ -217,8 +251,7 @@ impl Queue {
         }
         if state.ended {
             drop(state);
-            let _ = job.done.send(Err(SendErrorKind::Closed.unsent(job.request)));
-            return;
+            return job.give_back(SendErrorKind::Closed);
         }
         state.waiting.push_front(job);
         state.match_up();
@@ -249,7 +282,10 @@ impl Queue {
     /// The next waiting request, if it can go at once with another: without a body, or with one in memory.
     pub(super) fn take_ready(&self) -> Option<Job> {
         let mut state = self.state.lock();
-        let ready = |job: &Job| job.share.is_some() || job.request.body().is_end_stream();
+        let ready = |job: &Job| match &job.taken {
+            Some(taken) => taken.in_memory().is_some(),
+            None => job.request.body().is_end_stream(),
+        };
         let first = state.waiting.front().is_some_and(ready);
         if first { state.waiting.pop_front() } else { None }
     }
@@ -288,7 +324,7 @@ impl Queue {
     pub(super) fn take_back(&self, number: u64) -> Option<Request> {
         let mut state = self.state.lock();
         let place = state.waiting.iter().position(|job| job.number == number)?;
-        state.waiting.remove(place).map(|job| job.request)
+        state.waiting.remove(place).map(|job| job.unsent().0)
     }
 
     /// Ends the registration: polls end, what waits goes elsewhere; what is in hand may still be answered.
@@ -300,7 +336,7 @@ impl Queue {
         };
         drop(polls);
         for job in waiting {
-            let _ = job.done.send(Err(SendErrorKind::Closed.unsent(job.request)));
+            job.give_back(SendErrorKind::Closed);
         }
     }
 
@@ -334,7 +370,7 @@ impl Queue {
         self.met.listen()
     }
 
-    /// Whether bodies are to be in memory before their requests are queued.
+    /// Whether bodies are to be complete before their requests are queued.
     pub(super) fn wants_whole(&self) -> bool {
         self.state.lock().whole.unwrap_or(true)
     }

@@ -1,6 +1,7 @@
 //! A Request URL: polled for a request, and where its answer comes to.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -28,14 +29,23 @@ impl Relay {
         }
         let asks = Asks::of(asker);
         let streams = asks == Asks::Stream;
-        let hold = self.door.polling().hold;
+        let most = self.door.polling().hold;
         let mut ended_before = false;
         loop {
             let registration = self.revive(&claims, facts)?;
             let queue = &registration.queue;
-            let polled = match asks {
+            let ask = async |hold| match asks {
                 Asks::Several => queue.poll_several(claims.url, hold).await.map(deliveries),
                 Asks::Stream | Asks::One => queue.poll(claims.url, streams, hold).await.map(delivery),
+            };
+            let polled = match wait(asker) {
+                Some(wait) => ask(wait.min(most)).await,
+                None => {
+                    let held = registration.hold.enter();
+                    let polled = ask(registration.hold.now()).await;
+                    held.end(matches!(polled, Err(PollEnd::Nothing)));
+                    polled
+                }
             };
             return match polled {
                 Ok(mut response) => {
@@ -134,6 +144,17 @@ fn name(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
     }
 }
 
+/// `Prefer: wait=N` (RFC 7240 §4.3): how long the agent would have its poll held, in seconds.
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let preferences = headers.get_all(fields::PREFER).iter().flat_map(hop::list);
+    let mut waits = preferences.filter_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let digits = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("wait").then(|| digits.parse().ok().map(Duration::from_secs))?
+    });
+    waits.next()
+}
+
 fn delivery(Handed { visitor, message }: Handed) -> Response {
     envelope(MESSAGE_HTTP, message, &[visitor])
 }
@@ -179,6 +200,19 @@ mod tests {
         }
         for accept in ["*/*, message/http", "message/http;stream=0", "*/*;stream=1", "application/*", "*/*"] {
             assert_eq!(asks(accept), Asks::One, "{accept}");
+        }
+    }
+
+    #[test]
+    fn an_agent_says_how_long_to_hold() {
+        let said = |prefer: &'static str| {
+            wait(&HeaderMap::from_iter([(fields::PREFER, HeaderValue::from_static(prefer))]))
+        };
+        for prefer in ["wait=7", "respond-async, Wait = 7;x=y", "wait=\"7\"", "wait=7, wait=9"] {
+            assert_eq!(said(prefer), Some(Duration::from_secs(7)), "{prefer}");
+        }
+        for prefer in ["wait", "wait=-1", "wait=x", "waits=7", ""] {
+            assert_eq!(said(prefer), None, "{prefer}");
         }
     }
 

@@ -13,7 +13,7 @@ use crate::defaults;
 use crate::message::{Body, BoxError};
 
 /// See the module.
-pub(super) struct Again(Arc<Mutex<Source>>);
+pub struct Again(Arc<Mutex<Source>>);
 
 struct Source {
     /// What was taken from `rest`, from its start; `None` when that has become too much.
@@ -27,8 +27,9 @@ impl Again {
         Self(Arc::new(Mutex::new(Source { taken: Some(Vec::new()), size: 0, rest: body })))
     }
 
-    /// The body from its start; `None` when it broke off, or too much of it has gone for that. One is to be read at a time.
-    pub(super) fn body(&self) -> Option<Body> {
+    /// The body from its start; `None` when it broke off, or too much of it has gone for that. One is to be read at a
+    /// time.
+    pub fn body(&self) -> Option<Body> {
         self.0.lock().taken.as_ref()?;
         Some(Body::wrap(Reading { source: self.0.clone(), next: 0 }))
     }
