@@ -1,6 +1,5 @@
 //! The relay's end: an HTTP/2 client on a connection that it did not open.
 
-use std::any::Any;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +16,7 @@ use http_body::Body as _;
 
 use super::goaway::{GoAway, Tapped};
 use super::stream::{Raw, upload};
-use super::windows::{Told, Windows};
+use super::windows::{Told, Watch, Watched, Windows};
 use crate::defaults;
 use crate::message::upgrade::{self, Sent, Tunnel};
 use crate::message::{Body, Request, Response};
@@ -196,9 +195,9 @@ impl H2 {
         let said =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if !response.body().is_end_stream()
-            && let Some(counted) = self.windows.enter(said)
+            && let Some(watch) = self.windows.watch(said)
         {
-            response.body_mut().hold(counted);
+            response = response.map(|body| Body::wrap(Watched { body, watch }));
         }
         Ok(response)
     }
@@ -217,7 +216,7 @@ impl H2 {
         let head = http::Request::from_parts(request.into_parts().0, ());
         let (response, sender) = handle.send_request(head, false).map_err(failed)?;
         let response = answer(response).await?;
-        Ok(connected(response, sender, sent, self.windows.enter(None)))
+        Ok(connected(response, sender, sent, self.windows.watch(None)))
     }
 }
 
@@ -226,7 +225,7 @@ fn connected(
     response: http::Response<h2::RecvStream>,
     mut sender: h2::SendStream<Bytes>,
     sent: Sent,
-    counted: Option<Box<dyn Any + Send>>,
+    watch: Option<Watch>,
 ) -> Response {
     if !response.status().is_success() {
         let _ = sender.send_data(Bytes::new(), true);
@@ -237,7 +236,7 @@ fn connected(
     let (parts, receiver) = response.into_parts();
     let mut response = Response::from_parts(parts, Body::empty());
     upgrade::from_connected(&mut response, sent);
-    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver, counted)));
+    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver, watch)));
     response
 }
 

@@ -1,6 +1,5 @@
 //! One HTTP/2 stream from the side that opened it: its upload, and the stream as raw bytes behind a CONNECT.
 
-use std::any::Any;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -12,6 +11,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::windows::Watch;
 use crate::defaults;
 use crate::message::Body;
 
@@ -86,18 +86,12 @@ pub(super) struct Raw {
     pub(super) sender: SendStream<Bytes>,
     pub(super) receiver: RecvStream,
     early: Bytes,
-    #[expect(dead_code, reason = "kept for its drop")]
-    counted: Option<Box<dyn Any + Send>>,
+    watch: Option<Watch>,
 }
 
 impl Raw {
-    /// Keeps `counted` as long as it lives.
-    pub(super) fn new(
-        sender: SendStream<Bytes>,
-        receiver: RecvStream,
-        counted: Option<Box<dyn Any + Send>>,
-    ) -> Self {
-        Self { sender, receiver, early: Bytes::new(), counted }
+    pub(super) fn new(sender: SendStream<Bytes>, receiver: RecvStream, watch: Option<Watch>) -> Self {
+        Self { sender, receiver, early: Bytes::new(), watch }
     }
 }
 
@@ -108,7 +102,11 @@ impl AsyncRead for Raw {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.early.is_empty() {
-            match ready!(self.receiver.poll_data(cx)) {
+            let polled = self.receiver.poll_data(cx);
+            if let Some(watch) = &mut self.watch {
+                watch.saw(&polled);
+            }
+            match ready!(polled) {
                 None => return Poll::Ready(Ok(())),
                 Some(Ok(bytes)) => self.early = bytes,
                 Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
