@@ -4,6 +4,8 @@
 //! calls
 //! [`Tokens::refresh_if_changed`] now and then, and changes made by another process take effect.
 
+mod layout;
+mod scope;
 mod store;
 mod table;
 mod token;
@@ -20,8 +22,8 @@ use crate::domain::{AgentId, HostName, Name, Secret};
 use self::store::Store;
 use self::table::Table;
 
+pub use self::scope::{Grants, Limits, Prefix};
 pub use self::store::{FILE, StoreError};
-pub use self::token::Grants;
 
 /// One token, as it may be shown: all but the secret, which nobody has.
 #[derive(Debug, Clone)]
@@ -144,23 +146,25 @@ impl Tokens {
     pub fn verify(&self, credential: &Secret) -> Option<Verified> {
         let table = self.inner.table.load();
         let (id, entry) = token::verify(credential, |id| table.get(id))?;
-        Some(Verified { id: AgentId(id), grants: entry.grants })
+        // Only now: whether a token has expired is told to nobody but its owner's like.
+        entry.is_live().then(|| Verified { id: AgentId(id), grants: entry.grants.clone() })
     }
 
     /// What a live token of this id may claim, without its secret: for whoever proved earlier that it is theirs.
     pub fn find(&self, id: &AgentId) -> Option<Verified> {
         let table = self.inner.table.load();
-        table.get(&id.0).map(|entry| Verified { id: id.clone(), grants: entry.grants.clone() })
+        let entry = table.get(&id.0).filter(|entry| entry.is_live())?;
+        Some(Verified { id: id.clone(), grants: entry.grants.clone() })
     }
 
-    /// Every live token, oldest first.
+    /// Every token that was not revoked, oldest first; also those that have expired.
     pub fn list(&self) -> Vec<TokenRecord> {
         self.inner.table.load().records()
     }
 
     /// Whether a live token of this id exists.
     pub fn is_live(&self, id: &AgentId) -> bool {
-        self.inner.table.load().get(&id.0).is_some()
+        self.inner.table.load().get(&id.0).is_some_and(token::Entry::is_live)
     }
 
     /// Whether any live token names exactly this name. (A token for any name does not.)

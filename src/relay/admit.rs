@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::names::Names;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Instance, Name, Offer, Refusal, RefusalKind, Route, Wanted};
+use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
 use crate::observe::{Metrics, metrics::Counted};
-use crate::policy::Verified;
+use crate::policy::{Grants, Verified};
 use crate::registry::{Claim, Registry};
 use crate::session::Kind;
 use crate::session::carrier::Carrier;
@@ -57,6 +57,7 @@ impl Doorkeeper {
             })?,
             None => self.authenticate(facts)?,
         };
+        by_transport(&offer, &verified)?;
         let wanted = self.wanted(&offer, &verified)?;
         let routes: Box<[Route]> = wanted.iter().map(|w| self.names.route(w)).collect();
         let fenced = self.registry.is_fenced(&routes, &verified.id, offer.instance.as_ref(), offer.exclusive);
@@ -109,9 +110,9 @@ impl Doorkeeper {
     fn wanted(&self, offer: &Offer, verified: &Verified) -> Result<Vec<Wanted>, Refusal> {
         let grants = &verified.grants;
         if offer.wanted.is_empty() {
-            return match (&grants.names[..], &grants.hosts[..]) {
-                ([only], []) if !grants.any_name => Ok(vec![Wanted::Name(only.clone())]),
-                _ => Err(Refusal::new(RefusalKind::Malformed, choose_one(grants.any_name, &grants.names))),
+            return match grants.only_name() {
+                Some(only) => Ok(vec![Wanted::Name(only.clone())]),
+                None => Err(Refusal::new(RefusalKind::Malformed, choose_one(grants))),
             };
         }
         let granted = |wanted: &Wanted| match wanted {
@@ -151,9 +152,23 @@ impl Doorkeeper {
     }
 }
 
-fn choose_one(any: bool, names: &[Name]) -> String {
-    let list: Vec<_> = names.iter().map(Name::as_str).collect();
-    match (any, list.is_empty()) {
+fn by_transport(offer: &Offer, verified: &Verified) -> Result<(), Refusal> {
+    let limits = &verified.grants.limits;
+    if limits.allows_transport(offer.transport) {
+        return Ok(());
+    }
+    let message = format!(
+        "this token may not come by {}; choose with --transport: {}",
+        offer.transport,
+        limits.transports.join(", ")
+    );
+    Err(Refusal::new(RefusalKind::Forbidden, message))
+}
+
+fn choose_one(grants: &Grants) -> String {
+    let names = grants.names.iter().map(ToString::to_string);
+    let list: Vec<_> = names.chain(grants.prefixes.iter().map(ToString::to_string)).collect();
+    match (grants.any_name, list.is_empty()) {
         (true, _) => "this token may claim any name: choose one with --name".into(),
         (false, true) => "this token may claim no name: say which host with --host".into(),
         (false, false) => {
