@@ -1,11 +1,19 @@
-//! Who may offer: tokens, what each may claim, and where they are kept.
+//! Who may offer: tokens and certificates, what each may claim, and where tokens are kept. Who may visit: the rules of
+//! a name, and the gate that holds visitors to them.
 //!
 //! The answers come from a table in memory, so that a request never waits for a disk. Whoever runs a relay
 //! calls
 //! [`Tokens::refresh_if_changed`] now and then, and changes made by another process take effect.
 
+mod basic;
+mod certificate;
+mod gate;
+mod guesses;
 mod layout;
+mod rate;
+mod rules;
 mod scope;
+mod source;
 mod store;
 mod table;
 mod token;
@@ -22,6 +30,11 @@ use crate::domain::{AgentId, HostName, Name, Secret};
 use self::store::Store;
 use self::table::Table;
 
+pub use self::basic::User;
+pub use self::certificate::Certificates;
+pub use self::gate::{Checks, Denied, Gate, VisitorPermit};
+pub use self::guesses::Guesses;
+pub use self::rules::{BadRules, FieldSecret, Rules, network};
 pub use self::scope::{Grants, Limits, Prefix};
 pub use self::store::{FILE, StoreError};
 
@@ -43,6 +56,24 @@ pub struct Verified {
     pub id: AgentId,
     /// What it may claim.
     pub grants: Arc<Grants>,
+    /// What a second credential lets it claim: both must allow what is asked for.
+    pub besides: Option<Arc<Grants>>,
+}
+
+impl Verified {
+    fn all(&self) -> impl Iterator<Item = &Grants> {
+        std::iter::once(&*self.grants).chain(self.besides.as_deref())
+    }
+
+    /// Whether every credential allows the name.
+    pub fn allows_name(&self, name: &Name) -> bool {
+        self.all().all(|grants| grants.allows_name(name))
+    }
+
+    /// Whether every credential allows the host.
+    pub fn allows_host(&self, host: &HostName) -> bool {
+        self.all().all(|grants| grants.allows_host(host))
+    }
 }
 
 /// The tokens. A cheap handle: clones share one table.
@@ -147,14 +178,14 @@ impl Tokens {
         let table = self.inner.table.load();
         let (id, entry) = token::verify(credential, |id| table.get(id))?;
         // Only now: whether a token has expired is told to nobody but its owner's like.
-        entry.is_live().then(|| Verified { id: AgentId(id), grants: entry.grants.clone() })
+        entry.is_live().then(|| Verified { id: AgentId(id), grants: entry.grants.clone(), besides: None })
     }
 
     /// What a live token of this id may claim, without its secret: for whoever proved earlier that it is theirs.
     pub fn find(&self, id: &AgentId) -> Option<Verified> {
         let table = self.inner.table.load();
         let entry = table.get(&id.0).filter(|entry| entry.is_live())?;
-        Some(Verified { id: id.clone(), grants: entry.grants.clone() })
+        Some(Verified { id: id.clone(), grants: entry.grants.clone(), besides: None })
     }
 
     /// Every token that was not revoked, oldest first; also those that have expired.

@@ -5,11 +5,12 @@ mod claim;
 mod select;
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -17,17 +18,63 @@ pub use claim::Claim;
 
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route};
+use crate::policy::{Gate, Rules};
 use crate::session::{Session, Waiting};
 
 /// Fenced processes that a route remembers; the oldest is forgotten first.
 const FENCED: usize = 64;
 
-/// A route of an offer belongs to somebody else.
+/// Why routes cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{route} belongs to another token")]
-pub struct Taken {
-    /// The first such route.
-    pub route: Route,
+pub enum Unavailable {
+    /// This one is held by another token, or was until a moment ago.
+    #[error("{0} belongs to another token")]
+    Taken(Route),
+    /// Another agent serves this one with other rules for its visitors: whichever of the two were in force, the other
+    /// agent would be served to visitors that it did not let in.
+    #[error("{0} is served with other rules for its visitors")]
+    OtherRules(Route),
+    /// The owner has as many sessions as it may have.
+    #[error("there are {0} sessions of this token already")]
+    TooMany(usize),
+}
+
+/// On what terms an agent asks for routes.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// The process that asks, if it says.
+    pub instance: Option<Instance>,
+    /// It fences every other process of its token and routes.
+    pub exclusive: bool,
+    /// It only asks, and will serve nothing.
+    pub probe: bool,
+    /// The rules for visitors; nothing means everybody.
+    pub rules: Option<Arc<Rules>>,
+    /// The most sessions that its owner may have.
+    pub sessions: Option<NonZeroU32>,
+}
+
+impl Terms {
+    /// Whether a session stands on other terms, and is not to be fenced by this process.
+    fn conflicts(&self, other: &Session) -> bool {
+        other.is_usable() && !is_fenced_by(other.instance.as_ref(), self.instance.as_ref(), self.exclusive)
+    }
+
+    /// The sessions of an owner, when one more for these routes would be too many.
+    fn too_many(&self, sessions: &[Arc<Session>], owner: &AgentId, routes: &[Route]) -> Option<usize> {
+        let most = self.sessions?.get() as usize;
+        let others = sessions.iter().filter(|s| {
+            s.agent == *owner && self.conflicts(s) && !(s.instance == self.instance && *s.routes == *routes)
+        });
+        Some(others.count()).filter(|others| *others >= most)
+    }
+}
+
+fn is_fenced_by(present: Option<&Instance>, arriving: Option<&Instance>, exclusive: bool) -> bool {
+    match (present, arriving) {
+        (Some(old), Some(new)) if old.id == new.id => old.boot < new.boot,
+        (present, arriving) => exclusive && present != arriving,
+    }
 }
 
 /// The routes of one relay.
@@ -83,6 +130,7 @@ pub struct Target {
     arrived: Notify,
     waiting: AtomicUsize,
     polled: AtomicBool,
+    gate: ArcSwapOption<Gate>,
 }
 
 struct Held {
@@ -114,14 +162,28 @@ impl Registry {
     /// Claims all of `routes` for `owner`, or none.
     ///
     /// # Errors
-    /// [`Taken`] when one is held by somebody else, or was until a moment ago.
-    pub fn reserve(self: &Arc<Self>, routes: Box<[Route]>, owner: &AgentId) -> Result<Claim, Taken> {
+    /// [`Unavailable`]
+    pub fn reserve(
+        self: &Arc<Self>,
+        routes: Box<[Route]>,
+        owner: &AgentId,
+        terms: Terms,
+    ) -> Result<Claim, Unavailable> {
         let _changing = self.changing.lock();
         let mut table = Table::clone(&self.table.load());
         let now = Instant::now();
         table.retain(|target| !target.is_free(now));
         if let Some(taken) = routes.iter().find(|r| table.get(r).is_some_and(|t| t.owner != *owner)) {
-            return Err(Taken { route: taken.clone() });
+            return Err(Unavailable::Taken(taken.clone()));
+        }
+        if !terms.probe {
+            let differs = |r: &&Route| table.get(r).is_some_and(|t| t.is_served_otherwise(&terms));
+            if let Some(route) = routes.iter().find(differs) {
+                return Err(Unavailable::OtherRules(route.clone()));
+            }
+            if let Some(sessions) = terms.too_many(&self.sessions(), owner, &routes) {
+                return Err(Unavailable::TooMany(sessions));
+            }
         }
         for route in &routes {
             if table.get(route).is_none() {
@@ -131,9 +193,13 @@ impl Registry {
         let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
         for target in &targets {
             target.held.lock().claims += 1;
+            // Where nobody serves, the rules can be in force before the first request waits for this agent.
+            if !terms.probe && !target.sessions.load().iter().any(|s| s.is_usable()) {
+                target.rule(terms.rules.as_ref());
+            }
         }
         self.table.store(Arc::new(table));
-        Ok(Claim::new(self.clone(), routes, targets))
+        Ok(Claim::new(self.clone(), routes, targets, terms))
     }
 
     /// Every session, once.
@@ -149,7 +215,7 @@ impl Registry {
     pub fn tidy(&self, may_stay: impl Fn(&AgentId) -> bool) {
         for session in self.sessions() {
             if !may_stay(&session.agent) {
-                tracing::info!(session = %session.id, agent = %session.agent, "its token was revoked: session cut");
+                tracing::info!(session = %session.id, agent = %session.agent, "its token was revoked or has expired: session cut");
                 session.cut();
             }
         }
@@ -202,7 +268,29 @@ impl Target {
             arrived: Notify::new(),
             waiting: AtomicUsize::new(0),
             polled: AtomicBool::new(false),
+            gate: ArcSwapOption::empty(),
         })
+    }
+
+    /// The gate that its visitors pass; none when everybody may come in.
+    pub fn gate(&self) -> Option<Arc<Gate>> {
+        self.gate.load().as_ref().cloned()
+    }
+
+    fn has_rules(&self, rules: Option<&Arc<Rules>>) -> bool {
+        self.gate.load().as_ref().map(|gate| gate.rules()) == rules
+    }
+
+    /// Whether somebody serves it, and goes on, with other rules than these.
+    fn is_served_otherwise(&self, terms: &Terms) -> bool {
+        !self.has_rules(terms.rules.as_ref()) && self.sessions.load().iter().any(|s| terms.conflicts(s))
+    }
+
+    /// Puts the rules in force. Whoever was let in by others before, and waits, has to ask again.
+    fn rule(&self, rules: Option<&Arc<Rules>>) {
+        if !self.has_rules(rules) {
+            self.gate.store(rules.map(|rules| Arc::new(Gate::new(rules.clone()))));
+        }
     }
 
     fn fence(&self, instance: &Instance) {

@@ -6,13 +6,14 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
+use super::credentials::Credentials;
 use super::names::Names;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
+use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
 use crate::observe::{Metrics, metrics::Counted};
-use crate::policy::{Grants, Verified};
-use crate::registry::{Claim, Registry};
+use crate::policy::{Grants, Rules, Verified};
+use crate::registry::{Claim, Registry, Terms, Unavailable};
 use crate::session::Kind;
 use crate::session::carrier::Carrier;
 use crate::transport::{Admission, Attached, Door, Polling};
@@ -20,6 +21,7 @@ use crate::transport::{Admission, Attached, Door, Polling};
 /// See the module.
 pub(super) struct Doorkeeper {
     pub(super) config: Arc<Config>,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) names: Arc<Names>,
     pub(super) registry: Arc<Registry>,
     pub(super) metrics: Arc<Metrics>,
@@ -52,10 +54,8 @@ impl Doorkeeper {
             return Err(refusal);
         }
         let verified = match known {
-            Some(agent) => self.config.tokens.find(agent).ok_or_else(|| {
-                Refusal::new(RefusalKind::Unauthenticated, "the token of this agent was revoked")
-            })?,
-            None => self.authenticate(facts)?,
+            Some(agent) => self.credentials.again(agent, facts)?,
+            None => self.credentials.verify(facts)?,
         };
         by_transport(&offer, &verified)?;
         let wanted = self.wanted(&offer, &verified)?;
@@ -67,26 +67,13 @@ impl Doorkeeper {
             return Err(Refusal::new(RefusalKind::Fenced, message));
         }
         self.limit(&verified.id)?;
-        let claim = self.registry.reserve(routes, &verified.id).map_err(|taken| {
-            let message = match &taken.route {
-                Route::Path(name) => {
-                    format!("the name {:?} belongs to another token; try another --name", name.as_str())
-                }
-                Route::Host(host) => match self.names.name_of(host) {
-                    Some(name) => {
-                        format!("the name {:?} belongs to another token; try another --name", name.as_str())
-                    }
-                    None => format!("the host {host} belongs to another token"),
-                },
-            };
-            Refusal::new(RefusalKind::Forbidden, message)
-        })?;
+        let terms = terms(&offer, &verified)?;
+        let claim = self.registry.reserve(routes, &verified.id, terms).map_err(|why| self.refuse(&why))?;
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
         Ok(Admitted {
             claim,
             agent: verified.id,
-            instance: offer.instance,
-            exclusive: offer.exclusive,
+            ruled: offer.visitors.is_some(),
             transport: offer.transport,
             urls,
             wanted,
@@ -95,15 +82,33 @@ impl Doorkeeper {
         })
     }
 
-    fn authenticate(&self, facts: &Facts) -> Result<Verified, Refusal> {
-        let verified = facts.credential.as_ref().and_then(|secret| self.config.tokens.verify(secret));
-        verified.ok_or_else(|| {
-            let message = match facts.credential {
-                None => "an agent needs a token: give one with --token-file or PTTH_TOKEN",
-                Some(_) => "the token is not valid here: it is mistyped, revoked, or another relay's",
-            };
-            Refusal::new(RefusalKind::Unauthenticated, message)
-        })
+    fn refuse(&self, why: &Unavailable) -> Refusal {
+        let called = |route: &Route| match route {
+            Route::Path(name) => format!("the name {:?}", name.as_str()),
+            Route::Host(host) => match self.names.name_of(host) {
+                Some(name) => format!("the name {:?}", name.as_str()),
+                None => format!("the host {host}"),
+            },
+        };
+        match why {
+            Unavailable::Taken(route) => {
+                let another = if called(route).starts_with("the name") { "; try another --name" } else { "" };
+                let message = format!("{} belongs to another token{another}", called(route));
+                Refusal::new(RefusalKind::Forbidden, message)
+            }
+            Unavailable::OtherRules(route) => {
+                let message = format!(
+                    "another agent serves {} with other rules for its visitors; give both the same, or stop the other",
+                    called(route)
+                );
+                // It may be the former self of this one, on its way out.
+                let retry_after = Some(defaults::RETRY_SOON);
+                Refusal { retry_after, ..Refusal::new(RefusalKind::OtherRules, message) }
+            }
+            Unavailable::TooMany(sessions) => {
+                too_many(format!("this token has {sessions} agents connected, and may have no more"))
+            }
+        }
     }
 
     /// What the offer asks for, held against the token one by one: none is granted unless all are.
@@ -111,26 +116,21 @@ impl Doorkeeper {
         let grants = &verified.grants;
         if offer.wanted.is_empty() {
             return match grants.only_name() {
-                Some(only) => Ok(vec![Wanted::Name(only.clone())]),
+                Some(only) if verified.allows_name(only) => Ok(vec![Wanted::Name(only.clone())]),
+                Some(only) => Err(Refusal::new(RefusalKind::Forbidden, may_not(&Wanted::Name(only.clone())))),
                 None => Err(Refusal::new(RefusalKind::Malformed, choose_one(grants))),
             };
         }
         let granted = |wanted: &Wanted| match wanted {
-            Wanted::Name(name) => grants.allows_name(name),
-            Wanted::Host(host) => grants.allows_host(host) && !self.names.is_ours(host),
+            Wanted::Name(name) => verified.allows_name(name),
+            Wanted::Host(host) => verified.allows_host(host) && !self.names.is_ours(host),
             Wanted::Origin(_) => false,
         };
         let mut all = Vec::new();
         for wanted in &offer.wanted {
             let wanted = self.names.resolve(wanted);
             if !granted(&wanted) {
-                let message = match &wanted {
-                    Wanted::Name(name) => format!("this token may not claim the name {:?}", name.as_str()),
-                    Wanted::Host(host) | Wanted::Origin(host) => {
-                        format!("this token may not claim the host {host}")
-                    }
-                };
-                return Err(Refusal::new(RefusalKind::Forbidden, message));
+                return Err(Refusal::new(RefusalKind::Forbidden, may_not(&wanted)));
             }
             if !all.contains(&wanted) {
                 all.push(wanted);
@@ -145,11 +145,35 @@ impl Doorkeeper {
         if links < defaults::CONNECTIONS_PER_AGENT {
             return Ok(());
         }
-        let mut refusal =
-            Refusal::new(RefusalKind::TooMany, format!("this token has {links} connections already"));
-        refusal.retry_after = Some(defaults::RETRY_AFTER);
-        Err(refusal)
+        Err(too_many(format!("this token has {links} connections already")))
     }
+}
+
+fn too_many(message: String) -> Refusal {
+    let mut refusal = Refusal::new(RefusalKind::TooMany, message);
+    refusal.retry_after = Some(defaults::RETRY_AFTER);
+    refusal
+}
+
+fn may_not(wanted: &Wanted) -> String {
+    match wanted {
+        Wanted::Name(name) => format!("this token may not claim the name {:?}", name.as_str()),
+        Wanted::Host(host) | Wanted::Origin(host) => format!("this token may not claim the host {host}"),
+    }
+}
+
+/// What the agent asks for, within what its token allows.
+fn terms(offer: &Offer, verified: &Verified) -> Result<Terms, Refusal> {
+    let limits = &verified.grants.limits;
+    let said = offer.visitors.as_deref().map(str::parse::<Rules>).transpose();
+    let said = said.map_err(|bad| Refusal::new(RefusalKind::Malformed, bad.to_string()))?;
+    Ok(Terms {
+        instance: offer.instance.clone(),
+        exclusive: offer.exclusive,
+        probe: offer.probe,
+        rules: said.unwrap_or_default().within(limits).map(Arc::new),
+        sessions: limits.sessions,
+    })
 }
 
 fn by_transport(offer: &Offer, verified: &Verified) -> Result<(), Refusal> {
@@ -196,11 +220,15 @@ impl Door for Doorkeeper {
     }
 
     fn who(&self, facts: &Facts) -> Result<AgentId, Refusal> {
-        self.authenticate(facts).map(|verified| verified.id)
+        self.credentials.verify(facts).map(|verified| verified.id)
     }
 
-    fn is_live(&self, agent: &AgentId) -> bool {
-        self.config.tokens.is_live(agent)
+    fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {
+        self.credentials.may_go_on(agent, facts)
+    }
+
+    fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {
+        self.credentials.guessed(facts, refusal)
     }
 
     fn polling(&self) -> &Polling {
@@ -219,8 +247,7 @@ impl Door for Doorkeeper {
 struct Admitted {
     claim: Claim,
     agent: AgentId,
-    instance: Option<Instance>,
-    exclusive: bool,
+    ruled: bool,
     transport: &'static str,
     urls: Vec<String>,
     wanted: Vec<Wanted>,
@@ -241,6 +268,10 @@ impl Admission for Admitted {
         &self.urls
     }
 
+    fn is_ruled(&self) -> bool {
+        self.ruled
+    }
+
     fn connections(&self, kind: Kind) -> usize {
         match kind {
             Kind::H1 => defaults::H1_MOST,
@@ -250,9 +281,9 @@ impl Admission for Admitted {
     }
 
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {
-        let Self { claim, agent, instance, exclusive, transport, urls, metrics, .. } = *self;
+        let Self { claim, agent, transport, urls, metrics, .. } = *self;
         tracing::info!(%agent, transport, carrier = %kind, urls = urls.join(" "), "agent connected");
-        let (link, joined) = claim.join(&agent, instance, exclusive, carrier, (kind, core));
+        let (link, joined) = claim.join(&agent, carrier, (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());
         let left = Left { agent, transport, kind, _counted: counted };
         Attached::new(link.is_cut(), (joined, left)).on(link)

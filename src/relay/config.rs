@@ -19,6 +19,19 @@ pub enum Routing {
     Path,
 }
 
+/// What an agent's client certificate is good for. Whatever an agent presents must be valid and must allow what it asks
+/// for: a bad token is not made good by a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCerts {
+    /// Nothing: a token is needed, and is enough.
+    #[default]
+    Unused,
+    /// A certificate does as well as a token.
+    Accepted,
+    /// Both are needed.
+    Required,
+}
+
 /// One listening address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listen {
@@ -46,6 +59,10 @@ pub struct Config {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Who may offer.
     pub tokens: Tokens,
+    /// What client certificates are good for; `tls` says whose are believed.
+    pub client_certs: ClientCerts,
+    /// Agents are let in by plain HTTP from other machines too.
+    pub allow_plain: bool,
     /// Live, ready, metrics and sessions; `None` is off.
     pub admin: Option<Admin>,
     /// Threads of the data plane; one per core by default.
@@ -80,6 +97,8 @@ impl Config {
             routing: Routing::default(),
             tls: None,
             tokens,
+            client_certs: ClientCerts::default(),
+            allow_plain: false,
             admin: None,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             answer: defaults::ANSWER,

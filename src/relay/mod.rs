@@ -4,8 +4,10 @@ mod accept;
 mod admin;
 mod admit;
 pub mod config;
+mod credentials;
 mod entry;
 mod forward;
+mod measure;
 mod names;
 mod patience;
 mod public;
@@ -21,11 +23,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::admit::Doorkeeper;
-use self::config::{Config, Listen};
+use self::config::{ClientCerts, Config, Listen};
+use self::credentials::Credentials;
 use self::names::Names;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
+use crate::policy::Checks;
 use crate::registry::Registry;
 use crate::session::{Kind, Link};
 use crate::transport::{self, Door, RelaySide};
@@ -44,6 +48,9 @@ pub enum StartError {
     /// A TLS listener without a certificate.
     #[error("the listener {0} wants TLS, and there is no certificate")]
     NoCertificate(SocketAddr),
+    /// Client certificates are asked for, and no listener can.
+    #[error("client certificates are asked for, and there is no listener with TLS")]
+    NoClientCertificates,
     /// No threads or event queues.
     #[error("cannot start the data plane: {0}")]
     Cores(io::Error),
@@ -68,6 +75,8 @@ struct Shared {
     names: Arc<Names>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+    credentials: Arc<Credentials>,
+    checks: Checks,
     sides: Vec<Box<dyn RelaySide>>,
     places: Arc<Semaphore>,
     listeners: Scope,
@@ -93,6 +102,9 @@ impl Relay {
     /// [`StartError`]; nothing listens then.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
+        if config.client_certs != ClientCerts::Unused && !config.listen.iter().any(|listen| listen.tls) {
+            return Err(StartError::NoClientCertificates);
+        }
         let bound = bind(&config)?;
         let admin_bound = admin::bind(config.admin)?;
         let cores = Cores::start(config.cores).map_err(StartError::Cores)?;
@@ -101,8 +113,10 @@ impl Relay {
         let registry = Registry::new(config.lease);
         let metrics = Arc::new(Metrics::default());
         let (sessions, draining) = (Scope::new(), CancellationToken::new());
+        let credentials = Arc::new(Credentials::new(config.clone()));
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
             config: config.clone(),
+            credentials: credentials.clone(),
             names: names.clone(),
             registry: registry.clone(),
             metrics: metrics.clone(),
@@ -116,6 +130,8 @@ impl Relay {
             names,
             registry: registry.clone(),
             metrics: metrics.clone(),
+            credentials,
+            checks: Checks::default(),
             places: Arc::new(Semaphore::new(defaults::CONNECTIONS)),
             listeners: Scope::new(),
             visitors: Scope::new(),
@@ -248,6 +264,6 @@ async fn keep(shared: Arc<Shared>) {
             }
             Err(error) => tracing::warn!(%error, "cannot look after the tokens"),
         }
-        shared.registry.tidy(|agent| shared.config.tokens.is_live(agent));
+        shared.registry.tidy(|agent| shared.credentials.is_live(agent));
     }
 }

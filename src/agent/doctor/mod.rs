@@ -205,6 +205,7 @@ async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
                 exclusive: false,
                 probe: true,
                 transport: transport.name(),
+                visitors: None,
             },
         };
         match transport.agent().open(&call).await {

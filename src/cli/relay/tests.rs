@@ -59,6 +59,9 @@ public-url = "https://public.test"
 routing = "path"
 cert = "cert.pem"
 key = "/key.pem"
+client-ca = "clients.pem"
+require-client-cert = true
+allow-plain = true
 state = "state"
 admin = "off"
 answer-timeout-seconds = 7
@@ -79,6 +82,8 @@ fn every_flag_can_stand_in_the_file() {
         [(1, true), (2, false)]
     );
     assert_eq!((settings.domain.as_str(), settings.authorities[0].as_str()), ("file.test", "own.test"));
+    assert!(settings.client_ca.is_some_and(|ca| ca.is_absolute() && ca.ends_with("clients.pem")));
+    assert_eq!((settings.client_certs, settings.allow_plain), (ClientCerts::Required, true));
     assert_eq!((settings.routing, settings.admin), (Routing::Path, None));
     assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
@@ -125,6 +130,8 @@ fn what_does_not_fit_together_is_said() {
         ("--cert a.pem", "--key"),
         ("--key a.pem", "--cert"),
         ("--cert a.pem --key b.pem --listen http://127.0.0.1:1", "plain"),
+        ("--require-client-cert", "--client-ca"),
+        ("--client-ca a.pem --listen http://127.0.0.1:1", "plain"),
         ("--domain 127.0.0.1", "--routing path"),
         ("--domain localhost", "*.ptth.localhost"),
     ] {

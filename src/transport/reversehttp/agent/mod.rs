@@ -17,7 +17,7 @@ use self::polls::Polled;
 use super::form::write;
 use crate::defaults;
 use crate::message::{Body, Request, fields, link};
-use crate::transport::{AgentSide, Call, Link, OpenError, Opened, flip};
+use crate::transport::{AgentSide, Call, Link, OpenError, Opened, flip, is_ruled};
 
 /// See the module.
 pub(super) struct Agent {
@@ -52,6 +52,7 @@ impl AgentSide for Agent {
                     refused => refused,
                 });
             }
+            is_ruled(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
             let registered = registered(answer.headers(), client.base()).map_err(OpenError::Broken)?;
             let urls = registered.urls.clone();
             let streams = self.streams && registered.streams;
@@ -78,6 +79,9 @@ fn registration(call: &Call) -> http::Request<bytes::Bytes> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     if let Some(Ok(instance)) = call.offer.instance.as_ref().map(|i| HeaderValue::try_from(i.to_string())) {
         headers.insert(fields::PTTH_INSTANCE, instance);
+    }
+    if let Some(Ok(rules)) = call.offer.visitors.as_ref().map(|rules| HeaderValue::try_from(&**rules)) {
+        headers.insert(fields::PTTH_VISITORS, rules);
     }
     if call.offer.exclusive {
         headers.insert(fields::PTTH_EXCLUSIVE, HeaderValue::from_static("?1"));

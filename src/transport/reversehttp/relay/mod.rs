@@ -25,7 +25,7 @@ use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::transport::{Door, RelaySide};
 
 /// What a page of another origin must be able to read.
-const EXPOSED: &str = "Link, Location, Requesting-Client, PTTH-Stream";
+const EXPOSED: &str = "Link, Location, Requesting-Client, PTTH-Stream, PTTH-Visitors";
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,
@@ -91,11 +91,14 @@ impl Relay {
 
     /// What a sealed URL says, if it may be used by whoever came with it.
     fn open(&self, what: Use, sealed: &str, facts: &Facts) -> Result<Claims, Refusal> {
-        let unknown = || Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
+        let unknown = || {
+            let refusal = Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
+            self.door.guessed(facts, refusal)
+        };
         let claims = self.seal.open(what, sealed).ok_or_else(unknown)?;
         let (agent, _) = register::identified(&claims.identity).ok_or_else(unknown)?;
         let foreign = facts.credential.is_some() && self.door.who(facts).ok().as_ref() != Some(&agent);
-        if foreign || !self.door.is_live(&agent) {
+        if foreign || !self.door.may_go_on(&agent, facts) {
             return Err(Refusal::new(
                 RefusalKind::Forbidden,
                 "this URL belongs to a token that is not valid here",
@@ -162,7 +165,7 @@ fn options(resource: Resource<'_>) -> Response {
     headers.insert(http::header::ALLOW, HeaderValue::from_static(methods(resource)));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
     // jQuery 1.3 adds X-Requested-With to each request.
-    let allowed = "Accept, Authorization, Content-Type, PTTH-Instance, X-Requested-With";
+    let allowed = "Accept, Authorization, Content-Type, PTTH-Instance, PTTH-Visitors, X-Requested-With";
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     response

@@ -14,12 +14,15 @@ use crate::message::{Request, Response, fields, link};
 use crate::net::cores;
 use crate::session::Kind;
 use crate::session::envelope::{Queue, carrier};
-use crate::transport::Admission;
 use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::{Claims, Use};
+use crate::transport::{Admission, visitors};
 
 /// The name that this transport has among others.
 const TRANSPORT: &str = "reversehttp";
+
+/// The rules for visitors in an identity: they come back with it.
+const VISITORS: &str = "visitors";
 
 impl Relay {
     /// POST to the gateway.
@@ -62,6 +65,10 @@ impl Relay {
         };
         if let Ok(location) = HeaderValue::try_from(self.url(facts, Use::Private, &private)) {
             headers.insert(LOCATION, location);
+        }
+        let ruled = |(_, offer): (AgentId, Offer)| offer.visitors.is_some();
+        if identified(&registration.identity).is_some_and(ruled) {
+            headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
         }
         headers.insert(fields::PTTH_STREAM, HeaderValue::from_static("?1"));
         headers.insert(fields::PTTH_CONNECTIONS, HeaderValue::from(defaults::POLLS_BUSY));
@@ -109,7 +116,8 @@ fn offer(headers: &HeaderMap) -> Result<Offer, Refusal> {
         })?),
     };
     let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
-    Ok(Offer { wanted: Vec::new(), instance, exclusive, probe: false, transport: TRANSPORT })
+    let visitors = visitors(headers)?;
+    Ok(Offer { wanted: Vec::new(), instance, exclusive, probe: false, transport: TRANSPORT, visitors })
 }
 
 /// Who asked for what, as a form. Two registrations of one text are one.
@@ -121,6 +129,9 @@ fn identity(admission: &dyn Admission, offer: &Offer) -> Box<str> {
     }
     if offer.exclusive {
         form.append_pair("exclusive", "1");
+    }
+    if let Some(rules) = &offer.visitors {
+        form.append_pair(VISITORS, rules);
     }
     write(&mut form, admission.granted());
     form.finish().into()
@@ -135,6 +146,7 @@ pub(super) fn identified(identity: &str) -> Option<(AgentId, Offer)> {
             "agent" => agent = Some(AgentId((&*value).into())),
             "instance" => offer.instance = Some(Instance::parse(&value)?),
             "exclusive" => offer.exclusive = true,
+            VISITORS => offer.visitors = Some(value.into()),
             "name" => offer.wanted.push(Wanted::Name(Name::parse(&value).ok()?)),
             "host" => offer.wanted.push(Wanted::Host(HostName::parse(&value).ok()?)),
             _ => return None,
