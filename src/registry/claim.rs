@@ -16,6 +16,8 @@ pub struct Claim {
     routes: Box<[Route]>,
     targets: Vec<Arc<Target>>,
     terms: Terms,
+    /// Its rules for visitors are not those of before.
+    changed: bool,
     /// A link has come of it. Without one the routes are as free as they were before.
     used: bool,
 }
@@ -25,9 +27,9 @@ impl Claim {
         registry: Arc<Registry>,
         routes: Box<[Route]>,
         targets: Vec<Arc<Target>>,
-        terms: Terms,
+        (terms, changed): (Terms, bool),
     ) -> Self {
-        Self { registry, routes, targets, terms, used: false }
+        Self { registry, routes, targets, terms, changed, used: false }
     }
 
     /// Puts a fresh link into the session of its process, making one if it is the first. A newer boot of the same
@@ -60,7 +62,7 @@ impl Claim {
             || self.targets.iter().any(|target| target.is_served_otherwise(&self.terms))
             || self.terms.too_many(&registry.sessions(), agent, &self.routes).is_some();
         let rules = self.terms.rules.as_ref();
-        let changed = self.targets.iter().any(|target| !target.has_rules(rules));
+        let changed = self.changed || self.targets.iter().any(|target| !target.has_rules(rules));
         if !outdated {
             self.targets.iter().for_each(|target| target.rule(rules));
         }

@@ -191,6 +191,7 @@ impl Registry {
             }
         }
         let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
+        let changed = !terms.probe && targets.iter().any(|target| !target.has_rules(terms.rules.as_ref()));
         for target in &targets {
             target.held.lock().claims += 1;
             // Where nobody serves, the rules can be in force before the first request waits for this agent.
@@ -199,7 +200,7 @@ impl Registry {
             }
         }
         self.table.store(Arc::new(table));
-        Ok(Claim::new(self.clone(), routes, targets, terms))
+        Ok(Claim::new(self.clone(), routes, targets, (terms, changed)))
     }
 
     /// Every session, once.
