@@ -88,6 +88,14 @@ pub fn server_config_for(
     server((cert, &chain), (key, &secret), clients, alpn)
 }
 
+/// Whether a file holds CAs of client certificates, for whoever only looks.
+///
+/// # Errors
+/// [`TlsError`] when it cannot be read or holds none.
+pub fn check_clients(clients: &Path) -> Result<(), TlsError> {
+    peer::verifier(clients).map(drop)
+}
+
 /// As [`server_config`], from memory.
 ///
 /// # Errors

@@ -222,6 +222,9 @@ fn every_way_to_give_a_ca_is_in_force() {
         let agent = start(&mut agent);
         assert_eq!(site.curl(&agent.1, &[]), "200", "{way}");
     }
+    let file = site.secret("check.toml", "state = \"state\"\nclient-ca = \"empty.pem\"\n");
+    let (code, said) = ends(ptth().args(["config", "check"]).arg(file));
+    assert!(code == 2 && said.contains("empty.pem"), "{said}");
     let (code, said) = ends(site.relay_command().arg("--require-client-cert"));
     assert!(code == 2 && said.contains("--client-ca"), "{said}");
 }

@@ -213,7 +213,10 @@ impl Settings {
     /// [`Failure`] with code 2.
     pub fn check(&self) -> Result<(), Failure> {
         if let Certificate::Files { cert, key } = &self.certificate {
-            tls::server_config_for(cert, key, self.client_ca.as_deref(), &[]).map_err(Failure::usage)?;
+            tls::server_config(cert, key, &[]).map_err(Failure::usage)?;
+        }
+        if let Some(ca) = &self.client_ca {
+            tls::check_clients(ca).map_err(Failure::usage)?;
         }
         Ok(())
     }
