@@ -108,10 +108,19 @@ fn a_revoked_token_ends_what_lives() {
         let start = Instant::now();
         relay.tokens.revoke(&id).unwrap();
         let fatal = within("the agent giving up", agent.ended()).await;
-        let took = start.elapsed();
         assert!(matches!(&fatal, Err(Fatal::Refused(_))), "{fatal:?}");
-        let found = status(&relay, "").await;
-        assert!([503, 404].contains(&found), "{found}");
+        // It may hear of it by a new connection, before those that it has are cut.
+        let gone = async {
+            loop {
+                let asked = start.elapsed();
+                match status(&relay, "").await {
+                    200 => {}
+                    found => break (asked, found),
+                }
+            }
+        };
+        let (took, found) = within("the visitors finding nobody", gone).await;
+        assert!([503, 404, 502].contains(&found), "{found}");
         eprintln!("{way:?}: revoked, and gone after {} ms", took.as_millis());
         assert!(took < SOON, "{took:?}");
     });
