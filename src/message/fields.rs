@@ -6,6 +6,8 @@ use http::HeaderName;
 pub const ALPN: HeaderName = HeaderName::from_static("alpn");
 /// `Keep-Alive` (RFC 2068 §19.7.1.1): hop-by-hop.
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// `Prefer` (RFC 7240): agents say with `wait` how long a poll is to be held.
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// `Proxy-Connection`: never standardised, hop-by-hop all the same (RFC 9113 §8.2.2).
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// `Proxy-Status` (RFC 9209).

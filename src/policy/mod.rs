@@ -10,6 +10,7 @@ mod certificate;
 mod gate;
 mod guesses;
 mod layout;
+pub mod open;
 mod rate;
 mod rules;
 mod scope;
@@ -68,6 +69,11 @@ impl Verified {
     /// Whether every credential allows the name.
     pub fn allows_name(&self, name: &Name) -> bool {
         self.all().all(|grants| grants.allows_name(name))
+    }
+
+    /// Whether a credential names exactly this name.
+    pub fn names_exactly(&self, name: &Name) -> bool {
+        self.all().any(|grants| grants.names.contains(name))
     }
 
     /// Whether every credential allows the host.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Registry, Target, Terms, is_fenced_by};
+use super::terms::is_fenced_by;
+use super::{Registry, Target, Terms};
 use crate::domain::{AgentId, Route, SessionId};
 use crate::session::carrier::Carrier;
 use crate::session::{Kind, Link, Session};
@@ -55,11 +56,11 @@ impl Claim {
             }
         }
         // Its offer was judged a moment ago: a newer boot may have come in since, or one with other rules, or as many
-        // as its token may have.
+        // as its token may have, or somebody with a better right.
         let outdated = present
             .iter()
             .any(|s| s.agent == *agent && is_fenced_by(instance.as_ref(), s.instance.as_ref(), false))
-            || self.targets.iter().any(|target| target.is_served_otherwise(&self.terms))
+            || self.targets.iter().any(|target| target.is_lost() || target.is_served_otherwise(&self.terms))
             || self.terms.too_many(&registry.sessions(), agent, &self.routes).is_some();
         let rules = self.terms.rules.as_ref();
         let changed = self.changed || self.targets.iter().any(|target| !target.has_rules(rules));

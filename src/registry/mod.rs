@@ -3,9 +3,10 @@
 
 mod claim;
 mod select;
+mod terms;
 
 use std::collections::{HashMap, VecDeque};
-use std::num::NonZeroU32;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use claim::Claim;
+pub use terms::{Bound, Quota, Right, Terms, Unavailable};
 
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route};
@@ -23,59 +25,6 @@ use crate::session::{Session, Waiting};
 
 /// Fenced processes that a route remembers; the oldest is forgotten first.
 const FENCED: usize = 64;
-
-/// Why routes cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unavailable {
-    /// This one is held by another token, or was until a moment ago.
-    #[error("{0} belongs to another token")]
-    Taken(Route),
-    /// Another agent serves this one with other rules for its visitors: whichever of the two were in force, the other
-    /// agent would be served to visitors that it did not let in.
-    #[error("{0} is served with other rules for its visitors")]
-    OtherRules(Route),
-    /// The owner has as many sessions as it may have.
-    #[error("there are {0} sessions of this token already")]
-    TooMany(usize),
-}
-
-/// On what terms an agent asks for routes.
-#[derive(Debug, Clone, Default)]
-pub struct Terms {
-    /// The process that asks, if it says.
-    pub instance: Option<Instance>,
-    /// It fences every other process of its token and routes.
-    pub exclusive: bool,
-    /// It only asks, and will serve nothing.
-    pub probe: bool,
-    /// The rules for visitors; nothing means everybody.
-    pub rules: Option<Arc<Rules>>,
-    /// The most sessions that its owner may have.
-    pub sessions: Option<NonZeroU32>,
-}
-
-impl Terms {
-    /// Whether a session stands on other terms, and is not to be fenced by this process.
-    fn conflicts(&self, other: &Session) -> bool {
-        other.is_usable() && !is_fenced_by(other.instance.as_ref(), self.instance.as_ref(), self.exclusive)
-    }
-
-    /// The sessions of an owner, when one more for these routes would be too many.
-    fn too_many(&self, sessions: &[Arc<Session>], owner: &AgentId, routes: &[Route]) -> Option<usize> {
-        let most = self.sessions?.get() as usize;
-        let others = sessions.iter().filter(|s| {
-            s.agent == *owner && self.conflicts(s) && !(s.instance == self.instance && *s.routes == *routes)
-        });
-        Some(others.count()).filter(|others| *others >= most)
-    }
-}
-
-fn is_fenced_by(present: Option<&Instance>, arriving: Option<&Instance>, exclusive: bool) -> bool {
-    match (present, arriving) {
-        (Some(old), Some(new)) if old.id == new.id => old.boot < new.boot,
-        (present, arriving) => exclusive && present != arriving,
-    }
-}
 
 /// The routes of one relay.
 pub struct Registry {
@@ -123,6 +72,8 @@ pub struct Target {
     pub route: Route,
     /// Whose it is.
     pub owner: AgentId,
+    /// The address that is charged for it, where it is held without a token.
+    charged: Option<IpAddr>,
     sessions: ArcSwap<Vec<Arc<Session>>>,
     held: Mutex<Held>,
     /// The processes that another has taken this route from; they do not get it back by trying again.
@@ -136,6 +87,8 @@ pub struct Target {
 struct Held {
     claims: usize,
     free_at: Option<Instant>,
+    /// Somebody with a better right has it now, and this is no longer in the table.
+    lost: bool,
 }
 
 impl Registry {
@@ -173,22 +126,15 @@ impl Registry {
         let mut table = Table::clone(&self.table.load());
         let now = Instant::now();
         table.retain(|target| !target.is_free(now));
-        if let Some(taken) = routes.iter().find(|r| table.get(r).is_some_and(|t| t.owner != *owner)) {
-            return Err(Unavailable::Taken(taken.clone()));
-        }
-        if !terms.probe {
-            let differs = |r: &&Route| table.get(r).is_some_and(|t| t.is_served_otherwise(&terms));
-            if let Some(route) = routes.iter().find(differs) {
-                return Err(Unavailable::OtherRules(route.clone()));
-            }
-            if let Some(sessions) = terms.too_many(&self.sessions(), owner, &routes) {
-                return Err(Unavailable::TooMany(sessions));
-            }
-        }
+        self.judge(&table, &routes, owner, &terms)?;
         for route in &routes {
-            if table.get(route).is_none() {
-                table.insert(Target::new(route.clone(), owner.clone()));
+            match table.get(route) {
+                // To ask takes nothing from anybody.
+                Some(target) if target.owner == *owner || terms.probe => continue,
+                Some(target) => target.lose(),
+                None => {}
             }
+            table.insert(Target::new(route.clone(), owner.clone(), terms.right.charged()));
         }
         let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
         let changed = !terms.probe && targets.iter().any(|target| !target.has_rules(terms.rules.as_ref()));
@@ -203,6 +149,36 @@ impl Registry {
         Ok(Claim::new(self.clone(), routes, targets, (terms, changed)))
     }
 
+    fn judge(
+        &self,
+        table: &Table,
+        routes: &[Route],
+        owner: &AgentId,
+        terms: &Terms,
+    ) -> Result<(), Unavailable> {
+        let own = |target: &&Arc<Target>| target.owner == *owner;
+        let taken = |target: &Arc<Target>| !own(&target) && !terms.right.takes(target);
+        if let Some(taken) = routes.iter().find(|route| table.get(route).is_some_and(taken)) {
+            return Err(Unavailable::Taken(taken.clone()));
+        }
+        if let Right::Open(quota) = &terms.right {
+            let more = routes.iter().filter(|route| table.get(route).is_none()).count();
+            quota.judge(table.all().map(|target| &**target), owner, more).map_err(Unavailable::Full)?;
+        }
+        if terms.probe {
+            return Ok(());
+        }
+        // What is taken from another begins anew, whatever its rules were.
+        let differs = |r: &&Route| table.get(r).filter(own).is_some_and(|t| t.is_served_otherwise(terms));
+        if let Some(route) = routes.iter().find(differs) {
+            return Err(Unavailable::OtherRules(route.clone()));
+        }
+        match terms.too_many(&self.sessions(), owner, routes) {
+            Some(sessions) => Err(Unavailable::TooMany(sessions)),
+            None => Ok(()),
+        }
+    }
+
     /// Every session, once.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         let table = self.table.load();
@@ -212,18 +188,19 @@ impl Registry {
         all
     }
 
-    /// Forgets what nobody holds any more, and cuts the sessions of those that may not be here.
-    pub fn tidy(&self, may_stay: impl Fn(&AgentId) -> bool) {
+    /// Forgets what nobody holds any more, and cuts the sessions of those that may not hold their routes.
+    pub fn tidy(&self, may_stay: impl Fn(&AgentId, &Route) -> bool) {
         for session in self.sessions() {
-            if !may_stay(&session.agent) {
-                tracing::info!(session = %session.id, agent = %session.agent, "its token was revoked or has expired: session cut");
+            if !session.routes.iter().all(|route| may_stay(&session.agent, route)) {
+                tracing::info!(session = %session.id, agent = %session.agent, "it has no right to its routes any more: session cut");
                 session.cut();
             }
         }
         let now = Instant::now();
         // A lease is for an owner who may come back.
-        let is_free =
-            |target: &Target| target.is_free(now) || !may_stay(&target.owner) && target.is_unclaimed();
+        let is_free = |target: &Target| {
+            target.is_free(now) || !may_stay(&target.owner, &target.route) && target.is_unclaimed()
+        };
         if self.table.load().all().any(|target| is_free(target)) {
             let _changing = self.changing.lock();
             let mut table = Table::clone(&self.table.load());
@@ -259,12 +236,13 @@ impl Registry {
 }
 
 impl Target {
-    fn new(route: Route, owner: AgentId) -> Arc<Self> {
+    fn new(route: Route, owner: AgentId, charged: Option<IpAddr>) -> Arc<Self> {
         Arc::new(Self {
             route,
             owner,
+            charged,
             sessions: ArcSwap::default(),
-            held: Mutex::new(Held { claims: 0, free_at: None }),
+            held: Mutex::new(Held { claims: 0, free_at: None, lost: false }),
             fenced: Mutex::default(),
             arrived: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -300,6 +278,19 @@ impl Target {
             fenced.pop_front();
         }
         fenced.push_back(instance.clone());
+    }
+
+    /// Gives it up to somebody with a better right.
+    fn lose(&self) {
+        self.held.lock().lost = true;
+        for session in self.sessions.load().iter() {
+            tracing::info!(session = %session.id, agent = %session.agent, route = %self.route, "a token claims its name: session cut");
+            session.cut();
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.held.lock().lost
     }
 
     fn is_unclaimed(&self) -> bool {

@@ -8,14 +8,15 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::credentials::Credentials;
 use super::names::Names;
+use super::open;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
 use crate::observe::{Metrics, metrics::Counted};
-use crate::policy::{Grants, Rules, Verified};
-use crate::registry::{Claim, Registry, Terms, Unavailable};
-use crate::session::Kind;
+use crate::policy::{Grants, Rules, Verified, open::is_open};
+use crate::registry::{Claim, Registry, Right, Terms, Unavailable};
 use crate::session::carrier::Carrier;
+use crate::session::{Kind, Windows};
 use crate::transport::{Admission, Attached, Door, Polling};
 
 /// See the module.
@@ -27,6 +28,7 @@ pub(super) struct Doorkeeper {
     pub(super) metrics: Arc<Metrics>,
     pub(super) scope: Scope,
     pub(super) cores: Cores,
+    pub(super) windows: Arc<Windows>,
     /// Cancelled when the relay begins to stop: from then on agents are sent away.
     pub(super) draining: CancellationToken,
 }
@@ -55,9 +57,12 @@ impl Doorkeeper {
         }
         let verified = match known {
             Some(agent) => self.credentials.again(agent, facts)?,
-            None => self.credentials.verify(facts)?,
+            None => self.credentials.newcomer(facts, offer.instance.as_ref())?,
         };
         by_transport(&offer, &verified)?;
+        if is_open(&verified.id) {
+            self.open_to(&offer)?;
+        }
         let wanted = self.wanted(&offer, &verified)?;
         let routes: Box<[Route]> = wanted.iter().map(|w| self.names.route(w)).collect();
         let fenced = self.registry.is_fenced(&routes, &verified.id, offer.instance.as_ref(), offer.exclusive);
@@ -67,7 +72,8 @@ impl Doorkeeper {
             return Err(Refusal::new(RefusalKind::Fenced, message));
         }
         self.limit(&verified.id)?;
-        let terms = terms(&offer, &verified)?;
+        let right = self.right(&wanted, &verified, facts);
+        let terms = terms(&offer, &verified, right)?;
         let claim = self.registry.reserve(routes, &verified.id, terms).map_err(|why| self.refuse(&why))?;
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
         Ok(Admitted {
@@ -80,6 +86,15 @@ impl Doorkeeper {
             cores: self.cores.count(),
             metrics: self.metrics.clone(),
         })
+    }
+
+    /// By which right it claims what it may claim.
+    fn right(&self, wanted: &[Wanted], verified: &Verified, facts: &Facts) -> Right {
+        if is_open(&verified.id) {
+            return Right::Open(open::quota(facts));
+        }
+        let exact = |w: &&Wanted| matches!(w, Wanted::Name(name) if verified.names_exactly(name));
+        Right::Named { takes: wanted.iter().filter(exact).map(|w| self.names.route(w)).collect() }
     }
 
     fn refuse(&self, why: &Unavailable) -> Refusal {
@@ -108,26 +123,31 @@ impl Doorkeeper {
             Unavailable::TooMany(sessions) => {
                 too_many(format!("this token has {sessions} agents connected, and may have no more"))
             }
+            Unavailable::Full(bound) => self.full(*bound),
         }
     }
 
     /// What the offer asks for, held against the token one by one: none is granted unless all are.
     fn wanted(&self, offer: &Offer, verified: &Verified) -> Result<Vec<Wanted>, Refusal> {
-        let grants = &verified.grants;
-        if offer.wanted.is_empty() {
-            return match grants.only_name() {
-                Some(only) if verified.allows_name(only) => Ok(vec![Wanted::Name(only.clone())]),
-                Some(only) => Err(Refusal::new(RefusalKind::Forbidden, may_not(&Wanted::Name(only.clone())))),
-                None => Err(Refusal::new(RefusalKind::Malformed, choose_one(grants))),
-            };
-        }
+        let only = verified.grants.only_name().cloned().map(Wanted::Name);
+        let asked = match (offer.wanted.is_empty(), only) {
+            (false, _) => offer.wanted.clone(),
+            (true, Some(only)) => vec![only],
+            (true, None) => {
+                return Err(Refusal::new(RefusalKind::Malformed, choose_one(&verified.grants)));
+            }
+        };
         let granted = |wanted: &Wanted| match wanted {
-            Wanted::Name(name) => verified.allows_name(name),
+            // An authority of ours may stand below the domain, where a name would take its place.
+            Wanted::Name(name) => {
+                verified.allows_name(name)
+                    && !matches!(self.names.route(wanted), Route::Host(host) if self.names.is_own(&host))
+            }
             Wanted::Host(host) => verified.allows_host(host) && !self.names.is_ours(host),
             Wanted::Origin(_) => false,
         };
         let mut all = Vec::new();
-        for wanted in &offer.wanted {
+        for wanted in &asked {
             let wanted = self.names.resolve(wanted);
             if !granted(&wanted) {
                 return Err(Refusal::new(RefusalKind::Forbidden, may_not(&wanted)));
@@ -142,10 +162,14 @@ impl Doorkeeper {
     fn limit(&self, agent: &AgentId) -> Result<(), Refusal> {
         let sessions = self.registry.sessions();
         let links: usize = sessions.iter().filter(|s| s.agent == *agent).map(|s| s.links().len()).sum();
-        if links < defaults::CONNECTIONS_PER_AGENT {
+        let most = match is_open(agent) {
+            true => defaults::OPEN_CONNECTIONS_PER_AGENT,
+            false => defaults::CONNECTIONS_PER_AGENT,
+        };
+        if links < most {
             return Ok(());
         }
-        Err(too_many(format!("this token has {links} connections already")))
+        Err(too_many(format!("this agent has {links} connections already")))
     }
 }
 
@@ -163,11 +187,12 @@ fn may_not(wanted: &Wanted) -> String {
 }
 
 /// What the agent asks for, within what its token allows.
-fn terms(offer: &Offer, verified: &Verified) -> Result<Terms, Refusal> {
+fn terms(offer: &Offer, verified: &Verified, right: Right) -> Result<Terms, Refusal> {
     let limits = &verified.grants.limits;
     let said = offer.visitors.as_deref().map(str::parse::<Rules>).transpose();
     let said = said.map_err(|bad| Refusal::new(RefusalKind::Malformed, bad.to_string()))?;
     Ok(Terms {
+        right,
         instance: offer.instance.clone(),
         exclusive: offer.exclusive,
         probe: offer.probe,
@@ -193,7 +218,7 @@ fn choose_one(grants: &Grants) -> String {
     let names = grants.names.iter().map(ToString::to_string);
     let list: Vec<_> = names.chain(grants.prefixes.iter().map(ToString::to_string)).collect();
     match (grants.any_name, list.is_empty()) {
-        (true, _) => "this token may claim any name: choose one with --name".into(),
+        (true, _) => "any name that is free may be claimed: choose one with --name".into(),
         (false, true) => "this token may claim no name: say which host with --host".into(),
         (false, false) => {
             format!("this token may claim several names, choose with --name: {}", list.join(", "))
@@ -233,6 +258,10 @@ impl Door for Doorkeeper {
 
     fn polling(&self) -> &Polling {
         &self.config.polling
+    }
+
+    fn windows(&self) -> &Arc<Windows> {
+        &self.windows
     }
 
     fn scope(&self) -> &Scope {
@@ -277,6 +306,13 @@ impl Admission for Admitted {
             Kind::H1 => defaults::H1_MOST,
             Kind::H2 => self.cores,
             Kind::Envelope => defaults::POLLS_BUSY,
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match is_open(&self.agent) {
+            true => defaults::OPEN_MESSAGES,
+            false => defaults::MESSAGES,
         }
     }
 

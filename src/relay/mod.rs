@@ -5,12 +5,15 @@ mod admin;
 mod admit;
 pub mod config;
 mod credentials;
+mod demo;
 mod entry;
 mod forward;
 mod measure;
 mod names;
+mod open;
 mod patience;
 mod public;
+mod relayhttp;
 mod respond;
 
 use std::io;
@@ -23,15 +26,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::admit::Doorkeeper;
-use self::config::{ClientCerts, Config, Listen};
+use self::config::{ClientCerts, Config, Listen, Routing};
 use self::credentials::Credentials;
 use self::names::Names;
+use self::relayhttp::RelayHttp;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
 use crate::policy::Checks;
 use crate::registry::Registry;
-use crate::session::{Kind, Link};
+use crate::session::{Kind, Link, Windows};
 use crate::transport::{self, Door, RelaySide};
 
 /// Why a relay did not start.
@@ -51,6 +55,9 @@ pub enum StartError {
     /// Client certificates are asked for, and no listener can.
     #[error("client certificates are asked for, and there is no listener with TLS")]
     NoClientCertificates,
+    /// The demo page would share its browser origin with the pages of agents.
+    #[error("{}", config::DEMO_BY_PATH)]
+    DemoByPath,
     /// No threads or event queues.
     #[error("cannot start the data plane: {0}")]
     Cores(io::Error),
@@ -78,6 +85,7 @@ struct Shared {
     credentials: Arc<Credentials>,
     checks: Checks,
     sides: Vec<Box<dyn RelaySide>>,
+    relay_http: RelayHttp,
     places: Arc<Semaphore>,
     listeners: Scope,
     visitors: Scope,
@@ -101,6 +109,9 @@ impl Relay {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        if config.demo && config.routing == Routing::Path {
+            return Err(StartError::DemoByPath);
+        }
         let config = Arc::new(config);
         if config.client_certs != ClientCerts::Unused && !config.listen.iter().any(|listen| listen.tls) {
             return Err(StartError::NoClientCertificates);
@@ -114,6 +125,7 @@ impl Relay {
         let metrics = Arc::new(Metrics::default());
         let (sessions, draining) = (Scope::new(), CancellationToken::new());
         let credentials = Arc::new(Credentials::new(config.clone()));
+        let windows = Arc::new(Windows::new(config.buffers));
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
             config: config.clone(),
             credentials: credentials.clone(),
@@ -122,9 +134,12 @@ impl Relay {
             metrics: metrics.clone(),
             scope: sessions.clone(),
             cores: cores.clone(),
+            windows,
             draining: draining.clone(),
         });
+        let visitors = Scope::new();
         let shared = Arc::new(Shared {
+            relay_http: RelayHttp::new(config.clone(), credentials.clone(), visitors.clone()),
             sides: transport::ALL.iter().map(|t| t.relay(door.clone())).collect(),
             config,
             names,
@@ -134,7 +149,7 @@ impl Relay {
             checks: Checks::default(),
             places: Arc::new(Semaphore::new(defaults::CONNECTIONS)),
             listeners: Scope::new(),
-            visitors: Scope::new(),
+            visitors,
         });
         let addresses = bound.iter().map(|b| b.listen).collect();
         for bound in bound {
@@ -264,6 +279,6 @@ async fn keep(shared: Arc<Shared>) {
             }
             Err(error) => tracing::warn!(%error, "cannot look after the tokens"),
         }
-        shared.registry.tidy(|agent| shared.credentials.is_live(agent));
+        shared.registry.tidy(|agent, route| open::may_stay(&shared.credentials, &shared.names, agent, route));
     }
 }

@@ -38,7 +38,8 @@ scenarios! {
         repeated_fields_keep_their_order, server_sent_events, early_answer_while_the_upload_runs,
         several_requests_on_one_connection, a_visitor_with_http2;
     bulk: large_download, large_upload, a_slow_visitor_bounds_what_the_origin_can_send,
-        a_slow_origin_bounds_what_the_visitor_can_send;
+        a_slow_origin_bounds_what_the_visitor_can_send, a_visitor_that_pauses_loses_nothing,
+        an_origin_that_pauses_loses_nothing;
     expect: continue_when_the_origin_asks, expectation_failed_without_the_body;
     fields: forwarded_is_ours, an_encrypted_visitor, hop_by_hop_stays_here, host_is_unchanged;
     upgrade: websocket, websocket_of_an_http2_visitor, another_token_with_glued_bytes, a_refused_upgrade,

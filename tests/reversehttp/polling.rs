@@ -1,5 +1,7 @@
 //! Wire §1.6 and §1.7, row by row.
 
+use std::time::{Duration, Instant};
+
 use super::support::{Bench, Raw};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nhey";
@@ -206,4 +208,53 @@ pub(crate) async fn registered_again(bench: &Bench) {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(15), wait).await.expect("the agent registers again");
+}
+
+/// How long a poll of this URL is held when nothing comes.
+async fn held(bench: &Bench, url: &str, fields: &str) -> Duration {
+    let since = Instant::now();
+    assert_eq!(bench.ask("GET", url, fields, "").await.status, 204);
+    since.elapsed()
+}
+
+#[tokio::test]
+async fn an_agent_says_how_long_its_poll_is_to_be_held() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let waited = held(&bench, &first, "Prefer: wait=1\r\n").await;
+    assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(10), "{waited:?}");
+    let impatient = Bench::impatient();
+    let first = impatient.registered("demo").await;
+    assert!(held(&impatient, &first, "Prefer: wait=20\r\n").await < Duration::from_secs(10), "up to its own");
+}
+
+#[tokio::test]
+async fn polls_that_are_cut_at_one_age_are_held_shorter() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    for _ in 0..ptth::defaults::POLL_DROPS {
+        let mut cut = bench.open().await;
+        cut.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        waiting(&bench, 1).await;
+        tokio::time::sleep(ptth::defaults::POLL_CUT + Duration::from_millis(100)).await;
+        drop(cut);
+        waiting(&bench, 0).await;
+    }
+    let waited = held(&bench, &first, "").await;
+    assert!(waited >= ptth::defaults::POLL_HOLD_LEAST && waited < Duration::from_secs(15), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_a_box_swallowed_is_handed_out_again() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut visitor = bench.open().await;
+    visitor.send("PUT /x HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 3\r\n\r\nabc").await;
+    // All of it left the relay; nothing of it arrived, so the agent polls the same URL again.
+    let swallowed = bench.poll(&first).await;
+    let again = bench.poll(&first).await;
+    assert_eq!((again.status, &*again.body), (200, &*swallowed.body));
+    assert_eq!(bench.answer(&first, OK).await.status, 202);
+    assert_eq!(visitor.read().await.body, "hey");
+    assert_eq!(bench.poll(&first).await.status, 410, "it has its answer");
 }

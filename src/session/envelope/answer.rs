@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::UrlId;
-use super::queue::{Done, Queue};
+use super::queue::{Done, Job, Queue};
+use super::spool::Spooled;
 use crate::defaults;
 use crate::message::embedded::{
     BadMessage, Framing, ReadError, Reader, ResponseHead, parse_answer, parse_response,
 };
-use crate::message::{Body, Response, hop};
+use crate::message::{Body, Request, Response, hop};
 use crate::session::carrier::SendErrorKind;
 
 /// A request in an agent's hand.
@@ -26,6 +28,17 @@ pub(super) struct Flight {
     /// The request asked for an Upgrade, so a 101 may be its answer.
     pub(super) upgrades: bool,
     pub(super) done: Done,
+    pub(super) after: After,
+}
+
+/// What is left of a request once it has been handed out.
+pub(super) enum After {
+    /// Its delivery goes on, and has it.
+    UnderWay,
+    /// All of it, to be handed out again should it not have arrived.
+    Kept(Box<Parts>, Spooled),
+    /// Nothing: its body was a stream.
+    Gone,
 }
 
 /// Every request in the hand of some agent, by the URL that its answer comes to. Outlives registrations: what was
@@ -54,6 +67,33 @@ impl Flights {
 
     pub(super) fn take(&self, url: UrlId) -> Option<Flight> {
         self.0.lock().remove(&url)
+    }
+
+    /// A request has left this process.
+    pub(super) fn sent(&self, url: UrlId, request: Request, taken: Option<Spooled>) {
+        let parts = Box::new(request.into_parts().0);
+        if let Some(flight) = self.0.lock().get_mut(&url) {
+            flight.after = taken.map_or(After::Gone, |taken| After::Kept(parts, taken));
+        }
+    }
+
+    /// Takes a request back that has left this process and did not arrive; what cannot be sent again is an error.
+    /// `None` if it is on its way still, has its answer, or nobody waits for one.
+    pub(super) fn recall(&self, url: UrlId) -> Option<Result<Job, Flight>> {
+        let mut flights = self.0.lock();
+        let flight = flights.get(&url)?;
+        if matches!(flight.after, After::UnderWay) || flight.done.is_closed() {
+            return None;
+        }
+        let flight = flights.remove(&url)?;
+        Some(match flight.after {
+            After::Kept(parts, taken) => {
+                let Flight { number, done, .. } = flight;
+                let request = Request::from_parts(*parts, Body::empty());
+                Ok(Job { number, request, done, taken: Some(taken) })
+            }
+            _ => Err(flight),
+        })
     }
 
     pub(super) fn forget(&self, url: UrlId) {

@@ -5,16 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::queue::{Done, Job, Queue};
-use super::{UrlId, answer};
-use crate::defaults;
+use super::spool::Spooled;
+use super::{UrlId, answer, send};
 use crate::domain::Visitor;
-use crate::message::embedded::{ReadError, request_head, whole};
+use crate::message::embedded::request_head;
 use crate::message::{Body, BoxError, Request};
 use crate::session::carrier::SendErrorKind;
 
@@ -35,7 +35,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     if job.done.is_closed() {
         return None;
     }
-    let Job { number, request, mut done, share } = job;
+    let Job { number, request, mut done, mut taken } = job;
     let upgrades = request.headers().contains_key(UPGRADE);
     if upgrades && !streams {
         let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
@@ -44,19 +44,15 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     let visitor = request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
     let (mut parts, body) = request.into_parts();
     let known = parts.headers.remove(CONTENT_LENGTH).is_some();
-    let mut length = body.size_hint().exact();
     let mut body = body;
-    let mut bytes = None;
-    if body.is_end_stream() {
-        bytes = Some(Bytes::new());
-    } else if !streams {
-        let (all, told) = in_memory(body, done).await?;
-        (bytes, done) = (Some(all), told);
+    if taken.is_none() && body.is_end_stream() {
+        taken = Some(Spooled::default());
+    } else if taken.is_none() && !streams {
+        let (all, told) = take_in(queue, body, done).await?;
+        (taken, done) = (Some(all), told);
         body = Body::empty();
     }
-    if let Some(bytes) = &bytes {
-        length = Some(bytes.len() as u64);
-    }
+    let length = taken.as_ref().map_or_else(|| body.size_hint().exact(), |taken| Some(taken.length()));
     // A request without a body needs no length, unless it had one or its method makes readers expect it.
     let expected = known || [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
     let said = length.filter(|length| *length > 0 || expected);
@@ -66,35 +62,35 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     if !queue.hand(number, url) {
         // Another poll of the same URL was quicker.
         let mut request = request;
-        *request.body_mut() = bytes.map_or(body, Body::full);
-        queue.put_back(Job { number, request, done, share }, None);
+        *request.body_mut() = body;
+        queue.put_back(Job { number, request, done, taken }, None);
         return None;
     }
-    queue.flights.insert(url, answer::Flight { queue: queue.clone(), number, method, upgrades, done });
-    let first = match &bytes {
-        Some(bytes) => {
-            let mut message = BytesMut::from(head);
-            message.extend_from_slice(bytes);
-            message.freeze()
+    let after = answer::After::UnderWay;
+    queue.flights.insert(url, answer::Flight { queue: queue.clone(), number, method, upgrades, done, after });
+    let total = length.map(|length| head.len() as u64 + length);
+    let mut first = head;
+    if let Some(taken) = &taken {
+        match taken.in_memory() {
+            Some(bytes) if bytes.is_empty() => {}
+            Some(bytes) => first = [&first[..], bytes].concat().into(),
+            None => body = taken.body(),
         }
-        None => head,
-    };
-    let total =
-        length.map(|length| if bytes.is_some() { first.len() as u64 } else { first.len() as u64 + length });
-    let back = Back { queue: queue.clone(), url, request, bytes, share };
+    }
+    let back = Back { queue: queue.clone(), url, request, taken };
     let message = Delivery { first, begun: false, body, total, back: Some(back) };
     Some(Handed { visitor, message: Body::wrap(message) })
 }
 
-/// The body in one piece; its visitor is told when that cannot be.
-async fn in_memory(body: Body, done: Done) -> Option<(Bytes, Done)> {
-    let kind = match whole(body, defaults::MESSAGE).await {
-        Ok(bytes) => return Some((bytes, done)),
-        Err(ReadError::TooLarge(_)) => SendErrorKind::TooLarge,
-        Err(_) => SendErrorKind::Closed,
-    };
-    let _ = done.send(Err(kind.error()));
-    None
+/// The body as a whole; its visitor is told when that cannot be.
+async fn take_in(queue: &Queue, body: Body, done: Done) -> Option<(Spooled, Done)> {
+    match queue.room.take_in(body).await {
+        Ok(taken) => Some((taken, done)),
+        Err(error) => {
+            let _ = done.send(Err(send::of_spool(&error).error()));
+            None
+        }
+    }
 }
 
 /// What is needed to give a request back.
@@ -102,9 +98,8 @@ struct Back {
     queue: Arc<Queue>,
     url: UrlId,
     request: Request,
-    /// The body, if it is in memory.
-    bytes: Option<Bytes>,
-    share: Option<tokio::sync::OwnedSemaphorePermit>,
+    /// The body, if it can be had again.
+    taken: Option<Spooled>,
 }
 
 struct Delivery {
@@ -114,6 +109,15 @@ struct Delivery {
     body: Body,
     total: Option<u64>,
     back: Option<Back>,
+}
+
+impl Delivery {
+    /// All of it is on its way; whether it arrives is another matter.
+    fn sent(&mut self) {
+        if let Some(Back { queue, url, request, taken }) = self.back.take() {
+            queue.flights.sent(url, request, taken);
+        }
+    }
 }
 
 impl HttpBody for Delivery {
@@ -130,16 +134,16 @@ impl HttpBody for Delivery {
             let length = self.first.len().min(PIECE);
             let piece = self.first.split_to(length);
             if self.first.is_empty() && self.body.is_end_stream() {
-                self.back = None;
+                self.sent();
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         loop {
             let polled = Pin::new(&mut self.body).poll_frame(cx);
             match &polled {
-                Poll::Ready(None) => self.back = None,
+                Poll::Ready(None) => self.sent(),
                 Poll::Ready(Some(Ok(frame))) if !frame.is_data() => continue,
-                Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.back = None,
+                Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.sent(),
                 _ => {}
             }
             return polled;
@@ -160,10 +164,10 @@ impl HttpBody for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        let Some(Back { queue, url, mut request, bytes, share }) = self.back.take() else { return };
+        let Some(Back { queue, url, mut request, taken }) = self.back.take() else { return };
         let Some(flight) = queue.flights.take(url) else { return };
-        match (bytes, self.begun) {
-            (Some(bytes), _) => *request.body_mut() = Body::full(bytes),
+        match (&taken, self.begun) {
+            (Some(_), _) => {}
             (None, false) => *request.body_mut() = std::mem::take(&mut self.body),
             // Part of the body is gone with the connection.
             (None, true) => {
@@ -173,6 +177,6 @@ impl Drop for Delivery {
             }
         }
         let answer::Flight { number, done, .. } = flight;
-        queue.put_back(Job { number, request, done, share }, Some(url));
+        queue.put_back(Job { number, request, done, taken }, Some(url));
     }
 }

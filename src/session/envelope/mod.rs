@@ -8,13 +8,17 @@ mod queue;
 mod raw;
 mod send;
 mod serve;
+mod spool;
 mod used;
+mod whole;
 
 pub use answer::{AnswerError, Flights};
 pub use deliver::Handed;
 pub use queue::{PollEnd, Queue};
 pub use send::carrier;
 pub use serve::serve;
+pub use spool::{Room, SpoolError, Spooled};
+pub use whole::{Answer, apology, serve_held};
 
 /// What names a Request URL: random, so that it cannot be guessed.
 pub type UrlId = u128;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::spool::{Room, Spooled};
 use super::used::Used;
 use super::{Flights, Handed, UrlId, deliver};
 use crate::defaults;
@@ -22,8 +23,25 @@ pub(super) struct Job {
     pub(super) number: u64,
     pub(super) request: Request,
     pub(super) done: Done,
-    /// The share of the registration's memory that its body has.
-    pub(super) share: Option<OwnedSemaphorePermit>,
+    /// The body, once it has been taken in; that of the request is empty then.
+    pub(super) taken: Option<Spooled>,
+}
+
+impl Job {
+    /// The request with its body, for another carrier.
+    fn unsent(self) -> (Request, Done) {
+        let Self { mut request, done, taken, .. } = self;
+        if let Some(taken) = taken {
+            *request.body_mut() = taken.body();
+        }
+        (request, done)
+    }
+
+    /// Gives the request back.
+    fn give_back(self, kind: SendErrorKind) {
+        let (request, done) = self.unsent();
+        let _ = done.send(Err(kind.unsent(request)));
+    }
 }
 
 /// Why a poll brings no request.
@@ -46,7 +64,7 @@ pub enum PollEnd {
 /// See the module.
 pub struct Queue {
     pub(super) flights: Arc<Flights>,
-    pub(super) memory: Arc<Semaphore>,
+    pub(super) room: Room,
     state: Mutex<State>,
     absence: Duration,
 }
@@ -87,8 +105,8 @@ pub struct Glance {
 }
 
 impl Queue {
-    /// An empty queue; requests wait for `absence` after the last poll.
-    pub fn new(flights: Arc<Flights>, absence: Duration) -> Arc<Self> {
+    /// An empty queue; requests wait for `absence` after the last poll, and their bodies take at most `room` bytes.
+    pub fn new(flights: Arc<Flights>, absence: Duration, room: usize) -> Arc<Self> {
         let state = State {
             polls: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -100,8 +118,8 @@ impl Queue {
             ended: false,
             whole: None,
         };
-        let memory = Arc::new(Semaphore::new(defaults::MESSAGES));
-        Arc::new(Self { flights, memory, state: Mutex::new(state), absence })
+        let room = Room::new(defaults::MESSAGE.min(room), room);
+        Arc::new(Self { flights, room, state: Mutex::new(state), absence })
     }
 
     /// Waits for a request for at most `hold`. Polls are served in turn. Dropping the future gives the turn up, and a
@@ -116,6 +134,7 @@ impl Queue {
         hold: Duration,
     ) -> Result<Handed, PollEnd> {
         let until = Instant::now() + hold;
+        self.recall(url);
         loop {
             let mut turn = self.join(url, streams)?;
             let job = tokio::select! {
@@ -129,6 +148,19 @@ impl Queue {
             drop(turn);
             if let Some(handed) = deliver::embed(self, url, job, streams).await {
                 return Ok(handed);
+            }
+        }
+    }
+
+    /// Whoever polls a URL again that has delivered did not get its request: nobody who did would poll but the next.
+    /// It goes to the front of the queue, or, if it cannot be had again, its visitor is told.
+    fn recall(&self, url: UrlId) {
+        match self.flights.recall(url) {
+            None => {}
+            Some(Ok(job)) => self.put_back(job, Some(url)),
+            Some(Err(flight)) => {
+                self.answered(flight.number);
+                let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
             }
         }
     }
@@ -158,7 +190,7 @@ impl Queue {
     pub(super) fn push(&self, mut job: Job) -> Result<u64, Box<Request>> {
         let mut state = self.state.lock();
         if state.ended {
-            return Err(Box::new(job.request));
+            return Err(Box::new(job.unsent().0));
         }
         job.number = state.number();
         let number = job.number;
@@ -176,8 +208,7 @@ impl Queue {
         }
         if state.ended {
             drop(state);
-            let _ = job.done.send(Err(SendErrorKind::Closed.unsent(job.request)));
-            return;
+            return job.give_back(SendErrorKind::Closed);
         }
         state.waiting.push_front(job);
         state.match_up();
@@ -219,7 +250,7 @@ impl Queue {
     pub(super) fn take_back(&self, number: u64) -> Option<Request> {
         let mut state = self.state.lock();
         let place = state.waiting.iter().position(|job| job.number == number)?;
-        state.waiting.remove(place).map(|job| job.request)
+        state.waiting.remove(place).map(|job| job.unsent().0)
     }
 
     /// Ends the registration: polls end, what waits goes elsewhere; what is in hand may still be answered.
@@ -231,7 +262,7 @@ impl Queue {
         };
         drop(polls);
         for job in waiting {
-            let _ = job.done.send(Err(SendErrorKind::Closed.unsent(job.request)));
+            job.give_back(SendErrorKind::Closed);
         }
     }
 
@@ -254,7 +285,7 @@ impl Queue {
         self.state.lock().used.contains(url)
     }
 
-    /// Whether bodies are to be in memory before their requests are queued.
+    /// Whether bodies are to be complete before their requests are queued.
     pub(super) fn wants_whole(&self) -> bool {
         self.state.lock().whole.unwrap_or(true)
     }

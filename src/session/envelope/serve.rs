@@ -79,7 +79,8 @@ fn upgrade(
     raw::body(read)
 }
 
-fn embed(answer: Response, method: &Method) -> Body {
+/// The envelope of an answer.
+pub(super) fn embed(answer: Response, method: &Method) -> Body {
     let (parts, mut body) = answer.into_parts();
     let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let bodiless =

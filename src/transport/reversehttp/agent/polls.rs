@@ -9,20 +9,31 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::{Registered, copy, registered};
 use crate::defaults;
-use crate::message::embedded::MESSAGE_HTTP;
-use crate::message::{Body, BoxError, Request, link};
+use crate::message::embedded::{MESSAGE_HTTP, ReadError};
+use crate::message::{Body, BoxError, Request, fields, link};
 use crate::net::Scope;
 use crate::net::flag::Flag;
-use crate::session::envelope::serve;
+use crate::session::envelope::{Answer, Room, apology, serve_held};
 use crate::session::{Ended, Handler, Load};
-use crate::transport::ServeLink;
+use crate::transport::reversehttp::hold::Hold;
+use crate::transport::{Flow, ServeLink};
 
 /// Polls that may fail one after the other before the session counts as broken.
 const FAILURES: u32 = 3;
+/// How often an answer is sent whose connections break.
+const ANSWER_TRIES: u32 = 3;
+/// How boxes answer a request that has waited too long for them.
+const CUT: [StatusCode; 4] = [
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+    StatusCode::REQUEST_TIMEOUT,
+];
 
 /// A registration, ready to be polled.
 pub(super) struct Polled {
@@ -30,7 +41,8 @@ pub(super) struct Polled {
     /// The form, to ask for another URL to poll.
     pub(super) again: (http::request::Parts, bytes::Bytes),
     pub(super) registered: Registered,
-    pub(super) streams: bool,
+    pub(super) flow: Flow,
+    pub(super) hold: Arc<Hold>,
 }
 
 /// What the polls of one registration share.
@@ -45,6 +57,8 @@ struct Polls {
     all: AtomicUsize,
     waiting: AtomicUsize,
     places: Arc<Semaphore>,
+    /// For answers that must be complete before they are sent.
+    room: Room,
     /// Held by whatever must finish before the session has ended.
     alive: mpsc::Sender<()>,
 }
@@ -55,11 +69,18 @@ enum Brought {
     Nothing(Option<String>),
     /// This poll was one too many.
     TooMany,
+    /// Something on the way does not bear to wait so long, or the way broke. The URL is as good as before: should it
+    /// have delivered a request meanwhile, it does so again.
+    Cut(BoxError),
     /// The registration does not stand any more.
     Ended(StatusCode),
 }
 
 impl ServeLink for Polled {
+    fn flow(&self) -> Flow {
+        self.flow
+    }
+
     fn serve(
         self: Box<Self>,
         handler: Arc<dyn Handler>,
@@ -84,6 +105,7 @@ async fn run(link: Polled, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Sc
         all: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
         places: Arc::new(Semaphore::new(defaults::ENVELOPES)),
+        room: Room::default(),
         alive,
     });
     let _halt = HaltOnDrop(halt.clone());
@@ -154,6 +176,10 @@ impl Polls {
                     }
                 }
                 Ok(Brought::TooMany) => return,
+                Ok(Brought::Cut(error)) => {
+                    failures = 0;
+                    tracing::debug!(%error, "a poll was cut");
+                }
                 Ok(Brought::Ended(_)) if self.is_over() => return,
                 Ok(Brought::Ended(status)) => {
                     return self.fail(format!("the relay ended the registration ({status})"));
@@ -182,24 +208,31 @@ impl Polls {
                 url.insert(registered(answer.headers(), client.base())?.first).clone()
             }
         };
-        let mut request = Request::new(Body::empty());
-        *request.uri_mut() = target.parse()?;
-        let accept = if self.link.streams { "message/http;stream=1" } else { MESSAGE_HTTP };
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        let hold = self.link.hold.now();
         let waiting = Waiting::enter(&self.waiting);
-        let held = defaults::POLL_HOLD + defaults::UPGRADE;
-        let answer = tokio::time::timeout(held, client.send(request, &self.scope)).await??;
+        let since = Instant::now();
+        let sent = client.send(self.poll(&target, hold)?, &self.scope);
+        let answer = tokio::time::timeout(hold + defaults::UPGRADE, sent).await;
         drop(waiting);
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return self.cut(since.elapsed(), defaults::POLL_BREAKS, error),
+            // Something has forgotten the connection: nobody knows when.
+            Err(late) => return self.cut(hold, 1, late.into()),
+        };
         let next = link::targets(answer.headers(), "next").next().map(|url| client.base().rebase(url));
         let next = next.transpose()?;
+        // What is our relay's own answer says so.
+        let between = !answer.headers().contains_key(fields::PROXY_STATUS);
         match answer.status() {
             StatusCode::OK => Ok(Brought::Request(answer.into_body(), next)),
-            StatusCode::NO_CONTENT => Ok(Brought::Nothing(next)),
+            StatusCode::NO_CONTENT => {
+                self.link.hold.lasted(since.elapsed());
+                Ok(Brought::Nothing(next))
+            }
             StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
-            // Something on the way does not bear to wait so long; the URL is as good as before.
-            status
-            @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT) => {
-                Err(format!("a poll was answered {status}").into())
+            status if between && CUT.contains(&status) => {
+                self.cut(since.elapsed(), 1, format!("a poll was answered {status}").into())
             }
             // The URL is spent: its last answer got lost on the way. The registration gives another.
             StatusCode::NOT_FOUND | StatusCode::GONE if !self.is_over() => {
@@ -210,25 +243,98 @@ impl Polls {
         }
     }
 
+    fn poll(&self, target: &str, hold: Duration) -> Result<Request, BoxError> {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = target.parse()?;
+        let headers = request.headers_mut();
+        let accept = if self.link.flow.down { "message/http;stream=1" } else { MESSAGE_HTTP };
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(fields::PREFER, HeaderValue::try_from(format!("wait={}", hold.as_secs()))?);
+        Ok(request)
+    }
+
+    /// A poll that had waited for a while got no answer of the relay. After `sure` of them the next ones wait less; the
+    /// session stands.
+    fn cut(&self, age: Duration, sure: u32, error: BoxError) -> Result<Brought, BoxError> {
+        if age < defaults::POLL_CUT {
+            return Err(error);
+        }
+        let hold = &self.link.hold;
+        if hold.broke(age, sure) {
+            tracing::info!(?age, hold = ?hold.now(), %error, "polls are cut on the way: they are held shorter");
+        }
+        Ok(Brought::Cut(error))
+    }
+
     fn is_over(&self) -> bool {
         self.scope.is_stopping() || self.load.is_leaving()
     }
 
     fn serve(self: &Arc<Self>, url: String, envelope: Body, place: tokio::sync::OwnedSemaphorePermit) {
-        let (handler, load) = (self.handler.clone(), self.load.clone());
-        let (client, scope, alive) = (self.link.client.clone(), self.scope.clone(), self.alive.clone());
+        let polls = self.clone();
         self.scope.spawn(async move {
-            let _busy = (place, load.enter(), alive);
-            let answer = match serve(envelope, handler, &scope).await {
-                Ok(answer) => post(&url, answer),
-                Err(error) => return tracing::warn!(%error, "a poll brought no request"),
-            };
-            match client.send(answer, &scope).await {
-                Ok(heard) if heard.status().is_success() => {}
-                Ok(heard) => tracing::debug!(status = %heard.status(), "the relay did not take an answer"),
-                Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
+            let _busy = (place, polls.load.enter(), polls.alive.clone());
+            let Polls { handler, scope, room, link, .. } = &*polls;
+            match serve_held(envelope, handler.clone(), scope, room, !link.flow.up).await {
+                Ok(answer) => polls.answer(&url, answer).await,
+                // It comes again to whoever polls its URL again.
+                Err(ReadError::Broken(error)) => {
+                    tracing::debug!(%error, "a request broke off");
+                    polls.begin(Some(url));
+                }
+                Err(error) => tracing::warn!(%error, "a poll brought no request"),
             }
         });
+    }
+
+    /// Brings an answer to the relay, if need be more than once: the relay takes the first.
+    async fn answer(&self, url: &str, answer: Answer) {
+        let whole = match answer {
+            Answer::Stream(envelope) => {
+                return match self.link.client.send(post(url, envelope), &self.scope).await {
+                    Ok(heard) => self.heard(url, heard.map(drop)).await,
+                    Err(error) => self.broke(url, &error).await,
+                };
+            }
+            Answer::Whole(whole) => whole,
+        };
+        for tries_left in (0..ANSWER_TRIES).rev() {
+            match self.link.client.send(post(url, whole.body()), &self.scope).await {
+                Ok(heard) => return self.heard(url, heard.map(drop)).await,
+                Err(error) if tries_left == 0 => return self.broke(url, &error).await,
+                Err(error) => tracing::debug!(%error, "an answer is sent again"),
+            }
+        }
+    }
+
+    /// What was said to an answer. If it was not the relay that refused it, the visitor is told by another.
+    async fn heard(&self, url: &str, heard: http::Response<()>) {
+        let status = heard.status();
+        if status.is_success() {
+            return;
+        }
+        if heard.headers().contains_key(fields::PROXY_STATUS) {
+            return tracing::debug!(%status, "the relay did not take an answer");
+        }
+        tracing::info!(%status, "an answer was refused on its way to the relay");
+        let detail = format!(
+            "The answer was refused on the agent's way to the relay ({status}): something there does not let a body \
+             of this kind or size through."
+        );
+        self.apologise(url, &detail).await;
+    }
+
+    async fn broke(&self, url: &str, error: &BoxError) {
+        tracing::debug!(%error, "an answer did not reach the relay");
+        self.apologise(url, "The agent's way to the relay broke while the answer was on it.").await;
+    }
+
+    async fn apologise(&self, url: &str, detail: &str) {
+        let (status, code) = (StatusCode::BAD_GATEWAY, "answer-lost");
+        let apology = apology(status, code, detail, &http::HeaderMap::new()).await;
+        if let Err(error) = self.link.client.send(post(url, apology.body()), &self.scope).await {
+            tracing::debug!(%error, "nor did the word about it");
+        }
     }
 
     fn fail(&self, why: String) {

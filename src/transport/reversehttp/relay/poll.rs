@@ -1,6 +1,7 @@
 //! A Request URL: polled for a request, and where its answer comes to.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -30,7 +31,17 @@ impl Relay {
         let mut ended_before = false;
         loop {
             let registration = self.revive(&claims, facts)?;
-            let polled = registration.queue.poll(claims.url, streams, self.door.polling().hold).await;
+            let most = self.door.polling().hold;
+            let polled = match wait(asker) {
+                Some(wait) => registration.queue.poll(claims.url, streams, wait.min(most)).await,
+                None => {
+                    let held = registration.hold.enter();
+                    let hold = registration.hold.now();
+                    let polled = registration.queue.poll(claims.url, streams, hold).await;
+                    held.end(matches!(polled, Err(PollEnd::Nothing)));
+                    polled
+                }
+            };
             return match polled {
                 Ok(handed) => {
                     let next = self.request_url(facts, &registration);
@@ -93,6 +104,17 @@ fn streams(headers: &HeaderMap) -> bool {
     })
 }
 
+/// `Prefer: wait=N` (RFC 7240 §4.3): how long the agent would have its poll held, in seconds.
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let preferences = headers.get_all(fields::PREFER).iter().flat_map(hop::list);
+    let mut waits = preferences.filter_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let digits = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("wait").then(|| digits.parse().ok().map(Duration::from_secs))?
+    });
+    waits.next()
+}
+
 fn delivery(Handed { visitor, message }: Handed) -> Response {
     let mut response = plain(StatusCode::OK);
     *response.body_mut() = message;
@@ -118,6 +140,19 @@ mod tests {
         };
         assert!(asks("message/http;stream=1") && asks("text/html, Message/HTTP ; Stream=1"));
         assert!(!asks("*/*, message/http") && !asks("message/http;stream=0") && !asks("*/*;stream=1"));
+    }
+
+    #[test]
+    fn an_agent_says_how_long_to_hold() {
+        let said = |prefer: &'static str| {
+            wait(&HeaderMap::from_iter([(fields::PREFER, HeaderValue::from_static(prefer))]))
+        };
+        for prefer in ["wait=7", "respond-async, Wait = 7;x=y", "wait=\"7\"", "wait=7, wait=9"] {
+            assert_eq!(said(prefer), Some(Duration::from_secs(7)), "{prefer}");
+        }
+        for prefer in ["wait", "wait=-1", "wait=x", "waits=7", ""] {
+            assert_eq!(said(prefer), None, "{prefer}");
+        }
     }
 
     #[test]
