@@ -276,16 +276,27 @@ pub const MESSAGE_MEMORY: usize = 256 << 10;
 pub const WHOLE: Duration = Duration::from_secs(60);
 /// The same for `text/event-stream`: most have no end, and nobody is to wait long to hear that they cannot be had.
 pub const WHOLE_EVENTS: Duration = Duration::from_secs(10);
-/// An answer of known length up to this is taken in before it is sent, in bytes, so that it can be sent again when its
-/// connection breaks: one segment or so of memory against a visitor's wait.
-pub const REPLAY: u64 = 64 << 10;
+/// Requests in one `application/http` envelope: enough to hide a round trip from an agent of one thread, and few,
+/// because each of their visitors waits for the slowest answer.
+pub const PIPELINE: usize = 8;
+/// The answers to the requests of one such envelope, in bytes: they are read in memory.
+pub const PIPELINE_ANSWERS: usize = 8 << 20;
+/// All such answers of one registration that are being read, in bytes.
+pub const PIPELINES_ANSWERS: usize = 64 << 20;
 /// An answer up to this is taken in before its visitor reads it, so that an agent of one thread is free for the next
 /// request; a larger one streams. In bytes.
 pub const ANSWER_WHOLE: u64 = 1 << 20;
+/// An answer up to this is sent again when its connection breaks: most are smaller, and each costs as much while it is
+/// under way. In bytes.
+pub const ANSWER_AGAIN: usize = 64 << 10;
 /// Request URLs that one registration remembers as used, to refuse them.
 pub const URLS_USED: usize = 16_384;
 /// Answers still taken, and thrown away, after their visitors left: agents are to hear 202 for them.
 pub const ANSWERS_LATE: usize = 1_024;
+/// Visitors that left, in the answer to one poll: its head stays below 4 KiB, which everything in between lets pass.
+pub const GONE_AT_ONCE: usize = 64;
+/// Visitors that left, of whose requests an agent has not heard yet: the two come on different connections.
+pub const GONE_EARLY: usize = 64;
 /// How long a Request URL is good for, in seconds: 30 days, because old clients never ask for another while they idle.
 pub const REQUEST_URL_AGE: u64 = 30 * 24 * 3600;
 /// The shortest lease of a registration: the original's.

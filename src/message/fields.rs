@@ -44,6 +44,10 @@ pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive")
 /// `PTTH-Stream: ?1`: our own, on the answer to a ReverseHttp registration. The relay streams messages through polls
 /// and answers, for those that ask for it.
 pub const PTTH_STREAM: HeaderName = HeaderName::from_static("ptth-stream");
+/// `PTTH-Request: ID`: our own. Names the request that a poll brings, for agents that stream.
+pub const PTTH_REQUEST: HeaderName = HeaderName::from_static("ptth-request");
+/// `PTTH-Gone: ID, …`: our own. Nobody waits for the answers to these requests any more.
+pub const PTTH_GONE: HeaderName = HeaderName::from_static("ptth-gone");
 /// `PTTH-Probe: ?1`: our own. Answer as to any offer, then hang up: `ptth doctor` asks this way.
 pub const PTTH_PROBE: HeaderName = HeaderName::from_static("ptth-probe");
 /// `PTTH-Visitors`: our own, a dictionary (RFC 9651 §3.2) of the rules that the relay is to hold visitors to; on every

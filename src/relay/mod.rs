@@ -35,7 +35,7 @@ use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
 use crate::policy::Checks;
 use crate::registry::Registry;
-use crate::session::{Kind, Link, Windows};
+use crate::session::{Link, Windows};
 use crate::transport::{self, Door, RelaySide};
 
 /// Why a relay did not start.
@@ -185,9 +185,8 @@ impl Relay {
         self.draining.cancel();
         let until = tokio::time::Instant::now() + self.shared.config.grace;
         self.drain();
-        // The answers of agents that poll come in by the listeners.
-        let is_answering = |link: &Arc<Link>| link.kind() == Kind::Envelope && link.in_flight() > 0;
-        while self.links().iter().any(is_answering) && tokio::time::Instant::now() < until {
+        // The answers of agents that poll come in by the listeners, until they have begun.
+        while self.links().iter().any(|link| link.awaits_calls()) && tokio::time::Instant::now() < until {
             tokio::time::sleep(defaults::ANSWERS_CHECK).await;
         }
         self.shared.listeners.stop(defaults::FLIP).await;

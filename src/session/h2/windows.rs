@@ -36,7 +36,7 @@ impl Default for Windows {
 }
 
 impl Windows {
-    /// Windows of at most `budget` bytes together, beside [`LEAST`] for each stream.
+    /// Windows of at most `budget` bytes together, beside `LEAST` for each stream.
     pub fn new(budget: usize) -> Self {
         let full = budget / 2 / defaults::STREAM_WINDOW as usize;
         Self { long: AtomicUsize::new(0), full: full.max(1) }

@@ -1,7 +1,9 @@
 //! The agent's half: registers, then keeps several polls open and serves what they bring.
 
+mod answers;
 mod base;
 mod client;
+mod hands;
 mod polls;
 mod probe;
 

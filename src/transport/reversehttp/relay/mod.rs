@@ -27,7 +27,8 @@ use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::transport::{Door, RelaySide};
 
 /// What a page of another origin must be able to read.
-const EXPOSED: &str = "Link, Location, Requesting-Client, PTTH-Stream, PTTH-Visitors";
+const EXPOSED: &str =
+    "Link, Location, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Gone, PTTH-Visitors";
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,
@@ -103,7 +104,11 @@ impl Relay {
             self.door.guessed(facts, refusal)
         };
         let claims = self.seal.open(what, sealed).ok_or_else(unknown)?;
-        let (agent, _) = register::identified(&claims.identity).ok_or_else(unknown)?;
+        // Of a registration that stands it is known; else the URL says it.
+        let agent = match self.registrations.get(&claims.identity) {
+            Some(known) => known.agent.clone(),
+            None => register::identified(&claims.identity).ok_or_else(unknown)?.0,
+        };
         let foreign = facts.credential.is_some() && self.door.who(facts).ok().as_ref() != Some(&agent);
         if foreign || !self.door.may_go_on(&agent, facts) {
             return Err(Refusal::new(
