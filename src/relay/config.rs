@@ -30,7 +30,7 @@ pub enum ClientCerts {
     Unused,
     /// A certificate does as well as a token.
     Accepted,
-    /// Both are needed.
+    /// Both are needed. Open registration spares the token alone.
     Required,
 }
 /// Why there is no demo page with [`Routing::Path`].

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ptth::agent::Fatal;
 use ptth::domain::{Name, Secret};
 use ptth::policy::Grants;
-use ptth::relay::config::ClientCerts;
+use ptth::relay::config::{ClientCerts, Destination};
 use ptth::tls;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
@@ -48,10 +48,16 @@ impl Authority {
 
     /// A relay that takes its certificates.
     fn relay(&self, mode: ClientCerts) -> TestRelay {
+        self.relay_open(mode, false)
+    }
+
+    fn relay_open(&self, mode: ClientCerts, open: bool) -> TestRelay {
         let server = self.server(&self.at("ca.pem")).unwrap();
         relay(move |config| {
             config.tls = Some(server);
             config.client_certs = mode;
+            config.open_registration = open;
+            config.relay_http = vec![Destination::parse("192.0.2.1:9").unwrap()];
         })
     }
 
@@ -133,6 +139,45 @@ fn whatever_is_presented_must_allow_the_claim() {
             let mut visitor = relay.visitor_tls(SHOP).await;
             visitor.send(format!("GET / HTTP/1.1\r\nHost: {SHOP}\r\n\r\n")).await;
             assert_eq!(visitor.message().await.0.status(), 200);
+        }
+    });
+}
+
+#[test]
+fn open_registration_spares_the_token_and_not_the_certificate() {
+    each(async |way: Way| {
+        let authority = Authority::new();
+        let right = || Some(authority.identity(&[SHOP]));
+        let relay = authority.relay_open(ClientCerts::Required, true);
+        refused(&agent(way, &relay, None, None), "--cert").await;
+        refused(&agent(way, &relay, Some(Secret::new("a word")), None), "--cert").await;
+        refused(&agent(way, &relay, None, Some(authority.identity(&["other.ptth.localhost"]))), "403").await;
+        let _agent = serve(&agent(way, &relay, None, right()), echo()).await;
+        assert_eq!(status(&relay, "").await, 200);
+        // Where it does as well as a token, it is one: it takes its name from whoever holds it with nothing.
+        let relay = authority.relay_open(ClientCerts::Accepted, true);
+        let mut first = agent(way, &relay, None, None);
+        first.config.visitors = Some("net=(\"192.0.2.0/24\")".into());
+        let _open = serve(&first, echo()).await;
+        assert_eq!(status(&relay, "").await, 403);
+        let _named = serve(&agent(way, &relay, None, right()), echo()).await;
+        assert_eq!(status(&relay, "").await, 200, "and the rules of the other went with it");
+    });
+}
+
+#[test]
+fn requests_are_relayed_for_those_alone_who_could_be_agents() {
+    crate::support::run(async {
+        let authority = Authority::new();
+        let relay = authority.relay_open(ClientCerts::Required, true);
+        // What may be asked is judged first: this asks for a destination that is not listed.
+        let ask = "POST /reversehttp/_relay/192.0.2.2:9 HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: 0\r\n\r\n";
+        for (identity, expected) in [(trust(&[]), "--cert"), (authority.identity(&[SHOP]), "not relayed to")]
+        {
+            let mut asker = tls(&relay, identity).await;
+            asker.send(ask).await;
+            let (head, body) = asker.message().await;
+            assert!(body.contains(expected), "{head:?} {body}");
         }
     });
 }

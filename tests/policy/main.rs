@@ -6,6 +6,7 @@ mod certificates;
 mod confusion;
 mod files;
 mod guesses;
+mod open;
 mod plain;
 mod scope;
 #[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]

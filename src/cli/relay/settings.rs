@@ -64,7 +64,8 @@ pub struct Said {
     /// names in it. Browsers that hold one will ask which to show
     #[arg(long, value_name = "PEM", env = "PTTH_CLIENT_CA", hide_env_values = true)]
     pub client_ca: Option<PathBuf>,
-    /// Let agents in only with a client certificate and a token, both allowing what they ask for
+    /// Let agents in only with a client certificate and a token, both allowing what they ask for; with open
+    /// registration, with the certificate and perhaps a token
     #[arg(long)]
     pub require_client_cert: bool,
     /// Let agents in by plain HTTP from other machines too: for a relay behind something that speaks TLS
