@@ -35,6 +35,8 @@ pub const WAITING: usize = 512;
 pub const REPEATS: usize = 4;
 /// What a visitor who gets a 503 is told to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// What a visitor is told to wait who has as many requests under way as the name allows: one of them may end any moment.
+pub const RETRY_SOON: Duration = Duration::from_secs(1);
 /// How long routes stay held for the token that had them after its last connection went.
 pub const LEASE: Duration = Duration::from_secs(60);
 /// What is in flight gets this long to finish when the process is asked to stop.
@@ -44,6 +46,27 @@ pub const GRACE: Duration = Duration::from_secs(30);
 pub const CONNECTIONS: usize = 16_384;
 /// Agent connections at once of one token.
 pub const CONNECTIONS_PER_AGENT: usize = 1_024;
+
+/// Wrong credentials of agents, and URLs that were not made here, from one address within [`GUESSES_WITHIN`]: a person
+/// who mistypes needs three. What is right passes all the same, since others may share the address.
+pub const GUESSES: u32 = 20;
+/// Wrong passwords of visitors from one address: people choose them, so fewer tries find one.
+pub const GUESSES_VISITOR: u32 = 10;
+/// See [`GUESSES`].
+pub const GUESSES_WITHIN: Duration = Duration::from_secs(60);
+/// Addresses whose wrong credentials are counted at the same time: half a megabyte.
+pub const GUESSERS: usize = 16_384;
+/// Passwords of visitors that are hashed at once: twenty milliseconds of one core each.
+pub const HASHING: usize = 2;
+/// How long a visitor's password waits for that.
+pub const HASHING_WAIT: Duration = Duration::from_secs(5);
+/// Credentials of visitors that are known to be right, per name: each saves twenty milliseconds a request.
+pub const CREDENTIALS_KNOWN: usize = 1_024;
+/// Addresses of visitors that are counted at the same time, per name with a limit for each visitor.
+pub const VISITORS_KNOWN: usize = 8_192;
+/// The rules for visitors, as text, in bytes: a dozen users and a dozen networks. They travel in URLs, too, where an
+/// agent polls.
+pub const VISITORS: usize = 2_048;
 
 /// Names that one agent without a token may hold: a person's few projects.
 pub const OPEN_NAMES_PER_AGENT: usize = 8;

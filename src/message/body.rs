@@ -6,9 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::expect::Gated;
+use crate::defaults;
 
 /// Any error, for bodies and services.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -83,7 +85,6 @@ impl Body {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        use http_body_util::BodyExt;
         Self::from(Kind::Other(Box::pin(body.map_err(Into::into))))
     }
 
@@ -98,6 +99,22 @@ impl Body {
             Some(earlier) => Box::new((earlier, value)),
             None => Box::new(value),
         });
+    }
+
+    /// Reads what is left of an upload that nobody wants any more: some visitors take it for a failure when an answer
+    /// comes and their upload is cut. Only a little, and not for long; who sends more is cut all the same. Dropping
+    /// the future cuts it.
+    pub async fn linger(mut self) {
+        let rest = async {
+            let mut left = defaults::LINGER_BYTES;
+            while let Some(Ok(frame)) = self.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(defaults::LINGER, rest).await;
     }
 
     /// The received body behind this one, if it is that and keeps nothing.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -223,6 +224,16 @@ impl Io {
             Stream::Client(tls) => tls.get_ref().1.protocol_version(),
             Stream::Plain(_) | Stream::Other(_) => None,
         }
+    }
+
+    /// The certificate of the far end, verified in the handshake or in one that this connection resumes.
+    pub fn peer(&self) -> Option<&CertificateDer<'static>> {
+        let all = match &self.stream {
+            Stream::Server(tls) => tls.get_ref().1.peer_certificates(),
+            Stream::Client(tls) => tls.get_ref().1.peer_certificates(),
+            Stream::Plain(_) | Stream::Other(_) => None,
+        };
+        all?.first()
     }
 
     fn tcp(&mut self) -> Option<&mut Tcp> {

@@ -23,6 +23,7 @@ use crate::domain::Visitor;
 use crate::net::Io;
 use crate::net::io::Tcp;
 use crate::net::scope::Light;
+use crate::tls;
 
 /// Longer than any connection lives.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -54,15 +55,16 @@ pub(super) async fn serve(
         Err(_) => return tracing::debug!(remote = %visitor.remote, "a handshake took too long"),
     };
     // One count for each connection: one that all cores share would travel between them with each request.
-    let inside = Arc::new(Inside { shared, sender: Sender::new(visitor, Arc::new(place)) });
+    let certificate = io.peer().and_then(tls::peer).map(Arc::new);
+    let inside = Arc::new(Inside { shared, sender: Sender::new(visitor, certificate, Arc::new(place)) });
     match h2 {
         true => serve_h2(inside, io).await,
         false => serve_h1(inside, io).await,
     }
 }
 
-async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Io, bool)> {
-    let Some(acceptor) = tls else {
+async fn open(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> io::Result<(Io, bool)> {
+    let Some(acceptor) = acceptor else {
         return sniff(Io::plain(Tcp::new(stream))).await;
     };
     let io = Io::tls_server(acceptor.accept(Tcp::new(stream)).await?);

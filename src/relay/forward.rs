@@ -11,15 +11,16 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::domain::Visitor;
+use crate::domain::{Certificate, Visitor};
 use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, fields, hop};
 use crate::net::Scope;
 use crate::net::splice::splice;
+use crate::policy::VisitorPermit;
 use crate::session::HeldSlot;
 
 /// Fields that mean something behind the relay and that a visitor must not set.
-const NOT_A_VISITORS: [HeaderName; 13] = [
+const NOT_A_VISITORS: [HeaderName; 14] = [
     fields::X_FORWARDED_PORT,
     fields::X_FORWARDED_PREFIX,
     fields::X_CLIENT_IP,
@@ -33,6 +34,7 @@ const NOT_A_VISITORS: [HeaderName; 13] = [
     fields::PTTH_INSTANCE,
     fields::PTTH_CONNECTIONS,
     fields::PTTH_EXCLUSIVE,
+    fields::PTTH_VISITORS,
 ];
 
 /// Fields that are added to each request: making room once is cheaper than growing.
@@ -41,6 +43,7 @@ const SIGNED: usize = 5;
 /// What every request of one visitor's connection says about its sender; written once for all of them.
 pub(super) struct Sender {
     visitor: Visitor,
+    certificate: Option<Arc<Certificate>>,
     address: HeaderValue,
     node: String,
     /// Its place among the public connections, which an upgraded stream keeps.
@@ -48,11 +51,15 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(visitor: Visitor, place: Arc<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(
+        visitor: Visitor,
+        certificate: Option<Arc<Certificate>>,
+        place: Arc<OwnedSemaphorePermit>,
+    ) -> Self {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
-        Self { visitor, address, node, place }
+        Self { visitor, certificate, address, node, place }
     }
 
     pub(super) fn place(&self) -> Arc<OwnedSemaphorePermit> {
@@ -61,6 +68,11 @@ impl Sender {
 
     pub(super) fn visitor(&self) -> &Visitor {
         &self.visitor
+    }
+
+    /// The client certificate of its connection.
+    pub(super) fn certificate(&self) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref()
     }
 
     fn scheme(&self) -> Scheme {
@@ -88,8 +100,13 @@ pub(super) struct Outgoing {
     pub(super) upgrade: Option<OnUpgrade>,
 }
 
-/// Makes a visitor's request the relay's own.
-pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authority) -> Outgoing {
+/// Makes a visitor's request the relay's own, if the visitor may make it.
+pub(super) fn outgoing(
+    mut request: Request,
+    _permit: &VisitorPermit,
+    sender: &Sender,
+    authority: Authority,
+) -> Outgoing {
     let version = request.version();
     let mut upgrade = None;
     if let Some(token) = hop::strip(request.headers_mut())
@@ -159,6 +176,7 @@ pub(super) fn incoming(mut response: Response, visitor: Version) -> Response {
 pub(super) fn join(
     mut response: Response,
     visitor: Option<OnUpgrade>,
+    permit: VisitorPermit,
     sender: &Sender,
     scope: &Scope,
 ) -> Option<Response> {
@@ -170,7 +188,7 @@ pub(super) fn join(
     let place = sender.place();
     let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
     owner.spawn(async move {
-        let _kept = (slot, place);
+        let _kept = (slot, place, permit);
         let (Ok(mut agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
             return tracing::debug!("one end of an upgrade went away before it began");
         };
@@ -202,12 +220,13 @@ mod tests {
     fn sender(remote: &str) -> Sender {
         let local = ([127, 0, 0, 1], 443).into();
         let place = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        Sender::new(Visitor { remote: remote.parse().unwrap(), local, tls: true }, Arc::new(place))
+        Sender::new(Visitor { remote: remote.parse().unwrap(), local, tls: true }, None, Arc::new(place))
     }
 
     fn out(request: http::request::Builder) -> Request {
         let request = request.body(Body::empty()).unwrap();
-        outgoing(request, &sender("[2001:db8::1]:9"), Authority::from_static("shop.test:8443")).request
+        let (permit, sender) = (VisitorPermit::free(), sender("[2001:db8::1]:9"));
+        outgoing(request, &permit, &sender, Authority::from_static("shop.test:8443")).request
     }
 
     #[test]

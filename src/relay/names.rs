@@ -109,7 +109,8 @@ mod tests {
     }
 
     fn facts(tls: bool, authority: &str) -> Facts {
-        Facts { remote: ([127, 0, 0, 1], 1).into(), tls, authority: authority.into(), credential: None }
+        let remote = ([127, 0, 0, 1], 1).into();
+        Facts { remote, tls, authority: authority.into(), credential: None, certificate: None }
     }
 
     #[test]

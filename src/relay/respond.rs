@@ -1,5 +1,7 @@
 //! Every error and refusal becomes one response here, and what a visitor may know is decided here.
 
+use std::time::Duration;
+
 use http::header::{CONTENT_TYPE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -9,6 +11,7 @@ use crate::domain::{Refusal, RefusalKind};
 use crate::message::authority::Unclear;
 use crate::message::problem::{Problem, page, protect};
 use crate::message::{Body, Response};
+use crate::policy::Denied;
 use crate::session::SendErrorKind;
 
 /// Who says so, in `Proxy-Status`.
@@ -31,6 +34,8 @@ pub(super) enum Failure {
     Timeout,
     /// The visitor's Upgrade could not be carried out.
     Upgrade,
+    /// The rules of the name do not let the visitor in.
+    Denied(Denied),
     /// A destination of RelayHttp is not there, or did not answer with HTTP.
     Unreachable,
     /// A destination of RelayHttp did not answer in time.
@@ -47,8 +52,21 @@ impl Failure {
 /// The response for a visitor. Never names the agent's address, nor says more than what the visitor can act on.
 pub(super) fn failure(failure: Failure, asker: &HeaderMap) -> Response {
     let (status, code, detail, error) = describe(failure);
-    let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER);
-    Problem { status, code, detail, hop: HOP, error, retry_after }.response(asker)
+    let retry_after = match failure {
+        Failure::Denied(Denied::TooMany(wait)) => Some(round_up(wait)),
+        _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER),
+    };
+    let mut response = Problem { status, code, detail, hop: HOP, error, retry_after }.response(asker);
+    if failure == Failure::Denied(Denied::Password) {
+        let challenge = HeaderValue::from_static("Basic realm=\"ptth\", charset=\"UTF-8\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// To whole seconds, so that nobody comes a moment too early.
+fn round_up(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 /// Status, code, words and the `error` of `Proxy-Status`.
@@ -108,6 +126,36 @@ fn describe(failure: Failure) -> Words {
             "The destination did not answer in time.",
             Some("http_response_timeout"),
         ),
+        Failure::Denied(denied) => describe_denied(denied),
+    }
+}
+
+fn describe_denied(denied: Denied) -> Words {
+    match denied {
+        Denied::Forbidden => (
+            StatusCode::FORBIDDEN,
+            "not-for-you",
+            "Whoever serves this address does not let you in.",
+            Some("http_request_denied"),
+        ),
+        Denied::Password => (
+            StatusCode::UNAUTHORIZED,
+            "password",
+            "This address is for those who know its password.",
+            Some("http_request_denied"),
+        ),
+        Denied::TooMany(_) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many",
+            "Too many requests for this address, or too many wrong passwords.",
+            Some("http_request_denied"),
+        ),
+        Denied::TooLarge => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "Whoever serves this address does not take a body of this size.",
+            Some("http_request_denied"),
+        ),
     }
 }
 
@@ -157,7 +205,7 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap) -> Response {
         detail: &refusal.message,
         hop: HOP,
         error: None,
-        retry_after: refusal.retry_after,
+        retry_after: refusal.retry_after.map(round_up),
     };
     let mut response = problem.response(asker);
     let headers = response.headers_mut();

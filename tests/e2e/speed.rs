@@ -40,6 +40,7 @@ fn agent(
         proxies: ptth::net::dial::Proxies::None,
         instance: Instance { id: name.into(), boot: 1 },
         exclusive: false,
+        visitors: None,
         climb: ptth::defaults::CLIMB_FIRST,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -4,7 +4,7 @@ mod agent;
 mod http2;
 mod origin;
 mod proxy;
-mod relay;
+pub(crate) mod relay;
 mod wire;
 
 use std::future::Future;

@@ -25,7 +25,7 @@ pub(crate) fn named(name: &str) -> String {
 }
 
 /// One CA for all: making one takes longer than a scenario.
-fn certs() -> &'static DevCerts {
+pub(crate) fn certs() -> &'static DevCerts {
     static CERTS: OnceLock<DevCerts> = OnceLock::new();
     CERTS.get_or_init(|| {
         let domain = HostName::parse(DOMAIN).unwrap();
@@ -43,11 +43,13 @@ pub(crate) struct Plan {
     pub(crate) tokens: Tokens,
     pub(crate) cores: usize,
     pub(crate) answer: Option<Duration>,
+    /// Whatever else.
+    pub(crate) change: Box<dyn FnOnce(&mut Config)>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { tokens: Tokens::in_memory(), cores: 2, answer: None }
+        Self { tokens: Tokens::in_memory(), cores: 2, answer: None, change: Box::new(|_| {}) }
     }
 }
 
@@ -65,7 +67,7 @@ impl TestRelay {
     }
 
     pub(crate) fn planned(plan: Plan) -> Self {
-        let Plan { tokens, cores, answer } = plan;
+        let Plan { tokens, cores, answer, change } = plan;
         let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
         let address = (Ipv4Addr::LOCALHOST, 0).into();
         config.listen = vec![Listen { address, tls: true }, Listen { address, tls: false }];
@@ -74,6 +76,7 @@ impl TestRelay {
         config.tls = Some(tls);
         config.cores = cores;
         config.answer = answer.unwrap_or(config.answer);
+        change(&mut config);
         let relay = Relay::start(config).unwrap();
         let [tls, plain] = relay.addresses() else { panic!("two listeners") };
         Self { tls: tls.address, plain: plain.address, tokens, relay }

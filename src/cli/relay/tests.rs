@@ -64,6 +64,9 @@ demo = false
 relay-http = ["www.example.com", "intranet.test:81=10.0.0.5"]
 cert = "cert.pem"
 key = "/key.pem"
+client-ca = "clients.pem"
+require-client-cert = true
+allow-plain = true
 state = "state"
 admin = "off"
 answer-timeout-seconds = 7
@@ -85,6 +88,8 @@ fn every_flag_can_stand_in_the_file() {
         [(1, true), (2, false)]
     );
     assert_eq!((settings.domain.as_str(), settings.authorities[0].as_str()), ("file.test", "own.test"));
+    assert!(settings.client_ca.is_some_and(|ca| ca.is_absolute() && ca.ends_with("clients.pem")));
+    assert_eq!((settings.client_certs, settings.allow_plain), (ClientCerts::Required, true));
     assert_eq!((settings.routing, settings.admin), (Routing::Path, None));
     assert_eq!(settings.relay_http.len(), 2);
     assert!(settings.open_registration && !settled(Said::default()).open_registration);
@@ -134,6 +139,8 @@ fn what_does_not_fit_together_is_said() {
         ("--cert a.pem", "--key"),
         ("--key a.pem", "--cert"),
         ("--cert a.pem --key b.pem --listen http://127.0.0.1:1", "plain"),
+        ("--require-client-cert", "--client-ca"),
+        ("--client-ca a.pem --listen http://127.0.0.1:1", "plain"),
         ("--domain 127.0.0.1", "--routing path"),
         ("--domain localhost", "*.ptth.localhost"),
         ("--demo --routing path", "--routing host"),

@@ -12,7 +12,6 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::windows::Watch;
-use crate::defaults;
 use crate::message::Body;
 
 /// Sends a body, as fast as the far end's windows allow. Ends early when the far end resets the stream; a body that
@@ -24,7 +23,7 @@ pub(super) async fn upload(mut body: Body, mut stream: SendStream<Bytes>) {
             reset = poll_fn(|cx| stream.poll_reset(cx)) => {
                 if matches!(reset, Ok(Reason::NO_ERROR)) {
                     drop(stream);
-                    linger(body).await;
+                    body.linger().await;
                 }
                 return;
             }
@@ -48,21 +47,6 @@ pub(super) async fn upload(mut body: Body, mut stream: SendStream<Bytes>) {
             return;
         }
     }
-}
-
-/// Reads what is left of an upload that nobody wants any more: some visitors take it for a failure when an answer comes
-/// and their upload is cut. Only a little, and not for long; who sends more is cut all the same.
-async fn linger(mut body: Body) {
-    let rest = async {
-        let mut left = defaults::LINGER_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(defaults::LINGER, rest).await;
 }
 
 /// Sends one piece; says whether it was the last.

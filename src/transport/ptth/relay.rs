@@ -9,7 +9,7 @@ use hyper::body::{Body as _, Incoming};
 use super::wire;
 use crate::domain::{Facts, Instance, Offer, Refusal, RefusalKind};
 use crate::message::{Response, fields, hop};
-use crate::transport::{Door, RelaySide, flip};
+use crate::transport::{Door, RelaySide, flip, visitors};
 
 const TOKEN: &str = "ptth";
 
@@ -48,7 +48,8 @@ impl Relay {
         let instance = header(fields::PTTH_INSTANCE).and_then(Instance::parse);
         let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
         let probe = flip::is_probe(request.headers());
-        let offer = Offer { wanted, instance, exclusive, probe, transport: TOKEN };
+        let visitors = visitors(request.headers())?;
+        let offer = Offer { wanted, instance, exclusive, probe, transport: TOKEN, visitors };
         let admission = self.door.check(offer, &facts).await?;
         let mut response = flip::switching("upgrade", TOKEN, &*admission);
         flip::announce(&mut response, kind, &*admission);

@@ -10,7 +10,7 @@ use super::wire;
 use crate::domain::{Facts, Instance, Offer, Refusal, RefusalKind};
 use crate::message::{Response, fields, hop};
 use crate::session::Kind;
-use crate::transport::{Door, RelaySide, flip};
+use crate::transport::{Door, RelaySide, flip, visitors};
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,
@@ -70,6 +70,7 @@ fn offer(request: &http::Request<Incoming>) -> Result<Offer, Refusal> {
         exclusive: header(fields::PTTH_EXCLUSIVE) == Some("?1"),
         probe: flip::is_probe(request.headers()),
         transport: "ptth10",
+        visitors: visitors(request.headers())?,
     })
 }
 

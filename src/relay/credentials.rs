@@ -1,0 +1,124 @@
+//! Who an agent is: by its token, by its certificate, by both, or, where registration is open, by what it says of itself.
+//!
+//! A certificate that is required is required of everybody: open registration spares the token alone.
+
+use std::sync::Arc;
+
+use super::config::{ClientCerts, Config};
+use super::open::verified;
+use crate::defaults;
+use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
+use crate::policy::open::{Open, is_open};
+use crate::policy::{Certificates, Guesses, Verified};
+
+/// See the module.
+pub(super) struct Credentials {
+    config: Arc<Config>,
+    certificates: Certificates,
+    guesses: Guesses,
+    /// Tells agents without a token from each other, where registration is open.
+    open: Option<Open>,
+}
+
+impl Credentials {
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        let certificates = Certificates::new(config.domain.clone());
+        let open = config.open_registration.then(|| Open::new(&config.polling.seal_key));
+        Self { config, certificates, guesses: Guesses::new(defaults::GUESSES), open }
+    }
+
+    /// Whose credentials these are, if all that is presented is valid, and all that is needed is presented.
+    pub(super) fn verify(&self, facts: &Facts) -> Result<Verified, Refusal> {
+        self.presented(facts, || None)
+    }
+
+    /// As [`Credentials::verify`], for whoever comes for the first time: where registration is open, it needs no token.
+    pub(super) fn newcomer(&self, facts: &Facts, instance: Option<&Instance>) -> Result<Verified, Refusal> {
+        self.presented(facts, || Some(self.open.as_ref()?.anonymous(instance)))
+    }
+
+    fn presented(
+        &self,
+        facts: &Facts,
+        without: impl FnOnce() -> Option<AgentId>,
+    ) -> Result<Verified, Refusal> {
+        let certificate = self.certificate(facts)?;
+        let who = match &facts.credential {
+            Some(secret) => {
+                let by_secret = || Some(verified(self.open.as_ref()?.by_secret(secret)?));
+                let wrong =
+                    "the token is not valid here: it is mistyped, revoked, expired, or another relay's";
+                // Tried even when there were too many: others may share the address, and a right one is not guessed.
+                let who = self.config.tokens.verify(secret).or_else(by_secret);
+                who.ok_or_else(|| self.guessed(facts, unauthenticated(wrong)))?
+            }
+            None => {
+                if self.config.client_certs == ClientCerts::Accepted
+                    && let Some(certificate) = certificate
+                {
+                    return Ok(certificate);
+                }
+                let needed = "an agent needs a token: give one with --token-file or PTTH_TOKEN";
+                verified(without().ok_or_else(|| unauthenticated(needed))?)
+            }
+        };
+        Ok(Verified { besides: certificate.map(|c| c.grants), ..who })
+    }
+
+    /// As [`Credentials::verify`], for whoever proved earlier who it is.
+    pub(super) fn again(&self, agent: &AgentId, facts: &Facts) -> Result<Verified, Refusal> {
+        let certificate = self.certificate(facts)?;
+        if Certificates::is_one(agent) {
+            let same = certificate.filter(|verified| verified.id == *agent);
+            return same
+                .ok_or_else(|| unauthenticated("this was registered with another client certificate"));
+        }
+        let who = match is_open(agent) {
+            true => self.open.as_ref().map(|_| verified(agent.clone())),
+            false => self.config.tokens.find(agent),
+        };
+        let who = who.ok_or_else(|| unauthenticated("the token of this agent was revoked or has expired"))?;
+        Ok(Verified { besides: certificate.map(|c| c.grants), ..who })
+    }
+
+    fn certificate(&self, facts: &Facts) -> Result<Option<Verified>, Refusal> {
+        match (&facts.certificate, self.config.client_certs) {
+            (_, ClientCerts::Unused) | (None, ClientCerts::Accepted) => Ok(None),
+            (None, ClientCerts::Required) => Err(unauthenticated(
+                "this relay wants a client certificate besides the token: give one with --cert and --key",
+            )),
+            (Some(certificate), _) => {
+                let verified = self.certificates.verify(certificate);
+                verified.map(Some).ok_or_else(|| unauthenticated("the client certificate has expired"))
+            }
+        }
+    }
+
+    /// Whether an agent may be here at all. Certificates cannot be revoked, they end.
+    pub(super) fn is_live(&self, agent: &AgentId) -> bool {
+        match is_open(agent) {
+            true => self.open.is_some(),
+            false => self.config.tokens.is_live(agent) || self.certificates.is_live(agent),
+        }
+    }
+
+    /// Whether an agent that proved who it is may go on, on this connection.
+    pub(super) fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {
+        match (Certificates::is_one(agent), self.certificate(facts)) {
+            (true, Ok(Some(verified))) => verified.id == *agent,
+            (false, Ok(_)) => self.is_live(agent),
+            _ => false,
+        }
+    }
+
+    /// Counts a credential that was wrong, and refuses it: as it would be refused anyway, or as one too many.
+    pub(super) fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {
+        let Some(wait) = self.guesses.wrong(facts.remote.ip()) else { return refusal };
+        let message = "too many credentials that are not valid here came from this address";
+        Refusal { retry_after: Some(wait), ..Refusal::new(RefusalKind::TooMany, message) }
+    }
+}
+
+fn unauthenticated(message: &str) -> Refusal {
+    Refusal::new(RefusalKind::Unauthenticated, message)
+}
