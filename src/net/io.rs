@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
+use super::inserts::Inserts;
+
 /// Anything that can stand in for a socket.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
@@ -137,11 +139,12 @@ pub struct Io {
     early: Bytes,
     /// Only where somebody asked for it: it costs a look at the clock for each read.
     last_read: Option<LastRead>,
+    inserts: Option<Inserts>,
 }
 
 impl Io {
     fn new(stream: Stream) -> Self {
-        Self { stream, early: Bytes::new(), last_read: None }
+        Self { stream, early: Bytes::new(), last_read: None, inserts: None }
     }
 
     /// A plain TCP connection.
@@ -177,6 +180,11 @@ impl Io {
     /// A handle on the time of the last read, which is kept from now on.
     pub fn last_read(&mut self) -> LastRead {
         self.last_read.get_or_insert_with(LastRead::now).clone()
+    }
+
+    /// A handle to put bytes in between two messages.
+    pub fn inserts(&mut self) -> Inserts {
+        self.inserts.get_or_insert_default().clone()
     }
 
     /// The ALPN id that the TLS handshake chose.
@@ -277,7 +285,11 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => Pin::new(s).poll_flush(cx))
+        let this = &mut *self;
+        if let Some(inserts) = this.inserts.as_ref().filter(|inserts| inserts.is_waiting()) {
+            ready!(each!(this, s => inserts.poll_write(s, cx)))?;
+        }
+        each!(this, s => Pin::new(s).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,6 +3,7 @@
 pub mod cores;
 pub mod dial;
 pub mod flag;
+pub mod inserts;
 pub mod io;
 pub mod listener;
 pub mod scope;

@@ -7,12 +7,10 @@ use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use http_body::Body as _;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::domain::Visitor;
-use crate::message::upgrade::Tunnel;
+use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, Request, Response, fields, hop};
 use crate::net::Scope;
 use crate::net::splice::splice;
@@ -85,7 +83,7 @@ impl Sender {
 /// A request made ready for a carrier, and the visitor's end of an Upgrade it asks for.
 pub(super) struct Outgoing {
     pub(super) request: Request,
-    pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) upgrade: Option<Opening>,
 }
 
 /// Makes a visitor's request the relay's own.
@@ -96,7 +94,7 @@ pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authori
         && may_upgrade(&request)
     {
         hop::set_upgrade(request.headers_mut(), token);
-        upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        upgrade = Tunnel::take(request.extensions_mut());
     }
     let headers = request.headers_mut();
     if headers.keys().any(|name| NOT_A_VISITORS.contains(name) || name.as_str().contains('_')) {
@@ -158,11 +156,11 @@ pub(super) fn incoming(mut response: Response, visitor: Version) -> Response {
 /// of the two ends is missing.
 pub(super) fn join(
     mut response: Response,
-    visitor: Option<OnUpgrade>,
+    visitor: Option<Opening>,
     sender: &Sender,
     scope: &Scope,
 ) -> Option<Response> {
-    let agent = Tunnel::take(&mut response)?;
+    let agent = Tunnel::take(response.extensions_mut())?;
     let slot = response.extensions_mut().remove::<HeldSlot>();
     let visitor = visitor?;
     let token = response.headers().get(UPGRADE).cloned()?;
@@ -171,7 +169,7 @@ pub(super) fn join(
     let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
     owner.spawn(async move {
         let _kept = (slot, place);
-        let (Ok(mut agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
+        let (Ok(mut agent), Ok(mut visitor)) = tokio::join!(agent, visitor) else {
             return tracing::debug!("one end of an upgrade went away before it began");
         };
         let cut = async {
@@ -180,7 +178,6 @@ pub(super) fn join(
                 None => std::future::pending().await,
             }
         };
-        let mut visitor = TokioIo::new(visitor);
         tokio::select! {
             biased;
             () = cut => tracing::debug!("an upgraded stream was cut with its agent"),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::uri::Authority;
 use http::{Method, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::Shared;
 use super::config::Routing;
@@ -19,11 +18,7 @@ use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
 /// Answers one request that came in on the public port.
-pub(super) async fn answer(
-    shared: &Arc<Shared>,
-    sender: &Sender,
-    mut request: http::Request<Incoming>,
-) -> Response {
+pub(super) async fn answer(shared: &Arc<Shared>, sender: &Sender, mut request: Request) -> Response {
     let version = request.version();
     let extended = upgrade::from_connect(&mut request);
     let mut response = route(shared, sender, request).await;
@@ -40,7 +35,7 @@ pub(super) async fn answer(
     response
 }
 
-async fn route(shared: &Arc<Shared>, sender: &Sender, request: http::Request<Incoming>) -> Response {
+async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Response {
     let fail = |failure| respond::failure(failure, request.headers());
     let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
         Ok(authority) => authority,
@@ -74,7 +69,7 @@ async fn own(
     sender: &Sender,
     authority: Authority,
     host: &HostName,
-    request: http::Request<Incoming>,
+    request: Request,
 ) -> Response {
     if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
         let asker = request.headers().clone();
@@ -130,14 +125,14 @@ async fn visit(
     sender: &Sender,
     authority: Authority,
     target: &Target,
-    request: http::Request<Incoming>,
+    request: Request,
 ) -> Response {
     if request.method() == Method::CONNECT {
         return respond::failure(Failure::Method, request.headers());
     }
     let version = request.version();
     let accept = request.headers().get(http::header::ACCEPT).cloned();
-    let Outgoing { mut request, upgrade } = forward::outgoing(request.map(Body::from), sender, authority);
+    let Outgoing { mut request, upgrade } = forward::outgoing(request, sender, authority);
     if target.is_polled() {
         request.extensions_mut().insert(*sender.visitor());
     }

@@ -1,6 +1,8 @@
 //! Every error and refusal becomes one response here, and what a visitor may know is decided here.
 
-use http::header::{CONTENT_TYPE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
+use std::time::SystemTime;
+
+use http::header::{CONTENT_TYPE, DATE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::defaults;
@@ -156,6 +158,15 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap) -> Response {
         _ => {}
     }
     response
+}
+
+/// Adds the time to an answer that has none (RFC 9110 §6.6.1); over HTTP/1.1 hyper does so.
+pub(super) fn date(headers: &mut HeaderMap) {
+    if !headers.contains_key(DATE)
+        && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+    {
+        headers.insert(DATE, now);
+    }
 }
 
 /// The page at `/` of the relay's own authority, and 404 for all else there.

@@ -12,9 +12,10 @@ use super::Target;
 use super::connect::{Connector, Probe};
 use super::failure::Failure;
 use super::outgoing::{Outgoing, Upgrade, outgoing};
-use super::pool::{Lease, Pool};
+use super::pool::{Connection, Lease, Pool};
 use crate::defaults;
 use crate::message::expect::Gate;
+use crate::message::interim::{Heads, Watched};
 use crate::message::{Body, Request, Response, hop, problem};
 use crate::net::{Scope, splice};
 
@@ -108,13 +109,14 @@ impl Web {
 
     async fn open(&self) -> Result<Lease, Failure> {
         let io = self.connector.connect().await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+        let heads = Arc::new(Heads::default());
+        let (sender, connection) = http1::handshake(TokioIo::new(Watched::new(io, heads.clone()))).await?;
         self.scope.spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the origin broke");
             }
         });
-        Ok(self.pool.lease(sender))
+        Ok(self.pool.lease(Connection { sender, heads }))
     }
 
     #[cfg(test)]

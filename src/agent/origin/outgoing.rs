@@ -45,7 +45,7 @@ pub(super) fn outgoing(mut request: Request) -> Outgoing {
         // hyper would take a GET with a body of unknown length for one without.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let gate = expect::hold_back(&mut request);
+    let gate = expect::hold_back_h1(&mut request);
     Outgoing { request, upgrade, gate }
 }
 

@@ -11,14 +11,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
+use super::interject;
 use crate::message::Body;
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
 /// Serves until the relay closes, the connection becomes another protocol, or `scope` stops. See
 /// [`crate::session::serve_half`].
-pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
     let upgraded = Arc::new(AtomicBool::new(false));
+    let inserts = io.inserts();
     let service = service_fn(|request: http::Request<Incoming>| {
         let loaded = Arc::new(load.enter());
         // An answer may end before the upload that it answers; the connection is busy until both have.
@@ -27,10 +29,11 @@ pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scop
         if let Some(upload) = upload {
             request.body_mut().hold(upload);
         }
+        let version = request.version();
         let answer = handler.call(request);
-        let upgraded = upgraded.clone();
+        let (upgraded, inserts) = (upgraded.clone(), inserts.clone());
         async move {
-            let mut response = answer.await;
+            let mut response = interject(version, answer, &inserts).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 upgraded.store(true, Ordering::Release);
             }

@@ -1,6 +1,8 @@
 //! HTTP/2 on a flipped connection: many requests at once.
 
 mod goaway;
+mod ping;
 pub mod send;
 pub mod serve;
+pub(crate) mod server;
 mod stream;

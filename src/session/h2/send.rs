@@ -1,23 +1,28 @@
 //! The relay's end: an HTTP/2 client on a connection that it did not open.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use h2::Reason;
 use h2::client::{ResponseFuture, SendRequest};
-use h2::{Ping, PingPong};
-use http::header::{EXPECT, HOST, UPGRADE};
+use http::StatusCode;
+use http::header::{HOST, UPGRADE};
 use http_body::Body as _;
 
 use super::goaway::{GoAway, Tapped};
-use super::stream::{Raw, upload};
+use super::ping::silence;
+use super::stream::{Raw, send_body};
 use crate::defaults;
+use crate::message::expect::{self, Gate};
 use crate::message::upgrade::{self, Sent, Tunnel};
-use crate::message::{Body, Request, Response};
+use crate::message::{Body, Request, Response, interim};
 use crate::net::flag::Flag;
 use crate::net::io::LastRead;
 use crate::net::{Io, Scope};
@@ -76,41 +81,11 @@ pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver
         });
         tokio::select! {
             ended = connection => tracing::debug!(?ended, "a flipped connection ended"),
-            () = silence(pings, last_read) => tracing::info!("an agent was silent for too long: its connection is cut"),
+            () = silence(pings, last_read, defaults::PING_EVERY, defaults::PING_DEAD) => tracing::info!("an agent was silent for too long: its connection is cut"),
         }
         closed.store(true, Ordering::Release);
     };
     Ok((Box::new(carrier), Box::pin(driver)))
-}
-
-/// Resolves when the far end has not been heard for too long. Whatever comes in counts; only an idle connection is
-/// asked. A PING is asked once and waited for until it is answered, since another may not be sent before.
-async fn silence(pings: Option<PingPong>, last_read: LastRead) {
-    let Some(mut pings) = pings else { return std::future::pending().await };
-    loop {
-        let quiet = last_read.elapsed();
-        if quiet < defaults::PING_EVERY {
-            tokio::time::sleep(defaults::PING_EVERY - quiet).await;
-            continue;
-        }
-        let asked = Instant::now();
-        if pings.send_ping(Ping::opaque()).is_err() {
-            // The connection is about to end by itself.
-            return std::future::pending().await;
-        }
-        loop {
-            let waited = asked.elapsed().min(last_read.elapsed());
-            let Some(left) = defaults::PING_DEAD.checked_sub(waited).filter(|left| !left.is_zero()) else {
-                return;
-            };
-            match tokio::time::timeout(left, poll_fn(|cx| pings.poll_pong(cx))).await {
-                Ok(Ok(_)) => break,
-                Ok(Err(_)) => return std::future::pending().await,
-                // Something else came in meanwhile: the far end lives, and the answer is on its way.
-                Err(_) => {}
-            }
-        }
-    }
 }
 
 impl Carrier for H2 {
@@ -148,28 +123,36 @@ impl H2 {
             return Err(SendErrorKind::Closed.unsent(request));
         }
         request.headers_mut().remove(HOST);
-        // Polling the visitor's body is what answers its Expect, so there is none left to pass on.
-        request.headers_mut().remove(EXPECT);
         *request.version_mut() = http::Version::HTTP_2;
         if request.headers().contains_key(UPGRADE) {
             return self.connect(handle, request).await;
         }
+        let gate = expect::hold_back(&mut request);
         let (parts, body) = request.into_parts();
         let end = body.is_end_stream();
         let sent = handle.send_request(http::Request::from_parts(parts, ()), end);
-        let (mut response, stream) = sent.map_err(failed)?;
+        let (response, stream) = sent.map_err(failed)?;
+        let mut answer = pin!(answer(response, gate.clone()));
         if end {
-            return received(response.await);
+            return answer.await.map(|response| response.map(Body::from));
         }
-        let mut upload = Box::pin(upload(body, stream));
+        let mut upload = Box::pin(send_body(body, stream, Reason::CANCEL));
+        let mut impatient = pin!(open_in_the_end(gate.clone()));
         let answer = tokio::select! {
             biased;
-            answer = &mut response => answer,
-            () = &mut upload => return received(response.await),
+            answer = &mut answer => {
+                // An answer that came early does not end the upload.
+                self.scope.spawn_light(upload);
+                answer
+            }
+            () = &mut upload => answer.await,
+            never = &mut impatient => match never {},
         };
-        // An answer that came early does not end the upload.
-        self.scope.spawn_light(upload);
-        received(answer)
+        let mut response = answer?.map(Body::from);
+        if let Some(gate) = gate {
+            response.body_mut().hold(gate);
+        }
+        Ok(response)
     }
 
     async fn connect(
@@ -185,7 +168,7 @@ impl H2 {
         };
         let head = http::Request::from_parts(request.into_parts().0, ());
         let (response, sender) = handle.send_request(head, false).map_err(failed)?;
-        let response = answer(response).await?;
+        let response = answer(response, None).await?;
         Ok(connected(response, sender, sent))
     }
 }
@@ -209,12 +192,41 @@ fn connected(
     response
 }
 
-async fn answer(response: ResponseFuture) -> Result<http::Response<h2::RecvStream>, SendError> {
-    response.await.map_err(failed)
+/// Awaits the head of an answer. What comes before it is said, but a 100, which opens the gate.
+async fn answer(
+    mut response: ResponseFuture,
+    gate: Option<Arc<Gate>>,
+) -> Result<http::Response<h2::RecvStream>, SendError> {
+    // Nothing can be there at the first look, which is before the request was written.
+    let mut written = false;
+    let mut count = 0;
+    poll_fn(move |cx| {
+        while written && let Poll::Ready(Some(head)) = response.poll_informational(cx) {
+            let head = head.map_err(failed)?;
+            count += 1;
+            match (head.status(), &gate) {
+                // There is no such thing in HTTP/2 (RFC 9113 §8.6).
+                (StatusCode::SWITCHING_PROTOCOLS, _) => {
+                    return Poll::Ready(Err(SendErrorKind::Invalid.error()));
+                }
+                _ if count > defaults::INTERIM => return Poll::Ready(Err(SendErrorKind::Invalid.error())),
+                (StatusCode::CONTINUE, Some(gate)) => gate.open(),
+                _ => interim::say(head),
+            }
+        }
+        written = true;
+        response.poll_unpin(cx).map_err(failed)
+    })
+    .await
 }
 
-fn received(answer: Result<http::Response<h2::RecvStream>, h2::Error>) -> Result<Response, SendError> {
-    answer.map(|response| response.map(Body::from)).map_err(failed)
+/// Opens the gate when nobody says 100, as an agent that does not know `Expect` would never. Never resolves.
+async fn open_in_the_end(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
+    if let Some(gate) = gate {
+        tokio::time::sleep(defaults::ORIGIN_CONTINUE).await;
+        gate.open();
+    }
+    std::future::pending().await
 }
 
 fn failed(error: h2::Error) -> SendError {
