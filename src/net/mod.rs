@@ -6,6 +6,8 @@ pub mod flag;
 pub mod inserts;
 pub mod io;
 pub mod listener;
+pub mod nets;
+pub mod proxied;
 pub mod scope;
 pub mod splice;
 

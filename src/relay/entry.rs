@@ -23,6 +23,7 @@ use crate::domain::Visitor;
 use crate::message::{Body, Request};
 use crate::net::Io;
 use crate::net::io::Tcp;
+use crate::net::proxied;
 use crate::session::h1::interject;
 use crate::session::h2::server::{self, Terms};
 
@@ -50,29 +51,42 @@ struct Inside {
 pub(super) async fn serve(
     shared: Arc<Shared>,
     stream: TcpStream,
-    visitor: Visitor,
+    mut visitor: Visitor,
     tls: Option<TlsAcceptor>,
     place: OwnedSemaphorePermit,
 ) {
     let opened = tokio::select! {
         biased;
         () = shared.visitors.stopping() => return,
-        opened = tokio::time::timeout(defaults::HANDSHAKE, open(stream, tls)) => opened,
+        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, tls)) => opened,
     };
     let (io, h2) = match opened {
         Ok(Ok(open)) => open,
         Ok(Err(error)) => return tracing::debug!(remote = %visitor.remote, %error, "no HTTP on a connection"),
         Err(_) => return tracing::debug!(remote = %visitor.remote, "a handshake took too long"),
     };
+    let front = shared.config.trusted_proxies.contains(visitor.remote.ip());
     // One count for each connection: one that all cores share would travel between them with each request.
-    let inside = Arc::new(Inside { shared, sender: Sender::new(visitor, Arc::new(place)) });
+    let inside = Arc::new(Inside { shared, sender: Sender::new(visitor, front, Arc::new(place)) });
     match h2 {
         true => serve_h2(inside, io).await,
         false => serve_h1(inside, io).await,
     }
 }
 
-async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Io, bool)> {
+async fn open(
+    shared: &Shared,
+    mut stream: TcpStream,
+    visitor: &mut Visitor,
+    tls: Option<TlsAcceptor>,
+) -> io::Result<(Io, bool)> {
+    // Whoever passes connections on says so on each, and nobody else is believed.
+    if shared.config.proxy_protocol.contains(visitor.remote.ip())
+        && let Some(source) = proxied::read(&mut stream).await?
+    {
+        visitor.remote = source.remote;
+        visitor.tls |= source.tls;
+    }
     let Some(acceptor) = tls else {
         return sniff(Io::plain(Tcp::new(stream))).await;
     };

@@ -9,6 +9,7 @@ use http_body::Body as _;
 use super::Shared;
 use super::config::Routing;
 use super::forward::{self, Outgoing, Sender};
+use super::front::Contradiction;
 use super::patience;
 use super::respond::{self, Failure};
 use crate::defaults;
@@ -37,6 +38,11 @@ pub(super) async fn answer(shared: &Arc<Shared>, sender: &Sender, mut request: R
 
 async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Response {
     let fail = |failure| respond::failure(failure, request.headers());
+    let behind = match sender.behind(request.headers(), &shared.config.trusted_proxies) {
+        Ok(behind) => behind,
+        Err(Contradiction) => return fail(Failure::Sender),
+    };
+    let sender = behind.as_deref().unwrap_or(sender);
     let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
         Ok(authority) => authority,
         Err(unclear) => return fail(Failure::Unclear(unclear)),
@@ -144,7 +150,7 @@ async fn visit(
                 None => Failure::Upgrade,
             }
         }
-        Some(Ok(response)) => return forward::incoming(response, version),
+        Some(Ok(response)) => return forward::incoming(response, version, shared.names.own()),
         Some(Err(failure)) => failure,
         None => Failure::Timeout,
     };

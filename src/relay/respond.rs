@@ -20,6 +20,8 @@ const HOP: &str = "ptth-relay";
 pub(super) enum Failure {
     /// The request does not say clearly which host it is for.
     Unclear(Unclear),
+    /// The request, which came by a trusted proxy, does not say clearly who sent it.
+    Sender,
     /// A method that no agent can be asked with.
     Method,
     /// Nobody claims the route, and no token names it.
@@ -60,6 +62,12 @@ fn describe(failure: Failure) -> Words {
             StatusCode::BAD_REQUEST,
             "unclear-host",
             "The request does not say clearly which host it is for.",
+            Some("http_request_error"),
+        ),
+        Failure::Sender => (
+            StatusCode::BAD_REQUEST,
+            "unclear-sender",
+            "The request says in two ways who sent it.",
             Some("http_request_error"),
         ),
         Failure::Method => (

@@ -1,7 +1,5 @@
 //! `Expect: 100-continue` (RFC 9110 §10.1.1).
 
-use ptth::session::Kind;
-
 use crate::world::{On, World};
 
 const EXPECT: &str = "Expect: 100-continue\r\nContent-Length: 5\r\n";
@@ -11,17 +9,10 @@ pub(crate) async fn continue_when_the_origin_asks(on: On) {
     let mut visitor = world.relay.visitor().await;
     visitor.send(World::head("POST", "/", EXPECT)).await;
     let mut origin = world.origin.accept().await;
-    let head = origin.head().await;
-    match on.carrier {
-        // End to end: nobody says 100 before the origin does.
-        Kind::H1 => {
-            assert_eq!(head.get("expect"), Some("100-continue"));
-            visitor.quiet().await;
-            origin.send("HTTP/1.1 100 Continue\r\n\r\n").await;
-        }
-        // Over h2 the relay gives its own.
-        _ => assert_eq!(head.get("expect"), None),
-    }
+    // End to end: nobody says 100 before the origin does.
+    assert_eq!(origin.head().await.get("expect"), Some("100-continue"));
+    visitor.quiet().await;
+    origin.send("HTTP/1.1 100 Continue\r\n\r\n").await;
     assert_eq!(visitor.head().await.status(), 100);
     visitor.send("hello").await;
     assert_eq!(origin.exact(5).await, "hello");
@@ -36,16 +27,11 @@ pub(crate) async fn expectation_failed_without_the_body(on: On) {
     visitor.send(World::head("POST", "/", EXPECT)).await;
     let mut origin = world.origin.accept().await;
     origin.head().await;
-    if on.carrier == Kind::H2 {
-        assert_eq!(visitor.head().await.status(), 100);
-    }
     origin.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno").await;
     let (head, body) = visitor.message().await;
     assert_eq!((head.status(), &*body), (417, "no"));
-    if on.carrier == Kind::H1 {
-        // Nothing of a body was asked for, and nothing arrives.
-        origin.closed().await;
-    }
+    // Nothing of a body was asked for, and nothing arrives.
+    origin.closed().await;
     for _ in 0..4 {
         world.still_works().await;
     }

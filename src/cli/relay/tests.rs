@@ -57,6 +57,8 @@ domain = "file.test"
 authority = ["own.test"]
 public-url = "https://public.test"
 routing = "path"
+trusted-proxy = ["10.0.0.0/8"]
+proxy-protocol = ["192.0.2.1", "fd00::/8"]
 cert = "cert.pem"
 key = "/key.pem"
 state = "state"
@@ -80,6 +82,11 @@ fn every_flag_can_stand_in_the_file() {
     );
     assert_eq!((settings.domain.as_str(), settings.authorities[0].as_str()), ("file.test", "own.test"));
     assert_eq!((settings.routing, settings.admin), (Routing::Path, None));
+    let lies = |nets: &Nets, address: &str| nets.contains(address.parse().unwrap());
+    assert!(
+        lies(&settings.trusted_proxies, "::ffff:10.1.2.3") && !lies(&settings.trusted_proxies, "11.0.0.1")
+    );
+    assert!(lies(&settings.proxy_protocol, "192.0.2.1") && lies(&settings.proxy_protocol, "fd00::7"));
     assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
     let Certificate::Files { cert, key } = settings.certificate else { panic!() };
@@ -104,6 +111,7 @@ fn an_error_in_the_file_is_one_line_with_its_place() {
         ("domain = \"a..b\"", ":1:10:", "empty"),
         ("\nlisten = [\"127.0.0.1:1\",\n  \"nowhere\"]", ":3:3:", "ADDR:PORT"),
         ("listen = []", ":1:10:", "empty list"),
+        ("trusted-proxy = [\"nginx\"]", ":1:18:", "10.0.0.0/8"),
         ("answer-timeout-seconds = 0", ":1:26:", "nonzero"),
         ("routing = \"sideways\"", ":1:11:", "host"),
         ("domain = ", ":1:10:", "quoted"),
