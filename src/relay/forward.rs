@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE, VIA};
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use http_body::Body as _;
 use tokio::sync::OwnedSemaphorePermit;
@@ -184,11 +184,17 @@ pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authori
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(sender.scheme());
     parts.authority = Some(authority);
-    if parts.path_and_query.is_none() {
-        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-    }
+    parts.path_and_query = parts.path_and_query.map_or_else(|| Some(PathAndQuery::from_static("/")), rooted);
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     Outgoing { request, upgrade }
+}
+
+/// An absolute target may have a query behind no path at all, which is `/` (RFC 9110 §4.2.3).
+fn rooted(target: PathAndQuery) -> Option<PathAndQuery> {
+    match target.as_str().strip_prefix('?') {
+        None => Some(target),
+        Some(query) => PathAndQuery::try_from(format!("/?{query}")).ok(),
+    }
 }
 
 /// Drops what a visitor says of itself; also in the spelling with underscores, which CGI and its children read as the

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::message::interim::{Heads, Watched};
-use crate::message::{Body, Request, Response, authority, expect, upgrade};
+use crate::message::{Body, Request, Response, authority, expect, hop, upgrade};
 use crate::net::{Io, Scope};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
@@ -132,6 +132,7 @@ impl H1 {
         }
         authority::to_origin_form(&mut request);
         upgrade::join_cookies(request.headers_mut());
+        hop::announce_chunks(&mut request);
         let gate = expect::hold_back_h1(&mut request);
         match self.place.heads.exchange(|| handle.try_send_request(request)).await {
             Ok(response) => {

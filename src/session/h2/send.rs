@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -197,11 +197,13 @@ async fn answer(
     mut response: ResponseFuture,
     gate: Option<Arc<Gate>>,
 ) -> Result<http::Response<h2::RecvStream>, SendError> {
-    // Nothing can be there at the first look, which is before the request was written.
-    let mut written = false;
     let mut count = 0;
     poll_fn(move |cx| {
-        while written && let Poll::Ready(Some(head)) = response.poll_informational(cx) {
+        loop {
+            // A look for the answer itself would throw away what stands in front of it.
+            let Some(head) = ready!(response.poll_informational(cx)) else {
+                return response.poll_unpin(cx).map_err(failed);
+            };
             let head = head.map_err(failed)?;
             count += 1;
             match (head.status(), &gate) {
@@ -214,8 +216,6 @@ async fn answer(
                 _ => interim::say(head),
             }
         }
-        written = true;
-        response.poll_unpin(cx).map_err(failed)
     })
     .await
 }

@@ -67,6 +67,11 @@ async fn linger(mut body: Body) {
 
 /// Sends one piece; says whether it was the last.
 async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<bool, h2::Error> {
+    if last && data.is_empty() {
+        // A frame of its own may say that nothing more comes.
+        stream.send_data(data, true)?;
+        return Ok(true);
+    }
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let window = match poll_fn(|cx| stream.poll_capacity(cx)).await {
