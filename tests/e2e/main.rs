@@ -7,6 +7,7 @@ mod crowd;
 mod demo;
 mod first_token;
 mod foreign;
+mod front;
 mod origin;
 mod path;
 mod process;
