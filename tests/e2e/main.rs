@@ -8,6 +8,7 @@ mod demo;
 mod first_token;
 mod foreign;
 mod front;
+mod node;
 mod origin;
 mod path;
 mod process;

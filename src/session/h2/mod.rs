@@ -1,5 +1,6 @@
 //! HTTP/2 on a flipped connection: many requests at once.
 
+pub(crate) mod client;
 mod goaway;
 mod ping;
 pub mod send;

@@ -130,7 +130,7 @@ impl Raw {
     fn idle(&self) -> usize {
         match &self.origin.kind {
             super::Kind::Web(web) => web.idle(),
-            super::Kind::Directory(_) => 0,
+            super::Kind::Web2(_) | super::Kind::Directory(_) => 0,
         }
     }
 
