@@ -5,6 +5,7 @@
 
 mod crowd;
 mod demo;
+mod events;
 mod first_token;
 mod foreign;
 mod front;

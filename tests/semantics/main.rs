@@ -87,6 +87,7 @@ cases! {
         of_a_request: "Trailers of a request, announced", "RFC 9110 §6.5";
         of_a_request_unannounced: "Trailers of a request, not announced", "RFC 9110 §6.6.2";
         of_an_answer: "Trailers of an answer, announced", "RFC 9110 §6.5";
+        of_grpc: "The status of a gRPC call, which nobody announces", "gRPC over HTTP/2";
         of_an_answer_unannounced: "Trailers of an answer, not announced, for HTTP/2", "RFC 9113 §8.1";
     }
     framing {
@@ -167,6 +168,7 @@ pub(crate) const EXCEPTIONS: &[(&str, Kind, &str)] = &[
     ("refused_before_the_body", Kind::Envelope, WHOLE),
     ("of_a_request", Kind::Envelope, NO_CHUNKS),
     ("of_an_answer", Kind::Envelope, NO_CHUNKS),
+    ("of_grpc", Kind::Envelope, NO_CHUNKS),
     ("of_an_answer_unannounced", Kind::Envelope, NO_CHUNKS),
     ("of_a_request_unannounced", Kind::Envelope, NO_CHUNKS),
     ("of_a_request_unannounced", Kind::H2, UNANNOUNCED),

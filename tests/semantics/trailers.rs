@@ -37,16 +37,23 @@ pub(crate) async fn of_an_answer(on: On) {
     assert_eq!(visitor.trailers().await, [("x-sum".into(), "294".into())]);
 }
 
+pub(crate) async fn of_grpc(on: On) {
+    unannounced(on, "Content-Type: application/grpc+proto\r\n", "grpc-status").await;
+}
+
 pub(crate) async fn of_an_answer_unannounced(on: On) {
+    unannounced(on, "", "x-sum").await;
+}
+
+async fn unannounced(on: On, fields: &str, name: &str) {
     let world = on.world().await;
     let mut visitor = Http2::open(&world).await;
     let asked = request("GET", "/").header("te", "trailers").body(()).unwrap();
     let (answering, _) = visitor.begin(asked, true).await;
     let (mut origin, _) = at_origin(&world).await;
-    origin
-        .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 294\r\n\r\n")
-        .await;
+    let chunks = format!("3\r\nabc\r\n0\r\n{name}: 294\r\n\r\n");
+    origin.send(format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n{chunks}")).await;
     let answer = answering.whole().await.unwrap();
     assert_eq!((answer.head.status().as_u16(), &answer.body[..]), (200, &b"abc"[..]));
-    assert_eq!(answer.trailers.unwrap()["x-sum"], "294");
+    assert_eq!(answer.trailers.unwrap()[name], "294");
 }

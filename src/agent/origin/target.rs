@@ -173,6 +173,8 @@ mod tests {
             ("http://app.test/", "http://app.test:80"),
             ("HTTPS://App.Test", "https://app.test:443"),
             ("https://[::1]", "https://[::1]:443"),
+            ("h2c://app.test:50051", "h2c://app.test:50051"),
+            ("H2://app.test", "h2://app.test:443"),
             ("unix:/run/app.sock", "unix:/run/app.sock"),
         ] {
             assert_eq!(shown(text), wanted, "{text}");

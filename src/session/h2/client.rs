@@ -203,6 +203,6 @@ async fn open_in_the_end(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
 
 fn failed(error: h2::Error) -> SendError {
     tracing::debug!(%error, "a request failed on a flipped connection");
-    let invalid = error.is_library() && error.reason() == Some(h2::Reason::PROTOCOL_ERROR);
-    SendError { kind: if invalid { SendErrorKind::Invalid } else { SendErrorKind::Closed }, unsent: None }
+    // What this end ends, it ends for a fault of the other.
+    if error.is_library() { SendErrorKind::Invalid.error() } else { SendErrorKind::Closed.error() }
 }

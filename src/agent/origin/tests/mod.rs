@@ -3,6 +3,7 @@
 mod directory;
 mod expect;
 mod forward;
+mod http2;
 mod probe;
 mod sample;
 mod service;
