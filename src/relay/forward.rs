@@ -32,14 +32,8 @@ const SENDERS: [HeaderName; 9] = [
     fields::X_FORWARDED_HOST,
     fields::X_REAL_IP,
 ];
-/// Fields that mean something between relay and agent: nobody may send them through.
-const INTERNAL: [HeaderName; 5] = [
-    fields::REQUESTING_CLIENT,
-    fields::PTTH_INSTANCE,
-    fields::PTTH_CONNECTIONS,
-    fields::PTTH_EXCLUSIVE,
-    fields::PTTH_STATUS,
-];
+/// Fields that mean something between relay and agent begin so, but for one: nobody may send them through.
+const INTERNAL: &str = "ptth-";
 
 /// Fields that are added to each request: making room once is cheaper than growing.
 const SIGNED: usize = 5;
@@ -173,7 +167,7 @@ pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authori
         upgrade = Tunnel::take(request.extensions_mut());
     }
     let headers = request.headers_mut();
-    let mine = |name: &HeaderName| INTERNAL.contains(name) || SENDERS.contains(name);
+    let mine = |name: &HeaderName| is_internal(name.as_str()) || SENDERS.contains(name);
     if headers.keys().any(|name| mine(name) || name.as_str().contains('_')) {
         drop_claims(headers, sender.front);
     }
@@ -197,6 +191,10 @@ fn rooted(target: PathAndQuery) -> Option<PathAndQuery> {
     }
 }
 
+fn is_internal(name: &str) -> bool {
+    name.starts_with(INTERNAL) || name == fields::REQUESTING_CLIENT.as_str()
+}
+
 /// Drops what a visitor says of itself; also in the spelling with underscores, which CGI and its children read as the
 /// same name. A trusted proxy's words stay, in their own spelling.
 fn drop_claims(headers: &mut HeaderMap, front: bool) {
@@ -204,7 +202,7 @@ fn drop_claims(headers: &mut HeaderMap, front: bool) {
         let plain = name.as_str().replace('_', "-");
         let senders =
             SENDERS.iter().any(|claim| claim.as_str() == plain) && !(front && plain == name.as_str());
-        senders || INTERNAL.iter().any(|claim| claim.as_str() == plain)
+        senders || is_internal(&plain)
     };
     let forged: Vec<_> = headers.keys().filter(|name| claims(name)).cloned().collect();
     for name in forged {

@@ -12,7 +12,7 @@ const FRONT: &str = "127.0.0.2";
 const CLAIMS: &str = "Forwarded: for=1.2.3.4;proto=https\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
                       X-Forwarded-Host: evil.test\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /x\r\nX-Real-IP: 1.2.3.4\r\n\
                       X-Client-IP: 1.2.3.4\r\nTrue-Client-IP: 1.2.3.4\r\nRequesting-Client: 1.2.3.4:5\r\n\
-                      PTTH-Instance: x;boot=9\r\nPTTH-Connections: 9\r\nPTTH-Exclusive: ?1\r\nPTTH-Status: 200\r\n";
+                      PTTH-Instance: x;boot=9\r\nPTTH-Connections: 9\r\nPTTH-Exclusive: ?1\r\nPTTH-Anything: 1\r\n";
 
 async fn only_the_relay_speaks(on: On, claims: &str) {
     let world = on.world().await;

@@ -202,7 +202,7 @@ async fn open_in_the_end(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
 }
 
 fn failed(error: h2::Error) -> SendError {
-    tracing::debug!(%error, "a request failed on a flipped connection");
+    tracing::debug!(%error, "a request failed over HTTP/2");
     // What this end ends, it ends for a fault of the other.
     if error.is_library() { SendErrorKind::Invalid.error() } else { SendErrorKind::Closed.error() }
 }
