@@ -94,15 +94,26 @@ impl Client {
         if request.headers().contains_key(UPGRADE) {
             return self.connect(handle, request).await;
         }
+        if request.body().is_end_stream() {
+            let (parts, _) = request.into_parts();
+            let sent = handle.send_request(http::Request::from_parts(parts, ()), true);
+            return answer(sent.map_err(failed)?.0, None).await.map(|response| response.map(Body::from));
+        }
+        // Boxed, so that the many without a body are not as large.
+        Box::pin(self.upload(handle, request)).await
+    }
+
+    /// Sends a request with its body, behind the gate that `Expect` asks for.
+    async fn upload(
+        &self,
+        mut handle: SendRequest<Bytes>,
+        mut request: Request,
+    ) -> Result<Response, SendError> {
         let gate = expect::hold_back(&mut request);
         let (parts, body) = request.into_parts();
-        let end = body.is_end_stream();
-        let sent = handle.send_request(http::Request::from_parts(parts, ()), end);
+        let sent = handle.send_request(http::Request::from_parts(parts, ()), false);
         let (response, stream) = sent.map_err(failed)?;
         let mut answer = pin!(answer(response, gate.clone()));
-        if end {
-            return answer.await.map(|response| response.map(Body::from));
-        }
         let mut upload = Box::pin(send_body(body, stream, Reason::CANCEL));
         let mut impatient = pin!(open_in_the_end(gate.clone()));
         let answer = tokio::select! {
