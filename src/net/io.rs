@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
 use super::inserts::Inserts;
+use super::silence::{FarEnd, Impatience, Patience};
 
 /// Anything that can stand in for a socket.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -140,11 +141,12 @@ pub struct Io {
     /// Only where somebody asked for it: it costs a look at the clock for each read.
     last_read: Option<LastRead>,
     inserts: Option<Inserts>,
+    patience: Option<Patience>,
 }
 
 impl Io {
     fn new(stream: Stream) -> Self {
-        Self { stream, early: Bytes::new(), last_read: None, inserts: None }
+        Self { stream, early: Bytes::new(), last_read: None, inserts: None, patience: None }
     }
 
     /// A plain TCP connection.
@@ -185,6 +187,31 @@ impl Io {
     /// A handle to put bytes in between two messages.
     pub fn inserts(&mut self) -> Inserts {
         self.inserts.get_or_insert_default().clone()
+    }
+
+    /// From now on this is a link: the kernel asks soon whether the far end is there.
+    pub fn keep_alive(&mut self) {
+        if let Some(Tcp(Place::Here(stream))) = self.tcp() {
+            FarEnd::Link.keep_alive(stream);
+        }
+    }
+
+    /// A handle that says how soon what is written must be acknowledged.
+    pub fn impatience(&mut self) -> Impatience {
+        let (patience, handle) = Patience::new();
+        self.patience = Some(patience);
+        handle
+    }
+
+    fn before_write(&mut self) {
+        if let Some(mut patience) = self.patience.take() {
+            let stream = match self.tcp() {
+                Some(Tcp(Place::Here(stream))) => Some(&*stream),
+                _ => None,
+            };
+            patience.apply(stream);
+            self.patience = Some(patience);
+        }
     }
 
     /// The ALPN id that the TLS handshake chose.
@@ -264,6 +291,7 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.before_write();
         each!(self, s => Pin::new(s).poll_write(cx, buf))
     }
 
@@ -272,6 +300,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.before_write();
         each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs))
     }
 

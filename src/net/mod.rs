@@ -8,7 +8,9 @@ pub mod io;
 pub mod listener;
 pub mod nets;
 pub mod proxied;
+pub mod reach;
 pub mod scope;
+pub mod silence;
 pub mod splice;
 
 pub use cores::Cores;

@@ -1,5 +1,6 @@
 //! The clients, and how each is started.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +11,10 @@ use crate::site::{Relay, Site};
 #[derive(Clone, Copy)]
 pub(crate) enum Client {
     Js,
+    Deno,
     Wsgi,
+    Flask,
+    Django,
     Handler,
     Shell,
 }
@@ -25,8 +29,24 @@ impl Client {
                 command.env("NODE_EXTRA_CA_CERTS", site.ca());
                 command
             }
-            Self::Wsgi => python(site, relay, "app:app"),
-            Self::Handler => python(site, relay, "app:Handler"),
+            Self::Deno => {
+                let mut command = Command::new(installed("npm/node_modules/deno/deno"));
+                command.args([
+                    "run",
+                    "--quiet",
+                    "--no-config",
+                    "--allow-net",
+                    "--allow-env",
+                    "--allow-read",
+                    "--cert",
+                ]);
+                command.arg(site.ca()).arg(file("tests/clients/app.mjs")).arg(relay);
+                command
+            }
+            Self::Wsgi => python(site, relay, "app:app", file("clients/python/ptth.py")),
+            Self::Handler => python(site, relay, "app:Handler", file("clients/python/ptth.py")),
+            Self::Flask => framework(site, relay, "flask_app:app"),
+            Self::Django => framework(site, relay, "django_app:app"),
             Self::Shell => {
                 let mut command = shell();
                 command.args([relay, "shop"]).arg(file("tests/clients/handler.sh"));
@@ -61,10 +81,26 @@ pub(crate) fn plain(relay: &Relay) -> String {
     format!("http://127.0.0.1:{}", relay.port)
 }
 
-fn python(site: &Site, relay: &str, app: &str) -> Command {
+/// What `scripts/test` has installed below the target directory.
+fn installed(path: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| file("target"), PathBuf::from);
+    let found = target.join(path);
+    assert!(found.exists(), "{} is not there: scripts/test installs it", found.display());
+    found
+}
+
+fn python(site: &Site, relay: &str, app: &str, script: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("python3");
-    command.arg(file("clients/python/ptth.py")).args([app, "--relay", relay, "--name", "shop", "--ca"]);
+    command.arg(script).args([app, "--relay", relay, "--name", "shop", "--ca"]);
     command.arg(site.ca()).current_dir(file("tests/clients")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// As a module, beside an application that needs a package.
+fn framework(site: &Site, relay: &str, app: &str) -> Command {
+    let mut command = python(site, relay, app, "-mptth");
+    let path = std::env::join_paths([file("clients/python"), installed("python")]).unwrap();
+    command.env("PYTHONPATH", path);
     command
 }
 

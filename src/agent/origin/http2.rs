@@ -15,6 +15,7 @@ use super::outgoing::upgrade;
 use crate::message::{Request, Response, authority, hop, problem};
 use crate::net::{Scope, cores};
 use crate::session::SendError;
+use crate::session::h2::Windows;
 use crate::session::h2::client::{self, Client};
 
 /// More cores than this share connections.
@@ -24,13 +25,14 @@ const PLACES: usize = 64;
 pub(super) struct Web2 {
     connector: Connector,
     places: Arc<[Mutex<Option<Client>>]>,
+    windows: Arc<Windows>,
     scope: Scope,
 }
 
 impl Web2 {
     pub(super) fn new(target: Target, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Self {
         let places = (0..PLACES).map(|_| Mutex::default()).collect();
-        Self { connector: Connector::new(target, tls), places, scope }
+        Self { connector: Connector::new(target, tls), places, windows: Arc::default(), scope }
     }
 
     pub(super) async fn probe(&self) -> Probe {
@@ -84,7 +86,8 @@ impl Web2 {
     /// The last of several that are opened at once stays; the others end with what is on them.
     async fn open(&self, place: usize) -> Result<Client, Failure> {
         let io = self.connector.connect().await?;
-        let (client, connection, _) = client::open(io, &self.scope).await.map_err(Failure::Preface)?;
+        let (client, connection, _) =
+            client::open(io, &self.scope, &self.windows).await.map_err(Failure::Preface)?;
         *self.places[place].lock() = Some(client.clone());
         let (places, scope) = (self.places.clone(), self.scope.clone());
         self.scope.spawn(async move {

@@ -1,6 +1,6 @@
 //! What can be said about a relay, and what it comes to.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::cli::{Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
 use crate::net::nets::Nets;
-use crate::relay::config::{Admin, Listen, Routing};
+use crate::relay::config::{Admin, DEMO_BY_PATH, Destination, Listen, Routing};
 use crate::tls;
 use crate::tls::dev::{CertHost, DevError};
 
@@ -50,6 +50,19 @@ pub struct Said {
     #[arg(long, value_name = "CIDR", value_parser = parse::<Net>, env = "PTTH_PROXY_PROTOCOL", hide_env_values = true, value_delimiter = ',')]
     #[serde(deserialize_with = "several")]
     pub proxy_protocol: Vec<Net>,
+    /// Let anybody claim a name that is free, without a token: first come, first served, and whatever they serve
+    /// stands below this domain
+    #[arg(long, value_name = "true|false", env = "PTTH_OPEN_REGISTRATION", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
+    pub open_registration: Option<bool>,
+    /// Serve a page at /demo of this relay's own address that lets a browser tab answer requests; with host routing
+    /// only
+    #[arg(long, value_name = "true|false", env = "PTTH_DEMO", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
+    pub demo: Option<bool>,
+    /// Relay requests of pages to this destination (RelayHttp), for whoever may be an agent here. A host must resolve
+    /// to public addresses, unless it is an IP address or has one behind =
+    #[arg(long, value_name = "HOST[:PORT][=ADDRESS]", value_parser = parse::<Destination>)]
+    #[serde(deserialize_with = "several")]
+    pub relay_http: Vec<Destination>,
     /// The certificate chain, leaf first; without it a development CA is made in the state directory
     #[arg(long, value_name = "PEM", env = "PTTH_CERT", hide_env_values = true)]
     pub cert: Option<PathBuf>,
@@ -72,6 +85,9 @@ pub struct Said {
     /// How long what is in flight may take to finish when the relay stops [default: 30]
     #[arg(long, value_name = "N")]
     pub grace_seconds: Option<u64>,
+    /// How much memory, in MiB, what waits for slow visitors may take [default: 256]
+    #[arg(long, value_name = "N")]
+    pub buffer_mib: Option<NonZeroUsize>,
 }
 
 impl Said {
@@ -103,6 +119,9 @@ impl Said {
             routing: self.routing.or(below.routing),
             trusted_proxy: list(self.trusted_proxy, below.trusted_proxy),
             proxy_protocol: list(self.proxy_protocol, below.proxy_protocol),
+            open_registration: self.open_registration.or(below.open_registration),
+            demo: self.demo.or(below.demo),
+            relay_http: list(self.relay_http, below.relay_http),
             cert: if pair { self.cert } else { below.cert },
             key: if pair { self.key } else { below.key },
             state: self.state.or(below.state),
@@ -110,6 +129,7 @@ impl Said {
             answer_timeout_seconds: self.answer_timeout_seconds.or(below.answer_timeout_seconds),
             lease_seconds: self.lease_seconds.or(below.lease_seconds),
             grace_seconds: self.grace_seconds.or(below.grace_seconds),
+            buffer_mib: self.buffer_mib.or(below.buffer_mib),
         }
     }
 }
@@ -147,6 +167,12 @@ pub struct Settings {
     pub trusted_proxies: Nets,
     /// Load balancers that speak the PROXY protocol.
     pub proxy_protocol: Nets,
+    /// Whether anybody may claim a free name.
+    pub open_registration: bool,
+    /// Whether there is a demo page.
+    pub demo: bool,
+    /// Where requests of pages may be relayed to.
+    pub relay_http: Vec<Destination>,
     /// Where the certificate comes from.
     pub certificate: Certificate,
     /// The state directory.
@@ -159,6 +185,8 @@ pub struct Settings {
     pub lease: Duration,
     /// For what is in flight when the relay stops.
     pub grace: Duration,
+    /// For what waits for slow visitors, in bytes.
+    pub buffers: usize,
 }
 
 impl Settings {
@@ -180,6 +208,10 @@ impl Settings {
                 "no name can stand below the address {domain}; use --routing path"
             )));
         }
+        let demo = said.demo.unwrap_or(false);
+        if demo && routing == Routing::Path {
+            return Err(Failure::usage(DEMO_BY_PATH));
+        }
         let certificate =
             certificate(said.cert, said.key, &listen, || hosts(&domain, routing, &said.authority))?;
         Ok(Self {
@@ -191,11 +223,15 @@ impl Settings {
             routing,
             trusted_proxies: said.trusted_proxy.into_iter().map(|net| net.0).collect(),
             proxy_protocol: said.proxy_protocol.into_iter().map(|net| net.0).collect(),
+            open_registration: said.open_registration.unwrap_or(false),
+            demo,
+            relay_http: said.relay_http,
             state: state::directory(said.state)?,
             admin: admin(said.admin)?,
             answer: said.answer_timeout_seconds.map_or(defaults::ANSWER, |n| Duration::from_secs(n.get())),
             lease: said.lease_seconds.map_or(defaults::LEASE, Duration::from_secs),
             grace: said.grace_seconds.map_or(defaults::GRACE, Duration::from_secs),
+            buffers: said.buffer_mib.map_or(defaults::BUFFERS, |mib| mib.get().saturating_mul(1 << 20)),
         })
     }
 

@@ -7,7 +7,7 @@ use std::future::Future;
 
 use http::Version;
 
-use crate::message::embedded::response_head;
+use crate::message::embedded::{Framing, response_head};
 use crate::message::interim;
 use crate::net::inserts::Inserts;
 
@@ -21,7 +21,7 @@ pub(crate) async fn interject<F: Future + Unpin>(
 ) -> F::Output {
     let answer = interim::heard(answer, |head| {
         if version >= Version::HTTP_11 {
-            inserts.put(&response_head(head.status(), head.headers(), None));
+            inserts.put(&response_head(head.status(), head.headers(), Framing::Empty));
         }
     });
     let answer = answer.await;

@@ -1,6 +1,7 @@
 //! Sends requests on one HTTP/2 connection: the relay's end of a flipped one, and an agent's to an origin that speaks
 //! HTTP/2. On the h2 crate itself, because hyper's client does not hear interim responses (1xx).
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use futures_util::FutureExt as _;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{PingPong, Reason};
 use http::StatusCode;
-use http::header::{HOST, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::stream::{Raw, send_body};
+use super::windows::{Told, Windows};
 use crate::defaults;
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::{self, Sent, Tunnel};
@@ -34,6 +36,7 @@ pub(crate) struct Client {
     handle: SendRequest<Bytes>,
     pub(super) closed: Arc<AtomicBool>,
     scope: Scope,
+    windows: Arc<Windows>,
 }
 
 /// Writes the preface. What it returns beside the client drives the connection, and resolves when it has ended; the
@@ -44,15 +47,18 @@ pub(crate) struct Client {
 pub(crate) async fn open<T>(
     io: T,
     scope: &Scope,
+    windows: &Arc<Windows>,
 ) -> Result<(Client, impl Future<Output = ()> + Send + use<T>, Option<PingPong>), h2::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut told = Told::new(windows.clone());
     let (handle, mut connection) = h2::client::Builder::new()
-        .initial_window_size(defaults::STREAM_WINDOW)
+        .initial_window_size(told.size())
         .initial_connection_window_size(defaults::CONNECTION_WINDOW)
         .initial_max_send_streams(defaults::STREAMS as usize)
         .max_header_list_size(defaults::FIELDS)
+        .max_send_buffer_size(defaults::SEND_BUFFER)
         .enable_push(false)
         // Visitors hang up in crowds. What still arrives for their streams is no fault of the far end's, and must not
         // end the connection for everybody.
@@ -62,9 +68,16 @@ where
         .await?;
     let pings = connection.ping_pong();
     let closed = Arc::<AtomicBool>::default();
-    let client = Client { handle, closed: closed.clone(), scope: scope.clone() };
+    let client = Client { handle, closed: closed.clone(), scope: scope.clone(), windows: windows.clone() };
     let driver = async move {
-        let ended = connection.await;
+        let ended = poll_fn(|cx| {
+            if told.update(&mut connection).is_err() {
+                tracing::warn!("a far end does not acknowledge smaller windows: its connection is cut");
+                return Poll::Ready(Ok(()));
+            }
+            connection.poll_unpin(cx)
+        });
+        let ended = ended.await;
         tracing::debug!(?ended, "an HTTP/2 connection ended");
         closed.store(true, Ordering::Release);
     };
@@ -97,7 +110,7 @@ impl Client {
         if request.body().is_end_stream() {
             let (parts, _) = request.into_parts();
             let sent = handle.send_request(http::Request::from_parts(parts, ()), true);
-            return answer(sent.map_err(failed)?.0, None).await.map(|response| response.map(Body::from));
+            return answer(sent.map_err(failed)?.0, None).await.map(|response| self.received(response));
         }
         // Boxed, so that the many without a body are not as large.
         Box::pin(self.upload(handle, request)).await
@@ -126,11 +139,24 @@ impl Client {
             () = &mut upload => answer.await,
             never = &mut impatient => match never {},
         };
-        let mut response = answer?.map(Body::from);
+        let mut response = self.received(answer?);
         if let Some(gate) = gate {
             response.body_mut().hold(gate);
         }
         Ok(response)
+    }
+
+    /// Counts the body that comes, unless it is short.
+    fn received(&self, response: http::Response<h2::RecvStream>) -> Response {
+        let mut response = response.map(Body::from);
+        let said =
+            response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if !response.body().is_end_stream()
+            && let Some(counted) = self.windows.enter(said)
+        {
+            response.body_mut().hold(counted);
+        }
+        response
     }
 
     async fn connect(
@@ -152,7 +178,7 @@ impl Client {
         let head = http::Request::from_parts(request.into_parts().0, ());
         let (response, sender) = handle.send_request(head, false).map_err(failed)?;
         let response = answer(response, None).await?;
-        Ok(connected(response, sender, sent))
+        Ok(connected(response, sender, sent, self.windows.enter(None)))
     }
 }
 
@@ -161,6 +187,7 @@ fn connected(
     response: http::Response<h2::RecvStream>,
     mut sender: h2::SendStream<Bytes>,
     sent: Sent,
+    counted: Option<Box<dyn Any + Send>>,
 ) -> Response {
     if !response.status().is_success() {
         let _ = sender.send_data(Bytes::new(), true);
@@ -171,7 +198,7 @@ fn connected(
     let (parts, receiver) = response.into_parts();
     let mut response = Response::from_parts(parts, Body::empty());
     upgrade::from_connected(&mut response, sent);
-    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver)));
+    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver, counted)));
     response
 }
 

@@ -7,3 +7,9 @@ pub mod send;
 pub mod serve;
 pub(crate) mod server;
 mod stream;
+mod windows;
+
+pub use windows::Windows;
+
+#[cfg(any(test, fuzzing))]
+pub(crate) use goaway::property as fuzz_frames;

@@ -4,9 +4,12 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
 
+use std::sync::Arc;
+
 use super::client::{self, Client};
 use super::goaway::{GoAway, Tapped};
 use super::ping::silence;
+use super::windows::Windows;
 use crate::defaults;
 use crate::message::{Request, Response};
 use crate::net::io::LastRead;
@@ -24,10 +27,15 @@ struct H2 {
 ///
 /// # Errors
 /// When the connection breaks at once.
-pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), h2::Error> {
+pub async fn open(
+    mut io: Io,
+    scope: &Scope,
+    windows: &Arc<Windows>,
+) -> Result<(Box<dyn Carrier>, Driver), h2::Error> {
+    io.keep_alive();
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::sender(io);
-    let (client, connection, pings) = client::open(tapped, scope).await?;
+    let (client, connection, pings) = client::open(tapped, scope, windows).await?;
     let closed = client.closed.clone();
     let carrier = H2 { client, last_read: last_read.clone(), goaway };
     let driver = async move {

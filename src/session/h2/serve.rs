@@ -36,6 +36,7 @@ const TERMS: Terms = Terms {
 
 /// Serves until the relay goes or `scope` stops. See [`crate::session::serve_half`].
 pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+    io.keep_alive();
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::receiver(io);
     let tasks = scope.child();

@@ -197,7 +197,7 @@ async fn exchange(
     match then {
         Then::Open(opened, receiver) if opens => {
             // Who asked for it may have left meanwhile; the drop closes the stream then.
-            let _ = opened.send(Box::new(Raw::new(stream, receiver)));
+            let _ = opened.send(Box::new(Raw::new(stream, receiver, None)));
         }
         _ if ends => {}
         _ => send_body(body, stream, Reason::INTERNAL_ERROR).await,

@@ -95,7 +95,10 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<(SendRequest<Body>, Connection<TokioIo<Io>, Body>), DialError> {
+    /// A connection, and the future that drives it.
+    pub(super) async fn connect(
+        &self,
+    ) -> Result<(SendRequest<Body>, Connection<TokioIo<Io>, Body>), DialError> {
         let io = dial_via(&self.via, &self.place, &self.tls, defaults::CONNECT).await?;
         let connected = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(io)).await;
         connected
@@ -112,7 +115,8 @@ impl Client {
         Ok(handle)
     }
 
-    fn own(&self, mut request: Request) -> Request {
+    /// The request with what each of ours carries.
+    pub(super) fn own(&self, mut request: Request) -> Request {
         let headers = request.headers_mut();
         if let Ok(host) = HeaderValue::try_from(self.base.authority()) {
             headers.insert(HOST, host);
@@ -123,9 +127,17 @@ impl Client {
     }
 
     fn take(&self) -> Option<SendRequest<Body>> {
+        let now = Instant::now();
         let mut idle = self.idle.lock();
-        idle.retain(|(since, handle)| since.elapsed() < IDLE && !handle.is_closed());
-        idle.pop().map(|(_, handle)| handle)
+        // They stand in the order of their return.
+        let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= IDLE);
+        idle.drain(..old);
+        while let Some((_, handle)) = idle.pop() {
+            if !handle.is_closed() {
+                return Some(handle);
+            }
+        }
+        None
     }
 
     fn returning(

@@ -5,24 +5,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::ACCEPT;
 use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
+use super::answers::bring;
 use super::client::Client;
+use super::hands::{Hands, Held};
 use super::{Registered, copy, registered};
 use crate::defaults;
-use crate::message::embedded::MESSAGE_HTTP;
-use crate::message::{Body, BoxError, Request, link};
+use crate::message::embedded::{MESSAGE_HTTP, ReadError};
+use crate::message::{Body, BoxError, Request, fields, link};
 use crate::net::Scope;
 use crate::net::flag::Flag;
-use crate::session::envelope::serve;
+use crate::session::envelope::{Room, serve_held};
 use crate::session::{Ended, Handler, Load};
-use crate::transport::ServeLink;
+use crate::transport::reversehttp::hold::Hold;
+use crate::transport::{Flow, ServeLink};
 
 /// Polls that may fail one after the other before the session counts as broken.
 const FAILURES: u32 = 3;
+/// How boxes answer a request that has waited too long for them.
+const CUT: [StatusCode; 4] = [
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+    StatusCode::REQUEST_TIMEOUT,
+];
 
 /// A registration, ready to be polled.
 pub(super) struct Polled {
@@ -30,7 +41,8 @@ pub(super) struct Polled {
     /// The form, to ask for another URL to poll.
     pub(super) again: (http::request::Parts, bytes::Bytes),
     pub(super) registered: Registered,
-    pub(super) streams: bool,
+    pub(super) flow: Flow,
+    pub(super) hold: Arc<Hold>,
 }
 
 /// What the polls of one registration share.
@@ -45,21 +57,31 @@ struct Polls {
     all: AtomicUsize,
     waiting: AtomicUsize,
     places: Arc<Semaphore>,
+    hands: Arc<Hands>,
+    /// For answers that must be complete before they are sent.
+    room: Room,
     /// Held by whatever must finish before the session has ended.
     alive: mpsc::Sender<()>,
 }
 
 /// What a poll brought.
 enum Brought {
-    Request(Body, Option<String>),
+    Request(Body, Held, Option<String>),
     Nothing(Option<String>),
     /// This poll was one too many.
     TooMany,
+    /// Something on the way does not bear to wait so long, or the way broke. The URL is as good as before: should it
+    /// have delivered a request meanwhile, it does so again.
+    Cut(BoxError),
     /// The registration does not stand any more.
     Ended(StatusCode),
 }
 
 impl ServeLink for Polled {
+    fn flow(&self) -> Flow {
+        self.flow
+    }
+
     fn serve(
         self: Box<Self>,
         handler: Arc<dyn Handler>,
@@ -84,6 +106,8 @@ async fn run(link: Polled, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Sc
         all: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
         places: Arc::new(Semaphore::new(defaults::ENVELOPES)),
+        hands: Arc::default(),
+        room: Room::default(),
         alive,
     });
     let _halt = HaltOnDrop(halt.clone());
@@ -136,7 +160,7 @@ impl Polls {
         while !self.is_over() {
             let Ok(place) = self.places.clone().acquire_owned().await else { return };
             match self.once(&mut url).await {
-                Ok(Brought::Request(envelope, next)) => {
+                Ok(Brought::Request(envelope, held, next)) => {
                     failures = 0;
                     let from = std::mem::replace(&mut url, next);
                     if self.waiting.load(Ordering::Acquire) == 0
@@ -144,7 +168,7 @@ impl Polls {
                     {
                         self.begin(None);
                     }
-                    self.serve(from.unwrap_or_default(), envelope, place);
+                    self.serve(from.unwrap_or_default(), envelope, held, place);
                 }
                 Ok(Brought::Nothing(next)) => {
                     failures = 0;
@@ -154,6 +178,10 @@ impl Polls {
                     }
                 }
                 Ok(Brought::TooMany) => return,
+                Ok(Brought::Cut(error)) => {
+                    failures = 0;
+                    tracing::debug!(%error, "a poll was cut");
+                }
                 Ok(Brought::Ended(_)) if self.is_over() => return,
                 Ok(Brought::Ended(status)) => {
                     return self.fail(format!("the relay ended the registration ({status})"));
@@ -182,24 +210,35 @@ impl Polls {
                 url.insert(registered(answer.headers(), client.base())?.first).clone()
             }
         };
-        let mut request = Request::new(Body::empty());
-        *request.uri_mut() = target.parse()?;
-        let accept = if self.link.streams { "message/http;stream=1" } else { MESSAGE_HTTP };
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        let hold = self.link.hold.now();
         let waiting = Waiting::enter(&self.waiting);
-        let held = defaults::POLL_HOLD + defaults::UPGRADE;
-        let answer = tokio::time::timeout(held, client.send(request, &self.scope)).await??;
+        let since = Instant::now();
+        let sent = client.send(self.poll(&target, hold)?, &self.scope);
+        let answer = tokio::time::timeout(hold + defaults::UPGRADE, sent).await;
         drop(waiting);
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return self.cut(since.elapsed(), defaults::POLL_BREAKS, error),
+            // Something has forgotten the connection: nobody knows when.
+            Err(late) => return self.cut(hold, 1, late.into()),
+        };
         let next = link::targets(answer.headers(), "next").next().map(|url| client.base().rebase(url));
         let next = next.transpose()?;
+        // What is our relay's own answer says so.
+        let between = !answer.headers().contains_key(fields::PROXY_STATUS);
         match answer.status() {
-            StatusCode::OK => Ok(Brought::Request(answer.into_body(), next)),
-            StatusCode::NO_CONTENT => Ok(Brought::Nothing(next)),
+            StatusCode::OK => {
+                let held = self.hands.take(answer.headers());
+                Ok(Brought::Request(answer.into_body(), held, next))
+            }
+            StatusCode::NO_CONTENT => {
+                self.hands.let_go(answer.headers());
+                self.link.hold.lasted(since.elapsed());
+                Ok(Brought::Nothing(next))
+            }
             StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
-            // Something on the way does not bear to wait so long; the URL is as good as before.
-            status
-            @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT) => {
-                Err(format!("a poll was answered {status}").into())
+            status if between && CUT.contains(&status) => {
+                self.cut(since.elapsed(), 1, format!("a poll was answered {status}").into())
             }
             // The URL is spent: its last answer got lost on the way. The registration gives another.
             StatusCode::NOT_FOUND | StatusCode::GONE if !self.is_over() => {
@@ -210,25 +249,66 @@ impl Polls {
         }
     }
 
+    fn poll(&self, target: &str, hold: Duration) -> Result<Request, BoxError> {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = target.parse()?;
+        let headers = request.headers_mut();
+        let accept = if self.link.flow.down { "message/http;stream=1" } else { MESSAGE_HTTP };
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(fields::PREFER, HeaderValue::try_from(format!("wait={}", hold.as_secs()))?);
+        Ok(request)
+    }
+
+    /// A poll that had waited for a while got no answer of the relay. After `sure` of them the next ones wait less; the
+    /// session stands.
+    fn cut(&self, age: Duration, sure: u32, error: BoxError) -> Result<Brought, BoxError> {
+        if age < defaults::POLL_CUT {
+            return Err(error);
+        }
+        let hold = &self.link.hold;
+        if hold.broke(age, sure) {
+            tracing::info!(?age, hold = ?hold.now(), %error, "polls are cut on the way: they are held shorter");
+        }
+        Ok(Brought::Cut(error))
+    }
+
     fn is_over(&self) -> bool {
         self.scope.is_stopping() || self.load.is_leaving()
     }
 
-    fn serve(self: &Arc<Self>, url: String, envelope: Body, place: tokio::sync::OwnedSemaphorePermit) {
-        let (handler, load) = (self.handler.clone(), self.load.clone());
-        let (client, scope, alive) = (self.link.client.clone(), self.scope.clone(), self.alive.clone());
+    fn serve(self: &Arc<Self>, url: String, envelope: Body, mut held: Held, place: OwnedSemaphorePermit) {
+        let polls = self.clone();
         self.scope.spawn(async move {
-            let _busy = (place, load.enter(), alive);
-            let answer = match serve(envelope, handler, &scope).await {
-                Ok(answer) => post(&url, answer),
-                Err(error) => return tracing::warn!(%error, "a poll brought no request"),
+            let _busy = (place, polls.load.enter(), polls.alive.clone());
+            let arrived = tokio::select! {
+                biased;
+                () = held.gone() => {
+                    tracing::debug!("a visitor left before its answer");
+                    true
+                }
+                arrived = polls.exchange(&url, envelope) => arrived,
             };
-            match client.send(answer, &scope).await {
-                Ok(heard) if heard.status().is_success() => {}
-                Ok(heard) => tracing::debug!(status = %heard.status(), "the relay did not take an answer"),
-                Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
+            // The same request may be in hand again as soon as its URL is polled.
+            drop(held);
+            if !arrived {
+                polls.begin(Some(url));
             }
         });
+    }
+
+    /// Has a request answered, and brings the answer. `false` if the request did not arrive as a whole: it comes again
+    /// to whoever polls its URL again.
+    async fn exchange(&self, url: &str, envelope: Body) -> bool {
+        let Self { handler, scope, room, link, .. } = self;
+        match serve_held(envelope, handler.clone(), scope, room, !link.flow.up).await {
+            Ok(answer) => bring(&link.client, url, answer, scope).await,
+            Err(ReadError::Broken(error)) => {
+                tracing::debug!(%error, "a request broke off");
+                return false;
+            }
+            Err(error) => tracing::warn!(%error, "a poll brought no request"),
+        }
+        true
     }
 
     fn fail(&self, why: String) {
@@ -247,14 +327,6 @@ impl Polls {
             self.halt.raise();
         }
     }
-}
-
-fn post(url: &str, answer: Body) -> Request {
-    let mut request = Request::new(answer);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = url.parse().unwrap_or_default();
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
-    request
 }
 
 struct Waiting<'a>(&'a AtomicUsize);

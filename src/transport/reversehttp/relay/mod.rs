@@ -2,6 +2,7 @@
 
 mod manage;
 mod poll;
+mod probe;
 mod register;
 mod registrations;
 
@@ -15,6 +16,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use self::probe::Probes;
 use self::registrations::{Registration, Registrations};
 use super::seal::{Claims, Seal, Use};
 use crate::defaults;
@@ -24,12 +26,13 @@ use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::transport::{Door, RelaySide};
 
 /// What a page of another origin must be able to read.
-const EXPOSED: &str = "Link, Location, Requesting-Client, PTTH-Stream";
+const EXPOSED: &str = "Link, Location, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Gone";
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,
     seal: Seal,
     registrations: Arc<Registrations>,
+    probes: Probes,
 }
 
 /// The resources of a gateway.
@@ -38,6 +41,7 @@ enum Resource<'a> {
     Gateway,
     Request(&'a str),
     Private(&'a str),
+    Probe(&'a str),
     Unknown,
 }
 
@@ -49,6 +53,7 @@ fn resource(path: &str) -> Option<Resource<'_>> {
         Some(("", rest)) => Some(match rest.split_once('/') {
             Some(("request", sealed)) => Resource::Request(sealed),
             Some(("private", sealed)) => Resource::Private(sealed),
+            Some(("probe", sealed)) => Resource::Probe(sealed),
             _ => Resource::Unknown,
         }),
         // `/reversehttpx` only begins alike.
@@ -59,7 +64,7 @@ fn resource(path: &str) -> Option<Resource<'_>> {
 impl Relay {
     pub(super) fn new(door: Arc<dyn Door>) -> Self {
         let seal = Seal::new(&door.polling().seal_key);
-        Self { door, seal, registrations: Arc::default() }
+        Self { door, seal, registrations: Arc::default(), probes: Probes::default() }
     }
 
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
@@ -81,6 +86,8 @@ impl Relay {
             (Resource::Private(sealed), Method::GET) => self.show(sealed, &request, &facts),
             (Resource::Private(sealed), Method::PUT) => self.change(sealed, request, &facts).await,
             (Resource::Private(sealed), Method::DELETE) => self.delete(sealed, &facts),
+            (Resource::Probe(sealed), Method::GET) => self.probe_down(sealed, &facts),
+            (Resource::Probe(sealed), Method::POST) => self.probe_up(sealed, request, &facts).await,
             (resource, _) => {
                 let message = format!("this resource takes {}", methods(resource));
                 Err(Refusal::new(RefusalKind::Method, message))
@@ -92,7 +99,11 @@ impl Relay {
     fn open(&self, what: Use, sealed: &str, facts: &Facts) -> Result<Claims, Refusal> {
         let unknown = || Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
         let claims = self.seal.open(what, sealed).ok_or_else(unknown)?;
-        let (agent, _) = register::identified(&claims.identity).ok_or_else(unknown)?;
+        // Of a registration that stands it is known; else the URL says it.
+        let agent = match self.registrations.get(&claims.identity) {
+            Some(known) => known.agent.clone(),
+            None => register::identified(&claims.identity).ok_or_else(unknown)?.0,
+        };
         let foreign = facts.credential.is_some() && self.door.who(facts).ok().as_ref() != Some(&agent);
         if foreign || !self.door.is_live(&agent) {
             return Err(Refusal::new(
@@ -109,6 +120,7 @@ impl Relay {
         let folder = match what {
             Use::Request => "request",
             Use::Private => "private",
+            Use::Probe => "probe",
         };
         let sealed = self.seal.seal(what, claims);
         format!("{scheme}://{}{}/{folder}/{sealed}", facts.authority, defaults::GATEWAY)
@@ -134,7 +146,7 @@ fn now() -> u64 {
 
 fn methods(resource: Resource<'_>) -> &'static str {
     match resource {
-        Resource::Gateway | Resource::Request(_) => "GET, POST, OPTIONS",
+        Resource::Gateway | Resource::Request(_) | Resource::Probe(_) => "GET, POST, OPTIONS",
         Resource::Private(_) => "GET, PUT, DELETE, OPTIONS",
         Resource::Unknown => "OPTIONS",
     }
@@ -161,7 +173,7 @@ fn options(resource: Resource<'_>) -> Response {
     headers.insert(http::header::ALLOW, HeaderValue::from_static(methods(resource)));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
     // jQuery 1.3 adds X-Requested-With to each request.
-    let allowed = "Accept, Authorization, Content-Type, PTTH-Instance, X-Requested-With";
+    let allowed = "Accept, Authorization, Content-Type, Prefer, PTTH-Instance, X-Requested-With";
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     response
@@ -219,6 +231,7 @@ mod tests {
         assert_eq!(resource("/reversehttp/"), Some(Resource::Gateway));
         assert_eq!(resource("/reversehttp/request/x"), Some(Resource::Request("x")));
         assert_eq!(resource("/reversehttp/private/x"), Some(Resource::Private("x")));
+        assert_eq!(resource("/reversehttp/probe/x"), Some(Resource::Probe("x")));
         assert_eq!(resource("/reversehttp/x"), Some(Resource::Unknown));
         for other in ["/", "/reversehttpfoo", "/reversehttpfoo/request/x", "/x/reversehttp"] {
             assert_eq!(resource(other), None, "{other}");

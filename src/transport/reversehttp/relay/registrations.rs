@@ -12,6 +12,7 @@ use crate::domain::{AgentId, Wanted};
 use crate::net::Scope;
 use crate::session::envelope::{Flights, Queue};
 use crate::transport::Attached;
+use crate::transport::reversehttp::hold::Hold;
 
 /// One registration.
 pub(super) struct Registration {
@@ -23,6 +24,8 @@ pub(super) struct Registration {
     pub(super) urls: Vec<String>,
     pub(super) queue: Arc<Queue>,
     pub(super) lease: Mutex<Duration>,
+    /// How long polls are held that do not say.
+    pub(super) hold: Hold,
     changed: Notify,
 }
 
@@ -32,10 +35,10 @@ impl Registration {
         (agent, granted, urls): (AgentId, Vec<Wanted>, Vec<String>),
         born: u64,
         queue: Arc<Queue>,
-        lease: Duration,
+        (lease, hold): (Duration, Duration),
     ) -> Arc<Self> {
         let (lease, changed) = (Mutex::new(lease), Notify::new());
-        Arc::new(Self { identity, agent, granted, born, urls, queue, lease, changed })
+        Arc::new(Self { identity, agent, granted, born, urls, queue, lease, hold: Hold::new(hold), changed })
     }
 
     pub(super) fn set_lease(&self, lease: Duration) {
@@ -154,9 +157,10 @@ mod tests {
 
     async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
         let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
-        let queue = Queue::new(all.flights.clone(), defaults::POLL_ABSENCE);
+        let queue = Queue::new(all.flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGES);
         let who = (AgentId("a".into()), Vec::new(), Vec::new());
-        let registration = Registration::new("a".into(), who, 1, queue, defaults::POLL_LEASE);
+        let registration =
+            Registration::new("a".into(), who, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD));
         all.enter(registration.clone(), Attached::new(cut.listen(), ()), &scope);
         tokio::task::yield_now().await;
         (all, registration, cut, scope)
