@@ -13,12 +13,19 @@ pub const GATEWAY: &str = "/reversehttp";
 
 /// From accept to the end of the TLS handshake. Slow mobile links need about 2 s; more is an attack or a corpse.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A header of the PROXY protocol, version 2, in bytes behind its first 16: addresses, and what a certificate says.
+pub const PROXY_HEADER: usize = 4 << 10;
 /// For the head of a request, and how long a keep-alive connection of a visitor may be silent.
 pub const HEAD: Duration = Duration::from_secs(30);
 /// A visitor's HTTP/2 connection that is asked after [`HEAD`] of silence and does not answer for this long is dead.
 pub const VISITOR_PING_DEAD: Duration = Duration::from_secs(20);
 /// For the raw stream after a 101 was written or read: one flush away.
 pub const FLIP: Duration = Duration::from_secs(10);
+/// Interim responses (1xx) before one answer: an origin that says 102 every few seconds for as long as an answer may
+/// take. More is a flood, and ends the request.
+pub const INTERIM: usize = 32;
+/// One interim response over HTTP/1.1, in bytes: the links of a large page.
+pub const INTERIM_BYTES: usize = 16 << 10;
 /// Until the head of an answer: longer than what people wait, shorter than forever.
 pub const ANSWER: Duration = Duration::from_secs(120);
 /// How long a request waits for a free connection of an agent that has some.
@@ -175,6 +182,12 @@ pub const VISITOR_STREAM_WINDOW: u32 = 1 << 20;
 pub const VISITOR_CONNECTION_WINDOW: u32 = 4 << 20;
 /// Streams at once on a visitor's connection: what browsers use, twice.
 pub const VISITOR_STREAMS: u32 = 200;
+/// Streams of a visitor that may be reset before they were looked at (CVE-2023-44487): what the h2 crate has found
+/// enough for browsers.
+pub const VISITOR_RESETS: usize = 20;
+/// Streams of a visitor that the relay resets for a fault of theirs before it ends the connection (CVE-2025-8671): the
+/// h2 crate's own bound.
+pub const VISITOR_FAULTS: usize = 1024;
 /// Bytes of a message's fields: several large cookies.
 pub const FIELDS: u32 = 128 << 10;
 

@@ -40,6 +40,8 @@ enum Kind {
 struct Stream {
     receiver: h2::RecvStream,
     data_done: bool,
+    /// Bytes to come, where they were announced.
+    left: Option<u64>,
 }
 
 impl Stream {
@@ -48,6 +50,7 @@ impl Stream {
             match ready!(self.receiver.poll_data(cx)) {
                 Some(Ok(data)) => {
                     // Handed on is as good as consumed: what takes it has bounds of its own.
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     let released = self.receiver.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(released.map(|()| Frame::data(data))));
                 }
@@ -64,7 +67,7 @@ impl Stream {
 
 impl From<h2::RecvStream> for Body {
     fn from(receiver: h2::RecvStream) -> Self {
-        Self::from(Kind::Stream(Stream { receiver, data_done: false }))
+        Self::from(Kind::Stream(Stream { receiver, data_done: false, left: None }))
     }
 }
 
@@ -77,6 +80,11 @@ impl Body {
     /// These bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::from(Kind::Full(bytes.into()))
+    }
+
+    /// What comes in on an HTTP/2 stream, and how much that will be, where its head says so.
+    pub fn received(receiver: h2::RecvStream, length: Option<u64>) -> Self {
+        Self::from(Kind::Stream(Stream { receiver, data_done: false, left: length }))
     }
 
     /// Any other body, boxed.
@@ -187,6 +195,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(body) => body.size_hint(),
             Kind::Stream(stream) if stream.receiver.is_end_stream() => SizeHint::with_exact(0),
+            Kind::Stream(Stream { left: Some(left), .. }) => SizeHint::with_exact(*left),
             Kind::Stream(_) => SizeHint::default(),
             Kind::Gated(body) => body.size_hint(),
             Kind::Other(body) => body.size_hint(),

@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod expect;
 pub mod fields;
 pub mod hop;
+pub mod interim;
 pub mod link;
 pub mod problem;
 pub mod upgrade;

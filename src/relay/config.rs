@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::defaults;
 use crate::domain::HostName;
+use crate::net::nets::Nets;
 use crate::policy::Tokens;
 use crate::transport::Polling;
 
@@ -59,6 +60,10 @@ pub struct Config {
     pub public_url: Option<http::Uri>,
     /// How public addresses are made from names.
     pub routing: Routing,
+    /// Proxies in front of the relay: from them `Forwarded` and `X-Forwarded-*` are believed, and from nobody else.
+    pub trusted_proxies: Nets,
+    /// Load balancers whose every connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: Nets,
     /// TLS for the listeners that use it. ALPN is set by the relay itself.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Who may offer.
@@ -107,6 +112,8 @@ impl Config {
             authorities: Vec::new(),
             public_url: None,
             routing: Routing::default(),
+            trusted_proxies: Nets::default(),
+            proxy_protocol: Nets::default(),
             tls: None,
             tokens,
             client_certs: ClientCerts::default(),

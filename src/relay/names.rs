@@ -24,6 +24,11 @@ impl Names {
         Self { config, own }
     }
 
+    /// The relay's own authorities.
+    pub(super) fn own(&self) -> &[HostName] {
+        &self.own
+    }
+
     /// Whether a host is the relay's own authority.
     pub(super) fn is_own(&self, host: &HostName) -> bool {
         self.own.contains(host)

@@ -6,12 +6,12 @@ use http::header::{ACCEPT, EXPECT};
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::Shared;
 use super::config::Routing;
 use super::demo;
 use super::forward::{self, Outgoing, Sender};
+use super::front::Contradiction;
 use super::respond::{self, Failure};
 use super::{measure, patience};
 use crate::defaults;
@@ -22,11 +22,7 @@ use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
 /// Answers one request that came in on the public port.
-pub(super) async fn answer(
-    shared: &Arc<Shared>,
-    sender: &Sender,
-    mut request: http::Request<Incoming>,
-) -> Response {
+pub(super) async fn answer(shared: &Arc<Shared>, sender: &Sender, mut request: Request) -> Response {
     let version = request.version();
     let extended = upgrade::from_connect(&mut request);
     let mut response = route(shared, sender, request).await;
@@ -43,8 +39,13 @@ pub(super) async fn answer(
     response
 }
 
-async fn route(shared: &Arc<Shared>, sender: &Sender, request: http::Request<Incoming>) -> Response {
+async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Response {
     let fail = |failure| respond::failure(failure, request.headers());
+    let behind = match sender.behind(request.headers(), &shared.config.trusted_proxies) {
+        Ok(behind) => behind,
+        Err(Contradiction) => return fail(Failure::Sender),
+    };
+    let sender = behind.as_deref().unwrap_or(sender);
     let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
         Ok(authority) => authority,
         Err(unclear) => return fail(Failure::Unclear(unclear)),
@@ -77,7 +78,7 @@ async fn own(
     sender: &Sender,
     authority: Authority,
     host: &HostName,
-    request: http::Request<Incoming>,
+    request: Request,
 ) -> Response {
     let entering = |asker| by_plain(shared, sender).map(|()| facts(sender, &authority, asker));
     if shared.relay_http.wants(&request) {
@@ -163,7 +164,7 @@ async fn visit(
     sender: &Sender,
     authority: Authority,
     target: &Target,
-    request: http::Request<Incoming>,
+    request: Request,
 ) -> Response {
     if request.method() == Method::CONNECT {
         return respond::failure(Failure::Method, request.headers());
@@ -237,7 +238,7 @@ async fn pass(
             }
         }
         Some(Ok(response)) => {
-            let mut response = forward::incoming(response, version);
+            let mut response = forward::incoming(response, version, shared.names.own());
             if !permit.is_free() {
                 response.body_mut().hold(permit);
             }

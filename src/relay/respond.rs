@@ -1,8 +1,8 @@
 //! Every error and refusal becomes one response here, and what a visitor may know is decided here.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_TYPE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, DATE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::demo::PATH as DEMO;
@@ -22,6 +22,8 @@ const HOP: &str = "ptth-relay";
 pub(super) enum Failure {
     /// The request does not say clearly which host it is for.
     Unclear(Unclear),
+    /// The request, which came by a trusted proxy, does not say clearly who sent it.
+    Sender,
     /// A method that no agent can be asked with.
     Method,
     /// Nobody claims the route, and no token names it.
@@ -81,6 +83,12 @@ fn describe(failure: Failure) -> Words {
             StatusCode::BAD_REQUEST,
             "unclear-host",
             "The request does not say clearly which host it is for.",
+            Some("http_request_error"),
+        ),
+        Failure::Sender => (
+            StatusCode::BAD_REQUEST,
+            "unclear-sender",
+            "The request says in two ways who sent it.",
             Some("http_request_error"),
         ),
         Failure::Method => (
@@ -221,6 +229,15 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap) -> Response {
         _ => {}
     }
     response
+}
+
+/// Adds the time to an answer that has none (RFC 9110 §6.6.1); over HTTP/1.1 hyper does so.
+pub(super) fn date(headers: &mut HeaderMap) {
+    if !headers.contains_key(DATE)
+        && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+    {
+        headers.insert(DATE, now);
+    }
 }
 
 /// The page at `/` of the relay's own authority, and 404 for all else there. `demo`: it leads to the demo page.

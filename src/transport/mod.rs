@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
-use hyper::body::Incoming;
 
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Secret, Wanted};
-use crate::message::{Response, fields};
+use crate::message::{Request, Response, fields};
 use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
@@ -58,14 +57,10 @@ pub trait Transport: Sync {
 /// The relay's half of a transport.
 pub trait RelaySide: Send + Sync {
     /// Whether a request on the relay's own authority is this transport's.
-    fn wants(&self, request: &http::Request<Incoming>) -> bool;
+    fn wants(&self, request: &Request) -> bool;
 
     /// Answers such a request; what lives longer than the answer runs in the door's scope.
-    fn accept(
-        &self,
-        request: http::Request<Incoming>,
-        facts: Facts,
-    ) -> BoxFuture<'_, Result<Response, Refusal>>;
+    fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>>;
 
     /// Adds what every response on this transport's resources carries, refusals too.
     fn dress(&self, _asker: &HeaderMap, _response: &mut Response) {}

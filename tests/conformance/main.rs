@@ -14,6 +14,7 @@ mod offers;
 mod routing;
 mod sharing;
 mod stopping;
+#[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;

@@ -5,9 +5,12 @@
 
 mod crowd;
 mod demo;
+mod events;
 mod first_token;
 mod foreign;
+mod front;
 mod memory;
+mod node;
 mod origin;
 mod path;
 mod polled;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING};
-use http_body::Body as _;
+use http::header::{CONNECTION, TE};
 use hyper::upgrade::OnUpgrade;
 
 use crate::message::expect::{self, Gate};
@@ -28,11 +27,8 @@ pub(super) struct Upgrade {
 
 /// Makes it the origin's request. What the visitor sent of its own stays byte for byte: method, path, query, fields.
 pub(super) fn outgoing(mut request: Request) -> Outgoing {
-    let token = hop::strip(request.headers_mut()).filter(may_pass);
-    let upgrade = token
-        .and_then(|token| Some(Upgrade { token, visitor: request.extensions_mut().remove::<OnUpgrade>()? }));
+    let upgrade = upgrade(&mut request);
     authority::to_origin_form(&mut request);
-    let unsized_body = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
     let headers = request.headers_mut();
     if let Some(upgrade) = &upgrade {
         hop::set_upgrade(headers, upgrade.token.clone());
@@ -41,12 +37,15 @@ pub(super) fn outgoing(mut request: Request) -> Outgoing {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     join_cookies(headers);
-    if unsized_body && !headers.contains_key(CONTENT_LENGTH) {
-        // hyper would take a GET with a body of unknown length for one without.
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    let gate = expect::hold_back(&mut request);
+    hop::announce_chunks(&mut request);
+    let gate = expect::hold_back_h1(&mut request);
     Outgoing { request, upgrade, gate }
+}
+
+/// Drops what was meant for the last hop, and takes out the Upgrade that it asked for.
+pub(super) fn upgrade(request: &mut Request) -> Option<Upgrade> {
+    let token = hop::strip(request.headers_mut()).filter(may_pass)?;
+    Some(Upgrade { token, visitor: request.extensions_mut().remove::<OnUpgrade>()? })
 }
 
 /// `h2c` changes the meaning of the connection itself, and nobody on the way could see the requests any more.

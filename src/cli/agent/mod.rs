@@ -35,8 +35,8 @@ fn transports() -> PossibleValuesParser {
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, unix:/run/app.sock, or a
-    /// directory
+    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, h2c://… for HTTP/2 (gRPC),
+    /// unix:/run/app.sock, or a directory
     #[arg(value_name = "TARGET")]
     pub target: String,
     /// A relay to be reachable at; several are kept at the same time

@@ -73,6 +73,8 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     config.authorities = settings.authorities;
     config.public_url = settings.public_url;
     config.routing = settings.routing;
+    config.trusted_proxies = settings.trusted_proxies;
+    config.proxy_protocol = settings.proxy_protocol;
     config.tls = server;
     config.client_certs = settings.client_certs;
     config.allow_plain = settings.allow_plain;

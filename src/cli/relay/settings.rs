@@ -7,10 +7,11 @@ use std::time::Duration;
 use http::Uri;
 use serde::Deserialize;
 
-use crate::cli::text::{AdminAt, FromText as _, PublicUrl, one, parse, several};
+use crate::cli::text::{AdminAt, FromText as _, Net, PublicUrl, one, parse, several};
 use crate::cli::{Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
+use crate::net::nets::Nets;
 use crate::relay::config::{Admin, ClientCerts, DEMO_BY_PATH, Destination, Listen, Routing};
 use crate::tls;
 use crate::tls::dev::{CertHost, DevError};
@@ -41,6 +42,14 @@ pub struct Said {
     #[arg(long, value_name = "host|path", value_parser = parse::<Routing>)]
     #[serde(deserialize_with = "one")]
     pub routing: Option<Routing>,
+    /// A proxy in front of the relay, whose Forwarded and X-Forwarded-* are believed; nobody else's are
+    #[arg(long, value_name = "CIDR", value_parser = parse::<Net>, env = "PTTH_TRUSTED_PROXY", hide_env_values = true, value_delimiter = ',')]
+    #[serde(deserialize_with = "several")]
+    pub trusted_proxy: Vec<Net>,
+    /// A load balancer whose every connection begins with a header of the PROXY protocol, version 1 or 2
+    #[arg(long, value_name = "CIDR", value_parser = parse::<Net>, env = "PTTH_PROXY_PROTOCOL", hide_env_values = true, value_delimiter = ',')]
+    #[serde(deserialize_with = "several")]
+    pub proxy_protocol: Vec<Net>,
     /// Let anybody claim a name that is free, without a token: first come, first served, and whatever they serve
     /// stands below this domain
     #[arg(long, value_name = "true|false", env = "PTTH_OPEN_REGISTRATION", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
@@ -121,6 +130,8 @@ impl Said {
             authority: list(self.authority, below.authority),
             public_url: self.public_url.or(below.public_url),
             routing: self.routing.or(below.routing),
+            trusted_proxy: list(self.trusted_proxy, below.trusted_proxy),
+            proxy_protocol: list(self.proxy_protocol, below.proxy_protocol),
             open_registration: self.open_registration.or(below.open_registration),
             demo: self.demo.or(below.demo),
             relay_http: list(self.relay_http, below.relay_http),
@@ -168,6 +179,10 @@ pub struct Settings {
     pub public_url: Option<Uri>,
     /// How public addresses are made from names.
     pub routing: Routing,
+    /// Proxies whose word is believed.
+    pub trusted_proxies: Nets,
+    /// Load balancers that speak the PROXY protocol.
+    pub proxy_protocol: Nets,
     /// Whether anybody may claim a free name.
     pub open_registration: bool,
     /// Whether there is a demo page.
@@ -232,6 +247,8 @@ impl Settings {
             authorities: said.authority,
             public_url: said.public_url.map(|url| url.0),
             routing,
+            trusted_proxies: said.trusted_proxy.into_iter().map(|net| net.0).collect(),
+            proxy_protocol: said.proxy_protocol.into_iter().map(|net| net.0).collect(),
             open_registration: said.open_registration.unwrap_or(false),
             demo,
             relay_http: said.relay_http,

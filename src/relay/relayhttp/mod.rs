@@ -14,7 +14,6 @@ use http::header::{
     ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::destination::Asked;
@@ -24,7 +23,7 @@ use super::credentials::Credentials;
 use super::respond::{self, Failure};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
-use crate::message::{Body, Response};
+use crate::message::{Body, Request, Response};
 use crate::net::Scope;
 
 /// The path below the gateway; what follows is the destination.
@@ -67,7 +66,7 @@ impl RelayHttp {
     }
 
     /// Whether a request on the relay's own authority is one of these.
-    pub(super) fn wants(&self, request: &http::Request<Incoming>) -> bool {
+    pub(super) fn wants(&self, request: &Request) -> bool {
         // An Upgrade is a transport's, on any path.
         let upgrade = request.headers().contains_key(UPGRADE);
         !self.config.relay_http.is_empty() && !upgrade && named(request.uri().path()).is_some()
@@ -75,11 +74,7 @@ impl RelayHttp {
 
     /// Relays the message in a request's body, and answers with the message that came back. Dropping the future gives
     /// up.
-    pub(super) async fn answer(
-        &self,
-        request: http::Request<Incoming>,
-        facts: Result<Facts, Refusal>,
-    ) -> Response {
+    pub(super) async fn answer(&self, request: Request, facts: Result<Facts, Refusal>) -> Response {
         let asker = request.headers().clone();
         let mut response = match self.relay(request.map(Body::from), facts).await {
             Ok(response) => response,

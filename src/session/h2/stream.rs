@@ -1,4 +1,4 @@
-//! One HTTP/2 stream from the side that opened it: its upload, and the stream as raw bytes behind a CONNECT.
+//! One HTTP/2 stream: the body that goes out on it, and the stream as raw bytes behind a CONNECT.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,8 +15,9 @@ use super::windows::Watch;
 use crate::message::Body;
 
 /// Sends a body, as fast as the far end's windows allow. Ends early when the far end resets the stream; a body that
-/// breaks off resets it. Dropping the future leaves the stream to the other half's drop, which cancels it.
-pub(super) async fn upload(mut body: Body, mut stream: SendStream<Bytes>) {
+/// breaks off resets it for the reason `broken`. Dropping the future leaves the stream to the other half's drop, which
+/// cancels it.
+pub(super) async fn send_body(mut body: Body, mut stream: SendStream<Bytes>, broken: Reason) {
     loop {
         let frame = tokio::select! {
             biased;
@@ -32,8 +33,8 @@ pub(super) async fn upload(mut body: Body, mut stream: SendStream<Bytes>) {
         let sent = match frame {
             None => stream.send_data(Bytes::new(), true).map(|()| true),
             Some(Err(error)) => {
-                tracing::debug!(%error, "an upload broke off");
-                return stream.send_reset(Reason::CANCEL);
+                tracing::debug!(%error, "a body broke off");
+                return stream.send_reset(broken);
             }
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => send(&mut stream, data, body.is_end_stream()).await,
@@ -51,6 +52,11 @@ pub(super) async fn upload(mut body: Body, mut stream: SendStream<Bytes>) {
 
 /// Sends one piece; says whether it was the last.
 async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<bool, h2::Error> {
+    if last && data.is_empty() {
+        // A frame of its own may say that nothing more comes.
+        stream.send_data(data, true)?;
+        return Ok(true);
+    }
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let window = match poll_fn(|cx| stream.poll_capacity(cx)).await {

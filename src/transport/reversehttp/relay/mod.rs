@@ -15,7 +15,6 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, LINK, ORIGIN, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::body::Incoming;
 
 use self::probe::Probes;
 use self::registrations::{Registration, Registrations};
@@ -205,18 +204,14 @@ fn as_403(mut refusal: Refusal) -> Refusal {
 }
 
 impl RelaySide for Relay {
-    fn wants(&self, request: &http::Request<Incoming>) -> bool {
+    fn wants(&self, request: &Request) -> bool {
         let headers = request.headers();
         // An Upgrade, or what is left of one, is another transport's. Some clients ask for h2c wherever they go.
         let upgrade = headers.contains_key(UPGRADE) && !hop::asks_upgrade(headers, "h2c");
         resource(request.uri().path()).is_some() && !upgrade && !headers.contains_key(fields::ALPN)
     }
 
-    fn accept(
-        &self,
-        request: http::Request<Incoming>,
-        facts: Facts,
-    ) -> BoxFuture<'_, Result<Response, Refusal>> {
+    fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>> {
         Box::pin(async move { self.answer(request.map(Body::from), facts).await.map_err(as_403) })
     }
 
