@@ -158,6 +158,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Name;
+    use crate::registry::Registry;
 
     fn held(count: usize, owner: impl Fn(usize) -> String, from: IpAddr) -> Vec<Arc<Target>> {
         let route = |n| Route::Path(Name::parse(&format!("n{n}")).unwrap());
@@ -185,5 +186,28 @@ mod tests {
             })
             .collect();
         assert_eq!(judge(&tokens, "b", here, 1), Ok(()), "tokens are not counted");
+    }
+
+    #[test]
+    fn what_is_named_is_taken_and_not_by_asking() {
+        let registry = Registry::new(std::time::Duration::from_secs(60));
+        let route = Route::Path(Name::parse("a").unwrap());
+        let reserve = |who: &str, right: Right, probe| {
+            let terms = Terms { right, probe, ..Terms::default() };
+            registry
+                .reserve([route.clone()].into(), &AgentId(who.into()), terms)
+                .map_err(|why| why.to_string())
+        };
+        let owner = || registry.find_path("a").unwrap().owner.0.to_string();
+        let named = || Right::Named { takes: [route.clone()].into() };
+        let quota = Quota { address: [192, 0, 2, 1].into(), per_agent: 1, per_address: 1, total: 1 };
+        let _open = reserve("open", Right::Open(quota), false).unwrap();
+        assert!(reserve("any", Right::default(), false).is_err());
+        drop(reserve("named", named(), true).unwrap());
+        assert_eq!(owner(), "open");
+        let _named = reserve("named", named(), false).unwrap();
+        assert_eq!(owner(), "named");
+        assert!(reserve("another", named(), false).is_err());
+        assert!(reserve("open", Right::Open(quota), false).is_err());
     }
 }

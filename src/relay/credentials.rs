@@ -53,7 +53,7 @@ impl Credentials {
                 who.ok_or_else(|| self.guessed(facts, unauthenticated(wrong)))?
             }
             None => {
-                if self.config.client_certs == ClientCerts::Accepted
+                if self.does_alone()
                     && let Some(certificate) = certificate
                 {
                     return Ok(certificate);
@@ -69,9 +69,10 @@ impl Credentials {
     pub(super) fn again(&self, agent: &AgentId, facts: &Facts) -> Result<Verified, Refusal> {
         let certificate = self.certificate(facts)?;
         if Certificates::is_one(agent) {
-            let same = certificate.filter(|verified| verified.id == *agent);
-            return same
-                .ok_or_else(|| unauthenticated("this was registered with another client certificate"));
+            let same = certificate.filter(|verified| verified.id == *agent && self.does_alone());
+            return same.ok_or_else(|| {
+                unauthenticated("this was registered with another client certificate, or needs a token now")
+            });
         }
         let who = match is_open(agent) {
             true => self.open.as_ref().map(|_| verified(agent.clone())),
@@ -79,6 +80,11 @@ impl Credentials {
         };
         let who = who.ok_or_else(|| unauthenticated("the token of this agent was revoked or has expired"))?;
         Ok(Verified { besides: certificate.map(|c| c.grants), ..who })
+    }
+
+    /// Whether a certificate does without a token.
+    fn does_alone(&self) -> bool {
+        self.config.client_certs == ClientCerts::Accepted
     }
 
     fn certificate(&self, facts: &Facts) -> Result<Option<Verified>, Refusal> {
@@ -105,7 +111,7 @@ impl Credentials {
     /// Whether an agent that proved who it is may go on, on this connection.
     pub(super) fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {
         match (Certificates::is_one(agent), self.certificate(facts)) {
-            (true, Ok(Some(verified))) => verified.id == *agent,
+            (true, Ok(Some(verified))) => verified.id == *agent && self.does_alone(),
             (false, Ok(_)) => self.is_live(agent),
             _ => false,
         }
@@ -121,4 +127,39 @@ impl Credentials {
 
 fn unauthenticated(message: &str) -> Refusal {
     Refusal::new(RefusalKind::Unauthenticated, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::domain::{Certificate, HostName};
+    use crate::policy::Tokens;
+
+    fn credentials(mode: ClientCerts) -> Credentials {
+        let mut config = Config::new(HostName::parse("relay.test").unwrap(), Tokens::in_memory());
+        config.client_certs = mode;
+        Credentials::new(Arc::new(config))
+    }
+
+    #[test]
+    fn who_came_by_a_certificate_alone_does_not_go_on_where_a_token_is_needed_too() {
+        let hosts = vec!["shop.relay.test".into()];
+        let certificate = Certificate { hosts, expires: SystemTime::now() + Duration::from_secs(60) };
+        let facts = Facts {
+            remote: ([127, 0, 0, 1], 1).into(),
+            tls: true,
+            authority: "relay.test".into(),
+            credential: None,
+            certificate: Some(Arc::new(certificate)),
+        };
+        let before = credentials(ClientCerts::Accepted);
+        let agent = before.newcomer(&facts, None).unwrap().id;
+        assert!(before.again(&agent, &facts).is_ok() && before.may_go_on(&agent, &facts));
+        for mode in [ClientCerts::Required, ClientCerts::Unused] {
+            let after = credentials(mode);
+            assert!(after.again(&agent, &facts).is_err() && !after.may_go_on(&agent, &facts), "{mode:?}");
+        }
+    }
 }
