@@ -76,21 +76,7 @@ type Words = (StatusCode, &'static str, &'static str, Option<&'static str>);
 
 fn describe(failure: Failure) -> Words {
     match failure {
-        Failure::Unclear(Unclear::Missing) => {
-            (StatusCode::BAD_REQUEST, "no-host", "The request names no host.", Some("http_request_error"))
-        }
-        Failure::Unclear(_) => (
-            StatusCode::BAD_REQUEST,
-            "unclear-host",
-            "The request does not say clearly which host it is for.",
-            Some("http_request_error"),
-        ),
-        Failure::Sender => (
-            StatusCode::BAD_REQUEST,
-            "unclear-sender",
-            "The request says in two ways who sent it.",
-            Some("http_request_error"),
-        ),
+        Failure::Unclear(_) | Failure::Sender => describe_unclear(failure),
         Failure::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
@@ -136,6 +122,16 @@ fn describe(failure: Failure) -> Words {
         ),
         Failure::Denied(denied) => describe_denied(denied),
     }
+}
+
+/// Requests that can be read in two ways, or in none.
+fn describe_unclear(failure: Failure) -> Words {
+    let (code, detail) = match failure {
+        Failure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
+        Failure::Sender => ("unclear-sender", "The request says in two ways who sent it."),
+        _ => ("unclear-host", "The request does not say clearly which host it is for."),
+    };
+    (StatusCode::BAD_REQUEST, code, detail, Some("http_request_error"))
 }
 
 fn describe_denied(denied: Denied) -> Words {
