@@ -2,8 +2,10 @@
 //! carrier's matter. To add one: a folder, and a row in [`ALL`].
 
 mod flip;
+mod polled;
 pub mod ptth;
 pub mod ptth10;
+mod query;
 pub mod reversehttp;
 
 use std::any::Any;

@@ -6,11 +6,10 @@ use futures_util::future::BoxFuture;
 use http::header::UPGRADE;
 use hyper::body::{Body as _, Incoming};
 
-use super::wire;
 use crate::domain::{Facts, Instance, Offer, Refusal, RefusalKind};
 use crate::message::{Response, fields, hop};
 use crate::session::Kind;
-use crate::transport::{Door, RelaySide, flip};
+use crate::transport::{Door, RelaySide, flip, query};
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,
@@ -56,7 +55,7 @@ fn token(request: &http::Request<Incoming>) -> Option<&'static str> {
 
 fn offer(request: &http::Request<Incoming>) -> Result<Offer, Refusal> {
     let malformed = |message: String| Refusal::new(RefusalKind::Malformed, message);
-    let query = request.uri().query().unwrap_or_default();
+    let asked = request.uri().query().unwrap_or_default();
     let header = |name| request.headers().get(name).map(|v| v.to_str().unwrap_or_default());
     let instance = match header(fields::PTTH_INSTANCE) {
         None => None,
@@ -65,7 +64,7 @@ fn offer(request: &http::Request<Incoming>) -> Result<Offer, Refusal> {
         ),
     };
     Ok(Offer {
-        wanted: wire::wanted(query).map_err(|e| malformed(e.to_string()))?,
+        wanted: query::wanted(asked).map_err(|e| malformed(e.to_string()))?,
         instance,
         exclusive: header(fields::PTTH_EXCLUSIVE) == Some("?1"),
         probe: flip::is_probe(request.headers()),

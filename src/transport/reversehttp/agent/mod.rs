@@ -1,7 +1,5 @@
 //! The agent's half: registers, then keeps several polls open and serves what they bring.
 
-mod base;
-mod client;
 mod polls;
 
 use std::sync::Arc;
@@ -11,12 +9,11 @@ use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method};
 
-use self::base::Base;
-use self::client::Client;
 use self::polls::Polled;
 use super::form::write;
 use crate::defaults;
 use crate::message::{Body, Request, fields, link};
+use crate::transport::polled::{Base, Client};
 use crate::transport::{AgentSide, Call, Link, OpenError, Opened, flip};
 
 /// See the module.

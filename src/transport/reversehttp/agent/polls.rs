@@ -10,7 +10,6 @@ use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::client::Client;
 use super::{Registered, copy, registered};
 use crate::defaults;
 use crate::message::embedded::MESSAGE_HTTP;
@@ -20,6 +19,7 @@ use crate::net::flag::Flag;
 use crate::session::envelope::serve;
 use crate::session::{Ended, Handler, Load};
 use crate::transport::ServeLink;
+use crate::transport::polled::Client;
 
 /// Polls that may fail one after the other before the session counts as broken.
 const FAILURES: u32 = 3;

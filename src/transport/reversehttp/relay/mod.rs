@@ -3,7 +3,6 @@
 mod manage;
 mod poll;
 mod register;
-mod registrations;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,12 +15,12 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
 
-use self::registrations::{Registration, Registrations};
 use super::seal::{Claims, Seal, Use};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::embedded::{ReadError, whole};
 use crate::message::{Body, Request, Response, fields, hop, link};
+use crate::transport::polled::{Registration, Registrations};
 use crate::transport::{Door, RelaySide};
 
 /// What a page of another origin must be able to read.

@@ -6,7 +6,6 @@ use form_urlencoded::Serializer;
 use http::header::{LINK, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::registrations::Registration;
 use super::{Relay, form, plain};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, HostName, Instance, Name, Offer, Refusal, RefusalKind, Wanted};
@@ -15,6 +14,7 @@ use crate::net::cores;
 use crate::session::Kind;
 use crate::session::envelope::{Queue, carrier};
 use crate::transport::Admission;
+use crate::transport::polled::Registration;
 use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::{Claims, Use};
 

@@ -22,7 +22,7 @@ use crate::transport::{Call, OpenError, place};
 const IDLE: Duration = Duration::from_secs(10);
 
 /// See the module.
-pub(super) struct Client {
+pub(in crate::transport) struct Client {
     place: Place,
     base: Base,
     via: Via,
@@ -31,17 +31,17 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(in crate::transport) fn new(call: &Call) -> Self {
         let (place, base) = (place(&call.relay), Base::new(&call.relay));
         Self { place, base, via: call.via.clone(), tls: call.tls.clone(), idle: Mutex::default() }
     }
 
-    pub(super) fn base(&self) -> &Base {
+    pub(in crate::transport) fn base(&self) -> &Base {
         &self.base
     }
 
     /// One request on a connection of its own.
-    pub(super) async fn alone(
+    pub(in crate::transport) async fn alone(
         &self,
         request: http::Request<bytes::Bytes>,
     ) -> Result<http::Response<Body>, OpenError> {
@@ -68,7 +68,7 @@ impl Client {
     ///
     /// # Errors
     /// What broke.
-    pub(super) async fn send(
+    pub(in crate::transport) async fn send(
         self: &Arc<Self>,
         request: Request,
         scope: &Scope,

@@ -1,0 +1,9 @@
+//! What transports share whose agents fetch requests by polling.
+
+mod base;
+mod client;
+mod registrations;
+
+pub(super) use base::Base;
+pub(super) use client::Client;
+pub(super) use registrations::{Registration, Registrations};
