@@ -1,8 +1,12 @@
-//! How an offer stands in the query.
+//! How an offer stands in a request: what is asked for in the query, who asks in fields.
 
 use form_urlencoded::Serializer;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 
-use crate::domain::{HostName, Malformed, Name, Offer, Wanted};
+use super::{Call, flip};
+use crate::domain::{HostName, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Wanted};
+use crate::message::fields;
 
 /// Reads `name=` and `host=`, each any number of times; other fields are the business of others.
 pub(super) fn wanted(query: &str) -> Result<Vec<Wanted>, Malformed> {
@@ -15,6 +19,51 @@ pub(super) fn wanted(query: &str) -> Result<Vec<Wanted>, Malformed> {
         }
     }
     Ok(wanted)
+}
+
+/// An offer of `wanted`, by whoever the fields name.
+pub(super) fn offer(
+    wanted: Vec<Wanted>,
+    headers: &HeaderMap,
+    transport: &'static str,
+) -> Result<Offer, Refusal> {
+    let header = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default());
+    let instance = match header(fields::PTTH_INSTANCE) {
+        None => None,
+        Some(text) => Some(Instance::parse(text).ok_or_else(|| {
+            Refusal::new(RefusalKind::Malformed, format!("PTTH-Instance {text:?} is malformed"))
+        })?),
+    };
+    let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
+    Ok(Offer { wanted, instance, exclusive, probe: flip::is_probe(headers), transport })
+}
+
+/// Writes who asks into the fields of an agent's request.
+pub(super) fn introduce(headers: &mut HeaderMap, call: &Call) {
+    let mut set = |name, value: Result<HeaderValue, _>| {
+        if let Ok(value) = value {
+            headers.insert(name, value);
+        }
+    };
+    if let Some(instance) = &call.offer.instance {
+        set(fields::PTTH_INSTANCE, HeaderValue::try_from(instance.to_string()));
+    }
+    if call.offer.exclusive {
+        set(fields::PTTH_EXCLUSIVE, HeaderValue::try_from("?1"));
+    }
+    if call.offer.probe {
+        set(fields::PTTH_PROBE, HeaderValue::try_from("?1"));
+    }
+    if let Some(secret) = &call.token {
+        let bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
+        set(
+            AUTHORIZATION,
+            bearer.map(|mut v| {
+                v.set_sensitive(true);
+                v
+            }),
+        );
+    }
 }
 
 /// Writes an offer behind a path.

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use http::header::UPGRADE;
 use hyper::body::{Body as _, Incoming};
 
-use crate::domain::{Facts, Instance, Offer, Refusal, RefusalKind};
+use crate::domain::{Facts, Offer, Refusal, RefusalKind};
 use crate::message::{Response, fields, hop};
 use crate::session::Kind;
 use crate::transport::{Door, RelaySide, flip, query};
@@ -54,22 +54,9 @@ fn token(request: &http::Request<Incoming>) -> Option<&'static str> {
 }
 
 fn offer(request: &http::Request<Incoming>) -> Result<Offer, Refusal> {
-    let malformed = |message: String| Refusal::new(RefusalKind::Malformed, message);
     let asked = request.uri().query().unwrap_or_default();
-    let header = |name| request.headers().get(name).map(|v| v.to_str().unwrap_or_default());
-    let instance = match header(fields::PTTH_INSTANCE) {
-        None => None,
-        Some(text) => Some(
-            Instance::parse(text).ok_or_else(|| malformed(format!("PTTH-Instance {text:?} is malformed")))?,
-        ),
-    };
-    Ok(Offer {
-        wanted: query::wanted(asked).map_err(|e| malformed(e.to_string()))?,
-        instance,
-        exclusive: header(fields::PTTH_EXCLUSIVE) == Some("?1"),
-        probe: flip::is_probe(request.headers()),
-        transport: "ptth10",
-    })
+    let wanted = query::wanted(asked).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
+    query::offer(wanted, request.headers(), "ptth10")
 }
 
 impl RelaySide for Relay {

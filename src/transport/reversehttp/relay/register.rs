@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use form_urlencoded::Serializer;
 use http::header::{LINK, LOCATION};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use super::{Relay, form, plain};
 use crate::defaults;
@@ -13,10 +13,10 @@ use crate::message::{Request, Response, fields, link};
 use crate::net::cores;
 use crate::session::Kind;
 use crate::session::envelope::{Queue, carrier};
-use crate::transport::Admission;
 use crate::transport::polled::Registration;
 use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::{Claims, Use};
+use crate::transport::{Admission, query};
 
 /// The name that this transport has among others.
 const TRANSPORT: &str = "reversehttp";
@@ -30,7 +30,7 @@ impl Relay {
         let fields =
             read(parts.uri.query().unwrap_or_default(), &body).map_err(|e| malformed(e.to_string()))?;
         facts.credential = fields.token.or(facts.credential);
-        let offer = Offer { wanted: fields.wanted, ..offer(&parts.headers)? };
+        let offer = Offer { probe: false, ..query::offer(fields.wanted, &parts.headers, TRANSPORT)? };
         let admission = self.door.check(offer.clone(), &facts).await?;
         let identity = identity(&*admission, &offer);
         if let Some(known) = self.registrations.get(&identity) {
@@ -98,18 +98,6 @@ impl Relay {
         let admission = self.door.check_again(&agent, offer, facts)?;
         Ok(self.enter(claims.identity.clone(), admission, defaults::POLL_LEASE))
     }
-}
-
-fn offer(headers: &HeaderMap) -> Result<Offer, Refusal> {
-    let header = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default());
-    let instance = match header(fields::PTTH_INSTANCE) {
-        None => None,
-        Some(text) => Some(Instance::parse(text).ok_or_else(|| {
-            Refusal::new(RefusalKind::Malformed, format!("PTTH-Instance {text:?} is malformed"))
-        })?),
-    };
-    let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
-    Ok(Offer { wanted: Vec::new(), instance, exclusive, probe: false, transport: TRANSPORT })
 }
 
 /// Who asked for what, as a form. Two registrations of one text are one.
