@@ -2,8 +2,10 @@
 
 mod base;
 mod client;
+mod polls;
 mod registrations;
 
 pub(super) use base::Base;
 pub(super) use client::Client;
+pub(super) use polls::{Brought, Dialect, run};
 pub(super) use registrations::{Registration, Registrations};
