@@ -87,7 +87,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
 }
 
 /// The body in one piece; its visitor is told when that cannot be.
-async fn in_memory(body: Body, done: Done) -> Option<(Bytes, Done)> {
+pub(super) async fn in_memory(body: Body, done: Done) -> Option<(Bytes, Done)> {
     let kind = match whole(body, defaults::MESSAGE).await {
         Ok(bytes) => return Some((bytes, done)),
         Err(ReadError::TooLarge(_)) => SendErrorKind::TooLarge,
@@ -98,22 +98,22 @@ async fn in_memory(body: Body, done: Done) -> Option<(Bytes, Done)> {
 }
 
 /// What is needed to give a request back.
-struct Back {
-    queue: Arc<Queue>,
-    url: UrlId,
-    request: Request,
+pub(super) struct Back {
+    pub(super) queue: Arc<Queue>,
+    pub(super) url: UrlId,
+    pub(super) request: Request,
     /// The body, if it is in memory.
-    bytes: Option<Bytes>,
-    share: Option<tokio::sync::OwnedSemaphorePermit>,
+    pub(super) bytes: Option<Bytes>,
+    pub(super) share: Option<tokio::sync::OwnedSemaphorePermit>,
 }
 
-struct Delivery {
+pub(super) struct Delivery {
     /// What is in memory: the head, and the body if it is there too.
-    first: Bytes,
-    begun: bool,
-    body: Body,
-    total: Option<u64>,
-    back: Option<Back>,
+    pub(super) first: Bytes,
+    pub(super) begun: bool,
+    pub(super) body: Body,
+    pub(super) total: Option<u64>,
+    pub(super) back: Option<Back>,
 }
 
 impl HttpBody for Delivery {

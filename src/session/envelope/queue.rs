@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::used::Used;
-use super::{Flights, Handed, UrlId, deliver};
+use super::{Flights, Handed, UrlId, Whole, deliver};
 use crate::defaults;
 use crate::message::{Request, Response};
 use crate::session::carrier::{SendError, SendErrorKind};
@@ -117,20 +117,37 @@ impl Queue {
     ) -> Result<Handed, PollEnd> {
         let until = Instant::now() + hold;
         loop {
-            let mut turn = self.join(url, streams)?;
-            let job = tokio::select! {
-                biased;
-                job = &mut turn.told => job,
-                () = tokio::time::sleep_until(until) => return Err(PollEnd::Nothing),
-            };
-            let Ok(job) = job else {
-                return Err(if self.is_ended() { PollEnd::Ended } else { PollEnd::Nothing });
-            };
-            drop(turn);
+            let job = self.wait(url, streams, until).await?;
             if let Some(handed) = deliver::embed(self, url, job, streams).await {
                 return Ok(handed);
             }
         }
+    }
+
+    /// As [`Queue::poll`], for a request that the caller writes down itself; whole, and without an Upgrade.
+    ///
+    /// # Errors
+    /// [`PollEnd`]
+    pub async fn poll_whole(self: &Arc<Self>, url: UrlId, hold: Duration) -> Result<Whole, PollEnd> {
+        let until = Instant::now() + hold;
+        loop {
+            let job = self.wait(url, false, until).await?;
+            if let Some(whole) = Whole::take(self, url, job).await {
+                return Ok(whole);
+            }
+        }
+    }
+
+    /// Waits for a request in the place of `url`.
+    async fn wait(self: &Arc<Self>, url: UrlId, streams: bool, until: Instant) -> Result<Job, PollEnd> {
+        let mut turn = self.join(url, streams)?;
+        let job = tokio::select! {
+            biased;
+            job = &mut turn.told => job,
+            () = tokio::time::sleep_until(until) => return Err(PollEnd::Nothing),
+        };
+        let ended = || if self.is_ended() { PollEnd::Ended } else { PollEnd::Nothing };
+        job.map_err(|_| ended())
     }
 
     fn join(self: &Arc<Self>, url: UrlId, streams: bool) -> Result<Turn, PollEnd> {

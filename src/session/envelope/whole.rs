@@ -1,0 +1,95 @@
+//! Whole messages in words of a transport's own: a request is given out as it is, an answer taken as it is, and how
+//! they are written down is the transport's matter.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::{Method, StatusCode};
+
+use super::deliver::{Back, Delivery, in_memory};
+use super::queue::{Job, Queue};
+use super::{AnswerError, Flights, UrlId, answer};
+use crate::message::{Body, Request, Response};
+use crate::session::carrier::SendErrorKind;
+
+/// A request in memory, in the hand of the poll that asked for it. Dropping it gives it back to the queue.
+pub struct Whole(Delivery);
+
+impl Whole {
+    /// `None` when its visitor has gone, its body could not be had, or it asks for an Upgrade.
+    pub(super) async fn take(queue: &Arc<Queue>, url: UrlId, job: Job) -> Option<Self> {
+        if job.done.is_closed() {
+            return None;
+        }
+        let Job { number, mut request, done, share } = job;
+        if request.headers().contains_key(UPGRADE) {
+            let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
+            return None;
+        }
+        let body = std::mem::take(request.body_mut());
+        let (bytes, done) = in_memory(body, done).await?;
+        if !queue.hand(number, url) {
+            *request.body_mut() = Body::full(bytes);
+            queue.put_back(Job { number, request, done, share }, None);
+            return None;
+        }
+        let method = request.method().clone();
+        let flight = answer::Flight { queue: queue.clone(), number, method, upgrades: false, done };
+        queue.flights.insert(url, flight);
+        let back = Back { queue: queue.clone(), url, request, bytes: Some(bytes), share };
+        let (first, body) = (Bytes::new(), Body::empty());
+        Some(Self(Delivery { first, begun: false, body, total: None, back: Some(back) }))
+    }
+
+    /// The request: its absolute target, its end-to-end fields, without `Content-Length` unless it said one.
+    pub fn request(&self) -> Option<(&Request, &Bytes)> {
+        let back = self.0.back.as_ref()?;
+        Some((&back.request, back.bytes.as_ref()?))
+    }
+
+    /// What it was written down as, ready to be the body of the answer to the poll. Dropped before it was sent, it
+    /// still gives the request back.
+    pub fn written(self, text: Bytes) -> Body {
+        let mut delivery = self.0;
+        delivery.total = Some(text.len() as u64);
+        delivery.first = text;
+        Body::wrap(delivery)
+    }
+}
+
+impl Flights {
+    /// Gives the visitor of `url` its answer, which is in memory. What the answer says of its length counts where it
+    /// has no body, as the length of what a GET would have brought. One that comes after its visitor left is thrown
+    /// away. Returns whether the session of the request goes on.
+    ///
+    /// # Errors
+    /// [`AnswerError::Unknown`]
+    pub fn respond(&self, url: UrlId, mut response: Response) -> Result<bool, AnswerError> {
+        let flight = self.take(url).ok_or(AnswerError::Unknown)?;
+        flight.queue.answered(flight.number);
+        let status = response.status();
+        let bodiless = flight.method == Method::HEAD
+            || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+        if bodiless {
+            *response.body_mut() = Body::empty();
+        }
+        if !bodiless || status == StatusCode::NO_CONTENT {
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        let goes_on = !flight.queue.is_ended();
+        let _ = flight.done.send(Ok(response));
+        Ok(goes_on)
+    }
+
+    /// Tells the visitor of `url` that what came is no answer.
+    ///
+    /// # Errors
+    /// [`AnswerError::Unknown`]
+    pub fn spoil(&self, url: UrlId) -> Result<(), AnswerError> {
+        let flight = self.take(url).ok_or(AnswerError::Unknown)?;
+        flight.queue.answered(flight.number);
+        let _ = flight.done.send(Err(SendErrorKind::Invalid.error()));
+        Ok(())
+    }
+}
