@@ -143,6 +143,10 @@ pub const ENVELOPES: usize = 256;
 pub const MESSAGE: usize = 8 << 20;
 /// All such bodies of one registration, in bytes.
 pub const MESSAGES: usize = 64 << 20;
+/// The path of the comet endpoint, below that of the gateway.
+pub const COMET: &str = "/_comet";
+/// A message as JSON, in bytes: a body of [`MESSAGE`] of which each byte is escaped, and its fields.
+pub const JSON: usize = 2 * MESSAGE + (1 << 20);
 /// An answer up to this is taken in before its visitor reads it, so that an agent of one thread is free for the next
 /// request; a larger one streams. In bytes.
 pub const ANSWER_WHOLE: u64 = 1 << 20;

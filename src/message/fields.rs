@@ -30,6 +30,8 @@ pub const TRUE_CLIENT_IP: HeaderName = HeaderName::from_static("true-client-ip")
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// `Requesting-Client` (ReverseHttp, "Polling"). Dropped from visitors.
 pub const REQUESTING_CLIENT: HeaderName = HeaderName::from_static("requesting-client");
+/// `Prefer` (RFC 7240), of which `wait` (§4.3) is of use here.
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// `PTTH-Instance: ID;boot=N`: our own. Which process a connection belongs to.
 pub const PTTH_INSTANCE: HeaderName = HeaderName::from_static("ptth-instance");
 /// `PTTH-Connections: N`: our own. How many connections the relay can use.

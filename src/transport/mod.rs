@@ -1,6 +1,7 @@
 //! Ways to open a session. A transport answers only how a session comes into being; how requests cross it is the
 //! carrier's matter. To add one: a folder, and a row in [`ALL`].
 
+pub mod comet;
 mod flip;
 mod polled;
 pub mod ptth;
@@ -27,7 +28,7 @@ use crate::session::carrier::Carrier;
 use crate::session::{Ended, Handler, Kind, Load};
 
 /// Every transport, the preferred first.
-pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp];
+pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp, &comet::Comet];
 
 /// One dialect.
 pub trait Transport: Sync {

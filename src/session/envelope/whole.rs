@@ -82,14 +82,14 @@ impl Flights {
         Ok(goes_on)
     }
 
-    /// Tells the visitor of `url` that what came is no answer.
+    /// Tells the visitor of `url` why what came is no answer.
     ///
     /// # Errors
     /// [`AnswerError::Unknown`]
-    pub fn spoil(&self, url: UrlId) -> Result<(), AnswerError> {
+    pub fn spoil(&self, url: UrlId, why: SendErrorKind) -> Result<(), AnswerError> {
         let flight = self.take(url).ok_or(AnswerError::Unknown)?;
         flight.queue.answered(flight.number);
-        let _ = flight.done.send(Err(SendErrorKind::Invalid.error()));
+        let _ = flight.done.send(Err(why.error()));
         Ok(())
     }
 }

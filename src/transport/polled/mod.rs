@@ -2,6 +2,7 @@
 
 mod base;
 mod client;
+pub(super) mod pages;
 mod polls;
 mod registrations;
 

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::{Relay, now, plain, with_next};
+use super::{Relay, now, with_next};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::embedded::{MESSAGE_HTTP, ReadError};
 use crate::message::{Request, Response, fields, hop};
 use crate::session::envelope::{AnswerError, Handed, PollEnd};
+use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::seal::Use;
 
 impl Relay {

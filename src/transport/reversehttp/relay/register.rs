@@ -6,7 +6,7 @@ use form_urlencoded::Serializer;
 use http::header::{LINK, LOCATION};
 use http::{HeaderValue, StatusCode};
 
-use super::{Relay, form, plain};
+use super::{Relay, form};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, HostName, Instance, Name, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::{Request, Response, fields, link};
@@ -14,6 +14,7 @@ use crate::net::cores;
 use crate::session::Kind;
 use crate::session::envelope::{Queue, carrier};
 use crate::transport::polled::Registration;
+use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::{Claims, Use};
 use crate::transport::{Admission, query};

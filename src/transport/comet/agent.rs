@@ -1,0 +1,212 @@
+//! The agent's half: several polls wait, and each answer goes by a POST of its own that waits for nothing, so that a
+//! slow answer holds up no request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http_body::Body as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::wire::{Asked, JSON, NOTHING, read_request, write_answer};
+use crate::defaults;
+use crate::message::embedded::{ReadError, whole};
+use crate::message::problem::Problem;
+use crate::message::{Body, BoxError, Request, Response, fields, link};
+use crate::net::Scope;
+use crate::session::{Ended, Handler, Load};
+use crate::transport::polled::{Brought, Client, Dialect, run};
+use crate::transport::{AgentSide, Call, Link, OpenError, Opened, ServeLink, flip, query};
+
+/// How `Proxy-Status` calls this hop.
+const HOP: &str = "ptth-agent";
+/// How long the relay may take to hear that a session ends.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub(super) struct Agent;
+
+impl AgentSide for Agent {
+    fn open<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
+        Box::pin(async move {
+            let client = Arc::new(Client::new(call));
+            let endpoint = Endpoint::new(call);
+            let answer = client.alone(endpoint.request(Method::POST, false, Bytes::new())).await?;
+            let absent = |what: &str| OpenError::Broken(format!("no comet endpoint is there: {what}"));
+            if answer.status() != StatusCode::OK {
+                return Err(match flip::refused(answer).await {
+                    OpenError::Absent { status } => absent(&format!("the answer was {status}")),
+                    refused => refused,
+                });
+            }
+            let (head, body) = answer.into_parts();
+            let said = whole(body, defaults::FORM).await.unwrap_or_default();
+            if !said.starts_with(b"{") || !matches!(read_request(&said), Ok(None)) {
+                return Err(absent("what answered does not speak JSON"));
+            }
+            let urls = link::targets(&head.headers, "related").map(str::to_owned).collect();
+            let (requests, answers) =
+                (Semaphore::new(defaults::MESSAGES).into(), Semaphore::new(defaults::MESSAGES).into());
+            let link = Polled { client, endpoint, requests, answers };
+            Ok(Opened { urls, connections: 1, link: Link::Polled(Box::new(link)) })
+        })
+    }
+}
+
+/// Where every request of a session goes, and what each says.
+struct Endpoint {
+    target: Uri,
+    headers: HeaderMap,
+}
+
+impl Endpoint {
+    fn new(call: &Call) -> Self {
+        let path = match call.relay.path() {
+            "" | "/" => format!("{}{}", defaults::GATEWAY, defaults::COMET),
+            path if path.ends_with(defaults::COMET) => path.to_owned(),
+            path => format!("{}{}", path.trim_end_matches('/'), defaults::COMET),
+        };
+        let target = query::target(&path, &call.offer);
+        let join = if target.contains('?') { '&' } else { '?' };
+        // With a name of its own the session stays ended once it was, whatever polls are still on the way.
+        let target = format!("{target}{join}session={:032x}", rand::random::<u128>());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        query::introduce(&mut headers, call);
+        Self { target: target.parse().unwrap_or_default(), headers }
+    }
+
+    /// A request that waits for what comes next, or does not.
+    fn request<T>(&self, method: Method, waits: bool, body: T) -> http::Request<T> {
+        let mut request = http::Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = self.headers.clone();
+        if !waits {
+            request.headers_mut().insert(fields::PREFER, HeaderValue::from_static("wait=0"));
+        }
+        request
+    }
+}
+
+/// A session, ready to be polled.
+struct Polled {
+    client: Arc<Client>,
+    endpoint: Endpoint,
+    /// What requests may take of memory, in bytes; answers have as much of their own, so that neither waits for the
+    /// other in a circle.
+    requests: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
+}
+
+impl ServeLink for Polled {
+    fn serve(
+        self: Box<Self>,
+        handler: Arc<dyn Handler>,
+        load: Arc<Load>,
+        scope: Scope,
+    ) -> BoxFuture<'static, Ended> {
+        Box::pin(run(*self, (), handler, load, scope))
+    }
+}
+
+impl Dialect for Polled {
+    type Turn = ();
+    type Message = (Asked, Request);
+
+    async fn poll(&self, (): &mut (), scope: &Scope) -> Result<Brought<Self::Message>, BoxError> {
+        let poll = self.endpoint.request(Method::POST, true, Body::empty());
+        let held = defaults::POLL_HOLD + defaults::UPGRADE;
+        let answer = tokio::time::timeout(held, self.client.send(poll, scope)).await??;
+        match answer.status() {
+            StatusCode::OK => self.read(answer.into_body()).await,
+            StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
+            // Something on the way does not bear to wait so long.
+            status
+            @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT) => {
+                Err(format!("a poll was answered {status}").into())
+            }
+            status => Ok(Brought::Ended(status)),
+        }
+    }
+
+    async fn serve(&self, (asked, request): Self::Message, handler: Arc<dyn Handler>, scope: &Scope) {
+        let answer = handler.call(request).await;
+        let (head, body, share) = self.take_in(answer).await;
+        let mut text = Body::full(write_answer(&asked, &head, &body));
+        drop(body);
+        text.hold(share);
+        let post = self.endpoint.request(Method::POST, false, text);
+        match self.client.send(post, scope).await {
+            Ok(heard) if heard.status().is_success() => {}
+            Ok(heard) => tracing::debug!(status = %heard.status(), "the relay did not take an answer"),
+            Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
+        }
+    }
+
+    async fn end(&self, scope: &Scope) -> bool {
+        let bye = self.endpoint.request(Method::DELETE, false, Body::empty());
+        let told = tokio::time::timeout(GOODBYE, self.client.send(bye, scope)).await;
+        matches!(told, Ok(Ok(answer)) if answer.status().is_success())
+    }
+}
+
+impl Polled {
+    async fn read(&self, body: Body) -> Result<Brought<(Asked, Request)>, BoxError> {
+        let mut share = take_share(&self.requests, length(&body), defaults::JSON).await?;
+        let text = tokio::time::timeout(defaults::ANSWER, whole(body, defaults::JSON)).await??;
+        if text.trim_ascii() == NOTHING.as_bytes() {
+            return Ok(Brought::Nothing);
+        }
+        let message = read_request(&text).map_err(|malformed| malformed.why)?;
+        let (asked, mut request) = message.ok_or("a poll was answered without a message")?;
+        drop(text);
+        let kept = length(request.body()).and_then(|length| share.split(length));
+        request.body_mut().hold(kept);
+        Ok(Brought::Request((asked, request)))
+    }
+
+    /// An answer in memory. What cannot be had whole is never sent as if it were: the visitor is told instead.
+    async fn take_in(
+        &self,
+        answer: Response,
+    ) -> (http::response::Parts, Bytes, Option<OwnedSemaphorePermit>) {
+        let (head, body) = answer.into_parts();
+        let reading = async {
+            let share = take_share(&self.answers, length(&body), defaults::MESSAGE).await?;
+            Ok::<_, BoxError>((whole(body, defaults::MESSAGE).await?, share))
+        };
+        let error = match tokio::time::timeout(defaults::ANSWER, reading).await {
+            Ok(Ok((body, share))) => return (head, body, Some(share)),
+            Ok(Err(error)) => error,
+            Err(late) => late.into(),
+        };
+        tracing::info!(%error, "an answer could not be taken in whole");
+        let detail = match error.downcast_ref() {
+            Some(ReadError::TooLarge(_)) => "The answer is larger than the agent's connection can carry.",
+            _ => "The service behind the agent did not finish its answer.",
+        };
+        let (status, code) = (StatusCode::BAD_GATEWAY, "unfinished-answer");
+        let error = Some("http_response_incomplete");
+        let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None };
+        let (head, body) = problem.response(&HeaderMap::new()).into_parts();
+        (head, whole(body, defaults::FORM).await.unwrap_or_default(), None)
+    }
+}
+
+fn length(body: &Body) -> Option<usize> {
+    body.size_hint().exact().and_then(|length| usize::try_from(length).ok())
+}
+
+/// Waits for as much memory as a body of this length needs, at most `most` bytes.
+async fn take_share(
+    room: &Arc<Semaphore>,
+    length: Option<usize>,
+    most: usize,
+) -> Result<OwnedSemaphorePermit, BoxError> {
+    let share = u32::try_from(length.map_or(most, |length| length.min(most)))?;
+    Ok(room.clone().acquire_many_owned(share).await?)
+}
