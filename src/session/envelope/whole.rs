@@ -93,3 +93,73 @@ impl Flights {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::defaults;
+    use crate::session::envelope::{PollEnd, carrier};
+    use crate::session::{Kind, Link};
+
+    const HOLD: std::time::Duration = defaults::POLL_HOLD;
+
+    fn ok() -> Response {
+        http::Response::builder().header("content-length", "7").body(Body::full("hey")).unwrap()
+    }
+
+    fn bench() -> (Arc<Flights>, Arc<Queue>, Arc<Link>) {
+        let flights = Arc::<Flights>::default();
+        let queue = Queue::new(flights.clone(), defaults::POLL_ABSENCE);
+        let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
+        (flights, queue, link)
+    }
+
+    fn ask(method: Method, body: &'static str) -> Request {
+        http::Request::builder().method(method).uri("http://a.test/x").body(Body::full(body)).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_dropped_before_it_was_sent_goes_to_the_next_poll() {
+        let (flights, queue, link) = bench();
+        let sent = link.send(ask(Method::PUT, "abc"), link.reserve().unwrap());
+        let work = async {
+            drop(queue.poll_whole(1, HOLD).await.ok().unwrap());
+            let whole = queue.poll_whole(2, HOLD).await.ok().unwrap();
+            assert_eq!(
+                whole.request().map(|(request, body)| (request.uri().path(), &body[..])),
+                Some(("/x", &b"abc"[..]))
+            );
+            drop(whole.written("unsent".into()));
+            let whole = queue.poll_whole(3, HOLD).await.ok().unwrap();
+            let text = whole.written("sent".into()).collect().await.unwrap().to_bytes();
+            assert_eq!(text, "sent");
+            assert!(
+                matches!(flights.respond(2, ok()), Err(AnswerError::Unknown)),
+                "it was not given out here"
+            );
+            assert!(flights.respond(3, ok()).unwrap());
+            assert!(matches!(flights.respond(3, ok()), Err(AnswerError::Unknown)));
+            assert!(matches!(queue.poll_whole(3, HOLD).await, Err(PollEnd::Used)));
+        };
+        let response = tokio::join!(sent, work).0.unwrap();
+        assert!(!response.headers().contains_key("content-length"));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hey");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_outlives_its_session_and_a_head_has_no_body() {
+        let (flights, queue, link) = bench();
+        let sent = link.send(ask(Method::HEAD, ""), link.reserve().unwrap());
+        let work = async {
+            let whole = queue.poll_whole(1, HOLD).await.ok().unwrap();
+            whole.written("sent".into()).collect().await.unwrap();
+            queue.end();
+            assert!(!flights.respond(1, ok()).unwrap(), "the session has ended");
+        };
+        let response = tokio::join!(sent, work).0.unwrap();
+        assert_eq!(response.headers()["content-length"], "7");
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+}

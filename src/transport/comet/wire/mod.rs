@@ -23,7 +23,7 @@ use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Serialize;
 
@@ -132,10 +132,10 @@ fn written(text: &impl Serialize) -> Bytes {
     serde_json::to_vec(text).unwrap_or_default().into()
 }
 
-/// The end-to-end fields but for lengths, in order, with repeats, spelled as the page spells them.
+/// The end-to-end fields but for lengths and trailers, in order, with repeats, spelled as the page spells them.
 fn fields(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
     let kept =
-        headers.iter().filter(|(name, _)| ![CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER].contains(name));
+        headers.iter().filter(|(name, _)| ![CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, TE].contains(name));
     kept.map(|(name, value)| (spelled(name), latin1(value)))
 }
 

@@ -40,7 +40,8 @@ enum Resource<'a> {
 }
 
 fn resource(path: &str) -> Option<Resource<'_>> {
-    let rest = path.strip_prefix(defaults::GATEWAY)?;
+    // One path below the gateway is another transport's.
+    let rest = path.strip_prefix(defaults::GATEWAY).filter(|rest| *rest != defaults::COMET)?;
     match rest.split_once('/') {
         None if rest.is_empty() => Some(Resource::Gateway),
         Some(("", "")) => Some(Resource::Gateway),
@@ -203,7 +204,9 @@ mod tests {
         assert_eq!(resource("/reversehttp/request/x"), Some(Resource::Request("x")));
         assert_eq!(resource("/reversehttp/private/x"), Some(Resource::Private("x")));
         assert_eq!(resource("/reversehttp/x"), Some(Resource::Unknown));
-        for other in ["/", "/reversehttpfoo", "/reversehttpfoo/request/x", "/x/reversehttp"] {
+        for other in
+            ["/", "/reversehttpfoo", "/reversehttpfoo/request/x", "/x/reversehttp", "/reversehttp/_comet"]
+        {
             assert_eq!(resource(other), None, "{other}");
         }
     }
