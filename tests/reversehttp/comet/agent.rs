@@ -81,19 +81,15 @@ async fn requests_cross_and_answers_come_back_as_they_are() {
 
 #[tokio::test]
 async fn many_at_once_are_answered() {
-    let bench = Arc::new(Bench::start());
+    let bench = Bench::start();
     let _serving = serving(&bench, app()).await;
-    let all = (0..100).map(|_| {
-        let bench = bench.clone();
-        async move { bench.visit("demo", "/").await.body }
-    });
-    let bodies = futures_util::future::join_all(all).await;
-    assert!(bodies.iter().all(|body| body == "hello"));
+    let answers = futures_util::future::join_all((0..100).map(|_| bench.visit("demo", "/"))).await;
+    assert!(answers.iter().all(|answer| answer.body == "hello"));
 }
 
 #[tokio::test]
 async fn slow_answers_hold_up_no_request() {
-    let bench = Arc::new(Bench::start());
+    let bench = Bench::start();
     let (entered, go) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(Notify::new()));
     let (enter, wait) = (entered.clone(), go.clone());
     let slow = move || async move {
@@ -103,16 +99,15 @@ async fn slow_answers_hold_up_no_request() {
         "done"
     };
     let _serving = serving(&bench, app().route("/slow", get(slow))).await;
-    let slow = (0..48).map(|_| {
-        let bench = bench.clone();
-        async move { bench.visit("demo", "/slow").await.body }
-    });
-    let slow = tokio::spawn(futures_util::future::join_all(slow));
-    let all_in = tokio::time::timeout(STEP, entered.acquire_many(48)).await;
-    drop(all_in.expect("all of them are served at once").unwrap());
-    assert_eq!(bench.visit("demo", "/").await.body, "hello");
-    go.notify_waiters();
-    assert!(slow.await.unwrap().iter().all(|body| body == "done"));
+    let slow = futures_util::future::join_all((0..48).map(|_| bench.visit("demo", "/slow")));
+    let quick = async {
+        let all_in = tokio::time::timeout(STEP, entered.acquire_many(48)).await;
+        drop(all_in.expect("all of them are served at once").unwrap());
+        assert_eq!(bench.visit("demo", "/").await.body, "hello");
+        go.notify_waiters();
+    };
+    let (slow, ()) = tokio::join!(slow, quick);
+    assert!(slow.iter().all(|answer| answer.body == "done"));
 }
 
 #[tokio::test]
