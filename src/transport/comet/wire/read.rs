@@ -126,12 +126,18 @@ fn request(members: Members) -> Result<Request, Bad> {
     let method = members.method.ok_or(Bad::Missing("method"))?;
     let target: Uri = members.uri.ok_or(Bad::Missing("request-uri"))?.parse().map_err(|_| Bad::Target)?;
     let mut headers = fields(members.headers)?;
+    let length = clear_length(&headers);
     let _ = hop::strip(&mut headers);
     headers.remove(TRAILER);
     headers.remove(CONTENT_LENGTH);
     // No host at all is an empty one: the agent's resources need none (draft-lentczner-rhttp-00).
     headers.entry(HOST).or_insert(HeaderValue::from_static(""));
-    let mut request = Request::new(Body::full(body(members.body.flatten(), members.encoding)?));
+    let body = body(members.body.flatten(), members.encoding)?;
+    // Some origins want to hear that a POST has no body.
+    if length == Some(0) && body.is_empty() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    let mut request = Request::new(Body::full(body));
     *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| Bad::Target)?;
     *request.uri_mut() = target;
     *request.headers_mut() = headers;

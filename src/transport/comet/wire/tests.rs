@@ -69,6 +69,9 @@ fn a_request_is_written_as_the_page_has_it() {
         text,
         r#"{"message-id":"m1","method":"POST","request-uri":"/a//b?c","http-version":"PTTH/0.9","headers":[["Host","shop.test:8443"],["X-Two-Words","1"],["Accept","a"],["Accept","b"],["Content-Length","3"]],"body":"a\"b"}"#
     );
+    let empty = write_request("m1", &request, &Bytes::new());
+    let (_, read) = read_request(&empty).unwrap().unwrap();
+    assert_eq!(read.headers()["content-length"], "0", "some origins want to hear it");
     let binary = write_request("m1", &request, &Bytes::from_static(b"\xff\0"));
     assert!(binary.ends_with(br#""body-encoding":"base64","body":"/wA="}"#), "{binary:?}");
     let control = write_request("m1", &request, &Bytes::from_static(b"\x1b["));
@@ -204,6 +207,7 @@ proptest! {
         prop_assert_eq!(&read.headers()["host"], "a.test");
         let mut read_headers = read.headers().clone();
         read_headers.remove("host");
+        read_headers.remove("content-length");
         prop_assert_eq!(&read_headers, &headers);
         prop_assert_eq!(bytes(read.into_body()), body.clone());
 
