@@ -140,7 +140,10 @@ impl Dialect for Polled {
         drop(body);
         text.hold(share);
         let post = self.endpoint.request(Method::POST, false, text);
-        match self.client.send(post, scope).await {
+        // For as long as the relay may take to read it.
+        let sending =
+            tokio::time::timeout(defaults::ANSWER + defaults::UPGRADE, self.client.send(post, scope));
+        match sending.await.unwrap_or_else(|late| Err(late.into())) {
             Ok(heard) if heard.status().is_success() => {}
             Ok(heard) => tracing::debug!(status = %heard.status(), "the relay did not take an answer"),
             Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
@@ -156,8 +159,11 @@ impl Dialect for Polled {
 
 impl Polled {
     async fn read(&self, body: Body) -> Result<Brought<(Asked, Request)>, BoxError> {
-        let mut share = take_share(&self.requests, length(&body), defaults::JSON).await?;
-        let text = tokio::time::timeout(defaults::ANSWER, whole(body, defaults::JSON)).await??;
+        let reading = async {
+            let share = take_share(&self.requests, length(&body), defaults::JSON).await?;
+            Ok::<_, BoxError>((share, whole(body, defaults::JSON).await?))
+        };
+        let (mut share, text) = tokio::time::timeout(defaults::ANSWER, reading).await??;
         if text.trim_ascii() == NOTHING.as_bytes() {
             return Ok(Brought::Nothing);
         }

@@ -11,7 +11,7 @@
 //!   one may be held; with `wait=0` it brings no request, but may bring an answer.
 //! - A `message-id` is good for one answer, of the token that it was given to. An answer to a request of a session that
 //!   has ended is taken, and begins no other.
-//! - A success carries `Link: <URL>; rel="related"`, the public URLs.
+//! - The answer to a poll carries `Link: <URL>; rel="related"`, the public URLs.
 //!
 //! [`defaults::POLL_LEASE`]: crate::defaults::POLL_LEASE
 
