@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::wire::{Asked, JSON, NOTHING, read_request, write_answer};
@@ -25,6 +26,9 @@ use crate::transport::{AgentSide, Call, Link, OpenError, Opened, ServeLink, flip
 const HOP: &str = "ptth-agent";
 /// How long the relay may take to hear that a session ends.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Up to this a message takes no share of the memory, in bytes: what comes by drops holds up nothing else.
+const SHORT: usize = 64 << 10;
 
 /// See the module.
 pub(super) struct Agent;
@@ -159,18 +163,15 @@ impl Dialect for Polled {
 
 impl Polled {
     async fn read(&self, body: Body) -> Result<Brought<(Asked, Request)>, BoxError> {
-        let reading = async {
-            let share = take_share(&self.requests, length(&body), defaults::JSON).await?;
-            Ok::<_, BoxError>((share, whole(body, defaults::JSON).await?))
-        };
-        let (mut share, text) = tokio::time::timeout(defaults::ANSWER, reading).await??;
+        let reading = gather(&self.requests, body, defaults::JSON);
+        let (text, share) = tokio::time::timeout(defaults::ANSWER, reading).await??;
         if text.trim_ascii() == NOTHING.as_bytes() {
             return Ok(Brought::Nothing);
         }
         let message = read_request(&text).map_err(|malformed| malformed.why)?;
         let (asked, mut request) = message.ok_or("a poll was answered without a message")?;
         drop(text);
-        let kept = length(request.body()).and_then(|length| share.split(length));
+        let kept = share.zip(length(request.body())).and_then(|(mut share, length)| share.split(length));
         request.body_mut().hold(kept);
         Ok(Brought::Request((asked, request)))
     }
@@ -181,18 +182,15 @@ impl Polled {
         answer: Response,
     ) -> (http::response::Parts, Bytes, Option<OwnedSemaphorePermit>) {
         let (head, body) = answer.into_parts();
-        let reading = async {
-            let share = take_share(&self.answers, length(&body), defaults::MESSAGE).await?;
-            Ok::<_, BoxError>((whole(body, defaults::MESSAGE).await?, share))
-        };
+        let reading = gather(&self.answers, body, defaults::MESSAGE);
         let error = match tokio::time::timeout(defaults::ANSWER, reading).await {
-            Ok(Ok((body, share))) => return (head, body, Some(share)),
+            Ok(Ok((body, share))) => return (head, body, share),
             Ok(Err(error)) => error,
-            Err(late) => late.into(),
+            Err(late) => ReadError::Broken(late.into()),
         };
         tracing::info!(%error, "an answer could not be taken in whole");
-        let detail = match error.downcast_ref() {
-            Some(ReadError::TooLarge(_)) => "The answer is larger than the agent's connection can carry.",
+        let detail = match error {
+            ReadError::TooLarge(_) => "The answer is larger than the agent's connection can carry.",
             _ => "The service behind the agent did not finish its answer.",
         };
         let (status, code) = (StatusCode::BAD_GATEWAY, "unfinished-answer");
@@ -207,12 +205,24 @@ fn length(body: &Body) -> Option<usize> {
     body.size_hint().exact().and_then(|length| usize::try_from(length).ok())
 }
 
-/// Waits for as much memory as a body of this length needs, at most `most` bytes.
-async fn take_share(
+/// A body in one piece, of at most `most` bytes. What is not short waits for its share of the memory.
+async fn gather(
     room: &Arc<Semaphore>,
-    length: Option<usize>,
+    mut body: Body,
     most: usize,
-) -> Result<OwnedSemaphorePermit, BoxError> {
-    let share = u32::try_from(length.map_or(most, |length| length.min(most)))?;
-    Ok(room.clone().acquire_many_owned(share).await?)
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ReadError> {
+    let need = u32::try_from(length(&body).map_or(most, |length| length.min(most))).unwrap_or(u32::MAX);
+    let mut all = BytesMut::new();
+    let mut share = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
+        if all.len() + data.len() > most {
+            return Err(ReadError::TooLarge(most));
+        }
+        if share.is_none() && all.len() + data.len() > SHORT {
+            share = room.clone().acquire_many_owned(need).await.ok();
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok((all.freeze(), share))
 }

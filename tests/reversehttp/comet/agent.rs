@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::AppendHeaders;
 use axum::routing::{any, get, post};
+use futures_util::StreamExt as _;
 use ptth::agent::Serving;
 use tokio::sync::Notify;
 
@@ -30,6 +31,15 @@ async fn serving(bench: &Bench, app: Router) -> Serving {
     serving
 }
 
+/// A body of unknown length.
+fn stream(endless: bool) -> Body {
+    let one = futures_util::stream::iter([Ok::<_, std::io::Error>("chunk")]);
+    match endless {
+        true => Body::from_stream(one.chain(futures_util::stream::pending())),
+        false => Body::from_stream(one),
+    }
+}
+
 fn app() -> Router {
     let mirror = |method: Method, headers: HeaderMap, body: Bytes| async move {
         let values =
@@ -44,6 +54,8 @@ fn app() -> Router {
         .route("/cookies", get(cookies))
         .route("/none", get(|| async { StatusCode::NO_CONTENT }))
         .route("/large", get(|| async { vec![b'x'; ptth::defaults::MESSAGE + 1] }))
+        .route("/chunked", get(|| async { stream(false) }))
+        .route("/endless", get(|| async { stream(true) }))
         .route("/full", get(|| async { vec![0xff; ptth::defaults::MESSAGE] }))
 }
 
@@ -124,6 +136,14 @@ async fn what_cannot_be_carried_is_said() {
     while visitor.read.len() < ptth::defaults::MESSAGE {
         assert!(visitor.more().await);
     }
+    // Streams that never end hold up no other answer.
+    let mut streams = Vec::new();
+    for _ in 0..2 * ptth::defaults::MESSAGES / ptth::defaults::MESSAGE {
+        let mut visitor = bench.open().await;
+        visitor.send("GET /endless HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+        streams.push(visitor);
+    }
+    assert_eq!(bench.visit("demo", "/chunked").await.body, "chunk");
     let mut visitor = bench.open().await;
     visitor
         .send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
