@@ -4,19 +4,19 @@
 
 mod answer;
 mod deliver;
+mod given;
 mod queue;
 mod raw;
 mod send;
 mod serve;
 mod used;
-mod whole;
 
 pub use answer::{AnswerError, Flights};
 pub use deliver::Handed;
+pub use given::Given;
 pub use queue::{PollEnd, Queue};
 pub use send::carrier;
 pub use serve::serve;
-pub use whole::Whole;
 
 /// What names a Request URL: random, so that it cannot be guessed.
 pub type UrlId = u128;

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::used::Used;
-use super::{Flights, Handed, UrlId, Whole, deliver};
+use super::{Flights, Given, Handed, UrlId, deliver};
 use crate::defaults;
 use crate::message::{Request, Response};
 use crate::session::carrier::{SendError, SendErrorKind};
@@ -128,12 +128,12 @@ impl Queue {
     ///
     /// # Errors
     /// [`PollEnd`]
-    pub async fn poll_whole(self: &Arc<Self>, url: UrlId, hold: Duration) -> Result<Whole, PollEnd> {
+    pub async fn poll_given(self: &Arc<Self>, url: UrlId, hold: Duration) -> Result<Given, PollEnd> {
         let until = Instant::now() + hold;
         loop {
             let job = self.wait(url, false, until).await?;
-            if let Some(whole) = Whole::take(self, url, job).await {
-                return Ok(whole);
+            if let Some(given) = Given::take(self, url, job).await {
+                return Ok(given);
             }
         }
     }

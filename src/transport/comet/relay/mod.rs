@@ -101,10 +101,10 @@ impl Relay {
     async fn poll(&self, session: &Registration, hold: Duration) -> Result<Response, PollEnd> {
         loop {
             let id: u128 = rand::random();
-            let whole = session.queue.poll_whole(exchange(&session.agent, id), hold).await?;
-            let Some((request, body)) = whole.request() else { continue };
+            let given = session.queue.poll_given(exchange(&session.agent, id), hold).await?;
+            let Some((request, body)) = given.request() else { continue };
             let text = write_request(&format!("{id:032x}"), request, body);
-            return Ok(success(whole.written(text), &session.urls));
+            return Ok(success(given.written(text), &session.urls));
         }
     }
 }

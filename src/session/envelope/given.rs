@@ -14,9 +14,9 @@ use crate::message::{Body, Request, Response};
 use crate::session::carrier::SendErrorKind;
 
 /// A request in memory, in the hand of the poll that asked for it. Dropping it gives it back to the queue.
-pub struct Whole(Delivery);
+pub struct Given(Delivery);
 
-impl Whole {
+impl Given {
     /// `None` when its visitor has gone, its body could not be had, or it asks for an Upgrade.
     pub(super) async fn take(queue: &Arc<Queue>, url: UrlId, job: Job) -> Option<Self> {
         if job.done.is_closed() {
@@ -125,15 +125,15 @@ mod tests {
         let (flights, queue, link) = bench();
         let sent = link.send(ask(Method::PUT, "abc"), link.reserve().unwrap());
         let work = async {
-            drop(queue.poll_whole(1, HOLD).await.ok().unwrap());
-            let whole = queue.poll_whole(2, HOLD).await.ok().unwrap();
+            drop(queue.poll_given(1, HOLD).await.ok().unwrap());
+            let given = queue.poll_given(2, HOLD).await.ok().unwrap();
             assert_eq!(
-                whole.request().map(|(request, body)| (request.uri().path(), &body[..])),
+                given.request().map(|(request, body)| (request.uri().path(), &body[..])),
                 Some(("/x", &b"abc"[..]))
             );
-            drop(whole.written("unsent".into()));
-            let whole = queue.poll_whole(3, HOLD).await.ok().unwrap();
-            let text = whole.written("sent".into()).collect().await.unwrap().to_bytes();
+            drop(given.written("unsent".into()));
+            let given = queue.poll_given(3, HOLD).await.ok().unwrap();
+            let text = given.written("sent".into()).collect().await.unwrap().to_bytes();
             assert_eq!(text, "sent");
             assert!(
                 matches!(flights.respond(2, ok()), Err(AnswerError::Unknown)),
@@ -141,7 +141,7 @@ mod tests {
             );
             assert!(flights.respond(3, ok()).unwrap());
             assert!(matches!(flights.respond(3, ok()), Err(AnswerError::Unknown)));
-            assert!(matches!(queue.poll_whole(3, HOLD).await, Err(PollEnd::Used)));
+            assert!(matches!(queue.poll_given(3, HOLD).await, Err(PollEnd::Used)));
         };
         let response = tokio::join!(sent, work).0.unwrap();
         assert!(!response.headers().contains_key("content-length"));
@@ -153,8 +153,8 @@ mod tests {
         let (flights, queue, link) = bench();
         let sent = link.send(ask(Method::HEAD, ""), link.reserve().unwrap());
         let work = async {
-            let whole = queue.poll_whole(1, HOLD).await.ok().unwrap();
-            whole.written("sent".into()).collect().await.unwrap();
+            let given = queue.poll_given(1, HOLD).await.ok().unwrap();
+            given.written("sent".into()).collect().await.unwrap();
             queue.end();
             assert!(!flights.respond(1, ok()).unwrap(), "the session has ended");
         };
