@@ -45,6 +45,72 @@ pub const CONNECTIONS: usize = 16_384;
 /// Agent connections at once of one token.
 pub const CONNECTIONS_PER_AGENT: usize = 1_024;
 
+/// Names that one agent without a token may hold: a person's few projects.
+pub const OPEN_NAMES_PER_AGENT: usize = 8;
+/// Names that agents without a token may hold from one address (one /64 with IPv6): a classroom behind one NAT.
+pub const OPEN_NAMES_PER_ADDRESS: usize = 32;
+/// Names held without a token in all, leases among them. Each may hold memory for its agent; who needs more names has
+/// users worth giving tokens to.
+pub const OPEN_NAMES: usize = 1_024;
+/// Agent connections at once of one agent without a token: what one busy `h1` agent opens.
+pub const OPEN_CONNECTIONS_PER_AGENT: usize = 64;
+/// The bodies that wait for one polling agent without a token, in bytes. Anybody may send them, and they may fill a disk.
+pub const OPEN_MESSAGES: usize = 16 << 20;
+/// Names that are never given without a token: software looks for some by itself (RFC 2142, WPAD, autodiscovery), and
+/// people take the rest for the operator's own.
+pub const OPEN_RESERVED: &[&str] = &[
+    "abuse",
+    "account",
+    "accounts",
+    "admin",
+    "administrator",
+    "api",
+    "auth",
+    "autoconfig",
+    "autodiscover",
+    "billing",
+    "ftp",
+    "help",
+    "hostmaster",
+    "imap",
+    "isatap",
+    "localhost",
+    "login",
+    "mail",
+    "mta-sts",
+    "mx",
+    "ns",
+    "ns1",
+    "ns2",
+    "oauth",
+    "pop",
+    "pop3",
+    "postmaster",
+    "ptth",
+    "relay",
+    "reversehttp",
+    "root",
+    "security",
+    "smtp",
+    "sso",
+    "status",
+    "support",
+    "vpn",
+    "webmail",
+    "webmaster",
+    "wpad",
+    "www",
+];
+
+/// Requests that are relayed to others at once (RelayHttp): with [`RELAY_HTTP_REQUEST`] this bounds their memory.
+pub const RELAY_HTTP: usize = 64;
+/// The body of a request that is relayed to others, in bytes: the original's bound.
+pub const RELAY_HTTP_REQUEST: usize = 1 << 20;
+/// The body of an answer from others, in bytes. It streams, so this bounds traffic, not memory.
+pub const RELAY_HTTP_ANSWER: usize = 64 << 20;
+/// From the connection to the end of such an answer: a page that waits longer is closed by its reader.
+pub const RELAY_HTTP_TIME: Duration = Duration::from_secs(120);
+
 /// PING on an idle `h2` carrier.
 pub const PING_EVERY: Duration = Duration::from_secs(5);
 /// No answer to a PING for this long: dead. With [`PING_EVERY`] a half-open connection is found in 11.5 s.
@@ -55,17 +121,31 @@ pub const PING_LATE: Duration = Duration::from_secs(1);
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(4);
 /// Then again this often.
 pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
-/// Unanswered bytes or probes for this long: dead.
+/// And after so many questions without an answer the far end is dead: an idle link is found in 10 s.
+pub const KEEPALIVE_RETRIES: u32 = 3;
+/// Visitors and origins are asked after this silence.
+pub const OTHERS_KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// And again this often: one that is gone is found in a minute, and a phone that was out of reach is still connected.
+pub const OTHERS_KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// The head of a request to an agent on `h1` that is not acknowledged for this long: dead.
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// An `h1` connection of an agent is replaced after this, before NATs and load balancers forget it.
 pub const H1_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// One stream fills 1 Gbit/s at 50 ms, and a slow reader costs at most this, in bytes.
 pub const STREAM_WINDOW: u32 = 8 << 20;
+/// What waits at a relay for slow visitors, in bytes: all streams of all agents together, beside one frame for each.
+/// Sixteen long answers have a full [`STREAM_WINDOW`].
+pub const BUFFERS: usize = 256 << 20;
+/// What waits in one stream for the socket, in bytes: two writes.
+pub const SEND_BUFFER: usize = 64 << 10;
 /// The connection's window never binds: one slow stream must not stall the others. In bytes.
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Streams at once on one `h2` carrier.
 pub const STREAMS: u32 = 1_024;
+/// The head of an HTTP/1.1 request of a visitor, 64 KiB of fields and its first line, in bytes; also what is read ahead
+/// of a body, and what waits for the socket.
+pub const VISITOR_BUFFER: usize = 72 << 10;
 /// A visitor's `h2` windows: an upload of one visitor, in bytes.
 pub const VISITOR_STREAM_WINDOW: u32 = 1 << 20;
 /// All uploads of one visitor's connection, in bytes.
@@ -127,6 +207,28 @@ pub const STATE_BUSY: Duration = Duration::from_secs(5);
 
 /// How long a poll is held open. Middleboxes cut what is silent for 30 s.
 pub const POLL_HOLD: Duration = Duration::from_secs(25);
+/// The shortest hold that is learned from polls that were cut: shorter ones are a load of their own.
+pub const POLL_HOLD_LEAST: Duration = Duration::from_secs(2);
+/// A poll that broke sooner than this was not cut for its age.
+pub const POLL_CUT: Duration = Duration::from_secs(1);
+/// Whole holds in a row before a longer one is tried; doubled with each cut, so that a box is not asked for ever.
+pub const POLL_HOLDS: u32 = 16;
+/// What that doubling ends at.
+pub const POLL_HOLDS_MOST: u32 = 256;
+/// Polls that break at the same age, one after the other, before an agent takes it for a cut: a relay that restarts
+/// breaks them once.
+pub const POLL_BREAKS: u32 = 2;
+/// Polls of one registration that are dropped at the same age, one after the other, before it counts as a cut: for
+/// agents that cannot say how long to hold.
+pub const POLL_DROPS: u32 = 3;
+/// How long an agent looks whether bodies get through while they are open: a second of round trip, twice.
+pub const PROBE: Duration = Duration::from_secs(2);
+/// How long a URL to look with is good for, in seconds: it is used at once.
+pub const PROBE_URL_AGE: u64 = 60;
+/// Such looks at once, in all: each costs two open requests, mostly for a round trip.
+pub const PROBES: usize = 1_024;
+/// Of one token: no agent's looks shut out those of all others.
+pub const PROBES_PER_AGENT: usize = 256;
 /// How long requests wait for an agent that polled a moment ago: the Python client sleeps 2 s after every 204.
 pub const POLL_ABSENCE: Duration = Duration::from_secs(5);
 /// How long requests wait for an agent that has others in hand (ReverseHttp asks for at least this).
@@ -139,21 +241,47 @@ pub const POLLS: usize = 4;
 pub const POLLS_BUSY: usize = 32;
 /// Requests of one registration, queued and in hand.
 pub const ENVELOPES: usize = 256;
-/// The body of a request that is embedded as a whole, in bytes: it is held in memory until an agent takes it.
-pub const MESSAGE: usize = 8 << 20;
-/// All such bodies of one registration, in bytes.
-pub const MESSAGES: usize = 64 << 20;
+/// The body of a message that must be complete before it goes on, where something on the way holds bodies back, in
+/// bytes: what crosses within [`ANSWER`] at 20 Mbit/s.
+pub const MESSAGE: usize = 256 << 20;
+/// All such bodies of one registration, in bytes of the directory for temporary files: four of the largest.
+pub const MESSAGES: usize = 1 << 30;
+/// A body up to this stays in memory, in bytes. With [`ENVELOPES`] at once that is 64 MiB for each registration.
+pub const MESSAGE_MEMORY: usize = 256 << 10;
+/// How long an answer may take to be complete, where it must be before it goes on: the other half of [`ANSWER`] is for
+/// its way.
+pub const WHOLE: Duration = Duration::from_secs(60);
+/// The same for `text/event-stream`: most have no end, and nobody is to wait long to hear that they cannot be had.
+pub const WHOLE_EVENTS: Duration = Duration::from_secs(10);
+/// Requests in one `application/http` envelope: enough to hide a round trip from an agent of one thread, and few,
+/// because each of their visitors waits for the slowest answer.
+pub const PIPELINE: usize = 8;
+/// The answers to the requests of one such envelope, in bytes: they are read in memory.
+pub const PIPELINE_ANSWERS: usize = 8 << 20;
+/// All such answers of one registration that are being read, in bytes.
+pub const PIPELINES_ANSWERS: usize = 64 << 20;
 /// The path of the comet endpoint, below that of the gateway.
 pub const COMET: &str = "/_comet";
-/// A message as JSON, in bytes: a body of [`MESSAGE`] of which each byte is escaped, and its fields.
-pub const JSON: usize = 2 * MESSAGE + (1 << 20);
+/// The body of a message that crosses as JSON, in bytes: both ends have it in memory.
+pub const COMET_MESSAGE: usize = 8 << 20;
+/// All such bodies of one session in one direction, in bytes.
+pub const COMET_MESSAGES: usize = 64 << 20;
+/// A message as JSON, in bytes: a body of [`COMET_MESSAGE`] of which each byte is escaped, and its fields.
+pub const JSON: usize = 2 * COMET_MESSAGE + (1 << 20);
 /// An answer up to this is taken in before its visitor reads it, so that an agent of one thread is free for the next
 /// request; a larger one streams. In bytes.
 pub const ANSWER_WHOLE: u64 = 1 << 20;
+/// An answer up to this is sent again when its connection breaks: most are smaller, and each costs as much while it is
+/// under way. In bytes.
+pub const ANSWER_AGAIN: usize = 64 << 10;
 /// Request URLs that one registration remembers as used, to refuse them.
 pub const URLS_USED: usize = 16_384;
 /// Answers still taken, and thrown away, after their visitors left: agents are to hear 202 for them.
 pub const ANSWERS_LATE: usize = 1_024;
+/// Visitors that left, in the answer to one poll: its head stays below 4 KiB, which everything in between lets pass.
+pub const GONE_AT_ONCE: usize = 64;
+/// Visitors that left, of whose requests an agent has not heard yet: the two come on different connections.
+pub const GONE_EARLY: usize = 64;
 /// How long a Request URL is good for, in seconds: 30 days, because old clients never ask for another while they idle.
 pub const REQUEST_URL_AGE: u64 = 30 * 24 * 3600;
 /// The shortest lease of a registration: the original's.

@@ -295,12 +295,16 @@ pub enum RefusalKind {
     Gone,
     /// More than what is taken here (413).
     TooLarge,
+    /// A media type that is not taken here (415).
+    MediaType,
     /// This endpoint wants an Upgrade (426).
     UpgradeRequired,
     /// No protocol in common (406).
     NothingInCommon,
     /// A limit is reached; later it may work (429).
     TooMany,
+    /// All that there is to give is taken (503).
+    Full,
     /// The relay is stopping (503).
     Draining,
 }
@@ -318,9 +322,10 @@ impl RefusalKind {
             Self::Fenced | Self::Answered => 409,
             Self::Gone => 410,
             Self::TooLarge => 413,
+            Self::MediaType => 415,
             Self::UpgradeRequired => 426,
             Self::TooMany => 429,
-            Self::Draining => 503,
+            Self::Full | Self::Draining => 503,
         }
     }
 
@@ -334,11 +339,13 @@ impl RefusalKind {
             Self::Method => "method-not-allowed",
             Self::Answered => "answered",
             Self::Gone => "gone",
+            Self::MediaType => "media-type",
             Self::TooLarge => "too-large",
             Self::NothingInCommon => "nothing-in-common",
             Self::Fenced => "fenced",
             Self::UpgradeRequired => "upgrade-required",
             Self::TooMany => "too-many",
+            Self::Full => "full",
             Self::Draining => "draining",
         }
     }

@@ -52,6 +52,8 @@ pub mod agent;
 pub mod cli;
 pub mod defaults;
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod message;
 pub mod net;
 pub mod observe;

@@ -8,6 +8,7 @@ use std::path::Path;
 /// Which top modules each top module may name, beside itself and [`EVERYBODYS`].
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
+    ("fuzzing", &["message", "session", "transport"]),
     (
         "cli",
         &["agent", "message", "net", "observe", "policy", "registry", "relay", "session", "tls", "transport"],
@@ -257,6 +258,53 @@ fn no_module_imports_itself_by_way_of_others() {
             assert!(place.is_some_and(|place| place > row), "{module} → {import} can be a cycle");
         }
     }
+}
+
+/// Versions below these have weaknesses that anybody can use before being let in.
+const FLOORS: &[(&str, [u64; 3], &str)] = &[
+    ("h2", [0, 4, 16], "RUSTSEC-2026-0258: empty DATA frames without limit"),
+    ("hyper", [1, 5, 1], "the limit of resets was not in force"),
+    ("rustls", [0, 23, 45], "RUSTSEC-2026-0285"),
+    ("rustls-webpki", [0, 103, 12], "RUSTSEC-2026-0098"),
+    ("tokio-rustls", [0, 26, 0], "RUSTSEC-2020-0019 and everything since"),
+    ("tungstenite", [0, 20, 1], "RUSTSEC-2023-0065: a header of any size is read"),
+];
+
+/// What is wrong with the versions of a lock file.
+fn below_floor(lock: &str) -> Vec<String> {
+    let field = |package: &str, key: &str| -> Option<String> {
+        let line = package.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.trim_matches([' ', '=', '"']).to_owned())
+    };
+    let packages: Vec<_> = lock
+        .split("[[package]]")
+        .filter_map(|package| Some((field(package, "name")?, field(package, "version")?)))
+        .collect();
+    let mut faults = Vec::new();
+    for (name, floor, why) in FLOORS {
+        let versions: Vec<_> = packages.iter().filter(|(n, _)| n == name).map(|(_, v)| v).collect();
+        if versions.is_empty() {
+            faults.push(format!("{name} is not used any more: take it out of the list"));
+        }
+        for version in versions {
+            let numbers: Vec<u64> = version.split(['.', '-', '+']).filter_map(|n| n.parse().ok()).collect();
+            if numbers[..] < floor[..] {
+                faults.push(format!("{name} {version}: {why}"));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn no_library_is_older_than_its_last_serious_fault() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let faults = below_floor(&fs::read_to_string(root.join("Cargo.lock")).unwrap());
+    assert!(faults.is_empty(), "{faults:?}");
+    let old = "[[package]]\nname = \"h2\"\nversion = \"0.4.15\"\n\n[[package]]\nname = \"hyper\"\nversion = \"1.12.0\"";
+    let faults = below_floor(old);
+    assert!(faults.iter().any(|fault| fault.starts_with("h2 0.4.15: ")), "{faults:?}");
+    assert!(!faults.iter().any(|fault| fault.starts_with("hyper ")), "{faults:?}");
 }
 
 #[test]

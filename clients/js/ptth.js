@@ -48,7 +48,7 @@ class Trouble extends Error {}
  * @typedef {object} Options
  * @property {string | URL} relay the relay's URL
  * @property {string} name the name to serve
- * @property {string} [token] what entitles to the name
+ * @property {string} [token] what entitles to the name, unless the relay asks for nothing
  * @property {number} [concurrency] requests in hand at once, 16 unless told
  * @property {AbortSignal} [signal] stops
  * @property {boolean} [stream] whether long response bodies stream: unless told, everywhere but in browsers, where
@@ -86,6 +86,7 @@ class Agent {
   #private = null;
   #trouble = '';
   #stopped = null;
+  #instance = crypto.getRandomValues(new BigUint64Array(1))[0].toString(16);
   url = '';
 
   constructor(options, handler) {
@@ -280,9 +281,10 @@ class Agent {
     }
   }
 
+  /** Without a token a relay may still know its agents again, by their process. */
   #credential() {
     const { token } = this.#options;
-    return token ? { Authorization: `Bearer ${token}` } : {};
+    return token ? { Authorization: `Bearer ${token}` } : { 'PTTH-Instance': this.#instance };
   }
 
   /** Throws unless the status is a success. */

@@ -81,7 +81,7 @@ class Agent:
         if self.relay.scheme not in ("http", "https") or not self.relay.hostname:
             raise ValueError(f"not the URL of a relay: {relay!r}")
         self.name, self.threads = name, threads
-        self.credential = {"Authorization": "Bearer " + token} if token else {}
+        self.credential = {"Authorization": "Bearer " + token} if token else {"PTTH-Instance": os.urandom(8).hex()}
         self.gateway = self.relay.path.rstrip("/") + "/reversehttp"
         self.context = context
         self.log = log or (lambda line: print("ptth:", line, file=sys.stderr, flush=True))

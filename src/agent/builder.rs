@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::config::Config;
 use super::origin;
 use super::{Fatal, Serving, start};
+use crate::defaults;
 use crate::domain::{HostName, Instance, Name, Secret};
 use crate::message::{Body, BoxError};
 use crate::net::Cores;
@@ -45,6 +47,7 @@ pub struct Builder {
     ca: Option<Box<Path>>,
     proxy: Option<String>,
     transport: Option<Box<str>>,
+    climb: Option<Duration>,
     exclusive: bool,
 }
 
@@ -157,6 +160,13 @@ impl Builder {
         self
     }
 
+    /// After how long better transports are tried again, where the best one does not work; half a minute otherwise.
+    #[must_use]
+    pub fn climb(mut self, wait: Duration) -> Self {
+        self.climb = Some(wait);
+        self
+    }
+
     /// Fences every other process of this token and name.
     #[must_use]
     pub fn exclusive(mut self) -> Self {
@@ -186,6 +196,7 @@ impl Builder {
             token: self.token,
             transport: self.transport.unwrap_or_else(|| "auto".into()),
             carriers: Kind::PREFERRED.to_vec(),
+            climb: self.climb.unwrap_or(defaults::CLIMB_FIRST),
             tls: tls::client_config(self.ca.as_deref(), &[])?,
             proxies,
             instance: Instance::random(),

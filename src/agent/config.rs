@@ -1,6 +1,7 @@
 //! What an agent does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::{HostName, Instance, Name, Secret};
 use crate::net::dial::Proxies;
@@ -21,6 +22,9 @@ pub struct Config {
     pub transport: Box<str>,
     /// The carriers offered to a relay, which chooses; [`Kind::PREFERRED`] unless one is known to do harm on the way.
     pub carriers: Vec<Kind>,
+    /// After how long an agent that is not on its best transport tries the better ones again; twice as long after each
+    /// try in vain, up to five minutes. [`crate::defaults::CLIMB_FIRST`] unless there is a reason.
+    pub climb: Duration,
     /// What a relay's certificate must chain to.
     pub tls: Arc<rustls::ClientConfig>,
     /// By which way the relays are reached.

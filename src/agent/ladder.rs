@@ -24,6 +24,8 @@ pub(super) struct Rung {
 /// See the module.
 pub(super) struct Ladder {
     rungs: Vec<Rung>,
+    /// The first wait for a better rung.
+    climb: Duration,
     state: Mutex<State>,
 }
 
@@ -37,9 +39,15 @@ struct State {
 }
 
 impl Ladder {
-    /// The rungs of `transports`, the best first. If nobody asked for one, a transport that lets the relay choose a carrier gets a second rung
-    /// with the plain one alone: what comes behind a 101 can be too much for a box that let the 101 pass.
-    pub(super) fn new(transports: &[&'static dyn Transport], call: &Call, automatic: bool) -> Self {
+    /// The rungs of `transports`, the best first; the better ones are tried again after `climb` at the latest. If
+    /// nobody asked for one, a transport that lets the relay choose a carrier gets a second rung with the plain one
+    /// alone: what comes behind a 101 can be too much for a box that let the 101 pass.
+    pub(super) fn new(
+        transports: &[&'static dyn Transport],
+        call: &Call,
+        automatic: bool,
+        climb: Duration,
+    ) -> Self {
         let mut rungs = Vec::new();
         for transport in transports {
             rungs.push(Rung { name: transport.name(), side: transport.agent(), call: call.clone() });
@@ -48,8 +56,8 @@ impl Ladder {
                 rungs.push(Rung { name: transport.plain_name(), side: transport.agent(), call });
             }
         }
-        let state = State { rung: 0, stumbles: 0, climb_at: None, climb_wait: defaults::CLIMB_FIRST };
-        Self { rungs, state: Mutex::new(state) }
+        let state = State { rung: 0, stumbles: 0, climb_at: None, climb_wait: climb };
+        Self { rungs, climb, state: Mutex::new(state) }
     }
 
     /// The name of a rung.
@@ -131,7 +139,7 @@ impl Ladder {
         let from = std::mem::replace(&mut state.rung, rung);
         state.stumbles = 0;
         if rung < from || state.climb_at.is_none() {
-            state.climb_wait = defaults::CLIMB_FIRST;
+            state.climb_wait = self.climb;
         }
         state.climb_at = (rung > 0).then(|| Instant::now() + jittered(state.climb_wait));
         drop(state);
@@ -189,7 +197,7 @@ mod tests {
         let relay = http::Uri::from_static("http://localhost");
         let call =
             Call { relay, tls, token: None, offer: Offer::default(), carriers: vec![], via: Via::Direct };
-        let mut ladder = Ladder::new(&[], &call, true);
+        let mut ladder = Ladder::new(&[], &call, true, defaults::CLIMB_FIRST);
         let names = ["top", "middle", "low"];
         let answers: Vec<_> = (0..count).map(|_| Answers::default()).collect();
         ladder.rungs = answers

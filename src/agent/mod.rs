@@ -93,7 +93,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
             carriers: config.carriers.clone(),
         };
         let supervisor = Supervisor {
-            ladder: Ladder::new(&transports, &call, &*config.transport == AUTO),
+            ladder: Ladder::new(&transports, &call, &*config.transport == AUTO, config.climb),
             relay: relay.clone(),
             handler: handler.clone(),
             cores: cores.clone(),

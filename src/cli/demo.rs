@@ -108,6 +108,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         token: Some(token),
         transport: "auto".into(),
         carriers: Kind::PREFERRED.to_vec(),
+        climb: defaults::CLIMB_FIRST,
         tls: tls::client_config_from_pem(certs.ca.cert.as_bytes(), &[]).map_err(Failure::failed)?,
         proxies: Proxies::None,
         instance: Instance { id: "demo".into(), boot: 1 },

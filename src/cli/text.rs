@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
 use crate::defaults;
 use crate::domain::{HostName, Name};
-use crate::relay::config::{Listen, Routing};
+use crate::relay::config::{Destination, Listen, Routing};
 
 /// A value that a person writes as text.
 pub(super) trait FromText: Sized {
@@ -81,6 +81,12 @@ impl FromText for Listen {
                     .to_owned(),
             ),
         }
+    }
+}
+
+impl FromText for Destination {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|error| error.to_string())
     }
 }
 

@@ -6,6 +6,8 @@ use http::HeaderName;
 pub const ALPN: HeaderName = HeaderName::from_static("alpn");
 /// `Keep-Alive` (RFC 2068 §19.7.1.1): hop-by-hop.
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// `Prefer` (RFC 7240): agents say with `wait` how long a poll is to be held.
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// `Proxy-Connection`: never standardised, hop-by-hop all the same (RFC 9113 §8.2.2).
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// `Proxy-Status` (RFC 9209).
@@ -30,8 +32,6 @@ pub const TRUE_CLIENT_IP: HeaderName = HeaderName::from_static("true-client-ip")
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// `Requesting-Client` (ReverseHttp, "Polling"). Dropped from visitors.
 pub const REQUESTING_CLIENT: HeaderName = HeaderName::from_static("requesting-client");
-/// `Prefer` (RFC 7240), of which `wait` (§4.3) is of use here.
-pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// `PTTH-Instance: ID;boot=N`: our own. Which process a connection belongs to.
 pub const PTTH_INSTANCE: HeaderName = HeaderName::from_static("ptth-instance");
 /// `PTTH-Connections: N`: our own. How many connections the relay can use.
@@ -44,5 +44,9 @@ pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive")
 /// `PTTH-Stream: ?1`: our own, on the answer to a ReverseHttp registration. The relay streams messages through polls
 /// and answers, for those that ask for it.
 pub const PTTH_STREAM: HeaderName = HeaderName::from_static("ptth-stream");
+/// `PTTH-Request: ID`: our own. Names the request that a poll brings, for agents that stream.
+pub const PTTH_REQUEST: HeaderName = HeaderName::from_static("ptth-request");
+/// `PTTH-Gone: ID, …`: our own. Nobody waits for the answers to these requests any more.
+pub const PTTH_GONE: HeaderName = HeaderName::from_static("ptth-gone");
 /// `PTTH-Probe: ?1`: our own. Answer as to any offer, then hang up: `ptth doctor` asks this way.
 pub const PTTH_PROBE: HeaderName = HeaderName::from_static("ptth-probe");

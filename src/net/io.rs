@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
+use super::silence::{FarEnd, Impatience, Patience};
+
 /// Anything that can stand in for a socket.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
@@ -137,11 +139,12 @@ pub struct Io {
     early: Bytes,
     /// Only where somebody asked for it: it costs a look at the clock for each read.
     last_read: Option<LastRead>,
+    patience: Option<Patience>,
 }
 
 impl Io {
     fn new(stream: Stream) -> Self {
-        Self { stream, early: Bytes::new(), last_read: None }
+        Self { stream, early: Bytes::new(), last_read: None, patience: None }
     }
 
     /// A plain TCP connection.
@@ -177,6 +180,31 @@ impl Io {
     /// A handle on the time of the last read, which is kept from now on.
     pub fn last_read(&mut self) -> LastRead {
         self.last_read.get_or_insert_with(LastRead::now).clone()
+    }
+
+    /// From now on this is a link: the kernel asks soon whether the far end is there.
+    pub fn keep_alive(&mut self) {
+        if let Some(Tcp(Place::Here(stream))) = self.tcp() {
+            FarEnd::Link.keep_alive(stream);
+        }
+    }
+
+    /// A handle that says how soon what is written must be acknowledged.
+    pub fn impatience(&mut self) -> Impatience {
+        let (patience, handle) = Patience::new();
+        self.patience = Some(patience);
+        handle
+    }
+
+    fn before_write(&mut self) {
+        if let Some(mut patience) = self.patience.take() {
+            let stream = match self.tcp() {
+                Some(Tcp(Place::Here(stream))) => Some(&*stream),
+                _ => None,
+            };
+            patience.apply(stream);
+            self.patience = Some(patience);
+        }
     }
 
     /// The ALPN id that the TLS handshake chose.
@@ -256,6 +284,7 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.before_write();
         each!(self, s => Pin::new(s).poll_write(cx, buf))
     }
 
@@ -264,6 +293,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.before_write();
         each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs))
     }
 

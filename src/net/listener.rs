@@ -4,10 +4,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::defaults;
+use super::silence::{self, FarEnd};
 
 /// Connections that wait to be accepted: enough for a burst while a core is busy.
 const BACKLOG: i32 = 1024;
@@ -76,19 +76,10 @@ fn is_one_connections(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// What every socket gets: no Nagle, and a kernel that notices a silent far end.
+/// What every socket gets: no Nagle, and a kernel that notices in the end that the far end is gone.
 pub fn tune(stream: &TcpStream) {
-    let keepalive =
-        TcpKeepalive::new().with_time(defaults::KEEPALIVE_IDLE).with_interval(defaults::KEEPALIVE_EVERY);
-    let socket = SockRef::from(stream);
-    let set = [
-        socket.set_tcp_nodelay(true),
-        socket.set_tcp_keepalive(&keepalive),
-        socket.set_tcp_user_timeout(Some(defaults::TCP_USER_TIMEOUT)),
-    ];
-    for error in set.into_iter().filter_map(Result::err) {
-        tracing::debug!(%error, "a socket option was refused");
-    }
+    silence::log(SockRef::from(stream).set_tcp_nodelay(true));
+    FarEnd::Other.keep_alive(stream);
 }
 
 #[cfg(test)]

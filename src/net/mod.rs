@@ -5,7 +5,9 @@ pub mod dial;
 pub mod flag;
 pub mod io;
 pub mod listener;
+pub mod reach;
 pub mod scope;
+pub mod silence;
 pub mod splice;
 
 pub use cores::Cores;

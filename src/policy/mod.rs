@@ -4,6 +4,7 @@
 //! calls
 //! [`Tokens::refresh_if_changed`] now and then, and changes made by another process take effect.
 
+pub mod open;
 mod store;
 mod table;
 mod token;

@@ -61,7 +61,8 @@ impl Claim {
         };
         let link = Link::new(carrier, kind, core, session.freed());
         session.add(link.clone());
-        if outdated {
+        // So may somebody with a better right.
+        if outdated || self.targets.iter().any(|target| target.is_lost()) {
             link.cut();
         }
         for target in &self.targets {

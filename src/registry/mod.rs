@@ -3,8 +3,10 @@
 
 mod claim;
 mod select;
+mod terms;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use claim::Claim;
+pub use terms::{Bound, Denied, Quota, Terms};
 
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route};
@@ -21,14 +24,6 @@ use crate::session::{Session, Waiting};
 
 /// Fenced processes that a route remembers; the oldest is forgotten first.
 const FENCED: usize = 64;
-
-/// A route of an offer belongs to somebody else.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{route} belongs to another token")]
-pub struct Taken {
-    /// The first such route.
-    pub route: Route,
-}
 
 /// The routes of one relay.
 pub struct Registry {
@@ -76,6 +71,8 @@ pub struct Target {
     pub route: Route,
     /// Whose it is.
     pub owner: AgentId,
+    /// The address that is charged for it, where it is held without a token.
+    charged: Option<IpAddr>,
     sessions: ArcSwap<Vec<Arc<Session>>>,
     held: Mutex<Held>,
     /// The processes that another has taken this route from; they do not get it back by trying again.
@@ -88,6 +85,8 @@ pub struct Target {
 struct Held {
     claims: usize,
     free_at: Option<Instant>,
+    /// Somebody with a better right has it now, and this is no longer in the table.
+    lost: bool,
 }
 
 impl Registry {
@@ -114,19 +113,33 @@ impl Registry {
     /// Claims all of `routes` for `owner`, or none.
     ///
     /// # Errors
-    /// [`Taken`] when one is held by somebody else, or was until a moment ago.
-    pub fn reserve(self: &Arc<Self>, routes: Box<[Route]>, owner: &AgentId) -> Result<Claim, Taken> {
+    /// [`Denied::Taken`] when one is held by somebody else, or was until a moment ago; [`Denied::Full`] when it would
+    /// be more than the terms allow.
+    pub fn reserve(
+        self: &Arc<Self>,
+        routes: Box<[Route]>,
+        owner: &AgentId,
+        terms: &Terms<'_>,
+    ) -> Result<Claim, Denied> {
         let _changing = self.changing.lock();
         let mut table = Table::clone(&self.table.load());
         let now = Instant::now();
         table.retain(|target| !target.is_free(now));
-        if let Some(taken) = routes.iter().find(|r| table.get(r).is_some_and(|t| t.owner != *owner)) {
-            return Err(Taken { route: taken.clone() });
+        let is_taken = |target: &Arc<Target>| target.owner != *owner && !terms.take(target);
+        if let Some(taken) = routes.iter().find(|route| table.get(route).is_some_and(is_taken)) {
+            return Err(Denied::Taken(taken.clone()));
+        }
+        if let Terms::Open(quota) = terms {
+            let more = routes.iter().filter(|route| table.get(route).is_none()).count();
+            quota.judge(table.all().map(|target| &**target), owner, more).map_err(Denied::Full)?;
         }
         for route in &routes {
-            if table.get(route).is_none() {
-                table.insert(Target::new(route.clone(), owner.clone()));
+            match table.get(route) {
+                Some(target) if target.owner == *owner => continue,
+                Some(target) => target.lose(),
+                None => {}
             }
+            table.insert(Target::new(route.clone(), owner.clone(), terms.charged()));
         }
         let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
         for target in &targets {
@@ -145,18 +158,19 @@ impl Registry {
         all
     }
 
-    /// Forgets what nobody holds any more, and cuts the sessions of those that may not be here.
-    pub fn tidy(&self, may_stay: impl Fn(&AgentId) -> bool) {
+    /// Forgets what nobody holds any more, and cuts the sessions of those that may not hold their routes.
+    pub fn tidy(&self, may_stay: impl Fn(&AgentId, &Route) -> bool) {
         for session in self.sessions() {
-            if !may_stay(&session.agent) {
-                tracing::info!(session = %session.id, agent = %session.agent, "its token was revoked: session cut");
+            if !session.routes.iter().all(|route| may_stay(&session.agent, route)) {
+                tracing::info!(session = %session.id, agent = %session.agent, "it has no right to its routes any more: session cut");
                 session.cut();
             }
         }
         let now = Instant::now();
         // A lease is for an owner who may come back.
-        let is_free =
-            |target: &Target| target.is_free(now) || !may_stay(&target.owner) && target.is_unclaimed();
+        let is_free = |target: &Target| {
+            target.is_free(now) || !may_stay(&target.owner, &target.route) && target.is_unclaimed()
+        };
         if self.table.load().all().any(|target| is_free(target)) {
             let _changing = self.changing.lock();
             let mut table = Table::clone(&self.table.load());
@@ -192,12 +206,13 @@ impl Registry {
 }
 
 impl Target {
-    fn new(route: Route, owner: AgentId) -> Arc<Self> {
+    fn new(route: Route, owner: AgentId, charged: Option<IpAddr>) -> Arc<Self> {
         Arc::new(Self {
             route,
             owner,
+            charged,
             sessions: ArcSwap::default(),
-            held: Mutex::new(Held { claims: 0, free_at: None }),
+            held: Mutex::new(Held { claims: 0, free_at: None, lost: false }),
             fenced: Mutex::default(),
             arrived: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -211,6 +226,19 @@ impl Target {
             fenced.pop_front();
         }
         fenced.push_back(instance.clone());
+    }
+
+    /// Gives it up to somebody with a better right.
+    fn lose(&self) {
+        self.held.lock().lost = true;
+        for session in self.sessions.load().iter() {
+            tracing::info!(session = %session.id, agent = %session.agent, route = %self.route, "a token claims its name: session cut");
+            session.cut();
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.held.lock().lost
     }
 
     fn is_unclaimed(&self) -> bool {

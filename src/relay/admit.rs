@@ -7,24 +7,28 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::names::Names;
+use super::open;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Name, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
 use crate::observe::{Metrics, metrics::Counted};
-use crate::policy::Verified;
-use crate::registry::{Claim, Registry};
-use crate::session::Kind;
+use crate::policy::{Verified, open::Open, open::is_open};
+use crate::registry::{Claim, Denied, Registry, Terms};
 use crate::session::carrier::Carrier;
+use crate::session::{Kind, Windows};
 use crate::transport::{Admission, Attached, Door, Polling};
 
 /// See the module.
 pub(super) struct Doorkeeper {
     pub(super) config: Arc<Config>,
+    /// Tells agents without a token from each other, where registration is open.
+    pub(super) open: Option<Open>,
     pub(super) names: Arc<Names>,
     pub(super) registry: Arc<Registry>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) scope: Scope,
     pub(super) cores: Cores,
+    pub(super) windows: Arc<Windows>,
     /// Cancelled when the relay begins to stop: from then on agents are sent away.
     pub(super) draining: CancellationToken,
 }
@@ -52,11 +56,12 @@ impl Doorkeeper {
             return Err(refusal);
         }
         let verified = match known {
-            Some(agent) => self.config.tokens.find(agent).ok_or_else(|| {
-                Refusal::new(RefusalKind::Unauthenticated, "the token of this agent was revoked")
-            })?,
-            None => self.authenticate(facts)?,
+            Some(agent) => self.known(agent)?,
+            None => self.newcomer(facts, offer.instance.as_ref())?,
         };
+        if is_open(&verified.id) {
+            self.open_to(&offer)?;
+        }
         let wanted = self.wanted(&offer, &verified)?;
         let routes: Box<[Route]> = wanted.iter().map(|w| self.names.route(w)).collect();
         let fenced = self.registry.is_fenced(&routes, &verified.id, offer.instance.as_ref(), offer.exclusive);
@@ -66,20 +71,7 @@ impl Doorkeeper {
             return Err(Refusal::new(RefusalKind::Fenced, message));
         }
         self.limit(&verified.id)?;
-        let claim = self.registry.reserve(routes, &verified.id).map_err(|taken| {
-            let message = match &taken.route {
-                Route::Path(name) => {
-                    format!("the name {:?} belongs to another token; try another --name", name.as_str())
-                }
-                Route::Host(host) => match self.names.name_of(host) {
-                    Some(name) => {
-                        format!("the name {:?} belongs to another token; try another --name", name.as_str())
-                    }
-                    None => format!("the host {host} belongs to another token"),
-                },
-            };
-            Refusal::new(RefusalKind::Forbidden, message)
-        })?;
+        let claim = self.claim(routes, &wanted, &verified, facts)?;
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
         Ok(Admitted {
             claim,
@@ -94,8 +86,63 @@ impl Doorkeeper {
         })
     }
 
+    fn claim(
+        &self,
+        routes: Box<[Route]>,
+        wanted: &[Wanted],
+        verified: &Verified,
+        facts: &Facts,
+    ) -> Result<Claim, Refusal> {
+        let exact = |w: &&Wanted| matches!(w, Wanted::Name(name) if verified.grants.names.contains(name));
+        let takes: Vec<Route> = wanted.iter().filter(exact).map(|w| self.names.route(w)).collect();
+        let terms = match is_open(&verified.id) {
+            true => Terms::Open(open::quota(facts)),
+            false => Terms::Token { takes: &takes },
+        };
+        self.registry.reserve(routes, &verified.id, &terms).map_err(|denied| match denied {
+            Denied::Taken(route) => self.taken(&route),
+            Denied::Full(bound) => self.full(bound),
+        })
+    }
+
+    fn taken(&self, route: &Route) -> Refusal {
+        let name = match route {
+            Route::Path(name) => Some(name.clone()),
+            Route::Host(host) => self.names.name_of(host),
+        };
+        let message = match (name, route) {
+            (Some(name), _) => {
+                format!("the name {:?} belongs to another token; try another --name", name.as_str())
+            }
+            (None, route) => format!("the host {route} belongs to another token"),
+        };
+        Refusal::new(RefusalKind::Forbidden, message)
+    }
+
+    /// An agent that holds proof of an earlier admission.
+    fn known(&self, agent: &AgentId) -> Result<Verified, Refusal> {
+        if is_open(agent) && self.open.is_some() {
+            return Ok(open::verified(agent.clone()));
+        }
+        self.config
+            .tokens
+            .find(agent)
+            .ok_or_else(|| Refusal::new(RefusalKind::Unauthenticated, "the token of this agent was revoked"))
+    }
+
+    /// An agent that asks for the first time; without a token it may be anybody, where registration is open.
+    fn newcomer(&self, facts: &Facts, instance: Option<&Instance>) -> Result<Verified, Refusal> {
+        match &self.open {
+            Some(open) if facts.credential.is_none() => Ok(open::verified(open.anonymous(instance))),
+            _ => self.authenticate(facts),
+        }
+    }
+
     fn authenticate(&self, facts: &Facts) -> Result<Verified, Refusal> {
-        let verified = facts.credential.as_ref().and_then(|secret| self.config.tokens.verify(secret));
+        let verified = facts.credential.as_ref().and_then(|secret| {
+            let by_secret = || Some(open::verified(self.open.as_ref()?.by_secret(secret)?));
+            self.config.tokens.verify(secret).or_else(by_secret)
+        });
         verified.ok_or_else(|| {
             let message = match facts.credential {
                 None => "an agent needs a token: give one with --token-file or PTTH_TOKEN",
@@ -115,7 +162,11 @@ impl Doorkeeper {
             };
         }
         let granted = |wanted: &Wanted| match wanted {
-            Wanted::Name(name) => grants.allows_name(name),
+            // An authority of ours may stand below the domain, where a name would take its place.
+            Wanted::Name(name) => {
+                grants.allows_name(name)
+                    && !matches!(self.names.route(wanted), Route::Host(host) if self.names.is_own(&host))
+            }
             Wanted::Host(host) => grants.allows_host(host) && !self.names.is_ours(host),
             Wanted::Origin(_) => false,
         };
@@ -141,11 +192,15 @@ impl Doorkeeper {
     fn limit(&self, agent: &AgentId) -> Result<(), Refusal> {
         let sessions = self.registry.sessions();
         let links: usize = sessions.iter().filter(|s| s.agent == *agent).map(|s| s.links().len()).sum();
-        if links < defaults::CONNECTIONS_PER_AGENT {
+        let most = match is_open(agent) {
+            true => defaults::OPEN_CONNECTIONS_PER_AGENT,
+            false => defaults::CONNECTIONS_PER_AGENT,
+        };
+        if links < most {
             return Ok(());
         }
         let mut refusal =
-            Refusal::new(RefusalKind::TooMany, format!("this token has {links} connections already"));
+            Refusal::new(RefusalKind::TooMany, format!("this agent has {links} connections already"));
         refusal.retry_after = Some(defaults::RETRY_AFTER);
         Err(refusal)
     }
@@ -154,7 +209,7 @@ impl Doorkeeper {
 fn choose_one(any: bool, names: &[Name]) -> String {
     let list: Vec<_> = names.iter().map(Name::as_str).collect();
     match (any, list.is_empty()) {
-        (true, _) => "this token may claim any name: choose one with --name".into(),
+        (true, _) => "any name that is free may be claimed: choose one with --name".into(),
         (false, true) => "this token may claim no name: say which host with --host".into(),
         (false, false) => {
             format!("this token may claim several names, choose with --name: {}", list.join(", "))
@@ -185,11 +240,15 @@ impl Door for Doorkeeper {
     }
 
     fn is_live(&self, agent: &AgentId) -> bool {
-        self.config.tokens.is_live(agent)
+        open::is_live(&self.config, agent)
     }
 
     fn polling(&self) -> &Polling {
         &self.config.polling
+    }
+
+    fn windows(&self) -> &Arc<Windows> {
+        &self.windows
     }
 
     fn scope(&self) -> &Scope {
@@ -231,6 +290,13 @@ impl Admission for Admitted {
             Kind::H1 => defaults::H1_MOST,
             Kind::H2 => self.cores,
             Kind::Envelope => defaults::POLLS_BUSY,
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match is_open(&self.agent) {
+            true => defaults::OPEN_MESSAGES,
+            false => defaults::MESSAGES,
         }
     }
 

@@ -9,6 +9,8 @@ use crate::domain::HostName;
 use crate::policy::Tokens;
 use crate::transport::Polling;
 
+pub use super::relayhttp::{BadDestination, Destination};
+
 /// How public addresses are made from names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Routing {
@@ -18,6 +20,9 @@ pub enum Routing {
     /// `https://DOMAIN/NAME/`: one browser origin shared by all, for names that trust each other.
     Path,
 }
+
+/// Why there is no demo page with [`Routing::Path`].
+pub const DEMO_BY_PATH: &str = "the demo page cannot be had with path routing: the pages of agents would share its origin in browsers; use --routing host";
 
 /// One listening address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,12 @@ pub struct Config {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Who may offer.
     pub tokens: Tokens,
+    /// Whether agents without a token may claim names that are free.
+    pub open_registration: bool,
+    /// Whether a page on the relay's own authority lets browser tabs be agents. Not with [`Routing::Path`].
+    pub demo: bool,
+    /// Where requests may be relayed to (RelayHttp); without any, nothing is.
+    pub relay_http: Vec<Destination>,
     /// Live, ready, metrics and sessions; `None` is off.
     pub admin: Option<Admin>,
     /// Threads of the data plane; one per core by default.
@@ -58,6 +69,8 @@ pub struct Config {
     pub grace: Duration,
     /// How agents that poll are treated.
     pub polling: Polling,
+    /// What may wait here for slow visitors, in bytes, beside one frame for each answer.
+    pub buffers: usize,
 }
 
 /// The admin listener.
@@ -80,12 +93,16 @@ impl Config {
             routing: Routing::default(),
             tls: None,
             tokens,
+            open_registration: false,
+            demo: false,
+            relay_http: Vec::new(),
             admin: None,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             answer: defaults::ANSWER,
             lease: defaults::LEASE,
             grace: defaults::GRACE,
             polling: Polling::default(),
+            buffers: defaults::BUFFERS,
         }
     }
 }

@@ -4,11 +4,14 @@ mod accept;
 mod admin;
 mod admit;
 pub mod config;
+mod demo;
 mod entry;
 mod forward;
 mod names;
+mod open;
 mod patience;
 mod public;
+mod relayhttp;
 mod respond;
 
 use std::io;
@@ -21,13 +24,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::admit::Doorkeeper;
-use self::config::{Config, Listen};
+use self::config::{Config, Listen, Routing};
 use self::names::Names;
+use self::relayhttp::RelayHttp;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
+use crate::policy::open::Open;
 use crate::registry::Registry;
-use crate::session::{Kind, Link};
+use crate::session::{Link, Windows};
 use crate::transport::{self, Door, RelaySide};
 
 /// Why a relay did not start.
@@ -44,6 +49,9 @@ pub enum StartError {
     /// A TLS listener without a certificate.
     #[error("the listener {0} wants TLS, and there is no certificate")]
     NoCertificate(SocketAddr),
+    /// The demo page would share its browser origin with the pages of agents.
+    #[error("{}", config::DEMO_BY_PATH)]
+    DemoByPath,
     /// No threads or event queues.
     #[error("cannot start the data plane: {0}")]
     Cores(io::Error),
@@ -69,6 +77,7 @@ struct Shared {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     sides: Vec<Box<dyn RelaySide>>,
+    relay_http: RelayHttp,
     places: Arc<Semaphore>,
     listeners: Scope,
     visitors: Scope,
@@ -92,6 +101,9 @@ impl Relay {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        if config.demo && config.routing == Routing::Path {
+            return Err(StartError::DemoByPath);
+        }
         let config = Arc::new(config);
         let bound = bind(&config)?;
         let admin_bound = admin::bind(config.admin)?;
@@ -101,16 +113,21 @@ impl Relay {
         let registry = Registry::new(config.lease);
         let metrics = Arc::new(Metrics::default());
         let (sessions, draining) = (Scope::new(), CancellationToken::new());
+        let windows = Arc::new(Windows::new(config.buffers));
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
+            open: config.open_registration.then(|| Open::new(&config.polling.seal_key)),
             config: config.clone(),
             names: names.clone(),
             registry: registry.clone(),
             metrics: metrics.clone(),
             scope: sessions.clone(),
             cores: cores.clone(),
+            windows,
             draining: draining.clone(),
         });
+        let visitors = Scope::new();
         let shared = Arc::new(Shared {
+            relay_http: RelayHttp::new(config.clone(), door.clone(), visitors.clone()),
             sides: transport::ALL.iter().map(|t| t.relay(door.clone())).collect(),
             config,
             names,
@@ -118,7 +135,7 @@ impl Relay {
             metrics: metrics.clone(),
             places: Arc::new(Semaphore::new(defaults::CONNECTIONS)),
             listeners: Scope::new(),
-            visitors: Scope::new(),
+            visitors,
         });
         let addresses = bound.iter().map(|b| b.listen).collect();
         for bound in bound {
@@ -154,9 +171,8 @@ impl Relay {
         self.draining.cancel();
         let until = tokio::time::Instant::now() + self.shared.config.grace;
         self.drain();
-        // The answers of agents that poll come in by the listeners.
-        let is_answering = |link: &Arc<Link>| link.kind() == Kind::Envelope && link.in_flight() > 0;
-        while self.links().iter().any(is_answering) && tokio::time::Instant::now() < until {
+        // The answers of agents that poll come in by the listeners, until they have begun.
+        while self.links().iter().any(|link| link.awaits_calls()) && tokio::time::Instant::now() < until {
             tokio::time::sleep(defaults::ANSWERS_CHECK).await;
         }
         self.shared.listeners.stop(defaults::FLIP).await;
@@ -248,6 +264,6 @@ async fn keep(shared: Arc<Shared>) {
             }
             Err(error) => tracing::warn!(%error, "cannot look after the tokens"),
         }
-        shared.registry.tidy(|agent| shared.config.tokens.is_live(agent));
+        shared.registry.tidy(|agent, route| open::may_stay(&shared.config, &shared.names, agent, route));
     }
 }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 
 use super::Shared;
 use super::config::Routing;
+use super::demo;
 use super::forward::{self, Outgoing, Sender};
 use super::patience;
 use super::respond::{self, Failure};
@@ -76,6 +77,10 @@ async fn own(
     host: &HostName,
     request: http::Request<Incoming>,
 ) -> Response {
+    if shared.relay_http.wants(&request) {
+        let facts = facts(sender, &authority, request.headers());
+        return shared.relay_http.answer(request, &facts).await;
+    }
     if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
         let asker = request.headers().clone();
         let facts = facts(sender, &authority, &asker);
@@ -97,7 +102,9 @@ async fn own(
             return respond::failure(Failure::NoAgent, request.headers());
         }
     }
-    respond::own(request.method(), request.uri().path(), request.headers())
+    let (method, path, asker) = (request.method(), request.uri().path(), request.headers());
+    demo::answer(&shared.config, method, path, asker)
+        .unwrap_or_else(|| respond::own(method, path, asker, shared.config.demo))
 }
 
 fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> Facts {
@@ -109,10 +116,16 @@ fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> F
     }
 }
 
-/// `Bearer`, or `Basic` with the token as its password (RFC 6750 §2.1, RFC 7617).
+/// `Bearer`, or `Basic` with the token as its password (RFC 6750 §2.1, RFC 7617). What is there and cannot be read is
+/// a wrong token, not none: where registration is open, the two are treated differently.
 fn credential(headers: &http::HeaderMap) -> Option<Secret> {
+    let value = headers.get(http::header::AUTHORIZATION)?;
+    Some(presented(value).unwrap_or_else(|| Secret::new("")))
+}
+
+fn presented(value: &http::HeaderValue) -> Option<Secret> {
     use base64::Engine as _;
-    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let value = value.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
         return Some(Secret::new(rest.trim()));

@@ -3,6 +3,7 @@
 use http::header::{CONTENT_TYPE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use super::demo::PATH as DEMO;
 use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
 use crate::message::authority::Unclear;
@@ -30,6 +31,10 @@ pub(super) enum Failure {
     Timeout,
     /// The visitor's Upgrade could not be carried out.
     Upgrade,
+    /// A destination of RelayHttp is not there, or did not answer with HTTP.
+    Unreachable,
+    /// A destination of RelayHttp did not answer in time.
+    Late,
 }
 
 impl Failure {
@@ -90,6 +95,18 @@ fn describe(failure: Failure) -> Words {
             "upgrade-failed",
             "The upgrade was not carried out.",
             Some("http_upgrade_failed"),
+        ),
+        Failure::Unreachable => (
+            StatusCode::BAD_GATEWAY,
+            "unreachable",
+            "The destination cannot be reached, or does not answer with HTTP.",
+            Some("destination_unavailable"),
+        ),
+        Failure::Late => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "late",
+            "The destination did not answer in time.",
+            Some("http_response_timeout"),
         ),
     }
 }
@@ -158,8 +175,8 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap) -> Response {
     response
 }
 
-/// The page at `/` of the relay's own authority, and 404 for all else there.
-pub(super) fn own(method: &Method, path: &str, asker: &HeaderMap) -> Response {
+/// The page at `/` of the relay's own authority, and 404 for all else there. `demo`: it leads to the demo page.
+pub(super) fn own(method: &Method, path: &str, asker: &HeaderMap, demo: bool) -> Response {
     if path != "/" {
         return failure(Failure::NoRoute, asker);
     }
@@ -168,7 +185,9 @@ pub(super) fn own(method: &Method, path: &str, asker: &HeaderMap) -> Response {
     }
     let body = "<p>This is a ptth relay: it serves programs that cannot be called from outside, over connections that \
                 they opened themselves. Each has an address of its own below this one.</p>";
-    let mut response = Response::new(Body::full(page("ptth relay", body)));
+    let link = format!("\n<p><a href=\"{DEMO}\">Answer requests from a browser tab</a></p>");
+    let body = if demo { format!("{body}{link}") } else { body.to_owned() };
+    let mut response = Response::new(Body::full(page("ptth relay", &body)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));

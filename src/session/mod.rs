@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+pub use h2::Windows;
+
 pub use carrier::{HeldSlot, Kind, Link, SendError, SendErrorKind, Slot};
 pub use handler::{Handler, handler_fn};
 pub use load::{Load, Loaded};
@@ -31,10 +33,11 @@ pub async fn send_half(
     io: Io,
     kind: Kind,
     scope: &Scope,
+    windows: &Arc<Windows>,
 ) -> Result<(Box<dyn carrier::Carrier>, Driver), BoxError> {
     match kind {
         Kind::H1 => Ok(h1::send::open(io, scope).await?),
-        Kind::H2 => Ok(h2::send::open(io, scope).await?),
+        Kind::H2 => Ok(h2::send::open(io, scope, windows).await?),
         Kind::Envelope => Err("envelopes do not run on a flipped connection".into()),
     }
 }

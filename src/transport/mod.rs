@@ -25,7 +25,7 @@ use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
 use crate::session;
 use crate::session::carrier::Carrier;
-use crate::session::{Ended, Handler, Kind, Load};
+use crate::session::{Ended, Handler, Kind, Load, Windows};
 
 /// Every transport, the preferred first.
 pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp, &comet::Comet];
@@ -138,6 +138,9 @@ pub trait Door: Send + Sync {
     /// How polls are treated.
     fn polling(&self) -> &Polling;
 
+    /// How far agents may send ahead of their visitors.
+    fn windows(&self) -> &Arc<Windows>;
+
     /// Owns the tasks of sessions.
     fn scope(&self) -> &Scope;
 
@@ -158,6 +161,9 @@ pub trait Admission: Send {
 
     /// How many connections of this agent the relay can use with this carrier.
     fn connections(&self, kind: Kind) -> usize;
+
+    /// What the bodies of requests that wait for a poll may take, in bytes.
+    fn memory(&self) -> usize;
 
     /// Puts a fresh link into its session; requests may come on it from now on.
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached;
@@ -253,8 +259,43 @@ impl Link {
     }
 }
 
+/// Which bodies come through while they are still being sent. A box on the way may hold them back until they are
+/// complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// From the relay to the agent: the answers to polls.
+    pub down: bool,
+    /// From the agent to the relay.
+    pub up: bool,
+}
+
+impl Flow {
+    /// Nothing holds them back.
+    pub const FREE: Self = Self { down: true, up: true };
+    /// Each gets through once it is complete.
+    pub const HELD: Self = Self { down: false, up: false };
+}
+
+impl std::fmt::Display for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match (self.down, self.up) {
+            (true, true) => "bodies stream both ways",
+            (false, true) => "something on the way holds bodies from the relay back until they are complete",
+            (true, false) => "something on the way holds bodies to the relay back until they are complete",
+            (false, false) => {
+                "something on the way holds bodies back in both directions until they are complete"
+            }
+        })
+    }
+}
+
 /// A session without a connection of its own.
 pub trait ServeLink: Send {
+    /// What was found out about the way when the session was opened.
+    fn flow(&self) -> Flow {
+        Flow::FREE
+    }
+
     /// Serves until the session ends. When `scope` stops, or `load` is retired, what is in flight finishes first.
     /// Dropping the future ends the session at once.
     fn serve(

@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod browser;
 mod client;
+mod devtools;
 #[path = "../e2e/process.rs"]
 mod process;
 mod scenario;
@@ -29,11 +31,13 @@ scenarios!(
     js,
     Js: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
     a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
+    no_token_is_needed_where_registration_is_open
 );
 scenarios!(
     python,
     Wsgi: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
     a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
+    no_token_is_needed_where_registration_is_open
 );
 scenarios!(python_handler, Handler: any_bytes_cross an_error_is_a_500);
 scenarios!(

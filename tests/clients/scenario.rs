@@ -1,8 +1,8 @@
 //! What every client must do, as far as its platform can.
 
-use crate::client::{Client, plain};
+use crate::client::{Client, plain, token};
 use crate::process::Process;
-use crate::site::{Relay, Site, curl, free_port};
+use crate::site::{Relay, Site, curl, free_port, ptth};
 
 /// A relay without TLS, and a client that serves there.
 struct Serving {
@@ -100,6 +100,26 @@ pub(crate) fn a_wrong_token_is_told(client: Client) {
     assert!(said.contains("shop") && said.contains("403"), "{said}");
     assert_eq!(agent.ends(), 3, "{agent}");
     assert!(agent.out.all().is_empty(), "{agent}");
+}
+
+/// It registers for each of its polls, and must be the same one each time.
+pub(crate) fn no_token_is_needed_where_registration_is_open(client: Client) {
+    let site = Site::new();
+    let token = token(&site);
+    let id = token.split('_').nth(1).unwrap();
+    site.run(ptth().args(["token", "revoke", id, "--state"]).arg(site.at("state")));
+    let listen = format!("http://127.0.0.1:{}", free_port());
+    let start = || Relay::start(site.relay_command(&listen).arg("--open-registration"));
+    let mut relay = start();
+    let agent = Process::start(client.command(&site, &plain(&relay), "").env_remove("PTTH_TOKEN"));
+    let url = agent.line(0);
+    for _ in 0..3 {
+        assert_eq!(site.curl([&url]).text(), "GET /", "{agent}");
+    }
+    relay.process.kill();
+    relay = start();
+    relay.process.says(" agent connected ");
+    assert_eq!(site.curl([&url]).text(), "GET /", "{agent}");
 }
 
 pub(crate) fn a_relay_that_comes_back_is_found(client: Client) {

@@ -1,5 +1,7 @@
 //! Large bodies, and the memory that slow readers may cost.
 
+use std::time::Duration;
+
 use ptth::defaults;
 use sha2::{Digest, Sha256};
 
@@ -86,6 +88,40 @@ pub(crate) async fn a_slow_origin_bounds_what_the_visitor_can_send(on: On) {
         "{taken} bytes were taken for an origin that reads none"
     );
     world.still_works().await;
+    let rest = vec![b'x'; LARGE - taken];
+    let mut count = 0;
+    within("the rest", async {
+        tokio::join!(visitor.send(&rest), origin.stream(LARGE, |part| count += part.len()))
+    })
+    .await;
+    assert_eq!(count, LARGE);
+}
+
+/// Longer than any deadline for a far end that is silent: whoever only reads slowly is not.
+const PAUSE: Duration = Duration::from_secs(13);
+
+pub(crate) async fn a_visitor_that_pauses_loses_nothing(on: On) {
+    let world = on.world_with(TestOrigin::with_small_buffers()).await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
+    origin.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n")).await;
+    visitor.head().await;
+    let taken = origin.send_until_stuck(LARGE).await;
+    tokio::time::sleep(PAUSE).await;
+    let rest = vec![b'x'; LARGE - taken];
+    let mut count = 0;
+    within("the rest", async {
+        tokio::join!(origin.send(&rest), visitor.stream(LARGE, |part| count += part.len()))
+    })
+    .await;
+    assert_eq!(count, LARGE);
+}
+
+pub(crate) async fn an_origin_that_pauses_loses_nothing(on: On) {
+    let world = on.world_with(TestOrigin::with_small_buffers()).await;
+    let (mut visitor, mut origin, _) =
+        world.begin("POST", "/", &format!("Content-Length: {LARGE}\r\n")).await;
+    let taken = visitor.send_until_stuck(LARGE).await;
+    tokio::time::sleep(PAUSE).await;
     let rest = vec![b'x'; LARGE - taken];
     let mut count = 0;
     within("the rest", async {

@@ -160,8 +160,10 @@ fn what_is_no_relay() {
         }
     });
     let site = Site::new();
-    let doctor = &mut site.command("doctor", &format!("http://localhost:{port}"));
-    fails_at(doctor, "upgrade", 1, &["404", "check that --relay is the address of a ptth relay"]);
+    let (outcome, steps) = examined(&mut site.command("doctor", &format!("http://localhost:{port}")));
+    assert_eq!(steps[4..], ["FAIL upgrade", "FAIL poll"], "{}", outcome.out);
+    assert!(outcome.out.contains("404") && outcome.code == 1, "{}", outcome.out);
+    assert!(outcome.err.contains("check that --relay is the address of a ptth relay"), "{}", outcome.err);
 }
 
 #[test]

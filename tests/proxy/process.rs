@@ -53,10 +53,23 @@ impl Process {
         self.printed.0.lock().unwrap().all.iter().filter(|line| line.contains(text)).count()
     }
 
+    /// Waits until more than `before` lines have this text in them.
+    pub(crate) fn says_more(&self, text: &str, before: usize) {
+        let found = self.wait(|printed| {
+            (printed.all.iter().filter(|line| line.contains(text)).count() > before).then_some(())
+        });
+        found.unwrap_or_else(|| panic!("{text:?} was not said again; {self}"));
+    }
+
+    /// Sends it a signal by its name, such as `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let _ = Command::new("sh").args(["-c", "kill -s \"$1\" \"$2\"", "sh", name, &id]).status();
+    }
+
     /// Asks it to end, and waits until it has closed its streams.
     pub(crate) fn end(&self) {
-        let id = self.child.id().to_string();
-        let _ = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &id]).status();
+        self.signal("TERM");
         self.wait(|printed| (printed.open == 0).then_some(()));
     }
 

@@ -114,7 +114,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// A program, also where Debian keeps those of administrators.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let path = std::env::var("PATH").unwrap_or_default();
     let places = path.split(':').chain(["/usr/sbin", "/usr/bin"]);
     let found = places.map(|place| PathBuf::from(place).join(name)).find(|path| path.exists());

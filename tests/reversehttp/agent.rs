@@ -1,6 +1,8 @@
 //! Our own agent over this transport, end to end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -8,6 +10,9 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method};
 use axum::routing::{any, get, post};
 use ptth::agent::Serving;
+use ptth::net::Scope;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 
 use super::support::Bench;
@@ -234,4 +239,57 @@ async fn a_websocket_crosses_and_closes_at_both_ends() {
         .send("GET /mirror HTTP/1.1\r\nHost: demo.relay.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
         .await;
     assert_eq!(visitor.read().await.status, 200);
+}
+
+/// A box that breaks the connection of the first poll that brings a request: before its first byte, or within its
+/// message. Tells whether it has.
+async fn breaking(relay: SocketAddr, within: bool) -> (SocketAddr, Arc<AtomicBool>, Scope) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let (scope, broke) = (Scope::new(), Arc::new(AtomicBool::new(false)));
+    let (owner, done) = (scope.clone(), broke.clone());
+    scope.spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let done = done.clone();
+            owner.spawn(async move {
+                let (mut far_read, mut far_write) = TcpStream::connect(relay).await.unwrap().into_split();
+                let (mut near_read, mut near_write) = near.into_split();
+                let down = async {
+                    let mut bytes = vec![0; 64 << 10];
+                    while let Ok(count @ 1..) = far_read.read(&mut bytes).await {
+                        let text = String::from_utf8_lossy(&bytes[..count]);
+                        let brings = text.contains("Requesting-Client");
+                        if brings && !done.swap(true, Ordering::Relaxed) {
+                            let part = if within { text.find("\r\n\r\n").unwrap() + 9 } else { 0 };
+                            let _ = near_write.write_all(&bytes[..part]).await;
+                            return;
+                        }
+                        if near_write.write_all(&bytes[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    _ = tokio::io::copy(&mut near_read, &mut far_write) => {}
+                    () = down => {}
+                }
+            });
+        }
+    });
+    (at, broke, scope)
+}
+
+#[tokio::test]
+async fn a_request_whose_poll_breaks_is_served_all_the_same() {
+    for within in [false, true] {
+        let bench = Bench::start();
+        let (at, broke, _scope) = breaking(bench.at, within).await;
+        let agent =
+            ptth::Agent::builder().relay(format!("http://{at}")).name("demo").token(bench.token.clone());
+        let agent = agent.transport("reversehttp").build().unwrap();
+        let mut serving = agent.serve(echo()).unwrap();
+        serving.connected().await.unwrap();
+        assert_eq!(bench.visit("demo", "/").await.body, "hello", "within: {within}");
+        assert!(broke.load(Ordering::Relaxed));
+    }
 }

@@ -1,4 +1,5 @@
-//! The clients of 2009 to 2012, byte for byte as they were captured; only their hyphen for a token is a token here.
+//! The clients of 2009 to 2012, byte for byte as they were captured: unmodified where registration is open, and elsewhere
+//! with a token in place of their hyphen.
 
 use super::support::{Bench, Raw};
 
@@ -18,9 +19,7 @@ async fn register(bench: &Bench, name: &str, raw: &mut Raw, bytes: String) -> St
     answer.link("first")
 }
 
-#[tokio::test]
-async fn python() {
-    let bench = Bench::impatient();
+async fn python(bench: Bench) {
     let host = bench.at;
     let form = format!("token={}&name=demo", bench.token);
     let bytes = format!(
@@ -56,9 +55,7 @@ async fn python() {
     assert_eq!((visit.status, &*visit.body, visit.field("Content-Length")), (200, "hi", "2"));
 }
 
-#[tokio::test]
-async fn java() {
-    let bench = Bench::start();
+async fn java(bench: Bench) {
     let host = bench.at;
     let form = format!("name=demo&token={}", bench.token);
     let common = format!(
@@ -90,9 +87,7 @@ async fn java() {
     assert_eq!((visit.status, &*visit.body), (200, "from java"));
 }
 
-#[tokio::test]
-async fn javascript_in_a_page_of_another_origin() {
-    let bench = Bench::start();
+async fn javascript_in_a_page_of_another_origin(bench: Bench) {
     let host = bench.at;
     let origin = "Origin: http://page.test\r\n";
     let preflight = format!(
@@ -134,9 +129,7 @@ async fn javascript_in_a_page_of_another_origin() {
     assert_eq!((refused.status, refused.field("Access-Control-Allow-Origin")), (410, "*"));
 }
 
-#[tokio::test]
-async fn perl() {
-    let bench = Bench::start();
+async fn perl(bench: Bench) {
     let host = bench.at;
     let form = format!("token={}&name=demo", bench.token);
     let common =
@@ -158,4 +151,32 @@ async fn perl() {
         assert_eq!(raw.read().await.status, 202);
     });
     assert_eq!((visit.status, &*visit.body), (200, "Hello World"));
+}
+
+/// One test for each client, with a token and without.
+macro_rules! clients {
+    ($($client:ident: $with:ident $without:ident;)*) => {
+        $(
+            mod $client {
+                use super::Bench;
+
+                #[tokio::test]
+                async fn with_a_token() {
+                    super::$client(Bench::$with()).await;
+                }
+
+                #[tokio::test]
+                async fn unmodified() {
+                    super::$client(Bench::$without()).await;
+                }
+            }
+        )*
+    };
+}
+
+clients! {
+    python: impatient impatient_and_open;
+    java: start open_to_all;
+    javascript_in_a_page_of_another_origin: start open_to_all;
+    perl: start open_to_all;
 }

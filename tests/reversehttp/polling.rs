@@ -1,5 +1,7 @@
 //! Wire §1.6 and §1.7, row by row.
 
+use std::time::{Duration, Instant};
+
 use super::support::{Bench, Raw};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nhey";
@@ -93,6 +95,88 @@ async fn polls_are_served_in_turn_and_answers_find_their_requests() {
     };
     let ((one, two), ()) = tokio::join!(visits, agent);
     assert_eq!((&*one.body, &*two.body), ("1", "2"));
+}
+
+#[tokio::test]
+async fn who_has_waited_longest_is_served_first() {
+    let bench = Bench::start();
+    let mut polls = Vec::new();
+    for count in 1..=3 {
+        let url = bench.registered("demo").await;
+        let mut raw = bench.open().await;
+        raw.send(&format!("GET {url} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        waiting(&bench, count).await;
+        polls.push((url, raw));
+    }
+    for (place, (url, mut raw)) in polls.into_iter().enumerate() {
+        // Nobody else has a request meanwhile.
+        let target = format!("/{place}");
+        let (visit, ()) = tokio::join!(bench.visit("demo", &target), async {
+            assert!(raw.read().await.body.starts_with(&format!("GET {target} ")));
+            bench.answer(&url, OK).await;
+        });
+        assert_eq!(visit.body, "hey");
+    }
+}
+
+#[tokio::test]
+async fn pipelined_requests_of_one_visitor_keep_their_order() {
+    let bench = Bench::start();
+    let urls = [bench.registered("demo").await, bench.registered("demo").await];
+    let mut visitor = bench.open().await;
+    let ask = |n| format!("GET /{n} HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n");
+    visitor.send(&[ask(1), ask(2)].concat()).await;
+    assert!(bench.poll(&urls[0]).await.body.starts_with("GET /1 "));
+    // The second comes when the first has its answer.
+    let (second, _) = tokio::join!(bench.poll(&urls[1]), async {
+        waiting(&bench, 1).await;
+        bench.answer(&urls[0], "HTTP/1.1 200 OK\r\n\r\none").await
+    });
+    assert!(second.body.starts_with("GET /2 "), "{second:?}");
+    bench.answer(&urls[1], "HTTP/1.1 200 OK\r\n\r\ntwo").await;
+    assert_eq!((visitor.read().await.body, visitor.read().await.body), ("one".into(), "two".into()));
+}
+
+#[tokio::test]
+async fn an_agent_that_streams_is_told_of_visitors_that_left() {
+    const STREAM: &str = "Accept: message/http;stream=1\r\n";
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut visitor = bench.open().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    let polled = bench.ask("GET", &first, STREAM, "").await;
+    let id = polled.field("Ptth-Request").to_owned();
+    assert!(!id.is_empty(), "{polled:?}");
+    let next = polled.link("next");
+    let mut poll = bench.open().await;
+    poll.send(&format!("GET {next} HTTP/1.1\r\nHost: relay.test\r\n{STREAM}\r\n")).await;
+    waiting(&bench, 1).await;
+    drop(visitor);
+    let told = poll.read().await;
+    assert_eq!((told.status, told.field("Ptth-Gone")), (204, &*id));
+    // Once, and the URL is as good as before.
+    let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
+        assert_eq!(bench.ask("GET", &told.link("next"), STREAM, "").await.status, 200);
+        bench.answer(&next, OK).await
+    });
+    assert_eq!(visit.body, "hey");
+}
+
+#[tokio::test]
+async fn an_agent_of_whole_messages_is_not_told_of_visitors_that_left() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut visitor = bench.open().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    let polled = bench.poll(&first).await;
+    assert!(!polled.head.contains("Ptth-"), "{polled:?}");
+    drop(visitor);
+    let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
+        let next = polled.link("next");
+        assert_eq!(bench.poll(&next).await.status, 200, "it still waited");
+        bench.answer(&next, OK).await
+    });
+    assert_eq!(visit.body, "hey");
 }
 
 /// Waits until so many polls stand.
@@ -206,4 +290,53 @@ pub(crate) async fn registered_again(bench: &Bench) {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(15), wait).await.expect("the agent registers again");
+}
+
+/// How long a poll of this URL is held when nothing comes.
+async fn held(bench: &Bench, url: &str, fields: &str) -> Duration {
+    let since = Instant::now();
+    assert_eq!(bench.ask("GET", url, fields, "").await.status, 204);
+    since.elapsed()
+}
+
+#[tokio::test]
+async fn an_agent_says_how_long_its_poll_is_to_be_held() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let waited = held(&bench, &first, "Prefer: wait=1\r\n").await;
+    assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(10), "{waited:?}");
+    let impatient = Bench::impatient();
+    let first = impatient.registered("demo").await;
+    assert!(held(&impatient, &first, "Prefer: wait=20\r\n").await < Duration::from_secs(10), "up to its own");
+}
+
+#[tokio::test]
+async fn polls_that_are_cut_at_one_age_are_held_shorter() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    for _ in 0..ptth::defaults::POLL_DROPS {
+        let mut cut = bench.open().await;
+        cut.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        waiting(&bench, 1).await;
+        tokio::time::sleep(ptth::defaults::POLL_CUT + Duration::from_millis(100)).await;
+        drop(cut);
+        waiting(&bench, 0).await;
+    }
+    let waited = held(&bench, &first, "").await;
+    assert!(waited >= ptth::defaults::POLL_HOLD_LEAST && waited < Duration::from_secs(15), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_a_box_swallowed_is_handed_out_again() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut visitor = bench.open().await;
+    visitor.send("PUT /x HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 3\r\n\r\nabc").await;
+    // All of it left the relay; nothing of it arrived, so the agent polls the same URL again.
+    let swallowed = bench.poll(&first).await;
+    let again = bench.poll(&first).await;
+    assert_eq!((again.status, &*again.body), (200, &*swallowed.body));
+    assert_eq!(bench.answer(&first, OK).await.status, 202);
+    assert_eq!(visitor.read().await.body, "hey");
+    assert_eq!(bench.poll(&first).await.status, 410, "it has its answer");
 }

@@ -48,6 +48,21 @@ impl Bench {
         })
     }
 
+    /// Registration is open, and nobody has a token: the old clients write a hyphen instead.
+    pub(crate) fn open_to_all() -> Self {
+        Self { token: "-".to_owned(), ..Self::with(|config| config.open_registration = true) }
+    }
+
+    /// Both.
+    pub(crate) fn impatient_and_open() -> Self {
+        let bench = Self::with(|config| {
+            config.open_registration = true;
+            config.polling.hold = Duration::from_millis(50);
+            config.polling.absence = Duration::from_millis(50);
+        });
+        Self { token: "-".to_owned(), ..bench }
+    }
+
     /// The same relay after a restart, on another port.
     pub(crate) async fn restarted(self) -> Self {
         let Self { relay, config, token, id, .. } = self;

@@ -29,6 +29,7 @@ impl AgentPlan {
                 token: Some(token),
                 transport: transport.into(),
                 carriers: vec![carrier],
+                climb: ptth::defaults::CLIMB_FIRST,
                 tls: trust(&[]),
                 proxies: ptth::net::dial::Proxies::None,
                 instance: Instance { id: id.into(), boot: 1 },

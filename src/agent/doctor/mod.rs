@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use self::remedy::{Trouble, of_dial, of_open};
+use self::remedy::{Trouble, by_poll, of_dial, of_open};
 use super::origin::{Origin, Target};
 use crate::defaults;
 use crate::domain::{Instance, Offer, Secret, Wanted};
@@ -83,7 +83,14 @@ async fn walk(exam: &Exam, tell: &mut impl FnMut(Finding)) -> Result<(), Trouble
     let stream = step("tcp", tell, road.connect(addresses)).await?;
     let stream = step("proxy", tell, road.pass(stream)).await?;
     step("tls", tell, road.secure(stream, exam)).await?;
-    step("upgrade", tell, upgrade(exam, &via)).await
+    let upgraded = step("upgrade", tell, upgrade(exam, &via)).await;
+    match upgraded {
+        Err(trouble) if trouble.blocked => match step("poll", tell, poll(exam, &via)).await {
+            Ok(()) => Err(Trouble { remedy: by_poll(), ..trouble }),
+            Err(_) => Err(trouble),
+        },
+        upgraded => upgraded,
+    }
 }
 
 /// Takes one step, and tells how it went.
@@ -189,25 +196,8 @@ impl Road<'_> {
 /// Asks, on a connection of its own, by one transport after the other until one gets through.
 async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
     let mut absent = None;
-    // A registration by long poll would outlive the question.
-    let asks =
-        |t: &&&'static dyn transport::Transport| t.is_automatic() && !t.carriers().contains(&Kind::Envelope);
-    for transport in transport::ALL.iter().filter(asks) {
-        let call = Call {
-            relay: exam.relay.clone(),
-            via: via.clone(),
-            tls: exam.tls.clone(),
-            token: exam.token.clone(),
-            carriers: Kind::PREFERRED.to_vec(),
-            offer: Offer {
-                wanted: exam.wanted.clone(),
-                instance: Some(Instance::random()),
-                exclusive: false,
-                probe: true,
-                transport: transport.name(),
-            },
-        };
-        match transport.agent().open(&call).await {
+    for transport in automatic(false) {
+        match transport.agent().open(&question(exam, via, transport.name())).await {
             Ok(Opened { urls, link, .. }) => {
                 let (kind, urls) = (link.kind(), urls.join(" "));
                 if let Link::Flipped { mut io, .. } = link {
@@ -222,6 +212,46 @@ async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
     Err(absent.map_or_else(Trouble::default, |error| of_open(&error)))
 }
 
+/// Asks by ordinary requests alone, and looks whether bodies stream.
+async fn poll(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
+    let mut trouble = Trouble::default();
+    for transport in automatic(true) {
+        match transport.agent().open(&question(exam, via, transport.name())).await {
+            Ok(Opened { urls, link: Link::Polled(link), .. }) => {
+                let found = format!("{} is granted {}; {}", transport.name(), urls.join(" "), link.flow());
+                return Ok(((), found));
+            }
+            Ok(_) => {}
+            Err(error) => trouble = of_open(&error),
+        }
+    }
+    Err(trouble)
+}
+
+/// The transports that an agent tries by itself: those that poll, or the others.
+fn automatic(polls: bool) -> impl Iterator<Item = &'static dyn transport::Transport> {
+    let all = transport::ALL.iter().copied().filter(|t| t.is_automatic());
+    all.filter(move |t| t.carriers().contains(&Kind::Envelope) == polls)
+}
+
+/// An offer that is only a question.
+fn question(exam: &Exam, via: &Via, transport: &'static str) -> Call {
+    Call {
+        relay: exam.relay.clone(),
+        via: via.clone(),
+        tls: exam.tls.clone(),
+        token: exam.token.clone(),
+        carriers: Kind::PREFERRED.to_vec(),
+        offer: Offer {
+            wanted: exam.wanted.clone(),
+            instance: Some(Instance::random()),
+            exclusive: false,
+            probe: true,
+            transport,
+        },
+    }
+}
+
 async fn answers(target: &Target, exam: &Exam) -> Result<((), String), Trouble> {
     let probe = Origin::new(target.clone(), Scope::new(), exam.tls.clone()).probe().await;
     match probe.answers {
@@ -229,7 +259,7 @@ async fn answers(target: &Target, exam: &Exam) -> Result<((), String), Trouble> 
         false => Err(Trouble {
             what: probe.to_string(),
             remedy: format!("start the service at {target}, or give another TARGET"),
-            refused: false,
+            ..Trouble::default()
         }),
     }
 }

@@ -13,11 +13,13 @@ pub(super) struct Trouble {
     pub(super) remedy: String,
     /// The relay said no to the token, or to what was asked for with it.
     pub(super) refused: bool,
+    /// No Upgrade came through; requests may all the same.
+    pub(super) blocked: bool,
 }
 
 impl Trouble {
     fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into(), refused: false }
+        Self { what: what.into(), remedy: remedy.into(), ..Self::default() }
     }
 }
 
@@ -61,14 +63,25 @@ pub(super) fn of_open(error: &OpenError) -> Trouble {
             let what = format!("the relay refuses: {message} ({})", status.as_u16());
             Trouble { refused, ..Trouble::new(what, remedy) }
         }
-        OpenError::Absent { .. } => Trouble::new(
-            error.to_string(),
+        OpenError::Absent { .. } => blocked(
+            error,
             "check that --relay is the address of a ptth relay; if it is, have whatever stands in between let \
              Upgrade through",
         ),
-        OpenError::Broken(_) => Trouble::new(
-            error.to_string(),
-            "try again; if it stays, something in between cuts long connections",
+        OpenError::Broken(_) => blocked(
+            error,
+            "try again; if it stays, something in between cuts connections that ask for an Upgrade",
         ),
     }
+}
+
+fn blocked(error: &OpenError, remedy: &str) -> Trouble {
+    Trouble { blocked: true, ..Trouble::new(error.to_string(), remedy) }
+}
+
+/// Upgrade is blocked, and polls come through.
+pub(super) fn by_poll() -> String {
+    "nothing must be done: an agent serves from here by long poll; for more speed, have whatever stands in between let \
+     Upgrade through"
+        .to_owned()
 }

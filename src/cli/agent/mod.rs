@@ -103,6 +103,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         token,
         transport: args.transport.into(),
         carriers: Kind::PREFERRED.to_vec(),
+        climb: defaults::CLIMB_FIRST,
         tls,
         proxies,
         instance,

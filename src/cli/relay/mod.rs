@@ -71,10 +71,14 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     config.public_url = settings.public_url;
     config.routing = settings.routing;
     config.tls = server;
+    config.relay_http = settings.relay_http;
+    config.demo = settings.demo;
+    config.open_registration = settings.open_registration;
     config.admin = settings.admin;
     config.answer = settings.answer;
     config.lease = settings.lease;
     config.grace = settings.grace;
+    config.buffers = settings.buffers;
     config.polling.seal_key = seal::key(&settings.state).map_err(Failure::failed)?;
     Ok(Prepared { config, ca, first })
 }
@@ -99,6 +103,12 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         let mut asked = Asked::listen()?;
         let relay = Relay::start(prepared.config.clone()).map_err(Failure::failed)?;
         announce(&prepared, relay.addresses(), relay.admin())?;
+        if prepared.config.open_registration {
+            tracing::warn!(
+                "registration is open: anybody who reaches this relay may claim a free name below {} and serve what they like there",
+                prepared.config.domain
+            );
+        }
         asked.heard().await;
         tracing::info!("stopping: agents are told, and what is in flight finishes");
         asked.patiently(relay.stop()).await;

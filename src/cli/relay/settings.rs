@@ -1,6 +1,6 @@
 //! What can be said about a relay, and what it comes to.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::cli::text::{AdminAt, FromText as _, PublicUrl, one, parse, several};
 use crate::cli::{Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
-use crate::relay::config::{Admin, Listen, Routing};
+use crate::relay::config::{Admin, DEMO_BY_PATH, Destination, Listen, Routing};
 use crate::tls;
 use crate::tls::dev::{CertHost, DevError};
 
@@ -41,6 +41,19 @@ pub struct Said {
     #[arg(long, value_name = "host|path", value_parser = parse::<Routing>)]
     #[serde(deserialize_with = "one")]
     pub routing: Option<Routing>,
+    /// Let anybody claim a name that is free, without a token: first come, first served, and whatever they serve
+    /// stands below this domain
+    #[arg(long, value_name = "true|false", env = "PTTH_OPEN_REGISTRATION", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
+    pub open_registration: Option<bool>,
+    /// Serve a page at /demo of this relay's own address that lets a browser tab answer requests; with host routing
+    /// only
+    #[arg(long, value_name = "true|false", env = "PTTH_DEMO", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
+    pub demo: Option<bool>,
+    /// Relay requests of pages to this destination (RelayHttp), for whoever may be an agent here. A host must resolve
+    /// to public addresses, unless it is an IP address or has one behind =
+    #[arg(long, value_name = "HOST[:PORT][=ADDRESS]", value_parser = parse::<Destination>)]
+    #[serde(deserialize_with = "several")]
+    pub relay_http: Vec<Destination>,
     /// The certificate chain, leaf first; without it a development CA is made in the state directory
     #[arg(long, value_name = "PEM", env = "PTTH_CERT", hide_env_values = true)]
     pub cert: Option<PathBuf>,
@@ -63,6 +76,9 @@ pub struct Said {
     /// How long what is in flight may take to finish when the relay stops [default: 30]
     #[arg(long, value_name = "N")]
     pub grace_seconds: Option<u64>,
+    /// How much memory, in MiB, what waits for slow visitors may take [default: 256]
+    #[arg(long, value_name = "N")]
+    pub buffer_mib: Option<NonZeroUsize>,
 }
 
 impl Said {
@@ -92,6 +108,9 @@ impl Said {
             authority: list(self.authority, below.authority),
             public_url: self.public_url.or(below.public_url),
             routing: self.routing.or(below.routing),
+            open_registration: self.open_registration.or(below.open_registration),
+            demo: self.demo.or(below.demo),
+            relay_http: list(self.relay_http, below.relay_http),
             cert: if pair { self.cert } else { below.cert },
             key: if pair { self.key } else { below.key },
             state: self.state.or(below.state),
@@ -99,6 +118,7 @@ impl Said {
             answer_timeout_seconds: self.answer_timeout_seconds.or(below.answer_timeout_seconds),
             lease_seconds: self.lease_seconds.or(below.lease_seconds),
             grace_seconds: self.grace_seconds.or(below.grace_seconds),
+            buffer_mib: self.buffer_mib.or(below.buffer_mib),
         }
     }
 }
@@ -132,6 +152,12 @@ pub struct Settings {
     pub public_url: Option<Uri>,
     /// How public addresses are made from names.
     pub routing: Routing,
+    /// Whether anybody may claim a free name.
+    pub open_registration: bool,
+    /// Whether there is a demo page.
+    pub demo: bool,
+    /// Where requests of pages may be relayed to.
+    pub relay_http: Vec<Destination>,
     /// Where the certificate comes from.
     pub certificate: Certificate,
     /// The state directory.
@@ -144,6 +170,8 @@ pub struct Settings {
     pub lease: Duration,
     /// For what is in flight when the relay stops.
     pub grace: Duration,
+    /// For what waits for slow visitors, in bytes.
+    pub buffers: usize,
 }
 
 impl Settings {
@@ -165,6 +193,10 @@ impl Settings {
                 "no name can stand below the address {domain}; use --routing path"
             )));
         }
+        let demo = said.demo.unwrap_or(false);
+        if demo && routing == Routing::Path {
+            return Err(Failure::usage(DEMO_BY_PATH));
+        }
         let certificate =
             certificate(said.cert, said.key, &listen, || hosts(&domain, routing, &said.authority))?;
         Ok(Self {
@@ -174,11 +206,15 @@ impl Settings {
             authorities: said.authority,
             public_url: said.public_url.map(|url| url.0),
             routing,
+            open_registration: said.open_registration.unwrap_or(false),
+            demo,
+            relay_http: said.relay_http,
             state: state::directory(said.state)?,
             admin: admin(said.admin)?,
             answer: said.answer_timeout_seconds.map_or(defaults::ANSWER, |n| Duration::from_secs(n.get())),
             lease: said.lease_seconds.map_or(defaults::LEASE, Duration::from_secs),
             grace: said.grace_seconds.map_or(defaults::GRACE, Duration::from_secs),
+            buffers: said.buffer_mib.map_or(defaults::BUFFERS, |mib| mib.get().saturating_mul(1 << 20)),
         })
     }
 

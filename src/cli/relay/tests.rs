@@ -35,6 +35,7 @@ fn nothing_said_is_the_defaults() {
         [settings.answer, settings.lease, settings.grace],
         [defaults::ANSWER, defaults::LEASE, defaults::GRACE]
     );
+    assert_eq!(settings.buffers, defaults::BUFFERS);
     let hosts =
         [defaults::DOMAIN.to_owned(), format!("*.{}", defaults::DOMAIN)].map(|host| host.parse().unwrap());
     assert_eq!(settings.certificate, Certificate::Development(hosts.to_vec()));
@@ -46,7 +47,8 @@ fn the_help_tells_the_defaults() {
     let help = <Line as clap::CommandFactory>::command().render_long_help().to_string();
     let seconds = [defaults::ANSWER, defaults::LEASE, defaults::GRACE].map(|d| d.as_secs().to_string());
     let [answer, lease, grace] = &seconds;
-    for default in [defaults::LISTEN, defaults::DOMAIN, defaults::ADMIN, answer, lease, grace] {
+    let buffers = (defaults::BUFFERS >> 20).to_string();
+    for default in [defaults::LISTEN, defaults::DOMAIN, defaults::ADMIN, answer, lease, grace, &buffers] {
         assert!(help.contains(&format!("[default: {default}")), "{default}");
     }
 }
@@ -57,6 +59,9 @@ domain = "file.test"
 authority = ["own.test"]
 public-url = "https://public.test"
 routing = "path"
+open-registration = true
+demo = false
+relay-http = ["www.example.com", "intranet.test:81=10.0.0.5"]
 cert = "cert.pem"
 key = "/key.pem"
 state = "state"
@@ -64,6 +69,7 @@ admin = "off"
 answer-timeout-seconds = 7
 lease-seconds = 8
 grace-seconds = 0
+buffer-mib = 64
 "#;
 
 #[test]
@@ -80,7 +86,10 @@ fn every_flag_can_stand_in_the_file() {
     );
     assert_eq!((settings.domain.as_str(), settings.authorities[0].as_str()), ("file.test", "own.test"));
     assert_eq!((settings.routing, settings.admin), (Routing::Path, None));
+    assert_eq!(settings.relay_http.len(), 2);
+    assert!(settings.open_registration && !settled(Said::default()).open_registration);
     assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
+    assert_eq!(settings.buffers, 64 << 20);
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
     let Certificate::Files { cert, key } = settings.certificate else { panic!() };
     assert!(cert.is_absolute() && cert.ends_with("cert.pem") && key == Path::new("/key.pem"));
@@ -127,6 +136,7 @@ fn what_does_not_fit_together_is_said() {
         ("--cert a.pem --key b.pem --listen http://127.0.0.1:1", "plain"),
         ("--domain 127.0.0.1", "--routing path"),
         ("--domain localhost", "*.ptth.localhost"),
+        ("--demo --routing path", "--routing host"),
     ] {
         let failure = Settings::resolve(flags(line)).unwrap_err();
         assert!(failure.code == 2 && failure.message.contains(what), "{line}: {failure}");

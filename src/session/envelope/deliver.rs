@@ -3,23 +3,26 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Method;
-use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::header::{CONTENT_LENGTH, TRAILER, UPGRADE};
+use http::request::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::queue::{Done, Job, Queue};
-use super::{UrlId, answer};
-use crate::defaults;
+use super::severed::poll_cut;
+use super::spool::Spooled;
+use super::{UrlId, answer, send};
 use crate::domain::Visitor;
-use crate::message::embedded::{ReadError, request_head, whole};
+use crate::message::embedded::{Coded, Framing, request_head};
 use crate::message::{Body, BoxError, Request};
+use crate::net::flag::Listener;
 use crate::session::carrier::SendErrorKind;
 
 /// A message in memory goes out in pieces of this size, in bytes.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 /// An embedded request, ready to be the body of the answer to a poll. One that is dropped before it was written goes
 /// back to the queue.
@@ -35,7 +38,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     if job.done.is_closed() {
         return None;
     }
-    let Job { number, request, mut done, share } = job;
+    let Job { number, request, mut done, mut taken } = job;
     let upgrades = request.headers().contains_key(UPGRADE);
     if upgrades && !streams {
         let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
@@ -44,57 +47,65 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     let visitor = request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
     let (mut parts, body) = request.into_parts();
     let known = parts.headers.remove(CONTENT_LENGTH).is_some();
-    let mut length = body.size_hint().exact();
     let mut body = body;
-    let mut bytes = None;
-    if body.is_end_stream() {
-        bytes = Some(Bytes::new());
-    } else if !streams {
-        let (all, told) = in_memory(body, done).await?;
-        (bytes, done) = (Some(all), told);
+    if taken.is_none() && body.is_end_stream() {
+        taken = Some(Spooled::default());
+    } else if taken.is_none() && !streams {
+        let (all, told) = take_in(queue, body, done).await?;
+        (taken, done) = (Some(all), told);
         body = Body::empty();
     }
-    if let Some(bytes) = &bytes {
-        length = Some(bytes.len() as u64);
+    let mut length = taken.as_ref().map_or_else(|| body.size_hint().exact(), |taken| Some(taken.length()));
+    let framing = framing(&parts, known, length, taken.is_none() && !upgrades);
+    if framing == Framing::Chunked {
+        length = None;
     }
-    // A request without a body needs no length, unless it had one or its method makes readers expect it.
-    let expected = known || [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
-    let said = length.filter(|length| *length > 0 || expected);
-    let head = request_head(&parts.method, &parts.uri, &parts.headers, said);
+    let head = request_head(&parts.method, &parts.uri, &parts.headers, framing);
     let method = parts.method.clone();
     let request = Request::from_parts(parts, Body::empty());
     if !queue.hand(number, url) {
         // Another poll of the same URL was quicker.
         let mut request = request;
-        *request.body_mut() = bytes.map_or(body, Body::full);
-        queue.put_back(Job { number, request, done, share }, None);
+        *request.body_mut() = body;
+        queue.put_back(Job { number, request, done, taken }, None);
         return None;
     }
-    queue.flights.insert(url, answer::Flight { queue: queue.clone(), number, method, upgrades, done });
-    let first = match &bytes {
-        Some(bytes) => {
-            let mut message = BytesMut::from(head);
-            message.extend_from_slice(bytes);
-            message.freeze()
-        }
-        None => head,
-    };
-    let total =
-        length.map(|length| if bytes.is_some() { first.len() as u64 } else { first.len() as u64 + length });
-    let back = Back { queue: queue.clone(), url, request, bytes, share };
-    let message = Delivery { first, begun: false, body, total, back: Some(back) };
+    let after = answer::After::UnderWay;
+    let flight = answer::Flight { queue: queue.clone(), number, method, upgrades, streams, done, after };
+    queue.flights.insert(url, flight);
+    let total = length.map(|length| head.len() as u64 + length);
+    let (mut first, mut cut) = (head, None);
+    match taken.as_ref().map(|taken| (taken, taken.in_memory())) {
+        Some((_, Some(bytes))) if bytes.is_empty() => {}
+        Some((_, Some(bytes))) => first = [&first[..], bytes].concat().into(),
+        Some((taken, None)) => (body, cut) = (taken.body(), Some(queue.is_cut())),
+        None => cut = Some(queue.is_cut()),
+    }
+    let back = Back { queue: queue.clone(), url, request, taken, once: false };
+    let message =
+        Delivery { first, begun: false, body: Coded::new(body, framing), cut, total, back: Some(back) };
     Some(Handed { visitor, message: Body::wrap(message) })
 }
 
-/// The body in one piece; its visitor is told when that cannot be.
-pub(super) async fn in_memory(body: Body, done: Done) -> Option<(Bytes, Done)> {
-    let kind = match whole(body, defaults::MESSAGE).await {
-        Ok(bytes) => return Some((bytes, done)),
-        Err(ReadError::TooLarge(_)) => SendErrorKind::TooLarge,
-        Err(_) => SendErrorKind::Closed,
-    };
-    let _ = done.send(Err(kind.error()));
-    None
+/// How a message says where it ends. Only who takes it as it comes is given one that does not say so in front.
+fn framing(parts: &Parts, known: bool, length: Option<u64>, comes: bool) -> Framing {
+    if comes && (length.is_none() || parts.headers.contains_key(TRAILER)) {
+        return Framing::Chunked;
+    }
+    // A request without a body needs no length, unless it had one or its method makes readers expect it.
+    let expected = known || [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
+    Framing::Rest(length.filter(|length| *length > 0 || expected))
+}
+
+/// The body as a whole; its visitor is told when that cannot be.
+pub(super) async fn take_in(queue: &Queue, body: Body, done: Done) -> Option<(Spooled, Done)> {
+    match queue.room.take_in(body).await {
+        Ok(taken) => Some((taken, done)),
+        Err(error) => {
+            let _ = done.send(Err(send::of_spool(&error).error()));
+            None
+        }
+    }
 }
 
 /// What is needed to give a request back.
@@ -102,18 +113,36 @@ pub(super) struct Back {
     pub(super) queue: Arc<Queue>,
     pub(super) url: UrlId,
     pub(super) request: Request,
-    /// The body, if it is in memory.
-    pub(super) bytes: Option<Bytes>,
-    pub(super) share: Option<tokio::sync::OwnedSemaphorePermit>,
+    /// The body, if it can be had again.
+    pub(super) taken: Option<Spooled>,
+    /// Nobody can poll its URL again: once sent it need not be kept.
+    pub(super) once: bool,
 }
 
 pub(super) struct Delivery {
     /// What is in memory: the head, and the body if it is there too.
-    pub(super) first: Bytes,
-    pub(super) begun: bool,
-    pub(super) body: Body,
-    pub(super) total: Option<u64>,
-    pub(super) back: Option<Back>,
+    first: Bytes,
+    begun: bool,
+    body: Coded,
+    /// For what is not in memory.
+    cut: Option<Listener>,
+    total: Option<u64>,
+    back: Option<Back>,
+}
+
+impl Delivery {
+    /// A message that is in memory.
+    pub(super) fn of(text: Bytes, back: Back) -> Self {
+        let (body, total) = (Coded::new(Body::empty(), Framing::Empty), Some(text.len() as u64));
+        Self { first: text, begun: false, body, cut: None, total, back: Some(back) }
+    }
+
+    /// All of it is on its way; whether it arrives is another matter.
+    fn sent(&mut self) {
+        if let Some(Back { queue, url, request, taken, once }) = self.back.take() {
+            queue.flights.sent(url, request, taken.filter(|_| !once));
+        }
+    }
 }
 
 impl HttpBody for Delivery {
@@ -130,20 +159,20 @@ impl HttpBody for Delivery {
             let length = self.first.len().min(PIECE);
             let piece = self.first.split_to(length);
             if self.first.is_empty() && self.body.is_end_stream() {
-                self.back = None;
+                self.sent();
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        loop {
-            let polled = Pin::new(&mut self.body).poll_frame(cx);
-            match &polled {
-                Poll::Ready(None) => self.back = None,
-                Poll::Ready(Some(Ok(frame))) if !frame.is_data() => continue,
-                Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.back = None,
-                _ => {}
-            }
-            return polled;
+        if let Some(cut) = &mut self.cut {
+            poll_cut(cut, cx)?;
         }
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &polled {
+            None => self.sent(),
+            Some(Ok(_)) if self.body.is_end_stream() => self.sent(),
+            Some(_) => {}
+        }
+        Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -158,21 +187,31 @@ impl HttpBody for Delivery {
     }
 }
 
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        let Some(Back { queue, url, mut request, bytes, share }) = self.back.take() else { return };
+impl Back {
+    /// Gives the request back, with `body` if that was not taken in. Without either, part of it is gone with the
+    /// connection.
+    pub(super) fn give(self, body: Option<Body>) {
+        let Self { queue, url, mut request, taken, .. } = self;
         let Some(flight) = queue.flights.take(url) else { return };
-        match (bytes, self.begun) {
-            (Some(bytes), _) => *request.body_mut() = Body::full(bytes),
-            (None, false) => *request.body_mut() = std::mem::take(&mut self.body),
-            // Part of the body is gone with the connection.
-            (None, true) => {
+        match (&taken, body) {
+            (Some(_), _) => {}
+            (None, Some(body)) => *request.body_mut() = body,
+            (None, None) => {
                 queue.answered(flight.number);
                 let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
                 return;
             }
         }
         let answer::Flight { number, done, .. } = flight;
-        queue.put_back(Job { number, request, done, share }, Some(url));
+        queue.put_back(Job { number, request, done, taken }, Some(url));
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(back) = self.back.take() {
+            let body = std::mem::replace(&mut self.body, Coded::new(Body::empty(), Framing::Empty));
+            back.give((!self.begun).then(|| body.into_body()));
+        }
     }
 }

@@ -6,15 +6,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
 
-use super::deliver::{Back, Delivery, in_memory};
+use super::answer::{After, AnswerError, Flight};
+use super::deliver::{Back, Delivery, take_in};
 use super::queue::{Job, Queue};
-use super::{AnswerError, Flights, UrlId, answer};
+use super::{Flights, UrlId};
 use crate::message::{Body, Request, Response};
 use crate::session::carrier::SendErrorKind;
 
 /// A request in memory, in the hand of the poll that asked for it. Dropping it gives it back to the queue.
-pub struct Given(Delivery);
+pub struct Given {
+    back: Option<Back>,
+    body: Bytes,
+}
 
 impl Given {
     /// `None` when its visitor has gone, its body could not be had, or it asks for an Upgrade.
@@ -22,39 +27,54 @@ impl Given {
         if job.done.is_closed() {
             return None;
         }
-        let Job { number, mut request, done, share } = job;
+        let Job { number, mut request, done, taken } = job;
         if request.headers().contains_key(UPGRADE) {
             let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
             return None;
         }
-        let body = std::mem::take(request.body_mut());
-        let (bytes, done) = in_memory(body, done).await?;
+        let (taken, done) = match taken {
+            Some(taken) => (taken, done),
+            None => take_in(queue, std::mem::take(request.body_mut()), done).await?,
+        };
+        let body = match taken.in_memory() {
+            Some(bytes) => bytes.clone(),
+            None => match taken.body().collect().await {
+                Ok(body) => body.to_bytes(),
+                Err(error) => {
+                    tracing::warn!(%error, "an upload could not be read again");
+                    let _ = done.send(Err(SendErrorKind::Busy.error()));
+                    return None;
+                }
+            },
+        };
         if !queue.hand(number, url) {
-            *request.body_mut() = Body::full(bytes);
-            queue.put_back(Job { number, request, done, share }, None);
+            queue.put_back(Job { number, request, done, taken: Some(taken) }, None);
             return None;
         }
-        let method = request.method().clone();
-        let flight = answer::Flight { queue: queue.clone(), number, method, upgrades: false, done };
+        let (queue, method, after) = (queue.clone(), request.method().clone(), After::UnderWay);
+        let flight =
+            Flight { queue: queue.clone(), number, method, upgrades: false, streams: false, done, after };
         queue.flights.insert(url, flight);
-        let back = Back { queue: queue.clone(), url, request, bytes: Some(bytes), share };
-        let (first, body) = (Bytes::new(), Body::empty());
-        Some(Self(Delivery { first, begun: false, body, total: None, back: Some(back) }))
+        Some(Self { back: Some(Back { queue, url, request, taken: Some(taken), once: true }), body })
     }
 
     /// The request: its absolute target, its end-to-end fields, without `Content-Length` unless it said one.
     pub fn request(&self) -> Option<(&Request, &Bytes)> {
-        let back = self.0.back.as_ref()?;
-        Some((&back.request, back.bytes.as_ref()?))
+        Some((&self.back.as_ref()?.request, &self.body))
     }
 
     /// What it was written down as, ready to be the body of the answer to the poll. Dropped before it was sent, it
     /// still gives the request back.
-    pub fn written(self, text: Bytes) -> Body {
-        let mut delivery = self.0;
-        delivery.total = Some(text.len() as u64);
-        delivery.first = text;
-        Body::wrap(delivery)
+    pub fn written(mut self, text: Bytes) -> Body {
+        self.back.take().map_or_else(Body::empty, |back| Body::wrap(Delivery::of(text, back)))
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if let Some(back) = self.back.take() {
+            back.give(None);
+        }
     }
 }
 
@@ -96,8 +116,6 @@ impl Flights {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt;
-
     use super::*;
     use crate::defaults;
     use crate::session::envelope::{PollEnd, carrier};
@@ -111,7 +129,8 @@ mod tests {
 
     fn bench() -> (Arc<Flights>, Arc<Queue>, Arc<Link>) {
         let flights = Arc::<Flights>::default();
-        let queue = Queue::new(flights.clone(), defaults::POLL_ABSENCE);
+        let queue =
+            Queue::new(flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
         (flights, queue, link)
     }

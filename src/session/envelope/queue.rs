@@ -4,14 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body::Body as _;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::spool::{Room, Spooled};
 use super::used::Used;
-use super::{Flights, Given, Handed, UrlId, deliver};
+use super::{Flights, Given, Handed, Several, UrlId, deliver, pipeline};
 use crate::defaults;
 use crate::message::{Request, Response};
+use crate::net::flag::{Flag, Listener};
 use crate::session::carrier::{SendError, SendErrorKind};
 
 /// Where the answer to one request goes.
@@ -22,14 +25,32 @@ pub(super) struct Job {
     pub(super) number: u64,
     pub(super) request: Request,
     pub(super) done: Done,
-    /// The share of the registration's memory that its body has.
-    pub(super) share: Option<OwnedSemaphorePermit>,
+    /// The body, once it has been taken in; that of the request is empty then.
+    pub(super) taken: Option<Spooled>,
+}
+
+impl Job {
+    /// The request with its body, for another carrier.
+    fn unsent(self) -> (Request, Done) {
+        let Self { mut request, done, taken, .. } = self;
+        if let Some(taken) = taken {
+            *request.body_mut() = taken.body();
+        }
+        (request, done)
+    }
+
+    /// Gives the request back.
+    fn give_back(self, kind: SendErrorKind) {
+        let (request, done) = self.unsent();
+        let _ = done.send(Err(kind.unsent(request)));
+    }
 }
 
 /// Why a poll brings no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PollEnd {
-    /// There was none for as long as a poll is held, or another poll of the same URL came.
+    /// There was none for as long as a poll is held, another poll of the same URL came, or visitors left
+    /// ([`Queue::abandoned`]).
     #[error("there was no request")]
     Nothing,
     /// The URL has delivered its request.
@@ -46,9 +67,15 @@ pub enum PollEnd {
 /// See the module.
 pub struct Queue {
     pub(super) flights: Arc<Flights>,
-    pub(super) memory: Arc<Semaphore>,
+    pub(super) room: Room,
+    /// For answers of several requests at once, as long as they are being read.
+    pub(super) answers: Arc<Semaphore>,
     state: Mutex<State>,
     absence: Duration,
+    /// Raised by the first poll.
+    met: Arc<Flag>,
+    /// Raised when what streams is to break off.
+    cut: Arc<Flag>,
 }
 
 struct State {
@@ -58,6 +85,8 @@ struct State {
     handed: HashMap<u64, UrlId>,
     /// URLs whose visitors left before their answers came.
     late: VecDeque<UrlId>,
+    /// URLs whose visitors left before their answers came, and of which the agent is still to be told.
+    abandoned: VecDeque<UrlId>,
     used: Used,
     next: u64,
     /// When the last poll ended.
@@ -70,6 +99,7 @@ struct State {
 struct Waiter {
     number: u64,
     url: UrlId,
+    streams: bool,
     tell: oneshot::Sender<Job>,
 }
 
@@ -87,21 +117,31 @@ pub struct Glance {
 }
 
 impl Queue {
-    /// An empty queue; requests wait for `absence` after the last poll.
-    pub fn new(flights: Arc<Flights>, absence: Duration) -> Arc<Self> {
+    /// An empty queue; requests wait for `absence` after the last poll, and their bodies take at most `most` bytes each
+    /// and `room` bytes together.
+    pub fn new(flights: Arc<Flights>, absence: Duration, most: usize, room: usize) -> Arc<Self> {
         let state = State {
             polls: VecDeque::new(),
             waiting: VecDeque::new(),
             handed: HashMap::new(),
             late: VecDeque::new(),
+            abandoned: VecDeque::new(),
             used: Used::default(),
             next: 0,
             left: Instant::now(),
             ended: false,
             whole: None,
         };
-        let memory = Arc::new(Semaphore::new(defaults::MESSAGES));
-        Arc::new(Self { flights, memory, state: Mutex::new(state), absence })
+        let answers = defaults::PIPELINES_ANSWERS.min(room).max(defaults::PIPELINE_ANSWERS);
+        Arc::new(Self {
+            flights,
+            room: Room::new(most.min(room), room),
+            answers: Arc::new(Semaphore::new(answers)),
+            state: Mutex::new(state),
+            absence,
+            met: Arc::default(),
+            cut: Arc::default(),
+        })
     }
 
     /// Waits for a request for at most `hold`. Polls are served in turn. Dropping the future gives the turn up, and a
@@ -116,38 +156,68 @@ impl Queue {
         hold: Duration,
     ) -> Result<Handed, PollEnd> {
         let until = Instant::now() + hold;
+        self.recall(url);
         loop {
-            let job = self.wait(url, streams, until).await?;
+            let job = self.next(url, streams, until).await?;
             if let Some(handed) = deliver::embed(self, url, job, streams).await {
                 return Ok(handed);
             }
         }
     }
 
-    /// As [`Queue::poll`], for a request that the caller writes down itself; whole, and without an Upgrade.
+    /// As [`Queue::poll`], for a request that the caller writes down itself; whole, and without an Upgrade. What has left
+    /// this process does not come again.
     ///
     /// # Errors
     /// [`PollEnd`]
     pub async fn poll_given(self: &Arc<Self>, url: UrlId, hold: Duration) -> Result<Given, PollEnd> {
         let until = Instant::now() + hold;
         loop {
-            let job = self.wait(url, false, until).await?;
+            let job = self.next(url, false, until).await?;
             if let Some(given) = Given::take(self, url, job).await {
                 return Ok(given);
             }
         }
     }
 
-    /// Waits for a request in the place of `url`.
-    async fn wait(self: &Arc<Self>, url: UrlId, streams: bool, until: Instant) -> Result<Job, PollEnd> {
+    /// As [`Queue::poll`], for a poll that takes several whole requests: the first, and those that wait behind it.
+    ///
+    /// # Errors
+    /// [`PollEnd`]
+    pub async fn poll_several(self: &Arc<Self>, url: UrlId, hold: Duration) -> Result<Several, PollEnd> {
+        let until = Instant::now() + hold;
+        self.recall(url);
+        loop {
+            let first = self.next(url, false, until).await?;
+            if let Some(several) = pipeline::embed(self, url, first).await {
+                return Ok(several);
+            }
+        }
+    }
+
+    /// Whoever polls a URL again that has delivered did not get its requests: nobody who did would poll but the next.
+    /// They go to the front of the queue; what cannot be had again, its visitor is told.
+    fn recall(&self, url: UrlId) {
+        for back in self.flights.recall(url).into_iter().rev() {
+            match back {
+                Ok(job) => self.put_back(job, Some(url)),
+                Err(flight) => {
+                    self.answered(flight.number);
+                    let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
+                }
+            }
+        }
+    }
+
+    async fn next(self: &Arc<Self>, url: UrlId, streams: bool, until: Instant) -> Result<Job, PollEnd> {
         let mut turn = self.join(url, streams)?;
-        let job = tokio::select! {
+        tokio::select! {
             biased;
-            job = &mut turn.told => job,
-            () = tokio::time::sleep_until(until) => return Err(PollEnd::Nothing),
-        };
-        let ended = || if self.is_ended() { PollEnd::Ended } else { PollEnd::Nothing };
-        job.map_err(|_| ended())
+            job = &mut turn.told => {
+                job.map_err(|_| if self.is_ended() { PollEnd::Ended } else { PollEnd::Nothing })
+            }
+            () = tokio::time::sleep_until(until) => Err(PollEnd::Nothing),
+        }
     }
 
     fn join(self: &Arc<Self>, url: UrlId, streams: bool) -> Result<Turn, PollEnd> {
@@ -166,7 +236,11 @@ impl Queue {
         }
         let number = state.number();
         state.whole = Some(!streams);
-        state.polls.push_back(Waiter { number, url, tell });
+        self.met.raise();
+        if streams && !state.abandoned.is_empty() {
+            return Err(PollEnd::Nothing);
+        }
+        state.polls.push_back(Waiter { number, url, streams, tell });
         state.match_up();
         Ok(Turn { queue: self.clone(), number, told })
     }
@@ -175,7 +249,7 @@ impl Queue {
     pub(super) fn push(&self, mut job: Job) -> Result<u64, Box<Request>> {
         let mut state = self.state.lock();
         if state.ended {
-            return Err(Box::new(job.request));
+            return Err(Box::new(job.unsent().0));
         }
         job.number = state.number();
         let number = job.number;
@@ -193,8 +267,7 @@ impl Queue {
         }
         if state.ended {
             drop(state);
-            let _ = job.done.send(Err(SendErrorKind::Closed.unsent(job.request)));
-            return;
+            return job.give_back(SendErrorKind::Closed);
         }
         state.waiting.push_front(job);
         state.match_up();
@@ -211,6 +284,28 @@ impl Queue {
         true
     }
 
+    /// As [`Queue::hand`], for several.
+    pub(super) fn hand_several(&self, numbers: impl Iterator<Item = u64>, url: UrlId) -> bool {
+        let mut state = self.state.lock();
+        if state.used.contains(url) {
+            return false;
+        }
+        state.used.insert(url);
+        state.handed.extend(numbers.map(|number| (number, url)));
+        true
+    }
+
+    /// The next waiting request, if it can go at once with another: without a body, or with one in memory.
+    pub(super) fn take_ready(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        let ready = |job: &Job| match &job.taken {
+            Some(taken) => taken.in_memory().is_some(),
+            None => job.request.body().is_end_stream(),
+        };
+        let first = state.waiting.front().is_some_and(ready);
+        if first { state.waiting.pop_front() } else { None }
+    }
+
     /// The answer has come, or never will.
     pub(super) fn answered(&self, number: u64) {
         let mut state = self.state.lock();
@@ -224,6 +319,7 @@ impl Queue {
         state.waiting.retain(|job| job.number != number);
         if let Some(url) = state.handed.remove(&number) {
             state.late.push_back(url);
+            state.abandon(url);
             if state.late.len() > defaults::ANSWERS_LATE
                 && let Some(oldest) = state.late.pop_front()
             {
@@ -232,11 +328,19 @@ impl Queue {
         }
     }
 
+    /// URLs whose requests nobody waits for any more, each told once: what a poll that streams brings when it brings
+    /// nothing else.
+    pub fn abandoned(&self) -> Vec<UrlId> {
+        let mut state = self.state.lock();
+        let some = state.abandoned.len().min(defaults::GONE_AT_ONCE);
+        state.abandoned.drain(..some).collect()
+    }
+
     /// Takes a waiting request out again, if it still waits.
     pub(super) fn take_back(&self, number: u64) -> Option<Request> {
         let mut state = self.state.lock();
         let place = state.waiting.iter().position(|job| job.number == number)?;
-        state.waiting.remove(place).map(|job| job.request)
+        state.waiting.remove(place).map(|job| job.unsent().0)
     }
 
     /// Ends the registration: polls end, what waits goes elsewhere; what is in hand may still be answered.
@@ -248,17 +352,23 @@ impl Queue {
         };
         drop(polls);
         for job in waiting {
-            let _ = job.done.send(Err(SendErrorKind::Closed.unsent(job.request)));
+            job.give_back(SendErrorKind::Closed);
         }
     }
 
-    /// Ends the registration and what is in hand.
+    /// Ends the registration, what is in hand, and what streams.
     pub fn cut(&self) {
         self.end();
+        self.cut.raise();
         let handed: Vec<_> = self.state.lock().handed.drain().collect();
         for (_, url) in handed {
             self.flights.fail(url);
         }
+    }
+
+    /// Resolves when what streams is to break off. Cancel safe.
+    pub(super) fn is_cut(&self) -> Listener {
+        self.cut.listen()
     }
 
     /// Whether it has ended.
@@ -271,7 +381,12 @@ impl Queue {
         self.state.lock().used.contains(url)
     }
 
-    /// Whether bodies are to be in memory before their requests are queued.
+    /// Resolves when the agent has polled once, so that it is known what it takes. Cancel safe.
+    pub(super) fn met(&self) -> Listener {
+        self.met.listen()
+    }
+
+    /// Whether bodies are to be complete before their requests are queued.
     pub(super) fn wants_whole(&self) -> bool {
         self.state.lock().whole.unwrap_or(true)
     }
@@ -303,6 +418,21 @@ impl State {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Has an agent that streams told that nobody waits for an answer: by a poll that waits, or else by its next.
+    fn abandon(&mut self, url: UrlId) {
+        if self.whole != Some(false) {
+            return;
+        }
+        self.abandoned.push_back(url);
+        if self.abandoned.len() > defaults::ANSWERS_LATE {
+            self.abandoned.pop_front();
+        }
+        if let Some(place) = self.polls.iter().position(|waiter| waiter.streams) {
+            // What waits without an end of its own brings nothing.
+            self.polls.remove(place);
+        }
     }
 
     fn match_up(&mut self) {

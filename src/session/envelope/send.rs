@@ -6,15 +6,15 @@ use futures_util::future::BoxFuture;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT, UPGRADE};
 use http_body::Body as _;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::queue::Job;
+use super::spool::{SpoolError, Spooled};
 use super::{Queue, raw};
 use crate::defaults;
-use crate::message::embedded::{ReadError, whole};
 use crate::message::upgrade::{self, Tunnel};
-use crate::message::{Body, Request, Response};
+use crate::message::{Request, Response};
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 struct Envelopes(Arc<Queue>);
@@ -48,6 +48,10 @@ impl Carrier for Envelopes {
     fn is_closed(&self) -> bool {
         self.0.is_ended()
     }
+
+    fn awaits_calls(&self) -> bool {
+        self.0.glance().handed > 0
+    }
 }
 
 impl Envelopes {
@@ -77,12 +81,16 @@ impl Envelopes {
         upgrade::join_cookies(request.headers_mut());
         // Reading the body is what says 100 to the visitor; the agent cannot.
         request.headers_mut().remove(EXPECT);
-        let mut share = None;
-        if !upgrades && !request.body().is_end_stream() && self.0.wants_whole() {
-            share = Some(self.take_in(&mut request).await?);
+        let mut taken = None;
+        if !upgrades && !request.body().is_end_stream() {
+            // Before the first poll nobody takes the request anyway.
+            let _ = tokio::time::timeout(self.0.absence(), self.0.met()).await;
+            if self.0.wants_whole() {
+                taken = Some(self.take_in(&mut request).await?);
+            }
         }
         let (done, mut answer) = oneshot::channel();
-        let job = Job { number: 0, request, done, share };
+        let job = Job { number: 0, request, done, taken };
         let number = self.0.push(job).map_err(|request| SendErrorKind::Closed.unsent(*request))?;
         let _leave = Leave { queue: &self.0, number };
         let since = Instant::now();
@@ -112,25 +120,29 @@ impl Envelopes {
         absent.min(defaults::POLL_BUSY.saturating_sub(since.elapsed()))
     }
 
-    /// Takes the body into memory before the request takes a poll, which a slow visitor could hold for long otherwise.
-    async fn take_in(&self, request: &mut Request) -> Result<OwnedSemaphorePermit, SendError> {
-        let length = request.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
-        let length = length.unwrap_or(defaults::MESSAGE);
-        if length > defaults::MESSAGE {
+    /// Takes the body in before the request takes a poll, which a slow visitor could hold for long otherwise.
+    async fn take_in(&self, request: &mut Request) -> Result<Spooled, SendError> {
+        let most = self.0.room.most() as u64;
+        if request.body().size_hint().exact().is_some_and(|length| length > most) {
             return Err(SendErrorKind::TooLarge.error());
         }
-        let room = u32::try_from(length).unwrap_or(u32::MAX);
-        let Ok(share) = self.0.memory.clone().try_acquire_many_owned(room) else {
-            return Err(SendErrorKind::Busy.unsent(std::mem::take(request)));
-        };
         let body = std::mem::take(request.body_mut());
-        let body = whole(body, defaults::MESSAGE).await.map_err(|error| match error {
-            ReadError::TooLarge(_) => SendErrorKind::TooLarge.error(),
-            _ => SendErrorKind::Closed.error(),
-        })?;
+        let taken = self.0.room.take_in(body).await.map_err(|error| of_spool(&error).error())?;
         request.headers_mut().remove(CONTENT_LENGTH);
-        *request.body_mut() = Body::full(body);
-        Ok(share)
+        Ok(taken)
+    }
+}
+
+/// What it means for a request that its body cannot be had as a whole.
+pub(super) fn of_spool(error: &SpoolError) -> SendErrorKind {
+    match error {
+        SpoolError::TooLarge(_) => SendErrorKind::TooLarge,
+        SpoolError::Full => SendErrorKind::Busy,
+        SpoolError::Broken(_) => SendErrorKind::Closed,
+        SpoolError::Disk(error) => {
+            tracing::warn!(%error, "an upload could not be kept");
+            SendErrorKind::Busy
+        }
     }
 }
 
@@ -152,12 +164,14 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::message::Body;
     use crate::session::envelope::{Flights, Handed, PollEnd};
     use crate::session::{Kind, Link};
 
     fn queue() -> (Arc<Flights>, Arc<Queue>, Arc<Link>) {
         let flights = Arc::<Flights>::default();
-        let queue = Queue::new(flights.clone(), defaults::POLL_ABSENCE);
+        let queue =
+            Queue::new(flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
         (flights, queue, link)
     }
@@ -241,5 +255,50 @@ mod tests {
         read(polled.ok().unwrap()).await;
         flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         assert!(flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delivery_that_did_not_arrive_is_made_again() {
+        for upload in [false, true] {
+            let (flights, queue, link) = queue();
+            let mut request = get();
+            if upload {
+                *request.method_mut() = http::Method::POST;
+                *request.body_mut() = Body::full("abc");
+            }
+            let sent = link.send(request, link.reserve().unwrap());
+            let work = async {
+                // It left this process, and a box on the way kept it for itself.
+                let lost = read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+                let again = read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+                assert_eq!((&lost, upload), (&again, lost.ends_with("abc")));
+                flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+                assert!(
+                    matches!(queue.poll(1, false, HOLD).await, Err(PollEnd::Used)),
+                    "not after its answer"
+                );
+            };
+            assert_eq!(tokio::join!(sent, work).0.unwrap().status(), 200);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_visitor_of_a_stream_that_did_not_arrive_is_told_at_once() {
+        let (_flights, queue, link) = queue();
+        let since = Instant::now();
+        let pieces =
+            futures_util::stream::iter([Ok::<_, std::io::Error>(http_body::Frame::data("abc".into()))]);
+        let mut request = get();
+        *request.body_mut() = Body::wrap(http_body_util::StreamBody::new(pieces));
+        let mut poll = Box::pin(queue.poll(1, true, HOLD));
+        assert!(futures_util::poll!(&mut poll).is_pending());
+        let work = async {
+            read(poll.await.ok().unwrap()).await;
+            assert!(matches!(queue.poll(1, true, HOLD).await, Err(PollEnd::Used)));
+        };
+        let (sent, ()) = tokio::join!(link.send(request, link.reserve().unwrap()), work);
+        let error = sent.unwrap_err();
+        assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
+        assert!(since.elapsed().is_zero());
     }
 }

@@ -5,18 +5,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
 use http::StatusCode;
+use http::header::UPGRADE;
+use http_body::Body as _;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::message::{Body, Request, Response, authority, expect, upgrade};
+use crate::net::silence::Impatience;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 struct H1 {
     place: Arc<Place>,
+    impatience: Impatience,
     scope: Scope,
 }
 
@@ -78,10 +82,12 @@ impl Drop for Back {
 ///
 /// # Errors
 /// When the connection is broken already.
-pub async fn open(io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
+pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
+    io.keep_alive();
+    let impatience = io.impatience();
     let (handle, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
     let place = Arc::new(Place { handle: Mutex::new(Some(handle)), closed: AtomicBool::new(false) });
-    let carrier = H1 { place: place.clone(), scope: scope.clone() };
+    let carrier = H1 { place: place.clone(), impatience, scope: scope.clone() };
     let driver = async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a flipped connection ended");
@@ -128,6 +134,8 @@ impl H1 {
         }
         authority::to_origin_form(&mut request);
         upgrade::join_cookies(request.headers_mut());
+        // An agent takes every head at once. A body goes as slowly as the service behind it reads.
+        self.impatience.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
         let gate = expect::hold_back(&mut request);
         match handle.try_send_request(request).await {
             Ok(response) => {

@@ -17,7 +17,8 @@ use crate::session::{Ended, Handler, Load};
 
 /// Serves until the relay closes, the connection becomes another protocol, or `scope` stops. See
 /// [`crate::session::serve_half`].
-pub async fn run(io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+    io.keep_alive();
     let upgraded = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: http::Request<Incoming>| {
         let loaded = Arc::new(load.enter());

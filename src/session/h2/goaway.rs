@@ -219,6 +219,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tapped<T> {
     }
 }
 
+/// However a stream of frames is cut, the same is known of it at its end.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn property(bytes: &[u8]) {
+    let [size, bytes @ ..] = bytes else { return };
+    let (mut whole, mut pieces) = (Frames::new(), Frames::new());
+    whole.follow(bytes);
+    bytes.chunks(usize::from(*size).max(1)).for_each(|piece| pieces.follow(piece));
+    let known = |frames: &Frames| (frames.at_boundary(), frames.seen_goaway, frames.skip, frames.have);
+    assert_eq!(known(&whole), known(&pieces));
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,8 +1,10 @@
 //! The relay's end: an HTTP/2 client on a connection that it did not open.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,11 +12,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Ping, PingPong};
-use http::header::{EXPECT, HOST, UPGRADE};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, UPGRADE};
 use http_body::Body as _;
 
 use super::goaway::{GoAway, Tapped};
 use super::stream::{Raw, upload};
+use super::windows::{Told, Windows};
 use crate::defaults;
 use crate::message::upgrade::{self, Sent, Tunnel};
 use crate::message::{Body, Request, Response};
@@ -35,20 +38,28 @@ struct H2 {
     last_read: LastRead,
     goaway: GoAway,
     scope: Scope,
+    windows: Arc<Windows>,
 }
 
 /// Opens the relay's end and writes the preface.
 ///
 /// # Errors
 /// When the connection breaks at once.
-pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), h2::Error> {
+pub async fn open(
+    mut io: Io,
+    scope: &Scope,
+    windows: &Arc<Windows>,
+) -> Result<(Box<dyn Carrier>, Driver), h2::Error> {
+    io.keep_alive();
     let last_read = io.last_read();
+    let mut told = Told::new(windows.clone());
     let (tapped, goaway) = Tapped::sender(io);
     let (handle, mut connection) = h2::client::Builder::new()
-        .initial_window_size(defaults::STREAM_WINDOW)
+        .initial_window_size(told.size())
         .initial_connection_window_size(defaults::CONNECTION_WINDOW)
         .initial_max_send_streams(defaults::STREAMS as usize)
         .max_header_list_size(defaults::FIELDS)
+        .max_send_buffer_size(defaults::SEND_BUFFER)
         .enable_push(false)
         // Visitors hang up in crowds. What still arrives for their streams is no fault of the agent's, and must not
         // end the connection for everybody.
@@ -63,11 +74,16 @@ pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver
         last_read: last_read.clone(),
         goaway,
         scope: scope.clone(),
+        windows: windows.clone(),
     };
     let (closed, extended_connect) = (carrier.closed.clone(), carrier.extended_connect.clone());
     let pings = connection.ping_pong();
     let driver = async move {
         let connection = poll_fn(|cx| {
+            if told.update(&mut connection).is_err() {
+                tracing::warn!("an agent does not acknowledge smaller windows: its connection is cut");
+                return Poll::Ready(Ok(()));
+            }
             let polled = connection.poll_unpin(cx);
             if !extended_connect.is_raised() && handle.is_extended_connect_protocol_enabled() {
                 extended_connect.raise();
@@ -159,17 +175,32 @@ impl H2 {
         let sent = handle.send_request(http::Request::from_parts(parts, ()), end);
         let (mut response, stream) = sent.map_err(failed)?;
         if end {
-            return received(response.await);
+            return self.received(response.await);
         }
         let mut upload = Box::pin(upload(body, stream));
         let answer = tokio::select! {
             biased;
             answer = &mut response => answer,
-            () = &mut upload => return received(response.await),
+            () = &mut upload => return self.received(response.await),
         };
         // An answer that came early does not end the upload.
         self.scope.spawn_light(upload);
-        received(answer)
+        self.received(answer)
+    }
+
+    fn received(
+        &self,
+        answer: Result<http::Response<h2::RecvStream>, h2::Error>,
+    ) -> Result<Response, SendError> {
+        let mut response = answer.map_err(failed)?.map(Body::from);
+        let said =
+            response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if !response.body().is_end_stream()
+            && let Some(counted) = self.windows.enter(said)
+        {
+            response.body_mut().hold(counted);
+        }
+        Ok(response)
     }
 
     async fn connect(
@@ -186,7 +217,7 @@ impl H2 {
         let head = http::Request::from_parts(request.into_parts().0, ());
         let (response, sender) = handle.send_request(head, false).map_err(failed)?;
         let response = answer(response).await?;
-        Ok(connected(response, sender, sent))
+        Ok(connected(response, sender, sent, self.windows.enter(None)))
     }
 }
 
@@ -195,6 +226,7 @@ fn connected(
     response: http::Response<h2::RecvStream>,
     mut sender: h2::SendStream<Bytes>,
     sent: Sent,
+    counted: Option<Box<dyn Any + Send>>,
 ) -> Response {
     if !response.status().is_success() {
         let _ = sender.send_data(Bytes::new(), true);
@@ -205,16 +237,12 @@ fn connected(
     let (parts, receiver) = response.into_parts();
     let mut response = Response::from_parts(parts, Body::empty());
     upgrade::from_connected(&mut response, sent);
-    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver)));
+    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver, counted)));
     response
 }
 
 async fn answer(response: ResponseFuture) -> Result<http::Response<h2::RecvStream>, SendError> {
     response.await.map_err(failed)
-}
-
-fn received(answer: Result<http::Response<h2::RecvStream>, h2::Error>) -> Result<Response, SendError> {
-    answer.map(|response| response.map(Body::from)).map_err(failed)
 }
 
 fn failed(error: h2::Error) -> SendError {

@@ -27,6 +27,7 @@ const SILENT: &str = "the relay was silent for too long";
 
 /// Serves until the relay goes or `scope` stops. See [`crate::session::serve_half`].
 pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+    io.keep_alive();
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::receiver(io);
     let service = service_fn(|mut request: http::Request<Incoming>| {

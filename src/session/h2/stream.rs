@@ -1,5 +1,6 @@
 //! One HTTP/2 stream from the side that opened it: its upload, and the stream as raw bytes behind a CONNECT.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -85,11 +86,18 @@ pub(super) struct Raw {
     pub(super) sender: SendStream<Bytes>,
     pub(super) receiver: RecvStream,
     early: Bytes,
+    #[expect(dead_code, reason = "kept for its drop")]
+    counted: Option<Box<dyn Any + Send>>,
 }
 
 impl Raw {
-    pub(super) fn new(sender: SendStream<Bytes>, receiver: RecvStream) -> Self {
-        Self { sender, receiver, early: Bytes::new() }
+    /// Keeps `counted` as long as it lives.
+    pub(super) fn new(
+        sender: SendStream<Bytes>,
+        receiver: RecvStream,
+        counted: Option<Box<dyn Any + Send>>,
+    ) -> Self {
+        Self { sender, receiver, early: Bytes::new(), counted }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::message::problem::Problem;
 use crate::message::{Body, BoxError, Request, Response, fields, link};
 use crate::net::Scope;
 use crate::session::{Ended, Handler, Load};
-use crate::transport::polled::{Brought, Client, Dialect, run};
+use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, LOST, ask, bring, run};
 use crate::transport::{AgentSide, Call, Link, OpenError, Opened, ServeLink, flip, query};
 
 /// How `Proxy-Status` calls this hop.
@@ -31,7 +31,16 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const SHORT: usize = 64 << 10;
 
 /// See the module.
-pub(super) struct Agent;
+pub(super) struct Agent {
+    /// Outlives sessions: what cuts polls stays where it is.
+    hold: Arc<Hold>,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self { hold: Arc::new(Hold::new(defaults::POLL_HOLD)) }
+    }
+}
 
 impl AgentSide for Agent {
     fn open<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
@@ -52,9 +61,9 @@ impl AgentSide for Agent {
                 return Err(absent("what answered does not speak JSON"));
             }
             let urls = link::targets(&head.headers, "related").map(str::to_owned).collect();
-            let (requests, answers) =
-                (Semaphore::new(defaults::MESSAGES).into(), Semaphore::new(defaults::MESSAGES).into());
-            let link = Polled { client, endpoint, requests, answers };
+            let room = || Arc::new(Semaphore::new(defaults::COMET_MESSAGES));
+            let (requests, answers, hold) = (room(), room(), self.hold.clone());
+            let link = Polled { client, endpoint, hold, requests, answers };
             Ok(Opened { urls, connections: 1, link: Link::Polled(Box::new(link)) })
         })
     }
@@ -100,6 +109,7 @@ impl Endpoint {
 struct Polled {
     client: Arc<Client>,
     endpoint: Endpoint,
+    hold: Arc<Hold>,
     /// What requests may take of memory, in bytes; answers have as much of their own, so that neither waits for the
     /// other in a circle.
     requests: Arc<Semaphore>,
@@ -123,35 +133,48 @@ impl Dialect for Polled {
 
     async fn poll(&self, (): &mut (), scope: &Scope) -> Result<Brought<Self::Message>, BoxError> {
         let poll = self.endpoint.request(Method::POST, true, Body::empty());
-        let held = defaults::POLL_HOLD + defaults::UPGRADE;
-        let answer = tokio::time::timeout(held, self.client.send(poll, scope)).await??;
+        let (answer, since) = match ask(&self.client, &self.hold, poll, scope).await? {
+            Came::Answer(answer, since) => (answer, since),
+            Came::Cut(error) => return Ok(Brought::Cut(error)),
+        };
         match answer.status() {
-            StatusCode::OK => self.read(answer.into_body()).await,
-            StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
-            // Something on the way does not bear to wait so long.
-            status
-            @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT) => {
-                Err(format!("a poll was answered {status}").into())
+            StatusCode::OK => {
+                let brought = self.read(answer.into_body()).await?;
+                if matches!(brought, Brought::Nothing) {
+                    self.hold.lasted(since.elapsed());
+                }
+                Ok(brought)
             }
+            StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
             status => Ok(Brought::Ended(status)),
         }
     }
 
-    async fn serve(&self, (asked, request): Self::Message, handler: Arc<dyn Handler>, scope: &Scope) {
+    async fn serve(
+        &self,
+        (asked, request): Self::Message,
+        handler: Arc<dyn Handler>,
+        scope: &Scope,
+    ) -> Option<Self::Turn> {
         let answer = handler.call(request).await;
-        let (head, body, share) = self.take_in(answer).await;
-        let mut text = Body::full(write_answer(&asked, &head, &body));
+        let (head, body, _share) = self.take_in(answer).await;
+        let text = write_answer(&asked, &head, &body);
         drop(body);
-        text.hold(share);
-        let post = self.endpoint.request(Method::POST, false, text);
-        // For as long as the relay may take to read it.
-        let sending =
-            tokio::time::timeout(defaults::ANSWER + defaults::UPGRADE, self.client.send(post, scope));
-        match sending.await.unwrap_or_else(|late| Err(late.into())) {
-            Ok(heard) if heard.status().is_success() => {}
-            Ok(heard) => tracing::debug!(status = %heard.status(), "the relay did not take an answer"),
-            Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
+        // Each for as long as the relay may take to read it.
+        let most = defaults::ANSWER + defaults::UPGRADE;
+        let post = |text: Bytes| self.endpoint.request(Method::POST, false, Body::full(text));
+        let bringing = bring(&self.client, || Some(post(text.clone())), scope);
+        let detail = match tokio::time::timeout(most, bringing).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(detail)) => detail,
+            Err(_) => "The agent's way to the relay was too slow for the answer.".into(),
+        };
+        let (head, body) = problem(LOST, &detail).await;
+        let apology = self.client.send(post(write_answer(&asked, &head, &body)), scope);
+        if !matches!(tokio::time::timeout(defaults::UPGRADE, apology).await, Ok(Ok(_))) {
+            tracing::debug!("nor did the word about it reach the relay");
         }
+        None
     }
 
     async fn end(&self, scope: &Scope) -> bool {
@@ -182,7 +205,7 @@ impl Polled {
         answer: Response,
     ) -> (http::response::Parts, Bytes, Option<OwnedSemaphorePermit>) {
         let (head, body) = answer.into_parts();
-        let reading = gather(&self.answers, body, defaults::MESSAGE);
+        let reading = gather(&self.answers, body, defaults::COMET_MESSAGE);
         let error = match tokio::time::timeout(defaults::ANSWER, reading).await {
             Ok(Ok((body, share))) => return (head, body, share),
             Ok(Err(error)) => error,
@@ -193,12 +216,17 @@ impl Polled {
             ReadError::TooLarge(_) => "The answer is larger than the agent's connection can carry.",
             _ => "The service behind the agent did not finish its answer.",
         };
-        let (status, code) = (StatusCode::BAD_GATEWAY, "unfinished-answer");
-        let error = Some("http_response_incomplete");
-        let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None };
-        let (head, body) = problem.response(&HeaderMap::new()).into_parts();
-        (head, whole(body, defaults::FORM).await.unwrap_or_default(), None)
+        let (head, body) = problem("unfinished-answer", detail).await;
+        (head, body, None)
     }
+}
+
+/// An answer in the place of one that its visitor cannot have.
+async fn problem(code: &str, detail: &str) -> (http::response::Parts, Bytes) {
+    let (status, error) = (StatusCode::BAD_GATEWAY, Some("http_response_incomplete"));
+    let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None };
+    let (head, body) = problem.response(&HeaderMap::new()).into_parts();
+    (head, whole(body, defaults::FORM).await.unwrap_or_default())
 }
 
 fn length(body: &Body) -> Option<usize> {

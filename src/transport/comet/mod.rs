@@ -45,6 +45,6 @@ impl Transport for Comet {
     }
 
     fn agent(&self) -> Box<dyn AgentSide> {
-        Box::new(agent::Agent)
+        Box::new(agent::Agent::default())
     }
 }

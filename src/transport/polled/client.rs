@@ -95,8 +95,13 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<(SendRequest<Body>, Connection<TokioIo<Io>, Body>), DialError> {
-        let io = dial_via(&self.via, &self.place, &self.tls, defaults::CONNECT).await?;
+    /// A connection, and the future that drives it.
+    pub(in crate::transport) async fn connect(
+        &self,
+    ) -> Result<(SendRequest<Body>, Connection<TokioIo<Io>, Body>), DialError> {
+        let mut io = dial_via(&self.via, &self.place, &self.tls, defaults::CONNECT).await?;
+        // A poll waits in silence: only the kernel finds out that nobody is there any more.
+        io.keep_alive();
         let connected = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(io)).await;
         connected
             .map_err(|e| DialError::Connect { place: self.place.clone(), source: std::io::Error::other(e) })
@@ -112,7 +117,8 @@ impl Client {
         Ok(handle)
     }
 
-    fn own(&self, mut request: Request) -> Request {
+    /// The request with what each of ours carries.
+    pub(in crate::transport) fn own(&self, mut request: Request) -> Request {
         let headers = request.headers_mut();
         if let Ok(host) = HeaderValue::try_from(self.base.authority()) {
             headers.insert(HOST, host);
@@ -123,9 +129,17 @@ impl Client {
     }
 
     fn take(&self) -> Option<SendRequest<Body>> {
+        let now = Instant::now();
         let mut idle = self.idle.lock();
-        idle.retain(|(since, handle)| since.elapsed() < IDLE && !handle.is_closed());
-        idle.pop().map(|(_, handle)| handle)
+        // They stand in the order of their return.
+        let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= IDLE);
+        idle.drain(..old);
+        while let Some((_, handle)) = idle.pop() {
+            if !handle.is_closed() {
+                return Some(handle);
+            }
+        }
+        None
     }
 
     fn returning(

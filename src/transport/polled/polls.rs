@@ -33,13 +33,14 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
         scope: &Scope,
     ) -> impl Future<Output = Result<Brought<Self::Message>, BoxError>> + Send;
 
-    /// Has a request answered, and brings the answer to the relay.
+    /// Has a request answered, and brings the answer to the relay. A turn, if the request did not arrive as a whole: it
+    /// comes again to that.
     fn serve(
         &self,
         message: Self::Message,
         handler: Arc<dyn Handler>,
         scope: &Scope,
-    ) -> impl Future<Output = ()> + Send;
+    ) -> impl Future<Output = Option<Self::Turn>> + Send;
 
     /// Tells the relay that the session ends, so that no poll takes a request with it. Whether it heard.
     fn end(&self, scope: &Scope) -> impl Future<Output = bool> + Send;
@@ -51,6 +52,9 @@ pub(in crate::transport) enum Brought<T> {
     Nothing,
     /// This poll was one too many.
     TooMany,
+    /// Something on the way does not bear to wait so long, or the way broke. The turn is as good as before: should it
+    /// have delivered a request meanwhile, a dialect may deliver it again.
+    Cut(BoxError),
     /// The session does not stand any more.
     Ended(StatusCode),
 }
@@ -167,6 +171,10 @@ impl<D: Dialect> Polls<D> {
                     }
                 }
                 Ok(Brought::TooMany) => return,
+                Ok(Brought::Cut(error)) => {
+                    failures = 0;
+                    tracing::debug!(%error, "a poll was cut");
+                }
                 Ok(Brought::Ended(_)) | Err(_) if self.is_over() => return,
                 Ok(Brought::Ended(status)) => {
                     return self.fail(format!("the relay ended the session ({status})"));
@@ -191,7 +199,9 @@ impl<D: Dialect> Polls<D> {
         let (polls, busy) = (self.clone(), (place, self.load.enter(), self.alive.clone()));
         self.scope.spawn(async move {
             let _busy = busy;
-            polls.dialect.serve(message, polls.handler.clone(), &polls.scope).await;
+            if let Some(turn) = polls.dialect.serve(message, polls.handler.clone(), &polls.scope).await {
+                polls.begin(turn);
+            }
         });
     }
 

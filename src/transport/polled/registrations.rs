@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::Hold;
 use crate::defaults;
 use crate::domain::{AgentId, Wanted};
 use crate::net::Scope;
@@ -23,6 +24,8 @@ pub(in crate::transport) struct Registration {
     pub(in crate::transport) urls: Vec<String>,
     pub(in crate::transport) queue: Arc<Queue>,
     pub(in crate::transport) lease: Mutex<Duration>,
+    /// How long polls are held that do not say.
+    pub(in crate::transport) hold: Hold,
     changed: Notify,
 }
 
@@ -32,10 +35,10 @@ impl Registration {
         (agent, granted, urls): (AgentId, Vec<Wanted>, Vec<String>),
         born: u64,
         queue: Arc<Queue>,
-        lease: Duration,
+        (lease, hold): (Duration, Duration),
     ) -> Arc<Self> {
         let (lease, changed) = (Mutex::new(lease), Notify::new());
-        Arc::new(Self { identity, agent, granted, born, urls, queue, lease, changed })
+        Arc::new(Self { identity, agent, granted, born, urls, queue, lease, hold: Hold::new(hold), changed })
     }
 
     pub(in crate::transport) fn set_lease(&self, lease: Duration) {
@@ -154,9 +157,11 @@ mod tests {
 
     async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
         let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
-        let queue = Queue::new(all.flights.clone(), defaults::POLL_ABSENCE);
+        let queue =
+            Queue::new(all.flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let who = (AgentId("a".into()), Vec::new(), Vec::new());
-        let registration = Registration::new("a".into(), who, 1, queue, defaults::POLL_LEASE);
+        let registration =
+            Registration::new("a".into(), who, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD));
         all.enter(registration.clone(), Attached::new(cut.listen(), ()), &scope);
         tokio::task::yield_now().await;
         (all, registration, cut, scope)

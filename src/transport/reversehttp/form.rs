@@ -71,6 +71,19 @@ pub(super) fn write(form: &mut Serializer<'_, String>, wanted: &[Wanted]) {
     }
 }
 
+/// What is asked for comes back from what we write of it; a lease has bounds.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn property(bytes: &[u8]) {
+    let (query, body) = bytes.split_at(bytes.iter().position(|b| *b == 0).unwrap_or(0));
+    let Ok(fields) = read(&String::from_utf8_lossy(query), body) else { return };
+    let mut form = Serializer::new(String::new());
+    write(&mut form, &fields.wanted);
+    let again = read("", form.finish().as_bytes()).map(|again| again.wanted);
+    assert_eq!(again.as_ref(), Ok(&fields.wanted));
+    let bounds = defaults::POLL_LEASE..=defaults::POLL_LEASE_MOST;
+    assert!(fields.lease.is_none_or(|lease| bounds.contains(&lease)));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

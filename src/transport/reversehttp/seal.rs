@@ -14,6 +14,8 @@ pub(super) enum Use {
     Request,
     /// To manage a registration.
     Private,
+    /// To find out whether bodies get through while they are open.
+    Probe,
 }
 
 /// What a sealed URL says.
@@ -73,6 +75,7 @@ impl Use {
         match self {
             Self::Request => b"ptth request 1",
             Self::Private => b"ptth private 1",
+            Self::Probe => b"ptth probe 1",
         }
     }
 }

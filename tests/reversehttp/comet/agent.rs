@@ -53,10 +53,10 @@ fn app() -> Router {
         .route("/echo", post(|body: Bytes| async move { body }))
         .route("/cookies", get(cookies))
         .route("/none", get(|| async { StatusCode::NO_CONTENT }))
-        .route("/large", get(|| async { vec![b'x'; ptth::defaults::MESSAGE + 1] }))
+        .route("/large", get(|| async { vec![b'x'; ptth::defaults::COMET_MESSAGE + 1] }))
         .route("/chunked", get(|| async { stream(false) }))
         .route("/endless", get(|| async { stream(true) }))
-        .route("/full", get(|| async { vec![0xff; ptth::defaults::MESSAGE] }))
+        .route("/full", get(|| async { vec![0xff; ptth::defaults::COMET_MESSAGE] }))
 }
 
 #[tokio::test]
@@ -132,13 +132,13 @@ async fn what_cannot_be_carried_is_said() {
     let mut visitor = bench.open().await;
     visitor.send("GET /full HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
     let full = visitor.head().await;
-    assert_eq!(full.field("Content-Length"), ptth::defaults::MESSAGE.to_string(), "{full:?}");
-    while visitor.read.len() < ptth::defaults::MESSAGE {
+    assert_eq!(full.field("Content-Length"), ptth::defaults::COMET_MESSAGE.to_string(), "{full:?}");
+    while visitor.read.len() < ptth::defaults::COMET_MESSAGE {
         assert!(visitor.more().await);
     }
     // Streams that never end hold up no other answer.
     let mut streams = Vec::new();
-    for _ in 0..2 * ptth::defaults::MESSAGES / ptth::defaults::MESSAGE {
+    for _ in 0..2 * ptth::defaults::COMET_MESSAGES / ptth::defaults::COMET_MESSAGE {
         let mut visitor = bench.open().await;
         visitor.send("GET /endless HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
         streams.push(visitor);
@@ -149,7 +149,7 @@ async fn what_cannot_be_carried_is_said() {
         .send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         .await;
     assert_eq!(visitor.read().await.status, 501);
-    let length = ptth::defaults::MESSAGE + 1;
+    let length = ptth::defaults::COMET_MESSAGE + 1;
     let mut visitor = bench.open().await;
     let head = format!("POST /echo HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: {length}\r\n\r\n");
     visitor.send(&head).await;

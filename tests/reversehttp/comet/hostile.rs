@@ -145,7 +145,7 @@ async fn what_is_too_large_is_413_and_502() {
 
     visitor.send(ask).await;
     let request = peer.poll().await;
-    let answered = peer.ok(&request, &"x".repeat(ptth::defaults::MESSAGE + 1)).await;
+    let answered = peer.ok(&request, &"x".repeat(ptth::defaults::COMET_MESSAGE + 1)).await;
     assert_eq!((answered.status, visitor.read().await.status), (413, 502));
 
     // What says its size is not even read.
@@ -167,7 +167,7 @@ async fn what_is_too_large_is_413_and_502() {
     // The largest that fits.
     visitor.send(ask).await;
     let request = peer.poll().await;
-    let body = "\n".repeat(ptth::defaults::MESSAGE);
+    let body = "\n".repeat(ptth::defaults::COMET_MESSAGE);
     assert_eq!(peer.ok(&request, &body).await.status, 200);
     assert_eq!(visitor.read().await.body.len(), body.len());
 }

@@ -119,7 +119,7 @@ impl Answers {
             return room;
         }
         rooms.retain(|_, room| room.strong_count() > 0);
-        let room = Arc::new(Semaphore::new(defaults::MESSAGES));
+        let room = Arc::new(Semaphore::new(defaults::COMET_MESSAGES));
         rooms.insert(agent.clone(), Arc::downgrade(&room));
         room
     }

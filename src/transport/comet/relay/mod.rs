@@ -18,8 +18,8 @@ use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::session::envelope::PollEnd;
-use crate::transport::polled::Registration;
 use crate::transport::polled::pages::{self, plain};
+use crate::transport::polled::{Registration, held, wait};
 use crate::transport::{Door, RelaySide};
 
 const METHODS: &str = "POST, DELETE, OPTIONS";
@@ -65,10 +65,10 @@ impl Relay {
         let (parts, body) = request.into_parts();
         let ask = Ask::read(agent, &parts.uri, &parts.headers)?;
         let answered = self.answers.take(&self.sessions, &ask, body).await?;
-        let hold = wait(&parts.headers).map_or(self.door.polling().hold, |w| w.min(self.door.polling().hold));
+        let waits = wait(&parts.headers) != Some(Duration::ZERO);
         match answered {
             // Whoever ended a session, or was told that it ends, still has answers to bring.
-            Some(goes_on) if !goes_on || hold.is_zero() => return Ok(nothing(&[])),
+            Some(goes_on) if !goes_on || !waits => return Ok(nothing(&[])),
             None if ask.offer.probe => {
                 let admission = self.door.check(ask.offer, facts).await?;
                 return Ok(nothing(admission.urls()));
@@ -76,10 +76,11 @@ impl Relay {
             _ => {}
         }
         let session = self.sessions.begin(&self.door, &ask, facts).await?;
-        if hold.is_zero() {
+        if !waits {
             return Ok(nothing(&session.urls));
         }
-        match self.poll(&session, hold).await {
+        let most = self.door.polling().hold;
+        match held(&session.hold, &parts.headers, most, |hold| poll(&session, hold)).await {
             Ok(response) => Ok(response),
             Err(PollEnd::Nothing | PollEnd::Used) => Ok(nothing(&session.urls)),
             // Its answer was taken all the same.
@@ -97,27 +98,16 @@ impl Relay {
             },
         }
     }
-
-    async fn poll(&self, session: &Registration, hold: Duration) -> Result<Response, PollEnd> {
-        loop {
-            let id: u128 = rand::random();
-            let given = session.queue.poll_given(exchange(&session.agent, id), hold).await?;
-            let Some((request, body)) = given.request() else { continue };
-            let text = write_request(&format!("{id:032x}"), request, body);
-            return Ok(success(given.written(text), &session.urls));
-        }
-    }
 }
 
-/// For how long an agent is willing to wait (RFC 7240 §4.3).
-fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let preferences = headers.get_all(fields::PREFER).iter().flat_map(hop::list);
-    let mut waits = preferences.filter_map(|preference| {
-        let (name, value) = preference.split(';').next()?.split_once('=')?;
-        let seconds = value.trim().parse().ok()?;
-        name.trim().eq_ignore_ascii_case("wait").then_some(Duration::from_secs(seconds))
-    });
-    waits.next()
+async fn poll(session: &Registration, hold: Duration) -> Result<Response, PollEnd> {
+    loop {
+        let id: u128 = rand::random();
+        let given = session.queue.poll_given(exchange(&session.agent, id), hold).await?;
+        let Some((request, body)) = given.request() else { continue };
+        let text = write_request(&format!("{id:032x}"), request, body);
+        return Ok(success(given.written(text), &session.urls));
+    }
 }
 
 fn nothing(urls: &[String]) -> Response {
@@ -165,18 +155,6 @@ mod tests {
         assert!(is_ours("/reversehttp/_comet"));
         for other in ["/", "/reversehttp", "/_comet", "/reversehttp/_comet/", "/reversehttp/_cometx"] {
             assert!(!is_ours(other), "{other}");
-        }
-    }
-
-    #[test]
-    fn an_agent_may_say_how_long_it_waits() {
-        let waits = |prefer: &'static str| {
-            wait(&HeaderMap::from_iter([(fields::PREFER, HeaderValue::from_static(prefer))]))
-        };
-        assert_eq!(waits("wait=0"), Some(Duration::ZERO));
-        assert_eq!(waits("respond-async, Wait = 10; x=y"), Some(Duration::from_secs(10)));
-        for other in ["", "wait", "wait=soon", "wait=-1", "await=3"] {
-            assert_eq!(waits(other), None, "{other}");
         }
     }
 }

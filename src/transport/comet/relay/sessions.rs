@@ -101,11 +101,13 @@ impl Sessions {
         if let Some(standing) = self.standing(ask) {
             return Ok(standing);
         }
-        let queue = Queue::new(self.all.flights.clone(), door.polling().absence);
+        let (polling, room) = (door.polling(), admission.memory().min(defaults::COMET_MESSAGES));
+        let queue = Queue::new(self.all.flights.clone(), polling.absence, defaults::COMET_MESSAGE, room);
         let granted = (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
         let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
         let born = self.all.birth(&ask.identity);
-        let session = Registration::new(ask.identity.clone(), granted, born, queue, defaults::POLL_LEASE);
+        let times = (defaults::POLL_LEASE, polling.hold);
+        let session = Registration::new(ask.identity.clone(), granted, born, queue, times);
         self.all.enter(session.clone(), attached, door.scope());
         Ok(session)
     }

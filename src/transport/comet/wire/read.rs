@@ -37,7 +37,7 @@ pub(in crate::transport::comet) enum Bad {
     Target,
     #[error("the body-encoding is not \"base64\", or the body is not what it says")]
     Body,
-    #[error("the body is larger than {} bytes", defaults::MESSAGE)]
+    #[error("the body is larger than {} bytes", defaults::COMET_MESSAGE)]
     TooLarge,
 }
 
@@ -156,7 +156,7 @@ fn body(text: Option<String>, encoding: Option<String>) -> Result<Bytes, Bad> {
         Some(said) if said.eq_ignore_ascii_case(BASE64) => CODE.decode(text).map_err(|_| Bad::Body)?.into(),
         Some(_) => return Err(Bad::Body),
     };
-    if bytes.len() > defaults::MESSAGE { Err(Bad::TooLarge) } else { Ok(bytes) }
+    if bytes.len() > defaults::COMET_MESSAGE { Err(Bad::TooLarge) } else { Ok(bytes) }
 }
 
 fn fields(fields: Option<Fields>) -> Result<HeaderMap, Bad> {

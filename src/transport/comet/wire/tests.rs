@@ -108,7 +108,7 @@ fn what_is_odd_is_read_and_what_is_wrong_is_not() {
     }
     assert_eq!(answered(r#"{"status":200}"#).map(|_| ()), Err(Bad::Missing("message-id")));
     assert_eq!(answered(r#"{"message-id":"m"}"#).map(|_| ()), Err(Bad::Missing("status")));
-    let large = with(&format!(r#""body":"{}""#, "x".repeat(crate::defaults::MESSAGE + 1)));
+    let large = with(&format!(r#""body":"{}""#, "x".repeat(crate::defaults::COMET_MESSAGE + 1)));
     assert_eq!(answered(&large).map(|_| ()), Err(Bad::TooLarge));
 }
 

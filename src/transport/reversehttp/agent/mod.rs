@@ -1,6 +1,9 @@
 //! The agent's half: registers, then keeps several polls open and serves what they bring.
 
+mod answers;
+mod hands;
 mod polls;
+mod probe;
 
 use std::sync::Arc;
 
@@ -13,18 +16,18 @@ use self::polls::Polled;
 use super::form::write;
 use crate::defaults;
 use crate::message::{Body, Request, fields, link};
-use crate::transport::polled::{Base, Client};
-use crate::transport::{AgentSide, Call, Link, OpenError, Opened, flip};
+use crate::transport::polled::{Base, Client, Hold};
+use crate::transport::{AgentSide, Call, Flow, Link, OpenError, Opened, flip};
 
 /// See the module.
 pub(super) struct Agent {
-    /// Whether messages stream, where the relay can do that.
-    streams: bool,
+    /// Outlives sessions: what cuts polls stays where it is.
+    hold: Arc<Hold>,
 }
 
 impl Default for Agent {
     fn default() -> Self {
-        Self { streams: true }
+        Self { hold: Arc::new(Hold::new(defaults::POLL_HOLD)) }
     }
 }
 
@@ -32,8 +35,8 @@ impl Default for Agent {
 struct Registered {
     first: String,
     private: Option<String>,
-    urls: Vec<String>,
-    streams: bool,
+    /// Where the relay lets an agent look whether bodies stream.
+    probe: Option<String>,
 }
 
 impl AgentSide for Agent {
@@ -49,10 +52,21 @@ impl AgentSide for Agent {
                     refused => refused,
                 });
             }
-            let registered = registered(answer.headers(), client.base()).map_err(OpenError::Broken)?;
-            let urls = registered.urls.clone();
-            let streams = self.streams && registered.streams;
-            let link = Polled { client, again: registration(call).into_parts(), registered, streams };
+            let urls = link::targets(answer.headers(), "related").map(str::to_owned).collect();
+            let registered = match call.offer.probe {
+                true => asked(answer.headers(), client.base()),
+                false => registered(answer.headers(), client.base()),
+            };
+            let registered = registered.map_err(OpenError::Broken)?;
+            let flow = match &registered.probe {
+                Some(url) => probe::look(&client, url).await,
+                None => Flow::HELD,
+            };
+            if flow != Flow::FREE && !call.offer.probe {
+                tracing::info!(relay = %call.relay, "{flow}");
+            }
+            let again = registration(call).into_parts();
+            let link = Polled::new(client, again, registered, flow, self.hold.clone());
             Ok(Opened { urls, connections: 1, link: Link::Polled(Box::new(link)) })
         })
     }
@@ -79,6 +93,9 @@ fn registration(call: &Call) -> http::Request<bytes::Bytes> {
     if call.offer.exclusive {
         headers.insert(fields::PTTH_EXCLUSIVE, HeaderValue::from_static("?1"));
     }
+    if call.offer.probe {
+        headers.insert(fields::PTTH_PROBE, HeaderValue::from_static("?1"));
+    }
     request
 }
 
@@ -90,10 +107,18 @@ fn copy(request: &(http::request::Parts, bytes::Bytes)) -> Request {
 fn registered(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
     let first = link::targets(headers, "first").next().ok_or("the relay gave no URL to poll")?;
     let private = headers.get(LOCATION).and_then(|v| v.to_str().ok());
+    let first = base.rebase(first)?;
     Ok(Registered {
-        first: base.rebase(first)?,
+        first,
         private: private.map(|url| base.rebase(url)).transpose()?,
-        urls: link::targets(headers, "related").map(str::to_owned).collect(),
-        streams: headers.get(fields::PTTH_STREAM).is_some_and(|v| v == "?1"),
+        ..asked(headers, base)?
     })
+}
+
+/// The answer to an offer that is only a question: nothing is registered.
+fn asked(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
+    let streams = headers.get(fields::PTTH_STREAM).is_some_and(|v| v == "?1");
+    let probe = link::targets(headers, "probe").next().filter(|_| streams);
+    let probe = probe.map(|url| base.rebase(url)).transpose()?;
+    Ok(Registered { first: String::new(), private: None, probe })
 }

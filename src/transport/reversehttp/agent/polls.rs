@@ -4,29 +4,63 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::ACCEPT;
 use http::{HeaderValue, Method, StatusCode};
 
+use super::answers;
+use super::hands::{Hands, Held};
 use super::{Registered, copy, registered};
-use crate::defaults;
-use crate::message::embedded::MESSAGE_HTTP;
+use crate::message::embedded::{MESSAGE_HTTP, ReadError};
 use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
-use crate::session::envelope::serve;
+use crate::session::envelope::{Room, serve_held};
 use crate::session::{Ended, Handler, Load};
-use crate::transport::ServeLink;
-use crate::transport::polled::{Brought, Client, Dialect, run};
+use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, ask, run};
+use crate::transport::{Flow, ServeLink};
 
 /// A registration, ready to be polled.
 pub(super) struct Polled {
-    pub(super) client: Arc<Client>,
+    client: Arc<Client>,
     /// The form, to ask for another URL to poll.
-    pub(super) again: (http::request::Parts, bytes::Bytes),
-    pub(super) registered: Registered,
-    pub(super) streams: bool,
+    again: (http::request::Parts, bytes::Bytes),
+    registered: Registered,
+    flow: Flow,
+    hold: Arc<Hold>,
+    hands: Arc<Hands>,
+    /// For answers that must be complete before they are sent.
+    room: Room,
+}
+
+impl Polled {
+    pub(super) fn new(
+        client: Arc<Client>,
+        again: (http::request::Parts, bytes::Bytes),
+        registered: Registered,
+        flow: Flow,
+        hold: Arc<Hold>,
+    ) -> Self {
+        Self { client, again, registered, flow, hold, hands: Arc::default(), room: Room::default() }
+    }
+
+    /// Has a request answered, and brings the answer. `false` if the request did not arrive as a whole.
+    async fn exchange(&self, url: &str, envelope: Body, handler: Arc<dyn Handler>, scope: &Scope) -> bool {
+        match serve_held(envelope, handler, scope, &self.room, !self.flow.up).await {
+            Ok(answer) => answers::answer(&self.client, url, answer, scope).await,
+            Err(ReadError::Broken(error)) => {
+                tracing::debug!(%error, "a request broke off");
+                return false;
+            }
+            Err(error) => tracing::warn!(%error, "a poll brought no request"),
+        }
+        true
+    }
 }
 
 impl ServeLink for Polled {
+    fn flow(&self) -> Flow {
+        self.flow
+    }
+
     fn serve(
         self: Box<Self>,
         handler: Arc<dyn Handler>,
@@ -41,8 +75,8 @@ impl ServeLink for Polled {
 impl Dialect for Polled {
     /// The URL to poll; without one it is asked for first.
     type Turn = Option<String>;
-    /// The URL that was polled, and the envelope that came.
-    type Message = (String, Body);
+    /// The URL that was polled, the envelope that came, and the place of its request in this agent's hand.
+    type Message = (String, Body, Held);
 
     async fn poll(
         &self,
@@ -62,27 +96,28 @@ impl Dialect for Polled {
         };
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = target.parse()?;
-        let accept = if self.streams { "message/http;stream=1" } else { MESSAGE_HTTP };
+        let accept = if self.flow.down { "message/http;stream=1" } else { MESSAGE_HTTP };
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
-        let held = defaults::POLL_HOLD + defaults::UPGRADE;
-        let answer = tokio::time::timeout(held, client.send(request, scope)).await??;
+        let (answer, since) = match ask(client, &self.hold, request, scope).await? {
+            Came::Answer(answer, since) => (answer, since),
+            // The URL is as good as before: should it have delivered a request meanwhile, it does so again.
+            Came::Cut(error) => return Ok(Brought::Cut(error)),
+        };
         let next = link::targets(answer.headers(), "next").next().map(|url| client.base().rebase(url));
         let next = next.transpose()?;
         match answer.status() {
             StatusCode::OK => {
                 *url = next;
-                Ok(Brought::Request((target, answer.into_body())))
+                let held = self.hands.take(answer.headers());
+                Ok(Brought::Request((target, answer.into_body(), held)))
             }
             StatusCode::NO_CONTENT => {
                 *url = next.or(url.take());
+                self.hands.let_go(answer.headers());
+                self.hold.lasted(since.elapsed());
                 Ok(Brought::Nothing)
             }
             StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
-            // Something on the way does not bear to wait so long; the URL is as good as before.
-            status
-            @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT) => {
-                Err(format!("a poll was answered {status}").into())
-            }
             // The URL is spent: its last answer got lost on the way. The registration gives another.
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 *url = None;
@@ -92,16 +127,23 @@ impl Dialect for Polled {
         }
     }
 
-    async fn serve(&self, (url, envelope): Self::Message, handler: Arc<dyn Handler>, scope: &Scope) {
-        let answer = match serve(envelope, handler, scope).await {
-            Ok(answer) => post(&url, answer),
-            Err(error) => return tracing::warn!(%error, "a poll brought no request"),
+    async fn serve(
+        &self,
+        (url, envelope, mut held): Self::Message,
+        handler: Arc<dyn Handler>,
+        scope: &Scope,
+    ) -> Option<Self::Turn> {
+        let arrived = tokio::select! {
+            biased;
+            () = held.gone() => {
+                tracing::debug!("a visitor left before its answer");
+                true
+            }
+            arrived = self.exchange(&url, envelope, handler, scope) => arrived,
         };
-        match self.client.send(answer, scope).await {
-            Ok(heard) if heard.status().is_success() => {}
-            Ok(heard) => tracing::debug!(status = %heard.status(), "the relay did not take an answer"),
-            Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
-        }
+        // The same request may be in hand again as soon as its URL is polled.
+        drop(held);
+        (!arrived).then_some(Some(url))
     }
 
     async fn end(&self, scope: &Scope) -> bool {
@@ -112,12 +154,4 @@ impl Dialect for Polled {
         let told = tokio::time::timeout(Duration::from_secs(5), self.client.send(request, scope));
         matches!(told.await, Ok(Ok(answer)) if answer.status().is_success())
     }
-}
-
-fn post(url: &str, answer: Body) -> Request {
-    let mut request = Request::new(answer);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = url.parse().unwrap_or_default();
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
-    request
 }

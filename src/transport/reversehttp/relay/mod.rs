@@ -2,6 +2,7 @@
 
 mod manage;
 mod poll;
+mod probe;
 mod register;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use http::header::{LINK, UPGRADE};
 use http::{HeaderMap, Method};
 use hyper::body::Incoming;
 
+use self::probe::Probes;
 use super::seal::{Claims, Seal, Use};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
@@ -22,12 +24,13 @@ use crate::transport::polled::{Registration, Registrations};
 use crate::transport::{Door, RelaySide};
 
 /// What a page of another origin must be able to read.
-const EXPOSED: &str = "Link, Location, Requesting-Client, PTTH-Stream";
+const EXPOSED: &str = "Link, Location, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Gone";
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,
     seal: Seal,
     registrations: Arc<Registrations>,
+    probes: Probes,
 }
 
 /// The resources of a gateway.
@@ -36,6 +39,7 @@ enum Resource<'a> {
     Gateway,
     Request(&'a str),
     Private(&'a str),
+    Probe(&'a str),
     Unknown,
 }
 
@@ -48,6 +52,7 @@ fn resource(path: &str) -> Option<Resource<'_>> {
         Some(("", rest)) => Some(match rest.split_once('/') {
             Some(("request", sealed)) => Resource::Request(sealed),
             Some(("private", sealed)) => Resource::Private(sealed),
+            Some(("probe", sealed)) => Resource::Probe(sealed),
             _ => Resource::Unknown,
         }),
         // `/reversehttpx` only begins alike.
@@ -58,7 +63,7 @@ fn resource(path: &str) -> Option<Resource<'_>> {
 impl Relay {
     pub(super) fn new(door: Arc<dyn Door>) -> Self {
         let seal = Seal::new(&door.polling().seal_key);
-        Self { door, seal, registrations: Arc::default() }
+        Self { door, seal, registrations: Arc::default(), probes: Probes::default() }
     }
 
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
@@ -80,6 +85,8 @@ impl Relay {
             (Resource::Private(sealed), Method::GET) => self.show(sealed, &request, &facts),
             (Resource::Private(sealed), Method::PUT) => self.change(sealed, request, &facts).await,
             (Resource::Private(sealed), Method::DELETE) => self.delete(sealed, &facts),
+            (Resource::Probe(sealed), Method::GET) => self.probe_down(sealed, &facts),
+            (Resource::Probe(sealed), Method::POST) => self.probe_up(sealed, request, &facts).await,
             (resource, _) => {
                 let message = format!("this resource takes {}", methods(resource));
                 Err(Refusal::new(RefusalKind::Method, message))
@@ -91,7 +98,11 @@ impl Relay {
     fn open(&self, what: Use, sealed: &str, facts: &Facts) -> Result<Claims, Refusal> {
         let unknown = || Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
         let claims = self.seal.open(what, sealed).ok_or_else(unknown)?;
-        let (agent, _) = register::identified(&claims.identity).ok_or_else(unknown)?;
+        // Of a registration that stands it is known; else the URL says it.
+        let agent = match self.registrations.get(&claims.identity) {
+            Some(known) => known.agent.clone(),
+            None => register::identified(&claims.identity).ok_or_else(unknown)?.0,
+        };
         let foreign = facts.credential.is_some() && self.door.who(facts).ok().as_ref() != Some(&agent);
         if foreign || !self.door.is_live(&agent) {
             return Err(Refusal::new(
@@ -108,6 +119,7 @@ impl Relay {
         let folder = match what {
             Use::Request => "request",
             Use::Private => "private",
+            Use::Probe => "probe",
         };
         let sealed = self.seal.seal(what, claims);
         format!("{scheme}://{}{}/{folder}/{sealed}", facts.authority, defaults::GATEWAY)
@@ -133,7 +145,7 @@ fn now() -> u64 {
 
 fn methods(resource: Resource<'_>) -> &'static str {
     match resource {
-        Resource::Gateway | Resource::Request(_) => "GET, POST, OPTIONS",
+        Resource::Gateway | Resource::Request(_) | Resource::Probe(_) => "GET, POST, OPTIONS",
         Resource::Private(_) => "GET, PUT, DELETE, OPTIONS",
         Resource::Unknown => "OPTIONS",
     }
@@ -148,7 +160,7 @@ fn with_next(mut response: Response, url: &str) -> Response {
 
 fn options(resource: Resource<'_>) -> Response {
     // jQuery 1.3 adds X-Requested-With to each request.
-    let fields = "Accept, Authorization, Content-Type, PTTH-Instance, X-Requested-With";
+    let fields = "Accept, Authorization, Content-Type, Prefer, PTTH-Instance, X-Requested-With";
     pages::options(methods(resource), "GET, POST, PUT, DELETE", fields)
 }
 
@@ -203,6 +215,7 @@ mod tests {
         assert_eq!(resource("/reversehttp/"), Some(Resource::Gateway));
         assert_eq!(resource("/reversehttp/request/x"), Some(Resource::Request("x")));
         assert_eq!(resource("/reversehttp/private/x"), Some(Resource::Private("x")));
+        assert_eq!(resource("/reversehttp/probe/x"), Some(Resource::Probe("x")));
         assert_eq!(resource("/reversehttp/x"), Some(Resource::Unknown));
         for other in
             ["/", "/reversehttpfoo", "/reversehttpfoo/request/x", "/x/reversehttp", "/reversehttp/_comet"]

@@ -6,7 +6,7 @@ use form_urlencoded::Serializer;
 use http::header::{LINK, LOCATION};
 use http::{HeaderValue, StatusCode};
 
-use super::{Relay, form};
+use super::{Relay, form, now};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, HostName, Instance, Name, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::{Request, Response, fields, link};
@@ -31,9 +31,12 @@ impl Relay {
         let fields =
             read(parts.uri.query().unwrap_or_default(), &body).map_err(|e| malformed(e.to_string()))?;
         facts.credential = fields.token.or(facts.credential);
-        let offer = Offer { probe: false, ..query::offer(fields.wanted, &parts.headers, TRANSPORT)? };
+        let offer = query::offer(fields.wanted, &parts.headers, TRANSPORT)?;
         let admission = self.door.check(offer.clone(), &facts).await?;
         let identity = identity(&*admission, &offer);
+        if offer.probe {
+            return Ok(self.granted(StatusCode::OK, None, admission.urls(), &identity, &facts));
+        }
         if let Some(known) = self.registrations.get(&identity) {
             if let Some(lease) = fields.lease {
                 known.set_lease(lease);
@@ -46,15 +49,10 @@ impl Relay {
     }
 
     fn registered(&self, status: StatusCode, registration: &Registration, facts: &Facts) -> Response {
-        let mut response = plain(status);
+        let first = self.request_url(facts, registration);
+        let mut response =
+            self.granted(status, Some(&first), &registration.urls, &registration.identity, facts);
         let headers = response.headers_mut();
-        // Old clients split at ", " and "; ": one field, this spelling, these two relations in this order.
-        let first = link::value([&*self.request_url(facts, registration)], "first");
-        let related = link::value(registration.urls.iter().map(String::as_str), "related");
-        let both: Vec<_> = [&first, &related].into_iter().flatten().map(HeaderValue::as_bytes).collect();
-        if let Ok(links) = HeaderValue::from_bytes(&both.join(&b", "[..])) {
-            headers.insert(LINK, links);
-        }
         let private = Claims {
             born: registration.born,
             expires: u64::MAX,
@@ -64,8 +62,41 @@ impl Relay {
         if let Ok(location) = HeaderValue::try_from(self.url(facts, Use::Private, &private)) {
             headers.insert(LOCATION, location);
         }
-        headers.insert(fields::PTTH_STREAM, HeaderValue::from_static("?1"));
         headers.insert(fields::PTTH_CONNECTIONS, HeaderValue::from(defaults::POLLS_BUSY));
+        response
+    }
+
+    /// What was granted, and where the agent finds the rest.
+    fn granted(
+        &self,
+        status: StatusCode,
+        first: Option<&str>,
+        urls: &[String],
+        identity: &str,
+        facts: &Facts,
+    ) -> Response {
+        let mut response = plain(status);
+        let headers = response.headers_mut();
+        let probe = Claims {
+            born: 0,
+            expires: now() + defaults::PROBE_URL_AGE,
+            url: rand::random(),
+            identity: identity.into(),
+        };
+        // The clients of 2009 are not shown a relation that they have never seen.
+        let ours = identified(identity).is_some_and(|(_, offer)| offer.instance.is_some());
+        let probe = ours.then(|| self.url(facts, Use::Probe, &probe));
+        // Old clients split at ", " and "; ": one field, this spelling, these relations in this order.
+        let links = [
+            link::value(first, "first"),
+            link::value(urls.iter().map(String::as_str), "related"),
+            link::value(probe.as_deref(), "probe"),
+        ];
+        let links: Vec<_> = links.iter().flatten().map(HeaderValue::as_bytes).collect();
+        if let Ok(links) = HeaderValue::from_bytes(&links.join(&b", "[..])) {
+            headers.insert(LINK, links);
+        }
+        headers.insert(fields::PTTH_STREAM, HeaderValue::from_static("?1"));
         response
     }
 
@@ -76,11 +107,12 @@ impl Relay {
         lease: std::time::Duration,
     ) -> Arc<Registration> {
         let all = &self.registrations;
-        let queue = Queue::new(all.flights.clone(), self.door.polling().absence);
+        let polling = self.door.polling();
+        let queue = Queue::new(all.flights.clone(), polling.absence, defaults::MESSAGE, admission.memory());
         let granted = (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
         let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
         let born = all.birth(&identity);
-        let registration = Registration::new(identity, granted, born, queue, lease);
+        let registration = Registration::new(identity, granted, born, queue, (lease, polling.hold));
         all.enter(registration.clone(), attached, self.door.scope());
         registration
     }

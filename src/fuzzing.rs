@@ -1,0 +1,225 @@
+//! What must hold of everything that strangers' bytes reach first, whatever they are. `fuzz/` feeds each of these
+//! functions with bytes that a fuzzer makes up; the tests feed them with the corpus that it found.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{HOST, LINK, UPGRADE};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+
+use crate::domain::{HostName, Instance, Name};
+use crate::message::embedded::{
+    BadMessage, Framing, Reader, ResponseHead, parse_answer, parse_request, request_head, response_head,
+};
+use crate::message::{Body, authority, hop, link};
+use crate::session::h2;
+use crate::transport::reversehttp;
+
+/// One function for the bytes of one source.
+pub type Property = fn(&[u8]);
+
+/// Every property, by the name of its target and of its corpus.
+pub const ALL: &[(&str, Property)] = &[
+    ("answer", answer),
+    ("request", request),
+    ("form", reversehttp::fuzz_form),
+    ("link", link_field),
+    ("authority", host_of),
+    ("fields", hop_by_hop),
+    ("names", names),
+    ("frames", h2::fuzz_frames),
+];
+
+/// Feeds the property of that name.
+///
+/// # Panics
+/// When it does not hold, or when there is none of that name.
+pub fn run(name: &str, bytes: &[u8]) {
+    let found = ALL.iter().find(|(known, _)| *known == name);
+    let Some((_, property)) = found else { unreachable!("no property is called {name}") };
+    property(bytes);
+}
+
+/// An embedded response: what is passed on of it is one message that everybody reads alike, and how it was cut on the
+/// way changes nothing.
+fn answer(bytes: &[u8]) {
+    let Ok(Some((head, used))) = parse_answer(bytes) else { return };
+    prefixes_are_incomplete(bytes, used, parse_answer);
+    assert!((200..600).contains(&head.status.as_u16()) || head.upgrade.is_some());
+    let written = response_head(head.status, &head.headers, Framing::Rest(None));
+    same_to_others(&written, &head.headers);
+    let read = parse_answer(&written);
+    if head.upgrade.is_none() {
+        let Ok(Some((again, all))) = read else { unreachable!("what was read is written so that it can be") };
+        assert_eq!((again.status, all), (head.status, written.len()));
+        assert_eq!(again.headers, head.headers);
+    }
+    let (whole, pieces) = (body_of(bytes, bytes.len().max(1)), body_of(bytes, 3));
+    assert_eq!(whole, pieces, "how it is cut must not matter");
+}
+
+/// An embedded request: the same.
+fn request(bytes: &[u8]) {
+    let Ok(Some((head, used))) = parse_request(bytes) else { return };
+    prefixes_are_incomplete(bytes, used, parse_request);
+    let written = request_head(&head.method, &head.target, &head.headers, Framing::Rest(None));
+    same_to_others(&written, &head.headers);
+    assert!(!head.headers.contains_key(UPGRADE) && head.framing != Framing::Empty);
+}
+
+/// What a parser of heads says: nothing yet, or a head and its length.
+type Parsed<T> = Result<Option<(T, usize)>, BadMessage>;
+
+/// A head is read at its last line end and not before.
+fn prefixes_are_incomplete<T>(bytes: &[u8], used: usize, parse: fn(&[u8]) -> Parsed<T>) {
+    assert!(used <= bytes.len() && bytes[used - 1] == b'\n');
+    assert!(!matches!(parse(&bytes[..used - 1]), Ok(Some(_))), "half a head is none");
+    assert!(matches!(parse(&bytes[..used]), Ok(Some((_, all))) if all == used));
+}
+
+/// Another parser finds the same fields in what we wrote, and nothing behind them.
+fn same_to_others(written: &[u8], headers: &HeaderMap) {
+    let mut room = [httparse::EMPTY_HEADER; 1024];
+    let names: Vec<_> = if written.starts_with(b"HTTP/") {
+        let mut response = httparse::Response::new(&mut room);
+        let status = response.parse(written);
+        assert!(matches!(status, Ok(httparse::Status::Complete(all)) if all == written.len()));
+        response.headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec())).collect()
+    } else {
+        let mut request = httparse::Request::new(&mut room);
+        let status = request.parse(written);
+        assert!(matches!(status, Ok(httparse::Status::Complete(all)) if all == written.len()));
+        request.headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec())).collect()
+    };
+    let ours = headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+    // The authority of an absolute target becomes one more `Host`.
+    let theirs: Vec<_> = names.into_iter().filter(|(name, _)| name != HOST.as_str()).collect();
+    assert_eq!(ours.filter(|(name, _)| name != HOST.as_str()).collect::<Vec<_>>(), theirs);
+}
+
+/// The body of an embedded response that comes in pieces of `size` bytes; `None` if it is broken.
+fn body_of(bytes: &[u8], size: usize) -> Option<(StatusCode, Bytes)> {
+    let pieces: Vec<_> = bytes
+        .chunks(size)
+        .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+        .collect();
+    let body = StreamBody::new(stream::iter(pieces));
+    let body = Body::wrap(body.map_err(|never| match never {}));
+    let work = async {
+        let mut reader = Reader::new(body);
+        let ResponseHead { status, framing, .. } = reader.head(parse_answer).await.ok()?;
+        let all = reader.stream(framing).collect().await.ok()?;
+        Some((status, all.to_bytes()))
+    };
+    now(work)
+}
+
+/// What a future without any waiting in it comes to.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(value) => value,
+        std::task::Poll::Pending => unreachable!("nothing in it waits"),
+    }
+}
+
+/// A `Link` field: targets are pieces of it, and come back from what we write of them.
+fn link_field(bytes: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
+    let headers = HeaderMap::from_iter([(LINK, value)]);
+    let targets: Vec<_> = link::targets(&headers, "next").collect();
+    assert!(targets.iter().all(|target| !target.contains('>')));
+    if let Some(value) = link::value(targets.iter().copied(), "next") {
+        let headers = HeaderMap::from_iter([(LINK, value)]);
+        assert_eq!(link::targets(&headers, "next").collect::<Vec<_>>(), targets);
+    }
+}
+
+/// The host of a request: one of its inputs, folded, and the same when it is asked again.
+fn host_of(bytes: &[u8]) {
+    let Some((&flags, rest)) = bytes.split_first() else { return };
+    let mut parts = rest.splitn(2, |byte| *byte == 0);
+    let target = parts.next().unwrap_or_default();
+    let Ok(uri) = Uri::try_from(target) else { return };
+    let mut headers = HeaderMap::new();
+    for host in parts.next().unwrap_or_default().split(|byte| *byte == 0) {
+        let Ok(host) = HeaderValue::from_bytes(host) else { return };
+        headers.append(HOST, host);
+    }
+    let version = if flags & 1 == 0 { http::Version::HTTP_11 } else { http::Version::HTTP_2 };
+    let Ok(authority) = authority::effective(version, &uri, &headers) else { return };
+    assert!(!authority.as_str().contains('@') && headers.len() == 1 || uri.authority().is_some());
+    let Ok(host) = authority::host(&authority) else { return };
+    assert_eq!(HostName::parse(host.as_str()).as_ref(), Ok(&host), "a host that was read can be read again");
+    assert!(!host.as_str().bytes().any(|b| b.is_ascii_uppercase() || b <= b' ' || b"/\\@,#?%".contains(&b)));
+}
+
+/// Hop-by-hop fields: none is left, and nothing else goes but what `Connection` names.
+fn hop_by_hop(bytes: &[u8]) {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let mut headers = HeaderMap::new();
+    for line in lines.by_ref().take(64) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let name = http::HeaderName::from_bytes(&line[..colon]);
+        let value = HeaderValue::from_bytes(&line[colon + 1..]);
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    let had_host = headers.get_all(HOST).iter().count();
+    let _ = hop::strip(&mut headers);
+    for gone in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"] {
+        assert!(!headers.contains_key(gone) || gone == "te" && headers[gone] == "trailers", "{gone} is left");
+    }
+    assert_eq!(headers.get_all(HOST).iter().count(), had_host, "nobody may have Host taken away");
+}
+
+/// Names, hosts and instances: what was read is read again from what is shown of it.
+fn names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(name) = Name::parse(text) {
+        assert_eq!(Name::parse(name.as_str()), Ok(name.clone()));
+        assert!(HostName::parse(name.as_str()).is_ok() && name.as_str().len() <= 63);
+    }
+    if let Ok(host) = HostName::parse(text) {
+        assert_eq!(HostName::parse(host.as_str()), Ok(host));
+    }
+    if let Some(instance) = Instance::parse(text) {
+        assert_eq!(Instance::parse(&instance.to_string()).as_ref(), Some(&instance));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_a_fuzzer_has_found_holds() {
+        let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+        for (name, property) in ALL {
+            let target = fs::read_to_string(fuzz.join(format!("fuzz_targets/{name}.rs"))).unwrap();
+            assert!(target.contains(&format!("run(\"{name}\"")), "the target {name} feeds its property");
+            let mut seeds = 0;
+            for entry in fs::read_dir(fuzz.join("corpus").join(name)).unwrap() {
+                let path = entry.unwrap().path();
+                let bytes = fs::read(&path).unwrap();
+                std::thread::Builder::new()
+                    .name(path.display().to_string())
+                    .spawn(move || property(&bytes))
+                    .unwrap()
+                    .join()
+                    .unwrap();
+                seeds += 1;
+            }
+            assert!(seeds > 0, "{name} has a corpus");
+        }
+        let targets = fs::read_dir(fuzz.join("fuzz_targets")).unwrap().count();
+        assert_eq!(targets, ALL.len(), "each target has its property");
+    }
+}

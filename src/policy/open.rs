@@ -1,0 +1,100 @@
+//! Open registration: anybody may claim a name that is free, first come, first served (ReverseHttp, "Registration").
+//! Such an agent has no token; what it says of itself decides only whether it is the same one again.
+
+use aws_lc_rs::hmac;
+
+use crate::defaults;
+use crate::domain::{AgentId, Instance, Name, Secret};
+
+/// What the ids of such agents begin with. The ids of tokens are hexadecimal digits, so none of them does.
+const PREFIX: &str = "open-";
+
+/// Tells agents without a token from each other.
+pub struct Open {
+    /// Ids are logged and shown. Without a key, whoever sees one could try out short secrets until one fits.
+    key: hmac::Key,
+}
+
+impl Open {
+    /// With the same `key` an agent is the same one again after a restart of the relay.
+    pub fn new(key: &[u8]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+    }
+
+    /// Who makes claims by a shared secret: the same secret is the same agent. Nobody, where the text is empty or was
+    /// meant to be a token: a mistyped token must fail, and not claim by another right.
+    pub fn by_secret(&self, secret: &Secret) -> Option<AgentId> {
+        let text = secret.expose();
+        let meant = text.to_ascii_lowercase().contains("ptth_");
+        (!text.is_empty() && !meant).then(|| self.id("secret", text))
+    }
+
+    /// Who comes with nothing: the same process again, if it says which one it is, else somebody new.
+    pub fn anonymous(&self, instance: Option<&Instance>) -> AgentId {
+        match instance {
+            Some(instance) => self.id("instance", &instance.id),
+            None => self.id("nobody", &format!("{:032x}", rand::random::<u128>())),
+        }
+    }
+
+    fn id(&self, kind: &str, text: &str) -> AgentId {
+        let tag = hmac::sign(&self.key, format!("ptth open registration\0{kind}\0{text}").as_bytes());
+        let digits: String = tag.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        AgentId(format!("{PREFIX}{digits}").into())
+    }
+}
+
+/// Whether an agent is one without a token.
+pub fn is_open(agent: &AgentId) -> bool {
+    agent.0.starts_with(PREFIX)
+}
+
+/// Whether a name is one that only a token may claim.
+pub fn is_reserved(name: &Name) -> bool {
+    defaults::OPEN_RESERVED.contains(&name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text)
+    }
+
+    #[test]
+    fn the_same_secret_is_the_same_agent_and_no_other_is() {
+        let open = Open::new(b"key");
+        let id = |text: &str| open.by_secret(&secret(text)).unwrap();
+        assert_eq!(id("a"), id("a"));
+        assert_ne!(id("a"), id("b"));
+        assert_ne!(id("a"), Open::new(b"another").by_secret(&secret("a")).unwrap());
+        assert!(is_open(&id("a")) && !is_open(&AgentId("0123456789ab".into())));
+        assert!(!id("hunter2").0.contains("hunter2"));
+    }
+
+    #[test]
+    fn a_process_is_itself_again_and_nobody_is_somebody_new() {
+        let open = Open::new(b"key");
+        let instance = |id: &str, boot| Instance { id: id.into(), boot };
+        assert_eq!(open.anonymous(Some(&instance("a", 1))), open.anonymous(Some(&instance("a", 2))));
+        assert_ne!(open.anonymous(Some(&instance("a", 1))), open.anonymous(Some(&instance("b", 1))));
+        assert_ne!(open.anonymous(None), open.anonymous(None));
+        assert_ne!(Some(open.anonymous(Some(&instance("a", 1)))), open.by_secret(&secret("a")));
+    }
+
+    #[test]
+    fn what_was_meant_to_be_a_token_is_no_secret() {
+        let open = Open::new(b"key");
+        for text in ["ptth_", "ptth_0123456789ab_x", " ptth_x", "\"ptth_x\"", "PTTH_x", "token=ptth_x", ""] {
+            assert_eq!(open.by_secret(&secret(text)), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_reserved_name_is_a_name() {
+        for text in defaults::OPEN_RESERVED {
+            assert_eq!(Name::parse(text).unwrap().as_str(), *text);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The demo page: a browser tab that answers requests. It stands on the relay's own authority alone, which with host
+//! routing is a browser origin that no agent's page shares.
+
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::config::Config;
+use super::respond::{self, Failure};
+use crate::message::problem::protect;
+use crate::message::{Body, Response};
+
+/// Where the page is.
+pub(super) const PATH: &str = "/demo";
+
+/// Its own files and its own relay; nothing inline, nothing from elsewhere, nowhere to send a form.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page, or one of its files; `None` for every other path.
+pub(super) fn answer(config: &Config, method: &Method, path: &str, asker: &HeaderMap) -> Option<Response> {
+    if !config.demo {
+        return None;
+    }
+    let (kind, body) = match path {
+        PATH => (HTML, Body::full(page(config.open_registration))),
+        "/demo.css" => (CSS, Body::full(include_str!("page.css"))),
+        "/demo.js" => (SCRIPT, Body::full(include_str!("page.js"))),
+        "/ptth.js" => (SCRIPT, Body::full(include_str!("../../../clients/js/ptth.js"))),
+        _ => return None,
+    };
+    if method != Method::GET && method != Method::HEAD {
+        return Some(respond::failure(Failure::Method, asker));
+    }
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    protect(headers);
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Another version of the relay has another page.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Some(response)
+}
+
+fn page(open: bool) -> String {
+    include_str!("page.html").replace("{registration}", if open { "open" } else { "by-token" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_the_page_is_inline_or_from_elsewhere() {
+        let page = page(true);
+        assert!(page.contains("data-registration=\"open\"") && !page.contains('{'), "{page}");
+        for word in ["<style", "style=", "onload", "onclick", "javascript:", "http:", "https:", "//"] {
+            assert!(!page.contains(word), "{word}");
+        }
+        assert_eq!(page.matches("<script").count(), page.matches("<script type=\"module\" src=\"/").count());
+        for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "cookie"] {
+            assert!(!include_str!("page.js").contains(word), "{word}");
+        }
+    }
+}

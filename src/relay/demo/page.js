@@ -1,0 +1,97 @@
+// The demo page: this tab answers requests. Whatever comes from visitors is shown as text, never as HTML.
+import { serve } from '/ptth.js';
+
+/** Visits that are shown; the oldest go first. */
+const SHOWN = 100;
+/** Where this tab keeps its secret, so that it has its name back after a reload. */
+const SECRET = 'ptth-demo-secret';
+
+const element = (id) => document.getElementById(id);
+const [form, name, token, text, file] = ['form', 'name', 'token', 'text', 'file'].map(element);
+const [button, state, link, visits] = ['button', 'state', 'url', 'visits'].map(element);
+const open = document.documentElement.dataset.registration === 'open';
+let agent = null;
+
+function hex(bytes) {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+function random(bytes) {
+  return hex(crypto.getRandomValues(new Uint8Array(bytes)));
+}
+
+/** What tells this tab from others where registration is open and nobody has a token. */
+function secret() {
+  try {
+    const kept = sessionStorage.getItem(SECRET) ?? random(16);
+    sessionStorage.setItem(SECRET, kept);
+    return kept;
+  } catch {
+    return random(16);
+  }
+}
+
+/** What is known of a body; its digest only where the browser has one to offer, which is on secure origins. */
+async function described(body) {
+  if (body.byteLength === 0) return '';
+  const digest = await globalThis.crypto.subtle?.digest('SHA-256', body);
+  return `, ${body.byteLength} bytes${digest ? `, SHA-256 ${hex(new Uint8Array(digest))}` : ''}`;
+}
+
+function show(line) {
+  const item = document.createElement('li');
+  item.textContent = line;
+  visits.append(item);
+  while (visits.children.length > SHOWN) visits.firstElementChild.remove();
+}
+
+async function answer(request, { headers, remote, target }) {
+  const body = await described(await request.arrayBuffer());
+  const by = headers.get('user-agent') ?? 'somebody';
+  show(`${new Date().toLocaleTimeString()} ${request.method} ${target}${body}, by ${by} at ${remote ?? 'an unknown address'}`);
+  const [chosen] = file.files;
+  if (!chosen) return new Response(text.value, { headers: { 'Content-Type': 'text/plain; charset=utf-8' } });
+  const type = chosen.type || 'application/octet-stream';
+  return new Response(await chosen.arrayBuffer(), { headers: { 'Content-Type': type } });
+}
+
+function settle(line, running) {
+  state.textContent = line;
+  button.textContent = running ? 'Stop' : 'Answer here';
+  name.disabled = token.disabled = running;
+  link.hidden = !running;
+}
+
+async function start() {
+  const stop = new AbortController();
+  agent = { stop: () => stop.abort() };
+  settle('Registering …', true);
+  link.hidden = true;
+  try {
+    const credential = token.value.trim() || (open ? secret() : undefined);
+    const log = (line) => (state.textContent = line);
+    const options = { relay: location.origin, name: name.value.trim(), token: credential, signal: stop.signal, log };
+    const served = await serve(options, answer);
+    agent = served;
+    link.href = link.textContent = served.url;
+    settle('This tab answers at', true);
+    await served.ended;
+    settle('Stopped.', false);
+  } catch (error) {
+    settle(stop.signal.aborted ? 'Stopped.' : error.message, false);
+  }
+  agent = null;
+}
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault();
+  if (agent) agent.stop();
+  else start();
+});
+addEventListener('pagehide', () => agent?.stop());
+
+name.value = `tab-${random(4)}`;
+element('hint').textContent = open
+  ? 'Not needed: names that are free are anybody’s here.'
+  : 'Needed: this relay gives names only to those who hold a token.';
+token.required = !open;

@@ -1,0 +1,106 @@
+//! Open registration at the door: who comes without a token, what is open to them, and how much of it.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::admit::Doorkeeper;
+use super::config::Config;
+use super::names::Names;
+use crate::defaults;
+use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Route, Wanted};
+use crate::policy::{Grants, Verified, open};
+use crate::registry::{Bound, Quota};
+
+/// An agent without a token, with the grants that it has: names, and each only if [`Doorkeeper::open_to`] agrees.
+pub(super) fn verified(id: AgentId) -> Verified {
+    Verified { id, grants: Grants::any().into() }
+}
+
+/// Whether an agent may hold a route from now on. What a live token names exactly is no longer open.
+pub(super) fn may_stay(config: &Config, names: &Names, agent: &AgentId, route: &Route) -> bool {
+    is_live(config, agent) && !(open::is_open(agent) && names.is_known(route))
+}
+
+/// Whether an agent may be here at all.
+pub(super) fn is_live(config: &Config, agent: &AgentId) -> bool {
+    match open::is_open(agent) {
+        true => config.open_registration,
+        false => config.tokens.is_live(agent),
+    }
+}
+
+impl Doorkeeper {
+    /// Looks whether all of an offer is open to agents without a token.
+    pub(super) fn open_to(&self, offer: &Offer) -> Result<(), Refusal> {
+        for wanted in &offer.wanted {
+            let wanted = self.names.resolve(wanted);
+            let refused = match &wanted {
+                Wanted::Host(host) | Wanted::Origin(host) => {
+                    format!(
+                        "the host {host} takes a token that lists it; without a token only names are free"
+                    )
+                }
+                Wanted::Name(name) if open::is_reserved(name) => {
+                    format!("the name {:?} takes a token; try another --name", name.as_str())
+                }
+                Wanted::Name(name) if self.config.tokens.names_exactly(name) => {
+                    format!("the name {:?} belongs to a token; try another --name", name.as_str())
+                }
+                Wanted::Name(_) => continue,
+            };
+            return Err(Refusal::new(RefusalKind::Forbidden, refused));
+        }
+        Ok(())
+    }
+
+    /// The words for whoever has reached a bound.
+    pub(super) fn full(&self, bound: Bound) -> Refusal {
+        let (kind, message) = match bound {
+            Bound::Agent(most) => {
+                (RefusalKind::TooMany, format!("an agent without a token may hold {most} names"))
+            }
+            Bound::Address(most) => {
+                (RefusalKind::TooMany, format!("agents without a token at one address may hold {most} names"))
+            }
+            Bound::Total => {
+                (RefusalKind::Full, "all names that this relay gives without a token are taken".to_owned())
+            }
+        };
+        let mut refusal = Refusal::new(kind, message);
+        // A name is free again when the lease of whoever left it is over.
+        refusal.retry_after = Some(self.config.lease.max(defaults::RETRY_AFTER));
+        refusal
+    }
+}
+
+/// The bounds for whoever comes from there.
+pub(super) fn quota(facts: &Facts) -> Quota {
+    Quota {
+        address: charged(facts.remote.ip()),
+        per_agent: defaults::OPEN_NAMES_PER_AGENT,
+        per_address: defaults::OPEN_NAMES_PER_ADDRESS,
+        total: defaults::OPEN_NAMES,
+    }
+}
+
+/// What counts as one address: with IPv6 the /64, which is the least that one line has (RFC 6177 §2).
+fn charged(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & (u128::MAX << 64);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_charged_as_one() {
+        let same = |a: &str, b: &str| charged(a.parse().unwrap()) == charged(b.parse().unwrap());
+        assert!(same("2001:db8::1", "2001:db8::ffff:1") && !same("2001:db8::1", "2001:db8:0:1::1"));
+        assert!(same("::ffff:192.0.2.1", "192.0.2.1") && !same("192.0.2.1", "192.0.2.2"));
+    }
+}

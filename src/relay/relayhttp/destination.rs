@@ -1,0 +1,186 @@
+//! Where RelayHttp leads: what the operator allows, what a request asks for, and the address that comes of it.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::domain::HostName;
+use crate::net::{dial, reach};
+
+/// Why a text is no destination.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not HOST or HOST:PORT: {why}")]
+pub struct BadDestination {
+    text: String,
+    why: String,
+}
+
+/// A host and a port; shown as a `Host` field has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) host: HostName,
+    pub(super) port: u16,
+}
+
+impl Asked {
+    /// Reads `HOST[:PORT]`; without a port it is 80.
+    ///
+    /// # Errors
+    /// [`BadDestination`], also for the many other ways to write an IPv4 address, which a resolver would understand.
+    pub(super) fn parse(text: &str) -> Result<Self, BadDestination> {
+        let bad = |why: &str| BadDestination { text: text.into(), why: why.into() };
+        let end = match text.strip_prefix('[') {
+            Some(rest) => rest.find(']').ok_or_else(|| bad("a bracket is missing"))? + 2,
+            None => text.find(':').unwrap_or(text.len()),
+        };
+        let (host, port) = text.split_at(end);
+        let port = match port.strip_prefix(':') {
+            None if port.is_empty() => 80,
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().ok().filter(|port| *port > 0).ok_or_else(|| bad("the port is none"))?
+            }
+            _ => return Err(bad("the port is none")),
+        };
+        let host = HostName::parse(host).map_err(|error| bad(&error.to_string()))?;
+        match literal(&host).is_none() && ends_in_a_number(&host) {
+            true => Err(bad("an IPv4 address is four decimal numbers")),
+            false => Ok(Self { host, port }),
+        }
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            80 => write!(f, "{}", self.host),
+            port => write!(f, "{}:{port}", self.host),
+        }
+    }
+}
+
+/// The URL Standard's sign of an IPv4 address, in whatever way it is written.
+fn ends_in_a_number(host: &HostName) -> bool {
+    let last = host.as_str().rsplit('.').next().unwrap_or_default();
+    let hex = last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
+    hex || last.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn literal(host: &HostName) -> Option<IpAddr> {
+    host.as_str().trim_matches(['[', ']']).parse().ok()
+}
+
+/// Where requests may be relayed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    place: Asked,
+    /// The one address that stands for the host, whatever a resolver says.
+    pinned: Option<IpAddr>,
+}
+
+impl Destination {
+    /// Reads `HOST[:PORT]` or `HOST[:PORT]=ADDRESS`. Without a port it is 80. A host that is an IP address, and one
+    /// with an address behind `=`, may be inside a network; any other must resolve to public addresses when it is used.
+    ///
+    /// # Errors
+    /// [`BadDestination`]
+    pub fn parse(text: &str) -> Result<Self, BadDestination> {
+        let (place, pin) = text.split_once('=').map_or((text, None), |(place, pin)| (place, Some(pin)));
+        let place = Asked::parse(place)?;
+        let bad = |_| BadDestination { text: text.into(), why: "no IP address stands behind the =".into() };
+        let pin = pin.map(|pin| pin.trim_matches(['[', ']']).parse().map_err(bad)).transpose()?;
+        Ok(Self { pinned: pin.or_else(|| literal(&place.host)), place })
+    }
+
+    /// Whether this is where a request wants to go.
+    pub(super) fn is(&self, asked: &Asked) -> bool {
+        self.place == *asked
+    }
+
+    /// The addresses to connect to: looked up once, and judged before they are used. `None` when one of them is inside
+    /// a network: a name that leads in and out is not to be trusted at all.
+    pub(super) async fn addresses(&self) -> std::io::Result<Option<Vec<SocketAddr>>> {
+        let port = self.place.port;
+        match self.pinned {
+            Some(address) => Ok(Some(vec![SocketAddr::new(address, port)])),
+            None => Ok(judged(dial::resolve(self.place.host.as_str(), port).await?)),
+        }
+    }
+}
+
+fn judged(found: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
+    found.iter().all(|address| reach::is_public(address.ip())).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_host_and_a_port() {
+        let asked = |text: &str| Asked::parse(text).map(|a| (a.host.to_string(), a.port));
+        for (text, host, port) in [
+            ("www.example.com", "www.example.com", 80),
+            ("WWW.example.com.:8080", "www.example.com", 8080),
+            ("192.0.2.1:1", "192.0.2.1", 1),
+            ("[2001:DB8::1]", "[2001:db8::1]", 80),
+            ("[::1]:65535", "[::1]", 65535),
+            ("0x.example", "0x.example", 80),
+        ] {
+            assert_eq!(asked(text), Ok((host.to_owned(), port)), "{text}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:+1",
+            "a:1:2",
+            "a:x",
+            "[::1",
+            "[::1]x",
+            "[::1]:",
+            "::1",
+            "[a]",
+            "a/b",
+            "a b",
+            "u@a",
+            "a%00",
+            "[fe80::1%25eth0]",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.0.0.1",
+            "0177.0.0.1",
+            "127.1",
+            "127.0.0.01",
+            "1.2.3.256",
+            "1.2.3.4.5",
+            "a.1",
+            "0x",
+        ] {
+            assert!(Asked::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_written_as_an_address_may_be_inside() {
+        let addresses = async |text: &str| {
+            let found = Destination::parse(text).unwrap().addresses().await.unwrap()?;
+            Some(found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(addresses("127.0.0.1:81").await.as_deref(), Some("127.0.0.1:81"));
+        assert_eq!(addresses("[::1]").await.as_deref(), Some("[::1]:80"));
+        assert_eq!(addresses("intranet.test:81=10.0.0.5").await.as_deref(), Some("10.0.0.5:81"));
+        assert_eq!(addresses("intranet.test=[fd00::1]").await.as_deref(), Some("[fd00::1]:80"));
+        assert_eq!(addresses("localhost").await, None);
+        assert_eq!(addresses("a.b.localhost:81").await, None);
+        assert!(Destination::parse("a.test=b.test").is_err() && Destination::parse("a.test=").is_err());
+    }
+
+    #[test]
+    fn a_name_that_leads_in_and_out_leads_nowhere() {
+        let all = |texts: &[&str]| judged(texts.iter().map(|t| t.parse().unwrap()).collect());
+        assert!(all(&["1.1.1.1:80", "[2606:4700::1111]:80"]).is_some());
+        assert!(all(&["1.1.1.1:80", "10.0.0.1:80"]).is_none());
+        assert!(all(&["[::ffff:127.0.0.1]:80"]).is_none());
+    }
+}

@@ -1,0 +1,135 @@
+//! One request to a destination: read with care, written anew, and its answer embedded as it comes.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, PROXY_AUTHORIZATION, TE,
+};
+use http::{HeaderValue, Method, StatusCode, Version};
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyDataStream, Limited, StreamBody};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::destination::Asked;
+use super::{No, refused};
+use crate::defaults;
+use crate::domain::RefusalKind;
+use crate::message::authority::{self, Unclear};
+use crate::message::embedded::{
+    BadMessage, Framing, MESSAGE_HTTP, ReadError, Reader, RequestHead, parse_request, response_head,
+};
+use crate::message::problem::protect;
+use crate::message::{Body, Request, Response, hop};
+use crate::net::Scope;
+use crate::net::dial::{Place, connect_any};
+use crate::relay::respond::Failure;
+
+/// The request in an envelope, as it goes to `asked`: its `Host` must be that destination's, and what is meant for one
+/// hop stays here.
+pub(super) async fn embedded(envelope: Body, asked: &Asked) -> Result<Request, No> {
+    let read = async {
+        let mut reader = Reader::new(envelope);
+        let head = reader.head(parse_request).await?;
+        let body = reader.whole(head.framing, defaults::RELAY_HTTP_REQUEST).await?;
+        Ok((head, body))
+    };
+    let read = tokio::time::timeout(defaults::HEAD, read).await;
+    let read = read.map_err(|_| refused(RefusalKind::Malformed, "the message did not come in time"))?;
+    let (head, body) = read.map_err(|error: ReadError| {
+        let kind = match error {
+            ReadError::TooLarge(_) => RefusalKind::TooLarge,
+            _ => RefusalKind::Malformed,
+        };
+        refused(kind, format!("this is not a request: {error}"))
+    })?;
+    if matches!(head.framing, Framing::Rest(Some(said)) if said != body.len() as u64) {
+        return Err(refused(RefusalKind::Malformed, BadMessage::Framing.to_string()));
+    }
+    outgoing(head, body, asked)
+}
+
+fn outgoing(head: RequestHead, body: Bytes, asked: &Asked) -> Result<Request, No> {
+    let RequestHead { method, target, mut headers, .. } = head;
+    let plain = target.scheme_str().is_none_or(|scheme| scheme.eq_ignore_ascii_case("http"));
+    let same = match authority::effective(Version::HTTP_11, &target, &headers) {
+        Ok(authority) => Asked::parse(authority.as_str()).is_ok_and(|named| named == *asked),
+        Err(Unclear::Missing) => true,
+        Err(_) => false,
+    };
+    if !(plain && same) || method == Method::CONNECT {
+        return Err(refused(RefusalKind::Malformed, "the request in the message is for another destination"));
+    }
+    for name in [EXPECT, PROXY_AUTHORIZATION, TE] {
+        headers.remove(name);
+    }
+    let host = HeaderValue::try_from(asked.to_string());
+    let host = host.map_err(|e| refused(RefusalKind::Malformed, e.to_string()))?;
+    headers.insert(HOST, host);
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut request = Request::new(Body::full(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = authority::origin_form(&target);
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Sends a request to the first of `addresses` that answers, and embeds what comes back: redirects like everything
+/// else, for they are the asker's to follow. `place` is held until the connection ends.
+pub(super) async fn send(
+    addresses: Vec<SocketAddr>,
+    asked: &Asked,
+    request: Request,
+    (scope, place): (&Scope, OwnedSemaphorePermit),
+) -> Result<Response, No> {
+    let head_only = request.method() == Method::HEAD;
+    let named =
+        Place { host: asked.host.as_str().trim_matches(['[', ']']).into(), port: asked.port, tls: false };
+    let connecting = tokio::time::timeout(defaults::CONNECT, connect_any(addresses, &named)).await;
+    let stream = connecting.map_err(|_| Failure::Late)?.map_err(|_| Failure::Unreachable)?;
+    let (mut sender, connection) = http1::Builder::new()
+        .title_case_headers(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| Failure::Unreachable)?;
+    scope.spawn(async move {
+        // Whatever is not over by then is cut, and whoever reads the answer sees that. The place is free then, however
+        // slowly the rest is read.
+        let _place = place;
+        let _ = tokio::time::timeout(defaults::RELAY_HTTP_TIME, connection).await;
+    });
+    let answered = tokio::time::timeout(defaults::RELAY_HTTP_TIME, sender.send_request(request)).await;
+    let response = answered.map_err(|_| Failure::Late)?.map_err(|_| Failure::Unreachable)?;
+    match response.status() {
+        // Nobody asked for another protocol.
+        StatusCode::SWITCHING_PROTOCOLS => Err(Failure::Unreachable.into()),
+        _ => Ok(envelope(response, head_only)),
+    }
+}
+
+fn envelope(response: http::Response<Incoming>, head_only: bool) -> Response {
+    let (mut parts, body) = response.into_parts();
+    hop::strip(&mut parts.headers);
+    let silent = head_only || parts.status == StatusCode::NOT_MODIFIED;
+    let said = || parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    let length = if silent { Some(0) } else { body.size_hint().exact() };
+    // What has no body may still say how long it would be.
+    let framing = Framing::Rest(if silent { said() } else { length });
+    let head = response_head(parts.status, &parts.headers, framing);
+    let whole = length.map(|length| length + head.len() as u64);
+    let rest = BodyDataStream::new(Limited::new(body, defaults::RELAY_HTTP_ANSWER));
+    let message = stream::iter([Ok(head)]).chain(rest).map(|part| part.map(Frame::data));
+    let mut response = Response::new(Body::wrap(StreamBody::new(message)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(whole) = whole {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(whole));
+    }
+    protect(headers);
+    response
+}

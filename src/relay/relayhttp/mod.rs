@@ -1,0 +1,165 @@
+//! RelayHttp (T. Garnock-Jones, 2009): a page that may call nobody but its own relay sends requests to others through
+//! it. Without a list of destinations there is no such thing; with one, it leads nowhere else.
+//!
+//! Redirects are answers like others: whoever asked may ask for the new place, and that request is judged like the first.
+//! Nothing is reversed here and no agent takes part, so this is no transport: it only stands below the same path.
+
+mod destination;
+mod exchange;
+
+use std::sync::Arc;
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, UPGRADE, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::destination::Asked;
+pub use self::destination::{BadDestination, Destination};
+use super::config::Config;
+use super::respond::{self, Failure};
+use crate::defaults;
+use crate::domain::{Facts, Refusal, RefusalKind};
+use crate::message::{Body, Response};
+use crate::net::Scope;
+use crate::transport::Door;
+
+/// The path below the gateway; what follows is the destination.
+const BELOW: &str = "/_relay/";
+
+/// Relays requests to the destinations of a configuration.
+pub(super) struct RelayHttp {
+    config: Arc<Config>,
+    door: Arc<dyn Door>,
+    /// Owns the connections to destinations.
+    scope: Scope,
+    places: Arc<Semaphore>,
+}
+
+/// Why a request is not relayed, or brought nothing.
+enum No {
+    Refused(Refusal),
+    Failed(Failure),
+}
+
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Failure> for No {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+fn refused(kind: RefusalKind, message: impl Into<String>) -> No {
+    No::Refused(Refusal::new(kind, message))
+}
+
+impl RelayHttp {
+    pub(super) fn new(config: Arc<Config>, door: Arc<dyn Door>, scope: Scope) -> Self {
+        Self { config, door, scope, places: Arc::new(Semaphore::new(defaults::RELAY_HTTP)) }
+    }
+
+    /// Whether a request on the relay's own authority is one of these.
+    pub(super) fn wants(&self, request: &http::Request<Incoming>) -> bool {
+        // An Upgrade is a transport's, on any path.
+        let upgrade = request.headers().contains_key(UPGRADE);
+        !self.config.relay_http.is_empty() && !upgrade && named(request.uri().path()).is_some()
+    }
+
+    /// Relays the message in a request's body, and answers with the message that came back. Dropping the future gives
+    /// up.
+    pub(super) async fn answer(&self, request: http::Request<Incoming>, facts: &Facts) -> Response {
+        let asker = request.headers().clone();
+        let mut response = match self.relay(request.map(Body::from), facts).await {
+            Ok(response) => response,
+            Err(No::Refused(refusal)) => respond::refusal(&refusal, &asker),
+            Err(No::Failed(failure)) => respond::failure(failure, &asker),
+        };
+        // As with the gateway: a token opens it, never a cookie, so pages of any origin may ask.
+        if asker.contains_key(ORIGIN) {
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+        response
+    }
+
+    async fn relay(&self, request: http::Request<Body>, facts: &Facts) -> Result<Response, No> {
+        match *request.method() {
+            Method::OPTIONS => return Ok(options()),
+            Method::POST => {}
+            _ => return Err(refused(RefusalKind::Method, "this resource takes POST, OPTIONS")),
+        }
+        // Whoever could not be an agent here learns nothing of where it leads.
+        self.may(facts)?;
+        let text = named(request.uri().path()).unwrap_or_default().to_owned();
+        let asked = Asked::parse(&text).map_err(|e| refused(RefusalKind::Malformed, e.to_string()))?;
+        let Some(destination) = self.config.relay_http.iter().find(|allowed| allowed.is(&asked)) else {
+            let message = format!("requests are not relayed to {text} here");
+            return Err(refused(RefusalKind::Forbidden, message));
+        };
+        if media_type(request.headers()).is_some_and(|kind| kind.eq_ignore_ascii_case("application/http")) {
+            return Err(refused(RefusalKind::MediaType, "one request at a time: send it as message/http"));
+        }
+        let place = self.place()?;
+        let embedded = exchange::embedded(request.into_body(), &asked).await?;
+        let addresses = tokio::time::timeout(defaults::CONNECT, destination.addresses()).await;
+        let addresses = addresses.map_err(|_| Failure::Late)?.map_err(|_| Failure::Unreachable)?;
+        let Some(addresses) = addresses else {
+            tracing::warn!(
+                destination = %asked,
+                "a destination of RelayHttp resolves to an address that is not public: not dialled"
+            );
+            return Err(refused(RefusalKind::Forbidden, format!("requests are not relayed to {text} here")));
+        };
+        tracing::debug!(destination = %asked, remote = %facts.remote, "relaying a request");
+        exchange::send(addresses, &asked, embedded, (&self.scope, place)).await
+    }
+
+    /// Whoever may be an agent here may relay: by a token, or because registration is open.
+    fn may(&self, facts: &Facts) -> Result<(), Refusal> {
+        match facts.credential {
+            None if self.config.open_registration => Ok(()),
+            _ => self.door.who(facts).map(drop),
+        }
+    }
+
+    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.places.clone().try_acquire_owned().map_err(|_| {
+            let mut refusal =
+                Refusal::new(RefusalKind::Full, "as many requests as may be are relayed already");
+            refusal.retry_after = Some(defaults::RETRY_AFTER);
+            refusal
+        })
+    }
+}
+
+/// The destination in a path.
+fn named(path: &str) -> Option<&str> {
+    path.strip_prefix(defaults::GATEWAY)?.strip_prefix(BELOW)
+}
+
+fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    value.split(';').next().map(str::trim)
+}
+
+fn options() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+    let allowed = "Accept, Authorization, Content-Type, X-Requested-With";
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}

@@ -1,0 +1,262 @@
+//! Bodies that must be complete before they go on: short ones in memory, long ones in a file without a name. They can
+//! be read more than once, so what was sent into the void can be sent again.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+
+use crate::defaults;
+use crate::message::{Body, BoxError};
+
+/// A file is read in pieces of this size, in bytes.
+const PIECE: u64 = 64 << 10;
+
+/// Room for the bodies of one session.
+pub struct Room {
+    /// For all, in bytes.
+    all: Arc<Semaphore>,
+    /// For one, in bytes.
+    one: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::new(defaults::MESSAGE, defaults::MESSAGES)
+    }
+}
+
+/// A complete body. Cloning is cheap; its room is free again when the last clone has gone.
+#[derive(Clone, Default)]
+pub struct Spooled {
+    place: Place,
+    share: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+#[derive(Clone)]
+enum Place {
+    Memory(Bytes),
+    File { file: Arc<File>, length: u64 },
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Memory(Bytes::new())
+    }
+}
+
+/// Why a body cannot be had as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// It is larger than any that is taken in.
+    #[error("it is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The others have taken the room of this session.
+    #[error("too many bodies wait already")]
+    Full,
+    /// It broke off.
+    #[error("it broke off: {0}")]
+    Broken(BoxError),
+    /// The directory for temporary files does not take it.
+    #[error("no temporary file: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl Room {
+    /// Room for bodies of up to `one` byte each, and `all` bytes together.
+    pub(super) fn new(one: usize, all: usize) -> Self {
+        // Where addresses are short, a semaphore counts less.
+        Self { all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))), one }
+    }
+
+    /// The longest body that is taken in, in bytes.
+    pub(super) fn most(&self) -> usize {
+        self.one
+    }
+
+    /// Takes a body in, up to its end. Trailers are lost. Dropping the future gives the room back.
+    ///
+    /// # Errors
+    /// [`SpoolError`]
+    pub async fn take_in(&self, mut body: Body) -> Result<Spooled, SpoolError> {
+        let (mut memory, mut file) = (BytesMut::new(), None);
+        let mut share: Option<OwnedSemaphorePermit> = None;
+        let mut length = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(SpoolError::Broken)?.into_data() else { continue };
+            length += data.len();
+            if length > self.one {
+                return Err(SpoolError::TooLarge(self.one));
+            }
+            let more = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let more = self.all.clone().try_acquire_many_owned(more).map_err(|_| SpoolError::Full)?;
+            match &mut share {
+                Some(share) => share.merge(more),
+                None => share = Some(more),
+            }
+            if length == data.len() && body.is_end_stream() && length <= defaults::MESSAGE_MEMORY {
+                return Ok(Spooled { place: Place::Memory(data), share: share.map(Arc::new) });
+            }
+            if file.is_none() && length > defaults::MESSAGE_MEMORY {
+                let mut fresh = tokio::fs::File::from_std(unnamed().await?);
+                fresh.write_all(&std::mem::take(&mut memory)).await?;
+                file = Some(fresh);
+            }
+            match &mut file {
+                Some(file) => file.write_all(&data).await?,
+                None => memory.extend_from_slice(&data),
+            }
+        }
+        let place = match file {
+            None => Place::Memory(memory.freeze()),
+            Some(mut file) => {
+                file.flush().await?;
+                Place::File { file: Arc::new(file.into_std().await), length: length as u64 }
+            }
+        };
+        Ok(Spooled { place, share: share.map(Arc::new) })
+    }
+}
+
+/// A file that is gone when it is closed, however this process ends.
+async fn unnamed() -> io::Result<File> {
+    tokio::task::spawn_blocking(tempfile::tempfile).await.map_err(io::Error::other)?
+}
+
+impl Spooled {
+    /// Its length in bytes.
+    pub fn length(&self) -> u64 {
+        match &self.place {
+            Place::Memory(bytes) => bytes.len() as u64,
+            Place::File { length, .. } => *length,
+        }
+    }
+
+    /// The bytes, if they are in memory.
+    pub(super) fn in_memory(&self) -> Option<&Bytes> {
+        match &self.place {
+            Place::Memory(bytes) => Some(bytes),
+            Place::File { .. } => None,
+        }
+    }
+
+    /// The body from its start. Several may be read at the same time.
+    pub fn body(&self) -> Body {
+        let mut body = match &self.place {
+            Place::Memory(bytes) => Body::full(bytes.clone()),
+            Place::File { file, length } => {
+                Body::wrap(Reading { file: file.clone(), at: 0, length: *length, piece: None })
+            }
+        };
+        if let Some(share) = &self.share {
+            body.hold(share.clone());
+        }
+        body
+    }
+}
+
+struct Reading {
+    file: Arc<File>,
+    at: u64,
+    length: u64,
+    /// Not aborted when this is dropped; then it reads for nobody.
+    piece: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl HttpBody for Reading {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.at == self.length {
+            return Poll::Ready(None);
+        }
+        let (file, at, left) = (self.file.clone(), self.at, self.length - self.at);
+        let piece = self.piece.get_or_insert_with(|| {
+            tokio::task::spawn_blocking(move || {
+                let mut bytes = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
+                file.read_exact_at(&mut bytes, at)?;
+                Ok(bytes.into())
+            })
+        });
+        let read = ready!(Pin::new(piece).poll(cx)).map_err(io::Error::other).flatten();
+        self.piece = None;
+        Poll::Ready(Some(match read {
+            Ok(bytes) => {
+                self.at += bytes.len() as u64;
+                Ok(Frame::data(bytes))
+            }
+            Err(error) => Err(error.into()),
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at == self.length
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.length - self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    fn body(pieces: usize, size: usize) -> Body {
+        let pieces = (0..pieces).map(move |n| Ok::<_, io::Error>(Frame::data(vec![n as u8; size].into())));
+        Body::wrap(StreamBody::new(stream::iter(pieces)))
+    }
+
+    async fn read(spooled: &Spooled) -> Bytes {
+        spooled.body().collect().await.unwrap().to_bytes()
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_in_can_be_read_again_from_memory_and_from_a_file() {
+        for (pieces, size, memory) in [(0, 0, true), (3, 1000, true), (40, 10_007, false)] {
+            let room = Room::default();
+            let spooled = room.take_in(body(pieces, size)).await.unwrap();
+            assert_eq!((spooled.length(), spooled.in_memory().is_some()), ((pieces * size) as u64, memory));
+            // One that was let go in the middle does not disturb the next.
+            let mut broken_off = spooled.body();
+            let _ = broken_off.frame().await;
+            let all = read(&spooled).await;
+            assert_eq!(all.len(), pieces * size);
+            assert!(
+                all.chunks(size.max(1)).enumerate().all(|(n, piece)| piece.iter().all(|b| *b == n as u8))
+            );
+            drop(broken_off);
+            assert_eq!(read(&spooled).await, all);
+            assert_eq!(room.all.available_permits(), defaults::MESSAGES - all.len());
+            drop(spooled);
+            assert_eq!(room.all.available_permits(), defaults::MESSAGES);
+        }
+    }
+
+    #[tokio::test]
+    async fn there_are_bounds_for_one_and_for_all() {
+        let room = Room::new(80, 100);
+        let _held = room.take_in(body(1, 60)).await.unwrap();
+        assert!(matches!(room.take_in(body(1, 60)).await, Err(SpoolError::Full)));
+        assert_eq!(room.all.available_permits(), 40);
+        let larger = Room::new(80, 1_000).take_in(body(9, 10)).await;
+        assert!(matches!(larger, Err(SpoolError::TooLarge(80))));
+        assert_eq!(room.all.available_permits(), 40);
+    }
+}

@@ -1,0 +1,206 @@
+//! Answers where something on the way holds bodies back: complete before they are sent, within bounds of size and
+//! time, and a clear word to the visitor where that cannot be.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::header::{ACCEPT, CONTENT_TYPE, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use parking_lot::Mutex;
+
+use super::again::Again;
+use super::serve::{self, serve};
+use super::spool::{Room, SpoolError, Spooled};
+use crate::defaults;
+use crate::message::embedded::ReadError;
+use crate::message::problem::Problem;
+use crate::message::{Body, Request, Response};
+use crate::net::Scope;
+use crate::session::Handler;
+
+/// How `Proxy-Status` calls this hop.
+const HOP: &str = "ptth-agent";
+const EVENTS: &[u8] = b"text/event-stream";
+
+/// The envelope of an answer.
+pub enum Answer {
+    /// Complete: its length is known.
+    Whole(Spooled),
+    /// To be sent as it comes.
+    Stream(Again),
+}
+
+impl Answer {
+    /// The envelope from its start; `None` when it broke off, or too much of what streams has gone for that. One is to
+    /// be read at a time.
+    pub fn body(&self) -> Option<Body> {
+        match self {
+            Self::Whole(whole) => Some(whole.body()),
+            Self::Stream(again) => again.body(),
+        }
+    }
+}
+
+/// As [`serve()`], with an envelope that is complete if `held` says that only those get through. Then what has no end
+/// in time, or is too large, becomes a 502 for its visitor, and an Upgrade a 501.
+///
+/// # Errors
+/// When the envelope holds no request.
+pub async fn serve_held(
+    envelope: Body,
+    handler: Arc<dyn Handler>,
+    scope: &Scope,
+    room: &Room,
+    held: bool,
+) -> Result<Answer, ReadError> {
+    if !held {
+        return Ok(Answer::Stream(Again::new(serve(envelope, handler, true, scope).await?)));
+    }
+    let seen = Arc::<Mutex<Seen>>::default();
+    let handler = Watched { handler, seen: seen.clone() };
+    let answer = serve(envelope, Arc::new(handler), false, scope).await?;
+    let Seen { asker, events } = std::mem::take(&mut *seen.lock());
+    let patience = if events { defaults::WHOLE_EVENTS } else { defaults::WHOLE };
+    let why = match tokio::time::timeout(patience, room.take_in(answer)).await {
+        Ok(Ok(whole)) => return Ok(Answer::Whole(whole)),
+        Ok(Err(error @ SpoolError::Broken(_))) => {
+            tracing::info!(%error, "an answer broke off");
+            let (status, detail) =
+                (StatusCode::BAD_GATEWAY, "The service behind the agent did not complete its answer.");
+            return Ok(Answer::Whole(apology(status, "origin-incomplete", detail, &asker).await));
+        }
+        Ok(Err(SpoolError::TooLarge(most))) => format!("this one is larger than {most} bytes"),
+        Ok(Err(error)) => {
+            // What is wrong with the agent's own machine is for its owner.
+            tracing::warn!(%error, "there is no room for an answer");
+            "there is no room for this one at the moment".into()
+        }
+        Err(_) => format!("this one had no end within {} s", patience.as_secs()),
+    };
+    tracing::info!(why, "an answer cannot be sent as a whole");
+    let detail = format!(
+        "Something on the agent's way to the relay holds bodies back until they are complete, so an answer must be \
+         complete before it is sent, and {why}."
+    );
+    Ok(Answer::Whole(apology(StatusCode::BAD_GATEWAY, "answer-held", &detail, &asker).await))
+}
+
+/// The envelope of an answer that says why its visitor gets no other.
+pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &HeaderMap) -> Spooled {
+    let error = Some("http_response_incomplete");
+    let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None };
+    let envelope = serve::embed(problem.response(asker), &Method::GET, false);
+    // It is short, and the room is its own.
+    Room::default().take_in(envelope).await.unwrap_or_default()
+}
+
+/// What matters of the exchange in an envelope.
+#[derive(Default)]
+struct Seen {
+    /// What a problem asks of the request.
+    asker: HeaderMap,
+    /// The answer is a `text/event-stream`.
+    events: bool,
+}
+
+/// Looks at what goes by, and refuses what cannot cross.
+struct Watched {
+    handler: Arc<dyn Handler>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Handler for Watched {
+    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
+        let asker: HeaderMap =
+            request.headers().get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect();
+        if request.headers().contains_key(UPGRADE) {
+            let detail = "Something on the agent's way to the relay holds bodies back until they are complete, and a \
+                          stream behind an Upgrade would never be.";
+            let (status, error) = (StatusCode::NOT_IMPLEMENTED, Some("http_upgrade_failed"));
+            let problem = Problem { status, code: "no-upgrade", detail, hop: HOP, error, retry_after: None };
+            return Box::pin(std::future::ready(problem.response(&asker)));
+        }
+        let (answer, seen) = (self.handler.call(request), self.seen.clone());
+        Box::pin(async move {
+            let answer = answer.await;
+            let kind = answer.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+            let events = kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
+            *seen.lock() = Seen { asker, events };
+            answer
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body::{Body as _, Frame};
+    use http_body_util::{BodyExt, StreamBody};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::session::handler_fn;
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+
+    async fn served(request: &'static str, held: bool, answer: fn() -> Response) -> Answer {
+        let handler = handler_fn(move |_| async move { answer() });
+        let scope = Scope::new();
+        let room = Room::new(2_000, 3_000);
+        serve_held(Body::full(request), Arc::new(handler), &scope, &room, held).await.unwrap()
+    }
+
+    async fn text(answer: Answer) -> String {
+        let body = answer.body().unwrap();
+        let Answer::Whole(whole) = answer else { panic!("this one streams") };
+        assert_eq!(body.size_hint().exact(), Some(whole.length()));
+        String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()).into_owned()
+    }
+
+    /// One piece, and no end.
+    fn endless(kind: &'static str) -> Response {
+        let piece = stream::iter([Ok::<_, std::io::Error>(Frame::data("data: x\n\n".into()))]);
+        let body = Body::wrap(StreamBody::new(futures_util::StreamExt::chain(piece, stream::pending())));
+        http::Response::builder().header(CONTENT_TYPE, kind).body(body).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_end_is_told_in_time() {
+        for (kind, most) in
+            [("Text/Event-Stream;charset=utf-8", defaults::WHOLE_EVENTS), ("text/plain", defaults::WHOLE)]
+        {
+            let since = Instant::now();
+            let answer = match kind {
+                "text/plain" => served(GET, true, || endless("text/plain")).await,
+                _ => served(GET, true, || endless("Text/Event-Stream;charset=utf-8")).await,
+            };
+            let answer = text(answer).await;
+            assert_eq!(since.elapsed().as_secs(), most.as_secs());
+            assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("answer-held"), "{answer}");
+            assert!(answer.contains("holds bodies back"), "{answer}");
+        }
+        assert!(matches!(served(GET, false, || endless("text/plain")).await, Answer::Stream(_)));
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_or_breaks_off_is_told() {
+        let large = text(served(GET, true, || Response::new(Body::full(vec![b'x'; 2_001]))).await).await;
+        assert!(large.starts_with("HTTP/1.1 502 ") && large.contains("larger than 2000 bytes"), "{large}");
+        assert!(large.contains("answer-held") && large.contains("holds bodies back"), "{large}");
+        let broken = || {
+            let pieces = stream::iter([Err::<Frame<_>, _>(std::io::Error::other("it fell"))]);
+            Response::new(Body::wrap(StreamBody::new(pieces)))
+        };
+        let broken = text(served(GET, true, broken).await).await;
+        assert!(broken.starts_with("HTTP/1.1 502 ") && broken.contains("origin-incomplete"), "{broken}");
+    }
+
+    #[tokio::test]
+    async fn what_ends_crosses_and_an_upgrade_does_not() {
+        let answer = text(served(GET, true, || Response::new(Body::full("hey"))).await).await;
+        assert!(answer.ends_with("\r\n\r\nhey"), "{answer}");
+        let upgrade = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        let answer = text(served(upgrade, true, || unreachable!("not to be asked")).await).await;
+        assert!(answer.starts_with("HTTP/1.1 501 ") && answer.contains("no-upgrade"), "{answer}");
+    }
+}

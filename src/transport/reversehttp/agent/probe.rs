@@ -1,0 +1,94 @@
+//! Looks whether something on the way holds bodies back: a GET whose answer stays open, and a POST that does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::client::conn::http1::SendRequest;
+
+use crate::defaults;
+use crate::message::embedded::MESSAGE_HTTP;
+use crate::message::{Body, BoxError, Request};
+use crate::net::flag::Flag;
+use crate::transport::Flow;
+use crate::transport::polled::Client;
+use crate::transport::reversehttp::{DOWN, UP};
+
+/// Looks, on two connections of its own, for at most [`defaults::PROBE`] once they stand. What cannot be found out
+/// counts as held: whole messages get through everywhere. Dropping the future gives up.
+pub(super) async fn look(client: &Client, url: &str) -> Flow {
+    let (Ok((mut get, getting)), Ok((mut post, posting))) = tokio::join!(client.connect(), client.connect())
+    else {
+        return Flow::HELD;
+    };
+    let (down, up) = (Arc::<Flag>::default(), Arc::<Flag>::default());
+    let known = async {
+        down.listen().await;
+        up.listen().await;
+    };
+    let looking = async {
+        let looks = async {
+            tokio::join!(watch(&mut get, client, url, &down, &up), tell(&mut post, client, url, &up))
+        };
+        let _ = tokio::join!(getting, posting, looks);
+    };
+    let _ = tokio::time::timeout(defaults::PROBE, async {
+        tokio::select! {
+            biased;
+            () = known => {}
+            () = looking => {}
+        }
+    })
+    .await;
+    Flow { down: down.is_raised(), up: up.is_raised() }
+}
+
+/// Reads what the relay says while its answer stays open.
+async fn watch(
+    get: &mut SendRequest<Body>,
+    client: &Client,
+    url: &str,
+    down: &Flag,
+    up: &Flag,
+) -> Option<()> {
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = url.parse().ok()?;
+    let mut answer = get.send_request(client.own(request)).await.ok()?;
+    if answer.status() != StatusCode::OK {
+        return None;
+    }
+    let mut said = Vec::new();
+    while let Some(Ok(frame)) = answer.body_mut().frame().await {
+        said.extend_from_slice(frame.data_ref()?);
+        if said.starts_with(DOWN) {
+            down.raise();
+        }
+        if said.get(DOWN.len()..).is_some_and(|rest| rest.starts_with(UP)) {
+            up.raise();
+            return Some(());
+        }
+        if said.len() > DOWN.len() + UP.len() {
+            return None;
+        }
+    }
+    None
+}
+
+/// Sends the start of a body that has no end. The answer to it is one proof that it came through; another is what the
+/// relay says to [`watch`], for boxes that let no answer through before its request has ended.
+async fn tell(post: &mut SendRequest<Body>, client: &Client, url: &str, up: &Flag) -> Option<()> {
+    let start = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(UP)))]);
+    let mut request = Request::new(Body::wrap(StreamBody::new(start.chain(stream::pending()))));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.parse().ok()?;
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
+    let answer = post.send_request(client.own(request)).await.ok()?;
+    if answer.status() == StatusCode::NO_CONTENT {
+        up.raise();
+    }
+    Some(())
+}

@@ -1,0 +1,159 @@
+//! Whether something on an agent's way holds bodies back: two that stay open, one in each direction, and how far each
+//! gets. A URL is good for one look.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::register::identified;
+use super::{Relay, now};
+use crate::defaults;
+use crate::domain::{AgentId, Facts, Refusal, RefusalKind};
+use crate::message::embedded::MESSAGE_HTTP;
+use crate::message::{Body, BoxError, Request, Response};
+use crate::net::flag::Flag;
+use crate::session::envelope::UrlId;
+use crate::transport::polled::pages::plain;
+use crate::transport::reversehttp::seal::Use;
+use crate::transport::reversehttp::{DOWN, UP};
+
+/// How long each of the two is kept open: the agent gives up sooner.
+const OPEN: std::time::Duration = defaults::PROBE.saturating_mul(2);
+
+/// The looks that are being taken.
+#[derive(Default)]
+pub(super) struct Probes(Arc<Mutex<HashMap<UrlId, Look>>>);
+
+struct Look {
+    since: Instant,
+    agent: AgentId,
+    /// Raised when the body of the agent has come through.
+    through: Arc<Flag>,
+    /// Which of its two requests have come, by [`Way`].
+    asked: [bool; 2],
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Down,
+    Up,
+}
+
+impl Probes {
+    /// What the two requests of one look have in common.
+    fn enter(&self, url: UrlId, agent: AgentId, way: Way) -> Result<Arc<Flag>, Refusal> {
+        let mut looks = self.0.lock();
+        if let Some(look) = looks.get_mut(&url) {
+            return match std::mem::replace(&mut look.asked[way as usize], true) {
+                true => Err(Refusal::new(RefusalKind::Gone, "this URL is good for one look")),
+                false => Ok(look.through.clone()),
+            };
+        }
+        looks.retain(|_, look| look.since.elapsed() < OPEN);
+        let own = looks.values().filter(|look| look.agent == agent).count();
+        if looks.len() >= defaults::PROBES || own >= defaults::PROBES_PER_AGENT {
+            return Err(Refusal::new(RefusalKind::TooMany, "too many agents look at their ways"));
+        }
+        let mut look = Look { since: Instant::now(), agent, through: Arc::default(), asked: [false; 2] };
+        look.asked[way as usize] = true;
+        Ok(looks.entry(url).or_insert(look).through.clone())
+    }
+}
+
+/// Forgets a look when its GET has ended.
+struct Leave(Arc<Mutex<HashMap<UrlId, Look>>>, UrlId);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.lock().remove(&self.1);
+    }
+}
+
+impl Relay {
+    /// GET of a probe's URL: says something at once, and again when the POST has come through. The body has no end
+    /// before its time: one that is complete gets through everywhere.
+    pub(super) fn probe_down(&self, sealed: &str, facts: &Facts) -> Result<Response, Refusal> {
+        let (url, through) = self.probe(sealed, facts, Way::Down)?;
+        let (leave, through) = (Leave(self.probes.0.clone(), url), through.listen());
+        let first = stream::iter([Bytes::from_static(DOWN)]);
+        let second = stream::once(async move {
+            match tokio::time::timeout(OPEN, through).await {
+                Ok(()) => Bytes::from_static(UP),
+                Err(_) => Bytes::new(),
+            }
+        });
+        let mut response = plain(StatusCode::OK);
+        let rest = stream::once(async {
+            tokio::time::sleep(OPEN).await;
+            Bytes::new()
+        });
+        let body = first.chain(second).chain(rest).map(|piece| Ok::<_, BoxError>(Frame::data(piece)));
+        *response.body_mut() = Body::wrap(StreamBody::new(body));
+        response.body_mut().hold(leave);
+        // What a box does may depend on the type: it is that of the polls.
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
+        Ok(response)
+    }
+
+    /// POST to a probe's URL: answered as soon as something of its body has come.
+    pub(super) async fn probe_up(
+        &self,
+        sealed: &str,
+        request: Request,
+        facts: &Facts,
+    ) -> Result<Response, Refusal> {
+        let (_, through) = self.probe(sealed, facts, Way::Up)?;
+        let mut body = request.into_body();
+        match tokio::time::timeout(OPEN, body.frame()).await {
+            Ok(Some(Ok(_))) => {
+                through.raise();
+                Ok(plain(StatusCode::NO_CONTENT))
+            }
+            _ => Err(Refusal::new(RefusalKind::Malformed, "nothing came")),
+        }
+    }
+
+    fn probe(&self, sealed: &str, facts: &Facts, way: Way) -> Result<(UrlId, Arc<Flag>), Refusal> {
+        let claims = self.open(Use::Probe, sealed, facts)?;
+        let gone = || Refusal::new(RefusalKind::Gone, "this URL is too old: register again");
+        let (agent, _) = identified(&claims.identity).filter(|_| claims.expires >= now()).ok_or_else(gone)?;
+        Ok((claims.url, self.probes.enter(claims.url, agent, way)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn looks_are_bounded_and_forgotten() {
+        let probes = Probes::default();
+        let agent = |n: usize| AgentId(format!("{n}").into());
+        let enter = |url: usize, way| probes.enter(url as u128, agent(url / defaults::PROBES_PER_AGENT), way);
+        let first = enter(0, Way::Down).unwrap();
+        for url in 1..defaults::PROBES_PER_AGENT {
+            enter(url, Way::Down).unwrap();
+        }
+        let own = probes.enter(7_000, agent(0), Way::Down);
+        assert_eq!(own.unwrap_err().kind, RefusalKind::TooMany);
+        for url in defaults::PROBES_PER_AGENT..defaults::PROBES {
+            enter(url, Way::Down).unwrap();
+        }
+        assert_eq!(enter(7_000, Way::Down).unwrap_err().kind, RefusalKind::TooMany);
+        assert!(Arc::ptr_eq(&first, &enter(0, Way::Up).unwrap()), "both requests of one look meet");
+        assert_eq!(enter(0, Way::Up).unwrap_err().kind, RefusalKind::Gone);
+        drop(Leave(probes.0.clone(), 0));
+        enter(7_000, Way::Down).unwrap();
+        tokio::time::advance(OPEN).await;
+        enter(7_001, Way::Up).unwrap();
+        assert_eq!(probes.0.lock().len(), 1);
+    }
+}

@@ -1,0 +1,95 @@
+//! A block that comes or goes while visitors are there.
+
+use std::time::{Duration, Instant};
+
+use ptth::agent::Serving;
+use ptth::agent::origin::{Origin, Target};
+use ptth::net::Scope;
+use ptth::session::Kind;
+
+use crate::boxes::{Middlebox, UPGRADE_PASSES, nginx};
+use crate::process::Process;
+use crate::service::{Crowd, service};
+use crate::site::Site;
+
+/// A crowd that this many were served of shows that the way works.
+const MANY: usize = 200;
+
+/// An agent of this process, which tries better ways again after a second and not half a minute.
+fn agent(site: &Site, nginx: &Middlebox) -> Serving {
+    let token = std::fs::read_to_string(site.at("token")).unwrap();
+    let builder = ptth::Agent::builder().relay(nginx.url()).name("shop").token(token);
+    let builder = builder.ca_file(site.at("certs/ca.pem")).climb(Duration::from_secs(1));
+    let target = Target::parse(&service().to_string()).unwrap();
+    let tls = ptth::tls::client_config_for_none().unwrap();
+    builder.build().unwrap().handle(Origin::new(target, Scope::new(), tls)).unwrap()
+}
+
+/// Waits until it stands on this rung, with the carrier that belongs to it.
+fn stands_on(runtime: &tokio::runtime::Runtime, serving: &Serving, rung: &str, carrier: Kind) {
+    let mut status = serving.status().remove(0);
+    runtime.block_on(async {
+        let stood = status
+            .wait_for(|status| status.connected && status.rung == rung && status.carrier == Some(carrier));
+        tokio::time::timeout(Duration::from_secs(60), stood).await.expect("a change of rung").unwrap();
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+#[test]
+fn when_a_block_is_lifted_the_agent_climbs_and_no_visitor_notices() {
+    let (site, runtime) = (Site::with("http"), runtime());
+    let nginx = nginx(&site, "");
+    let _entered = runtime.enter();
+    let serving = agent(&site, &nginx);
+    stands_on(&runtime, &serving, "reversehttp", Kind::Envelope);
+    let crowd = Crowd::start(site.port);
+    crowd.goes_on(MANY);
+    nginx.become_one_that(UPGRADE_PASSES);
+    stands_on(&runtime, &serving, "ptth10", Kind::H2);
+    crowd.goes_on(MANY);
+    let (served, failed, longest) = crowd.end();
+    println!("{served} served, {} failed, at most {longest:?} without an answer", failed.len());
+    assert!(served >= 2 * MANY && failed.is_empty(), "{served} served; failed: {failed:?}");
+}
+
+/// A firewall is told to remove Upgrade, and closes the connections that had one.
+#[test]
+fn when_upgrade_is_switched_off_the_agent_polls_and_it_comes_back() {
+    let (site, runtime) = (Site::with("http"), runtime());
+    let nginx = nginx(&site, UPGRADE_PASSES);
+    let _entered = runtime.enter();
+    let serving = agent(&site, &nginx);
+    stands_on(&runtime, &serving, "ptth10", Kind::H2);
+    let crowd = Crowd::start(site.port);
+    crowd.goes_on(MANY);
+    nginx.become_one_that("");
+    stands_on(&runtime, &serving, "reversehttp", Kind::Envelope);
+    crowd.goes_on(MANY);
+    nginx.become_one_that(UPGRADE_PASSES);
+    stands_on(&runtime, &serving, "ptth10", Kind::H2);
+    crowd.goes_on(MANY);
+    let (served, failed, longest) = crowd.end();
+    println!("{served} served, {} failed, at most {longest:?} without an answer", failed.len());
+    assert!(longest <= Duration::from_secs(5), "{longest:?} without an answer");
+    // What was on a connection that was cut is told so.
+    assert!(failed.len() <= 4, "{failed:?}");
+}
+
+#[test]
+fn an_agent_as_it_is_shipped_climbs_within_half_a_minute() {
+    if std::env::var_os("PTTH_LONG").is_none() {
+        return;
+    }
+    let site = Site::with("http");
+    let nginx = nginx(&site, "");
+    let agent = Process::start(site.command("agent", &nginx.url()).arg(service().to_string()));
+    agent.says("rung=\"reversehttp\"");
+    nginx.become_one_that(UPGRADE_PASSES);
+    let since = Instant::now();
+    agent.says("rung=\"ptth10\"");
+    assert!(since.elapsed() < ptth::defaults::CLIMB_FIRST + Duration::from_secs(5), "{agent}");
+}
