@@ -291,9 +291,9 @@ impl std::fmt::Display for Flow {
 
 /// A session without a connection of its own.
 pub trait ServeLink: Send {
-    /// What was found out about the way when the session was opened.
-    fn flow(&self) -> Flow {
-        Flow::FREE
+    /// What was found out about the way when the session was opened; `None` if its messages cross whole anyway.
+    fn flow(&self) -> Option<Flow> {
+        None
     }
 
     /// Serves until the session ends. When `scope` stops, or `load` is retired, what is in flight finishes first.

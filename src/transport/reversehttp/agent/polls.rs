@@ -57,8 +57,8 @@ impl Polled {
 }
 
 impl ServeLink for Polled {
-    fn flow(&self) -> Flow {
-        self.flow
+    fn flow(&self) -> Option<Flow> {
+        Some(self.flow)
     }
 
     fn serve(
