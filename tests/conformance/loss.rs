@@ -74,10 +74,6 @@ pub(crate) async fn half_open_is_found(on: On) {
     let found = frozen.elapsed();
     assert!(found >= defaults::PING_EVERY / 2, "a silence of {found:?} is not yet a loss");
     assert!(found <= FOUND, "found after {found:?}");
-    if on.transport == "comet" {
-        // Its polls have no names, so that the relay cannot tell which are lost, until their hold is over.
-        return;
-    }
     // By then the relay knows as well, and gives no request to what is lost.
     tokio::time::sleep_until((frozen + FOUND).into()).await;
     world.still_works().await;

@@ -23,7 +23,7 @@ pub struct Given {
 
 impl Given {
     /// `None` when its visitor has gone, its body could not be had, or it asks for an Upgrade.
-    pub(super) async fn take(queue: &Arc<Queue>, url: UrlId, job: Job) -> Option<Self> {
+    pub(super) async fn take(queue: &Arc<Queue>, url: UrlId, job: Job, again: bool) -> Option<Self> {
         if job.done.is_closed() {
             return None;
         }
@@ -55,7 +55,7 @@ impl Given {
         let flight =
             Flight { queue: queue.clone(), number, method, upgrades: false, streams: false, done, after };
         queue.flights.insert(url, flight);
-        Some(Self { back: Some(Back { queue, url, request, taken: Some(taken), once: true }), body })
+        Some(Self { back: Some(Back { queue, url, request, taken: Some(taken), once: !again }), body })
     }
 
     /// The request: its absolute target, its end-to-end fields, without `Content-Length` unless it said one.
@@ -144,14 +144,14 @@ mod tests {
         let (flights, queue, link) = bench();
         let sent = link.send(ask(Method::PUT, "abc"), link.reserve().unwrap());
         let work = async {
-            drop(queue.poll_given(1, HOLD).await.ok().unwrap());
-            let given = queue.poll_given(2, HOLD).await.ok().unwrap();
+            drop(queue.poll_given(1, false, HOLD).await.ok().unwrap());
+            let given = queue.poll_given(2, false, HOLD).await.ok().unwrap();
             assert_eq!(
                 given.request().map(|(request, body)| (request.uri().path(), &body[..])),
                 Some(("/x", &b"abc"[..]))
             );
             drop(given.written("unsent".into()));
-            let given = queue.poll_given(3, HOLD).await.ok().unwrap();
+            let given = queue.poll_given(3, false, HOLD).await.ok().unwrap();
             let text = given.written("sent".into()).collect().await.unwrap().to_bytes();
             assert_eq!(text, "sent");
             assert!(
@@ -160,7 +160,7 @@ mod tests {
             );
             assert!(flights.respond(3, ok()).unwrap());
             assert!(matches!(flights.respond(3, ok()), Err(AnswerError::Unknown)));
-            assert!(matches!(queue.poll_given(3, HOLD).await, Err(PollEnd::Used)));
+            assert!(matches!(queue.poll_given(3, false, HOLD).await, Err(PollEnd::Used)));
         };
         let response = tokio::join!(sent, work).0.unwrap();
         assert!(!response.headers().contains_key("content-length"));
@@ -168,11 +168,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_did_not_arrive_comes_again_to_who_can_ask_for_it() {
+        let (flights, queue, link) = bench();
+        let sent = link.send(ask(Method::PUT, "abc"), link.reserve().unwrap());
+        let work = async {
+            for _ in 0..2 {
+                let given = queue.poll_given(1, true, HOLD).await.ok().unwrap();
+                assert_eq!(given.request().map(|(_, body)| &body[..]), Some(&b"abc"[..]));
+                given.written("sent".into()).collect().await.unwrap();
+            }
+            assert!(flights.respond(1, ok()).unwrap());
+            assert!(matches!(queue.poll_given(1, true, HOLD).await, Err(PollEnd::Used)));
+        };
+        assert_eq!(tokio::join!(sent, work).0.unwrap().status(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_outlives_its_session_and_a_head_has_no_body() {
         let (flights, queue, link) = bench();
         let sent = link.send(ask(Method::HEAD, ""), link.reserve().unwrap());
         let work = async {
-            let given = queue.poll_given(1, HOLD).await.ok().unwrap();
+            let given = queue.poll_given(1, false, HOLD).await.ok().unwrap();
             given.written("sent".into()).collect().await.unwrap();
             queue.end();
             assert!(!flights.respond(1, ok()).unwrap(), "the session has ended");

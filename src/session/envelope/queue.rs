@@ -166,15 +166,23 @@ impl Queue {
     }
 
     /// As [`Queue::poll`], for a request that the caller writes down itself; whole, and without an Upgrade. What has left
-    /// this process does not come again.
+    /// this process comes again only if `url` can be polled `again`.
     ///
     /// # Errors
     /// [`PollEnd`]
-    pub async fn poll_given(self: &Arc<Self>, url: UrlId, hold: Duration) -> Result<Given, PollEnd> {
+    pub async fn poll_given(
+        self: &Arc<Self>,
+        url: UrlId,
+        again: bool,
+        hold: Duration,
+    ) -> Result<Given, PollEnd> {
         let until = Instant::now() + hold;
+        if again {
+            self.recall(url);
+        }
         loop {
             let job = self.next(url, false, until).await?;
-            if let Some(given) = Given::take(self, url, job).await {
+            if let Some(given) = Given::take(self, url, job, again).await {
                 return Ok(given);
             }
         }

@@ -69,6 +69,16 @@ impl AgentSide for Agent {
     }
 }
 
+/// What the relay knows a poll by, and then what that brings: whoever asks again under one name did not get it.
+#[derive(Clone, Copy)]
+struct Name(u128);
+
+impl Default for Name {
+    fn default() -> Self {
+        Self(rand::random())
+    }
+}
+
 /// Where every request of a session goes, and what each says.
 struct Endpoint {
     target: Uri,
@@ -90,6 +100,13 @@ impl Endpoint {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         query::introduce(&mut headers, call);
         Self { target: target.parse().unwrap_or_default(), headers }
+    }
+
+    /// A poll of this name.
+    fn poll(&self, name: Name) -> Result<Request, BoxError> {
+        let mut request = self.request(Method::POST, true, Body::empty());
+        *request.uri_mut() = format!("{}&poll={:032x}", self.target, name.0).parse()?;
+        Ok(request)
     }
 
     /// A request that waits for what comes next, or does not.
@@ -123,23 +140,24 @@ impl ServeLink for Polled {
         load: Arc<Load>,
         scope: Scope,
     ) -> BoxFuture<'static, Ended> {
-        Box::pin(run(*self, (), handler, load, scope))
+        Box::pin(run(*self, Name::default(), handler, load, scope))
     }
 }
 
 impl Dialect for Polled {
-    type Turn = ();
+    type Turn = Name;
     type Message = (Asked, Request);
 
-    async fn poll(&self, (): &mut (), scope: &Scope) -> Result<Brought<Self::Message>, BoxError> {
-        let poll = self.endpoint.request(Method::POST, true, Body::empty());
-        let (answer, since) = match ask(&self.client, &self.hold, poll, scope).await? {
+    async fn poll(&self, name: &mut Name, scope: &Scope) -> Result<Brought<Self::Message>, BoxError> {
+        let (answer, since) = match ask(&self.client, &self.hold, self.endpoint.poll(*name)?, scope).await? {
             Came::Answer(answer, since) => (answer, since),
+            // The name is as good as before: should it have brought a request meanwhile, it does so again.
             Came::Cut(error) => return Ok(Brought::Cut(error)),
         };
         match answer.status() {
             StatusCode::OK => {
                 let brought = self.read(answer.into_body()).await?;
+                *name = Name::default();
                 if matches!(brought, Brought::Nothing) {
                     self.hold.lasted(since.elapsed());
                 }

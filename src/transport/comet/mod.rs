@@ -9,6 +9,9 @@
 //!   `session=` of its own choice into the query: then what it ended stays so, and polls that come late get 410.
 //! - Several polls may wait at once; they are served in turn. `Prefer: wait=N` (RFC 7240 §4.3) says for how many seconds
 //!   one may be held; with `wait=0` it brings no request, but may bring an answer.
+//! - A poll may have a `poll=` of 32 hexadecimal digits in the query, which is the `message-id` of what it brings. Another
+//!   of that name takes its place, and brings the same again as long as that has no answer: what got lost on the way is
+//!   not lost to its visitor.
 //! - A `message-id` is good for one answer, of the token that it was given to. An answer to a request of a session that
 //!   has ended is taken, and begins no other.
 //! - The answer to a poll carries `Link: <URL>; rel="related"`, the public URLs.

@@ -135,7 +135,8 @@ fn keep_with(body: &mut Body, share: Option<OwnedSemaphorePermit>) {
     }
 }
 
-fn number(id: &str) -> Option<u128> {
+/// The number of a `message-id`.
+pub(super) fn number(id: &str) -> Option<u128> {
     let digits = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
     u128::from_str_radix(id, 16).ok().filter(|_| digits)
 }

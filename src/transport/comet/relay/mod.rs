@@ -80,7 +80,7 @@ impl Relay {
             return Ok(nothing(&session.urls));
         }
         let most = self.door.polling().hold;
-        match held(&session.hold, &parts.headers, most, |hold| poll(&session, hold)).await {
+        match held(&session.hold, &parts.headers, most, |hold| poll(&session, ask.poll, hold)).await {
             Ok(response) => Ok(response),
             Err(PollEnd::Nothing | PollEnd::Used) => Ok(nothing(&session.urls)),
             // Its answer was taken all the same.
@@ -100,10 +100,10 @@ impl Relay {
     }
 }
 
-async fn poll(session: &Registration, hold: Duration) -> Result<Response, PollEnd> {
+async fn poll(session: &Registration, name: Option<u128>, hold: Duration) -> Result<Response, PollEnd> {
     loop {
-        let id: u128 = rand::random();
-        let given = session.queue.poll_given(exchange(&session.agent, id), hold).await?;
+        let id: u128 = name.unwrap_or_else(rand::random);
+        let given = session.queue.poll_given(exchange(&session.agent, id), name.is_some(), hold).await?;
         let Some((request, body)) = given.request() else { continue };
         let text = write_request(&format!("{id:032x}"), request, body);
         return Ok(success(given.written(text), &session.urls));

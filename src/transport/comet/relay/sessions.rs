@@ -6,6 +6,7 @@ use form_urlencoded::Serializer;
 use http::{HeaderMap, Uri};
 use parking_lot::Mutex;
 
+use super::answers::number;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind};
 use crate::net::cores;
@@ -23,6 +24,8 @@ const SESSION: usize = 64;
 pub(super) struct Ask {
     pub(super) agent: AgentId,
     pub(super) offer: Offer,
+    /// What the agent calls this poll.
+    pub(super) poll: Option<u128>,
     /// The session has a name of the agent's choice.
     named: bool,
     /// What makes two requests belong to one session.
@@ -43,6 +46,12 @@ impl Ask {
             let message = format!("a session is named by at most {SESSION} letters, digits, - and _");
             return Err(malformed(message));
         }
+        let poll = form_urlencoded::parse(asked.as_bytes()).find(|(key, _)| key == "poll");
+        let poll = poll.map(|(_, name)| {
+            let malformed = || malformed("a poll is named by 32 hexadecimal digits".into());
+            number(&name).ok_or_else(malformed)
+        });
+        let poll = poll.transpose()?;
         let mut form = Serializer::new(String::new());
         form.append_pair("agent", &agent.0);
         if let Some(name) = &session {
@@ -56,7 +65,7 @@ impl Ask {
         }
         // What was asked for, not what was granted: who need not say its name is still the same the next time.
         let identity = query::target(&form.finish(), &offer).into();
-        Ok(Self { agent, offer, named: session.is_some(), identity })
+        Ok(Self { agent, offer, poll, named: session.is_some(), identity })
     }
 }
 
