@@ -296,6 +296,14 @@ pub const PIPELINE: usize = 8;
 pub const PIPELINE_ANSWERS: usize = 8 << 20;
 /// All such answers of one registration that are being read, in bytes.
 pub const PIPELINES_ANSWERS: usize = 64 << 20;
+/// The path of the comet endpoint, below that of the gateway.
+pub const COMET: &str = "/_comet";
+/// The body of a message that crosses as JSON, in bytes: both ends have it in memory.
+pub const COMET_MESSAGE: usize = 8 << 20;
+/// All such bodies of one session in one direction, in bytes.
+pub const COMET_MESSAGES: usize = 64 << 20;
+/// A message as JSON, in bytes: a body of [`COMET_MESSAGE`] of which each byte is escaped, and its fields.
+pub const JSON: usize = 2 * COMET_MESSAGE + (1 << 20);
 /// An answer up to this is taken in before its visitor reads it, so that an agent of one thread is free for the next
 /// request; a larger one streams. In bytes.
 pub const ANSWER_WHOLE: u64 = 1 << 20;

@@ -192,11 +192,15 @@ mod tests {
         }
     }
 
-    fn ladder(count: usize) -> (Ladder, Vec<Answers>) {
+    fn call(carriers: &[Kind]) -> Call {
         let tls = tls::client_config_for_none().unwrap();
         let relay = http::Uri::from_static("http://localhost");
-        let call =
-            Call { relay, tls, token: None, offer: Offer::default(), carriers: vec![], via: Via::Direct };
+        let (offer, carriers) = (Offer::default(), carriers.to_vec());
+        Call { relay, tls, token: None, offer, carriers, via: Via::Direct }
+    }
+
+    fn ladder(count: usize) -> (Ladder, Vec<Answers>) {
+        let call = call(&[]);
         let mut ladder = Ladder::new(&[], &call, true, defaults::CLIMB_FIRST);
         let names = ["top", "middle", "low"];
         let answers: Vec<_> = (0..count).map(|_| Answers::default()).collect();
@@ -206,6 +210,14 @@ mod tests {
             .map(|(a, name)| Rung { name, side: Box::new(Told(a.clone())), call: call.clone() })
             .collect();
         (ladder, answers)
+    }
+
+    #[test]
+    fn flipped_connections_stand_above_polls_and_comet_is_the_last() {
+        let all: Vec<_> = crate::transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect();
+        let ladder = Ladder::new(&all, &call(&Kind::PREFERRED), true, defaults::CLIMB_FIRST);
+        let names: Vec<_> = ladder.rungs.iter().map(|rung| rung.name).collect();
+        assert_eq!(names, ["ptth10", all[0].plain_name(), "reversehttp", "comet"]);
     }
 
     fn absent() -> Result<(), OpenError> {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, UPGRADE, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, HOST, RETRY_AFTER, UPGRADE, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place};
+use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place, query};
 use crate::defaults;
 use crate::message::{Body, BoxError, Response, fields, hop, link};
 use crate::net::dial::dial_via;
@@ -164,28 +164,7 @@ pub(super) fn request(
     let carriers: Vec<_> = call.carriers.iter().copied().map(Kind::alpn_field).collect();
     set(fields::ALPN, HeaderValue::try_from(carriers.join(", ")));
     set(USER_AGENT, HeaderValue::try_from(concat!("ptth/", env!("CARGO_PKG_VERSION"))));
-    if let Some(instance) = &call.offer.instance {
-        set(fields::PTTH_INSTANCE, HeaderValue::try_from(instance.to_string()));
-    }
-    if call.offer.exclusive {
-        set(fields::PTTH_EXCLUSIVE, HeaderValue::try_from("?1"));
-    }
-    if call.offer.probe {
-        set(fields::PTTH_PROBE, HeaderValue::try_from("?1"));
-    }
-    if let Some(rules) = &call.offer.visitors {
-        set(fields::PTTH_VISITORS, HeaderValue::try_from(&**rules));
-    }
-    if let Some(secret) = &call.token {
-        let bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
-        set(
-            AUTHORIZATION,
-            bearer.map(|mut v| {
-                v.set_sensitive(true);
-                v
-            }),
-        );
-    }
+    query::introduce(headers, call);
     request
 }
 

@@ -1,9 +1,12 @@
 //! Ways to open a session. A transport answers only how a session comes into being; how requests cross it is the
 //! carrier's matter. To add one: a folder, and a row in [`ALL`].
 
+pub mod comet;
 mod flip;
+mod polled;
 pub mod ptth;
 pub mod ptth10;
+mod query;
 pub mod reversehttp;
 
 use std::any::Any;
@@ -24,7 +27,7 @@ use crate::session::carrier::Carrier;
 use crate::session::{Ended, Handler, Kind, Load, Windows};
 
 /// Every transport, the preferred first.
-pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp];
+pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp, &comet::Comet];
 
 /// One dialect.
 pub trait Transport: Sync {
@@ -314,9 +317,9 @@ impl std::fmt::Display for Flow {
 
 /// A session without a connection of its own.
 pub trait ServeLink: Send {
-    /// What was found out about the way when the session was opened.
-    fn flow(&self) -> Flow {
-        Flow::FREE
+    /// What was found out about the way when the session was opened; `None` if its messages cross whole anyway.
+    fn flow(&self) -> Option<Flow> {
+        None
     }
 
     /// Serves until the session ends. When `scope` stops, or `load` is retired, what is in flight finishes first.

@@ -10,6 +10,11 @@ pub(crate) async fn continue_when_the_origin_asks(on: On) {
     let world = on.world().await;
     let mut visitor = world.relay.visitor().await;
     visitor.send(World::head("POST", "/", EXPECT)).await;
+    if on.is_whole() {
+        // The relay asks for the body before it asks anybody else.
+        assert_eq!(visitor.head().await.status(), 100);
+        visitor.send("hello").await;
+    }
     let mut origin = world.origin.accept().await;
     let head = origin.head().await;
     match on.carrier {
@@ -22,8 +27,10 @@ pub(crate) async fn continue_when_the_origin_asks(on: On) {
             origin.send("HTTP/1.1 100 Continue\r\n\r\n").await;
         }
     }
-    assert_eq!(visitor.head().await.status(), 100);
-    visitor.send("hello").await;
+    if !on.is_whole() {
+        assert_eq!(visitor.head().await.status(), 100);
+        visitor.send("hello").await;
+    }
     assert_eq!(origin.exact(5).await, "hello");
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let (head, body) = visitor.message().await;

@@ -22,8 +22,7 @@ async fn world_behind_a_proxy(on: On) -> (World, Proxy) {
 
 pub(crate) async fn a_cut_tells_the_visitor_and_heals(on: On) {
     let (world, proxy) = world_behind_a_proxy(on).await;
-    let (mut visitor, mut origin, _) = world.begin("POST", "/", "Content-Length: 2\r\n").await;
-    visitor.send("hi").await;
+    let (mut visitor, mut origin, _) = world.begin_with("POST", "/", "Content-Length: 2\r\n", "hi").await;
     assert_eq!(origin.exact(2).await, "hi");
     proxy.cut();
     if on.carrier == Kind::Envelope {

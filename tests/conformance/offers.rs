@@ -13,6 +13,11 @@ fn offer(on: On, relay: &TestRelay, name: &str, rest: &str) -> String {
             "POST /reversehttp?name={name} HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: 0\r\n{rest}\r\n"
         );
     }
+    if on.is_whole() {
+        return format!(
+            "POST /reversehttp/_comet?name={name} HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: 0\r\n{rest}\r\n"
+        );
+    }
     let line = match on.transport {
         "ptth" => format!(
             "GET /.well-known/ptth/https%3A%2F%2F{name}.ptth.localhost%3A{}/ HTTP/1.1",

@@ -84,11 +84,17 @@ pub(crate) async fn agent_stop_finishes_answers(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
     origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
-    visitor.head().await;
-    assert_eq!(visitor.chunk().await, "abc");
+    if !on.is_whole() {
+        visitor.head().await;
+    }
     let World { relay, agent, .. } = world;
     let stopping = agent.stop(Duration::from_secs(10));
     let finishing = async {
+        if on.is_whole() {
+            origin.send("3\r\ndef\r\n0\r\n\r\n").await;
+            return assert_eq!(visitor.message().await.1, "abcdef");
+        }
+        assert_eq!(visitor.chunk().await, "abc");
         origin.send_chunk("def").await;
         assert_eq!(visitor.chunk().await, "def");
         origin.send("0\r\n\r\n").await;

@@ -46,6 +46,11 @@ impl On {
         assert!(failed.is_empty(), "{scenario} fails on {}", failed.join(", "));
     }
 
+    /// Whether nothing of a message crosses before all of it is there.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.transport == "comet"
+    }
+
     /// A plan for an agent of `relay` that claims [`NAME`].
     pub(crate) fn agent(&self, relay: &TestRelay) -> AgentPlan {
         self.agent_at(&relay.url(), relay)
@@ -84,8 +89,19 @@ impl World {
 
     /// Sends a head from a new visitor and receives it at a new connection of the origin.
     pub(crate) async fn begin(&self, method: &str, target: &str, rest: &str) -> (Wire, Wire, Head) {
+        self.begin_with(method, target, rest, "").await
+    }
+
+    /// As [`World::begin`], with a body behind the head.
+    pub(crate) async fn begin_with(
+        &self,
+        method: &str,
+        target: &str,
+        rest: &str,
+        body: &str,
+    ) -> (Wire, Wire, Head) {
         let mut visitor = self.relay.visitor().await;
-        visitor.send(Self::head(method, target, rest)).await;
+        visitor.send(format!("{}{body}", Self::head(method, target, rest))).await;
         let mut origin = self.origin.accept().await;
         let head = origin.head().await;
         (visitor, origin, head)

@@ -156,9 +156,20 @@ fn a_box_that_holds_everything() {
 /// Polls only: what nobody cuts in the test's time is tried with `--long`.
 #[test]
 fn polls_that_are_cut_after_three_seconds() {
+    cut_polls("http-request del-header Upgrade", "reversehttp", FREE);
+}
+
+/// The last rung, below a gateway that lets one URL through.
+#[test]
+fn where_one_url_gets_through_and_polls_are_cut() {
+    let rules = "http-request del-header Upgrade\n http-request return status 404 if { path_beg /reversehttp } !{ path_end /_comet }";
+    cut_polls(rules, "comet", "messages cross whole");
+}
+
+fn cut_polls(rules: &str, rung: &str, flow: &str) {
     let site = Site::with("http");
-    let cutting = haproxy(&site, "3s", "http-request del-header Upgrade");
-    let agent = stands_on(&mut site.command("agent", &cutting.url()), service(), "reversehttp");
+    let cutting = haproxy(&site, "3s", rules);
+    let agent = stands_on(&mut site.command("agent", &cutting.url()), service(), rung);
     agent.says("polls are cut on the way");
     let until = Instant::now() + Duration::from_secs(12);
     let mut number = 0;
@@ -170,7 +181,7 @@ fn polls_that_are_cut_after_three_seconds() {
         std::thread::sleep(Duration::from_millis(137));
     }
     assert_eq!((agent.count("disconnected"), agent.count(" connected ")), (0, 1), "{agent}");
-    doctor_says(&mut site.command("doctor", &cutting.url()), "poll", &["PASS", FREE], 1);
+    doctor_says(&mut site.command("doctor", &cutting.url()), "poll", &["PASS", rung, flow], 1);
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! ReverseHttp as its clients meet it: bytes on a socket, in and out.
+//! ReverseHttp and its sister comet as their clients meet them: bytes on a socket, in and out.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic, in its helpers too")]
 
 mod agent;
 mod clients;
+mod comet;
 mod hostile;
 mod manage;
 mod open;

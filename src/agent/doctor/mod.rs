@@ -214,18 +214,18 @@ async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
 
 /// Asks by ordinary requests alone, and looks whether bodies stream.
 async fn poll(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
-    let mut trouble = Trouble::default();
+    let mut first = None;
     for transport in automatic(true) {
         match transport.agent().open(&question(exam, via, transport.name())).await {
             Ok(Opened { urls, link: Link::Polled(link), .. }) => {
-                let found = format!("{} is granted {}; {}", transport.name(), urls.join(" "), link.flow());
-                return Ok(((), found));
+                let flow = link.flow().map_or("messages cross whole".into(), |flow| flow.to_string());
+                return Ok(((), format!("{} is granted {}; {flow}", transport.name(), urls.join(" "))));
             }
             Ok(_) => {}
-            Err(error) => trouble = of_open(&error),
+            Err(error) => first = first.or(Some(of_open(&error))),
         }
     }
-    Err(trouble)
+    Err(first.unwrap_or_default())
 }
 
 /// The transports that an agent tries by itself: those that poll, or the others.

@@ -81,7 +81,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
         Some((taken, None)) => (body, cut) = (taken.body(), Some(queue.is_cut())),
         None => cut = Some(queue.is_cut()),
     }
-    let back = Back { queue: queue.clone(), url, request, taken };
+    let back = Back { queue: queue.clone(), url, request, taken, once: false };
     let message =
         Delivery { first, begun: false, body: Coded::new(body, framing), cut, total, back: Some(back) };
     Some(Handed { visitor, message: Body::wrap(message) })
@@ -109,15 +109,17 @@ pub(super) async fn take_in(queue: &Queue, body: Body, done: Done) -> Option<(Sp
 }
 
 /// What is needed to give a request back.
-struct Back {
-    queue: Arc<Queue>,
-    url: UrlId,
-    request: Request,
+pub(super) struct Back {
+    pub(super) queue: Arc<Queue>,
+    pub(super) url: UrlId,
+    pub(super) request: Request,
     /// The body, if it can be had again.
-    taken: Option<Spooled>,
+    pub(super) taken: Option<Spooled>,
+    /// Nobody can poll its URL again: once sent it need not be kept.
+    pub(super) once: bool,
 }
 
-struct Delivery {
+pub(super) struct Delivery {
     /// What is in memory: the head, and the body if it is there too.
     first: Bytes,
     begun: bool,
@@ -129,10 +131,16 @@ struct Delivery {
 }
 
 impl Delivery {
+    /// A message that is in memory.
+    pub(super) fn of(text: Bytes, back: Back) -> Self {
+        let (body, total) = (Coded::new(Body::empty(), Framing::Empty), Some(text.len() as u64));
+        Self { first: text, begun: false, body, cut: None, total, back: Some(back) }
+    }
+
     /// All of it is on its way; whether it arrives is another matter.
     fn sent(&mut self) {
-        if let Some(Back { queue, url, request, taken }) = self.back.take() {
-            queue.flights.sent(url, request, taken);
+        if let Some(Back { queue, url, request, taken, once }) = self.back.take() {
+            queue.flights.sent(url, request, taken.filter(|_| !once));
         }
     }
 }
@@ -179,18 +187,16 @@ impl HttpBody for Delivery {
     }
 }
 
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        let Some(Back { queue, url, mut request, taken }) = self.back.take() else { return };
+impl Back {
+    /// Gives the request back, with `body` if that was not taken in. Without either, part of it is gone with the
+    /// connection.
+    pub(super) fn give(self, body: Option<Body>) {
+        let Self { queue, url, mut request, taken, .. } = self;
         let Some(flight) = queue.flights.take(url) else { return };
-        match (&taken, self.begun) {
+        match (&taken, body) {
             (Some(_), _) => {}
-            (None, false) => {
-                let body = std::mem::replace(&mut self.body, Coded::new(Body::empty(), Framing::Empty));
-                *request.body_mut() = body.into_body();
-            }
-            // Part of the body is gone with the connection.
-            (None, true) => {
+            (None, Some(body)) => *request.body_mut() = body,
+            (None, None) => {
                 queue.answered(flight.number);
                 let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
                 return;
@@ -198,5 +204,14 @@ impl Drop for Delivery {
         }
         let answer::Flight { number, done, .. } = flight;
         queue.put_back(Job { number, request, done, taken }, Some(url));
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(back) = self.back.take() {
+            let body = std::mem::replace(&mut self.body, Coded::new(Body::empty(), Framing::Empty));
+            back.give((!self.begun).then(|| body.into_body()));
+        }
     }
 }

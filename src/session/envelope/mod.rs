@@ -5,6 +5,7 @@
 mod again;
 mod answer;
 mod deliver;
+mod given;
 mod pipeline;
 mod queue;
 mod raw;
@@ -17,6 +18,7 @@ mod whole;
 
 pub use answer::{AnswerError, Flights};
 pub use deliver::Handed;
+pub use given::Given;
 pub use pipeline::Several;
 pub use queue::{PollEnd, Queue};
 pub use send::carrier;

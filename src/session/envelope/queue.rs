@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::spool::{Room, Spooled};
 use super::used::Used;
-use super::{Flights, Handed, Several, UrlId, deliver, pipeline};
+use super::{Flights, Given, Handed, Several, UrlId, deliver, pipeline};
 use crate::defaults;
 use crate::message::{Request, Response};
 use crate::net::flag::{Flag, Listener};
@@ -117,8 +117,9 @@ pub struct Glance {
 }
 
 impl Queue {
-    /// An empty queue; requests wait for `absence` after the last poll, and their bodies take at most `room` bytes.
-    pub fn new(flights: Arc<Flights>, absence: Duration, room: usize) -> Arc<Self> {
+    /// An empty queue; requests wait for `absence` after the last poll, and their bodies take at most `most` bytes each
+    /// and `room` bytes together.
+    pub fn new(flights: Arc<Flights>, absence: Duration, most: usize, room: usize) -> Arc<Self> {
         let state = State {
             polls: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -134,7 +135,7 @@ impl Queue {
         let answers = defaults::PIPELINES_ANSWERS.min(room).max(defaults::PIPELINE_ANSWERS);
         Arc::new(Self {
             flights,
-            room: Room::new(defaults::MESSAGE.min(room), room),
+            room: Room::new(most.min(room), room),
             answers: Arc::new(Semaphore::new(answers)),
             state: Mutex::new(state),
             absence,
@@ -160,6 +161,29 @@ impl Queue {
             let job = self.next(url, streams, until).await?;
             if let Some(handed) = deliver::embed(self, url, job, streams).await {
                 return Ok(handed);
+            }
+        }
+    }
+
+    /// As [`Queue::poll`], for a request that the caller writes down itself; whole, and without an Upgrade. What has left
+    /// this process comes again only if `url` can be polled `again`.
+    ///
+    /// # Errors
+    /// [`PollEnd`]
+    pub async fn poll_given(
+        self: &Arc<Self>,
+        url: UrlId,
+        again: bool,
+        hold: Duration,
+    ) -> Result<Given, PollEnd> {
+        let until = Instant::now() + hold;
+        if again {
+            self.recall(url);
+        }
+        loop {
+            let job = self.next(url, false, until).await?;
+            if let Some(given) = Given::take(self, url, job, again).await {
+                return Ok(given);
             }
         }
     }

@@ -170,7 +170,8 @@ mod tests {
 
     fn queue() -> (Arc<Flights>, Arc<Queue>, Arc<Link>) {
         let flights = Arc::<Flights>::default();
-        let queue = Queue::new(flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGES);
+        let queue =
+            Queue::new(flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
         (flights, queue, link)
     }

@@ -3,9 +3,8 @@
 use futures_util::future::BoxFuture;
 use http::Method;
 
-use super::wire;
 use crate::defaults;
-use crate::transport::{AgentSide, Call, OpenError, Opened, flip};
+use crate::transport::{AgentSide, Call, OpenError, Opened, flip, query};
 
 pub(super) struct Agent;
 
@@ -15,7 +14,7 @@ impl AgentSide for Agent {
             "" | "/" => defaults::GATEWAY,
             path => path,
         };
-        let request = flip::request(call, Method::POST, &wire::target(path, &call.offer), "PTTH/1.0");
+        let request = flip::request(call, Method::POST, &query::target(path, &call.offer), "PTTH/1.0");
         Box::pin(flip::open(call, request))
     }
 }

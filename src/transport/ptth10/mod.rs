@@ -3,7 +3,6 @@
 
 mod agent;
 mod relay;
-mod wire;
 
 use std::sync::Arc;
 

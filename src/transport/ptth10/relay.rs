@@ -6,11 +6,10 @@ use futures_util::future::BoxFuture;
 use http::header::UPGRADE;
 use http_body::Body as _;
 
-use super::wire;
-use crate::domain::{Facts, Instance, Offer, Refusal, RefusalKind};
+use crate::domain::{Facts, Offer, Refusal, RefusalKind};
 use crate::message::{Request, Response, fields, hop};
 use crate::session::Kind;
-use crate::transport::{Door, RelaySide, flip, visitors};
+use crate::transport::{Door, RelaySide, flip, query};
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,
@@ -55,23 +54,9 @@ fn token(request: &Request) -> Option<&'static str> {
 }
 
 fn offer(request: &Request) -> Result<Offer, Refusal> {
-    let malformed = |message: String| Refusal::new(RefusalKind::Malformed, message);
-    let query = request.uri().query().unwrap_or_default();
-    let header = |name| request.headers().get(name).map(|v| v.to_str().unwrap_or_default());
-    let instance = match header(fields::PTTH_INSTANCE) {
-        None => None,
-        Some(text) => Some(
-            Instance::parse(text).ok_or_else(|| malformed(format!("PTTH-Instance {text:?} is malformed")))?,
-        ),
-    };
-    Ok(Offer {
-        wanted: wire::wanted(query).map_err(|e| malformed(e.to_string()))?,
-        instance,
-        exclusive: header(fields::PTTH_EXCLUSIVE) == Some("?1"),
-        probe: flip::is_probe(request.headers()),
-        transport: "ptth10",
-        visitors: visitors(request.headers())?,
-    })
+    let asked = request.uri().query().unwrap_or_default();
+    let wanted = query::wanted(asked).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
+    query::offer(wanted, request.headers(), "ptth10")
 }
 
 impl RelaySide for Relay {

@@ -9,7 +9,6 @@
 
 mod agent;
 mod form;
-mod hold;
 mod relay;
 mod seal;
 

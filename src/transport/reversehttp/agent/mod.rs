@@ -1,8 +1,6 @@
 //! The agent's half: registers, then keeps several polls open and serves what they bring.
 
 mod answers;
-mod base;
-mod client;
 mod hands;
 mod polls;
 mod probe;
@@ -14,13 +12,11 @@ use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method};
 
-use self::base::Base;
-use self::client::Client;
 use self::polls::Polled;
 use super::form::write;
-use super::hold::Hold;
 use crate::defaults;
 use crate::message::{Body, Request, fields, link};
+use crate::transport::polled::{Base, Client, Hold};
 use crate::transport::{AgentSide, Call, Flow, Link, OpenError, Opened, flip, is_ruled};
 
 /// See the module.
@@ -71,7 +67,7 @@ impl AgentSide for Agent {
                 tracing::info!(relay = %call.relay, "{flow}");
             }
             let again = registration(call).into_parts();
-            let link = Polled { client, again, registered, flow, hold: self.hold.clone() };
+            let link = Polled::new(client, again, registered, flow, self.hold.clone());
             Ok(Opened { urls, connections: 1, link: Link::Polled(Box::new(link)) })
         })
     }

@@ -10,12 +10,12 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::client::conn::http1::SendRequest;
 
-use super::client::Client;
 use crate::defaults;
 use crate::message::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request};
 use crate::net::flag::Flag;
 use crate::transport::Flow;
+use crate::transport::polled::Client;
 use crate::transport::reversehttp::{DOWN, UP};
 
 /// Looks, on two connections of its own, for at most [`defaults::PROBE`] once they stand. What cannot be found out

@@ -4,11 +4,12 @@ use form_urlencoded::Serializer;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::registrations::Registration;
-use super::{Relay, form, plain};
+use super::{Relay, form};
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::problem::{escape, page, protect, wants_html};
 use crate::message::{Body, Request, Response};
+use crate::transport::polled::Registration;
+use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::Use;
 

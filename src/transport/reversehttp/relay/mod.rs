@@ -4,25 +4,22 @@ mod manage;
 mod poll;
 mod probe;
 mod register;
-mod registrations;
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
-use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, LINK, ORIGIN, UPGRADE, VARY,
-};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{LINK, UPGRADE};
+use http::{HeaderMap, Method};
 
 use self::probe::Probes;
-use self::registrations::{Registration, Registrations};
 use super::seal::{Claims, Seal, Use};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::embedded::{ReadError, whole};
 use crate::message::{Body, Request, Response, fields, hop, link};
+use crate::transport::polled::pages;
+use crate::transport::polled::{Registration, Registrations};
 use crate::transport::{Door, RelaySide};
 
 /// What a page of another origin must be able to read.
@@ -47,7 +44,8 @@ enum Resource<'a> {
 }
 
 fn resource(path: &str) -> Option<Resource<'_>> {
-    let rest = path.strip_prefix(defaults::GATEWAY)?;
+    // One path below the gateway is another transport's.
+    let rest = path.strip_prefix(defaults::GATEWAY).filter(|rest| *rest != defaults::COMET)?;
     match rest.split_once('/') {
         None if rest.is_empty() => Some(Resource::Gateway),
         Some(("", "")) => Some(Resource::Gateway),
@@ -156,14 +154,6 @@ fn methods(resource: Resource<'_>) -> &'static str {
     }
 }
 
-/// A response without a body.
-fn plain(status: StatusCode) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 fn with_next(mut response: Response, url: &str) -> Response {
     if let Some(next) = link::value([url], "next") {
         response.headers_mut().insert(LINK, next);
@@ -172,16 +162,10 @@ fn with_next(mut response: Response, url: &str) -> Response {
 }
 
 fn options(resource: Resource<'_>) -> Response {
-    let mut response = plain(StatusCode::NO_CONTENT);
-    let headers = response.headers_mut();
-    headers.insert(http::header::ALLOW, HeaderValue::from_static(methods(resource)));
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
     // jQuery 1.3 adds X-Requested-With to each request.
-    let allowed =
+    let fields =
         "Accept, Authorization, Content-Type, Prefer, PTTH-Instance, PTTH-Visitors, X-Requested-With";
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
-    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    response
+    pages::options(methods(resource), "GET, POST, PUT, DELETE", fields)
 }
 
 /// Reads a form.
@@ -217,12 +201,7 @@ impl RelaySide for Relay {
 
     /// Pages of any origin may be agents: a token opens these resources, never a cookie.
     fn dress(&self, asker: &HeaderMap, response: &mut Response) {
-        if asker.contains_key(ORIGIN) {
-            let headers = response.headers_mut();
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
-            headers.append(VARY, HeaderValue::from_static("Origin"));
-        }
+        pages::open(asker, response, EXPOSED);
     }
 }
 
@@ -238,7 +217,9 @@ mod tests {
         assert_eq!(resource("/reversehttp/private/x"), Some(Resource::Private("x")));
         assert_eq!(resource("/reversehttp/probe/x"), Some(Resource::Probe("x")));
         assert_eq!(resource("/reversehttp/x"), Some(Resource::Unknown));
-        for other in ["/", "/reversehttpfoo", "/reversehttpfoo/request/x", "/x/reversehttp"] {
+        for other in
+            ["/", "/reversehttpfoo", "/reversehttpfoo/request/x", "/x/reversehttp", "/reversehttp/_comet"]
+        {
             assert_eq!(resource(other), None, "{other}");
         }
     }

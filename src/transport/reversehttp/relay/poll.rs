@@ -1,17 +1,18 @@
 //! A Request URL: polled for a request, and where its answer comes to.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{Relay, now, plain, with_next};
+use super::{Relay, now, with_next};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
 use crate::message::{Body, Request, Response, fields, hop};
 use crate::session::envelope::{AnswerError, Handed, PollEnd, Several, UrlId};
+use crate::transport::polled::held;
+use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::seal::Use;
 
 impl Relay {
@@ -38,15 +39,7 @@ impl Relay {
                 Asks::Several => queue.poll_several(claims.url, hold).await.map(deliveries),
                 Asks::Stream | Asks::One => queue.poll(claims.url, streams, hold).await.map(delivery),
             };
-            let polled = match wait(asker) {
-                Some(wait) => ask(wait.min(most)).await,
-                None => {
-                    let held = registration.hold.enter();
-                    let polled = ask(registration.hold.now()).await;
-                    held.end(matches!(polled, Err(PollEnd::Nothing)));
-                    polled
-                }
-            };
+            let polled = held(&registration.hold, asker, most, ask).await;
             return match polled {
                 Ok(mut response) => {
                     let next = self.request_url(facts, &registration);
@@ -144,17 +137,6 @@ fn name(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
     }
 }
 
-/// `Prefer: wait=N` (RFC 7240 §4.3): how long the agent would have its poll held, in seconds.
-fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let preferences = headers.get_all(fields::PREFER).iter().flat_map(hop::list);
-    let mut waits = preferences.filter_map(|preference| {
-        let (name, value) = preference.split(';').next()?.split_once('=')?;
-        let digits = value.trim().trim_matches('"');
-        name.trim().eq_ignore_ascii_case("wait").then(|| digits.parse().ok().map(Duration::from_secs))?
-    });
-    waits.next()
-}
-
 fn delivery(Handed { visitor, message }: Handed) -> Response {
     envelope(MESSAGE_HTTP, message, &[visitor])
 }
@@ -200,19 +182,6 @@ mod tests {
         }
         for accept in ["*/*, message/http", "message/http;stream=0", "*/*;stream=1", "application/*", "*/*"] {
             assert_eq!(asks(accept), Asks::One, "{accept}");
-        }
-    }
-
-    #[test]
-    fn an_agent_says_how_long_to_hold() {
-        let said = |prefer: &'static str| {
-            wait(&HeaderMap::from_iter([(fields::PREFER, HeaderValue::from_static(prefer))]))
-        };
-        for prefer in ["wait=7", "respond-async, Wait = 7;x=y", "wait=\"7\"", "wait=7, wait=9"] {
-            assert_eq!(said(prefer), Some(Duration::from_secs(7)), "{prefer}");
-        }
-        for prefer in ["wait", "wait=-1", "wait=x", "waits=7", ""] {
-            assert_eq!(said(prefer), None, "{prefer}");
         }
     }
 

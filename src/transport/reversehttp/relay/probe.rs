@@ -14,13 +14,14 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::register::identified;
-use super::{Relay, now, plain};
+use super::{Relay, now};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Refusal, RefusalKind};
 use crate::message::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request, Response};
 use crate::net::flag::Flag;
 use crate::session::envelope::UrlId;
+use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::seal::Use;
 use crate::transport::reversehttp::{DOWN, UP};
 

@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use form_urlencoded::Serializer;
 use http::header::{LINK, LOCATION};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 
-use super::registrations::Registration;
-use super::{Relay, form, now, plain};
+use super::{Relay, form, now};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, HostName, Instance, Name, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::{Request, Response, fields, link};
 use crate::net::cores;
 use crate::session::Kind;
 use crate::session::envelope::{Queue, carrier};
+use crate::transport::polled::Registration;
+use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::{Claims, Use};
-use crate::transport::{Admission, flip, visitors};
+use crate::transport::{Admission, query};
 
 /// The name that this transport has among others.
 const TRANSPORT: &str = "reversehttp";
@@ -33,7 +34,7 @@ impl Relay {
         let fields =
             read(parts.uri.query().unwrap_or_default(), &body).map_err(|e| malformed(e.to_string()))?;
         facts.credential = fields.token.or(facts.credential);
-        let offer = Offer { wanted: fields.wanted, ..offer(&parts.headers)? };
+        let offer = query::offer(fields.wanted, &parts.headers, TRANSPORT)?;
         let admission = self.door.check(offer.clone(), &facts).await?;
         let identity = identity(&*admission, &offer);
         if offer.probe {
@@ -113,7 +114,7 @@ impl Relay {
     ) -> Arc<Registration> {
         let all = &self.registrations;
         let polling = self.door.polling();
-        let queue = Queue::new(all.flights.clone(), polling.absence, admission.memory());
+        let queue = Queue::new(all.flights.clone(), polling.absence, defaults::MESSAGE, admission.memory());
         let granted = (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
         let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
         let born = all.birth(&identity);
@@ -136,25 +137,6 @@ impl Relay {
         let admission = self.door.check_again(&agent, offer, facts)?;
         Ok(self.enter(claims.identity.clone(), admission, defaults::POLL_LEASE))
     }
-}
-
-fn offer(headers: &HeaderMap) -> Result<Offer, Refusal> {
-    let header = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default());
-    let instance = match header(fields::PTTH_INSTANCE) {
-        None => None,
-        Some(text) => Some(Instance::parse(text).ok_or_else(|| {
-            Refusal::new(RefusalKind::Malformed, format!("PTTH-Instance {text:?} is malformed"))
-        })?),
-    };
-    let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
-    Ok(Offer {
-        wanted: Vec::new(),
-        instance,
-        exclusive,
-        probe: flip::is_probe(headers),
-        transport: TRANSPORT,
-        visitors: visitors(headers)?,
-    })
 }
 
 /// Who asked for what, as a form. Two registrations of one text are one.

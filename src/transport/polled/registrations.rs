@@ -7,30 +7,30 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::Hold;
 use crate::defaults;
 use crate::domain::{AgentId, Wanted};
 use crate::net::Scope;
 use crate::session::envelope::{Flights, Queue};
 use crate::transport::Attached;
-use crate::transport::reversehttp::hold::Hold;
 
 /// One registration.
-pub(super) struct Registration {
+pub(in crate::transport) struct Registration {
     /// Who asked for what, as a form: what makes two registrations the same.
-    pub(super) identity: Box<str>,
-    pub(super) agent: AgentId,
-    pub(super) granted: Vec<Wanted>,
-    pub(super) born: u64,
-    pub(super) urls: Vec<String>,
-    pub(super) queue: Arc<Queue>,
-    pub(super) lease: Mutex<Duration>,
+    pub(in crate::transport) identity: Box<str>,
+    pub(in crate::transport) agent: AgentId,
+    pub(in crate::transport) granted: Vec<Wanted>,
+    pub(in crate::transport) born: u64,
+    pub(in crate::transport) urls: Vec<String>,
+    pub(in crate::transport) queue: Arc<Queue>,
+    pub(in crate::transport) lease: Mutex<Duration>,
     /// How long polls are held that do not say.
-    pub(super) hold: Hold,
+    pub(in crate::transport) hold: Hold,
     changed: Notify,
 }
 
 impl Registration {
-    pub(super) fn new(
+    pub(in crate::transport) fn new(
         identity: Box<str>,
         (agent, granted, urls): (AgentId, Vec<Wanted>, Vec<String>),
         born: u64,
@@ -41,7 +41,7 @@ impl Registration {
         Arc::new(Self { identity, agent, granted, born, urls, queue, lease, hold: Hold::new(hold), changed })
     }
 
-    pub(super) fn set_lease(&self, lease: Duration) {
+    pub(in crate::transport) fn set_lease(&self, lease: Duration) {
         *self.lease.lock() = lease;
         self.changed.notify_one();
     }
@@ -49,10 +49,10 @@ impl Registration {
 
 /// Every registration of a relay.
 #[derive(Default)]
-pub(super) struct Registrations {
+pub(in crate::transport) struct Registrations {
     table: Mutex<HashMap<Box<str>, Arc<Registration>>>,
     deleted: Mutex<Deleted>,
-    pub(super) flights: Arc<Flights>,
+    pub(in crate::transport) flights: Arc<Flights>,
 }
 
 #[derive(Default)]
@@ -63,12 +63,12 @@ struct Deleted {
 
 impl Registrations {
     /// The registration of an identity, if it stands.
-    pub(super) fn get(&self, identity: &str) -> Option<Arc<Registration>> {
+    pub(in crate::transport) fn get(&self, identity: &str) -> Option<Arc<Registration>> {
         self.table.lock().get(identity).filter(|r| !r.queue.is_ended()).cloned()
     }
 
     /// What an agent has registered.
-    pub(super) fn of(&self, agent: &AgentId) -> Vec<Arc<Registration>> {
+    pub(in crate::transport) fn of(&self, agent: &AgentId) -> Vec<Arc<Registration>> {
         let table = self.table.lock();
         let mut all: Vec<_> = table.values().filter(|r| r.agent == *agent).cloned().collect();
         all.sort_by_key(|r| r.born);
@@ -76,19 +76,19 @@ impl Registrations {
     }
 
     /// A birth that is later than every deletion of this identity.
-    pub(super) fn birth(&self, identity: &str) -> u64 {
+    pub(in crate::transport) fn birth(&self, identity: &str) -> u64 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let after = self.deleted.lock().until.get(identity).map_or(0, |until| until + 1);
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(after)
     }
 
     /// Whether what was born then has been deleted.
-    pub(super) fn is_deleted(&self, identity: &str, born: u64) -> bool {
+    pub(in crate::transport) fn is_deleted(&self, identity: &str, born: u64) -> bool {
         self.deleted.lock().until.get(identity).is_some_and(|until| born <= *until)
     }
 
     /// Ends a registration for good, if it was not: its URLs are dead from now on.
-    pub(super) fn delete(&self, identity: &str, born: u64) -> bool {
+    pub(in crate::transport) fn delete(&self, identity: &str, born: u64) -> bool {
         if self.is_deleted(identity, born) {
             return false;
         }
@@ -111,7 +111,7 @@ impl Registrations {
     }
 
     /// Enters a registration and keeps it: until it is deleted, cut, or silent for longer than its lease.
-    pub(super) fn enter(
+    pub(in crate::transport) fn enter(
         self: &Arc<Self>,
         registration: Arc<Registration>,
         attached: Attached,
@@ -157,7 +157,8 @@ mod tests {
 
     async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
         let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
-        let queue = Queue::new(all.flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGES);
+        let queue =
+            Queue::new(all.flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let who = (AgentId("a".into()), Vec::new(), Vec::new());
         let registration =
             Registration::new("a".into(), who, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD));

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::defaults;
 
 /// The longest hold that has not been cut, as far as is known.
-pub(super) struct Hold {
+pub(in crate::transport) struct Hold {
     most: Duration,
     state: Mutex<State>,
 }
@@ -33,7 +33,7 @@ struct Broke {
 
 impl Hold {
     /// Nothing was cut yet.
-    pub(super) fn new(most: Duration) -> Self {
+    pub(in crate::transport) fn new(most: Duration) -> Self {
         Self {
             most,
             state: Mutex::new(State { now: most, lasted: 0, needed: defaults::POLL_HOLDS, broke: None }),
@@ -41,7 +41,7 @@ impl Hold {
     }
 
     /// How long the next poll is to be held.
-    pub(super) fn now(&self) -> Duration {
+    pub(in crate::transport) fn now(&self) -> Duration {
         self.state.lock().now
     }
 
@@ -60,7 +60,7 @@ impl Hold {
 
     /// A poll broke at this age. Relays restart, and people close pages; a box cuts at the same age
     /// again and again: `sure` of them in a row are a cut. Whether that was news.
-    pub(super) fn broke(&self, age: Duration, sure: u32) -> bool {
+    pub(in crate::transport) fn broke(&self, age: Duration, sure: u32) -> bool {
         if age < defaults::POLL_CUT {
             return false;
         }
@@ -79,7 +79,7 @@ impl Hold {
     }
 
     /// A poll was held to its end, for `held`.
-    pub(super) fn lasted(&self, held: Duration) {
+    pub(in crate::transport) fn lasted(&self, held: Duration) {
         let mut state = self.state.lock();
         if state.now == self.most || held < state.now {
             return;
@@ -92,7 +92,7 @@ impl Hold {
     }
 
     /// A poll begins to be held, for an agent that cannot say for how long. Dropped before its end, it broke.
-    pub(super) fn enter(&self) -> Held<'_> {
+    pub(in crate::transport) fn enter(&self) -> Held<'_> {
         Held { hold: self, since: Instant::now(), ended: false }
     }
 }
@@ -103,7 +103,7 @@ fn whole_seconds(time: Duration) -> Duration {
 }
 
 /// See [`Hold::enter`].
-pub(super) struct Held<'a> {
+pub(in crate::transport) struct Held<'a> {
     hold: &'a Hold,
     since: Instant,
     ended: bool,
@@ -111,7 +111,7 @@ pub(super) struct Held<'a> {
 
 impl Held<'_> {
     /// It was not dropped; `quiet` when nothing came for as long as it was held.
-    pub(super) fn end(mut self, quiet: bool) {
+    pub(in crate::transport) fn end(mut self, quiet: bool) {
         self.ended = true;
         if quiet {
             self.hold.lasted(self.since.elapsed());

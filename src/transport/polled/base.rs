@@ -5,25 +5,25 @@ use http::Uri;
 use http::uri::Authority;
 
 /// See the module.
-pub(super) struct Base {
+pub(in crate::transport) struct Base {
     tls: bool,
     authority: Authority,
 }
 
 impl Base {
-    pub(super) fn new(relay: &Uri) -> Self {
+    pub(in crate::transport) fn new(relay: &Uri) -> Self {
         let authority = relay.authority().cloned();
         let tls = relay.scheme() != Some(&http::uri::Scheme::HTTP);
         Self { tls, authority: authority.unwrap_or(Authority::from_static("localhost")) }
     }
 
     /// What stands in `Host`.
-    pub(super) fn authority(&self) -> &str {
+    pub(in crate::transport) fn authority(&self) -> &str {
         self.authority.as_str()
     }
 
     /// The path of a URL of this relay; an error for one of another.
-    pub(super) fn rebase(&self, url: &str) -> Result<String, String> {
+    pub(in crate::transport) fn rebase(&self, url: &str) -> Result<String, String> {
         let malformed = || format!("the relay gave a URL that is none: {url:?}");
         let uri: Uri = url.parse().map_err(|_| malformed())?;
         if let Some(authority) = uri.authority()

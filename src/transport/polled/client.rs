@@ -22,7 +22,7 @@ use crate::transport::{Call, OpenError, place};
 const IDLE: Duration = Duration::from_secs(10);
 
 /// See the module.
-pub(super) struct Client {
+pub(in crate::transport) struct Client {
     place: Place,
     base: Base,
     via: Via,
@@ -31,17 +31,17 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(call: &Call) -> Self {
+    pub(in crate::transport) fn new(call: &Call) -> Self {
         let (place, base) = (place(&call.relay), Base::new(&call.relay));
         Self { place, base, via: call.via.clone(), tls: call.tls.clone(), idle: Mutex::default() }
     }
 
-    pub(super) fn base(&self) -> &Base {
+    pub(in crate::transport) fn base(&self) -> &Base {
         &self.base
     }
 
     /// One request on a connection of its own.
-    pub(super) async fn alone(
+    pub(in crate::transport) async fn alone(
         &self,
         request: http::Request<bytes::Bytes>,
     ) -> Result<http::Response<Body>, OpenError> {
@@ -68,7 +68,7 @@ impl Client {
     ///
     /// # Errors
     /// What broke.
-    pub(super) async fn send(
+    pub(in crate::transport) async fn send(
         self: &Arc<Self>,
         request: Request,
         scope: &Scope,
@@ -96,10 +96,12 @@ impl Client {
     }
 
     /// A connection, and the future that drives it.
-    pub(super) async fn connect(
+    pub(in crate::transport) async fn connect(
         &self,
     ) -> Result<(SendRequest<Body>, Connection<TokioIo<Io>, Body>), DialError> {
-        let io = dial_via(&self.via, &self.place, &self.tls, defaults::CONNECT).await?;
+        let mut io = dial_via(&self.via, &self.place, &self.tls, defaults::CONNECT).await?;
+        // A poll waits in silence: only the kernel finds out that nobody is there any more.
+        io.keep_alive();
         let connected = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(io)).await;
         connected
             .map_err(|e| DialError::Connect { place: self.place.clone(), source: std::io::Error::other(e) })
@@ -116,7 +118,7 @@ impl Client {
     }
 
     /// The request with what each of ours carries.
-    pub(super) fn own(&self, mut request: Request) -> Request {
+    pub(in crate::transport) fn own(&self, mut request: Request) -> Request {
         let headers = request.headers_mut();
         if let Ok(host) = HeaderValue::try_from(self.base.authority()) {
             headers.insert(HOST, host);

@@ -1,0 +1,275 @@
+//! The agent's half: several polls wait, and each answer goes by a POST of its own that waits for nothing, so that a
+//! slow answer holds up no request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::wire::{Asked, JSON, NOTHING, read_request, write_answer};
+use crate::defaults;
+use crate::message::embedded::{ReadError, whole};
+use crate::message::problem::Problem;
+use crate::message::{Body, BoxError, Request, Response, fields, link};
+use crate::net::Scope;
+use crate::session::{Ended, Handler, Load};
+use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, LOST, ask, bring, run};
+use crate::transport::{AgentSide, Call, Link, OpenError, Opened, ServeLink, flip, is_ruled, query};
+
+/// How `Proxy-Status` calls this hop.
+const HOP: &str = "ptth-agent";
+/// How long the relay may take to hear that a session ends.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Up to this a message takes no share of the memory, in bytes: what comes by drops holds up nothing else.
+const SHORT: usize = 64 << 10;
+
+/// See the module.
+pub(super) struct Agent {
+    /// Outlives sessions: what cuts polls stays where it is.
+    hold: Arc<Hold>,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self { hold: Arc::new(Hold::new(defaults::POLL_HOLD)) }
+    }
+}
+
+impl AgentSide for Agent {
+    fn open<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
+        Box::pin(async move {
+            let client = Arc::new(Client::new(call));
+            let endpoint = Endpoint::new(call);
+            let answer = client.alone(endpoint.request(Method::POST, false, Bytes::new())).await?;
+            let absent = |what: &str| OpenError::Broken(format!("no comet endpoint is there: {what}"));
+            if answer.status() != StatusCode::OK {
+                return Err(match flip::refused(answer).await {
+                    OpenError::Absent { status } => absent(&format!("the answer was {status}")),
+                    refused => refused,
+                });
+            }
+            is_ruled(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
+            let (head, body) = answer.into_parts();
+            let said = whole(body, defaults::FORM).await.unwrap_or_default();
+            if !said.starts_with(b"{") || !matches!(read_request(&said), Ok(None)) {
+                return Err(absent("what answered does not speak JSON"));
+            }
+            let urls = link::targets(&head.headers, "related").map(str::to_owned).collect();
+            let room = || Arc::new(Semaphore::new(defaults::COMET_MESSAGES));
+            let (requests, answers, hold) = (room(), room(), self.hold.clone());
+            let link = Polled { client, endpoint, hold, requests, answers };
+            Ok(Opened { urls, connections: 1, link: Link::Polled(Box::new(link)) })
+        })
+    }
+}
+
+/// What the relay knows a poll by, and then what that brings: whoever asks again under one name did not get it.
+#[derive(Clone, Copy)]
+struct Name(u128);
+
+impl Default for Name {
+    fn default() -> Self {
+        Self(rand::random())
+    }
+}
+
+/// Where every request of a session goes, and what each says.
+struct Endpoint {
+    target: Uri,
+    headers: HeaderMap,
+}
+
+impl Endpoint {
+    fn new(call: &Call) -> Self {
+        let path = match call.relay.path() {
+            "" | "/" => format!("{}{}", defaults::GATEWAY, defaults::COMET),
+            path if path.ends_with(defaults::COMET) => path.to_owned(),
+            path => format!("{}{}", path.trim_end_matches('/'), defaults::COMET),
+        };
+        let target = query::target(&path, &call.offer);
+        let join = if target.contains('?') { '&' } else { '?' };
+        // With a name of its own the session stays ended once it was, whatever polls are still on the way.
+        let target = format!("{target}{join}session={:032x}", rand::random::<u128>());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        query::introduce(&mut headers, call);
+        Self { target: target.parse().unwrap_or_default(), headers }
+    }
+
+    /// A poll of this name.
+    fn poll(&self, name: Name) -> Result<Request, BoxError> {
+        let mut request = self.request(Method::POST, true, Body::empty());
+        *request.uri_mut() = format!("{}&poll={:032x}", self.target, name.0).parse()?;
+        Ok(request)
+    }
+
+    /// A request that waits for what comes next, or does not.
+    fn request<T>(&self, method: Method, waits: bool, body: T) -> http::Request<T> {
+        let mut request = http::Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = self.target.clone();
+        *request.headers_mut() = self.headers.clone();
+        if !waits {
+            request.headers_mut().insert(fields::PREFER, HeaderValue::from_static("wait=0"));
+        }
+        request
+    }
+}
+
+/// A session, ready to be polled.
+struct Polled {
+    client: Arc<Client>,
+    endpoint: Endpoint,
+    hold: Arc<Hold>,
+    /// What requests may take of memory, in bytes; answers have as much of their own, so that neither waits for the
+    /// other in a circle.
+    requests: Arc<Semaphore>,
+    answers: Arc<Semaphore>,
+}
+
+impl ServeLink for Polled {
+    fn serve(
+        self: Box<Self>,
+        handler: Arc<dyn Handler>,
+        load: Arc<Load>,
+        scope: Scope,
+    ) -> BoxFuture<'static, Ended> {
+        Box::pin(run(*self, Name::default(), handler, load, scope))
+    }
+}
+
+impl Dialect for Polled {
+    type Turn = Name;
+    type Message = (Asked, Request);
+
+    async fn poll(&self, name: &mut Name, scope: &Scope) -> Result<Brought<Self::Message>, BoxError> {
+        let (answer, since) = match ask(&self.client, &self.hold, self.endpoint.poll(*name)?, scope).await? {
+            Came::Answer(answer, since) => (answer, since),
+            // The name is as good as before: should it have brought a request meanwhile, it does so again.
+            Came::Cut(error) => return Ok(Brought::Cut(error)),
+        };
+        match answer.status() {
+            StatusCode::OK => {
+                let brought = self.read(answer.into_body()).await?;
+                *name = Name::default();
+                if matches!(brought, Brought::Nothing) {
+                    self.hold.lasted(since.elapsed());
+                }
+                Ok(brought)
+            }
+            StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
+            status => Ok(Brought::Ended(status)),
+        }
+    }
+
+    async fn serve(
+        &self,
+        (asked, request): Self::Message,
+        handler: Arc<dyn Handler>,
+        scope: &Scope,
+    ) -> Option<Self::Turn> {
+        let answer = handler.call(request).await;
+        let (head, body, _share) = self.take_in(answer).await;
+        let text = write_answer(&asked, &head, &body);
+        drop(body);
+        // Each for as long as the relay may take to read it.
+        let most = defaults::ANSWER + defaults::UPGRADE;
+        let post = |text: Bytes| self.endpoint.request(Method::POST, false, Body::full(text));
+        let bringing = bring(&self.client, || Some(post(text.clone())), scope);
+        let detail = match tokio::time::timeout(most, bringing).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(detail)) => detail,
+            Err(_) => "The agent's way to the relay was too slow for the answer.".into(),
+        };
+        let (head, body) = problem(LOST, &detail).await;
+        let apology = self.client.send(post(write_answer(&asked, &head, &body)), scope);
+        if !matches!(tokio::time::timeout(defaults::UPGRADE, apology).await, Ok(Ok(_))) {
+            tracing::debug!("nor did the word about it reach the relay");
+        }
+        None
+    }
+
+    async fn end(&self, scope: &Scope) -> bool {
+        let bye = self.endpoint.request(Method::DELETE, false, Body::empty());
+        let told = tokio::time::timeout(GOODBYE, self.client.send(bye, scope)).await;
+        matches!(told, Ok(Ok(answer)) if answer.status().is_success())
+    }
+}
+
+impl Polled {
+    async fn read(&self, body: Body) -> Result<Brought<(Asked, Request)>, BoxError> {
+        let reading = gather(&self.requests, body, defaults::JSON);
+        let (text, share) = tokio::time::timeout(defaults::ANSWER, reading).await??;
+        if text.trim_ascii() == NOTHING.as_bytes() {
+            return Ok(Brought::Nothing);
+        }
+        let message = read_request(&text).map_err(|malformed| malformed.why)?;
+        let (asked, mut request) = message.ok_or("a poll was answered without a message")?;
+        drop(text);
+        let kept = share.zip(length(request.body())).and_then(|(mut share, length)| share.split(length));
+        request.body_mut().hold(kept);
+        Ok(Brought::Request((asked, request)))
+    }
+
+    /// An answer in memory. What cannot be had whole is never sent as if it were: the visitor is told instead.
+    async fn take_in(
+        &self,
+        answer: Response,
+    ) -> (http::response::Parts, Bytes, Option<OwnedSemaphorePermit>) {
+        let (head, body) = answer.into_parts();
+        let reading = gather(&self.answers, body, defaults::COMET_MESSAGE);
+        let error = match tokio::time::timeout(defaults::ANSWER, reading).await {
+            Ok(Ok((body, share))) => return (head, body, share),
+            Ok(Err(error)) => error,
+            Err(late) => ReadError::Broken(late.into()),
+        };
+        tracing::info!(%error, "an answer could not be taken in whole");
+        let detail = match error {
+            ReadError::TooLarge(_) => "The answer is larger than the agent's connection can carry.",
+            _ => "The service behind the agent did not finish its answer.",
+        };
+        let (head, body) = problem("unfinished-answer", detail).await;
+        (head, body, None)
+    }
+}
+
+/// An answer in the place of one that its visitor cannot have.
+async fn problem(code: &str, detail: &str) -> (http::response::Parts, Bytes) {
+    let (status, error) = (StatusCode::BAD_GATEWAY, Some("http_response_incomplete"));
+    let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None };
+    let (head, body) = problem.response(&HeaderMap::new()).into_parts();
+    (head, whole(body, defaults::FORM).await.unwrap_or_default())
+}
+
+fn length(body: &Body) -> Option<usize> {
+    body.size_hint().exact().and_then(|length| usize::try_from(length).ok())
+}
+
+/// A body in one piece, of at most `most` bytes. What is not short waits for its share of the memory.
+async fn gather(
+    room: &Arc<Semaphore>,
+    mut body: Body,
+    most: usize,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ReadError> {
+    let need = u32::try_from(length(&body).map_or(most, |length| length.min(most))).unwrap_or(u32::MAX);
+    let mut all = BytesMut::new();
+    let mut share = None;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
+        if all.len() + data.len() > most {
+            return Err(ReadError::TooLarge(most));
+        }
+        if share.is_none() && all.len() + data.len() > SHORT {
+            share = room.clone().acquire_many_owned(need).await.ok();
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok((all.freeze(), share))
+}

@@ -1,0 +1,164 @@
+//! Answers: taken in whole, within bounds, and given to the visitors that wait for them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use bytes::BytesMut;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::sessions::{Ask, Sessions};
+use crate::defaults;
+use crate::domain::{AgentId, Refusal, RefusalKind};
+use crate::message::Body;
+use crate::message::embedded::ReadError;
+use crate::session::SendErrorKind;
+use crate::session::envelope::{AnswerError, Flights, UrlId};
+use crate::transport::comet::wire::{Bad, id_of, read_answer};
+
+/// What the answers of each agent may take of the relay's memory.
+#[derive(Default)]
+pub(super) struct Answers(Mutex<HashMap<AgentId, Weak<Semaphore>>>);
+
+/// What names an exchange: the id that the agent is told, bound to that agent. In another's hand it names nothing.
+pub(super) fn exchange(agent: &AgentId, id: u128) -> UrlId {
+    let hash = Sha256::new().chain_update(id.to_be_bytes()).chain_update(agent.0.as_bytes()).finalize();
+    hash.iter().take(16).fold(0, |all, byte| all << 8 | UrlId::from(*byte))
+}
+
+impl Answers {
+    /// Takes the answer that `body` brings to its visitor. `None` when it brings none, else whether the session of the
+    /// request goes on.
+    pub(super) async fn take(
+        &self,
+        sessions: &Sessions,
+        ask: &Ask,
+        body: Body,
+    ) -> Result<Option<bool>, Refusal> {
+        let (flights, agent) = (sessions.flights(), &ask.agent);
+        if body.is_end_stream() {
+            return Ok(None);
+        }
+        let mut text = BytesMut::new();
+        let reading = tokio::time::timeout(defaults::ANSWER, self.take_in(agent, body, &mut text)).await;
+        let share = match reading {
+            Ok(Ok(share)) => share,
+            Ok(Err(ReadError::TooLarge(most))) => {
+                spoil(flights, agent, id_of(&text), SendErrorKind::Invalid);
+                return Err(Refusal::new(
+                    RefusalKind::TooLarge,
+                    format!("the answer is larger than {most} bytes"),
+                ));
+            }
+            Ok(Err(error)) => {
+                spoil(flights, agent, id_of(&text), SendErrorKind::Closed);
+                return Err(malformed(&error));
+            }
+            Err(_) => {
+                spoil(flights, agent, id_of(&text), SendErrorKind::Closed);
+                return Err(malformed(&AnswerError::Timeout));
+            }
+        };
+        match read_answer(&text) {
+            Ok(None) => Ok(None),
+            Ok(Some((asked, mut response))) => {
+                drop(text);
+                keep_with(response.body_mut(), share);
+                let id = number(&asked.id).map(|id| exchange(agent, id));
+                match id.map(|id| flights.respond(id, response)) {
+                    Some(Ok(goes_on)) => Ok(Some(goes_on)),
+                    _ => Err(unknown(id.is_some_and(|id| sessions.has_given(ask, id)))),
+                }
+            }
+            Err(error) => {
+                spoil(flights, agent, error.id, SendErrorKind::Invalid);
+                let kind = match error.why {
+                    Bad::TooLarge => RefusalKind::TooLarge,
+                    _ => RefusalKind::Malformed,
+                };
+                Err(Refusal::new(kind, format!("this is not an answer: {}", error.why)))
+            }
+        }
+    }
+
+    /// Reads a body into `text`. What is not short waits for its share of the agent's memory.
+    async fn take_in(
+        &self,
+        agent: &AgentId,
+        mut body: Body,
+        text: &mut BytesMut,
+    ) -> Result<Option<OwnedSemaphorePermit>, ReadError> {
+        let (said, short) = (body.size_hint(), defaults::ANSWER_WHOLE as usize);
+        // Of what says that it is too large, the beginning is enough: it tells whose answer it would have been.
+        let too_large = said.lower() > defaults::JSON as u64;
+        let most = if too_large { defaults::FORM } else { defaults::JSON };
+        let mut share = None;
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
+            let left = most - text.len();
+            if data.len() > left {
+                text.extend_from_slice(&data[..left]);
+                return Err(ReadError::TooLarge(defaults::JSON));
+            }
+            if share.is_none() && text.len() + data.len() > short {
+                let length = said.exact().and_then(|length| usize::try_from(length).ok());
+                let room = u32::try_from(length.unwrap_or(defaults::JSON)).unwrap_or(u32::MAX);
+                share = self.room(agent).acquire_many_owned(room).await.ok();
+            }
+            text.extend_from_slice(&data);
+        }
+        Ok(share)
+    }
+
+    fn room(&self, agent: &AgentId) -> Arc<Semaphore> {
+        let mut rooms = self.0.lock();
+        if let Some(room) = rooms.get(agent).and_then(Weak::upgrade) {
+            return room;
+        }
+        rooms.retain(|_, room| room.strong_count() > 0);
+        let room = Arc::new(Semaphore::new(defaults::COMET_MESSAGES));
+        rooms.insert(agent.clone(), Arc::downgrade(&room));
+        room
+    }
+}
+
+/// Of a share, what the body takes stays until its visitor has read it.
+fn keep_with(body: &mut Body, share: Option<OwnedSemaphorePermit>) {
+    let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    if let (Some(mut share), Some(length)) = (share, length)
+        && let Some(kept) = share.split(length)
+    {
+        body.hold(kept);
+    }
+}
+
+/// The number of a `message-id`.
+pub(super) fn number(id: &str) -> Option<u128> {
+    let digits = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    u128::from_str_radix(id, 16).ok().filter(|_| digits)
+}
+
+/// No request waits for this answer; perhaps because it has one.
+fn unknown(given: bool) -> Refusal {
+    match given {
+        true => Refusal::new(RefusalKind::Answered, "this request has its answer already"),
+        false => Refusal::new(
+            RefusalKind::NotFound,
+            "no request of this message-id waits for an answer of this agent",
+        ),
+    }
+}
+
+fn malformed(error: &impl std::fmt::Display) -> Refusal {
+    Refusal::new(RefusalKind::Malformed, format!("this is not an answer: {error}"))
+}
+
+fn spoil(flights: &Flights, agent: &AgentId, id: Option<Box<str>>, why: SendErrorKind) {
+    if let Some(id) = id.as_deref().and_then(number) {
+        // It may have its answer already, and then keeps it.
+        let _ = flights.spoil(exchange(agent, id), why);
+    }
+}

@@ -1,0 +1,164 @@
+//! The relay's half: one resource, where answers come and polls wait.
+
+mod answers;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::header::{CONTENT_TYPE, LINK, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use self::answers::{Answers, exchange};
+use self::sessions::{Ask, Sessions};
+use super::wire::{JSON, NOTHING, write_request};
+use crate::defaults;
+use crate::domain::{Facts, Refusal, RefusalKind};
+use crate::message::{Body, Request, Response, fields, hop, link};
+use crate::session::envelope::PollEnd;
+use crate::transport::polled::pages::{self, plain};
+use crate::transport::polled::{Registration, held, wait};
+use crate::transport::{Door, RelaySide};
+
+const METHODS: &str = "POST, DELETE, OPTIONS";
+
+pub(super) struct Relay {
+    door: Arc<dyn Door>,
+    sessions: Sessions,
+    answers: Answers,
+}
+
+fn is_ours(path: &str) -> bool {
+    path.strip_prefix(defaults::GATEWAY) == Some(defaults::COMET)
+}
+
+impl Relay {
+    pub(super) fn new(door: Arc<dyn Door>) -> Self {
+        Self { door, sessions: Sessions::default(), answers: Answers::default() }
+    }
+
+    async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
+        match *request.method() {
+            Method::POST => {
+                // The rules are part of what makes a session, so where one stands they are in force.
+                let ruled = request.headers().contains_key(fields::PTTH_VISITORS);
+                let mut response = self.post(request, &facts).await?;
+                if ruled {
+                    response.headers_mut().insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
+                }
+                Ok(response)
+            }
+            Method::DELETE => {
+                let agent = self.door.who(&facts)?;
+                let ask = Ask::read(agent, request.uri(), request.headers())?;
+                match self.sessions.end(&ask) {
+                    true => Ok(plain(StatusCode::NO_CONTENT)),
+                    false => Err(Refusal::new(RefusalKind::NotFound, "no such session stands here")),
+                }
+            }
+            Method::OPTIONS => {
+                let fields =
+                    "Authorization, Content-Type, Prefer, PTTH-Exclusive, PTTH-Instance, PTTH-Visitors";
+                Ok(pages::options(METHODS, "POST, DELETE", fields))
+            }
+            _ => Err(Refusal::new(RefusalKind::Method, format!("this resource takes {METHODS}"))),
+        }
+    }
+
+    /// Takes the answer, if the agent brings one, and waits for its next request.
+    async fn post(&self, request: Request, facts: &Facts) -> Result<Response, Refusal> {
+        // Nothing of what a stranger sends is taken in.
+        let agent = self.door.who(facts)?;
+        let (parts, body) = request.into_parts();
+        let ask = Ask::read(agent, &parts.uri, &parts.headers)?;
+        let answered = self.answers.take(&self.sessions, &ask, body).await?;
+        let waits = wait(&parts.headers) != Some(Duration::ZERO);
+        match answered {
+            // Whoever ended a session, or was told that it ends, still has answers to bring.
+            Some(goes_on) if !goes_on || !waits => return Ok(nothing(&[])),
+            None if ask.offer.probe => {
+                let admission = self.door.check(ask.offer, facts).await?;
+                return Ok(nothing(admission.urls()));
+            }
+            _ => {}
+        }
+        let session = self.sessions.begin(&self.door, &ask, facts).await?;
+        if !waits {
+            return Ok(nothing(&session.urls));
+        }
+        let most = self.door.polling().hold;
+        match held(&session.hold, &parts.headers, most, |hold| poll(&session, ask.poll, hold)).await {
+            Ok(response) => Ok(response),
+            Err(PollEnd::Nothing | PollEnd::Used) => Ok(nothing(&session.urls)),
+            // Its answer was taken all the same.
+            Err(PollEnd::TooMany) if answered.is_some() => Ok(nothing(&session.urls)),
+            Err(PollEnd::TooMany) => {
+                let message = format!("{} polls of this session wait already", defaults::POLLS_MOST);
+                let mut refusal = Refusal::new(RefusalKind::TooMany, message);
+                refusal.retry_after = Some(defaults::RETRY_AFTER);
+                Err(refusal)
+            }
+            // Perhaps it was cut: then a new one is refused, and the reason is told.
+            Err(PollEnd::Ended) => match self.door.check(ask.offer, facts).await {
+                Ok(_) => Err(Refusal::new(RefusalKind::Gone, "this session has ended")),
+                Err(refusal) => Err(refusal),
+            },
+        }
+    }
+}
+
+async fn poll(session: &Registration, name: Option<u128>, hold: Duration) -> Result<Response, PollEnd> {
+    loop {
+        let id: u128 = name.unwrap_or_else(rand::random);
+        let given = session.queue.poll_given(exchange(&session.agent, id), name.is_some(), hold).await?;
+        let Some((request, body)) = given.request() else { continue };
+        let text = write_request(&format!("{id:032x}"), request, body);
+        return Ok(success(given.written(text), &session.urls));
+    }
+}
+
+fn nothing(urls: &[String]) -> Response {
+    success(Body::full(NOTHING), urls)
+}
+
+fn success(body: Body, urls: &[String]) -> Response {
+    let mut response = plain(StatusCode::OK);
+    *response.body_mut() = body;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    if let Some(related) = link::value(urls.iter().map(String::as_str), "related") {
+        headers.insert(LINK, related);
+    }
+    response
+}
+
+impl RelaySide for Relay {
+    fn wants(&self, request: &Request) -> bool {
+        let headers = request.headers();
+        // An Upgrade, or what is left of one, is another transport's. Some clients ask for h2c wherever they go.
+        let upgrade = headers.contains_key(UPGRADE) && !hop::asks_upgrade(headers, "h2c");
+        is_ours(request.uri().path()) && !upgrade && !headers.contains_key(fields::ALPN)
+    }
+
+    fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>> {
+        Box::pin(self.answer(request, facts))
+    }
+
+    fn dress(&self, asker: &HeaderMap, response: &mut Response) {
+        pages::open(asker, response, "Link");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_path_is_comets() {
+        assert!(is_ours("/reversehttp/_comet"));
+        for other in ["/", "/reversehttp", "/_comet", "/reversehttp/_comet/", "/reversehttp/_cometx"] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
+}

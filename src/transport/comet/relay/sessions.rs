@@ -1,0 +1,131 @@
+//! Which sessions stand: begun by their first poll, kept while polls come, ended for good by those who name them.
+
+use std::sync::Arc;
+
+use form_urlencoded::Serializer;
+use http::{HeaderMap, Uri};
+use parking_lot::Mutex;
+
+use super::answers::number;
+use crate::defaults;
+use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind};
+use crate::net::cores;
+use crate::session::Kind;
+use crate::session::envelope::{Flights, Queue, UrlId, carrier};
+use crate::transport::polled::{Registration, Registrations};
+use crate::transport::{Door, query};
+
+/// The name that this transport has among others.
+const TRANSPORT: &str = "comet";
+/// Of the name of a session, at most so many characters.
+const SESSION: usize = 64;
+
+/// Who asks for what.
+pub(super) struct Ask {
+    pub(super) agent: AgentId,
+    pub(super) offer: Offer,
+    /// What the agent calls this poll.
+    pub(super) poll: Option<u128>,
+    /// The session has a name of the agent's choice.
+    named: bool,
+    /// What makes two requests belong to one session.
+    identity: Box<str>,
+}
+
+impl Ask {
+    /// Reads what an authenticated agent asks for.
+    pub(super) fn read(agent: AgentId, uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
+        let malformed = |message: String| Refusal::new(RefusalKind::Malformed, message);
+        let asked = uri.query().unwrap_or_default();
+        let wanted = query::wanted(asked).map_err(|e| malformed(e.to_string()))?;
+        let offer = query::offer(wanted, headers, TRANSPORT)?;
+        let mut session = form_urlencoded::parse(asked.as_bytes()).filter(|(key, _)| key == "session");
+        let session = session.next().map(|(_, value)| value);
+        let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        if session.as_ref().is_some_and(|name| name.is_empty() || name.len() > SESSION || !is_word(name)) {
+            let message = format!("a session is named by at most {SESSION} letters, digits, - and _");
+            return Err(malformed(message));
+        }
+        let poll = form_urlencoded::parse(asked.as_bytes()).find(|(key, _)| key == "poll");
+        let poll = poll.map(|(_, name)| {
+            let malformed = || malformed("a poll is named by 32 hexadecimal digits".into());
+            number(&name).ok_or_else(malformed)
+        });
+        let poll = poll.transpose()?;
+        let mut form = Serializer::new(String::new());
+        form.append_pair("agent", &agent.0);
+        if let Some(name) = &session {
+            form.append_pair("session", name);
+        }
+        if let Some(instance) = &offer.instance {
+            form.append_pair("instance", &instance.to_string());
+        }
+        if offer.exclusive {
+            form.append_pair("exclusive", "1");
+        }
+        if let Some(rules) = &offer.visitors {
+            form.append_pair("visitors", rules);
+        }
+        // What was asked for, not what was granted: who need not say its name is still the same the next time.
+        let identity = query::target(&form.finish(), &offer).into();
+        Ok(Self { agent, offer, poll, named: session.is_some(), identity })
+    }
+}
+
+/// Every session of a relay.
+#[derive(Default)]
+pub(super) struct Sessions {
+    all: Arc<Registrations>,
+    /// Several polls may be the first at once, on several cores.
+    beginning: Mutex<()>,
+}
+
+impl Sessions {
+    /// Requests in the hands of agents.
+    pub(super) fn flights(&self) -> &Flights {
+        &self.all.flights
+    }
+
+    /// Whether the session of whoever asks has given out a request under this name.
+    pub(super) fn has_given(&self, ask: &Ask, exchange: UrlId) -> bool {
+        self.standing(ask).is_some_and(|session| session.queue.is_used(exchange))
+    }
+
+    fn standing(&self, ask: &Ask) -> Option<Arc<Registration>> {
+        self.all.get(&ask.identity)
+    }
+
+    /// The session of whoever asks; if none stands, a new one.
+    pub(super) async fn begin(
+        &self,
+        door: &Arc<dyn Door>,
+        ask: &Ask,
+        facts: &Facts,
+    ) -> Result<Arc<Registration>, Refusal> {
+        if ask.named && self.all.is_deleted(&ask.identity, 0) {
+            return Err(Refusal::new(RefusalKind::Gone, "this session was ended"));
+        }
+        if let Some(standing) = self.standing(ask) {
+            return Ok(standing);
+        }
+        let admission = door.check(ask.offer.clone(), facts).await?;
+        let _beginning = self.beginning.lock();
+        if let Some(standing) = self.standing(ask) {
+            return Ok(standing);
+        }
+        let (polling, room) = (door.polling(), admission.memory().min(defaults::COMET_MESSAGES));
+        let queue = Queue::new(self.all.flights.clone(), polling.absence, defaults::COMET_MESSAGE, room);
+        let granted = (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
+        let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
+        let born = self.all.birth(&ask.identity);
+        let times = (defaults::POLL_LEASE, polling.hold);
+        let session = Registration::new(ask.identity.clone(), granted, born, queue, times);
+        self.all.enter(session.clone(), attached, door.scope());
+        Ok(session)
+    }
+
+    /// Ends a session: its polls end, what is in the agent's hand may still be answered. `false` if none stands.
+    pub(super) fn end(&self, ask: &Ask) -> bool {
+        self.standing(ask).is_some_and(|session| self.all.delete(&ask.identity, session.born))
+    }
+}

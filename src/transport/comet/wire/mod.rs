@@ -1,0 +1,154 @@
+//! Messages as JSON (wiki.secondlife.com, Reverse HTTP, 2008), one object each, in both directions. What the page
+//! leaves open is settled here:
+//!
+//! - `http-version` is `PTTH/0.9` or `PTTH/1.0`, or left out. The relay writes `PTTH/0.9`, as the page does for this
+//!   form; our agent answers with what the request said.
+//! - A `body` is a JSON string if it is text: UTF-8 without control characters beyond `\b \t \n \f \r`, so that its
+//!   JSON is at most twice as long. Anything else is Base64 (RFC 4648 §4), and says so by
+//!   `"body-encoding":"base64"`. An agent may use Base64 for text too. No `body`, or `null`, is an empty one.
+//! - A field's value is bytes, and each of its characters stands for one: U+0000 to U+00FF, as in Fetch and in WSGI. So
+//!   every value passes both ways unharmed; a character beyond is an error.
+//! - The length of a body is what arrived: `Content-Length` is written for those who read it and not believed, except
+//!   where a body was left out (HEAD, 304); `Transfer-Encoding` and whatever else is for one hop is dropped. There is no
+//!   place for trailers: they are dropped.
+//! - Members that are not known are passed over; one that is known and comes twice is an error.
+
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde::Serialize;
+
+pub(super) use self::read::{Asked, Bad, id_of, read_answer, read_request};
+use crate::message::Request;
+
+/// The media type of a message.
+pub(super) const JSON: &str = "application/json";
+/// No message at all.
+pub(super) const NOTHING: &str = "{}";
+
+/// What the relay speaks.
+const VERSION: &str = "PTTH/0.9";
+const VERSIONS: [&str; 2] = [VERSION, "PTTH/1.0"];
+
+const BASE64: &str = "base64";
+/// Writes padding, and reads what has none.
+const CODE: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// One request, as the relay writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct RequestText<'a> {
+    message_id: &'a str,
+    method: &'a str,
+    request_uri: &'a str,
+    http_version: &'a str,
+    headers: Vec<(String, String)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_encoding: Option<&'static str>,
+    body: Cow<'a, str>,
+}
+
+/// One answer, as our agent writes it.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct AnswerText<'a> {
+    message_id: &'a str,
+    http_version: &'a str,
+    status: u16,
+    reason: &'a str,
+    headers: Vec<(String, String)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_encoding: Option<&'static str>,
+    body: Cow<'a, str>,
+}
+
+/// Writes a request down.
+pub(super) fn write_request(id: &str, request: &Request, body: &Bytes) -> Bytes {
+    let mut headers = Vec::with_capacity(request.headers().len() + 2);
+    if let Some(authority) = request.uri().authority() {
+        headers.push(("Host".into(), authority.as_str().to_owned()));
+    }
+    headers.extend(fields(request.headers()));
+    let expected = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+    if !body.is_empty() || expected || request.headers().contains_key(CONTENT_LENGTH) {
+        headers.push(("Content-Length".into(), body.len().to_string()));
+    }
+    let (body_encoding, body) = coded(body);
+    let text = RequestText {
+        message_id: id,
+        method: request.method().as_str(),
+        request_uri: request.uri().path_and_query().map_or("/", |target| target.as_str()),
+        http_version: VERSION,
+        headers,
+        body_encoding,
+        body,
+    };
+    written(&text)
+}
+
+/// Writes an answer down. Its length is written for a HEAD or a 304 too, if it says one.
+pub(super) fn write_answer(to: &Asked, head: &http::response::Parts, body: &Bytes) -> Bytes {
+    let mut headers: Vec<_> = fields(&head.headers).collect();
+    match head.headers.get(CONTENT_LENGTH) {
+        Some(said) if body.is_empty() => headers.push(("Content-Length".into(), latin1(said))),
+        _ => headers.push(("Content-Length".into(), body.len().to_string())),
+    }
+    let (body_encoding, body) = coded(body);
+    let text = AnswerText {
+        message_id: &to.id,
+        http_version: to.version,
+        status: head.status.as_u16(),
+        reason: head.status.canonical_reason().unwrap_or_default(),
+        headers,
+        body_encoding,
+        body,
+    };
+    written(&text)
+}
+
+/// A body as a JSON string, and how that is to be read.
+fn coded(body: &[u8]) -> (Option<&'static str>, Cow<'_, str>) {
+    let is_text = |text: &&str| text.bytes().all(|b| b >= b' ' || b"\x08\t\n\x0c\r".contains(&b));
+    match std::str::from_utf8(body).ok().filter(is_text) {
+        Some(text) => (None, text.into()),
+        None => (Some(BASE64), CODE.encode(body).into()),
+    }
+}
+
+fn written(text: &impl Serialize) -> Bytes {
+    // What is made of text, numbers and lists always has a JSON.
+    serde_json::to_vec(text).unwrap_or_default().into()
+}
+
+/// The end-to-end fields but for lengths and trailers, in order, with repeats, spelled as the page spells them.
+fn fields(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
+    let kept =
+        headers.iter().filter(|(name, _)| ![CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, TE].contains(name));
+    kept.map(|(name, value)| (spelled(name), latin1(value)))
+}
+
+fn spelled(name: &HeaderName) -> String {
+    let mut first = true;
+    let spell = |c: char| {
+        let spelled = if first { c.to_ascii_uppercase() } else { c };
+        first = c == '-';
+        spelled
+    };
+    name.as_str().chars().map(spell).collect()
+}
+
+fn latin1(value: &HeaderValue) -> String {
+    value.as_bytes().iter().map(|byte| char::from(*byte)).collect()
+}

@@ -1,0 +1,286 @@
+//! Reading: what comes was written by somebody else's program.
+
+use std::fmt;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRAILER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::{BASE64, CODE, VERSION, VERSIONS};
+use crate::defaults;
+use crate::message::{Body, Request, Response, hop};
+
+/// Fields of one message: ten times what browsers send.
+const FIELDS: usize = 512;
+/// Of the words of an error, at most so many characters are passed on: some repeat what was read.
+const WORDS: usize = 200;
+
+/// Why text is no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(in crate::transport::comet) enum Bad {
+    #[error("the JSON is malformed: {0}")]
+    Json(String),
+    #[error("the member {0:?} is missing")]
+    Missing(&'static str),
+    #[error("the http-version is neither PTTH/0.9 nor PTTH/1.0")]
+    Version,
+    #[error("the status is not a final one from 200 to 599")]
+    Status,
+    #[error("a field holds what no field may")]
+    Field,
+    #[error("the fields are larger than {} bytes", defaults::FIELDS)]
+    Fields,
+    #[error("the method or the request-uri is malformed")]
+    Target,
+    #[error("the body-encoding is not \"base64\", or the body is not what it says")]
+    Body,
+    #[error("the body is larger than {} bytes", defaults::COMET_MESSAGE)]
+    TooLarge,
+}
+
+/// Which exchange a message belongs to, and what its sender speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::transport::comet) struct Asked {
+    pub(in crate::transport::comet) id: Box<str>,
+    pub(in crate::transport::comet) version: &'static str,
+}
+
+/// Text that is no message, and the id that stood in it before it went wrong.
+#[derive(Debug)]
+pub(in crate::transport::comet) struct Malformed {
+    pub(in crate::transport::comet) id: Option<Box<str>>,
+    pub(in crate::transport::comet) why: Bad,
+}
+
+/// What text holds: a message, and of which exchange; or nothing, if it is empty or the empty object.
+type Read<T> = Result<Option<(Asked, T)>, Malformed>;
+
+/// Reads what an agent sent. The fields of an answer hold a `Content-Length` only if they said one clearly.
+pub(in crate::transport::comet) fn read_answer(text: &[u8]) -> Read<Response> {
+    message(text, answer)
+}
+
+/// Reads what the relay sent.
+pub(in crate::transport::comet) fn read_request(text: &[u8]) -> Read<Request> {
+    message(text, request)
+}
+
+fn message<T>(text: &[u8], make: fn(Members) -> Result<T, Bad>) -> Read<T> {
+    let Some(mut members) = read(text)? else { return Ok(None) };
+    let id = members.id.take();
+    let made = version(&members).and_then(|version| Ok((version, make(members)?)));
+    match (id, made) {
+        (Some(id), Ok((version, made))) => Ok(Some((Asked { id, version }, made))),
+        (None, Ok(_)) => Err(Malformed { id: None, why: Bad::Missing("message-id") }),
+        (id, Err(why)) => Err(Malformed { id, why }),
+    }
+}
+
+/// The id in the beginning of a message whose end is missing.
+pub(in crate::transport::comet) fn id_of(beginning: &[u8]) -> Option<Box<str>> {
+    match read(beginning) {
+        Ok(members) => members?.id,
+        Err(malformed) => malformed.id,
+    }
+}
+
+fn read(text: &[u8]) -> Result<Option<Members>, Malformed> {
+    if text.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let mut members = Members::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let read = reader.deserialize_map(&mut members).and_then(|()| reader.end());
+    match read {
+        Ok(()) if members.count == 0 => Ok(None),
+        Ok(()) => Ok(Some(members)),
+        Err(error) => {
+            let why = Bad::Json(error.to_string().chars().take(WORDS).collect());
+            Err(Malformed { id: members.id, why })
+        }
+    }
+}
+
+fn answer(members: Members) -> Result<Response, Bad> {
+    let status = members.status.ok_or(Bad::Missing("status"))?;
+    let status = StatusCode::from_u16(status).ok().filter(|s| (200..600).contains(&s.as_u16()));
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status.ok_or(Bad::Status)?;
+    let mut headers = fields(members.headers)?;
+    let length = clear_length(&headers);
+    let _ = hop::strip(&mut headers);
+    headers.remove(TRAILER);
+    headers.remove(CONTENT_LENGTH);
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    *response.headers_mut() = headers;
+    *response.body_mut() = Body::full(body(members.body.flatten(), members.encoding)?);
+    Ok(response)
+}
+
+fn request(members: Members) -> Result<Request, Bad> {
+    let method = members.method.ok_or(Bad::Missing("method"))?;
+    let target: Uri = members.uri.ok_or(Bad::Missing("request-uri"))?.parse().map_err(|_| Bad::Target)?;
+    let mut headers = fields(members.headers)?;
+    let length = clear_length(&headers);
+    let _ = hop::strip(&mut headers);
+    headers.remove(TRAILER);
+    headers.remove(CONTENT_LENGTH);
+    // No host at all is an empty one: the agent's resources need none (draft-lentczner-rhttp-00).
+    headers.entry(HOST).or_insert(HeaderValue::from_static(""));
+    let body = body(members.body.flatten(), members.encoding)?;
+    // Some origins want to hear that a POST has no body.
+    if length == Some(0) && body.is_empty() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    let mut request = Request::new(Body::full(body));
+    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| Bad::Target)?;
+    *request.uri_mut() = target;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+fn version(members: &Members) -> Result<&'static str, Bad> {
+    let Some(said) = &members.version else { return Ok(VERSION) };
+    VERSIONS.into_iter().find(|version| version.eq_ignore_ascii_case(said)).ok_or(Bad::Version)
+}
+
+fn body(text: Option<String>, encoding: Option<String>) -> Result<Bytes, Bad> {
+    let text = text.unwrap_or_default();
+    let bytes: Bytes = match encoding {
+        None => text.into(),
+        Some(said) if said.eq_ignore_ascii_case(BASE64) => CODE.decode(text).map_err(|_| Bad::Body)?.into(),
+        Some(_) => return Err(Bad::Body),
+    };
+    if bytes.len() > defaults::COMET_MESSAGE { Err(Bad::TooLarge) } else { Ok(bytes) }
+}
+
+fn fields(fields: Option<Fields>) -> Result<HeaderMap, Bad> {
+    let mut headers = HeaderMap::new();
+    let mut size = 0;
+    for (name, value) in fields.map_or(Vec::new(), |fields| fields.0) {
+        size += name.len() + value.len();
+        if size > defaults::FIELDS as usize {
+            return Err(Bad::Fields);
+        }
+        let name = HeaderName::try_from(name).map_err(|_| Bad::Field)?;
+        let value: Result<Vec<u8>, _> = value.trim_matches([' ', '\t']).chars().map(u8::try_from).collect();
+        let value = HeaderValue::try_from(value.map_err(|_| Bad::Field)?).map_err(|_| Bad::Field)?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// The length that is said, if it is said in one way.
+fn clear_length(headers: &HeaderMap) -> Option<u64> {
+    let mut said = headers.get_all(CONTENT_LENGTH).iter().map(|value| {
+        let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
+        digits.parse().ok()
+    });
+    let first = said.next()??;
+    said.all(|other| other == Some(first)).then_some(first)
+}
+
+/// Everything that a message may hold, as it was read.
+#[derive(Default)]
+struct Members {
+    /// Members of any name.
+    count: usize,
+    id: Option<Box<str>>,
+    method: Option<String>,
+    uri: Option<String>,
+    version: Option<String>,
+    status: Option<u16>,
+    reason: Option<String>,
+    headers: Option<Fields>,
+    body: Option<Option<String>>,
+    encoding: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "kebab-case")]
+enum Member {
+    MessageId,
+    Method,
+    RequestUri,
+    HttpVersion,
+    Status,
+    Reason,
+    Headers,
+    Body,
+    BodyEncoding,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Visitor<'de> for &mut Members {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(member) = map.next_key()? {
+            self.count += 1;
+            match member {
+                Member::MessageId => once(&mut self.id, &mut map)?,
+                Member::Method => once(&mut self.method, &mut map)?,
+                Member::RequestUri => once(&mut self.uri, &mut map)?,
+                Member::HttpVersion => once(&mut self.version, &mut map)?,
+                Member::Status => once(&mut self.status, &mut map)?,
+                Member::Reason => once(&mut self.reason, &mut map)?,
+                Member::Headers => once(&mut self.headers, &mut map)?,
+                Member::Body => once(&mut self.body, &mut map)?,
+                Member::BodyEncoding => once(&mut self.encoding, &mut map)?,
+                Member::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    place: &mut Option<T>,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    if place.is_some() {
+        return Err(A::Error::custom("a member comes twice"));
+    }
+    *place = Some(map.next_value()?);
+    Ok(())
+}
+
+/// Names and values, of no more fields than a message may have.
+struct Fields(Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of fields, each a list of a name and a value")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = list.next_element()? {
+                    if fields.len() == FIELDS {
+                        return Err(A::Error::custom("there are too many fields"));
+                    }
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}

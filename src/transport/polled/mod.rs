@@ -1,0 +1,20 @@
+//! What transports share whose agents fetch requests by polling.
+
+mod ask;
+mod base;
+mod bring;
+mod client;
+mod hold;
+pub(super) mod pages;
+mod polls;
+mod registrations;
+mod wait;
+
+pub(super) use ask::{Came, ask};
+pub(super) use base::Base;
+pub(super) use bring::{LOST, bring};
+pub(super) use client::Client;
+pub(super) use hold::Hold;
+pub(super) use polls::{Brought, Dialect, run};
+pub(super) use registrations::{Registration, Registrations};
+pub(super) use wait::{held, wait};

@@ -1,0 +1,43 @@
+//! What pages in browsers need to be agents: a token opens these resources, never a cookie, so any origin may ask
+//! (Fetch §3.2).
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, ORIGIN, VARY,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::message::{Body, Response};
+
+/// A response without a body, for nobody but its asker.
+pub(in crate::transport) fn plain(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer to OPTIONS: what this resource takes, and what pages may send to this transport.
+pub(in crate::transport) fn options(
+    takes: &'static str,
+    methods: &'static str,
+    fields: &'static str,
+) -> Response {
+    let mut response = plain(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(takes));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(fields));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+/// Lets a page of another origin read a response, and `exposed` of its fields.
+pub(in crate::transport) fn open(asker: &HeaderMap, response: &mut Response, exposed: &'static str) {
+    if asker.contains_key(ORIGIN) {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+    }
+}

@@ -1,0 +1,227 @@
+//! The polls of one session: a few while nothing happens, more under load, and the requests that they bring.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::defaults;
+use crate::message::BoxError;
+use crate::net::Scope;
+use crate::net::flag::Flag;
+use crate::session::{Ended, Handler, Load};
+
+/// Polls that may fail one after the other before the session counts as broken.
+const FAILURES: u32 = 3;
+
+/// How a transport polls, answers and ends.
+pub(in crate::transport) trait Dialect: Send + Sync + 'static {
+    /// What one poll leaves to the next.
+    type Turn: Default + Send;
+    /// A request as it came.
+    type Message: Send + 'static;
+
+    /// One poll. Dropping the future gives its turn up.
+    ///
+    /// # Errors
+    /// What another try may cure.
+    fn poll(
+        &self,
+        turn: &mut Self::Turn,
+        scope: &Scope,
+    ) -> impl Future<Output = Result<Brought<Self::Message>, BoxError>> + Send;
+
+    /// Has a request answered, and brings the answer to the relay. A turn, if the request did not arrive as a whole: it
+    /// comes again to that.
+    fn serve(
+        &self,
+        message: Self::Message,
+        handler: Arc<dyn Handler>,
+        scope: &Scope,
+    ) -> impl Future<Output = Option<Self::Turn>> + Send;
+
+    /// Tells the relay that the session ends, so that no poll takes a request with it. Whether it heard.
+    fn end(&self, scope: &Scope) -> impl Future<Output = bool> + Send;
+}
+
+/// What a poll brought.
+pub(in crate::transport) enum Brought<T> {
+    Request(T),
+    Nothing,
+    /// This poll was one too many.
+    TooMany,
+    /// Something on the way does not bear to wait so long, or the way broke. The turn is as good as before: should it
+    /// have delivered a request meanwhile, a dialect may deliver it again.
+    Cut(BoxError),
+    /// The session does not stand any more.
+    Ended(StatusCode),
+}
+
+/// What the polls of one session share.
+struct Polls<D> {
+    dialect: D,
+    handler: Arc<dyn Handler>,
+    load: Arc<Load>,
+    scope: Scope,
+    /// Raised when no poll is to begin any more.
+    halt: Arc<Flag>,
+    failed: Mutex<Option<String>>,
+    all: AtomicUsize,
+    waiting: AtomicUsize,
+    places: Arc<Semaphore>,
+    /// Held by whatever must finish before the session has ended.
+    alive: mpsc::Sender<()>,
+}
+
+/// Polls until the session ends; the first poll begins with `first`. When `scope` stops, or `load` is retired, what is
+/// in flight finishes first. Dropping the future ends the polls at once.
+pub(in crate::transport) async fn run<D: Dialect>(
+    dialect: D,
+    first: D::Turn,
+    handler: Arc<dyn Handler>,
+    load: Arc<Load>,
+    scope: Scope,
+) -> Ended {
+    let (alive, mut finished) = mpsc::channel(1);
+    let retired = load.retired();
+    let halt = Arc::new(Flag::default());
+    let polls = Arc::new(Polls {
+        dialect,
+        handler,
+        load,
+        scope: scope.clone(),
+        halt: halt.clone(),
+        failed: Mutex::default(),
+        all: AtomicUsize::new(0),
+        waiting: AtomicUsize::new(0),
+        places: Arc::new(Semaphore::new(defaults::ENVELOPES)),
+        alive,
+    });
+    let _halt = HaltOnDrop(halt.clone());
+    polls.begin(first);
+    for _ in 1..defaults::POLLS {
+        polls.begin(D::Turn::default());
+    }
+    tokio::select! {
+        biased;
+        () = scope.stopping() => {}
+        () = retired => {}
+        () = halt.listen() => {
+            let why = polls.failed.lock().take();
+            return Ended::Failed(why.unwrap_or_else(|| "the polls have ended".into()));
+        }
+    }
+    // The relay ends the polls itself, so that none of them takes a request with it.
+    if !polls.dialect.end(&scope).await {
+        tracing::debug!("the relay was not told that this agent goes");
+        polls.halt.raise();
+    }
+    drop(polls);
+    while finished.recv().await.is_some() {}
+    Ended::Closed
+}
+
+struct HaltOnDrop(Arc<Flag>);
+
+impl Drop for HaltOnDrop {
+    fn drop(&mut self) {
+        self.0.raise();
+    }
+}
+
+impl<D: Dialect> Polls<D> {
+    /// Begins one more poll.
+    fn begin(self: &Arc<Self>, turn: D::Turn) {
+        self.all.fetch_add(1, Ordering::AcqRel);
+        let polls = self.clone();
+        self.scope.spawn(async move {
+            let halted = polls.halt.listen();
+            tokio::select! {
+                biased;
+                () = halted => {}
+                () = polls.go_on(turn) => {}
+            }
+            polls.all.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+
+    async fn go_on(self: &Arc<Self>, mut turn: D::Turn) {
+        let mut failures = 0;
+        while !self.is_over() {
+            let Ok(place) = self.places.clone().acquire_owned().await else { return };
+            let waiting = Waiting::enter(&self.waiting);
+            let brought = self.dialect.poll(&mut turn, &self.scope).await;
+            drop(waiting);
+            match brought {
+                Ok(Brought::Request(message)) => {
+                    failures = 0;
+                    if self.waiting.load(Ordering::Acquire) == 0
+                        && self.all.load(Ordering::Acquire) < defaults::POLLS_BUSY
+                    {
+                        self.begin(D::Turn::default());
+                    }
+                    self.serve(message, place);
+                }
+                Ok(Brought::Nothing) => {
+                    failures = 0;
+                    if self.all.load(Ordering::Acquire) > defaults::POLLS {
+                        return;
+                    }
+                }
+                Ok(Brought::TooMany) => return,
+                Ok(Brought::Cut(error)) => {
+                    failures = 0;
+                    tracing::debug!(%error, "a poll was cut");
+                }
+                Ok(Brought::Ended(_)) | Err(_) if self.is_over() => return,
+                Ok(Brought::Ended(status)) => {
+                    return self.fail(format!("the relay ended the session ({status})"));
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == FAILURES {
+                        return self.fail(error.to_string());
+                    }
+                    tracing::debug!(%error, "a poll broke");
+                    tokio::time::sleep(defaults::BACKOFF_FIRST * failures).await;
+                }
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.scope.is_stopping() || self.load.is_leaving()
+    }
+
+    fn serve(self: &Arc<Self>, message: D::Message, place: OwnedSemaphorePermit) {
+        let (polls, busy) = (self.clone(), (place, self.load.enter(), self.alive.clone()));
+        self.scope.spawn(async move {
+            let _busy = busy;
+            if let Some(turn) = polls.dialect.serve(message, polls.handler.clone(), &polls.scope).await {
+                polls.begin(turn);
+            }
+        });
+    }
+
+    fn fail(&self, why: String) {
+        self.failed.lock().get_or_insert(why);
+        self.halt.raise();
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,103 @@
+//! How an offer stands in a request: what is asked for in the query, who asks in fields.
+
+use form_urlencoded::Serializer;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
+use super::{Call, flip, visitors};
+use crate::domain::{HostName, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Wanted};
+use crate::message::fields;
+
+/// Reads `name=` and `host=`, each any number of times; other fields are the business of others.
+pub(super) fn wanted(query: &str) -> Result<Vec<Wanted>, Malformed> {
+    let mut wanted = Vec::new();
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "name" => wanted.push(Wanted::Name(Name::parse(&value)?)),
+            "host" => wanted.push(Wanted::Host(HostName::parse(&value)?)),
+            _ => {}
+        }
+    }
+    Ok(wanted)
+}
+
+/// An offer of `wanted`, by whoever the fields name.
+pub(super) fn offer(
+    wanted: Vec<Wanted>,
+    headers: &HeaderMap,
+    transport: &'static str,
+) -> Result<Offer, Refusal> {
+    let header = |name| headers.get(name).map(|v| v.to_str().unwrap_or_default());
+    let instance = match header(fields::PTTH_INSTANCE) {
+        None => None,
+        Some(text) => Some(Instance::parse(text).ok_or_else(|| {
+            Refusal::new(RefusalKind::Malformed, format!("PTTH-Instance {text:?} is malformed"))
+        })?),
+    };
+    let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
+    let (probe, visitors) = (flip::is_probe(headers), visitors(headers)?);
+    Ok(Offer { wanted, instance, exclusive, probe, transport, visitors })
+}
+
+/// Writes who asks into the fields of an agent's request.
+pub(super) fn introduce(headers: &mut HeaderMap, call: &Call) {
+    let mut set = |name, value: Result<HeaderValue, _>| {
+        if let Ok(value) = value {
+            headers.insert(name, value);
+        }
+    };
+    if let Some(instance) = &call.offer.instance {
+        set(fields::PTTH_INSTANCE, HeaderValue::try_from(instance.to_string()));
+    }
+    if call.offer.exclusive {
+        set(fields::PTTH_EXCLUSIVE, HeaderValue::try_from("?1"));
+    }
+    if call.offer.probe {
+        set(fields::PTTH_PROBE, HeaderValue::try_from("?1"));
+    }
+    if let Some(rules) = &call.offer.visitors {
+        set(fields::PTTH_VISITORS, HeaderValue::try_from(&**rules));
+    }
+    if let Some(secret) = &call.token {
+        let bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
+        set(
+            AUTHORIZATION,
+            bearer.map(|mut v| {
+                v.set_sensitive(true);
+                v
+            }),
+        );
+    }
+}
+
+/// Writes an offer behind a path.
+pub(super) fn target(path: &str, offer: &Offer) -> String {
+    let mut query = Serializer::new(String::new());
+    for wanted in &offer.wanted {
+        match wanted {
+            Wanted::Name(name) => query.append_pair("name", name.as_str()),
+            Wanted::Host(host) | Wanted::Origin(host) => query.append_pair("host", host.as_str()),
+        };
+    }
+    match query.finish() {
+        query if query.is_empty() => path.to_owned(),
+        query => format!("{path}?{query}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_survives_the_query() {
+        let host = HostName::parse("www.example.org").unwrap();
+        let wanted_ = vec![Wanted::Name(Name::parse("shop").unwrap()), Wanted::Host(host)];
+        let offer = Offer { wanted: wanted_.clone(), ..Offer::default() };
+        let text = target("/reversehttp", &offer);
+        assert_eq!(text, "/reversehttp?name=shop&host=www.example.org");
+        assert_eq!(wanted("name=Shop&x=1&host=www.example.org.").unwrap(), wanted_);
+        assert_eq!(target("/x", &Offer::default()), "/x");
+        assert!(wanted("name=a%20b").is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! Our own agent over this transport, end to end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::AppendHeaders;
+use axum::routing::{any, get, post};
+use futures_util::StreamExt as _;
+use ptth::agent::Serving;
+use tokio::sync::Notify;
+
+use super::Peer;
+use crate::support::Bench;
+
+/// Longer than any step takes.
+const STEP: Duration = Duration::from_secs(20);
+
+fn agent(bench: &Bench) -> ptth::Agent {
+    let agent = ptth::Agent::builder().relay(format!("http://{}", bench.at)).name("demo");
+    agent.token(bench.token.clone()).transport("comet").build().unwrap()
+}
+
+async fn serving(bench: &Bench, app: Router) -> Serving {
+    let mut serving = agent(bench).serve(app).unwrap();
+    let connected = tokio::time::timeout(STEP, serving.connected()).await;
+    let urls = connected.expect("the agent connects").unwrap();
+    assert_eq!(urls, [format!("http://demo.relay.test:{}/", bench.at.port())]);
+    serving
+}
+
+/// A body of unknown length.
+fn stream(endless: bool) -> Body {
+    let one = futures_util::stream::iter([Ok::<_, std::io::Error>("chunk")]);
+    match endless {
+        true => Body::from_stream(one.chain(futures_util::stream::pending())),
+        false => Body::from_stream(one),
+    }
+}
+
+fn app() -> Router {
+    let mirror = |method: Method, headers: HeaderMap, body: Bytes| async move {
+        let values =
+            headers.get_all("x-two").iter().map(|v| v.to_str().unwrap()).collect::<Vec<_>>().join(",");
+        format!("{method} {} {values} {}", headers["host"].to_str().unwrap(), body.len())
+    };
+    let cookies = || async { AppendHeaders([("set-cookie", "a=1"), ("x-b", "2"), ("set-cookie", "c=3")]) };
+    Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/mirror", any(mirror))
+        .route("/echo", post(|body: Bytes| async move { body }))
+        .route("/cookies", get(cookies))
+        .route("/none", get(|| async { StatusCode::NO_CONTENT }))
+        .route("/large", get(|| async { vec![b'x'; ptth::defaults::COMET_MESSAGE + 1] }))
+        .route("/chunked", get(|| async { stream(false) }))
+        .route("/endless", get(|| async { stream(true) }))
+        .route("/full", get(|| async { vec![0xff; ptth::defaults::COMET_MESSAGE] }))
+}
+
+#[tokio::test]
+async fn requests_cross_and_answers_come_back_as_they_are() {
+    let bench = Bench::start();
+    let serving = serving(&bench, app()).await;
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+    assert_eq!(bench.visit("demo", "/nowhere").await.status, 404);
+    let none = bench.visit("demo", "/none").await;
+    assert_eq!((none.status, none.field("Content-Length")), (204, ""));
+    let cookies = bench.visit("demo", "/cookies").await;
+    let values: Vec<_> = cookies.head.lines().filter_map(|l| l.strip_prefix("Set-Cookie: ")).collect();
+    assert_eq!(values, ["a=1", "c=3"]);
+    let mut visitor = bench.open().await;
+    visitor
+        .send(
+            "PUT /mirror HTTP/1.1\r\nHost: demo.relay.test\r\nX-Two: b\r\nX-Two: a\r\nContent-Length: 3\r\n\r\nabc",
+        )
+        .await;
+    assert_eq!(visitor.read().await.body, "PUT demo.relay.test b,a 3");
+    visitor.send("HEAD / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    assert_eq!(visitor.head().await.field("Content-Length"), "5");
+    let all: Vec<u8> = (0..=255).collect();
+    visitor.send("POST /echo HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 256\r\n\r\n").await;
+    tokio::io::AsyncWriteExt::write_all(&mut visitor.stream, &all).await.unwrap();
+    assert_eq!(visitor.head().await.field("Content-Length"), "256");
+    while visitor.read.len() < all.len() {
+        assert!(visitor.more().await);
+    }
+    assert_eq!(visitor.read, all);
+    assert_eq!(serving.stop(Duration::from_secs(5)).await, 0);
+    assert_eq!(bench.visit("demo", "/").await.status, 503, "it has said that it goes");
+}
+
+#[tokio::test]
+async fn many_at_once_are_answered() {
+    let bench = Bench::start();
+    let _serving = serving(&bench, app()).await;
+    let answers = futures_util::future::join_all((0..100).map(|_| bench.visit("demo", "/"))).await;
+    assert!(answers.iter().all(|answer| answer.body == "hello"));
+}
+
+#[tokio::test]
+async fn slow_answers_hold_up_no_request() {
+    let bench = Bench::start();
+    let (entered, go) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(Notify::new()));
+    let (enter, wait) = (entered.clone(), go.clone());
+    let slow = move || async move {
+        let went = wait.notified();
+        enter.add_permits(1);
+        went.await;
+        "done"
+    };
+    let _serving = serving(&bench, app().route("/slow", get(slow))).await;
+    let slow = futures_util::future::join_all((0..48).map(|_| bench.visit("demo", "/slow")));
+    let quick = async {
+        let all_in = tokio::time::timeout(STEP, entered.acquire_many(48)).await;
+        drop(all_in.expect("all of them are served at once").unwrap());
+        assert_eq!(bench.visit("demo", "/").await.body, "hello");
+        go.notify_waiters();
+    };
+    let (slow, ()) = tokio::join!(slow, quick);
+    assert!(slow.iter().all(|answer| answer.body == "done"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_is_said() {
+    let bench = Bench::start();
+    let _serving = serving(&bench, app()).await;
+    let large = bench.visit("demo", "/large").await;
+    assert_eq!(large.status, 502, "{}", large.head);
+    assert!(large.body.contains("larger than the agent's connection can carry"), "{}", large.body);
+    let mut visitor = bench.open().await;
+    visitor.send("GET /full HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    let full = visitor.head().await;
+    assert_eq!(full.field("Content-Length"), ptth::defaults::COMET_MESSAGE.to_string(), "{full:?}");
+    while visitor.read.len() < ptth::defaults::COMET_MESSAGE {
+        assert!(visitor.more().await);
+    }
+    // Streams that never end hold up no other answer.
+    let mut streams = Vec::new();
+    for _ in 0..2 * ptth::defaults::COMET_MESSAGES / ptth::defaults::COMET_MESSAGE {
+        let mut visitor = bench.open().await;
+        visitor.send("GET /endless HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+        streams.push(visitor);
+    }
+    assert_eq!(bench.visit("demo", "/chunked").await.body, "chunk");
+    let mut visitor = bench.open().await;
+    visitor
+        .send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .await;
+    assert_eq!(visitor.read().await.status, 501);
+    let length = ptth::defaults::COMET_MESSAGE + 1;
+    let mut visitor = bench.open().await;
+    let head = format!("POST /echo HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: {length}\r\n\r\n");
+    visitor.send(&head).await;
+    assert_eq!(visitor.read().await.status, 413);
+}
+
+#[tokio::test]
+async fn what_is_in_flight_finishes_when_the_agent_stops() {
+    let bench = Bench::start();
+    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (enter, wait) = (entered.clone(), go.clone());
+    let slow = move || async move {
+        enter.notify_one();
+        wait.notified().await;
+        "done"
+    };
+    let serving = serving(&bench, Router::new().route("/slow", get(slow))).await;
+    let stop = async {
+        entered.notified().await;
+        let stopping = serving.stop(Duration::from_secs(10));
+        tokio::pin!(stopping);
+        assert!(futures_util::poll!(&mut stopping).is_pending());
+        go.notify_one();
+        stopping.await
+    };
+    let (visit, cut) = tokio::join!(bench.visit("demo", "/slow"), stop);
+    assert_eq!((&*visit.body, cut), ("done", 0));
+    assert_eq!(bench.visit("demo", "/").await.status, 503);
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_the_end() {
+    let mut bench = Bench::start();
+    bench.token = "ptth_000000000000_wrong".into();
+    let mut serving = agent(&bench).serve(app()).unwrap();
+    let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("it is told").unwrap_err();
+    assert!(matches!(&refused, ptth::agent::Fatal::Refused(why) if why.contains("401")), "{refused}");
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_the_end_too() {
+    let bench = Bench::start();
+    let mut serving = serving(&bench, app()).await;
+    assert!(bench.config.tokens.revoke(&bench.id).unwrap());
+    let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("it hears of it");
+    assert!(matches!(&refused, Err(ptth::agent::Fatal::Refused(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_agent_comes_back_after_a_restart_of_the_relay() {
+    let bench = Bench::start();
+    let _serving = serving(&bench, app()).await;
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+    let Bench { relay, mut config, token, id, at } = bench;
+    relay.stop().await;
+    config.listen[0].address = at;
+    let relay = ptth::Relay::start(config.clone()).unwrap();
+    let bench = Bench { relay, config, token, id, at };
+    let back = async {
+        while bench.visit("demo", "/").await.body != "hello" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(STEP, back).await.expect("the agent comes back");
+}
+
+#[tokio::test]
+async fn it_shares_a_name_with_an_agent_of_another_kind() {
+    let bench = Bench::start();
+    let raw = Peer::begun(&bench).await;
+    assert_eq!(raw.request("DELETE", "", "").await.status, 204);
+    let _serving = serving(&bench, app()).await;
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+}
