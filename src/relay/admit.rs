@@ -10,7 +10,7 @@ use super::credentials::Credentials;
 use super::names::Names;
 use super::open;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Route, Wanted};
+use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
 use crate::observe::{Metrics, metrics::Counted};
 use crate::policy::{Grants, Rules, Verified, open::is_open};
@@ -246,6 +246,10 @@ impl Door for Doorkeeper {
 
     fn who(&self, facts: &Facts) -> Result<AgentId, Refusal> {
         self.credentials.verify(facts).map(|verified| verified.id)
+    }
+
+    fn who_comes(&self, facts: &Facts, instance: Option<&Instance>) -> Result<AgentId, Refusal> {
+        self.credentials.newcomer(facts, instance).map(|verified| verified.id)
     }
 
     fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Secret, Wanted};
+use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Secret, Wanted};
 use crate::message::{Request, Response, fields};
 use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
@@ -126,6 +126,12 @@ pub trait Door: Send + Sync {
     /// # Errors
     /// [`Refusal`] when there is none, or none that is valid.
     fn who(&self, facts: &Facts) -> Result<AgentId, Refusal>;
+
+    /// As [`Door::who`]; where registration is open, whoever has no credential is who `instance` says.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    fn who_comes(&self, facts: &Facts, instance: Option<&Instance>) -> Result<AgentId, Refusal>;
 
     /// Whether an agent that holds proof of an earlier admission may still be here, on a connection of which this is
     /// known.

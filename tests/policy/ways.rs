@@ -37,6 +37,11 @@ pub(crate) fn each(scenario: impl AsyncFn(Way)) {
 }
 
 impl Way {
+    /// Whether it is asked by polls, so that answers may wait for their end.
+    pub(crate) fn is_polled(&self) -> bool {
+        self.carrier == Kind::Envelope
+    }
+
     /// An agent of [`NAME`].
     pub(crate) fn agent(&self, relay: &TestRelay, token: Secret) -> AgentPlan {
         AgentPlan::new(&relay.url(), NAME, token, self.transport, self.carrier)
@@ -66,6 +71,11 @@ impl Way {
         match self.transport {
             "ptth" => upgrade("GET /.well-known/ptth/https%3A%2F%2Fshop.ptth.localhost/", "ptth"),
             "ptth10" => upgrade("POST /reversehttp?name=shop", "PTTH/1.0"),
+            "comet" => {
+                format!(
+                    "POST /reversehttp/_comet?name=shop HTTP/1.1\r\n{bearer}Content-Length: 0\r\nPrefer: wait=0\r\n{rest}\r\n"
+                )
+            }
             _ => format!("POST /reversehttp?name=shop HTTP/1.1\r\n{bearer}Content-Length: 0\r\n{rest}\r\n"),
         }
     }

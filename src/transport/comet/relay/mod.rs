@@ -14,7 +14,7 @@ use self::answers::{Answers, exchange};
 use self::sessions::{Ask, Sessions};
 use super::wire::{JSON, NOTHING, write_request};
 use crate::defaults;
-use crate::domain::{Facts, Refusal, RefusalKind};
+use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
 use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::session::envelope::PollEnd;
 use crate::transport::polled::pages::{self, plain};
@@ -50,7 +50,7 @@ impl Relay {
                 Ok(response)
             }
             Method::DELETE => {
-                let agent = self.door.who(&facts)?;
+                let agent = self.agent(request.headers(), &facts)?;
                 let ask = Ask::read(agent, request.uri(), request.headers())?;
                 match self.sessions.end(&ask) {
                     true => Ok(plain(StatusCode::NO_CONTENT)),
@@ -66,10 +66,17 @@ impl Relay {
         }
     }
 
+    /// Who asks. An agent without a token is itself again by its instance alone.
+    fn agent(&self, headers: &HeaderMap, facts: &Facts) -> Result<AgentId, Refusal> {
+        let instance =
+            headers.get(fields::PTTH_INSTANCE).and_then(|text| Instance::parse(text.to_str().ok()?));
+        self.door.who_comes(facts, instance.as_ref())
+    }
+
     /// Takes the answer, if the agent brings one, and waits for its next request.
     async fn post(&self, request: Request, facts: &Facts) -> Result<Response, Refusal> {
         // Nothing of what a stranger sends is taken in.
-        let agent = self.door.who(facts)?;
+        let agent = self.agent(request.headers(), facts)?;
         let (parts, body) = request.into_parts();
         let ask = Ask::read(agent, &parts.uri, &parts.headers)?;
         let answered = self.answers.take(&self.sessions, &ask, body).await?;
