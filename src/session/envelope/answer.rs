@@ -48,7 +48,16 @@ impl Flight {
     /// A request has left this process.
     fn sent(&mut self, request: Request, taken: Option<Spooled>) {
         let parts = Box::new(request.into_parts().0);
-        self.after = taken.map_or(After::Gone, |taken| After::Kept(parts, taken));
+        self.after = match taken {
+            Some(taken) if !self.done.is_closed() => After::Kept(parts, taken),
+            _ => After::Gone,
+        };
+    }
+
+    /// What is kept of it, if its visitor has left: nobody will have it handed out again.
+    fn let_go(&mut self) -> Option<After> {
+        let kept = matches!(self.after, After::Kept(..)) && self.done.is_closed();
+        kept.then(|| std::mem::replace(&mut self.after, After::Gone))
     }
 
     /// Whether it is on its way still, or nobody waits for its answer.
@@ -139,6 +148,16 @@ impl Flights {
         let flights = if stay { None } else { several.remove(&url) };
         drop(several);
         flights.into_iter().flatten().filter(|flight| !flight.stays()).map(Flight::again).collect()
+    }
+
+    /// A visitor of this URL has left. An answer may come still; what was kept of the request goes at once.
+    pub(super) fn let_go(&self, url: UrlId) {
+        // The locks must go before what was kept, whose end may touch a queue.
+        let _single = self.single.lock().get_mut(&url).and_then(Flight::let_go);
+        let mut several = self.several.lock();
+        let flights = several.get_mut(&url).into_iter().flatten();
+        let _several: Vec<_> = flights.filter_map(Flight::let_go).collect();
+        drop(several);
     }
 
     /// Nobody waits for an answer to this URL, or nobody will when the last of its visitors has left.

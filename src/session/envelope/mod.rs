@@ -15,6 +15,9 @@ mod spool;
 mod used;
 mod whole;
 
+#[cfg(test)]
+mod tests;
+
 pub use answer::{AnswerError, Flights};
 pub use deliver::Handed;
 pub use pipeline::Several;
