@@ -54,6 +54,12 @@ impl Flight {
         };
     }
 
+    /// No answer will come: its visitor is told.
+    pub(super) fn close(self) {
+        self.queue.answered(self.number);
+        let _ = self.done.send(Err(SendErrorKind::Closed.error()));
+    }
+
     /// What is kept of it, if its visitor has left: nobody will have it handed out again.
     fn let_go(&mut self) -> Option<After> {
         let kept = matches!(self.after, After::Kept(..)) && self.done.is_closed();

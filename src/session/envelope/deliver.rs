@@ -183,17 +183,15 @@ impl Drop for Delivery {
         let Some(Back { queue, url, mut request, taken }) = self.back.take() else { return };
         let Some(flight) = queue.flights.take(url) else { return };
         match (&taken, self.begun) {
+            // Who reads it as it comes may have handed its head on already, and its origin must not see it twice.
+            (Some(taken), true) if flight.streams && taken.length() > 0 => return flight.close(),
             (Some(_), _) => {}
             (None, false) => {
                 let body = std::mem::replace(&mut self.body, Coded::new(Body::empty(), Framing::Empty));
                 *request.body_mut() = body.into_body();
             }
             // Part of the body is gone with the connection.
-            (None, true) => {
-                queue.answered(flight.number);
-                let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
-                return;
-            }
+            (None, true) => return flight.close(),
         }
         let answer::Flight { number, done, .. } = flight;
         queue.put_back(Job { number, request, done, taken }, Some(url));

@@ -25,7 +25,7 @@ pub use queue::{PollEnd, Queue};
 pub use send::carrier;
 pub use serve::serve;
 pub use spool::{Room, SpoolError, Spooled};
-pub use whole::{Answer, apology, serve_held};
+pub use whole::{Answer, apology, arrived, serve_held};
 
 /// What names a Request URL: random, so that it cannot be guessed.
 pub type UrlId = u128;

@@ -186,10 +186,7 @@ impl Queue {
         for back in self.flights.recall(url).into_iter().rev() {
             match back {
                 Ok(job) => self.put_back(job, Some(url)),
-                Err(flight) => {
-                    self.answered(flight.number);
-                    let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
-                }
+                Err(flight) => flight.close(),
             }
         }
     }

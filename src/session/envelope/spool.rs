@@ -31,7 +31,8 @@ pub struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        Self::new(defaults::MESSAGE, defaults::MESSAGES)
+        // An agent's: what arrives has a head before its body.
+        Self::new(defaults::MESSAGE + defaults::FIELDS as usize, defaults::MESSAGES)
     }
 }
 

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use super::*;
 use crate::defaults;
 use crate::message::{Body, Request};
-use crate::session::{Kind, Link};
+use crate::session::{Kind, Link, SendErrorKind};
 
 const HOLD: Duration = defaults::POLL_HOLD;
 const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
@@ -91,4 +91,32 @@ async fn a_visitor_that_leaves_after_the_end_leaves_nothing() {
     };
     assert!(tokio::join!(sent, polled).0.is_err());
     assert!(flights.answer(1, Body::full(OK)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_began_to_stream_is_not_delivered_twice() {
+    let Bench { queue, link, .. } = Bench::new();
+    // The agent took whole messages when the request came, and streams when it is handed out.
+    assert!(matches!(queue.poll(1, false, Duration::from_secs(1)).await, Err(PollEnd::Nothing)));
+    let mut request = post();
+    *request.body_mut() = Body::full(vec![0; 200_000]);
+    let work = async {
+        tokio::task::yield_now().await;
+        let mut handed = queue.poll(1, true, HOLD).await.ok().unwrap();
+        assert!(handed.message.frame().await.unwrap().is_ok());
+        drop(handed);
+        assert!(matches!(queue.poll(2, true, HOLD).await, Err(PollEnd::Nothing)));
+    };
+    let error = tokio::join!(link.send(request, link.reserve().unwrap()), work).0.unwrap_err();
+    assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
+}
+
+#[tokio::test]
+async fn nothing_of_a_request_that_broke_off_is_handed_on() {
+    let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\n\r\nabc";
+    let pieces = [Ok(http_body::Frame::data(head.into())), Err(std::io::Error::other("it fell"))];
+    let envelope = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(pieces)));
+    assert!(matches!(arrived(envelope, &Room::default()).await, Err(SpoolError::Broken(_))));
+    let whole = arrived(Body::full("abc"), &Room::default()).await.unwrap();
+    assert_eq!(whole.collect().await.unwrap().to_bytes(), "abc");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::header::ACCEPT;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ use crate::message::embedded::{MESSAGE_HTTP, ReadError};
 use crate::message::{Body, BoxError, Request, fields, link};
 use crate::net::Scope;
 use crate::net::flag::Flag;
-use crate::session::envelope::{Room, serve_held};
+use crate::session::envelope::{Answer, Room, SpoolError, apology, arrived, serve_held};
 use crate::session::{Ended, Handler, Load};
 use crate::transport::reversehttp::hold::Hold;
 use crate::transport::{Flow, ServeLink};
@@ -300,6 +300,24 @@ impl Polls {
     /// to whoever polls its URL again.
     async fn exchange(&self, url: &str, envelope: Body) -> bool {
         let Self { handler, scope, room, link, .. } = self;
+        let envelope = match link.flow.down {
+            true => envelope,
+            false => match arrived(envelope, room).await {
+                Ok(envelope) => envelope,
+                Err(SpoolError::Broken(error)) => {
+                    tracing::debug!(%error, "a request broke off");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a request could not be kept");
+                    let detail = "The agent has no room for a request of this length at the moment.";
+                    let (status, asker) = (StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new());
+                    let answer = Answer::Whole(apology(status, "agent-busy", detail, &asker).await);
+                    bring(&link.client, url, answer, scope).await;
+                    return true;
+                }
+            },
+        };
         match serve_held(envelope, handler.clone(), scope, room, !link.flow.up).await {
             Ok(answer) => bring(&link.client, url, answer, scope).await,
             Err(ReadError::Broken(error)) => {
