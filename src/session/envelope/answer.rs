@@ -14,6 +14,7 @@ use super::UrlId;
 use super::queue::{Done, Job, Queue};
 use super::severed::Severed;
 use super::spool::Spooled;
+use super::store::Store;
 use crate::defaults;
 use crate::message::embedded::{
     BadMessage, Framing, ReadError, Reader, ResponseHead, parse_answer, parse_response,
@@ -88,6 +89,8 @@ impl Flight {
 /// handed out may be answered after their end.
 #[derive(Default)]
 pub struct Flights {
+    /// For what they bring and what they are answered.
+    pub(super) store: Arc<Store>,
     single: Mutex<HashMap<UrlId, Flight>>,
     /// What was handed out in one envelope, in its order.
     several: Mutex<HashMap<UrlId, Vec<Flight>>>,
@@ -102,12 +105,20 @@ pub enum AnswerError {
     /// It is not a response.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// All answers together have taken the memory that there is for them.
+    #[error("there is no room for an answer at the moment")]
+    Full,
     /// It took too long.
     #[error("the answer took too long")]
     Timeout,
 }
 
 impl Flights {
+    /// Whose bodies and answers stay within `store`.
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { store, ..Self::default() }
+    }
+
     pub(super) fn insert(&self, url: UrlId, flight: Flight) {
         self.single.lock().insert(url, flight);
     }
@@ -230,12 +241,18 @@ impl Flights {
 
 /// The answer, and whether it is there as a whole.
 async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), AnswerError> {
-    let short = envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
+    let said = envelope.size_hint().exact().unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
+    // Without memory it streams.
+    let mut share = flight.queue.flights.store.remember(said);
+    let short = share.is_some()
+        && envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
     let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
     let mut reader = Reader::new(envelope);
     let parse = if flight.upgrades { parse_answer } else { parse_response };
     let ResponseHead { status, mut headers, framing, upgrade } = reader.head(parse).await?;
-    let whole = if flight.streams { reader.settle(most).await? } else { short };
+    let whole = if flight.streams { share.is_some() && reader.settle(most).await? } else { short };
+    // What streams holds no more than what has come of it.
+    let ahead = reader.ahead();
     if let Some(token) = upgrade {
         hop::set_upgrade(&mut headers, token);
     }
@@ -262,9 +279,16 @@ async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), Answe
         }
         framing => reader.stream(framing),
     };
+    let length = if whole { body.size_hint().lower() } else { ahead as u64 };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if let Some(share) = share.as_mut().filter(|_| length > 0)
+        && let Some(held) = share.split(length.min(share.num_permits()))
+    {
+        response.body_mut().hold(held);
+    }
     Ok((response, whole || bodiless))
 }
 

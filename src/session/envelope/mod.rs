@@ -12,6 +12,7 @@ mod send;
 mod serve;
 mod severed;
 mod spool;
+mod store;
 mod used;
 mod whole;
 
@@ -25,6 +26,7 @@ pub use queue::{PollEnd, Queue};
 pub use send::carrier;
 pub use serve::serve;
 pub use spool::{Room, SpoolError, Spooled};
+pub use store::Store;
 pub use whole::{Answer, apology, arrived, serve_held};
 
 /// What names a Request URL: random, so that it cannot be guessed.

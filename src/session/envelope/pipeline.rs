@@ -220,7 +220,9 @@ impl Flights {
         let mut rest = match taken_in(&flights, envelope).await {
             Ok(rest) => rest,
             Err(error) => {
-                flights.into_iter().for_each(|flight| flight.end(Err(SendErrorKind::Closed.error())));
+                let full = matches!(error, AnswerError::Full);
+                let kind = if full { SendErrorKind::Busy } else { SendErrorKind::Closed };
+                flights.into_iter().for_each(|flight| flight.end(Err(kind.error())));
                 return Err(error);
             }
         };
@@ -263,6 +265,8 @@ async fn taken_in(flights: &[Flight], envelope: Body) -> Result<Bytes, AnswerErr
             Some(answers) => answers.acquire_many_owned(room).await.ok(),
             None => None,
         };
+        let store = flights.first().map(|flight| flight.queue.flights.store.clone());
+        let _memory = store.map(|store| store.remember(room.into()).ok_or(AnswerError::Full)).transpose()?;
         Ok(whole(envelope, defaults::PIPELINE_ANSWERS).await?)
     };
     tokio::time::timeout(defaults::ANSWER, reading).await.unwrap_or(Err(AnswerError::Timeout))

@@ -134,8 +134,9 @@ impl Queue {
         };
         let answers = defaults::PIPELINES_ANSWERS.min(room).max(defaults::PIPELINE_ANSWERS);
         Arc::new(Self {
+            // A quarter: one visitor does not take it all.
+            room: Room::new(defaults::MESSAGE.min(room / 4), room).within(flights.store.clone()),
             flights,
-            room: Room::new(defaults::MESSAGE.min(room), room),
             answers: Arc::new(Semaphore::new(answers)),
             state: Mutex::new(state),
             absence,

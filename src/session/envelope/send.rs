@@ -138,6 +138,7 @@ pub(super) fn of_spool(error: &SpoolError) -> SendErrorKind {
     match error {
         SpoolError::TooLarge(_) => SendErrorKind::TooLarge,
         SpoolError::Full => SendErrorKind::Busy,
+        SpoolError::Late => SendErrorKind::Slow,
         SpoolError::Broken(_) => SendErrorKind::Closed,
         SpoolError::Disk(error) => {
             tracing::warn!(%error, "an upload could not be kept");

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::defaults;
 use crate::domain::{AgentId, Wanted};
 use crate::net::Scope;
-use crate::session::envelope::{Flights, Queue};
+use crate::session::envelope::{Flights, Queue, Store};
 use crate::transport::Attached;
 use crate::transport::reversehttp::hold::Hold;
 
@@ -62,6 +62,11 @@ struct Deleted {
 }
 
 impl Registrations {
+    /// None yet; what they hold stays within `store`.
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { flights: Arc::new(Flights::new(store)), ..Self::default() }
+    }
+
     /// The registration of an identity, if it stands.
     pub(super) fn get(&self, identity: &str) -> Option<Arc<Registration>> {
         self.table.lock().get(identity).filter(|r| !r.queue.is_ended()).cloned()
