@@ -335,3 +335,65 @@ async fn a_whole_upload_whose_poll_breaks_reaches_its_origin_once() {
     assert!(broke.load(Ordering::Relaxed));
     assert_eq!(seen.load(Ordering::Relaxed), 1);
 }
+
+/// A box that answers polls itself with 429 while it is `full`, and counts them.
+async fn limiting(relay: SocketAddr, full: Arc<AtomicBool>) -> (SocketAddr, Arc<AtomicUsize>, Scope) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let (scope, count) = (Scope::new(), Arc::new(AtomicUsize::new(0)));
+    let (owner, refused) = (scope.clone(), count.clone());
+    scope.spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let (full, refused) = (full.clone(), refused.clone());
+            owner.spawn(async move {
+                let (mut far_read, mut far_write) = TcpStream::connect(relay).await.unwrap().into_split();
+                let (mut near_read, mut near_write) = near.into_split();
+                let up = async {
+                    let mut bytes = vec![0; 64 << 10];
+                    while let Ok(count @ 1..) = near_read.read(&mut bytes).await {
+                        let poll = bytes.starts_with(b"GET /reversehttp/request/");
+                        if poll && full.load(Ordering::Relaxed) {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            return true;
+                        }
+                        if far_write.write_all(&bytes[..count]).await.is_err() {
+                            return false;
+                        }
+                    }
+                    false
+                };
+                let refuse = tokio::select! {
+                    refuse = up => refuse,
+                    _ = tokio::io::copy(&mut far_read, &mut near_write) => false,
+                };
+                if refuse {
+                    let head =
+                        "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+                    let _ = near_write.write_all(head.as_bytes()).await;
+                }
+            });
+        }
+    });
+    (at, count, scope)
+}
+
+#[tokio::test]
+async fn a_box_that_lets_no_polls_through_for_a_while_is_outlived() {
+    let bench = Bench::with(|config| config.polling.hold = Duration::from_millis(50));
+    let full = Arc::new(AtomicBool::new(false));
+    let (at, refused, _scope) = limiting(bench.at, full.clone()).await;
+    let agent = ptth::Agent::builder().relay(format!("http://{at}")).name("demo").token(bench.token.clone());
+    let agent = agent.transport("reversehttp").build().unwrap();
+    let mut serving = agent.serve(echo()).unwrap();
+    serving.connected().await.unwrap();
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+    full.store(true, Ordering::Relaxed);
+    let all = async {
+        while refused.load(Ordering::Relaxed) < ptth::defaults::POLLS {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), all).await.expect("all polls are refused");
+    full.store(false, Ordering::Relaxed);
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+}

@@ -9,7 +9,6 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Instant;
 
 use super::answers::bring;
 use super::client::Client;
@@ -151,7 +150,11 @@ impl Polls {
                 () = halted => {}
                 () = polls.go_on(url) => {}
             }
-            polls.all.fetch_sub(1, Ordering::AcqRel);
+            let last = polls.all.fetch_sub(1, Ordering::AcqRel) == 1;
+            // Each may have ended for the sake of the others.
+            if last && !polls.is_over() {
+                polls.fail("no poll is left".into());
+            }
         });
     }
 
@@ -212,15 +215,18 @@ impl Polls {
         };
         let hold = self.link.hold.now();
         let waiting = Waiting::enter(&self.waiting);
-        let since = Instant::now();
-        let sent = client.send(self.poll(&target, hold)?, &self.scope);
+        // Only what was sent can be cut: that no connection is had is another matter.
+        let mut since = None;
+        let sent = client.send_at(self.poll(&target, hold)?, &self.scope, &mut since);
         let answer = tokio::time::timeout(hold + defaults::UPGRADE, sent).await;
         drop(waiting);
-        let answer = match answer {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return self.cut(since.elapsed(), defaults::POLL_BREAKS, error),
+        let (answer, since) = match (answer, since) {
+            (Ok(Ok(answer)), Some(since)) => (answer, since),
+            (Ok(Err(error)), Some(since)) => return self.cut(since.elapsed(), defaults::POLL_BREAKS, error),
+            (Ok(Err(error)), None) => return Err(error),
             // Something has forgotten the connection: nobody knows when.
-            Err(late) => return self.cut(hold, 1, late.into()),
+            (Err(late), Some(_)) => return self.cut(hold, 1, late.into()),
+            (_, None) => return Err("the relay could not be reached".into()),
         };
         let next = link::targets(answer.headers(), "next").next().map(|url| client.base().rebase(url));
         let next = next.transpose()?;
@@ -236,7 +242,10 @@ impl Polls {
                 self.link.hold.lasted(since.elapsed());
                 Ok(Brought::Nothing(next))
             }
-            StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
+            StatusCode::TOO_MANY_REQUESTS if !between => Ok(Brought::TooMany),
+            StatusCode::TOO_MANY_REQUESTS => {
+                Err("something on the way to the relay lets no more polls through (429)".into())
+            }
             status if between && CUT.contains(&status) => {
                 self.cut(since.elapsed(), 1, format!("a poll was answered {status}").into())
             }
