@@ -67,9 +67,10 @@ impl Flight {
         kept.then(|| std::mem::replace(&mut self.after, After::Gone))
     }
 
-    /// Whether it is on its way still, or nobody waits for its answer.
+    /// Whether it is on its way still, as a whole, or nobody waits for its answer. What streams is lost when its URL is
+    /// polled again.
     fn stays(&self) -> bool {
-        matches!(self.after, After::UnderWay) || self.done.is_closed()
+        (matches!(self.after, After::UnderWay) && !self.streams) || self.done.is_closed()
     }
 
     /// The request, to be handed out again; what cannot be is an error.

@@ -120,3 +120,25 @@ async fn nothing_of_a_request_that_broke_off_is_handed_on() {
     let whole = arrived(Body::full("abc"), &Room::default()).await.unwrap();
     assert_eq!(whole.collect().await.unwrap().to_bytes(), "abc");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
+    let Bench { queue, link, .. } = Bench::new();
+    let since = tokio::time::Instant::now();
+    let mut poll = Box::pin(queue.poll(1, true, HOLD));
+    assert!(futures_util::poll!(&mut poll).is_pending());
+    let mut request = post();
+    *request.body_mut() =
+        Body::wrap(http_body_util::StreamBody::new(futures_util::stream::pending::<std::io::Result<_>>()));
+    let work = async {
+        // The connection of this delivery broke, and nobody here has heard of it.
+        let mut stuck = poll.await.ok().unwrap();
+        assert!(stuck.message.frame().await.unwrap().is_ok());
+        assert!(matches!(queue.poll(1, true, HOLD).await, Err(PollEnd::Used)));
+        stuck
+    };
+    let sent = tokio::time::timeout(defaults::ANSWER, link.send(request, link.reserve().unwrap()));
+    let error = tokio::join!(sent, work).0.expect("it is told at once").unwrap_err();
+    assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
+    assert!(since.elapsed().is_zero());
+}
