@@ -280,10 +280,16 @@ pub const ENVELOPES: usize = 256;
 /// The body of a message that must be complete before it goes on, where something on the way holds bodies back, in
 /// bytes: what crosses within [`ANSWER`] at 20 Mbit/s.
 pub const MESSAGE: usize = 256 << 20;
-/// All such bodies of one registration, in bytes of the directory for temporary files: four of the largest.
+/// All such bodies of one registration, in bytes: four of the largest.
 pub const MESSAGES: usize = 1 << 30;
 /// A body up to this stays in memory, in bytes. With [`ENVELOPES`] at once that is 64 MiB for each registration.
 pub const MESSAGE_MEMORY: usize = 256 << 10;
+/// How long such a body may take to come: the largest at 7 Mbit/s. Who sends slower holds its room for others no longer.
+pub const TAKE_IN: Duration = Duration::from_secs(300);
+/// The bodies and answers of all registrations of a relay that are in memory, in bytes: as much as [`BUFFERS`].
+pub const ENVELOPES_MEMORY: u64 = 256 << 20;
+/// The longer ones of all registrations, in files, in bytes: four registrations may have all of [`MESSAGES`].
+pub const ENVELOPES_DISK: u64 = 4 << 30;
 /// How long an answer may take to be complete, where it must be before it goes on: the other half of [`ANSWER`] is for
 /// its way.
 pub const WHOLE: Duration = Duration::from_secs(60);

@@ -164,7 +164,7 @@ fn describe_denied(denied: Denied) -> Words {
 }
 
 fn describe_send(kind: SendErrorKind) -> Words {
-    use SendErrorKind::{Absent, Busy, Closed, Invalid, NoUpgrade, TooLarge};
+    use SendErrorKind::{Absent, Busy, Closed, Invalid, NoUpgrade, Slow, TooLarge};
     match kind {
         Absent => describe(Failure::NoAgent),
         Busy => (
@@ -178,6 +178,12 @@ fn describe_send(kind: SendErrorKind) -> Words {
             "agent-gone",
             "The agent went away after the request was sent to it and before it answered.",
             Some("connection_terminated"),
+        ),
+        Slow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "body-late",
+            "The body of the request did not come in time.",
+            Some("http_request_error"),
         ),
         Invalid => (
             StatusCode::BAD_GATEWAY,

@@ -84,6 +84,9 @@ pub enum SendErrorKind {
     /// The body is larger than what this agent can be given.
     #[error("the body is too large for this agent")]
     TooLarge,
+    /// The visitor did not send the body in time, and this agent must have it as a whole.
+    #[error("the body did not come in time")]
+    Slow,
     /// This agent cannot carry an Upgrade.
     #[error("the agent's connection cannot carry this Upgrade")]
     NoUpgrade,

@@ -10,6 +10,7 @@ mod query;
 pub mod reversehttp;
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
 use crate::session;
 use crate::session::carrier::Carrier;
+use crate::session::envelope::Store;
 use crate::session::{Ended, Handler, Kind, Load, Windows};
 
 /// Every transport, the preferred first.
@@ -88,11 +90,22 @@ pub struct Polling {
     pub hold: Duration,
     /// How long requests wait for an agent that polled a moment ago.
     pub absence: Duration,
+    /// For the bodies and answers of all registrations.
+    pub store: Arc<Store>,
 }
 
 impl Default for Polling {
     fn default() -> Self {
-        Self { seal_key: rand::random(), hold: defaults::POLL_HOLD, absence: defaults::POLL_ABSENCE }
+        let (hold, absence) = (defaults::POLL_HOLD, defaults::POLL_ABSENCE);
+        Self { seal_key: rand::random(), hold, absence, store: Arc::default() }
+    }
+}
+
+impl Polling {
+    /// Long bodies go to files in `folder`, which must exist.
+    pub fn keep_in(&mut self, folder: PathBuf) {
+        let (memory, disk) = (defaults::ENVELOPES_MEMORY, defaults::ENVELOPES_DISK);
+        self.store = Arc::new(Store::new(memory, disk, Some(folder)));
     }
 }
 

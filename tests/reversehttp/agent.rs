@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -241,9 +241,9 @@ async fn a_websocket_crosses_and_closes_at_both_ends() {
     assert_eq!(visitor.read().await.status, 200);
 }
 
-/// A box that breaks the connection of the first poll that brings a request: before its first byte, or within its
-/// message. Tells whether it has.
-async fn breaking(relay: SocketAddr, within: bool) -> (SocketAddr, Arc<AtomicBool>, Scope) {
+/// A box that breaks the connection of the first poll that brings a request: a few bytes after so many of its heads,
+/// the answer's and the request's. Tells whether it has. With `blind` nobody can look whether it holds bodies back.
+async fn breaking(relay: SocketAddr, heads: usize, blind: bool) -> (SocketAddr, Arc<AtomicBool>, Scope) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let (scope, broke) = (Scope::new(), Arc::new(AtomicBool::new(false)));
@@ -256,12 +256,19 @@ async fn breaking(relay: SocketAddr, within: bool) -> (SocketAddr, Arc<AtomicBoo
                 let (mut near_read, mut near_write) = near.into_split();
                 let down = async {
                     let mut bytes = vec![0; 64 << 10];
+                    let mut brought = None;
                     while let Ok(count @ 1..) = far_read.read(&mut bytes).await {
                         let text = String::from_utf8_lossy(&bytes[..count]);
                         let brings = text.contains("Requesting-Client");
                         if brings && !done.swap(true, Ordering::Relaxed) {
-                            let part = if within { text.find("\r\n\r\n").unwrap() + 9 } else { 0 };
-                            let _ = near_write.write_all(&bytes[..part]).await;
+                            brought = Some(String::new());
+                        }
+                        if let Some(brought) = &mut brought {
+                            brought.push_str(&text);
+                            let mut ends = brought.match_indices("\r\n\r\n").map(|(at, _)| at + 9);
+                            let part = if heads == 0 { Some(0) } else { ends.nth(heads - 1) };
+                            let Some(part) = part.filter(|part| *part <= brought.len()) else { continue };
+                            let _ = near_write.write_all(&brought.as_bytes()[..part]).await;
                             return;
                         }
                         if near_write.write_all(&bytes[..count]).await.is_err() {
@@ -269,8 +276,17 @@ async fn breaking(relay: SocketAddr, within: bool) -> (SocketAddr, Arc<AtomicBoo
                         }
                     }
                 };
+                let up = async {
+                    let mut bytes = vec![0; 64 << 10];
+                    while let Ok(count @ 1..) = near_read.read(&mut bytes).await {
+                        let probes = String::from_utf8_lossy(&bytes[..count]).contains("/reversehttp/probe/");
+                        if (blind && probes) || far_write.write_all(&bytes[..count]).await.is_err() {
+                            return;
+                        }
+                    }
+                };
                 tokio::select! {
-                    _ = tokio::io::copy(&mut near_read, &mut far_write) => {}
+                    () = up => {}
                     () = down => {}
                 }
             });
@@ -281,15 +297,103 @@ async fn breaking(relay: SocketAddr, within: bool) -> (SocketAddr, Arc<AtomicBoo
 
 #[tokio::test]
 async fn a_request_whose_poll_breaks_is_served_all_the_same() {
-    for within in [false, true] {
+    for heads in [0, 1] {
         let bench = Bench::start();
-        let (at, broke, _scope) = breaking(bench.at, within).await;
+        let (at, broke, _scope) = breaking(bench.at, heads, false).await;
         let agent =
             ptth::Agent::builder().relay(format!("http://{at}")).name("demo").token(bench.token.clone());
         let agent = agent.transport("reversehttp").build().unwrap();
         let mut serving = agent.serve(echo()).unwrap();
         serving.connected().await.unwrap();
-        assert_eq!(bench.visit("demo", "/").await.body, "hello", "within: {within}");
+        assert_eq!(bench.visit("demo", "/").await.body, "hello", "heads: {heads}");
         assert!(broke.load(Ordering::Relaxed));
     }
+}
+
+#[tokio::test]
+async fn a_whole_upload_whose_poll_breaks_reaches_its_origin_once() {
+    let bench = Bench::start();
+    let (at, broke, _scope) = breaking(bench.at, 2, true).await;
+    let agent = ptth::Agent::builder().relay(format!("http://{at}")).name("demo").token(bench.token.clone());
+    let agent = agent.transport("reversehttp").build().unwrap();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let heads = seen.clone();
+    let app = Router::new().route(
+        "/up",
+        post(move |body: Body| async move {
+            heads.fetch_add(1, Ordering::Relaxed);
+            axum::body::to_bytes(body, usize::MAX).await.map_or("broken".into(), |all| all.len().to_string())
+        }),
+    );
+    let mut serving = agent.serve(app).unwrap();
+    serving.connected().await.unwrap();
+    let mut visitor = bench.open().await;
+    let upload = "x".repeat(300_000);
+    let head = "POST /up HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 300000";
+    visitor.send(&format!("{head}\r\n\r\n{upload}")).await;
+    assert_eq!(visitor.read().await.body, "300000");
+    assert!(broke.load(Ordering::Relaxed));
+    assert_eq!(seen.load(Ordering::Relaxed), 1);
+}
+
+/// A box that answers polls itself with 429 while it is `full`, and counts them.
+async fn limiting(relay: SocketAddr, full: Arc<AtomicBool>) -> (SocketAddr, Arc<AtomicUsize>, Scope) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let (scope, count) = (Scope::new(), Arc::new(AtomicUsize::new(0)));
+    let (owner, refused) = (scope.clone(), count.clone());
+    scope.spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let (full, refused) = (full.clone(), refused.clone());
+            owner.spawn(async move {
+                let (mut far_read, mut far_write) = TcpStream::connect(relay).await.unwrap().into_split();
+                let (mut near_read, mut near_write) = near.into_split();
+                let up = async {
+                    let mut bytes = vec![0; 64 << 10];
+                    while let Ok(count @ 1..) = near_read.read(&mut bytes).await {
+                        let poll = bytes.starts_with(b"GET /reversehttp/request/");
+                        if poll && full.load(Ordering::Relaxed) {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            return true;
+                        }
+                        if far_write.write_all(&bytes[..count]).await.is_err() {
+                            return false;
+                        }
+                    }
+                    false
+                };
+                let refuse = tokio::select! {
+                    refuse = up => refuse,
+                    _ = tokio::io::copy(&mut far_read, &mut near_write) => false,
+                };
+                if refuse {
+                    let head =
+                        "HTTP/1.1 429 Too Many Requests\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+                    let _ = near_write.write_all(head.as_bytes()).await;
+                }
+            });
+        }
+    });
+    (at, count, scope)
+}
+
+#[tokio::test]
+async fn a_box_that_lets_no_polls_through_for_a_while_is_outlived() {
+    let bench = Bench::with(|config| config.polling.hold = Duration::from_millis(50));
+    let full = Arc::new(AtomicBool::new(false));
+    let (at, refused, _scope) = limiting(bench.at, full.clone()).await;
+    let agent = ptth::Agent::builder().relay(format!("http://{at}")).name("demo").token(bench.token.clone());
+    let agent = agent.transport("reversehttp").build().unwrap();
+    let mut serving = agent.serve(echo()).unwrap();
+    serving.connected().await.unwrap();
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
+    full.store(true, Ordering::Relaxed);
+    let all = async {
+        while refused.load(Ordering::Relaxed) < ptth::defaults::POLLS {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), all).await.expect("all polls are refused");
+    full.store(false, Ordering::Relaxed);
+    assert_eq!(bench.visit("demo", "/").await.body, "hello");
 }

@@ -222,9 +222,10 @@ async fn the_bodies_that_wait_for_such_an_agent_are_fewer() {
     bench.claim("name=demo", "").await;
     let mut visitors = Vec::new();
     // None of them is complete, and together they are one byte too many.
-    for part in [6 << 20, 6 << 20, ptth::defaults::OPEN_MESSAGES - (12 << 20) + 1] {
+    const PART: usize = ptth::defaults::OPEN_MESSAGES / 5;
+    for part in [PART, PART, PART, PART, ptth::defaults::OPEN_MESSAGES - 4 * PART + 1] {
         let mut visitor = bench.open().await;
-        let head = "POST / HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 8388608\r\n\r\n";
+        let head = "POST / HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 4194304\r\n\r\n";
         visitor.send(&format!("{head}{}", "x".repeat(part))).await;
         visitors.push(visitor);
     }

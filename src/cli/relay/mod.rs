@@ -87,6 +87,10 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     config.grace = settings.grace;
     config.buffers = settings.buffers;
     config.polling.seal_key = seal::key(&settings.state).map_err(Failure::failed)?;
+    // The directory for temporary files is in memory on many systems.
+    let spool = settings.state.join("spool");
+    std::fs::create_dir_all(&spool).map_err(|e| Failure::failed(format!("{}: {e}", spool.display())))?;
+    config.polling.keep_in(spool);
     Ok(Prepared { config, ca, first })
 }
 

@@ -95,6 +95,11 @@ impl Reader {
         Ok(true)
     }
 
+    /// What has come already and was not asked for, in bytes.
+    pub fn ahead(&self) -> usize {
+        self.read.len()
+    }
+
     /// The body of the message, as it comes. A length that was said must be right: whoever reads along was told it.
     pub fn stream(self, framing: Framing) -> Body {
         let rest = self.body.size_hint().exact().map(|rest| rest + self.read.len() as u64);

@@ -14,6 +14,7 @@ use super::UrlId;
 use super::queue::{Done, Job, Queue};
 use super::severed::Severed;
 use super::spool::Spooled;
+use super::store::Store;
 use crate::defaults;
 use crate::message::embedded::{
     BadMessage, Framing, ReadError, Reader, ResponseHead, parse_answer, parse_response,
@@ -48,12 +49,28 @@ impl Flight {
     /// A request has left this process.
     fn sent(&mut self, request: Request, taken: Option<Spooled>) {
         let parts = Box::new(request.into_parts().0);
-        self.after = taken.map_or(After::Gone, |taken| After::Kept(parts, taken));
+        self.after = match taken {
+            Some(taken) if !self.done.is_closed() => After::Kept(parts, taken),
+            _ => After::Gone,
+        };
     }
 
-    /// Whether it is on its way still, or nobody waits for its answer.
+    /// No answer will come: its visitor is told.
+    pub(super) fn close(self) {
+        self.queue.answered(self.number);
+        let _ = self.done.send(Err(SendErrorKind::Closed.error()));
+    }
+
+    /// What is kept of it, if its visitor has left: nobody will have it handed out again.
+    fn let_go(&mut self) -> Option<After> {
+        let kept = matches!(self.after, After::Kept(..)) && self.done.is_closed();
+        kept.then(|| std::mem::replace(&mut self.after, After::Gone))
+    }
+
+    /// Whether it is on its way still, as a whole, or nobody waits for its answer. What streams is lost when its URL is
+    /// polled again.
     fn stays(&self) -> bool {
-        matches!(self.after, After::UnderWay) || self.done.is_closed()
+        (matches!(self.after, After::UnderWay) && !self.streams) || self.done.is_closed()
     }
 
     /// The request, to be handed out again; what cannot be is an error.
@@ -73,6 +90,8 @@ impl Flight {
 /// handed out may be answered after their end.
 #[derive(Default)]
 pub struct Flights {
+    /// For what they bring and what they are answered.
+    pub(super) store: Arc<Store>,
     single: Mutex<HashMap<UrlId, Flight>>,
     /// What was handed out in one envelope, in its order.
     several: Mutex<HashMap<UrlId, Vec<Flight>>>,
@@ -87,12 +106,20 @@ pub enum AnswerError {
     /// It is not a response.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// All answers together have taken the memory that there is for them.
+    #[error("there is no room for an answer at the moment")]
+    Full,
     /// It took too long.
     #[error("the answer took too long")]
     Timeout,
 }
 
 impl Flights {
+    /// Whose bodies and answers stay within `store`.
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { store, ..Self::default() }
+    }
+
     pub(super) fn insert(&self, url: UrlId, flight: Flight) {
         self.single.lock().insert(url, flight);
     }
@@ -139,6 +166,16 @@ impl Flights {
         let flights = if stay { None } else { several.remove(&url) };
         drop(several);
         flights.into_iter().flatten().filter(|flight| !flight.stays()).map(Flight::again).collect()
+    }
+
+    /// A visitor of this URL has left. An answer may come still; what was kept of the request goes at once.
+    pub(super) fn let_go(&self, url: UrlId) {
+        // The locks must go before what was kept, whose end may touch a queue.
+        let _single = self.single.lock().get_mut(&url).and_then(Flight::let_go);
+        let mut several = self.several.lock();
+        let flights = several.get_mut(&url).into_iter().flatten();
+        let _several: Vec<_> = flights.filter_map(Flight::let_go).collect();
+        drop(several);
     }
 
     /// Nobody waits for an answer to this URL, or nobody will when the last of its visitors has left.
@@ -205,12 +242,18 @@ impl Flights {
 
 /// The answer, and whether it is there as a whole.
 async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), AnswerError> {
-    let short = envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
+    let said = envelope.size_hint().exact().unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
+    // Without memory it streams.
+    let mut share = flight.queue.flights.store.remember(said);
+    let short = share.is_some()
+        && envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
     let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
     let mut reader = Reader::new(envelope);
     let parse = if flight.upgrades { parse_answer } else { parse_response };
     let ResponseHead { status, mut headers, framing, upgrade } = reader.head(parse).await?;
-    let whole = if flight.streams { reader.settle(most).await? } else { short };
+    let whole = if flight.streams { share.is_some() && reader.settle(most).await? } else { short };
+    // What streams holds no more than what has come of it.
+    let ahead = reader.ahead();
     if let Some(token) = upgrade {
         hop::set_upgrade(&mut headers, token);
     }
@@ -237,9 +280,16 @@ async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), Answe
         }
         framing => reader.stream(framing),
     };
+    let length = if whole { body.size_hint().lower() } else { ahead as u64 };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if let Some(share) = share.as_mut().filter(|_| length > 0)
+        && let Some(held) = share.split(length.min(share.num_permits()))
+    {
+        response.body_mut().hold(held);
+    }
     Ok((response, whole || bodiless))
 }
 

@@ -63,16 +63,15 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     let head = request_head(&parts.method, &parts.uri, &parts.headers, framing);
     let method = parts.method.clone();
     let request = Request::from_parts(parts, Body::empty());
-    if !queue.hand(number, url) {
+    let after = answer::After::UnderWay;
+    let flight = answer::Flight { queue: queue.clone(), number, method, upgrades, streams, done, after };
+    if let Err(answer::Flight { done, .. }) = queue.hand(url, flight) {
         // Another poll of the same URL was quicker.
         let mut request = request;
         *request.body_mut() = body;
         queue.put_back(Job { number, request, done, taken }, None);
         return None;
     }
-    let after = answer::After::UnderWay;
-    let flight = answer::Flight { queue: queue.clone(), number, method, upgrades, streams, done, after };
-    queue.flights.insert(url, flight);
     let total = length.map(|length| head.len() as u64 + length);
     let (mut first, mut cut) = (head, None);
     match taken.as_ref().map(|taken| (taken, taken.in_memory())) {
@@ -194,13 +193,11 @@ impl Back {
         let Self { queue, url, mut request, taken, .. } = self;
         let Some(flight) = queue.flights.take(url) else { return };
         match (&taken, body) {
+            // Who reads it as it comes may have handed its head on already, and its origin must not see it twice.
+            (Some(taken), None) if flight.streams && taken.length() > 0 => return flight.close(),
             (Some(_), _) => {}
             (None, Some(body)) => *request.body_mut() = body,
-            (None, None) => {
-                queue.answered(flight.number);
-                let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
-                return;
-            }
+            (None, None) => return flight.close(),
         }
         let answer::Flight { number, done, .. } = flight;
         queue.put_back(Job { number, request, done, taken }, Some(url));

@@ -47,14 +47,13 @@ impl Given {
                 }
             },
         };
-        if !queue.hand(number, url) {
-            queue.put_back(Job { number, request, done, taken: Some(taken) }, None);
-            return None;
-        }
         let (queue, method, after) = (queue.clone(), request.method().clone(), After::UnderWay);
         let flight =
             Flight { queue: queue.clone(), number, method, upgrades: false, streams: false, done, after };
-        queue.flights.insert(url, flight);
+        if let Err(Flight { done, .. }) = queue.hand(url, flight) {
+            queue.put_back(Job { number, request, done, taken: Some(taken) }, None);
+            return None;
+        }
         Some(Self { back: Some(Back { queue, url, request, taken: Some(taken), once: !again }), body })
     }
 

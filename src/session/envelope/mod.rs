@@ -13,8 +13,12 @@ mod send;
 mod serve;
 mod severed;
 mod spool;
+mod store;
 mod used;
 mod whole;
+
+#[cfg(test)]
+mod tests;
 
 pub use answer::{AnswerError, Flights};
 pub use deliver::Handed;
@@ -24,7 +28,8 @@ pub use queue::{PollEnd, Queue};
 pub use send::carrier;
 pub use serve::serve;
 pub use spool::{Room, SpoolError, Spooled};
-pub use whole::{Answer, apology, serve_held};
+pub use store::Store;
+pub use whole::{Answer, apology, arrived, serve_held};
 
 /// What names a Request URL: random, so that it cannot be guessed.
 pub type UrlId = u128;

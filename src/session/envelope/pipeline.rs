@@ -93,17 +93,17 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, first: Job) -> Option<
     if all.is_empty() {
         return None;
     }
-    if !queue.hand_several(all.iter().map(|one| one.flight.number), url) {
-        // Another poll of the same URL was quicker.
-        all.into_iter().rev().for_each(|one| queue.put_back(one.into_job(), None));
-        return None;
-    }
     let mut messages = Messages::default();
     all.iter_mut().for_each(|one| one.write(&mut messages));
     let remote = |one: &Whole| one.request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
     let visitors = all.iter().map(remote).collect();
-    let (flights, kept) = all.into_iter().map(|one| (one.flight, (one.request, one.taken))).unzip();
-    queue.flights.insert_several(url, flights);
+    let (flights, kept): (Vec<_>, Vec<_>) =
+        all.into_iter().map(|one| (one.flight, (one.request, one.taken))).unzip();
+    if let Err(flights) = queue.hand_several(url, flights) {
+        // Another poll of the same URL was quicker, or a visitor has left.
+        give_back(queue, flights, kept, None);
+        return None;
+    }
     let back = Some(Back { queue: queue.clone(), url, kept });
     let (parts, left) = messages.done();
     Some(Several { visitors, messages: Body::wrap(Delivery { parts, left, back }) })
@@ -199,9 +199,14 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         let Some(Back { queue, url, kept }) = self.back.take() else { return };
         let Some(flights) = queue.flights.take_several(url) else { return };
-        for (flight, (request, taken)) in flights.into_iter().zip(kept).rev() {
-            queue.put_back(Whole { flight, request, taken }.into_job(), Some(url));
-        }
+        give_back(&queue, flights, kept, Some(url));
+    }
+}
+
+/// They go first in the queue, in their order.
+fn give_back(queue: &Queue, flights: Vec<Flight>, kept: Vec<(Request, Spooled)>, url: Option<UrlId>) {
+    for (flight, (request, taken)) in flights.into_iter().zip(kept).rev() {
+        queue.put_back(Whole { flight, request, taken }.into_job(), url);
     }
 }
 
@@ -215,7 +220,9 @@ impl Flights {
         let mut rest = match taken_in(&flights, envelope).await {
             Ok(rest) => rest,
             Err(error) => {
-                flights.into_iter().for_each(|flight| flight.end(Err(SendErrorKind::Closed.error())));
+                let full = matches!(error, AnswerError::Full);
+                let kind = if full { SendErrorKind::Busy } else { SendErrorKind::Closed };
+                flights.into_iter().for_each(|flight| flight.end(Err(kind.error())));
                 return Err(error);
             }
         };
@@ -258,6 +265,8 @@ async fn taken_in(flights: &[Flight], envelope: Body) -> Result<Bytes, AnswerErr
             Some(answers) => answers.acquire_many_owned(room).await.ok(),
             None => None,
         };
+        let store = flights.first().map(|flight| flight.queue.flights.store.clone());
+        let _memory = store.map(|store| store.remember(room.into()).ok_or(AnswerError::Full)).transpose()?;
         Ok(whole(envelope, defaults::PIPELINE_ANSWERS).await?)
     };
     tokio::time::timeout(defaults::ANSWER, reading).await.unwrap_or(Err(AnswerError::Timeout))

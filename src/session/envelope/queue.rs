@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::answer::Flight;
 use super::spool::{Room, Spooled};
 use super::used::Used;
 use super::{Flights, Given, Handed, Several, UrlId, deliver, pipeline};
@@ -134,8 +135,9 @@ impl Queue {
         };
         let answers = defaults::PIPELINES_ANSWERS.min(room).max(defaults::PIPELINE_ANSWERS);
         Arc::new(Self {
+            // A quarter: one visitor does not take it all.
+            room: Room::new(most.min(room / 4), room).within(flights.store.clone()),
             flights,
-            room: Room::new(most.min(room), room),
             answers: Arc::new(Semaphore::new(answers)),
             state: Mutex::new(state),
             absence,
@@ -209,10 +211,7 @@ impl Queue {
         for back in self.flights.recall(url).into_iter().rev() {
             match back {
                 Ok(job) => self.put_back(job, Some(url)),
-                Err(flight) => {
-                    self.answered(flight.number);
-                    let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
-                }
+                Err(flight) => flight.close(),
             }
         }
     }
@@ -272,6 +271,11 @@ impl Queue {
         state.handed.remove(&job.number);
         if let Some(url) = url {
             state.used.forget(url);
+            // It may bring another request, which is not to be forgotten with this one.
+            state.late.retain(|late| *late != url);
+        }
+        if job.done.is_closed() {
+            return;
         }
         if state.ended {
             drop(state);
@@ -281,26 +285,30 @@ impl Queue {
         state.match_up();
     }
 
-    /// Notes that `url` is to deliver a request. `false` when it has done so before.
-    pub(super) fn hand(&self, number: u64, url: UrlId) -> bool {
+    /// Notes that `url` is to deliver a request. It comes back when the URL has done so before, or its visitor has
+    /// left meanwhile.
+    pub(super) fn hand(&self, url: UrlId, flight: Flight) -> Result<(), Flight> {
+        // With one lock, because a visitor that leaves in between would be missed.
         let mut state = self.state.lock();
-        if state.used.contains(url) {
-            return false;
+        if state.used.contains(url) || flight.done.is_closed() {
+            return Err(flight);
         }
         state.used.insert(url);
-        state.handed.insert(number, url);
-        true
+        state.handed.insert(flight.number, url);
+        self.flights.insert(url, flight);
+        Ok(())
     }
 
     /// As [`Queue::hand`], for several.
-    pub(super) fn hand_several(&self, numbers: impl Iterator<Item = u64>, url: UrlId) -> bool {
+    pub(super) fn hand_several(&self, url: UrlId, flights: Vec<Flight>) -> Result<(), Vec<Flight>> {
         let mut state = self.state.lock();
-        if state.used.contains(url) {
-            return false;
+        if state.used.contains(url) || flights.iter().any(|flight| flight.done.is_closed()) {
+            return Err(flights);
         }
         state.used.insert(url);
-        state.handed.extend(numbers.map(|number| (number, url)));
-        true
+        state.handed.extend(flights.iter().map(|flight| (flight.number, url)));
+        self.flights.insert_several(url, flights);
+        Ok(())
     }
 
     /// The next waiting request, if it can go at once with another: without a body, or with one in memory.
@@ -325,14 +333,18 @@ impl Queue {
     pub(super) fn leave(&self, number: u64) {
         let mut state = self.state.lock();
         state.waiting.retain(|job| job.number != number);
-        if let Some(url) = state.handed.remove(&number) {
-            state.late.push_back(url);
-            state.abandon(url);
-            if state.late.len() > defaults::ANSWERS_LATE
-                && let Some(oldest) = state.late.pop_front()
-            {
-                self.flights.forget(oldest);
-            }
+        let Some(url) = state.handed.remove(&number) else { return };
+        if state.ended {
+            drop(state);
+            return self.flights.forget(url);
+        }
+        state.late.push_back(url);
+        state.abandon(url);
+        let oldest = if state.late.len() > defaults::ANSWERS_LATE { state.late.pop_front() } else { None };
+        drop(state);
+        self.flights.let_go(url);
+        if let Some(oldest) = oldest {
+            self.flights.forget(oldest);
         }
     }
 
@@ -353,12 +365,14 @@ impl Queue {
 
     /// Ends the registration: polls end, what waits goes elsewhere; what is in hand may still be answered.
     pub fn end(&self) {
-        let (polls, waiting) = {
+        let (polls, waiting, late) = {
             let mut state = self.state.lock();
             state.ended = true;
-            (std::mem::take(&mut state.polls), std::mem::take(&mut state.waiting))
+            let State { polls, waiting, late, .. } = &mut *state;
+            (std::mem::take(polls), std::mem::take(waiting), std::mem::take(late))
         };
         drop(polls);
+        late.into_iter().for_each(|url| self.flights.forget(url));
         for job in waiting {
             job.give_back(SendErrorKind::Closed);
         }

@@ -89,16 +89,16 @@ impl Envelopes {
                 taken = Some(self.take_in(&mut request).await?);
             }
         }
-        let (done, mut answer) = oneshot::channel();
+        let (done, answer) = oneshot::channel();
         let job = Job { number: 0, request, done, taken };
         let number = self.0.push(job).map_err(|request| SendErrorKind::Closed.unsent(*request))?;
-        let _leave = Leave { queue: &self.0, number };
+        let mut waiter = Waiter { queue: &self.0, number, answer };
         let since = Instant::now();
         loop {
             let look = tokio::time::sleep(self.patience(since));
             tokio::select! {
                 biased;
-                answer = &mut answer => return answer.unwrap_or_else(|_| Err(SendErrorKind::Closed.error())),
+                answer = &mut waiter.answer => return answer.unwrap_or_else(|_| Err(SendErrorKind::Closed.error())),
                 () = look => {}
             }
             let kind = match self.patience(since).is_zero() {
@@ -110,7 +110,7 @@ impl Envelopes {
                 return Err(kind.unsent(request));
             }
             // It is in the agent's hand: how long an answer may take is not this carrier's matter.
-            return answer.await.unwrap_or_else(|_| Err(SendErrorKind::Closed.error()));
+            return (&mut waiter.answer).await.unwrap_or_else(|_| Err(SendErrorKind::Closed.error()));
         }
     }
 
@@ -138,6 +138,7 @@ pub(super) fn of_spool(error: &SpoolError) -> SendErrorKind {
     match error {
         SpoolError::TooLarge(_) => SendErrorKind::TooLarge,
         SpoolError::Full => SendErrorKind::Busy,
+        SpoolError::Late => SendErrorKind::Slow,
         SpoolError::Broken(_) => SendErrorKind::Closed,
         SpoolError::Disk(error) => {
             tracing::warn!(%error, "an upload could not be kept");
@@ -146,13 +147,17 @@ pub(super) fn of_spool(error: &SpoolError) -> SendErrorKind {
     }
 }
 
-struct Leave<'a> {
+/// A visitor that waits for its answer.
+struct Waiter<'a> {
     queue: &'a Queue,
     number: u64,
+    answer: oneshot::Receiver<Result<Response, SendError>>,
 }
 
-impl Drop for Leave<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
+        // First, so that whoever looks behind the queue's lock sees it.
+        self.answer.close();
         self.queue.leave(self.number);
     }
 }

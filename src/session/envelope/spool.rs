@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,6 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use super::store::Store;
 use crate::defaults;
 use crate::message::{Body, BoxError};
 
@@ -27,11 +29,14 @@ pub struct Room {
     all: Arc<Semaphore>,
     /// For one, in bytes.
     one: usize,
+    /// For those of all sessions.
+    store: Arc<Store>,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self::new(defaults::MESSAGE, defaults::MESSAGES)
+        // An agent's: what arrives has a head before its body.
+        Self::new(defaults::MESSAGE + defaults::FIELDS as usize, defaults::MESSAGES)
     }
 }
 
@@ -39,7 +44,7 @@ impl Default for Room {
 #[derive(Clone, Default)]
 pub struct Spooled {
     place: Place,
-    share: Option<Arc<OwnedSemaphorePermit>>,
+    share: Option<Arc<Share>>,
 }
 
 #[derive(Clone)]
@@ -60,9 +65,12 @@ pub enum SpoolError {
     /// It is larger than any that is taken in.
     #[error("it is larger than {0} bytes")]
     TooLarge(usize),
-    /// The others have taken the room of this session.
+    /// The others have taken the room of this session, or of all.
     #[error("too many bodies wait already")]
     Full,
+    /// It did not come in time.
+    #[error("it did not come in time")]
+    Late,
     /// It broke off.
     #[error("it broke off: {0}")]
     Broken(BoxError),
@@ -75,7 +83,7 @@ impl Room {
     /// Room for bodies of up to `one` byte each, and `all` bytes together.
     pub(super) fn new(one: usize, all: usize) -> Self {
         // Where addresses are short, a semaphore counts less.
-        Self { all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))), one }
+        Self { all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))), one, store: Arc::default() }
     }
 
     /// The longest body that is taken in, in bytes.
@@ -83,13 +91,22 @@ impl Room {
         self.one
     }
 
+    /// The same, as a part of what all may take.
+    pub(super) fn within(self, store: Arc<Store>) -> Self {
+        Self { store, ..self }
+    }
+
     /// Takes a body in, up to its end. Trailers are lost. Dropping the future gives the room back.
     ///
     /// # Errors
     /// [`SpoolError`]
-    pub async fn take_in(&self, mut body: Body) -> Result<Spooled, SpoolError> {
+    pub async fn take_in(&self, body: Body) -> Result<Spooled, SpoolError> {
+        tokio::time::timeout(defaults::TAKE_IN, self.take(body)).await.unwrap_or(Err(SpoolError::Late))
+    }
+
+    async fn take(&self, mut body: Body) -> Result<Spooled, SpoolError> {
         let (mut memory, mut file) = (BytesMut::new(), None);
-        let mut share: Option<OwnedSemaphorePermit> = None;
+        let mut share = Share::default();
         let mut length = 0;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(SpoolError::Broken)?.into_data() else { continue };
@@ -97,19 +114,20 @@ impl Room {
             if length > self.one {
                 return Err(SpoolError::TooLarge(self.one));
             }
-            let more = u32::try_from(data.len()).unwrap_or(u32::MAX);
-            let more = self.all.clone().try_acquire_many_owned(more).map_err(|_| SpoolError::Full)?;
-            match &mut share {
-                Some(share) => share.merge(more),
-                None => share = Some(more),
-            }
-            if length == data.len() && body.is_end_stream() && length <= defaults::MESSAGE_MEMORY {
-                return Ok(Spooled { place: Place::Memory(data), share: share.map(Arc::new) });
-            }
+            grow(&mut share.own, &self.all, data.len())?;
             if file.is_none() && length > defaults::MESSAGE_MEMORY {
-                let mut fresh = tokio::fs::File::from_std(unnamed().await?);
+                grow(&mut share.disk, &self.store.disk, length)?;
+                let mut fresh = tokio::fs::File::from_std(unnamed(self.store.folder.clone()).await?);
                 fresh.write_all(&std::mem::take(&mut memory)).await?;
+                share.memory = None;
                 file = Some(fresh);
+            } else if file.is_some() {
+                grow(&mut share.disk, &self.store.disk, data.len())?;
+            } else {
+                grow(&mut share.memory, &self.store.memory, data.len())?;
+            }
+            if length == data.len() && body.is_end_stream() && file.is_none() {
+                return Ok(Spooled { place: Place::Memory(data), share: Some(Arc::new(share)) });
             }
             match &mut file {
                 Some(file) => file.write_all(&data).await?,
@@ -123,13 +141,36 @@ impl Room {
                 Place::File { file: Arc::new(file.into_std().await), length: length as u64 }
             }
         };
-        Ok(Spooled { place, share: share.map(Arc::new) })
+        Ok(Spooled { place, share: (length > 0).then(|| Arc::new(share)) })
     }
 }
 
+/// What one body takes.
+#[derive(Default)]
+struct Share {
+    own: Option<OwnedSemaphorePermit>,
+    memory: Option<OwnedSemaphorePermit>,
+    disk: Option<OwnedSemaphorePermit>,
+}
+
+fn grow(
+    share: &mut Option<OwnedSemaphorePermit>,
+    from: &Arc<Semaphore>,
+    bytes: usize,
+) -> Result<(), SpoolError> {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let more = from.clone().try_acquire_many_owned(bytes).map_err(|_| SpoolError::Full)?;
+    match share {
+        Some(share) => share.merge(more),
+        None => *share = Some(more),
+    }
+    Ok(())
+}
+
 /// A file that is gone when it is closed, however this process ends.
-async fn unnamed() -> io::Result<File> {
-    tokio::task::spawn_blocking(tempfile::tempfile).await.map_err(io::Error::other)?
+async fn unnamed(folder: Option<PathBuf>) -> io::Result<File> {
+    let make = move || folder.map_or_else(tempfile::tempfile, tempfile::tempfile_in);
+    tokio::task::spawn_blocking(make).await.map_err(io::Error::other)?
 }
 
 impl Spooled {
@@ -258,5 +299,37 @@ mod tests {
         let larger = Room::new(80, 1_000).take_in(body(9, 10)).await;
         assert!(matches!(larger, Err(SpoolError::TooLarge(80))));
         assert_eq!(room.all.available_permits(), 40);
+    }
+
+    #[tokio::test]
+    async fn all_sessions_share_what_there_is() {
+        let store = Arc::new(Store::new(100, 300_000, None));
+        let room = || Room::new(1 << 20, 1 << 20).within(store.clone());
+        let (one, other) = (room(), room());
+        let held = one.take_in(body(1, 60)).await.unwrap();
+        assert!(matches!(other.take_in(body(1, 60)).await, Err(SpoolError::Full)));
+        assert_eq!(store.memory.available_permits(), 40);
+        drop(held);
+        let store = Arc::new(Store::new(1 << 20, 300_000, None));
+        let room = || Room::new(1 << 20, 1 << 20).within(store.clone());
+        let (one, other) = (room(), room());
+        let held = one.take_in(body(3, 100_000)).await.unwrap();
+        assert_eq!((store.memory.available_permits(), store.disk.available_permits()), (1 << 20, 0));
+        assert!(matches!(other.take_in(body(3, 100_000)).await, Err(SpoolError::Full)));
+        drop(held);
+        assert!(other.take_in(body(3, 100_000)).await.is_ok());
+        assert_eq!(store.memory.available_permits(), 1 << 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_does_not_hold_its_room_for_ever() {
+        let drops = stream::unfold((), |()| async {
+            tokio::time::sleep(defaults::TAKE_IN / 8).await;
+            Some((Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x"))), ()))
+        });
+        let room = Room::new(80, 100);
+        let taken = room.take_in(Body::wrap(StreamBody::new(Box::pin(drops)))).await;
+        assert!(matches!(taken, Err(SpoolError::Late)));
+        assert_eq!(room.all.available_permits(), 100);
     }
 }

@@ -85,6 +85,15 @@ pub async fn serve_held(
     Ok(Answer::Whole(apology(StatusCode::BAD_GATEWAY, "answer-held", &detail, &asker).await))
 }
 
+/// An envelope that has arrived as a whole, so that nothing of it is handed on before: one that breaks off comes again,
+/// and its origin must not see its head twice. Dropping the future lets it go.
+///
+/// # Errors
+/// [`SpoolError`]; after [`SpoolError::Broken`] its URL may be polled again.
+pub async fn arrived(envelope: Body, room: &Room) -> Result<Body, SpoolError> {
+    Ok(room.take_in(envelope).await?.body())
+}
+
 /// The envelope of an answer that says why its visitor gets no other.
 pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &HeaderMap) -> Spooled {
     let error = Some("http_response_incomplete");

@@ -40,17 +40,28 @@ pub(in crate::transport) async fn ask(
 ) -> Result<Came, BoxError> {
     let now = hold.now();
     poll.headers_mut().insert(fields::PREFER, HeaderValue::try_from(format!("wait={}", now.as_secs()))?);
-    let since = Instant::now();
-    let answer = match tokio::time::timeout(now + defaults::UPGRADE, client.send(poll, scope)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return cut(hold, since.elapsed(), defaults::POLL_BREAKS, error),
+    // Only what was sent can be cut: that no connection is had is another matter.
+    let mut since = None;
+    let sent = client.send_at(poll, scope, &mut since);
+    let answer = tokio::time::timeout(now + defaults::UPGRADE, sent).await;
+    let (answer, since) = match (answer, since) {
+        (Ok(Ok(answer)), Some(since)) => (answer, since),
+        (Ok(Err(error)), Some(since)) => return cut(hold, since.elapsed(), defaults::POLL_BREAKS, error),
+        (Ok(Err(error)), None) => return Err(error),
         // Something has forgotten the connection: nobody knows when.
-        Err(late) => return cut(hold, now, 1, late.into()),
+        (Err(late), Some(_)) => return cut(hold, now, 1, late.into()),
+        (_, None) => return Err("the relay could not be reached".into()),
     };
     let status = answer.status();
     // What is our relay's own answer says so.
-    if CUT.contains(&status) && !answer.headers().contains_key(fields::PROXY_STATUS) {
+    if answer.headers().contains_key(fields::PROXY_STATUS) {
+        return Ok(Came::Answer(answer, since));
+    }
+    if CUT.contains(&status) {
         return cut(hold, since.elapsed(), 1, format!("a poll was answered {status}").into());
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Err("something on the way to the relay lets no more polls through (429)".into());
     }
     Ok(Came::Answer(answer, since))
 }

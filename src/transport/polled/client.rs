@@ -73,8 +73,22 @@ impl Client {
         request: Request,
         scope: &Scope,
     ) -> Result<http::Response<Body>, BoxError> {
+        self.send_at(request, scope, &mut None).await
+    }
+
+    /// As [`Client::send`], and notes in `since` when the request was put on a connection that stands.
+    ///
+    /// # Errors
+    /// What broke.
+    pub(super) async fn send_at(
+        self: &Arc<Self>,
+        request: Request,
+        scope: &Scope,
+        since: &mut Option<Instant>,
+    ) -> Result<http::Response<Body>, BoxError> {
         let mut request = self.own(request);
         loop {
+            *since = None;
             let idle = self.take();
             let fresh = idle.is_none();
             let mut handle = match idle {
@@ -82,6 +96,7 @@ impl Client {
                 None => self.open(scope).await?,
             };
             if handle.ready().await.is_ok() {
+                *since = Some(Instant::now());
                 match handle.try_send_request(request).await {
                     Ok(answer) => return Ok(self.returning(answer, handle)),
                     Err(mut error) => match error.take_message() {

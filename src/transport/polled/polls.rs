@@ -143,7 +143,11 @@ impl<D: Dialect> Polls<D> {
                 () = halted => {}
                 () = polls.go_on(turn) => {}
             }
-            polls.all.fetch_sub(1, Ordering::AcqRel);
+            let last = polls.all.fetch_sub(1, Ordering::AcqRel) == 1;
+            // Each may have ended for the sake of the others.
+            if last && !polls.is_over() {
+                polls.fail("no poll is left".into());
+            }
         });
     }
 

@@ -11,7 +11,7 @@ use super::Hold;
 use crate::defaults;
 use crate::domain::{AgentId, Wanted};
 use crate::net::Scope;
-use crate::session::envelope::{Flights, Queue};
+use crate::session::envelope::{Flights, Queue, Store};
 use crate::transport::Attached;
 
 /// One registration.
@@ -62,6 +62,11 @@ struct Deleted {
 }
 
 impl Registrations {
+    /// None yet; what they hold stays within `store`.
+    pub(in crate::transport) fn new(store: Arc<Store>) -> Self {
+        Self { flights: Arc::new(Flights::new(store)), ..Self::default() }
+    }
+
     /// The registration of an identity, if it stands.
     pub(in crate::transport) fn get(&self, identity: &str) -> Option<Arc<Registration>> {
         self.table.lock().get(identity).filter(|r| !r.queue.is_ended()).cloned()
@@ -110,22 +115,31 @@ impl Registrations {
         true
     }
 
-    /// Enters a registration and keeps it: until it is deleted, cut, or silent for longer than its lease.
+    /// The registration of an identity, and whether it is new: the one that stands, or what `make` makes, which is
+    /// kept until it is deleted, cut, or silent for longer than its lease.
     pub(in crate::transport) fn enter(
         self: &Arc<Self>,
-        registration: Arc<Registration>,
-        attached: Attached,
+        identity: &str,
         scope: &Scope,
-    ) {
-        self.table.lock().insert(registration.identity.clone(), registration.clone());
-        let (all, owner) = (self.clone(), scope.clone());
+        make: impl FnOnce() -> (Arc<Registration>, Attached),
+    ) -> (Arc<Registration>, bool) {
+        // Under the lock, because the polls of one agent return at once after a restart, on several cores.
+        let mut table = self.table.lock();
+        if let Some(known) = table.get(identity).filter(|known| !known.queue.is_ended()) {
+            return (known.clone(), false);
+        }
+        let (registration, attached) = make();
+        table.insert(registration.identity.clone(), registration.clone());
+        drop(table);
+        let (all, owner, kept) = (self.clone(), scope.clone(), registration.clone());
         scope.spawn(async move {
-            keep(&registration, attached, &owner).await;
+            keep(&kept, attached, &owner).await;
             let mut table = all.table.lock();
-            if table.get(&registration.identity).is_some_and(|r| Arc::ptr_eq(r, &registration)) {
-                table.remove(&registration.identity);
+            if table.get(&kept.identity).is_some_and(|r| Arc::ptr_eq(r, &kept)) {
+                table.remove(&kept.identity);
             }
         });
+        (registration, true)
     }
 }
 
@@ -155,14 +169,16 @@ mod tests {
     use crate::net::flag::Flag;
     use crate::session::envelope::PollEnd;
 
-    async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
-        let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
+    fn fresh(all: &Registrations) -> Arc<Registration> {
         let queue =
             Queue::new(all.flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let who = (AgentId("a".into()), Vec::new(), Vec::new());
-        let registration =
-            Registration::new("a".into(), who, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD));
-        all.enter(registration.clone(), Attached::new(cut.listen(), ()), &scope);
+        Registration::new("a".into(), who, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD))
+    }
+
+    async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
+        let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
+        let (registration, _) = all.enter("a", &scope, || (fresh(&all), Attached::new(cut.listen(), ())));
         tokio::task::yield_now().await;
         (all, registration, cut, scope)
     }
@@ -206,5 +222,18 @@ mod tests {
             all.delete(&format!("n{n}"), 1);
         }
         assert!(!all.is_deleted("a", born), "the oldest is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_that_come_at_once_are_one() {
+        let (all, registration, cut, scope) = entered().await;
+        let again = || all.enter("a", &scope, || (fresh(&all), Attached::new(cut.listen(), ())));
+        let (second, new) = again();
+        assert!(!new && Arc::ptr_eq(&second, &registration));
+        registration.queue.end();
+        let (third, new) = again();
+        assert!(new && !Arc::ptr_eq(&third, &registration));
+        tokio::task::yield_now().await;
+        assert!(all.get("a").is_some_and(|known| Arc::ptr_eq(&known, &third)));
     }
 }

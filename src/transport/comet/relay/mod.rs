@@ -35,7 +35,8 @@ fn is_ours(path: &str) -> bool {
 
 impl Relay {
     pub(super) fn new(door: Arc<dyn Door>) -> Self {
-        Self { door, sessions: Sessions::default(), answers: Answers::default() }
+        let sessions = Sessions::new(door.polling().store.clone());
+        Self { door, sessions, answers: Answers::default() }
     }
 
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {

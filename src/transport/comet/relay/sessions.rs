@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use form_urlencoded::Serializer;
 use http::{HeaderMap, Uri};
-use parking_lot::Mutex;
 
 use super::answers::number;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind};
 use crate::net::cores;
 use crate::session::Kind;
-use crate::session::envelope::{Flights, Queue, UrlId, carrier};
+use crate::session::envelope::{Flights, Queue, Store, UrlId, carrier};
 use crate::transport::polled::{Registration, Registrations};
 use crate::transport::{Door, query};
 
@@ -73,14 +72,16 @@ impl Ask {
 }
 
 /// Every session of a relay.
-#[derive(Default)]
 pub(super) struct Sessions {
     all: Arc<Registrations>,
-    /// Several polls may be the first at once, on several cores.
-    beginning: Mutex<()>,
 }
 
 impl Sessions {
+    /// None yet; what they hold stays within `store`.
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { all: Arc::new(Registrations::new(store)) }
+    }
+
     /// Requests in the hands of agents.
     pub(super) fn flights(&self) -> &Flights {
         &self.all.flights
@@ -109,19 +110,17 @@ impl Sessions {
             return Ok(standing);
         }
         let admission = door.check(ask.offer.clone(), facts).await?;
-        let _beginning = self.beginning.lock();
-        if let Some(standing) = self.standing(ask) {
-            return Ok(standing);
-        }
-        let (polling, room) = (door.polling(), admission.memory().min(defaults::COMET_MESSAGES));
-        let queue = Queue::new(self.all.flights.clone(), polling.absence, defaults::COMET_MESSAGE, room);
-        let granted = (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
-        let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
-        let born = self.all.birth(&ask.identity);
-        let times = (defaults::POLL_LEASE, polling.hold);
-        let session = Registration::new(ask.identity.clone(), granted, born, queue, times);
-        self.all.enter(session.clone(), attached, door.scope());
-        Ok(session)
+        let begun = self.all.enter(&ask.identity, door.scope(), || {
+            let (polling, room) = (door.polling(), admission.memory().min(defaults::COMET_MESSAGES));
+            let queue = Queue::new(self.all.flights.clone(), polling.absence, defaults::COMET_MESSAGE, room);
+            let granted =
+                (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
+            let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
+            let born = self.all.birth(&ask.identity);
+            let times = (defaults::POLL_LEASE, polling.hold);
+            (Registration::new(ask.identity.clone(), granted, born, queue, times), attached)
+        });
+        Ok(begun.0)
     }
 
     /// Ends a session: its polls end, what is in the agent's hand may still be answered. `false` if none stands.

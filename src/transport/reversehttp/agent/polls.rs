@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::header::ACCEPT;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::answers;
 use super::hands::{Hands, Held};
@@ -13,7 +13,7 @@ use super::{Registered, copy, registered};
 use crate::message::embedded::{MESSAGE_HTTP, ReadError};
 use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
-use crate::session::envelope::{Room, serve_held};
+use crate::session::envelope::{Answer, Room, SpoolError, apology, arrived, serve_held};
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, ask, run};
 use crate::transport::{Flow, ServeLink};
@@ -44,6 +44,25 @@ impl Polled {
 
     /// Has a request answered, and brings the answer. `false` if the request did not arrive as a whole.
     async fn exchange(&self, url: &str, envelope: Body, handler: Arc<dyn Handler>, scope: &Scope) -> bool {
+        let envelope = match self.flow.down {
+            true => envelope,
+            // It may come again, so nothing of it is handed on before it is here.
+            false => match arrived(envelope, &self.room).await {
+                Ok(envelope) => envelope,
+                Err(SpoolError::Broken(error)) => {
+                    tracing::debug!(%error, "a request broke off");
+                    return false;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a request could not be kept");
+                    let detail = "The agent has no room for a request of this length at the moment.";
+                    let (status, asker) = (StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new());
+                    let answer = Answer::Whole(apology(status, "agent-busy", detail, &asker).await);
+                    answers::answer(&self.client, url, answer, scope).await;
+                    return true;
+                }
+            },
+        };
         match serve_held(envelope, handler, scope, &self.room, !self.flow.up).await {
             Ok(answer) => answers::answer(&self.client, url, answer, scope).await,
             Err(ReadError::Broken(error)) => {

@@ -63,7 +63,8 @@ fn resource(path: &str) -> Option<Resource<'_>> {
 impl Relay {
     pub(super) fn new(door: Arc<dyn Door>) -> Self {
         let seal = Seal::new(&door.polling().seal_key);
-        Self { door, seal, registrations: Arc::default(), probes: Probes::default() }
+        let registrations = Arc::new(Registrations::new(door.polling().store.clone()));
+        Self { door, seal, registrations, probes: Probes::default() }
     }
 
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {

@@ -90,6 +90,7 @@ impl Relay {
                     false => Refusal::new(RefusalKind::NotFound, "no request waits for an answer here"),
                 })
             }
+            Err(error @ AnswerError::Full) => Err(Refusal::new(RefusalKind::Full, error.to_string())),
             Err(AnswerError::Read(ReadError::TooLarge(most))) => {
                 Err(Refusal::new(RefusalKind::TooLarge, format!("the answer is larger than {most} bytes")))
             }

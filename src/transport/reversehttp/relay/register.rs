@@ -40,15 +40,15 @@ impl Relay {
         if offer.probe {
             return Ok(self.granted(StatusCode::OK, None, admission.urls(), &identity, &facts));
         }
-        if let Some(known) = self.registrations.get(&identity) {
-            if let Some(lease) = fields.lease {
-                known.set_lease(lease);
-            }
-            return Ok(self.registered(StatusCode::NO_CONTENT, &known, &facts));
+        let (registration, new) =
+            self.enter(identity, admission, fields.lease.unwrap_or(defaults::POLL_LEASE));
+        if new {
+            return Ok(self.registered(StatusCode::CREATED, &registration, &facts));
         }
-        let lease = fields.lease.unwrap_or(defaults::POLL_LEASE);
-        let fresh = self.enter(identity, admission, lease);
-        Ok(self.registered(StatusCode::CREATED, &fresh, &facts))
+        if let Some(lease) = fields.lease {
+            registration.set_lease(lease);
+        }
+        Ok(self.registered(StatusCode::NO_CONTENT, &registration, &facts))
     }
 
     fn registered(&self, status: StatusCode, registration: &Registration, facts: &Facts) -> Response {
@@ -111,16 +111,19 @@ impl Relay {
         identity: Box<str>,
         admission: Box<dyn Admission>,
         lease: std::time::Duration,
-    ) -> Arc<Registration> {
+    ) -> (Arc<Registration>, bool) {
         let all = &self.registrations;
         let polling = self.door.polling();
-        let queue = Queue::new(all.flights.clone(), polling.absence, defaults::MESSAGE, admission.memory());
-        let granted = (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
-        let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
-        let born = all.birth(&identity);
-        let registration = Registration::new(identity, granted, born, queue, (lease, polling.hold));
-        all.enter(registration.clone(), attached, self.door.scope());
-        registration
+        all.enter(&identity.clone(), self.door.scope(), || {
+            let (absence, most, room) = (polling.absence, defaults::MESSAGE, admission.memory());
+            let queue = Queue::new(all.flights.clone(), absence, most, room);
+            let granted =
+                (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
+            let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
+            let born = all.birth(&identity);
+            let times = (lease, polling.hold);
+            (Registration::new(identity, granted, born, queue, times), attached)
+        })
     }
 
     /// The registration of a URL. One that has gone with a restart or with its lease comes back, if its agent may
@@ -135,7 +138,7 @@ impl Relay {
         }
         let (agent, offer) = identified(&claims.identity).ok_or_else(gone)?;
         let admission = self.door.check_again(&agent, offer, facts)?;
-        Ok(self.enter(claims.identity.clone(), admission, defaults::POLL_LEASE))
+        Ok(self.enter(claims.identity.clone(), admission, defaults::POLL_LEASE).0)
     }
 }
 

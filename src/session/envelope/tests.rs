@@ -1,0 +1,145 @@
+//! What visitors, polls and answers do to each other.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+
+use super::*;
+use crate::defaults;
+use crate::message::{Body, Request};
+use crate::session::{Kind, Link, SendErrorKind};
+
+const HOLD: Duration = defaults::POLL_HOLD;
+const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
+
+struct Bench {
+    flights: Arc<Flights>,
+    queue: Arc<Queue>,
+    link: Arc<Link>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let flights = Arc::<Flights>::default();
+        let queue =
+            Queue::new(flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
+        let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
+        Self { flights, queue, link }
+    }
+
+    /// The visitor of a request leaves while the poll of `url` has it; whether what it brought is gone then.
+    async fn left(&self, url: UrlId, several: bool) -> Weak<()> {
+        let token = Arc::new(());
+        let kept = Arc::downgrade(&token);
+        let mut request = post();
+        request.extensions_mut().insert(token);
+        let sent = tokio::time::timeout(
+            Duration::from_secs(1),
+            self.link.send(request, self.link.reserve().unwrap()),
+        );
+        let polled = async {
+            let message = match several {
+                true => self.queue.poll_several(url, HOLD).await.ok().unwrap().messages,
+                false => self.queue.poll(url, false, HOLD).await.ok().unwrap().message,
+            };
+            message.collect().await.unwrap()
+        };
+        assert!(tokio::join!(sent, polled).0.is_err());
+        kept
+    }
+}
+
+fn post() -> Request {
+    http::Request::post("http://a.test/").body(Body::full("abc")).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_visitor_brought_goes_with_it_and_a_late_answer_is_still_taken() {
+    for several in [false, true] {
+        let bench = Bench::new();
+        let kept = bench.left(1, several).await;
+        assert!(kept.upgrade().is_none(), "what was kept to hand the request out again");
+        assert!(bench.flights.answer(1, Body::full(OK)).await.is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_flight_outlives_its_registration_and_its_visitor() {
+    for (several, cut) in [(false, false), (false, true), (true, false), (true, true)] {
+        let bench = Bench::new();
+        bench.left(1, several).await;
+        let (flights, queue) = (bench.flights.clone(), Arc::downgrade(&bench.queue));
+        if cut {
+            bench.queue.cut()
+        } else {
+            bench.queue.end()
+        }
+        drop(bench);
+        assert!(queue.upgrade().is_none(), "several {several}, cut {cut}");
+        assert!(flights.answer(1, Body::full(OK)).await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_that_leaves_after_the_end_leaves_nothing() {
+    let Bench { flights, queue, link } = Bench::new();
+    let slot = link.reserve().unwrap();
+    let sent = tokio::time::timeout(Duration::from_secs(1), link.send(post(), slot));
+    let polled = async {
+        queue.poll(1, false, HOLD).await.ok().unwrap().message.collect().await.unwrap();
+        queue.end();
+    };
+    assert!(tokio::join!(sent, polled).0.is_err());
+    assert!(flights.answer(1, Body::full(OK)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_began_to_stream_is_not_delivered_twice() {
+    let Bench { queue, link, .. } = Bench::new();
+    // The agent took whole messages when the request came, and streams when it is handed out.
+    assert!(matches!(queue.poll(1, false, Duration::from_secs(1)).await, Err(PollEnd::Nothing)));
+    let mut request = post();
+    *request.body_mut() = Body::full(vec![0; 200_000]);
+    let work = async {
+        tokio::task::yield_now().await;
+        let mut handed = queue.poll(1, true, HOLD).await.ok().unwrap();
+        assert!(handed.message.frame().await.unwrap().is_ok());
+        drop(handed);
+        assert!(matches!(queue.poll(2, true, HOLD).await, Err(PollEnd::Nothing)));
+    };
+    let error = tokio::join!(link.send(request, link.reserve().unwrap()), work).0.unwrap_err();
+    assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
+}
+
+#[tokio::test]
+async fn nothing_of_a_request_that_broke_off_is_handed_on() {
+    let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\n\r\nabc";
+    let pieces = [Ok(http_body::Frame::data(head.into())), Err(std::io::Error::other("it fell"))];
+    let envelope = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(pieces)));
+    assert!(matches!(arrived(envelope, &Room::default()).await, Err(SpoolError::Broken(_))));
+    let whole = arrived(Body::full("abc"), &Room::default()).await.unwrap();
+    assert_eq!(whole.collect().await.unwrap().to_bytes(), "abc");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
+    let Bench { queue, link, .. } = Bench::new();
+    let since = tokio::time::Instant::now();
+    let mut poll = Box::pin(queue.poll(1, true, HOLD));
+    assert!(futures_util::poll!(&mut poll).is_pending());
+    let mut request = post();
+    *request.body_mut() =
+        Body::wrap(http_body_util::StreamBody::new(futures_util::stream::pending::<std::io::Result<_>>()));
+    let work = async {
+        // The connection of this delivery broke, and nobody here has heard of it.
+        let mut stuck = poll.await.ok().unwrap();
+        assert!(stuck.message.frame().await.unwrap().is_ok());
+        assert!(matches!(queue.poll(1, true, HOLD).await, Err(PollEnd::Used)));
+        stuck
+    };
+    let sent = tokio::time::timeout(defaults::ANSWER, link.send(request, link.reserve().unwrap()));
+    let error = tokio::join!(sent, work).0.expect("it is told at once").unwrap_err();
+    assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
+    assert!(since.elapsed().is_zero());
+}
