@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use http::header::CONNECTION;
 use http::uri::Authority;
-use http::{Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -15,7 +16,7 @@ use super::patience;
 use super::respond::{self, Failure};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Route, Secret, SessionId, Visitor};
-use crate::message::{Body, Request, Response, authority, upgrade};
+use crate::message::{Body, Request, Response, authority, framing, upgrade};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
@@ -42,10 +43,15 @@ pub(super) async fn answer(
 }
 
 async fn route(shared: &Arc<Shared>, sender: &Sender, request: http::Request<Incoming>) -> Response {
-    let fail = |failure| respond::failure(failure, request.headers());
+    if !framing::is_clear(request.headers()) {
+        return hang_up(Failure::Framing, &request);
+    }
+    if request.method() == Method::CONNECT {
+        return hang_up(Failure::Method, &request);
+    }
     let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
         Ok(authority) => authority,
-        Err(unclear) => return fail(Failure::Unclear(unclear)),
+        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request),
     };
     // The table holds hosts in their one form, so what is found as it came needs no parsing.
     if let Some(target) = shared.registry.find_host(authority.host()) {
@@ -53,7 +59,7 @@ async fn route(shared: &Arc<Shared>, sender: &Sender, request: http::Request<Inc
     }
     let host = match authority::host(&authority) {
         Ok(host) => host,
-        Err(unclear) => return fail(Failure::Unclear(unclear)),
+        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request),
     };
     if shared.names.is_own(&host) {
         // Boxed, because it is rare and large, and would make every visitor's future as large.
@@ -61,8 +67,17 @@ async fn route(shared: &Arc<Shared>, sender: &Sender, request: http::Request<Inc
     }
     match shared.registry.find_host(host.as_str()) {
         Some(target) => visit(shared, sender, authority, &target, request).await,
-        None => fail(unserved(shared, &Route::Host(host))),
+        None => respond::failure(unserved(shared, &Route::Host(host)), request.headers()),
     }
+}
+
+/// Refuses a request that others may have read differently. On HTTP/1 what stands behind it is not read.
+fn hang_up(failure: Failure, request: &http::Request<Incoming>) -> Response {
+    let mut response = respond::failure(failure, request.headers());
+    if request.version() < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 fn unserved(shared: &Shared, route: &Route) -> Failure {
@@ -145,9 +160,6 @@ async fn visit(
     target: &Target,
     request: http::Request<Incoming>,
 ) -> Response {
-    if request.method() == Method::CONNECT {
-        return respond::failure(Failure::Method, request.headers());
-    }
     let version = request.version();
     let accept = request.headers().get(http::header::ACCEPT).cloned();
     let Outgoing { mut request, upgrade } = forward::outgoing(request.map(Body::from), sender, authority);

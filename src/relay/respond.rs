@@ -19,6 +19,8 @@ const HOP: &str = "ptth-relay";
 pub(super) enum Failure {
     /// The request does not say clearly which host it is for.
     Unclear(Unclear),
+    /// The request does not say clearly where it ends.
+    Framing,
     /// A method that no agent can be asked with.
     Method,
     /// Nobody claims the route, and no token names it.
@@ -63,6 +65,12 @@ fn describe(failure: Failure) -> Words {
             StatusCode::BAD_REQUEST,
             "unclear-host",
             "The request does not say clearly which host it is for.",
+            Some("http_request_error"),
+        ),
+        Failure::Framing => (
+            StatusCode::BAD_REQUEST,
+            "unclear-length",
+            "The request does not say clearly where it ends: one Content-Length, or the one transfer coding chunked.",
             Some("http_request_error"),
         ),
         Failure::Method => (

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING};
-use http_body::Body as _;
+use http::header::{CONNECTION, TE};
 use hyper::upgrade::OnUpgrade;
 
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::join_cookies;
-use crate::message::{Request, authority, hop};
+use crate::message::{Request, authority, framing, hop};
 
 /// The request and what must be kept beside it until its answer.
 pub(super) struct Outgoing {
@@ -32,7 +31,6 @@ pub(super) fn outgoing(mut request: Request) -> Outgoing {
     let upgrade = token
         .and_then(|token| Some(Upgrade { token, visitor: request.extensions_mut().remove::<OnUpgrade>()? }));
     authority::to_origin_form(&mut request);
-    let unsized_body = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
     let headers = request.headers_mut();
     if let Some(upgrade) = &upgrade {
         hop::set_upgrade(headers, upgrade.token.clone());
@@ -41,10 +39,7 @@ pub(super) fn outgoing(mut request: Request) -> Outgoing {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     join_cookies(headers);
-    if unsized_body && !headers.contains_key(CONTENT_LENGTH) {
-        // hyper would take a GET with a body of unknown length for one without.
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
+    framing::announce(&mut request);
     let gate = expect::hold_back(&mut request);
     Outgoing { request, upgrade, gate }
 }

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::message::{Body, Request, Response, authority, expect, upgrade};
+use crate::message::{Body, Request, Response, authority, expect, framing, upgrade};
 use crate::net::silence::Impatience;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
@@ -136,6 +136,7 @@ impl H1 {
         upgrade::join_cookies(request.headers_mut());
         // An agent takes every head at once. A body goes as slowly as the service behind it reads.
         self.impatience.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
+        framing::announce(&mut request);
         let gate = expect::hold_back(&mut request);
         match handle.try_send_request(request).await {
             Ok(response) => {
