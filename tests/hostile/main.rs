@@ -1,0 +1,35 @@
+//! Hostile peers.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
+
+mod downgrade;
+mod frames;
+mod messages;
+mod recorder;
+mod smuggling;
+mod strict;
+#[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
+
+use world::On;
+
+/// Every case is a row, and becomes a test of its name.
+macro_rules! cases {
+    ($on:ident: $($group:ident: $($name:ident),+;)+) => {
+        $($(
+            #[test]
+            fn $name() {
+                On::each(On::$on(), stringify!($name), $group::$name);
+            }
+        )+)+
+    };
+}
+
+cases! {
+    all:
+    smuggling: no_message_is_cut_in_two_ways, bytes_behind_a_refused_upgrade_reach_nobody,
+        connection_takes_no_field_away_that_matters;
+    downgrade: no_field_of_http2_becomes_a_line_of_http1;
+}
