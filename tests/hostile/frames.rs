@@ -180,15 +180,16 @@ impl Frames {
             for start in (0..most).step_by(32) {
                 let batch: Vec<u8> = (start..(start + 32).min(most)).flat_map(&unit).collect();
                 if writer.write_all(&batch).await.is_err() {
-                    return;
+                    return true;
                 }
             }
             tokio::time::sleep(patience).await;
+            false
         };
         tokio::select! {
             biased;
             () = reading => true,
-            () = writing => false,
+            ended = writing => ended,
             () = tokio::time::sleep(crate::support::STEP) => false,
         }
     }

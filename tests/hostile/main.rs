@@ -3,14 +3,22 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
 
 mod downgrade;
+mod floods;
 mod frames;
 mod messages;
+#[path = "../e2e/process.rs"]
+mod process;
+mod program;
 mod recorder;
+#[expect(dead_code, reason = "the tests of the whole program need more of it")]
+#[path = "../e2e/site.rs"]
+mod site;
 mod smuggling;
 mod strict;
 #[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod visitors;
 mod world;
 
 use world::On;
@@ -32,4 +40,5 @@ cases! {
     smuggling: no_message_is_cut_in_two_ways, bytes_behind_a_refused_upgrade_reach_nobody,
         connection_takes_no_field_away_that_matters;
     downgrade: no_field_of_http2_becomes_a_line_of_http1;
+    visitors: what_is_cancelled_in_masses_stops_nobody;
 }
