@@ -6,20 +6,8 @@ use ptth::domain::{Instance, Secret};
 use crate::support::{AgentPlan, Head, TestOrigin, TestRelay, serve, within};
 use crate::world::{NAME, On, World};
 
-/// An Upgrade request of this transport for a name, as raw bytes; `rest` are further fields.
 fn offer(on: On, relay: &TestRelay, name: &str, rest: &str) -> String {
-    let line = match on.transport {
-        "ptth" => format!(
-            "GET /.well-known/ptth/https%3A%2F%2F{name}.ptth.localhost%3A{}/ HTTP/1.1",
-            relay.plain.port()
-        ),
-        _ => format!("POST /reversehttp?name={name} HTTP/1.1"),
-    };
-    let token = if on.transport == "ptth" { "ptth" } else { "PTTH/1.0" };
-    let alpn = on.carrier.alpn_field();
-    format!(
-        "{line}\r\nHost: ptth.localhost\r\nConnection: Upgrade\r\nUpgrade: {token}\r\nALPN: {alpn}\r\n{rest}\r\n"
-    )
+    crate::support::offer((on.transport, on.carrier), relay, name, rest)
 }
 
 fn bearer(secret: &Secret) -> String {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
 
+mod agents;
 mod downgrade;
 mod floods;
 mod frames;
@@ -41,4 +42,9 @@ cases! {
         connection_takes_no_field_away_that_matters;
     downgrade: no_field_of_http2_becomes_a_line_of_http1;
     visitors: what_is_cancelled_in_masses_stops_nobody;
+}
+
+cases! {
+    flipped:
+    agents: a_split_answer_reaches_its_own_visitor_alone, what_an_agent_does_on_h2_ends_with_its_own_visitor;
 }
