@@ -7,10 +7,13 @@ mod downgrade;
 mod floods;
 mod frames;
 mod messages;
+mod names;
 #[path = "../e2e/process.rs"]
 mod process;
 mod program;
 mod recorder;
+mod relays;
+mod secrets;
 #[expect(dead_code, reason = "the tests of the whole program need more of it")]
 #[path = "../e2e/site.rs"]
 mod site;
@@ -41,10 +44,14 @@ cases! {
     smuggling: no_message_is_cut_in_two_ways, bytes_behind_a_refused_upgrade_reach_nobody,
         connection_takes_no_field_away_that_matters;
     downgrade: no_field_of_http2_becomes_a_line_of_http1;
+    names: of_many_at_once_one_gets_a_name, a_registration_cut_at_any_byte_leaves_no_ghost, one_name_opens_no_other,
+        no_request_reaches_the_wrong_tenant;
     visitors: what_is_cancelled_in_masses_stops_nobody;
 }
 
 cases! {
     flipped:
     agents: a_split_answer_reaches_its_own_visitor_alone, what_an_agent_does_on_h2_ends_with_its_own_visitor;
+    relays: an_agent_outlives_the_floods_of_its_relay, an_agent_dials_nobody_but_its_origin,
+        a_relay_cannot_fill_the_memory_of_an_agent, what_is_no_101_is_no_session;
 }

@@ -11,10 +11,10 @@ pub(crate) const MIB: usize = 1 << 20;
 
 /// A relay and an agent as processes, and an origin here.
 pub(crate) struct Program {
-    pub(crate) site: Site,
     pub(crate) relay: Relay,
-    pub(crate) agent: Agent,
-    pub(crate) origin: Recorder,
+    _agent: Agent,
+    _origin: Recorder,
+    _site: Site,
 }
 
 impl Program {
@@ -25,7 +25,7 @@ impl Program {
         let url = format!("http://localhost:{}", relay.port);
         let target = origin.address().to_string();
         let agent = Agent::start(site.agent_command(&url, target).args(agent));
-        Self { site, relay, agent, origin }
+        Self { relay, _agent: agent, _origin: origin, _site: site }
     }
 
     /// What is resident of the relay, in bytes.
