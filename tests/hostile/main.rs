@@ -17,6 +17,7 @@ mod secrets;
 #[expect(dead_code, reason = "the tests of the whole program need more of it")]
 #[path = "../e2e/site.rs"]
 mod site;
+mod slow;
 mod smuggling;
 mod strict;
 #[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
@@ -46,6 +47,9 @@ cases! {
     downgrade: no_field_of_http2_becomes_a_line_of_http1;
     names: of_many_at_once_one_gets_a_name, a_registration_cut_at_any_byte_leaves_no_ghost, one_name_opens_no_other,
         no_request_reaches_the_wrong_tenant;
+    slow: half_heads_hold_nobody_up, half_bodies_hold_nobody_up,
+        a_silent_agent_keeps_its_own_visitors_waiting_alone, one_agent_does_not_take_all_connections,
+        a_crowd_at_one_tenant_starves_no_other;
     visitors: what_is_cancelled_in_masses_stops_nobody;
 }
 
