@@ -1,6 +1,6 @@
 //! Every error and refusal becomes one response here, and what a visitor may know is decided here.
 
-use http::header::{CONTENT_TYPE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::demo::PATH as DEMO;
@@ -199,6 +199,7 @@ pub(super) fn own(method: &Method, path: &str, asker: &HeaderMap, demo: bool) ->
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     protect(headers);
     response
 }

@@ -3,11 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
 
 mod agents;
+#[expect(dead_code, reason = "the tests of tabs need more of it")]
+#[path = "../clients/devtools.rs"]
+mod devtools;
 mod downgrade;
 mod floods;
 mod frames;
+mod logs;
 mod messages;
 mod names;
+mod pages;
 #[path = "../e2e/process.rs"]
 mod process;
 mod program;
@@ -50,6 +55,8 @@ cases! {
     slow: half_heads_hold_nobody_up, half_bodies_hold_nobody_up,
         a_silent_agent_keeps_its_own_visitors_waiting_alone, one_agent_does_not_take_all_connections,
         a_crowd_at_one_tenant_starves_no_other;
+    pages: every_path_of_a_tenant_is_the_tenants, a_path_is_routed_as_it_is_forwarded,
+        heads_beyond_all_measure_are_refused;
     visitors: what_is_cancelled_in_masses_stops_nobody;
 }
 
