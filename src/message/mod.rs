@@ -1,8 +1,9 @@
-//! HTTP messages as both sides need them: the body, the field names, the effective authority, the
-//! framing, hop-by-hop rules.
+//! HTTP messages as both sides need them: the body, the field names, cookies, the effective
+//! authority, the framing, hop-by-hop rules.
 
 pub mod authority;
 pub mod body;
+pub mod cookie;
 pub mod embedded;
 pub mod expect;
 pub mod fields;

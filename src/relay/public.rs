@@ -16,7 +16,7 @@ use super::patience;
 use super::respond::{self, Failure};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Route, Secret, SessionId, Visitor};
-use crate::message::{Body, Request, Response, authority, framing, upgrade};
+use crate::message::{Body, Request, Response, authority, cookie, framing, upgrade};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
@@ -174,7 +174,10 @@ async fn visit(
                 None => Failure::Upgrade,
             }
         }
-        Some(Ok(response)) => return forward::incoming(response, version),
+        Some(Ok(mut response)) => {
+            cookie::confine(response.headers_mut(), &shared.config.domain);
+            return forward::incoming(response, version);
+        }
         Some(Err(failure)) => failure,
         None => Failure::Timeout,
     };

@@ -58,21 +58,53 @@ fn answers() -> Vec<(&'static str, String, &'static [u16])> {
         ("a blank before the colon", with("Content-Length : 0\r\n", ""), NO),
         ("no colon", with("planted\r\nContent-Length: 0\r\n", ""), NO),
         ("a coding that is none", with("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), &[502, 504, 0, 200]),
-        ("a chunk with a sign", with("Transfer-Encoding: chunked\r\n", "+5\r\nhello\r\n0\r\n\r\n"), &[200, 502]),
-        ("a chunk beyond all bounds", with("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\nx"), &[200, 502]),
+        (
+            "a chunk with a sign",
+            with("Transfer-Encoding: chunked\r\n", "+5\r\nhello\r\n0\r\n\r\n"),
+            &[200, 502],
+        ),
+        (
+            "a chunk beyond all bounds",
+            with("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\nx"),
+            &[200, 502],
+        ),
         ("a chunk without an end", with("Transfer-Encoding: chunked\r\n", "2\r\nokplanted"), &[200, 502]),
-        ("an answer behind chunks", with("Transfer-Encoding: chunked\r\n", &format!("2\r\nok\r\n0\r\n\r\n{PLANTED}")), &[200]),
+        (
+            "an answer behind chunks",
+            with("Transfer-Encoding: chunked\r\n", &format!("2\r\nok\r\n0\r\n\r\n{PLANTED}")),
+            &[200],
+        ),
         ("status 000", "HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n".into(), NO),
         ("status 99", "HTTP/1.1 99 OK\r\nContent-Length: 0\r\n\r\n".into(), NO),
         ("status 1000", "HTTP/1.1 1000 OK\r\nContent-Length: 0\r\n\r\n".into(), NO),
         ("status -1", "HTTP/1.1 -1 OK\r\nContent-Length: 0\r\n\r\n".into(), NO),
-        ("a 101 that nobody asked for", format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n{PLANTED}"), NO),
-        ("a line end in the reason", "HTTP/1.1 200 OK\rSet-Cookie: planted=1\r\nContent-Length: 0\r\n\r\n".into(), NO),
+        (
+            "a 101 that nobody asked for",
+            format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n{PLANTED}"),
+            NO,
+        ),
+        (
+            "a line end in the reason",
+            "HTTP/1.1 200 OK\rSet-Cookie: planted=1\r\nContent-Length: 0\r\n\r\n".into(),
+            NO,
+        ),
         ("another version", "HTTP/3.0 200 OK\r\nContent-Length: 0\r\n\r\n".into(), NO),
         ("no HTTP at all", "planted\r\n\r\n".into(), NO),
-        ("a 204 with a body", format!("HTTP/1.1 204 No Content\r\nContent-Length: 40\r\n\r\n{PLANTED}"), &[204]),
-        ("a 304 with a body", format!("HTTP/1.1 304 Not Modified\r\nContent-Length: 40\r\n\r\n{PLANTED}"), &[304]),
-        ("thousands of hints", format!("{}{PLANTED}", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(5_000)), &[200, 502, 504, 0]),
+        (
+            "a 204 with a body",
+            format!("HTTP/1.1 204 No Content\r\nContent-Length: 40\r\n\r\n{PLANTED}"),
+            &[204],
+        ),
+        (
+            "a 304 with a body",
+            format!("HTTP/1.1 304 Not Modified\r\nContent-Length: 40\r\n\r\n{PLANTED}"),
+            &[304],
+        ),
+        (
+            "thousands of hints",
+            format!("{}{PLANTED}", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(5_000)),
+            &[200, 502, 504, 0],
+        ),
         ("thousands of fields", with(&fields, ""), NO),
         ("a field of a megabyte", with(&format!("X: {}\r\n", "y".repeat(1 << 20)), ""), NO),
         ("a status line without end", format!("HTTP/1.1 200 {}", "y".repeat(1 << 20)), NO),
@@ -122,7 +154,8 @@ pub(crate) async fn a_split_answer_reaches_its_own_visitor_alone(on: On) {
         honest(relay, "honest").await;
         faults
     };
-    let faults: Vec<_> = stream::iter(answers().into_iter().enumerate().map(one)).buffer_unordered(8).concat().await;
+    let faults: Vec<_> =
+        stream::iter(answers().into_iter().enumerate().map(one)).buffer_unordered(8).concat().await;
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
@@ -160,24 +193,64 @@ fn deeds() -> Vec<Deed> {
         deed("nothing at all", vec![]),
         deed("GOAWAY", frame(GOAWAY, 0, 0, [0; 8])),
         Deed { first: frame(GOAWAY, 0, 0, [0; 8]), ..deed("GOAWAY at once", vec![]) },
-        Deed { times: 1_000, ..deed("GOAWAY without end", frame(GOAWAY, 0, 0, [&[0x7f, 0xff, 0xff, 0xff][..], &[0; 4]].concat())) },
-        deed("a promise", frame(PUSH_PROMISE, END_HEADERS, 1, [&2_u32.to_be_bytes()[..], &request("GET", "other.test", "/")].concat())),
-        deed("an answer on a stream of its own", frame(HEADERS, END_HEADERS | END_STREAM, 2, block(&[(":status", "200")]))),
-        deed("an answer to a request that is still to come", frame(HEADERS, END_HEADERS | END_STREAM, 7, block(&[(":status", "200")]))),
+        Deed {
+            times: 1_000,
+            ..deed(
+                "GOAWAY without end",
+                frame(GOAWAY, 0, 0, [&[0x7f, 0xff, 0xff, 0xff][..], &[0; 4]].concat()),
+            )
+        },
+        deed(
+            "a promise",
+            frame(
+                PUSH_PROMISE,
+                END_HEADERS,
+                1,
+                [&2_u32.to_be_bytes()[..], &request("GET", "other.test", "/")].concat(),
+            ),
+        ),
+        deed(
+            "an answer on a stream of its own",
+            frame(HEADERS, END_HEADERS | END_STREAM, 2, block(&[(":status", "200")])),
+        ),
+        deed(
+            "an answer to a request that is still to come",
+            frame(HEADERS, END_HEADERS | END_STREAM, 7, block(&[(":status", "200")])),
+        ),
         deed("refused", frame(RST_STREAM, 0, 1, 7_u32.to_be_bytes())),
         deed("reset", frame(RST_STREAM, 0, 1, 2_u32.to_be_bytes())),
         deed("DATA before a head", frame(DATA, END_STREAM, 1, "planted")),
         deed("a window update of 0", frame(WINDOW_UPDATE, 0, 1, [0; 4])),
         deed("a window update of 0 for all", frame(WINDOW_UPDATE, 0, 0, [0; 4])),
-        deed("a frame beyond its bound", [&[0xff, 0xff, 0xff, DATA, 0, 0, 0, 0, 1][..], &[0; 20_000]].concat()),
+        deed(
+            "a frame beyond its bound",
+            [&[0xff, 0xff, 0xff, DATA, 0, 0, 0, 0, 1][..], &[0; 20_000]].concat(),
+        ),
         deed("no HTTP/2 at all", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted".to_vec()),
-        Deed { times: 3_000, ..deed("hints without end", frame(HEADERS, END_HEADERS, 1, block(&[(":status", "103"), ("link", "</a>")]))) },
-        Deed { times: 2_000, ..deed("CONTINUATION without end", frame(CONTINUATION, 0, 1, literal(b"x", &[b'y'; 4_000]))) }.behind(frame(HEADERS, 0, 1, block(&[(":status", "200")]))),
+        Deed {
+            times: 3_000,
+            ..deed(
+                "hints without end",
+                frame(HEADERS, END_HEADERS, 1, block(&[(":status", "103"), ("link", "</a>")])),
+            )
+        },
+        Deed {
+            times: 2_000,
+            ..deed("CONTINUATION without end", frame(CONTINUATION, 0, 1, literal(b"x", &[b'y'; 4_000])))
+        }
+        .behind(frame(HEADERS, 0, 1, block(&[(":status", "200")]))),
         Deed { times: 20_000, ..deed("SETTINGS without end", frame(SETTINGS, 0, 0, [])) },
         Deed { times: 20_000, ..deed("PING without end", frame(PING, 0, 0, [0; 8])) },
-        deed("a bomb of HPACK", [
-            frame(HEADERS, END_HEADERS, 1, [&block(&[(":status", "200")])[..], &indexed(b"x", &[b'y'; 4_000]), &[0xbe; 12_000]].concat()),
-        ].concat()),
+        deed(
+            "a bomb of HPACK",
+            [frame(
+                HEADERS,
+                END_HEADERS,
+                1,
+                [&block(&[(":status", "200")])[..], &indexed(b"x", &[b'y'; 4_000]), &[0xbe; 12_000]].concat(),
+            )]
+            .concat(),
+        ),
     ];
     for (what, fields) in [
         ("no status", &[("x-a", "b")][..]),
@@ -204,9 +277,23 @@ fn deeds() -> Vec<Deed> {
     }
     // The head is out when these are noticed: the answer is cut, and never taken for a whole one.
     for (what, data) in [
-        ("more than the length", [frame(HEADERS, END_HEADERS, 1, block(&[(":status", "200"), ("content-length", "2")])), frame(DATA, END_STREAM, 1, "okplanted")].concat()),
-        ("trailers that end nothing", [ok.clone(), frame(HEADERS, END_HEADERS, 1, block(&[("x-planted", "1")]))].concat()),
-        ("trailers with CR LF", [ok.clone(), frame(HEADERS, END_HEADERS | END_STREAM, 1, block(&[("x-a", "b\r\nx-planted: 1")]))].concat()),
+        (
+            "more than the length",
+            [
+                frame(HEADERS, END_HEADERS, 1, block(&[(":status", "200"), ("content-length", "2")])),
+                frame(DATA, END_STREAM, 1, "okplanted"),
+            ]
+            .concat(),
+        ),
+        (
+            "trailers that end nothing",
+            [ok.clone(), frame(HEADERS, END_HEADERS, 1, block(&[("x-planted", "1")]))].concat(),
+        ),
+        (
+            "trailers with CR LF",
+            [ok.clone(), frame(HEADERS, END_HEADERS | END_STREAM, 1, block(&[("x-a", "b\r\nx-planted: 1")]))]
+                .concat(),
+        ),
         ("a reset behind the head", [ok.clone(), frame(RST_STREAM, 0, 1, 2_u32.to_be_bytes())].concat()),
     ] {
         all.push(Deed { allowed: &[200, 500, 502, 503, 504, 0], ..deed(what, data) });
@@ -214,7 +301,11 @@ fn deeds() -> Vec<Deed> {
     // The library leaves it out.
     let path = says(&[(":status", "200"), (":path", "/planted")]);
     all.push(Deed { allowed: &[200, 502], ..deed("a path in an answer", path) });
-    let flood = Deed { times: 2_000, allowed: &[200, 502, 0], ..deed("DATA beyond the window", frame(DATA, 0, 1, [0; 16_384])) };
+    let flood = Deed {
+        times: 2_000,
+        allowed: &[200, 502, 0],
+        ..deed("DATA beyond the window", frame(DATA, 0, 1, [0; 16_384]))
+    };
     all.push(flood.behind(ok));
     all
 }
@@ -256,7 +347,14 @@ pub(crate) async fn what_an_agent_does_on_h2_ends_with_its_own_visitor(on: On) {
         let agent = flipped(on, relay, &name, &relay.token(&[&name])).await;
         let host = named(&name);
         let ask = match deed.upload {
-            true => [format!("POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n").into_bytes(), vec![b'x'; 300_000]].concat(),
+            true => [
+                format!(
+                    "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n"
+                )
+                .into_bytes(),
+                vec![b'x'; 300_000],
+            ]
+            .concat(),
             false => format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").into_bytes(),
         };
         let asked = Instant::now();
@@ -276,7 +374,10 @@ pub(crate) async fn what_an_agent_does_on_h2_ends_with_its_own_visitor(on: On) {
             false => Some(format!("{}: {:?} in {took:?}", deed.what, &text[..text.len().min(300)])),
         }
     };
-    let faults: Vec<_> =
-        stream::iter(deeds().into_iter().enumerate().map(one)).buffer_unordered(8).filter_map(std::future::ready).collect().await;
+    let faults: Vec<_> = stream::iter(deeds().into_iter().enumerate().map(one))
+        .buffer_unordered(8)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
     assert!(faults.is_empty(), "{faults:#?}");
 }

@@ -45,7 +45,8 @@ const fn id(n: u32) -> u32 {
 pub(crate) fn all(host: &str) -> Vec<Flood> {
     let get = request("GET", host, "/flood");
     let post = request("POST", host, "/flood");
-    let asked = |n| frame(HEADERS, END_HEADERS | END_STREAM, id(n), request("GET", "shop.ptth.localhost", "/flood"));
+    let asked =
+        |n| frame(HEADERS, END_HEADERS | END_STREAM, id(n), request("GET", "shop.ptth.localhost", "/flood"));
     let begun = {
         let post = post.clone();
         move |n: u32| frame(HEADERS, END_HEADERS, id(n), &post)
@@ -54,7 +55,10 @@ pub(crate) fn all(host: &str) -> Vec<Flood> {
     let mut all = vec![
         Flood::new("rapid reset: CVE-2023-44487", 20_000, {
             let get = get.clone();
-            move |n| [frame(HEADERS, END_HEADERS | END_STREAM, id(n), &get), frame(RST_STREAM, 0, id(n), cancel)].concat()
+            move |n| {
+                [frame(HEADERS, END_HEADERS | END_STREAM, id(n), &get), frame(RST_STREAM, 0, id(n), cancel)]
+                    .concat()
+            }
         })
         .must_end(),
         Flood::new("rapid reset of uploads: CVE-2023-44487", 20_000, {
@@ -67,12 +71,17 @@ pub(crate) fn all(host: &str) -> Vec<Flood> {
     all.extend(heads(&get, &begun));
     all.extend([
         Flood::new("streams beyond the limit: RFC 9113 §5.1.2", 5_000, begun.clone()),
-        Flood::new("empty DATA: CVE-2019-9518, RUSTSEC-2026-0258", 60_000, |_| frame(DATA, 0, 1, [])).behind(begun(0)),
-        Flood::new("padding alone: CVE-2019-9518", 3_000, |_| frame(DATA, PADDED, 1, [&[255][..], &[0; 255]].concat()))
+        Flood::new("empty DATA: CVE-2019-9518, RUSTSEC-2026-0258", 60_000, |_| frame(DATA, 0, 1, []))
             .behind(begun(0)),
+        Flood::new("padding alone: CVE-2019-9518", 3_000, |_| {
+            frame(DATA, PADDED, 1, [&[255][..], &[0; 255]].concat())
+        })
+        .behind(begun(0)),
         Flood::new("PING: CVE-2019-9512", 60_000, |n| frame(PING, 0, 0, u64::from(n).to_be_bytes())),
         Flood::new("SETTINGS: CVE-2019-9515", 30_000, |_| frame(SETTINGS, 0, 0, [])),
-        Flood::new("SETTINGS of many values: CVE-2020-11080", 300, |_| frame(SETTINGS, 0, 0, values(&[(3, 100); 2_400]))),
+        Flood::new("SETTINGS of many values: CVE-2020-11080", 300, |_| {
+            frame(SETTINGS, 0, 0, values(&[(3, 100); 2_400]))
+        }),
         Flood::new("windows up and down: RFC 9113 §6.9.2", 10_000, |n| {
             frame(SETTINGS, 0, 0, values(&[(4, if n % 2 == 0 { 0 } else { 0x7fff_ffff })]))
         })
@@ -80,18 +89,32 @@ pub(crate) fn all(host: &str) -> Vec<Flood> {
         Flood::new("a table up and down: RFC 7541 §4.2", 10_000, |n| {
             frame(SETTINGS, 0, 0, values(&[(1, if n % 2 == 0 { 0 } else { 1 << 24 })]))
         }),
-        Flood::new("windows by single bytes: RFC 9113 §6.9", 60_000, |_| frame(WINDOW_UPDATE, 0, 1, 1_u32.to_be_bytes()))
-            .behind(begun(0)),
-        Flood::new("priorities: CVE-2019-9513", 60_000, |n| frame(PRIORITY, 0, id(n), [&id(n + 1).to_be_bytes()[..], &[9]].concat())),
+        Flood::new("windows by single bytes: RFC 9113 §6.9", 60_000, |_| {
+            frame(WINDOW_UPDATE, 0, 1, 1_u32.to_be_bytes())
+        })
+        .behind(begun(0)),
+        Flood::new("priorities: CVE-2019-9513", 60_000, |n| {
+            frame(PRIORITY, 0, id(n), [&id(n + 1).to_be_bytes()[..], &[9]].concat())
+        }),
         Flood::new("frames of an unknown type: RFC 9113 §4.1", 30_000, |_| frame(0xbb, 0, 0, [0; 64])),
-        Flood::new("answers that nobody reads: CVE-2019-9517", 2_000, asked)
-            .behind(frame(SETTINGS, 0, 0, values(&[(4, 0)]))),
+        Flood::new("answers that nobody reads: CVE-2019-9517", 2_000, asked).behind(frame(
+            SETTINGS,
+            0,
+            0,
+            values(&[(4, 0)]),
+        )),
         Flood::new("a frame of 16 MiB: RFC 9113 §4.2", 1, |_| {
             [&[0xff, 0xff, 0xff, DATA, 0, 0, 0, 0, 1][..], &[0; 40_000]].concat()
         })
         .must_end(),
-        Flood::new("a promise of a client: RFC 9113 §8.4", 1, |_| frame(PUSH_PROMISE, END_HEADERS, 1, [0, 0, 0, 2])).must_end(),
-        Flood::new("resets of streams that never were: RFC 9113 §5.1", 1, |_| frame(RST_STREAM, 0, 99, [0; 4])).must_end(),
+        Flood::new("a promise of a client: RFC 9113 §8.4", 1, |_| {
+            frame(PUSH_PROMISE, END_HEADERS, 1, [0, 0, 0, 2])
+        })
+        .must_end(),
+        Flood::new("resets of streams that never were: RFC 9113 §5.1", 1, |_| {
+            frame(RST_STREAM, 0, 99, [0; 4])
+        })
+        .must_end(),
         Flood::new("GOAWAY: RFC 9113 §6.8", 5_000, |_| frame(GOAWAY, 0, 0, [0; 8])),
     ]);
     all
@@ -140,9 +163,11 @@ fn heads(get: &[u8], begun: &(impl Fn(u32) -> Vec<u8> + Clone)) -> Vec<Flood> {
         })
         .behind(frame(HEADERS, 0, 1, &get))
         .must_end(),
-        Flood::new("empty CONTINUATION without end: CVE-2019-9518", 60_000, |_| frame(CONTINUATION, 0, 1, []))
-            .behind(frame(HEADERS, 0, 1, &get))
-            .must_end(),
+        Flood::new("empty CONTINUATION without end: CVE-2019-9518", 60_000, |_| {
+            frame(CONTINUATION, 0, 1, [])
+        })
+        .behind(frame(HEADERS, 0, 1, &get))
+        .must_end(),
         Flood::new("a bomb of HPACK: CVE-2016-6581", 200, {
             let get = get.clone();
             move |n| match n {

@@ -13,7 +13,7 @@ const LONGEST: usize = 8 << 10;
 /// Sends bytes, and reads until nothing more comes for a while.
 fn send(port: u16, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
     let _ = stream.write_all(bytes);
     let mut got = Vec::new();
     let _ = stream.read_to_end(&mut got);
@@ -61,28 +61,59 @@ fn a_log_has_one_line_for_one_thing_and_no_secret() {
         );
         let link = answer.lines().find(|line| line.starts_with("Link: ")).unwrap();
         let capability = link.split_once('>').unwrap().0.rsplit('/').next().unwrap().to_owned();
-        send(relay.port, format!("GET /reversehttp/request/{capability}x HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        send(
+            relay.port,
+            format!("GET /reversehttp/request/{capability}x HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes(),
+        );
         let long = "y".repeat(60_000);
-        for foul in ["\x1b[31mred\x1b]0;title\x07", "a\u{2028}forged\u{2029}", "\u{9b}31m", "%0d%0aforged", "\u{202e}desrever", "a\rforged", "a\nforged", "\0", &long] {
+        for foul in [
+            "\x1b[31mred\x1b]0;title\x07",
+            "a\u{2028}forged\u{2029}",
+            "\u{9b}31m",
+            "%0d%0aforged",
+            "\u{202e}desrever",
+            "a\rforged",
+            "a\nforged",
+            "\0",
+            &long,
+        ] {
             for text in [
                 format!("GET /{foul} HTTP/1.1\r\nHost: shop.ptth.localhost\r\n\r\n"),
                 format!("GET / HTTP/1.1\r\nHost: {foul}\r\n\r\n"),
-                format!("GET / HTTP/1.1\r\nHost: shop.ptth.localhost\r\nUser-Agent: {foul}\r\nReferer: {foul}\r\n\r\n"),
-                format!("POST /reversehttp?name={foul} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"),
-                format!("POST /reversehttp HTTP/1.1\r\nHost: localhost\r\nPTTH-Instance: {foul}\r\nAuthorization: Bearer {foul}\r\nContent-Length: 0\r\n\r\n"),
-                format!("POST /x?name={foul} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: PTTH/1.0\r\nAuthorization: Bearer {token}\r\n\r\n"),
-                format!("GET /.well-known/ptth/{foul}/ HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: ptth\r\nAuthorization: Bearer {token}\r\n\r\n"),
+                format!(
+                    "GET / HTTP/1.1\r\nHost: shop.ptth.localhost\r\nUser-Agent: {foul}\r\nReferer: {foul}\r\n\r\n"
+                ),
+                format!(
+                    "POST /reversehttp?name={foul} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+                ),
+                format!(
+                    "POST /reversehttp HTTP/1.1\r\nHost: localhost\r\nPTTH-Instance: {foul}\r\nAuthorization: Bearer {foul}\r\nContent-Length: 0\r\n\r\n"
+                ),
+                format!(
+                    "POST /x?name={foul} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: PTTH/1.0\r\nAuthorization: Bearer {token}\r\n\r\n"
+                ),
+                format!(
+                    "GET /.well-known/ptth/{foul}/ HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: ptth\r\nAuthorization: Bearer {token}\r\n\r\n"
+                ),
                 format!("{foul} / HTTP/1.1\r\n\r\n"),
             ] {
-                send(relay.port, text.as_bytes());
+                let last = text.replacen(
+                    "Host: ",
+                    "Connection: close\r\nHost: ",
+                    usize::from(!text.contains("Upgrade")),
+                );
+                send(relay.port, last.as_bytes());
             }
         }
+        // Behind all of them.
+        let wrong = "POST /reversehttp?name=shop&token=ptth_0_forged%0Aforged%1B HTTP/1.1\r\nConnection: close\r\nHost: localhost\r\n\r\n";
+        send(relay.port, wrong.as_bytes());
         assert_eq!(site.curl([&agent.url]).status, 200);
         poll(|| relay.process.err.all().iter().any(|line| line.contains("agent refused")).then_some(()))
-            .expect("refusals are logged");
+            .unwrap_or_else(|| panic!("refusals are logged: {}", relay.process));
         let secret = token.rsplit('_').next().unwrap();
-        is_clean(&relay.process, &[&token, secret, &capability]);
-        is_clean(&agent.process, &[&token, secret, &capability]);
+        is_clean(&relay.process, &[&token, secret, &capability, "ptth_0_"]);
+        is_clean(&agent.process, &[&token, secret, &capability, "ptth_0_"]);
     }
 }
 
@@ -91,7 +122,11 @@ fn a_log_has_one_line_for_one_thing_and_no_secret() {
 fn a_relay_that_cannot_read_its_tokens_does_not_start() {
     let site = Site::new();
     let state = site.at("state");
-    let file = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file()).unwrap();
+    let file = std::fs::read_dir(&state)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.is_file())
+        .unwrap();
     let stands = |site: &Site| {
         let mut process = Process::start(&mut site.relay_command("http://127.0.0.1:0"));
         let code = process.ends();
@@ -132,6 +167,8 @@ fn every_way_to_say_a_token_is_in_force() {
             assert!(given.is_empty() || !format!("{agent}{}", relay.process).contains(given), "{agent}");
         }
     }
-    let mut agent = Process::start(crate::site::ptth().arg("agent").arg(site.at("files")).args(["--relay", &url, "--name", "shop"]));
+    let mut agent = Process::start(
+        crate::site::ptth().arg("agent").arg(site.at("files")).args(["--relay", &url, "--name", "shop"]),
+    );
     assert_eq!(agent.ends(), 3, "{agent}");
 }

@@ -25,7 +25,10 @@ async fn claim(on: On, relay: &TestRelay, name: &str, token: &Secret) -> (u16, T
     let text = match on.carrier {
         Kind::Envelope => {
             let form = format!("name={name}&token={}", token.expose());
-            format!("POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}", form.len())
+            format!(
+                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
+                form.len()
+            )
         }
         _ => offer((on.transport, on.carrier), relay, name, &bearer(token)),
     };
@@ -64,9 +67,15 @@ pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
         let name = format!("wanted-{round}");
         let tokens: Vec<_> = (0..AGENTS).map(|_| relay.token(&[&name])).collect();
         let tried = join_all(tokens.iter().map(|token| claim(on, &relay, &name, token))).await;
-        let won: Vec<_> = tried.iter().enumerate().filter(|(_, (status, _))| *status < 400).map(|(n, _)| n).collect();
+        let won: Vec<_> =
+            tried.iter().enumerate().filter(|(_, (status, _))| *status < 400).map(|(n, _)| n).collect();
         let refused = tried.iter().filter(|(status, _)| *status == 403).count();
-        assert_eq!((won.len(), refused), (1, AGENTS - 1), "{:?}", tried.iter().map(|(s, _)| *s).collect::<Vec<_>>());
+        assert_eq!(
+            (won.len(), refused),
+            (1, AGENTS - 1),
+            "{:?}",
+            tried.iter().map(|(s, _)| *s).collect::<Vec<_>>()
+        );
         // Its link is cut: the name is its own for the time of the lease.
         let owner = won[0];
         let link = tried.into_iter().nth(owner).unwrap().1;
@@ -87,7 +96,10 @@ pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
     let text = match on.carrier {
         Kind::Envelope => {
             let form = format!("name={NAME}&token={}", mine.expose());
-            format!("POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}", form.len())
+            format!(
+                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
+                form.len()
+            )
         }
         _ => offer((on.transport, on.carrier), &relay, NAME, &bearer(&mine)),
     };
@@ -104,7 +116,16 @@ pub(crate) async fn one_name_opens_no_other(on: On) {
     let relay = TestRelay::start();
     let (mine, theirs) = (relay.token(&["mine"]), relay.token(&["theirs"]));
     let (_first, _kept) = claim(on, &relay, "mine", &mine).await;
-    for name in ["theirs", "THEIRS", "mine,theirs", "ptth", "mine&name=theirs", "theirs.ptth.localhost", "..", "%74heirs"] {
+    for name in [
+        "theirs",
+        "THEIRS",
+        "mine,theirs",
+        "ptth",
+        "mine&name=theirs",
+        "theirs.ptth.localhost",
+        "..",
+        "%74heirs",
+    ] {
         let (status, _) = claim(on, &relay, name, &mine).await;
         assert!((400..404).contains(&status), "{name}: {status}");
     }
@@ -156,7 +177,10 @@ pub(crate) async fn no_request_reaches_the_wrong_tenant(on: On) {
         let (target, fields, tenant) = rows.choose(&mut random).unwrap();
         let ask = format!("GET {target} HTTP/1.1\r\n{fields}X-Number: {number}\r\nConnection: close\r\n\r\n");
         let answer = raw(&relay, ask.as_bytes(), STEP).await;
-        let found: Vec<_> = origins.iter().map(|o| o.whole().iter().any(|r| r.all("x-number") == [number.to_string()])).collect();
+        let found: Vec<_> = origins
+            .iter()
+            .map(|o| o.whole().iter().any(|r| r.all("x-number") == [number.to_string()]))
+            .collect();
         let wanted = [*tenant == Some(0), *tenant == Some(1)];
         assert_eq!(found, wanted, "{ask:?}: {}", String::from_utf8_lossy(&answer));
         assert!(tenant.is_some() == (status(&answer) == 200), "{ask:?}: {}", status(&answer));

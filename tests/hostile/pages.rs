@@ -10,7 +10,7 @@ use ptth::relay::config::{Admin, Config, Listen, Routing};
 use crate::devtools::Browser;
 use crate::recorder::Recorder;
 use crate::site::Site;
-use crate::support::{AgentPlan, Head, Wire, named, run, serve, within};
+use crate::support::{AgentPlan, Head, TestOrigin, TestRelay, Wire, named, run, serve, within};
 use crate::world::{NAME, On, connect};
 
 const EVIL: &str = "<svg/onload=document.title=1>";
@@ -45,9 +45,18 @@ fn the_relays_own_words_repeat_nothing() {
              //evil.test/\r\nX-Forwarded-Port: 1\r\nForwarded: host=evil.test\r\nUser-Agent: {EVIL}\r\nReferer: //evil.test\r\n"
         );
         for host in ["ptth.localhost", "nobody.ptth.localhost", "evil.test", "127.0.0.1"] {
-            for target in ["/", "//evil.test", "/\\evil.test", "/javascript:alert(1)", "/?next=//evil.test", &format!("/?{EVIL}"), "/evil.test/..;/"] {
+            for target in [
+                "/",
+                "//evil.test",
+                "/\\evil.test",
+                "/javascript:alert(1)",
+                "/?next=//evil.test",
+                &format!("/?{EVIL}"),
+                "/evil.test/..;/",
+            ] {
                 for accept in ["text/html", "*/*"] {
-                    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\n{unkeyed}\r\n");
+                    let request =
+                        format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\n{unkeyed}\r\n");
                     let (head, body) = ask(at, &request).await;
                     let whole = format!("{head:?}{body}");
                     assert!(!whole.contains("evil") && !whole.contains("onload"), "{request}: {whole}");
@@ -59,8 +68,15 @@ fn the_relays_own_words_repeat_nothing() {
                     assert_eq!(head.get("cache-control"), Some("no-store"), "{request}: {head:?}");
                     assert_eq!(head.get("x-content-type-options"), Some("nosniff"), "{request}: {head:?}");
                     let policy = head.get("content-security-policy").unwrap_or_default();
-                    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{request}: {head:?}");
-                    assert_eq!(head.all("access-control-allow-origin"), Vec::<&str>::new(), "{request}: {head:?}");
+                    assert!(
+                        policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+                        "{request}: {head:?}"
+                    );
+                    assert_eq!(
+                        head.all("access-control-allow-origin"),
+                        Vec::<&str>::new(),
+                        "{request}: {head:?}"
+                    );
                 }
             }
         }
@@ -74,7 +90,11 @@ fn no_script_runs_in_an_error_page() {
     let relay = site.relay_at("http://127.0.0.1:0");
     let mut browser = Browser::start();
     let script = "%3Csvg%20onload=document.title=1%3E%3Cscript%3Edocument.title=1%3C/script%3E";
-    for (host, title) in [("ptth.localhost", "404 Not Found"), ("nobody.ptth.localhost", "404 Not Found"), ("shop.ptth.localhost", "503 Service Unavailable")] {
+    for (host, title) in [
+        ("ptth.localhost", "404 Not Found"),
+        ("nobody.ptth.localhost", "404 Not Found"),
+        ("shop.ptth.localhost", "503 Service Unavailable"),
+    ] {
         let tab = browser.open(format!("http://{host}:{}/{script}?{script}", relay.port));
         assert_eq!(browser.text(&tab, "document.title"), title);
     }
@@ -84,8 +104,9 @@ fn no_script_runs_in_an_error_page() {
 #[test]
 fn no_page_of_others_reads_the_admin_listener() {
     run(async {
-        let (relay, _, _) =
-            relay(|config| config.admin = Some(Admin { address: (Ipv4Addr::LOCALHOST, 0).into(), required: true }));
+        let (relay, _, _) = relay(|config| {
+            config.admin = Some(Admin { address: (Ipv4Addr::LOCALHOST, 0).into(), required: true })
+        });
         let at = relay.admin().unwrap();
         assert!(at.ip().is_loopback());
         let mine = format!("Host: {at}\r\n");
@@ -103,7 +124,13 @@ fn no_page_of_others_reads_the_admin_listener() {
                 assert!([400, 421].contains(&head.status()), "{path} {foreign}: {head:?}");
                 assert!(!body.contains("ptth_"), "{body}");
             }
-            let (head, _) = ask(at, &format!("POST {path} HTTP/1.1\r\n{mine}Content-Type: text/plain\r\nContent-Length: 0\r\n\r\n")).await;
+            let (head, _) = ask(
+                at,
+                &format!(
+                    "POST {path} HTTP/1.1\r\n{mine}Content-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
+                ),
+            )
+            .await;
             assert_eq!(head.status(), 405);
         }
     });
@@ -115,11 +142,16 @@ fn a_cookie_is_no_credential() {
     run(async {
         let (_relay, tokens, at) = relay(|_| {});
         let token = tokens.issue(Grants::any()).unwrap().1;
-        let cookie = format!("Cookie: token={0}; authorization={0}\r\nOrigin: https://evil.test\r\n", token.expose());
+        let cookie =
+            format!("Cookie: token={0}; authorization={0}\r\nOrigin: https://evil.test\r\n", token.expose());
         for request in [
-            format!("POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Type: text/plain\r\n{cookie}Content-Length: 9\r\n\r\nname=evil"),
+            format!(
+                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Type: text/plain\r\n{cookie}Content-Length: 9\r\n\r\nname=evil"
+            ),
             format!("GET /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\n{cookie}\r\n"),
-            format!("OPTIONS /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nAccess-Control-Request-Method: POST\r\n{cookie}\r\n"),
+            format!(
+                "OPTIONS /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nAccess-Control-Request-Method: POST\r\n{cookie}\r\n"
+            ),
         ] {
             let (head, _) = ask(at, &request).await;
             assert!(head.status() == 403 || request.starts_with("OPTIONS"), "{request}: {head:?}");
@@ -135,13 +167,38 @@ pub(crate) async fn every_path_of_a_tenant_is_the_tenants(on: On) {
     let world = on.world().await;
     let mut sent = Vec::new();
     for path in [
-        "/metrics", "//metrics", "/%2e%2e/metrics", "/../metrics", "/./metrics", "/metrics/", "/METRICS", "/live", "/ready", "/sessions",
-        "/admin", "/debug/pprof/", "/;/metrics", "/%6detrics", "/metrics%00", "/metrics;a=b", "/a/..%2fmetrics", "/a/%2e%2e%5cmetrics",
-        "/.well-known/ptth/x", "/reversehttp", "/reversehttp/_relay/x", "/demo", "/%", "/%zz", "/a%0d%0ab", "/a?b=%0d%0a&c=//d", "/a??",
+        "/metrics",
+        "//metrics",
+        "/%2e%2e/metrics",
+        "/../metrics",
+        "/./metrics",
+        "/metrics/",
+        "/METRICS",
+        "/live",
+        "/ready",
+        "/sessions",
+        "/admin",
+        "/debug/pprof/",
+        "/;/metrics",
+        "/%6detrics",
+        "/metrics%00",
+        "/metrics;a=b",
+        "/a/..%2fmetrics",
+        "/a/%2e%2e%5cmetrics",
+        "/.well-known/ptth/x",
+        "/reversehttp",
+        "/reversehttp/_relay/x",
+        "/demo",
+        "/%",
+        "/%zz",
+        "/a%0d%0ab",
+        "/a?b=%0d%0a&c=//d",
+        "/a??",
     ] {
         let own = world.relay.ask(&format!("GET {path} HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n")).await;
         assert!([400, 401, 403, 404, 405, 426].contains(&own.0.status()), "{path}: {own:?}");
-        let (head, _) = world.relay.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
+        let (head, _) =
+            world.relay.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
         assert_eq!(head.status(), 200, "{path}");
         sent.push(path);
     }
@@ -157,7 +214,9 @@ pub(crate) async fn a_path_is_routed_as_it_is_forwarded(on: On) {
     for (name, origin) in ["shop", "b"].iter().zip(&origins) {
         let token = tokens.issue(Grants::names([Name::parse(name).unwrap()])).unwrap().1;
         let url = format!("http://ptth.localhost:{}/", at.port());
-        agents.push(serve(&AgentPlan::new(&url, name, token, on.transport, on.carrier), origin.handler()).await);
+        agents.push(
+            serve(&AgentPlan::new(&url, name, token, on.transport, on.carrier), origin.handler()).await,
+        );
     }
     let rows = [
         ("/shop/a", Some(0)),
@@ -184,7 +243,9 @@ pub(crate) async fn a_path_is_routed_as_it_is_forwarded(on: On) {
     ];
     for (target, tenant) in rows {
         let before = origins.each_ref().map(|o| o.whole().len());
-        let (head, _) = within("an answer", ask(at, &format!("GET {target} HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n"))).await;
+        let (head, _) =
+            within("an answer", ask(at, &format!("GET {target} HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n")))
+                .await;
         assert_eq!(head.status(), if tenant.is_some() { 200 } else { 404 }, "{target}");
         for (place, origin) in origins.iter().enumerate() {
             let new: Vec<_> = origin.whole()[before[place]..].iter().map(|r| r.target().to_owned()).collect();
@@ -192,6 +253,27 @@ pub(crate) async fn a_path_is_routed_as_it_is_forwarded(on: On) {
             assert_eq!(new, wanted, "{target}");
         }
     }
+}
+
+/// A12, RFC 6265 §8.6: no name sets cookies for the others.
+pub(crate) async fn a_cookie_reaches_no_other_name(on: On) {
+    let (relay, origin) = (TestRelay::start(), TestOrigin::start().await);
+    let _agent = serve(&on.agent(&relay, NAME), origin.handler()).await;
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME));
+    let answering = async {
+        let mut wire = origin.accept().await;
+        wire.head().await;
+        wire.send(
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: a=1; Domain=ptth.localhost; Path=/\r\n\
+             Set-Cookie: __Host-b=2; Secure; Path=/\r\nSet-Cookie: c=3; domain=.LOCALHOST\r\n\
+             Set-Cookie: d=4; Domain=shop.ptth.localhost\r\n\r\n",
+        )
+        .await;
+        wire
+    };
+    let ((head, _), _wire) = tokio::join!(relay.ask(&ask), answering);
+    let wanted = ["a=1; Path=/", "__Host-b=2; Secure; Path=/", "c=3", "d=4; Domain=shop.ptth.localhost"];
+    assert_eq!(head.all("set-cookie"), wanted);
 }
 
 /// A29: heads beyond all measure, and none of them an error of ours.

@@ -59,10 +59,22 @@ impl Toy {
         let answered = match self.on.carrier {
             Kind::H2 => {
                 let mut frames = Frames::client(stream).await;
-                frames.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, request("GET", &named(NAME), "/honest"))).await;
+                frames
+                    .send(frame(
+                        HEADERS,
+                        END_HEADERS | END_STREAM,
+                        1,
+                        request("GET", &named(NAME), "/honest"),
+                    ))
+                    .await;
                 frames.until(crate::support::STEP, |f| f.kind == HEADERS).await.is_some_and(|f| f.says(200))
             }
-            _ => status(&ask(stream, format!("GET /honest HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME)).as_bytes()).await) == 200,
+            _ => {
+                status(
+                    &ask(stream, format!("GET /honest HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME)).as_bytes())
+                        .await,
+                ) == 200
+            }
         };
         assert!(answered, "an honest request was not answered");
     }
@@ -76,7 +88,9 @@ async fn ask(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
         let _ = writer.write_all(bytes).await;
         std::future::pending::<()>().await
     };
-    let reading = async { while let Ok(Ok(1..)) = tokio::time::timeout(PATIENCE * 2, reader.read_buf(&mut got)).await {} };
+    let reading = async {
+        while let Ok(Ok(1..)) = tokio::time::timeout(PATIENCE * 2, reader.read_buf(&mut got)).await {}
+    };
     tokio::select! {
         () = reading => {}
         () = sending => unreachable!("it stays"),
@@ -86,7 +100,8 @@ async fn ask(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
 
 fn agent(toy: &Toy, origin: &Recorder) -> ptth::agent::Serving {
     let url = format!("http://{}/", toy.address());
-    AgentPlan::new(&url, NAME, Secret::new("not-looked-at"), toy.on.transport, toy.on.carrier).start(origin.handler())
+    AgentPlan::new(&url, NAME, Secret::new("not-looked-at"), toy.on.transport, toy.on.carrier)
+        .start(origin.handler())
 }
 
 /// A19, A21 on `h2`: each flood on an agent of its own, which serves again afterwards.
@@ -117,7 +132,13 @@ pub(crate) async fn an_agent_dials_nobody_but_its_origin(on: On) {
     let origin = Recorder::start().await;
     let toy = Toy::start(on).await;
     let _agent = agent(&toy, &origin);
-    let hosts = ["169.254.169.254".to_owned(), other.to_string(), "localhost".into(), "metadata.google.internal".into(), "[::1]:22".into()];
+    let hosts = [
+        "169.254.169.254".to_owned(),
+        other.to_string(),
+        "localhost".into(),
+        "metadata.google.internal".into(),
+        "[::1]:22".into(),
+    ];
     if on.carrier == Kind::H2 {
         let mut relay = Frames::client(toy.next().await).await;
         for (number, host) in hosts.iter().enumerate() {
@@ -137,10 +158,16 @@ pub(crate) async fn an_agent_dials_nobody_but_its_origin(on: On) {
     } else {
         for host in &hosts {
             for text in [
-                format!("GET http://{host}/latest/meta-data HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", named(NAME)),
+                format!(
+                    "GET http://{host}/latest/meta-data HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+                    named(NAME)
+                ),
                 format!("GET /latest/meta-data HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
                 format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
-                format!("GET //{host}/ HTTP/1.1\r\nHost: {}\r\nX-Forwarded-Host: {host}\r\nConnection: close\r\n\r\n", named(NAME)),
+                format!(
+                    "GET //{host}/ HTTP/1.1\r\nHost: {}\r\nX-Forwarded-Host: {host}\r\nConnection: close\r\n\r\n",
+                    named(NAME)
+                ),
             ] {
                 ask(toy.next().await, text.as_bytes()).await;
             }
@@ -188,7 +215,10 @@ async fn fill(on: On, toy: &Toy, agent: &Process) {
         let target = format!("GET /{}", "a".repeat(64 * MIB));
         ask(toy.next().await, target.as_bytes()).await;
         let sizes = "0000000000".repeat(4 * MIB);
-        let chunk = format!("POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n5;{sizes}", named(NAME));
+        let chunk = format!(
+            "POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n5;{sizes}",
+            named(NAME)
+        );
         ask(toy.next().await, chunk.as_bytes()).await;
     }
     let grown = resident(agent.id()).saturating_sub(before);
@@ -204,11 +234,17 @@ pub(crate) async fn what_is_no_101_is_no_session(on: On) {
     let upgrade = if on.transport == "ptth" { "ptth" } else { "PTTH/1.0" };
     let request = "GET /too-early HTTP/1.1\r\nHost: x\r\n\r\n";
     for answer in [
-        format!("HTTP/1.1 200 OK\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\nContent-Length: 0\r\n\r\n{request}"),
+        format!(
+            "HTTP/1.1 200 OK\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\nContent-Length: 0\r\n\r\n{request}"
+        ),
         format!("HTTP/1.1 204 No Content\r\nUpgrade: {upgrade}\r\n\r\n{request}"),
         format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n{request}"),
-        format!("HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n{request}"),
-        format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\nALPN: h3\r\n\r\n{request}"),
+        format!(
+            "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n{request}"
+        ),
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\nALPN: h3\r\n\r\n{request}"
+        ),
         request.to_owned(),
         "\0\0\0\x04\0\0\0\0\0".to_owned(),
     ] {

@@ -9,7 +9,10 @@ use crate::support::{TestRelay, Wire, run};
 use crate::world::connect;
 
 fn form(text: &str) -> String {
-    format!("POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+    format!(
+        "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    )
 }
 
 /// A2: neither time nor words tell how much of a token is right (CWE-208; Traefik CVE-2026-32595).
@@ -66,10 +69,14 @@ fn a_wrong_token_tells_nothing() {
 /// The digest is compared in constant time, and nothing else is compared at all.
 #[test]
 fn tokens_are_compared_by_their_digests() {
-    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/policy/token.rs")).unwrap();
+    let source =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/policy/token.rs")).unwrap();
     let code = source.split("#[cfg(test)]").next().unwrap();
     assert!(code.contains("digest(secret).ct_eq(&expected)"), "{code}");
-    assert!(!code.contains("digest ==") && !code.contains("== digest") && !code.contains("== secret"), "{code}");
+    assert!(
+        !code.contains("digest ==") && !code.contains("== digest") && !code.contains("== secret"),
+        "{code}"
+    );
 }
 
 /// A3: URLs that are capabilities cannot be guessed, and are good once.
@@ -103,7 +110,12 @@ fn the_urls_of_agents_cannot_be_guessed() {
         let guesses = (0..2_000_usize).map(|n| {
             let (url, place) = (&urls[n], n % urls[n].len());
             match n % 4 {
-                0 => format!("{}{}{}", &url[..place], if url[place..].starts_with('A') { 'B' } else { 'A' }, &url[place + 1..]),
+                0 => format!(
+                    "{}{}{}",
+                    &url[..place],
+                    if url[place..].starts_with('A') { 'B' } else { 'A' },
+                    &url[place + 1..]
+                ),
                 1 => url[..url.len() - 1].to_owned(),
                 2 => format!("{url}AAAA"),
                 _ => (0..url.len()).map(|_| char::from(b'a' + rand::random::<u8>() % 26)).collect(),

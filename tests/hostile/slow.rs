@@ -71,7 +71,8 @@ pub(crate) async fn half_heads_hold_nobody_up(on: On) {
 pub(crate) async fn half_bodies_hold_nobody_up(on: On) {
     let world = on.world().await;
     let count = if on.carrier == Kind::H1 { 40 } else { slow_ones().min(200) };
-    let begun = format!("POST /slow HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000\r\n\r\nbegun", named(NAME));
+    let begun =
+        format!("POST /slow HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000\r\n\r\nbegun", named(NAME));
     let mut slow = Vec::new();
     for number in 0..count {
         let mut stream = connect(world.relay.plain).await;
@@ -107,7 +108,14 @@ fn half_handshakes_end_in_time() {
         }
         let answered = within("an answer to a hello in pieces", fragmented.read_u8()).await;
         assert!(answered.is_ok_and(|kind| kind == 0x16 || kind == 0x15));
-        for nonsense in [&b"SSH-2.0-OpenSSH_9.0\r\n"[..], b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff\xff", b"\x16\x03\x01\0\0", &[0x80; 300], &[0; 300]] {
+        for nonsense in [
+            &b"SSH-2.0-OpenSSH_9.0\r\n"[..],
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01\xff\xff\xff",
+            b"\x16\x03\x01\0\0",
+            &[0x80; 300],
+            &[0; 300],
+        ] {
             let mut stream = connect(relay.tls).await;
             stream.write_all(nonsense).await.unwrap();
             assert!(ends(stream, HANDSHAKE).await.is_some(), "{nonsense:?}");
@@ -150,9 +158,17 @@ pub(crate) async fn a_silent_agent_keeps_its_own_visitors_waiting_alone(on: On) 
     let text = match on.carrier {
         Kind::Envelope => {
             let form = format!("name=silent&token={}", token.expose());
-            format!("POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}", form.len())
+            format!(
+                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
+                form.len()
+            )
         }
-        _ => offer((on.transport, on.carrier), &relay, "silent", &format!("Authorization: Bearer {}\r\n", token.expose())),
+        _ => offer(
+            (on.transport, on.carrier),
+            &relay,
+            "silent",
+            &format!("Authorization: Bearer {}\r\n", token.expose()),
+        ),
     };
     silent.write_all(text.as_bytes()).await.unwrap();
     let mut head = [0; 12];
@@ -229,18 +245,27 @@ fn a_relay_without_descriptors_recovers() {
     site.write("files/index.html", "here");
     let command = site.relay_command("http://127.0.0.1:0");
     let mut limited = std::process::Command::new("sh");
-    limited.args(["-c", "ulimit -n 96; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
+    limited
+        .args(["-c", "ulimit -n 96; exec \"$@\"", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
     let relay = Relay::start(&mut limited);
     let url = format!("http://localhost:{}", relay.port);
     let agent = Agent::start(&mut site.agent_command(&url, site.at("files")));
     let visit = || site.curl(["--max-time", "10", &agent.url]);
     assert_eq!(visit().status, 200);
-    let crowd: Vec<_> = (0..200).map(|_| std::net::TcpStream::connect(("127.0.0.1", relay.port)).unwrap()).collect();
+    let crowd: Vec<_> =
+        (0..200).map(|_| std::net::TcpStream::connect(("127.0.0.1", relay.port)).unwrap()).collect();
     poll(|| (descriptors(&relay.process) >= 90).then_some(())).expect("the crowd takes them");
     drop(crowd);
     let answered = poll(|| (descriptors(&relay.process) < 60).then(visit)).expect("the crowd has gone");
     assert_eq!(answered.status, 200);
-    assert_eq!(agent.process.err.all().iter().filter(|l| l.contains("disconnected")).count(), 0, "{}", agent.process);
+    assert_eq!(
+        agent.process.err.all().iter().filter(|l| l.contains("disconnected")).count(),
+        0,
+        "{}",
+        agent.process
+    );
 }
 
 fn descriptors(process: &Process) -> usize {

@@ -42,7 +42,12 @@ fn floods_of_frames_cost_little_and_end() {
             program.is_well().await;
             let grown = program.relay_memory().saturating_sub(before);
             if flood.must_end && !ended || began.elapsed() > LONGEST || grown > GROWTH {
-                faults.push(format!("{}: ended {ended}, {:?}, {} MiB more", flood.name, began.elapsed(), grown / MIB));
+                faults.push(format!(
+                    "{}: ended {ended}, {:?}, {} MiB more",
+                    flood.name,
+                    began.elapsed(),
+                    grown / MIB
+                ));
             }
         }
         assert!(faults.is_empty(), "{faults:#?}");
@@ -65,7 +70,9 @@ pub(crate) async fn what_is_cancelled_in_masses_stops_nobody(on: On) {
         }
         // Half of them go without a word.
         if round % 2 == 0 {
-            visitor.send(frame(HEADERS, END_HEADERS | END_STREAM, 101, request("GET", &named(NAME), "/last"))).await;
+            visitor
+                .send(frame(HEADERS, END_HEADERS | END_STREAM, 101, request("GET", &named(NAME), "/last")))
+                .await;
             visitor.until(PATIENCE, |f| f.says(200)).await;
         }
         drop(visitor);
