@@ -39,6 +39,7 @@ async fn flipped(on: On, relay: &TestRelay, name: &str, token: &Secret) -> TcpSt
 }
 
 /// Answers of HTTP/1.1 that two readers might cut in different places; each with what a visitor may make of it.
+#[expect(clippy::too_many_lines, reason = "a table, and nothing else")]
 fn answers() -> Vec<(&'static str, String, &'static [u16])> {
     const PLANTED: &str = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted";
     const NO: &[u16] = &[502, 504, 0];
@@ -182,6 +183,7 @@ fn says(fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, 1, block(fields))
 }
 
+#[expect(clippy::too_many_lines, reason = "a table, and nothing else")]
 fn deeds() -> Vec<Deed> {
     let ok = frame(HEADERS, END_HEADERS, 1, block(&[(":status", "200")]));
     let mut all = vec![

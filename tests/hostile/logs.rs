@@ -33,6 +33,28 @@ fn is_clean(process: &Process, secrets: &[&str]) {
     }
 }
 
+/// One text in each place that a stranger or an agent writes to.
+fn foul_requests(foul: &str, token: &str) -> Vec<String> {
+    vec![
+        format!("GET /{foul} HTTP/1.1\r\nHost: shop.ptth.localhost\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nHost: {foul}\r\n\r\n"),
+        format!(
+            "GET / HTTP/1.1\r\nHost: shop.ptth.localhost\r\nUser-Agent: {foul}\r\nReferer: {foul}\r\n\r\n"
+        ),
+        format!("POST /reversehttp?name={foul} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"),
+        format!(
+            "POST /reversehttp HTTP/1.1\r\nHost: localhost\r\nPTTH-Instance: {foul}\r\nAuthorization: Bearer {foul}\r\nContent-Length: 0\r\n\r\n"
+        ),
+        format!(
+            "POST /x?name={foul} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: PTTH/1.0\r\nAuthorization: Bearer {token}\r\n\r\n"
+        ),
+        format!(
+            "GET /.well-known/ptth/{foul}/ HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: ptth\r\nAuthorization: Bearer {token}\r\n\r\n"
+        ),
+        format!("{foul} / HTTP/1.1\r\n\r\n"),
+    ]
+}
+
 /// A23, CWE-117.
 #[test]
 fn a_log_has_one_line_for_one_thing_and_no_secret() {
@@ -77,26 +99,7 @@ fn a_log_has_one_line_for_one_thing_and_no_secret() {
             "\0",
             &long,
         ] {
-            for text in [
-                format!("GET /{foul} HTTP/1.1\r\nHost: shop.ptth.localhost\r\n\r\n"),
-                format!("GET / HTTP/1.1\r\nHost: {foul}\r\n\r\n"),
-                format!(
-                    "GET / HTTP/1.1\r\nHost: shop.ptth.localhost\r\nUser-Agent: {foul}\r\nReferer: {foul}\r\n\r\n"
-                ),
-                format!(
-                    "POST /reversehttp?name={foul} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
-                ),
-                format!(
-                    "POST /reversehttp HTTP/1.1\r\nHost: localhost\r\nPTTH-Instance: {foul}\r\nAuthorization: Bearer {foul}\r\nContent-Length: 0\r\n\r\n"
-                ),
-                format!(
-                    "POST /x?name={foul} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: PTTH/1.0\r\nAuthorization: Bearer {token}\r\n\r\n"
-                ),
-                format!(
-                    "GET /.well-known/ptth/{foul}/ HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: ptth\r\nAuthorization: Bearer {token}\r\n\r\n"
-                ),
-                format!("{foul} / HTTP/1.1\r\n\r\n"),
-            ] {
+            for text in foul_requests(foul, &token) {
                 let last = text.replacen(
                     "Host: ",
                     "Connection: close\r\nHost: ",

@@ -13,6 +13,7 @@ mod logs;
 mod messages;
 mod names;
 mod pages;
+#[expect(dead_code, reason = "the tests of the whole program need more of it")]
 #[path = "../e2e/process.rs"]
 mod process;
 mod program;

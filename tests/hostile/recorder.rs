@@ -18,7 +18,7 @@ pub(crate) enum Seen {
     /// A whole request, well formed.
     Whole(Request),
     /// The start of one, and then the connection ended.
-    Cut(String),
+    Cut,
     /// What an origin would have to refuse.
     Malformed(String),
 }
@@ -63,7 +63,7 @@ impl Recorder {
     pub(crate) fn whole(&self) -> Vec<Request> {
         let whole = |seen| match seen {
             Seen::Whole(request) => Some(request),
-            Seen::Cut(_) => None,
+            Seen::Cut => None,
             Seen::Malformed(why) => panic!("the origin would have to refuse what reached it: {why}"),
         };
         self.seen().into_iter().filter_map(whole).collect()
@@ -91,7 +91,7 @@ async fn record(mut stream: TcpStream, log: Arc<Mutex<Vec<Seen>>>) {
             Ok(None) => match stream.read_buf(&mut read).await {
                 Ok(0) | Err(_) if read.is_empty() => return,
                 Ok(0) | Err(_) => {
-                    return log.lock().push(Seen::Cut(String::from_utf8_lossy(&read).into_owned()));
+                    return log.lock().push(Seen::Cut);
                 }
                 Ok(_) => {}
             },

@@ -7,7 +7,7 @@ use ptth::session::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::frames::{END_HEADERS, HEADERS, PREFACE, frame, request};
+use crate::frames::PREFACE;
 use crate::process::Process;
 use crate::recorder::Recorder;
 use crate::site::{Agent, Relay, Site, poll};
