@@ -1,5 +1,6 @@
 //! An agent that was let in and means harm: to the visitors of its own name, and to those of others.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
@@ -9,8 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::frames::*;
+use crate::program::{MIB, Program};
 use crate::recorder::Recorder;
-use crate::support::{Plan, TestRelay, Wire, named, offer, serve, within};
+use crate::support::{Plan, TestRelay, Wire, named, offer, run, serve, within};
 use crate::world::{On, connect, honest, raw, status};
 
 /// Until the head of an answer, at these relays.
@@ -29,11 +31,7 @@ async fn flipped(on: On, relay: &TestRelay, name: &str, token: &Secret) -> TcpSt
     let bearer = format!("Authorization: Bearer {}\r\n", token.expose());
     let mut agent = connect(relay.plain).await;
     agent.write_all(offer((on.transport, on.carrier), relay, name, &bearer).as_bytes()).await.unwrap();
-    // Byte by byte: what follows is the relay's first request.
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(within("a 101", agent.read_u8()).await.unwrap());
-    }
+    let head = head(&mut agent).await;
     assert_eq!(status(&head), 101, "{}", String::from_utf8_lossy(&head));
     agent
 }
@@ -382,4 +380,91 @@ pub(crate) async fn what_an_agent_does_on_h2_ends_with_its_own_visitor(on: On) {
         .collect()
         .await;
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// A5, A19: what an agent sends without end costs a relay little. In a process whose memory is measured.
+#[test]
+fn an_agent_cannot_fill_the_memory_of_a_relay() {
+    run(async {
+        let program = Program::start(&[], &[]).await;
+        let address = ([127, 0, 0, 1], program.relay.port).into();
+        program.is_well().await;
+        let before = program.relay_memory();
+        let ok = "HTTP/1.1 200 OK\r\n".to_owned();
+        let endless = [
+            (Kind::H1, format!("{ok}X: "), "y".repeat(16 << 10)),
+            (Kind::H1, ok.clone(), "X: y\r\n".repeat(4_000)),
+            (Kind::H1, String::new(), "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(400)),
+            (Kind::H1, format!("{ok}Transfer-Encoding: chunked\r\n\r\n5;"), "a".repeat(16 << 10)),
+            (Kind::H1, format!("{ok}Transfer-Encoding: chunked\r\n\r\n0\r\n"), "X: y\r\n".repeat(4_000)),
+        ]
+        .map(|(kind, first, then)| (kind, first.into_bytes(), then.into_bytes()));
+        let ok = block(&[(":status", "200")]);
+        let hint = frame(HEADERS, END_HEADERS, 1, block(&[(":status", "103"), ("link", "</a>")]));
+        let framed = [
+            (frame(HEADERS, 0, 1, &ok), frame(CONTINUATION, 0, 1, literal(b"x", &[b'y'; 8_000]))),
+            (frame(HEADERS, END_HEADERS, 1, &ok), frame(DATA, 0, 1, [0; 16_384])),
+            (Vec::new(), hint.repeat(400)),
+            (Vec::new(), frame(SETTINGS, 0, 0, []).repeat(1_000)),
+        ]
+        .map(|(first, then)| (Kind::H2, first, then));
+        for (number, (kind, first, then)) in endless.into_iter().chain(framed).enumerate() {
+            let name = format!("evil-{number}");
+            let token = Secret::new(program.site.token(&name).trim());
+            // The relay looks for new tokens twice a second.
+            let mut agent = loop {
+                match try_flipped(address, kind, &name, &token).await {
+                    Some(agent) => break agent,
+                    None => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            };
+            let attack = async {
+                let mut sent = 0;
+                let mut agent = match kind {
+                    Kind::H2 => {
+                        let mut frames = Frames::server(agent, &[]).await;
+                        frames.until(DEADLINE, |f| f.kind == HEADERS).await.expect("a request");
+                        frames
+                    }
+                    _ => {
+                        head(&mut agent).await;
+                        Frames::new(agent)
+                    }
+                };
+                let mut alive = agent.send(&first).await;
+                while alive && sent < 64 * MIB {
+                    alive = agent.send(&then).await;
+                    sent += then.len();
+                }
+            };
+            let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(&name));
+            let mut visitor = connect(address).await;
+            visitor.write_all(ask.as_bytes()).await.unwrap();
+            // Long enough for 64 MiB, or for a relay that has stopped to read.
+            let _ = tokio::time::timeout(Duration::from_secs(2), attack).await;
+            program.is_well().await;
+        }
+        let grown = program.relay_memory().saturating_sub(before);
+        assert!(grown < 64 * MIB, "{} MiB more", grown / MIB);
+    });
+}
+
+async fn try_flipped(at: SocketAddr, kind: Kind, name: &str, token: &Secret) -> Option<TcpStream> {
+    let mut agent = connect(at).await;
+    let (alpn, token) = (kind.alpn_field(), token.expose());
+    let offer = format!(
+        "POST /reversehttp?name={name} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: PTTH/1.0\r\n\
+         ALPN: {alpn}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    agent.write_all(offer.as_bytes()).await.unwrap();
+    (status(&head(&mut agent).await) == 101).then_some(agent)
+}
+
+/// A head, byte by byte: what follows is another's.
+async fn head(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within("a head", stream.read_u8()).await.unwrap());
+    }
+    head
 }

@@ -14,7 +14,7 @@ pub(crate) struct Program {
     pub(crate) relay: Relay,
     _agent: Agent,
     _origin: Recorder,
-    _site: Site,
+    pub(crate) site: Site,
 }
 
 impl Program {
@@ -25,7 +25,7 @@ impl Program {
         let url = format!("http://localhost:{}", relay.port);
         let target = origin.address().to_string();
         let agent = Agent::start(site.agent_command(&url, target).args(agent));
-        Self { relay, _agent: agent, _origin: origin, _site: site }
+        Self { relay, _agent: agent, _origin: origin, site }
     }
 
     /// What is resident of the relay, in bytes.

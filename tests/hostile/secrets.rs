@@ -132,3 +132,14 @@ fn the_urls_of_agents_cannot_be_guessed() {
         assert_eq!(statuses, HashSet::from([404]), "a guess was a hit");
     });
 }
+
+/// A28: nothing is taken from the first flight of TLS, which can be sent again (RFC 8446 §8).
+#[test]
+fn early_data_is_off() {
+    let host = ptth::domain::HostName::parse("ptth.localhost").unwrap();
+    let certs = ptth::tls::dev::ephemeral(&[ptth::tls::dev::CertHost::Name(host)]).unwrap();
+    let (cert, key) = (certs.relay.cert.as_bytes(), certs.relay.key.as_bytes());
+    let server = ptth::tls::server_config_from_pem(cert, key, &[]).unwrap();
+    assert!(server.max_early_data_size == 0 && !server.send_half_rtt_data);
+    assert!(!ptth::tls::client_config_from_pem(certs.ca.cert.as_bytes(), &[]).unwrap().enable_early_data);
+}
