@@ -13,12 +13,19 @@ pub const GATEWAY: &str = "/reversehttp";
 
 /// From accept to the end of the TLS handshake. Slow mobile links need about 2 s; more is an attack or a corpse.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A header of the PROXY protocol, version 2, in bytes behind its first 16: addresses, and what a certificate says.
+pub const PROXY_HEADER: usize = 4 << 10;
 /// For the head of a request, and how long a keep-alive connection of a visitor may be silent.
 pub const HEAD: Duration = Duration::from_secs(30);
 /// A visitor's HTTP/2 connection that is asked after [`HEAD`] of silence and does not answer for this long is dead.
 pub const VISITOR_PING_DEAD: Duration = Duration::from_secs(20);
 /// For the raw stream after a 101 was written or read: one flush away.
 pub const FLIP: Duration = Duration::from_secs(10);
+/// Interim responses (1xx) before one answer: an origin that says 102 every few seconds for as long as an answer may
+/// take. More is a flood, and ends the request.
+pub const INTERIM: usize = 32;
+/// One interim response over HTTP/1.1, in bytes: the links of a large page.
+pub const INTERIM_BYTES: usize = 16 << 10;
 /// Until the head of an answer: longer than what people wait, shorter than forever.
 pub const ANSWER: Duration = Duration::from_secs(120);
 /// How long a request waits for a free connection of an agent that has some.
@@ -35,6 +42,8 @@ pub const WAITING: usize = 512;
 pub const REPEATS: usize = 4;
 /// What a visitor who gets a 503 is told to wait.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// What a visitor is told to wait who has as many requests under way as the name allows: one of them may end any moment.
+pub const RETRY_SOON: Duration = Duration::from_secs(1);
 /// How long routes stay held for the token that had them after its last connection went.
 pub const LEASE: Duration = Duration::from_secs(60);
 /// What is in flight gets this long to finish when the process is asked to stop.
@@ -44,6 +53,27 @@ pub const GRACE: Duration = Duration::from_secs(30);
 pub const CONNECTIONS: usize = 16_384;
 /// Agent connections at once of one token.
 pub const CONNECTIONS_PER_AGENT: usize = 1_024;
+
+/// Wrong credentials of agents, and URLs that were not made here, from one address within [`GUESSES_WITHIN`]: a person
+/// who mistypes needs three. What is right passes all the same, since others may share the address.
+pub const GUESSES: u32 = 20;
+/// Wrong passwords of visitors from one address: people choose them, so fewer tries find one.
+pub const GUESSES_VISITOR: u32 = 10;
+/// See [`GUESSES`].
+pub const GUESSES_WITHIN: Duration = Duration::from_secs(60);
+/// Addresses whose wrong credentials are counted at the same time: half a megabyte.
+pub const GUESSERS: usize = 16_384;
+/// Passwords of visitors that are hashed at once: twenty milliseconds of one core each.
+pub const HASHING: usize = 2;
+/// How long a visitor's password waits for that.
+pub const HASHING_WAIT: Duration = Duration::from_secs(5);
+/// Credentials of visitors that are known to be right, per name: each saves twenty milliseconds a request.
+pub const CREDENTIALS_KNOWN: usize = 1_024;
+/// Addresses of visitors that are counted at the same time, per name with a limit for each visitor.
+pub const VISITORS_KNOWN: usize = 8_192;
+/// The rules for visitors, as text, in bytes: a dozen users and a dozen networks. They travel in URLs, too, where an
+/// agent polls.
+pub const VISITORS: usize = 2_048;
 
 /// Names that one agent without a token may hold: a person's few projects.
 pub const OPEN_NAMES_PER_AGENT: usize = 8;
@@ -152,6 +182,12 @@ pub const VISITOR_STREAM_WINDOW: u32 = 1 << 20;
 pub const VISITOR_CONNECTION_WINDOW: u32 = 4 << 20;
 /// Streams at once on a visitor's connection: what browsers use, twice.
 pub const VISITOR_STREAMS: u32 = 200;
+/// Streams of a visitor that may be reset before they were looked at (CVE-2023-44487): what the h2 crate has found
+/// enough for browsers.
+pub const VISITOR_RESETS: usize = 20;
+/// Streams of a visitor that the relay resets for a fault of theirs before it ends the connection (CVE-2025-8671): the
+/// h2 crate's own bound.
+pub const VISITOR_FAULTS: usize = 1024;
 /// Bytes of a message's fields: several large cookies.
 pub const FIELDS: u32 = 128 << 10;
 
@@ -253,16 +289,27 @@ pub const MESSAGE_MEMORY: usize = 256 << 10;
 pub const WHOLE: Duration = Duration::from_secs(60);
 /// The same for `text/event-stream`: most have no end, and nobody is to wait long to hear that they cannot be had.
 pub const WHOLE_EVENTS: Duration = Duration::from_secs(10);
-/// An answer of known length up to this is taken in before it is sent, in bytes, so that it can be sent again when its
-/// connection breaks: one segment or so of memory against a visitor's wait.
-pub const REPLAY: u64 = 64 << 10;
+/// Requests in one `application/http` envelope: enough to hide a round trip from an agent of one thread, and few,
+/// because each of their visitors waits for the slowest answer.
+pub const PIPELINE: usize = 8;
+/// The answers to the requests of one such envelope, in bytes: they are read in memory.
+pub const PIPELINE_ANSWERS: usize = 8 << 20;
+/// All such answers of one registration that are being read, in bytes.
+pub const PIPELINES_ANSWERS: usize = 64 << 20;
 /// An answer up to this is taken in before its visitor reads it, so that an agent of one thread is free for the next
 /// request; a larger one streams. In bytes.
 pub const ANSWER_WHOLE: u64 = 1 << 20;
+/// An answer up to this is sent again when its connection breaks: most are smaller, and each costs as much while it is
+/// under way. In bytes.
+pub const ANSWER_AGAIN: usize = 64 << 10;
 /// Request URLs that one registration remembers as used, to refuse them.
 pub const URLS_USED: usize = 16_384;
 /// Answers still taken, and thrown away, after their visitors left: agents are to hear 202 for them.
 pub const ANSWERS_LATE: usize = 1_024;
+/// Visitors that left, in the answer to one poll: its head stays below 4 KiB, which everything in between lets pass.
+pub const GONE_AT_ONCE: usize = 64;
+/// Visitors that left, of whose requests an agent has not heard yet: the two come on different connections.
+pub const GONE_EARLY: usize = 64;
 /// How long a Request URL is good for, in seconds: 30 days, because old clients never ask for another while they idle.
 pub const REQUEST_URL_AGE: u64 = 30 * 24 * 3600;
 /// The shortest lease of a registration: the original's.

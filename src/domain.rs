@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use subtle::ConstantTimeEq as _;
 
 /// Why a text is not a [`Name`] or a [`HostName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -206,11 +208,21 @@ pub struct Offer {
     pub probe: bool,
     /// The transport by which the offer came.
     pub transport: &'static str,
+    /// Who may visit, as the agent said it (`PTTH-Visitors`); nothing means everybody.
+    pub visitors: Option<Box<str>>,
 }
 
-/// A secret that somebody presented. It is never printed.
-#[derive(Clone, PartialEq, Eq)]
+/// A secret that somebody presented. It is never printed, and compared in a time that does not tell where it differs.
+#[derive(Clone)]
 pub struct Secret(Box<str>);
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
 
 impl Secret {
     /// Wraps the text.
@@ -241,6 +253,17 @@ pub struct Facts {
     pub authority: Arc<str>,
     /// The token it presented.
     pub credential: Option<Secret>,
+    /// The client certificate it presented, if the relay has a CA for them.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+/// What a client certificate says, once TLS has found that a CA of the relay's vouches for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its DNS names (RFC 5280 §4.2.1.6), in lower case; some may begin with `*.`.
+    pub hosts: Vec<Box<str>>,
+    /// When it ends. TLS has looked at this too, but a connection may live longer.
+    pub expires: SystemTime,
 }
 
 /// Who sends a public request.
@@ -289,6 +312,8 @@ pub enum RefusalKind {
     Method,
     /// A newer process of the same agent stands already (409).
     Fenced,
+    /// Another agent stands there on other terms (409); later it may be gone.
+    OtherRules,
     /// The request has its answer already (409).
     Answered,
     /// It was there, and was ended for good (410).
@@ -319,7 +344,7 @@ impl RefusalKind {
             Self::NotFound => 404,
             Self::Method => 405,
             Self::NothingInCommon => 406,
-            Self::Fenced | Self::Answered => 409,
+            Self::Fenced | Self::OtherRules | Self::Answered => 409,
             Self::Gone => 410,
             Self::TooLarge => 413,
             Self::MediaType => 415,
@@ -343,6 +368,7 @@ impl RefusalKind {
             Self::TooLarge => "too-large",
             Self::NothingInCommon => "nothing-in-common",
             Self::Fenced => "fenced",
+            Self::OtherRules => "other-rules",
             Self::UpgradeRequired => "upgrade-required",
             Self::TooMany => "too-many",
             Self::Full => "full",

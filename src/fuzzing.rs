@@ -49,7 +49,7 @@ fn answer(bytes: &[u8]) {
     let Ok(Some((head, used))) = parse_answer(bytes) else { return };
     prefixes_are_incomplete(bytes, used, parse_answer);
     assert!((200..600).contains(&head.status.as_u16()) || head.upgrade.is_some());
-    let written = response_head(head.status, &head.headers, None);
+    let written = response_head(head.status, &head.headers, Framing::Rest(None));
     same_to_others(&written, &head.headers);
     let read = parse_answer(&written);
     if head.upgrade.is_none() {
@@ -65,7 +65,7 @@ fn answer(bytes: &[u8]) {
 fn request(bytes: &[u8]) {
     let Ok(Some((head, used))) = parse_request(bytes) else { return };
     prefixes_are_incomplete(bytes, used, parse_request);
-    let written = request_head(&head.method, &head.target, &head.headers, None);
+    let written = request_head(&head.method, &head.target, &head.headers, Framing::Rest(None));
     same_to_others(&written, &head.headers);
     assert!(!head.headers.contains_key(UPGRADE) && head.framing != Framing::Empty);
 }

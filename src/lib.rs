@@ -12,7 +12,7 @@
 //! | [`transport`] | ways to open a session, one folder for each dialect |
 //! | [`session`] | open links and their carriers: `h1`, `h2`, `envelope` |
 //! | [`registry`] | which routes exist and which sessions speak for them |
-//! | [`policy`] | tokens: who may offer |
+//! | [`policy`] | who may offer: tokens, certificates; who may visit: the rules of a name |
 //! | [`message`] | bodies, fields, hop-by-hop rules, errors |
 //! | [`net`] | sockets, cores, tasks with an owner |
 //! | [`tls`] | who is believed, and certificates for development |
@@ -30,7 +30,8 @@
 //!
 //! 1. A listener accepts it on one core, where it stays; TLS says HTTP/1.1 or HTTP/2.
 //! 2. On the relay's own authority it is first offered to the transports: an agent's Upgrade ends here.
-//! 3. Its authority and path become a route; the registry finds the target.
+//! 3. Its authority and path become a route; the registry finds the target, whose rules, if it has any, must let the
+//!    visitor in.
 //! 4. The less busy of two sessions gets it. A connection that proves dead gives the request back, and the next one
 //!    gets it; what was sent and lost is repeated only if that is harmless.
 //! 5. It crosses the carrier, with `Forwarded` and `Via` and without hop-by-hop fields, its body a stream.

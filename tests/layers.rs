@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("relay", &["message", "net", "observe", "policy", "registry", "session", "tls", "transport"]),
     ("agent", &["message", "net", "observe", "session", "tls", "transport"]),
     ("transport", &["message", "net", "observe", "session", "tls"]),
-    ("registry", &["message", "observe", "session"]),
+    ("registry", &["message", "observe", "policy", "session"]),
     ("session", &["message", "net", "observe"]),
     ("policy", &["observe"]),
     ("net", &["observe", "tls"]),

@@ -49,6 +49,8 @@ pub struct Builder {
     transport: Option<Box<str>>,
     climb: Option<Duration>,
     exclusive: bool,
+    identity: Option<(Box<Path>, Box<Path>)>,
+    visitors: Option<Box<str>>,
 }
 
 /// Why an agent cannot be built.
@@ -174,6 +176,21 @@ impl Builder {
         self
     }
 
+    /// Shows this client certificate to relays that take one: the chain, leaf first, and its key, both PEM files.
+    #[must_use]
+    pub fn identity(mut self, cert: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        self.identity = Some((cert.as_ref().into(), key.as_ref().into()));
+        self
+    }
+
+    /// Who may visit, as the value of [`PTTH-Visitors`](crate::message::fields::PTTH_VISITORS), such as
+    /// `net=("192.0.2.0/24"), visitor-rate=10`. The relay holds visitors to it; one that cannot is not served.
+    #[must_use]
+    pub fn visitors(mut self, rules: impl Into<Box<str>>) -> Self {
+        self.visitors = Some(rules.into());
+        self
+    }
+
     /// Checks what was said.
     ///
     /// # Errors
@@ -189,6 +206,10 @@ impl Builder {
                 std::env::var(name).ok()
             })?,
         };
+        let mut tls = tls::client_config(self.ca.as_deref(), &[])?;
+        if let Some((cert, key)) = &self.identity {
+            tls = tls::with_identity(&tls, cert, key)?;
+        }
         Ok(Agent::new(Config {
             relays,
             names: self.names.iter().map(|n| Name::parse(n)).collect::<Result<_, _>>()?,
@@ -197,10 +218,11 @@ impl Builder {
             transport: self.transport.unwrap_or_else(|| "auto".into()),
             carriers: Kind::PREFERRED.to_vec(),
             climb: self.climb.unwrap_or(defaults::CLIMB_FIRST),
-            tls: tls::client_config(self.ca.as_deref(), &[])?,
+            tls,
             proxies,
             instance: Instance::random(),
             exclusive: self.exclusive,
+            visitors: self.visitors,
         }))
     }
 }

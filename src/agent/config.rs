@@ -33,4 +33,7 @@ pub struct Config {
     pub instance: Instance,
     /// Fence every other process of this token and name.
     pub exclusive: bool,
+    /// Who may visit: the value of [`PTTH-Visitors`](crate::message::fields::PTTH_VISITORS), which the relay holds
+    /// visitors to; nothing means everybody. A relay that does not know such rules is not served.
+    pub visitors: Option<Box<str>>,
 }

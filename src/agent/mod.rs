@@ -80,6 +80,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         exclusive: config.exclusive,
         probe: false,
         transport: "",
+        visitors: config.visitors.clone(),
     };
     let relays = config.relays.iter().map(|relay| {
         let (status, watcher) = watch::channel(Status::default());

@@ -173,7 +173,8 @@ impl Supervisor {
             match status.as_u16() {
                 401 | 403 => return Err(Fatal::Refused(message)),
                 400 | 406 => return Err(Fatal::Usage(message)),
-                409 => return Err(Fatal::Fenced(message)),
+                // One that has taken the place does not give it back; one with other rules for visitors may go.
+                409 if after.is_none() => return Err(Fatal::Fenced(message)),
                 _ => {}
             }
         }

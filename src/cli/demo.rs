@@ -113,6 +113,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         proxies: Proxies::None,
         instance: Instance { id: "demo".into(), boot: 1 },
         exclusive: false,
+        visitors: None,
     };
     Ok(Prepared { relay, agent, ca: certs.ca.cert })
 }

@@ -7,7 +7,7 @@ use crate::agent::origin::Target;
 use crate::domain::{HostName, Name, Wanted};
 use crate::tls;
 
-use super::agent::token;
+use super::agent::{self, token};
 use super::running::{self, Asked};
 use super::text::{RelayUrl, parse};
 use super::{Failure, proxy, say};
@@ -33,6 +33,12 @@ pub struct Args {
     /// Trust the certificates in this file, and no others, to vouch for the relay
     #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
     pub ca: Option<PathBuf>,
+    /// The client certificate that an agent would show; chain, leaf first
+    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_CERT", hide_env_values = true)]
+    pub cert: Option<PathBuf>,
+    /// The private key of the certificate
+    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
     /// Go out through this proxy: http://HOST:PORT, socks5://HOST:PORT, socks5h://HOST:PORT, or off for none
     /// [default: what PTTH_PROXY, or else HTTPS_PROXY, ALL_PROXY and NO_PROXY, say in the environment]
     #[arg(long, value_name = "URL|off")]
@@ -50,7 +56,8 @@ fn prepare(args: Args) -> Result<Exam, Failure> {
     let proxies = proxy::read(args.proxy.as_deref(), std::slice::from_ref(&relay), proxy::variable)?;
     let names = args.name.into_iter().map(Wanted::Name);
     let wanted = names.chain(args.host.into_iter().map(Wanted::Host)).collect();
-    Ok(Exam { relay, proxies, tls: tls.map_err(Failure::usage)?, token, wanted, target })
+    let tls = agent::identified(&tls.map_err(Failure::usage)?, args.cert.as_deref(), args.key.as_deref())?;
+    Ok(Exam { relay, proxies, tls, token, wanted, target })
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::Uri;
+use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
 use crate::defaults;
@@ -113,6 +114,19 @@ impl FromText for AdminAt {
         address
             .map(|a| Self(Some(a)))
             .map_err(|_| format!("write ADDR:PORT, as in {}, or off", defaults::ADMIN))
+    }
+}
+
+/// A network, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Net(pub IpNet);
+
+impl FromText for Net {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let alone = text.parse::<IpAddr>().map(IpNet::from);
+        let net = alone.or_else(|_| text.parse::<IpNet>());
+        net.map(|net| Self(net.trunc()))
+            .map_err(|_| "write a network, as in 10.0.0.0/8 or fd00::/8, or an address".into())
     }
 }
 

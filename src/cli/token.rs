@@ -1,12 +1,17 @@
 //! `ptth token`: who may speak for what.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
+use time::{Date, Month};
 
 use crate::domain::{AgentId, HostName, Name};
-use crate::policy::{self, Grants, Tokens};
+use crate::policy::{self, Grants, Limits, Prefix, Tokens};
+use crate::transport;
 
 use super::text::{FromText, parse};
 use super::{Failure, say, state};
@@ -19,14 +24,11 @@ pub enum Command {
         /// Where the relay keeps its state
         #[arg(long, value_name = "DIR", env = "PTTH_STATE", hide_env_values = true)]
         state: Option<PathBuf>,
-        /// A name that it may claim, or '*' for any; without --name and --host: any
-        #[arg(long, value_name = "NAME", value_parser = parse::<NameGrant>)]
-        name: Vec<NameGrant>,
-        /// A host of the agent's own that it may claim, exactly
-        #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
-        host: Vec<HostName>,
+        /// What it may claim, and within which limits
+        #[command(flatten)]
+        scope: Box<Scope>,
     },
-    /// Print the live tokens, one a line: its id, and what it may claim
+    /// Print the tokens, one a line: its id, what it may claim, its limits
     List {
         /// Where the relay keeps its state
         #[arg(long, value_name = "DIR", env = "PTTH_STATE", hide_env_values = true)]
@@ -42,31 +44,114 @@ pub enum Command {
     },
 }
 
-/// A name to be granted, or all of them.
+/// What a new token may claim, and within which limits.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Scope {
+    /// A name that it may claim, 'WORD-*' for every name that begins so, or '*' for any; without --name and --host: any
+    #[arg(long, value_name = "NAME", value_parser = parse::<NameGrant>)]
+    pub name: Vec<NameGrant>,
+    /// A host of the agent's own that it may claim, exactly
+    #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
+    pub host: Vec<HostName>,
+    /// A transport by which its agents may come; without: every one
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(transport::ALL.iter().map(|t| t.name())))]
+    pub transport: Vec<String>,
+    /// How many of its agents may be connected at once
+    #[arg(long, value_name = "N")]
+    pub sessions: Option<NonZeroU32>,
+    /// How many requests of visitors a second each of its names gets; its agents may set less, never more
+    #[arg(long, value_name = "N")]
+    pub rate: Option<NonZeroU32>,
+    /// How many requests of visitors at once each of its names gets; its agents may set less, never more
+    #[arg(long, value_name = "N")]
+    pub in_flight: Option<NonZeroU32>,
+    /// When it ends: 30d, 12h or 45m from now, or the day on which it is no more, as in 2027-01-31 (UTC)
+    #[arg(long, value_name = "TIME", value_parser = parse::<Expiry>)]
+    pub expires: Option<Expiry>,
+}
+
+/// A name to be granted, several, or all of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameGrant {
     /// Any name.
     Any,
+    /// Every name that begins so.
+    Prefix(Prefix),
     /// This name.
     One(Name),
 }
 
 impl FromText for NameGrant {
     fn from_text(text: &str) -> Result<Self, String> {
-        if text == "*" { Ok(Self::Any) } else { Name::from_text(text).map(Self::One) }
+        match (text, Prefix::parse(text)) {
+            ("*", _) => Ok(Self::Any),
+            (_, Some(prefix)) => prefix.map(Self::Prefix).map_err(|error| error.to_string()),
+            (_, None) if text.contains('*') => {
+                Err("a star stands alone, or behind a hyphen at the end: 'team-*'".into())
+            }
+            (name, None) => Name::from_text(name).map(Self::One),
+        }
     }
+}
+
+/// When a token ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// This long after it was issued.
+    After(Duration),
+    /// Then.
+    At(SystemTime),
+}
+
+impl FromText for Expiry {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let form = || "write 30d, 12h, 45m, or a date as in 2027-01-31".to_owned();
+        if let Some(day) = day(text) {
+            return match SystemTime::from(day.midnight().assume_utc()) {
+                end if end <= SystemTime::now() => Err(format!("{text} is past")),
+                end => Ok(Self::At(end)),
+            };
+        }
+        let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(form)?;
+        let seconds = match unit {
+            "d" => 24 * 3600,
+            "h" => 3600,
+            "m" => 60,
+            _ => return Err(form()),
+        };
+        let number: NonZeroU32 = number.parse().map_err(|_| form())?;
+        let after = Duration::from_secs(u64::from(number.get()) * seconds);
+        let limit = Duration::from_secs(100 * 365 * 24 * 3600);
+        if after > limit {
+            Err("that is longer than a century; leave --expires out".into())
+        } else {
+            Ok(Self::After(after))
+        }
+    }
+}
+
+fn day(text: &str) -> Option<Date> {
+    let mut parts = text.splitn(3, '-');
+    let year = parts.next().filter(|year| year.len() == 4)?.parse().ok()?;
+    let month: u8 = parts.next()?.parse().ok()?;
+    let day = parts.next()?.parse().ok()?;
+    Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok()
 }
 
 pub(super) fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::New { state, name, host } => {
+        Command::New { state, scope } => {
             let tokens = Tokens::open(&state::directory(state)?).map_err(Failure::failed)?;
-            let (_, secret) = tokens.issue(grants(name, host)).map_err(Failure::failed)?;
+            let (_, secret) = tokens.issue(grants(*scope)).map_err(Failure::failed)?;
             say(secret.expose())
         }
         Command::List { state } => {
             let tokens = existing(&state::directory(state)?)?;
-            tokens.list().iter().try_for_each(|token| say(&format!("{}  {}", token.id, token.grants)))
+            let now = SystemTime::now();
+            tokens.list().iter().try_for_each(|token| {
+                let ended = if token.grants.is_live(now) { "" } else { " (expired)" };
+                say(&format!("{}  {}{ended}", token.id, token.grants))
+            })
         }
         Command::Revoke { state, id } => {
             let state = state::directory(state)?;
@@ -83,11 +168,24 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-fn grants(names: Vec<NameGrant>, hosts: Vec<HostName>) -> Grants {
-    let mut grants = Grants { any_name: names.is_empty() && hosts.is_empty(), names: Vec::new(), hosts };
-    for name in names {
+fn grants(scope: Scope) -> Grants {
+    let Scope { name, host, transport, sessions, rate, in_flight, expires } = scope;
+    let limits = Limits {
+        transports: transport.into_iter().map(Into::into).collect(),
+        sessions,
+        rate,
+        in_flight,
+        expires: expires.map(|expires| match expires {
+            Expiry::After(after) => SystemTime::now() + after,
+            Expiry::At(end) => end,
+        }),
+    };
+    let any_name = name.is_empty() && host.is_empty();
+    let mut grants = Grants { any_name, hosts: host, limits, ..Grants::default() };
+    for name in name {
         match name {
             NameGrant::Any => grants.any_name = true,
+            NameGrant::Prefix(prefix) => grants.prefixes.push(prefix),
             NameGrant::One(name) => grants.names.push(name),
         }
     }
@@ -118,12 +216,42 @@ mod tests {
     #[test]
     fn what_is_granted_is_what_was_said() {
         let name = |text| NameGrant::from_text(text).unwrap();
+        let said = |name, host| grants(Scope { name, host, ..Scope::default() });
         let host = HostName::parse("a.test").unwrap();
-        assert_eq!(grants(vec![], vec![]), Grants::any());
-        assert_eq!(grants(vec![name("*")], vec![]), Grants::any());
-        assert!(!grants(vec![], vec![host.clone()]).any_name, "a token for a host is for no name");
-        assert!(!grants(vec![name("a")], vec![host]).any_name);
-        assert!(NameGrant::from_text("*.a").is_err());
+        assert_eq!(said(vec![], vec![]), Grants::any());
+        assert_eq!(said(vec![name("*")], vec![]), Grants::any());
+        assert!(!said(vec![], vec![host.clone()]).any_name, "a token for a host is for no name");
+        assert!(!said(vec![name("a")], vec![host]).any_name);
+        let team = said(vec![name("team-*")], vec![]);
+        assert_eq!((team.prefixes.len(), team.any_name), (1, false));
+        for bad in ["*.a", "team*", "**", "*-a", "-*"] {
+            assert!(NameGrant::from_text(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_a_span_or_a_day() {
+        let hours = |n: u64| Ok(Expiry::After(Duration::from_secs(n * 3600)));
+        assert_eq!(Expiry::from_text("30d"), hours(30 * 24));
+        assert_eq!((Expiry::from_text("12h"), Expiry::from_text("120m")), (hours(12), hours(2)));
+        let day = SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800);
+        assert_eq!(Expiry::from_text("2100-01-01"), Ok(Expiry::At(day)));
+        for bad in [
+            "",
+            "d",
+            "0d",
+            "-1d",
+            "30",
+            "30w",
+            "1.5h",
+            "2100-13-01",
+            "2100-02-30",
+            "2020-01-01",
+            "99999d",
+            "dü",
+        ] {
+            assert!(Expiry::from_text(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which host a request is for, decided once and from one value (RFC 9110 §7.2, RFC 9112 §3.2, RFC 9113 §8.3.1).
 
 use http::header::HOST;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Uri};
 
 use crate::domain::HostName;
@@ -66,6 +66,17 @@ pub fn to_origin_form<B>(request: &mut http::Request<B>) {
     }
     *request.uri_mut() = origin_form(request.uri());
     *request.version_mut() = http::Version::HTTP_11;
+}
+
+/// Makes a request fit for HTTP/2: an absolute target, whose authority is that of the target it has, else its `Host`.
+pub fn to_absolute_form<B>(request: &mut http::Request<B>, scheme: Scheme) {
+    let host = request.headers_mut().remove(HOST);
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(scheme);
+    parts.authority = parts.authority.or_else(|| Authority::try_from(host?.as_bytes()).ok());
+    parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *request.version_mut() = http::Version::HTTP_2;
 }
 
 /// A target without scheme and authority (RFC 9112 §3.2.1).

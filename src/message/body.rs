@@ -6,9 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::expect::Gated;
+use crate::defaults;
 
 /// Any error, for bodies and services.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -40,6 +42,8 @@ enum Kind {
 struct Stream {
     receiver: h2::RecvStream,
     data_done: bool,
+    /// Bytes to come, where they were announced.
+    left: Option<u64>,
 }
 
 impl Stream {
@@ -48,6 +52,7 @@ impl Stream {
             match ready!(self.receiver.poll_data(cx)) {
                 Some(Ok(data)) => {
                     // Handed on is as good as consumed: what takes it has bounds of its own.
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     let released = self.receiver.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(released.map(|()| Frame::data(data))));
                 }
@@ -64,7 +69,7 @@ impl Stream {
 
 impl From<h2::RecvStream> for Body {
     fn from(receiver: h2::RecvStream) -> Self {
-        Self::from(Kind::Stream(Stream { receiver, data_done: false }))
+        Self::from(Kind::Stream(Stream { receiver, data_done: false, left: None }))
     }
 }
 
@@ -79,13 +84,17 @@ impl Body {
         Self::from(Kind::Full(bytes.into()))
     }
 
+    /// What comes in on an HTTP/2 stream, and how much that will be, where its head says so.
+    pub fn received(receiver: h2::RecvStream, length: Option<u64>) -> Self {
+        Self::from(Kind::Stream(Stream { receiver, data_done: false, left: length }))
+    }
+
     /// Any other body, boxed.
     pub fn wrap<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        use http_body_util::BodyExt;
         Self::from(Kind::Other(Box::pin(body.map_err(Into::into))))
     }
 
@@ -100,6 +109,22 @@ impl Body {
             Some(earlier) => Box::new((earlier, value)),
             None => Box::new(value),
         });
+    }
+
+    /// Reads what is left of an upload that nobody wants any more: some visitors take it for a failure when an answer
+    /// comes and their upload is cut. Only a little, and not for long; who sends more is cut all the same. Dropping
+    /// the future cuts it.
+    pub async fn linger(mut self) {
+        let rest = async {
+            let mut left = defaults::LINGER_BYTES;
+            while let Some(Ok(frame)) = self.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(defaults::LINGER, rest).await;
     }
 
     /// The received body behind this one, if it is that and keeps nothing.
@@ -188,6 +213,7 @@ impl HttpBody for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Incoming(body) => body.size_hint(),
             Kind::Stream(stream) if stream.receiver.is_end_stream() => SizeHint::with_exact(0),
+            Kind::Stream(Stream { left: Some(left), .. }) => SizeHint::with_exact(*left),
             Kind::Stream(_) | Kind::Broken(_) => SizeHint::default(),
             Kind::Gated(body) => body.size_hint(),
             Kind::Other(body) => body.size_hint(),

@@ -60,9 +60,8 @@ pub fn gate<B>(body: B) -> (Gate, Gated<B>) {
     (Gate(state.clone()), Gated { body, state })
 }
 
-/// Puts a gate in front of the body of a request that says `Expect: 100-continue`, opened by the 100 of whoever it is
-/// sent to over HTTP/1.1. The gate must live as long as the answer: its drop refuses the body, which ends the
-/// connection. `None` when nothing is held back.
+/// Puts a gate in front of the body of a request that says `Expect: 100-continue`. The gate must live as long as the
+/// answer: its drop refuses the body, which ends the connection or the stream. `None` when nothing is held back.
 pub fn hold_back(request: &mut super::Request) -> Option<Arc<Gate>> {
     use super::Body as Ours;
     let asks =
@@ -81,7 +80,12 @@ pub fn hold_back(request: &mut super::Request) -> Option<Arc<Gate>> {
         }
     };
     *request.body_mut() = body;
-    let gate = Arc::new(gate);
+    Some(Arc::new(gate))
+}
+
+/// As [`hold_back`], with a gate that the 100 of whoever it is sent to over HTTP/1.1 opens.
+pub fn hold_back_h1(request: &mut super::Request) -> Option<Arc<Gate>> {
+    let gate = hold_back(request)?;
     let opener = gate.clone();
     hyper::ext::on_informational(request, move |interim| {
         if interim.status() == StatusCode::CONTINUE {

@@ -44,5 +44,24 @@ pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive")
 /// `PTTH-Stream: ?1`: our own, on the answer to a ReverseHttp registration. The relay streams messages through polls
 /// and answers, for those that ask for it.
 pub const PTTH_STREAM: HeaderName = HeaderName::from_static("ptth-stream");
+/// `PTTH-Request: ID`: our own. Names the request that a poll brings, for agents that stream.
+pub const PTTH_REQUEST: HeaderName = HeaderName::from_static("ptth-request");
+/// `PTTH-Gone: ID, …`: our own. Nobody waits for the answers to these requests any more.
+pub const PTTH_GONE: HeaderName = HeaderName::from_static("ptth-gone");
 /// `PTTH-Probe: ?1`: our own. Answer as to any offer, then hang up: `ptth doctor` asks this way.
 pub const PTTH_PROBE: HeaderName = HeaderName::from_static("ptth-probe");
+/// `PTTH-Visitors`: our own, a dictionary (RFC 9651 §3.2) of the rules that the relay is to hold visitors to; on every
+/// offer of an agent that has some. All that is said must hold:
+///
+/// | member | is |
+/// |---|---|
+/// | `basic` | users, each a string with the parameter `pbkdf2`: 16 bytes of salt and 32 of PBKDF2-HMAC-SHA-256 in 100,000 rounds |
+/// | `net` | networks, each a string as in `192.0.2.0/24` |
+/// | `secret` | the name of a field, with the parameter `sha256`: the digest of the value that it must have |
+/// | `rate`, `in-flight` | requests per second, and at once, of the name |
+/// | `visitor-rate`, `visitor-in-flight` | the same for one address: IPv4, or the first 64 bits of IPv6 |
+/// | `body` | bytes of a request's body |
+///
+/// What is not understood is refused with the whole offer. The answer to an offer with rules says `PTTH-Visitors: ?1`;
+/// without that an agent does not serve, because a relay that has never heard of the field would let everybody in.
+pub const PTTH_VISITORS: HeaderName = HeaderName::from_static("ptth-visitors");

@@ -1,10 +1,7 @@
 //! Where the body of an HTTP/1 request ends, told in one way only (RFC 9112 §6.1, §6.3).
 
+use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue};
-use http_body::Body as _;
-
-use super::Request;
 
 /// Whether every reader of HTTP/1 finds the same end of the body. One `chunked` and no length beside it is all that a
 /// request may say: a coding that stands before it would be lost here, and what is more than that is read differently
@@ -16,17 +13,10 @@ pub fn is_clear(headers: &HeaderMap) -> bool {
     only_chunked && codings.next().is_none() && !headers.contains_key(CONTENT_LENGTH)
 }
 
-/// Says that the body comes in chunks, where nothing says how long it is: hyper would take a GET with such a body for
-/// one without. Hop-by-hop fields must be gone already.
-pub fn announce(request: &mut Request) {
-    let sized = request.body().is_end_stream() || request.body().size_hint().exact().is_some();
-    if !sized && !request.headers().contains_key(CONTENT_LENGTH) {
-        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

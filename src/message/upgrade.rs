@@ -6,38 +6,55 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
+use h2::ext::Protocol;
 use http::header::{CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::ext::Protocol;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 
-use super::{fields, hop};
+use super::{BoxError, fields, hop};
 
 /// RFC 6455 §1.3.
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The agent's end of a stream behind a 101, in the extensions of the answer.
+/// The far end's stream behind an Upgrade, in the extensions of a message: for one that hyper did not make.
 #[derive(Clone)]
-pub struct Tunnel(Arc<Mutex<Option<Box<dyn Duplex>>>>);
+pub struct Tunnel(Arc<Mutex<Option<Stream>>>);
+
+enum Stream {
+    Ready(Box<dyn Duplex>),
+    Later(oneshot::Receiver<Box<dyn Duplex>>),
+}
+
+/// A stream that opens when the answer to its Upgrade is out.
+pub type Opening = BoxFuture<'static, Result<Box<dyn Duplex>, BoxError>>;
 
 impl Tunnel {
     /// A stream that stands already.
     pub fn ready(stream: impl Duplex + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Some(Box::new(stream)))))
+        Self(Arc::new(Mutex::new(Some(Stream::Ready(Box::new(stream))))))
     }
 
-    /// Takes the stream of an answer: one that stands already, or the one that hyper opens behind an HTTP/1.1 answer.
-    /// `None` when there is none.
-    pub fn take<B>(response: &mut Response<B>) -> Option<BoxFuture<'static, hyper::Result<Box<dyn Duplex>>>> {
-        if let Some(Self(stream)) = response.extensions_mut().remove::<Self>() {
-            let stream = stream.lock().take()?;
-            return Some(Box::pin(std::future::ready(Ok(stream))));
+    /// A stream that comes later, or never.
+    pub fn later() -> (oneshot::Sender<Box<dyn Duplex>>, Self) {
+        let (opened, opens) = oneshot::channel();
+        (opened, Self(Arc::new(Mutex::new(Some(Stream::Later(opens))))))
+    }
+
+    /// Takes the stream of a message: one of ours, or the one that hyper opens behind an HTTP/1.1 answer. `None` when
+    /// there is none.
+    pub fn take(extensions: &mut Extensions) -> Option<Opening> {
+        if let Some(Self(stream)) = extensions.remove::<Self>() {
+            return Some(match stream.lock().take()? {
+                Stream::Ready(stream) => Box::pin(std::future::ready(Ok(stream))),
+                Stream::Later(opens) => Box::pin(async move { Ok(opens.await?) }),
+            });
         }
-        let upgrade = response.extensions_mut().remove::<OnUpgrade>()?;
+        let upgrade = extensions.remove::<OnUpgrade>()?;
         Some(Box::pin(async move { Ok(Box::new(TokioIo::new(upgrade.await?)) as Box<dyn Duplex>) }))
     }
 }
@@ -62,7 +79,7 @@ pub fn to_connect<B>(request: &mut Request<B>) -> Option<Sent> {
     let key = request.headers_mut().remove(SEC_WEBSOCKET_KEY);
     request.headers_mut().remove(CONTENT_LENGTH);
     *request.method_mut() = Method::CONNECT;
-    request.extensions_mut().insert(h2::ext::Protocol::from(protocol.as_str()));
+    request.extensions_mut().insert(Protocol::from(protocol.as_str()));
     Some(Sent { token, key })
 }
 
@@ -157,9 +174,6 @@ mod tests {
         assert_eq!(request.method(), Method::CONNECT);
         assert_eq!(request.headers().len(), 1, "{:?}", request.headers());
 
-        // What h2 writes, hyper reads.
-        let protocol = request.extensions_mut().remove::<h2::ext::Protocol>().unwrap();
-        request.extensions_mut().insert(Protocol::from(protocol.as_str()));
         assert!(from_connect(&mut request));
         assert!(hop::asks_upgrade(request.headers(), "websocket"));
         assert_ne!(request.headers()["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");

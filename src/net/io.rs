@@ -9,10 +9,12 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
+use super::inserts::Inserts;
 use super::silence::{FarEnd, Impatience, Patience};
 
 /// Anything that can stand in for a socket.
@@ -139,12 +141,13 @@ pub struct Io {
     early: Bytes,
     /// Only where somebody asked for it: it costs a look at the clock for each read.
     last_read: Option<LastRead>,
+    inserts: Option<Inserts>,
     patience: Option<Patience>,
 }
 
 impl Io {
     fn new(stream: Stream) -> Self {
-        Self { stream, early: Bytes::new(), last_read: None, patience: None }
+        Self { stream, early: Bytes::new(), last_read: None, inserts: None, patience: None }
     }
 
     /// A plain TCP connection.
@@ -180,6 +183,11 @@ impl Io {
     /// A handle on the time of the last read, which is kept from now on.
     pub fn last_read(&mut self) -> LastRead {
         self.last_read.get_or_insert_with(LastRead::now).clone()
+    }
+
+    /// A handle to put bytes in between two messages.
+    pub fn inserts(&mut self) -> Inserts {
+        self.inserts.get_or_insert_default().clone()
     }
 
     /// From now on this is a link: the kernel asks soon whether the far end is there.
@@ -223,6 +231,16 @@ impl Io {
             Stream::Client(tls) => tls.get_ref().1.protocol_version(),
             Stream::Plain(_) | Stream::Other(_) => None,
         }
+    }
+
+    /// The certificate of the far end, verified in the handshake or in one that this connection resumes.
+    pub fn peer(&self) -> Option<&CertificateDer<'static>> {
+        let all = match &self.stream {
+            Stream::Server(tls) => tls.get_ref().1.peer_certificates(),
+            Stream::Client(tls) => tls.get_ref().1.peer_certificates(),
+            Stream::Plain(_) | Stream::Other(_) => None,
+        };
+        all?.first()
     }
 
     fn tcp(&mut self) -> Option<&mut Tcp> {
@@ -307,7 +325,11 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, s => Pin::new(s).poll_flush(cx))
+        let this = &mut *self;
+        if let Some(inserts) = this.inserts.as_ref().filter(|inserts| inserts.is_waiting()) {
+            ready!(each!(this, s => inserts.poll_write(s, cx)))?;
+        }
+        each!(this, s => Pin::new(s).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

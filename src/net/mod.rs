@@ -3,8 +3,11 @@
 pub mod cores;
 pub mod dial;
 pub mod flag;
+pub mod inserts;
 pub mod io;
 pub mod listener;
+pub mod nets;
+pub mod proxied;
 pub mod reach;
 pub mod scope;
 pub mod silence;

@@ -1,10 +1,20 @@
-//! Who may offer: tokens, what each may claim, and where they are kept.
+//! Who may offer: tokens and certificates, what each may claim, and where tokens are kept. Who may visit: the rules of
+//! a name, and the gate that holds visitors to them.
 //!
 //! The answers come from a table in memory, so that a request never waits for a disk. Whoever runs a relay
 //! calls
 //! [`Tokens::refresh_if_changed`] now and then, and changes made by another process take effect.
 
+mod basic;
+mod certificate;
+mod gate;
+mod guesses;
+mod layout;
 pub mod open;
+mod rate;
+mod rules;
+mod scope;
+mod source;
 mod store;
 mod table;
 mod token;
@@ -21,8 +31,13 @@ use crate::domain::{AgentId, HostName, Name, Secret};
 use self::store::Store;
 use self::table::Table;
 
+pub use self::basic::User;
+pub use self::certificate::Certificates;
+pub use self::gate::{Checks, Denied, Gate, VisitorPermit};
+pub use self::guesses::Guesses;
+pub use self::rules::{BadRules, FieldSecret, Rules, network};
+pub use self::scope::{Grants, Limits, Prefix};
 pub use self::store::{FILE, StoreError};
-pub use self::token::Grants;
 
 /// One token, as it may be shown: all but the secret, which nobody has.
 #[derive(Debug, Clone)]
@@ -42,6 +57,29 @@ pub struct Verified {
     pub id: AgentId,
     /// What it may claim.
     pub grants: Arc<Grants>,
+    /// What a second credential lets it claim: both must allow what is asked for.
+    pub besides: Option<Arc<Grants>>,
+}
+
+impl Verified {
+    fn all(&self) -> impl Iterator<Item = &Grants> {
+        std::iter::once(&*self.grants).chain(self.besides.as_deref())
+    }
+
+    /// Whether every credential allows the name.
+    pub fn allows_name(&self, name: &Name) -> bool {
+        self.all().all(|grants| grants.allows_name(name))
+    }
+
+    /// Whether a credential names exactly this name.
+    pub fn names_exactly(&self, name: &Name) -> bool {
+        self.all().any(|grants| grants.names.contains(name))
+    }
+
+    /// Whether every credential allows the host.
+    pub fn allows_host(&self, host: &HostName) -> bool {
+        self.all().all(|grants| grants.allows_host(host))
+    }
 }
 
 /// The tokens. A cheap handle: clones share one table.
@@ -145,23 +183,25 @@ impl Tokens {
     pub fn verify(&self, credential: &Secret) -> Option<Verified> {
         let table = self.inner.table.load();
         let (id, entry) = token::verify(credential, |id| table.get(id))?;
-        Some(Verified { id: AgentId(id), grants: entry.grants })
+        // Only now: whether a token has expired is told to nobody but its owner's like.
+        entry.is_live().then(|| Verified { id: AgentId(id), grants: entry.grants.clone(), besides: None })
     }
 
     /// What a live token of this id may claim, without its secret: for whoever proved earlier that it is theirs.
     pub fn find(&self, id: &AgentId) -> Option<Verified> {
         let table = self.inner.table.load();
-        table.get(&id.0).map(|entry| Verified { id: id.clone(), grants: entry.grants.clone() })
+        let entry = table.get(&id.0).filter(|entry| entry.is_live())?;
+        Some(Verified { id: id.clone(), grants: entry.grants.clone(), besides: None })
     }
 
-    /// Every live token, oldest first.
+    /// Every token that was not revoked, oldest first; also those that have expired.
     pub fn list(&self) -> Vec<TokenRecord> {
         self.inner.table.load().records()
     }
 
     /// Whether a live token of this id exists.
     pub fn is_live(&self, id: &AgentId) -> bool {
-        self.inner.table.load().get(&id.0).is_some()
+        self.inner.table.load().get(&id.0).is_some_and(token::Entry::is_live)
     }
 
     /// Whether any live token names exactly this name. (A token for any name does not.)

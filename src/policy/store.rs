@@ -15,29 +15,13 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use crate::defaults;
 use crate::domain::{HostName, Malformed, Name};
 
+use super::layout;
+use super::scope::{Grants, Limits, Prefix};
 use super::table::Table;
-use super::token::{Entry, Grants};
+use super::token::Entry;
 
 /// The file in the state directory.
 pub const FILE: &str = "ptth.db";
-
-/// The layout of the file that this version writes (`PRAGMA user_version`).
-const LAYOUT: i64 = 1;
-
-const SCHEMA: &str = "
-CREATE TABLE token (
-    id      TEXT PRIMARY KEY,
-    digest  BLOB NOT NULL CHECK (length(digest) = 32),
-    created INTEGER NOT NULL, -- seconds since 1970
-    revoked INTEGER           -- seconds since 1970; NULL is live
-) STRICT;
-CREATE TABLE claimable (
-    token TEXT NOT NULL REFERENCES token (id),
-    kind  TEXT NOT NULL CHECK (kind IN ('any', 'name', 'host')),
-    value TEXT NOT NULL,
-    PRIMARY KEY (token, kind, value)
-) STRICT, WITHOUT ROWID;
-";
 
 /// Why tokens cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -102,22 +86,13 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes the tables, once, whoever comes first.
+    /// Makes the tables, or brings those of an older version up to date; once, whoever comes first.
     fn lay_out(&mut self) -> Result<(), StoreError> {
         let path = self.path.clone();
-        let failed = |source| StoreError::Database { path: path.clone(), source };
-        let change =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let layout: i64 =
-            change.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        match layout {
-            0 => {
-                change.execute_batch(SCHEMA).map_err(failed)?;
-                change.pragma_update(None, "user_version", LAYOUT).map_err(failed)?;
-                change.commit().map_err(failed)
-            }
-            LAYOUT => Ok(()),
-            layout => Err(StoreError::Newer { path, layout }),
+        match layout::bring_up(&mut self.connection) {
+            Ok(layout) if layout > layout::LATEST => Err(StoreError::Newer { path, layout }),
+            Ok(_) => Ok(()),
+            Err(source) => Err(StoreError::Database { path, source }),
         }
     }
 
@@ -130,7 +105,7 @@ impl Store {
         self.connection.pragma_query_value(None, "data_version", |row| row.get(0)).map_err(|e| self.failed(e))
     }
 
-    /// Reads every live token.
+    /// Reads every token that was not revoked.
     pub(super) fn load(&mut self) -> Result<Table, StoreError> {
         // Asked first: a change that comes in between is then read now, and once more at the next look.
         let version = self.version()?;
@@ -139,7 +114,7 @@ impl Store {
         let mut entries = HashMap::new();
         for row in rows.live {
             let grants = row.grants().map_err(damaged)?;
-            let created = SystemTime::UNIX_EPOCH + Duration::from_secs(row.created.max(0).cast_unsigned());
+            let created = time(row.created);
             entries.insert(row.id, Entry { digest: row.digest, grants: Arc::new(grants), created });
         }
         self.seen = version;
@@ -148,20 +123,30 @@ impl Store {
 
     pub(super) fn insert(&mut self, id: &str, entry: &Entry) -> Result<(), StoreError> {
         let grants = &entry.grants;
-        let any = grants.any_name.then_some(("any", "*"));
-        let names = grants.names.iter().map(|name| ("name", name.as_str()));
-        let hosts = grants.hosts.iter().map(|host| ("host", host.as_str()));
+        let limits = &grants.limits;
+        let any = grants.any_name.then(|| ("any", "*".to_owned()));
+        let names = grants.names.iter().map(|name| ("name", name.to_string()));
+        let prefixes = grants.prefixes.iter().map(|prefix| ("prefix", prefix.to_string()));
+        let hosts = grants.hosts.iter().map(|host| ("host", host.to_string()));
+        let transports = limits.transports.iter().map(|transport| ("transport", transport.to_string()));
         let write = |connection: &mut Connection| {
             let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             change.execute(
-                "INSERT INTO token (id, digest, created) VALUES (?1, ?2, ?3)",
-                params![id, entry.digest, seconds(entry.created)],
+                "INSERT INTO token (id, digest, created, expires, sessions, rate, in_flight)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    id,
+                    entry.digest,
+                    seconds(entry.created),
+                    limits.expires.map(seconds),
+                    limits.sessions,
+                    limits.rate,
+                    limits.in_flight
+                ],
             )?;
-            for (kind, value) in any.into_iter().chain(names).chain(hosts) {
-                change.execute(
-                    "INSERT OR IGNORE INTO claimable VALUES (?1, ?2, ?3)",
-                    params![id, kind, value],
-                )?;
+            for (kind, value) in any.into_iter().chain(names).chain(prefixes).chain(hosts).chain(transports) {
+                change
+                    .execute("INSERT OR IGNORE INTO scope VALUES (?1, ?2, ?3)", params![id, kind, value])?;
             }
             change.commit()
         };
@@ -215,17 +200,24 @@ struct Row {
     id: Arc<str>,
     digest: [u8; 32],
     created: i64,
-    claimable: Vec<(String, String)>,
+    limits: Limits,
+    scope: Vec<(String, String)>,
 }
 
 impl Row {
     fn grants(&self) -> Result<Grants, Malformed> {
-        let mut grants = Grants::default();
-        for (kind, value) in &self.claimable {
+        let mut grants = Grants { limits: self.limits.clone(), ..Grants::default() };
+        for (kind, value) in &self.scope {
             match kind.as_str() {
                 "any" => grants.any_name = true,
                 "name" => grants.names.push(Name::parse(value)?),
-                _ => grants.hosts.push(HostName::parse(value)?),
+                // One that is damaged is read as a name, whose error says so.
+                "prefix" => match Prefix::parse(value) {
+                    Some(prefix) => grants.prefixes.push(prefix?),
+                    None => grants.names.push(Name::parse(value)?),
+                },
+                "host" => grants.hosts.push(HostName::parse(value)?),
+                _ => grants.limits.transports.push(value.as_str().into()),
             }
         }
         Ok(grants)
@@ -240,18 +232,34 @@ struct Rows {
 /// One moment's rows: both queries see the same state.
 fn read(connection: &Connection) -> rusqlite::Result<Rows> {
     let moment = connection.unchecked_transaction()?;
-    let mut tokens = moment.prepare_cached("SELECT id, digest, created FROM token WHERE revoked IS NULL")?;
-    let mut claimable = moment.prepare_cached("SELECT kind, value FROM claimable WHERE token = ?1")?;
+    let mut tokens = moment.prepare_cached(
+        "SELECT id, digest, created, expires, sessions, rate, in_flight FROM token WHERE revoked IS NULL",
+    )?;
+    let mut scope = moment.prepare_cached("SELECT kind, value FROM scope WHERE token = ?1")?;
     let live = tokens
-        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?
+        .query_map([], |row| {
+            let limits = Limits {
+                transports: Vec::new(),
+                expires: row.get::<_, Option<i64>>(3)?.map(time),
+                sessions: row.get(4)?,
+                rate: row.get(5)?,
+                in_flight: row.get(6)?,
+            };
+            Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, limits))
+        })?
         .map(|row| {
-            let (id, digest, created) = row?;
-            let pairs = claimable.query_map([&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok(Row { claimable: pairs.collect::<rusqlite::Result<_>>()?, id: id.into(), digest, created })
+            let (id, digest, created, limits) = row?;
+            let pairs = scope.query_map([&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let scope = pairs.collect::<rusqlite::Result<_>>()?;
+            Ok(Row { scope, id: id.into(), digest, created, limits })
         })
         .collect::<rusqlite::Result<_>>()?;
     let ever = moment.query_row("SELECT 1 FROM token LIMIT 1", [], |_| Ok(())).optional()?.is_some();
     Ok(Rows { live, ever })
+}
+
+fn time(seconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.max(0).cast_unsigned())
 }
 
 fn seconds(time: SystemTime) -> i64 {

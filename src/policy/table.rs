@@ -1,7 +1,9 @@
 //! All live tokens at one moment, ready to be asked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::domain::{AgentId, HostName, Name};
 
@@ -12,10 +14,13 @@ use super::token::Entry;
 #[derive(Clone, Default)]
 pub(super) struct Table {
     entries: HashMap<Arc<str>, Entry>,
-    names: HashSet<Name>,
-    hosts: HashSet<HostName>,
+    names: HashMap<Name, End>,
+    hosts: HashMap<HostName, End>,
     ever: bool,
 }
+
+/// When the last token ends that names something; `None` is never.
+type End = Option<SystemTime>;
 
 impl Table {
     /// `ever`: whether a token was ever issued, live or not.
@@ -26,9 +31,12 @@ impl Table {
     }
 
     fn index(&mut self) {
-        let grants = || self.entries.values().map(|entry| &entry.grants);
-        self.names = grants().flat_map(|g| g.names.iter().cloned()).collect();
-        self.hosts = grants().flat_map(|g| g.hosts.iter().cloned()).collect();
+        (self.names, self.hosts) = Default::default();
+        for entry in self.entries.values() {
+            let (grants, end) = (&entry.grants, entry.grants.limits.expires);
+            grants.names.iter().for_each(|name| note(&mut self.names, name, end));
+            grants.hosts.iter().for_each(|host| note(&mut self.hosts, host, end));
+        }
     }
 
     pub(super) fn insert(&mut self, id: Arc<str>, entry: Entry) {
@@ -48,15 +56,15 @@ impl Table {
     }
 
     pub(super) fn names(&self, name: &Name) -> bool {
-        self.names.contains(name)
+        self.names.get(name).is_some_and(|end| is_ahead(*end))
     }
 
     pub(super) fn lists(&self, host: &HostName) -> bool {
-        self.hosts.contains(host)
+        self.hosts.get(host).is_some_and(|end| is_ahead(*end))
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        !self.entries.values().any(Entry::is_live)
     }
 
     pub(super) fn is_new(&self) -> bool {
@@ -73,4 +81,13 @@ impl Table {
         records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         records
     }
+}
+
+fn note<K: Hash + Eq + Clone>(ends: &mut HashMap<K, End>, key: &K, end: End) {
+    let later = |known: &mut End| *known = known.zip(end).map(|(a, b)| a.max(b));
+    ends.entry(key.clone()).and_modify(later).or_insert(end);
+}
+
+fn is_ahead(end: End) -> bool {
+    end.is_none_or(|end| SystemTime::now() < end)
 }

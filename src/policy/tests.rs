@@ -12,7 +12,8 @@ fn host(text: &str) -> HostName {
 }
 
 fn shop() -> Grants {
-    Grants { any_name: false, names: vec![name("shop"), name("shop2")], hosts: vec![host("shop.example")] }
+    let hosts = vec![host("shop.example")];
+    Grants { hosts, ..Grants::names([name("shop"), name("shop2")]) }
 }
 
 /// What holds with a store must hold without one.
@@ -143,4 +144,71 @@ fn a_newer_or_damaged_file_is_named() {
     fs::write(&file, "this is no database, but it is long enough to look like something").unwrap();
     let error = Tokens::open(state.path()).err().unwrap();
     assert!(error.to_string().contains("ptth.db"), "{error}");
+}
+
+/// A token as the first layout kept it: made by a binary of that time.
+const OLD: (&str, &str) = ("3c864cde8a89", "ptth_3c864cde8a89_ab-Ilt981lKtBsNmnlElQUnA-KHroJMerxKudNAe1qM");
+
+#[test]
+fn a_store_of_the_first_layout_opens() {
+    let state = tempfile::tempdir().unwrap();
+    let (id, secret) = OLD;
+    let file = state.path().join(FILE);
+    let old = rusqlite::Connection::open(&file).unwrap();
+    super::layout::first(&old).unwrap();
+    let insert = "INSERT INTO token VALUES (?1, unhex(?2), 1, NULL), ('gone', zeroblob(32), 1, 2)";
+    old.execute(insert, (id, "B44FCDADFC16EFC1B9917AE58DC065699ADBF4779F271EC1CBA176A7ED33EAB7")).unwrap();
+    old.execute(
+        "INSERT INTO claimable VALUES (?1, 'name', 'shop'), (?1, 'host', 'shop.example'), ('gone', 'any', '*')",
+        [id],
+    )
+    .unwrap();
+    drop(old);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let tokens = Tokens::open(state.path()).unwrap();
+    let verified = tokens.verify(&Secret::new(secret)).unwrap();
+    let grants = Grants { hosts: vec![host("shop.example")], ..Grants::names([name("shop")]) };
+    assert_eq!((&*verified.id.0, &*verified.grants), (id, &grants));
+    assert_eq!(tokens.list().len(), 1, "what was revoked stays so");
+    let (_, fresh) = tokens.issue(limited()).unwrap();
+    let again = Tokens::open(state.path()).unwrap();
+    assert_eq!(*again.verify(&fresh).unwrap().grants, limited());
+    assert!(again.verify(&Secret::new(secret)).is_some());
+}
+
+fn limited() -> Grants {
+    let limits = Limits {
+        transports: vec!["ptth10".into()],
+        sessions: std::num::NonZeroU32::new(2),
+        rate: std::num::NonZeroU32::new(u32::MAX),
+        in_flight: std::num::NonZeroU32::new(7),
+        expires: Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(9_999_999_999)),
+    };
+    Grants { limits, prefixes: vec![Prefix::parse("team-*").unwrap().unwrap()], ..shop() }
+}
+
+#[test]
+fn limits_survive_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let (_, secret) = Tokens::open(state.path()).unwrap().issue(limited()).unwrap();
+    assert_eq!(*Tokens::open(state.path()).unwrap().verify(&secret).unwrap().grants, limited());
+}
+
+#[test]
+fn an_expired_token_is_nobodys() {
+    for (tokens, _state) in both() {
+        let ends = |expires| Limits { expires: Some(expires), ..Limits::default() };
+        let now = SystemTime::now();
+        let past = ends(now - std::time::Duration::from_secs(1));
+        let future = ends(now + std::time::Duration::from_secs(3600));
+        let (id, secret) = tokens.issue(Grants { limits: past, ..shop() }).unwrap();
+        assert!(tokens.verify(&secret).is_none() && tokens.find(&id).is_none() && !tokens.is_live(&id));
+        assert!(!tokens.names_exactly(&name("shop")) && !tokens.lists_host(&host("shop.example")));
+        assert!(tokens.is_empty() && !tokens.is_new());
+        assert_eq!(tokens.list().len(), 1, "its owner can see why it does not work");
+        let (_, secret) = tokens.issue(Grants { limits: future, ..shop() }).unwrap();
+        assert!(tokens.verify(&secret).is_some() && tokens.names_exactly(&name("shop")));
+        assert!(!tokens.is_empty());
+    }
 }

@@ -4,7 +4,6 @@
 //! without
 //! padding (RFC 4648 §5). That alphabet holds `_` too, so only the first two underscores separate.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,54 +14,12 @@ use rand::rngs::{SysError, SysRng};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::domain::{HostName, Name, Secret};
+use crate::domain::Secret;
+
+use super::scope::Grants;
 
 /// SHA-256 of the secret's text. Fast on purpose: 256 random bits need no stretching.
 pub(super) type DigestBytes = [u8; 32];
-
-/// What a token may claim.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grants {
-    /// Any name that is free; the names below are reserved for it besides.
-    pub any_name: bool,
-    /// These names.
-    pub names: Vec<Name>,
-    /// These hosts, exactly.
-    pub hosts: Vec<HostName>,
-}
-
-impl Grants {
-    /// Any name, and no host: what a first token gets.
-    pub fn any() -> Self {
-        Self { any_name: true, ..Self::default() }
-    }
-
-    /// Exactly these names.
-    pub fn names(names: impl IntoIterator<Item = Name>) -> Self {
-        Self { names: names.into_iter().collect(), ..Self::default() }
-    }
-
-    /// Whether the name may be claimed.
-    pub fn allows_name(&self, name: &Name) -> bool {
-        self.any_name || self.names.contains(name)
-    }
-
-    /// Whether the host may be claimed: only one that is listed, letter by letter.
-    pub fn allows_host(&self, host: &HostName) -> bool {
-        self.hosts.contains(host)
-    }
-}
-
-impl fmt::Display for Grants {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let any = self.any_name.then(|| "any name".to_owned());
-        let names = self.names.iter().map(|name| format!("name {name}"));
-        let hosts = self.hosts.iter().map(|host| format!("host {host}"));
-        let all: Vec<String> = any.into_iter().chain(names).chain(hosts).collect();
-        f.write_str(if all.is_empty() { "nothing" } else { "" })?;
-        f.write_str(&all.join(", "))
-    }
-}
 
 /// What is kept of a token.
 #[derive(Debug, Clone)]
@@ -70,6 +27,12 @@ pub(super) struct Entry {
     pub(super) digest: DigestBytes,
     pub(super) grants: Arc<Grants>,
     pub(super) created: SystemTime,
+}
+
+impl Entry {
+    pub(super) fn is_live(&self) -> bool {
+        self.grants.is_live(SystemTime::now())
+    }
 }
 
 /// A token just made; `text` is handed out and forgotten.
@@ -178,18 +141,5 @@ mod tests {
     #[test]
     fn an_empty_id_finds_nothing_even_if_the_digest_fits() {
         assert!(verify(&Secret::new("no token"), |_| None).is_none());
-    }
-
-    #[test]
-    fn a_grant_is_exact() {
-        let name = |text| Name::parse(text).unwrap();
-        let host = |text| HostName::parse(text).unwrap();
-        let some = Grants { any_name: false, names: vec![name("shop")], hosts: vec![host("shop.example")] };
-        assert!(some.allows_name(&name("SHOP")) && !some.allows_name(&name("shop2")));
-        assert!(some.allows_host(&host("shop.example.")) && !some.allows_host(&host("a.shop.example")));
-        assert!(Grants::any().allows_name(&name("x")) && !Grants::any().allows_host(&host("x")));
-        assert_eq!(some.to_string(), "name shop, host shop.example");
-        assert_eq!(Grants::any().to_string(), "any name");
-        assert_eq!(Grants::default().to_string(), "nothing");
     }
 }

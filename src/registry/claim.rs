@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::{Registry, Target};
-use crate::domain::{AgentId, Instance, Route, SessionId};
+use super::terms::is_fenced_by;
+use super::{Registry, Target, Terms};
+use crate::domain::{AgentId, Route, SessionId};
 use crate::session::carrier::Carrier;
 use crate::session::{Kind, Link, Session};
 
@@ -15,13 +16,21 @@ pub struct Claim {
     registry: Arc<Registry>,
     routes: Box<[Route]>,
     targets: Vec<Arc<Target>>,
+    terms: Terms,
+    /// Its rules for visitors are not those of before.
+    changed: bool,
     /// A link has come of it. Without one the routes are as free as they were before.
     used: bool,
 }
 
 impl Claim {
-    pub(super) fn new(registry: Arc<Registry>, routes: Box<[Route]>, targets: Vec<Arc<Target>>) -> Self {
-        Self { registry, routes, targets, used: false }
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        routes: Box<[Route]>,
+        targets: Vec<Arc<Target>>,
+        (terms, changed): (Terms, bool),
+    ) -> Self {
+        Self { registry, routes, targets, terms, changed, used: false }
     }
 
     /// Puts a fresh link into the session of its process, making one if it is the first. A newer boot of the same
@@ -29,12 +38,11 @@ impl Claim {
     pub fn join(
         mut self,
         agent: &AgentId,
-        instance: Option<Instance>,
-        exclusive: bool,
         carrier: Box<dyn Carrier>,
         (kind, core): (Kind, usize),
     ) -> (Arc<Link>, impl Any + Send) {
         self.used = true;
+        let Terms { instance, exclusive, .. } = self.terms.clone();
         let registry = self.registry.clone();
         let _changing = registry.changing.lock();
         let present: Vec<_> = self.targets.iter().flat_map(|t| t.sessions.load().to_vec()).collect();
@@ -47,12 +55,21 @@ impl Claim {
                 other.cut();
             }
         }
-        // Its offer was judged a moment ago; a newer boot may have come in since.
+        // Its offer was judged a moment ago: a newer boot may have come in since, or one with other rules, or as many
+        // as its token may have, or somebody with a better right.
         let outdated = present
             .iter()
-            .any(|s| s.agent == *agent && is_fenced_by(instance.as_ref(), s.instance.as_ref(), false));
+            .any(|s| s.agent == *agent && is_fenced_by(instance.as_ref(), s.instance.as_ref(), false))
+            || self.targets.iter().any(|target| target.is_lost() || target.is_served_otherwise(&self.terms))
+            || self.terms.too_many(&registry.sessions(), agent, &self.routes).is_some();
+        let rules = self.terms.rules.as_ref();
+        let changed = self.changed || self.targets.iter().any(|target| !target.has_rules(rules));
+        if !outdated {
+            self.targets.iter().for_each(|target| target.rule(rules));
+        }
         let mine = |s: &&Arc<Session>| s.agent == *agent && s.instance == instance && s.routes == self.routes;
-        let session = match present.iter().find(mine) {
+        // Whoever waits in a session was let in by the rules of before.
+        let session = match present.iter().filter(|_| !changed).find(mine) {
             Some(session) => session.clone(),
             None => {
                 let id = SessionId(registry.next_session.fetch_add(1, Ordering::Relaxed));
@@ -60,11 +77,10 @@ impl Claim {
             }
         };
         let link = Link::new(carrier, kind, core, session.freed());
-        session.add(link.clone());
-        // So may somebody with a better right.
-        if outdated || self.targets.iter().any(|target| target.is_lost()) {
+        if outdated {
             link.cut();
         }
+        session.add(link.clone());
         for target in &self.targets {
             if kind == Kind::Envelope {
                 target.polled.store(true, Ordering::Relaxed);
@@ -76,13 +92,6 @@ impl Claim {
             target.arrived.notify_waiters();
         }
         (link.clone(), Joined { session, link, claim: self })
-    }
-}
-
-fn is_fenced_by(present: Option<&Instance>, arriving: Option<&Instance>, exclusive: bool) -> bool {
-    match (present, arriving) {
-        (Some(old), Some(new)) if old.id == new.id => old.boot < new.boot,
-        (present, arriving) => exclusive && present != arriving,
     }
 }
 

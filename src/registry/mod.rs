@@ -11,15 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 pub use claim::Claim;
-pub use terms::{Bound, Denied, Quota, Terms};
+pub use terms::{Bound, Quota, Right, Terms, Unavailable};
 
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route};
+use crate::policy::{Gate, Rules};
 use crate::session::{Session, Waiting};
 
 /// Fenced processes that a route remembers; the oldest is forgotten first.
@@ -80,6 +81,7 @@ pub struct Target {
     arrived: Notify,
     waiting: AtomicUsize,
     polled: AtomicBool,
+    gate: ArcSwapOption<Gate>,
 }
 
 struct Held {
@@ -113,40 +115,68 @@ impl Registry {
     /// Claims all of `routes` for `owner`, or none.
     ///
     /// # Errors
-    /// [`Denied::Taken`] when one is held by somebody else, or was until a moment ago; [`Denied::Full`] when it would
-    /// be more than the terms allow.
+    /// [`Unavailable`]
     pub fn reserve(
         self: &Arc<Self>,
         routes: Box<[Route]>,
         owner: &AgentId,
-        terms: &Terms<'_>,
-    ) -> Result<Claim, Denied> {
+        terms: Terms,
+    ) -> Result<Claim, Unavailable> {
         let _changing = self.changing.lock();
         let mut table = Table::clone(&self.table.load());
         let now = Instant::now();
         table.retain(|target| !target.is_free(now));
-        let is_taken = |target: &Arc<Target>| target.owner != *owner && !terms.take(target);
-        if let Some(taken) = routes.iter().find(|route| table.get(route).is_some_and(is_taken)) {
-            return Err(Denied::Taken(taken.clone()));
-        }
-        if let Terms::Open(quota) = terms {
-            let more = routes.iter().filter(|route| table.get(route).is_none()).count();
-            quota.judge(table.all().map(|target| &**target), owner, more).map_err(Denied::Full)?;
-        }
+        self.judge(&table, &routes, owner, &terms)?;
         for route in &routes {
             match table.get(route) {
-                Some(target) if target.owner == *owner => continue,
+                // To ask takes nothing from anybody.
+                Some(target) if target.owner == *owner || terms.probe => continue,
                 Some(target) => target.lose(),
                 None => {}
             }
-            table.insert(Target::new(route.clone(), owner.clone(), terms.charged()));
+            table.insert(Target::new(route.clone(), owner.clone(), terms.right.charged()));
         }
         let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
+        let changed = !terms.probe && targets.iter().any(|target| !target.has_rules(terms.rules.as_ref()));
         for target in &targets {
             target.held.lock().claims += 1;
+            // Where nobody serves, the rules can be in force before the first request waits for this agent.
+            if !terms.probe && !target.sessions.load().iter().any(|s| s.is_usable()) {
+                target.rule(terms.rules.as_ref());
+            }
         }
         self.table.store(Arc::new(table));
-        Ok(Claim::new(self.clone(), routes, targets))
+        Ok(Claim::new(self.clone(), routes, targets, (terms, changed)))
+    }
+
+    fn judge(
+        &self,
+        table: &Table,
+        routes: &[Route],
+        owner: &AgentId,
+        terms: &Terms,
+    ) -> Result<(), Unavailable> {
+        let own = |target: &&Arc<Target>| target.owner == *owner;
+        let taken = |target: &Arc<Target>| !own(&target) && !terms.right.takes(target);
+        if let Some(taken) = routes.iter().find(|route| table.get(route).is_some_and(taken)) {
+            return Err(Unavailable::Taken(taken.clone()));
+        }
+        if let Right::Open(quota) = &terms.right {
+            let more = routes.iter().filter(|route| table.get(route).is_none()).count();
+            quota.judge(table.all().map(|target| &**target), owner, more).map_err(Unavailable::Full)?;
+        }
+        if terms.probe {
+            return Ok(());
+        }
+        // What is taken from another begins anew, whatever its rules were.
+        let differs = |r: &&Route| table.get(r).filter(own).is_some_and(|t| t.is_served_otherwise(terms));
+        if let Some(route) = routes.iter().find(differs) {
+            return Err(Unavailable::OtherRules(route.clone()));
+        }
+        match terms.too_many(&self.sessions(), owner, routes) {
+            Some(sessions) => Err(Unavailable::TooMany(sessions)),
+            None => Ok(()),
+        }
     }
 
     /// Every session, once.
@@ -217,7 +247,29 @@ impl Target {
             arrived: Notify::new(),
             waiting: AtomicUsize::new(0),
             polled: AtomicBool::new(false),
+            gate: ArcSwapOption::empty(),
         })
+    }
+
+    /// The gate that its visitors pass; none when everybody may come in.
+    pub fn gate(&self) -> Option<Arc<Gate>> {
+        self.gate.load().as_ref().cloned()
+    }
+
+    fn has_rules(&self, rules: Option<&Arc<Rules>>) -> bool {
+        self.gate.load().as_ref().map(|gate| gate.rules()) == rules
+    }
+
+    /// Whether somebody serves it, and goes on, with other rules than these.
+    fn is_served_otherwise(&self, terms: &Terms) -> bool {
+        !self.has_rules(terms.rules.as_ref()) && self.sessions.load().iter().any(|s| terms.conflicts(s))
+    }
+
+    /// Puts the rules in force. Whoever was let in by others before, and waits, has to ask again.
+    fn rule(&self, rules: Option<&Arc<Rules>>) {
+        if !self.has_rules(rules) {
+            self.gate.store(rules.map(|rules| Arc::new(Gate::new(rules.clone()))));
+        }
     }
 
     fn fence(&self, instance: &Instance) {

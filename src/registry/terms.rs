@@ -1,30 +1,85 @@
-//! On what terms routes are held: by the right of a token, or by whoever came first, within bounds.
+//! On what terms routes are asked for and held: by which right, beside whom, with which rules for visitors.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::Target;
-use crate::domain::{AgentId, Route};
+use crate::domain::{AgentId, Instance, Route};
+use crate::policy::Rules;
+use crate::session::Session;
 
-/// On what terms routes are asked for.
-#[derive(Debug, Clone, Copy)]
-pub enum Terms<'a> {
-    /// By a token. What it names exactly it takes, also from a holder who has no token.
-    Token {
+/// On what terms an agent asks for routes.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// By which right.
+    pub right: Right,
+    /// The process that asks, if it says.
+    pub instance: Option<Instance>,
+    /// It fences every other process of its token and routes.
+    pub exclusive: bool,
+    /// It only asks, and will serve nothing.
+    pub probe: bool,
+    /// The rules for visitors; nothing means everybody.
+    pub rules: Option<Arc<Rules>>,
+    /// The most sessions that its owner may have.
+    pub sessions: Option<NonZeroU32>,
+}
+
+impl Terms {
+    /// Whether a session stands on other terms, and is not to be fenced by this process.
+    pub(super) fn conflicts(&self, other: &Session) -> bool {
+        other.is_usable() && !is_fenced_by(other.instance.as_ref(), self.instance.as_ref(), self.exclusive)
+    }
+
+    /// The sessions of an owner, when one more for these routes would be too many.
+    pub(super) fn too_many(
+        &self,
+        sessions: &[Arc<Session>],
+        owner: &AgentId,
+        routes: &[Route],
+    ) -> Option<usize> {
+        let most = self.sessions?.get() as usize;
+        let others = sessions.iter().filter(|s| {
+            s.agent == *owner && self.conflicts(s) && !(s.instance == self.instance && *s.routes == *routes)
+        });
+        Some(others.count()).filter(|others| *others >= most)
+    }
+}
+
+pub(super) fn is_fenced_by(present: Option<&Instance>, arriving: Option<&Instance>, exclusive: bool) -> bool {
+    match (present, arriving) {
+        (Some(old), Some(new)) if old.id == new.id => old.boot < new.boot,
+        (present, arriving) => exclusive && present != arriving,
+    }
+}
+
+/// By which right routes are asked for.
+#[derive(Debug, Clone)]
+pub enum Right {
+    /// By a token or a certificate. What it names exactly it takes, also from a holder who has neither.
+    Named {
         /// The routes that it names exactly.
-        takes: &'a [Route],
+        takes: Box<[Route]>,
     },
-    /// Without a token: what is free, within bounds.
+    /// With neither: what is free, within bounds.
     Open(Quota),
 }
 
-impl Terms<'_> {
-    pub(super) fn take(&self, target: &Target) -> bool {
-        matches!(self, Self::Token { takes } if target.charged.is_some() && takes.contains(&target.route))
+impl Default for Right {
+    fn default() -> Self {
+        Self::Named { takes: Box::default() }
+    }
+}
+
+impl Right {
+    pub(super) fn takes(&self, target: &Target) -> bool {
+        matches!(self, Self::Named { takes } if target.charged.is_some() && takes.contains(&target.route))
     }
 
     pub(super) fn charged(&self) -> Option<IpAddr> {
         match self {
-            Self::Token { .. } => None,
+            Self::Named { .. } => None,
             Self::Open(quota) => Some(quota.address),
         }
     }
@@ -79,12 +134,19 @@ pub enum Bound {
     Total,
 }
 
-/// Why routes were not reserved.
+/// Why routes cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Denied {
-    /// A route belongs to somebody else: the first such.
+pub enum Unavailable {
+    /// This one is held by another agent, or was until a moment ago.
     #[error("{0} belongs to another agent")]
     Taken(Route),
+    /// Another agent serves this one with other rules for its visitors: whichever of the two were in force, the other
+    /// agent would be served to visitors that it did not let in.
+    #[error("{0} is served with other rules for its visitors")]
+    OtherRules(Route),
+    /// The owner has as many sessions as it may have.
+    #[error("there are {0} sessions of this token already")]
+    TooMany(usize),
     /// More than may be held without a token.
     #[error("no more routes may be held without a token")]
     Full(Bound),
@@ -96,6 +158,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Name;
+    use crate::registry::Registry;
 
     fn held(count: usize, owner: impl Fn(usize) -> String, from: IpAddr) -> Vec<Arc<Target>> {
         let route = |n| Route::Path(Name::parse(&format!("n{n}")).unwrap());
@@ -123,5 +186,28 @@ mod tests {
             })
             .collect();
         assert_eq!(judge(&tokens, "b", here, 1), Ok(()), "tokens are not counted");
+    }
+
+    #[test]
+    fn what_is_named_is_taken_and_not_by_asking() {
+        let registry = Registry::new(std::time::Duration::from_secs(60));
+        let route = Route::Path(Name::parse("a").unwrap());
+        let reserve = |who: &str, right: Right, probe| {
+            let terms = Terms { right, probe, ..Terms::default() };
+            registry
+                .reserve([route.clone()].into(), &AgentId(who.into()), terms)
+                .map_err(|why| why.to_string())
+        };
+        let owner = || registry.find_path("a").unwrap().owner.0.to_string();
+        let named = || Right::Named { takes: [route.clone()].into() };
+        let quota = Quota { address: [192, 0, 2, 1].into(), per_agent: 1, per_address: 1, total: 1 };
+        let _open = reserve("open", Right::Open(quota), false).unwrap();
+        assert!(reserve("any", Right::default(), false).is_err());
+        drop(reserve("named", named(), true).unwrap());
+        assert_eq!(owner(), "open");
+        let _named = reserve("named", named(), false).unwrap();
+        assert_eq!(owner(), "named");
+        assert!(reserve("another", named(), false).is_err());
+        assert!(reserve("open", Right::Open(quota), false).is_err());
     }
 }

@@ -6,14 +6,15 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
+use super::credentials::Credentials;
 use super::names::Names;
 use super::open;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Instance, Name, Offer, Refusal, RefusalKind, Route, Wanted};
+use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
 use crate::observe::{Metrics, metrics::Counted};
-use crate::policy::{Verified, open::Open, open::is_open};
-use crate::registry::{Claim, Denied, Registry, Terms};
+use crate::policy::{Grants, Rules, Verified, open::is_open};
+use crate::registry::{Claim, Registry, Right, Terms, Unavailable};
 use crate::session::carrier::Carrier;
 use crate::session::{Kind, Windows};
 use crate::transport::{Admission, Attached, Door, Polling};
@@ -21,8 +22,7 @@ use crate::transport::{Admission, Attached, Door, Polling};
 /// See the module.
 pub(super) struct Doorkeeper {
     pub(super) config: Arc<Config>,
-    /// Tells agents without a token from each other, where registration is open.
-    pub(super) open: Option<Open>,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) names: Arc<Names>,
     pub(super) registry: Arc<Registry>,
     pub(super) metrics: Arc<Metrics>,
@@ -56,9 +56,10 @@ impl Doorkeeper {
             return Err(refusal);
         }
         let verified = match known {
-            Some(agent) => self.known(agent)?,
-            None => self.newcomer(facts, offer.instance.as_ref())?,
+            Some(agent) => self.credentials.again(agent, facts)?,
+            None => self.credentials.newcomer(facts, offer.instance.as_ref())?,
         };
+        by_transport(&offer, &verified)?;
         if is_open(&verified.id) {
             self.open_to(&offer)?;
         }
@@ -71,13 +72,14 @@ impl Doorkeeper {
             return Err(Refusal::new(RefusalKind::Fenced, message));
         }
         self.limit(&verified.id)?;
-        let claim = self.claim(routes, &wanted, &verified, facts)?;
+        let right = self.right(&wanted, &verified, facts);
+        let terms = terms(&offer, &verified, right)?;
+        let claim = self.registry.reserve(routes, &verified.id, terms).map_err(|why| self.refuse(&why))?;
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
         Ok(Admitted {
             claim,
             agent: verified.id,
-            instance: offer.instance,
-            exclusive: offer.exclusive,
+            ruled: offer.visitors.is_some(),
             transport: offer.transport,
             urls,
             wanted,
@@ -86,101 +88,69 @@ impl Doorkeeper {
         })
     }
 
-    fn claim(
-        &self,
-        routes: Box<[Route]>,
-        wanted: &[Wanted],
-        verified: &Verified,
-        facts: &Facts,
-    ) -> Result<Claim, Refusal> {
-        let exact = |w: &&Wanted| matches!(w, Wanted::Name(name) if verified.grants.names.contains(name));
-        let takes: Vec<Route> = wanted.iter().filter(exact).map(|w| self.names.route(w)).collect();
-        let terms = match is_open(&verified.id) {
-            true => Terms::Open(open::quota(facts)),
-            false => Terms::Token { takes: &takes },
-        };
-        self.registry.reserve(routes, &verified.id, &terms).map_err(|denied| match denied {
-            Denied::Taken(route) => self.taken(&route),
-            Denied::Full(bound) => self.full(bound),
-        })
+    /// By which right it claims what it may claim.
+    fn right(&self, wanted: &[Wanted], verified: &Verified, facts: &Facts) -> Right {
+        if is_open(&verified.id) {
+            return Right::Open(open::quota(facts));
+        }
+        let exact = |w: &&Wanted| matches!(w, Wanted::Name(name) if verified.names_exactly(name));
+        Right::Named { takes: wanted.iter().filter(exact).map(|w| self.names.route(w)).collect() }
     }
 
-    fn taken(&self, route: &Route) -> Refusal {
-        let name = match route {
-            Route::Path(name) => Some(name.clone()),
-            Route::Host(host) => self.names.name_of(host),
+    fn refuse(&self, why: &Unavailable) -> Refusal {
+        let called = |route: &Route| match route {
+            Route::Path(name) => format!("the name {:?}", name.as_str()),
+            Route::Host(host) => match self.names.name_of(host) {
+                Some(name) => format!("the name {:?}", name.as_str()),
+                None => format!("the host {host}"),
+            },
         };
-        let message = match (name, route) {
-            (Some(name), _) => {
-                format!("the name {:?} belongs to another token; try another --name", name.as_str())
+        match why {
+            Unavailable::Taken(route) => {
+                let another = if called(route).starts_with("the name") { "; try another --name" } else { "" };
+                let message = format!("{} belongs to another token{another}", called(route));
+                Refusal::new(RefusalKind::Forbidden, message)
             }
-            (None, route) => format!("the host {route} belongs to another token"),
-        };
-        Refusal::new(RefusalKind::Forbidden, message)
-    }
-
-    /// An agent that holds proof of an earlier admission.
-    fn known(&self, agent: &AgentId) -> Result<Verified, Refusal> {
-        if is_open(agent) && self.open.is_some() {
-            return Ok(open::verified(agent.clone()));
+            Unavailable::OtherRules(route) => {
+                let message = format!(
+                    "another agent serves {} with other rules for its visitors; give both the same, or stop the other",
+                    called(route)
+                );
+                // It may be the former self of this one, on its way out.
+                let retry_after = Some(defaults::RETRY_SOON);
+                Refusal { retry_after, ..Refusal::new(RefusalKind::OtherRules, message) }
+            }
+            Unavailable::TooMany(sessions) => {
+                too_many(format!("this token has {sessions} agents connected, and may have no more"))
+            }
+            Unavailable::Full(bound) => self.full(*bound),
         }
-        self.config
-            .tokens
-            .find(agent)
-            .ok_or_else(|| Refusal::new(RefusalKind::Unauthenticated, "the token of this agent was revoked"))
-    }
-
-    /// An agent that asks for the first time; without a token it may be anybody, where registration is open.
-    fn newcomer(&self, facts: &Facts, instance: Option<&Instance>) -> Result<Verified, Refusal> {
-        match &self.open {
-            Some(open) if facts.credential.is_none() => Ok(open::verified(open.anonymous(instance))),
-            _ => self.authenticate(facts),
-        }
-    }
-
-    fn authenticate(&self, facts: &Facts) -> Result<Verified, Refusal> {
-        let verified = facts.credential.as_ref().and_then(|secret| {
-            let by_secret = || Some(open::verified(self.open.as_ref()?.by_secret(secret)?));
-            self.config.tokens.verify(secret).or_else(by_secret)
-        });
-        verified.ok_or_else(|| {
-            let message = match facts.credential {
-                None => "an agent needs a token: give one with --token-file or PTTH_TOKEN",
-                Some(_) => "the token is not valid here: it is mistyped, revoked, or another relay's",
-            };
-            Refusal::new(RefusalKind::Unauthenticated, message)
-        })
     }
 
     /// What the offer asks for, held against the token one by one: none is granted unless all are.
     fn wanted(&self, offer: &Offer, verified: &Verified) -> Result<Vec<Wanted>, Refusal> {
-        let grants = &verified.grants;
-        if offer.wanted.is_empty() {
-            return match (&grants.names[..], &grants.hosts[..]) {
-                ([only], []) if !grants.any_name => Ok(vec![Wanted::Name(only.clone())]),
-                _ => Err(Refusal::new(RefusalKind::Malformed, choose_one(grants.any_name, &grants.names))),
-            };
-        }
+        let only = verified.grants.only_name().cloned().map(Wanted::Name);
+        let asked = match (offer.wanted.is_empty(), only) {
+            (false, _) => offer.wanted.clone(),
+            (true, Some(only)) => vec![only],
+            (true, None) => {
+                return Err(Refusal::new(RefusalKind::Malformed, choose_one(&verified.grants)));
+            }
+        };
         let granted = |wanted: &Wanted| match wanted {
             // An authority of ours may stand below the domain, where a name would take its place.
             Wanted::Name(name) => {
-                grants.allows_name(name)
+                verified.allows_name(name)
                     && !matches!(self.names.route(wanted), Route::Host(host) if self.names.is_own(&host))
             }
-            Wanted::Host(host) => grants.allows_host(host) && !self.names.is_ours(host),
+            Wanted::Host(host) => verified.allows_host(host) && !self.names.is_ours(host),
             Wanted::Origin(_) => false,
         };
         let mut all = Vec::new();
-        for wanted in &offer.wanted {
+        for wanted in &asked {
             let wanted = self.names.resolve(wanted);
             if !granted(&wanted) {
-                let message = match &wanted {
-                    Wanted::Name(name) => format!("this token may not claim the name {:?}", name.as_str()),
-                    Wanted::Host(host) | Wanted::Origin(host) => {
-                        format!("this token may not claim the host {host}")
-                    }
-                };
-                return Err(Refusal::new(RefusalKind::Forbidden, message));
+                return Err(Refusal::new(RefusalKind::Forbidden, may_not(&wanted)));
             }
             if !all.contains(&wanted) {
                 all.push(wanted);
@@ -199,16 +169,55 @@ impl Doorkeeper {
         if links < most {
             return Ok(());
         }
-        let mut refusal =
-            Refusal::new(RefusalKind::TooMany, format!("this agent has {links} connections already"));
-        refusal.retry_after = Some(defaults::RETRY_AFTER);
-        Err(refusal)
+        Err(too_many(format!("this agent has {links} connections already")))
     }
 }
 
-fn choose_one(any: bool, names: &[Name]) -> String {
-    let list: Vec<_> = names.iter().map(Name::as_str).collect();
-    match (any, list.is_empty()) {
+fn too_many(message: String) -> Refusal {
+    let mut refusal = Refusal::new(RefusalKind::TooMany, message);
+    refusal.retry_after = Some(defaults::RETRY_AFTER);
+    refusal
+}
+
+fn may_not(wanted: &Wanted) -> String {
+    match wanted {
+        Wanted::Name(name) => format!("this token may not claim the name {:?}", name.as_str()),
+        Wanted::Host(host) | Wanted::Origin(host) => format!("this token may not claim the host {host}"),
+    }
+}
+
+/// What the agent asks for, within what its token allows.
+fn terms(offer: &Offer, verified: &Verified, right: Right) -> Result<Terms, Refusal> {
+    let limits = &verified.grants.limits;
+    let said = offer.visitors.as_deref().map(str::parse::<Rules>).transpose();
+    let said = said.map_err(|bad| Refusal::new(RefusalKind::Malformed, bad.to_string()))?;
+    Ok(Terms {
+        right,
+        instance: offer.instance.clone(),
+        exclusive: offer.exclusive,
+        probe: offer.probe,
+        rules: said.unwrap_or_default().within(limits).map(Arc::new),
+        sessions: limits.sessions,
+    })
+}
+
+fn by_transport(offer: &Offer, verified: &Verified) -> Result<(), Refusal> {
+    let limits = &verified.grants.limits;
+    if limits.allows_transport(offer.transport) {
+        return Ok(());
+    }
+    let message = format!(
+        "this token may not come by {}; choose with --transport: {}",
+        offer.transport,
+        limits.transports.join(", ")
+    );
+    Err(Refusal::new(RefusalKind::Forbidden, message))
+}
+
+fn choose_one(grants: &Grants) -> String {
+    let names = grants.names.iter().map(ToString::to_string);
+    let list: Vec<_> = names.chain(grants.prefixes.iter().map(ToString::to_string)).collect();
+    match (grants.any_name, list.is_empty()) {
         (true, _) => "any name that is free may be claimed: choose one with --name".into(),
         (false, true) => "this token may claim no name: say which host with --host".into(),
         (false, false) => {
@@ -236,11 +245,15 @@ impl Door for Doorkeeper {
     }
 
     fn who(&self, facts: &Facts) -> Result<AgentId, Refusal> {
-        self.authenticate(facts).map(|verified| verified.id)
+        self.credentials.verify(facts).map(|verified| verified.id)
     }
 
-    fn is_live(&self, agent: &AgentId) -> bool {
-        open::is_live(&self.config, agent)
+    fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {
+        self.credentials.may_go_on(agent, facts)
+    }
+
+    fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {
+        self.credentials.guessed(facts, refusal)
     }
 
     fn polling(&self) -> &Polling {
@@ -263,8 +276,7 @@ impl Door for Doorkeeper {
 struct Admitted {
     claim: Claim,
     agent: AgentId,
-    instance: Option<Instance>,
-    exclusive: bool,
+    ruled: bool,
     transport: &'static str,
     urls: Vec<String>,
     wanted: Vec<Wanted>,
@@ -285,6 +297,10 @@ impl Admission for Admitted {
         &self.urls
     }
 
+    fn is_ruled(&self) -> bool {
+        self.ruled
+    }
+
     fn connections(&self, kind: Kind) -> usize {
         match kind {
             Kind::H1 => defaults::H1_MOST,
@@ -301,9 +317,9 @@ impl Admission for Admitted {
     }
 
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {
-        let Self { claim, agent, instance, exclusive, transport, urls, metrics, .. } = *self;
+        let Self { claim, agent, transport, urls, metrics, .. } = *self;
         tracing::info!(%agent, transport, carrier = %kind, urls = urls.join(" "), "agent connected");
-        let (link, joined) = claim.join(&agent, instance, exclusive, carrier, (kind, core));
+        let (link, joined) = claim.join(&agent, carrier, (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());
         let left = Left { agent, transport, kind, _counted: counted };
         Attached::new(link.is_cut(), (joined, left)).on(link)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::defaults;
 use crate::domain::HostName;
+use crate::net::nets::Nets;
 use crate::policy::Tokens;
 use crate::transport::Polling;
 
@@ -21,6 +22,18 @@ pub enum Routing {
     Path,
 }
 
+/// What an agent's client certificate is good for. Whatever an agent presents must be valid and must allow what it asks
+/// for: a bad token is not made good by a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCerts {
+    /// Nothing: a token is needed, and is enough.
+    #[default]
+    Unused,
+    /// A certificate does as well as a token.
+    Accepted,
+    /// Both are needed. Open registration spares the token alone.
+    Required,
+}
 /// Why there is no demo page with [`Routing::Path`].
 pub const DEMO_BY_PATH: &str = "the demo page cannot be had with path routing: the pages of agents would share its origin in browsers; use --routing host";
 
@@ -47,10 +60,18 @@ pub struct Config {
     pub public_url: Option<http::Uri>,
     /// How public addresses are made from names.
     pub routing: Routing,
+    /// Proxies in front of the relay: from them `Forwarded` and `X-Forwarded-*` are believed, and from nobody else.
+    pub trusted_proxies: Nets,
+    /// Load balancers whose every connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: Nets,
     /// TLS for the listeners that use it. ALPN is set by the relay itself.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Who may offer.
     pub tokens: Tokens,
+    /// What client certificates are good for; `tls` says whose are believed.
+    pub client_certs: ClientCerts,
+    /// Agents are let in by plain HTTP from other machines too.
+    pub allow_plain: bool,
     /// Whether agents without a token may claim names that are free.
     pub open_registration: bool,
     /// Whether a page on the relay's own authority lets browser tabs be agents. Not with [`Routing::Path`].
@@ -91,8 +112,12 @@ impl Config {
             authorities: Vec::new(),
             public_url: None,
             routing: Routing::default(),
+            trusted_proxies: Nets::default(),
+            proxy_protocol: Nets::default(),
             tls: None,
             tokens,
+            client_certs: ClientCerts::default(),
+            allow_plain: false,
             open_registration: false,
             demo: false,
             relay_http: Vec::new(),

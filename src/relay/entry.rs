@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
-use hyper::server::conn::{http1, http2};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
@@ -17,15 +17,28 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::forward::Sender;
-use super::public;
+use super::{public, respond};
 use crate::defaults;
 use crate::domain::Visitor;
+use crate::message::{Body, Request};
 use crate::net::Io;
 use crate::net::io::Tcp;
-use crate::net::scope::Light;
+use crate::net::proxied;
+use crate::session::h1::interject;
+use crate::session::h2::server::{self, Terms};
+use crate::tls;
 
-/// Longer than any connection lives.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// What a visitor's HTTP/2 connection gets.
+const TERMS: Terms = Terms {
+    stream_window: defaults::VISITOR_STREAM_WINDOW,
+    connection_window: defaults::VISITOR_CONNECTION_WINDOW,
+    streams: defaults::VISITOR_STREAMS,
+    fields: defaults::FIELDS,
+    resets: defaults::VISITOR_RESETS,
+    faults: Some(defaults::VISITOR_FAULTS),
+    ping_every: defaults::HEAD,
+    ping_dead: defaults::VISITOR_PING_DEAD,
+};
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -39,30 +52,45 @@ struct Inside {
 pub(super) async fn serve(
     shared: Arc<Shared>,
     stream: TcpStream,
-    visitor: Visitor,
+    mut visitor: Visitor,
     tls: Option<TlsAcceptor>,
     place: OwnedSemaphorePermit,
 ) {
     let opened = tokio::select! {
         biased;
         () = shared.visitors.stopping() => return,
-        opened = tokio::time::timeout(defaults::HANDSHAKE, open(stream, tls)) => opened,
+        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, tls)) => opened,
     };
     let (io, h2) = match opened {
         Ok(Ok(open)) => open,
         Ok(Err(error)) => return tracing::debug!(remote = %visitor.remote, %error, "no HTTP on a connection"),
         Err(_) => return tracing::debug!(remote = %visitor.remote, "a handshake took too long"),
     };
+    let front = shared.config.trusted_proxies.contains(visitor.remote.ip());
     // One count for each connection: one that all cores share would travel between them with each request.
-    let inside = Arc::new(Inside { shared, sender: Sender::new(visitor, Arc::new(place)) });
+    let certificate = io.peer().and_then(tls::peer).map(Arc::new);
+    let inside =
+        Arc::new(Inside { shared, sender: Sender::new(visitor, front, certificate, Arc::new(place)) });
     match h2 {
         true => serve_h2(inside, io).await,
         false => serve_h1(inside, io).await,
     }
 }
 
-async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<(Io, bool)> {
-    let Some(acceptor) = tls else {
+async fn open(
+    shared: &Shared,
+    mut stream: TcpStream,
+    visitor: &mut Visitor,
+    acceptor: Option<TlsAcceptor>,
+) -> io::Result<(Io, bool)> {
+    // Whoever passes connections on says so on each, and nobody else is believed.
+    if shared.config.proxy_protocol.contains(visitor.remote.ip())
+        && let Some(source) = proxied::read(&mut stream).await?
+    {
+        visitor.remote = source.remote;
+        visitor.tls |= source.tls;
+    }
+    let Some(acceptor) = acceptor else {
         return sniff(Io::plain(Tcp::new(stream))).await;
     };
     let io = Io::tls_server(acceptor.accept(Tcp::new(stream)).await?);
@@ -82,10 +110,15 @@ async fn sniff(mut io: Io) -> io::Result<(Io, bool)> {
     Ok((io.with_early(read.freeze()), h2))
 }
 
-async fn serve_h1(inside: Arc<Inside>, io: Io) {
-    let service = service_fn(|request| {
-        let inside = inside.clone();
-        async move { Ok::<_, Infallible>(public::answer(&inside.shared, &inside.sender, request).await) }
+async fn serve_h1(inside: Arc<Inside>, mut io: Io) {
+    let inserts = io.inserts();
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let (inside, inserts) = (inside.clone(), inserts.clone());
+        async move {
+            let version = request.version();
+            let answer = pin!(public::answer(&inside.shared, &inside.sender, request.map(Body::from)));
+            Ok::<_, Infallible>(interject(version, answer, &inserts).await)
+        }
     });
     let mut builder = http1::Builder::new();
     // The Java client of ReverseHttp knows `Link` in this spelling alone, and registers for ever without it.
@@ -106,40 +139,21 @@ async fn serve_h1(inside: Arc<Inside>, io: Io) {
 
 async fn serve_h2(inside: Arc<Inside>, mut io: Io) {
     let last_read = io.last_read();
-    let service = service_fn(|request| {
+    let answer = |request: Request| {
         let inside = inside.clone();
-        async move { Ok::<_, Infallible>(public::answer(&inside.shared, &inside.sender, request).await) }
-    });
-    let connection = http2::Builder::new(Light(inside.shared.visitors.clone()))
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(defaults::VISITOR_STREAM_WINDOW)
-        .initial_connection_window_size(defaults::VISITOR_CONNECTION_WINDOW)
-        .max_concurrent_streams(defaults::VISITOR_STREAMS)
-        .max_header_list_size(defaults::FIELDS)
-        .keep_alive_interval(defaults::HEAD)
-        // hyper only asks; see the agent's end for why it must not judge.
-        .keep_alive_timeout(NEVER)
-        .enable_connect_protocol()
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
-    let mut dead = pin!(last_read.silence(defaults::HEAD + defaults::VISITOR_PING_DEAD));
-    let ended = tokio::select! {
-        biased;
-        () = dead.as_mut() => return,
-        () = inside.shared.visitors.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                () = dead => return,
-                ended = connection => ended,
-            }
-        }
-        ended = connection.as_mut() => ended,
+        // Boxed, because it is large and moves several times on its way to its task.
+        Box::pin(async move {
+            let mut response = public::answer(&inside.shared, &inside.sender, request).await;
+            respond::date(response.headers_mut());
+            response
+        })
     };
+    let visitors = &inside.shared.visitors;
+    let ended = server::serve(io, last_read, TERMS, visitors, visitors.stopping(), answer).await;
     log(&inside.sender, ended);
 }
 
-fn log(sender: &Sender, ended: hyper::Result<()>) {
+fn log(sender: &Sender, ended: Result<(), impl std::error::Error>) {
     if let Err(error) = ended {
         tracing::debug!(remote = %sender.visitor().remote, %error, "a connection ended");
     }

@@ -1,25 +1,28 @@
 //! From a visitor's request to the agent's, and from the agent's answer to the visitor's: hop-by-hop fields, the
 //! names of the sender, and the splice behind a 101.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE, VIA};
-use http::uri::{Authority, Scheme};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use http_body::Body as _;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::domain::Visitor;
-use crate::message::upgrade::Tunnel;
+use super::cookies;
+use super::front::{self, Contradiction};
+use crate::domain::{Certificate, HostName, Visitor};
+use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, Request, Response, fields, hop};
 use crate::net::Scope;
+use crate::net::nets::Nets;
 use crate::net::splice::splice;
+use crate::policy::VisitorPermit;
 use crate::session::HeldSlot;
 
-/// Fields that mean something behind the relay and that a visitor must not set.
-const NOT_A_VISITORS: [HeaderName; 13] = [
+/// Fields that say who the visitor is and where it came in: only a trusted proxy may.
+const SENDERS: [HeaderName; 9] = [
     fields::X_FORWARDED_PORT,
     fields::X_FORWARDED_PREFIX,
     fields::X_CLIENT_IP,
@@ -29,30 +32,58 @@ const NOT_A_VISITORS: [HeaderName; 13] = [
     fields::X_FORWARDED_PROTO,
     fields::X_FORWARDED_HOST,
     fields::X_REAL_IP,
-    fields::REQUESTING_CLIENT,
-    fields::PTTH_INSTANCE,
-    fields::PTTH_CONNECTIONS,
-    fields::PTTH_EXCLUSIVE,
 ];
+/// Fields that mean something between relay and agent begin so, but for one: nobody may send them through.
+const INTERNAL: &str = "ptth-";
 
 /// Fields that are added to each request: making room once is cheaper than growing.
 const SIGNED: usize = 5;
 
 /// What every request of one visitor's connection says about its sender; written once for all of them.
+#[derive(Clone)]
 pub(super) struct Sender {
     visitor: Visitor,
+    certificate: Option<Arc<Certificate>>,
+    /// The far end of the connection: the visitor, or the last proxy in front of it.
     address: HeaderValue,
     node: String,
+    /// How the far end speaks.
+    proto: &'static str,
+    /// The far end is a proxy that the operator trusts.
+    front: bool,
     /// Its place among the public connections, which an upgraded stream keeps.
     place: Arc<OwnedSemaphorePermit>,
 }
 
 impl Sender {
-    pub(super) fn new(visitor: Visitor, place: Arc<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(
+        visitor: Visitor,
+        front: bool,
+        certificate: Option<Arc<Certificate>>,
+        place: Arc<OwnedSemaphorePermit>,
+    ) -> Self {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
-        Self { visitor, address, node, place }
+        Self { visitor, certificate, address, node: node(ip), proto: proto(visitor.tls), front, place }
+    }
+
+    /// Who sent a request that came by a trusted proxy; `None` where the connection says it all.
+    ///
+    /// # Errors
+    /// [`Contradiction`]
+    pub(super) fn behind(
+        &self,
+        headers: &HeaderMap,
+        trusted: &Nets,
+    ) -> Result<Option<Box<Self>>, Contradiction> {
+        if !self.front {
+            return Ok(None);
+        }
+        let claim = front::claim(headers, trusted)?;
+        let mut behind = self.clone();
+        behind.visitor.remote = claim.remote.unwrap_or(self.visitor.remote);
+        behind.visitor.tls = claim.tls.unwrap_or(self.visitor.tls);
+        Ok(Some(Box::new(behind)))
     }
 
     pub(super) fn place(&self) -> Arc<OwnedSemaphorePermit> {
@@ -63,44 +94,99 @@ impl Sender {
         &self.visitor
     }
 
+    /// The client certificate of its connection.
+    pub(super) fn certificate(&self) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref()
+    }
+
     fn scheme(&self) -> Scheme {
         if self.visitor.tls { Scheme::HTTPS } else { Scheme::HTTP }
     }
 
     /// `Forwarded` (RFC 7239) and the trio that came before it.
     fn sign(&self, headers: &mut HeaderMap, host: &Authority) {
-        let proto = if self.visitor.tls { "https" } else { "http" };
-        let node = &self.node;
-        if let Ok(value) = HeaderValue::try_from(format!("for={node};host=\"{host}\";proto={proto}")) {
+        let mine = format!("for={};host=\"{host}\";proto={}", self.node, self.proto);
+        if self.front {
+            return self.extend(headers, host, &mine);
+        }
+        if let Ok(value) = HeaderValue::try_from(mine) {
             headers.insert(FORWARDED, value);
         }
         if let Ok(value) = HeaderValue::try_from(host.as_str()) {
             headers.insert(fields::X_FORWARDED_HOST, value);
         }
         headers.insert(fields::X_FORWARDED_FOR, self.address.clone());
+        headers.insert(fields::X_FORWARDED_PROTO, HeaderValue::from_static(self.proto));
+    }
+
+    /// Puts the proxy behind what it says. Where it says only one of the two forms, the other is made of it.
+    fn extend(&self, headers: &mut HeaderMap, host: &Authority, mine: &str) {
+        let visitor = self.visitor.remote.ip().to_canonical();
+        let proto = proto(self.visitor.tls);
+        let (forwarded, addresses) = (joined(headers, FORWARDED), joined(headers, fields::X_FORWARDED_FOR));
+        let told = forwarded.is_some() || addresses.is_some();
+        let forwarded = forwarded.or_else(|| {
+            told.then(|| format!("for={};host=\"{host}\";proto={proto}", node(visitor)).into_bytes())
+        });
+        let addresses = addresses.or_else(|| told.then(|| visitor.to_string().into_bytes()));
+        for (name, earlier, last) in [
+            (FORWARDED, forwarded, mine.as_bytes()),
+            (fields::X_FORWARDED_FOR, addresses, self.address.as_bytes()),
+        ] {
+            let all = earlier.map_or_else(|| last.to_vec(), |earlier| [&earlier[..], b", ", last].concat());
+            if let Ok(value) = HeaderValue::from_bytes(&all) {
+                headers.insert(name, value);
+            }
+        }
+        if !headers.contains_key(fields::X_FORWARDED_HOST)
+            && let Ok(value) = HeaderValue::try_from(host.as_str())
+        {
+            headers.insert(fields::X_FORWARDED_HOST, value);
+        }
         headers.insert(fields::X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     }
+}
+
+/// As `Forwarded` writes an address (RFC 7239 §6).
+fn node(ip: IpAddr) -> String {
+    if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() }
+}
+
+const fn proto(tls: bool) -> &'static str {
+    if tls { "https" } else { "http" }
+}
+
+/// The lines of a list as one.
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Vec<u8>> {
+    let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+    (!lines.is_empty()).then(|| lines.join(&b", "[..]))
 }
 
 /// A request made ready for a carrier, and the visitor's end of an Upgrade it asks for.
 pub(super) struct Outgoing {
     pub(super) request: Request,
-    pub(super) upgrade: Option<OnUpgrade>,
+    pub(super) upgrade: Option<Opening>,
 }
 
-/// Makes a visitor's request the relay's own.
-pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authority) -> Outgoing {
+/// Makes a visitor's request the relay's own, if the visitor may make it.
+pub(super) fn outgoing(
+    mut request: Request,
+    _permit: &VisitorPermit,
+    sender: &Sender,
+    authority: Authority,
+) -> Outgoing {
     let version = request.version();
     let mut upgrade = None;
     if let Some(token) = hop::strip(request.headers_mut())
         && may_upgrade(&request)
     {
         hop::set_upgrade(request.headers_mut(), token);
-        upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        upgrade = Tunnel::take(request.extensions_mut());
     }
     let headers = request.headers_mut();
-    if headers.keys().any(|name| NOT_A_VISITORS.contains(name) || name.as_str().contains('_')) {
-        drop_claims(headers);
+    let mine = |name: &HeaderName| is_internal(name.as_str()) || SENDERS.contains(name);
+    if headers.keys().any(|name| mine(name) || name.as_str().contains('_')) {
+        drop_claims(headers, sender.front);
     }
     headers.reserve(SIGNED);
     headers.remove(HOST);
@@ -109,19 +195,31 @@ pub(super) fn outgoing(mut request: Request, sender: &Sender, authority: Authori
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(sender.scheme());
     parts.authority = Some(authority);
-    if parts.path_and_query.is_none() {
-        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-    }
+    parts.path_and_query = parts.path_and_query.map_or_else(|| Some(PathAndQuery::from_static("/")), rooted);
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     Outgoing { request, upgrade }
 }
 
+/// An absolute target may have a query behind no path at all, which is `/` (RFC 9110 §4.2.3).
+fn rooted(target: PathAndQuery) -> Option<PathAndQuery> {
+    match target.as_str().strip_prefix('?') {
+        None => Some(target),
+        Some(query) => PathAndQuery::try_from(format!("/?{query}")).ok(),
+    }
+}
+
+fn is_internal(name: &str) -> bool {
+    name.starts_with(INTERNAL) || name == fields::REQUESTING_CLIENT.as_str()
+}
+
 /// Drops what a visitor says of itself; also in the spelling with underscores, which CGI and its children read as the
-/// same name.
-fn drop_claims(headers: &mut HeaderMap) {
+/// same name. A trusted proxy's words stay, in their own spelling.
+fn drop_claims(headers: &mut HeaderMap, front: bool) {
     let claims = |name: &HeaderName| {
         let plain = name.as_str().replace('_', "-");
-        NOT_A_VISITORS.iter().any(|claim| claim.as_str() == plain)
+        let senders =
+            SENDERS.iter().any(|claim| claim.as_str() == plain) && !(front && plain == name.as_str());
+        senders || is_internal(&plain)
     };
     let forged: Vec<_> = headers.keys().filter(|name| claims(name)).cloned().collect();
     for name in forged {
@@ -143,9 +241,10 @@ const fn via(version: Version) -> HeaderValue {
 }
 
 /// Makes an agent's answer the relay's own. A 101 must be [`join`]ed before.
-pub(super) fn incoming(mut response: Response, visitor: Version) -> Response {
+pub(super) fn incoming(mut response: Response, visitor: Version, own: &[HostName]) -> Response {
     let headers = response.headers_mut();
     let _ = hop::strip(headers);
+    cookies::confine(headers, own);
     // A body with trailers has no place for them behind a length (RFC 9112 §7.1.2).
     if visitor < Version::HTTP_2 && headers.contains_key(TRAILER) {
         headers.remove(CONTENT_LENGTH);
@@ -158,11 +257,12 @@ pub(super) fn incoming(mut response: Response, visitor: Version) -> Response {
 /// of the two ends is missing.
 pub(super) fn join(
     mut response: Response,
-    visitor: Option<OnUpgrade>,
+    visitor: Option<Opening>,
+    permit: VisitorPermit,
     sender: &Sender,
     scope: &Scope,
 ) -> Option<Response> {
-    let agent = Tunnel::take(&mut response)?;
+    let agent = Tunnel::take(response.extensions_mut())?;
     let slot = response.extensions_mut().remove::<HeldSlot>();
     let visitor = visitor?;
     let token = response.headers().get(UPGRADE).cloned()?;
@@ -170,8 +270,8 @@ pub(super) fn join(
     let place = sender.place();
     let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
     owner.spawn(async move {
-        let _kept = (slot, place);
-        let (Ok(mut agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
+        let _kept = (slot, place, permit);
+        let (Ok(mut agent), Ok(mut visitor)) = tokio::join!(agent, visitor) else {
             return tracing::debug!("one end of an upgrade went away before it began");
         };
         let cut = async {
@@ -180,7 +280,6 @@ pub(super) fn join(
                 None => std::future::pending().await,
             }
         };
-        let mut visitor = TokioIo::new(visitor);
         tokio::select! {
             biased;
             () = cut => tracing::debug!("an upgraded stream was cut with its agent"),
@@ -199,15 +298,21 @@ pub(super) fn join(
 mod tests {
     use super::*;
 
-    fn sender(remote: &str) -> Sender {
+    fn sender(remote: &str, front: bool) -> Sender {
         let local = ([127, 0, 0, 1], 443).into();
         let place = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
-        Sender::new(Visitor { remote: remote.parse().unwrap(), local, tls: true }, Arc::new(place))
+        Sender::new(
+            Visitor { remote: remote.parse().unwrap(), local, tls: true },
+            front,
+            None,
+            Arc::new(place),
+        )
     }
 
     fn out(request: http::request::Builder) -> Request {
         let request = request.body(Body::empty()).unwrap();
-        outgoing(request, &sender("[2001:db8::1]:9"), Authority::from_static("shop.test:8443")).request
+        let (permit, sender) = (VisitorPermit::free(), sender("[2001:db8::1]:9", false));
+        outgoing(request, &permit, &sender, Authority::from_static("shop.test:8443")).request
     }
 
     #[test]
@@ -232,6 +337,56 @@ mod tests {
         assert_eq!(headers["via"], "1.1 ptth");
         assert_eq!(headers["x-mine"], "kept");
         assert_eq!(headers.len(), 6, "{headers:?}");
+    }
+
+    /// As the agent gets it, behind the proxy 10.0.0.9.
+    fn out_behind(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut request = http::Request::get("/").body(Body::empty()).unwrap();
+        for (name, value) in fields {
+            request.headers_mut().append(*name, HeaderValue::from_static(value));
+        }
+        let trusted = std::iter::once("10.0.0.0/8".parse().unwrap()).collect();
+        let sender = sender("10.0.0.9:1", true).behind(request.headers(), &trusted).unwrap().unwrap();
+        let request =
+            outgoing(request, &VisitorPermit::free(), &sender, Authority::from_static("shop.test")).request;
+        assert_eq!(request.uri().scheme_str(), Some(sender.scheme().as_str()));
+        request.into_parts().0.headers
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_and_named_too() {
+        let headers = out_behind(&[
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "front.test"),
+            ("x-real-ip", "192.0.2.7"),
+            ("x_real_ip", "1.1.1.1"),
+            ("requesting-client", "1.1.1.1:1"),
+            ("ptth-status", "200"),
+        ]);
+        assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 192.0.2.7, 10.0.0.9");
+        assert_eq!(
+            headers["forwarded"],
+            "for=192.0.2.7;host=\"shop.test\";proto=http, for=10.0.0.9;host=\"shop.test\";proto=https"
+        );
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "front.test");
+        assert_eq!(headers["x-real-ip"], "192.0.2.7");
+        assert_eq!(headers.len(), 6, "{headers:?}");
+
+        let headers = out_behind(&[("forwarded", "for=192.0.2.7;proto=http")]);
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.7, 10.0.0.9");
+        assert_eq!(
+            headers["forwarded"],
+            "for=192.0.2.7;proto=http, for=10.0.0.9;host=\"shop.test\";proto=https"
+        );
+        let headers = out_behind(&[]);
+        assert_eq!(
+            (&headers["x-forwarded-for"], &headers["x-forwarded-proto"]),
+            (&HeaderValue::from_static("10.0.0.9"), &HeaderValue::from_static("https"))
+        );
+        assert_eq!(headers["forwarded"], "for=10.0.0.9;host=\"shop.test\";proto=https");
     }
 
     #[test]

@@ -4,9 +4,13 @@ mod accept;
 mod admin;
 mod admit;
 pub mod config;
+mod cookies;
+mod credentials;
 mod demo;
 mod entry;
 mod forward;
+mod front;
+mod measure;
 mod names;
 mod open;
 mod patience;
@@ -24,15 +28,16 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::admit::Doorkeeper;
-use self::config::{Config, Listen, Routing};
+use self::config::{ClientCerts, Config, Listen, Routing};
+use self::credentials::Credentials;
 use self::names::Names;
 use self::relayhttp::RelayHttp;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
-use crate::policy::open::Open;
+use crate::policy::Checks;
 use crate::registry::Registry;
-use crate::session::{Kind, Link, Windows};
+use crate::session::{Link, Windows};
 use crate::transport::{self, Door, RelaySide};
 
 /// Why a relay did not start.
@@ -49,6 +54,9 @@ pub enum StartError {
     /// A TLS listener without a certificate.
     #[error("the listener {0} wants TLS, and there is no certificate")]
     NoCertificate(SocketAddr),
+    /// Client certificates are asked for, and no listener can.
+    #[error("client certificates are asked for, and there is no listener with TLS")]
+    NoClientCertificates,
     /// The demo page would share its browser origin with the pages of agents.
     #[error("{}", config::DEMO_BY_PATH)]
     DemoByPath,
@@ -76,6 +84,8 @@ struct Shared {
     names: Arc<Names>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
+    credentials: Arc<Credentials>,
+    checks: Checks,
     sides: Vec<Box<dyn RelaySide>>,
     relay_http: RelayHttp,
     places: Arc<Semaphore>,
@@ -105,6 +115,9 @@ impl Relay {
             return Err(StartError::DemoByPath);
         }
         let config = Arc::new(config);
+        if config.client_certs != ClientCerts::Unused && !config.listen.iter().any(|listen| listen.tls) {
+            return Err(StartError::NoClientCertificates);
+        }
         let bound = bind(&config)?;
         let admin_bound = admin::bind(config.admin)?;
         let cores = Cores::start(config.cores).map_err(StartError::Cores)?;
@@ -113,10 +126,11 @@ impl Relay {
         let registry = Registry::new(config.lease);
         let metrics = Arc::new(Metrics::default());
         let (sessions, draining) = (Scope::new(), CancellationToken::new());
+        let credentials = Arc::new(Credentials::new(config.clone()));
         let windows = Arc::new(Windows::new(config.buffers));
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
-            open: config.open_registration.then(|| Open::new(&config.polling.seal_key)),
             config: config.clone(),
+            credentials: credentials.clone(),
             names: names.clone(),
             registry: registry.clone(),
             metrics: metrics.clone(),
@@ -127,12 +141,14 @@ impl Relay {
         });
         let visitors = Scope::new();
         let shared = Arc::new(Shared {
-            relay_http: RelayHttp::new(config.clone(), door.clone(), visitors.clone()),
+            relay_http: RelayHttp::new(config.clone(), credentials.clone(), visitors.clone()),
             sides: transport::ALL.iter().map(|t| t.relay(door.clone())).collect(),
             config,
             names,
             registry: registry.clone(),
             metrics: metrics.clone(),
+            credentials,
+            checks: Checks::default(),
             places: Arc::new(Semaphore::new(defaults::CONNECTIONS)),
             listeners: Scope::new(),
             visitors,
@@ -171,9 +187,8 @@ impl Relay {
         self.draining.cancel();
         let until = tokio::time::Instant::now() + self.shared.config.grace;
         self.drain();
-        // The answers of agents that poll come in by the listeners.
-        let is_answering = |link: &Arc<Link>| link.kind() == Kind::Envelope && link.in_flight() > 0;
-        while self.links().iter().any(is_answering) && tokio::time::Instant::now() < until {
+        // The answers of agents that poll come in by the listeners, until they have begun.
+        while self.links().iter().any(|link| link.awaits_calls()) && tokio::time::Instant::now() < until {
             tokio::time::sleep(defaults::ANSWERS_CHECK).await;
         }
         self.shared.listeners.stop(defaults::FLIP).await;
@@ -265,6 +280,6 @@ async fn keep(shared: Arc<Shared>) {
             }
             Err(error) => tracing::warn!(%error, "cannot look after the tokens"),
         }
-        shared.registry.tidy(|agent, route| open::may_stay(&shared.config, &shared.names, agent, route));
+        shared.registry.tidy(|agent, route| open::may_stay(&shared.credentials, &shared.names, agent, route));
     }
 }

@@ -24,6 +24,11 @@ impl Names {
         Self { config, own }
     }
 
+    /// The relay's own authorities.
+    pub(super) fn own(&self) -> &[HostName] {
+        &self.own
+    }
+
     /// Whether a host is the relay's own authority.
     pub(super) fn is_own(&self, host: &HostName) -> bool {
         self.own.contains(host)
@@ -109,7 +114,8 @@ mod tests {
     }
 
     fn facts(tls: bool, authority: &str) -> Facts {
-        Facts { remote: ([127, 0, 0, 1], 1).into(), tls, authority: authority.into(), credential: None }
+        let remote = ([127, 0, 0, 1], 1).into();
+        Facts { remote, tls, authority: authority.into(), credential: None, certificate: None }
     }
 
     #[test]

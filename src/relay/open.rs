@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::admit::Doorkeeper;
-use super::config::Config;
+use super::credentials::Credentials;
 use super::names::Names;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Route, Wanted};
@@ -12,20 +12,12 @@ use crate::registry::{Bound, Quota};
 
 /// An agent without a token, with the grants that it has: names, and each only if [`Doorkeeper::open_to`] agrees.
 pub(super) fn verified(id: AgentId) -> Verified {
-    Verified { id, grants: Grants::any().into() }
+    Verified { id, grants: Grants::any().into(), besides: None }
 }
 
 /// Whether an agent may hold a route from now on. What a live token names exactly is no longer open.
-pub(super) fn may_stay(config: &Config, names: &Names, agent: &AgentId, route: &Route) -> bool {
-    is_live(config, agent) && !(open::is_open(agent) && names.is_known(route))
-}
-
-/// Whether an agent may be here at all.
-pub(super) fn is_live(config: &Config, agent: &AgentId) -> bool {
-    match open::is_open(agent) {
-        true => config.open_registration,
-        false => config.tokens.is_live(agent),
-    }
+pub(super) fn may_stay(credentials: &Credentials, names: &Names, agent: &AgentId, route: &Route) -> bool {
+    credentials.is_live(agent) && !(open::is_open(agent) && names.is_known(route))
 }
 
 impl Doorkeeper {

@@ -1,31 +1,28 @@
-//! A visitor's request: route → session → forward.
+//! A visitor's request: route → permit → session → forward.
 
 use std::sync::Arc;
 
-use http::header::CONNECTION;
+use http::header::{ACCEPT, CONNECTION, EXPECT};
 use http::uri::Authority;
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use super::Shared;
 use super::config::Routing;
 use super::demo;
 use super::forward::{self, Outgoing, Sender};
-use super::patience;
+use super::front::Contradiction;
 use super::respond::{self, Failure};
+use super::{measure, patience};
 use crate::defaults;
-use crate::domain::{Facts, HostName, Name, Route, Secret, SessionId, Visitor};
-use crate::message::{Body, Request, Response, authority, cookie, framing, upgrade};
+use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
+use crate::message::{Body, Request, Response, authority, framing, upgrade};
+use crate::policy::{Denied, Gate, VisitorPermit};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
 /// Answers one request that came in on the public port.
-pub(super) async fn answer(
-    shared: &Arc<Shared>,
-    sender: &Sender,
-    mut request: http::Request<Incoming>,
-) -> Response {
+pub(super) async fn answer(shared: &Arc<Shared>, sender: &Sender, mut request: Request) -> Response {
     let version = request.version();
     let extended = upgrade::from_connect(&mut request);
     let mut response = route(shared, sender, request).await;
@@ -42,13 +39,18 @@ pub(super) async fn answer(
     response
 }
 
-async fn route(shared: &Arc<Shared>, sender: &Sender, request: http::Request<Incoming>) -> Response {
+async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Response {
     if !framing::is_clear(request.headers()) {
         return hang_up(Failure::Framing, &request);
     }
     if request.method() == Method::CONNECT {
         return hang_up(Failure::Method, &request);
     }
+    let behind = match sender.behind(request.headers(), &shared.config.trusted_proxies) {
+        Ok(behind) => behind,
+        Err(Contradiction) => return hang_up(Failure::Sender, &request),
+    };
+    let sender = behind.as_deref().unwrap_or(sender);
     let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
         Ok(authority) => authority,
         Err(unclear) => return hang_up(Failure::Unclear(unclear), &request),
@@ -72,7 +74,7 @@ async fn route(shared: &Arc<Shared>, sender: &Sender, request: http::Request<Inc
 }
 
 /// Refuses a request that others may have read differently. On HTTP/1 what stands behind it is not read.
-fn hang_up(failure: Failure, request: &http::Request<Incoming>) -> Response {
+fn hang_up(failure: Failure, request: &Request) -> Response {
     let mut response = respond::failure(failure, request.headers());
     if request.version() < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -90,16 +92,20 @@ async fn own(
     sender: &Sender,
     authority: Authority,
     host: &HostName,
-    request: http::Request<Incoming>,
+    request: Request,
 ) -> Response {
+    let entering = |asker| by_plain(shared, sender).map(|()| facts(sender, &authority, asker));
     if shared.relay_http.wants(&request) {
-        let facts = facts(sender, &authority, request.headers());
-        return shared.relay_http.answer(request, &facts).await;
+        let facts = entering(request.headers());
+        return shared.relay_http.answer(request, facts).await;
     }
     if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
         let asker = request.headers().clone();
-        let facts = facts(sender, &authority, &asker);
-        let mut response = match side.accept(request, facts).await {
+        let accepted = match entering(&asker) {
+            Ok(facts) => side.accept(request, facts).await,
+            Err(refusal) => Err(refusal),
+        };
+        let mut response = match accepted {
             Ok(response) => response,
             Err(refusal) => respond::refusal(&refusal, &asker),
         };
@@ -122,12 +128,26 @@ async fn own(
         .unwrap_or_else(|| respond::own(method, path, asker, shared.config.demo))
 }
 
+/// A token that came by plain HTTP has been shown to everyone on the way, and so has what an agent answers. On this
+/// machine there is nobody on the way.
+fn by_plain(shared: &Shared, sender: &Sender) -> Result<(), Refusal> {
+    let Visitor { tls, local, .. } = sender.visitor();
+    if *tls || local.ip().is_loopback() || shared.config.allow_plain {
+        return Ok(());
+    }
+    tracing::info!(remote = %sender.visitor().remote, "agent refused: it came by plain HTTP");
+    let message = "this listener is plain HTTP, and agents come by https:// alone; use the relay's https:// address, or \
+                   start the relay with --allow-plain if something in front of it speaks TLS";
+    Err(Refusal::new(RefusalKind::Forbidden, message))
+}
+
 fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> Facts {
     Facts {
         remote: sender.visitor().remote,
         tls: sender.visitor().tls,
         authority: authority.as_str().into(),
         credential: credential(headers),
+        certificate: sender.certificate().cloned(),
     }
 }
 
@@ -158,43 +178,104 @@ async fn visit(
     sender: &Sender,
     authority: Authority,
     target: &Target,
-    request: http::Request<Incoming>,
+    request: Request,
+) -> Response {
+    let Some(gate) = target.gate() else {
+        return pass(shared, sender, authority, target, VisitorPermit::free(), request.map(Body::from)).await;
+    };
+    // Boxed, because most names have no rules, and it would make every visitor's future as large.
+    Box::pin(permitted(shared, sender, authority, target, &gate, request.map(Body::from))).await
+}
+
+/// A visitor of a name with rules. The gate is that of the very target that the request goes to.
+async fn permitted(
+    shared: &Arc<Shared>,
+    sender: &Sender,
+    authority: Authority,
+    target: &Target,
+    gate: &Arc<Gate>,
+    mut request: Request,
+) -> Response {
+    let accept = accept(request.headers());
+    let fail = |denied| {
+        shared.metrics.failed(Failure::Denied(denied).code());
+        respond::failure(Failure::Denied(denied), &accept)
+    };
+    let (from, length) = (sender.visitor().remote.ip(), request.body().size_hint().exact());
+    let permit = match gate.visit(&shared.checks, from, request.headers_mut(), length).await {
+        Ok(permit) => permit,
+        Err(denied) => {
+            // To read is to ask for it where the visitor waits for that (RFC 9110 §10.1.1).
+            if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
+                shared.visitors.spawn(request.into_body().linger());
+            }
+            return fail(denied);
+        }
+    };
+    let exceeded = permit.body().map(|most| measure::limit(&mut request, most));
+    let response = pass(shared, sender, authority, target, permit, request).await;
+    match exceeded.is_some_and(|exceeded| exceeded.is_so()) && response.status().is_server_error() {
+        true => fail(Denied::TooLarge),
+        false => response,
+    }
+}
+
+/// What decides the form of an error, and nothing else.
+fn accept(headers: &HeaderMap) -> HeaderMap {
+    headers.get(ACCEPT).map(|value| (ACCEPT, value.clone())).into_iter().collect()
+}
+
+async fn pass(
+    shared: &Arc<Shared>,
+    sender: &Sender,
+    authority: Authority,
+    target: &Target,
+    permit: VisitorPermit,
+    request: Request,
 ) -> Response {
     let version = request.version();
-    let accept = request.headers().get(http::header::ACCEPT).cloned();
-    let Outgoing { mut request, upgrade } = forward::outgoing(request.map(Body::from), sender, authority);
+    let accept = request.headers().get(ACCEPT).cloned();
+    let Outgoing { mut request, upgrade } = forward::outgoing(request, &permit, sender, authority);
     if target.is_polled() {
         request.extensions_mut().insert(*sender.visitor());
     }
     let moved = patience::watch(&mut request);
-    let failure = match patience::wait(send(target, request), moved, shared.config.answer).await {
+    let sent = send(target, &permit, request);
+    let failure = match patience::wait(sent, moved, shared.config.answer).await {
         Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            match forward::join(response, upgrade, sender, &shared.visitors) {
+            match forward::join(response, upgrade, permit, sender, &shared.visitors) {
                 Some(response) => return response,
                 None => Failure::Upgrade,
             }
         }
-        Some(Ok(mut response)) => {
-            cookie::confine(response.headers_mut(), &shared.config.domain);
-            return forward::incoming(response, version);
+        Some(Ok(response)) => {
+            let mut response = forward::incoming(response, version, shared.names.own());
+            if !permit.is_free() {
+                response.body_mut().hold(permit);
+            }
+            return response;
         }
         Some(Err(failure)) => failure,
         None => Failure::Timeout,
     };
     shared.metrics.failed(failure.code());
     tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
-    respond::failure(failure, &accept.map(|v| (http::header::ACCEPT, v)).into_iter().collect())
+    respond::failure(failure, &accept.map(|v| (ACCEPT, v)).into_iter().collect())
 }
 
 /// Sends a request to one session after the other until one takes it. What a session gave back unsent goes to the
 /// next; what was sent and lost is repeated, and only if repeating is harmless (RFC 9110 §9.2.2) and nothing of it
 /// could have been a body.
-async fn send(target: &Target, mut request: Request) -> Result<Response, Failure> {
+async fn send(target: &Target, permit: &VisitorPermit, mut request: Request) -> Result<Response, Failure> {
     let mut repeats = defaults::REPEATS;
     let mut tried: Vec<SessionId> = Vec::new();
     let mut why = Failure::NoAgent;
     loop {
         let Some(session) = target.session(&tried).await else { return Err(why) };
+        // The agent that came while this waited may let in others than the one before.
+        if !permit.is_of(target.gate().as_ref()) {
+            return Err(Failure::NoAgent);
+        }
         let copy = if repeats > 0 { harmless(&request) } else { None };
         match session.send(request).await {
             Ok(response) => return Ok(response),

@@ -1,6 +1,8 @@
 //! Every error and refusal becomes one response here, and what a visitor may know is decided here.
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
+use std::time::{Duration, SystemTime};
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::demo::PATH as DEMO;
@@ -9,6 +11,7 @@ use crate::domain::{Refusal, RefusalKind};
 use crate::message::authority::Unclear;
 use crate::message::problem::{Problem, page, protect};
 use crate::message::{Body, Response};
+use crate::policy::Denied;
 use crate::session::SendErrorKind;
 
 /// Who says so, in `Proxy-Status`.
@@ -21,6 +24,8 @@ pub(super) enum Failure {
     Unclear(Unclear),
     /// The request does not say clearly where it ends.
     Framing,
+    /// The request, which came by a trusted proxy, does not say clearly who sent it.
+    Sender,
     /// A method that no agent can be asked with.
     Method,
     /// Nobody claims the route, and no token names it.
@@ -33,6 +38,8 @@ pub(super) enum Failure {
     Timeout,
     /// The visitor's Upgrade could not be carried out.
     Upgrade,
+    /// The rules of the name do not let the visitor in.
+    Denied(Denied),
     /// A destination of RelayHttp is not there, or did not answer with HTTP.
     Unreachable,
     /// A destination of RelayHttp did not answer in time.
@@ -49,8 +56,21 @@ impl Failure {
 /// The response for a visitor. Never names the agent's address, nor says more than what the visitor can act on.
 pub(super) fn failure(failure: Failure, asker: &HeaderMap) -> Response {
     let (status, code, detail, error) = describe(failure);
-    let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER);
-    Problem { status, code, detail, hop: HOP, error, retry_after }.response(asker)
+    let retry_after = match failure {
+        Failure::Denied(Denied::TooMany(wait)) => Some(round_up(wait)),
+        _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER),
+    };
+    let mut response = Problem { status, code, detail, hop: HOP, error, retry_after }.response(asker);
+    if failure == Failure::Denied(Denied::Password) {
+        let challenge = HeaderValue::from_static("Basic realm=\"ptth\", charset=\"UTF-8\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// To whole seconds, so that nobody comes a moment too early.
+fn round_up(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 /// Status, code, words and the `error` of `Proxy-Status`.
@@ -58,21 +78,7 @@ type Words = (StatusCode, &'static str, &'static str, Option<&'static str>);
 
 fn describe(failure: Failure) -> Words {
     match failure {
-        Failure::Unclear(Unclear::Missing) => {
-            (StatusCode::BAD_REQUEST, "no-host", "The request names no host.", Some("http_request_error"))
-        }
-        Failure::Unclear(_) => (
-            StatusCode::BAD_REQUEST,
-            "unclear-host",
-            "The request does not say clearly which host it is for.",
-            Some("http_request_error"),
-        ),
-        Failure::Framing => (
-            StatusCode::BAD_REQUEST,
-            "unclear-length",
-            "The request does not say clearly where it ends: one Content-Length, or the one transfer coding chunked.",
-            Some("http_request_error"),
-        ),
+        Failure::Unclear(_) | Failure::Framing | Failure::Sender => describe_unclear(failure),
         Failure::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
@@ -115,6 +121,50 @@ fn describe(failure: Failure) -> Words {
             "late",
             "The destination did not answer in time.",
             Some("http_response_timeout"),
+        ),
+        Failure::Denied(denied) => describe_denied(denied),
+    }
+}
+
+/// Requests that can be read in two ways, or in none.
+fn describe_unclear(failure: Failure) -> Words {
+    let (code, detail) = match failure {
+        Failure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
+        Failure::Framing => (
+            "unclear-length",
+            "The request does not say clearly where it ends: one Content-Length, or the one transfer coding chunked.",
+        ),
+        Failure::Sender => ("unclear-sender", "The request says in two ways who sent it."),
+        _ => ("unclear-host", "The request does not say clearly which host it is for."),
+    };
+    (StatusCode::BAD_REQUEST, code, detail, Some("http_request_error"))
+}
+
+fn describe_denied(denied: Denied) -> Words {
+    match denied {
+        Denied::Forbidden => (
+            StatusCode::FORBIDDEN,
+            "not-for-you",
+            "Whoever serves this address does not let you in.",
+            Some("http_request_denied"),
+        ),
+        Denied::Password => (
+            StatusCode::UNAUTHORIZED,
+            "password",
+            "This address is for those who know its password.",
+            Some("http_request_denied"),
+        ),
+        Denied::TooMany(_) => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too-many",
+            "Too many requests for this address, or too many wrong passwords.",
+            Some("http_request_denied"),
+        ),
+        Denied::TooLarge => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "Whoever serves this address does not take a body of this size.",
+            Some("http_request_denied"),
         ),
     }
 }
@@ -165,7 +215,7 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap) -> Response {
         detail: &refusal.message,
         hop: HOP,
         error: None,
-        retry_after: refusal.retry_after,
+        retry_after: refusal.retry_after.map(round_up),
     };
     let mut response = problem.response(asker);
     let headers = response.headers_mut();
@@ -181,6 +231,15 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap) -> Response {
         _ => {}
     }
     response
+}
+
+/// Adds the time to an answer that has none (RFC 9110 §6.6.1); over HTTP/1.1 hyper does so.
+pub(super) fn date(headers: &mut HeaderMap) {
+    if !headers.contains_key(DATE)
+        && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+    {
+        headers.insert(DATE, now);
+    }
 }
 
 /// The page at `/` of the relay's own authority, and 404 for all else there. `demo`: it leads to the demo page.

@@ -120,6 +120,11 @@ pub trait Carrier: Send + Sync {
 
     /// Whether nothing can be sent any more.
     fn is_closed(&self) -> bool;
+
+    /// Whether answers are still to come on connections that the agent has yet to open.
+    fn awaits_calls(&self) -> bool {
+        false
+    }
 }
 
 /// A carrier with its load. Shared by the session, the slots and the task that drives the connection.
@@ -221,6 +226,11 @@ impl Link {
     /// Whether no new request may go on it.
     pub fn is_out(&self) -> bool {
         self.retired.load(Ordering::Acquire) || self.carrier.is_closed()
+    }
+
+    /// See [`Carrier::awaits_calls`].
+    pub fn awaits_calls(&self) -> bool {
+        self.carrier.awaits_calls()
     }
 
     /// See [`Carrier::is_late`].

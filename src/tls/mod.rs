@@ -7,20 +7,25 @@
 pub mod dev;
 mod explain;
 pub mod files;
+mod peer;
 mod witness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_platform_verifier::Verifier;
 
 pub use self::explain::{explain, explain_io};
+pub use self::peer::peer;
 use self::witness::Witness;
 
 /// Why there is no TLS.
@@ -63,9 +68,32 @@ fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// [`TlsError`] naming the file; also when others than the owner may write the key.
 pub fn server_config(cert: &Path, key: &Path, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config_for(cert, key, None, alpn)
+}
+
+/// As [`server_config`], and asks whoever connects for a certificate of the CAs in the file `clients`. Who has none
+/// comes in without; who shows one that does not verify does not come in.
+///
+/// # Errors
+/// As [`server_config`], and when the file `clients` cannot be read or holds no CA.
+pub fn server_config_for(
+    cert: &Path,
+    key: &Path,
+    clients: Option<&Path>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = files::read(cert)?;
     let secret = files::read_secret(key)?;
-    server((cert, &chain), (key, &secret), alpn)
+    let clients = clients.map(peer::verifier).transpose()?;
+    server((cert, &chain), (key, &secret), clients, alpn)
+}
+
+/// Whether a file holds CAs of client certificates, for whoever only looks.
+///
+/// # Errors
+/// [`TlsError`] when it cannot be read or holds none.
+pub fn check_clients(clients: &Path) -> Result<(), TlsError> {
+    peer::verifier(clients).map(drop)
 }
 
 /// As [`server_config`], from memory.
@@ -77,22 +105,45 @@ pub fn server_config_from_pem(
     key: &[u8],
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    server((Path::new("memory"), cert), (Path::new("memory"), key), alpn)
+    server((Path::new("memory"), cert), (Path::new("memory"), key), None, alpn)
 }
 
-fn server(cert: (&Path, &[u8]), key: (&Path, &[u8]), alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
+fn server(
+    cert: (&Path, &[u8]),
+    key: (&Path, &[u8]),
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ServerConfig>, TlsError> {
     let unusable = |source| TlsError::Unusable { what: cert.0.display().to_string(), source };
     let chain = certificates(cert.0, cert.1)?;
     let secret = PrivateKeyDer::from_pem_slice(key.1).map_err(|e| not_pem(key.0, "private key", &e))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
         .with_single_cert(chain, secret)
         .map_err(unusable)?;
     // Tickets sealed by a key that turns over, instead of a cache behind one lock for every core.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
     config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// A configuration that shows a certificate when a relay asks for one: the chain (leaf first) and its key, both PEM
+/// files. All else stays as it is.
+///
+/// # Errors
+/// [`TlsError`] naming the file; also when others than the owner may write the key.
+pub fn with_identity(config: &ClientConfig, cert: &Path, key: &Path) -> Result<Arc<ClientConfig>, TlsError> {
+    let unusable = |source| TlsError::Unusable { what: cert.display().to_string(), source };
+    let chain = certificates(cert, &files::read(cert)?)?;
+    let secret = files::read_secret(key)?;
+    let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|e| not_pem(key, "private key", &e))?;
+    let identity = CertifiedKey::from_der(chain, secret, &provider()).map_err(unusable)?;
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
+    // What was resumed from another identity's sessions would be that identity's.
+    config.resumption = Resumption::default();
     Ok(Arc::new(config))
 }
 
@@ -131,11 +182,7 @@ pub fn client_config_for_none() -> Result<Arc<ClientConfig>, TlsError> {
 
 fn client(origin: &Path, ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     let unusable = |source| TlsError::Unusable { what: origin.display().to_string(), source };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(origin, ca)? {
-        roots.add(certificate).map_err(unusable)?;
-    }
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots(origin, ca)?, provider());
     let verifier = verifier.build().map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
     believing(verifier, alpn).map_err(unusable)
 }
@@ -154,6 +201,15 @@ fn believing(
 fn finish(mut config: ClientConfig, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
     Arc::new(config)
+}
+
+fn roots(origin: &Path, ca: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(origin, ca)? {
+        let unusable = |source| TlsError::Unusable { what: origin.display().to_string(), source };
+        roots.add(certificate).map_err(unusable)?;
+    }
+    Ok(Arc::new(roots))
 }
 
 fn certificates(origin: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -10,7 +10,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Admission, Call, Door, Link, OpenError, Opened, place};
+use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place};
 use crate::defaults;
 use crate::message::{Body, BoxError, Response, fields, hop, link};
 use crate::net::dial::dial_via;
@@ -45,6 +45,9 @@ pub(super) fn switching(
     headers.insert(UPGRADE, HeaderValue::from_static(token));
     if let Some(related) = link::value(admission.urls().iter().map(String::as_str), "related") {
         headers.insert(http::header::LINK, related);
+    }
+    if admission.is_ruled() {
+        headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
     }
     response
 }
@@ -170,6 +173,9 @@ pub(super) fn request(
     if call.offer.probe {
         set(fields::PTTH_PROBE, HeaderValue::try_from("?1"));
     }
+    if let Some(rules) = &call.offer.visitors {
+        set(fields::PTTH_VISITORS, HeaderValue::try_from(&**rules));
+    }
     if let Some(secret) = &call.token {
         let bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
         set(
@@ -192,7 +198,7 @@ pub(super) async fn open(
     request: http::Request<Empty<bytes::Bytes>>,
 ) -> Result<Opened, OpenError> {
     let io = dial_via(&call.via, &place(&call.relay), &call.tls, defaults::CONNECT).await?;
-    let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, &call.carriers)).await;
+    let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, call)).await;
     upgrade.unwrap_or_else(|_| {
         Err(OpenError::Broken(format!("no answer within {} s", defaults::UPGRADE.as_secs())))
     })
@@ -201,7 +207,7 @@ pub(super) async fn open(
 async fn exchange(
     io: Io,
     request: http::Request<Empty<bytes::Bytes>>,
-    offered: &[Kind],
+    call: &Call,
 ) -> Result<Opened, OpenError> {
     let broken = |e: hyper::Error| OpenError::Broken(e.to_string());
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
@@ -219,12 +225,13 @@ async fn exchange(
     };
     let (answer, _) = tokio::join!(answer, connection.with_upgrades());
     let (headers, upgraded) = answer?;
+    is_ruled(&call.offer, &headers).map_err(OpenError::Broken)?;
     let io = raw(upgraded).ok_or_else(|| OpenError::Broken("the connection cannot be flipped".into()))?;
     let kind = match headers.get(fields::ALPN) {
         None => Kind::H1,
         Some(id) => {
             let chosen = id.to_str().ok().and_then(Kind::from_alpn_field);
-            chosen.filter(|kind| offered.contains(kind)).ok_or_else(|| {
+            chosen.filter(|kind| call.carriers.contains(kind)).ok_or_else(|| {
                 OpenError::Broken(format!("the relay chose a protocol that was not offered: {id:?}"))
             })?
         }

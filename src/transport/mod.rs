@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
-use hyper::body::Incoming;
 
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Offer, Refusal, Secret, Wanted};
-use crate::message::Response;
+use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Secret, Wanted};
+use crate::message::{Request, Response, fields};
 use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
@@ -58,14 +57,10 @@ pub trait Transport: Sync {
 /// The relay's half of a transport.
 pub trait RelaySide: Send + Sync {
     /// Whether a request on the relay's own authority is this transport's.
-    fn wants(&self, request: &http::Request<Incoming>) -> bool;
+    fn wants(&self, request: &Request) -> bool;
 
     /// Answers such a request; what lives longer than the answer runs in the door's scope.
-    fn accept(
-        &self,
-        request: http::Request<Incoming>,
-        facts: Facts,
-    ) -> BoxFuture<'_, Result<Response, Refusal>>;
+    fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>>;
 
     /// Adds what every response on this transport's resources carries, refusals too.
     fn dress(&self, _asker: &HeaderMap, _response: &mut Response) {}
@@ -129,8 +124,13 @@ pub trait Door: Send + Sync {
     /// [`Refusal`] when there is none, or none that is valid.
     fn who(&self, facts: &Facts) -> Result<AgentId, Refusal>;
 
-    /// Whether an agent may still be here.
-    fn is_live(&self, agent: &AgentId) -> bool;
+    /// Whether an agent that holds proof of an earlier admission may still be here, on a connection of which this is
+    /// known.
+    fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool;
+
+    /// Counts a proof that was none, such as a URL that was not made here. Returns the refusal, or that of one try too
+    /// many.
+    fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal;
 
     /// How polls are treated.
     fn polling(&self) -> &Polling;
@@ -155,6 +155,9 @@ pub trait Admission: Send {
 
     /// The public URLs of what was granted.
     fn urls(&self) -> &[String];
+
+    /// Whether rules for visitors came with the offer, and will be in force.
+    fn is_ruled(&self) -> bool;
 
     /// How many connections of this agent the relay can use with this carrier.
     fn connections(&self, kind: Kind) -> usize;
@@ -197,6 +200,29 @@ impl Attached {
             }
         }
     }
+}
+
+/// The rules for visitors that came with an offer, as one text however many fields they came in.
+fn visitors(headers: &HeaderMap) -> Result<Option<Box<str>>, Refusal> {
+    let mut all = Vec::new();
+    for value in headers.get_all(fields::PTTH_VISITORS) {
+        let text =
+            value.to_str().map_err(|_| Refusal::new(RefusalKind::Malformed, "PTTH-Visitors is no ASCII"))?;
+        all.push(text);
+    }
+    Ok((!all.is_empty()).then(|| all.join(", ").into()))
+}
+
+/// Whether the answer to an offer says that the rules are in force, if there are any.
+///
+/// # Errors
+/// In words, when it does not.
+fn is_ruled(offer: &Offer, headers: &HeaderMap) -> Result<(), String> {
+    let told = headers.get(fields::PTTH_VISITORS).is_some_and(|value| value == "?1");
+    if offer.visitors.is_none() || told {
+        return Ok(());
+    }
+    Err("this relay does not know rules for visitors, and would let everybody in".into())
 }
 
 /// What an agent needs to open a connection.

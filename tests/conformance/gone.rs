@@ -42,6 +42,45 @@ pub(crate) async fn origin_leaves_during_the_body(on: On) {
     world.still_works().await;
 }
 
+pub(crate) async fn origin_leaves_during_a_body_without_length(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+    visitor.head().await;
+    assert_eq!(visitor.chunk().await, "abc");
+    drop(origin);
+    // No last chunk: nobody takes this for the end.
+    visitor.closed().await;
+    world.still_works().await;
+}
+
+pub(crate) async fn visitor_leaves_during_the_upload(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin, _) = world.begin("PUT", "/", "Transfer-Encoding: chunked\r\n").await;
+    visitor.send_chunk("abc").await;
+    assert_eq!(origin.chunk().await, "abc");
+    drop(visitor);
+    origin.closed().await;
+    world.still_works().await;
+}
+
+pub(crate) async fn a_revoked_token_cuts_running_bodies(on: On) {
+    let world = on.world().await;
+    let (mut reader, mut source, _) = world.begin("GET", "/down", "").await;
+    source.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+    reader.head().await;
+    assert_eq!(reader.chunk().await, "abc");
+    let (mut writer, mut sink, _) = world.begin("PUT", "/up", "Transfer-Encoding: chunked\r\n").await;
+    writer.send_chunk("abc").await;
+    assert_eq!(sink.chunk().await, "abc");
+    for token in world.relay.tokens.list() {
+        assert!(world.relay.tokens.revoke(&token.id).unwrap());
+    }
+    reader.closed().await;
+    sink.closed().await;
+    source.closed().await;
+}
+
 pub(crate) async fn origin_leaves_without_an_answer(on: On) {
     let world = on.world().await;
     let (mut visitor, origin, _) = world.begin("POST", "/", "Content-Length: 0\r\n").await;

@@ -1,9 +1,10 @@
-//! What passes through, each scenario over every transport and both carriers. A failure is reported on a thread that
-//! is named `SCENARIO on TRANSPORT/CARRIER`.
+//! What passes through, each scenario over every transport and all of its carriers; what cannot hold somewhere stands in
+//! `exceptions`. A failure is reported on a thread that is named `SCENARIO on TRANSPORT/CARRIER`.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
 
 mod bulk;
+mod exceptions;
 mod expect;
 mod fields;
 mod gone;
@@ -13,6 +14,7 @@ mod offers;
 mod routing;
 mod sharing;
 mod stopping;
+#[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;
@@ -23,6 +25,8 @@ use world::On;
 /// Every scenario is a row, and becomes a test of its name.
 macro_rules! scenarios {
     ($($group:ident: $($name:ident),+;)+) => {
+        const SCENARIOS: &[&str] = &[$($(stringify!($name)),+),+];
+
         $($(
             #[test]
             fn $name() {
@@ -36,7 +40,7 @@ scenarios! {
     messages: get, post_with_length, post_with_length_zero, chunked_upload_streams, response_streams,
         request_trailers, response_trailers, head_keeps_its_length, no_content, not_modified,
         repeated_fields_keep_their_order, server_sent_events, early_answer_while_the_upload_runs,
-        several_requests_on_one_connection, a_visitor_with_http2;
+        several_requests_on_one_connection, pipelined_requests_keep_their_order, a_visitor_with_http2;
     bulk: large_download, large_upload, a_slow_visitor_bounds_what_the_origin_can_send,
         a_slow_origin_bounds_what_the_visitor_can_send, a_visitor_that_pauses_loses_nothing,
         an_origin_that_pauses_loses_nothing;
@@ -45,8 +49,9 @@ scenarios! {
     upgrade: websocket, websocket_of_an_http2_visitor, another_token_with_glued_bytes, a_refused_upgrade,
         an_ignored_upgrade, an_ignored_upgrade_of_an_http2_visitor, half_close_is_kept,
         a_revoked_token_ends_open_streams;
-    gone: visitor_leaves_before_the_head, visitor_leaves_during_the_body, origin_leaves_during_the_body,
-        origin_leaves_without_an_answer;
+    gone: visitor_leaves_before_the_head, visitor_leaves_during_the_body, visitor_leaves_during_the_upload,
+        origin_leaves_during_the_body, origin_leaves_during_a_body_without_length, origin_leaves_without_an_answer,
+        a_revoked_token_cuts_running_bodies;
     routing: unknown_name, known_name_without_agent, problems_have_a_shape;
     sharing: two_agents_share_load, connections_grow_with_load;
     stopping: relay_drains_while_an_answer_runs, agent_goes_to_the_next_relay, agent_stop_finishes_answers;

@@ -196,6 +196,21 @@ pub(crate) async fn several_requests_on_one_connection(on: On) {
     }
 }
 
+pub(crate) async fn pipelined_requests_keep_their_order(on: On) {
+    let world = on.world().await;
+    let mut visitor = world.relay.visitor().await;
+    let all: String = (0..5).map(|number| World::head("GET", &format!("/{number}"), "")).collect();
+    visitor.send(all).await;
+    let mut origin = world.origin.accept().await;
+    for number in 0..5 {
+        assert_eq!(origin.head().await.first, format!("GET /{number} HTTP/1.1"));
+        origin.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}")).await;
+    }
+    for number in 0..5 {
+        assert_eq!(visitor.message().await.1, number.to_string());
+    }
+}
+
 pub(crate) async fn a_visitor_with_http2(on: On) {
     let world = on.world().await;
     let host = named(NAME);

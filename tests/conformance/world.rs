@@ -7,6 +7,7 @@ use ptth::agent::Serving;
 use ptth::session::Kind;
 use ptth::transport;
 
+use crate::exceptions::is_excepted;
 use crate::support::{AgentPlan, Head, TestOrigin, TestRelay, Wire, named, run, serve};
 
 /// The name that the agent of a world claims.
@@ -30,11 +31,10 @@ impl On {
     pub(crate) fn each<F: Future<Output = ()> + 'static>(scenario: &'static str, body: fn(On) -> F) {
         let carriers = |t: &&'static dyn transport::Transport| {
             let transport = t.name();
-            // What is polled for has tests of its own (tests/reversehttp).
-            let flipped = t.carriers().iter().filter(|carrier| **carrier != Kind::Envelope);
-            flipped.map(move |carrier| Self { transport, carrier: *carrier })
+            t.carriers().iter().map(move |carrier| Self { transport, carrier: *carrier })
         };
-        let threads = transport::ALL.iter().flat_map(carriers).map(|on| {
+        let here = |on: &Self| !is_excepted(scenario, on.transport);
+        let threads = transport::ALL.iter().flat_map(carriers).filter(here).map(|on| {
             let thread = std::thread::Builder::new().name(format!("{scenario} on {on}"));
             (on, thread.spawn(move || run(body(on))).unwrap())
         });

@@ -1,26 +1,12 @@
 //! An agent that somebody else wrote: the npm package `reverse-http`, unmodified, over PTTH/1.0.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::node::modules;
 use crate::process::Process;
 use crate::site::{Relay, Site};
-
-/// Where scripts/test put it.
-fn modules() -> PathBuf {
-    let modules = std::env::var_os("PTTH_NODE_MODULES").map(PathBuf::from).unwrap_or_else(|| {
-        let target = Path::new(env!("CARGO_BIN_EXE_ptth")).ancestors().nth(2).unwrap();
-        target.join("npm/node_modules")
-    });
-    let package = std::fs::read_to_string(modules.join("reverse-http/package.json")).unwrap_or_default();
-    assert!(
-        package.contains("\"version\": \"1.3.0\""),
-        "reverse-http 1.3.0 is not in {}; scripts/test installs it",
-        modules.display()
-    );
-    modules
-}
 
 struct Running {
     site: Site,
@@ -34,7 +20,8 @@ fn start() -> Running {
     let relay = site.relay_at("http://127.0.0.1:0");
     let token = std::fs::read_to_string(site.at("token")).unwrap();
     let mut node = Command::new("node");
-    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/reverse_http.js")).arg(modules());
+    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/reverse_http.js"))
+        .arg(modules("reverse-http", "1.3.0"));
     node.args([&relay.port.to_string(), "/reversehttp?name=shop", token.trim()]);
     let agent = Process::start(&mut node);
     assert_eq!(agent.line(0), "connected", "{agent} {}", relay.process);
@@ -87,7 +74,8 @@ fn a_wrong_token_is_an_answer_that_the_library_understands() {
     let site = Site::new();
     let relay = site.relay_at("http://127.0.0.1:0");
     let mut node = Command::new("node");
-    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/reverse_http.js")).arg(modules());
+    node.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/reverse_http.js"))
+        .arg(modules("reverse-http", "1.3.0"));
     let mut agent = Process::start(node.args([&relay.port.to_string(), "/reversehttp?name=shop", "wrong"]));
     assert_eq!(agent.line(0), "error: Unexpected response to PTTH/1.0 Upgrade request");
     assert_eq!(agent.ends(), 1);

@@ -5,17 +5,23 @@
 
 mod crowd;
 mod demo;
+mod events;
 mod first_token;
 mod foreign;
+mod front;
 mod memory;
+mod node;
 mod origin;
 mod path;
+mod polled;
 mod process;
 mod refusals;
 mod restart;
 mod site;
 mod sockets;
+mod speed;
 mod stop;
 mod targets;
+mod tenants;
 mod trust;
 mod websocket;

@@ -25,10 +25,19 @@ impl Nginx {
     /// Starts it; it also listens on the unix socket `nginx.sock` of the site.
     pub(crate) fn start(site: &Site) -> Self {
         site.write("www/index.html", "the front page\n");
+        Self::with(site, "nginx", |port, tls_port| server(site, port, tls_port))
+    }
+
+    /// As a front proxy of a relay that listens on `relay`, without TLS between them.
+    pub(crate) fn before(site: &Site, relay: u16) -> Self {
+        Self::with(site, "front", |port, tls_port| front(port, tls_port, relay))
+    }
+
+    fn with(site: &Site, name: &str, server: impl Fn(u16, u16) -> String) -> Self {
         for _ in 0..5 {
             let (port, tls_port) = (free_port(), free_port());
             let _ = std::fs::remove_file(site.at("nginx.sock"));
-            let conf = site.write("nginx.conf", conf(site, port, tls_port));
+            let conf = site.write(&format!("{name}.conf"), conf(site, name, &server(port, tls_port)));
             let mut command = Command::new("nginx");
             command.arg("-p").arg(site.at("")).arg("-c").arg(conf).args(["-e", "stderr"]);
             let mut process = Process::start(&mut command);
@@ -43,28 +52,53 @@ impl Nginx {
     }
 }
 
-fn conf(site: &Site, port: u16, tls_port: u16) -> String {
+fn conf(site: &Site, name: &str, server: &str) -> String {
     let dir = site.at("").display().to_string();
-    let temp = |what: &str| format!("{what}_temp_path {dir}/nginx-{what};");
+    let temp = |what: &str| format!("{what}_temp_path {dir}/{name}-{what};");
     let temps = ["proxy", "fastcgi", "uwsgi", "scgi"].map(temp).join(" ");
     format!(
-        "daemon off; master_process off; pid {dir}/nginx.pid; events {{}}
+        "daemon off; master_process off; pid {dir}/{name}.pid; events {{}}
         http {{
             access_log off; {temps} client_body_temp_path {dir}/bodies; client_max_body_size 0;
             default_type application/octet-stream; ssl_certificate {dir}/certs/relay.pem;
             ssl_certificate_key {dir}/certs/relay-key.pem;
-            server {{
-                listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl; listen unix:{dir}/nginx.sock; root {dir}/www;
-                location = /seen {{
-                    default_type text/plain; add_header X-Origin nginx;
-                    return 200 \"$request_method $request_uri $host $http_x_forwarded_proto $http_x_mine $https\\n\";
-                }}
-                location = /upload {{
-                    client_body_in_file_only on; proxy_pass http://127.0.0.1:{port}/took;
-                    proxy_set_header X-Body-File $request_body_file;
-                }}
-                location = /took {{ default_type text/plain; return 200 $http_x_body_file; }}
+            {server}
+        }}"
+    )
+}
+
+/// What nginx's own manual has for a proxy, and a name for who does not know `Forwarded`.
+fn front(port: u16, tls_port: u16, relay: u16) -> String {
+    format!(
+        "server {{
+            listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl http2;
+            location / {{
+                proxy_pass http://127.0.0.1:{relay}; proxy_http_version 1.1; proxy_set_header Host $http_host;
+                proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header Forwarded \"\";
             }}
+        }}"
+    )
+}
+
+fn server(site: &Site, port: u16, tls_port: u16) -> String {
+    let dir = site.at("").display().to_string();
+    format!(
+        "server {{
+            listen 127.0.0.1:{port}; listen 127.0.0.1:{tls_port} ssl; listen unix:{dir}/nginx.sock; root {dir}/www;
+            location = /seen {{
+                default_type text/plain; add_header X-Origin nginx;
+                return 200 \"$request_method $request_uri $host $http_x_forwarded_proto $http_x_mine $https\\n\";
+            }}
+            location = /sender {{
+                default_type text/plain;
+                return 200 \"$http_x_forwarded_for | $http_x_forwarded_proto | $http_forwarded\";
+            }}
+            location = /upload {{
+                client_body_in_file_only on; proxy_pass http://127.0.0.1:{port}/took;
+                proxy_set_header X-Body-File $request_body_file;
+            }}
+            location = /took {{ default_type text/plain; return 200 $http_x_body_file; }}
         }}"
     )
 }

@@ -103,9 +103,20 @@ impl Site {
 
     /// The command line of an agent of `shop`.
     pub(crate) fn agent_command(&self, relay: &str, target: impl AsRef<OsStr>) -> Command {
+        self.agent_of("shop", "token", relay, target)
+    }
+
+    /// The command line of an agent of another name, with the token in this file.
+    pub(crate) fn agent_of(
+        &self,
+        name: &str,
+        token: &str,
+        relay: &str,
+        target: impl AsRef<OsStr>,
+    ) -> Command {
         let mut command = ptth();
-        command.arg("agent").arg(target).args(["--relay", relay, "--name", "shop", "--ca"]).arg(self.ca());
-        command.arg("--token-file").arg(self.at("token"));
+        command.arg("agent").arg(target).args(["--relay", relay, "--name", name, "--ca"]).arg(self.ca());
+        command.arg("--token-file").arg(self.at(token));
         command
     }
 

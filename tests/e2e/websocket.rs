@@ -9,14 +9,24 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::origin::Held;
 use crate::process::PATIENCE;
-use crate::site::Site;
+use crate::site::{Agent, Site};
 
 #[test]
 fn messages_cross_both_ways() {
+    messages_cross("auto");
+}
+
+#[test]
+fn messages_cross_through_an_agent_that_polls() {
+    messages_cross("reversehttp");
+}
+
+fn messages_cross(transport: &str) {
     let site = Site::new();
     let held = Held::start();
     let relay = site.relay();
-    let agent = site.agent(&relay, held.port.to_string());
+    let mut agent = site.agent_command(&relay.url(), held.port.to_string());
+    let agent = Agent::start(agent.args(["--transport", transport]));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         tokio::time::timeout(PATIENCE, converse(&site, relay.port, &agent.url))

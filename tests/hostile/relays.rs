@@ -20,7 +20,7 @@ use crate::support::{AgentPlan, named, within};
 use crate::world::{NAME, On, status};
 
 /// What an agent may grow by all that a relay does.
-const GROWTH: usize = 48 * MIB;
+const GROWTH: usize = 128 * MIB;
 
 /// A relay that lets everybody in, and does as the case says.
 struct Toy {

@@ -7,6 +7,7 @@ mod clients;
 mod hostile;
 mod manage;
 mod open;
+mod pipelines;
 mod polling;
 mod registration;
 mod relayhttp;

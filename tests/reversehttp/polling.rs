@@ -97,6 +97,88 @@ async fn polls_are_served_in_turn_and_answers_find_their_requests() {
     assert_eq!((&*one.body, &*two.body), ("1", "2"));
 }
 
+#[tokio::test]
+async fn who_has_waited_longest_is_served_first() {
+    let bench = Bench::start();
+    let mut polls = Vec::new();
+    for count in 1..=3 {
+        let url = bench.registered("demo").await;
+        let mut raw = bench.open().await;
+        raw.send(&format!("GET {url} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        waiting(&bench, count).await;
+        polls.push((url, raw));
+    }
+    for (place, (url, mut raw)) in polls.into_iter().enumerate() {
+        // Nobody else has a request meanwhile.
+        let target = format!("/{place}");
+        let (visit, ()) = tokio::join!(bench.visit("demo", &target), async {
+            assert!(raw.read().await.body.starts_with(&format!("GET {target} ")));
+            bench.answer(&url, OK).await;
+        });
+        assert_eq!(visit.body, "hey");
+    }
+}
+
+#[tokio::test]
+async fn pipelined_requests_of_one_visitor_keep_their_order() {
+    let bench = Bench::start();
+    let urls = [bench.registered("demo").await, bench.registered("demo").await];
+    let mut visitor = bench.open().await;
+    let ask = |n| format!("GET /{n} HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n");
+    visitor.send(&[ask(1), ask(2)].concat()).await;
+    assert!(bench.poll(&urls[0]).await.body.starts_with("GET /1 "));
+    // The second comes when the first has its answer.
+    let (second, _) = tokio::join!(bench.poll(&urls[1]), async {
+        waiting(&bench, 1).await;
+        bench.answer(&urls[0], "HTTP/1.1 200 OK\r\n\r\none").await
+    });
+    assert!(second.body.starts_with("GET /2 "), "{second:?}");
+    bench.answer(&urls[1], "HTTP/1.1 200 OK\r\n\r\ntwo").await;
+    assert_eq!((visitor.read().await.body, visitor.read().await.body), ("one".into(), "two".into()));
+}
+
+#[tokio::test]
+async fn an_agent_that_streams_is_told_of_visitors_that_left() {
+    const STREAM: &str = "Accept: message/http;stream=1\r\n";
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut visitor = bench.open().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    let polled = bench.ask("GET", &first, STREAM, "").await;
+    let id = polled.field("Ptth-Request").to_owned();
+    assert!(!id.is_empty(), "{polled:?}");
+    let next = polled.link("next");
+    let mut poll = bench.open().await;
+    poll.send(&format!("GET {next} HTTP/1.1\r\nHost: relay.test\r\n{STREAM}\r\n")).await;
+    waiting(&bench, 1).await;
+    drop(visitor);
+    let told = poll.read().await;
+    assert_eq!((told.status, told.field("Ptth-Gone")), (204, &*id));
+    // Once, and the URL is as good as before.
+    let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
+        assert_eq!(bench.ask("GET", &told.link("next"), STREAM, "").await.status, 200);
+        bench.answer(&next, OK).await
+    });
+    assert_eq!(visit.body, "hey");
+}
+
+#[tokio::test]
+async fn an_agent_of_whole_messages_is_not_told_of_visitors_that_left() {
+    let bench = Bench::start();
+    let first = bench.registered("demo").await;
+    let mut visitor = bench.open().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    let polled = bench.poll(&first).await;
+    assert!(!polled.head.contains("Ptth-"), "{polled:?}");
+    drop(visitor);
+    let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
+        let next = polled.link("next");
+        assert_eq!(bench.poll(&next).await.status, 200, "it still waited");
+        bench.answer(&next, OK).await
+    });
+    assert_eq!(visit.body, "hey");
+}
+
 /// Waits until so many polls stand.
 pub(crate) async fn waiting(bench: &Bench, polls: usize) {
     let target = format!("/reversehttp?token={}", bench.token);

@@ -34,6 +34,7 @@ impl AgentPlan {
                 proxies: ptth::net::dial::Proxies::None,
                 instance: Instance { id: id.into(), boot: 1 },
                 exclusive: false,
+                visitors: None,
             },
         }
     }

@@ -4,7 +4,7 @@ mod agent;
 mod http2;
 mod origin;
 mod proxy;
-mod relay;
+pub(crate) mod relay;
 mod wire;
 
 use std::future::Future;
@@ -14,7 +14,7 @@ pub(crate) use agent::{AgentPlan, offer, serve};
 pub(crate) use http2::VisitorH2;
 pub(crate) use origin::TestOrigin;
 pub(crate) use proxy::Proxy;
-pub(crate) use relay::{Plan, TestRelay, named};
+pub(crate) use relay::{DOMAIN, Plan, TestRelay, named};
 pub(crate) use wire::{Head, Wire};
 
 /// Longer than any step of a scenario takes on a busy machine; a step that needs more hangs.

@@ -5,13 +5,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ptth::domain::{HostName, Name, Secret};
+use ptth::net::io::Duplex;
+use ptth::net::nets::Nets;
 use ptth::policy::{Grants, Tokens};
 use ptth::relay::Relay;
 use ptth::relay::config::{Config, Listen};
 use ptth::tls;
 use ptth::tls::dev::{self, CertHost, DevCerts};
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
 use super::{VisitorH2, Wire, within};
@@ -25,7 +27,7 @@ pub(crate) fn named(name: &str) -> String {
 }
 
 /// One CA for all: making one takes longer than a scenario.
-fn certs() -> &'static DevCerts {
+pub(crate) fn certs() -> &'static DevCerts {
     static CERTS: OnceLock<DevCerts> = OnceLock::new();
     CERTS.get_or_init(|| {
         let domain = HostName::parse(DOMAIN).unwrap();
@@ -43,11 +45,22 @@ pub(crate) struct Plan {
     pub(crate) tokens: Tokens,
     pub(crate) cores: usize,
     pub(crate) answer: Option<Duration>,
+    pub(crate) trusted_proxies: Nets,
+    pub(crate) proxy_protocol: Nets,
+    /// Whatever else.
+    pub(crate) change: Box<dyn FnOnce(&mut Config)>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { tokens: Tokens::in_memory(), cores: 2, answer: None }
+        Self {
+            tokens: Tokens::in_memory(),
+            cores: 2,
+            answer: None,
+            trusted_proxies: Nets::default(),
+            proxy_protocol: Nets::default(),
+            change: Box::new(|_| {}),
+        }
     }
 }
 
@@ -65,7 +78,7 @@ impl TestRelay {
     }
 
     pub(crate) fn planned(plan: Plan) -> Self {
-        let Plan { tokens, cores, answer } = plan;
+        let Plan { tokens, cores, answer, trusted_proxies, proxy_protocol, change } = plan;
         let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
         let address = (Ipv4Addr::LOCALHOST, 0).into();
         config.listen = vec![Listen { address, tls: true }, Listen { address, tls: false }];
@@ -73,7 +86,10 @@ impl TestRelay {
         let tls = tls::server_config_from_pem(pair.cert.as_bytes(), pair.key.as_bytes(), &[]).unwrap();
         config.tls = Some(tls);
         config.cores = cores;
+        config.trusted_proxies = trusted_proxies;
+        config.proxy_protocol = proxy_protocol;
         config.answer = answer.unwrap_or(config.answer);
+        change(&mut config);
         let relay = Relay::start(config).unwrap();
         let [tls, plain] = relay.addresses() else { panic!("two listeners") };
         Self { tls: tls.address, plain: plain.address, tokens, relay }
@@ -95,18 +111,30 @@ impl TestRelay {
         Wire::new(connect(self.plain).await)
     }
 
+    /// A visitor's connection from another address of this machine.
+    pub(crate) async fn visitor_from(&self, address: std::net::IpAddr) -> Wire {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        let stream = within("connecting", socket.connect(self.plain)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Wire::new(stream)
+    }
+
+    /// A TLS connection with this ALPN.
+    pub(crate) async fn tls_as(&self, host: &str, alpn: &[u8]) -> impl Duplex + use<> {
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let connecting = TlsConnector::from(trust(&[alpn])).connect(name, connect(self.tls).await);
+        within("a TLS handshake", connecting).await.unwrap()
+    }
+
     /// A visitor's connection with TLS.
     pub(crate) async fn visitor_tls(&self, host: &str) -> Wire {
-        let name = ServerName::try_from(host.to_owned()).unwrap();
-        let connecting = TlsConnector::from(trust(&[b"http/1.1"])).connect(name, connect(self.tls).await);
-        Wire::new(within("a TLS handshake", connecting).await.unwrap())
+        Wire::new(self.tls_as(host, b"http/1.1").await)
     }
 
     /// A visitor that speaks HTTP/2 with TLS.
     pub(crate) async fn visitor_h2(&self, host: &str) -> VisitorH2 {
-        let name = ServerName::try_from(host.to_owned()).unwrap();
-        let connecting = TlsConnector::from(trust(&[b"h2"])).connect(name, connect(self.tls).await);
-        VisitorH2::open(within("a TLS handshake", connecting).await.unwrap()).await
+        VisitorH2::open(self.tls_as(host, b"h2").await).await
     }
 
     /// One request on a connection of its own: the head as given, the answer whole.

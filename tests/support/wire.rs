@@ -39,7 +39,8 @@ impl Head {
         all.first().copied()
     }
 
-    fn parse(text: &str) -> Self {
+    /// The lines of a head, without the empty one.
+    pub(crate) fn parse(text: &str) -> Self {
         let mut lines = text.split("\r\n");
         let first = lines.next().unwrap_or_default().to_owned();
         let fields = lines.map(|line| {
@@ -123,13 +124,29 @@ impl Wire {
 
     /// The next head.
     pub(crate) async fn head(&mut self) -> Head {
+        let head = self.head_bytes().await;
+        Head::parse(std::str::from_utf8(&head).expect("a head of text"))
+    }
+
+    /// The next head as it came, without the empty line.
+    pub(crate) async fn head_bytes(&mut self) -> Bytes {
         loop {
             if let Some(end) = self.read.windows(4).position(|w| w == b"\r\n\r\n") {
-                let head = self.read.split_to(end + 4);
-                return Head::parse(std::str::from_utf8(&head[..end]).expect("a head of text"));
+                let mut head = self.read.split_to(end + 4);
+                head.truncate(end);
+                return head.freeze();
             }
             self.fill("waiting for a head").await;
         }
+    }
+
+    /// The status of the next answer, and all until the connection ends or falls silent; `None` when there is none.
+    pub(crate) async fn rest_of_answer(&mut self) -> Option<u16> {
+        while let Ok(Ok(1..)) = tokio::time::timeout(4 * QUIET, self.io.read_buf(&mut self.read)).await {}
+        let read = self.read.split();
+        let line =
+            read[..].split(|byte| *byte == b'\r').next().filter(|line| line.starts_with(b"HTTP/1."))?;
+        std::str::from_utf8(line).ok()?.split(' ').nth(1)?.parse().ok()
     }
 
     /// Exactly this many bytes.

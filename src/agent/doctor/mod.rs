@@ -248,6 +248,7 @@ fn question(exam: &Exam, via: &Via, transport: &'static str) -> Call {
             exclusive: false,
             probe: true,
             transport,
+            visitors: None,
         },
     }
 }

@@ -31,10 +31,11 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// `tls` is used with ALPN `http/1.1`, whatever it says itself.
+    /// `tls` is used with the ALPN of the version that the target speaks, whatever it says itself.
     pub(super) fn new(target: Target, tls: Arc<rustls::ClientConfig>) -> Self {
         let mut tls = rustls::ClientConfig::clone(&tls);
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let version = if matches!(target, Target::Http2(_)) { &b"h2"[..] } else { b"http/1.1" };
+        tls.alpn_protocols = vec![version.to_vec()];
         Self { target, tls: Arc::new(tls), found: OnceLock::new() }
     }
 
@@ -45,7 +46,7 @@ impl Connector {
     /// Connects, within [`defaults::ORIGIN_CONNECT`]. Dropping the future gives up.
     pub(super) async fn connect(&self) -> Result<Io, ConnectError> {
         match &self.target {
-            Target::Web(place) => {
+            Target::Web(place) | Target::Http2(place) => {
                 // A service that was started anew may have gone to the other loopback address.
                 match self.found.get() {
                     Some(found) if let Ok(io) = self.web(found).await => Ok(io),
@@ -69,12 +70,12 @@ impl Connector {
     /// Asks whether anybody answers; of the two loopback addresses the one that does first is remembered.
     pub(super) async fn probe(&self) -> Probe {
         let answered = match (&self.target, self.target.local_port()) {
-            (Target::Web(place), Some(_)) if !place.tls => self.loopback(place).await,
+            (Target::Web(place) | Target::Http2(place), Some(_)) if !place.tls => self.loopback(place).await,
             _ => self.connect().await.map(|_| None),
         };
         let (answers, text) = match answered {
             Ok(None) => (true, format!("{} answers", self.target)),
-            Ok(Some(place)) => (true, format!("http://{place} answers")),
+            Ok(Some(place)) => (true, format!("{} answers", self.target.at(&place))),
             Err(error) => (false, self.silence(&error)),
         };
         Probe::new(answers, text)

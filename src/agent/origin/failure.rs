@@ -10,6 +10,7 @@ use super::connect::ConnectError;
 use crate::message::Response;
 use crate::message::problem::Problem;
 use crate::net::dial::DialError;
+use crate::session::SendErrorKind;
 
 /// How `Proxy-Status` calls this hop.
 pub(super) const HOP: &str = "ptth-agent";
@@ -27,6 +28,10 @@ pub(super) enum Failure {
     Connect(#[from] ConnectError),
     #[error("no valid answer: {0}")]
     Exchange(#[from] hyper::Error),
+    #[error("no valid answer over HTTP/2: {0}")]
+    Http2(SendErrorKind),
+    #[error("no HTTP/2: {0}")]
+    Preface(h2::Error),
     #[error("a 101 that nobody asked for")]
     Unasked,
     #[error("CONNECT is not for origins")]
@@ -53,6 +58,22 @@ impl Failure {
             Self::Connect(ConnectError::Unix(error)) => connecting(error),
             Self::Connect(ConnectError::UnixTimeout) => timeout(),
             Self::Exchange(error) => exchange(error),
+            Self::Http2(SendErrorKind::NoUpgrade) => (
+                StatusCode::NOT_IMPLEMENTED,
+                "no-upgrade",
+                "http_upgrade_failed",
+                "it does not take Upgrades over HTTP/2 (RFC 8441).".to_owned(),
+            ),
+            Self::Http2(SendErrorKind::Invalid) | Self::Preface(_) => bad(
+                "origin-invalid",
+                "http_protocol_error",
+                "what it answered is not HTTP/2. Check the port, and h2c:// against http://.",
+            ),
+            Self::Http2(_) => bad(
+                "origin-incomplete",
+                "http_response_incomplete",
+                "it ended the connection or the stream without an answer. Its log may say why.",
+            ),
             Self::Unasked => bad(
                 "origin-unasked-upgrade",
                 "http_upgrade_failed",

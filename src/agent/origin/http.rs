@@ -12,10 +12,12 @@ use super::Target;
 use super::connect::{Connector, Probe};
 use super::failure::Failure;
 use super::outgoing::{Outgoing, Upgrade, outgoing};
-use super::pool::{Lease, Pool};
+use super::pool::{Connection, Lease, Pool};
 use crate::defaults;
 use crate::message::expect::Gate;
-use crate::message::{Body, Request, Response, hop, problem};
+use crate::message::interim::{Heads, Watched};
+use crate::message::upgrade::{Opening, Tunnel};
+use crate::message::{Body, BoxError, Request, Response, hop, problem};
 use crate::net::{Scope, splice};
 
 /// An origin that speaks HTTP/1.1.
@@ -55,7 +57,7 @@ impl Web {
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             lease.forget();
-            return self.switch(response, upgrade.ok_or(Failure::Unasked)?);
+            return switch(response.map(Body::from), upgrade.ok_or(Failure::Unasked)?, &self.scope);
         }
         let (mut parts, incoming) = response.into_parts();
         let _ = hop::strip(&mut parts.headers);
@@ -108,37 +110,40 @@ impl Web {
 
     async fn open(&self) -> Result<Lease, Failure> {
         let io = self.connector.connect().await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+        let heads = Arc::new(Heads::default());
+        let (sender, connection) = http1::handshake(TokioIo::new(Watched::new(io, heads.clone()))).await?;
         self.scope.spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the origin broke");
             }
         });
-        Ok(self.pool.lease(sender))
+        Ok(self.pool.lease(Connection { sender, heads }))
     }
 
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
         self.pool.idle()
     }
+}
 
-    /// Passes a 101 on and joins the two streams behind it.
-    fn switch(&self, mut response: http::Response<Incoming>, upgrade: Upgrade) -> Result<Response, Failure> {
-        self.scope.spawn(join(upgrade.visitor, hyper::upgrade::on(&mut response)));
-        let (mut parts, _) = response.into_parts();
-        let token = hop::strip(&mut parts.headers).unwrap_or(upgrade.token);
-        hop::set_upgrade(&mut parts.headers, token);
-        parts.version = Version::HTTP_11;
-        Ok(Response::from_parts(parts, Body::empty()))
-    }
+/// Passes a 101 on and joins the two streams behind it.
+pub(super) fn switch(mut response: Response, upgrade: Upgrade, scope: &Scope) -> Result<Response, Failure> {
+    let origin = Tunnel::take(response.extensions_mut()).ok_or(Failure::Unasked)?;
+    scope.spawn(join(upgrade.visitor, origin));
+    let (mut parts, _) = response.into_parts();
+    let token = hop::strip(&mut parts.headers).unwrap_or(upgrade.token);
+    hop::set_upgrade(&mut parts.headers, token);
+    parts.version = Version::HTTP_11;
+    Ok(Response::from_parts(parts, Body::empty()))
 }
 
 /// Both streams, or neither: one that never comes closes the other.
-async fn join(visitor: OnUpgrade, origin: OnUpgrade) {
+async fn join(visitor: OnUpgrade, origin: Opening) {
     let joined = async {
-        let (visitor, origin) = futures_util::future::try_join(visitor, origin).await?;
-        splice::splice(&mut TokioIo::new(visitor), &mut TokioIo::new(origin)).await?;
-        Ok::<_, crate::message::BoxError>(())
+        let visitor = async { Ok::<_, BoxError>(visitor.await?) };
+        let (visitor, mut origin) = futures_util::future::try_join(visitor, origin).await?;
+        splice::splice(&mut TokioIo::new(visitor), &mut origin).await?;
+        Ok::<_, BoxError>(())
     };
     if let Err(error) = joined.await {
         tracing::debug!(%error, "an upgraded connection broke");

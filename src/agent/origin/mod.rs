@@ -5,6 +5,7 @@ mod connect;
 mod directory;
 mod failure;
 mod http;
+mod http2;
 mod outgoing;
 mod pool;
 pub mod sample;
@@ -21,6 +22,7 @@ use futures_util::future::BoxFuture;
 pub use self::connect::Probe;
 use self::directory::Directory;
 use self::http::Web;
+use self::http2::Web2;
 pub use self::sample::sample;
 pub use self::service::tower;
 pub use self::target::{BadTarget, Target};
@@ -39,6 +41,7 @@ pub struct Origin {
 
 enum Kind {
     Web(Arc<Web>),
+    Web2(Arc<Web2>),
     Directory(Directory),
 }
 
@@ -48,6 +51,7 @@ impl Origin {
     pub fn new(target: Target, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Arc<Self> {
         let kind = match &target {
             Target::Directory(path) => Kind::Directory(Directory::new(path)),
+            Target::Http2(_) => Kind::Web2(Arc::new(Web2::new(target.clone(), scope, tls))),
             Target::Web(_) | Target::Unix(_) => Kind::Web(Arc::new(Web::new(target.clone(), scope, tls))),
         };
         Arc::new(Self { kind, target })
@@ -63,6 +67,7 @@ impl Origin {
     pub async fn probe(&self) -> Probe {
         match &self.kind {
             Kind::Web(web) => web.probe().await,
+            Kind::Web2(web) => web.probe().await,
             Kind::Directory(directory) => directory.probe(),
         }
     }
@@ -72,6 +77,7 @@ impl Handler for Origin {
     fn call(&self, request: Request) -> BoxFuture<'static, Response> {
         match &self.kind {
             Kind::Web(web) => Box::pin(web.clone().answer(request)),
+            Kind::Web2(web) => Box::pin(web.clone().answer(request)),
             Kind::Directory(directory) => Box::pin(directory.clone().answer(request)),
         }
     }

@@ -8,7 +8,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::join_cookies;
-use crate::message::{Request, authority, framing, hop};
+use crate::message::{Request, authority, hop};
 
 /// The request and what must be kept beside it until its answer.
 pub(super) struct Outgoing {
@@ -27,9 +27,7 @@ pub(super) struct Upgrade {
 
 /// Makes it the origin's request. What the visitor sent of its own stays byte for byte: method, path, query, fields.
 pub(super) fn outgoing(mut request: Request) -> Outgoing {
-    let token = hop::strip(request.headers_mut()).filter(may_pass);
-    let upgrade = token
-        .and_then(|token| Some(Upgrade { token, visitor: request.extensions_mut().remove::<OnUpgrade>()? }));
+    let upgrade = upgrade(&mut request);
     authority::to_origin_form(&mut request);
     let headers = request.headers_mut();
     if let Some(upgrade) = &upgrade {
@@ -39,9 +37,15 @@ pub(super) fn outgoing(mut request: Request) -> Outgoing {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     join_cookies(headers);
-    framing::announce(&mut request);
-    let gate = expect::hold_back(&mut request);
+    hop::announce_chunks(&mut request);
+    let gate = expect::hold_back_h1(&mut request);
     Outgoing { request, upgrade, gate }
+}
+
+/// Drops what was meant for the last hop, and takes out the Upgrade that it asked for.
+pub(super) fn upgrade(request: &mut Request) -> Option<Upgrade> {
+    let token = hop::strip(request.headers_mut()).filter(may_pass)?;
+    Some(Upgrade { token, visitor: request.extensions_mut().remove::<OnUpgrade>()? })
 }
 
 /// `h2c` changes the meaning of the connection itself, and nobody on the way could see the requests any more.

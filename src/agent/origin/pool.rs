@@ -11,8 +11,15 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::defaults;
+use crate::message::interim::Heads;
 use crate::message::{Body, Request};
 use crate::net::{Scope, cores};
+
+/// What requests on a connection are sent with.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<Body>,
+    pub(super) heads: Arc<Heads>,
+}
 
 /// More cores than this share stacks, which costs a wake-up between them and nothing else.
 const STACKS: usize = 64;
@@ -29,7 +36,7 @@ struct Stack {
 }
 
 struct Idle {
-    sender: SendRequest<Body>,
+    connection: Connection,
     since: Instant,
 }
 
@@ -54,19 +61,21 @@ impl Pool {
                 stack.idle.clear();
                 break;
             }
-            if !idle.sender.is_closed() {
-                return Some(Lease { sender: Some(idle.sender), pool: self.clone(), core, answered: false });
+            if !idle.connection.sender.is_closed() {
+                let connection = Some(idle.connection);
+                return Some(Lease { connection, pool: self.clone(), core, answered: false });
             }
         }
         None
     }
 
     /// Takes charge of a fresh connection, driven by this core.
-    pub(super) fn lease(self: &Arc<Self>, sender: SendRequest<Body>) -> Lease {
-        Lease { sender: Some(sender), pool: self.clone(), core: cores::current() % STACKS, answered: false }
+    pub(super) fn lease(self: &Arc<Self>, connection: Connection) -> Lease {
+        let core = cores::current() % STACKS;
+        Lease { connection: Some(connection), pool: self.clone(), core, answered: false }
     }
 
-    fn put(self: &Arc<Self>, core: usize, sender: SendRequest<Body>) {
+    fn put(self: &Arc<Self>, core: usize, connection: Connection) {
         if self.scope.is_stopping() {
             return;
         }
@@ -74,7 +83,7 @@ impl Pool {
         if stack.idle.len() >= defaults::ORIGIN_IDLE {
             stack.idle.pop_front();
         }
-        stack.idle.push_back(Idle { sender, since: Instant::now() });
+        stack.idle.push_back(Idle { connection, since: Instant::now() });
         if !std::mem::replace(&mut stack.swept, true) {
             drop(stack);
             self.scope.spawn(self.clone().sweep(core));
@@ -109,7 +118,7 @@ impl Pool {
 /// One connection in use. Dropped after an answer, it goes back to the pool as soon as the connection is between two
 /// messages; one whose exchange was cut short never is, and is closed.
 pub(super) struct Lease {
-    sender: Option<SendRequest<Body>>,
+    connection: Option<Connection>,
     pool: Arc<Pool>,
     core: usize,
     answered: bool,
@@ -121,10 +130,9 @@ impl Lease {
         &mut self,
         request: Request,
     ) -> Result<http::Response<Incoming>, TrySendError<Request>> {
-        let sending = self.sender.as_mut().map(|sender| sender.try_send_request(request));
-        let sent = match sending {
-            Some(sending) => sending.await,
-            // There is a sender until the drop.
+        let sent = match &mut self.connection {
+            Some(Connection { sender, heads }) => heads.exchange(|| sender.try_send_request(request)).await,
+            // There is one until the drop.
             None => std::future::pending().await,
         };
         self.answered = sent.is_ok();
@@ -133,18 +141,18 @@ impl Lease {
 
     /// This connection is somebody else's now.
     pub(super) fn forget(mut self) {
-        self.sender = None;
+        self.connection = None;
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(mut sender) = self.sender.take().filter(|sender| self.answered && !sender.is_closed())
-        else {
+        let connection = self.connection.take();
+        let Some(mut connection) = connection.filter(|c| self.answered && !c.sender.is_closed()) else {
             return;
         };
-        if sender.is_ready() {
-            return self.pool.put(self.core, sender);
+        if connection.sender.is_ready() {
+            return self.pool.put(self.core, connection);
         }
         // Either the answer was cut short, and the connection is about to close, or it came before the end of the
         // upload. hyper knows which.
@@ -154,7 +162,7 @@ impl Drop for Lease {
                 tokio::select! {
                     biased;
                     () = pool.scope.stopping() => {}
-                    ready = sender.ready() => if ready.is_ok() { pool.put(core, sender) },
+                    ready = connection.sender.ready() => if ready.is_ok() { pool.put(core, connection) },
                 }
             });
         }

@@ -11,6 +11,8 @@ use crate::net::dial::Place;
 pub enum Target {
     /// An HTTP service at a host and a port, perhaps behind TLS.
     Web(Place),
+    /// The same, for one that speaks HTTP/2 and is not asked in another version (RFC 9113 §3.3, §3.2).
+    Http2(Place),
     /// An HTTP service that listens on a unix socket.
     Unix(PathBuf),
     /// Files.
@@ -25,7 +27,7 @@ pub struct BadTarget {
     why: &'static str,
 }
 
-const HOW: &str = "say a port (3000), host:port, http://…, https://…, unix:/path or an existing directory";
+const HOW: &str = "say a port (3000), host:port, http://…, https://…, h2c://… (HTTP/2), unix:/path or an existing directory";
 const PATH: &str = "a path cannot be part of the target, because the origin gets the path that the visitor asked for; \
                     leave it out";
 
@@ -47,7 +49,7 @@ impl Target {
             };
         }
         if let Some((scheme, rest)) = text.split_once("://") {
-            return url(scheme, rest).map(Self::Web);
+            return url(scheme, rest);
         }
         if let Some(port) = number(text.strip_prefix(':').unwrap_or(text)) {
             return Ok(Self::Web(Place { host: "localhost".into(), port: port?, tls: false }));
@@ -68,10 +70,21 @@ impl Target {
         authority(text, None, false).map(Self::Web)
     }
 
+    /// The URL of this target at a place.
+    pub(super) fn at(&self, place: &Place) -> String {
+        let scheme = match (self, place.tls) {
+            (Self::Http2(_), true) => "h2",
+            (Self::Http2(_), false) => "h2c",
+            (_, true) => "https",
+            (_, false) => "http",
+        };
+        format!("{scheme}://{place}")
+    }
+
     /// The port, if the target is a service on this very machine.
     pub(super) fn local_port(&self) -> Option<u16> {
         match self {
-            Self::Web(place) if &*place.host == "localhost" => Some(place.port),
+            Self::Web(place) | Self::Http2(place) if &*place.host == "localhost" => Some(place.port),
             _ => None,
         }
     }
@@ -89,17 +102,19 @@ fn port(text: &str) -> Result<u16, &'static str> {
     }
 }
 
-fn url(scheme: &str, rest: &str) -> Result<Place, &'static str> {
-    let tls = match scheme.to_ascii_lowercase().as_str() {
-        "http" => false,
-        "https" => true,
+fn url(scheme: &str, rest: &str) -> Result<Target, &'static str> {
+    let (tls, target): (_, fn(Place) -> Target) = match scheme.to_ascii_lowercase().as_str() {
+        "http" => (false, Target::Web),
+        "https" => (true, Target::Web),
+        "h2c" => (false, Target::Http2),
+        "h2" => (true, Target::Http2),
         _ => return Err(HOW),
     };
     let (name, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if !matches!(path, "" | "/") {
         return Err(PATH);
     }
-    authority(name, Some(if tls { 443 } else { 80 }), tls)
+    authority(name, Some(if tls { 443 } else { 80 }), tls).map(target)
 }
 
 fn authority(text: &str, default: Option<u16>, tls: bool) -> Result<Place, &'static str> {
@@ -129,8 +144,7 @@ impl std::str::FromStr for Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Web(place) if place.tls => write!(f, "https://{place}"),
-            Self::Web(place) => write!(f, "http://{place}"),
+            Self::Web(place) | Self::Http2(place) => f.write_str(&self.at(place)),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Directory(path) => write!(f, "{}", path.display()),
         }
@@ -159,6 +173,8 @@ mod tests {
             ("http://app.test/", "http://app.test:80"),
             ("HTTPS://App.Test", "https://app.test:443"),
             ("https://[::1]", "https://[::1]:443"),
+            ("h2c://app.test:50051", "h2c://app.test:50051"),
+            ("H2://app.test", "h2://app.test:443"),
             ("unix:/run/app.sock", "unix:/run/app.sock"),
         ] {
             assert_eq!(shown(text), wanted, "{text}");

@@ -2,8 +2,10 @@
 
 mod instance;
 pub(super) mod token;
+mod visitors;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use clap::builder::PossibleValuesParser;
@@ -33,8 +35,8 @@ fn transports() -> PossibleValuesParser {
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, unix:/run/app.sock, or a
-    /// directory
+    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, h2c://… for HTTP/2 (gRPC),
+    /// unix:/run/app.sock, or a directory
     #[arg(value_name = "TARGET")]
     pub target: String,
     /// A relay to be reachable at; several are kept at the same time
@@ -55,6 +57,12 @@ pub struct Args {
     /// Trust the certificates in this file, and no others, to vouch for the relay
     #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
     pub ca: Option<PathBuf>,
+    /// A client certificate to show to relays that take one; chain, leaf first
+    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_CERT", hide_env_values = true)]
+    pub cert: Option<PathBuf>,
+    /// The private key of the certificate
+    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
     /// Go out through this proxy: http://HOST:PORT, socks5://HOST:PORT, socks5h://HOST:PORT, or off for none
     /// [default: what PTTH_PROXY, or else HTTPS_PROXY, ALL_PROXY and NO_PROXY, say in the environment]
     #[arg(long, value_name = "URL|off")]
@@ -65,6 +73,9 @@ pub struct Args {
     /// Take the names away from every other process of the same token
     #[arg(long)]
     pub exclusive: bool,
+    /// Who may visit; without: everybody.
+    #[command(flatten)]
+    pub visitors: visitors::Args,
 }
 
 /// An agent ready to be started.
@@ -73,6 +84,8 @@ pub struct Prepared {
     pub config: Config,
     /// Where requests are served.
     pub target: Target,
+    /// What the origin's certificate must chain to; the agent's own is for relays alone.
+    origin_tls: Arc<rustls::ClientConfig>,
     /// Keeps its identity from being used twice, until the end of the process.
     pub lock: Option<Lock>,
 }
@@ -90,7 +103,9 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         (None, false) => tls::client_config_for_none(),
         (ca, _) => tls::client_config(ca.as_deref(), &[]),
     };
-    let tls = tls.map_err(Failure::usage)?;
+    let origin_tls = tls.map_err(Failure::usage)?;
+    let tls = identified(&origin_tls, args.cert.as_deref(), args.key.as_deref())?;
+    let visitors = args.visitors.rules(&args.name, &args.host)?;
     let proxies = proxy::read(args.proxy.as_deref(), &relays, proxy::variable)?;
     let (instance, lock) = match &args.state {
         Some(state) => instance::keep(state).map(|(instance, lock)| (instance, Some(lock)))?,
@@ -108,8 +123,24 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         proxies,
         instance,
         exclusive: args.exclusive,
+        visitors: visitors.map(|rules| rules.to_string().into()),
     };
-    Ok(Prepared { config, target, lock })
+    Ok(Prepared { config, target, origin_tls, lock })
+}
+
+/// The same configuration, with a certificate to show if there is one.
+pub(super) fn identified(
+    tls: &Arc<rustls::ClientConfig>,
+    cert: Option<&Path>,
+    key: Option<&Path>,
+) -> Result<Arc<rustls::ClientConfig>, Failure> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => tls::with_identity(tls, cert, key).map_err(Failure::usage),
+        (None, None) => Ok(tls.clone()),
+        _ => {
+            Err(Failure::usage("a certificate and its key are one thing: give --cert and --key, or neither"))
+        }
+    }
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -117,12 +148,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn serve(prepared: Prepared) -> Result<(), Failure> {
-    let Prepared { config, target, lock: _lock } = prepared;
+    let Prepared { config, target, origin_tls, lock: _lock } = prepared;
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     running::block_on(async {
         let mut asked = Asked::listen()?;
-        let origin = Origin::new(target, Scope::new(), config.tls.clone());
+        let origin = Origin::new(target, Scope::new(), origin_tls);
         let found = origin.probe().await;
         let mut serving = agent::start(&config, origin, cores).map_err(of_fatal)?;
         let urls = tokio::select! {

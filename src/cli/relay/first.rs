@@ -31,7 +31,7 @@ impl FirstToken {
         if !tokens.is_new() {
             if tokens.is_empty() {
                 tracing::warn!(
-                    "every token was revoked, so no agent can come in; make one with ptth token new"
+                    "every token was revoked or has expired, so no agent can come in; make one with ptth token new"
                 );
             }
             return Ok(lives(tokens, &file).then_some(Self { file, secret: None }));

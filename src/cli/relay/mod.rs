@@ -51,17 +51,20 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     let file = args.config.as_deref().map(Said::load).transpose()?.unwrap_or_default();
     let settings = Settings::resolve(args.said.or(file))?;
     let tokens = Tokens::open(&settings.state).map_err(Failure::failed)?;
+    let clients = settings.client_ca.as_deref();
     let mut ca = None;
     let server = match &settings.certificate {
         Certificate::None => None,
-        Certificate::Files { cert, key } => Some(tls::server_config(cert, key, &[]).map_err(Failure::usage)?),
+        Certificate::Files { cert, key } => {
+            Some(tls::server_config_for(cert, key, clients, &[]).map_err(Failure::usage)?)
+        }
         Certificate::Development(hosts) => {
             let kept = dev::load_or_make(&settings.state, hosts).map_err(Failure::failed)?;
             if kept.new_ca {
                 tracing::info!(ca = %kept.ca.display(), "made a development CA; agents that hold an older one must get it");
             }
             ca = Some(kept.ca);
-            Some(tls::server_config(&kept.cert, &kept.key, &[]).map_err(Failure::failed)?)
+            Some(tls::server_config_for(&kept.cert, &kept.key, clients, &[]).map_err(Failure::usage)?)
         }
     };
     let first = FirstToken::make(&tokens, &settings.state)?;
@@ -70,7 +73,11 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     config.authorities = settings.authorities;
     config.public_url = settings.public_url;
     config.routing = settings.routing;
+    config.trusted_proxies = settings.trusted_proxies;
+    config.proxy_protocol = settings.proxy_protocol;
     config.tls = server;
+    config.client_certs = settings.client_certs;
+    config.allow_plain = settings.allow_plain;
     config.relay_http = settings.relay_http;
     config.demo = settings.demo;
     config.open_registration = settings.open_registration;

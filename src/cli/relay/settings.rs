@@ -7,11 +7,12 @@ use std::time::Duration;
 use http::Uri;
 use serde::Deserialize;
 
-use crate::cli::text::{AdminAt, FromText as _, PublicUrl, one, parse, several};
+use crate::cli::text::{AdminAt, FromText as _, Net, PublicUrl, one, parse, several};
 use crate::cli::{Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
-use crate::relay::config::{Admin, DEMO_BY_PATH, Destination, Listen, Routing};
+use crate::net::nets::Nets;
+use crate::relay::config::{Admin, ClientCerts, DEMO_BY_PATH, Destination, Listen, Routing};
 use crate::tls;
 use crate::tls::dev::{CertHost, DevError};
 
@@ -41,6 +42,14 @@ pub struct Said {
     #[arg(long, value_name = "host|path", value_parser = parse::<Routing>)]
     #[serde(deserialize_with = "one")]
     pub routing: Option<Routing>,
+    /// A proxy in front of the relay, whose Forwarded and X-Forwarded-* are believed; nobody else's are
+    #[arg(long, value_name = "CIDR", value_parser = parse::<Net>, env = "PTTH_TRUSTED_PROXY", hide_env_values = true, value_delimiter = ',')]
+    #[serde(deserialize_with = "several")]
+    pub trusted_proxy: Vec<Net>,
+    /// A load balancer whose every connection begins with a header of the PROXY protocol, version 1 or 2
+    #[arg(long, value_name = "CIDR", value_parser = parse::<Net>, env = "PTTH_PROXY_PROTOCOL", hide_env_values = true, value_delimiter = ',')]
+    #[serde(deserialize_with = "several")]
+    pub proxy_protocol: Vec<Net>,
     /// Let anybody claim a name that is free, without a token: first come, first served, and whatever they serve
     /// stands below this domain
     #[arg(long, value_name = "true|false", env = "PTTH_OPEN_REGISTRATION", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
@@ -60,6 +69,17 @@ pub struct Said {
     /// The private key of the certificate
     #[arg(long, value_name = "PEM", env = "PTTH_KEY", hide_env_values = true)]
     pub key: Option<PathBuf>,
+    /// Take client certificates of the CAs in this file: an agent may come with one instead of a token, and claim the
+    /// names in it. Browsers that hold one will ask which to show
+    #[arg(long, value_name = "PEM", env = "PTTH_CLIENT_CA", hide_env_values = true)]
+    pub client_ca: Option<PathBuf>,
+    /// Let agents in only with a client certificate and a token, both allowing what they ask for; with open
+    /// registration, with the certificate and perhaps a token
+    #[arg(long)]
+    pub require_client_cert: bool,
+    /// Let agents in by plain HTTP from other machines too: for a relay behind something that speaks TLS
+    #[arg(long)]
+    pub allow_plain: bool,
     /// Where tokens and development certificates are kept [default: $XDG_STATE_HOME/ptth]
     #[arg(long, value_name = "DIR", env = "PTTH_STATE", hide_env_values = true)]
     pub state: Option<PathBuf>,
@@ -89,7 +109,9 @@ impl Said {
     pub fn load(path: &Path) -> Result<Self, Failure> {
         let mut said: Self = file::load(path)?;
         let base = path.parent().unwrap_or(Path::new(""));
-        for path in [&mut said.cert, &mut said.key, &mut said.state].into_iter().flatten() {
+        for path in
+            [&mut said.cert, &mut said.key, &mut said.client_ca, &mut said.state].into_iter().flatten()
+        {
             *path = base.join(&*path);
         }
         Ok(said)
@@ -108,11 +130,16 @@ impl Said {
             authority: list(self.authority, below.authority),
             public_url: self.public_url.or(below.public_url),
             routing: self.routing.or(below.routing),
+            trusted_proxy: list(self.trusted_proxy, below.trusted_proxy),
+            proxy_protocol: list(self.proxy_protocol, below.proxy_protocol),
             open_registration: self.open_registration.or(below.open_registration),
             demo: self.demo.or(below.demo),
             relay_http: list(self.relay_http, below.relay_http),
             cert: if pair { self.cert } else { below.cert },
             key: if pair { self.key } else { below.key },
+            client_ca: self.client_ca.or(below.client_ca),
+            require_client_cert: self.require_client_cert || below.require_client_cert,
+            allow_plain: self.allow_plain || below.allow_plain,
             state: self.state.or(below.state),
             admin: self.admin.or(below.admin),
             answer_timeout_seconds: self.answer_timeout_seconds.or(below.answer_timeout_seconds),
@@ -152,6 +179,10 @@ pub struct Settings {
     pub public_url: Option<Uri>,
     /// How public addresses are made from names.
     pub routing: Routing,
+    /// Proxies whose word is believed.
+    pub trusted_proxies: Nets,
+    /// Load balancers that speak the PROXY protocol.
+    pub proxy_protocol: Nets,
     /// Whether anybody may claim a free name.
     pub open_registration: bool,
     /// Whether there is a demo page.
@@ -160,6 +191,12 @@ pub struct Settings {
     pub relay_http: Vec<Destination>,
     /// Where the certificate comes from.
     pub certificate: Certificate,
+    /// The CAs of the client certificates that are taken.
+    pub client_ca: Option<PathBuf>,
+    /// What client certificates are good for.
+    pub client_certs: ClientCerts,
+    /// Agents are let in by plain HTTP from other machines too.
+    pub allow_plain: bool,
     /// The state directory.
     pub state: PathBuf,
     /// The admin listener.
@@ -199,13 +236,19 @@ impl Settings {
         }
         let certificate =
             certificate(said.cert, said.key, &listen, || hosts(&domain, routing, &said.authority))?;
+        let client_certs = client_certs(said.client_ca.as_deref(), said.require_client_cert, &listen)?;
         Ok(Self {
+            client_ca: said.client_ca,
+            client_certs,
+            allow_plain: said.allow_plain,
             listen,
             certificate,
             domain,
             authorities: said.authority,
             public_url: said.public_url.map(|url| url.0),
             routing,
+            trusted_proxies: said.trusted_proxy.into_iter().map(|net| net.0).collect(),
+            proxy_protocol: said.proxy_protocol.into_iter().map(|net| net.0).collect(),
             open_registration: said.open_registration.unwrap_or(false),
             demo,
             relay_http: said.relay_http,
@@ -226,6 +269,9 @@ impl Settings {
         if let Certificate::Files { cert, key } = &self.certificate {
             tls::server_config(cert, key, &[]).map_err(Failure::usage)?;
         }
+        if let Some(ca) = &self.client_ca {
+            tls::check_clients(ca).map_err(Failure::usage)?;
+        }
         Ok(())
     }
 }
@@ -237,6 +283,21 @@ fn admin(said: Option<AdminAt>) -> Result<Option<Admin>, Failure> {
             let AdminAt(address) = AdminAt::from_text(defaults::ADMIN).map_err(Failure::failed)?;
             Ok(address.map(|address| Admin { address, required: false }))
         }
+    }
+}
+
+/// A rule that cannot be held to is not dropped: without its CA, or without TLS, the relay does not start.
+fn client_certs(ca: Option<&Path>, required: bool, listen: &[Listen]) -> Result<ClientCerts, Failure> {
+    match (ca, required) {
+        (None, false) => Ok(ClientCerts::Unused),
+        (None, true) => {
+            Err(Failure::usage("--require-client-cert needs the CA of the certificates: --client-ca FILE"))
+        }
+        (Some(_), _) if !listen.iter().any(|listen| listen.tls) => Err(Failure::usage(
+            "--client-ca is of no use, since every --listen is plain http://; leave one of them out",
+        )),
+        (Some(_), true) => Ok(ClientCerts::Required),
+        (Some(_), false) => Ok(ClientCerts::Accepted),
     }
 }
 

@@ -59,11 +59,16 @@ domain = "file.test"
 authority = ["own.test"]
 public-url = "https://public.test"
 routing = "path"
+trusted-proxy = ["10.0.0.0/8"]
+proxy-protocol = ["192.0.2.1", "fd00::/8"]
 open-registration = true
 demo = false
 relay-http = ["www.example.com", "intranet.test:81=10.0.0.5"]
 cert = "cert.pem"
 key = "/key.pem"
+client-ca = "clients.pem"
+require-client-cert = true
+allow-plain = true
 state = "state"
 admin = "off"
 answer-timeout-seconds = 7
@@ -85,7 +90,14 @@ fn every_flag_can_stand_in_the_file() {
         [(1, true), (2, false)]
     );
     assert_eq!((settings.domain.as_str(), settings.authorities[0].as_str()), ("file.test", "own.test"));
+    assert!(settings.client_ca.is_some_and(|ca| ca.is_absolute() && ca.ends_with("clients.pem")));
+    assert_eq!((settings.client_certs, settings.allow_plain), (ClientCerts::Required, true));
     assert_eq!((settings.routing, settings.admin), (Routing::Path, None));
+    let lies = |nets: &Nets, address: &str| nets.contains(address.parse().unwrap());
+    assert!(
+        lies(&settings.trusted_proxies, "::ffff:10.1.2.3") && !lies(&settings.trusted_proxies, "11.0.0.1")
+    );
+    assert!(lies(&settings.proxy_protocol, "192.0.2.1") && lies(&settings.proxy_protocol, "fd00::7"));
     assert_eq!(settings.relay_http.len(), 2);
     assert!(settings.open_registration && !settled(Said::default()).open_registration);
     assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
@@ -113,6 +125,7 @@ fn an_error_in_the_file_is_one_line_with_its_place() {
         ("domain = \"a..b\"", ":1:10:", "empty"),
         ("\nlisten = [\"127.0.0.1:1\",\n  \"nowhere\"]", ":3:3:", "ADDR:PORT"),
         ("listen = []", ":1:10:", "empty list"),
+        ("trusted-proxy = [\"nginx\"]", ":1:18:", "10.0.0.0/8"),
         ("answer-timeout-seconds = 0", ":1:26:", "nonzero"),
         ("routing = \"sideways\"", ":1:11:", "host"),
         ("domain = ", ":1:10:", "quoted"),
@@ -134,6 +147,8 @@ fn what_does_not_fit_together_is_said() {
         ("--cert a.pem", "--key"),
         ("--key a.pem", "--cert"),
         ("--cert a.pem --key b.pem --listen http://127.0.0.1:1", "plain"),
+        ("--require-client-cert", "--client-ca"),
+        ("--client-ca a.pem --listen http://127.0.0.1:1", "plain"),
         ("--domain 127.0.0.1", "--routing path"),
         ("--domain localhost", "*.ptth.localhost"),
         ("--demo --routing path", "--routing host"),

@@ -66,6 +66,35 @@ impl Reader {
         }
     }
 
+    /// Takes in what has come already, up to about `most` bytes, and waits for no more. `true` when that is all there
+    /// is. Dropping the future loses what was read.
+    ///
+    /// # Errors
+    /// [`ReadError::Broken`]
+    pub async fn settle(&mut self, most: usize) -> Result<bool, ReadError> {
+        let mut asked = false;
+        while !self.body.is_end_stream() {
+            if self.read.len() > most {
+                return Ok(false);
+            }
+            match futures_util::poll!(self.body.frame()) {
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(frame)) => {
+                    if let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() {
+                        self.read.extend_from_slice(&data);
+                    }
+                }
+                // A connection may hold what came with the head, and gives it when it is polled itself.
+                Poll::Pending if !asked => {
+                    asked = true;
+                    tokio::task::yield_now().await;
+                }
+                Poll::Pending => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
     /// The body of the message, as it comes. A length that was said must be right: whoever reads along was told it.
     pub fn stream(self, framing: Framing) -> Body {
         let rest = self.body.size_hint().exact().map(|rest| rest + self.read.len() as u64);
@@ -182,7 +211,12 @@ impl HttpBody for Inner {
             match (&mut this.decode, coded) {
                 (Decode::Rest | Decode::Exactly(0), None) => this.ended = true,
                 (Decode::Exactly(_), None) => return Poll::Ready(Some(Err(BadMessage::Framing.into()))),
-                (Decode::Chunked(decoder), None) if decoder.is_done() => this.ended = true,
+                (Decode::Chunked(decoder), None) if decoder.is_done() => {
+                    this.ended = true;
+                    if let Some(trailers) = decoder.trailers() {
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                }
                 (Decode::Chunked(_), None) => return Poll::Ready(Some(Err(BadMessage::Chunk.into()))),
                 (Decode::Rest, Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 (Decode::Exactly(left), Some(data)) => {

@@ -1,8 +1,12 @@
-//! The chunked coding inside an envelope (RFC 9112 §7.1), decoded as it comes.
+//! The chunked coding inside an envelope (RFC 9112 §7.1), decoded as it comes and written as it goes.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TE, TRAILER};
 
 use super::BadMessage;
+use super::head::{FIELDS, field, put};
+use crate::message::hop;
 
 /// A size line with its extensions, and all trailers: more is an attack.
 const LINES: usize = 8 << 10;
@@ -18,14 +22,27 @@ enum Step {
     Done,
 }
 
-/// Turns chunked bytes into the bytes that were meant. Trailers are dropped.
+/// Turns chunked bytes into the bytes that were meant.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     step: Step,
     read: BytesMut,
+    trailers: HeaderMap,
+    /// Something may follow that is not its business.
+    among_others: bool,
 }
 
 impl Decoder {
+    /// A decoder of one message among others: what follows it stays.
+    pub(super) fn among_others() -> Self {
+        Self { among_others: true, ..Self::default() }
+    }
+
+    /// What follows the last chunk and its trailers.
+    pub(super) fn into_rest(self) -> Bytes {
+        self.read.freeze()
+    }
+
     /// Takes more of the coded bytes.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.read.extend_from_slice(bytes);
@@ -35,7 +52,7 @@ impl Decoder {
     pub(super) fn next(&mut self) -> Result<Option<Bytes>, BadMessage> {
         loop {
             match self.step {
-                Step::Done if self.read.is_empty() => return Ok(None),
+                Step::Done if self.read.is_empty() || self.among_others => return Ok(None),
                 Step::Done => return Err(BadMessage::Several),
                 Step::Size => {
                     let Some(line) = self.line(LINES)? else { return Ok(None) };
@@ -61,7 +78,12 @@ impl Decoder {
                 Step::Trailers(seen) => match self.line(LINES - seen.min(LINES))? {
                     None => return Ok(None),
                     Some(line) if line.is_empty() => self.step = Step::Done,
-                    Some(line) => self.step = Step::Trailers(seen + line.len() + 1),
+                    Some(_) if self.trailers.len() >= FIELDS => return Err(BadMessage::TooLarge),
+                    Some(line) => {
+                        let (name, value) = field(&line)?;
+                        self.trailers.append(name, value);
+                        self.step = Step::Trailers(seen + line.len() + 1);
+                    }
                 },
             }
         }
@@ -70,6 +92,16 @@ impl Decoder {
     /// Whether the last chunk was seen.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.step, Step::Done)
+    }
+
+    /// What came behind the last chunk, once that was seen; without what may only stand in front (RFC 9110 §6.5.1).
+    pub(super) fn trailers(&mut self) -> Option<HeaderMap> {
+        let mut trailers = std::mem::take(&mut self.trailers);
+        let _ = hop::strip(&mut trailers);
+        for name in [AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE, TE, TRAILER] {
+            trailers.remove(name);
+        }
+        (!trailers.is_empty()).then_some(trailers)
     }
 
     /// A line without its end, of at most `most` bytes.
@@ -87,6 +119,28 @@ impl Decoder {
         }
         Ok(Some(line))
     }
+}
+
+/// One chunk. Empty for no data, because an empty chunk would be the last.
+pub(super) fn chunk(data: &[u8]) -> Bytes {
+    if data.is_empty() {
+        return Bytes::new();
+    }
+    let mut out = BytesMut::with_capacity(data.len() + 20);
+    out.put_slice(format!("{:x}\r\n", data.len()).as_bytes());
+    out.put_slice(data);
+    out.put_slice(b"\r\n");
+    out.freeze()
+}
+
+/// The last chunk, and what comes behind it.
+pub(super) fn last_chunk(trailers: &HeaderMap) -> Bytes {
+    let mut out = BytesMut::from(&b"0\r\n"[..]);
+    for (name, value) in trailers {
+        put(&mut out, name, value.as_bytes());
+    }
+    out.put_slice(b"\r\n");
+    out.freeze()
 }
 
 fn size(line: &[u8]) -> Result<u64, BadMessage> {
@@ -125,6 +179,21 @@ mod tests {
     }
 
     #[test]
+    fn trailers_come_through_unless_they_belong_in_front() {
+        let mut sent = HeaderMap::new();
+        for (name, value) in [("x-sum", "1"), ("x-sum", "2"), ("content-length", "9"), ("connection", "x")] {
+            sent.append(name, value.parse().unwrap());
+        }
+        let mut decoder = Decoder::default();
+        decoder.feed(&[&chunk(b"abc")[..], &chunk(b""), &last_chunk(&sent)].concat());
+        assert_eq!(decoder.next().unwrap().unwrap(), "abc");
+        assert_eq!((decoder.next().unwrap(), decoder.is_done()), (None, true));
+        let got = decoder.trailers().unwrap();
+        assert_eq!((got.len(), got.get_all("x-sum").iter().count()), (2, 2), "{got:?}");
+        assert_eq!(decoder.trailers(), None);
+    }
+
+    #[test]
     fn broken_chunks_are_refused() {
         for bad in [
             &b"x\r\n"[..],
@@ -133,6 +202,8 @@ mod tests {
             b"3\r\nabcd\r\n",
             b"1000000000000000\r\n",
             b"0\r\n\r\nHTTP/1.1 200 OK\r\n",
+            b"0\r\nno field\r\n\r\n",
+            b"0\r\nA: b\r\n folded: c\r\n\r\n",
             &[b'1'; LINES + 1],
         ] {
             assert!(decode(&[bad]).is_err(), "{bad:?}");

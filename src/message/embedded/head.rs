@@ -9,7 +9,7 @@ use crate::defaults;
 use crate::message::hop;
 
 /// Fields of one message: ten times what browsers send.
-const FIELDS: usize = 512;
+pub(super) const FIELDS: usize = 512;
 
 /// Where the body of an embedded message ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ fn split(bytes: &[u8]) -> Result<Option<(&str, HeaderMap, usize)>, BadMessage> {
     }
 }
 
-fn field(line: &[u8]) -> Result<(HeaderName, HeaderValue), BadMessage> {
+pub(super) fn field(line: &[u8]) -> Result<(HeaderName, HeaderValue), BadMessage> {
     // A line that begins with a blank continues the one before (RFC 9112 §5.2), which two readers read in two ways;
     // no name begins with one, so it fails here.
     let colon = line.iter().position(|b| *b == b':').ok_or(BadMessage::Field)?;
@@ -173,13 +173,16 @@ fn end_to_end(mut headers: HeaderMap, old: bool) -> Result<EndToEnd, BadMessage>
     };
     let upgrade = hop::strip(&mut headers);
     headers.remove(CONTENT_LENGTH);
-    headers.remove(TRAILER);
+    if framing != Framing::Chunked {
+        // Nothing else has a place for what it announces.
+        headers.remove(TRAILER);
+    }
     Ok((headers, framing, upgrade))
 }
 
-/// Writes the head of a request. `length` becomes its `Content-Length`; without one the body is the rest of the
-/// envelope. The clients of 2009 understand no other framing.
-pub fn request_head(method: &Method, uri: &Uri, headers: &HeaderMap, length: Option<u64>) -> Bytes {
+/// Writes the head of a request. A body that is the rest of the envelope says its length, if it is known: the clients
+/// of 2009 understand no other framing.
+pub fn request_head(method: &Method, uri: &Uri, headers: &HeaderMap, framing: Framing) -> Bytes {
     let mut out = BytesMut::with_capacity(512);
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
@@ -188,33 +191,36 @@ pub fn request_head(method: &Method, uri: &Uri, headers: &HeaderMap, length: Opt
     if let Some(authority) = uri.authority() {
         put(&mut out, &HOST, authority.as_str().as_bytes());
     }
-    fields(&mut out, headers, length);
+    fields(&mut out, headers, framing);
     out.freeze()
 }
 
 /// Writes the head of a response. See [`request_head`].
-pub fn response_head(status: StatusCode, headers: &HeaderMap, length: Option<u64>) -> Bytes {
+pub fn response_head(status: StatusCode, headers: &HeaderMap, framing: Framing) -> Bytes {
     let mut out = BytesMut::with_capacity(512);
     for part in ["HTTP/1.1 ", status.as_str(), " ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
         out.put_slice(part.as_bytes());
     }
-    fields(&mut out, headers, length);
+    fields(&mut out, headers, framing);
     out.freeze()
 }
 
-fn fields(out: &mut BytesMut, headers: &HeaderMap, length: Option<u64>) {
+fn fields(out: &mut BytesMut, headers: &HeaderMap, framing: Framing) {
     for (name, value) in headers {
-        if ![CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER].contains(name) {
+        let trailers = *name == TRAILER && framing != Framing::Chunked;
+        if !trailers && *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
             put(out, name, value.as_bytes());
         }
     }
-    if let Some(length) = length {
-        put(out, &CONTENT_LENGTH, length.to_string().as_bytes());
+    match framing {
+        Framing::Chunked => put(out, &TRANSFER_ENCODING, b"chunked"),
+        Framing::Rest(Some(length)) => put(out, &CONTENT_LENGTH, length.to_string().as_bytes()),
+        Framing::Rest(None) | Framing::Empty => {}
     }
     out.put_slice(b"\r\n");
 }
 
-fn put(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
+pub(super) fn put(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
     let mut first = true;
     for byte in name.as_str().bytes() {
         out.put_u8(if first { byte.to_ascii_uppercase() } else { byte });
@@ -307,9 +313,12 @@ mod tests {
         headers.insert("x-two-words", HeaderValue::from_static("v"));
         headers.insert("trailer", HeaderValue::from_static("x"));
         let uri = Uri::from_static("https://shop.test:8443/a//b?c");
-        let head = request_head(&Method::POST, &uri, &headers, Some(3));
+        let head = request_head(&Method::POST, &uri, &headers, Framing::Rest(Some(3)));
         let text =
             "POST /a//b?c HTTP/1.1\r\nHost: shop.test:8443\r\nX-Two-Words: v\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(head, text);
+        let head = request_head(&Method::POST, &uri, &headers, Framing::Chunked);
+        let text = text.replace("Content-Length: 3", "Trailer: x\r\nTransfer-Encoding: chunked");
         assert_eq!(head, text);
     }
 
@@ -320,10 +329,10 @@ mod tests {
             for (name, value) in &fields {
                 headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
             }
-            let head = response_head(StatusCode::from_u16(status).unwrap(), &headers, None);
+            let head = response_head(StatusCode::from_u16(status).unwrap(), &headers, Framing::Rest(None));
             let (read, used) = parse_response(&head).unwrap().unwrap();
             prop_assert_eq!((read.status.as_u16(), read.headers, used), (status, headers.clone(), head.len()));
-            let request = request_head(&Method::GET, &Uri::from_static("/x"), &headers, Some(7));
+            let request = request_head(&Method::GET, &Uri::from_static("/x"), &headers, Framing::Rest(Some(7)));
             let (read, used) = parse_request(&request).unwrap().unwrap();
             prop_assert_eq!((read.framing, read.headers, used), (Framing::Rest(Some(7)), headers, request.len()));
         }

@@ -3,16 +3,22 @@
 
 mod body;
 mod chunked;
+mod coded;
 mod head;
+mod pipeline;
 
 pub use body::{ReadError, Reader, whole};
+pub use coded::Coded;
 pub use head::{
     Framing, RequestHead, ResponseHead, parse_answer, parse_request, parse_response, request_head,
     response_head,
 };
+pub use pipeline::take_response;
 
 /// The media type of one embedded message.
 pub const MESSAGE_HTTP: &str = "message/http";
+/// The media type of several.
+pub const APPLICATION_HTTP: &str = "application/http";
 
 /// Why bytes are not a message that may be passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -118,7 +118,8 @@ fn envelope(response: http::Response<Incoming>, head_only: bool) -> Response {
     let said = || parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
     let length = if silent { Some(0) } else { body.size_hint().exact() };
     // What has no body may still say how long it would be.
-    let head = response_head(parts.status, &parts.headers, if silent { said() } else { length });
+    let framing = Framing::Rest(if silent { said() } else { length });
+    let head = response_head(parts.status, &parts.headers, framing);
     let whole = length.map(|length| length + head.len() as u64);
     let rest = BodyDataStream::new(Limited::new(body, defaults::RELAY_HTTP_ANSWER));
     let message = stream::iter([Ok(head)]).chain(rest).map(|part| part.map(Frame::data));

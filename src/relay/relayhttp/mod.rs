@@ -14,18 +14,17 @@ use http::header::{
     ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::destination::Asked;
 pub use self::destination::{BadDestination, Destination};
 use super::config::Config;
+use super::credentials::Credentials;
 use super::respond::{self, Failure};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
-use crate::message::{Body, Response};
+use crate::message::{Body, Request, Response};
 use crate::net::Scope;
-use crate::transport::Door;
 
 /// The path below the gateway; what follows is the destination.
 const BELOW: &str = "/_relay/";
@@ -33,7 +32,7 @@ const BELOW: &str = "/_relay/";
 /// Relays requests to the destinations of a configuration.
 pub(super) struct RelayHttp {
     config: Arc<Config>,
-    door: Arc<dyn Door>,
+    credentials: Arc<Credentials>,
     /// Owns the connections to destinations.
     scope: Scope,
     places: Arc<Semaphore>,
@@ -62,12 +61,12 @@ fn refused(kind: RefusalKind, message: impl Into<String>) -> No {
 }
 
 impl RelayHttp {
-    pub(super) fn new(config: Arc<Config>, door: Arc<dyn Door>, scope: Scope) -> Self {
-        Self { config, door, scope, places: Arc::new(Semaphore::new(defaults::RELAY_HTTP)) }
+    pub(super) fn new(config: Arc<Config>, credentials: Arc<Credentials>, scope: Scope) -> Self {
+        Self { config, credentials, scope, places: Arc::new(Semaphore::new(defaults::RELAY_HTTP)) }
     }
 
     /// Whether a request on the relay's own authority is one of these.
-    pub(super) fn wants(&self, request: &http::Request<Incoming>) -> bool {
+    pub(super) fn wants(&self, request: &Request) -> bool {
         // An Upgrade is a transport's, on any path.
         let upgrade = request.headers().contains_key(UPGRADE);
         !self.config.relay_http.is_empty() && !upgrade && named(request.uri().path()).is_some()
@@ -75,7 +74,7 @@ impl RelayHttp {
 
     /// Relays the message in a request's body, and answers with the message that came back. Dropping the future gives
     /// up.
-    pub(super) async fn answer(&self, request: http::Request<Incoming>, facts: &Facts) -> Response {
+    pub(super) async fn answer(&self, request: Request, facts: Result<Facts, Refusal>) -> Response {
         let asker = request.headers().clone();
         let mut response = match self.relay(request.map(Body::from), facts).await {
             Ok(response) => response,
@@ -91,14 +90,19 @@ impl RelayHttp {
         response
     }
 
-    async fn relay(&self, request: http::Request<Body>, facts: &Facts) -> Result<Response, No> {
+    async fn relay(
+        &self,
+        request: http::Request<Body>,
+        facts: Result<Facts, Refusal>,
+    ) -> Result<Response, No> {
         match *request.method() {
             Method::OPTIONS => return Ok(options()),
             Method::POST => {}
             _ => return Err(refused(RefusalKind::Method, "this resource takes POST, OPTIONS")),
         }
-        // Whoever could not be an agent here learns nothing of where it leads.
-        self.may(facts)?;
+        // Whoever could not be an agent here learns nothing of where it leads. Whoever could, may relay.
+        let facts = facts?;
+        self.credentials.newcomer(&facts, None)?;
         let text = named(request.uri().path()).unwrap_or_default().to_owned();
         let asked = Asked::parse(&text).map_err(|e| refused(RefusalKind::Malformed, e.to_string()))?;
         let Some(destination) = self.config.relay_http.iter().find(|allowed| allowed.is(&asked)) else {
@@ -121,14 +125,6 @@ impl RelayHttp {
         };
         tracing::debug!(destination = %asked, remote = %facts.remote, "relaying a request");
         exchange::send(addresses, &asked, embedded, (&self.scope, place)).await
-    }
-
-    /// Whoever may be an agent here may relay: by a token, or because registration is open.
-    fn may(&self, facts: &Facts) -> Result<(), Refusal> {
-        match facts.credential {
-            None if self.config.open_registration => Ok(()),
-            _ => self.door.who(facts).map(drop),
-        }
     }
 
     fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {

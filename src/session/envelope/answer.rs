@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::UrlId;
 use super::queue::{Done, Job, Queue};
+use super::severed::Severed;
 use super::spool::Spooled;
 use crate::defaults;
 use crate::message::embedded::{
@@ -27,6 +28,8 @@ pub(super) struct Flight {
     pub(super) method: Method,
     /// The request asked for an Upgrade, so a 101 may be its answer.
     pub(super) upgrades: bool,
+    /// The agent was given it as a stream, and answers so.
+    pub(super) streams: bool,
     pub(super) done: Done,
     pub(super) after: After,
 }
@@ -41,10 +44,39 @@ pub(super) enum After {
     Gone,
 }
 
+impl Flight {
+    /// A request has left this process.
+    fn sent(&mut self, request: Request, taken: Option<Spooled>) {
+        let parts = Box::new(request.into_parts().0);
+        self.after = taken.map_or(After::Gone, |taken| After::Kept(parts, taken));
+    }
+
+    /// Whether it is on its way still, or nobody waits for its answer.
+    fn stays(&self) -> bool {
+        matches!(self.after, After::UnderWay) || self.done.is_closed()
+    }
+
+    /// The request, to be handed out again; what cannot be is an error.
+    fn again(self) -> Result<Job, Self> {
+        match self.after {
+            After::Kept(parts, taken) => {
+                let Self { number, done, .. } = self;
+                let request = Request::from_parts(*parts, Body::empty());
+                Ok(Job { number, request, done, taken: Some(taken) })
+            }
+            _ => Err(self),
+        }
+    }
+}
+
 /// Every request in the hand of some agent, by the URL that its answer comes to. Outlives registrations: what was
 /// handed out may be answered after their end.
 #[derive(Default)]
-pub struct Flights(Mutex<HashMap<UrlId, Flight>>);
+pub struct Flights {
+    single: Mutex<HashMap<UrlId, Flight>>,
+    /// What was handed out in one envelope, in its order.
+    several: Mutex<HashMap<UrlId, Vec<Flight>>>,
+}
 
 /// Why an answer was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -62,70 +94,100 @@ pub enum AnswerError {
 
 impl Flights {
     pub(super) fn insert(&self, url: UrlId, flight: Flight) {
-        self.0.lock().insert(url, flight);
+        self.single.lock().insert(url, flight);
+    }
+
+    pub(super) fn insert_several(&self, url: UrlId, flights: Vec<Flight>) {
+        self.several.lock().insert(url, flights);
     }
 
     pub(super) fn take(&self, url: UrlId) -> Option<Flight> {
-        self.0.lock().remove(&url)
+        self.single.lock().remove(&url)
+    }
+
+    pub(super) fn take_several(&self, url: UrlId) -> Option<Vec<Flight>> {
+        self.several.lock().remove(&url)
     }
 
     /// A request has left this process.
     pub(super) fn sent(&self, url: UrlId, request: Request, taken: Option<Spooled>) {
-        let parts = Box::new(request.into_parts().0);
-        if let Some(flight) = self.0.lock().get_mut(&url) {
-            flight.after = taken.map_or(After::Gone, |taken| After::Kept(parts, taken));
+        if let Some(flight) = self.single.lock().get_mut(&url) {
+            flight.sent(request, taken);
         }
     }
 
-    /// Takes a request back that has left this process and did not arrive; what cannot be sent again is an error.
-    /// `None` if it is on its way still, has its answer, or nobody waits for one.
-    pub(super) fn recall(&self, url: UrlId) -> Option<Result<Job, Flight>> {
-        let mut flights = self.0.lock();
-        let flight = flights.get(&url)?;
-        if matches!(flight.after, After::UnderWay) || flight.done.is_closed() {
-            return None;
-        }
-        let flight = flights.remove(&url)?;
-        Some(match flight.after {
-            After::Kept(parts, taken) => {
-                let Flight { number, done, .. } = flight;
-                let request = Request::from_parts(*parts, Body::empty());
-                Ok(Job { number, request, done, taken: Some(taken) })
+    /// As [`Flights::sent`], for several.
+    pub(super) fn sent_several(&self, url: UrlId, requests: Vec<(Request, Spooled)>) {
+        if let Some(flights) = self.several.lock().get_mut(&url) {
+            for (flight, (request, taken)) in flights.iter_mut().zip(requests) {
+                flight.sent(request, Some(taken));
             }
-            _ => Err(flight),
-        })
+        }
     }
 
+    /// Takes back what has left this process and did not arrive, in its order; what cannot be sent again is an error.
+    /// Nothing if it is on its way still, has its answer, or nobody waits for one.
+    pub(super) fn recall(&self, url: UrlId) -> Vec<Result<Job, Flight>> {
+        let mut single = self.single.lock();
+        if let Some(flight) = single.get(&url) {
+            let flight = if flight.stays() { None } else { single.remove(&url) };
+            return flight.map(Flight::again).into_iter().collect();
+        }
+        drop(single);
+        let mut several = self.several.lock();
+        let stay = several.get(&url).is_none_or(|flights| flights.iter().all(Flight::stays));
+        let flights = if stay { None } else { several.remove(&url) };
+        drop(several);
+        flights.into_iter().flatten().filter(|flight| !flight.stays()).map(Flight::again).collect()
+    }
+
+    /// Nobody waits for an answer to this URL, or nobody will when the last of its visitors has left.
     pub(super) fn forget(&self, url: UrlId) {
         // The lock must go before the flight, whose end may touch a queue.
         let _flight = self.take(url);
+        let mut several = self.several.lock();
+        let left = several.get(&url).is_some_and(|all| all.iter().all(|flight| flight.done.is_closed()));
+        let _flights = if left { several.remove(&url) } else { None };
+        drop(several);
     }
 
     pub(super) fn fail(&self, url: UrlId) {
-        if let Some(flight) = self.take(url) {
+        let several = self.take_several(url).into_iter().flatten();
+        for flight in self.take(url).into_iter().chain(several) {
             let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
         }
     }
 
     /// Takes the answer that `envelope` brings. A short one is read first, so that the agent is free for its next
-    /// request; a long or endless one streams as its visitor reads. An answer that comes after its visitor left is
-    /// read and thrown away. Dropping the future breaks the answer off.
+    /// request; a long or endless one streams as its visitor reads, and so does all that an agent that streams has not
+    /// sent yet. An answer that comes after its visitor left is read and thrown away. Dropping the future breaks the
+    /// answer off.
     ///
     /// # Errors
     /// [`AnswerError`]; a visitor that still waits is told too.
     pub async fn answer(&self, url: UrlId, envelope: Body) -> Result<(), AnswerError> {
-        let flight = self.take(url).ok_or(AnswerError::Unknown)?;
+        let Some(flight) = self.take(url) else {
+            let flights = self.take_several(url).ok_or(AnswerError::Unknown)?;
+            return Self::answer_several(flights, envelope).await;
+        };
         flight.queue.answered(flight.number);
-        let short = envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
-        let reading = tokio::time::timeout(defaults::ANSWER, read(envelope, &flight, short));
+        let reading = tokio::time::timeout(defaults::ANSWER, read(envelope, &flight));
         match reading.await.unwrap_or(Err(AnswerError::Timeout)) {
-            Ok(mut response) => {
+            Ok((response, true)) => {
+                let _ = flight.done.send(Ok(response));
+                Ok(())
+            }
+            Ok((response, false)) => {
                 let (guard, gone) = oneshot::channel::<()>();
-                if !short {
-                    response.body_mut().hold(guard);
-                }
-                if flight.done.send(Ok(response)).is_ok() && !short {
-                    let _ = gone.await;
+                let cut = flight.queue.is_cut();
+                let mut response = response.map(|body| Body::wrap(Severed::by(flight.queue.is_cut(), body)));
+                response.body_mut().hold(guard);
+                if flight.done.send(Ok(response)).is_ok() {
+                    tokio::select! {
+                        biased;
+                        () = cut => {}
+                        _ = gone => {}
+                    }
                 }
                 Ok(())
             }
@@ -141,10 +203,14 @@ impl Flights {
     }
 }
 
-async fn read(envelope: Body, flight: &Flight, short: bool) -> Result<Response, AnswerError> {
+/// The answer, and whether it is there as a whole.
+async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), AnswerError> {
+    let short = envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
+    let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
     let mut reader = Reader::new(envelope);
     let parse = if flight.upgrades { parse_answer } else { parse_response };
     let ResponseHead { status, mut headers, framing, upgrade } = reader.head(parse).await?;
+    let whole = if flight.streams { reader.settle(most).await? } else { short };
     if let Some(token) = upgrade {
         hop::set_upgrade(&mut headers, token);
     }
@@ -158,13 +224,15 @@ async fn read(envelope: Body, flight: &Flight, short: bool) -> Result<Response, 
             {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(said));
             }
-            if short && !matches!(framing, Framing::Chunked) {
+            if whole && !matches!(framing, Framing::Chunked) {
                 refuse_second(reader).await?;
             }
             Body::empty()
         }
-        framing if short => {
-            let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
+        Framing::Chunked if flight.streams => reader.stream(framing),
+        framing if whole => {
+            // Trailers go when the body is taken in.
+            headers.remove(TRAILER);
             Body::full(reader.whole(framing, most).await?)
         }
         framing => reader.stream(framing),
@@ -172,7 +240,7 @@ async fn read(envelope: Body, flight: &Flight, short: bool) -> Result<Response, 
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Ok(response)
+    Ok((response, whole || bodiless))
 }
 
 /// A body where none belongs is dropped, as the clients of 2009 send one; a second message is not.

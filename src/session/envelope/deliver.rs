@@ -3,23 +3,26 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Method;
-use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::header::{CONTENT_LENGTH, TRAILER, UPGRADE};
+use http::request::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::queue::{Done, Job, Queue};
+use super::severed::poll_cut;
 use super::spool::Spooled;
 use super::{UrlId, answer, send};
 use crate::domain::Visitor;
-use crate::message::embedded::request_head;
+use crate::message::embedded::{Coded, Framing, request_head};
 use crate::message::{Body, BoxError, Request};
+use crate::net::flag::Listener;
 use crate::session::carrier::SendErrorKind;
 
 /// A message in memory goes out in pieces of this size, in bytes.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
 /// An embedded request, ready to be the body of the answer to a poll. One that is dropped before it was written goes
 /// back to the queue.
@@ -52,11 +55,12 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
         (taken, done) = (Some(all), told);
         body = Body::empty();
     }
-    let length = taken.as_ref().map_or_else(|| body.size_hint().exact(), |taken| Some(taken.length()));
-    // A request without a body needs no length, unless it had one or its method makes readers expect it.
-    let expected = known || [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
-    let said = length.filter(|length| *length > 0 || expected);
-    let head = request_head(&parts.method, &parts.uri, &parts.headers, said);
+    let mut length = taken.as_ref().map_or_else(|| body.size_hint().exact(), |taken| Some(taken.length()));
+    let framing = framing(&parts, known, length, taken.is_none() && !upgrades);
+    if framing == Framing::Chunked {
+        length = None;
+    }
+    let head = request_head(&parts.method, &parts.uri, &parts.headers, framing);
     let method = parts.method.clone();
     let request = Request::from_parts(parts, Body::empty());
     if !queue.hand(number, url) {
@@ -67,23 +71,34 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
         return None;
     }
     let after = answer::After::UnderWay;
-    queue.flights.insert(url, answer::Flight { queue: queue.clone(), number, method, upgrades, done, after });
+    let flight = answer::Flight { queue: queue.clone(), number, method, upgrades, streams, done, after };
+    queue.flights.insert(url, flight);
     let total = length.map(|length| head.len() as u64 + length);
-    let mut first = head;
-    if let Some(taken) = &taken {
-        match taken.in_memory() {
-            Some(bytes) if bytes.is_empty() => {}
-            Some(bytes) => first = [&first[..], bytes].concat().into(),
-            None => body = taken.body(),
-        }
+    let (mut first, mut cut) = (head, None);
+    match taken.as_ref().map(|taken| (taken, taken.in_memory())) {
+        Some((_, Some(bytes))) if bytes.is_empty() => {}
+        Some((_, Some(bytes))) => first = [&first[..], bytes].concat().into(),
+        Some((taken, None)) => (body, cut) = (taken.body(), Some(queue.is_cut())),
+        None => cut = Some(queue.is_cut()),
     }
     let back = Back { queue: queue.clone(), url, request, taken };
-    let message = Delivery { first, begun: false, body, total, back: Some(back) };
+    let message =
+        Delivery { first, begun: false, body: Coded::new(body, framing), cut, total, back: Some(back) };
     Some(Handed { visitor, message: Body::wrap(message) })
 }
 
+/// How a message says where it ends. Only who takes it as it comes is given one that does not say so in front.
+fn framing(parts: &Parts, known: bool, length: Option<u64>, comes: bool) -> Framing {
+    if comes && (length.is_none() || parts.headers.contains_key(TRAILER)) {
+        return Framing::Chunked;
+    }
+    // A request without a body needs no length, unless it had one or its method makes readers expect it.
+    let expected = known || [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
+    Framing::Rest(length.filter(|length| *length > 0 || expected))
+}
+
 /// The body as a whole; its visitor is told when that cannot be.
-async fn take_in(queue: &Queue, body: Body, done: Done) -> Option<(Spooled, Done)> {
+pub(super) async fn take_in(queue: &Queue, body: Body, done: Done) -> Option<(Spooled, Done)> {
     match queue.room.take_in(body).await {
         Ok(taken) => Some((taken, done)),
         Err(error) => {
@@ -106,7 +121,9 @@ struct Delivery {
     /// What is in memory: the head, and the body if it is there too.
     first: Bytes,
     begun: bool,
-    body: Body,
+    body: Coded,
+    /// For what is not in memory.
+    cut: Option<Listener>,
     total: Option<u64>,
     back: Option<Back>,
 }
@@ -138,16 +155,16 @@ impl HttpBody for Delivery {
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        loop {
-            let polled = Pin::new(&mut self.body).poll_frame(cx);
-            match &polled {
-                Poll::Ready(None) => self.sent(),
-                Poll::Ready(Some(Ok(frame))) if !frame.is_data() => continue,
-                Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.sent(),
-                _ => {}
-            }
-            return polled;
+        if let Some(cut) = &mut self.cut {
+            poll_cut(cut, cx)?;
         }
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &polled {
+            None => self.sent(),
+            Some(Ok(_)) if self.body.is_end_stream() => self.sent(),
+            Some(_) => {}
+        }
+        Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -168,7 +185,10 @@ impl Drop for Delivery {
         let Some(flight) = queue.flights.take(url) else { return };
         match (&taken, self.begun) {
             (Some(_), _) => {}
-            (None, false) => *request.body_mut() = std::mem::take(&mut self.body),
+            (None, false) => {
+                let body = std::mem::replace(&mut self.body, Coded::new(Body::empty(), Framing::Empty));
+                *request.body_mut() = body.into_body();
+            }
             // Part of the body is gone with the connection.
             (None, true) => {
                 queue.answered(flight.number);

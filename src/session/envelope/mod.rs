@@ -2,18 +2,22 @@
 //! their own. A request is embedded in the answer to a poll, and named by the URL that was polled; the answer comes to
 //! that same URL.
 
+mod again;
 mod answer;
 mod deliver;
+mod pipeline;
 mod queue;
 mod raw;
 mod send;
 mod serve;
+mod severed;
 mod spool;
 mod used;
 mod whole;
 
 pub use answer::{AnswerError, Flights};
 pub use deliver::Handed;
+pub use pipeline::Several;
 pub use queue::{PollEnd, Queue};
 pub use send::carrier;
 pub use serve::serve;

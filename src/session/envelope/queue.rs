@@ -4,15 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body::Body as _;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::spool::{Room, Spooled};
 use super::used::Used;
-use super::{Flights, Handed, UrlId, deliver};
+use super::{Flights, Handed, Several, UrlId, deliver, pipeline};
 use crate::defaults;
 use crate::message::{Request, Response};
+use crate::net::flag::{Flag, Listener};
 use crate::session::carrier::{SendError, SendErrorKind};
 
 /// Where the answer to one request goes.
@@ -47,7 +49,8 @@ impl Job {
 /// Why a poll brings no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PollEnd {
-    /// There was none for as long as a poll is held, or another poll of the same URL came.
+    /// There was none for as long as a poll is held, another poll of the same URL came, or visitors left
+    /// ([`Queue::abandoned`]).
     #[error("there was no request")]
     Nothing,
     /// The URL has delivered its request.
@@ -65,8 +68,14 @@ pub enum PollEnd {
 pub struct Queue {
     pub(super) flights: Arc<Flights>,
     pub(super) room: Room,
+    /// For answers of several requests at once, as long as they are being read.
+    pub(super) answers: Arc<Semaphore>,
     state: Mutex<State>,
     absence: Duration,
+    /// Raised by the first poll.
+    met: Arc<Flag>,
+    /// Raised when what streams is to break off.
+    cut: Arc<Flag>,
 }
 
 struct State {
@@ -76,6 +85,8 @@ struct State {
     handed: HashMap<u64, UrlId>,
     /// URLs whose visitors left before their answers came.
     late: VecDeque<UrlId>,
+    /// URLs whose visitors left before their answers came, and of which the agent is still to be told.
+    abandoned: VecDeque<UrlId>,
     used: Used,
     next: u64,
     /// When the last poll ended.
@@ -88,6 +99,7 @@ struct State {
 struct Waiter {
     number: u64,
     url: UrlId,
+    streams: bool,
     tell: oneshot::Sender<Job>,
 }
 
@@ -112,14 +124,23 @@ impl Queue {
             waiting: VecDeque::new(),
             handed: HashMap::new(),
             late: VecDeque::new(),
+            abandoned: VecDeque::new(),
             used: Used::default(),
             next: 0,
             left: Instant::now(),
             ended: false,
             whole: None,
         };
-        let room = Room::new(defaults::MESSAGE.min(room), room);
-        Arc::new(Self { flights, room, state: Mutex::new(state), absence })
+        let answers = defaults::PIPELINES_ANSWERS.min(room).max(defaults::PIPELINE_ANSWERS);
+        Arc::new(Self {
+            flights,
+            room: Room::new(defaults::MESSAGE.min(room), room),
+            answers: Arc::new(Semaphore::new(answers)),
+            state: Mutex::new(state),
+            absence,
+            met: Arc::default(),
+            cut: Arc::default(),
+        })
     }
 
     /// Waits for a request for at most `hold`. Polls are served in turn. Dropping the future gives the turn up, and a
@@ -136,32 +157,50 @@ impl Queue {
         let until = Instant::now() + hold;
         self.recall(url);
         loop {
-            let mut turn = self.join(url, streams)?;
-            let job = tokio::select! {
-                biased;
-                job = &mut turn.told => job,
-                () = tokio::time::sleep_until(until) => return Err(PollEnd::Nothing),
-            };
-            let Ok(job) = job else {
-                return Err(if self.is_ended() { PollEnd::Ended } else { PollEnd::Nothing });
-            };
-            drop(turn);
+            let job = self.next(url, streams, until).await?;
             if let Some(handed) = deliver::embed(self, url, job, streams).await {
                 return Ok(handed);
             }
         }
     }
 
-    /// Whoever polls a URL again that has delivered did not get its request: nobody who did would poll but the next.
-    /// It goes to the front of the queue, or, if it cannot be had again, its visitor is told.
-    fn recall(&self, url: UrlId) {
-        match self.flights.recall(url) {
-            None => {}
-            Some(Ok(job)) => self.put_back(job, Some(url)),
-            Some(Err(flight)) => {
-                self.answered(flight.number);
-                let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
+    /// As [`Queue::poll`], for a poll that takes several whole requests: the first, and those that wait behind it.
+    ///
+    /// # Errors
+    /// [`PollEnd`]
+    pub async fn poll_several(self: &Arc<Self>, url: UrlId, hold: Duration) -> Result<Several, PollEnd> {
+        let until = Instant::now() + hold;
+        self.recall(url);
+        loop {
+            let first = self.next(url, false, until).await?;
+            if let Some(several) = pipeline::embed(self, url, first).await {
+                return Ok(several);
             }
+        }
+    }
+
+    /// Whoever polls a URL again that has delivered did not get its requests: nobody who did would poll but the next.
+    /// They go to the front of the queue; what cannot be had again, its visitor is told.
+    fn recall(&self, url: UrlId) {
+        for back in self.flights.recall(url).into_iter().rev() {
+            match back {
+                Ok(job) => self.put_back(job, Some(url)),
+                Err(flight) => {
+                    self.answered(flight.number);
+                    let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
+                }
+            }
+        }
+    }
+
+    async fn next(self: &Arc<Self>, url: UrlId, streams: bool, until: Instant) -> Result<Job, PollEnd> {
+        let mut turn = self.join(url, streams)?;
+        tokio::select! {
+            biased;
+            job = &mut turn.told => {
+                job.map_err(|_| if self.is_ended() { PollEnd::Ended } else { PollEnd::Nothing })
+            }
+            () = tokio::time::sleep_until(until) => Err(PollEnd::Nothing),
         }
     }
 
@@ -181,7 +220,11 @@ impl Queue {
         }
         let number = state.number();
         state.whole = Some(!streams);
-        state.polls.push_back(Waiter { number, url, tell });
+        self.met.raise();
+        if streams && !state.abandoned.is_empty() {
+            return Err(PollEnd::Nothing);
+        }
+        state.polls.push_back(Waiter { number, url, streams, tell });
         state.match_up();
         Ok(Turn { queue: self.clone(), number, told })
     }
@@ -225,6 +268,28 @@ impl Queue {
         true
     }
 
+    /// As [`Queue::hand`], for several.
+    pub(super) fn hand_several(&self, numbers: impl Iterator<Item = u64>, url: UrlId) -> bool {
+        let mut state = self.state.lock();
+        if state.used.contains(url) {
+            return false;
+        }
+        state.used.insert(url);
+        state.handed.extend(numbers.map(|number| (number, url)));
+        true
+    }
+
+    /// The next waiting request, if it can go at once with another: without a body, or with one in memory.
+    pub(super) fn take_ready(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        let ready = |job: &Job| match &job.taken {
+            Some(taken) => taken.in_memory().is_some(),
+            None => job.request.body().is_end_stream(),
+        };
+        let first = state.waiting.front().is_some_and(ready);
+        if first { state.waiting.pop_front() } else { None }
+    }
+
     /// The answer has come, or never will.
     pub(super) fn answered(&self, number: u64) {
         let mut state = self.state.lock();
@@ -238,12 +303,21 @@ impl Queue {
         state.waiting.retain(|job| job.number != number);
         if let Some(url) = state.handed.remove(&number) {
             state.late.push_back(url);
+            state.abandon(url);
             if state.late.len() > defaults::ANSWERS_LATE
                 && let Some(oldest) = state.late.pop_front()
             {
                 self.flights.forget(oldest);
             }
         }
+    }
+
+    /// URLs whose requests nobody waits for any more, each told once: what a poll that streams brings when it brings
+    /// nothing else.
+    pub fn abandoned(&self) -> Vec<UrlId> {
+        let mut state = self.state.lock();
+        let some = state.abandoned.len().min(defaults::GONE_AT_ONCE);
+        state.abandoned.drain(..some).collect()
     }
 
     /// Takes a waiting request out again, if it still waits.
@@ -266,13 +340,19 @@ impl Queue {
         }
     }
 
-    /// Ends the registration and what is in hand.
+    /// Ends the registration, what is in hand, and what streams.
     pub fn cut(&self) {
         self.end();
+        self.cut.raise();
         let handed: Vec<_> = self.state.lock().handed.drain().collect();
         for (_, url) in handed {
             self.flights.fail(url);
         }
+    }
+
+    /// Resolves when what streams is to break off. Cancel safe.
+    pub(super) fn is_cut(&self) -> Listener {
+        self.cut.listen()
     }
 
     /// Whether it has ended.
@@ -283,6 +363,11 @@ impl Queue {
     /// Whether a URL has delivered.
     pub fn is_used(&self, url: UrlId) -> bool {
         self.state.lock().used.contains(url)
+    }
+
+    /// Resolves when the agent has polled once, so that it is known what it takes. Cancel safe.
+    pub(super) fn met(&self) -> Listener {
+        self.met.listen()
     }
 
     /// Whether bodies are to be complete before their requests are queued.
@@ -317,6 +402,21 @@ impl State {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Has an agent that streams told that nobody waits for an answer: by a poll that waits, or else by its next.
+    fn abandon(&mut self, url: UrlId) {
+        if self.whole != Some(false) {
+            return;
+        }
+        self.abandoned.push_back(url);
+        if self.abandoned.len() > defaults::ANSWERS_LATE {
+            self.abandoned.pop_front();
+        }
+        if let Some(place) = self.polls.iter().position(|waiter| waiter.streams) {
+            // What waits without an end of its own brings nothing.
+            self.polls.remove(place);
+        }
     }
 
     fn match_up(&mut self) {

@@ -48,6 +48,10 @@ impl Carrier for Envelopes {
     fn is_closed(&self) -> bool {
         self.0.is_ended()
     }
+
+    fn awaits_calls(&self) -> bool {
+        self.0.glance().handed > 0
+    }
 }
 
 impl Envelopes {
@@ -78,8 +82,12 @@ impl Envelopes {
         // Reading the body is what says 100 to the visitor; the agent cannot.
         request.headers_mut().remove(EXPECT);
         let mut taken = None;
-        if !upgrades && !request.body().is_end_stream() && self.0.wants_whole() {
-            taken = Some(self.take_in(&mut request).await?);
+        if !upgrades && !request.body().is_end_stream() {
+            // Before the first poll nobody takes the request anyway.
+            let _ = tokio::time::timeout(self.0.absence(), self.0.met()).await;
+            if self.0.wants_whole() {
+                taken = Some(self.take_in(&mut request).await?);
+            }
         }
         let (done, mut answer) = oneshot::channel();
         let job = Job { number: 0, request, done, taken };

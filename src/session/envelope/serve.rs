@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderValue, Method, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -18,18 +18,24 @@ use tokio::io::AsyncWriteExt;
 use super::raw;
 use crate::defaults;
 use crate::message::embedded::{
-    Framing, ReadError, Reader, RequestHead, parse_request, request_head, response_head,
+    Coded, Framing, ReadError, Reader, RequestHead, parse_request, request_head, response_head,
 };
 use crate::message::{Body, BoxError, Request, Response, hop};
 use crate::net::Scope;
 use crate::session::Handler;
 
 /// Reads the request of an envelope, has it answered, and returns the envelope of the answer. Its length is known if
-/// that of the answer is. Dropping the future drops the handler's.
+/// that of the answer is; if not, the answer is chunked for a relay that `streams`. Dropping the future drops the
+/// handler's.
 ///
 /// # Errors
 /// When the envelope holds no request.
-pub async fn serve(envelope: Body, handler: Arc<dyn Handler>, scope: &Scope) -> Result<Body, ReadError> {
+pub async fn serve(
+    envelope: Body,
+    handler: Arc<dyn Handler>,
+    streams: bool,
+    scope: &Scope,
+) -> Result<Body, ReadError> {
     let mut reader = Reader::new(envelope);
     let head = tokio::time::timeout(defaults::HEAD, reader.head(parse_request)).await;
     let head = head.unwrap_or(Err(ReadError::Broken("no head in time".into())))?;
@@ -41,7 +47,7 @@ pub async fn serve(envelope: Body, handler: Arc<dyn Handler>, scope: &Scope) -> 
     *request.uri_mut() = head.target;
     *request.headers_mut() = head.headers;
     let answer = handler.call(request).await;
-    Ok(embed(answer, &head.method))
+    Ok(embed(answer, &head.method, streams))
 }
 
 /// Lets a connection in memory answer, because only a connection can be upgraded: what comes out of it is an embedded
@@ -54,7 +60,7 @@ fn upgrade(
     scope: &Scope,
 ) -> Body {
     hop::set_upgrade(&mut head.headers, token);
-    let first = request_head(&head.method, &head.target, &head.headers, None);
+    let first = request_head(&head.method, &head.target, &head.headers, Framing::Rest(None));
     let (near, far) = raw::pipe();
     let (read, mut write) = tokio::io::split(near);
     let mut rest = raw::reader(reader.stream(Framing::Rest(None)));
@@ -80,7 +86,7 @@ fn upgrade(
 }
 
 /// The envelope of an answer.
-pub(super) fn embed(answer: Response, method: &Method) -> Body {
+pub(super) fn embed(answer: Response, method: &Method, streams: bool) -> Body {
     let (parts, mut body) = answer.into_parts();
     let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let bodiless =
@@ -89,14 +95,16 @@ pub(super) fn embed(answer: Response, method: &Method) -> Body {
         body = Body::empty();
     }
     let length = if bodiless { said } else { said.or(body.size_hint().exact()) };
-    let head = response_head(parts.status, &parts.headers, length);
-    Body::wrap(Embedded { head: Some(head), body })
+    let chunked = streams && !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
+    let framing = if chunked { Framing::Chunked } else { Framing::Rest(length) };
+    let head = response_head(parts.status, &parts.headers, framing);
+    Body::wrap(Embedded { head: Some(head), body: Coded::new(body, framing) })
 }
 
 /// A head, then its body.
 struct Embedded {
     head: Option<Bytes>,
-    body: Body,
+    body: Coded,
 }
 
 impl HttpBody for Embedded {
@@ -110,13 +118,7 @@ impl HttpBody for Embedded {
         if let Some(head) = self.head.take() {
             return Poll::Ready(Some(Ok(Frame::data(head))));
         }
-        loop {
-            match Pin::new(&mut self.body).poll_frame(cx) {
-                // Trailers have no place in an embedded message without chunks.
-                Poll::Ready(Some(Ok(frame))) if !frame.is_data() => {}
-                polled => return polled,
-            }
-        }
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -144,7 +146,7 @@ mod tests {
             assert_eq!(request.headers()["host"], "a.test");
             answer()
         });
-        let answer = serve(Body::full(envelope), Arc::new(handler), &Scope::new()).await.unwrap();
+        let answer = serve(Body::full(envelope), Arc::new(handler), true, &Scope::new()).await.unwrap();
         let body = answer.collect().await.unwrap().to_bytes();
         String::from_utf8(body.to_vec()).unwrap()
     }
@@ -165,7 +167,7 @@ mod tests {
     async fn what_is_no_request_is_not_served() {
         let handler: Arc<dyn Handler> = Arc::new(handler_fn(|_| async { Response::new(Body::empty()) }));
         for bad in ["", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"] {
-            assert!(serve(Body::full(bad), handler.clone(), &Scope::new()).await.is_err(), "{bad:?}");
+            assert!(serve(Body::full(bad), handler.clone(), true, &Scope::new()).await.is_err(), "{bad:?}");
         }
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body::Body as _;
 use parking_lot::Mutex;
 
+use super::again::Again;
 use super::serve::{self, serve};
 use super::spool::{Room, SpoolError, Spooled};
 use crate::defaults;
@@ -24,14 +24,25 @@ const EVENTS: &[u8] = b"text/event-stream";
 
 /// The envelope of an answer.
 pub enum Answer {
-    /// Complete: its length is known, and it can be sent again.
+    /// Complete: its length is known.
     Whole(Spooled),
-    /// To be sent as it comes, once.
-    Stream(Body),
+    /// To be sent as it comes.
+    Stream(Again),
 }
 
-/// As [`serve()`], with an envelope that is complete if it is short, or if `held` says that only those get through.
-/// Then what has no end in time, or is too large, becomes a 502 for its visitor, and an Upgrade a 501.
+impl Answer {
+    /// The envelope from its start; `None` when it broke off, or too much of what streams has gone for that. One is to
+    /// be read at a time.
+    pub fn body(&self) -> Option<Body> {
+        match self {
+            Self::Whole(whole) => Some(whole.body()),
+            Self::Stream(again) => again.body(),
+        }
+    }
+}
+
+/// As [`serve()`], with an envelope that is complete if `held` says that only those get through. Then what has no end
+/// in time, or is too large, becomes a 502 for its visitor, and an Upgrade a 501.
 ///
 /// # Errors
 /// When the envelope holds no request.
@@ -43,27 +54,20 @@ pub async fn serve_held(
     held: bool,
 ) -> Result<Answer, ReadError> {
     if !held {
-        let answer = serve(envelope, handler, scope).await?;
-        let short = answer.size_hint().exact().is_some_and(|length| length <= defaults::REPLAY);
-        if !short {
-            return Ok(Answer::Stream(answer));
-        }
-        let whole = tokio::time::timeout(defaults::ANSWER, room.take_in(answer)).await;
-        return Ok(Answer::Whole(match whole {
-            Ok(Ok(whole)) => whole,
-            Ok(Err(error)) => incomplete(&error, &HeaderMap::new()).await,
-            Err(late) => incomplete(&late, &HeaderMap::new()).await,
-        }));
+        return Ok(Answer::Stream(Again::new(serve(envelope, handler, true, scope).await?)));
     }
     let seen = Arc::<Mutex<Seen>>::default();
     let handler = Watched { handler, seen: seen.clone() };
-    let answer = serve(envelope, Arc::new(handler), scope).await?;
+    let answer = serve(envelope, Arc::new(handler), false, scope).await?;
     let Seen { asker, events } = std::mem::take(&mut *seen.lock());
     let patience = if events { defaults::WHOLE_EVENTS } else { defaults::WHOLE };
     let why = match tokio::time::timeout(patience, room.take_in(answer)).await {
         Ok(Ok(whole)) => return Ok(Answer::Whole(whole)),
         Ok(Err(error @ SpoolError::Broken(_))) => {
-            return Ok(Answer::Whole(incomplete(&error, &asker).await));
+            tracing::info!(%error, "an answer broke off");
+            let (status, detail) =
+                (StatusCode::BAD_GATEWAY, "The service behind the agent did not complete its answer.");
+            return Ok(Answer::Whole(apology(status, "origin-incomplete", detail, &asker).await));
         }
         Ok(Err(SpoolError::TooLarge(most))) => format!("this one is larger than {most} bytes"),
         Ok(Err(error)) => {
@@ -81,18 +85,11 @@ pub async fn serve_held(
     Ok(Answer::Whole(apology(StatusCode::BAD_GATEWAY, "answer-held", &detail, &asker).await))
 }
 
-/// The envelope of an answer in the place of one that the service did not complete.
-async fn incomplete(why: &(dyn std::error::Error + Sync), asker: &HeaderMap) -> Spooled {
-    tracing::info!(%why, "an answer broke off");
-    let detail = "The service behind the agent did not complete its answer.";
-    apology(StatusCode::BAD_GATEWAY, "origin-incomplete", detail, asker).await
-}
-
 /// The envelope of an answer that says why its visitor gets no other.
 pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &HeaderMap) -> Spooled {
     let error = Some("http_response_incomplete");
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None };
-    let envelope = serve::embed(problem.response(asker), &Method::GET);
+    let envelope = serve::embed(problem.response(asker), &Method::GET, false);
     // It is short, and the room is its own.
     Room::default().take_in(envelope).await.unwrap_or_default()
 }
@@ -137,7 +134,7 @@ impl Handler for Watched {
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
-    use http_body::Frame;
+    use http_body::{Body as _, Frame};
     use http_body_util::{BodyExt, StreamBody};
     use tokio::time::Instant;
 
@@ -154,8 +151,8 @@ mod tests {
     }
 
     async fn text(answer: Answer) -> String {
+        let body = answer.body().unwrap();
         let Answer::Whole(whole) = answer else { panic!("this one streams") };
-        let body = whole.body();
         assert_eq!(body.size_hint().exact(), Some(whole.length()));
         String::from_utf8_lossy(&body.collect().await.unwrap().to_bytes()).into_owned()
     }
@@ -200,10 +197,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_ends_crosses_and_an_upgrade_does_not() {
-        for held in [false, true] {
-            let answer = text(served(GET, held, || Response::new(Body::full("hey"))).await).await;
-            assert!(answer.ends_with("\r\n\r\nhey"), "{answer}");
-        }
+        let answer = text(served(GET, true, || Response::new(Body::full("hey"))).await).await;
+        assert!(answer.ends_with("\r\n\r\nhey"), "{answer}");
         let upgrade = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
         let answer = text(served(upgrade, true, || unreachable!("not to be asked")).await).await;
         assert!(answer.starts_with("HTTP/1.1 501 ") && answer.contains("no-upgrade"), "{answer}");

@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::message::{Body, Request, Response, authority, expect, framing, upgrade};
+use crate::message::interim::{Heads, Watched};
+use crate::message::{Body, Request, Response, authority, expect, hop, upgrade};
 use crate::net::silence::Impatience;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
@@ -29,6 +30,7 @@ struct Place {
     /// Away while a request is on its way; gone for good when that request was dropped.
     handle: Mutex<Option<SendRequest<Body>>>,
     closed: AtomicBool,
+    heads: Arc<Heads>,
 }
 
 impl Place {
@@ -85,8 +87,10 @@ impl Drop for Back {
 pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
     io.keep_alive();
     let impatience = io.impatience();
-    let (handle, connection) = http1::Builder::new().handshake(TokioIo::new(io)).await?;
-    let place = Arc::new(Place { handle: Mutex::new(Some(handle)), closed: AtomicBool::new(false) });
+    let heads = Arc::new(Heads::default());
+    let io = TokioIo::new(Watched::new(io, heads.clone()));
+    let (handle, connection) = http1::Builder::new().handshake(io).await?;
+    let place = Arc::new(Place { handle: Mutex::new(Some(handle)), closed: AtomicBool::new(false), heads });
     let carrier = H1 { place: place.clone(), impatience, scope: scope.clone() };
     let driver = async move {
         if let Err(error) = connection.with_upgrades().await {
@@ -134,11 +138,11 @@ impl H1 {
         }
         authority::to_origin_form(&mut request);
         upgrade::join_cookies(request.headers_mut());
+        hop::announce_chunks(&mut request);
         // An agent takes every head at once. A body goes as slowly as the service behind it reads.
         self.impatience.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
-        framing::announce(&mut request);
-        let gate = expect::hold_back(&mut request);
-        match handle.try_send_request(request).await {
+        let gate = expect::hold_back_h1(&mut request);
+        match self.place.heads.exchange(|| handle.try_send_request(request)).await {
             Ok(response) => {
                 let mut response = response.map(Body::from);
                 if let Some(gate) = gate {
@@ -154,7 +158,7 @@ impl H1 {
             }
             Err(mut error) => {
                 self.place.close();
-                let kind = match error.error().is_parse() {
+                let kind = match error.error().is_parse() || self.place.heads.is_flooded() {
                     true => SendErrorKind::Invalid,
                     false => SendErrorKind::Closed,
                 };

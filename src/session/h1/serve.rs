@@ -5,12 +5,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::StatusCode;
+use http::header::{CONTENT_TYPE, TRAILER};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
+use super::interject;
 use crate::message::Body;
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
@@ -20,6 +22,7 @@ use crate::session::{Ended, Handler, Load};
 pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
     io.keep_alive();
     let upgraded = Arc::new(AtomicBool::new(false));
+    let inserts = io.inserts();
     let service = service_fn(|request: http::Request<Incoming>| {
         let loaded = Arc::new(load.enter());
         // An answer may end before the upload that it answers; the connection is busy until both have.
@@ -28,13 +31,15 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
         if let Some(upload) = upload {
             request.body_mut().hold(upload);
         }
+        let version = request.version();
         let answer = handler.call(request);
-        let upgraded = upgraded.clone();
+        let (upgraded, inserts) = (upgraded.clone(), inserts.clone());
         async move {
-            let mut response = answer.await;
+            let mut response = interject(version, answer, &inserts).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 upgraded.store(true, Ordering::Release);
             }
+            announce_status(response.headers_mut());
             response.body_mut().hold(loaded);
             Ok::<_, Infallible>(response)
         }
@@ -63,5 +68,15 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
         // A relay that is killed cuts an idle connection without a word: that is an end, not a fault.
         Err(error) if error.is_incomplete_message() || error.is_canceled() => Ended::Closed,
         Err(error) => Ended::Failed(error.to_string()),
+    }
+}
+
+/// hyper writes those trailers alone that the head names. The servers of gRPC, which say how a call went in trailers,
+/// never name them, as over HTTP/2 they need not.
+fn announce_status(headers: &mut HeaderMap) {
+    let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if grpc && !headers.contains_key(TRAILER) {
+        headers
+            .insert(TRAILER, HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin"));
     }
 }

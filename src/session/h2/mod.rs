@@ -1,8 +1,11 @@
 //! HTTP/2 on a flipped connection: many requests at once.
 
+pub(crate) mod client;
 mod goaway;
+mod ping;
 pub mod send;
 pub mod serve;
+pub(crate) mod server;
 mod stream;
 mod windows;
 

@@ -3,101 +3,127 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
+use http::StatusCode;
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 
 use super::goaway::Tapped;
+use super::server::{self, Broken, Terms};
 use crate::defaults;
-use crate::message::{Body, upgrade};
-use crate::net::scope::Light;
+use crate::message::upgrade::{self, Tunnel};
+use crate::message::{Body, BoxError, Request, Response, authority};
+use crate::net::splice::splice;
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
-/// Streams that the relay may reset before they were looked at. Visitors that hang up become resets, and the relay
-/// is one that this agent has verified: hyper's guard against strangers would end everybody's requests here.
-const RESETS: usize = 100_000;
+/// Bytes on their way between the stream of an Upgrade and whoever answers it.
+const BUFFER: usize = 64 << 10;
 
-/// Longer than any connection lives.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
-const SILENT: &str = "the relay was silent for too long";
+const TERMS: Terms = Terms {
+    stream_window: defaults::STREAM_WINDOW,
+    connection_window: defaults::CONNECTION_WINDOW,
+    streams: defaults::STREAMS,
+    fields: defaults::FIELDS,
+    // Visitors that hang up become resets, and the relay is one that this agent has verified: a guard against strangers
+    // would end everybody's requests here.
+    resets: 100_000,
+    faults: None,
+    ping_every: defaults::PING_EVERY,
+    ping_dead: defaults::PING_DEAD,
+};
 
 /// Serves until the relay goes or `scope` stops. See [`crate::session::serve_half`].
 pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
     io.keep_alive();
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::receiver(io);
-    let service = service_fn(|mut request: http::Request<Incoming>| {
+    let tasks = scope.child();
+    let answer = |mut request: Request| {
         let loaded = load.enter();
-        let upgraded = upgrade::from_connect(&mut request);
-        let answer = handler.call(request.map(Body::from));
+        let answer = match upgrade::from_connect(&mut request) {
+            false => handler.call(request),
+            true => Box::pin(switched(request, handler.clone(), tasks.clone())),
+        };
         async move {
             let mut response = answer.await;
-            if upgraded {
-                upgrade::to_connected(&mut response);
-            }
             response.body_mut().hold(loaded);
-            Ok::<_, Infallible>(response)
+            response
         }
-    });
-    let connection = builder(&scope).serve_connection(TokioIo::new(tapped), service);
-    let mut connection = pin!(connection);
-    let mut told = pin!(goaway.received());
-    let mut dead = pin!(last_read.silence(defaults::PING_EVERY + defaults::PING_DEAD));
-    let mut leaving = false;
-    let ended = loop {
+    };
+    let leave = async {
         tokio::select! {
             biased;
-            () = dead.as_mut() => return Ended::Failed(SILENT.into()),
-            () = scope.stopping() => break None,
-            () = load.retired() => break None,
-            () = told.as_mut(), if !leaving => {
-                leaving = true;
-                load.leave();
-            }
-            ended = connection.as_mut() => break Some(ended),
+            () = scope.stopping() => {}
+            () = load.retired() => {}
         }
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                () = dead => return Ended::Failed(SILENT.into()),
-                ended = connection => ended,
-            }
+    let served = server::serve(tapped, last_read, TERMS, &tasks, leave, answer);
+    let mut served = pin!(served);
+    let served = tokio::select! {
+        biased;
+        () = goaway.received() => {
+            load.leave();
+            served.await
         }
+        served = served.as_mut() => served,
     };
-    match ended {
+    match served {
         Ok(()) => Ended::Closed,
-        Err(error) => Ended::Failed(describe(&error)),
+        Err(Broken::Silent) => Ended::Failed("the relay was silent for too long".into()),
+        Err(Broken::Connection(error)) => Ended::Failed(error.to_string()),
     }
 }
 
-fn builder(scope: &Scope) -> http2::Builder<Light> {
-    let mut builder = http2::Builder::new(Light(scope.child()));
-    builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(defaults::STREAM_WINDOW)
-        .initial_connection_window_size(defaults::CONNECTION_WINDOW)
-        .max_concurrent_streams(defaults::STREAMS)
-        .max_header_list_size(defaults::FIELDS)
-        .max_pending_accept_reset_streams(RESETS)
-        .max_local_error_reset_streams(None)
-        .enable_connect_protocol()
-        .keep_alive_interval(defaults::PING_EVERY)
-        // hyper only asks. If it also judged, it would end every stream as if it were complete, and an origin would
-        // keep half an upload for a whole one; so the silence is ours to notice, and the connection is dropped.
-        .keep_alive_timeout(NEVER)
-        .auto_date_header(false);
-    builder
-}
-
-fn describe(error: &hyper::Error) -> String {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    cause.unwrap_or_else(|| error.to_string())
+/// Lets a connection in memory answer an Upgrade: handlers are promised hyper's own stream behind their 101, and hyper
+/// makes one for its own connections alone.
+async fn switched(mut request: Request, handler: Arc<dyn Handler>, tasks: Scope) -> Response {
+    let tunnel = Tunnel::take(request.extensions_mut());
+    authority::to_origin_form(&mut request);
+    let (near, far) = tokio::io::duplex(BUFFER);
+    tasks.spawn(async move {
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let answer = handler.call(request.map(Body::from));
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.keep_alive(false).half_close(true).auto_date_header(false);
+        if let Err(error) = builder.serve_connection(TokioIo::new(far), service).with_upgrades().await {
+            tracing::debug!(%error, "an upgrade ended");
+        }
+    });
+    let asked = async {
+        let (mut handle, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await?;
+        tasks.spawn(async move {
+            // What goes wrong is heard at the other end.
+            let _ = connection.with_upgrades().await;
+        });
+        handle.send_request(request).await
+    };
+    let mut response = match asked.await {
+        Ok(response) => response.map(Body::from),
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade was not answered");
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            return response;
+        }
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let (Some(near), Some(far)) = (Tunnel::take(response.extensions_mut()), tunnel)
+    {
+        tasks.spawn(async move {
+            let joined = async {
+                let (mut near, mut far) = futures_util::future::try_join(near, far).await?;
+                splice(&mut near, &mut far).await?;
+                Ok::<_, BoxError>(())
+            };
+            if let Err(error) = joined.await {
+                tracing::debug!(%error, "an upgraded stream broke");
+            }
+        });
+    }
+    upgrade::to_connected(&mut response);
+    response
 }

@@ -1,6 +1,5 @@
-//! One HTTP/2 stream from the side that opened it: its upload, and the stream as raw bytes behind a CONNECT.
+//! One HTTP/2 stream: the body that goes out on it, and the stream as raw bytes behind a CONNECT.
 
-use std::any::Any;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -12,19 +11,20 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::defaults;
+use super::windows::Watch;
 use crate::message::Body;
 
 /// Sends a body, as fast as the far end's windows allow. Ends early when the far end resets the stream; a body that
-/// breaks off resets it. Dropping the future leaves the stream to the other half's drop, which cancels it.
-pub(super) async fn upload(mut body: Body, mut stream: SendStream<Bytes>) {
+/// breaks off resets it for the reason `broken`. Dropping the future leaves the stream to the other half's drop, which
+/// cancels it.
+pub(super) async fn send_body(mut body: Body, mut stream: SendStream<Bytes>, broken: Reason) {
     loop {
         let frame = tokio::select! {
             biased;
             reset = poll_fn(|cx| stream.poll_reset(cx)) => {
                 if matches!(reset, Ok(Reason::NO_ERROR)) {
                     drop(stream);
-                    linger(body).await;
+                    body.linger().await;
                 }
                 return;
             }
@@ -33,8 +33,8 @@ pub(super) async fn upload(mut body: Body, mut stream: SendStream<Bytes>) {
         let sent = match frame {
             None => stream.send_data(Bytes::new(), true).map(|()| true),
             Some(Err(error)) => {
-                tracing::debug!(%error, "an upload broke off");
-                return stream.send_reset(Reason::CANCEL);
+                tracing::debug!(%error, "a body broke off");
+                return stream.send_reset(broken);
             }
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => send(&mut stream, data, body.is_end_stream()).await,
@@ -50,23 +50,13 @@ pub(super) async fn upload(mut body: Body, mut stream: SendStream<Bytes>) {
     }
 }
 
-/// Reads what is left of an upload that nobody wants any more: some visitors take it for a failure when an answer comes
-/// and their upload is cut. Only a little, and not for long; who sends more is cut all the same.
-async fn linger(mut body: Body) {
-    let rest = async {
-        let mut left = defaults::LINGER_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(defaults::LINGER, rest).await;
-}
-
 /// Sends one piece; says whether it was the last.
 async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<bool, h2::Error> {
+    if last && data.is_empty() {
+        // A frame of its own may say that nothing more comes.
+        stream.send_data(data, true)?;
+        return Ok(true);
+    }
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let window = match poll_fn(|cx| stream.poll_capacity(cx)).await {
@@ -86,18 +76,12 @@ pub(super) struct Raw {
     pub(super) sender: SendStream<Bytes>,
     pub(super) receiver: RecvStream,
     early: Bytes,
-    #[expect(dead_code, reason = "kept for its drop")]
-    counted: Option<Box<dyn Any + Send>>,
+    watch: Option<Watch>,
 }
 
 impl Raw {
-    /// Keeps `counted` as long as it lives.
-    pub(super) fn new(
-        sender: SendStream<Bytes>,
-        receiver: RecvStream,
-        counted: Option<Box<dyn Any + Send>>,
-    ) -> Self {
-        Self { sender, receiver, early: Bytes::new(), counted }
+    pub(super) fn new(sender: SendStream<Bytes>, receiver: RecvStream, watch: Option<Watch>) -> Self {
+        Self { sender, receiver, early: Bytes::new(), watch }
     }
 }
 
@@ -108,7 +92,11 @@ impl AsyncRead for Raw {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.early.is_empty() {
-            match ready!(self.receiver.poll_data(cx)) {
+            let polled = self.receiver.poll_data(cx);
+            if let Some(watch) = &mut self.watch {
+                watch.saw(&polled);
+            }
+            match ready!(polled) {
                 None => return Poll::Ready(Ok(())),
                 Some(Ok(bytes)) => self.early = bytes,
                 Some(Err(error)) => return Poll::Ready(Err(to_io(error))),

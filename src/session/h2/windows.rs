@@ -1,15 +1,19 @@
 //! How far agents may send ahead of slow visitors. What a visitor does not read waits at the relay, up to the window of
 //! its stream; so windows shrink as long answers become many, and all of them together stay within one budget.
 
-use std::any::Any;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use h2::client::Connection;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::defaults;
+use crate::message::{Body, BoxError};
 
 /// One frame of the default size (RFC 9113 §4.2): less would make every frame wait for the one before.
 const LEAST: u32 = 16 << 10;
@@ -36,7 +40,7 @@ impl Default for Windows {
 }
 
 impl Windows {
-    /// Windows of at most `budget` bytes together, beside [`LEAST`] for each stream.
+    /// Windows of at most `budget` bytes together, beside `LEAST` for each stream.
     pub fn new(budget: usize) -> Self {
         let full = budget / 2 / defaults::STREAM_WINDOW as usize;
         Self { long: AtomicUsize::new(0), full: full.max(1) }
@@ -55,21 +59,66 @@ impl Windows {
         size.max(LEAST)
     }
 
-    /// Counts an answer of this length, until what is returned is dropped. `None` for one that is too short to matter.
-    pub(super) fn enter(self: &Arc<Self>, length: Option<u64>) -> Option<Box<dyn Any + Send>> {
-        if length.is_some_and(|length| length <= SHORT) {
-            return None;
-        }
-        self.long.fetch_add(1, Ordering::Relaxed);
-        Some(Box::new(Long(self.clone())))
+    /// Watches an answer of this length. `None` for one that is too short to matter.
+    pub(super) fn watch(self: &Arc<Self>, length: Option<u64>) -> Option<Watch> {
+        let long = length.is_none_or(|length| length > SHORT);
+        long.then(|| Watch { windows: self.clone(), counted: false })
     }
 }
 
-struct Long(Arc<Windows>);
+/// One long answer. It counts from the moment that something of it was taken until its reader waits for more: then
+/// nothing of it is buffered, and a stream that is only open takes nothing from the others.
+#[derive(Debug)]
+pub(super) struct Watch {
+    windows: Arc<Windows>,
+    counted: bool,
+}
 
-impl Drop for Long {
+impl Watch {
+    /// Looks at what polling the stream has brought.
+    pub(super) fn saw<T>(&mut self, polled: &Poll<T>) {
+        let counted = polled.is_ready();
+        if counted != self.counted {
+            self.counted = counted;
+            match counted {
+                true => self.windows.long.fetch_add(1, Ordering::Relaxed),
+                false => self.windows.long.fetch_sub(1, Ordering::Relaxed),
+            };
+        }
+    }
+}
+
+impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.long.fetch_sub(1, Ordering::Relaxed);
+        self.saw(&Poll::<()>::Pending);
+    }
+}
+
+/// The body of a long answer.
+pub(super) struct Watched {
+    pub(super) body: Body,
+    pub(super) watch: Watch,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.watch.saw(&polled);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -122,13 +171,20 @@ impl Told {
 mod tests {
     use super::*;
 
+    /// A long answer of which something was taken.
+    fn long(windows: &Arc<Windows>) -> Watch {
+        let mut watch = windows.watch(None).unwrap();
+        watch.saw(&Poll::Ready(()));
+        watch
+    }
+
     #[test]
     fn all_windows_together_stay_within_the_budget() {
         for budget in [16 << 20, 256 << 20, 1 << 30] {
             let windows = Arc::new(Windows::new(budget));
             let (mut held, mut sum) = (Vec::new(), 0);
             for count in 1..=16_384_usize {
-                held.push(windows.enter(None));
+                held.push(long(&windows));
                 sum += windows.size() as usize;
                 assert!(sum <= budget + count * LEAST as usize, "{count} answers within {budget}: {sum}");
             }
@@ -139,12 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn short_answers_change_nothing() {
+    fn only_what_may_wait_unread_counts() {
         let windows = Arc::new(Windows::new(1));
-        let held: Vec<_> = (0..1000).map(|_| windows.enter(Some(SHORT))).collect();
-        assert!(held.iter().all(Option::is_none));
-        assert_eq!(windows.size(), defaults::STREAM_WINDOW);
-        let _long = [windows.enter(Some(SHORT + 1)), windows.enter(None)];
+        assert!(windows.watch(Some(SHORT)).is_none());
+        let open: Vec<_> = (0..1000).map(|_| windows.watch(None).unwrap()).collect();
+        assert_eq!(windows.size(), defaults::STREAM_WINDOW, "nothing has come on them");
+        let [_one, mut two] = [long(&windows), long(&windows)];
         assert_eq!(windows.size(), defaults::STREAM_WINDOW / 4);
+        two.saw(&Poll::<()>::Pending);
+        assert_eq!(windows.size(), defaults::STREAM_WINDOW, "its reader has taken all that there was");
+        drop(open);
     }
 }

@@ -135,6 +135,13 @@ fn sign_relay(ca: &Pair, hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
     sign(ca, &relay)
 }
 
+/// For the same hosts: with a relay that takes client certificates, they are what the agent may claim.
+fn sign_agent(ca: &Pair, hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
+    let mut agent = leaf("ptth agent", ExtendedKeyUsagePurpose::ClientAuth);
+    agent.subject_alt_names = hosts.iter().map(CertHost::san).collect::<Result<_, _>>()?;
+    sign(ca, &agent)
+}
+
 /// Makes certificates for these hosts and for `localhost`, `127.0.0.1` and `::1`, in memory.
 ///
 /// # Errors
@@ -143,7 +150,7 @@ pub fn ephemeral(hosts: &[CertHost]) -> Result<DevCerts, DevError> {
     let hosts = with_local(hosts);
     let ca = make_ca(&hosts)?;
     let relay = sign_relay(&ca, &hosts)?;
-    let agent = sign(&ca, &leaf("ptth agent", ExtendedKeyUsagePurpose::ClientAuth))?;
+    let agent = sign_agent(&ca, &hosts)?;
     Ok(DevCerts { ca, relay, agent })
 }
 

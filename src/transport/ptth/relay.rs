@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::Method;
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 
 use super::wire;
 use crate::domain::{Facts, Instance, Offer, Refusal, RefusalKind};
-use crate::message::{Response, fields, hop};
-use crate::transport::{Door, RelaySide, flip};
+use crate::message::{Request, Response, fields, hop};
+use crate::transport::{Door, RelaySide, flip, visitors};
 
 const TOKEN: &str = "ptth";
 
@@ -22,7 +22,7 @@ impl Relay {
         Self { door }
     }
 
-    async fn flip(&self, mut request: http::Request<Incoming>, facts: Facts) -> Result<Response, Refusal> {
+    async fn flip(&self, mut request: Request, facts: Facts) -> Result<Response, Refusal> {
         let no = |kind, message: &str| Err(Refusal::new(kind, message));
         if !hop::asks_upgrade(request.headers(), TOKEN) {
             return no(RefusalKind::UpgradeRequired, "this endpoint wants Upgrade: ptth");
@@ -44,11 +44,13 @@ impl Relay {
         };
         let wanted =
             wire::wanted(request.uri()).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
-        let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
+        let headers = request.headers();
+        let header = |name| headers.get(name).and_then(|v| v.to_str().ok());
         let instance = header(fields::PTTH_INSTANCE).and_then(Instance::parse);
         let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
         let probe = flip::is_probe(request.headers());
-        let offer = Offer { wanted, instance, exclusive, probe, transport: TOKEN };
+        let visitors = visitors(request.headers())?;
+        let offer = Offer { wanted, instance, exclusive, probe, transport: TOKEN, visitors };
         let admission = self.door.check(offer, &facts).await?;
         let mut response = flip::switching("upgrade", TOKEN, &*admission);
         flip::announce(&mut response, kind, &*admission);
@@ -62,15 +64,11 @@ impl Relay {
 }
 
 impl RelaySide for Relay {
-    fn wants(&self, request: &http::Request<Incoming>) -> bool {
+    fn wants(&self, request: &Request) -> bool {
         hop::asks_upgrade(request.headers(), TOKEN) || wire::is_well_known(request.uri())
     }
 
-    fn accept(
-        &self,
-        request: http::Request<Incoming>,
-        facts: Facts,
-    ) -> BoxFuture<'_, Result<Response, Refusal>> {
+    fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>> {
         Box::pin(self.flip(request, facts))
     }
 }

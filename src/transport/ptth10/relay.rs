@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::header::UPGRADE;
-use hyper::body::{Body as _, Incoming};
+use http_body::Body as _;
 
 use super::wire;
 use crate::domain::{Facts, Instance, Offer, Refusal, RefusalKind};
-use crate::message::{Response, fields, hop};
+use crate::message::{Request, Response, fields, hop};
 use crate::session::Kind;
-use crate::transport::{Door, RelaySide, flip};
+use crate::transport::{Door, RelaySide, flip, visitors};
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,
@@ -21,7 +21,7 @@ impl Relay {
         Self { door }
     }
 
-    async fn flip(&self, mut request: http::Request<Incoming>, facts: Facts) -> Result<Response, Refusal> {
+    async fn flip(&self, mut request: Request, facts: Facts) -> Result<Response, Refusal> {
         let Some(token) = token(&request) else {
             let message = "the Upgrade field is missing: something between agent and relay removes it";
             return Err(Refusal::new(RefusalKind::UpgradeRequired, message));
@@ -50,11 +50,11 @@ impl Relay {
     }
 }
 
-fn token(request: &http::Request<Incoming>) -> Option<&'static str> {
+fn token(request: &Request) -> Option<&'static str> {
     ["PTTH/1.0", "PTTH/0.9"].into_iter().find(|token| hop::asks_upgrade(request.headers(), token))
 }
 
-fn offer(request: &http::Request<Incoming>) -> Result<Offer, Refusal> {
+fn offer(request: &Request) -> Result<Offer, Refusal> {
     let malformed = |message: String| Refusal::new(RefusalKind::Malformed, message);
     let query = request.uri().query().unwrap_or_default();
     let header = |name| request.headers().get(name).map(|v| v.to_str().unwrap_or_default());
@@ -70,22 +70,19 @@ fn offer(request: &http::Request<Incoming>) -> Result<Offer, Refusal> {
         exclusive: header(fields::PTTH_EXCLUSIVE) == Some("?1"),
         probe: flip::is_probe(request.headers()),
         transport: "ptth10",
+        visitors: visitors(request.headers())?,
     })
 }
 
 impl RelaySide for Relay {
-    fn wants(&self, request: &http::Request<Incoming>) -> bool {
+    fn wants(&self, request: &Request) -> bool {
         // A request with ALPN and without Upgrade was an Upgrade before somebody removed it.
         let stripped =
             request.headers().contains_key(fields::ALPN) && !request.headers().contains_key(UPGRADE);
         token(request).is_some() || stripped
     }
 
-    fn accept(
-        &self,
-        request: http::Request<Incoming>,
-        facts: Facts,
-    ) -> BoxFuture<'_, Result<Response, Refusal>> {
+    fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>> {
         Box::pin(self.flip(request, facts))
     }
 }

@@ -1,10 +1,11 @@
 //! ReverseHttp (T. Garnock-Jones, 2008): an agent that can only send requests. It registers with a form, fetches each
 //! request by long-polling a URL, and posts the answer to that same URL.
 //!
-//! Ours beside it: `Accept: message/http;stream=1` on a poll, for messages that are read as they come; a link of
-//! relation `probe` in the answer to our agents' registration, where they look whether bodies get through while they
-//! are open; `Prefer: wait=N` (RFC 7240 §4.3) on a poll, for a hold that the way bears; and a poll of a URL whose
-//! request has no answer yet hands that request out again, because nobody who got it polls there.
+//! Ours beside it: `Accept: message/http;stream=1` on a poll, for messages that are read as they come, and whose
+//! visitors are known by `PTTH-Request` and `PTTH-Gone`; `Accept: application/http`, for several whole messages at once;
+//! a link of relation `probe` in the answer to our agents' registration, where they look whether bodies get through
+//! while they are open; `Prefer: wait=N` (RFC 7240 §4.3) on a poll, for a hold that the way bears; and a poll of a URL
+//! whose request has no answer yet hands that request out again, because nobody who got it polls there.
 
 mod agent;
 mod form;

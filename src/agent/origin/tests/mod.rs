@@ -3,6 +3,7 @@
 mod directory;
 mod expect;
 mod forward;
+mod http2;
 mod probe;
 mod sample;
 mod service;
@@ -130,7 +131,7 @@ impl Raw {
     fn idle(&self) -> usize {
         match &self.origin.kind {
             super::Kind::Web(web) => web.idle(),
-            super::Kind::Directory(_) => 0,
+            super::Kind::Web2(_) | super::Kind::Directory(_) => 0,
         }
     }
 

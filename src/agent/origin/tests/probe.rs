@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::*;
 
-fn certified(hosts: &[&str]) -> (Arc<rustls::ServerConfig>, rustls::RootCertStore) {
+pub(super) fn certified(hosts: &[&str]) -> (Arc<rustls::ServerConfig>, rustls::RootCertStore) {
     let names: Vec<_> = hosts.iter().map(|&h| h.to_owned()).collect();
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     let mut roots = rustls::RootCertStore::empty();

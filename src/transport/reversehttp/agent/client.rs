@@ -127,9 +127,17 @@ impl Client {
     }
 
     fn take(&self) -> Option<SendRequest<Body>> {
+        let now = Instant::now();
         let mut idle = self.idle.lock();
-        idle.retain(|(since, handle)| since.elapsed() < IDLE && !handle.is_closed());
-        idle.pop().map(|(_, handle)| handle)
+        // They stand in the order of their return.
+        let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= IDLE);
+        idle.drain(..old);
+        while let Some((_, handle)) = idle.pop() {
+            if !handle.is_closed() {
+                return Some(handle);
+            }
+        }
+        None
     }
 
     fn returning(

@@ -1,7 +1,9 @@
 //! The agent's half: registers, then keeps several polls open and serves what they bring.
 
+mod answers;
 mod base;
 mod client;
+mod hands;
 mod polls;
 mod probe;
 
@@ -19,7 +21,7 @@ use super::form::write;
 use super::hold::Hold;
 use crate::defaults;
 use crate::message::{Body, Request, fields, link};
-use crate::transport::{AgentSide, Call, Flow, Link, OpenError, Opened, flip};
+use crate::transport::{AgentSide, Call, Flow, Link, OpenError, Opened, flip, is_ruled};
 
 /// See the module.
 pub(super) struct Agent {
@@ -54,6 +56,7 @@ impl AgentSide for Agent {
                     refused => refused,
                 });
             }
+            is_ruled(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
             let urls = link::targets(answer.headers(), "related").map(str::to_owned).collect();
             let registered = match call.offer.probe {
                 true => asked(answer.headers(), client.base()),
@@ -91,6 +94,9 @@ fn registration(call: &Call) -> http::Request<bytes::Bytes> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     if let Some(Ok(instance)) = call.offer.instance.as_ref().map(|i| HeaderValue::try_from(i.to_string())) {
         headers.insert(fields::PTTH_INSTANCE, instance);
+    }
+    if let Some(Ok(rules)) = call.offer.visitors.as_ref().map(|rules| HeaderValue::try_from(&**rules)) {
+        headers.insert(fields::PTTH_VISITORS, rules);
     }
     if call.offer.exclusive {
         headers.insert(fields::PTTH_EXCLUSIVE, HeaderValue::from_static("?1"));

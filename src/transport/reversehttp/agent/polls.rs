@@ -5,28 +5,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::ACCEPT;
 use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
+use super::answers::bring;
 use super::client::Client;
+use super::hands::{Hands, Held};
 use super::{Registered, copy, registered};
 use crate::defaults;
 use crate::message::embedded::{MESSAGE_HTTP, ReadError};
 use crate::message::{Body, BoxError, Request, fields, link};
 use crate::net::Scope;
 use crate::net::flag::Flag;
-use crate::session::envelope::{Answer, Room, apology, serve_held};
+use crate::session::envelope::{Room, serve_held};
 use crate::session::{Ended, Handler, Load};
 use crate::transport::reversehttp::hold::Hold;
 use crate::transport::{Flow, ServeLink};
 
 /// Polls that may fail one after the other before the session counts as broken.
 const FAILURES: u32 = 3;
-/// How often an answer is sent whose connections break.
-const ANSWER_TRIES: u32 = 3;
 /// How boxes answer a request that has waited too long for them.
 const CUT: [StatusCode; 4] = [
     StatusCode::BAD_GATEWAY,
@@ -57,6 +57,7 @@ struct Polls {
     all: AtomicUsize,
     waiting: AtomicUsize,
     places: Arc<Semaphore>,
+    hands: Arc<Hands>,
     /// For answers that must be complete before they are sent.
     room: Room,
     /// Held by whatever must finish before the session has ended.
@@ -65,7 +66,7 @@ struct Polls {
 
 /// What a poll brought.
 enum Brought {
-    Request(Body, Option<String>),
+    Request(Body, Held, Option<String>),
     Nothing(Option<String>),
     /// This poll was one too many.
     TooMany,
@@ -105,6 +106,7 @@ async fn run(link: Polled, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Sc
         all: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
         places: Arc::new(Semaphore::new(defaults::ENVELOPES)),
+        hands: Arc::default(),
         room: Room::default(),
         alive,
     });
@@ -158,7 +160,7 @@ impl Polls {
         while !self.is_over() {
             let Ok(place) = self.places.clone().acquire_owned().await else { return };
             match self.once(&mut url).await {
-                Ok(Brought::Request(envelope, next)) => {
+                Ok(Brought::Request(envelope, held, next)) => {
                     failures = 0;
                     let from = std::mem::replace(&mut url, next);
                     if self.waiting.load(Ordering::Acquire) == 0
@@ -166,7 +168,7 @@ impl Polls {
                     {
                         self.begin(None);
                     }
-                    self.serve(from.unwrap_or_default(), envelope, place);
+                    self.serve(from.unwrap_or_default(), envelope, held, place);
                 }
                 Ok(Brought::Nothing(next)) => {
                     failures = 0;
@@ -225,8 +227,12 @@ impl Polls {
         // What is our relay's own answer says so.
         let between = !answer.headers().contains_key(fields::PROXY_STATUS);
         match answer.status() {
-            StatusCode::OK => Ok(Brought::Request(answer.into_body(), next)),
+            StatusCode::OK => {
+                let held = self.hands.take(answer.headers());
+                Ok(Brought::Request(answer.into_body(), held, next))
+            }
             StatusCode::NO_CONTENT => {
+                self.hands.let_go(answer.headers());
                 self.link.hold.lasted(since.elapsed());
                 Ok(Brought::Nothing(next))
             }
@@ -270,71 +276,39 @@ impl Polls {
         self.scope.is_stopping() || self.load.is_leaving()
     }
 
-    fn serve(self: &Arc<Self>, url: String, envelope: Body, place: tokio::sync::OwnedSemaphorePermit) {
+    fn serve(self: &Arc<Self>, url: String, envelope: Body, mut held: Held, place: OwnedSemaphorePermit) {
         let polls = self.clone();
         self.scope.spawn(async move {
             let _busy = (place, polls.load.enter(), polls.alive.clone());
-            let Polls { handler, scope, room, link, .. } = &*polls;
-            match serve_held(envelope, handler.clone(), scope, room, !link.flow.up).await {
-                Ok(answer) => polls.answer(&url, answer).await,
-                // It comes again to whoever polls its URL again.
-                Err(ReadError::Broken(error)) => {
-                    tracing::debug!(%error, "a request broke off");
-                    polls.begin(Some(url));
+            let arrived = tokio::select! {
+                biased;
+                () = held.gone() => {
+                    tracing::debug!("a visitor left before its answer");
+                    true
                 }
-                Err(error) => tracing::warn!(%error, "a poll brought no request"),
+                arrived = polls.exchange(&url, envelope) => arrived,
+            };
+            // The same request may be in hand again as soon as its URL is polled.
+            drop(held);
+            if !arrived {
+                polls.begin(Some(url));
             }
         });
     }
 
-    /// Brings an answer to the relay, if need be more than once: the relay takes the first.
-    async fn answer(&self, url: &str, answer: Answer) {
-        let whole = match answer {
-            Answer::Stream(envelope) => {
-                return match self.link.client.send(post(url, envelope), &self.scope).await {
-                    Ok(heard) => self.heard(url, heard.map(drop)).await,
-                    Err(error) => self.broke(url, &error).await,
-                };
+    /// Has a request answered, and brings the answer. `false` if the request did not arrive as a whole: it comes again
+    /// to whoever polls its URL again.
+    async fn exchange(&self, url: &str, envelope: Body) -> bool {
+        let Self { handler, scope, room, link, .. } = self;
+        match serve_held(envelope, handler.clone(), scope, room, !link.flow.up).await {
+            Ok(answer) => bring(&link.client, url, answer, scope).await,
+            Err(ReadError::Broken(error)) => {
+                tracing::debug!(%error, "a request broke off");
+                return false;
             }
-            Answer::Whole(whole) => whole,
-        };
-        for tries_left in (0..ANSWER_TRIES).rev() {
-            match self.link.client.send(post(url, whole.body()), &self.scope).await {
-                Ok(heard) => return self.heard(url, heard.map(drop)).await,
-                Err(error) if tries_left == 0 => return self.broke(url, &error).await,
-                Err(error) => tracing::debug!(%error, "an answer is sent again"),
-            }
+            Err(error) => tracing::warn!(%error, "a poll brought no request"),
         }
-    }
-
-    /// What was said to an answer. If it was not the relay that refused it, the visitor is told by another.
-    async fn heard(&self, url: &str, heard: http::Response<()>) {
-        let status = heard.status();
-        if status.is_success() {
-            return;
-        }
-        if heard.headers().contains_key(fields::PROXY_STATUS) {
-            return tracing::debug!(%status, "the relay did not take an answer");
-        }
-        tracing::info!(%status, "an answer was refused on its way to the relay");
-        let detail = format!(
-            "The answer was refused on the agent's way to the relay ({status}): something there does not let a body \
-             of this kind or size through."
-        );
-        self.apologise(url, &detail).await;
-    }
-
-    async fn broke(&self, url: &str, error: &BoxError) {
-        tracing::debug!(%error, "an answer did not reach the relay");
-        self.apologise(url, "The agent's way to the relay broke while the answer was on it.").await;
-    }
-
-    async fn apologise(&self, url: &str, detail: &str) {
-        let (status, code) = (StatusCode::BAD_GATEWAY, "answer-lost");
-        let apology = apology(status, code, detail, &http::HeaderMap::new()).await;
-        if let Err(error) = self.link.client.send(post(url, apology.body()), &self.scope).await {
-            tracing::debug!(%error, "nor did the word about it");
-        }
+        true
     }
 
     fn fail(&self, why: String) {
@@ -353,14 +327,6 @@ impl Polls {
             self.halt.raise();
         }
     }
-}
-
-fn post(url: &str, answer: Body) -> Request {
-    let mut request = Request::new(answer);
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = url.parse().unwrap_or_default();
-    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
-    request
 }
 
 struct Waiting<'a>(&'a AtomicUsize);

@@ -15,7 +15,6 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, LINK, ORIGIN, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use hyper::body::Incoming;
 
 use self::probe::Probes;
 use self::registrations::{Registration, Registrations};
@@ -27,7 +26,8 @@ use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::transport::{Door, RelaySide};
 
 /// What a page of another origin must be able to read.
-const EXPOSED: &str = "Link, Location, Requesting-Client, PTTH-Stream";
+const EXPOSED: &str =
+    "Link, Location, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Gone, PTTH-Visitors";
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,
@@ -98,11 +98,18 @@ impl Relay {
 
     /// What a sealed URL says, if it may be used by whoever came with it.
     fn open(&self, what: Use, sealed: &str, facts: &Facts) -> Result<Claims, Refusal> {
-        let unknown = || Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
+        let unknown = || {
+            let refusal = Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
+            self.door.guessed(facts, refusal)
+        };
         let claims = self.seal.open(what, sealed).ok_or_else(unknown)?;
-        let (agent, _) = register::identified(&claims.identity).ok_or_else(unknown)?;
+        // Of a registration that stands it is known; else the URL says it.
+        let agent = match self.registrations.get(&claims.identity) {
+            Some(known) => known.agent.clone(),
+            None => register::identified(&claims.identity).ok_or_else(unknown)?.0,
+        };
         let foreign = facts.credential.is_some() && self.door.who(facts).ok().as_ref() != Some(&agent);
-        if foreign || !self.door.is_live(&agent) {
+        if foreign || !self.door.may_go_on(&agent, facts) {
             return Err(Refusal::new(
                 RefusalKind::Forbidden,
                 "this URL belongs to a token that is not valid here",
@@ -170,7 +177,8 @@ fn options(resource: Resource<'_>) -> Response {
     headers.insert(http::header::ALLOW, HeaderValue::from_static(methods(resource)));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
     // jQuery 1.3 adds X-Requested-With to each request.
-    let allowed = "Accept, Authorization, Content-Type, Prefer, PTTH-Instance, X-Requested-With";
+    let allowed =
+        "Accept, Authorization, Content-Type, Prefer, PTTH-Instance, PTTH-Visitors, X-Requested-With";
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     response
@@ -196,18 +204,14 @@ fn as_403(mut refusal: Refusal) -> Refusal {
 }
 
 impl RelaySide for Relay {
-    fn wants(&self, request: &http::Request<Incoming>) -> bool {
+    fn wants(&self, request: &Request) -> bool {
         let headers = request.headers();
         // An Upgrade, or what is left of one, is another transport's. Some clients ask for h2c wherever they go.
         let upgrade = headers.contains_key(UPGRADE) && !hop::asks_upgrade(headers, "h2c");
         resource(request.uri().path()).is_some() && !upgrade && !headers.contains_key(fields::ALPN)
     }
 
-    fn accept(
-        &self,
-        request: http::Request<Incoming>,
-        facts: Facts,
-    ) -> BoxFuture<'_, Result<Response, Refusal>> {
+    fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>> {
         Box::pin(async move { self.answer(request.map(Body::from), facts).await.map_err(as_403) })
     }
 

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Relay, now, plain, with_next};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
-use crate::message::embedded::{MESSAGE_HTTP, ReadError};
-use crate::message::{Request, Response, fields, hop};
-use crate::session::envelope::{AnswerError, Handed, PollEnd};
+use crate::message::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
+use crate::message::{Body, Request, Response, fields, hop};
+use crate::session::envelope::{AnswerError, Handed, PollEnd, Several, UrlId};
 use crate::transport::reversehttp::seal::Use;
 
 impl Relay {
@@ -27,29 +27,41 @@ impl Relay {
         if claims.expires < now() {
             return Err(gone("this URL is too old: register again"));
         }
-        let streams = streams(asker);
+        let asks = Asks::of(asker);
+        let streams = asks == Asks::Stream;
+        let most = self.door.polling().hold;
         let mut ended_before = false;
         loop {
             let registration = self.revive(&claims, facts)?;
-            let most = self.door.polling().hold;
+            let queue = &registration.queue;
+            let ask = async |hold| match asks {
+                Asks::Several => queue.poll_several(claims.url, hold).await.map(deliveries),
+                Asks::Stream | Asks::One => queue.poll(claims.url, streams, hold).await.map(delivery),
+            };
             let polled = match wait(asker) {
-                Some(wait) => registration.queue.poll(claims.url, streams, wait.min(most)).await,
+                Some(wait) => ask(wait.min(most)).await,
                 None => {
                     let held = registration.hold.enter();
-                    let hold = registration.hold.now();
-                    let polled = registration.queue.poll(claims.url, streams, hold).await;
+                    let polled = ask(registration.hold.now()).await;
                     held.end(matches!(polled, Err(PollEnd::Nothing)));
                     polled
                 }
             };
             return match polled {
-                Ok(handed) => {
+                Ok(mut response) => {
                     let next = self.request_url(facts, &registration);
-                    Ok(with_next(delivery(handed), &next))
+                    if streams {
+                        name(&mut response, fields::PTTH_REQUEST, &[claims.url]);
+                    }
+                    Ok(with_next(response, &next))
                 }
                 Err(PollEnd::Nothing) => {
                     let next = self.request_url_again(facts, &registration, claims.url);
-                    Ok(with_next(plain(StatusCode::NO_CONTENT), &next))
+                    let mut response = plain(StatusCode::NO_CONTENT);
+                    if streams {
+                        name(&mut response, fields::PTTH_GONE, &registration.queue.abandoned());
+                    }
+                    Ok(with_next(response, &next))
                 }
                 Err(PollEnd::Used) => Err(gone("this URL has delivered its request: poll the next one")),
                 Err(PollEnd::TooMany) => {
@@ -95,13 +107,41 @@ impl Relay {
     }
 }
 
-/// `Accept: message/http;stream=1`: our own. The agent reads a message as it comes.
-fn streams(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT).iter().flat_map(hop::list).any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(MESSAGE_HTTP))
-            && parts.any(|parameter| parameter.eq_ignore_ascii_case("stream=1"))
-    })
+/// What a poll's `Accept` lets its answer be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// `message/http;stream=1`: our own. The agent reads a message as it comes.
+    Stream,
+    /// `application/http`: as many whole messages as wait.
+    Several,
+    One,
+}
+
+impl Asks {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut asks = Self::One;
+        for range in headers.get_all(ACCEPT).iter().flat_map(hop::list) {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            if kind.eq_ignore_ascii_case(MESSAGE_HTTP) && parts.any(|p| p.eq_ignore_ascii_case("stream=1")) {
+                return Self::Stream;
+            }
+            if kind.eq_ignore_ascii_case(APPLICATION_HTTP) {
+                asks = Self::Several;
+            }
+        }
+        asks
+    }
+}
+
+/// Names requests to the agent; the ids alone open nothing.
+fn name(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
+    let ids: Vec<_> = requests.iter().map(|id| format!("{id:x}")).collect();
+    if !ids.is_empty()
+        && let Ok(value) = HeaderValue::try_from(ids.join(", "))
+    {
+        response.headers_mut().insert(field, value);
+    }
 }
 
 /// `Prefer: wait=N` (RFC 7240 §4.3): how long the agent would have its poll held, in seconds.
@@ -116,15 +156,25 @@ fn wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn delivery(Handed { visitor, message }: Handed) -> Response {
+    envelope(MESSAGE_HTTP, message, &[visitor])
+}
+
+fn deliveries(Several { visitors, messages }: Several) -> Response {
+    envelope(APPLICATION_HTTP, messages, &visitors)
+}
+
+fn envelope(kind: &'static str, body: Body, visitors: &[Option<SocketAddr>]) -> Response {
     let mut response = plain(StatusCode::OK);
-    *response.body_mut() = message;
+    *response.body_mut() = body;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
-    // Python and Ruby lose a request without it.
-    let visitor = visitor.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-    let visitor = SocketAddr::new(visitor.ip().to_canonical(), visitor.port());
-    if let Ok(value) = HeaderValue::try_from(visitor.to_string()) {
-        headers.insert(fields::REQUESTING_CLIENT, value);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    for visitor in visitors {
+        // Python and Ruby lose a request without it.
+        let visitor = visitor.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
+        let visitor = SocketAddr::new(visitor.ip().to_canonical(), visitor.port());
+        if let Ok(value) = HeaderValue::try_from(visitor.to_string()) {
+            headers.append(fields::REQUESTING_CLIENT, value);
+        }
     }
     response
 }
@@ -134,12 +184,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_asks_for_a_stream_gets_one() {
+    fn only_who_asks_for_more_gets_more() {
         let asks = |accept: &'static str| {
-            streams(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]))
+            Asks::of(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]))
         };
-        assert!(asks("message/http;stream=1") && asks("text/html, Message/HTTP ; Stream=1"));
-        assert!(!asks("*/*, message/http") && !asks("message/http;stream=0") && !asks("*/*;stream=1"));
+        for accept in [
+            "message/http;stream=1",
+            "text/html, Message/HTTP ; Stream=1",
+            "application/http, message/http;stream=1",
+        ] {
+            assert_eq!(asks(accept), Asks::Stream, "{accept}");
+        }
+        for accept in ["application/http", "message/http, Application/HTTP;q=0.5"] {
+            assert_eq!(asks(accept), Asks::Several, "{accept}");
+        }
+        for accept in ["*/*, message/http", "message/http;stream=0", "*/*;stream=1", "application/*", "*/*"] {
+            assert_eq!(asks(accept), Asks::One, "{accept}");
+        }
     }
 
     #[test]

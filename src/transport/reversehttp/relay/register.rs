@@ -16,10 +16,13 @@ use crate::session::Kind;
 use crate::session::envelope::{Queue, carrier};
 use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::{Claims, Use};
-use crate::transport::{Admission, flip};
+use crate::transport::{Admission, flip, visitors};
 
 /// The name that this transport has among others.
 const TRANSPORT: &str = "reversehttp";
+
+/// The rules for visitors in an identity: they come back with it.
+const VISITORS: &str = "visitors";
 
 impl Relay {
     /// POST to the gateway.
@@ -82,9 +85,12 @@ impl Relay {
             url: rand::random(),
             identity: identity.into(),
         };
+        let offer = identified(identity).map(|(_, offer)| offer).unwrap_or_default();
+        if offer.visitors.is_some() {
+            headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
+        }
         // The clients of 2009 are not shown a relation that they have never seen.
-        let ours = identified(identity).is_some_and(|(_, offer)| offer.instance.is_some());
-        let probe = ours.then(|| self.url(facts, Use::Probe, &probe));
+        let probe = offer.instance.is_some().then(|| self.url(facts, Use::Probe, &probe));
         // Old clients split at ", " and "; ": one field, this spelling, these relations in this order.
         let links = [
             link::value(first, "first"),
@@ -147,6 +153,7 @@ fn offer(headers: &HeaderMap) -> Result<Offer, Refusal> {
         exclusive,
         probe: flip::is_probe(headers),
         transport: TRANSPORT,
+        visitors: visitors(headers)?,
     })
 }
 
@@ -159,6 +166,9 @@ fn identity(admission: &dyn Admission, offer: &Offer) -> Box<str> {
     }
     if offer.exclusive {
         form.append_pair("exclusive", "1");
+    }
+    if let Some(rules) = &offer.visitors {
+        form.append_pair(VISITORS, rules);
     }
     write(&mut form, admission.granted());
     form.finish().into()
@@ -173,6 +183,7 @@ pub(super) fn identified(identity: &str) -> Option<(AgentId, Offer)> {
             "agent" => agent = Some(AgentId((&*value).into())),
             "instance" => offer.instance = Some(Instance::parse(&value)?),
             "exclusive" => offer.exclusive = true,
+            VISITORS => offer.visitors = Some(value.into()),
             "name" => offer.wanted.push(Wanted::Name(Name::parse(&value).ok()?)),
             "host" => offer.wanted.push(Wanted::Host(HostName::parse(&value).ok()?)),
             _ => return None,

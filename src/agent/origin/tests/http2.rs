@@ -1,0 +1,164 @@
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Connection, SendResponse};
+
+use super::probe::certified;
+use super::*;
+use crate::message::interim;
+
+type Served = Connection<Box<dyn crate::net::io::Duplex>, Bytes>;
+
+/// An origin that speaks nothing but HTTP/2.
+struct Two {
+    listener: TcpListener,
+    origin: Arc<Origin>,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = origin(&format!("h2c://{}", listener.local_addr().unwrap()));
+        Self { listener, origin }
+    }
+
+    async fn accept(&self) -> Served {
+        let (stream, _) = within(self.listener.accept()).await.unwrap();
+        within(h2::server::handshake(Box::new(stream) as _)).await.unwrap()
+    }
+
+    /// The first request of the next connection.
+    async fn asked(&self) -> ((http::Request<RecvStream>, SendResponse<Bytes>), Served) {
+        let mut served = self.accept().await;
+        (request(&mut served).await, served)
+    }
+}
+
+async fn request(served: &mut Served) -> (http::Request<RecvStream>, SendResponse<Bytes>) {
+    within(served.accept()).await.unwrap().unwrap()
+}
+
+/// Answers with a word, and serves the connection until it ends.
+async fn say(served: &mut Served, respond: &mut SendResponse<Bytes>, word: &'static str) {
+    let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+    stream.send_data(word.into(), true).unwrap();
+    // Once it is polled, it writes.
+    let _ = futures_util::poll!(std::pin::pin!(served.accept()));
+}
+
+#[tokio::test]
+async fn a_message_passes_with_what_comes_before_and_behind_it() {
+    let two = Two::start().await;
+    let mut asked = http::Request::post("https://shop.test:8443/a?b").body(Body::full("hello")).unwrap();
+    for (name, value) in [("te", "trailers"), ("connection", "x-hop"), ("x-hop", "1"), ("x-mine", "kept")] {
+        asked.headers_mut().append(name, value.parse().unwrap());
+    }
+    let mut said = Vec::new();
+    let answer = interim::heard(two.origin.call(asked), |head| said.push(head.status().as_u16()));
+    let serve = async {
+        let mut served = two.accept().await;
+        let (got, mut respond) = request(&mut served).await;
+        assert_eq!(
+            (got.method(), got.uri().to_string().as_str()),
+            (&http::Method::POST, "http://shop.test:8443/a?b")
+        );
+        assert_eq!(
+            (&got.headers()["te"], &got.headers()["x-mine"]),
+            (&"trailers".parse().unwrap(), &"kept".parse().unwrap())
+        );
+        assert!(!got.headers().contains_key("x-hop") && !got.headers().contains_key("host"), "{got:?}");
+        respond.send_informational(http::Response::builder().status(103).body(()).unwrap()).unwrap();
+        let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+        stream.send_data("ok".into(), false).unwrap();
+        let trailers = http::HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]);
+        stream.send_trailers(trailers).unwrap();
+        let _ = served.accept().await;
+    };
+    let answered = async {
+        let body = within(answer).await.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()["x-sum"], "1");
+        assert_eq!(body.to_bytes(), "ok");
+    };
+    tokio::select! {
+        () = serve => panic!("the connection ended"),
+        () = answered => {}
+    }
+    assert_eq!(said, [103]);
+}
+
+#[tokio::test]
+async fn many_share_a_connection_and_a_fresh_one_follows_the_last() {
+    let two = Two::start().await;
+    for _ in 0..2 {
+        let mut first = Box::pin(two.origin.call(get("/1")));
+        let ((got, mut one), mut served) = tokio::select! {
+            asked = two.asked() => asked,
+            _ = &mut first => panic!("nobody answered"),
+        };
+        assert_eq!((got.uri().path(), got.uri().host()), ("/1", Some("shop.test")));
+        let second = two.origin.call(get("/2"));
+        let served = async {
+            let (_, mut other) = request(&mut served).await;
+            say(&mut served, &mut other, "two").await;
+            say(&mut served, &mut one, "one").await;
+            served.graceful_shutdown();
+            while within(served.accept()).await.is_some() {}
+        };
+        let (first, second, ()) = tokio::join!(within(first), within(second), served);
+        assert_eq!((text(first).await, text(second).await), ("one".into(), "two".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_is_reset() {
+    let two = Two::start().await;
+    let mut asking = Box::pin(two.origin.call(get("/")));
+    let ((_, mut respond), mut served) = tokio::select! {
+        asked = two.asked() => asked,
+        _ = &mut asking => panic!("nobody answered"),
+    };
+    drop(asking);
+    let reset = tokio::select! {
+        reset = within(poll_fn(|cx| respond.poll_reset(cx))) => reset,
+        _ = served.accept() => panic!("another request"),
+    };
+    assert_eq!(reset.unwrap(), h2::Reason::CANCEL);
+}
+
+#[tokio::test]
+async fn over_tls_it_is_asked_for() {
+    let (config, roots) = certified(&["localhost"]);
+    let mut config = rustls::ServerConfig::clone(&config);
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = format!("h2://localhost:{}", listener.local_addr().unwrap().port());
+    let origin = Origin::new(Target::parse(&target).unwrap(), Scope::new(), trust(roots));
+    let serve = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap();
+        let mut served = h2::server::handshake(Box::new(tls) as _).await.unwrap();
+        let (got, mut respond) = request(&mut served).await;
+        assert_eq!(got.uri().scheme_str(), Some("https"));
+        say(&mut served, &mut respond, "secret").await;
+        let _ = served.accept().await;
+    };
+    tokio::select! {
+        () = serve => panic!("the connection ended"),
+        answer = async { text(within(origin.call(get("/"))).await).await } => assert_eq!(answer, "secret"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_http2_is_said() {
+    let two = Two::start().await;
+    let serve = async {
+        let (mut stream, _) = two.listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+    };
+    let (answer, ()) = tokio::join!(within(two.origin.call(get("/"))), serve);
+    assert_eq!(answer.status(), 502);
+    assert!(text(answer).await.contains("HTTP/2"));
+}

@@ -1,0 +1,178 @@
+//! Who may visit: from flags and files to the rules that the relay is told.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+use crate::cli::Failure;
+use crate::cli::text::{FromText, parse};
+use crate::defaults;
+use crate::domain::{HostName, Name, Secret};
+use crate::policy::{FieldSecret, Rules, User, network};
+use crate::tls::files;
+
+/// The flags of who may visit.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(id = "visitors")]
+#[command(next_help_heading = "Who may visit (without: everybody; the relay holds visitors to it)")]
+pub struct Args {
+    /// Visitors need a password: a file with lines of USER:PASSWORD; the relay is told hashes, and keeps the
+    /// Authorization field to itself
+    #[arg(long, value_name = "FILE")]
+    pub visitor_basic: Option<PathBuf>,
+    /// Visitors come from this network, as in 192.0.2.0/24 or 2001:db8::/32, or from this address
+    #[arg(long, value_name = "CIDR", value_parser = parse::<IpNet>)]
+    pub visitor_net: Vec<IpNet>,
+    /// Visitors send a secret field: a file with one line of FIELD: VALUE; the relay keeps the field to itself
+    #[arg(long, value_name = "FILE")]
+    pub visitor_secret_file: Option<PathBuf>,
+    /// Requests per second from one address
+    #[arg(long, value_name = "N")]
+    pub visitor_rate: Option<NonZeroU32>,
+    /// Requests at once from one address
+    #[arg(long, value_name = "N")]
+    pub visitor_in_flight: Option<NonZeroU32>,
+    /// Requests per second, of all visitors together
+    #[arg(long, value_name = "N")]
+    pub all_visitors_rate: Option<NonZeroU32>,
+    /// Requests at once, of all visitors together
+    #[arg(long, value_name = "N")]
+    pub all_visitors_in_flight: Option<NonZeroU32>,
+    /// The longest body of a request, in bytes
+    #[arg(long, value_name = "BYTES")]
+    pub visitor_body: Option<u64>,
+}
+
+impl FromText for IpNet {
+    fn from_text(text: &str) -> Result<Self, String> {
+        network(text).map_err(str::to_owned)
+    }
+}
+
+impl Args {
+    /// Reads the files. Nothing when there is no rule.
+    ///
+    /// # Errors
+    /// [`Failure`] with code 2; a file that cannot be read, or says nothing, is never the same as no rule.
+    pub fn rules(&self, names: &[Name], hosts: &[HostName]) -> Result<Option<Rules>, Failure> {
+        let names = names.iter().map(ToString::to_string).chain(hosts.iter().map(ToString::to_string));
+        // Agents that share names share salts, so that they are not taken for agents with other rules.
+        let about: Vec<String> = names.collect();
+        let rules = Rules {
+            basic: self
+                .visitor_basic
+                .as_deref()
+                .map_or(Ok(Vec::new()), |file| users(file, &about.join(",")))?,
+            networks: self.visitor_net.clone(),
+            secret: self.visitor_secret_file.as_deref().map(secret).transpose()?,
+            rate: self.all_visitors_rate,
+            in_flight: self.all_visitors_in_flight,
+            visitor_rate: self.visitor_rate,
+            visitor_in_flight: self.visitor_in_flight,
+            body: self.visitor_body,
+        };
+        if rules.to_string().len() > defaults::VISITORS {
+            return Err(Failure::usage(format!(
+                "these are too many users and networks: the rules have {} bytes, and {} at most",
+                rules.to_string().len(),
+                defaults::VISITORS
+            )));
+        }
+        Ok((rules != Rules::default()).then_some(rules))
+    }
+}
+
+fn lines(file: &Path) -> Result<Vec<String>, Failure> {
+    let bytes = files::read_secret(file).map_err(Failure::usage)?;
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|_| Failure::usage(format!("{}: this is no text in UTF-8", file.display())))?;
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    if lines.is_empty() {
+        Err(Failure::usage(format!("{}: there is nothing in it", file.display())))
+    } else {
+        Ok(lines)
+    }
+}
+
+/// What is wrong is told with its line, and never with what stands there.
+fn users(file: &Path, about: &str) -> Result<Vec<User>, Failure> {
+    let user = |(index, line): (usize, String)| {
+        let made = match line.split_once(':') {
+            Some((name, password)) => User::new(name, &Secret::new(password), about),
+            None => Err("write USER:PASSWORD"),
+        };
+        made.map_err(|why| Failure::usage(format!("{}:{}: {why}", file.display(), index + 1)))
+    };
+    lines(file)?.into_iter().enumerate().map(user).collect()
+}
+
+fn secret(file: &Path) -> Result<FieldSecret, Failure> {
+    let wrong = |why: &str| Failure::usage(format!("{}: {why}", file.display()));
+    let lines = lines(file)?;
+    let [line] = &lines[..] else { return Err(wrong("write one line of FIELD: VALUE")) };
+    let (field, value) = line.split_once(':').ok_or_else(|| wrong("write one line of FIELD: VALUE"))?;
+    FieldSecret::new(field.trim(), value.trim()).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn rules(args: &Args) -> Result<Option<Rules>, Failure> {
+        args.rules(&[Name::parse("shop").unwrap()], &[])
+    }
+
+    #[test]
+    fn nothing_said_is_no_rule() {
+        assert_eq!(rules(&Args::default()).unwrap(), None);
+    }
+
+    #[test]
+    fn files_become_hashes() {
+        let dir = tempfile::tempdir().unwrap();
+        let [basic, secret] = ["basic", "secret"].map(|name| dir.path().join(name));
+        fs::write(&basic, "ann:hush:hush\n\nbob:quiet\r\n").unwrap();
+        fs::write(&secret, "X-Edge-Key: whisper\n").unwrap();
+        let args = Args { visitor_basic: Some(basic), visitor_secret_file: Some(secret), ..Args::default() };
+        let said = rules(&args).unwrap().unwrap();
+        let text = said.to_string();
+        assert!(
+            text.contains("\"ann\"") && text.contains("\"bob\"") && text.contains("x-edge-key"),
+            "{text}"
+        );
+        for hidden in ["hush", "quiet", "whisper"] {
+            assert!(!text.contains(hidden), "{text}");
+        }
+        assert_eq!(rules(&args).unwrap().unwrap(), said, "another agent of the name says the same");
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_not_no_rule() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        let basic = Args { visitor_basic: Some(file.clone()), ..Args::default() };
+        let secret = Args { visitor_secret_file: Some(file.clone()), ..Args::default() };
+        let refused = |args: &Args, text: &str| {
+            let failure = rules(args).expect_err(text);
+            assert!(failure.code == 2 && !failure.message.contains("hush"), "{failure}");
+        };
+        refused(&basic, "it is missing");
+        refused(&secret, "it is missing");
+        for text in ["", "\n", " \n\n", "hush", ":hush", "ann:", "ann:x\nhush", "\u{fc}:hush"] {
+            fs::write(&file, text).unwrap();
+            refused(&basic, text);
+        }
+        for text in
+            ["", "\n", "hush", "X-A:", ": hush", "Host: hush", "X-A: hush\nX-B: hush", "X-A: h\u{fc}sh hush"]
+        {
+            fs::write(&file, text).unwrap();
+            refused(&secret, text);
+        }
+        fs::write(&file, "ann:hush").unwrap();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o622)).unwrap();
+        refused(&basic, "others may write it");
+    }
+}

@@ -1,0 +1,114 @@
+//! The body of a message, as it is written into an envelope.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::Framing;
+use super::chunked::{chunk, last_chunk};
+use crate::message::{Body, BoxError};
+
+/// See the module. Only the chunked coding has a place for trailers.
+pub struct Coded {
+    body: Body,
+    chunked: bool,
+    ended: bool,
+}
+
+impl Coded {
+    /// A body as its head announces it.
+    pub fn new(body: Body, framing: Framing) -> Self {
+        Self { body, chunked: framing == Framing::Chunked, ended: false }
+    }
+
+    /// The body itself, of which nothing was taken yet.
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+
+    fn last(&mut self, trailers: &HeaderMap) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.ended = true;
+        Poll::Ready(Some(Ok(Frame::data(last_chunk(trailers)))))
+    }
+}
+
+impl HttpBody for Coded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()? {
+                Some(frame) => frame,
+                None if self.chunked => return self.last(&HeaderMap::new()),
+                None => return Poll::Ready(None),
+            };
+            match frame.into_data() {
+                Ok(data) if self.chunked && !data.is_empty() => {
+                    return Poll::Ready(Some(Ok(Frame::data(chunk(&data)))));
+                }
+                Ok(data) if !self.chunked => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Err(frame) if self.chunked => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    return self.last(&trailers);
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        if self.chunked { self.ended } else { self.body.is_end_stream() }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.chunked { SizeHint::default() } else { self.body.size_hint() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::super::{Reader, parse_response};
+    use super::*;
+
+    fn body(broken: bool) -> Body {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", http::HeaderValue::from_static("6"));
+        let end = if broken { Err("broken".into()) } else { Ok(Frame::trailers(trailers)) };
+        let frames = ["abc", "", "def"].map(|data| Ok::<_, BoxError>(Frame::data(Bytes::from(data))));
+        Body::wrap(StreamBody::new(futures_util::stream::iter(frames.into_iter().chain([end]))))
+    }
+
+    #[tokio::test]
+    async fn trailers_cross_in_chunks_and_nowhere_else() {
+        let coded = Coded::new(body(false), Framing::Chunked).collect().await.unwrap().to_bytes();
+        assert_eq!(coded, "3\r\nabc\r\n3\r\ndef\r\n0\r\nX-Sum: 6\r\n\r\n");
+        let message = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &coded[..]].concat();
+        let mut reader = Reader::new(Body::full(message));
+        let head = reader.head(parse_response).await.unwrap();
+        let read = reader.stream(head.framing).collect().await.unwrap();
+        assert_eq!(read.trailers().unwrap()["x-sum"], "6");
+        assert_eq!(read.to_bytes(), "abcdef");
+        let plain = Coded::new(body(false), Framing::Rest(None)).collect().await.unwrap();
+        assert!(plain.trailers().is_none());
+        assert_eq!(plain.to_bytes(), "abcdef");
+    }
+
+    #[tokio::test]
+    async fn what_breaks_off_has_no_last_chunk() {
+        for framing in [Framing::Chunked, Framing::Rest(None)] {
+            assert!(Coded::new(body(true), framing).collect().await.is_err(), "{framing:?}");
+        }
+    }
+}

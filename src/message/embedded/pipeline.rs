@@ -1,0 +1,99 @@
+//! `application/http` (RFC 9112 §10.2): several messages, one behind the other.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRAILER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use super::chunked::Decoder;
+use super::{BadMessage, Framing, ResponseHead, parse_response};
+
+/// Takes the first response off `rest`, as the answer to a request with `method`. Each says itself where it ends; only
+/// the `last` may end with the envelope, because the answers behind one that does not say would be taken for its body.
+///
+/// # Errors
+/// [`BadMessage`]; what is in `rest` is of no use then.
+pub fn take_response(
+    rest: &mut Bytes,
+    method: &Method,
+    last: bool,
+) -> Result<(StatusCode, HeaderMap, Bytes), BadMessage> {
+    // RFC 9112 §2.2: an empty line in front of a message is nobody's.
+    while let Some(byte) = rest.first()
+        && b"\r\n".contains(byte)
+    {
+        let _ = rest.split_to(1);
+    }
+    let (head, used) = parse_response(rest)?.ok_or(BadMessage::Incomplete)?;
+    let _ = rest.split_to(used);
+    let ResponseHead { status, mut headers, framing, .. } = head;
+    headers.remove(TRAILER);
+    if *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status) {
+        if let Framing::Rest(Some(said)) = framing
+            && status != StatusCode::NO_CONTENT
+        {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(said));
+        }
+        return Ok((status, headers, Bytes::new()));
+    }
+    let body = match framing {
+        Framing::Empty => Bytes::new(),
+        Framing::Rest(Some(said)) => match usize::try_from(said) {
+            Ok(said) if said <= rest.len() => rest.split_to(said),
+            _ => return Err(BadMessage::Framing),
+        },
+        Framing::Rest(None) if last => std::mem::take(rest),
+        Framing::Rest(None) => return Err(BadMessage::Framing),
+        Framing::Chunked => chunks(rest)?,
+    };
+    Ok((status, headers, body))
+}
+
+/// Decodes a chunked body at the start of `rest`. Its trailers go.
+fn chunks(rest: &mut Bytes) -> Result<Bytes, BadMessage> {
+    let mut decoder = Decoder::among_others();
+    decoder.feed(rest);
+    let mut out = BytesMut::new();
+    while let Some(data) = decoder.next()? {
+        out.extend_from_slice(&data);
+    }
+    if !decoder.is_done() {
+        return Err(BadMessage::Chunk);
+    }
+    *rest = decoder.into_rest();
+    Ok(out.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bodies(text: &'static str, methods: &[Method]) -> Vec<Result<Bytes, BadMessage>> {
+        let mut rest = Bytes::from_static(text.as_bytes());
+        let last = methods.len() - 1;
+        let take = |(place, method)| take_response(&mut rest, method, place == last).map(|(_, _, body)| body);
+        methods.iter().enumerate().map(take).collect()
+    }
+
+    #[test]
+    fn each_response_ends_where_it_says() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc\r\nHTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\
+                    HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\nX: y\r\n\r\n\
+                    HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.0 200 OK\n\nthe rest";
+        let methods = [Method::GET, Method::HEAD, Method::POST, Method::GET, Method::GET];
+        let read: Vec<_> = bodies(text, &methods).into_iter().map(Result::unwrap).collect();
+        assert_eq!(read, ["abc", "", "de", "", "the rest"]);
+    }
+
+    #[test]
+    fn what_does_not_say_its_end_is_only_taken_last() {
+        for (text, why) in [
+            ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", BadMessage::Framing),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", BadMessage::Framing),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", BadMessage::Chunk),
+            ("garbage\r\n\r\n", BadMessage::StartLine),
+            ("", BadMessage::Incomplete),
+        ] {
+            assert_eq!(bodies(text, &[Method::GET, Method::GET])[0], Err(why), "{text:?}");
+        }
+    }
+}

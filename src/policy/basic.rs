@@ -1,0 +1,198 @@
+//! Visitors with a password (RFC 7617), of whom the relay is told a hash.
+//!
+//! The hash is PBKDF2-HMAC-SHA-256. Every visitor shows the relay the password itself, and the relay writes the hash
+//! nowhere, so it guards no more than a copy of the memory; what a harder one would guard besides is not worth what it
+//! would cost: memory for each try (argon2, scrypt) is a lever for whoever floods a name with wrong passwords. As it is
+//! a try costs about twenty milliseconds, few run at once, those of one address are counted, and a credential that was
+//! right once is known by a keyed digest.
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+
+use aws_lc_rs::pbkdf2;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::defaults;
+use crate::domain::Secret;
+
+/// Told apart from other hashes by the name of its parameter. In rounds.
+const ROUNDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
+const SALT: usize = 16;
+const HASH: usize = 32;
+
+/// A visitor who may come in with a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    name: Box<str>,
+    salt: [u8; SALT],
+    hash: [u8; HASH],
+}
+
+impl User {
+    /// Hashes a password. `about` is what the salt is made of, together with the name: the same for every agent that
+    /// is to be interchangeable, and else for nobody. Takes about twenty milliseconds.
+    ///
+    /// # Errors
+    /// In a few words, for a name that cannot be one.
+    pub fn new(name: &str, password: &Secret, about: &str) -> Result<Self, &'static str> {
+        check(name)?;
+        if password.expose().is_empty() {
+            return Err("the password is empty");
+        }
+        let digest = Sha256::new().chain_update("ptth visitor\0").chain_update(about);
+        let digest = digest.chain_update("\0").chain_update(name).finalize();
+        let mut salt = [0; SALT];
+        salt.copy_from_slice(&digest[..SALT]);
+        Ok(Self { name: name.into(), salt, hash: hash(&salt, password.expose()) })
+    }
+
+    /// As it was told: salt and hash in one.
+    pub(super) fn told(name: &str, bytes: &[u8]) -> Result<Self, &'static str> {
+        check(name)?;
+        let (salt, hash) = bytes.split_at_checked(SALT).ok_or("a hash is too short")?;
+        let salt = salt.try_into().map_err(|_| "a hash is too short")?;
+        let hash = hash.try_into().map_err(|_| "a hash has another length than 48 bytes")?;
+        Ok(Self { name: name.into(), salt, hash })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What [`User::told`] understands.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        [&self.salt[..], &self.hash].concat()
+    }
+}
+
+/// A name of printable ASCII, which every client encodes alike, and without the colon that ends it.
+fn check(name: &str) -> Result<(), &'static str> {
+    let fits = |b: u8| (b.is_ascii_graphic() || b == b' ') && b != b':';
+    let well = !name.is_empty() && name.len() <= 64 && name.bytes().all(fits);
+    if well { Ok(()) } else { Err("a user's name is 1 to 64 printable ASCII characters, without a colon") }
+}
+
+fn hash(salt: &[u8], password: &str) -> [u8; HASH] {
+    let mut hash = [0; HASH];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, salt, password.as_bytes(), &mut hash);
+    hash
+}
+
+/// A name and a password, as a visitor sent them.
+pub(super) struct Credential {
+    user: Box<str>,
+    password: Secret,
+}
+
+impl Credential {
+    pub(super) fn parse(value: &HeaderValue) -> Option<Self> {
+        let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let text = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
+        let (user, password) = text.split_once(':')?;
+        Some(Self { user: user.into(), password: Secret::new(password) })
+    }
+
+    /// Whether it is one of these users'. As much work for a name that is none of theirs.
+    pub(super) fn is_of(&self, users: &[User]) -> bool {
+        let user = users.iter().find(|user| *user.name == *self.user);
+        let (salt, expected) = user.map_or(([0; SALT], [0; HASH]), |user| (user.salt, user.hash));
+        let right = hash(&salt, self.password.expose()).ct_eq(&expected);
+        bool::from(right) && user.is_some()
+    }
+}
+
+/// Credentials that were right, known by a digest that nobody outside of this process can compute.
+pub(super) struct Known {
+    key: [u8; 32],
+    digests: Mutex<HashSet<[u8; 32]>>,
+}
+
+impl Known {
+    pub(super) fn new() -> Self {
+        Self { key: rand::random(), digests: Mutex::default() }
+    }
+
+    fn digest(&self, value: &HeaderValue) -> [u8; 32] {
+        Sha256::new().chain_update(self.key).chain_update(value.as_bytes()).finalize().into()
+    }
+
+    pub(super) fn knows(&self, value: &HeaderValue) -> bool {
+        let digest = self.digest(value);
+        self.digests.lock().contains(&digest)
+    }
+
+    pub(super) fn learn(&self, value: &HeaderValue) {
+        let digest = self.digest(value);
+        let mut digests = self.digests.lock();
+        // One password can be written in several ways; whoever has it could fill the memory with them.
+        if digests.len() >= defaults::CREDENTIALS_KNOWN {
+            digests.clear();
+        }
+        digests.insert(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(user: &str, password: &str) -> HeaderValue {
+        HeaderValue::try_from(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))).unwrap()
+    }
+
+    fn user(name: &str, password: &str) -> User {
+        User::new(name, &Secret::new(password), "shop").unwrap()
+    }
+
+    #[test]
+    fn only_name_and_password_together_are_right() {
+        let users = [user("ann", "pass:word"), user("bob", "other")];
+        let right = |user, password| Credential::parse(&value(user, password)).unwrap().is_of(&users);
+        assert!(right("ann", "pass:word") && right("bob", "other"));
+        for (user, password) in [
+            ("ann", "other"),
+            ("bob", "pass:word"),
+            ("eve", "other"),
+            ("", ""),
+            ("ann", ""),
+            ("Ann", "pass:word"),
+        ] {
+            assert!(!right(user, password), "{user}:{password}");
+        }
+        for bad in ["", "Basic", "Basic !", "Bearer YTpi", "Basic YQ==", "Basic /w=="] {
+            assert!(Credential::parse(&HeaderValue::from_static(bad)).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_the_same_for_agents_of_one_name_alone() {
+        let ann = user("ann", "x");
+        assert_eq!(ann, user("ann", "x"));
+        assert_ne!(ann.salt, user("bob", "x").salt);
+        assert_ne!(ann.salt, User::new("ann", &Secret::new("x"), "other").unwrap().salt);
+        assert_eq!(User::told("ann", &ann.bytes()).unwrap(), ann);
+        for bad in ["", "a:b", "ü", "a\n"] {
+            assert!(User::new(bad, &Secret::new("x"), "").is_err(), "{bad}");
+        }
+        assert!(User::told("ann", &[0; 47]).is_err() && User::told("ann", &[0; 49]).is_err());
+    }
+
+    #[test]
+    fn what_is_known_is_bounded() {
+        let known = Known::new();
+        for n in 0..=defaults::CREDENTIALS_KNOWN {
+            known.learn(&value("ann", &n.to_string()));
+        }
+        assert_eq!(known.digests.lock().len(), 1);
+        assert!(known.knows(&value("ann", &defaults::CREDENTIALS_KNOWN.to_string())));
+        assert!(!Known::new().knows(&value("ann", "0")));
+    }
+}

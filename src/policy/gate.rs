@@ -1,0 +1,388 @@
+//! The rules of one name at work: who comes in, counted.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use crate::defaults;
+
+use super::basic::{Credential, Known};
+use super::guesses::Guesses;
+use super::rate::Bucket;
+use super::rules::Rules;
+use super::source::Source;
+
+/// Why a visitor's request is not let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// Not from one of the networks, or without the secret field.
+    Forbidden,
+    /// No password, or a wrong one.
+    Password,
+    /// Too many requests, or too many wrong passwords; when another makes sense.
+    TooMany(Duration),
+    /// The body is too large.
+    TooLarge,
+}
+
+/// What every gate of a relay shares.
+pub struct Checks {
+    guesses: Guesses,
+    hashing: Arc<Semaphore>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        let guesses = Guesses::new(defaults::GUESSES_VISITOR);
+        Self { guesses, hashing: Arc::new(Semaphore::new(defaults::HASHING)) }
+    }
+}
+
+/// The rules of one route, with what they count.
+pub struct Gate {
+    rules: Arc<Rules>,
+    known: Known,
+    counts: Mutex<Counts>,
+}
+
+struct Counts {
+    name: Bucket,
+    in_flight: u32,
+    visitors: HashMap<Source, Count>,
+}
+
+struct Count {
+    bucket: Bucket,
+    in_flight: u32,
+}
+
+/// Proof that a visitor may make this request. Held until the answer has ended, because some rules count what is under
+/// way.
+#[must_use]
+pub struct VisitorPermit(Option<Held>);
+
+struct Held {
+    gate: Arc<Gate>,
+    source: Source,
+}
+
+impl VisitorPermit {
+    /// For a route without rules.
+    pub const fn free() -> Self {
+        Self(None)
+    }
+
+    /// Whether it was given by this gate: an agent may have come with other rules since.
+    pub fn is_of(&self, gate: Option<&Arc<Gate>>) -> bool {
+        match (&self.0, gate) {
+            (None, None) => true,
+            (Some(held), Some(gate)) => Arc::ptr_eq(&held.gate, gate),
+            _ => false,
+        }
+    }
+
+    /// The most bytes that the request's body may have.
+    pub fn body(&self) -> Option<u64> {
+        self.0.as_ref()?.gate.rules.body
+    }
+
+    /// Whether something is counted for as long as it is held.
+    pub fn is_free(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut counts = self.gate.counts.lock();
+        counts.in_flight = counts.in_flight.saturating_sub(1);
+        if let Some(count) = counts.visitors.get_mut(&self.source) {
+            count.in_flight = count.in_flight.saturating_sub(1);
+        }
+    }
+}
+
+impl Gate {
+    /// Nobody has come yet.
+    pub fn new(rules: Arc<Rules>) -> Self {
+        let now = Instant::now();
+        let name = Bucket::full(rules.rate.unwrap_or(NonZeroU32::MAX), now);
+        let counts = Counts { name, in_flight: 0, visitors: HashMap::new() };
+        Self { rules, known: Known::new(), counts: Mutex::new(counts) }
+    }
+
+    /// Its rules.
+    pub fn rules(&self) -> &Arc<Rules> {
+        &self.rules
+    }
+
+    /// Judges a request, and takes out of its head what was for the relay alone: the password and the secret field.
+    /// `length` is that of the body, if it is told. Dropping the future lets nobody in.
+    ///
+    /// What is cheap comes first, and what a stranger may use up comes last: an address has a rate before its
+    /// password is looked at, and the name's own rate counts only those who may come in.
+    ///
+    /// # Errors
+    /// [`Denied`]
+    pub async fn visit(
+        self: &Arc<Self>,
+        checks: &Checks,
+        from: IpAddr,
+        headers: &mut HeaderMap,
+        length: Option<u64>,
+    ) -> Result<VisitorPermit, Denied> {
+        let rules = &self.rules;
+        let from = from.to_canonical();
+        if !rules.networks.is_empty() && !rules.networks.iter().any(|net| net.contains(&from)) {
+            return Err(Denied::Forbidden);
+        }
+        let source = Source::from(from);
+        self.enter(source)?;
+        if let Some(secret) = &rules.secret {
+            // One field, or it is not clear which of them counts.
+            let mut values = headers.get_all(secret.name()).iter();
+            let (first, second) = (values.next(), values.next());
+            if second.is_some() || !first.is_some_and(|value| secret.is(value.as_bytes())) {
+                return Err(Denied::Forbidden);
+            }
+            headers.remove(secret.name());
+        }
+        if !rules.basic.is_empty() {
+            self.password(checks, from, headers).await?;
+            headers.remove(AUTHORIZATION);
+        }
+        if rules.body.zip(length).is_some_and(|(most, length)| length > most) {
+            return Err(Denied::TooLarge);
+        }
+        self.begin(source)
+    }
+
+    /// One more request of a source.
+    fn enter(&self, source: Source) -> Result<(), Denied> {
+        let Some(rate) = self.rules.visitor_rate.or(self.rules.visitor_in_flight.map(|_| NonZeroU32::MAX))
+        else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let mut counts = self.counts.lock();
+        let full = counts.visitors.len() >= defaults::VISITORS_KNOWN;
+        if full && !counts.visitors.contains_key(&source) && !make_room(&mut counts.visitors, rate, now) {
+            return Err(Denied::TooMany(defaults::RETRY_AFTER));
+        }
+        let fresh = || Count { bucket: Bucket::full(rate, now), in_flight: 0 };
+        let count = counts.visitors.entry(source).or_insert_with(fresh);
+        count.bucket.take(rate, now).map_err(Denied::TooMany)
+    }
+
+    async fn password(&self, checks: &Checks, from: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else { return Err(Denied::Password) };
+        if self.known.knows(value) {
+            return Ok(());
+        }
+        let Some(credential) = Credential::parse(value) else { return Err(Denied::Password) };
+        let place =
+            tokio::time::timeout(defaults::HASHING_WAIT, checks.hashing.clone().acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(Denied::TooMany(defaults::RETRY_AFTER)) };
+        // Asked with the place in hand, or many tries at once would all come before the first is counted.
+        if let Some(wait) = checks.guesses.exhausted(from) {
+            return Err(Denied::TooMany(wait));
+        }
+        let rules = self.rules.clone();
+        let hashed = tokio::task::spawn_blocking(move || {
+            // The place is given back when the work is done, not when its visitor has left.
+            let _place = place;
+            credential.is_of(&rules.basic)
+        });
+        match hashed.await {
+            Ok(true) => {
+                self.known.learn(value);
+                Ok(())
+            }
+            _ => Err(checks.guesses.wrong(from).map_or(Denied::Password, Denied::TooMany)),
+        }
+    }
+
+    /// The name's own limits, and what is under way.
+    fn begin(self: &Arc<Self>, source: Source) -> Result<VisitorPermit, Denied> {
+        let rules = &self.rules;
+        let mut counts = self.counts.lock();
+        let counts = &mut *counts;
+        let mut visitor = counts.visitors.get_mut(&source);
+        let at_once = |most: Option<NonZeroU32>, now: u32| most.is_some_and(|most| now >= most.get());
+        if at_once(rules.in_flight, counts.in_flight)
+            || at_once(rules.visitor_in_flight, visitor.as_ref().map_or(0, |count| count.in_flight))
+        {
+            return Err(Denied::TooMany(defaults::RETRY_SOON));
+        }
+        if let Some(rate) = rules.rate {
+            counts.name.take(rate, Instant::now()).map_err(Denied::TooMany)?;
+        }
+        counts.in_flight += 1;
+        if let Some(count) = &mut visitor {
+            count.in_flight += 1;
+        }
+        Ok(VisitorPermit(Some(Held { gate: self.clone(), source })))
+    }
+}
+
+/// Forgets those of whom nothing needs to be known; if there are none, one with nothing under way.
+fn make_room(visitors: &mut HashMap<Source, Count>, rate: NonZeroU32, now: Instant) -> bool {
+    visitors.retain(|_, count| count.in_flight > 0 || !count.bucket.is_full(rate, now));
+    if visitors.len() < defaults::VISITORS_KNOWN {
+        return true;
+    }
+    let idle = visitors.iter().find(|(_, count)| count.in_flight == 0).map(|(source, _)| *source);
+    idle.is_some_and(|source| visitors.remove(&source).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use http::HeaderValue;
+
+    use super::super::basic::User;
+    use super::super::rules::FieldSecret;
+    use super::*;
+    use crate::domain::Secret;
+
+    fn gate(rules: Rules) -> Arc<Gate> {
+        Arc::new(Gate::new(Arc::new(rules)))
+    }
+
+    fn rules(text: &str) -> Rules {
+        text.parse().unwrap()
+    }
+
+    fn basic(password: &str) -> HeaderMap {
+        let text = base64::engine::general_purpose::STANDARD.encode(format!("ann:{password}"));
+        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::try_from(format!("Basic {text}")).unwrap())])
+    }
+
+    async fn visit(
+        gate: &Arc<Gate>,
+        checks: &Checks,
+        from: &str,
+        headers: &mut HeaderMap,
+    ) -> Result<VisitorPermit, Denied> {
+        gate.visit(checks, from.parse().unwrap(), headers, None).await
+    }
+
+    #[tokio::test]
+    async fn only_these_networks_come_in() {
+        let (gate, checks) = (gate(rules(r#"net=("192.0.2.0/24" "2001:db8::/32")"#)), Checks::default());
+        for (from, in_) in [
+            ("192.0.2.255", true),
+            ("::ffff:192.0.2.1", true),
+            ("2001:db8::1", true),
+            ("192.0.3.0", false),
+            ("2001:db9::1", false),
+            ("::1", false),
+        ] {
+            assert_eq!(visit(&gate, &checks, from, &mut HeaderMap::new()).await.is_ok(), in_, "{from}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_secret_stays_at_the_relay() {
+        let rules = Rules { secret: Some(FieldSecret::new("x-edge", "hush").unwrap()), ..Rules::default() };
+        let (gate, checks) = (gate(rules), Checks::default());
+        let fields = |all: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in all {
+                headers.append("x-edge", HeaderValue::from_static(value));
+            }
+            headers
+        };
+        let mut right = fields(&["hush"]);
+        assert!(visit(&gate, &checks, "::1", &mut right).await.is_ok() && right.is_empty());
+        for wrong in [&[][..], &["husk"], &["hush", "hush"], &["wrong", "hush"]] {
+            let denied = visit(&gate, &checks, "::1", &mut fields(wrong)).await.err();
+            assert_eq!(denied, Some(Denied::Forbidden), "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_passwords_are_counted_and_known_ones_pass_all_the_same() {
+        let ann = User::new("ann", &Secret::new("right"), "").unwrap();
+        let (gate, checks) = (gate(Rules { basic: vec![ann], ..Rules::default() }), Checks::default());
+        let ask =
+            async |password: &str, from: &str| visit(&gate, &checks, from, &mut basic(password)).await.err();
+        let mut headers = basic("right");
+        assert!(visit(&gate, &checks, "192.0.2.1", &mut headers).await.is_ok() && headers.is_empty());
+        assert_eq!(
+            visit(&gate, &checks, "192.0.2.1", &mut HeaderMap::new()).await.err(),
+            Some(Denied::Password)
+        );
+        for n in 0..defaults::GUESSES_VISITOR {
+            assert_eq!(ask(&n.to_string(), "192.0.2.1").await, Some(Denied::Password));
+        }
+        assert!(matches!(ask("another", "192.0.2.1").await, Some(Denied::TooMany(_))));
+        assert_eq!(ask("right", "192.0.2.1").await, None, "it was right before");
+        assert_eq!(ask("another", "192.0.2.2").await, Some(Denied::Password), "another address");
+        // Two fields are two answers to one question.
+        let mut both = basic("right");
+        both.append(AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
+        assert_eq!(visit(&gate, &checks, "192.0.2.2", &mut both).await.err(), Some(Denied::Password));
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_is_counted_until_the_permit_goes() {
+        let (gate, checks) = (gate(rules("in-flight=3, visitor-in-flight=2")), Checks::default());
+        let ask = async |from: &str| visit(&gate, &checks, from, &mut HeaderMap::new()).await;
+        let (first, second) = (ask("192.0.2.1").await.unwrap(), ask("192.0.2.1").await.unwrap());
+        assert!(matches!(ask("192.0.2.1").await.err(), Some(Denied::TooMany(_))), "two of one visitor");
+        let third = ask("192.0.2.2").await.unwrap();
+        assert!(matches!(ask("192.0.2.3").await.err(), Some(Denied::TooMany(_))), "three of the name");
+        assert!(first.is_of(Some(&gate)) && !first.is_of(None) && !VisitorPermit::free().is_of(Some(&gate)));
+        drop((first, second, third));
+        assert_eq!(gate.counts.lock().in_flight, 0);
+        assert!(ask("192.0.2.1").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_rate_is_of_the_name_or_of_each_visitor() {
+        let checks = Checks::default();
+        let of_name = gate(rules("rate=2"));
+        let of_each = gate(rules("visitor-rate=2"));
+        let let_in = async |gate: &Arc<Gate>, from: [&str; 4]| {
+            let mut all = 0;
+            for from in from {
+                all += usize::from(visit(gate, &checks, from, &mut HeaderMap::new()).await.is_ok());
+            }
+            all
+        };
+        assert_eq!(let_in(&of_name, ["::1", "::1", "192.0.2.1", "192.0.2.2"]).await, 2);
+        assert_eq!(
+            let_in(&of_each, ["::1", "::2", "::3", "192.0.2.2"]).await,
+            3,
+            "one network of IPv6 is one"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_has_its_most() {
+        let (gate, checks) = (gate(rules("body=10")), Checks::default());
+        let from = [127, 0, 0, 1].into();
+        for (length, in_) in [(None, true), (Some(10), true), (Some(11), false)] {
+            let visited = gate.visit(&checks, from, &mut HeaderMap::new(), length).await;
+            assert_eq!(visited.is_ok(), in_, "{length:?}");
+        }
+    }
+
+    #[test]
+    fn the_visitors_that_are_known_are_bounded() {
+        let gate = gate(rules("visitor-rate=1"));
+        for n in 0..defaults::VISITORS_KNOWN as u32 + 10 {
+            gate.enter(Source::V4(n)).unwrap();
+        }
+        assert!(gate.counts.lock().visitors.len() <= defaults::VISITORS_KNOWN);
+    }
+}

@@ -1,0 +1,110 @@
+//! Wrong credentials, counted by where they come from.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::defaults;
+
+use super::source::Source;
+
+/// Wrong credentials of late. The table is bounded: whoever comes from more networks than it holds makes it forget the
+/// first, and can guess no faster than if it had no table, at secrets of 256 bits.
+pub struct Guesses {
+    table: Mutex<Table>,
+    most: u32,
+}
+
+#[derive(Default)]
+struct Table {
+    windows: HashMap<Source, Window>,
+    order: VecDeque<Source>,
+}
+
+struct Window {
+    began: Instant,
+    wrong: u32,
+}
+
+impl Window {
+    /// How long until the next one begins; nothing once it is over.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        let until = self.began + defaults::GUESSES_WITHIN;
+        until.checked_duration_since(now).filter(|left| !left.is_zero())
+    }
+}
+
+impl Guesses {
+    /// Lets `most` pass from each source within [`defaults::GUESSES_WITHIN`].
+    pub fn new(most: u32) -> Self {
+        Self { table: Mutex::default(), most }
+    }
+
+    /// Counts a wrong one. When there were too many before: how long until it may be tried again.
+    pub fn wrong(&self, from: IpAddr) -> Option<Duration> {
+        self.wrong_at(from, Instant::now())
+    }
+
+    fn wrong_at(&self, from: IpAddr, now: Instant) -> Option<Duration> {
+        let source = Source::from(from);
+        let mut table = self.table.lock();
+        let Table { windows, order } = &mut *table;
+        let window = windows.entry(source).or_insert_with(|| {
+            order.push_back(source);
+            Window { began: now, wrong: 0 }
+        });
+        let Some(left) = window.left(now) else {
+            *window = Window { began: now, wrong: 1 };
+            return None;
+        };
+        window.wrong = window.wrong.saturating_add(1);
+        let over = (window.wrong > self.most).then_some(left);
+        if order.len() > defaults::GUESSERS
+            && let Some(oldest) = order.pop_front()
+        {
+            windows.remove(&oldest);
+        }
+        over
+    }
+
+    /// How long until a source may try again, if it had as many as it may have.
+    pub fn exhausted(&self, from: IpAddr) -> Option<Duration> {
+        let table = self.table.lock();
+        let window = table.windows.get(&from.into())?;
+        window.left(Instant::now()).filter(|_| window.wrong >= self.most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(n: u32) -> IpAddr {
+        std::net::Ipv4Addr::from_bits(n).into()
+    }
+
+    #[test]
+    fn each_source_has_so_many_in_a_window() {
+        let guesses = Guesses::new(3);
+        let now = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(guesses.wrong_at(from(1), now), None);
+        }
+        assert!(guesses.exhausted(from(1)).is_some() && guesses.exhausted(from(2)).is_none());
+        assert_eq!(guesses.wrong_at(from(1), now), Some(defaults::GUESSES_WITHIN));
+        assert_eq!(guesses.wrong_at(from(2), now), None);
+        assert_eq!(guesses.wrong_at(from(1), now + defaults::GUESSES_WITHIN), None, "a window ends");
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let guesses = Guesses::new(1);
+        for n in 0..defaults::GUESSERS as u32 + 100 {
+            guesses.wrong(from(n));
+        }
+        let table = guesses.table.lock();
+        assert_eq!((table.windows.len(), table.order.len()), (defaults::GUESSERS, defaults::GUESSERS));
+    }
+}

@@ -1,0 +1,65 @@
+//! The tables in the file of tokens, and the way from each earlier layout to the next.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The layout that this version writes (`PRAGMA user_version`).
+pub(super) const LATEST: i64 = 2;
+
+/// What leads from layout N, its place in this list, to N + 1. A step is never changed once it was released: files of
+/// every layout are out there.
+const STEPS: [&str; 2] = [
+    "
+CREATE TABLE token (
+    id      TEXT PRIMARY KEY,
+    digest  BLOB NOT NULL CHECK (length(digest) = 32),
+    created INTEGER NOT NULL, -- seconds since 1970
+    revoked INTEGER           -- seconds since 1970; NULL is live
+) STRICT;
+CREATE TABLE claimable (
+    token TEXT NOT NULL REFERENCES token (id),
+    kind  TEXT NOT NULL CHECK (kind IN ('any', 'name', 'host')),
+    value TEXT NOT NULL,
+    PRIMARY KEY (token, kind, value)
+) STRICT, WITHOUT ROWID;
+",
+    "
+ALTER TABLE token ADD COLUMN expires   INTEGER; -- seconds since 1970; NULL is never
+ALTER TABLE token ADD COLUMN sessions  INTEGER CHECK (sessions > 0);
+ALTER TABLE token ADD COLUMN rate      INTEGER CHECK (rate > 0);      -- requests per second and name
+ALTER TABLE token ADD COLUMN in_flight INTEGER CHECK (in_flight > 0); -- requests at once and name
+CREATE TABLE scope (
+    token TEXT NOT NULL REFERENCES token (id),
+    kind  TEXT NOT NULL CHECK (kind IN ('any', 'name', 'prefix', 'host', 'transport')),
+    value TEXT NOT NULL,
+    PRIMARY KEY (token, kind, value)
+) STRICT, WITHOUT ROWID;
+INSERT INTO scope SELECT token, kind, value FROM claimable;
+DROP TABLE claimable;
+",
+];
+
+/// Takes the steps that are missing, all or none; returns the layout that the file has then, which is beyond
+/// [`LATEST`] if a newer version wrote it.
+pub(super) fn bring_up(connection: &mut Connection) -> rusqlite::Result<i64> {
+    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let layout: i64 = change.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let Some(missing) = usize::try_from(layout).ok().and_then(|layout| STEPS.get(layout..)) else {
+        return Ok(layout);
+    };
+    if missing.is_empty() {
+        return Ok(layout);
+    }
+    for step in missing {
+        change.execute_batch(step)?;
+    }
+    change.pragma_update(None, "user_version", LATEST)?;
+    change.commit()?;
+    Ok(LATEST)
+}
+
+/// For tests: a file as the first version made it.
+#[cfg(test)]
+pub(super) fn first(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(STEPS[0])?;
+    connection.pragma_update(None, "user_version", 1)
+}

@@ -1,0 +1,58 @@
+//! So many a second, and a second's worth at once.
+
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+/// A bucket that fills at a rate and holds what comes in a second.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    pub(super) fn full(rate: NonZeroU32, now: Instant) -> Self {
+        Self { left: f64::from(rate.get()), at: now }
+    }
+
+    fn fill(&mut self, rate: f64, now: Instant) {
+        self.left = (self.left + now.saturating_duration_since(self.at).as_secs_f64() * rate).min(rate);
+        self.at = now;
+    }
+
+    /// Takes one out; when it is empty, says when there is one again.
+    pub(super) fn take(&mut self, rate: NonZeroU32, now: Instant) -> Result<(), Duration> {
+        let rate = f64::from(rate.get());
+        self.fill(rate, now);
+        if self.left >= 1.0 {
+            self.left -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64((1.0 - self.left) / rate))
+    }
+
+    /// Whether nothing was taken for so long that it is as good as new.
+    pub(super) fn is_full(&mut self, rate: NonZeroU32, now: Instant) -> bool {
+        let rate = f64::from(rate.get());
+        self.fill(rate, now);
+        self.left >= rate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_let_through_and_then_the_rate() {
+        let (rate, start) = (NonZeroU32::new(10).unwrap(), Instant::now());
+        let mut bucket = Bucket::full(rate, start);
+        assert_eq!((0..20).filter(|_| bucket.take(rate, start).is_ok()).count(), 10);
+        let wait = bucket.take(rate, start).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(100));
+        assert!(bucket.take(rate, start + wait).is_ok() && bucket.take(rate, start + wait).is_err());
+        let later = start + Duration::from_secs(1000);
+        assert_eq!((0..20).filter(|_| bucket.take(rate, later).is_ok()).count(), 10, "it does not save up");
+        assert!(!bucket.is_full(rate, later) && bucket.is_full(rate, later + Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,165 @@
+//! Who an agent is: by its token, by its certificate, by both, or, where registration is open, by what it says of itself.
+//!
+//! A certificate that is required is required of everybody: open registration spares the token alone.
+
+use std::sync::Arc;
+
+use super::config::{ClientCerts, Config};
+use super::open::verified;
+use crate::defaults;
+use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
+use crate::policy::open::{Open, is_open};
+use crate::policy::{Certificates, Guesses, Verified};
+
+/// See the module.
+pub(super) struct Credentials {
+    config: Arc<Config>,
+    certificates: Certificates,
+    guesses: Guesses,
+    /// Tells agents without a token from each other, where registration is open.
+    open: Option<Open>,
+}
+
+impl Credentials {
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        let certificates = Certificates::new(config.domain.clone());
+        let open = config.open_registration.then(|| Open::new(&config.polling.seal_key));
+        Self { config, certificates, guesses: Guesses::new(defaults::GUESSES), open }
+    }
+
+    /// Whose credentials these are, if all that is presented is valid, and all that is needed is presented.
+    pub(super) fn verify(&self, facts: &Facts) -> Result<Verified, Refusal> {
+        self.presented(facts, || None)
+    }
+
+    /// As [`Credentials::verify`], for whoever comes for the first time: where registration is open, it needs no token.
+    pub(super) fn newcomer(&self, facts: &Facts, instance: Option<&Instance>) -> Result<Verified, Refusal> {
+        self.presented(facts, || Some(self.open.as_ref()?.anonymous(instance)))
+    }
+
+    fn presented(
+        &self,
+        facts: &Facts,
+        without: impl FnOnce() -> Option<AgentId>,
+    ) -> Result<Verified, Refusal> {
+        let certificate = self.certificate(facts)?;
+        let who = match &facts.credential {
+            Some(secret) => {
+                let by_secret = || Some(verified(self.open.as_ref()?.by_secret(secret)?));
+                let wrong =
+                    "the token is not valid here: it is mistyped, revoked, expired, or another relay's";
+                // Tried even when there were too many: others may share the address, and a right one is not guessed.
+                let who = self.config.tokens.verify(secret).or_else(by_secret);
+                who.ok_or_else(|| self.guessed(facts, unauthenticated(wrong)))?
+            }
+            None => {
+                if self.does_alone()
+                    && let Some(certificate) = certificate
+                {
+                    return Ok(certificate);
+                }
+                let needed = "an agent needs a token: give one with --token-file or PTTH_TOKEN";
+                verified(without().ok_or_else(|| unauthenticated(needed))?)
+            }
+        };
+        Ok(Verified { besides: certificate.map(|c| c.grants), ..who })
+    }
+
+    /// As [`Credentials::verify`], for whoever proved earlier who it is.
+    pub(super) fn again(&self, agent: &AgentId, facts: &Facts) -> Result<Verified, Refusal> {
+        let certificate = self.certificate(facts)?;
+        if Certificates::is_one(agent) {
+            let same = certificate.filter(|verified| verified.id == *agent && self.does_alone());
+            return same.ok_or_else(|| {
+                unauthenticated("this was registered with another client certificate, or needs a token now")
+            });
+        }
+        let who = match is_open(agent) {
+            true => self.open.as_ref().map(|_| verified(agent.clone())),
+            false => self.config.tokens.find(agent),
+        };
+        let who = who.ok_or_else(|| unauthenticated("the token of this agent was revoked or has expired"))?;
+        Ok(Verified { besides: certificate.map(|c| c.grants), ..who })
+    }
+
+    /// Whether a certificate does without a token.
+    fn does_alone(&self) -> bool {
+        self.config.client_certs == ClientCerts::Accepted
+    }
+
+    fn certificate(&self, facts: &Facts) -> Result<Option<Verified>, Refusal> {
+        match (&facts.certificate, self.config.client_certs) {
+            (_, ClientCerts::Unused) | (None, ClientCerts::Accepted) => Ok(None),
+            (None, ClientCerts::Required) => Err(unauthenticated(
+                "this relay wants a client certificate besides the token: give one with --cert and --key",
+            )),
+            (Some(certificate), _) => {
+                let verified = self.certificates.verify(certificate);
+                verified.map(Some).ok_or_else(|| unauthenticated("the client certificate has expired"))
+            }
+        }
+    }
+
+    /// Whether an agent may be here at all. Certificates cannot be revoked, they end.
+    pub(super) fn is_live(&self, agent: &AgentId) -> bool {
+        match is_open(agent) {
+            true => self.open.is_some(),
+            false => self.config.tokens.is_live(agent) || self.certificates.is_live(agent),
+        }
+    }
+
+    /// Whether an agent that proved who it is may go on, on this connection.
+    pub(super) fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {
+        match (Certificates::is_one(agent), self.certificate(facts)) {
+            (true, Ok(Some(verified))) => verified.id == *agent && self.does_alone(),
+            (false, Ok(_)) => self.is_live(agent),
+            _ => false,
+        }
+    }
+
+    /// Counts a credential that was wrong, and refuses it: as it would be refused anyway, or as one too many.
+    pub(super) fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {
+        let Some(wait) = self.guesses.wrong(facts.remote.ip()) else { return refusal };
+        let message = "too many credentials that are not valid here came from this address";
+        Refusal { retry_after: Some(wait), ..Refusal::new(RefusalKind::TooMany, message) }
+    }
+}
+
+fn unauthenticated(message: &str) -> Refusal {
+    Refusal::new(RefusalKind::Unauthenticated, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::domain::{Certificate, HostName};
+    use crate::policy::Tokens;
+
+    fn credentials(mode: ClientCerts) -> Credentials {
+        let mut config = Config::new(HostName::parse("relay.test").unwrap(), Tokens::in_memory());
+        config.client_certs = mode;
+        Credentials::new(Arc::new(config))
+    }
+
+    #[test]
+    fn who_came_by_a_certificate_alone_does_not_go_on_where_a_token_is_needed_too() {
+        let hosts = vec!["shop.relay.test".into()];
+        let certificate = Certificate { hosts, expires: SystemTime::now() + Duration::from_secs(60) };
+        let facts = Facts {
+            remote: ([127, 0, 0, 1], 1).into(),
+            tls: true,
+            authority: "relay.test".into(),
+            credential: None,
+            certificate: Some(Arc::new(certificate)),
+        };
+        let before = credentials(ClientCerts::Accepted);
+        let agent = before.newcomer(&facts, None).unwrap().id;
+        assert!(before.again(&agent, &facts).is_ok() && before.may_go_on(&agent, &facts));
+        for mode in [ClientCerts::Required, ClientCerts::Unused] {
+            let after = credentials(mode);
+            assert!(after.again(&agent, &facts).is_err() && !after.may_go_on(&agent, &facts), "{mode:?}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Front proxies: who the visitor is when the connection is that of a proxy which the operator has named. Its word is
+//! read from the right, over every hop that is trusted too, to the first that is not: whatever stands left of that one
+//! may be the visitor's own invention.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::FORWARDED;
+use http::{HeaderMap, HeaderValue};
+
+use crate::message::fields;
+use crate::net::nets::Nets;
+
+/// Hops that are looked at: longer chains are loops.
+const HOPS: usize = 32;
+
+/// What the trusted hops say of the visitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Claim {
+    /// Its address; the port is 0 where nobody told it.
+    pub(super) remote: Option<SocketAddr>,
+    /// Whether its connection was encrypted.
+    pub(super) tls: Option<bool>,
+}
+
+/// The fields tell two stories, or none that can be read: one of them was written by the visitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is not clear who sent this")]
+pub(super) struct Contradiction;
+
+/// Reads `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Proto`.
+///
+/// # Errors
+/// [`Contradiction`]: a proxy that writes one of the two and passes the other on lets its visitors write that one.
+pub(super) fn claim(headers: &HeaderMap, trusted: &Nets) -> Result<Claim, Contradiction> {
+    let standard = forwarded(headers, trusted)?;
+    let de_facto = x_forwarded(headers, trusted);
+    if let (Some(one), Some(other)) = (standard.remote, de_facto.remote)
+        && one.ip() != other.ip()
+    {
+        return Err(Contradiction);
+    }
+    Ok(Claim { remote: de_facto.remote.or(standard.remote), tls: de_facto.tls.or(standard.tls) })
+}
+
+/// The visitor among the hops, the nearest first, and how many hops away it is. `None` when the nearest is nobody with
+/// an address.
+fn walk(hops: impl Iterator<Item = Option<SocketAddr>>, trusted: &Nets) -> Option<(SocketAddr, usize)> {
+    let mut found = None;
+    for (away, hop) in hops.take(HOPS).enumerate() {
+        let Some(hop) = hop else { break };
+        found = Some((hop, away));
+        if !trusted.contains(hop.ip()) {
+            break;
+        }
+    }
+    found
+}
+
+fn x_forwarded(headers: &HeaderMap, trusted: &Nets) -> Claim {
+    let hops = backwards(headers.get_all(fields::X_FORWARDED_FOR).iter().rev()).map(node);
+    let found = walk(hops, trusted);
+    let away = found.map_or(0, |(_, away)| away);
+    // Where each hop wrote its own, the one that the visitor came to; where one wrote for all, that.
+    let proto = backwards(headers.get_all(fields::X_FORWARDED_PROTO).iter().rev()).take(away + 1).last();
+    Claim { remote: found.map(|(remote, _)| remote), tls: proto.and_then(encrypted) }
+}
+
+/// The elements of a list, the last first.
+fn backwards<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a str> {
+    values.flat_map(|value| value.to_str().unwrap_or("unknown").rsplit(',').map(str::trim))
+}
+
+fn encrypted(proto: &str) -> Option<bool> {
+    let is = |words: [&str; 2]| words.iter().any(|word| proto.eq_ignore_ascii_case(word));
+    match (is(["https", "wss"]), is(["http", "ws"])) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    }
+}
+
+/// An address, with or without port; an IPv6 address in brackets or alone.
+fn node(text: &str) -> Option<SocketAddr> {
+    let alone = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = alone.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
+    let address = address.or_else(|_| text.parse::<SocketAddr>()).ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
+
+/// One hop of `Forwarded`.
+#[derive(Default)]
+struct Hop {
+    node: Option<SocketAddr>,
+    tls: Option<bool>,
+}
+
+fn forwarded(headers: &HeaderMap, trusted: &Nets) -> Result<Claim, Contradiction> {
+    let mut hops = Vec::new();
+    for value in headers.get_all(FORWARDED).iter().rev() {
+        let text = value.to_str().map_err(|_| Contradiction)?;
+        // What a quote opens may reach over hops, so a value is read from its start.
+        let mut here = elements(text).ok_or(Contradiction)?;
+        here.reverse();
+        hops.append(&mut here);
+        if hops.len() >= HOPS {
+            break;
+        }
+    }
+    let found = walk(hops.iter().map(|hop| hop.node), trusted);
+    let away = found.map_or(0, |(_, away)| away);
+    Ok(Claim { remote: found.map(|(remote, _)| remote), tls: hops.get(away).and_then(|hop| hop.tls) })
+}
+
+/// RFC 7239 §4: pairs by `;`, elements by `,`, values are tokens or quoted. `None` when it is not that.
+fn elements(text: &str) -> Option<Vec<Hop>> {
+    let mut all = vec![Hop::default()];
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (name, behind) = rest.split_once('=')?;
+        let (value, behind) = match behind.strip_prefix('"') {
+            Some(quoted) => unquote(quoted)?,
+            None => {
+                let end = behind.find([';', ',']).unwrap_or(behind.len());
+                (behind[..end].trim_end().to_owned(), &behind[end..])
+            }
+        };
+        let last = all.last_mut()?;
+        match name.trim() {
+            name if name.eq_ignore_ascii_case("for") => last.node = node(&value),
+            name if name.eq_ignore_ascii_case("proto") => last.tls = encrypted(&value),
+            name if name.contains([';', ',', '"', ' ']) => return None,
+            _ => {}
+        }
+        let behind = behind.trim_start();
+        rest = match behind.chars().next() {
+            None => "",
+            Some(';') => behind[1..].trim_start(),
+            Some(',') => {
+                all.push(Hop::default());
+                behind[1..].trim_start()
+            }
+            Some(_) => return None,
+        };
+    }
+    Some(all)
+}
+
+fn unquote(quoted: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((value, &quoted[at + 1..])),
+            '\\' => value.push(chars.next()?.1),
+            c => value.push(c),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(
+        fields: &[(&'static str, &'static str)],
+    ) -> Result<(Option<String>, Option<bool>), Contradiction> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let trusted = ["10.0.0.0/8", "2001:db8:f::/48"].iter().map(|net| net.parse().unwrap()).collect();
+        let claim = claim(&headers, &trusted)?;
+        Ok((claim.remote.map(|remote| remote.to_string()), claim.tls))
+    }
+
+    fn one(name: &'static str, value: &'static str) -> (Option<String>, Option<bool>) {
+        told(&[(name, value)]).unwrap()
+    }
+
+    #[test]
+    fn the_first_from_the_right_that_is_not_trusted_is_the_visitor() {
+        let for_ = |value| one("x-forwarded-for", value).0;
+        assert_eq!(for_("192.0.2.7").as_deref(), Some("192.0.2.7:0"));
+        assert_eq!(for_("1.1.1.1, 192.0.2.7, 10.0.0.1,10.0.0.2").as_deref(), Some("192.0.2.7:0"));
+        assert_eq!(for_("2001:db8::7").as_deref(), Some("[2001:db8::7]:0"));
+        assert_eq!(for_("[2001:db8::7]:9, 2001:db8:f::1").as_deref(), Some("[2001:db8::7]:9"));
+        assert_eq!(for_("::ffff:192.0.2.7:").as_deref(), None);
+        assert_eq!(for_("::ffff:192.0.2.7").as_deref(), Some("192.0.2.7:0"));
+        assert_eq!(for_("10.0.0.3, 10.0.0.2").as_deref(), Some("10.0.0.3:0"), "all are trusted");
+        assert_eq!(for_("1.1.1.1, unknown, 10.0.0.2").as_deref(), Some("10.0.0.2:0"), "nobody knows beyond");
+        assert_eq!(for_("192.0.2.7, unknown"), None);
+        assert_eq!(for_(""), None);
+        let lines = told(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "192.0.2.7, 10.0.0.1")]);
+        assert_eq!(lines.unwrap().0.as_deref(), Some("192.0.2.7:0"));
+    }
+
+    #[test]
+    fn forwarded_says_the_same_in_its_own_form() {
+        for (value, remote, tls) in [
+            ("for=192.0.2.7", Some("192.0.2.7:0"), None),
+            ("For=\"[2001:db8::7]:47011\" ; Proto=HTTPS;by=x", Some("[2001:db8::7]:47011"), Some(true)),
+            (
+                "for=1.1.1.1;proto=https, for=192.0.2.7;proto=http, for=10.0.0.1",
+                Some("192.0.2.7:0"),
+                Some(false),
+            ),
+            ("for=\"1.1.1.1, for=2.2.2.2\", for=192.0.2.7", Some("192.0.2.7:0"), None),
+            ("for=_hidden;proto=https", None, Some(true)),
+            ("for=unknown", None, None),
+            ("host=a.test", None, None),
+        ] {
+            assert_eq!(one("forwarded", value), (remote.map(str::to_owned), tls), "{value}");
+        }
+        for bad in ["for=\"1.1.1.1, for=192.0.2.7", "for", "for=a b;x=\"\\", "\"a\"=b", "for=\"a\"b"] {
+            assert_eq!(told(&[("forwarded", bad)]), Err(Contradiction), "{bad}");
+        }
+    }
+
+    #[test]
+    fn two_stories_are_none() {
+        let both = |one, other| told(&[("forwarded", one), ("x-forwarded-for", other)]);
+        assert_eq!(both("for=1.1.1.1", "192.0.2.7"), Err(Contradiction));
+        assert_eq!(both("for=192.0.2.7", "1.1.1.1, 192.0.2.7").unwrap().0.as_deref(), Some("192.0.2.7:0"));
+        assert_eq!(both("for=unknown", "192.0.2.7").unwrap().0.as_deref(), Some("192.0.2.7:0"));
+    }
+
+    #[test]
+    fn the_scheme_is_that_of_the_same_hop() {
+        let tls = |hops, protos| told(&[("x-forwarded-for", hops), ("x-forwarded-proto", protos)]).unwrap().1;
+        assert_eq!(tls("192.0.2.7", "https"), Some(true));
+        assert_eq!(tls("192.0.2.7", "https, http"), Some(false), "the left one is the visitor's own word");
+        assert_eq!(tls("192.0.2.7, 10.0.0.1", "https, http"), Some(true));
+        assert_eq!(tls("192.0.2.7, 10.0.0.1", "https"), Some(true));
+        assert_eq!(tls("192.0.2.7", "gopher"), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! An answer that can be sent again: a connection may have gone just when it was used, and the relay takes one answer
+//! for each request, however often it is brought.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+
+use crate::defaults;
+use crate::message::{Body, BoxError};
+
+/// See the module.
+pub struct Again(Arc<Mutex<Source>>);
+
+struct Source {
+    /// What was taken from `rest`, from its start; `None` when that has become too much.
+    taken: Option<Vec<Bytes>>,
+    size: usize,
+    rest: Body,
+}
+
+impl Again {
+    pub(super) fn new(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(Source { taken: Some(Vec::new()), size: 0, rest: body })))
+    }
+
+    /// The body from its start; `None` when it broke off, or too much of it has gone for that. One is to be read at a
+    /// time.
+    pub fn body(&self) -> Option<Body> {
+        self.0.lock().taken.as_ref()?;
+        Some(Body::wrap(Reading { source: self.0.clone(), next: 0 }))
+    }
+}
+
+struct Reading {
+    source: Arc<Mutex<Source>>,
+    next: usize,
+}
+
+impl HttpBody for Reading {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let source = self.source.clone();
+        let mut source = source.lock();
+        if let Some(data) = source.taken.as_ref().and_then(|taken| taken.get(self.next)) {
+            self.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        let polled = ready!(Pin::new(&mut source.rest).poll_frame(cx));
+        if let Some(Err(_)) = &polled {
+            // What broke off must not look complete the next time.
+            source.taken = None;
+        } else if let Some(Ok(frame)) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            source.size += data.len();
+            self.next += 1;
+            match source.size <= defaults::ANSWER_AGAIN {
+                true => source.taken.iter_mut().for_each(|taken| taken.push(data.clone())),
+                false => source.taken = None,
+            }
+        }
+        if polled.is_none() || source.rest.is_end_stream() {
+            // What the rest holds, a connection of the origin's, is needed by others.
+            source.rest = Body::empty();
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let source = self.source.lock();
+        let all = source.taken.as_ref().is_none_or(|taken| self.next >= taken.len());
+        all && source.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let source = self.source.lock();
+        let again = source.taken.iter().flat_map(|taken| taken.iter().skip(self.next));
+        let again: usize = again.map(Bytes::len).sum();
+        match source.rest.size_hint().exact() {
+            Some(rest) => SizeHint::with_exact(rest + again as u64),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    fn body(pieces: &'static [&'static str]) -> Body {
+        let frames =
+            pieces.iter().map(|piece| Ok::<_, BoxError>(Frame::data(Bytes::from_static(piece.as_bytes()))));
+        Body::wrap(StreamBody::new(futures_util::stream::iter(frames)))
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_comes_again_and_then_the_rest() {
+        let again = Again::new(body(&["one", "two", "three"]));
+        let mut first = again.body().unwrap();
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
+        assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "two");
+        drop(first);
+        let all = again.body().unwrap().collect().await.unwrap().to_bytes();
+        assert_eq!(all, "onetwothree");
+        let (mut whole, lease) = (Body::full("abc"), Arc::new(()));
+        whole.hold(lease.clone());
+        let known = Again::new(whole);
+        let mut first = known.body().unwrap();
+        assert_eq!(first.size_hint().exact(), Some(3));
+        first.frame().await.unwrap().unwrap();
+        assert_eq!(Arc::strong_count(&lease), 1, "what the body held is free with its last byte");
+        drop(first);
+        assert_eq!(known.body().unwrap().size_hint().exact(), Some(3));
+    }
+
+    #[tokio::test]
+    async fn what_broke_off_does_not_come_again() {
+        let frames = [Ok(Frame::data(Bytes::from_static(b"one"))), Err::<_, BoxError>("broken".into())];
+        let again = Again::new(Body::wrap(StreamBody::new(futures_util::stream::iter(frames))));
+        assert!(again.body().unwrap().collect().await.is_err());
+        assert!(again.body().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_comes_once() {
+        let again = Again::new(Body::full(vec![0; defaults::ANSWER_AGAIN + 1]));
+        let read = again.body().unwrap().collect().await.unwrap().to_bytes();
+        assert_eq!(read.len(), defaults::ANSWER_AGAIN + 1);
+        assert!(again.body().is_none());
+    }
+}

@@ -1,0 +1,245 @@
+//! Sends requests on one HTTP/2 connection: the relay's end of a flipped one, and an agent's to an origin that speaks
+//! HTTP/2. On the h2 crate itself, because hyper's client does not hear interim responses (1xx).
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{PingPong, Reason};
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::stream::{Raw, send_body};
+use super::windows::{Told, Watch, Watched, Windows};
+use crate::defaults;
+use crate::message::expect::{self, Gate};
+use crate::message::upgrade::{self, Sent, Tunnel};
+use crate::message::{Body, Request, Response, interim};
+use crate::net::Scope;
+use crate::session::carrier::{SendError, SendErrorKind};
+
+/// A server's first SETTINGS come with its first bytes; an Upgrade that is earlier waits this long for them.
+const SETTINGS: Duration = Duration::from_secs(1);
+
+/// One connection. Once every client and every stream of it is gone, it closes.
+#[derive(Clone)]
+pub(crate) struct Client {
+    handle: SendRequest<Bytes>,
+    pub(super) closed: Arc<AtomicBool>,
+    scope: Scope,
+    windows: Arc<Windows>,
+}
+
+/// Writes the preface. What it returns beside the client drives the connection, and resolves when it has ended; the
+/// pings are the caller's to send, once.
+///
+/// # Errors
+/// When the connection breaks at once.
+pub(crate) async fn open<T>(
+    io: T,
+    scope: &Scope,
+    windows: &Arc<Windows>,
+) -> Result<(Client, impl Future<Output = ()> + Send + use<T>, Option<PingPong>), h2::Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut told = Told::new(windows.clone());
+    let (handle, mut connection) = h2::client::Builder::new()
+        .initial_window_size(told.size())
+        .initial_connection_window_size(defaults::CONNECTION_WINDOW)
+        .initial_max_send_streams(defaults::STREAMS as usize)
+        .max_header_list_size(defaults::FIELDS)
+        .max_send_buffer_size(defaults::SEND_BUFFER)
+        .enable_push(false)
+        // Visitors hang up in crowds. What still arrives for their streams is no fault of the far end's, and must not
+        // end the connection for everybody.
+        .max_concurrent_reset_streams(defaults::STREAMS as usize)
+        .max_local_error_reset_streams(None)
+        .handshake(io)
+        .await?;
+    let pings = connection.ping_pong();
+    let closed = Arc::<AtomicBool>::default();
+    let client = Client { handle, closed: closed.clone(), scope: scope.clone(), windows: windows.clone() };
+    let driver = async move {
+        let ended = poll_fn(|cx| {
+            if told.update(&mut connection).is_err() {
+                tracing::warn!("a far end does not acknowledge smaller windows: its connection is cut");
+                return Poll::Ready(Ok(()));
+            }
+            connection.poll_unpin(cx)
+        });
+        let ended = ended.await;
+        tracing::debug!(?ended, "an HTTP/2 connection ended");
+        closed.store(true, Ordering::Release);
+    };
+    Ok((client, driver, pings))
+}
+
+impl Client {
+    /// Whether nothing can be sent any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Sends one request, with an absolute target and without hop-by-hop fields but those of an Upgrade. Dropping the
+    /// future cancels the request.
+    ///
+    /// # Errors
+    /// [`SendError`]; `unsent` tells whether it may be sent elsewhere.
+    pub(crate) async fn exchange(&self, mut request: Request) -> Result<Response, SendError> {
+        let mut handle = self.handle.clone();
+        if poll_fn(|cx| handle.poll_ready(cx)).await.is_err() {
+            // Gone, or the far end has said that it goes.
+            self.closed.store(true, Ordering::Release);
+            return Err(SendErrorKind::Closed.unsent(request));
+        }
+        request.headers_mut().remove(HOST);
+        *request.version_mut() = http::Version::HTTP_2;
+        if request.headers().contains_key(UPGRADE) {
+            return self.connect(handle, request).await;
+        }
+        if request.body().is_end_stream() {
+            let (parts, _) = request.into_parts();
+            let sent = handle.send_request(http::Request::from_parts(parts, ()), true);
+            return answer(sent.map_err(failed)?.0, None).await.map(|response| self.received(response));
+        }
+        // Boxed, so that the many without a body are not as large.
+        Box::pin(self.upload(handle, request)).await
+    }
+
+    /// Sends a request with its body, behind the gate that `Expect` asks for.
+    async fn upload(
+        &self,
+        mut handle: SendRequest<Bytes>,
+        mut request: Request,
+    ) -> Result<Response, SendError> {
+        let gate = expect::hold_back(&mut request);
+        let (parts, body) = request.into_parts();
+        let sent = handle.send_request(http::Request::from_parts(parts, ()), false);
+        let (response, stream) = sent.map_err(failed)?;
+        let mut answer = pin!(answer(response, gate.clone()));
+        let mut upload = Box::pin(send_body(body, stream, Reason::CANCEL));
+        let mut impatient = pin!(open_in_the_end(gate.clone()));
+        let answer = tokio::select! {
+            biased;
+            answer = &mut answer => {
+                // An answer that came early does not end the upload.
+                self.scope.spawn_light(upload);
+                answer
+            }
+            () = &mut upload => answer.await,
+            never = &mut impatient => match never {},
+        };
+        let mut response = self.received(answer?);
+        if let Some(gate) = gate {
+            response.body_mut().hold(gate);
+        }
+        Ok(response)
+    }
+
+    /// Watches the body that comes, unless it is short.
+    fn received(&self, response: http::Response<h2::RecvStream>) -> Response {
+        let mut response = response.map(Body::from);
+        let said =
+            response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if !response.body().is_end_stream()
+            && let Some(watch) = self.windows.watch(said)
+        {
+            response = response.map(|body| Body::wrap(Watched { body, watch }));
+        }
+        response
+    }
+
+    async fn connect(
+        &self,
+        mut handle: SendRequest<Bytes>,
+        mut request: Request,
+    ) -> Result<Response, SendError> {
+        // The far end says in its SETTINGS whether it takes this (RFC 8441 §3).
+        let asked = Instant::now();
+        while !handle.is_extended_connect_protocol_enabled() {
+            if asked.elapsed() > SETTINGS {
+                return Err(SendErrorKind::NoUpgrade.unsent(request));
+            }
+            tokio::time::sleep(SETTINGS / 50).await;
+        }
+        let Some(sent) = upgrade::to_connect(&mut request) else {
+            return Err(SendErrorKind::NoUpgrade.unsent(request));
+        };
+        let head = http::Request::from_parts(request.into_parts().0, ());
+        let (response, sender) = handle.send_request(head, false).map_err(failed)?;
+        let response = answer(response, None).await?;
+        Ok(connected(response, sender, sent, self.windows.watch(None)))
+    }
+}
+
+/// A success opens the stream; anything else is an ordinary answer.
+fn connected(
+    response: http::Response<h2::RecvStream>,
+    mut sender: h2::SendStream<Bytes>,
+    sent: Sent,
+    watch: Option<Watch>,
+) -> Response {
+    if !response.status().is_success() {
+        let _ = sender.send_data(Bytes::new(), true);
+        let mut response = response.map(Body::from);
+        upgrade::from_connected(&mut response, sent);
+        return response;
+    }
+    let (parts, receiver) = response.into_parts();
+    let mut response = Response::from_parts(parts, Body::empty());
+    upgrade::from_connected(&mut response, sent);
+    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver, watch)));
+    response
+}
+
+/// Awaits the head of an answer. What comes before it is said, but a 100, which opens the gate.
+async fn answer(
+    mut response: ResponseFuture,
+    gate: Option<Arc<Gate>>,
+) -> Result<http::Response<h2::RecvStream>, SendError> {
+    let mut count = 0;
+    poll_fn(move |cx| {
+        loop {
+            // A look for the answer itself would throw away what stands in front of it.
+            let Some(head) = ready!(response.poll_informational(cx)) else {
+                return response.poll_unpin(cx).map_err(failed);
+            };
+            let head = head.map_err(failed)?;
+            count += 1;
+            match (head.status(), &gate) {
+                // There is no such thing in HTTP/2 (RFC 9113 §8.6).
+                (StatusCode::SWITCHING_PROTOCOLS, _) => {
+                    return Poll::Ready(Err(SendErrorKind::Invalid.error()));
+                }
+                _ if count > defaults::INTERIM => return Poll::Ready(Err(SendErrorKind::Invalid.error())),
+                (StatusCode::CONTINUE, Some(gate)) => gate.open(),
+                _ => interim::say(head),
+            }
+        }
+    })
+    .await
+}
+
+/// Opens the gate when nobody says 100, as an agent that does not know `Expect` would never. Never resolves.
+async fn open_in_the_end(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
+    if let Some(gate) = gate {
+        tokio::time::sleep(defaults::ORIGIN_CONTINUE).await;
+        gate.open();
+    }
+    std::future::pending().await
+}
+
+fn failed(error: h2::Error) -> SendError {
+    tracing::debug!(%error, "a request failed over HTTP/2");
+    // What this end ends, it ends for a fault of the other.
+    if error.is_library() { SendErrorKind::Invalid.error() } else { SendErrorKind::Closed.error() }
+}

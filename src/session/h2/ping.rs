@@ -1,0 +1,39 @@
+//! Whether the far end of an HTTP/2 connection is there (RFC 9113 §6.7).
+
+use std::future::poll_fn;
+use std::time::{Duration, Instant};
+
+use h2::{Ping, PingPong};
+
+use crate::net::io::LastRead;
+
+/// Resolves when the far end has not been heard for too long. Whatever comes in counts; only a connection that was
+/// silent for `every` is asked, and then has `most` to answer. A PING is asked once and waited for until it is answered,
+/// since another may not be sent before.
+pub(super) async fn silence(pings: Option<PingPong>, last_read: LastRead, every: Duration, most: Duration) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        let quiet = last_read.elapsed();
+        if quiet < every {
+            tokio::time::sleep(every - quiet).await;
+            continue;
+        }
+        let asked = Instant::now();
+        if pings.send_ping(Ping::opaque()).is_err() {
+            // The connection is about to end by itself.
+            return std::future::pending().await;
+        }
+        loop {
+            let waited = asked.elapsed().min(last_read.elapsed());
+            let Some(left) = most.checked_sub(waited).filter(|left| !left.is_zero()) else {
+                return;
+            };
+            match tokio::time::timeout(left, poll_fn(|cx| pings.poll_pong(cx))).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(_)) => return std::future::pending().await,
+                // Something else came in meanwhile: the far end lives, and the answer is on its way.
+                Err(_) => {}
+            }
+        }
+    }
+}

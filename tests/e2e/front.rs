@@ -1,0 +1,55 @@
+//! What stands in front of a relay: a proxy that it believes, a load balancer that speaks the PROXY protocol.
+
+use crate::origin::Nginx;
+use crate::site::{Relay, Site};
+
+/// Visitors come from here, and everybody else from 127.0.0.1.
+const VISITOR: &str = "127.0.0.3";
+
+#[test]
+fn behind_nginx_the_visitor_is_known() {
+    let site = Site::new();
+    let origin = Nginx::start(&site);
+    let mut command = site.relay_command("http://127.0.0.1:0");
+    let relay = Relay::start(command.args(["--trusted-proxy", "127.0.0.1/32"]));
+    let url = format!("http://127.0.0.1:{}", relay.port);
+    let _agent = crate::site::Agent::start(&mut site.agent_command(&url, origin.port.to_string()));
+    let front = Nginx::before(&site, relay.port);
+
+    let ask = |url: String| {
+        let claims = ["X-Forwarded-For: 1.1.1.1", "Forwarded: for=1.1.1.1", "X-Forwarded-Proto: gopher"];
+        let claims = claims.iter().flat_map(|claim| ["--header", *claim]);
+        site.curl(["--interface", VISITOR, "--http2", &url].into_iter().chain(claims))
+    };
+    let through = ask(format!("https://shop.ptth.localhost:{}/sender", front.tls_port));
+    let host = format!("host=\"shop.ptth.localhost:{}\"", front.tls_port);
+    assert_eq!(
+        through.text(),
+        format!(
+            "1.1.1.1, {VISITOR}, 127.0.0.1 | https | for={VISITOR};{host};proto=https, for=127.0.0.1;{host};proto=http"
+        )
+    );
+    // Past the proxy a visitor is who it is, whatever it says.
+    let past = ask(format!("http://shop.ptth.localhost:{}/sender", relay.port));
+    let host = format!("host=\"shop.ptth.localhost:{}\"", relay.port);
+    assert_eq!(past.text(), format!("{VISITOR} | http | for={VISITOR};{host};proto=http"));
+}
+
+#[test]
+fn a_load_balancer_says_whose_connection_it_is() {
+    let site = Site::new();
+    let origin = Nginx::start(&site);
+    let mut command = site.relay_command("127.0.0.1:0");
+    let relay = Relay::start(command.args(["--proxy-protocol", VISITOR]));
+    let agent = site.agent(&relay, origin.port.to_string());
+    let url = format!("{}sender", agent.url);
+    // curl writes a header of version 1, in front of TLS.
+    let told = site.curl(["--interface", VISITOR, "--haproxy-protocol", &url]);
+    assert!(told.text().starts_with(&format!("{VISITOR} | https | for={VISITOR};")), "{}", told.text());
+    // Without it the connection is closed, and from others it is no beginning of TLS.
+    for arguments in [&["--interface", VISITOR, &url][..], &["--haproxy-protocol", &url]] {
+        let done = crate::site::curl().arg("--cacert").arg(site.ca()).args(arguments).output().unwrap();
+        assert!(!done.status.success() && done.stdout.is_empty(), "{done:?}");
+    }
+    assert!(site.curl([&url]).text().starts_with("127.0.0.1 | https"));
+}

@@ -1,0 +1,74 @@
+//! Programs of Node.js on both sides, unmodified packages that people use: gRPC and WebSockets.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::Process;
+use crate::site::{Agent, Relay, Site};
+
+/// Where scripts/test put the packages; this one must be there in this version.
+pub(crate) fn modules(package: &str, version: &str) -> PathBuf {
+    let modules = std::env::var_os("PTTH_NODE_MODULES").map(PathBuf::from).unwrap_or_else(|| {
+        let target = Path::new(env!("CARGO_BIN_EXE_ptth")).ancestors().nth(2).unwrap();
+        target.join("npm/node_modules")
+    });
+    let found = std::fs::read_to_string(modules.join(package).join("package.json")).unwrap_or_default();
+    assert!(
+        found.contains(&format!("\"version\": \"{version}\"")),
+        "{package} {version} is not in {}; scripts/test installs it",
+        modules.display()
+    );
+    modules
+}
+
+/// A script of two halves, one behind an agent and one before the relay.
+struct Halves {
+    site: Site,
+    relay: Relay,
+    origin: Process,
+    _agent: Agent,
+    script: PathBuf,
+    modules: PathBuf,
+}
+
+impl Halves {
+    fn start(script: &str, modules: PathBuf, scheme: &str, flags: &[&str]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e").join(script);
+        let site = Site::new();
+        let origin = Process::start(Command::new("node").arg(&script).arg(&modules).arg("serve"));
+        let target = format!("{scheme}://127.0.0.1:{}", origin.line(0));
+        let relay = site.relay();
+        let agent = Agent::start(site.agent_command(&relay.url(), target).args(flags));
+        Self { site, relay, origin, _agent: agent, script, modules }
+    }
+
+    /// Runs the visitor's half; its lines.
+    fn visit(&self) -> Vec<String> {
+        let mut node = Command::new("node");
+        node.arg(&self.script).arg(&self.modules).arg("visit").arg(self.relay.port.to_string());
+        let said = self.site.run(node.arg(self.site.ca()));
+        said.lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn grpc_of_every_kind() {
+    let halves = Halves::start("grpc.js", modules("@grpc/grpc-js", "1.14.7"), "h2c", &[]);
+    let kinds =
+        ["unary", "status", "server streaming", "client streaming", "both streaming", "deadline", "cancel"];
+    assert_eq!(halves.visit(), kinds);
+    // The server hears of both calls that nobody waits for any more.
+    for line in [1, 2] {
+        assert_eq!(halves.origin.line(line), "cancelled");
+    }
+}
+
+#[test]
+fn websockets_with_compression() {
+    for flags in [&["--transport", "ptth10"][..], &["--transport", "reversehttp"]] {
+        let halves = Halves::start("websocket.js", modules("ws", "8.23.0"), "http", flags);
+        assert_eq!(halves.visit(), ["compression", "messages", "ping", "close"], "{flags:?}");
+        assert_eq!(halves.origin.line(1), "4001 by the visitor");
+        assert_eq!(halves.origin.line(2), "4002 by the origin");
+    }
+}

@@ -1,0 +1,96 @@
+//! The name that is checked is the name that is routed to, however a request contradicts itself.
+
+use http::{Request, Version};
+use http_body_util::BodyExt;
+use ptth::message::Body;
+use ptth::session::Kind;
+
+use crate::support::{AgentPlan, TestRelay, named, serve};
+use crate::ways::{Way, echo};
+
+const WAY: Way = Way { transport: "ptth10", carrier: Kind::H2 };
+
+/// A relay with a name that lets nobody in, and one that lets everybody in.
+async fn relay() -> (TestRelay, [ptth::agent::Serving; 2]) {
+    let relay = TestRelay::start();
+    let agent = |name: &str, rules: Option<&str>| {
+        let mut plan = AgentPlan::new(&relay.url(), name, relay.token(&[name]), WAY.transport, WAY.carrier);
+        plan.config.visitors = rules.map(Into::into);
+        plan
+    };
+    let shut = serve(&agent("shut", Some("net=(\"192.0.2.0/24\")")), echo()).await;
+    let open = serve(&agent("open", None), echo()).await;
+    (relay, [shut, open])
+}
+
+#[test]
+fn no_mix_of_hosts_opens_what_is_shut() {
+    crate::support::run(async {
+        let (relay, _agents) = relay().await;
+        let (shut, open) = (named("shut"), named("open"));
+        let mut asked = 0;
+        for spelled in [
+            shut.clone(),
+            shut.to_uppercase(),
+            format!("{shut}."),
+            format!("{shut}:443"),
+            format!("{shut}.:1"),
+        ] {
+            for target in ["/".to_owned(), format!("http://{spelled}/"), format!("https://{spelled}/x")] {
+                for fields in [
+                    String::new(),
+                    format!("X-Forwarded-Host: {open}\r\n"),
+                    format!("Forwarded: host={open}\r\n"),
+                    format!("X-Host: {open}\r\nX-Original-Host: {open}\r\n"),
+                    "Proxy-Authorization: Basic b3Blbjo=\r\nAuthorization: Basic b3Blbjo=\r\n".to_owned(),
+                ] {
+                    let host = if target == "/" { &spelled } else { &open };
+                    let (head, body) =
+                        relay.ask(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")).await;
+                    assert_eq!(head.status(), 403, "{target} {host} {fields}: {body}");
+                    asked += 1;
+                }
+            }
+        }
+        // And the other way round: what is open stays open, whatever else is named.
+        let (head, seen) = relay
+            .ask(&format!("GET http://{open}/ HTTP/1.1\r\nHost: {shut}\r\nX-Forwarded-Host: {shut}\r\n\r\n"))
+            .await;
+        assert_eq!(head.status(), 200);
+        assert!(seen.contains(&format!("x-forwarded-host: {open}")), "{seen}");
+        eprintln!("{asked} mixes, none let in");
+    });
+}
+
+#[test]
+fn a_connection_for_one_name_is_checked_for_the_other() {
+    crate::support::run(async {
+        let (relay, _agents) = relay().await;
+        let (shut, open) = (named("shut"), named("open"));
+        // The handshake named the open one.
+        let mut visitor = relay.visitor_h2(&open).await;
+        let ask = |host: &str, more: Option<&str>| {
+            let mut request = Request::get(format!("https://{host}/")).version(Version::HTTP_2);
+            if let Some(more) = more {
+                request = request.header("host", more);
+            }
+            request.body(Body::empty()).unwrap()
+        };
+        for (request, status) in [
+            (ask(&open, None), 200),
+            (ask(&shut, None), 403),
+            (ask(&open, Some(&shut)), 400),
+            (ask(&shut, Some(&open)), 400),
+            (ask(&open, None), 200),
+        ] {
+            let response = visitor.send(request).await;
+            assert_eq!(response.status(), status);
+            response.into_body().collect().await.unwrap();
+        }
+        let mut keep = relay.visitor_tls(&open).await;
+        for (host, status) in [(&open, 200), (&shut, 403), (&open, 200)] {
+            keep.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            assert_eq!(keep.message().await.0.status(), status, "{host}");
+        }
+    });
+}

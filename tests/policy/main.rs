@@ -1,0 +1,17 @@
+//! Who may offer and who may visit: each rule from outside, over every way an agent can come.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
+
+mod certificates;
+mod confusion;
+mod files;
+mod guesses;
+mod open;
+mod plain;
+mod scope;
+#[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+mod together;
+mod visitors;
+mod ways;

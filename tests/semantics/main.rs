@@ -1,0 +1,227 @@
+//! HTTP itself: what a visitor sends is what the origin gets, and back, over every carrier. Each case is a row of one
+//! table, which is also what `docs/conformance.md` says: `PTTH_DOCS=1` writes that file from a run.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
+
+mod connections;
+mod content;
+mod document;
+mod exchange;
+mod fields;
+mod framing;
+mod interim;
+mod methods;
+mod senders;
+#[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+mod targets;
+mod trailers;
+mod visitor;
+#[expect(dead_code, reason = "each suite uses a part of it")]
+#[path = "../conformance/world.rs"]
+mod world;
+
+/// The worlds of `tests/conformance` ask this of the list there.
+mod exceptions {
+    pub(crate) fn is_excepted(_: &str, _: &str) -> bool {
+        false
+    }
+}
+
+use std::future::Future;
+use std::pin::Pin;
+
+use ptth::session::Kind;
+use ptth::transport;
+
+use support::run;
+use world::On;
+
+/// One thing that HTTP says.
+pub(crate) struct Case {
+    group: &'static str,
+    name: &'static str,
+    what: &'static str,
+    source: &'static str,
+    run: fn(On) -> Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// Each case is a row, and becomes a test of its name.
+macro_rules! cases {
+    ($($group:ident { $($name:ident: $what:literal, $source:literal;)+ })+) => {
+        /// Every case.
+        pub(crate) const CASES: &[Case] = &[$($(Case {
+            group: stringify!($group),
+            name: stringify!($name),
+            what: $what,
+            source: $source,
+            run: |on| Box::pin($group::$name(on)),
+        }),+),+];
+
+        $($(
+            #[test]
+            fn $name() {
+                check(stringify!($name));
+            }
+        )+)+
+    };
+}
+
+cases! {
+    methods {
+        every_method: "Every registered method passes as it came", "RFC 9110 §9, IANA";
+        an_unknown_method: "So does one that nobody registered, and its case", "RFC 9110 §9.1";
+        connect_is_refused: "CONNECT is refused, and reaches nobody", "RFC 9110 §9.3.6, CVE-2026-71324";
+        connect_over_http2_is_refused: "So is the CONNECT of HTTP/2", "RFC 9113 §8.5, CVE-2026-73547";
+    }
+    interim {
+        early_hints: "103 with its links, before the answer", "RFC 8297";
+        several_in_order: "102 and 103, several and in order", "RFC 9110 §15.2";
+        hints_and_answer_at_once: "103 and the answer in one segment", "RFC 8297";
+        hints_while_an_upload_runs: "103 while the upload still runs", "RFC 9110 §15.2";
+        hints_for_an_http2_visitor: "103 for a visitor with HTTP/2", "RFC 9113 §8.1";
+        hints_behind_a_pipelined_answer: "103 of a second request stays behind the first answer", "RFC 9112 §9.3.2";
+        none_for_http10: "A visitor with HTTP/1.0 gets none", "RFC 9110 §15.2";
+        an_unasked_100: "A 100 that nobody asked for does no harm", "RFC 9110 §15.2.1";
+        an_unasked_101: "A 101 that nobody asked for is an error", "RFC 9110 §15.2.2";
+        a_flood_is_cut: "Interim responses without end are an error", "our own bound";
+        continue_is_the_origins: "100 comes when the origin says so, and not before", "RFC 9110 §10.1.1";
+        continue_for_an_http2_visitor: "So it does for a visitor with HTTP/2", "RFC 9110 §10.1.1";
+        refused_before_the_body: "A final answer without 100: no byte of the body was sent", "RFC 9110 §10.1.1";
+    }
+    trailers {
+        of_a_request: "Trailers of a request, announced", "RFC 9110 §6.5";
+        of_a_request_unannounced: "Trailers of a request, not announced", "RFC 9110 §6.6.2";
+        of_an_answer: "Trailers of an answer, announced", "RFC 9110 §6.5";
+        of_grpc: "The status of a gRPC call, which nobody announces", "gRPC over HTTP/2";
+        of_an_answer_unannounced: "Trailers of an answer, not announced, for HTTP/2", "RFC 9113 §8.1";
+    }
+    framing {
+        chunks: "Chunks of any size; their extensions stay on their hop", "RFC 9112 §7.1";
+        chunks_for_an_http2_visitor: "An answer in chunks for a visitor with HTTP/2", "RFC 9113 §8.1";
+        content_length: "A length, both ways", "RFC 9110 §8.6";
+        length_zero: "Content-Length: 0, both ways", "RFC 9110 §8.6";
+        no_body: "No length and no body stays so", "RFC 9112 §6.3";
+        body_of_a_get: "A GET with a body", "RFC 9110 §9.3.1";
+        head_has_the_length_of_get: "HEAD says a length and sends nothing", "RFC 9110 §9.3.2";
+        status_204: "204 has no body and no length", "RFC 9110 §15.3.5";
+        status_205: "205 has no content", "RFC 9110 §15.3.6";
+        status_304: "304 has no body and keeps its fields", "RFC 9110 §15.4.5";
+        an_unknown_status: "A status that nobody registered", "RFC 9110 §15";
+        until_the_end_of_the_connection: "An answer that ends with its connection", "RFC 9112 §6.3";
+        a_broken_answer_is_not_whole: "An answer that breaks off does not look complete", "RFC 9112 §8";
+        length_and_chunked: "Length and chunks at once: refused, or the length is gone", "RFC 9112 §6.1, CVE-2026-2835";
+        lengths_that_differ: "Two lengths are refused", "RFC 9112 §6.3, RUSTSEC-2021-0078";
+        codings_that_are_not_chunked: "A transfer coding that nobody knows is refused", "RFC 9112 §6.1, CVE-2026-2835";
+    }
+    fields {
+        repeated_in_order: "Repeated fields, with the order within a name", "RFC 9110 §5.3";
+        set_cookies: "Each Set-Cookie stays one field", "RFC 6265 §3";
+        cookie_crumbs: "Cookie crumbs of HTTP/2 become one field", "RFC 9113 §8.2.3";
+        many_bytes: "64 KiB of fields", "RFC 9110 §5.4";
+        bytes_beyond_ascii: "Bytes beyond ASCII in values", "RFC 9110 §5.5";
+        odd_values: "Empty values, inner spaces, quotes, commas", "RFC 9110 §5.5";
+        hop_by_hop: "Fields of one hop stay on it", "RFC 9110 §7.6.1";
+        what_may_not_be_nominated: "Connection cannot take away what matters", "CVE-2024-45410";
+        a_domain_that_reaches_others: "The Domain of a cookie that would reach other names is taken away", "RFC 6265 §4.1.2.3, our own";
+    }
+    targets {
+        as_they_came: "//, %2f, ;, dot segments: byte for byte", "RFC 9110 §4.2.3, CVE-2026-73511";
+        a_long_one: "A target of 8,000 bytes", "RFC 9112 §3";
+        absolute_form: "An absolute target: its host counts", "RFC 9112 §3.2.2";
+        absolute_form_without_path: "And an empty path is /", "RFC 9110 §4.2.3";
+        asterisk_form: "OPTIONS *", "RFC 9112 §3.2.4";
+        of_an_http2_visitor: "The same over HTTP/2", "RFC 9113 §8.3.1";
+        host_as_it_came: "Host with its case and port", "RFC 9110 §7.2";
+        two_hosts: "Two Hosts, or none, are refused", "RFC 9112 §3.2";
+        host_against_authority: "A Host that contradicts :authority is refused", "RFC 9113 §8.3.1, CVE-2026-40910";
+    }
+    connections {
+        http10: "A visitor with HTTP/1.0", "RFC 9110 §2.5";
+        pipelined: "Pipelined requests are answered in order", "RFC 9112 §9.3.2";
+        close_is_kept: "Connection: close closes after the answer", "RFC 9112 §9.6";
+        kept_alive: "A connection is used again", "RFC 9112 §9.3";
+    }
+    content {
+        codings: "Content codings pass untouched", "RFC 9110 §8.4";
+        ranges: "Ranges and their answers", "RFC 9110 §14";
+        several_ranges: "Several ranges in one answer", "RFC 9110 §14.6";
+        preconditions: "Preconditions and validators", "RFC 9110 §13";
+        every_byte: "Every byte, both ways", "RFC 9110 §8";
+    }
+    senders {
+        forged: "What a visitor says of itself is dropped", "RFC 7239 §8.1, CVE-2026-30851";
+        forged_with_underscores: "In the spelling of CGI too", "RFC 3875 §4.1.18";
+        by_a_trusted_proxy: "A trusted proxy's word is kept and extended", "RFC 7239 §5";
+        by_two_stories: "Two contradicting stories are refused", "RFC 7239 §8.1";
+        by_proxy_protocol_1: "The PROXY protocol, version 1", "HAProxy PROXY protocol §2.1";
+        by_proxy_protocol_2: "The PROXY protocol, version 2", "HAProxy PROXY protocol §2.2";
+        without_its_header: "Without its header the connection is closed", "HAProxy PROXY protocol §2";
+        a_header_from_a_stranger: "A stranger's PROXY header is no HTTP", "HAProxy PROXY protocol §2";
+    }
+}
+
+/// What does not pass, on which carrier, and why.
+pub(crate) const EXCEPTIONS: &[(&str, Kind, &str)] = &[
+    ("early_hints", Kind::Envelope, ONE_ANSWER),
+    ("several_in_order", Kind::Envelope, ONE_ANSWER),
+    ("hints_and_answer_at_once", Kind::Envelope, ONE_ANSWER),
+    ("hints_while_an_upload_runs", Kind::Envelope, ONE_ANSWER),
+    ("hints_for_an_http2_visitor", Kind::Envelope, ONE_ANSWER),
+    ("hints_behind_a_pipelined_answer", Kind::Envelope, ONE_ANSWER),
+    ("continue_is_the_origins", Kind::Envelope, WHOLE),
+    ("continue_for_an_http2_visitor", Kind::Envelope, WHOLE),
+    ("refused_before_the_body", Kind::Envelope, WHOLE),
+    ("of_a_request_unannounced", Kind::Envelope, UNANNOUNCED),
+    ("of_a_request_unannounced", Kind::H2, UNANNOUNCED),
+    ("of_a_request_unannounced", Kind::H1, UNANNOUNCED),
+    ("of_an_answer_unannounced", Kind::H1, UNANNOUNCED),
+    (
+        "a_broken_answer_is_not_whole",
+        Kind::Envelope,
+        "the visitor hears of it only when its own patience ends",
+    ),
+];
+
+const ONE_ANSWER: &str = "one POST carries one answer, and RFC 9110 §15.2 lets interim responses go";
+const WHOLE: &str = "an agent that polls may take whole messages only, so the relay asks for the body itself";
+const UNANNOUNCED: &str =
+    "hyper writes to HTTP/1.1 only the trailers that the head names; RFC 9110 §6.5.1 allows it";
+
+/// The carriers, each by the first transport that has it.
+pub(crate) fn carriers() -> Vec<On> {
+    let on = |carrier: Kind| {
+        let has = |t: &&&dyn transport::Transport| t.carriers().contains(&carrier);
+        transport::ALL.iter().find(has).map(|t| On { transport: t.name(), carrier })
+    };
+    [Kind::H2, Kind::H1, Kind::Envelope].into_iter().filter_map(on).collect()
+}
+
+pub(crate) fn exception(case: &str, carrier: Kind) -> Option<&'static str> {
+    EXCEPTIONS.iter().find(|(name, on, _)| *name == case && *on == carrier).map(|(.., why)| *why)
+}
+
+/// Runs a case on each of these carriers at once, each on a thread of its own; says where it passes.
+pub(crate) fn attempt(case: &'static Case, on: &[On]) -> Vec<bool> {
+    let threads = on.iter().map(|on| {
+        let (on, thread) = (*on, std::thread::Builder::new().name(format!("{} on {on}", case.name)));
+        thread.spawn(move || run((case.run)(on))).unwrap()
+    });
+    let threads: Vec<_> = threads.collect();
+    threads.into_iter().map(|thread| thread.join().is_ok()).collect()
+}
+
+fn check(name: &str) {
+    let case = CASES.iter().find(|case| case.name == name).unwrap();
+    // What is known not to pass is tried where there is time to wait for nothing.
+    let all = std::env::var_os("PTTH_LONG").is_some();
+    let on: Vec<_> =
+        carriers().into_iter().filter(|on| all || exception(name, on.carrier).is_none()).collect();
+    for (on, passed) in on.iter().zip(attempt(case, &on)) {
+        match exception(name, on.carrier) {
+            None => assert!(passed, "{name} fails on {on}"),
+            Some(why) => assert!(!passed, "{name} passes on {on}: strike it off the exceptions ({why})"),
+        }
+    }
+}

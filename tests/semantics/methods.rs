@@ -1,0 +1,92 @@
+//! Methods.
+
+use http::Request;
+
+use crate::exchange::{CLOSING, exchange, head, host, refused};
+use crate::visitor::Http2;
+use crate::world::On;
+
+/// The registry of IANA, but CONNECT and the PRI of HTTP/2.
+const METHODS: [&str; 39] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "DELETE",
+    "GET",
+    "HEAD",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "OPTIONS",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PUT",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+    "QUERY",
+    "*",
+];
+
+pub(crate) async fn every_method(on: On) {
+    let world = on.world().await;
+    for method in METHODS {
+        passes(&world, method).await;
+    }
+}
+
+async fn passes(world: &crate::world::World, method: &str) {
+    let answer = if method == "HEAD" { CLOSING.trim_end_matches("ok") } else { CLOSING };
+    let ((got, _), (answered, _)) = exchange(world, head(method, "/a?b", ""), answer).await;
+    assert_eq!(got.first, format!("{method} /a?b HTTP/1.1"));
+    assert_eq!(answered.status(), 200);
+}
+
+pub(crate) async fn an_unknown_method(on: On) {
+    let world = on.world().await;
+    for method in ["BREW", "get", "M-SEARCH", "!#$%&'*+-.^_`|~0Az"] {
+        passes(&world, method).await;
+    }
+}
+
+pub(crate) async fn connect_is_refused(on: On) {
+    let world = on.world().await;
+    for target in [&*host(), "origin.test:22", "127.0.0.1:22"] {
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host());
+        let status = refused(&world, request).await;
+        assert!(matches!(status, Some(400 | 404 | 405)), "{target}: {status:?}");
+    }
+    world.still_works().await;
+}
+
+pub(crate) async fn connect_over_http2_is_refused(on: On) {
+    let world = on.world().await;
+    let mut visitor = Http2::open(&world).await;
+    let request = Request::connect(host()).body(()).unwrap();
+    let (answering, stream) = visitor.begin(request, false).await;
+    assert_eq!(answering.whole().await.unwrap().head.status(), 405);
+    drop(stream);
+    world.origin.quiet().await;
+    world.still_works().await;
+}

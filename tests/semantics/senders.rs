@@ -1,0 +1,158 @@
+//! Who sent it.
+
+use ptth::net::nets::Nets;
+
+use crate::exchange::{CLOSING, OK, at_origin, exchange, head, host, lines, own_fields};
+use crate::support::{Plan, TestOrigin, TestRelay, Wire, serve};
+use crate::world::{On, World};
+
+/// An address that a load balancer or a proxy has here; visitors and agents have another.
+const FRONT: &str = "127.0.0.2";
+
+const CLAIMS: &str = "Forwarded: for=1.2.3.4;proto=https\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
+                      X-Forwarded-Host: evil.test\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /x\r\nX-Real-IP: 1.2.3.4\r\n\
+                      X-Client-IP: 1.2.3.4\r\nTrue-Client-IP: 1.2.3.4\r\nRequesting-Client: 1.2.3.4:5\r\n\
+                      PTTH-Instance: x;boot=9\r\nPTTH-Connections: 9\r\nPTTH-Exclusive: ?1\r\nPTTH-Anything: 1\r\n";
+
+async fn only_the_relay_speaks(on: On, claims: &str) {
+    let world = on.world().await;
+    let ((got, _), _) = exchange(&world, head("GET", "/", &format!("{claims}X-Mine: kept\r\n")), OK).await;
+    assert_eq!(own_fields(&got), lines("X-Mine: kept\r\n"));
+    let forwarded = format!("for=127.0.0.1;host=\"{}\";proto=http", host());
+    assert_eq!(got.get("forwarded"), Some(&*forwarded));
+    assert_eq!(got.get("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(got.get("x-forwarded-proto"), Some("http"));
+    assert_eq!(got.get("x-forwarded-host"), Some(&*host()));
+    assert_eq!(got.get("via"), Some("1.1 ptth"));
+}
+
+pub(crate) async fn forged(on: On) {
+    only_the_relay_speaks(on, CLAIMS).await;
+}
+
+pub(crate) async fn forged_with_underscores(on: On) {
+    only_the_relay_speaks(on, &CLAIMS.replace('-', "_").replace("1_2", "1-2")).await;
+}
+
+/// A world whose relay believes [`FRONT`] as a proxy, or as a load balancer.
+async fn behind(on: On, plan: fn(Nets) -> Plan) -> World {
+    let front = std::iter::once(FRONT.parse::<std::net::IpAddr>().unwrap().into()).collect();
+    let (relay, origin) = (TestRelay::planned(plan(front)), TestOrigin::start().await);
+    let agent = serve(&on.agent(&relay), origin.handler()).await;
+    World { relay, origin, agent }
+}
+
+fn proxy(front: Nets) -> Plan {
+    Plan { trusted_proxies: front, ..Plan::default() }
+}
+
+fn balancer(front: Nets) -> Plan {
+    Plan { proxy_protocol: front, ..Plan::default() }
+}
+
+async fn front(world: &World) -> Wire {
+    world.relay.visitor_from(FRONT.parse().unwrap()).await
+}
+
+pub(crate) async fn by_a_trusted_proxy(on: On) {
+    let world = behind(on, proxy).await;
+    let mut visitor = front(&world).await;
+    let claims = "X-Forwarded-For: 9.9.9.9, 192.0.2.7, 127.0.0.2\r\nX-Forwarded-Proto: https\r\n\
+                  X-Forwarded-Host: front.test\r\nX-Real-IP: 192.0.2.7\r\nRequesting-Client: 1.2.3.4:5\r\n";
+    visitor.send(head("GET", "/", claims)).await;
+    let (mut origin, got) = at_origin(&world).await;
+    assert_eq!(got.get("x-forwarded-for"), Some("9.9.9.9, 192.0.2.7, 127.0.0.2, 127.0.0.2"));
+    assert_eq!(
+        (got.get("x-forwarded-proto"), got.get("x-forwarded-host")),
+        (Some("https"), Some("front.test"))
+    );
+    let (host, got_forwarded) = (host(), got.get("forwarded").unwrap());
+    let forwarded =
+        format!("for=192.0.2.7;host=\"{host}\";proto=https, for=127.0.0.2;host=\"{host}\";proto=http");
+    assert_eq!(got_forwarded, forwarded);
+    assert_eq!(own_fields(&got), lines("X-Real-IP: 192.0.2.7\r\n"));
+    origin.send(CLOSING).await;
+    assert_eq!(visitor.message().await.1, "ok");
+    // Nobody else is believed.
+    only_from_here(&world).await;
+}
+
+async fn only_from_here(world: &World) {
+    let mut visitor = world.relay.visitor().await;
+    visitor.send(head("GET", "/", CLAIMS)).await;
+    let (mut origin, got) = at_origin(world).await;
+    assert_eq!((got.get("x-forwarded-for"), got.get("x-real-ip")), (Some("127.0.0.1"), None));
+    origin.send(CLOSING).await;
+    assert_eq!(visitor.message().await.1, "ok");
+}
+
+pub(crate) async fn by_two_stories(on: On) {
+    let world = behind(on, proxy).await;
+    for claims in [
+        "Forwarded: for=1.2.3.4\r\nX-Forwarded-For: 192.0.2.7\r\n",
+        "Forwarded: for=\"1.2.3.4, for=192.0.2.7\r\n",
+    ] {
+        let mut visitor = front(&world).await;
+        visitor.send(head("GET", "/", claims)).await;
+        let (answer, body) = visitor.message().await;
+        assert_eq!(answer.status(), 400);
+        assert!(body.contains("unclear-sender"), "{body}");
+    }
+    world.origin.quiet().await;
+}
+
+async fn by_header(on: On, header: &[u8], remote: &str, proto: &str) {
+    let world = behind(on, balancer).await;
+    let mut visitor = front(&world).await;
+    let request = head("GET", "/", "X-Forwarded-For: 1.2.3.4\r\n");
+    visitor.send([header, request.as_bytes()].concat()).await;
+    let (mut origin, got) = at_origin(&world).await;
+    assert_eq!((got.get("x-forwarded-for"), got.get("x-forwarded-proto")), (Some(remote), Some(proto)));
+    origin.send(CLOSING).await;
+    assert_eq!(visitor.message().await.1, "ok");
+    only_from_here(&world).await;
+}
+
+pub(crate) async fn by_proxy_protocol_1(on: On) {
+    by_header(on, b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", "192.0.2.7", "http").await;
+    by_header(on, b"PROXY UNKNOWN\r\n", FRONT, "http").await;
+}
+
+const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+pub(crate) async fn by_proxy_protocol_2(on: On) {
+    let ssl = [0x20, 0, 5, 1, 0, 0, 0, 0];
+    let addresses = [192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 4, 1, 187];
+    let header = [BINARY, &[0x21, 0x11, 0, 20], &addresses, &ssl].concat();
+    by_header(on, &header, "192.0.2.7", "https").await;
+    by_header(on, &[BINARY, &[0x20, 0, 0, 0]].concat(), FRONT, "http").await;
+}
+
+pub(crate) async fn without_its_header(on: On) {
+    let world = behind(on, balancer).await;
+    let long = format!("PROXY UNKNOWN {}", "x".repeat(200));
+    let unending = [BINARY, &[0x21, 0x11, 0xff, 0xff]].concat();
+    for bytes in
+        [head("GET", "/", "").as_bytes(), long.as_bytes(), &unending, b"PROXY TCP4 1.2.3.4\r\n", &[0x16; 64]]
+    {
+        let mut visitor = front(&world).await;
+        visitor.send(bytes).await;
+        visitor.closed().await;
+    }
+    world.origin.quiet().await;
+    only_from_here(&world).await;
+}
+
+pub(crate) async fn a_header_from_a_stranger(on: On) {
+    let world = behind(on, balancer).await;
+    for header in
+        [&b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"[..], &[BINARY, &[0x20, 0, 0, 0]].concat()]
+    {
+        let mut visitor = world.relay.visitor().await;
+        visitor.send([header, head("GET", "/", "").as_bytes()].concat()).await;
+        let status = visitor.rest_of_answer().await;
+        assert!(matches!(status, None | Some(400)), "{status:?}");
+    }
+    world.origin.quiet().await;
+    only_from_here(&world).await;
+}

@@ -1,0 +1,59 @@
+//! Trailers.
+
+use crate::exchange::{OK, at_origin, head};
+use crate::visitor::{Http2, request};
+use crate::world::On;
+
+pub(crate) async fn of_a_request(on: On) {
+    request_with(on, "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n").await;
+}
+
+pub(crate) async fn of_a_request_unannounced(on: On) {
+    request_with(on, "Transfer-Encoding: chunked\r\n").await;
+}
+
+async fn request_with(on: On, fields: &str) {
+    let world = on.world().await;
+    let mut visitor = world.relay.visitor().await;
+    visitor.send(head("POST", "/", fields) + "3\r\nabc\r\n0\r\nX-Sum: 294\r\n\r\n").await;
+    let (mut origin, got) = at_origin(&world).await;
+    assert_eq!(got.get("transfer-encoding"), Some("chunked"));
+    assert_eq!(origin.chunk().await, "abc");
+    assert_eq!(origin.chunk().await, "");
+    assert_eq!(origin.trailers().await, [("x-sum".into(), "294".into())]);
+    origin.send(OK).await;
+    assert_eq!(visitor.message().await.1, "ok");
+}
+
+pub(crate) async fn of_an_answer(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin, got) = world.begin("GET", "/", "TE: trailers\r\nConnection: te\r\n").await;
+    assert_eq!(got.get("te"), Some("trailers"));
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n").await;
+    assert_eq!(visitor.head().await.get("trailer"), Some("X-Sum"));
+    origin.send("3\r\nabc\r\n0\r\nX-Sum: 294\r\n\r\n").await;
+    assert_eq!(visitor.chunk().await, "abc");
+    assert_eq!(visitor.chunk().await, "");
+    assert_eq!(visitor.trailers().await, [("x-sum".into(), "294".into())]);
+}
+
+pub(crate) async fn of_grpc(on: On) {
+    unannounced(on, "Content-Type: application/grpc+proto\r\n", "grpc-status").await;
+}
+
+pub(crate) async fn of_an_answer_unannounced(on: On) {
+    unannounced(on, "", "x-sum").await;
+}
+
+async fn unannounced(on: On, fields: &str, name: &str) {
+    let world = on.world().await;
+    let mut visitor = Http2::open(&world).await;
+    let asked = request("GET", "/").header("te", "trailers").body(()).unwrap();
+    let (answering, _) = visitor.begin(asked, true).await;
+    let (mut origin, _) = at_origin(&world).await;
+    let chunks = format!("3\r\nabc\r\n0\r\n{name}: 294\r\n\r\n");
+    origin.send(format!("HTTP/1.1 200 OK\r\n{fields}Transfer-Encoding: chunked\r\n\r\n{chunks}")).await;
+    let answer = answering.whole().await.unwrap();
+    assert_eq!((answer.head.status().as_u16(), &answer.body[..]), (200, &b"abc"[..]));
+    assert_eq!(answer.trailers.unwrap()[name], "294");
+}
