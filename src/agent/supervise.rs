@@ -156,8 +156,11 @@ impl Supervisor {
         if let Ended::Failed(why) = &end {
             tracing::warn!(relay = %self.relay, why, "a connection to the relay broke");
         }
+        // A visitor that hangs up takes its `h1` connection along. Whoever does that again and again must not make the
+        // agent hesitate to open the next.
+        let spent = gone.kind == Kind::H1 && gone.load.has_served();
         // Also when others stand: what kills each new connection at once must not be answered by a storm of them.
-        if young || !others && !gone.load.is_leaving() && !upgraded {
+        if young || !others && !gone.load.is_leaving() && !upgraded && !spent {
             state.not_before = Instant::now() + state.backoff.failed(None);
         }
     }

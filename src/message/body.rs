@@ -34,6 +34,8 @@ enum Kind {
     Stream(Stream),
     Gated(Box<Gated<Incoming>>),
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
+    /// It broke, and says so when it is asked again.
+    Broken(BoxError),
 }
 
 /// What comes in on an HTTP/2 stream.
@@ -164,6 +166,11 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = match &mut self.kind {
+            Kind::Broken(_) => {
+                let Kind::Broken(error) = std::mem::take(&mut self.kind) else { return Poll::Ready(None) };
+                self.hold = None;
+                return Poll::Ready(Some(Err(error)));
+            }
             Kind::Empty => Poll::Ready(None),
             Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -172,15 +179,26 @@ impl HttpBody for Body {
             Kind::Gated(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Kind::Other(body) => body.as_mut().poll_frame(cx),
         };
-        if let Poll::Ready(None | Some(Err(_))) = polled {
-            self.hold = None;
+        match polled {
+            Poll::Ready(None) => {
+                self.hold = None;
+                Poll::Ready(None)
+            }
+            // hyper ends the connection with what it has not written yet. Told one poll later, it has written all that
+            // came before: a request that breaks off arrives as such, and its connection is not taken for a bad one.
+            Poll::Ready(Some(Err(error))) => {
+                self.kind = Kind::Broken(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Empty => true,
+            Kind::Broken(_) => false,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Incoming(body) => body.is_end_stream(),
             Kind::Stream(stream) => stream.receiver.is_end_stream(),
@@ -196,7 +214,7 @@ impl HttpBody for Body {
             Kind::Incoming(body) => body.size_hint(),
             Kind::Stream(stream) if stream.receiver.is_end_stream() => SizeHint::with_exact(0),
             Kind::Stream(Stream { left: Some(left), .. }) => SizeHint::with_exact(*left),
-            Kind::Stream(_) => SizeHint::default(),
+            Kind::Stream(_) | Kind::Broken(_) => SizeHint::default(),
             Kind::Gated(body) => body.size_hint(),
             Kind::Other(body) => body.size_hint(),
         }

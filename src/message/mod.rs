@@ -1,10 +1,12 @@
-//! HTTP messages as both sides need them: the body, the field names, the effective authority, hop-by-hop rules.
+//! HTTP messages as both sides need them: the body, the field names, the effective authority, the
+//! framing, hop-by-hop rules.
 
 pub mod authority;
 pub mod body;
 pub mod embedded;
 pub mod expect;
 pub mod fields;
+pub mod framing;
 pub mod hop;
 pub mod interim;
 pub mod link;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, EXPECT};
+use http::header::{ACCEPT, CONNECTION, EXPECT};
 use http::uri::Authority;
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
 
 use super::Shared;
@@ -16,7 +16,7 @@ use super::respond::{self, Failure};
 use super::{measure, patience};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
-use crate::message::{Body, Request, Response, authority, upgrade};
+use crate::message::{Body, Request, Response, authority, framing, upgrade};
 use crate::policy::{Denied, Gate, VisitorPermit};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
@@ -40,15 +40,20 @@ pub(super) async fn answer(shared: &Arc<Shared>, sender: &Sender, mut request: R
 }
 
 async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Response {
-    let fail = |failure| respond::failure(failure, request.headers());
+    if !framing::is_clear(request.headers()) {
+        return hang_up(Failure::Framing, &request);
+    }
+    if request.method() == Method::CONNECT {
+        return hang_up(Failure::Method, &request);
+    }
     let behind = match sender.behind(request.headers(), &shared.config.trusted_proxies) {
         Ok(behind) => behind,
-        Err(Contradiction) => return fail(Failure::Sender),
+        Err(Contradiction) => return hang_up(Failure::Sender, &request),
     };
     let sender = behind.as_deref().unwrap_or(sender);
     let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
         Ok(authority) => authority,
-        Err(unclear) => return fail(Failure::Unclear(unclear)),
+        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request),
     };
     // The table holds hosts in their one form, so what is found as it came needs no parsing.
     if let Some(target) = shared.registry.find_host(authority.host()) {
@@ -56,7 +61,7 @@ async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Respo
     }
     let host = match authority::host(&authority) {
         Ok(host) => host,
-        Err(unclear) => return fail(Failure::Unclear(unclear)),
+        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request),
     };
     if shared.names.is_own(&host) {
         // Boxed, because it is rare and large, and would make every visitor's future as large.
@@ -64,8 +69,17 @@ async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Respo
     }
     match shared.registry.find_host(host.as_str()) {
         Some(target) => visit(shared, sender, authority, &target, request).await,
-        None => fail(unserved(shared, &Route::Host(host))),
+        None => respond::failure(unserved(shared, &Route::Host(host)), request.headers()),
     }
+}
+
+/// Refuses a request that others may have read differently. On HTTP/1 what stands behind it is not read.
+fn hang_up(failure: Failure, request: &Request) -> Response {
+    let mut response = respond::failure(failure, request.headers());
+    if request.version() < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 fn unserved(shared: &Shared, route: &Route) -> Failure {
@@ -166,9 +180,6 @@ async fn visit(
     target: &Target,
     request: Request,
 ) -> Response {
-    if request.method() == Method::CONNECT {
-        return respond::failure(Failure::Method, request.headers());
-    }
     let Some(gate) = target.gate() else {
         return pass(shared, sender, authority, target, VisitorPermit::free(), request.map(Body::from)).await;
     };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_TYPE, DATE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::demo::PATH as DEMO;
@@ -22,6 +22,8 @@ const HOP: &str = "ptth-relay";
 pub(super) enum Failure {
     /// The request does not say clearly which host it is for.
     Unclear(Unclear),
+    /// The request does not say clearly where it ends.
+    Framing,
     /// The request, which came by a trusted proxy, does not say clearly who sent it.
     Sender,
     /// A method that no agent can be asked with.
@@ -76,7 +78,7 @@ type Words = (StatusCode, &'static str, &'static str, Option<&'static str>);
 
 fn describe(failure: Failure) -> Words {
     match failure {
-        Failure::Unclear(_) | Failure::Sender => describe_unclear(failure),
+        Failure::Unclear(_) | Failure::Framing | Failure::Sender => describe_unclear(failure),
         Failure::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
@@ -128,6 +130,10 @@ fn describe(failure: Failure) -> Words {
 fn describe_unclear(failure: Failure) -> Words {
     let (code, detail) = match failure {
         Failure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
+        Failure::Framing => (
+            "unclear-length",
+            "The request does not say clearly where it ends: one Content-Length, or the one transfer coding chunked.",
+        ),
         Failure::Sender => ("unclear-sender", "The request says in two ways who sent it."),
         _ => ("unclear-host", "The request does not say clearly which host it is for."),
     };
@@ -258,6 +264,7 @@ pub(super) fn own(method: &Method, path: &str, asker: &HeaderMap, demo: bool) ->
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     protect(headers);
     response
 }

@@ -13,23 +13,7 @@ fn offer(on: On, relay: &TestRelay, name: &str, rest: &str) -> String {
             "POST /reversehttp?name={name} HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: 0\r\n{rest}\r\n"
         );
     }
-    if on.is_whole() {
-        return format!(
-            "POST /reversehttp/_comet?name={name} HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: 0\r\n{rest}\r\n"
-        );
-    }
-    let line = match on.transport {
-        "ptth" => format!(
-            "GET /.well-known/ptth/https%3A%2F%2F{name}.ptth.localhost%3A{}/ HTTP/1.1",
-            relay.plain.port()
-        ),
-        _ => format!("POST /reversehttp?name={name} HTTP/1.1"),
-    };
-    let token = if on.transport == "ptth" { "ptth" } else { "PTTH/1.0" };
-    let alpn = on.carrier.alpn_field();
-    format!(
-        "{line}\r\nHost: ptth.localhost\r\nConnection: Upgrade\r\nUpgrade: {token}\r\nALPN: {alpn}\r\n{rest}\r\n"
-    )
+    crate::support::offer((on.transport, on.carrier), relay, name, rest)
 }
 
 fn bearer(secret: &Secret) -> String {

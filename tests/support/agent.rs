@@ -9,7 +9,7 @@ use ptth::domain::{Instance, Name, Secret};
 use ptth::net::Cores;
 use ptth::session::{Handler, Kind};
 
-use super::relay::trust;
+use super::relay::{TestRelay, trust};
 use super::within;
 
 /// What an agent does; each has an identity of its own unless told otherwise.
@@ -53,4 +53,25 @@ pub(crate) async fn serve(plan: &AgentPlan, handler: Arc<dyn Handler>) -> Servin
     let status = serving.status()[0].borrow().clone();
     assert_eq!(status.carrier, plan.config.carriers.first().copied(), "the carrier asked for");
     serving
+}
+
+/// The offer of a name, by an Upgrade where the transport has one, with a carrier, as raw bytes; `rest` are further fields.
+pub(crate) fn offer((transport, carrier): (&str, Kind), relay: &TestRelay, name: &str, rest: &str) -> String {
+    if transport == "comet" {
+        return format!(
+            "POST /reversehttp/_comet?name={name} HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: 0\r\n{rest}\r\n"
+        );
+    }
+    let line = match transport {
+        "ptth" => format!(
+            "GET /.well-known/ptth/https%3A%2F%2F{name}.ptth.localhost%3A{}/ HTTP/1.1",
+            relay.plain.port()
+        ),
+        _ => format!("POST /reversehttp?name={name} HTTP/1.1"),
+    };
+    let token = if transport == "ptth" { "ptth" } else { "PTTH/1.0" };
+    let alpn = carrier.alpn_field();
+    format!(
+        "{line}\r\nHost: ptth.localhost\r\nConnection: Upgrade\r\nUpgrade: {token}\r\nALPN: {alpn}\r\n{rest}\r\n"
+    )
 }

@@ -10,7 +10,7 @@ mod wire;
 use std::future::Future;
 use std::time::Duration;
 
-pub(crate) use agent::{AgentPlan, serve};
+pub(crate) use agent::{AgentPlan, offer, serve};
 pub(crate) use http2::VisitorH2;
 pub(crate) use origin::TestOrigin;
 pub(crate) use proxy::Proxy;

@@ -1,0 +1,47 @@
+//! Where the body of an HTTP/1 request ends, told in one way only (RFC 9112 §6.1, §6.3).
+
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+
+/// Whether every reader of HTTP/1 finds the same end of the body. One `chunked` and no length beside it is all that a
+/// request may say: a coding that stands before it would be lost here, and what is more than that is read differently
+/// by different servers.
+pub fn is_clear(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return true };
+    let only_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    only_chunked && codings.next().is_none() && !headers.contains_key(CONTENT_LENGTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn one_chunked_alone_is_clear() {
+        let clear = |codings: &[&'static str], length: bool| {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(TRANSFER_ENCODING, HeaderValue::from_static(coding));
+            }
+            if length {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("1"));
+            }
+            is_clear(&headers)
+        };
+        assert!(
+            clear(&[], false)
+                && clear(&[], true)
+                && clear(&["chunked"], false)
+                && clear(&["Chunked "], false)
+        );
+        for codings in
+            [&["gzip, chunked"][..], &["chunked, chunked"], &["chunked", "chunked"], &["x", "chunked"], &[""]]
+        {
+            assert!(!clear(codings, false), "{codings:?}");
+        }
+        assert!(!clear(&["chunked"], true));
+    }
+}

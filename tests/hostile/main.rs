@@ -1,0 +1,123 @@
+//! Peers that mean harm: visitors, agents and relays. Each case names the weakness it is about and where that is known
+//! from (a CVE, a section of an RFC); its number is the one of the threat model below.
+//!
+//! A case on *all* runs over every row of `transport::ALL` with each of its carriers; on *flipped* over those whose
+//! connections are flipped; on *h1* or *h2* over the flipped ones with that carrier; on *public* it is about what comes
+//! before any transport; on *program* it runs against the binary, whose memory is measured. `PTTH_LONG` makes the
+//! crowds larger and waits for the long deadlines.
+//!
+//! | case | test | on |
+//! |---|---|---|
+//! | A1 a name taken in a race, or in its owner's absence | `of_many_at_once_one_gets_a_name` | all |
+//! | – an agent that goes half way in | `a_registration_cut_at_any_byte_leaves_no_ghost` | all |
+//! | – let in once, acting for others | `one_name_opens_no_other` | all |
+//! | A2 an oracle for tokens | `a_wrong_token_tells_nothing`, `tokens_are_compared_by_their_digests` | public |
+//! | A3 guessed URLs | `the_urls_of_agents_cannot_be_guessed` | reversehttp |
+//! | A4 another's request answered | `a_url_of_one_agent_does_not_answer_for_another` in tests/reversehttp | reversehttp |
+//! | A5 split answers | `a_split_answer_reaches_its_own_visitor_alone` | h1 |
+//! | | `what_an_agent_does_on_h2_ends_with_its_own_visitor` | h2 |
+//! | | `what_two_readers_would_read_differently_is_502_and_400` in tests/reversehttp | reversehttp |
+//! | A6 answers that nobody asked for | with A5, and `an_answer_that_nobody_asked_for_reaches_nobody` in tests/wire.rs | h1, h2 |
+//! | A7, A9 messages cut in two ways, early bytes, h2c | `no_message_is_cut_in_two_ways` | all |
+//! | | `bytes_behind_a_refused_upgrade_reach_nobody` | all |
+//! | A8 HTTP/2 that becomes lines | `no_field_of_http2_becomes_a_line_of_http1` | all |
+//! | A10 fields that Connection names | `connection_takes_no_field_away_that_matters` | all |
+//! | A11 for whom a request is | `no_request_reaches_the_wrong_tenant` | all |
+//! | A12 cookies for all names | `a_cookie_reaches_no_other_name` | all |
+//! | A13, A22, A24 words that are repeated | `the_relays_own_words_repeat_nothing` | public |
+//! | A24 scripts in pages | `no_script_runs_in_an_error_page` | program, Chromium |
+//! | A14 slow heads, bodies, handshakes | `half_heads_hold_nobody_up`, `half_bodies_hold_nobody_up` | all |
+//! | | `half_handshakes_end_in_time` | public |
+//! | | slow readers: `a_thousand_slow_readers_cost_no_more_than_the_budget` in tests/e2e | program |
+//! | A15 an agent that says nothing | `a_silent_agent_keeps_its_own_visitors_waiting_alone` | all |
+//! | A16 bodies that nobody reads | `a_slow_origin_bounds_what_the_visitor_can_send` in tests/conformance | flipped |
+//! | A17 one agent that takes all | `one_agent_does_not_take_all_connections` | ptth10 |
+//! | A18 a crowd at one tenant | `a_crowd_at_one_tenant_starves_no_other` | all |
+//! | A19 floods of frames, by a visitor | `floods_of_frames_cost_little_and_end` | program |
+//! | | `what_is_cancelled_in_masses_stops_nobody` | all |
+//! | A19 by an agent | with A5, and `an_agent_cannot_fill_the_memory_of_a_relay` | program |
+//! | A19, A21 by a relay | `an_agent_outlives_the_floods_of_its_relay` | h2 |
+//! | | `a_relay_cannot_fill_the_memory_of_an_agent` | flipped, program |
+//! | A20, A21 an agent that is pointed elsewhere | `an_agent_dials_nobody_but_its_origin` | flipped |
+//! | | `a_polling_agent_outlives_its_relay` | reversehttp |
+//! | A20 RelayHttp | tests/reversehttp/relayhttp.rs | reversehttp |
+//! | A23 what is in a log | `a_log_has_one_line_for_one_thing_and_no_secret` | program |
+//! | A25 pages of others | `no_page_of_others_reads_the_admin_listener`, `a_cookie_is_no_credential` | public |
+//! | A26 what is admin's | `every_path_of_a_tenant_is_the_tenants` | all |
+//! | A27 what is no 101 | `what_is_no_101_is_no_session` | flipped |
+//! | A27 certificates, stripped Upgrades | tests/e2e/trust.rs, tests/proxy | program |
+//! | A28 what is sent again | `early_data_is_off`; used URLs in tests/reversehttp | public |
+//! | A29 heads beyond measure, bombs | `heads_beyond_all_measure_are_refused`, `nothing_is_unpacked` | all |
+//! | A30 paths | `a_path_is_routed_as_it_is_forwarded`, `every_path_of_a_tenant_is_the_tenants` | all |
+//! | | directories: `nothing_outside_and_nothing_hidden_is_found` in src/agent/origin | – |
+//! | – authentication that is silently off | `a_relay_that_cannot_read_its_tokens_does_not_start`, `every_way_to_say_a_token_is_in_force` | program |
+//! | – no descriptors left | `a_relay_without_descriptors_recovers` | program |
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
+
+mod agents;
+#[expect(dead_code, reason = "the tests of tabs need more of it")]
+#[path = "../clients/devtools.rs"]
+mod devtools;
+mod downgrade;
+mod floods;
+mod frames;
+mod logs;
+mod messages;
+mod names;
+mod pages;
+mod polled;
+#[expect(dead_code, reason = "the tests of the whole program need more of it")]
+#[path = "../e2e/process.rs"]
+mod process;
+mod program;
+mod recorder;
+mod relays;
+mod secrets;
+#[expect(dead_code, reason = "the tests of the whole program need more of it")]
+#[path = "../e2e/site.rs"]
+mod site;
+mod slow;
+mod smuggling;
+mod strict;
+#[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+mod visitors;
+mod world;
+
+use world::On;
+
+/// Every case is a row, and becomes a test of its name.
+macro_rules! cases {
+    ($on:ident: $($group:ident: $($name:ident),+;)+) => {
+        $($(
+            #[test]
+            fn $name() {
+                On::each(On::$on(), stringify!($name), $group::$name);
+            }
+        )+)+
+    };
+}
+
+cases! {
+    all:
+    smuggling: no_message_is_cut_in_two_ways, bytes_behind_a_refused_upgrade_reach_nobody,
+        connection_takes_no_field_away_that_matters;
+    downgrade: no_field_of_http2_becomes_a_line_of_http1;
+    names: of_many_at_once_one_gets_a_name, a_registration_cut_at_any_byte_leaves_no_ghost, one_name_opens_no_other,
+        no_request_reaches_the_wrong_tenant;
+    slow: half_heads_hold_nobody_up, half_bodies_hold_nobody_up,
+        a_silent_agent_keeps_its_own_visitors_waiting_alone, one_agent_does_not_take_all_connections,
+        a_crowd_at_one_tenant_starves_no_other;
+    pages: every_path_of_a_tenant_is_the_tenants, a_path_is_routed_as_it_is_forwarded,
+        a_cookie_reaches_no_other_name, heads_beyond_all_measure_are_refused;
+    visitors: what_is_cancelled_in_masses_stops_nobody;
+}
+
+cases! {
+    flipped:
+    agents: a_split_answer_reaches_its_own_visitor_alone, what_an_agent_does_on_h2_ends_with_its_own_visitor;
+    relays: an_agent_outlives_the_floods_of_its_relay, an_agent_dials_nobody_but_its_origin,
+        a_relay_cannot_fill_the_memory_of_an_agent, what_is_no_101_is_no_session;
+}

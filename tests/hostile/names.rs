@@ -1,0 +1,193 @@
+//! Whose name it is, and for whom a request is.
+
+use futures_util::future::join_all;
+use ptth::domain::Secret;
+use ptth::session::Kind;
+use rand::seq::IndexedRandom as _;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::frames::{Frames, HEADERS};
+use crate::recorder::Recorder;
+use crate::support::{STEP, TestRelay, Wire, named, offer, serve, within};
+use crate::world::{NAME, On, connect, honest, raw, status};
+
+const AGENTS: usize = 20;
+const ROUNDS: usize = 5;
+
+fn bearer(token: &Secret) -> String {
+    format!("Authorization: Bearer {}\r\n", token.expose())
+}
+
+/// Asks for a name; the status, and the connection that keeps it.
+async fn claim(on: On, relay: &TestRelay, name: &str, token: &Secret) -> (u16, TcpStream) {
+    let mut stream = connect(relay.plain).await;
+    let text = match on.carrier {
+        Kind::Envelope => {
+            let form = format!("name={name}&token={}", token.expose());
+            format!(
+                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
+                form.len()
+            )
+        }
+        _ => offer((on.transport, on.carrier), relay, name, &bearer(token)),
+    };
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within("an answer", stream.read_u8()).await.unwrap());
+    }
+    (status(&head), stream)
+}
+
+/// Waits until requests come on a flipped connection: what was let in and went before that never held the name.
+async fn in_use(on: On, relay: &TestRelay, name: &str, stream: TcpStream) {
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(name));
+    let asking = raw(relay, ask.as_bytes(), STEP);
+    let arriving = async {
+        match on.carrier {
+            Kind::Envelope => {}
+            Kind::H1 => assert_eq!(Wire::new(stream).head().await.first, "GET / HTTP/1.1"),
+            Kind::H2 => {
+                let mut frames = Frames::server(stream, &[]).await;
+                assert!(frames.until(STEP, |f| f.kind == HEADERS).await.is_some());
+            }
+        }
+    };
+    tokio::select! {
+        () = arriving => {}
+        got = asking => panic!("an answer of nobody: {}", String::from_utf8_lossy(&got)),
+    }
+}
+
+/// A1, frp #5222: one of many owns a name, and its lease keeps strangers out until it is back.
+pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
+    let relay = TestRelay::start();
+    for round in 0..ROUNDS {
+        let name = format!("wanted-{round}");
+        let tokens: Vec<_> = (0..AGENTS).map(|_| relay.token(&[&name])).collect();
+        let tried = join_all(tokens.iter().map(|token| claim(on, &relay, &name, token))).await;
+        let won: Vec<_> =
+            tried.iter().enumerate().filter(|(_, (status, _))| *status < 400).map(|(n, _)| n).collect();
+        let refused = tried.iter().filter(|(status, _)| *status == 403).count();
+        assert_eq!(
+            (won.len(), refused),
+            (1, AGENTS - 1),
+            "{:?}",
+            tried.iter().map(|(s, _)| *s).collect::<Vec<_>>()
+        );
+        // Its link is cut: the name is its own for the time of the lease.
+        let owner = won[0];
+        let link = tried.into_iter().nth(owner).unwrap().1;
+        in_use(on, &relay, &name, link).await;
+        let strangers = tokens.iter().enumerate().filter(|(n, _)| *n != owner);
+        for (stranger, _) in join_all(strangers.map(|(_, token)| claim(on, &relay, &name, token))).await {
+            assert_eq!(stranger, 403, "a stranger has taken it");
+        }
+        let (back, _) = claim(on, &relay, &name, &tokens[owner]).await;
+        assert!(back < 400, "the owner cannot come back: {back}");
+    }
+}
+
+/// sish #374: an agent that goes at any byte of its registration leaves nothing behind.
+pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
+    let relay = TestRelay::start();
+    let (mine, theirs) = (relay.token(&[NAME]), relay.token(&[NAME]));
+    let text = match on.carrier {
+        Kind::Envelope => {
+            let form = format!("name={NAME}&token={}", mine.expose());
+            format!(
+                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
+                form.len()
+            )
+        }
+        _ => offer((on.transport, on.carrier), &relay, NAME, &bearer(&mine)),
+    };
+    for cut in 1..text.len() {
+        let mut stream = connect(relay.plain).await;
+        stream.write_all(&text.as_bytes()[..cut]).await.unwrap();
+    }
+    let (free, _kept) = claim(on, &relay, NAME, &theirs).await;
+    assert!(free < 400, "{free}: who never registered holds the name");
+}
+
+/// chisel CVE-2026-48113: being let in for one name opens no other.
+pub(crate) async fn one_name_opens_no_other(on: On) {
+    let relay = TestRelay::start();
+    let (mine, theirs) = (relay.token(&["mine"]), relay.token(&["theirs"]));
+    let (_first, _kept) = claim(on, &relay, "mine", &mine).await;
+    for name in [
+        "theirs",
+        "THEIRS",
+        "mine,theirs",
+        "ptth",
+        "mine&name=theirs",
+        "theirs.ptth.localhost",
+        "..",
+        "%74heirs",
+    ] {
+        let (status, _) = claim(on, &relay, name, &mine).await;
+        assert!((400..404).contains(&status), "{name}: {status}");
+    }
+    let (free, _kept) = claim(on, &relay, "theirs", &theirs).await;
+    assert!(free < 400, "{free}");
+}
+
+/// A11; frp CVE-2026-40910, CVE-2022-23632, Caddy CVE-2026-27588: every request reaches the one right tenant, or none.
+pub(crate) async fn no_request_reaches_the_wrong_tenant(on: On) {
+    let relay = TestRelay::start();
+    let origins = [Recorder::start().await, Recorder::start().await];
+    let _a = serve(&on.agent(&relay, "a"), origins[0].handler()).await;
+    let _b = serve(&on.agent(&relay, "b"), origins[1].handler()).await;
+    let (a, b) = (named("a"), named("b"));
+    // Each with the tenant that it is for: the authority of the target is over the Host.
+    let rows: Vec<(String, String, Option<usize>)> = vec![
+        ("/".into(), format!("Host: {}\r\n", a.to_uppercase()), Some(0)),
+        ("/".into(), format!("Host: {a}.\r\n"), Some(0)),
+        ("/".into(), format!("Host: {a}:443\r\nX-Forwarded-Host: {b}\r\nForwarded: host={b}\r\n"), Some(0)),
+        ("/".into(), format!("Host: {b}:0\r\nX-Host: {a}\r\nX-Original-URL: http://{a}/\r\n"), Some(1)),
+        (format!("http://{b}/"), format!("Host: {a}\r\n"), Some(1)),
+        (format!("http://{b}:80/x"), format!("Host: {b}\r\nX-Forwarded-Server: {a}\r\n"), Some(1)),
+        (format!("http://{a}@{b}/"), format!("Host: {a}\r\n"), None),
+        (format!("http://{a}\\@{b}/"), format!("Host: {a}\r\n"), None),
+        ("/".into(), format!("Host: {a}, {b}\r\n"), None),
+        ("/".into(), format!("Host: {a},{b}\r\n"), None),
+        ("/".into(), format!("Host: {a}\r\nHost: {b}\r\n"), None),
+        ("/".into(), format!("Host: {a} {b}\r\n"), None),
+        ("/".into(), format!("Host: {a}@{b}\r\n"), None),
+        ("/".into(), format!("Host: {a}#@{b}\r\n"), None),
+        ("/".into(), format!("Host: {a}/{b}\r\n"), None),
+        ("/".into(), format!("Host: {a}?{b}\r\n"), None),
+        ("/".into(), format!("Host: {a}%00.{b}\r\n"), None),
+        ("/".into(), format!("Host: {a}\0.{b}\r\n"), None),
+        ("/".into(), format!("Host: {a}\r\n {b}\r\n"), None),
+        ("/".into(), format!("Host: {a}..\r\n"), None),
+        ("/".into(), format!("Host: .{a}\r\n"), None),
+        ("/".into(), format!("Host: x.{a}\r\n"), None),
+        ("/".into(), format!("Host: {a}x\r\n"), None),
+        ("/".into(), format!("Host: {a}:80:{b}\r\n"), None),
+        ("/".into(), format!("Host: [{a}]\r\n"), None),
+        ("/".into(), "Host: \u{430}.ptth.localhost\r\n".into(), None),
+        ("/".into(), "Host: xn--80a.ptth.localhost\r\n".into(), None),
+        ("/".into(), "Host: %61.ptth.localhost\r\n".into(), None),
+        ("/".into(), "Host:\r\n".into(), None),
+    ];
+    let mut random = rand::rng();
+    for number in 0..400 {
+        let (target, fields, tenant) = rows.choose(&mut random).unwrap();
+        let ask = format!("GET {target} HTTP/1.1\r\n{fields}X-Number: {number}\r\nConnection: close\r\n\r\n");
+        let answer = raw(&relay, ask.as_bytes(), STEP).await;
+        let found: Vec<_> = origins
+            .iter()
+            .map(|o| o.whole().iter().any(|r| r.all("x-number") == [number.to_string()]))
+            .collect();
+        let wanted = [*tenant == Some(0), *tenant == Some(1)];
+        assert_eq!(found, wanted, "{ask:?}: {}", String::from_utf8_lossy(&answer));
+        assert!(tenant.is_some() == (status(&answer) == 200), "{ask:?}: {}", status(&answer));
+    }
+    for request in origins[0].whole() {
+        assert_ne!(request.all("x-forwarded-host"), [&*b], "{request:?}");
+    }
+    honest(&relay, "a").await;
+    honest(&relay, "b").await;
+}

@@ -1,0 +1,273 @@
+//! Peers that take their time, and peers that take too much: what one of them holds, others do not wait for.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use ptth::session::Kind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::frames::PREFACE;
+use crate::process::Process;
+use crate::recorder::Recorder;
+use crate::site::{Agent, Relay, Site, poll};
+use crate::support::{Plan, TestRelay, named, offer, run, serve, within};
+use crate::world::{NAME, On, PROMPT, connect, honest, raw, status};
+
+/// The deadline for a handshake (`defaults::HANDSHAKE`) and for a head (`defaults::HEAD`), and what a busy machine adds.
+const HANDSHAKE: Duration = Duration::from_secs(14);
+const HEAD: Duration = Duration::from_secs(40);
+
+fn is_long() -> bool {
+    std::env::var_os("PTTH_LONG").is_some()
+}
+
+fn slow_ones() -> usize {
+    if is_long() { 800 } else { 200 }
+}
+
+/// Waits for the end of a connection; how long it took.
+async fn ends(mut stream: TcpStream, most: Duration) -> Option<Duration> {
+    let (began, mut read) = (Instant::now(), Vec::new());
+    let reading = async { while let Ok(1..) = stream.read_buf(&mut read).await {} };
+    tokio::time::timeout(most, reading).await.ok().map(|()| began.elapsed())
+}
+
+/// A14: heads that never end. CVE-2007-6750 (slowloris).
+pub(crate) async fn half_heads_hold_nobody_up(on: On) {
+    let world = on.world().await;
+    let host = named(NAME);
+    let halves = [
+        String::new(),
+        "G".into(),
+        "GET / HTTP/1.1\r\n".into(),
+        format!("GET / HTTP/1.1\r\nHost: {host}\r\nX-A: "),
+        String::from_utf8_lossy(PREFACE).into_owned(),
+        "PRI * HTTP/2.0\r\n".into(),
+    ];
+    let mut slow = Vec::new();
+    for number in 0..slow_ones() {
+        let mut stream = connect(world.relay.plain).await;
+        stream.write_all(halves[number % halves.len()].as_bytes()).await.unwrap();
+        slow.push(stream);
+        if number % 20 == 0 {
+            world.is_well().await;
+        }
+    }
+    for stream in &mut slow {
+        let _ = stream.write_all(b"x").await;
+    }
+    world.is_well().await;
+    if is_long() {
+        // An HTTP/2 visitor that is silent is asked, and has longer.
+        let kinds = slow.into_iter().enumerate().filter(|(n, _)| n % halves.len() < 4).map(|(_, s)| s);
+        let ended = join_all(kinds.map(|stream| ends(stream, HEAD))).await;
+        assert!(ended.iter().all(Option::is_some), "a half head is still waited for after {HEAD:?}");
+    }
+}
+
+/// A14: bodies that never end. On `h1` each takes a connection of the agent, of which there are 64; on the others a
+/// stream.
+pub(crate) async fn half_bodies_hold_nobody_up(on: On) {
+    let world = on.world().await;
+    let count = if on.carrier == Kind::H1 { 40 } else { slow_ones().min(200) };
+    let begun =
+        format!("POST /slow HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000\r\n\r\nbegun", named(NAME));
+    let mut slow = Vec::new();
+    for number in 0..count {
+        let mut stream = connect(world.relay.plain).await;
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        slow.push(stream);
+        if number % 20 == 0 {
+            world.is_well().await;
+        }
+    }
+    world.is_well().await;
+    drop(slow);
+    world.is_well().await;
+}
+
+/// A14: handshakes that stop at each byte, and what is no TLS. rustls 2024-0399, Traefik CVE-2026-26999 and -32305.
+#[test]
+fn half_handshakes_end_in_time() {
+    run(async {
+        let (relay, origin) = (TestRelay::start(), Recorder::start().await);
+        let on = On { transport: "ptth10", carrier: Kind::H2 };
+        let _agent = serve(&on.agent(&relay, NAME), origin.handler()).await;
+        let hello = client_hello().await;
+        let mut slow = Vec::new();
+        for cut in (0..hello.len()).step_by(7) {
+            let mut stream = connect(relay.tls).await;
+            stream.write_all(&hello[..cut]).await.unwrap();
+            slow.push(stream);
+        }
+        // One byte in each record.
+        let mut fragmented = connect(relay.tls).await;
+        for byte in &hello[5..] {
+            fragmented.write_all(&[0x16, 3, 1, 0, 1, *byte]).await.unwrap();
+        }
+        let answered = within("an answer to a hello in pieces", fragmented.read_u8()).await;
+        assert!(answered.is_ok_and(|kind| kind == 0x16 || kind == 0x15));
+        for nonsense in [
+            &b"SSH-2.0-OpenSSH_9.0\r\n"[..],
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01\xff\xff\xff",
+            b"\x16\x03\x01\0\0",
+            &[0x80; 300],
+            &[0; 300],
+        ] {
+            let mut stream = connect(relay.tls).await;
+            stream.write_all(nonsense).await.unwrap();
+            assert!(ends(stream, HANDSHAKE).await.is_some(), "{nonsense:?}");
+            honest(&relay, NAME).await;
+        }
+        let ended = join_all(slow.into_iter().map(|stream| ends(stream, HANDSHAKE))).await;
+        assert!(ended.iter().all(Option::is_some), "a handshake is still waited for");
+        honest(&relay, NAME).await;
+    });
+}
+
+/// What a client of rustls says first.
+async fn client_hello() -> Vec<u8> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let tls = ptth::tls::client_config_for_none().unwrap();
+    let stream = connect(listener.local_addr().unwrap()).await;
+    let name = rustls::pki_types::ServerName::try_from("ptth.localhost").unwrap();
+    let connecting = tokio_rustls::TlsConnector::from(tls).connect(name, stream);
+    let reading = async {
+        let mut stream = listener.accept().await.unwrap().0;
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut rest = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+        stream.read_exact(&mut rest).await.unwrap();
+        [&head[..], &rest].concat()
+    };
+    tokio::select! {
+        hello = reading => hello,
+        _ = connecting => unreachable!("nobody answers"),
+    }
+}
+
+/// A15: an agent that takes requests and says nothing.
+pub(crate) async fn a_silent_agent_keeps_its_own_visitors_waiting_alone(on: On) {
+    let relay = TestRelay::planned(Plan { answer: Some(Duration::from_secs(1)), ..Plan::default() });
+    let origin = Recorder::start().await;
+    let _honest = serve(&on.agent(&relay, "honest"), origin.handler()).await;
+    let token = relay.token(&["silent"]);
+    let mut silent = connect(relay.plain).await;
+    let text = match on.carrier {
+        Kind::Envelope => {
+            let form = format!("name=silent&token={}", token.expose());
+            format!(
+                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
+                form.len()
+            )
+        }
+        _ => offer(
+            (on.transport, on.carrier),
+            &relay,
+            "silent",
+            &format!("Authorization: Bearer {}\r\n", token.expose()),
+        ),
+    };
+    silent.write_all(text.as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    within("an answer", silent.read_exact(&mut head)).await.unwrap();
+    assert!(status(&head) < 400);
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", named("silent"));
+    let visitors = join_all((0..100).map(|_| async {
+        let asked = Instant::now();
+        (status(&raw(&relay, ask.as_bytes(), PROMPT * 2).await), asked.elapsed())
+    }));
+    let beside = async {
+        for _ in 0..20 {
+            honest(&relay, "honest").await;
+        }
+    };
+    let (told, ()) = tokio::join!(visitors, beside);
+    for (status, took) in told {
+        assert!([502, 503, 504].contains(&status) && took < PROMPT * 2, "{status} after {took:?}");
+    }
+}
+
+/// A17: the connections of one agent have a bound, and those of others are none of its business.
+pub(crate) async fn one_agent_does_not_take_all_connections(on: On) {
+    // One after the other; once is enough.
+    if (on.transport, on.carrier) != ("ptth10", Kind::H1) {
+        return;
+    }
+    let (relay, origin) = (TestRelay::start(), Recorder::start().await);
+    let _honest = serve(&on.agent(&relay, "honest"), origin.handler()).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", relay.token(&["greedy"]).expose());
+    let (mut held, mut refused) = (Vec::new(), None);
+    for _ in 0..ptth::defaults::CONNECTIONS_PER_AGENT + 64 {
+        let mut agent = crate::support::Wire::new(connect(relay.plain).await);
+        agent.send(offer((on.transport, on.carrier), &relay, "greedy", &bearer)).await;
+        let head = agent.head().await;
+        if head.status() != 101 {
+            refused = Some(head);
+            break;
+        }
+        held.push(agent);
+    }
+    let refused = refused.expect("a bound");
+    assert_eq!(refused.status(), 429);
+    assert!(refused.get("retry-after").is_some(), "{refused:?}");
+    honest(&relay, "honest").await;
+}
+
+/// A18: a crowd at one tenant.
+pub(crate) async fn a_crowd_at_one_tenant_starves_no_other(on: On) {
+    let (relay, origin) = (TestRelay::start(), Recorder::start().await);
+    let _a = serve(&on.agent(&relay, "crowded"), origin.handler()).await;
+    let _b = serve(&on.agent(&relay, "honest"), origin.handler()).await;
+    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", named("crowded"));
+    let one = || async {
+        loop {
+            raw(&relay, ask.as_bytes(), PROMPT).await;
+        }
+    };
+    let beside = async {
+        for _ in 0..40 {
+            honest(&relay, "honest").await;
+        }
+    };
+    tokio::select! {
+        () = beside => {}
+        _ = join_all((0..64).map(|_| one())) => unreachable!("they come for ever"),
+    }
+}
+
+/// F9: no descriptors left. The accept loop goes on, and its agents stay.
+#[test]
+fn a_relay_without_descriptors_recovers() {
+    let site = Site::new();
+    site.write("files/index.html", "here");
+    let command = site.relay_command("http://127.0.0.1:0");
+    let mut limited = std::process::Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n 96; exec \"$@\"", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    let relay = Relay::start(&mut limited);
+    let url = format!("http://localhost:{}", relay.port);
+    let agent = Agent::start(&mut site.agent_command(&url, site.at("files")));
+    let visit = || site.curl(["--max-time", "10", &agent.url]);
+    assert_eq!(visit().status, 200);
+    let crowd: Vec<_> =
+        (0..200).map(|_| std::net::TcpStream::connect(("127.0.0.1", relay.port)).unwrap()).collect();
+    poll(|| (descriptors(&relay.process) >= 90).then_some(())).expect("the crowd takes them");
+    drop(crowd);
+    let answered = poll(|| (descriptors(&relay.process) < 60).then(visit)).expect("the crowd has gone");
+    assert_eq!(answered.status, 200);
+    assert_eq!(
+        agent.process.err.all().iter().filter(|l| l.contains("disconnected")).count(),
+        0,
+        "{}",
+        agent.process
+    );
+}
+
+fn descriptors(process: &Process) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().count()
+}
