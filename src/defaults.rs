@@ -155,8 +155,11 @@ pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
 pub const KEEPALIVE_RETRIES: u32 = 3;
 /// Visitors and origins are asked after this silence.
 pub const OTHERS_KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-/// And again this often: one that is gone is found in a minute, and a phone that was out of reach is still connected.
+/// And again this often: a phone that was out of reach is still connected, and one that is gone is found by
+/// [`STALLED`].
 pub const OTHERS_KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// Whoever takes nothing of a body for this long does not come back for it; until then it holds its agent's attention.
+pub const STALLED: Duration = Duration::from_secs(300);
 /// The head of a request to an agent on `h1` that is not acknowledged for this long: dead.
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// An `h1` connection of an agent is replaced after this, before NATs and load balancers forget it.

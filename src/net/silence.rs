@@ -2,8 +2,8 @@
 //! waits for that to be acknowledged, and by itself for many minutes.
 //!
 //! `TCP_USER_TIMEOUT` shortens that wait, but it also cuts a far end that lives and only does not read for as long: the
-//! kernel does not tell the two apart. So it stands only where the far end always reads, which is where a head is
-//! written to an agent, and not while a body follows.
+//! kernel does not tell the two apart. So it is short only where the far end always reads, which is where a head is
+//! written to an agent, and not while a body follows; and for visitors and origins it is as long as anybody may pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,15 +26,19 @@ pub enum FarEnd {
 impl FarEnd {
     /// How a connection to it is kept alive.
     pub(super) fn keep_alive(self, stream: &TcpStream) {
-        let (idle, every) = match self {
-            Self::Other => (defaults::OTHERS_KEEPALIVE_IDLE, defaults::OTHERS_KEEPALIVE_EVERY),
-            Self::Link => (defaults::KEEPALIVE_IDLE, defaults::KEEPALIVE_EVERY),
+        let (idle, every, unread) = match self {
+            Self::Other => {
+                (defaults::OTHERS_KEEPALIVE_IDLE, defaults::OTHERS_KEEPALIVE_EVERY, defaults::STALLED)
+            }
+            // Any limit here would also take the place of the number of questions.
+            Self::Link => (defaults::KEEPALIVE_IDLE, defaults::KEEPALIVE_EVERY, Duration::ZERO),
         };
         let keepalive = TcpKeepalive::new()
             .with_time(idle)
             .with_interval(every)
             .with_retries(defaults::KEEPALIVE_RETRIES);
         log(SockRef::from(stream).set_tcp_keepalive(&keepalive));
+        log(SockRef::from(stream).set_tcp_user_timeout(Some(unread)));
     }
 }
 

@@ -71,11 +71,6 @@ impl Verified {
         self.all().all(|grants| grants.allows_name(name))
     }
 
-    /// Whether a credential names exactly this name.
-    pub fn names_exactly(&self, name: &Name) -> bool {
-        self.all().any(|grants| grants.names.contains(name))
-    }
-
     /// Whether every credential allows the host.
     pub fn allows_host(&self, host: &HostName) -> bool {
         self.all().all(|grants| grants.allows_host(host))

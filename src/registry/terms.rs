@@ -55,31 +55,23 @@ pub(super) fn is_fenced_by(present: Option<&Instance>, arriving: Option<&Instanc
 }
 
 /// By which right routes are asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub enum Right {
-    /// By a token or a certificate. What it names exactly it takes, also from a holder who has neither.
-    Named {
-        /// The routes that it names exactly.
-        takes: Box<[Route]>,
-    },
+    /// By a token or a certificate, which also takes them from a holder who has neither.
+    #[default]
+    Granted,
     /// With neither: what is free, within bounds.
     Open(Quota),
 }
 
-impl Default for Right {
-    fn default() -> Self {
-        Self::Named { takes: Box::default() }
-    }
-}
-
 impl Right {
     pub(super) fn takes(&self, target: &Target) -> bool {
-        matches!(self, Self::Named { takes } if target.charged.is_some() && takes.contains(&target.route))
+        matches!(self, Self::Granted) && target.charged.is_some()
     }
 
     pub(super) fn charged(&self) -> Option<IpAddr> {
         match self {
-            Self::Named { .. } => None,
+            Self::Granted => None,
             Self::Open(quota) => Some(quota.address),
         }
     }
@@ -199,15 +191,13 @@ mod tests {
                 .map_err(|why| why.to_string())
         };
         let owner = || registry.find_path("a").unwrap().owner.0.to_string();
-        let named = || Right::Named { takes: [route.clone()].into() };
         let quota = Quota { address: [192, 0, 2, 1].into(), per_agent: 1, per_address: 1, total: 1 };
         let _open = reserve("open", Right::Open(quota), false).unwrap();
-        assert!(reserve("any", Right::default(), false).is_err());
-        drop(reserve("named", named(), true).unwrap());
+        drop(reserve("named", Right::Granted, true).unwrap());
         assert_eq!(owner(), "open");
-        let _named = reserve("named", named(), false).unwrap();
+        let _named = reserve("named", Right::Granted, false).unwrap();
         assert_eq!(owner(), "named");
-        assert!(reserve("another", named(), false).is_err());
+        assert!(reserve("another", Right::Granted, false).is_err());
         assert!(reserve("open", Right::Open(quota), false).is_err());
     }
 }

@@ -72,7 +72,10 @@ impl Doorkeeper {
             return Err(Refusal::new(RefusalKind::Fenced, message));
         }
         self.limit(&verified.id)?;
-        let right = self.right(&wanted, &verified, facts);
+        let right = match is_open(&verified.id) {
+            true => Right::Open(open::quota(facts)),
+            false => Right::Granted,
+        };
         let terms = terms(&offer, &verified, right)?;
         let claim = self.registry.reserve(routes, &verified.id, terms).map_err(|why| self.refuse(&why))?;
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
@@ -86,15 +89,6 @@ impl Doorkeeper {
             cores: self.cores.count(),
             metrics: self.metrics.clone(),
         })
-    }
-
-    /// By which right it claims what it may claim.
-    fn right(&self, wanted: &[Wanted], verified: &Verified, facts: &Facts) -> Right {
-        if is_open(&verified.id) {
-            return Right::Open(open::quota(facts));
-        }
-        let exact = |w: &&Wanted| matches!(w, Wanted::Name(name) if verified.names_exactly(name));
-        Right::Named { takes: wanted.iter().filter(exact).map(|w| self.names.route(w)).collect() }
     }
 
     fn refuse(&self, why: &Unavailable) -> Refusal {

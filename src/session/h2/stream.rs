@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::windows::Watch;
+use crate::defaults;
 use crate::message::Body;
 
 /// Sends a body, as fast as the far end's windows allow. Ends early when the far end resets the stream; a body that
@@ -59,9 +60,15 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Re
     }
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
-        let window = match poll_fn(|cx| stream.poll_capacity(cx)).await {
-            Some(window) => window?,
-            None => return Ok(true),
+        let capacity = poll_fn(|cx| stream.poll_capacity(cx));
+        let window = match tokio::time::timeout(defaults::STALLED, capacity).await {
+            Ok(Some(window)) => window?,
+            Ok(None) => return Ok(true),
+            Err(_) => {
+                tracing::debug!("nobody reads a body: its stream is reset");
+                stream.send_reset(Reason::CANCEL);
+                return Ok(true);
+            }
         };
         let piece = data.split_to(window.min(data.len()));
         if !piece.is_empty() {
