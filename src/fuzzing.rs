@@ -16,7 +16,7 @@ use crate::message::embedded::{
 };
 use crate::message::{Body, authority, hop, link};
 use crate::session::h2;
-use crate::transport::reversehttp;
+use crate::transport::{comet, reversehttp};
 
 /// One function for the bytes of one source.
 pub type Property = fn(&[u8]);
@@ -26,6 +26,7 @@ pub const ALL: &[(&str, Property)] = &[
     ("answer", answer),
     ("request", request),
     ("form", reversehttp::fuzz_form),
+    ("comet", comet::fuzz_json),
     ("link", link_field),
     ("authority", host_of),
     ("fields", hop_by_hop),

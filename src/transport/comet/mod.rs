@@ -22,6 +22,9 @@ mod agent;
 mod relay;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use wire::property as fuzz_json;
+
 use std::sync::Arc;
 
 use super::{AgentSide, Door, RelaySide, Transport};

@@ -152,3 +152,28 @@ fn spelled(name: &HeaderName) -> String {
 fn latin1(value: &HeaderValue) -> String {
     value.as_bytes().iter().map(|byte| char::from(*byte)).collect()
 }
+
+/// An answer that was read is written so that it is read as the same, and nothing makes a reader panic.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn property(bytes: &[u8]) {
+    use futures_util::FutureExt as _;
+    use http_body_util::BodyExt as _;
+
+    let _ = (read_request(bytes).is_ok(), id_of(bytes));
+    let Ok(Some((asked, answer))) = read_answer(bytes) else { return };
+    let (head, body) = answer.into_parts();
+    let Some(Ok(body)) = body.collect().now_or_never() else { unreachable!("the body is in memory") };
+    let body = body.to_bytes();
+    let read = read_answer(&write_answer(&asked, &head, &body));
+    let Ok(Some((asked_again, again))) = read else { unreachable!("what was written can be read") };
+    let (mut head_again, body_again) = again.into_parts();
+    head_again.headers.remove(CONTENT_LENGTH);
+    let mut headers = head.headers;
+    headers.remove(CONTENT_LENGTH);
+    assert_eq!((asked_again, head_again.status), (asked, head.status));
+    assert_eq!(head_again.headers, headers);
+    let Some(Ok(body_again)) = body_again.collect().now_or_never() else {
+        unreachable!("nor does this wait")
+    };
+    assert_eq!(body_again.to_bytes(), body);
+}
