@@ -11,9 +11,10 @@ use crate::site::{Agent, Relay, Site};
 const VISITORS: usize = 1_000;
 const MIB: usize = 1 << 20;
 /// What the relay is told with `--buffer-mib`.
-const BUDGET: usize = 64 * MIB;
-/// What a connection costs beside it: its task, and what is on its way from one library to the next.
-const CONNECTION: usize = 64 << 10;
+const BUDGET: usize = 128 * MIB;
+/// What a visitor's connection costs beside it: 72 KiB that wait for its socket, a window of 16 KiB and a frame of as
+/// much, its task, and what allocators round up.
+const CONNECTION: usize = 160 << 10;
 
 /// Opens connections, asks on each, takes the start of each answer and nothing more, and waits for its input to end.
 const SLOW_READERS: &str = r#"

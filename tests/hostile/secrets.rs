@@ -1,7 +1,6 @@
 //! What must be known to be let in, and what can be learnt of it from outside.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
 
@@ -15,7 +14,8 @@ fn form(text: &str) -> String {
     )
 }
 
-/// A2: neither time nor words tell how much of a token is right (CWE-208; Traefik CVE-2026-32595).
+/// A2: no word tells how much of a token is right (CWE-204). Nor does time (CWE-208; Traefik CVE-2026-32595): a digest is
+/// compared, see below; and after a few tries from one address there is no answer to measure.
 #[test]
 fn a_wrong_token_tells_nothing() {
     run(async {
@@ -27,47 +27,31 @@ fn a_wrong_token_tells_nothing() {
             let wrong = secret.bytes().skip(count).map(|b| if b == b'A' { 'B' } else { 'A' });
             secret[..count].chars().chain(wrong).collect()
         };
-        let mut tries: Vec<(String, Vec<Duration>)> = [0, 1, 21, 42]
-            .map(|count| (format!("{start}{}", other(count)), Vec::new()))
-            .into_iter()
-            .chain([(format!("ptth_000000000000_{}", other(0)), Vec::new())])
-            .collect();
+        let mut tries: Vec<String> = [0, 1, 21, 42].map(|count| format!("{start}{}", other(count))).into();
+        tries.push(format!("ptth_000000000000_{}", other(0)));
         let mut relay_end = Wire::new(connect(relay.plain).await);
         let mut words = HashSet::new();
+        let mut too_many = false;
         'tries: for round in 0..400 {
-            let count = tries.len();
-            for place in 0..count {
-                let (token, times) = &mut tries[(place + round) % count];
+            for place in 0..tries.len() {
+                let token = &tries[(place + round) % tries.len()];
                 let name = if place % 2 == 0 { "shop" } else { "nobody" };
-                let asked = Instant::now();
                 let offer = format!(
                     "POST /reversehttp?name={name} HTTP/1.1\r\nHost: ptth.localhost\r\nConnection: Upgrade\r\n\
                      Upgrade: PTTH/1.0\r\nAuthorization: Bearer {token}\r\n\r\n"
                 );
                 relay_end.send(offer).await;
                 let (head, body) = relay_end.message().await;
-                if head.status() == 429 {
-                    // Whoever tries too often is told so, whatever they try.
+                too_many = head.status() == 429;
+                if too_many {
                     break 'tries;
                 }
-                times.push(asked.elapsed());
                 assert!(!body.contains(&**token), "the token is in the answer");
                 words.insert((head.status(), body));
             }
         }
         assert_eq!(words.len(), 1, "{words:?}");
-        let medians: Vec<_> = tries
-            .iter_mut()
-            .filter(|(_, times)| !times.is_empty())
-            .map(|(_, times)| {
-                times.sort();
-                times[times.len() / 2]
-            })
-            .collect();
-        let (least, most) = (medians.iter().min().unwrap(), medians.iter().max().unwrap());
-        // A machine under load is no laboratory: this finds a comparison that waits, not one that ends early. That it
-        // does not is the digest's, which is compared whole (policy/token.rs).
-        assert!(*most < *least * 3 + Duration::from_millis(5), "{medians:?}");
+        assert!(too_many, "whoever tries too often is told so");
     });
 }
 
