@@ -5,7 +5,7 @@ use std::time::Duration;
 use ptth::defaults;
 use sha2::{Digest, Sha256};
 
-use crate::support::{TestOrigin, within};
+use crate::support::{TestOrigin, Wire, within};
 use crate::world::On;
 
 const LARGE: usize = 64 << 20;
@@ -56,6 +56,17 @@ pub(crate) async fn large_upload(on: On) {
     assert_eq!(visitor.message().await.1, "ok");
 }
 
+/// Sends what is left behind `taken` bytes, and sees all of it arrive.
+async fn the_rest(sender: &mut Wire, receiver: &mut Wire, taken: usize) {
+    let rest = vec![b'x'; LARGE - taken];
+    let mut count = 0;
+    within("the rest", async {
+        tokio::join!(sender.send(&rest), receiver.stream(LARGE, |part| count += part.len()))
+    })
+    .await;
+    assert_eq!(count, LARGE);
+}
+
 pub(crate) async fn a_slow_visitor_bounds_what_the_origin_can_send(on: On) {
     let world = on.world_with(TestOrigin::with_small_buffers()).await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
@@ -69,13 +80,7 @@ pub(crate) async fn a_slow_visitor_bounds_what_the_origin_can_send(on: On) {
     // One that does not read holds nobody else up.
     world.still_works().await;
     // And nothing was lost.
-    let rest = vec![b'x'; LARGE - taken];
-    let mut count = 0;
-    within("the rest", async {
-        tokio::join!(origin.send(&rest), visitor.stream(LARGE, |part| count += part.len()))
-    })
-    .await;
-    assert_eq!(count, LARGE);
+    the_rest(&mut origin, &mut visitor, taken).await;
 }
 
 pub(crate) async fn a_slow_origin_bounds_what_the_visitor_can_send(on: On) {
@@ -88,13 +93,7 @@ pub(crate) async fn a_slow_origin_bounds_what_the_visitor_can_send(on: On) {
         "{taken} bytes were taken for an origin that reads none"
     );
     world.still_works().await;
-    let rest = vec![b'x'; LARGE - taken];
-    let mut count = 0;
-    within("the rest", async {
-        tokio::join!(visitor.send(&rest), origin.stream(LARGE, |part| count += part.len()))
-    })
-    .await;
-    assert_eq!(count, LARGE);
+    the_rest(&mut visitor, &mut origin, taken).await;
 }
 
 /// Longer than any deadline for a far end that is silent: whoever only reads slowly is not.
@@ -107,13 +106,7 @@ pub(crate) async fn a_visitor_that_pauses_loses_nothing(on: On) {
     visitor.head().await;
     let taken = origin.send_until_stuck(LARGE).await;
     tokio::time::sleep(PAUSE).await;
-    let rest = vec![b'x'; LARGE - taken];
-    let mut count = 0;
-    within("the rest", async {
-        tokio::join!(origin.send(&rest), visitor.stream(LARGE, |part| count += part.len()))
-    })
-    .await;
-    assert_eq!(count, LARGE);
+    the_rest(&mut origin, &mut visitor, taken).await;
 }
 
 pub(crate) async fn an_origin_that_pauses_loses_nothing(on: On) {
@@ -122,11 +115,5 @@ pub(crate) async fn an_origin_that_pauses_loses_nothing(on: On) {
         world.begin("POST", "/", &format!("Content-Length: {LARGE}\r\n")).await;
     let taken = visitor.send_until_stuck(LARGE).await;
     tokio::time::sleep(PAUSE).await;
-    let rest = vec![b'x'; LARGE - taken];
-    let mut count = 0;
-    within("the rest", async {
-        tokio::join!(visitor.send(&rest), origin.stream(LARGE, |part| count += part.len()))
-    })
-    .await;
-    assert_eq!(count, LARGE);
+    the_rest(&mut visitor, &mut origin, taken).await;
 }
