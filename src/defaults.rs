@@ -51,6 +51,9 @@ pub const GRACE: Duration = Duration::from_secs(30);
 
 /// Public connections at once, over all cores: at about 30 KiB each, half a gigabyte.
 pub const CONNECTIONS: usize = 16_384;
+/// From one address (one /64 with IPv6): a hundred people behind one NAT with as many as a browser opens. It takes
+/// sixteen addresses to have them all.
+pub const CONNECTIONS_PER_ADDRESS: usize = 1_024;
 /// Agent connections at once of one token.
 pub const CONNECTIONS_PER_AGENT: usize = 1_024;
 
@@ -167,9 +170,15 @@ pub const H1_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// One stream fills 1 Gbit/s at 50 ms, and a slow reader costs at most this, in bytes.
 pub const STREAM_WINDOW: u32 = 8 << 20;
-/// What waits at a relay for slow visitors, in bytes: all streams of all agents together, beside one frame for each.
-/// Sixteen long answers have a full [`STREAM_WINDOW`].
+/// What waits at a relay for slow visitors and slow agents, in bytes: all streams together, beside one frame for each. A
+/// full [`STREAM_WINDOW`] for some thirty long answers that nobody reads.
 pub const BUFFERS: usize = 256 << 20;
+/// One agent has at most this part of [`BUFFERS`]: slow visitors of one leave room for the visitors of others.
+pub const BUFFERS_PER_AGENT: usize = 4;
+/// All uploads of visitors with HTTP/2 have at most this part of [`BUFFERS`].
+pub const BUFFERS_OF_UPLOADS: usize = 2;
+/// What waits at an agent for a slow service, in bytes: all uploads together, beside one frame for each.
+pub const AGENT_BUFFERS: usize = 64 << 20;
 /// What waits in one stream for the socket, in bytes: two writes.
 pub const SEND_BUFFER: usize = 64 << 10;
 /// The connection's window never binds: one slow stream must not stall the others. In bytes.
@@ -179,12 +188,17 @@ pub const STREAMS: u32 = 1_024;
 /// The head of an HTTP/1.1 request of a visitor, 64 KiB of fields and its first line, in bytes; also what is read ahead
 /// of a body, and what waits for the socket.
 pub const VISITOR_BUFFER: usize = 72 << 10;
-/// A visitor's `h2` windows: an upload of one visitor, in bytes.
-pub const VISITOR_STREAM_WINDOW: u32 = 1 << 20;
-/// All uploads of one visitor's connection, in bytes.
-pub const VISITOR_CONNECTION_WINDOW: u32 = 4 << 20;
+/// What a visitor may send on an `h2` connection before anything is known of it, in bytes: a form, and as much as one
+/// on HTTP/1.1 may.
+pub const VISITOR_FIRST_WINDOW: u32 = 128 << 10;
+/// All uploads of one visitor's `h2` connection, in bytes, once there is a long one; a quarter of it for each, so that
+/// one that waits does not stop the others.
+pub const VISITOR_WINDOW: u32 = 4 << 20;
 /// Streams at once on a visitor's connection: what browsers use, twice.
 pub const VISITOR_STREAMS: u32 = 200;
+/// A visitor's HTTP/2 connection without a request for this long is closed, at the latest after twice that: browsers
+/// let go after about as much.
+pub const VISITOR_IDLE: Duration = Duration::from_secs(90);
 /// Streams of a visitor that may be reset before they were looked at (CVE-2023-44487): what the h2 crate has found
 /// enough for browsers.
 pub const VISITOR_RESETS: usize = 20;

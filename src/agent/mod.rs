@@ -17,9 +17,10 @@ pub use self::builder::{Agent, BuildError, Builder};
 use self::config::Config;
 use self::ladder::Ladder;
 use self::supervise::Supervisor;
+use crate::defaults;
 use crate::domain::{Offer, Wanted};
 use crate::net::{Cores, Scope};
-use crate::session::{Handler, Kind};
+use crate::session::{Handler, Kind, Windows};
 use crate::transport::{self, Call};
 
 /// Finds out by itself which transport works.
@@ -82,6 +83,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         transport: "",
         visitors: config.visitors.clone(),
     };
+    let windows = Windows::new(defaults::AGENT_BUFFERS);
     let relays = config.relays.iter().map(|relay| {
         let (status, watcher) = watch::channel(Status::default());
         let (done, end) = oneshot::channel();
@@ -97,6 +99,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
             ladder: Ladder::new(&transports, &call, &*config.transport == AUTO, config.climb),
             relay: relay.clone(),
             handler: handler.clone(),
+            windows: windows.clone(),
             cores: cores.clone(),
             scope: scope.clone(),
             status,

@@ -12,7 +12,7 @@ use super::{Fatal, Status};
 use crate::defaults;
 use crate::net::dial::DialError;
 use crate::net::{Cores, Scope};
-use crate::session::{Ended, Handler, Kind, Load, serve_half};
+use crate::session::{Ended, Handler, Kind, Load, Windows, serve_half};
 use crate::tls;
 use crate::transport::{Link, OpenError, Opened};
 
@@ -24,6 +24,7 @@ pub(super) struct Supervisor {
     pub(super) ladder: Ladder,
     pub(super) relay: http::Uri,
     pub(super) handler: Arc<dyn Handler>,
+    pub(super) windows: Arc<Windows>,
     pub(super) cores: Cores,
     pub(super) scope: Scope,
     pub(super) status: tokio::sync::watch::Sender<Status>,
@@ -119,10 +120,10 @@ impl Supervisor {
         let core = self.cores.handle(self.cores.next());
         match link {
             Link::Flipped { kind, mut io } => {
-                let departed = io.depart();
+                let (departed, windows) = (io.depart(), self.windows.clone());
                 self.scope.spawn_on(core, async move {
                     let end = match departed.and_then(|()| io.arrive()) {
-                        Ok(()) => serve_half(io, kind, handler, load, scope).await,
+                        Ok(()) => serve_half(io, kind, handler, load, windows, scope).await,
                         Err(error) => Ended::Failed(error.to_string()),
                     };
                     let _ = ended.send((id, end)).await;

@@ -1,5 +1,7 @@
 //! Counters of one relay, in the OpenMetrics text format. Counting is one atomic addition.
 
+use std::fmt::Display;
+
 use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -7,6 +9,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use super::limits::{Label, Limit, Limits};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Status {
@@ -34,20 +38,21 @@ pub struct Metrics {
     refusals: Family<Code, Counter>,
     agent_connections: Family<Way, Gauge>,
     visitor_connections: Gauge,
-    turned_away: Counter,
+    limits: Limits,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("ptth");
         let answers = Family::<Status, Counter>::default();
+        let limits = Family::<Label, Counter>::default();
         let metrics = Self {
             answers: CLASSES.map(|class| answers.get_or_create(&Status { class }).clone()),
             failures: Family::default(),
             refusals: Family::default(),
             agent_connections: Family::default(),
             visitor_connections: Gauge::default(),
-            turned_away: Counter::default(),
+            limits: Limits::new(&limits),
             registry: Registry::default(),
         };
         registry.register("answers", "Answers to visitors, by class of status", answers);
@@ -67,12 +72,14 @@ impl Default for Metrics {
             "Public connections that stand now",
             metrics.visitor_connections.clone(),
         );
-        registry.register(
-            "connections_turned_away",
-            "Public connections refused because the limit was reached",
-            metrics.turned_away.clone(),
-        );
+        registry.register("limits_reached", "How often a limit took effect, by limit", limits);
         Self { registry, ..metrics }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 
@@ -95,9 +102,9 @@ impl Metrics {
         self.refusals.get_or_create(&Code { code }).inc();
     }
 
-    /// A public connection was refused because there are too many.
-    pub fn turned_away(&self) {
-        self.turned_away.inc();
+    /// A limit took effect on `by`: an address, an agent.
+    pub fn reached(&self, limit: Limit, by: &dyn Display) {
+        self.limits.reached(limit, by);
     }
 
     /// Counts a visitor's connection until the guard goes.
@@ -144,11 +151,15 @@ mod tests {
         let metrics = Metrics::default();
         metrics.answered(StatusCode::NOT_FOUND);
         metrics.failed("no-agent");
+        metrics.reached(Limit::Head, &"192.0.2.1:1");
+        metrics.reached(Limit::Head, &"192.0.2.1:2");
         let one = metrics.agent_connected("ptth10", "h2");
         let text = metrics.text();
         for line in [
             "ptth_answers_total{class=\"4xx\"} 1",
             "ptth_failures_total{code=\"no-agent\"} 1",
+            "ptth_limits_reached_total{limit=\"head\"} 2",
+            "ptth_limits_reached_total{limit=\"idle\"} 0",
             "ptth_agent_connections{transport=\"ptth10\",carrier=\"h2\"} 1",
         ] {
             assert!(text.contains(line), "{line} in {text}");

@@ -37,6 +37,7 @@ pub use self::gate::{Checks, Denied, Gate, VisitorPermit};
 pub use self::guesses::Guesses;
 pub use self::rules::{BadRules, FieldSecret, Rules, network};
 pub use self::scope::{Grants, Limits, Prefix};
+pub use self::source::Source;
 pub use self::store::{FILE, StoreError};
 
 /// One token, as it may be shown: all but the secret, which nobody has.

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 /// One IPv4 address, or the 64 bits of an IPv6 address that name a network: whoever has one address of it has them
 /// all, so limits by address would be none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub enum Source {
+    /// The address.
     V4(u32),
+    /// The network.
     V6(u64),
 }
 

@@ -10,6 +10,7 @@ use super::Shared;
 use super::entry;
 use crate::domain::Visitor;
 use crate::net::listener;
+use crate::observe::Limit;
 
 /// Accepts until the relay stops listening.
 pub(super) async fn run(
@@ -25,9 +26,8 @@ pub(super) async fn run(
             accepted = listener::accept(&listener) => accepted,
         };
         // Full: this one goes, those inside stay.
-        let Ok(place) = shared.places.clone().try_acquire_owned() else {
-            shared.metrics.turned_away();
-            tracing::warn!(%remote, "too many connections: one was turned away");
+        let Some(place) = shared.places.enter() else {
+            shared.metrics.reached(Limit::Connections, &remote);
             continue;
         };
         let visitor = Visitor { remote, local, tls: tls.is_some() };

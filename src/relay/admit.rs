@@ -9,6 +9,7 @@ use super::config::Config;
 use super::credentials::Credentials;
 use super::names::Names;
 use super::open;
+use super::shares::Shares;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
@@ -28,7 +29,7 @@ pub(super) struct Doorkeeper {
     pub(super) metrics: Arc<Metrics>,
     pub(super) scope: Scope,
     pub(super) cores: Cores,
-    pub(super) windows: Arc<Windows>,
+    pub(super) shares: Shares,
     /// Cancelled when the relay begins to stop: from then on agents are sent away.
     pub(super) draining: CancellationToken,
 }
@@ -81,6 +82,7 @@ impl Doorkeeper {
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
         Ok(Admitted {
             claim,
+            windows: self.shares.of(&verified.id),
             agent: verified.id,
             ruled: offer.visitors.is_some(),
             transport: offer.transport,
@@ -258,10 +260,6 @@ impl Door for Doorkeeper {
         &self.config.polling
     }
 
-    fn windows(&self) -> &Arc<Windows> {
-        &self.windows
-    }
-
     fn scope(&self) -> &Scope {
         &self.scope
     }
@@ -273,6 +271,7 @@ impl Door for Doorkeeper {
 
 struct Admitted {
     claim: Claim,
+    windows: Arc<Windows>,
     agent: AgentId,
     ruled: bool,
     transport: &'static str,
@@ -312,6 +311,10 @@ impl Admission for Admitted {
             true => defaults::OPEN_MESSAGES,
             false => defaults::MESSAGES,
         }
+    }
+
+    fn windows(&self) -> &Arc<Windows> {
+        &self.windows
     }
 
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {

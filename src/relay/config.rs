@@ -90,8 +90,12 @@ pub struct Config {
     pub grace: Duration,
     /// How agents that poll are treated.
     pub polling: Polling,
-    /// What may wait here for slow visitors, in bytes, beside one frame for each answer.
+    /// What may wait here for slow visitors and slow agents, in bytes, beside one frame for each body.
     pub buffers: usize,
+    /// Public connections at once. An agent's count until they are flipped.
+    pub connections: usize,
+    /// And from one address (one /64 with IPv6). Trusted proxies may have more.
+    pub connections_per_address: usize,
 }
 
 /// The admin listener.
@@ -128,6 +132,8 @@ impl Config {
             grace: defaults::GRACE,
             polling: Polling::default(),
             buffers: defaults::BUFFERS,
+            connections: defaults::CONNECTIONS,
+            connections_per_address: defaults::CONNECTIONS_PER_ADDRESS,
         }
     }
 }

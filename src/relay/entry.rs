@@ -12,11 +12,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::forward::Sender;
+use super::places::Place;
 use super::{public, respond};
 use crate::defaults;
 use crate::domain::Visitor;
@@ -24,23 +24,33 @@ use crate::message::{Body, Request};
 use crate::net::Io;
 use crate::net::io::Tcp;
 use crate::net::proxied;
+use crate::observe::Limit;
 use crate::session::h1::interject;
+use crate::session::h2::Room;
 use crate::session::h2::server::{self, Terms};
 use crate::tls;
 
-/// What a visitor's HTTP/2 connection gets.
-const TERMS: Terms = Terms {
-    stream_window: defaults::VISITOR_STREAM_WINDOW,
-    connection_window: defaults::VISITOR_CONNECTION_WINDOW,
-    streams: defaults::VISITOR_STREAMS,
-    fields: defaults::FIELDS,
-    resets: defaults::VISITOR_RESETS,
-    faults: Some(defaults::VISITOR_FAULTS),
-    ping_every: defaults::HEAD,
-    ping_dead: defaults::VISITOR_PING_DEAD,
-};
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a visitor's HTTP/2 connection gets.
+fn terms(shared: &Shared) -> Terms {
+    let windows = shared.uploads.clone();
+    Terms {
+        room: Room::Connection {
+            windows,
+            first: defaults::VISITOR_FIRST_WINDOW,
+            most: defaults::VISITOR_WINDOW,
+        },
+        streams: defaults::VISITOR_STREAMS,
+        fields: defaults::FIELDS,
+        resets: defaults::VISITOR_RESETS,
+        faults: Some(defaults::VISITOR_FAULTS),
+        ping_every: defaults::HEAD,
+        ping_dead: defaults::VISITOR_PING_DEAD,
+        idle: Some(defaults::VISITOR_IDLE),
+    }
+}
 
 /// A visitor's connection, and what it is connected to.
 struct Inside {
@@ -54,17 +64,17 @@ pub(super) async fn serve(
     stream: TcpStream,
     mut visitor: Visitor,
     tls: Option<TlsAcceptor>,
-    place: OwnedSemaphorePermit,
+    mut place: Place,
 ) {
     let opened = tokio::select! {
         biased;
         () = shared.visitors.stopping() => return,
-        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, tls)) => opened,
+        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, tls, &mut place)) => opened,
     };
     let (io, h2) = match opened {
         Ok(Ok(open)) => open,
         Ok(Err(error)) => return tracing::debug!(remote = %visitor.remote, %error, "no HTTP on a connection"),
-        Err(_) => return tracing::debug!(remote = %visitor.remote, "a handshake took too long"),
+        Err(_) => return shared.metrics.reached(Limit::Handshake, &visitor.remote),
     };
     let front = shared.config.trusted_proxies.contains(visitor.remote.ip());
     // One count for each connection: one that all cores share would travel between them with each request.
@@ -82,6 +92,7 @@ async fn open(
     mut stream: TcpStream,
     visitor: &mut Visitor,
     acceptor: Option<TlsAcceptor>,
+    place: &mut Place,
 ) -> io::Result<(Io, bool)> {
     // Whoever passes connections on says so on each, and nobody else is believed.
     if shared.config.proxy_protocol.contains(visitor.remote.ip())
@@ -89,6 +100,14 @@ async fn open(
     {
         visitor.remote = source.remote;
         visitor.tls |= source.tls;
+    }
+    let from = visitor.remote.ip();
+    if !shared.config.trusted_proxies.contains(from)
+        && !shared.config.proxy_protocol.contains(from)
+        && !place.is_for(from)
+    {
+        shared.metrics.reached(Limit::ConnectionsPerAddress, &from);
+        return Err(io::Error::other("as many connections as one address may have"));
     }
     let Some(acceptor) = acceptor else {
         return sniff(Io::plain(Tcp::new(stream))).await;
@@ -134,7 +153,17 @@ async fn serve_h1(inside: Arc<Inside>, mut io: Io) {
         }
         ended = connection.as_mut() => ended,
     };
-    log(&inside.sender, ended);
+    if let Err(error) = ended {
+        let limit = match () {
+            () if error.is_timeout() => Some(Limit::Head),
+            () if error.is_parse_too_large() => Some(Limit::Fields),
+            () => None,
+        };
+        match limit {
+            Some(limit) => inside.shared.metrics.reached(limit, &inside.sender.visitor().remote),
+            None => log(&inside.sender, &error),
+        }
+    }
 }
 
 async fn serve_h2(inside: Arc<Inside>, mut io: Io) {
@@ -149,12 +178,17 @@ async fn serve_h2(inside: Arc<Inside>, mut io: Io) {
         })
     };
     let visitors = &inside.shared.visitors;
-    let ended = server::serve(io, last_read, TERMS, visitors, visitors.stopping(), answer).await;
-    log(&inside.sender, ended);
+    let reached = |limit| inside.shared.metrics.reached(limit, &inside.sender.visitor().remote);
+    let (leave, terms) = (visitors.stopping(), terms(&inside.shared));
+    let ended = server::serve(io, last_read, terms, visitors, leave, reached, answer).await;
+    if let Err(error) = ended {
+        match error.reached() {
+            Some(limit) => reached(limit),
+            None => log(&inside.sender, &error),
+        }
+    }
 }
 
-fn log(sender: &Sender, ended: Result<(), impl std::error::Error>) {
-    if let Err(error) = ended {
-        tracing::debug!(remote = %sender.visitor().remote, %error, "a connection ended");
-    }
+fn log(sender: &Sender, error: &dyn std::error::Error) {
+    tracing::debug!(remote = %sender.visitor().remote, %error, "a connection ended");
 }

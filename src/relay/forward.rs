@@ -8,10 +8,10 @@ use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use http_body::Body as _;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::cookies;
 use super::front::{self, Contradiction};
+use super::places::Place;
 use crate::domain::{Certificate, HostName, Visitor};
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, Request, Response, fields, hop};
@@ -52,7 +52,7 @@ pub(super) struct Sender {
     /// The far end is a proxy that the operator trusts.
     front: bool,
     /// Its place among the public connections, which an upgraded stream keeps.
-    place: Arc<OwnedSemaphorePermit>,
+    place: Arc<Place>,
 }
 
 impl Sender {
@@ -60,7 +60,7 @@ impl Sender {
         visitor: Visitor,
         front: bool,
         certificate: Option<Arc<Certificate>>,
-        place: Arc<OwnedSemaphorePermit>,
+        place: Arc<Place>,
     ) -> Self {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
@@ -86,7 +86,7 @@ impl Sender {
         Ok(Some(Box::new(behind)))
     }
 
-    pub(super) fn place(&self) -> Arc<OwnedSemaphorePermit> {
+    pub(super) fn place(&self) -> Arc<Place> {
         self.place.clone()
     }
 
@@ -300,7 +300,7 @@ mod tests {
 
     fn sender(remote: &str, front: bool) -> Sender {
         let local = ([127, 0, 0, 1], 443).into();
-        let place = Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap();
+        let place = super::super::places::Places::new(1, 1).enter().unwrap();
         Sender::new(
             Visitor { remote: remote.parse().unwrap(), local, tls: true },
             front,

@@ -14,16 +14,17 @@ mod measure;
 mod names;
 mod open;
 mod patience;
+mod places;
 mod public;
 mod relayhttp;
 mod respond;
+mod shares;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +32,9 @@ use self::admit::Doorkeeper;
 use self::config::{ClientCerts, Config, Listen, Routing};
 use self::credentials::Credentials;
 use self::names::Names;
+use self::places::Places;
 use self::relayhttp::RelayHttp;
+use self::shares::Shares;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
@@ -86,9 +89,11 @@ struct Shared {
     metrics: Arc<Metrics>,
     credentials: Arc<Credentials>,
     checks: Checks,
+    /// What the uploads of visitors may have.
+    uploads: Arc<Windows>,
     sides: Vec<Box<dyn RelaySide>>,
     relay_http: RelayHttp,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     listeners: Scope,
     visitors: Scope,
 }
@@ -127,7 +132,9 @@ impl Relay {
         let metrics = Arc::new(Metrics::default());
         let (sessions, draining) = (Scope::new(), CancellationToken::new());
         let credentials = Arc::new(Credentials::new(config.clone()));
-        let windows = Arc::new(Windows::new(config.buffers));
+        let windows = Windows::watched(config.buffers, metrics.clone());
+        let places = Places::new(config.connections, config.connections_per_address);
+        let uploads = windows.share(defaults::BUFFERS_OF_UPLOADS);
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
             config: config.clone(),
             credentials: credentials.clone(),
@@ -136,7 +143,7 @@ impl Relay {
             metrics: metrics.clone(),
             scope: sessions.clone(),
             cores: cores.clone(),
-            windows,
+            shares: Shares::new(windows),
             draining: draining.clone(),
         });
         let visitors = Scope::new();
@@ -149,7 +156,8 @@ impl Relay {
             metrics: metrics.clone(),
             credentials,
             checks: Checks::default(),
-            places: Arc::new(Semaphore::new(defaults::CONNECTIONS)),
+            uploads,
+            places,
             listeners: Scope::new(),
             visitors,
         });

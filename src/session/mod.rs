@@ -60,11 +60,12 @@ pub async fn serve_half(
     kind: Kind,
     handler: Arc<dyn Handler>,
     load: Arc<Load>,
+    windows: Arc<Windows>,
     scope: Scope,
 ) -> Ended {
     match kind {
         Kind::H1 => h1::serve::run(io, handler, load, scope).await,
-        Kind::H2 => h2::serve::run(io, handler, load, scope).await,
+        Kind::H2 => h2::serve::run(io, handler, load, windows, scope).await,
         Kind::Envelope => Ended::Failed("envelopes do not run on a flipped connection".into()),
     }
 }

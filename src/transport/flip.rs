@@ -15,7 +15,7 @@ use crate::defaults;
 use crate::message::{Body, BoxError, Response, fields, hop, link};
 use crate::net::dial::dial_via;
 use crate::net::{Io, Scope, cores};
-use crate::session::{Kind, Windows, send_half};
+use crate::session::{Kind, send_half};
 
 /// Of a refusal's body, at most this is read, in bytes.
 const REFUSAL: usize = 16 << 10;
@@ -83,7 +83,7 @@ pub(super) fn answer_probe(door: &Arc<dyn Door>, upgrade: OnUpgrade, admission: 
 pub(super) fn swap(door: &Arc<dyn Door>, upgrade: OnUpgrade, kind: Kind, admission: Box<dyn Admission>) {
     let core = door.cores().next();
     let runtime = door.cores().handle(core).clone();
-    let (scope, windows) = (door.scope().clone(), door.windows().clone());
+    let scope = door.scope().clone();
     door.scope().spawn(async move {
         let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
         let Ok(Ok(upgraded)) = upgraded else {
@@ -93,13 +93,13 @@ pub(super) fn swap(door: &Arc<dyn Door>, upgrade: OnUpgrade, kind: Kind, admissi
             return tracing::error!("a connection came in by a way that cannot be flipped");
         };
         if core == cores::current() {
-            return drive(io, kind, core, admission, scope, windows).await;
+            return drive(io, kind, core, admission, scope).await;
         }
         if io.depart().is_ok() {
             let owner = scope.clone();
             owner.spawn_on(&runtime, async move {
                 if io.arrive().is_ok() {
-                    drive(io, kind, core, admission, scope, windows).await;
+                    drive(io, kind, core, admission, scope).await;
                 }
             });
         }
@@ -112,15 +112,8 @@ fn raw(upgraded: Upgraded) -> Option<Io> {
     Some(parts.io.into_inner().with_early(parts.read_buf))
 }
 
-async fn drive(
-    io: Io,
-    kind: Kind,
-    core: usize,
-    admission: Box<dyn Admission>,
-    scope: Scope,
-    windows: Arc<Windows>,
-) {
-    let (carrier, driver) = match send_half(io, kind, &scope, &windows).await {
+async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, scope: Scope) {
+    let (carrier, driver) = match send_half(io, kind, &scope, admission.windows()).await {
         Ok(open) => open,
         Err(error) => return tracing::debug!(%error, "an agent went away right after its 101"),
     };

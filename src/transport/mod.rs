@@ -157,9 +157,6 @@ pub trait Door: Send + Sync {
     /// How polls are treated.
     fn polling(&self) -> &Polling;
 
-    /// How far agents may send ahead of their visitors.
-    fn windows(&self) -> &Arc<Windows>;
-
     /// Owns the tasks of sessions.
     fn scope(&self) -> &Scope;
 
@@ -186,6 +183,9 @@ pub trait Admission: Send {
 
     /// What the bodies of requests that wait for a poll may take, in bytes.
     fn memory(&self) -> usize;
+
+    /// How far this agent may send ahead of its visitors.
+    fn windows(&self) -> &Arc<Windows>;
 
     /// Puts a fresh link into its session; requests may come on it from now on.
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached;

@@ -1,9 +1,13 @@
-//! What slow visitors may cost a relay.
+//! What slow visitors, and visitors of slow services, may cost a relay and an agent.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ptth::defaults;
 
 use crate::process::PATIENCE;
 use crate::site::{Agent, Relay, Site};
@@ -11,10 +15,15 @@ use crate::site::{Agent, Relay, Site};
 const VISITORS: usize = 1_000;
 const MIB: usize = 1 << 20;
 /// What the relay is told with `--buffer-mib`.
-const BUDGET: usize = 128 * MIB;
+const BUDGET: usize = 64 * MIB;
 /// What a visitor's connection costs beside it: 72 KiB that wait for its socket, a window of 16 KiB and a frame of as
 /// much, its task, and what allocators round up.
 const CONNECTION: usize = 160 << 10;
+/// The same of one with HTTP/2: its first window, and the frame that crosses it.
+const CONNECTION_H2: usize = CONNECTION + defaults::VISITOR_FIRST_WINDOW as usize;
+/// What an upload costs an agent beside its budget: a window of 16 KiB, a frame of as much, and the connection to the
+/// service with what waits for its socket.
+const UPLOAD: usize = 128 << 10;
 
 /// Opens connections, asks on each, takes the start of each answer and nothing more, and waits for its input to end.
 const SLOW_READERS: &str = r#"
@@ -31,6 +40,91 @@ for visitor in visitors:
 print("all", flush=True)
 sys.stdin.read()
 "#;
+
+/// Opens connections, and sends on each as much of a long body as is taken.
+const WRITERS: &str = r#"
+import select, socket, sys
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+visitors, poll, piece, most = {}, select.poll(), b"x" * 65536, 16 << 20
+for _ in range(count):
+    visitor = socket.create_connection(("127.0.0.1", port), 60)
+    visitor.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    visitor.sendall(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: {1 << 30}\r\n\r\n".encode())
+    visitor.setblocking(False)
+    visitors[visitor.fileno()] = [visitor, 0]
+    poll.register(visitor, select.POLLOUT)
+while ready := poll.poll(2000):
+    for number, _ in ready:
+        visitors[number][1] += visitors[number][0].send(piece)
+        assert visitors[number][1] < most, "a visitor can send without end"
+print("all", flush=True)
+sys.stdin.read()
+"#;
+
+/// A crowd of visitors, which holds still until it is let go.
+struct Crowd(Child);
+
+impl Crowd {
+    /// Waits until each of them is stuck.
+    fn gather(script: &str, port: u16) -> Self {
+        let mut crowd = Command::new("python3");
+        crowd.args(["-c", script, "shop.ptth.localhost", &port.to_string(), &VISITORS.to_string()]);
+        let mut crowd = crowd.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(crowd.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "all\n");
+        Self(crowd)
+    }
+
+    fn leave(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+/// A service that takes every connection and reads nothing.
+fn deaf() -> String {
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = service.local_addr().unwrap().to_string();
+    // Ends with the process: it waits in accept.
+    std::thread::spawn(move || service.incoming().map(Result::unwrap).collect::<Vec<TcpStream>>());
+    target
+}
+
+/// Uploads over HTTP/2, each on a connection of its own, as far as windows allow. Dropping what it returns ends them.
+async fn uploads_over_http2(port: u16) -> tokio::task::JoinSet<()> {
+    let mut connections = tokio::task::JoinSet::new();
+    let mut stuck = Vec::new();
+    for _ in 0..VISITORS {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut handle, connection) = h2::client::handshake(stream).await.unwrap();
+        connections.spawn(async move { drop(connection.await) });
+        let request = http::Request::post("http://shop.ptth.localhost/").body(()).unwrap();
+        let (answer, mut upload) = handle.send_request(request, false).unwrap();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        stuck.push(told);
+        connections.spawn(async move {
+            let (mut tell, mut sent) = (Some(tell), 0);
+            loop {
+                upload.reserve_capacity(64 << 10);
+                let more = std::future::poll_fn(|cx| upload.poll_capacity(cx));
+                let Ok(more) = tokio::time::timeout(Duration::from_secs(2), more).await else {
+                    let _ = tell.take().map(|tell| tell.send(sent));
+                    continue;
+                };
+                let Some(Ok(more)) = more else { break };
+                sent += more;
+                upload.send_data(Bytes::from(vec![b'x'; more]), false).unwrap();
+            }
+            drop((answer, handle));
+        });
+    }
+    for told in stuck {
+        let sent = told.await.unwrap();
+        assert!(sent < 16 * MIB, "a visitor can send without end");
+    }
+    connections
+}
 
 /// What is resident of a process, in bytes.
 fn resident(pid: u32) -> usize {
@@ -53,27 +147,20 @@ fn settled(pid: u32) -> usize {
     most
 }
 
-/// How much the relay grows by a crowd of visitors, in bytes.
-fn growth(site: &Site, target: &str) -> usize {
+/// A relay with a budget and an agent at it; runs what is given, and says by how much the two have grown, in bytes.
+fn growth<T>(what: &str, target: &str, site: &Site, crowd: impl FnOnce(u16) -> T) -> (usize, usize, T) {
     let mut command = site.relay_command("http://127.0.0.1:0");
     command.args(["--buffer-mib", &(BUDGET / MIB).to_string()]);
     let relay = Relay::start(&mut command);
-    let pid = relay.process.child.id();
     let url = format!("http://localhost:{}", relay.port);
-    let _agent = Agent::start(&mut site.agent_command(&url, target));
-    let before = settled(pid);
-    let mut crowd = Command::new("python3");
-    crowd.args(["-c", SLOW_READERS, "shop.ptth.localhost", &relay.port.to_string(), &VISITORS.to_string()]);
-    let mut crowd = crowd.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    BufReader::new(crowd.stdout.take().unwrap()).read_line(&mut said).unwrap();
-    assert_eq!(said, "all\n");
-    let after = settled(pid);
-    drop(crowd.stdin.take());
-    assert!(crowd.wait().unwrap().success());
-    let grown = after.saturating_sub(before);
-    println!("{VISITORS} slow readers: {} MiB, and {} MiB more", before / MIB, grown / MIB);
-    grown
+    let agent = Agent::start(&mut site.agent_command(&url, target));
+    let pids = [relay.process.child.id(), agent.process.child.id()];
+    let before = pids.map(settled);
+    let crowd = crowd(relay.port);
+    let after = pids.map(settled);
+    let [at_relay, at_agent] = [0, 1].map(|n| after[n].saturating_sub(before[n]));
+    println!("{VISITORS} {what}: the relay grew by {} MiB, the agent by {}", at_relay / MIB, at_agent / MIB);
+    (at_relay, at_agent, crowd)
 }
 
 #[test]
@@ -81,6 +168,30 @@ fn a_thousand_slow_readers_cost_no_more_than_the_budget() {
     let site = Site::new();
     fs::create_dir(site.at("files")).unwrap();
     File::create(site.at("files/large")).unwrap().set_len(1 << 30).unwrap();
-    let grown = growth(&site, site.at("files").to_str().unwrap());
-    assert!(grown < BUDGET + VISITORS * CONNECTION, "{} MiB", grown / MIB);
+    let target = site.at("files").to_str().unwrap().to_owned();
+    let crowd = |port| Crowd::gather(SLOW_READERS, port);
+    let (at_relay, _, crowd) = growth("slow readers of 1 GiB", &target, &site, crowd);
+    crowd.leave();
+    assert!(at_relay < BUDGET + VISITORS * CONNECTION, "{} MiB", at_relay / MIB);
+}
+
+#[test]
+fn a_thousand_uploads_that_nobody_reads_cost_no_more_than_the_budget() {
+    let site = Site::new();
+    let crowd = |port| Crowd::gather(WRITERS, port);
+    let (at_relay, at_agent, crowd) = growth("uploads of 1 GiB", &deaf(), &site, crowd);
+    crowd.leave();
+    assert!(at_relay < BUDGET + VISITORS * CONNECTION, "{} MiB at the relay", at_relay / MIB);
+    assert!(at_agent < defaults::AGENT_BUFFERS + VISITORS * UPLOAD, "{} MiB at the agent", at_agent / MIB);
+}
+
+#[test]
+fn neither_do_a_thousand_over_http2() {
+    let site = Site::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let crowd = |port| runtime.block_on(uploads_over_http2(port));
+    let (at_relay, at_agent, crowd) = growth("uploads over HTTP/2", &deaf(), &site, crowd);
+    drop(crowd);
+    assert!(at_relay < BUDGET + VISITORS * CONNECTION_H2, "{} MiB at the relay", at_relay / MIB);
+    assert!(at_agent < defaults::AGENT_BUFFERS + VISITORS * UPLOAD, "{} MiB at the agent", at_agent / MIB);
 }

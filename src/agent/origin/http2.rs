@@ -12,6 +12,7 @@ use super::connect::{Connector, Probe};
 use super::failure::Failure;
 use super::http::switch;
 use super::outgoing::upgrade;
+use crate::defaults;
 use crate::message::{Request, Response, authority, hop, problem};
 use crate::net::{Scope, cores};
 use crate::session::SendError;
@@ -32,7 +33,12 @@ pub(super) struct Web2 {
 impl Web2 {
     pub(super) fn new(target: Target, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Self {
         let places = (0..PLACES).map(|_| Mutex::default()).collect();
-        Self { connector: Connector::new(target, tls), places, windows: Arc::default(), scope }
+        Self {
+            connector: Connector::new(target, tls),
+            places,
+            windows: Windows::new(defaults::AGENT_BUFFERS),
+            scope,
+        }
     }
 
     pub(super) async fn probe(&self) -> Probe {

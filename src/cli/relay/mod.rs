@@ -86,6 +86,8 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     config.lease = settings.lease;
     config.grace = settings.grace;
     config.buffers = settings.buffers;
+    config.connections = settings.connections;
+    config.connections_per_address = settings.connections_per_address;
     config.polling.seal_key = seal::key(&settings.state).map_err(Failure::failed)?;
     // The directory for temporary files is in memory on many systems.
     let spool = settings.state.join("spool");

@@ -96,9 +96,15 @@ pub struct Said {
     /// How long what is in flight may take to finish when the relay stops [default: 30]
     #[arg(long, value_name = "N")]
     pub grace_seconds: Option<u64>,
-    /// How much memory, in MiB, what waits for slow visitors may take [default: 256]
+    /// How much memory, in MiB, what waits for slow visitors and slow agents may take [default: 256]
     #[arg(long, value_name = "N")]
     pub buffer_mib: Option<NonZeroUsize>,
+    /// How many public connections there may be at once [default: 16384]
+    #[arg(long, value_name = "N")]
+    pub connections: Option<NonZeroUsize>,
+    /// How many of them from one address, a /64 network with IPv6; trusted proxies may have more [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub connections_per_address: Option<NonZeroUsize>,
 }
 
 impl Said {
@@ -146,6 +152,8 @@ impl Said {
             lease_seconds: self.lease_seconds.or(below.lease_seconds),
             grace_seconds: self.grace_seconds.or(below.grace_seconds),
             buffer_mib: self.buffer_mib.or(below.buffer_mib),
+            connections: self.connections.or(below.connections),
+            connections_per_address: self.connections_per_address.or(below.connections_per_address),
         }
     }
 }
@@ -207,8 +215,12 @@ pub struct Settings {
     pub lease: Duration,
     /// For what is in flight when the relay stops.
     pub grace: Duration,
-    /// For what waits for slow visitors, in bytes.
+    /// For what waits for slow visitors and slow agents, in bytes.
     pub buffers: usize,
+    /// Public connections at once.
+    pub connections: usize,
+    /// And from one address.
+    pub connections_per_address: usize,
 }
 
 impl Settings {
@@ -258,6 +270,10 @@ impl Settings {
             lease: said.lease_seconds.map_or(defaults::LEASE, Duration::from_secs),
             grace: said.grace_seconds.map_or(defaults::GRACE, Duration::from_secs),
             buffers: said.buffer_mib.map_or(defaults::BUFFERS, |mib| mib.get().saturating_mul(1 << 20)),
+            connections: said.connections.map_or(defaults::CONNECTIONS, NonZeroUsize::get),
+            connections_per_address: said
+                .connections_per_address
+                .map_or(defaults::CONNECTIONS_PER_ADDRESS, NonZeroUsize::get),
         })
     }
 

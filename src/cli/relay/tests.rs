@@ -36,6 +36,10 @@ fn nothing_said_is_the_defaults() {
         [defaults::ANSWER, defaults::LEASE, defaults::GRACE]
     );
     assert_eq!(settings.buffers, defaults::BUFFERS);
+    assert_eq!(
+        (settings.connections, settings.connections_per_address),
+        (defaults::CONNECTIONS, defaults::CONNECTIONS_PER_ADDRESS)
+    );
     let hosts =
         [defaults::DOMAIN.to_owned(), format!("*.{}", defaults::DOMAIN)].map(|host| host.parse().unwrap());
     assert_eq!(settings.certificate, Certificate::Development(hosts.to_vec()));
@@ -48,7 +52,11 @@ fn the_help_tells_the_defaults() {
     let seconds = [defaults::ANSWER, defaults::LEASE, defaults::GRACE].map(|d| d.as_secs().to_string());
     let [answer, lease, grace] = &seconds;
     let buffers = (defaults::BUFFERS >> 20).to_string();
-    for default in [defaults::LISTEN, defaults::DOMAIN, defaults::ADMIN, answer, lease, grace, &buffers] {
+    let connections = [defaults::CONNECTIONS, defaults::CONNECTIONS_PER_ADDRESS].map(|n| n.to_string());
+    let [all, each] = connections.each_ref().map(String::as_str);
+    for default in
+        [defaults::LISTEN, defaults::DOMAIN, defaults::ADMIN, answer, lease, grace, &buffers, all, each]
+    {
         assert!(help.contains(&format!("[default: {default}")), "{default}");
     }
 }
@@ -75,6 +83,8 @@ answer-timeout-seconds = 7
 lease-seconds = 8
 grace-seconds = 0
 buffer-mib = 64
+connections = 99
+connections-per-address = 9
 "#;
 
 #[test]
@@ -102,6 +112,7 @@ fn every_flag_can_stand_in_the_file() {
     assert!(settings.open_registration && !settled(Said::default()).open_registration);
     assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
     assert_eq!(settings.buffers, 64 << 20);
+    assert_eq!((settings.connections, settings.connections_per_address), (99, 9));
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
     let Certificate::Files { cert, key } = settings.certificate else { panic!() };
     assert!(cert.is_absolute() && cert.ends_with("cert.pem") && key == Path::new("/key.pem"));

@@ -18,7 +18,7 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::stream::{Raw, send_body};
-use super::windows::{Told, Watch, Watched, Windows};
+use super::windows::{FIRST, Flow, Told, Watch, Watched, Windows};
 use crate::defaults;
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::{self, Sent, Tunnel};
@@ -35,7 +35,7 @@ pub(crate) struct Client {
     handle: SendRequest<Bytes>,
     pub(super) closed: Arc<AtomicBool>,
     scope: Scope,
-    windows: Arc<Windows>,
+    flow: Arc<Flow>,
 }
 
 /// Writes the preface. What it returns beside the client drives the connection, and resolves when it has ended; the
@@ -51,7 +51,8 @@ pub(crate) async fn open<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut told = Told::new(windows.clone());
+    let flow = Flow::new(windows.clone(), FIRST);
+    let mut told = Told::new(flow.clone());
     let (handle, mut connection) = h2::client::Builder::new()
         .initial_window_size(told.size())
         .initial_connection_window_size(defaults::CONNECTION_WINDOW)
@@ -67,11 +68,11 @@ where
         .await?;
     let pings = connection.ping_pong();
     let closed = Arc::<AtomicBool>::default();
-    let client = Client { handle, closed: closed.clone(), scope: scope.clone(), windows: windows.clone() };
+    let client = Client { handle, closed: closed.clone(), scope: scope.clone(), flow };
     let driver = async move {
         let ended = poll_fn(|cx| {
-            if told.update(&mut connection).is_err() {
-                tracing::warn!("a far end does not acknowledge smaller windows: its connection is cut");
+            if let Err(deaf) = told.update(|size| connection.set_initial_window_size(size)) {
+                tracing::warn!(error = %deaf, "a connection is cut");
                 return Poll::Ready(Ok(()));
             }
             connection.poll_unpin(cx)
@@ -151,7 +152,7 @@ impl Client {
         let said =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if !response.body().is_end_stream()
-            && let Some(watch) = self.windows.watch(said)
+            && let Some(watch) = self.flow.watch(said)
         {
             response = response.map(|body| Body::wrap(Watched { body, watch }));
         }
@@ -177,7 +178,7 @@ impl Client {
         let head = http::Request::from_parts(request.into_parts().0, ());
         let (response, sender) = handle.send_request(head, false).map_err(failed)?;
         let response = answer(response, None).await?;
-        Ok(connected(response, sender, sent, self.windows.watch(None)))
+        Ok(connected(response, sender, sent, self.flow.watch(None)))
     }
 }
 

@@ -3,12 +3,14 @@
 pub(crate) mod client;
 mod goaway;
 mod ping;
+mod room;
 pub mod send;
 pub mod serve;
 pub(crate) mod server;
 mod stream;
 mod windows;
 
+pub(crate) use room::Room;
 pub use windows::Windows;
 
 #[cfg(any(test, fuzzing))]

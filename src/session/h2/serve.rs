@@ -10,7 +10,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::goaway::Tapped;
+use super::room::Room;
 use super::server::{self, Broken, Terms};
+use super::windows::Windows;
 use crate::defaults;
 use crate::message::upgrade::{self, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, authority};
@@ -21,21 +23,29 @@ use crate::session::{Ended, Handler, Load};
 /// Bytes on their way between the stream of an Upgrade and whoever answers it.
 const BUFFER: usize = 64 << 10;
 
-const TERMS: Terms = Terms {
-    stream_window: defaults::STREAM_WINDOW,
-    connection_window: defaults::CONNECTION_WINDOW,
-    streams: defaults::STREAMS,
-    fields: defaults::FIELDS,
-    // Visitors that hang up become resets, and the relay is one that this agent has verified: a guard against strangers
-    // would end everybody's requests here.
-    resets: 100_000,
-    faults: None,
-    ping_every: defaults::PING_EVERY,
-    ping_dead: defaults::PING_DEAD,
-};
+fn terms(windows: Arc<Windows>) -> Terms {
+    Terms {
+        room: Room::Stream(windows),
+        streams: defaults::STREAMS,
+        fields: defaults::FIELDS,
+        // Visitors that hang up become resets, and the relay is one that this agent has verified: a guard against
+        // strangers would end everybody's requests here.
+        resets: 100_000,
+        faults: None,
+        ping_every: defaults::PING_EVERY,
+        ping_dead: defaults::PING_DEAD,
+        idle: None,
+    }
+}
 
 /// Serves until the relay goes or `scope` stops. See [`crate::session::serve_half`].
-pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
+pub async fn run(
+    mut io: Io,
+    handler: Arc<dyn Handler>,
+    load: Arc<Load>,
+    windows: Arc<Windows>,
+    scope: Scope,
+) -> Ended {
     io.keep_alive();
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::receiver(io);
@@ -59,7 +69,7 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
             () = load.retired() => {}
         }
     };
-    let served = server::serve(tapped, last_read, TERMS, &tasks, leave, answer);
+    let served = server::serve(tapped, last_read, terms(windows), &tasks, leave, |_| {}, answer);
     let mut served = pin!(served);
     let served = tokio::select! {
         biased;
@@ -72,6 +82,7 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
     match served {
         Ok(()) => Ended::Closed,
         Err(Broken::Silent) => Ended::Failed("the relay was silent for too long".into()),
+        Err(error @ Broken::Deaf(_)) => Ended::Failed(error.to_string()),
         Err(Broken::Connection(error)) => Ended::Failed(error.to_string()),
     }
 }

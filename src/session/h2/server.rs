@@ -19,19 +19,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::ping::silence;
+use super::room::{Granted, Room};
 use super::stream::{Raw, send_body};
+use super::windows::{Deaf, SHORT, Watch, Watched};
+use crate::defaults;
 use crate::message::upgrade::{Duplex, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop, interim};
 use crate::net::Scope;
 use crate::net::io::LastRead;
+use crate::observe::Limit;
 
 /// What a server grants, and endures.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Terms {
-    /// For one upload, in bytes.
-    pub(crate) stream_window: u32,
-    /// For all uploads of a connection, in bytes.
-    pub(crate) connection_window: u32,
+    /// For uploads.
+    pub(crate) room: Room,
     /// At once.
     pub(crate) streams: u32,
     /// A message's fields, in bytes.
@@ -44,6 +46,8 @@ pub(crate) struct Terms {
     pub(crate) ping_every: Duration,
     /// And is dead when it does not answer for this long.
     pub(crate) ping_dead: Duration,
+    /// A connection without a request for this long is closed, at the latest after twice that.
+    pub(crate) idle: Option<Duration>,
 }
 
 /// Why a connection ended before its time.
@@ -52,9 +56,27 @@ pub(crate) enum Broken {
     /// Nothing was heard for too long.
     #[error("the far end was silent for too long")]
     Silent,
+    /// It would not have its windows made smaller.
+    #[error(transparent)]
+    Deaf(#[from] Deaf),
     /// The connection broke, or what came on it was not HTTP/2.
     #[error(transparent)]
     Connection(#[from] h2::Error),
+}
+
+impl Broken {
+    /// The limit that ended it, if it was one.
+    pub(crate) fn reached(&self) -> Option<Limit> {
+        match self {
+            Self::Silent => Some(Limit::Idle),
+            Self::Connection(error)
+                if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) && error.is_library() =>
+            {
+                Some(Limit::Resets)
+            }
+            Self::Deaf(_) | Self::Connection(_) => None,
+        }
+    }
 }
 
 /// Serves until the far end goes, or until `leave` resolves and what is in flight has finished. `answer` is called for
@@ -69,6 +91,7 @@ pub(crate) async fn serve<T, A, F>(
     terms: Terms,
     scope: &Scope,
     leave: impl Future<Output = ()>,
+    reached: impl Fn(Limit),
     answer: A,
 ) -> Result<(), Broken>
 where
@@ -76,7 +99,8 @@ where
     A: Fn(Request) -> F,
     F: Future<Output = Response> + Send + 'static,
 {
-    let handshake = builder(terms).handshake::<_, Bytes>(io);
+    let mut granted = Granted::new(terms.room.clone());
+    let handshake = granted.begin(&mut builder(&terms)).handshake::<_, Bytes>(io);
     let mut connection = tokio::select! {
         biased;
         () = last_read.silence(terms.ping_every + terms.ping_dead) => return Err(Broken::Silent),
@@ -86,12 +110,22 @@ where
     let mut dead = pin!(silence(pings, last_read, terms.ping_every, terms.ping_dead));
     let mut leave = pin!(leave);
     let mut leaving = false;
+    let mut idle = pin!(sleep(terms.idle));
+    let mut streams = Streams::default();
     loop {
         let accepted = poll_fn(|cx| {
+            granted.update(&mut connection)?;
             while let Poll::Ready(accepted) = connection.poll_accept(cx) {
                 match accepted {
-                    Some(Ok((request, respond))) => accept(request, respond, scope, &answer),
-                    Some(Err(error)) => return Poll::Ready(Err(error)),
+                    Some(Ok((request, respond))) => {
+                        if streams.enter() == terms.streams as usize {
+                            reached(Limit::Streams);
+                        }
+                        if accept(request, respond, (scope, &streams), &granted, &answer) {
+                            granted.grow(&mut connection);
+                        }
+                    }
+                    Some(Err(error)) => return Poll::Ready(Err(error.into())),
                     None => return Poll::Ready(Ok(())),
                 }
             }
@@ -101,18 +135,57 @@ where
             biased;
             () = dead.as_mut() => return Err(Broken::Silent),
             () = leave.as_mut(), if !leaving => leaving = true,
-            ended = accepted => return Ok(ended?),
+            ended = accepted => return ended,
+            () = idle.as_mut(), if !leaving => {
+                if !streams.were_quiet() {
+                    idle.set(sleep(terms.idle));
+                    continue;
+                }
+                reached(Limit::Idle);
+                leaving = true;
+            }
         }
         connection.graceful_shutdown();
     }
 }
 
-fn builder(terms: Terms) -> Builder {
+async fn sleep(idle: Option<Duration>) {
+    match idle {
+        Some(idle) => tokio::time::sleep(idle).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The streams of one connection.
+#[derive(Default)]
+struct Streams {
+    /// Each that is answered has one more of it.
+    open: Arc<()>,
+    accepted: u64,
+    /// As many as were accepted when last asked; none while some were open.
+    quiet_since: Option<u64>,
+}
+
+impl Streams {
+    /// Counts one more; returns how many there are with it.
+    fn enter(&mut self) -> usize {
+        self.accepted += 1;
+        Arc::strong_count(&self.open)
+    }
+
+    /// Whether there was none since the last time that this was asked. A clock would be looked at for each request.
+    fn were_quiet(&mut self) -> bool {
+        let now = (Arc::strong_count(&self.open) == 1).then_some(self.accepted);
+        let before = std::mem::replace(&mut self.quiet_since, now);
+        now.is_some() && before == now
+    }
+}
+
+fn builder(terms: &Terms) -> Builder {
     let mut builder = Builder::new();
     builder
-        .initial_window_size(terms.stream_window)
-        .initial_connection_window_size(terms.connection_window)
         .max_concurrent_streams(terms.streams)
+        .max_send_buffer_size(defaults::SEND_BUFFER)
         .max_header_list_size(terms.fields)
         .max_pending_accept_reset_streams(terms.resets)
         .max_local_error_reset_streams(terms.faults)
@@ -120,29 +193,39 @@ fn builder(terms: Terms) -> Builder {
     builder
 }
 
+/// Begins to answer; says whether a long upload comes.
 fn accept<F: Future<Output = Response> + Send + 'static>(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    scope: &Scope,
+    (scope, streams): (&Scope, &Streams),
+    granted: &Granted,
     answer: impl Fn(Request) -> F,
-) {
+) -> bool {
+    let open = streams.open.clone();
     let (mut parts, receiver) = request.into_parts();
     let length = length(&parts.headers);
     let head = parts.method == Method::HEAD;
     if parts.method == Method::CONNECT {
         if length.is_some_and(|length| length > 0) {
             // Nobody could tell it from what is said behind the answer.
-            return respond.send_reset(Reason::PROTOCOL_ERROR);
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+            return false;
         }
         parts.headers.remove(CONTENT_LENGTH);
         let (opened, tunnel) = Tunnel::later();
         parts.extensions.insert(tunnel);
         let answer = answer(Request::from_parts(parts, Body::empty()));
-        return scope.spawn_light(exchange(answer, respond, None, Then::Open(opened, receiver)));
+        let then = Then::Open(opened, receiver, granted.watch(None));
+        scope.spawn_light(exchange(answer, respond, None, (then, open)));
+        return true;
     }
     let expects =
         parts.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let mut body = Body::received(receiver, length);
+    let long = !body.is_end_stream() && length.is_none_or(|length| length > SHORT);
+    if long && let Some(watch) = granted.watch(length) {
+        body = Body::wrap(Watched { body, watch });
+    }
     let mut asked = None;
     if expects && !body.is_end_stream() {
         let shared = Arc::new(Asked::default());
@@ -151,7 +234,8 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     }
     let answer = answer(Request::from_parts(parts, body));
     let then = if head { Then::End } else { Then::Body };
-    scope.spawn_light(exchange(answer, respond, asked, then));
+    scope.spawn_light(exchange(answer, respond, asked, (then, open)));
+    long
 }
 
 /// The length that the fields say. h2 has seen to it that the bytes will be as many.
@@ -166,14 +250,14 @@ enum Then {
     /// Nothing: the request was a HEAD.
     End,
     /// The stream itself, if the answer is a success.
-    Open(oneshot::Sender<Box<dyn Duplex>>, RecvStream),
+    Open(oneshot::Sender<Box<dyn Duplex>>, RecvStream, Option<Watch>),
 }
 
 async fn exchange(
     answer: impl Future<Output = Response>,
     mut respond: SendResponse<Bytes>,
     asked: Option<Arc<Asked>>,
-    then: Then,
+    (then, _open): (Then, Arc<()>),
 ) {
     let Some(response) = answered(answer, &mut respond, asked).await else { return };
     let (mut parts, body) = response.into_parts();
@@ -195,9 +279,9 @@ async fn exchange(
         }
     };
     match then {
-        Then::Open(opened, receiver) if opens => {
+        Then::Open(opened, receiver, watch) if opens => {
             // Who asked for it may have left meanwhile; the drop closes the stream then.
-            let _ = opened.send(Box::new(Raw::new(stream, receiver, None)));
+            let _ = opened.send(Box::new(Raw::new(stream, receiver, watch)));
         }
         _ if ends => {}
         _ => send_body(body, stream, Reason::INTERNAL_ERROR).await,
@@ -284,5 +368,90 @@ impl HttpBody for Expected {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::session::h2::Windows;
+
+    /// Serves two streams at once and lets requests to `/hold` wait; gives what was reached.
+    async fn served(client: impl AsyncFnOnce(h2::client::SendRequest<Bytes>)) -> Vec<Limit> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let terms = Terms {
+            room: Room::Stream(Windows::new(1 << 20)),
+            streams: 2,
+            fields: 1 << 14,
+            resets: 3,
+            faults: Some(3),
+            ping_every: Duration::from_secs(30),
+            ping_dead: Duration::from_secs(30),
+            idle: Some(Duration::from_secs(90)),
+        };
+        let (scope, said) = (Scope::new(), Mutex::default());
+        let answer = async |request: Request| {
+            if request.uri().path() == "/hold" {
+                std::future::pending::<()>().await;
+            }
+            Response::new(Body::empty())
+        };
+        let answer = |request| Box::pin(answer(request));
+        let reached = |limit| Mutex::<Vec<_>>::lock(&said).push(limit);
+        let leave = std::future::pending();
+        let serving = serve(far, LastRead::now(), terms, &scope, leave, reached, answer);
+        let (handle, connection) = h2::client::handshake(near).await.unwrap();
+        let talk = async {
+            let (ended, ()) = tokio::join!(connection, client(handle));
+            drop(ended);
+        };
+        // Who has left breaks the pipe for what is still to be said.
+        let _ = tokio::join!(serving, talk);
+        said.into_inner()
+    }
+
+    fn get(path: &str) -> http::Request<()> {
+        http::Request::get(format!("http://a.test{path}")).body(()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_requests_is_closed_in_the_end() {
+        let began = tokio::time::Instant::now();
+        let said = served(async |mut handle| {
+            handle.send_request(get("/"), true).unwrap().0.await.unwrap();
+            std::future::poll_fn(|cx| handle.poll_ready(cx)).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1_000)).await;
+            assert!(handle.send_request(get("/"), true).is_err(), "it is closed");
+        })
+        .await;
+        assert!(began.elapsed() >= Duration::from_secs(90));
+        assert_eq!(said, [Limit::Idle]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_with_a_request_is_not() {
+        let said = served(async |mut handle| {
+            let (held, _) = handle.send_request(get("/hold"), true).unwrap();
+            let answer = tokio::time::timeout(Duration::from_secs(4 * 3600), held).await;
+            assert!(answer.is_err(), "it is still waited for");
+        })
+        .await;
+        assert_eq!(said, []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_streams_as_may_be_are_told() {
+        let said = served(async |handle| {
+            let mut handle = handle.ready().await.unwrap();
+            let one = handle.send_request(get("/hold"), true).unwrap();
+            let mut handle = handle.ready().await.unwrap();
+            let two = handle.send_request(get("/hold"), true).unwrap();
+            let _ = tokio::time::timeout(Duration::from_secs(1), one.0).await;
+            drop(two);
+        })
+        .await;
+        assert_eq!(said, [Limit::Streams]);
     }
 }

@@ -101,7 +101,11 @@ impl AsyncRead for Raw {
         while self.early.is_empty() {
             let polled = self.receiver.poll_data(cx);
             if let Some(watch) = &mut self.watch {
-                watch.saw(&polled);
+                let data = |bytes: &Option<Result<Bytes, _>>| Some(bytes.as_ref()?.as_ref().ok()?.len());
+                watch.saw(match &polled {
+                    Poll::Ready(bytes) => Poll::Ready(data(bytes).unwrap_or(0)),
+                    Poll::Pending => Poll::Pending,
+                });
             }
             match ready!(polled) {
                 None => return Poll::Ready(Ok(())),

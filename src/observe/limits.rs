@@ -1,0 +1,133 @@
+//! Limits that were reached: counted, and logged so seldom that a flood of connections is not one of lines too.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+/// Between two lines about one limit.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// What can be reached, beside what an answer tells: requests that are refused count by their reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Public connections in all.
+    Connections,
+    /// Public connections from one address.
+    ConnectionsPerAddress,
+    /// The time for a handshake.
+    Handshake,
+    /// The time for the head of a request, or between two requests on a connection, over HTTP/1.1.
+    Head,
+    /// The bytes or the number of a request's fields, over HTTP/1.1.
+    Fields,
+    /// Streams at once on one HTTP/2 connection of a visitor.
+    Streams,
+    /// Streams that a visitor opened and reset at once, or made the relay reset.
+    Resets,
+    /// The time without a request on an HTTP/2 connection of a visitor, or without an answer to a PING.
+    Idle,
+    /// The memory for what is not read yet: streams get smaller windows.
+    Buffers,
+    /// The time in which a visitor must take or send something while others wait for its agent's connection.
+    Pace,
+}
+
+impl Limit {
+    const ALL: [Self; 10] = [
+        Self::Connections,
+        Self::ConnectionsPerAddress,
+        Self::Handshake,
+        Self::Head,
+        Self::Fields,
+        Self::Streams,
+        Self::Resets,
+        Self::Idle,
+        Self::Buffers,
+        Self::Pace,
+    ];
+
+    /// Reached by connections that did nothing wrong, all the time.
+    const fn is_routine(self) -> bool {
+        matches!(self, Self::Head | Self::Idle)
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections-per-address",
+            Self::Handshake => "handshake",
+            Self::Head => "head",
+            Self::Fields => "fields",
+            Self::Streams => "streams",
+            Self::Resets => "resets",
+            Self::Idle => "idle",
+            Self::Buffers => "buffers",
+            Self::Pace => "pace",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Label {
+    limit: &'static str,
+}
+
+/// How often each was reached.
+pub(super) struct Limits {
+    born: Instant,
+    each: [Reached; Limit::ALL.len()],
+}
+
+struct Reached {
+    count: Counter,
+    /// Since `born`, in milliseconds: when the next line may come.
+    quiet_until: AtomicU64,
+    /// Since the last line.
+    unsaid: AtomicU64,
+}
+
+impl Limits {
+    pub(super) fn new(family: &Family<Label, Counter>) -> Self {
+        let each = Limit::ALL.map(|limit| {
+            let count = family.get_or_create(&Label { limit: limit.label() }).clone();
+            Reached { count, quiet_until: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
+        });
+        Self { born: Instant::now(), each }
+    }
+
+    pub(super) fn reached(&self, limit: Limit, by: &dyn Display) {
+        let reached = &self.each[limit as usize];
+        reached.count.inc();
+        if limit.is_routine() {
+            return tracing::debug!(limit = limit.label(), %by, "a limit was reached");
+        }
+        let now = self.born.elapsed().as_millis() as u64;
+        let times = reached.unsaid.fetch_add(1, Ordering::Relaxed) + 1;
+        let until = reached.quiet_until.load(Ordering::Relaxed);
+        let next = now + QUIET.as_millis() as u64;
+        let speaks = |until| {
+            let relaxed = Ordering::Relaxed;
+            now >= until && reached.quiet_until.compare_exchange(until, next, relaxed, relaxed).is_ok()
+        };
+        if speaks(until) {
+            reached.unsaid.store(0, Ordering::Relaxed);
+            tracing::warn!(limit = limit.label(), %by, times, "a limit was reached");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_has_its_place_and_its_own_name() {
+        let names: std::collections::HashSet<_> = Limit::ALL.iter().map(|limit| limit.label()).collect();
+        assert_eq!(names.len(), Limit::ALL.len());
+        assert!(Limit::ALL.iter().enumerate().all(|(place, limit)| place == *limit as usize));
+    }
+}

@@ -1,0 +1,36 @@
+//! What each agent may have of the memory for what nobody reads yet.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::defaults;
+use crate::domain::AgentId;
+use crate::session::Windows;
+
+/// The share of each agent that is here, whatever number of connections it has.
+pub(super) struct Shares {
+    whole: Arc<Windows>,
+    of: Mutex<HashMap<AgentId, Weak<Windows>>>,
+}
+
+impl Shares {
+    pub(super) fn new(whole: Arc<Windows>) -> Self {
+        Self { whole, of: Mutex::default() }
+    }
+
+    pub(super) fn of(&self, agent: &AgentId) -> Arc<Windows> {
+        let mut of = self.of.lock();
+        if let Some(share) = of.get(agent).and_then(Weak::upgrade) {
+            return share;
+        }
+        // Agents come and go; those that went cost no more than those that are here.
+        if of.len() == of.capacity() {
+            of.retain(|_, share| share.strong_count() > 0);
+        }
+        let share = self.whole.share(defaults::BUFFERS_PER_AGENT);
+        of.insert(agent.clone(), Arc::downgrade(&share));
+        share
+    }
+}
