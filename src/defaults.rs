@@ -26,6 +26,10 @@ pub const FLIP: Duration = Duration::from_secs(10);
 pub const INTERIM: usize = 32;
 /// One interim response over HTTP/1.1, in bytes: the links of a large page.
 pub const INTERIM_BYTES: usize = 16 << 10;
+/// The trailers of one message over HTTP/1.1, in bytes: what hyper takes from us at the other end.
+pub const TRAILERS: usize = 16 << 10;
+/// How many they may be: the same.
+pub const TRAILER_FIELDS: usize = 100;
 /// Until the head of an answer: longer than what people wait, shorter than forever.
 pub const ANSWER: Duration = Duration::from_secs(120);
 /// How long a request waits for a free connection of an agent that has some.

@@ -49,14 +49,18 @@ pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
         headers.remove(name);
     }
     if headers.contains_key(TE) {
-        let trailers =
-            headers.get_all(TE).iter().any(|v| list(v).any(|t| t.eq_ignore_ascii_case("trailers")));
+        let trailers = takes_trailers(headers);
         headers.remove(TE);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
     upgrade
+}
+
+/// Whether whoever sent the request takes trailers, and drops none (`TE: trailers`, RFC 9110 §10.1.4).
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(TE).iter().any(|value| list(value).any(|t| t.eq_ignore_ascii_case("trailers")))
 }
 
 fn nominated(headers: &HeaderMap) -> (bool, Vec<HeaderName>) {

@@ -1,5 +1,5 @@
 //! HTTP messages as both sides need them: the body, the field names, the effective authority, the
-//! framing, hop-by-hop rules.
+//! framing, hop-by-hop rules, trailers.
 
 pub mod authority;
 pub mod body;
@@ -11,6 +11,7 @@ pub mod hop;
 pub mod interim;
 pub mod link;
 pub mod problem;
+pub mod trailers;
 pub mod upgrade;
 
 pub use body::{Body, BoxError};

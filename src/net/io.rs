@@ -185,7 +185,7 @@ impl Io {
         self.last_read.get_or_insert_with(LastRead::now).clone()
     }
 
-    /// A handle to put bytes in between two messages.
+    /// A handle to put bytes in between two messages, or in the place of the end of one.
     pub fn inserts(&mut self) -> Inserts {
         self.inserts.get_or_insert_default().clone()
     }
@@ -280,6 +280,16 @@ macro_rules! each {
     };
 }
 
+impl Io {
+    /// See [`Inserts::poll_end`].
+    fn poll_end(&mut self, cx: &mut Context<'_>, handed: &[IoSlice<'_>]) -> Poll<io::Result<Option<usize>>> {
+        match self.inserts.as_ref().filter(|inserts| inserts.is_ending()) {
+            None => Poll::Ready(Ok(None)),
+            Some(inserts) => each!(self, s => inserts.poll_end(s, cx, handed)),
+        }
+    }
+}
+
 impl AsyncRead for Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -303,6 +313,9 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.before_write();
+        if let Some(taken) = ready!(self.poll_end(cx, &[IoSlice::new(buf)]))? {
+            return Poll::Ready(Ok(taken));
+        }
         each!(self, s => Pin::new(s).poll_write(cx, buf))
     }
 
@@ -312,6 +325,9 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.before_write();
+        if let Some(taken) = ready!(self.poll_end(cx, bufs))? {
+            return Poll::Ready(Ok(taken));
+        }
         each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs))
     }
 

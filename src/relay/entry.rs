@@ -20,12 +20,13 @@ use super::places::Place;
 use super::{public, respond};
 use crate::defaults;
 use crate::domain::Visitor;
-use crate::message::{Body, Request};
+use crate::message::{Body, Request, hop};
 use crate::net::Io;
 use crate::net::io::Tcp;
 use crate::net::proxied;
 use crate::observe::Limit;
 use crate::session::h1::interject;
+use crate::session::h1::trailers::Trailing;
 use crate::session::h2::Room;
 use crate::session::h2::server::{self, Terms};
 use crate::tls;
@@ -135,8 +136,10 @@ async fn serve_h1(inside: Arc<Inside>, mut io: Io) {
         let (inside, inserts) = (inside.clone(), inserts.clone());
         async move {
             let version = request.version();
+            let takes_trailers = hop::takes_trailers(request.headers());
             let answer = pin!(public::answer(&inside.shared, &inside.sender, request.map(Body::from)));
-            Ok::<_, Infallible>(interject(version, answer, &inserts).await)
+            let answer = interject(version, answer, &inserts).await;
+            Ok::<_, Infallible>(answer.map(|body| Trailing::new(body, takes_trailers.then_some(&inserts))))
         }
     });
     let mut builder = http1::Builder::new();

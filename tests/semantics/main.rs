@@ -96,6 +96,8 @@ cases! {
         of_an_answer: "Trailers of an answer, announced", "RFC 9110 §6.5";
         of_grpc: "The status of a gRPC call, which nobody announces", "gRPC over HTTP/2";
         of_an_answer_unannounced: "Trailers of an answer, not announced, for HTTP/2", "RFC 9113 §8.1";
+        of_an_answer_for_an_http1_visitor: "Trailers of an answer, not announced, for an HTTP/1.1 visitor that takes them", "RFC 9110 §6.5.1";
+        of_an_answer_for_nobody: "A visitor with HTTP/1.1 that does not say that it takes them gets the answer without", "RFC 9110 §10.1.4";
     }
     framing {
         chunks: "Chunks of any size; their extensions stay on their hop", "RFC 9112 §7.1";
@@ -173,21 +175,10 @@ pub(crate) const EXCEPTIONS: &[(&str, Kind, &str)] = &[
     ("continue_is_the_origins", Kind::Envelope, WHOLE),
     ("continue_for_an_http2_visitor", Kind::Envelope, WHOLE),
     ("refused_before_the_body", Kind::Envelope, WHOLE),
-    ("of_a_request_unannounced", Kind::Envelope, UNANNOUNCED),
-    ("of_a_request_unannounced", Kind::H2, UNANNOUNCED),
-    ("of_a_request_unannounced", Kind::H1, UNANNOUNCED),
-    ("of_an_answer_unannounced", Kind::H1, UNANNOUNCED),
-    (
-        "a_broken_answer_is_not_whole",
-        Kind::Envelope,
-        "the visitor hears of it only when its own patience ends",
-    ),
 ];
 
 const ONE_ANSWER: &str = "one POST carries one answer, and RFC 9110 §15.2 lets interim responses go";
 const WHOLE: &str = "an agent that polls may take whole messages only, so the relay asks for the body itself";
-const UNANNOUNCED: &str =
-    "hyper writes to HTTP/1.1 only the trailers that the head names; RFC 9110 §6.5.1 allows it";
 
 /// The carriers, each by the first transport that has it.
 pub(crate) fn carriers() -> Vec<On> {

@@ -57,3 +57,30 @@ async fn unannounced(on: On, fields: &str, name: &str) {
     assert_eq!((answer.head.status().as_u16(), &answer.body[..]), (200, &b"abc"[..]));
     assert_eq!(answer.trailers.unwrap()[name], "294");
 }
+
+pub(crate) async fn of_an_answer_for_an_http1_visitor(on: On) {
+    let trailers = at_http1(on, "TE: trailers\r\nConnection: te\r\n").await;
+    assert_eq!(trailers, [("x-sum".into(), "294".into())]);
+}
+
+pub(crate) async fn of_an_answer_for_nobody(on: On) {
+    assert_eq!(at_http1(on, "").await, []);
+}
+
+/// What a visitor that says `fields` gets behind an answer that announces nothing, and then the next answer. Some of the
+/// trailers must stand in a head.
+async fn at_http1(on: On, fields: &str) -> Vec<(String, String)> {
+    let world = on.world().await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", fields).await;
+    origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    assert_eq!(visitor.head().await.get("transfer-encoding"), Some("chunked"));
+    origin.send("3\r\nabc\r\n0\r\nX-Sum: 294\r\nContent-Length: 9\r\nSet-Cookie: a=b\r\n\r\n").await;
+    assert_eq!(visitor.chunk().await, "abc");
+    assert_eq!(visitor.chunk().await, "");
+    let trailers = visitor.trailers().await;
+    visitor.send(head("GET", "/again", fields)).await;
+    let (mut origin, _) = at_origin(&world).await;
+    origin.send(OK).await;
+    assert_eq!(visitor.message().await.1, "ok");
+    trailers
+}

@@ -19,6 +19,7 @@ use crate::message::interim::{Heads, Watched};
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop, problem};
 use crate::net::{Scope, splice};
+use crate::session::h1::trailers::Trailing;
 
 /// An origin that speaks HTTP/1.1.
 pub(super) struct Web {
@@ -80,7 +81,7 @@ impl Web {
             match lease.send(request).await {
                 Ok(response) => return Ok((lease, response)),
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => request = unsent.map(Trailing::into_inner),
                     None => return Err(error.into_error().into()),
                 },
             }
@@ -109,7 +110,8 @@ impl Web {
     }
 
     async fn open(&self) -> Result<Lease, Failure> {
-        let io = self.connector.connect().await?;
+        let mut io = self.connector.connect().await?;
+        let inserts = io.inserts();
         let heads = Arc::new(Heads::default());
         let (sender, connection) = http1::handshake(TokioIo::new(Watched::new(io, heads.clone()))).await?;
         self.scope.spawn(async move {
@@ -117,7 +119,7 @@ impl Web {
                 tracing::debug!(%error, "a connection to the origin broke");
             }
         });
-        Ok(self.pool.lease(Connection { sender, heads }))
+        Ok(self.pool.lease(Connection { sender, heads, inserts }))
     }
 
     #[cfg(test)]

@@ -11,14 +11,17 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::defaults;
+use crate::message::Request;
 use crate::message::interim::Heads;
-use crate::message::{Body, Request};
+use crate::net::inserts::Inserts;
 use crate::net::{Scope, cores};
+use crate::session::h1::trailers::Trailing;
 
 /// What requests on a connection are sent with.
 pub(super) struct Connection {
-    pub(super) sender: SendRequest<Body>,
+    pub(super) sender: SendRequest<Trailing>,
     pub(super) heads: Arc<Heads>,
+    pub(super) inserts: Inserts,
 }
 
 /// More cores than this share stacks, which costs a wake-up between them and nothing else.
@@ -129,9 +132,12 @@ impl Lease {
     pub(super) async fn send(
         &mut self,
         request: Request,
-    ) -> Result<http::Response<Incoming>, TrySendError<Request>> {
+    ) -> Result<http::Response<Incoming>, TrySendError<http::Request<Trailing>>> {
         let sent = match &mut self.connection {
-            Some(Connection { sender, heads }) => heads.exchange(|| sender.try_send_request(request)).await,
+            Some(Connection { sender, heads, inserts }) => {
+                let request = request.map(|body| Trailing::new(body, Some(inserts)));
+                heads.exchange(|| sender.try_send_request(request)).await
+            }
             // There is one until the drop.
             None => std::future::pending().await,
         };

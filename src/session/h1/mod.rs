@@ -2,6 +2,7 @@
 
 pub mod send;
 pub mod serve;
+pub(crate) mod trailers;
 
 use std::future::Future;
 

@@ -12,8 +12,10 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::trailers::Trailing;
 use crate::message::interim::{Heads, Watched};
 use crate::message::{Body, Request, Response, authority, expect, hop, upgrade};
+use crate::net::inserts::Inserts;
 use crate::net::silence::Impatience;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
@@ -28,9 +30,10 @@ struct H1 {
 /// Where the handle of the connection is while nobody uses it.
 struct Place {
     /// Away while a request is on its way; gone for good when that request was dropped.
-    handle: Mutex<Option<SendRequest<Body>>>,
+    handle: Mutex<Option<SendRequest<Trailing>>>,
     closed: AtomicBool,
     heads: Arc<Heads>,
+    inserts: Inserts,
 }
 
 impl Place {
@@ -38,7 +41,7 @@ impl Place {
         self.closed.store(true, Ordering::Release);
     }
 
-    fn put(&self, handle: SendRequest<Body>) {
+    fn put(&self, handle: SendRequest<Trailing>) {
         // Under the lock, so that a handle does not come back behind a drain that has just looked for it.
         let mut place = self.handle.lock();
         if !self.closed.load(Ordering::Acquire) {
@@ -50,7 +53,7 @@ impl Place {
 /// A handle on its way back. It goes with the answer's body, and the slot with it: an answer may end before the
 /// upload that it answers, and until both have ended the connection is not free.
 struct Back {
-    handle: Option<SendRequest<Body>>,
+    handle: Option<SendRequest<Trailing>>,
     slot: Option<Slot>,
     place: Arc<Place>,
     scope: Scope,
@@ -87,10 +90,12 @@ impl Drop for Back {
 pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
     io.keep_alive();
     let impatience = io.impatience();
+    let inserts = io.inserts();
     let heads = Arc::new(Heads::default());
     let io = TokioIo::new(Watched::new(io, heads.clone()));
     let (handle, connection) = http1::Builder::new().handshake(io).await?;
-    let place = Arc::new(Place { handle: Mutex::new(Some(handle)), closed: AtomicBool::new(false), heads });
+    let handle = Mutex::new(Some(handle));
+    let place = Arc::new(Place { handle, closed: AtomicBool::new(false), heads, inserts });
     let carrier = H1 { place: place.clone(), impatience, scope: scope.clone() };
     let driver = async move {
         if let Err(error) = connection.with_upgrades().await {
@@ -142,6 +147,7 @@ impl H1 {
         // An agent takes every head at once. A body goes as slowly as the service behind it reads.
         self.impatience.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
         let gate = expect::hold_back_h1(&mut request);
+        let request = request.map(|body| Trailing::new(body, Some(&self.place.inserts)));
         match self.place.heads.exchange(|| handle.try_send_request(request)).await {
             Ok(response) => {
                 let mut response = response.map(Body::from);
@@ -164,7 +170,7 @@ impl H1 {
                 };
                 tracing::debug!(error = %error.error(), "a request failed on a flipped connection");
                 Err(match error.take_message() {
-                    Some(request) => kind.unsent(request),
+                    Some(request) => kind.unsent(request.map(Trailing::into_inner)),
                     None => kind.error(),
                 })
             }

@@ -5,14 +5,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::{CONTENT_TYPE, TRAILER};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
 use super::interject;
+use super::trailers::Trailing;
 use crate::message::Body;
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
@@ -39,9 +39,8 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 upgraded.store(true, Ordering::Release);
             }
-            announce_status(response.headers_mut());
             response.body_mut().hold(loaded);
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| Trailing::new(body, Some(&inserts))))
         }
     });
     // No timer: hyper's deadline for heads would also end a connection that only waits for its next request.
@@ -68,15 +67,5 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
         // A relay that is killed cuts an idle connection without a word: that is an end, not a fault.
         Err(error) if error.is_incomplete_message() || error.is_canceled() => Ended::Closed,
         Err(error) => Ended::Failed(error.to_string()),
-    }
-}
-
-/// hyper writes those trailers alone that the head names. The servers of gRPC, which say how a call went in trailers,
-/// never name them, as over HTTP/2 they need not.
-fn announce_status(headers: &mut HeaderMap) {
-    let grpc = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if grpc && !headers.contains_key(TRAILER) {
-        headers
-            .insert(TRAILER, HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin"));
     }
 }

@@ -1,0 +1,145 @@
+//! Trailers (RFC 9110 §6.5): which fields may be some, and how they stand behind a body in chunks.
+//!
+//! Whoever reads chunks reads over what follows the last one (RFC 9112 §7.1.2), so trailers need neither `Trailer` in
+//! the head, which is a hint (RFC 9110 §6.6.2), nor `TE: trailers` in the request: that says only that they will not be
+//! dropped on the way (§6.5.1). They pass from hop to hop as they come. The relay alone keeps them from visitors with
+//! HTTP/1.1 that did not say it: some were written when a server had to be asked first (RFC 2616 §3.6.1), and an
+//! answer must do without its trailers anyway.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{
+    AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
+    DATE, EXPECT, EXPIRES, FORWARDED, HOST, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LOCATION, MAX_FORWARDS, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
+    RETRY_AFTER, SET_COOKIE, TE, TRAILER, VARY, VIA, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue};
+
+use super::{fields, hop};
+use crate::defaults;
+
+/// What must be known before the body, or be told by nobody but whoever wrote the head (RFC 9110 §6.5.1): framing,
+/// routing and senders, modifiers of the request, authentication, control of the answer, the format of the content.
+const NEVER: [HeaderName; 40] = [
+    CONTENT_LENGTH,
+    TRAILER,
+    TE,
+    HOST,
+    MAX_FORWARDS,
+    VIA,
+    FORWARDED,
+    fields::X_FORWARDED_FOR,
+    fields::X_FORWARDED_PROTO,
+    fields::X_FORWARDED_HOST,
+    fields::X_FORWARDED_PORT,
+    fields::X_FORWARDED_PREFIX,
+    fields::X_CLIENT_IP,
+    fields::TRUE_CLIENT_IP,
+    fields::X_REAL_IP,
+    fields::REQUESTING_CLIENT,
+    EXPECT,
+    RANGE,
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+    IF_RANGE,
+    PRAGMA,
+    CACHE_CONTROL,
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    WWW_AUTHENTICATE,
+    PROXY_AUTHENTICATE,
+    COOKIE,
+    SET_COOKIE,
+    AGE,
+    DATE,
+    EXPIRES,
+    LOCATION,
+    RETRY_AFTER,
+    VARY,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+];
+
+/// The last chunk with the trailers behind it, to the end of the message. `None` when there are none that may stand
+/// there, or more than [`defaults::TRAILERS`] and [`defaults::TRAILER_FIELDS`] allow: a part of them would be a lie.
+pub fn last_chunk(mut trailers: HeaderMap) -> Option<Bytes> {
+    let _ = hop::strip(&mut trailers);
+    let mut out = BytesMut::from(&b"0\r\n"[..]);
+    let mut count = 0;
+    for (name, value) in trailers.iter().filter(|(name, _)| may_follow(name)) {
+        count += 1;
+        put(&mut out, name, value);
+        if count > defaults::TRAILER_FIELDS || out.len() > defaults::TRAILERS - 2 {
+            tracing::debug!("a message has too many trailers: they are dropped");
+            return None;
+        }
+    }
+    out.put_slice(b"\r\n");
+    (count > 0).then(|| out.freeze())
+}
+
+/// Also not in the spelling with underscores, which CGI and its children read as the same name.
+fn may_follow(name: &HeaderName) -> bool {
+    let plain = |never: &HeaderName| {
+        let read = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+        read.eq(never.as_str().bytes())
+    };
+    !NEVER.iter().any(plain)
+}
+
+fn put(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
+    out.put_slice(name.as_str().as_bytes());
+    out.put_slice(b": ");
+    out.put_slice(value.as_bytes());
+    out.put_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_belongs_in_front_goes_and_the_rest_follows() {
+        let trailers = map(&[
+            ("x-sum", "294"),
+            ("content-length", "9"),
+            ("transfer-encoding", "chunked"),
+            ("host", "b.test"),
+            ("cookie", "a=b"),
+            ("x_forwarded_for", "1.2.3.4"),
+            ("connection", "x-plain"),
+            ("x-plain", "1"),
+            ("te", "trailers"),
+            ("x-sum", ""),
+            ("etag", "\"a\""),
+        ]);
+        let written = last_chunk(trailers).unwrap();
+        assert_eq!(&written[..], b"0\r\nx-sum: 294\r\nx-sum: \r\netag: \"a\"\r\n\r\n");
+        assert_eq!(last_chunk(map(&[("trailer", "x"), ("content-type", "a/b")])), None);
+        assert_eq!(last_chunk(HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn more_than_the_far_end_takes_is_none() {
+        let long = |length: usize| {
+            let value = HeaderValue::from_bytes(&vec![b'a'; length]).unwrap();
+            last_chunk(HeaderMap::from_iter([(HeaderName::from_static("x"), value)]))
+        };
+        let room = defaults::TRAILERS - b"0\r\nx: \r\n\r\n".len();
+        assert_eq!(long(room).unwrap().len(), defaults::TRAILERS);
+        assert_eq!(long(room + 1), None);
+        let many = |count: usize| last_chunk(map(&vec![("x", "1"); count]));
+        assert!(many(defaults::TRAILER_FIELDS).is_some() && many(defaults::TRAILER_FIELDS + 1).is_none());
+    }
+}
