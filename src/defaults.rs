@@ -189,9 +189,9 @@ pub const SEND_BUFFER: usize = 64 << 10;
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Streams at once on one `h2` carrier.
 pub const STREAMS: u32 = 1_024;
-/// The head of an HTTP/1.1 request of a visitor, 64 KiB of fields and its first line, in bytes; also what is read ahead
-/// of a body, and what waits for the socket.
-pub const VISITOR_BUFFER: usize = 72 << 10;
+/// The head of a message over HTTP/1.1, 64 KiB of fields and its first line, in bytes; also what is read ahead of a body,
+/// and what waits for the socket.
+pub const H1_BUFFER: usize = 72 << 10;
 /// What a visitor may send on an `h2` connection before anything is known of it, in bytes: a form, and as much as one
 /// on HTTP/1.1 may.
 pub const VISITOR_FIRST_WINDOW: u32 = 128 << 10;

@@ -145,8 +145,7 @@ async fn serve_h1(inside: Arc<Inside>, mut io: Io) {
     let mut builder = http1::Builder::new();
     // The Java client of ReverseHttp knows `Link` in this spelling alone, and registers for ever without it.
     builder.timer(TokioTimer::new()).header_read_timeout(defaults::HEAD).title_case_headers(true);
-    // Also what is read ahead of a body, and what waits for the socket.
-    builder.max_buf_size(defaults::VISITOR_BUFFER);
+    builder.max_buf_size(defaults::H1_BUFFER);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let ended = tokio::select! {
         biased;

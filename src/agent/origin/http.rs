@@ -113,7 +113,9 @@ impl Web {
         let mut io = self.connector.connect().await?;
         let inserts = io.inserts();
         let heads = Arc::new(Heads::default());
-        let (sender, connection) = http1::handshake(TokioIo::new(Watched::new(io, heads.clone()))).await?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(defaults::H1_BUFFER);
+        let (sender, connection) = builder.handshake(TokioIo::new(Watched::new(io, heads.clone()))).await?;
         self.scope.spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the origin broke");

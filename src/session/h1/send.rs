@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::trailers::Trailing;
+use crate::defaults;
 use crate::message::interim::{Heads, Watched};
 use crate::message::{Body, Request, Response, authority, expect, hop, upgrade};
 use crate::net::inserts::Inserts;
@@ -93,7 +94,9 @@ pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver
     let inserts = io.inserts();
     let heads = Arc::new(Heads::default());
     let io = TokioIo::new(Watched::new(io, heads.clone()));
-    let (handle, connection) = http1::Builder::new().handshake(io).await?;
+    let mut builder = http1::Builder::new();
+    // An agent adds fields of its own to the largest head that it takes.
+    let (handle, connection) = builder.max_buf_size(2 * defaults::H1_BUFFER).handshake(io).await?;
     let handle = Mutex::new(Some(handle));
     let place = Arc::new(Place { handle, closed: AtomicBool::new(false), heads, inserts });
     let carrier = H1 { place: place.clone(), impatience, scope: scope.clone() };
