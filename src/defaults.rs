@@ -40,6 +40,14 @@ pub const WAIT_AGENT: Duration = Duration::from_secs(3);
 pub const LINGER: Duration = Duration::from_secs(2);
 /// And at most so much of it, in bytes: what is under way already, not a whole upload.
 pub const LINGER_BYTES: usize = 256 << 10;
+/// What a visitor must send or take at least, in bytes a second, while others wait for the connection that it has all
+/// to itself: slower than the slowest mobile network.
+pub const PACE: u64 = 8 << 10;
+/// Measured over this: whoever was fast at first and is slow now is found within twice that, which is short of
+/// [`WAIT_FREE`].
+pub const PACE_WITHIN: Duration = Duration::from_secs(3);
+/// And only when others have waited for this long.
+pub const PACE_PATIENCE: Duration = Duration::from_secs(1);
 /// Requests that wait for one agent; past this a queue only hides the outage.
 pub const WAITING: usize = 512;
 /// How often a harmless request is repeated: when a whole agent goes, its connections are found dead one by one.
@@ -141,6 +149,8 @@ pub const OPEN_RESERVED: &[&str] = &[
 
 /// Requests that are relayed to others at once (RelayHttp): with [`RELAY_HTTP_REQUEST`] this bounds their memory.
 pub const RELAY_HTTP: usize = 64;
+/// For one address (one /64 with IPv6), so that a page of one person does not wait for that of another.
+pub const RELAY_HTTP_PER_ADDRESS: usize = 16;
 /// The body of a request that is relayed to others, in bytes: the original's bound.
 pub const RELAY_HTTP_REQUEST: usize = 1 << 20;
 /// The body of an answer from others, in bytes. It streams, so this bounds traffic, not memory.
@@ -284,7 +294,7 @@ pub const PROBE: Duration = Duration::from_secs(2);
 pub const PROBE_URL_AGE: u64 = 60;
 /// Such looks at once, in all: each costs two open requests, mostly for a round trip.
 pub const PROBES: usize = 1_024;
-/// Of one token: no agent's looks shut out those of all others.
+/// Of one token, and of one address: no agent's looks shut out those of all others.
 pub const PROBES_PER_AGENT: usize = 256;
 /// How long requests wait for an agent that polled a moment ago: the Python client sleeps 2 s after every 204.
 pub const POLL_ABSENCE: Duration = Duration::from_secs(5);

@@ -26,7 +26,7 @@ pub(super) async fn run(
             accepted = listener::accept(&listener) => accepted,
         };
         // Full: this one goes, those inside stay.
-        let Some(place) = shared.places.enter() else {
+        let Some(seat) = shared.seats.enter() else {
             shared.metrics.reached(Limit::Connections, &remote);
             continue;
         };
@@ -34,7 +34,7 @@ pub(super) async fn run(
         let (shared, tls) = (shared.clone(), tls.clone());
         shared.visitors.clone().spawn(async move {
             let _inside = shared.metrics.visitor_connected();
-            entry::serve(shared, stream, visitor, tls, place).await;
+            entry::serve(shared, stream, visitor, tls, seat).await;
         });
     }
 }

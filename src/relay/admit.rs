@@ -44,7 +44,6 @@ impl Doorkeeper {
         let transport = offer.transport;
         let judged = self.admit(offer, facts, known);
         if let Err(refusal) = &judged {
-            self.metrics.refused(refusal.kind.code());
             tracing::info!(transport, remote = %facts.remote, code = refusal.kind.code(), %refusal, "agent refused");
         }
         judged.map(|admitted| Box::new(admitted) as Box<dyn Admission>)

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::forward::Sender;
-use super::places::Place;
+use super::seats::Seat;
 use super::{public, respond};
 use crate::defaults;
 use crate::domain::Visitor;
@@ -65,12 +65,12 @@ pub(super) async fn serve(
     stream: TcpStream,
     mut visitor: Visitor,
     tls: Option<TlsAcceptor>,
-    mut place: Place,
+    mut seat: Seat,
 ) {
     let opened = tokio::select! {
         biased;
         () = shared.visitors.stopping() => return,
-        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, tls, &mut place)) => opened,
+        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, tls, &mut seat)) => opened,
     };
     let (io, h2) = match opened {
         Ok(Ok(open)) => open,
@@ -81,7 +81,7 @@ pub(super) async fn serve(
     // One count for each connection: one that all cores share would travel between them with each request.
     let certificate = io.peer().and_then(tls::peer).map(Arc::new);
     let inside =
-        Arc::new(Inside { shared, sender: Sender::new(visitor, front, certificate, Arc::new(place)) });
+        Arc::new(Inside { shared, sender: Sender::new(visitor, front, certificate, Arc::new(seat)) });
     match h2 {
         true => serve_h2(inside, io).await,
         false => serve_h1(inside, io).await,
@@ -93,7 +93,7 @@ async fn open(
     mut stream: TcpStream,
     visitor: &mut Visitor,
     acceptor: Option<TlsAcceptor>,
-    place: &mut Place,
+    seat: &mut Seat,
 ) -> io::Result<(Io, bool)> {
     // Whoever passes connections on says so on each, and nobody else is believed.
     if shared.config.proxy_protocol.contains(visitor.remote.ip())
@@ -105,7 +105,7 @@ async fn open(
     let from = visitor.remote.ip();
     if !shared.config.trusted_proxies.contains(from)
         && !shared.config.proxy_protocol.contains(from)
-        && !place.is_for(from)
+        && !seat.is_for(from)
     {
         shared.metrics.reached(Limit::ConnectionsPerAddress, &from);
         return Err(io::Error::other("as many connections as one address may have"));

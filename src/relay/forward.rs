@@ -11,7 +11,7 @@ use http_body::Body as _;
 
 use super::cookies;
 use super::front::{self, Contradiction};
-use super::places::Place;
+use super::seats::Seat;
 use crate::domain::{Certificate, HostName, Visitor};
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, Request, Response, fields, hop};
@@ -51,8 +51,8 @@ pub(super) struct Sender {
     proto: &'static str,
     /// The far end is a proxy that the operator trusts.
     front: bool,
-    /// Its place among the public connections, which an upgraded stream keeps.
-    place: Arc<Place>,
+    /// Its seat among the public connections, which an upgraded stream keeps.
+    seat: Arc<Seat>,
 }
 
 impl Sender {
@@ -60,11 +60,11 @@ impl Sender {
         visitor: Visitor,
         front: bool,
         certificate: Option<Arc<Certificate>>,
-        place: Arc<Place>,
+        seat: Arc<Seat>,
     ) -> Self {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Self { visitor, certificate, address, node: node(ip), proto: proto(visitor.tls), front, place }
+        Self { visitor, certificate, address, node: node(ip), proto: proto(visitor.tls), front, seat }
     }
 
     /// Who sent a request that came by a trusted proxy; `None` where the connection says it all.
@@ -86,8 +86,8 @@ impl Sender {
         Ok(Some(Box::new(behind)))
     }
 
-    pub(super) fn place(&self) -> Arc<Place> {
-        self.place.clone()
+    pub(super) fn seat(&self) -> Arc<Seat> {
+        self.seat.clone()
     }
 
     pub(super) fn visitor(&self) -> &Visitor {
@@ -267,10 +267,10 @@ pub(super) fn join(
     let visitor = visitor?;
     let token = response.headers().get(UPGRADE).cloned()?;
     let owner = scope.clone();
-    let place = sender.place();
+    let seat = sender.seat();
     let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
     owner.spawn(async move {
-        let _kept = (slot, place, permit);
+        let _kept = (slot, seat, permit);
         let (Ok(mut agent), Ok(mut visitor)) = tokio::join!(agent, visitor) else {
             return tracing::debug!("one end of an upgrade went away before it began");
         };
@@ -300,12 +300,12 @@ mod tests {
 
     fn sender(remote: &str, front: bool) -> Sender {
         let local = ([127, 0, 0, 1], 443).into();
-        let place = super::super::places::Places::new(1, 1).enter().unwrap();
+        let seat = super::super::seats::Seats::new(1, 1).enter().unwrap();
         Sender::new(
             Visitor { remote: remote.parse().unwrap(), local, tls: true },
             front,
             None,
-            Arc::new(place),
+            Arc::new(seat),
         )
     }
 

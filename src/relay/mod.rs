@@ -14,10 +14,10 @@ mod measure;
 mod names;
 mod open;
 mod patience;
-mod places;
 mod public;
 mod relayhttp;
 mod respond;
+mod seats;
 mod shares;
 
 use std::io;
@@ -32,8 +32,9 @@ use self::admit::Doorkeeper;
 use self::config::{ClientCerts, Config, Listen, Routing};
 use self::credentials::Credentials;
 use self::names::Names;
-use self::places::Places;
+
 use self::relayhttp::RelayHttp;
+use self::seats::Seats;
 use self::shares::Shares;
 use crate::defaults;
 use crate::net::{Cores, Scope, listener};
@@ -93,7 +94,7 @@ struct Shared {
     uploads: Arc<Windows>,
     sides: Vec<Box<dyn RelaySide>>,
     relay_http: RelayHttp,
-    places: Arc<Places>,
+    seats: Arc<Seats>,
     listeners: Scope,
     visitors: Scope,
 }
@@ -133,7 +134,7 @@ impl Relay {
         let (sessions, draining) = (Scope::new(), CancellationToken::new());
         let credentials = Arc::new(Credentials::new(config.clone()));
         let windows = Windows::watched(config.buffers, metrics.clone());
-        let places = Places::new(config.connections, config.connections_per_address);
+        let seats = Seats::new(config.connections, config.connections_per_address);
         let uploads = windows.share(defaults::BUFFERS_OF_UPLOADS);
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
             config: config.clone(),
@@ -157,7 +158,7 @@ impl Relay {
             credentials,
             checks: Checks::default(),
             uploads,
-            places,
+            seats,
             listeners: Scope::new(),
             visitors,
         });

@@ -107,7 +107,10 @@ async fn own(
         };
         let mut response = match accepted {
             Ok(response) => response,
-            Err(refusal) => respond::refusal(&refusal, &asker),
+            Err(refusal) => {
+                shared.metrics.refused(refusal.kind.code());
+                respond::refusal(&refusal, &asker)
+            }
         };
         side.dress(&asker, &mut response);
         return response;

@@ -124,6 +124,11 @@ pub trait Carrier: Send + Sync {
     /// Whether nothing can be sent any more.
     fn is_closed(&self) -> bool;
 
+    /// Whether a slow visitor holds up all that is on it. What fails from then on fails for that.
+    fn gives_up(&self) -> bool {
+        false
+    }
+
     /// Whether answers are still to come on connections that the agent has yet to open.
     fn awaits_calls(&self) -> bool {
         false
@@ -210,6 +215,13 @@ impl Link {
     pub fn cut(&self) {
         self.retired.store(true, Ordering::Release);
         self.cut.raise();
+    }
+
+    /// Ends it if a slow visitor holds it up; others wait for it.
+    pub(super) fn give_up(&self) {
+        if self.in_flight() > 0 && self.carrier.gives_up() {
+            self.cut();
+        }
     }
 
     /// Resolves when the link is to be ended at once; whoever drives the connection listens.

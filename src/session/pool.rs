@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::carrier::{Link, SendError, SendErrorKind, Slot};
 use crate::defaults;
@@ -135,6 +136,7 @@ impl Session {
             return Some(slot);
         }
         let _waiting = Waiting::enter(&self.waiting)?;
+        let since = Instant::now();
         let wait = async {
             loop {
                 let freed = self.freed.notified();
@@ -143,6 +145,9 @@ impl Session {
                 }
                 if !self.is_usable() {
                     return None;
+                }
+                if since.elapsed() >= defaults::PACE_PATIENCE {
+                    self.links.load().iter().for_each(|link| link.give_up());
                 }
                 // A link may close without a word; look again from time to time.
                 let _ = tokio::time::timeout(Duration::from_millis(500), freed).await;

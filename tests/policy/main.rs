@@ -6,6 +6,7 @@ mod certificates;
 mod confusion;
 mod files;
 mod guesses;
+mod limits;
 mod open;
 mod plain;
 mod scope;

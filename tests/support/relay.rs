@@ -137,6 +137,11 @@ impl TestRelay {
         VisitorH2::open(self.tls_as(host, b"h2").await).await
     }
 
+    /// Where its admin listener is.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        self.relay.admin()
+    }
+
     /// One request on a connection of its own: the head as given, the answer whole.
     pub(crate) async fn ask(&self, request: &str) -> (super::Head, String) {
         let mut visitor = self.visitor().await;

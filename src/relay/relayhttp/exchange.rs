@@ -13,7 +13,6 @@ use http_body_util::{BodyDataStream, Limited, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::destination::Asked;
 use super::{No, refused};
@@ -28,6 +27,7 @@ use crate::message::{Body, Request, Response, hop};
 use crate::net::Scope;
 use crate::net::dial::{Place, connect_any};
 use crate::relay::respond::Failure;
+use crate::relay::seats::Seat;
 
 /// The request in an envelope, as it goes to `asked`: its `Host` must be that destination's, and what is meant for one
 /// hop stays here.
@@ -79,12 +79,12 @@ fn outgoing(head: RequestHead, body: Bytes, asked: &Asked) -> Result<Request, No
 }
 
 /// Sends a request to the first of `addresses` that answers, and embeds what comes back: redirects like everything
-/// else, for they are the asker's to follow. `place` is held until the connection ends.
+/// else, for they are the asker's to follow. `seat` is held until the connection ends.
 pub(super) async fn send(
     addresses: Vec<SocketAddr>,
     asked: &Asked,
     request: Request,
-    (scope, place): (&Scope, OwnedSemaphorePermit),
+    (scope, seat): (&Scope, Seat),
 ) -> Result<Response, No> {
     let head_only = request.method() == Method::HEAD;
     let named =
@@ -97,9 +97,9 @@ pub(super) async fn send(
         .await
         .map_err(|_| Failure::Unreachable)?;
     scope.spawn(async move {
-        // Whatever is not over by then is cut, and whoever reads the answer sees that. The place is free then, however
+        // Whatever is not over by then is cut, and whoever reads the answer sees that. The seat is free then, however
         // slowly the rest is read.
-        let _place = place;
+        let _seat = seat;
         let _ = tokio::time::timeout(defaults::RELAY_HTTP_TIME, connection).await;
     });
     let answered = tokio::time::timeout(defaults::RELAY_HTTP_TIME, sender.send_request(request)).await;

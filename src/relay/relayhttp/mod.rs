@@ -14,13 +14,14 @@ use http::header::{
     ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::destination::Asked;
 pub use self::destination::{BadDestination, Destination};
 use super::config::Config;
 use super::credentials::Credentials;
+
 use super::respond::{self, Failure};
+use super::seats::{Seat, Seats};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::{Body, Request, Response};
@@ -35,7 +36,7 @@ pub(super) struct RelayHttp {
     credentials: Arc<Credentials>,
     /// Owns the connections to destinations.
     scope: Scope,
-    places: Arc<Semaphore>,
+    seats: Arc<Seats>,
 }
 
 /// Why a request is not relayed, or brought nothing.
@@ -62,7 +63,12 @@ fn refused(kind: RefusalKind, message: impl Into<String>) -> No {
 
 impl RelayHttp {
     pub(super) fn new(config: Arc<Config>, credentials: Arc<Credentials>, scope: Scope) -> Self {
-        Self { config, credentials, scope, places: Arc::new(Semaphore::new(defaults::RELAY_HTTP)) }
+        Self {
+            config,
+            credentials,
+            scope,
+            seats: Seats::new(defaults::RELAY_HTTP, defaults::RELAY_HTTP_PER_ADDRESS),
+        }
     }
 
     /// Whether a request on the relay's own authority is one of these.
@@ -112,7 +118,7 @@ impl RelayHttp {
         if media_type(request.headers()).is_some_and(|kind| kind.eq_ignore_ascii_case("application/http")) {
             return Err(refused(RefusalKind::MediaType, "one request at a time: send it as message/http"));
         }
-        let place = self.place()?;
+        let seat = self.seat(&facts)?;
         let embedded = exchange::embedded(request.into_body(), &asked).await?;
         let addresses = tokio::time::timeout(defaults::CONNECT, destination.addresses()).await;
         let addresses = addresses.map_err(|_| Failure::Late)?.map_err(|_| Failure::Unreachable)?;
@@ -124,11 +130,12 @@ impl RelayHttp {
             return Err(refused(RefusalKind::Forbidden, format!("requests are not relayed to {text} here")));
         };
         tracing::debug!(destination = %asked, remote = %facts.remote, "relaying a request");
-        exchange::send(addresses, &asked, embedded, (&self.scope, place)).await
+        exchange::send(addresses, &asked, embedded, (&self.scope, seat)).await
     }
 
-    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.places.clone().try_acquire_owned().map_err(|_| {
+    fn seat(&self, facts: &Facts) -> Result<Seat, Refusal> {
+        let seat = self.seats.enter().and_then(|mut seat| seat.is_for(facts.remote.ip()).then_some(seat));
+        seat.ok_or_else(|| {
             let mut refusal =
                 Refusal::new(RefusalKind::Full, "as many requests as may be are relayed already");
             refusal.retry_after = Some(defaults::RETRY_AFTER);

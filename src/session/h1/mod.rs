@@ -1,5 +1,6 @@
 //! HTTP/1.1 on a flipped connection: one request at a time, so an agent keeps several.
 
+mod pace;
 pub mod send;
 pub mod serve;
 pub(crate) mod trailers;

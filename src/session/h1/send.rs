@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::pace::{Pace, Paced, Upload};
 use super::trailers::Trailing;
 use crate::defaults;
 use crate::message::interim::{Heads, Watched};
@@ -19,6 +20,7 @@ use crate::message::{Body, Request, Response, authority, expect, hop, upgrade};
 use crate::net::inserts::Inserts;
 use crate::net::silence::Impatience;
 use crate::net::{Io, Scope};
+use crate::observe::{Limit, Metrics};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
@@ -35,6 +37,10 @@ struct Place {
     closed: AtomicBool,
     heads: Arc<Heads>,
     inserts: Inserts,
+    pace: Arc<Pace>,
+    /// Its visitor was too slow while others waited.
+    given_up: AtomicBool,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Place {
@@ -88,17 +94,23 @@ impl Drop for Back {
 ///
 /// # Errors
 /// When the connection is broken already.
-pub async fn open(mut io: Io, scope: &Scope) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
+pub async fn open(
+    mut io: Io,
+    scope: &Scope,
+    metrics: Option<Arc<Metrics>>,
+) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
     io.keep_alive();
     let impatience = io.impatience();
     let inserts = io.inserts();
     let heads = Arc::new(Heads::default());
-    let io = TokioIo::new(Watched::new(io, heads.clone()));
+    let pace = Pace::new();
+    let io = TokioIo::new(Watched::new(Paced::new(io, pace.clone()), heads.clone()));
     let mut builder = http1::Builder::new();
     // An agent adds fields of its own to the largest head that it takes.
     let (handle, connection) = builder.max_buf_size(2 * defaults::H1_BUFFER).handshake(io).await?;
     let handle = Mutex::new(Some(handle));
-    let place = Arc::new(Place { handle, closed: AtomicBool::new(false), heads, inserts });
+    let [closed, given_up] = [false; 2].map(AtomicBool::new);
+    let place = Arc::new(Place { handle, closed, heads, inserts, pace, given_up, metrics });
     let carrier = H1 { place: place.clone(), impatience, scope: scope.clone() };
     let driver = async move {
         if let Err(error) = connection.with_upgrades().await {
@@ -132,6 +144,17 @@ impl Carrier for H1 {
     fn is_closed(&self) -> bool {
         self.place.closed.load(Ordering::Acquire)
     }
+
+    fn gives_up(&self) -> bool {
+        let held_up = self.place.pace.is_held_up();
+        if held_up {
+            self.place.given_up.store(true, Ordering::Release);
+            if let Some(metrics) = &self.place.metrics {
+                metrics.reached(Limit::Pace, &"a visitor");
+            }
+        }
+        held_up
+    }
 }
 
 impl H1 {
@@ -150,6 +173,10 @@ impl H1 {
         // An agent takes every head at once. A body goes as slowly as the service behind it reads.
         self.impatience.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
         let gate = expect::hold_back_h1(&mut request);
+        self.place.pace.begin();
+        if !request.body().is_end_stream() {
+            request = request.map(|body| Body::wrap(Upload::new(body, self.place.pace.clone())));
+        }
         let request = request.map(|body| Trailing::new(body, Some(&self.place.inserts)));
         match self.place.heads.exchange(|| handle.try_send_request(request)).await {
             Ok(response) => {
@@ -167,9 +194,10 @@ impl H1 {
             }
             Err(mut error) => {
                 self.place.close();
-                let kind = match error.error().is_parse() || self.place.heads.is_flooded() {
-                    true => SendErrorKind::Invalid,
-                    false => SendErrorKind::Closed,
+                let kind = match () {
+                    () if self.place.given_up.load(Ordering::Acquire) => SendErrorKind::Slow,
+                    () if error.error().is_parse() || self.place.heads.is_flooded() => SendErrorKind::Invalid,
+                    () => SendErrorKind::Closed,
                 };
                 tracing::debug!(error = %error.error(), "a request failed on a flipped connection");
                 Err(match error.take_message() {

@@ -58,6 +58,11 @@ impl Windows {
         Arc::new(Self { taken: AtomicUsize::new(0), budget, whole, metrics })
     }
 
+    /// Where it is counted what limits do.
+    pub(crate) fn metrics(&self) -> Option<Arc<Metrics>> {
+        self.metrics.clone()
+    }
+
     /// The window that the next may have, in bytes, up to `most`: a power of two, so that it changes seldom.
     fn size(&self, most: u32) -> u32 {
         let free = self.budget.saturating_sub(self.taken.load(Ordering::Relaxed));

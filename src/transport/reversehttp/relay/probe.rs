@@ -2,6 +2,7 @@
 //! gets. A URL is good for one look.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,6 +36,7 @@ pub(super) struct Probes(Arc<Mutex<HashMap<UrlId, Look>>>);
 struct Look {
     since: Instant,
     agent: AgentId,
+    from: IpAddr,
     /// Raised when the body of the agent has come through.
     through: Arc<Flag>,
     /// Which of its two requests have come, by [`Way`].
@@ -49,7 +51,7 @@ enum Way {
 
 impl Probes {
     /// What the two requests of one look have in common.
-    fn enter(&self, url: UrlId, agent: AgentId, way: Way) -> Result<Arc<Flag>, Refusal> {
+    fn enter(&self, url: UrlId, agent: AgentId, from: IpAddr, way: Way) -> Result<Arc<Flag>, Refusal> {
         let mut looks = self.0.lock();
         if let Some(look) = looks.get_mut(&url) {
             return match std::mem::replace(&mut look.asked[way as usize], true) {
@@ -58,11 +60,12 @@ impl Probes {
             };
         }
         looks.retain(|_, look| look.since.elapsed() < OPEN);
-        let own = looks.values().filter(|look| look.agent == agent).count();
+        let own = looks.values().filter(|look| look.agent == agent || look.from == from).count();
         if looks.len() >= defaults::PROBES || own >= defaults::PROBES_PER_AGENT {
             return Err(Refusal::new(RefusalKind::TooMany, "too many agents look at their ways"));
         }
-        let mut look = Look { since: Instant::now(), agent, through: Arc::default(), asked: [false; 2] };
+        let mut look =
+            Look { since: Instant::now(), agent, from, through: Arc::default(), asked: [false; 2] };
         look.asked[way as usize] = true;
         Ok(looks.entry(url).or_insert(look).through.clone())
     }
@@ -125,7 +128,7 @@ impl Relay {
         let claims = self.open(Use::Probe, sealed, facts)?;
         let gone = || Refusal::new(RefusalKind::Gone, "this URL is too old: register again");
         let (agent, _) = identified(&claims.identity).filter(|_| claims.expires >= now()).ok_or_else(gone)?;
-        Ok((claims.url, self.probes.enter(claims.url, agent, way)?))
+        Ok((claims.url, self.probes.enter(claims.url, agent, facts.remote.ip(), way)?))
     }
 }
 
@@ -137,13 +140,19 @@ mod tests {
     async fn looks_are_bounded_and_forgotten() {
         let probes = Probes::default();
         let agent = |n: usize| AgentId(format!("{n}").into());
-        let enter = |url: usize, way| probes.enter(url as u128, agent(url / defaults::PROBES_PER_AGENT), way);
+        let address = |n: usize| IpAddr::from([192, 0, 2, n as u8]);
+        let enter = |url: usize, way| {
+            let share = url / defaults::PROBES_PER_AGENT;
+            probes.enter(url as u128, agent(share), address(share), way)
+        };
         let first = enter(0, Way::Down).unwrap();
         for url in 1..defaults::PROBES_PER_AGENT {
             enter(url, Way::Down).unwrap();
         }
-        let own = probes.enter(7_000, agent(0), Way::Down);
-        assert_eq!(own.unwrap_err().kind, RefusalKind::TooMany);
+        for own in [(agent(0), address(9)), (agent(9), address(0))] {
+            let own = probes.enter(7_000, own.0, own.1, Way::Down);
+            assert_eq!(own.unwrap_err().kind, RefusalKind::TooMany);
+        }
         for url in defaults::PROBES_PER_AGENT..defaults::PROBES {
             enter(url, Way::Down).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Places for public connections: so many in all, and so many for each address, so that one stranger cannot have them all.
+//! Seats: so many in all, and so many for each address, so that one stranger cannot have them all.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,39 +10,39 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::policy::Source;
 
 /// See the module.
-pub(super) struct Places {
+pub(super) struct Seats {
     all: Arc<Semaphore>,
     per_address: usize,
     /// Those that have some.
     taken: Mutex<HashMap<Source, usize>>,
 }
 
-impl Places {
+impl Seats {
     pub(super) fn new(all: usize, per_address: usize) -> Arc<Self> {
         Arc::new(Self { all: Arc::new(Semaphore::new(all)), per_address, taken: Mutex::default() })
     }
 
-    /// A place, unless all are taken. For whom it is may be known only later.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
+    /// A seat, unless all are taken. For whom it is may be known only later.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Seat> {
         let one = self.all.clone().try_acquire_owned().ok()?;
-        Some(Place { places: self.clone(), of: None, _one: one })
+        Some(Seat { seats: self.clone(), of: None, _one: one })
     }
 }
 
 /// One connection's. Dropping it frees it.
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct Seat {
+    seats: Arc<Seats>,
     of: Option<Source>,
     _one: OwnedSemaphorePermit,
 }
 
-impl Place {
+impl Seat {
     /// Counts it for this address; says whether that may have one more.
     pub(super) fn is_for(&mut self, address: IpAddr) -> bool {
         let source = Source::from(address);
-        let mut taken = self.places.taken.lock();
+        let mut taken = self.seats.taken.lock();
         let count = taken.entry(source).or_default();
-        let free = *count < self.places.per_address;
+        let free = *count < self.seats.per_address;
         if free {
             *count += 1;
             self.of = Some(source);
@@ -51,10 +51,10 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
         let Some(source) = self.of else { return };
-        let mut taken = self.places.taken.lock();
+        let mut taken = self.seats.taken.lock();
         if let Some(count) = taken.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
@@ -70,18 +70,18 @@ mod tests {
 
     #[test]
     fn one_address_leaves_places_to_others() {
-        let places = Places::new(4, 2);
+        let seats = Seats::new(4, 2);
         let enter = |address: &str| {
-            let mut place = places.enter().unwrap();
-            place.is_for(address.parse().unwrap()).then_some(place)
+            let mut seat = seats.enter().unwrap();
+            seat.is_for(address.parse().unwrap()).then_some(seat)
         };
         let held = [enter("192.0.2.1"), enter("::ffff:192.0.2.1")];
         assert!(held.iter().all(Option::is_some));
         assert!(enter("192.0.2.1").is_none());
         let others = [enter("2001:db8::1"), enter("2001:db8::2")];
-        assert!(others.iter().all(Option::is_some) && places.enter().is_none());
+        assert!(others.iter().all(Option::is_some) && seats.enter().is_none());
         drop((held, others));
         assert!(enter("192.0.2.1").is_some());
-        assert!(places.taken.lock().is_empty());
+        assert!(seats.taken.lock().is_empty());
     }
 }

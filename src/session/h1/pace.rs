@@ -1,0 +1,231 @@
+//! How fast the exchange on a connection moves, and whether its visitor is what keeps it. On HTTP/1.1 a visitor that
+//! sends or reads byte by byte holds a whole connection of the agent, of which there are few; while others wait for
+//! one, such a visitor has to go.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::defaults;
+use crate::message::{Body, BoxError};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pace {
+    born: Instant,
+    /// When what is counted began, in milliseconds since `born`.
+    since: AtomicU64,
+    /// In both directions since then.
+    bytes: AtomicU64,
+    /// The visitor is to send more of its upload.
+    sending: AtomicBool,
+    /// The agent has sent something of its answer, and the visitor is to take it.
+    taking: AtomicBool,
+}
+
+impl Pace {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            born: Instant::now(),
+            since: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            sending: AtomicBool::new(false),
+            taking: AtomicBool::new(false),
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.born.elapsed().as_millis() as u64
+    }
+
+    /// A request goes on the connection.
+    pub(super) fn begin(&self) {
+        self.sending.store(false, Ordering::Relaxed);
+        self.taking.store(false, Ordering::Relaxed);
+        self.count_from(self.now());
+    }
+
+    fn count_from(&self, now: u64) {
+        self.since.store(now, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+
+    fn moved(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether it has been too slow for a while, and the agent is not what it waits for. What was fast until now is
+    /// counted anew: it may have been fast at first alone.
+    pub(super) fn is_held_up(&self) -> bool {
+        let now = self.now();
+        let since = now.saturating_sub(self.since.load(Ordering::Relaxed));
+        if since < defaults::PACE_WITHIN.as_millis() as u64 {
+            return false;
+        }
+        if self.bytes.load(Ordering::Relaxed) >= defaults::PACE * since / 1_000 {
+            self.count_from(now);
+            return false;
+        }
+        self.sending.load(Ordering::Relaxed) || self.taking.load(Ordering::Relaxed)
+    }
+}
+
+/// The connection, looked at.
+pub(super) struct Paced<T> {
+    io: T,
+    pace: Arc<Pace>,
+}
+
+impl<T> Paced<T> {
+    pub(super) fn new(io: T, pace: Arc<Pace>) -> Self {
+        Self { io, pace }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        // Who has read and does not read on waits for the visitor.
+        self.pace.taking.store(polled.is_ready(), Ordering::Relaxed);
+        if polled.is_ready() {
+            self.pace.moved(buf.filled().len() - before);
+        }
+        polled
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        if let Poll::Ready(Ok(wrote)) = &polled {
+            self.pace.moved(*wrote);
+        }
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        if let Poll::Ready(Ok(wrote)) = &polled {
+            self.pace.moved(*wrote);
+        }
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// An upload, looked at.
+pub(super) struct Upload {
+    body: Body,
+    pace: Arc<Pace>,
+}
+
+impl Upload {
+    pub(super) fn new(body: Body, pace: Arc<Pace>) -> Self {
+        Self { body, pace }
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.pace.sending.store(polled.is_pending(), Ordering::Relaxed);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.pace.sending.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_visitor_that_sends_byte_by_byte_holds_it_up() {
+        let pace = Pace::new();
+        pace.begin();
+        for second in 0..20 {
+            assert_eq!(pace.is_held_up(), second >= 3, "after {second} s");
+            pace.sending.store(true, Ordering::Relaxed);
+            pace.moved(1);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        pace.begin();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!pace.is_held_up(), "the agent is waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_fast_at_first_is_slow_in_the_end() {
+        let pace = Pace::new();
+        pace.begin();
+        pace.moved(1 << 30);
+        pace.taking.store(true, Ordering::Relaxed);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!pace.is_held_up());
+        tokio::time::advance(defaults::PACE_WITHIN).await;
+        assert!(pace.is_held_up());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_on_waits_for_the_agent_and_who_does_not_for_the_visitor() {
+        let pace = Pace::new();
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut io = Paced::new(near, pace.clone());
+        pace.begin();
+        far.write_all(b"x").await.unwrap();
+        assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 1);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(pace.is_held_up());
+        let more = tokio::time::timeout(Duration::from_secs(6), io.read_u8()).await;
+        assert!(more.is_err() && !pace.is_held_up());
+    }
+}

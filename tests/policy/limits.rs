@@ -1,0 +1,187 @@
+//! Limits that hold without being asked for: each takes effect on whoever reaches it and on nobody else, and is counted.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Method, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use ptth::defaults;
+use ptth::message::{Body, BoxError, Request};
+use ptth::relay::config::{Admin, Config};
+use ptth::session::handler::handler_fn;
+use ptth::session::{Handler, Kind};
+use tokio::sync::watch;
+
+use crate::support::{AgentPlan, TestRelay, Wire, named, run, serve, within};
+use crate::ways::{NAME, echo, get, relay, status};
+
+/// With an admin listener, whose `/metrics` are read here.
+fn observed(change: impl FnOnce(&mut Config) + 'static) -> TestRelay {
+    relay(|config| {
+        config.admin = Some(Admin { address: (Ipv4Addr::LOCALHOST, 0).into(), required: true });
+        change(config);
+    })
+}
+
+/// How often a limit took effect.
+async fn reached(relay: &TestRelay, limit: &str) -> u64 {
+    let admin = relay.admin().unwrap();
+    let mut asked = Wire::new(crate::support::relay::connect(admin).await);
+    asked.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n")).await;
+    let text = asked.message().await.1;
+    let line = format!("ptth_limits_reached_total{{limit=\"{limit}\"}} ");
+    text.lines()
+        .find_map(|text| text.strip_prefix(&line))
+        .unwrap_or_else(|| panic!("{text}"))
+        .parse()
+        .unwrap()
+}
+
+async fn agent(relay: &TestRelay, carrier: Kind, handler: Arc<dyn Handler>) -> ptth::agent::Serving {
+    let plan = AgentPlan::new(&relay.url(), NAME, relay.token(&[NAME]), "ptth10", carrier);
+    serve(&plan, handler).await
+}
+
+#[test]
+fn one_address_has_its_share_of_the_connections() {
+    run(async {
+        let relay = observed(|config| {
+            config.connections_per_address = 3;
+            config.trusted_proxies = ["127.0.0.9/32".parse::<ipnet::IpNet>().unwrap()].into_iter().collect();
+        });
+        let _agent = agent(&relay, Kind::H2, echo()).await;
+        let (me, other, front) = ([127, 0, 0, 7].into(), [127, 0, 0, 8].into(), [127, 0, 0, 9].into());
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let mut visitor = relay.visitor_from(me).await;
+            answers(&mut visitor).await;
+            held.push(visitor);
+        }
+        let mut fourth = relay.visitor_from(me).await;
+        fourth.closed().await;
+        assert_eq!(reached(&relay, "connections-per-address").await, 1);
+        answers(&mut relay.visitor_from(other).await).await;
+        drop(held.pop());
+        // The relay notices the end of a connection when it comes round to it.
+        within("a free place", async {
+            loop {
+                let mut visitor = relay.visitor_from(me).await;
+                let sent = visitor.try_send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
+                if sent.is_ok() && visitor.rest_of_answer().await == Some(200) {
+                    break;
+                }
+            }
+        })
+        .await;
+        for _ in 0..5 {
+            let mut visitor = relay.visitor_from(front).await;
+            answers(&mut visitor).await;
+            held.push(visitor);
+        }
+    });
+}
+
+#[test]
+fn all_connections_together_have_a_limit() {
+    run(async {
+        let relay = observed(|config| config.connections = 2);
+        // An agent counts until it is flipped.
+        let _agent = agent(&relay, Kind::H2, echo()).await;
+        let mut held = [relay.visitor().await, relay.visitor().await];
+        for visitor in &mut held {
+            answers(visitor).await;
+        }
+        relay.visitor().await.closed().await;
+        assert_eq!(reached(&relay, "connections").await, 1);
+    });
+}
+
+async fn answers(visitor: &mut Wire) {
+    visitor.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
+    assert_eq!(visitor.message().await.0.status(), 200);
+}
+
+#[test]
+fn what_is_too_large_or_too_much_is_counted() {
+    run(async {
+        let relay = observed(|_| {});
+        let _agent = agent(&relay, Kind::H2, echo()).await;
+        let large = format!("X-Large: {}\r\n", "x".repeat(2 * defaults::H1_BUFFER));
+        assert_eq!(status(&relay, &large).await, 431);
+        let many: String = (0..200).map(|n| format!("X-{n}: x\r\n")).collect();
+        assert_eq!(status(&relay, &many).await, 431);
+        assert_eq!(reached(&relay, "fields").await, 2);
+    });
+}
+
+/// Takes all of an upload, and answers a GET without end; counts both. `/` is answered at once.
+fn slow_service(count: watch::Sender<usize>) -> Arc<dyn Handler> {
+    let count = Arc::new(count);
+    Arc::new(handler_fn(move |request: Request| {
+        let count = count.clone();
+        async move {
+            if request.uri().path() == "/" {
+                return Response::new(Body::full("here"));
+            }
+            count.send_modify(|count| *count += 1);
+            if request.method() == Method::POST {
+                let _ = request.into_body().collect().await;
+                return Response::new(Body::empty());
+            }
+            let piece = Bytes::from_static(&[b'x'; 16 << 10]);
+            let pieces = stream::repeat_with(move || Ok::<_, BoxError>(Frame::data(piece.clone())));
+            Response::new(Body::wrap(StreamBody::new(pieces)))
+        }
+    }))
+}
+
+/// As many as an `h1` agent has connections, and more.
+const SLOW: usize = defaults::H1_MOST + 16;
+
+#[test]
+fn visitors_that_send_byte_by_byte_give_way_on_h1() {
+    slow_ones_give_way("POST", async |visitor: &mut Wire| drop(visitor.try_send("x").await));
+}
+
+#[test]
+fn visitors_that_do_not_read_give_way_on_h1() {
+    slow_ones_give_way("GET", async |_: &mut Wire| {});
+}
+
+/// Half-read answers and half-sent uploads. CVE-2007-6750, and its forms for bodies.
+fn slow_ones_give_way(method: &str, drip: impl AsyncFn(&mut Wire)) {
+    run(async {
+        let relay = observed(|_| {});
+        let (count, mut counted) = watch::channel(0);
+        let _agent = agent(&relay, Kind::H1, slow_service(count)).await;
+        let head = format!("{method} /slow HTTP/1.1\r\nHost: {}\r\n", named(NAME));
+        let body = if method == "POST" { "Content-Length: 1000000\r\n\r\nx" } else { "\r\n" };
+        let mut slow = Vec::new();
+        for _ in 0..SLOW {
+            let mut visitor = relay.visitor().await;
+            visitor.send(format!("{head}{body}")).await;
+            slow.push(visitor);
+        }
+        let all = counted.wait_for(|count| *count >= defaults::H1_MOST);
+        drop(within("every connection of the agent is taken", all).await.unwrap());
+        let began = Instant::now();
+        let mut honest = Box::pin(get(&relay, ""));
+        let answered = loop {
+            match tokio::time::timeout(Duration::from_millis(200), &mut honest).await {
+                Ok((answer, _)) => break answer.status(),
+                Err(_) => {
+                    for visitor in &mut slow {
+                        drip(visitor).await;
+                    }
+                }
+            }
+        };
+        println!("{SLOW} slow visitors ({method}): the next had its answer after {:?}", began.elapsed());
+        assert_eq!(answered, 200);
+        assert!(reached(&relay, "pace").await > 0);
+    });
+}
