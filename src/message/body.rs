@@ -111,6 +111,12 @@ impl Body {
         });
     }
 
+    /// Shows each poll of this body to `look`: how many bytes it has brought.
+    #[must_use]
+    pub fn watched(self, look: impl FnMut(Poll<usize>) + Send + Unpin + 'static) -> Self {
+        Self::wrap(Watched { body: self, look })
+    }
+
     /// Reads what is left of an upload that nobody wants any more: some visitors take it for a failure when an answer
     /// comes and their upload is cut. Only a little, and not for long; who sends more is cut all the same. Dropping
     /// the future cuts it.
@@ -136,6 +142,39 @@ impl Body {
             Self { kind: Kind::Incoming(body), hold: None } => Ok(body),
             other => Err(other),
         }
+    }
+}
+
+struct Watched<F> {
+    body: Body,
+    look: F,
+}
+
+impl<F: FnMut(Poll<usize>) + Unpin> HttpBody for Watched<F> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let data = |frame: &Option<Result<Frame<Bytes>, _>>| {
+            frame.as_ref()?.as_ref().ok()?.data_ref().map(Bytes::len)
+        };
+        (self.look)(match &polled {
+            Poll::Ready(frame) => Poll::Ready(data(frame).unwrap_or(0)),
+            Poll::Pending => Poll::Pending,
+        });
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

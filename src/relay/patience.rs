@@ -2,14 +2,12 @@
 //! upload is through, and a large one takes its time.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 
-use crate::message::{Body, BoxError, Request};
+use crate::message::Request;
 use crate::net::io::LastRead;
 
 /// Watches the upload of a request. `None` when there is none to watch.
@@ -19,7 +17,12 @@ pub(super) fn watch(request: &mut Request) -> Option<LastRead> {
     }
     let moved = LastRead::now();
     let body = std::mem::take(request.body_mut());
-    *request.body_mut() = Body::wrap(Watched { body, moved: moved.clone() });
+    let seen = moved.clone();
+    *request.body_mut() = body.watched(move |polled| {
+        if polled.is_ready() {
+            seen.touch();
+        }
+    });
     Some(moved)
 }
 
@@ -41,40 +44,14 @@ pub(super) async fn wait<T>(
     }
 }
 
-struct Watched {
-    body: Body,
-    moved: LastRead,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if polled.is_ready() {
-            self.moved.touch();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http_body::Frame;
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::message::{Body, BoxError};
 
     #[tokio::test]
     async fn an_upload_that_moves_is_not_out_of_time() {

@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::defaults;
-use crate::message::{Body, BoxError};
+use crate::message::Body;
 
 /// See the module.
 #[derive(Debug)]
@@ -141,42 +139,17 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
 }
 
 /// An upload, looked at.
-pub(super) struct Upload {
-    body: Body,
-    pace: Arc<Pace>,
+pub(super) fn upload(body: Body, pace: &Arc<Pace>) -> Body {
+    let sending = Sending(pace.clone());
+    body.watched(move |polled| sending.0.sending.store(polled.is_pending(), Ordering::Relaxed))
 }
 
-impl Upload {
-    pub(super) fn new(body: Body, pace: Arc<Pace>) -> Self {
-        Self { body, pace }
-    }
-}
+/// Once its body has gone, nothing of an upload is waited for.
+struct Sending(Arc<Pace>);
 
-impl HttpBody for Upload {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        self.pace.sending.store(polled.is_pending(), Ordering::Relaxed);
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Upload {
+impl Drop for Sending {
     fn drop(&mut self) {
-        self.pace.sending.store(false, Ordering::Relaxed);
+        self.0.sending.store(false, Ordering::Relaxed);
     }
 }
 

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::pace::{Pace, Paced, Upload};
+use super::pace::{self, Pace, Paced};
 use super::trailers::Trailing;
 use crate::defaults;
 use crate::message::interim::{Heads, Watched};
@@ -175,7 +175,7 @@ impl H1 {
         let gate = expect::hold_back_h1(&mut request);
         self.place.pace.begin();
         if !request.body().is_end_stream() {
-            request = request.map(|body| Body::wrap(Upload::new(body, self.place.pace.clone())));
+            request = request.map(|body| pace::upload(body, &self.place.pace));
         }
         let request = request.map(|body| Trailing::new(body, Some(&self.place.inserts)));
         match self.place.heads.exchange(|| handle.try_send_request(request)).await {

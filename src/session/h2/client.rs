@@ -18,7 +18,7 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::stream::{Raw, send_body};
-use super::windows::{FIRST, Flow, Told, Watch, Watched, Windows};
+use super::windows::{FIRST, Flow, Told, Watch, Windows};
 use crate::defaults;
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::{self, Sent, Tunnel};
@@ -152,9 +152,9 @@ impl Client {
         let said =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if !response.body().is_end_stream()
-            && let Some(watch) = self.flow.watch(said)
+            && let Some(mut watch) = self.flow.watch(said)
         {
-            response = response.map(|body| Body::wrap(Watched { body, watch }));
+            response = response.map(|body| body.watched(move |bytes| watch.saw(bytes)));
         }
         response
     }

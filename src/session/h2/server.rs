@@ -2,7 +2,7 @@
 //! itself, because hyper's server can neither send interim responses (1xx) nor wait with its 100 for the origin's.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
@@ -14,17 +14,17 @@ use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::ping::silence;
 use super::room::{Granted, Room};
 use super::stream::{Raw, send_body};
-use super::windows::{Deaf, SHORT, Watch, Watched};
+use super::windows::{Deaf, SHORT, Watch};
 use crate::defaults;
 use crate::message::upgrade::{Duplex, Tunnel};
-use crate::message::{Body, BoxError, Request, Response, hop, interim};
+use crate::message::{Body, Request, Response, hop, interim};
 use crate::net::Scope;
 use crate::net::io::LastRead;
 use crate::observe::Limit;
@@ -223,13 +223,18 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         parts.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let mut body = Body::received(receiver, length);
     let long = !body.is_end_stream() && length.is_none_or(|length| length > SHORT);
-    if long && let Some(watch) = granted.watch(length) {
-        body = Body::wrap(Watched { body, watch });
+    if long && let Some(mut watch) = granted.watch(length) {
+        body = body.watched(move |bytes| watch.saw(bytes));
     }
     let mut asked = None;
     if expects && !body.is_end_stream() {
         let shared = Arc::new(Asked::default());
-        body = Body::wrap(Expected { body, asked: Some(shared.clone()) });
+        let mut to_ask = Some(shared.clone());
+        body = body.watched(move |polled| match to_ask.take() {
+            // Some send it without waiting for the word.
+            Some(asked) if polled.is_pending() => asked.ask(),
+            _ => {}
+        });
         asked = Some(shared);
     }
     let answer = answer(Request::from_parts(parts, body));
@@ -336,38 +341,6 @@ impl Asked {
         if self.word.compare_exchange(NOT_YET, WANTED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.waker.wake();
         }
-    }
-}
-
-/// A body that its sender holds back until it is asked for.
-struct Expected {
-    body: Body,
-    asked: Option<Arc<Asked>>,
-}
-
-impl HttpBody for Expected {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match self.asked.take() {
-            // Some send it without waiting for the word.
-            Some(asked) if polled.is_pending() => asked.ask(),
-            _ => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

@@ -1,17 +1,12 @@
 //! How far one end of HTTP/2 may send ahead of whoever reads at the other. What is not read waits here, up to the window
 //! of its stream. So windows shrink as what may wait becomes much, and all of it together stays within one budget.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-
 use crate::defaults;
-use crate::message::{Body, BoxError};
 use crate::observe::{Limit, Metrics};
 
 /// One frame of the default size (RFC 9113 §4.2): less would make every frame wait for the one before.
@@ -193,40 +188,6 @@ impl Drop for Watch {
         if self.flow.long.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.flow.proven.store(self.flow.first, Ordering::Relaxed);
         }
-    }
-}
-
-/// A long body.
-pub(super) struct Watched {
-    pub(super) body: Body,
-    pub(super) watch: Watch,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let data = |frame: &Option<Result<Frame<Bytes>, _>>| {
-            frame.as_ref()?.as_ref().ok()?.data_ref().map(Bytes::len)
-        };
-        self.watch.saw(match &polled {
-            Poll::Ready(frame) => Poll::Ready(data(frame).unwrap_or(0)),
-            Poll::Pending => Poll::Pending,
-        });
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
