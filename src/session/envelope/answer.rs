@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::UrlId;
-use super::queue::{Done, Job, Queue};
+use super::job::{Done, Job};
+use super::queue::Queue;
 use super::severed::Severed;
 use super::spool::Spooled;
 use super::store::Store;

@@ -11,7 +11,8 @@ use http::header::{CONTENT_LENGTH, TRAILER, UPGRADE};
 use http::request::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::queue::{Done, Job, Queue};
+use super::job::{Done, Job};
+use super::queue::Queue;
 use super::severed::poll_cut;
 use super::spool::Spooled;
 use super::{UrlId, answer, send};

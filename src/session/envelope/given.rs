@@ -10,7 +10,8 @@ use http_body_util::BodyExt as _;
 
 use super::answer::{After, AnswerError, Flight};
 use super::deliver::{Back, Delivery, take_in};
-use super::queue::{Job, Queue};
+use super::job::Job;
+use super::queue::Queue;
 use super::{Flights, UrlId};
 use crate::message::{Body, Request, Response};
 use crate::session::carrier::SendErrorKind;

@@ -6,6 +6,7 @@ mod again;
 mod answer;
 mod deliver;
 mod given;
+mod job;
 mod pipeline;
 mod queue;
 mod raw;

@@ -13,7 +13,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::answer::{After, AnswerError, Flight};
 use super::deliver::{PIECE, take_in};
-use super::queue::{Job, Queue};
+use super::job::Job;
+use super::queue::Queue;
 use super::severed::Severed;
 use super::spool::Spooled;
 use super::{Flights, UrlId};

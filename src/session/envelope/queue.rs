@@ -10,42 +10,14 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::answer::Flight;
-use super::spool::{Room, Spooled};
+use super::job::Job;
+use super::spool::Room;
 use super::used::Used;
 use super::{Flights, Given, Handed, Several, UrlId, deliver, pipeline};
 use crate::defaults;
-use crate::message::{Request, Response};
+use crate::message::Request;
 use crate::net::flag::{Flag, Listener};
-use crate::session::carrier::{SendError, SendErrorKind};
-
-/// Where the answer to one request goes.
-pub(super) type Done = oneshot::Sender<Result<Response, SendError>>;
-
-/// A request on its way to a poll.
-pub(super) struct Job {
-    pub(super) number: u64,
-    pub(super) request: Request,
-    pub(super) done: Done,
-    /// The body, once it has been taken in; that of the request is empty then.
-    pub(super) taken: Option<Spooled>,
-}
-
-impl Job {
-    /// The request with its body, for another carrier.
-    fn unsent(self) -> (Request, Done) {
-        let Self { mut request, done, taken, .. } = self;
-        if let Some(taken) = taken {
-            *request.body_mut() = taken.body();
-        }
-        (request, done)
-    }
-
-    /// Gives the request back.
-    fn give_back(self, kind: SendErrorKind) {
-        let (request, done) = self.unsent();
-        let _ = done.send(Err(kind.unsent(request)));
-    }
-}
+use crate::session::carrier::SendErrorKind;
 
 /// Why a poll brings no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

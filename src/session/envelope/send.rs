@@ -9,7 +9,7 @@ use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::queue::Job;
+use super::job::Job;
 use super::spool::{SpoolError, Spooled};
 use super::{Queue, raw};
 use crate::defaults;
