@@ -177,11 +177,6 @@ pub(crate) const EXCEPTIONS: &[(&str, Kind, &str)] = &[
     ("of_a_request_unannounced", Kind::H2, UNANNOUNCED),
     ("of_a_request_unannounced", Kind::H1, UNANNOUNCED),
     ("of_an_answer_unannounced", Kind::H1, UNANNOUNCED),
-    (
-        "a_broken_answer_is_not_whole",
-        Kind::Envelope,
-        "the visitor hears of it only when its own patience ends",
-    ),
 ];
 
 const ONE_ANSWER: &str = "one POST carries one answer, and RFC 9110 §15.2 lets interim responses go";

@@ -10,12 +10,12 @@ use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::UrlId;
 use super::job::{Done, Job};
 use super::queue::Queue;
 use super::severed::Severed;
 use super::spool::Spooled;
 use super::store::Store;
+use super::{Manner, UrlId};
 use crate::defaults;
 use crate::message::embedded::{
     BadMessage, Framing, ReadError, Reader, ResponseHead, parse_answer, parse_response,
@@ -30,8 +30,7 @@ pub(super) struct Flight {
     pub(super) method: Method,
     /// The request asked for an Upgrade, so a 101 may be its answer.
     pub(super) upgrades: bool,
-    /// The agent was given it as a stream, and answers so.
-    pub(super) streams: bool,
+    pub(super) manner: Manner,
     pub(super) done: Done,
     pub(super) after: After,
 }
@@ -71,7 +70,7 @@ impl Flight {
     /// Whether it is on its way still, as a whole, or nobody waits for its answer. What streams is lost when its URL is
     /// polled again.
     fn stays(&self) -> bool {
-        (matches!(self.after, After::UnderWay) && !self.streams) || self.done.is_closed()
+        (matches!(self.after, After::UnderWay) && !self.manner.streams) || self.done.is_closed()
     }
 
     /// The request, to be handed out again; what cannot be is an error.
@@ -252,7 +251,8 @@ async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), Answe
     let mut reader = Reader::new(envelope);
     let parse = if flight.upgrades { parse_answer } else { parse_response };
     let ResponseHead { status, mut headers, framing, upgrade } = reader.head(parse).await?;
-    let whole = if flight.streams { share.is_some() && reader.settle(most).await? } else { short };
+    let comes = flight.manner.streams || flight.manner.live;
+    let whole = if comes { share.is_some() && reader.settle(most).await? } else { short };
     // What streams holds no more than what has come of it.
     let ahead = reader.ahead();
     if let Some(token) = upgrade {
@@ -273,7 +273,9 @@ async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), Answe
             }
             Body::empty()
         }
-        Framing::Chunked if flight.streams => reader.stream(framing),
+        Framing::Chunked if comes => reader.stream(framing),
+        // It broke off at the origin; what streams is read by nobody who would not see it.
+        Framing::Rest(Some(said)) if flight.manner.live && said > ahead as u64 => reader.stream(framing),
         framing if whole => {
             // Trailers go when the body is taken in.
             headers.remove(TRAILER);

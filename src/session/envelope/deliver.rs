@@ -15,7 +15,7 @@ use super::job::{Done, Job};
 use super::queue::Queue;
 use super::severed::poll_cut;
 use super::spool::Spooled;
-use super::{UrlId, answer, send};
+use super::{Manner, UrlId, answer, send};
 use crate::domain::Visitor;
 use crate::message::embedded::{Coded, Framing, request_head};
 use crate::message::{Body, BoxError, Request};
@@ -35,13 +35,13 @@ pub struct Handed {
 }
 
 /// Embeds a request for the poll of `url`. `None` when its visitor has gone, or its body could not be had.
-pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: bool) -> Option<Handed> {
+pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, manner: Manner) -> Option<Handed> {
     if job.done.is_closed() {
         return None;
     }
     let Job { number, request, mut done, mut taken } = job;
     let upgrades = request.headers().contains_key(UPGRADE);
-    if upgrades && !streams {
+    if upgrades && !manner.streams {
         let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
         return None;
     }
@@ -51,7 +51,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     let mut body = body;
     if taken.is_none() && body.is_end_stream() {
         taken = Some(Spooled::default());
-    } else if taken.is_none() && !streams {
+    } else if taken.is_none() && !manner.streams {
         let (all, told) = take_in(queue, body, done).await?;
         (taken, done) = (Some(all), told);
         body = Body::empty();
@@ -65,7 +65,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     let method = parts.method.clone();
     let request = Request::from_parts(parts, Body::empty());
     let after = answer::After::UnderWay;
-    let flight = answer::Flight { queue: queue.clone(), number, method, upgrades, streams, done, after };
+    let flight = answer::Flight { queue: queue.clone(), number, method, upgrades, manner, done, after };
     if let Err(answer::Flight { done, .. }) = queue.hand(url, flight) {
         // Another poll of the same URL was quicker.
         let mut request = request;
@@ -195,7 +195,7 @@ impl Back {
         let Some(flight) = queue.flights.take(url) else { return };
         match (&taken, body) {
             // Who reads it as it comes may have handed its head on already, and its origin must not see it twice.
-            (Some(taken), None) if flight.streams && taken.length() > 0 => return flight.close(),
+            (Some(taken), None) if flight.manner.streams && taken.length() > 0 => return flight.close(),
             (Some(_), _) => {}
             (None, Some(body)) => *request.body_mut() = body,
             (None, None) => return flight.close(),

@@ -12,7 +12,7 @@ use super::answer::{After, AnswerError, Flight};
 use super::deliver::{Back, Delivery, take_in};
 use super::job::Job;
 use super::queue::Queue;
-use super::{Flights, UrlId};
+use super::{Flights, Manner, UrlId};
 use crate::message::{Body, Request, Response};
 use crate::session::carrier::SendErrorKind;
 
@@ -49,8 +49,15 @@ impl Given {
             },
         };
         let (queue, method, after) = (queue.clone(), request.method().clone(), After::UnderWay);
-        let flight =
-            Flight { queue: queue.clone(), number, method, upgrades: false, streams: false, done, after };
+        let flight = Flight {
+            queue: queue.clone(),
+            number,
+            method,
+            upgrades: false,
+            manner: Manner::WHOLE,
+            done,
+            after,
+        };
         if let Err(Flight { done, .. }) = queue.hand(url, flight) {
             queue.put_back(Job { number, request, done, taken: Some(taken) }, None);
             return None;

@@ -17,7 +17,7 @@ use super::job::Job;
 use super::queue::Queue;
 use super::severed::Severed;
 use super::spool::Spooled;
-use super::{Flights, UrlId};
+use super::{Flights, Manner, UrlId};
 use crate::defaults;
 use crate::domain::Visitor;
 use crate::message::embedded::{BadMessage, Framing, ReadError, request_head, take_response, whole};
@@ -56,7 +56,7 @@ impl Whole {
             None => take_in(queue, std::mem::take(request.body_mut()), done).await?,
         };
         let (queue, method, after) = (queue.clone(), request.method().clone(), After::UnderWay);
-        let flight = Flight { queue, number, method, upgrades: false, streams: false, done, after };
+        let flight = Flight { queue, number, method, upgrades: false, manner: Manner::WHOLE, done, after };
         Some(Self { flight, request, taken })
     }
 

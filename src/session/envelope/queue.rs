@@ -13,7 +13,7 @@ use super::answer::Flight;
 use super::job::Job;
 use super::spool::Room;
 use super::used::Used;
-use super::{Flights, Given, Handed, Several, UrlId, deliver, pipeline};
+use super::{Flights, Given, Handed, Manner, Several, UrlId, deliver, pipeline};
 use crate::defaults;
 use crate::message::Request;
 use crate::net::flag::{Flag, Listener};
@@ -126,14 +126,14 @@ impl Queue {
     pub async fn poll(
         self: &Arc<Self>,
         url: UrlId,
-        streams: bool,
+        manner: Manner,
         hold: Duration,
     ) -> Result<Handed, PollEnd> {
         let until = Instant::now() + hold;
         self.recall(url);
         loop {
-            let job = self.next(url, streams, until).await?;
-            if let Some(handed) = deliver::embed(self, url, job, streams).await {
+            let job = self.next(url, manner.streams, until).await?;
+            if let Some(handed) = deliver::embed(self, url, job, manner).await {
                 return Ok(handed);
             }
         }

@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::message::Body;
-    use crate::session::envelope::{Flights, Handed, PollEnd};
+    use crate::session::envelope::{Flights, Handed, Manner, PollEnd};
     use crate::session::{Kind, Link};
 
     fn queue() -> (Arc<Flights>, Arc<Queue>, Arc<Link>) {
@@ -202,7 +202,7 @@ mod tests {
 
         let first = link.send(get(), link.reserve().unwrap());
         let work = async {
-            read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+            read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             // One request in hand, and no poll: busy.
             let since = Instant::now();
             let error = link.send(get(), link.reserve().unwrap()).await.unwrap_err();
@@ -219,14 +219,14 @@ mod tests {
         let (flights, queue, link) = queue();
         let sent = link.send(get(), link.reserve().unwrap());
         let work = async {
-            drop(queue.poll(1, false, HOLD).await.ok().unwrap());
+            drop(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap());
             // The URL is as good as before, since it brought nothing.
-            let message = read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+            let message = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             assert!(message.starts_with("GET / HTTP/1.1\r\nHost: a.test\r\n"), "{message}");
             flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
         assert_eq!(tokio::join!(sent, work).0.unwrap().status(), 200);
-        assert!(matches!(queue.poll(1, false, HOLD).await, Err(PollEnd::Used)));
+        assert!(matches!(queue.poll(1, Manner::WHOLE, HOLD).await, Err(PollEnd::Used)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -235,9 +235,9 @@ mod tests {
         let (first, second) =
             (link.send(get(), link.reserve().unwrap()), link.send(get(), link.reserve().unwrap()));
         let work = async {
-            read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+            read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             queue.end();
-            assert!(matches!(queue.poll(2, false, HOLD).await, Err(PollEnd::Ended)));
+            assert!(matches!(queue.poll(2, Manner::WHOLE, HOLD).await, Err(PollEnd::Ended)));
             flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
         let (first, second, ()) = tokio::join!(first, second, work);
@@ -255,7 +255,7 @@ mod tests {
         assert!(left.is_err());
         assert_eq!(queue.glance().waiting, 0);
         let sent = tokio::time::timeout(Duration::from_secs(1), link.send(get(), link.reserve().unwrap()));
-        let (left, polled) = tokio::join!(sent, queue.poll(1, false, HOLD));
+        let (left, polled) = tokio::join!(sent, queue.poll(1, Manner::WHOLE, HOLD));
         assert!(left.is_err());
         read(polled.ok().unwrap()).await;
         flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
@@ -274,12 +274,12 @@ mod tests {
             let sent = link.send(request, link.reserve().unwrap());
             let work = async {
                 // It left this process, and a box on the way kept it for itself.
-                let lost = read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
-                let again = read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+                let lost = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
+                let again = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
                 assert_eq!((&lost, upload), (&again, lost.ends_with("abc")));
                 flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
                 assert!(
-                    matches!(queue.poll(1, false, HOLD).await, Err(PollEnd::Used)),
+                    matches!(queue.poll(1, Manner::WHOLE, HOLD).await, Err(PollEnd::Used)),
                     "not after its answer"
                 );
             };
@@ -295,11 +295,11 @@ mod tests {
             futures_util::stream::iter([Ok::<_, std::io::Error>(http_body::Frame::data("abc".into()))]);
         let mut request = get();
         *request.body_mut() = Body::wrap(http_body_util::StreamBody::new(pieces));
-        let mut poll = Box::pin(queue.poll(1, true, HOLD));
+        let mut poll = Box::pin(queue.poll(1, Manner::STREAM, HOLD));
         assert!(futures_util::poll!(&mut poll).is_pending());
         let work = async {
             read(poll.await.ok().unwrap()).await;
-            assert!(matches!(queue.poll(1, true, HOLD).await, Err(PollEnd::Used)));
+            assert!(matches!(queue.poll(1, Manner::STREAM, HOLD).await, Err(PollEnd::Used)));
         };
         let (sent, ()) = tokio::join!(link.send(request, link.reserve().unwrap()), work);
         let error = sent.unwrap_err();
