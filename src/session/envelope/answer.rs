@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::job::{Done, Job};
 use super::queue::Queue;
@@ -18,7 +19,7 @@ use super::store::Store;
 use super::{Manner, UrlId};
 use crate::defaults;
 use crate::message::embedded::{
-    BadMessage, Framing, ReadError, Reader, ResponseHead, parse_answer, parse_response,
+    BadMessage, Framing, Next, ReadError, Reader, ResponseHead, parse_answer, parse_next, parse_response,
 };
 use crate::message::{Body, Request, Response, hop};
 use crate::session::carrier::SendErrorKind;
@@ -53,6 +54,37 @@ impl Flight {
             Some(taken) if !self.done.is_closed() => After::Kept(parts, taken),
             _ => After::Gone,
         };
+    }
+
+    /// The head of an answer that is made already.
+    async fn head(&self, reader: &mut Reader, until: Instant) -> Result<ResponseHead, AnswerError> {
+        let parse = if self.upgrades { parse_answer } else { parse_response };
+        match tokio::time::timeout_at(until, reader.head(parse)).await {
+            Ok(head) => Ok(head?),
+            Err(_) => Err(AnswerError::Timeout),
+        }
+    }
+
+    /// The head of an answer that is being made; what stands in front of it goes to the visitor at once. `None` when
+    /// that has left: how long it waits is the deadline here.
+    async fn await_head(&mut self, reader: &mut Reader) -> Result<Option<ResponseHead>, AnswerError> {
+        let (mut left, upgrades) = (defaults::INTERIM, self.upgrades);
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = reader.head(|bytes| parse_next(bytes, upgrades)) => next?,
+                () = self.done.closed() => return Ok(None),
+                () = self.queue.is_cut() => return Err(ReadError::Broken("the registration was cut".into()).into()),
+            };
+            match next {
+                Next::Answer(head) => return Ok(Some(head)),
+                Next::Interim(_) if left == 0 => return Err(ReadError::from(BadMessage::Flood).into()),
+                Next::Interim(head) => {
+                    left -= 1;
+                    self.done.hear(head);
+                }
+            }
+        }
     }
 
     /// No answer will come: its visitor is told.
@@ -197,19 +229,36 @@ impl Flights {
 
     /// Takes the answer that `envelope` brings. A short one is read first, so that the agent is free for its next
     /// request; a long or endless one streams as its visitor reads, and so does all that an agent that streams has not
-    /// sent yet. An answer that comes after its visitor left is read and thrown away. Dropping the future breaks the
+    /// sent yet. Interim responses in front of one that is live go to its visitor as they come. An answer that comes
+    /// after its visitor left is read and thrown away, or not read at all. Dropping the future breaks the
     /// answer off.
     ///
     /// # Errors
     /// [`AnswerError`]; a visitor that still waits is told too.
     pub async fn answer(&self, url: UrlId, envelope: Body) -> Result<(), AnswerError> {
-        let Some(flight) = self.take(url) else {
+        let Some(mut flight) = self.take(url) else {
             let flights = self.take_several(url).ok_or(AnswerError::Unknown)?;
             return Self::answer_several(flights, envelope).await;
         };
         flight.queue.answered(flight.number);
-        let reading = tokio::time::timeout(defaults::ANSWER, read(envelope, &flight));
-        match reading.await.unwrap_or(Err(AnswerError::Timeout)) {
+        let known = envelope.size_hint().exact();
+        let mut reader = Reader::new(envelope);
+        let until = Instant::now() + defaults::ANSWER;
+        let head = match flight.manner.live {
+            true => flight.await_head(&mut reader).await,
+            false => flight.head(&mut reader, until).await.map(Some),
+        };
+        let answer = match head {
+            // Nobody waits for the answer that is being made.
+            Ok(None) => return Ok(()),
+            Ok(Some(head)) => {
+                let until = if flight.manner.live { Instant::now() + defaults::ANSWER } else { until };
+                let reading = tokio::time::timeout_at(until, read(reader, head, known, &flight));
+                reading.await.unwrap_or(Err(AnswerError::Timeout))
+            }
+            Err(error) => Err(error),
+        };
+        match answer {
             Ok((response, true)) => {
                 let _ = flight.done.send(Ok(response));
                 Ok(())
@@ -240,17 +289,19 @@ impl Flights {
     }
 }
 
-/// The answer, and whether it is there as a whole.
-async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), AnswerError> {
-    let said = envelope.size_hint().exact().unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
+/// The answer, and whether it is there as a whole; `known` is how long its envelope is.
+async fn read(
+    mut reader: Reader,
+    head: ResponseHead,
+    known: Option<u64>,
+    flight: &Flight,
+) -> Result<(Response, bool), AnswerError> {
+    let said = known.unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
     // Without memory it streams.
     let mut share = flight.queue.flights.store.remember(said);
-    let short = share.is_some()
-        && envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
+    let short = share.is_some() && known.is_some_and(|length| length <= defaults::ANSWER_WHOLE);
     let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
-    let mut reader = Reader::new(envelope);
-    let parse = if flight.upgrades { parse_answer } else { parse_response };
-    let ResponseHead { status, mut headers, framing, upgrade } = reader.head(parse).await?;
+    let ResponseHead { status, mut headers, framing, upgrade } = head;
     let comes = flight.manner.streams || flight.manner.live;
     let whole = if comes { share.is_some() && reader.settle(most).await? } else { short };
     // What streams holds no more than what has come of it.

@@ -1,13 +1,47 @@
 //! A request that waits for a poll, and the place where its visitor waits for the answer.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::spool::Spooled;
+use crate::message::interim::{Head, Heads};
 use crate::message::{Request, Response};
 use crate::session::carrier::{SendError, SendErrorKind};
 
-/// Where the answer to one request goes.
-pub(super) type Done = oneshot::Sender<Result<Response, SendError>>;
+/// Where the answer to one request goes, and what comes before it.
+pub(super) struct Done {
+    answer: oneshot::Sender<Result<Response, SendError>>,
+    heads: Arc<Heads>,
+}
+
+impl Done {
+    /// The place, and where it is waited for.
+    pub(super) fn new(heads: Arc<Heads>) -> (Self, oneshot::Receiver<Result<Response, SendError>>) {
+        let (answer, told) = oneshot::channel();
+        (Self { answer, heads }, told)
+    }
+
+    /// Nobody may wait for it any more.
+    pub(super) fn send(self, answer: Result<Response, SendError>) -> Result<(), Result<Response, SendError>> {
+        self.answer.send(answer)
+    }
+
+    /// Passes an interim response on.
+    pub(super) fn hear(&self, head: Head) {
+        self.heads.hear(head);
+    }
+
+    /// Whether nobody waits for it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.answer.is_closed()
+    }
+
+    /// Resolves when nobody waits for it. Cancel safe.
+    pub(super) async fn closed(&mut self) {
+        self.answer.closed().await;
+    }
+}
 
 /// A request on its way to a poll.
 pub(super) struct Job {

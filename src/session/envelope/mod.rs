@@ -7,6 +7,7 @@ mod answer;
 mod deliver;
 mod given;
 mod job;
+mod live;
 mod pipeline;
 mod queue;
 mod raw;

@@ -9,10 +9,11 @@ use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::job::Job;
+use super::job::{Done, Job};
 use super::spool::{SpoolError, Spooled};
 use super::{Queue, raw};
 use crate::defaults;
+use crate::message::interim::Heads;
 use crate::message::upgrade::{self, Tunnel};
 use crate::message::{Request, Response};
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
@@ -89,11 +90,16 @@ impl Envelopes {
                 taken = Some(self.take_in(&mut request).await?);
             }
         }
-        let (done, answer) = oneshot::channel();
+        let heads = Arc::<Heads>::default();
+        let (done, answer) = Done::new(heads.clone());
         let job = Job { number: 0, request, done, taken };
         let number = self.0.push(job).map_err(|request| SendErrorKind::Closed.unsent(*request))?;
-        let mut waiter = Waiter { queue: &self.0, number, answer };
-        let since = Instant::now();
+        let waiter = Waiter { queue: &self.0, number, answer };
+        heads.exchange(|| self.wait(waiter)).await
+    }
+
+    async fn wait(&self, mut waiter: Waiter<'_>) -> Result<Response, SendError> {
+        let (number, since) = (waiter.number, Instant::now());
         loop {
             let look = tokio::time::sleep(self.patience(since));
             tokio::select! {

@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
-use super::raw;
+use super::{live, raw};
 use crate::defaults;
 use crate::message::embedded::{
     Coded, Framing, ReadError, Reader, RequestHead, parse_request, request_head, response_head,
@@ -38,7 +38,7 @@ pub enum Way {
 
 /// Reads the request of an envelope, has it answered, and returns the envelope of the answer. Unless that is live, its
 /// length is known if that of the answer is; if not, the answer is chunked, but for [`Way::Whole`]. Dropping the future
-/// drops the handler's.
+/// drops the handler's, and so does dropping an envelope that is live.
 ///
 /// # Errors
 /// When the envelope holds no request.
@@ -58,8 +58,11 @@ pub async fn serve(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.target;
     *request.headers_mut() = head.headers;
-    let answer = handler.call(request).await;
-    Ok(embed(answer, &head.method, way))
+    let answer = handler.call(request);
+    if way == Way::Live {
+        return Ok(live::envelope(answer, head.method).await);
+    }
+    Ok(embed(answer.await, &head.method, way))
 }
 
 /// Lets a connection in memory answer, because only a connection can be upgraded: what comes out of it is an embedded
