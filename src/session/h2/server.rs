@@ -2,26 +2,25 @@
 //! itself, because hyper's server can neither send interim responses (1xx) nor wait with its 100 for the origin's.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::ping::silence;
 use super::stream::{Raw, send_body};
+use crate::message::expect::{self, Asked};
 use crate::message::upgrade::{Duplex, Tunnel};
-use crate::message::{Body, BoxError, Request, Response, hop, interim};
+use crate::message::{Body, Request, Response, hop, interim};
 use crate::net::Scope;
 use crate::net::io::LastRead;
 
@@ -140,16 +139,9 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         let answer = answer(Request::from_parts(parts, Body::empty()));
         return scope.spawn_light(exchange(answer, respond, None, Then::Open(opened, receiver)));
     }
-    let expects =
-        parts.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let mut body = Body::received(receiver, length);
-    let mut asked = None;
-    if expects && !body.is_end_stream() {
-        let shared = Arc::new(Asked::default());
-        body = Body::wrap(Expected { body, asked: Some(shared.clone()) });
-        asked = Some(shared);
-    }
-    let answer = answer(Request::from_parts(parts, body));
+    let mut request = Request::from_parts(parts, Body::received(receiver, length));
+    let asked = expect::on_demand(&mut request);
+    let answer = answer(request);
     let then = if head { Then::End } else { Then::Body };
     scope.spawn_light(exchange(answer, respond, asked, then));
 }
@@ -228,61 +220,4 @@ async fn answered(
         respond.poll_reset(cx).map(|_| None)
     })
     .await
-}
-
-const NOT_YET: u8 = 0;
-const WANTED: u8 = 1;
-const SAID: u8 = 2;
-
-/// Whether the body of a request with `Expect: 100-continue` was asked for (RFC 9110 §10.1.1).
-#[derive(Default)]
-struct Asked {
-    word: AtomicU8,
-    waker: AtomicWaker,
-}
-
-impl Asked {
-    /// Whether it is time to say 100: once.
-    fn take(&self, cx: &Context<'_>) -> bool {
-        self.waker.register(cx.waker());
-        self.word.compare_exchange(WANTED, SAID, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    fn ask(&self) {
-        if self.word.compare_exchange(NOT_YET, WANTED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.waker.wake();
-        }
-    }
-}
-
-/// A body that its sender holds back until it is asked for.
-struct Expected {
-    body: Body,
-    asked: Option<Arc<Asked>>,
-}
-
-impl HttpBody for Expected {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match self.asked.take() {
-            // Some send it without waiting for the word.
-            Some(asked) if polled.is_pending() => asked.ask(),
-            _ => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
