@@ -169,3 +169,66 @@ async fn a_post_ends_when_its_visitor_leaves_or_its_token_goes() {
     assert_eq!(hand.visitor.head().await.status, 503, "there is no other agent");
     assert!(post.more().await, "the agent hears something");
 }
+
+const EXPECTING: &str =
+    "POST / HTTP/1.1\r\nHost: demo.relay.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+
+/// An upload that waits to be asked for, in the hand of an agent that says this: the visitor, the poll with the head of
+/// the request read, and that head.
+async fn expecting(accept: &str) -> (Hand, Raw, String) {
+    let bench = Bench::start();
+    let url = bench.registered("demo").await;
+    let mut poll = bench.open().await;
+    poll.send(&format!("GET {url} HTTP/1.1\r\nHost: {}\r\n{accept}\r\n", bench.at)).await;
+    super::polling::waiting(&bench, 1).await;
+    let mut visitor = bench.open().await;
+    visitor.send(EXPECTING).await;
+    let polled = poll.head().await;
+    let head = poll.until("\r\n\r\n").await;
+    (Hand { bench, visitor, polled, url }, poll, head)
+}
+
+#[tokio::test]
+async fn a_100_asks_the_visitor_for_its_body_and_a_second_for_nothing() {
+    let (mut hand, mut poll, head) = expecting(LIVE).await;
+    assert!(head.contains("\r\nExpect: 100-continue\r\n"), "{head}");
+    let mut post = hand.begin(HINTS).await;
+    // What comes first is no 100.
+    assert_eq!(hand.visitor.head().await.status, 103);
+    go_on(&mut post, &"HTTP/1.1 100 Continue\r\n\r\n".repeat(2)).await;
+    assert_eq!(hand.visitor.head().await.status, 100);
+    hand.visitor.send("hello").await;
+    poll.until("hello").await;
+    go_on(&mut post, OK).await;
+    post.send("0\r\n\r\n").await;
+    assert_eq!((hand.visitor.read().await.body, post.read().await.status), ("ok".into(), 202));
+}
+
+#[tokio::test]
+async fn a_final_answer_leaves_the_body_where_it_is() {
+    let (mut hand, mut poll, _) = expecting(LIVE).await;
+    let answer = "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nno";
+    assert_eq!(hand.bench.answer(&hand.url, answer).await.status, 202);
+    let answer = hand.visitor.read().await;
+    assert_eq!((answer.status, &*answer.body), (417, "no"));
+    assert!(!poll.more().await, "nothing of the body was asked for");
+}
+
+#[tokio::test]
+async fn the_relay_asks_itself_for_an_agent_that_cannot() {
+    for accept in ["Accept: message/http;stream=1\r\n", "Accept: message/http;live=1\r\n", ""] {
+        let bench = Bench::start();
+        let url = bench.registered("demo").await;
+        let mut poll = bench.open().await;
+        poll.send(&format!("GET {url} HTTP/1.1\r\nHost: {}\r\n{accept}\r\n", bench.at)).await;
+        super::polling::waiting(&bench, 1).await;
+        let mut visitor = bench.open().await;
+        visitor.send(EXPECTING).await;
+        assert_eq!(visitor.head().await.status, 100, "{accept:?}");
+        visitor.send("hello").await;
+        let request = poll.until("hello").await;
+        assert!(!request.contains("Expect"), "{request}");
+        assert_eq!(bench.answer(&url, OK).await.status, 202);
+        assert_eq!(visitor.read().await.body, "ok");
+    }
+}

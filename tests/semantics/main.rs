@@ -164,16 +164,12 @@ cases! {
 
 /// What does not pass, on which carrier, and why.
 pub(crate) const EXCEPTIONS: &[(&str, Kind, &str)] = &[
-    ("continue_is_the_origins", Kind::Envelope, WHOLE),
-    ("continue_for_an_http2_visitor", Kind::Envelope, WHOLE),
-    ("refused_before_the_body", Kind::Envelope, WHOLE),
     ("of_a_request_unannounced", Kind::Envelope, UNANNOUNCED),
     ("of_a_request_unannounced", Kind::H2, UNANNOUNCED),
     ("of_a_request_unannounced", Kind::H1, UNANNOUNCED),
     ("of_an_answer_unannounced", Kind::H1, UNANNOUNCED),
 ];
 
-const WHOLE: &str = "an agent that polls may take whole messages only, so the relay asks for the body itself";
 const UNANNOUNCED: &str =
     "hyper writes to HTTP/1.1 only the trailers that the head names; RFC 9110 §6.5.1 allows it";
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::gate::Gate;
 use super::job::{Done, Job};
 use super::queue::Queue;
 use super::severed::Severed;
@@ -34,6 +35,8 @@ pub(super) struct Flight {
     pub(super) manner: Manner,
     pub(super) done: Done,
     pub(super) after: After,
+    /// For a body that is held back.
+    pub(super) gate: Option<Gate>,
 }
 
 /// What is left of a request once it has been handed out.
@@ -47,6 +50,12 @@ pub(super) enum After {
 }
 
 impl Flight {
+    /// Of a whole message, whose answer is one too.
+    pub(super) fn whole(queue: &Arc<Queue>, number: u64, method: Method, done: Done) -> Self {
+        let (queue, after) = (queue.clone(), After::UnderWay);
+        Self { queue, number, method, upgrades: false, manner: Manner::WHOLE, done, after, gate: None }
+    }
+
     /// A request has left this process.
     fn sent(&mut self, request: Request, taken: Option<Spooled>) {
         let parts = Box::new(request.into_parts().0);
@@ -81,10 +90,21 @@ impl Flight {
                 Next::Interim(_) if left == 0 => return Err(ReadError::from(BadMessage::Flood).into()),
                 Next::Interim(head) => {
                     left -= 1;
-                    self.done.hear(head);
+                    match self.gate.take_if(|_| head.status() == StatusCode::CONTINUE) {
+                        Some(gate) => gate.open(),
+                        None => self.done.hear(head),
+                    }
                 }
             }
         }
+    }
+
+    /// Who did not ask for the body before the answer gets nothing of it.
+    fn behind_gate(&mut self, mut response: Response) -> Response {
+        if let Some(gate) = self.gate.take() {
+            response.body_mut().hold(gate.keep_shut());
+        }
+        response
     }
 
     /// No answer will come: its visitor is told.
@@ -258,7 +278,7 @@ impl Flights {
             }
             Err(error) => Err(error),
         };
-        match answer {
+        match answer.map(|(response, whole)| (flight.behind_gate(response), whole)) {
             Ok((response, true)) => {
                 let _ = flight.done.send(Ok(response));
                 Ok(())

@@ -8,11 +8,11 @@ use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 
-use super::answer::{After, AnswerError, Flight};
+use super::answer::{AnswerError, Flight};
 use super::deliver::{Back, Delivery, take_in};
 use super::job::Job;
 use super::queue::Queue;
-use super::{Flights, Manner, UrlId};
+use super::{Flights, UrlId};
 use crate::message::{Body, Request, Response};
 use crate::session::carrier::SendErrorKind;
 
@@ -35,7 +35,7 @@ impl Given {
         }
         let (taken, done) = match taken {
             Some(taken) => (taken, done),
-            None => take_in(queue, std::mem::take(request.body_mut()), done).await?,
+            None => take_in(queue, &mut request, done).await?,
         };
         let body = match taken.in_memory() {
             Some(bytes) => bytes.clone(),
@@ -48,21 +48,15 @@ impl Given {
                 }
             },
         };
-        let (queue, method, after) = (queue.clone(), request.method().clone(), After::UnderWay);
-        let flight = Flight {
-            queue: queue.clone(),
-            number,
-            method,
-            upgrades: false,
-            manner: Manner::WHOLE,
-            done,
-            after,
-        };
+        let flight = Flight::whole(queue, number, request.method().clone(), done);
         if let Err(Flight { done, .. }) = queue.hand(url, flight) {
             queue.put_back(Job { number, request, done, taken: Some(taken) }, None);
             return None;
         }
-        Some(Self { back: Some(Back { queue, url, request, taken: Some(taken), once: !again }), body })
+        Some(Self {
+            back: Some(Back { queue: queue.clone(), url, request, taken: Some(taken), once: !again }),
+            body,
+        })
     }
 
     /// The request: its absolute target, its end-to-end fields, without `Content-Length` unless it said one.

@@ -5,6 +5,7 @@
 mod again;
 mod answer;
 mod deliver;
+mod gate;
 mod given;
 mod job;
 mod live;
@@ -41,7 +42,8 @@ pub type UrlId = u128;
 pub struct Manner {
     /// It reads the request as it comes.
     pub streams: bool,
-    /// It writes its answer as that is made: one that ends before its own end has broken off at the origin.
+    /// It writes its answer as that is made, interim responses first: one that ends before its own end has broken off
+    /// at the origin, and a 100 asks for the body of the request.
     pub live: bool,
 }
 

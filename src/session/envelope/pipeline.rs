@@ -11,13 +11,13 @@ use http::Method;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::answer::{After, AnswerError, Flight};
+use super::answer::{AnswerError, Flight};
 use super::deliver::{PIECE, take_in};
 use super::job::Job;
 use super::queue::Queue;
 use super::severed::Severed;
 use super::spool::Spooled;
-use super::{Flights, Manner, UrlId};
+use super::{Flights, UrlId};
 use crate::defaults;
 use crate::domain::Visitor;
 use crate::message::embedded::{BadMessage, Framing, ReadError, request_head, take_response, whole};
@@ -53,10 +53,9 @@ impl Whole {
         }
         let (taken, done) = match taken {
             Some(taken) => (taken, done),
-            None => take_in(queue, std::mem::take(request.body_mut()), done).await?,
+            None => take_in(queue, &mut request, done).await?,
         };
-        let (queue, method, after) = (queue.clone(), request.method().clone(), After::UnderWay);
-        let flight = Flight { queue, number, method, upgrades: false, manner: Manner::WHOLE, done, after };
+        let flight = Flight::whole(queue, number, request.method().clone(), done);
         Some(Self { flight, request, taken })
     }
 

@@ -80,10 +80,11 @@ impl Envelopes {
 
     async fn ask(&self, mut request: Request, upgrades: bool) -> Result<Response, SendError> {
         upgrade::join_cookies(request.headers_mut());
-        // Reading the body is what says 100 to the visitor; the agent cannot.
-        request.headers_mut().remove(EXPECT);
         let mut taken = None;
-        if !upgrades && !request.body().is_end_stream() {
+        if upgrades || request.body().is_end_stream() {
+            // There is nothing to ask for.
+            request.headers_mut().remove(EXPECT);
+        } else {
             // Before the first poll nobody takes the request anyway.
             let _ = tokio::time::timeout(self.0.absence(), self.0.met()).await;
             if self.0.wants_whole() {
@@ -135,6 +136,8 @@ impl Envelopes {
         let body = std::mem::take(request.body_mut());
         let taken = self.0.room.take_in(body).await.map_err(|error| of_spool(&error).error())?;
         request.headers_mut().remove(CONTENT_LENGTH);
+        // Reading the body has said 100 to the visitor.
+        request.headers_mut().remove(EXPECT);
         Ok(taken)
     }
 }

@@ -20,7 +20,7 @@ use crate::defaults;
 use crate::message::embedded::{
     Coded, Framing, ReadError, Reader, RequestHead, parse_request, request_head, response_head,
 };
-use crate::message::{Body, BoxError, Request, Response, hop};
+use crate::message::{Body, BoxError, Request, Response, expect, hop};
 use crate::net::Scope;
 use crate::session::Handler;
 
@@ -58,11 +58,11 @@ pub async fn serve(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.target;
     *request.headers_mut() = head.headers;
-    let answer = handler.call(request);
     if way == Way::Live {
-        return Ok(live::envelope(answer, head.method).await);
+        let asked = expect::on_demand(&mut request);
+        return Ok(live::envelope(handler.call(request), head.method, asked).await);
     }
-    Ok(embed(answer.await, &head.method, way))
+    Ok(embed(handler.call(request).await, &head.method, way))
 }
 
 /// Lets a connection in memory answer, because only a connection can be upgraded: what comes out of it is an embedded

@@ -8,10 +8,12 @@ use http_body_util::BodyExt;
 use super::*;
 use crate::defaults;
 use crate::message::{Body, BoxError, Request};
+use crate::net::flag::Flag;
 use crate::session::{Kind, Link, SendErrorKind};
 
 const HOLD: Duration = defaults::POLL_HOLD;
 const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
+const LIVE: Manner = Manner { streams: true, live: true };
 
 struct Bench {
     flights: Arc<Flights>,
@@ -166,7 +168,6 @@ fn in_pieces(pieces: &[&'static str]) -> Body {
 
 #[tokio::test(start_paused = true)]
 async fn a_live_answer_that_ends_before_its_end_has_broken_off() {
-    const LIVE: Manner = Manner { streams: true, live: true };
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
     let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
     for manner in [LIVE, Manner { streams: false, live: true }] {
@@ -178,4 +179,78 @@ async fn a_live_answer_that_ends_before_its_end_has_broken_off() {
     }
     // The clients of 2009 count badly.
     assert_eq!(answered(Manner::STREAM, &[head, "half"]).await.unwrap(), "half");
+}
+
+/// An upload that waits to be asked for, and a flag that is raised when it is.
+fn expecting() -> (Request, Arc<Flag>) {
+    let asked = Arc::<Flag>::default();
+    let asks = asked.clone();
+    let body = futures_util::stream::once(async move {
+        asks.raise();
+        Ok::<_, BoxError>(http_body::Frame::data("abc".into()))
+    });
+    let mut request = post();
+    *request.body_mut() = Body::wrap(http_body_util::StreamBody::new(body));
+    request.headers_mut().insert("expect", http::HeaderValue::from_static("100-continue"));
+    (request, asked)
+}
+
+/// The first frame of a delivery: the head.
+async fn head(message: &mut Body) -> String {
+    let frame = message.frame().await.unwrap().unwrap();
+    String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_goes_when_the_agent_asks_or_forgets_to() {
+    for (asks, after) in [(true, Duration::ZERO), (false, defaults::ORIGIN_CONTINUE)] {
+        let Bench { flights, queue, link } = Bench::new();
+        let (request, asked) = expecting();
+        // It is known what the agent takes.
+        assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
+        let work = async {
+            // A delivery that fails comes again, and nobody was asked meanwhile.
+            drop(queue.poll(1, LIVE, HOLD).await.ok().unwrap());
+            let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message;
+            assert!(head(&mut message).await.contains("Expect: 100-continue\r\n"));
+            assert!(futures_util::poll!(message.frame()).is_pending() && !asked.is_raised());
+            let since = tokio::time::Instant::now();
+            let proceed: &[_] = if asks { &["HTTP/1.1 100 Continue\r\n\r\n"] } else { &[] };
+            let (go, wait) = tokio::sync::oneshot::channel::<()>();
+            let rest = futures_util::stream::once(async move {
+                wait.await.unwrap();
+                Ok::<_, BoxError>(http_body::Frame::data(OK.into()))
+            });
+            let proceed = proceed.iter().map(|text| Ok(http_body::Frame::data((*text).into())));
+            let answer = futures_util::StreamExt::chain(futures_util::stream::iter(proceed), rest);
+            let answer = flights.answer(1, Body::wrap(http_body_util::StreamBody::new(answer)));
+            let read = async {
+                assert!(message.collect().await.unwrap().to_bytes().ends_with(b"abc\r\n0\r\n\r\n"));
+                assert_eq!(since.elapsed(), after);
+                go.send(()).unwrap();
+            };
+            tokio::join!(answer, read).0.unwrap();
+        };
+        assert_eq!(tokio::join!(link.send(request, link.reserve().unwrap()), work).0.unwrap().status(), 200);
+        assert!(asked.is_raised());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_asked_for_stays_where_it_is() {
+    let Bench { flights, queue, link } = Bench::new();
+    let (request, asked) = expecting();
+    assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
+    let work = async {
+        let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message;
+        head(&mut message).await;
+        flights.answer(1, Body::full(OK)).await.unwrap();
+        message
+    };
+    let (response, mut message) = tokio::join!(link.send(request, link.reserve().unwrap()), work);
+    tokio::time::advance(2 * defaults::ORIGIN_CONTINUE).await;
+    assert!(futures_util::poll!(message.frame()).is_pending());
+    drop(response.unwrap());
+    assert!(message.frame().await.unwrap().is_err());
+    assert!(!asked.is_raised());
 }
