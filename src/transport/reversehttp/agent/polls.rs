@@ -9,7 +9,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::answers;
 use super::hands::{Hands, Held};
+use super::kept::keep;
 use super::{Registered, copy, registered};
+use crate::defaults;
 use crate::message::embedded::ReadError;
 use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
@@ -81,8 +83,16 @@ impl Polled {
                 }
             },
         };
+        let (envelope, kept) = keep(envelope);
         match serve_by(envelope, handler, scope, &self.room, way).await {
-            Ok(answer) => answers::answer(&self.client, url, answer, scope).await,
+            Ok(answer) => {
+                let bring = answers::answer(&self.client, url, answer, scope);
+                tokio::pin!(bring);
+                if tokio::time::timeout(defaults::UPLOAD_KEPT, &mut bring).await.is_err() {
+                    drop(kept);
+                    bring.await;
+                }
+            }
             Err(ReadError::Broken(error)) => {
                 tracing::debug!(%error, "a request broke off");
                 return false;
