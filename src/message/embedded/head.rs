@@ -114,11 +114,11 @@ fn final_of(read: Option<Any>, may: bool) -> Result<Option<(ResponseHead, usize)
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
         && head.upgrade.is_some()
         && head.framing == Framing::Rest(None);
-    if !(200..600).contains(&head.status.as_u16()) && !(switches && may) {
-        return Err(BadMessage::Status);
+    if (switches && may) || (200..600).contains(&head.status.as_u16()) {
+        head.upgrade = head.upgrade.filter(|_| switches);
+        return Ok(Some((head, used)));
     }
-    head.upgrade = head.upgrade.filter(|_| switches);
-    Ok(Some((head, used)))
+    Err(BadMessage::Status)
 }
 
 fn response(bytes: &[u8]) -> Result<Option<Any>, BadMessage> {

@@ -110,7 +110,7 @@ impl Flight {
     /// No answer will come: its visitor is told.
     pub(super) fn close(self) {
         self.queue.answered(self.number);
-        let _ = self.done.send(Err(SendErrorKind::Closed.error()));
+        self.done.send(Err(SendErrorKind::Closed.error()));
     }
 
     /// What is kept of it, if its visitor has left: nobody will have it handed out again.
@@ -126,14 +126,14 @@ impl Flight {
     }
 
     /// The request, to be handed out again; what cannot be is an error.
-    fn again(self) -> Result<Job, Self> {
+    fn again(self) -> Result<Job, Box<Self>> {
         match self.after {
             After::Kept(parts, taken) => {
                 let Self { number, done, .. } = self;
                 let request = Request::from_parts(*parts, Body::empty());
                 Ok(Job { number, request, done, taken: Some(taken) })
             }
-            _ => Err(self),
+            _ => Err(Box::new(self)),
         }
     }
 }
@@ -206,7 +206,7 @@ impl Flights {
 
     /// Takes back what has left this process and did not arrive, in its order; what cannot be sent again is an error.
     /// Nothing if it is on its way still, has its answer, or nobody waits for one.
-    pub(super) fn recall(&self, url: UrlId) -> Vec<Result<Job, Flight>> {
+    pub(super) fn recall(&self, url: UrlId) -> Vec<Result<Job, Box<Flight>>> {
         let mut single = self.single.lock();
         if let Some(flight) = single.get(&url) {
             let flight = if flight.stays() { None } else { single.remove(&url) };
@@ -243,7 +243,7 @@ impl Flights {
     pub(super) fn fail(&self, url: UrlId) {
         let several = self.take_several(url).into_iter().flatten();
         for flight in self.take(url).into_iter().chain(several) {
-            let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
+            flight.done.send(Err(SendErrorKind::Closed.error()));
         }
     }
 
@@ -280,7 +280,7 @@ impl Flights {
         };
         match answer.map(|(response, whole)| (flight.behind_gate(response), whole)) {
             Ok((response, true)) => {
-                let _ = flight.done.send(Ok(response));
+                flight.done.send(Ok(response));
                 Ok(())
             }
             Ok((response, false)) => {
@@ -288,7 +288,7 @@ impl Flights {
                 let cut = flight.queue.is_cut();
                 let mut response = response.map(|body| Body::wrap(Severed::by(flight.queue.is_cut(), body)));
                 response.body_mut().hold(guard);
-                if flight.done.send(Ok(response)).is_ok() {
+                if flight.done.send(Ok(response)) {
                     tokio::select! {
                         biased;
                         () = cut => {}
@@ -302,7 +302,7 @@ impl Flights {
                     AnswerError::Read(ReadError::Bad(_)) => SendErrorKind::Invalid,
                     _ => SendErrorKind::Closed,
                 };
-                let _ = flight.done.send(Err(kind.error()));
+                flight.done.send(Err(kind.error()));
                 Err(error)
             }
         }

@@ -43,7 +43,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, manner: Mann
     let Job { number, mut request, mut done, mut taken } = job;
     let upgrades = request.headers().contains_key(UPGRADE);
     if upgrades && !manner.streams {
-        let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
+        done.send(Err(SendErrorKind::NoUpgrade.error()));
         return None;
     }
     let visitor = request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
@@ -66,7 +66,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, manner: Mann
     let request = Request::from_parts(parts, Body::empty());
     let after = answer::After::UnderWay;
     let flight = answer::Flight { queue: queue.clone(), number, method, upgrades, manner, done, after, gate };
-    if let Err(answer::Flight { done, .. }) = queue.hand(url, flight) {
+    if let Err(done) = queue.hand(url, flight) {
         // Another poll of the same URL was quicker.
         let mut request = request;
         *request.body_mut() = body;
@@ -116,7 +116,7 @@ pub(super) async fn take_in(queue: &Queue, request: &mut Request, done: Done) ->
     match queue.room.take_in(body).await {
         Ok(taken) => Some((taken, done)),
         Err(error) => {
-            let _ = done.send(Err(send::of_spool(&error).error()));
+            done.send(Err(send::of_spool(&error).error()));
             None
         }
     }

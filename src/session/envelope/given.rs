@@ -30,7 +30,7 @@ impl Given {
         }
         let Job { number, mut request, done, taken } = job;
         if request.headers().contains_key(UPGRADE) {
-            let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
+            done.send(Err(SendErrorKind::NoUpgrade.error()));
             return None;
         }
         let (taken, done) = match taken {
@@ -43,13 +43,13 @@ impl Given {
                 Ok(body) => body.to_bytes(),
                 Err(error) => {
                     tracing::warn!(%error, "an upload could not be read again");
-                    let _ = done.send(Err(SendErrorKind::Busy.error()));
+                    done.send(Err(SendErrorKind::Busy.error()));
                     return None;
                 }
             },
         };
         let flight = Flight::whole(queue, number, request.method().clone(), done);
-        if let Err(Flight { done, .. }) = queue.hand(url, flight) {
+        if let Err(done) = queue.hand(url, flight) {
             queue.put_back(Job { number, request, done, taken: Some(taken) }, None);
             return None;
         }
@@ -99,7 +99,7 @@ impl Flights {
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         let goes_on = !flight.queue.is_ended();
-        let _ = flight.done.send(Ok(response));
+        flight.done.send(Ok(response));
         Ok(goes_on)
     }
 
@@ -110,7 +110,7 @@ impl Flights {
     pub fn spoil(&self, url: UrlId, why: SendErrorKind) -> Result<(), AnswerError> {
         let flight = self.take(url).ok_or(AnswerError::Unknown)?;
         flight.queue.answered(flight.number);
-        let _ = flight.done.send(Err(why.error()));
+        flight.done.send(Err(why.error()));
         Ok(())
     }
 }

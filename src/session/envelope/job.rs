@@ -22,9 +22,9 @@ impl Done {
         (Self { answer, heads }, told)
     }
 
-    /// Nobody may wait for it any more.
-    pub(super) fn send(self, answer: Result<Response, SendError>) -> Result<(), Result<Response, SendError>> {
-        self.answer.send(answer)
+    /// Hands the answer over. Whether somebody waited for it.
+    pub(super) fn send(self, answer: Result<Response, SendError>) -> bool {
+        self.answer.send(answer).is_ok()
     }
 
     /// Passes an interim response on.
@@ -65,6 +65,6 @@ impl Job {
     /// Gives the request back.
     pub(super) fn give_back(self, kind: SendErrorKind) {
         let (request, done) = self.unsent();
-        let _ = done.send(Err(kind.unsent(request)));
+        done.send(Err(kind.unsent(request)));
     }
 }

@@ -48,7 +48,7 @@ impl Whole {
         }
         let Job { number, mut request, done, taken } = job;
         if request.headers().contains_key(UPGRADE) {
-            let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
+            done.send(Err(SendErrorKind::NoUpgrade.error()));
             return None;
         }
         let (taken, done) = match taken {
@@ -274,6 +274,6 @@ async fn taken_in(flights: &[Flight], envelope: Body) -> Result<Bytes, AnswerErr
 
 impl Flight {
     fn end(self, answer: Result<Response, SendError>) {
-        let _ = self.done.send(answer);
+        self.done.send(answer);
     }
 }

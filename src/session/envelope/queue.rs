@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::answer::Flight;
-use super::job::Job;
+use super::job::{Done, Job};
 use super::spool::Room;
 use super::used::Used;
 use super::{Flights, Given, Handed, Manner, Several, UrlId, deliver, pipeline};
@@ -257,13 +257,13 @@ impl Queue {
         state.match_up();
     }
 
-    /// Notes that `url` is to deliver a request. It comes back when the URL has done so before, or its visitor has
-    /// left meanwhile.
-    pub(super) fn hand(&self, url: UrlId, flight: Flight) -> Result<(), Flight> {
+    /// Notes that `url` is to deliver a request. Its visitor's place comes back when the URL has done so before, or the
+    /// visitor has left meanwhile.
+    pub(super) fn hand(&self, url: UrlId, flight: Flight) -> Result<(), Done> {
         // With one lock, because a visitor that leaves in between would be missed.
         let mut state = self.state.lock();
         if state.used.contains(url) || flight.done.is_closed() {
-            return Err(flight);
+            return Err(flight.done);
         }
         state.used.insert(url);
         state.handed.insert(flight.number, url);
