@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::is_asked;
+use super::is_said;
 use crate::message::{Body, BoxError, Request};
 
 const NOT_YET: u8 = 0;
@@ -26,7 +26,7 @@ pub struct Asked {
 /// Has somebody hear when the body of a request with `Expect: 100-continue` is asked for. `None` when its sender does
 /// not wait for that.
 pub fn on_demand(request: &mut Request) -> Option<Arc<Asked>> {
-    if !is_asked(request.headers()) || request.body().is_end_stream() {
+    if !is_said(request.headers()) || request.body().is_end_stream() {
         return None;
     }
     let asked = Arc::new(Asked::default());

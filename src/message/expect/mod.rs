@@ -65,7 +65,7 @@ pub fn gate<B>(body: B) -> (Gate, Gated<B>) {
 }
 
 /// Whether a request says `Expect: 100-continue`.
-pub fn is_asked(headers: &HeaderMap) -> bool {
+pub fn is_said(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
@@ -73,7 +73,7 @@ pub fn is_asked(headers: &HeaderMap) -> bool {
 /// answer: its drop refuses the body, which ends the connection or the stream. `None` when nothing is held back.
 pub fn hold_back(request: &mut super::Request) -> Option<Arc<Gate>> {
     use super::Body as Ours;
-    if !is_asked(request.headers()) || request.body().is_end_stream() {
+    if !is_said(request.headers()) || request.body().is_end_stream() {
         return None;
     }
     let (gate, body) = match std::mem::take(request.body_mut()).into_incoming() {

@@ -250,8 +250,7 @@ impl Flights {
     /// Takes the answer that `envelope` brings. A short one is read first, so that the agent is free for its next
     /// request; a long or endless one streams as its visitor reads, and so does all that an agent that streams has not
     /// sent yet. Interim responses in front of one that is live go to its visitor as they come. An answer that comes
-    /// after its visitor left is read and thrown away, or not read at all. Dropping the future breaks the
-    /// answer off.
+    /// after its visitor left is thrown away. Dropping the future breaks the answer off.
     ///
     /// # Errors
     /// [`AnswerError`]; a visitor that still waits is told too.
@@ -345,7 +344,7 @@ async fn read(
             Body::empty()
         }
         Framing::Chunked if comes => reader.stream(framing),
-        // It broke off at the origin; what streams is read by nobody who would not see it.
+        // If that is all there is, it broke off at the origin: its visitor sees that, if it reads as this comes.
         Framing::Rest(Some(said)) if flight.manner.live && said > ahead as u64 => reader.stream(framing),
         framing if whole => {
             // Trailers go when the body is taken in.

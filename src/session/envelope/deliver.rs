@@ -90,7 +90,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, manner: Mann
 /// Holds a body back until its agent asks for it, if it `can`. Else reading the body is what says 100 to the visitor,
 /// and the request says nothing of it.
 fn hold_back(request: &mut Request, can: bool) -> (Option<Gate>, Option<Opened>) {
-    if can && expect::is_asked(request.headers()) {
+    if can && expect::is_said(request.headers()) {
         let (gate, opened) = gate();
         return (Some(gate), Some(opened));
     }

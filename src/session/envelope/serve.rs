@@ -65,8 +65,8 @@ pub async fn serve(
     Ok(embed(handler.call(request).await, &head.method, way))
 }
 
-/// Lets a connection in memory answer, without interim responses, because only a connection can be upgraded: what comes out of it is an embedded
-/// answer as it stands, and behind a 101 whatever the two ends say.
+/// Lets a connection in memory answer, because only a connection can be upgraded: what comes out of it is an embedded
+/// answer as it stands, without interim responses, and behind a 101 whatever the two ends say.
 fn upgrade(
     reader: Reader,
     mut head: RequestHead,
