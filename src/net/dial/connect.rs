@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tunnel_is_said_for_in_authority_form() {
+    async fn a_tunnel_is_asked_for_in_authority_form() {
         let (result, sent) = asked(b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n", None).await;
         assert!(result.is_ok());
         assert!(sent.starts_with("CONNECT [::1]:8443 HTTP/1.1\r\nHost: [::1]:8443\r\n"), "{sent}");

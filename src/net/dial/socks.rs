@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_is_given_when_it_is_said_for() {
+    async fn a_password_is_given_when_it_is_asked_for() {
         let login = Login { user: "ann".into(), password: Secret::new("pw") };
         let (result, sent, _) = asked(&[&[5, 2, 1, 0], BOUND].concat(), "1.2.3.4", Some(&login)).await;
         assert!(result.is_ok());

@@ -117,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_said_for_survives(labels in proptest::collection::vec("[a-z]([a-z0-9-]{0,8}[a-z0-9])?", 0..4)) {
+        fn what_is_asked_for_survives(labels in proptest::collection::vec("[a-z]([a-z0-9-]{0,8}[a-z0-9])?", 0..4)) {
             let wanted: Vec<_> = labels.iter().map(|label| name(label)).collect();
             let mut form = Serializer::new(String::new());
             write(&mut form, &wanted);

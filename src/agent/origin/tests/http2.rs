@@ -127,7 +127,7 @@ async fn a_request_that_nobody_waits_for_is_reset() {
 }
 
 #[tokio::test]
-async fn over_tls_it_is_said_for() {
+async fn over_tls_it_is_asked_for() {
     let (config, roots) = certified(&["localhost"]);
     let mut config = rustls::ServerConfig::clone(&config);
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];

@@ -40,7 +40,7 @@ impl Service<Request> for Careful {
 }
 
 #[tokio::test]
-async fn a_service_is_said_whether_it_is_ready() {
+async fn a_service_is_asked_whether_it_is_ready() {
     let handler = tower(Careful { ready: false, fails: false });
     for _ in 0..2 {
         assert_eq!(text(within(handler.call(get("/"))).await).await, "fine");
