@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_said_for_once_and_only_by_who_reads_it() {
+    async fn a_body_is_asked_for_once_and_only_by_who_reads_it() {
         for reads in [true, false] {
             let (go, coming) = tokio::sync::oneshot::channel::<()>();
             let upload =
