@@ -306,6 +306,9 @@ pub const POLLS_MOST: usize = 64;
 pub const POLLS: usize = 4;
 /// Polls that it opens under load.
 pub const POLLS_BUSY: usize = 32;
+/// How long an agent that polls keeps an upload open that its origin does not read to the end: by then the answer has
+/// begun at the relay, over a connection of its own. An answer without an end does not keep the visitor's for longer.
+pub const UPLOAD_KEPT: Duration = Duration::from_secs(10);
 /// Requests of one registration, queued and in hand.
 pub const ENVELOPES: usize = 256;
 /// The body of a message that must be complete before it goes on, where something on the way holds bodies back, in

@@ -12,7 +12,8 @@ use http_body_util::{BodyExt, StreamBody};
 
 use crate::domain::{HostName, Instance, Name};
 use crate::message::embedded::{
-    BadMessage, Framing, Reader, ResponseHead, parse_answer, parse_request, request_head, response_head,
+    BadMessage, Framing, Next, Reader, ResponseHead, parse_answer, parse_next, parse_request, request_head,
+    response_head,
 };
 use crate::message::{Body, authority, hop, link};
 use crate::session::h2;
@@ -46,7 +47,15 @@ pub fn run(name: &str, bytes: &[u8]) {
 
 /// An embedded response: what is passed on of it is one message that everybody reads alike, and how it was cut on the
 /// way changes nothing.
-fn answer(bytes: &[u8]) {
+fn answer(mut bytes: &[u8]) {
+    while let Ok(Some((Next::Interim(head), used))) = parse_next(bytes, true) {
+        assert!(parse_answer(bytes).is_err() && head.status().is_informational());
+        assert_ne!(head.status(), StatusCode::SWITCHING_PROTOCOLS);
+        prefixes_are_incomplete(bytes, used, |bytes| parse_next(bytes, true));
+        let written = response_head(head.status(), head.headers(), Framing::Empty);
+        same_to_others(&written, head.headers());
+        bytes = &bytes[used..];
+    }
     let Ok(Some((head, used))) = parse_answer(bytes) else { return };
     prefixes_are_incomplete(bytes, used, parse_answer);
     assert!((200..600).contains(&head.status.as_u16()) || head.upgrade.is_some());

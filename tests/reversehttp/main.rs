@@ -6,6 +6,7 @@ mod agent;
 mod clients;
 mod comet;
 mod hostile;
+mod live;
 mod manage;
 mod open;
 mod pipelines;

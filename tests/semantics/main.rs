@@ -165,20 +165,7 @@ cases! {
 }
 
 /// What does not pass, on which carrier, and why.
-pub(crate) const EXCEPTIONS: &[(&str, Kind, &str)] = &[
-    ("early_hints", Kind::Envelope, ONE_ANSWER),
-    ("several_in_order", Kind::Envelope, ONE_ANSWER),
-    ("hints_and_answer_at_once", Kind::Envelope, ONE_ANSWER),
-    ("hints_while_an_upload_runs", Kind::Envelope, ONE_ANSWER),
-    ("hints_for_an_http2_visitor", Kind::Envelope, ONE_ANSWER),
-    ("hints_behind_a_pipelined_answer", Kind::Envelope, ONE_ANSWER),
-    ("continue_is_the_origins", Kind::Envelope, WHOLE),
-    ("continue_for_an_http2_visitor", Kind::Envelope, WHOLE),
-    ("refused_before_the_body", Kind::Envelope, WHOLE),
-];
-
-const ONE_ANSWER: &str = "one POST carries one answer, and RFC 9110 §15.2 lets interim responses go";
-const WHOLE: &str = "an agent that polls may take whole messages only, so the relay asks for the body itself";
+pub(crate) const EXCEPTIONS: &[(&str, Kind, &str)] = &[];
 
 /// The carriers, each by the first transport that has it.
 pub(crate) fn carriers() -> Vec<On> {

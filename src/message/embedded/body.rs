@@ -82,9 +82,10 @@ impl Reader {
                 Poll::Ready(Some(frame)) => {
                     if let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() {
                         self.read.extend_from_slice(&data);
+                        asked = false;
                     }
                 }
-                // A connection may hold what came with the head, and gives it when it is polled itself.
+                // A connection may hold what came with that, and gives it when it is polled itself.
                 Poll::Pending if !asked => {
                     asked = true;
                     tokio::task::yield_now().await;

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version}
 use super::BadMessage;
 use crate::defaults;
 use crate::message::hop;
+use crate::message::interim::Head;
 
 /// Fields of one message: ten times what browsers send.
 pub(super) const FIELDS: usize = 512;
@@ -50,16 +51,21 @@ pub struct ResponseHead {
     pub upgrade: Option<HeaderValue>,
 }
 
+/// One of the heads of an answer.
+#[derive(Debug)]
+pub enum Next {
+    /// An interim response, never a 101; another head follows.
+    Interim(Head),
+    /// The answer itself.
+    Answer(ResponseHead),
+}
+
 /// Reads the head of a final response, and how many bytes it took. `None` when it goes on beyond `bytes`.
 ///
 /// # Errors
 /// [`BadMessage`]
 pub fn parse_response(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
-    let read = parse_answer(bytes)?;
-    match &read {
-        Some((head, _)) if head.upgrade.is_some() => Err(BadMessage::Status),
-        _ => Ok(read),
-    }
+    final_of(response(bytes)?, false)
 }
 
 /// As [`parse_response`], of the answer to a request for an Upgrade: it may be a 101 in due form.
@@ -67,6 +73,55 @@ pub fn parse_response(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, Bad
 /// # Errors
 /// [`BadMessage`]
 pub fn parse_answer(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
+    final_of(response(bytes)?, true)
+}
+
+/// Reads the next head of an answer that may have interim responses in front of it, and how many bytes it took. `None`
+/// when it goes on beyond `bytes`. The answer may be a 101 if the request asked for one (`upgrades`).
+///
+/// # Errors
+/// [`BadMessage`]
+pub fn parse_next(bytes: &[u8], upgrades: bool) -> Result<Option<(Next, usize)>, BadMessage> {
+    let read = response(bytes)?;
+    let Some((old, head, used)) = read else { return Ok(None) };
+    if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let read = final_of(Some((old, head, used)), upgrades)?;
+        return Ok(read.map(|(head, used)| (Next::Answer(head), used)));
+    }
+    if old {
+        // HTTP/1.0 does not know them.
+        return Err(BadMessage::Status);
+    }
+    if head.framing != Framing::Rest(None) {
+        // It has no body (RFC 9110 §15.2), and not everybody would read on behind it at the same place.
+        return Err(BadMessage::Framing);
+    }
+    if used > defaults::INTERIM_BYTES {
+        return Err(BadMessage::TooLarge);
+    }
+    let mut interim = Head::new(());
+    *interim.status_mut() = head.status;
+    *interim.headers_mut() = head.headers;
+    Ok(Some((Next::Interim(interim), used)))
+}
+
+/// Any response: whether it is of HTTP/1.0, its head, and how many bytes that took.
+type Any = (bool, ResponseHead, usize);
+
+/// The head of a final response; of one that switches protocols only if it `may`.
+fn final_of(read: Option<Any>, may: bool) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
+    let Some((_, mut head, used)) = read else { return Ok(None) };
+    let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
+        && head.upgrade.is_some()
+        && head.framing == Framing::Rest(None);
+    if (switches && may) || (200..600).contains(&head.status.as_u16()) {
+        head.upgrade = head.upgrade.filter(|_| switches);
+        return Ok(Some((head, used)));
+    }
+    Err(BadMessage::Status)
+}
+
+fn response(bytes: &[u8]) -> Result<Option<Any>, BadMessage> {
     let Some((start, headers, used)) = split(bytes)? else { return Ok(None) };
     let (version, rest) = start.split_once(' ').unwrap_or((start, ""));
     let old = version_of(version)? == Version::HTTP_10;
@@ -76,13 +131,7 @@ pub fn parse_answer(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadMe
     }
     let status = StatusCode::from_bytes(digits.as_bytes()).map_err(|_| BadMessage::Status)?;
     let (headers, framing, upgrade) = end_to_end(headers, old)?;
-    let switches =
-        status == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_some() && framing == Framing::Rest(None);
-    if !(200..600).contains(&status.as_u16()) && !switches {
-        return Err(BadMessage::Status);
-    }
-    let upgrade = upgrade.filter(|_| switches);
-    Ok(Some((ResponseHead { status, headers, framing, upgrade }, used)))
+    Ok(Some((old, ResponseHead { status, headers, framing, upgrade }, used)))
 }
 
 /// Reads the head of a request, and how many bytes it took. `None` when it goes on beyond `bytes`.
@@ -308,6 +357,34 @@ mod tests {
     }
 
     #[test]
+    fn interim_responses_are_heads_without_a_body() {
+        let next = |text: &str| match parse_next(text.as_bytes(), false) {
+            Ok(Some((Next::Interim(head), used))) => Ok((head.status().as_u16(), used)),
+            Ok(Some((Next::Answer(head), used))) => Ok((head.status.as_u16(), used)),
+            Ok(None) => Err(BadMessage::Incomplete),
+            Err(bad) => Err(bad),
+        };
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        assert_eq!(next(&format!("{hints}HTTP/1.1 200 OK\r\n\r\n")), Ok((103, hints.len())));
+        assert_eq!(next("HTTP/1.1 100\n\n"), Ok((100, 14)));
+        assert_eq!(next("HTTP/1.1 200 OK\r\n\r\n"), Ok((200, 19)));
+        let long = format!("HTTP/1.1 103 x\r\nLink: {}\r\n\r\n", "x".repeat(defaults::INTERIM_BYTES));
+        for (text, why) in [
+            ("HTTP/1.1 103 x\r\nLink: ", BadMessage::Incomplete),
+            ("HTTP/1.0 103 x\r\n\r\n", BadMessage::Status),
+            ("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", BadMessage::Status),
+            ("HTTP/1.1 103 x\r\nContent-Length: 3\r\n\r\nabc", BadMessage::Framing),
+            ("HTTP/1.1 103 x\r\nTransfer-Encoding: chunked\r\n\r\n", BadMessage::Framing),
+            ("HTTP/1.1 099 x\r\n\r\n", BadMessage::Status),
+            (&long, BadMessage::TooLarge),
+        ] {
+            assert_eq!(next(text), Err(why), "{text:.60}");
+        }
+        let switch = b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        assert!(matches!(parse_next(switch, true), Ok(Some((Next::Answer(_), _)))));
+    }
+
+    #[test]
     fn a_request_is_written_for_readers_of_content_length() {
         let mut headers = HeaderMap::new();
         headers.insert("x-two-words", HeaderValue::from_static("v"));
@@ -341,6 +418,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..60) {
             let _ = parse_response(&bytes);
             let _ = parse_request(&bytes);
+            let _ = parse_next(&bytes, true);
             let mut text = b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 3\r\n\r\n".to_vec();
             text.truncate(cut);
             text.extend(&bytes);

@@ -10,10 +10,12 @@ mod pipeline;
 pub use body::{ReadError, Reader, whole};
 pub use coded::Coded;
 pub use head::{
-    Framing, RequestHead, ResponseHead, parse_answer, parse_request, parse_response, request_head,
-    response_head,
+    Framing, Next, RequestHead, ResponseHead, parse_answer, parse_next, parse_request, parse_response,
+    request_head, response_head,
 };
 pub use pipeline::take_response;
+
+use crate::defaults;
 
 /// The media type of one embedded message.
 pub const MESSAGE_HTTP: &str = "message/http";
@@ -35,6 +37,9 @@ pub enum BadMessage {
     /// Not a final status from 200 to 599.
     #[error("the status of the message is not a final one")]
     Status,
+    /// More interim responses than any answer has.
+    #[error("there are more than {} interim responses in front of the message", defaults::INTERIM)]
+    Flood,
     /// A field is not `name: value`, is folded, or holds what no field may.
     #[error("a field of the message is malformed")]
     Field,

@@ -57,6 +57,13 @@ impl Heads {
         .await
     }
 
+    /// Takes one that somebody else has read.
+    pub fn hear(&self, head: Head) {
+        self.queue.lock().push(head);
+        self.fresh.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
     /// Whether the connection was ended because of more than [`defaults::INTERIM`] of them.
     pub fn is_flooded(&self) -> bool {
         self.flooded.load(Ordering::Acquire)
@@ -98,9 +105,7 @@ impl<T> Watched<T> {
                 self.heads.flooded.store(true, Ordering::Release);
                 return Err(Flood);
             }
-            self.heads.queue.lock().push(head);
-            self.heads.fresh.store(true, Ordering::Release);
-            self.heads.waker.wake();
+            self.heads.hear(head);
             self.held.drain(..length);
             if self.held.is_empty() {
                 return Ok(());

@@ -9,15 +9,18 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use super::UrlId;
-use super::queue::{Done, Job, Queue};
+use super::gate::Gate;
+use super::job::{Done, Job};
+use super::queue::Queue;
 use super::severed::Severed;
 use super::spool::Spooled;
 use super::store::Store;
+use super::{Manner, UrlId};
 use crate::defaults;
 use crate::message::embedded::{
-    BadMessage, Framing, ReadError, Reader, ResponseHead, parse_answer, parse_response,
+    BadMessage, Framing, Next, ReadError, Reader, ResponseHead, parse_answer, parse_next, parse_response,
 };
 use crate::message::{Body, Request, Response, hop};
 use crate::session::carrier::SendErrorKind;
@@ -29,10 +32,11 @@ pub(super) struct Flight {
     pub(super) method: Method,
     /// The request asked for an Upgrade, so a 101 may be its answer.
     pub(super) upgrades: bool,
-    /// The agent was given it as a stream, and answers so.
-    pub(super) streams: bool,
+    pub(super) manner: Manner,
     pub(super) done: Done,
     pub(super) after: After,
+    /// For a body that is held back.
+    pub(super) gate: Option<Gate>,
 }
 
 /// What is left of a request once it has been handed out.
@@ -46,6 +50,12 @@ pub(super) enum After {
 }
 
 impl Flight {
+    /// Of a whole message, whose answer is one too.
+    pub(super) fn whole(queue: &Arc<Queue>, number: u64, method: Method, done: Done) -> Self {
+        let (queue, after) = (queue.clone(), After::UnderWay);
+        Self { queue, number, method, upgrades: false, manner: Manner::WHOLE, done, after, gate: None }
+    }
+
     /// A request has left this process.
     fn sent(&mut self, request: Request, taken: Option<Spooled>) {
         let parts = Box::new(request.into_parts().0);
@@ -55,10 +65,52 @@ impl Flight {
         };
     }
 
+    /// The head of an answer that is made already.
+    async fn head(&self, reader: &mut Reader, until: Instant) -> Result<ResponseHead, AnswerError> {
+        let parse = if self.upgrades { parse_answer } else { parse_response };
+        match tokio::time::timeout_at(until, reader.head(parse)).await {
+            Ok(head) => Ok(head?),
+            Err(_) => Err(AnswerError::Timeout),
+        }
+    }
+
+    /// The head of an answer that is being made; what stands in front of it goes to the visitor at once. `None` when
+    /// that has left: how long it waits is the deadline here.
+    async fn await_head(&mut self, reader: &mut Reader) -> Result<Option<ResponseHead>, AnswerError> {
+        let (mut left, upgrades) = (defaults::INTERIM, self.upgrades);
+        loop {
+            let next = tokio::select! {
+                biased;
+                next = reader.head(|bytes| parse_next(bytes, upgrades)) => next?,
+                () = self.done.closed() => return Ok(None),
+                () = self.queue.is_cut() => return Err(ReadError::Broken("the registration was cut".into()).into()),
+            };
+            match next {
+                Next::Answer(head) => return Ok(Some(head)),
+                Next::Interim(_) if left == 0 => return Err(ReadError::from(BadMessage::Flood).into()),
+                Next::Interim(head) => {
+                    left -= 1;
+                    match self.gate.take_if(|_| head.status() == StatusCode::CONTINUE) {
+                        Some(gate) => gate.open(),
+                        None => self.done.hear(head),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who did not ask for the body before the answer gets nothing of it.
+    fn behind_gate(&mut self, mut response: Response) -> Response {
+        if let Some(gate) = self.gate.take() {
+            response.body_mut().hold(gate.keep_shut());
+        }
+        response
+    }
+
     /// No answer will come: its visitor is told.
     pub(super) fn close(self) {
         self.queue.answered(self.number);
-        let _ = self.done.send(Err(SendErrorKind::Closed.error()));
+        self.done.send(Err(SendErrorKind::Closed.error()));
     }
 
     /// What is kept of it, if its visitor has left: nobody will have it handed out again.
@@ -70,18 +122,18 @@ impl Flight {
     /// Whether it is on its way still, as a whole, or nobody waits for its answer. What streams is lost when its URL is
     /// polled again.
     fn stays(&self) -> bool {
-        (matches!(self.after, After::UnderWay) && !self.streams) || self.done.is_closed()
+        (matches!(self.after, After::UnderWay) && !self.manner.streams) || self.done.is_closed()
     }
 
     /// The request, to be handed out again; what cannot be is an error.
-    fn again(self) -> Result<Job, Self> {
+    fn again(self) -> Result<Job, Box<Self>> {
         match self.after {
             After::Kept(parts, taken) => {
                 let Self { number, done, .. } = self;
                 let request = Request::from_parts(*parts, Body::empty());
                 Ok(Job { number, request, done, taken: Some(taken) })
             }
-            _ => Err(self),
+            _ => Err(Box::new(self)),
         }
     }
 }
@@ -154,7 +206,7 @@ impl Flights {
 
     /// Takes back what has left this process and did not arrive, in its order; what cannot be sent again is an error.
     /// Nothing if it is on its way still, has its answer, or nobody waits for one.
-    pub(super) fn recall(&self, url: UrlId) -> Vec<Result<Job, Flight>> {
+    pub(super) fn recall(&self, url: UrlId) -> Vec<Result<Job, Box<Flight>>> {
         let mut single = self.single.lock();
         if let Some(flight) = single.get(&url) {
             let flight = if flight.stays() { None } else { single.remove(&url) };
@@ -191,27 +243,43 @@ impl Flights {
     pub(super) fn fail(&self, url: UrlId) {
         let several = self.take_several(url).into_iter().flatten();
         for flight in self.take(url).into_iter().chain(several) {
-            let _ = flight.done.send(Err(SendErrorKind::Closed.error()));
+            flight.done.send(Err(SendErrorKind::Closed.error()));
         }
     }
 
     /// Takes the answer that `envelope` brings. A short one is read first, so that the agent is free for its next
     /// request; a long or endless one streams as its visitor reads, and so does all that an agent that streams has not
-    /// sent yet. An answer that comes after its visitor left is read and thrown away. Dropping the future breaks the
-    /// answer off.
+    /// sent yet. Interim responses in front of one that is live go to its visitor as they come. An answer that comes
+    /// after its visitor left is thrown away. Dropping the future breaks the answer off.
     ///
     /// # Errors
     /// [`AnswerError`]; a visitor that still waits is told too.
     pub async fn answer(&self, url: UrlId, envelope: Body) -> Result<(), AnswerError> {
-        let Some(flight) = self.take(url) else {
+        let Some(mut flight) = self.take(url) else {
             let flights = self.take_several(url).ok_or(AnswerError::Unknown)?;
             return Self::answer_several(flights, envelope).await;
         };
         flight.queue.answered(flight.number);
-        let reading = tokio::time::timeout(defaults::ANSWER, read(envelope, &flight));
-        match reading.await.unwrap_or(Err(AnswerError::Timeout)) {
+        let known = envelope.size_hint().exact();
+        let mut reader = Reader::new(envelope);
+        let until = Instant::now() + defaults::ANSWER;
+        let head = match flight.manner.live {
+            true => flight.await_head(&mut reader).await,
+            false => flight.head(&mut reader, until).await.map(Some),
+        };
+        let answer = match head {
+            // Nobody waits for the answer that is being made.
+            Ok(None) => return Ok(()),
+            Ok(Some(head)) => {
+                let until = if flight.manner.live { Instant::now() + defaults::ANSWER } else { until };
+                let reading = tokio::time::timeout_at(until, read(reader, head, known, &flight));
+                reading.await.unwrap_or(Err(AnswerError::Timeout))
+            }
+            Err(error) => Err(error),
+        };
+        match answer.map(|(response, whole)| (flight.behind_gate(response), whole)) {
             Ok((response, true)) => {
-                let _ = flight.done.send(Ok(response));
+                flight.done.send(Ok(response));
                 Ok(())
             }
             Ok((response, false)) => {
@@ -219,7 +287,7 @@ impl Flights {
                 let cut = flight.queue.is_cut();
                 let mut response = response.map(|body| Body::wrap(Severed::by(flight.queue.is_cut(), body)));
                 response.body_mut().hold(guard);
-                if flight.done.send(Ok(response)).is_ok() {
+                if flight.done.send(Ok(response)) {
                     tokio::select! {
                         biased;
                         () = cut => {}
@@ -233,25 +301,28 @@ impl Flights {
                     AnswerError::Read(ReadError::Bad(_)) => SendErrorKind::Invalid,
                     _ => SendErrorKind::Closed,
                 };
-                let _ = flight.done.send(Err(kind.error()));
+                flight.done.send(Err(kind.error()));
                 Err(error)
             }
         }
     }
 }
 
-/// The answer, and whether it is there as a whole.
-async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), AnswerError> {
-    let said = envelope.size_hint().exact().unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
+/// The answer, and whether it is there as a whole; `known` is how long its envelope is.
+async fn read(
+    mut reader: Reader,
+    head: ResponseHead,
+    known: Option<u64>,
+    flight: &Flight,
+) -> Result<(Response, bool), AnswerError> {
+    let said = known.unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
     // Without memory it streams.
     let mut share = flight.queue.flights.store.remember(said);
-    let short = share.is_some()
-        && envelope.size_hint().exact().is_some_and(|length| length <= defaults::ANSWER_WHOLE);
+    let short = share.is_some() && known.is_some_and(|length| length <= defaults::ANSWER_WHOLE);
     let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
-    let mut reader = Reader::new(envelope);
-    let parse = if flight.upgrades { parse_answer } else { parse_response };
-    let ResponseHead { status, mut headers, framing, upgrade } = reader.head(parse).await?;
-    let whole = if flight.streams { share.is_some() && reader.settle(most).await? } else { short };
+    let ResponseHead { status, mut headers, framing, upgrade } = head;
+    let comes = flight.manner.streams || flight.manner.live;
+    let whole = if comes { share.is_some() && reader.settle(most).await? } else { short };
     // What streams holds no more than what has come of it.
     let ahead = reader.ahead();
     if let Some(token) = upgrade {
@@ -272,7 +343,9 @@ async fn read(envelope: Body, flight: &Flight) -> Result<(Response, bool), Answe
             }
             Body::empty()
         }
-        Framing::Chunked if flight.streams => reader.stream(framing),
+        Framing::Chunked if comes => reader.stream(framing),
+        // If that is all there is, it broke off at the origin: its visitor sees that, if it reads as this comes.
+        Framing::Rest(Some(said)) if flight.manner.live && said > ahead as u64 => reader.stream(framing),
         framing if whole => {
             // Trailers go when the body is taken in.
             headers.remove(TRAILER);

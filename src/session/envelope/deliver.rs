@@ -7,17 +7,19 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Method;
-use http::header::{CONTENT_LENGTH, TRAILER, UPGRADE};
+use http::header::{CONTENT_LENGTH, EXPECT, TRAILER, UPGRADE};
 use http::request::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::queue::{Done, Job, Queue};
+use super::gate::{Gate, Opened, gate};
+use super::job::{Done, Job};
+use super::queue::Queue;
 use super::severed::poll_cut;
 use super::spool::Spooled;
-use super::{UrlId, answer, send};
+use super::{Manner, UrlId, answer, send};
 use crate::domain::Visitor;
 use crate::message::embedded::{Coded, Framing, request_head};
-use crate::message::{Body, BoxError, Request};
+use crate::message::{Body, BoxError, Request, expect};
 use crate::net::flag::Listener;
 use crate::session::carrier::SendErrorKind;
 
@@ -34,27 +36,26 @@ pub struct Handed {
 }
 
 /// Embeds a request for the poll of `url`. `None` when its visitor has gone, or its body could not be had.
-pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: bool) -> Option<Handed> {
+pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, manner: Manner) -> Option<Handed> {
     if job.done.is_closed() {
         return None;
     }
-    let Job { number, request, mut done, mut taken } = job;
+    let Job { number, mut request, mut done, mut taken } = job;
     let upgrades = request.headers().contains_key(UPGRADE);
-    if upgrades && !streams {
-        let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
+    if upgrades && !manner.streams {
+        done.send(Err(SendErrorKind::NoUpgrade.error()));
         return None;
     }
     let visitor = request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
-    let (mut parts, body) = request.into_parts();
-    let known = parts.headers.remove(CONTENT_LENGTH).is_some();
-    let mut body = body;
-    if taken.is_none() && body.is_end_stream() {
+    let known = request.headers_mut().remove(CONTENT_LENGTH).is_some();
+    if taken.is_none() && request.body().is_end_stream() {
         taken = Some(Spooled::default());
-    } else if taken.is_none() && !streams {
-        let (all, told) = take_in(queue, body, done).await?;
+    } else if taken.is_none() && !manner.streams {
+        let (all, told) = take_in(queue, &mut request, done).await?;
         (taken, done) = (Some(all), told);
-        body = Body::empty();
     }
+    let (gate, opened) = hold_back(&mut request, manner.live && taken.is_none() && !upgrades);
+    let (parts, mut body) = request.into_parts();
     let mut length = taken.as_ref().map_or_else(|| body.size_hint().exact(), |taken| Some(taken.length()));
     let framing = framing(&parts, known, length, taken.is_none() && !upgrades);
     if framing == Framing::Chunked {
@@ -64,8 +65,8 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
     let method = parts.method.clone();
     let request = Request::from_parts(parts, Body::empty());
     let after = answer::After::UnderWay;
-    let flight = answer::Flight { queue: queue.clone(), number, method, upgrades, streams, done, after };
-    if let Err(answer::Flight { done, .. }) = queue.hand(url, flight) {
+    let flight = answer::Flight { queue: queue.clone(), number, method, upgrades, manner, done, after, gate };
+    if let Err(done) = queue.hand(url, flight) {
         // Another poll of the same URL was quicker.
         let mut request = request;
         *request.body_mut() = body;
@@ -81,9 +82,20 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, streams: boo
         None => cut = Some(queue.is_cut()),
     }
     let back = Back { queue: queue.clone(), url, request, taken, once: false };
-    let message =
-        Delivery { first, begun: false, body: Coded::new(body, framing), cut, total, back: Some(back) };
+    let body = Coded::new(body, framing);
+    let message = Delivery { first, begun: false, opened, body, cut, total, back: Some(back) };
     Some(Handed { visitor, message: Body::wrap(message) })
+}
+
+/// Holds a body back until its agent asks for it, if it `can`. Else reading the body is what says 100 to the visitor,
+/// and the request says nothing of it.
+fn hold_back(request: &mut Request, can: bool) -> (Option<Gate>, Option<Opened>) {
+    if can && expect::is_said(request.headers()) {
+        let (gate, opened) = gate();
+        return (Some(gate), Some(opened));
+    }
+    request.headers_mut().remove(EXPECT);
+    (None, None)
 }
 
 /// How a message says where it ends. Only who takes it as it comes is given one that does not say so in front.
@@ -97,11 +109,14 @@ fn framing(parts: &Parts, known: bool, length: Option<u64>, comes: bool) -> Fram
 }
 
 /// The body as a whole; its visitor is told when that cannot be.
-pub(super) async fn take_in(queue: &Queue, body: Body, done: Done) -> Option<(Spooled, Done)> {
+pub(super) async fn take_in(queue: &Queue, request: &mut Request, done: Done) -> Option<(Spooled, Done)> {
+    let body = std::mem::take(request.body_mut());
+    // Reading it says 100 to the visitor.
+    request.headers_mut().remove(EXPECT);
     match queue.room.take_in(body).await {
         Ok(taken) => Some((taken, done)),
         Err(error) => {
-            let _ = done.send(Err(send::of_spool(&error).error()));
+            done.send(Err(send::of_spool(&error).error()));
             None
         }
     }
@@ -122,6 +137,8 @@ pub(super) struct Delivery {
     /// What is in memory: the head, and the body if it is there too.
     first: Bytes,
     begun: bool,
+    /// For a body that is held back: it goes behind the head alone.
+    opened: Option<Opened>,
     body: Coded,
     /// For what is not in memory.
     cut: Option<Listener>,
@@ -133,7 +150,7 @@ impl Delivery {
     /// A message that is in memory.
     pub(super) fn of(text: Bytes, back: Back) -> Self {
         let (body, total) = (Coded::new(Body::empty(), Framing::Empty), Some(text.len() as u64));
-        Self { first: text, begun: false, body, cut: None, total, back: Some(back) }
+        Self { first: text, begun: false, opened: None, body, cut: None, total, back: Some(back) }
     }
 
     /// All of it is on its way; whether it arrives is another matter.
@@ -165,6 +182,10 @@ impl HttpBody for Delivery {
         if let Some(cut) = &mut self.cut {
             poll_cut(cut, cx)?;
         }
+        if let Some(opened) = &mut self.opened {
+            ready!(opened.as_mut().poll(cx))?;
+            self.opened = None;
+        }
         let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &polled {
             None => self.sent(),
@@ -194,7 +215,7 @@ impl Back {
         let Some(flight) = queue.flights.take(url) else { return };
         match (&taken, body) {
             // Who reads it as it comes may have handed its head on already, and its origin must not see it twice.
-            (Some(taken), None) if flight.streams && taken.length() > 0 => return flight.close(),
+            (Some(taken), None) if flight.manner.streams && taken.length() > 0 => return flight.close(),
             (Some(_), _) => {}
             (None, Some(body)) => *request.body_mut() = body,
             (None, None) => return flight.close(),

@@ -8,9 +8,10 @@ use http::header::{CONTENT_LENGTH, UPGRADE};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 
-use super::answer::{After, AnswerError, Flight};
+use super::answer::{AnswerError, Flight};
 use super::deliver::{Back, Delivery, take_in};
-use super::queue::{Job, Queue};
+use super::job::Job;
+use super::queue::Queue;
 use super::{Flights, UrlId};
 use crate::message::{Body, Request, Response};
 use crate::session::carrier::SendErrorKind;
@@ -29,12 +30,12 @@ impl Given {
         }
         let Job { number, mut request, done, taken } = job;
         if request.headers().contains_key(UPGRADE) {
-            let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
+            done.send(Err(SendErrorKind::NoUpgrade.error()));
             return None;
         }
         let (taken, done) = match taken {
             Some(taken) => (taken, done),
-            None => take_in(queue, std::mem::take(request.body_mut()), done).await?,
+            None => take_in(queue, &mut request, done).await?,
         };
         let body = match taken.in_memory() {
             Some(bytes) => bytes.clone(),
@@ -42,19 +43,20 @@ impl Given {
                 Ok(body) => body.to_bytes(),
                 Err(error) => {
                     tracing::warn!(%error, "an upload could not be read again");
-                    let _ = done.send(Err(SendErrorKind::Busy.error()));
+                    done.send(Err(SendErrorKind::Busy.error()));
                     return None;
                 }
             },
         };
-        let (queue, method, after) = (queue.clone(), request.method().clone(), After::UnderWay);
-        let flight =
-            Flight { queue: queue.clone(), number, method, upgrades: false, streams: false, done, after };
-        if let Err(Flight { done, .. }) = queue.hand(url, flight) {
+        let flight = Flight::whole(queue, number, request.method().clone(), done);
+        if let Err(done) = queue.hand(url, flight) {
             queue.put_back(Job { number, request, done, taken: Some(taken) }, None);
             return None;
         }
-        Some(Self { back: Some(Back { queue, url, request, taken: Some(taken), once: !again }), body })
+        Some(Self {
+            back: Some(Back { queue: queue.clone(), url, request, taken: Some(taken), once: !again }),
+            body,
+        })
     }
 
     /// The request: its absolute target, its end-to-end fields, without `Content-Length` unless it said one.
@@ -97,7 +99,7 @@ impl Flights {
             response.headers_mut().remove(CONTENT_LENGTH);
         }
         let goes_on = !flight.queue.is_ended();
-        let _ = flight.done.send(Ok(response));
+        flight.done.send(Ok(response));
         Ok(goes_on)
     }
 
@@ -108,7 +110,7 @@ impl Flights {
     pub fn spoil(&self, url: UrlId, why: SendErrorKind) -> Result<(), AnswerError> {
         let flight = self.take(url).ok_or(AnswerError::Unknown)?;
         flight.queue.answered(flight.number);
-        let _ = flight.done.send(Err(why.error()));
+        flight.done.send(Err(why.error()));
         Ok(())
     }
 }

@@ -5,7 +5,10 @@
 mod again;
 mod answer;
 mod deliver;
+mod gate;
 mod given;
+mod job;
+mod live;
 mod pipeline;
 mod queue;
 mod raw;
@@ -26,10 +29,27 @@ pub use given::Given;
 pub use pipeline::Several;
 pub use queue::{PollEnd, Queue};
 pub use send::carrier;
-pub use serve::serve;
+pub use serve::{Way, serve};
 pub use spool::{Room, SpoolError, Spooled};
 pub use store::Store;
-pub use whole::{Answer, apology, arrived, serve_held};
+pub use whole::{Answer, apology, arrived, serve_by};
 
 /// What names a Request URL: random, so that it cannot be guessed.
 pub type UrlId = u128;
+
+/// How an agent takes the request that a poll brings, and answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// It reads the request as it comes.
+    pub streams: bool,
+    /// It writes its answer as that is made, interim responses first: one that ends before its own end has broken off
+    /// at the origin, and a 100 asks for the body of the request.
+    pub live: bool,
+}
+
+impl Manner {
+    /// Both messages are complete before they are sent.
+    pub const WHOLE: Self = Self { streams: false, live: false };
+    /// It reads as the request comes, and its answer has an end of its own or none.
+    pub const STREAM: Self = Self { streams: true, live: false };
+}

@@ -11,9 +11,10 @@ use http::Method;
 use http::header::{CONTENT_LENGTH, UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::answer::{After, AnswerError, Flight};
+use super::answer::{AnswerError, Flight};
 use super::deliver::{PIECE, take_in};
-use super::queue::{Job, Queue};
+use super::job::Job;
+use super::queue::Queue;
 use super::severed::Severed;
 use super::spool::Spooled;
 use super::{Flights, UrlId};
@@ -47,15 +48,14 @@ impl Whole {
         }
         let Job { number, mut request, done, taken } = job;
         if request.headers().contains_key(UPGRADE) {
-            let _ = done.send(Err(SendErrorKind::NoUpgrade.error()));
+            done.send(Err(SendErrorKind::NoUpgrade.error()));
             return None;
         }
         let (taken, done) = match taken {
             Some(taken) => (taken, done),
-            None => take_in(queue, std::mem::take(request.body_mut()), done).await?,
+            None => take_in(queue, &mut request, done).await?,
         };
-        let (queue, method, after) = (queue.clone(), request.method().clone(), After::UnderWay);
-        let flight = Flight { queue, number, method, upgrades: false, streams: false, done, after };
+        let flight = Flight::whole(queue, number, request.method().clone(), done);
         Some(Self { flight, request, taken })
     }
 
@@ -274,6 +274,6 @@ async fn taken_in(flights: &[Flight], envelope: Body) -> Result<Bytes, AnswerErr
 
 impl Flight {
     fn end(self, answer: Result<Response, SendError>) {
-        let _ = self.done.send(answer);
+        self.done.send(answer);
     }
 }

@@ -10,42 +10,14 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::answer::Flight;
-use super::spool::{Room, Spooled};
+use super::job::{Done, Job};
+use super::spool::Room;
 use super::used::Used;
-use super::{Flights, Given, Handed, Several, UrlId, deliver, pipeline};
+use super::{Flights, Given, Handed, Manner, Several, UrlId, deliver, pipeline};
 use crate::defaults;
-use crate::message::{Request, Response};
+use crate::message::Request;
 use crate::net::flag::{Flag, Listener};
-use crate::session::carrier::{SendError, SendErrorKind};
-
-/// Where the answer to one request goes.
-pub(super) type Done = oneshot::Sender<Result<Response, SendError>>;
-
-/// A request on its way to a poll.
-pub(super) struct Job {
-    pub(super) number: u64,
-    pub(super) request: Request,
-    pub(super) done: Done,
-    /// The body, once it has been taken in; that of the request is empty then.
-    pub(super) taken: Option<Spooled>,
-}
-
-impl Job {
-    /// The request with its body, for another carrier.
-    fn unsent(self) -> (Request, Done) {
-        let Self { mut request, done, taken, .. } = self;
-        if let Some(taken) = taken {
-            *request.body_mut() = taken.body();
-        }
-        (request, done)
-    }
-
-    /// Gives the request back.
-    fn give_back(self, kind: SendErrorKind) {
-        let (request, done) = self.unsent();
-        let _ = done.send(Err(kind.unsent(request)));
-    }
-}
+use crate::session::carrier::SendErrorKind;
 
 /// Why a poll brings no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -154,14 +126,14 @@ impl Queue {
     pub async fn poll(
         self: &Arc<Self>,
         url: UrlId,
-        streams: bool,
+        manner: Manner,
         hold: Duration,
     ) -> Result<Handed, PollEnd> {
         let until = Instant::now() + hold;
         self.recall(url);
         loop {
-            let job = self.next(url, streams, until).await?;
-            if let Some(handed) = deliver::embed(self, url, job, streams).await {
+            let job = self.next(url, manner.streams, until).await?;
+            if let Some(handed) = deliver::embed(self, url, job, manner).await {
                 return Ok(handed);
             }
         }
@@ -285,13 +257,13 @@ impl Queue {
         state.match_up();
     }
 
-    /// Notes that `url` is to deliver a request. It comes back when the URL has done so before, or its visitor has
-    /// left meanwhile.
-    pub(super) fn hand(&self, url: UrlId, flight: Flight) -> Result<(), Flight> {
+    /// Notes that `url` is to deliver a request. Its visitor's place comes back when the URL has done so before, or the
+    /// visitor has left meanwhile.
+    pub(super) fn hand(&self, url: UrlId, flight: Flight) -> Result<(), Done> {
         // With one lock, because a visitor that leaves in between would be missed.
         let mut state = self.state.lock();
         if state.used.contains(url) || flight.done.is_closed() {
-            return Err(flight);
+            return Err(flight.done);
         }
         state.used.insert(url);
         state.handed.insert(flight.number, url);

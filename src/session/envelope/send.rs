@@ -9,10 +9,11 @@ use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::queue::Job;
+use super::job::{Done, Job};
 use super::spool::{SpoolError, Spooled};
 use super::{Queue, raw};
 use crate::defaults;
+use crate::message::interim::Heads;
 use crate::message::upgrade::{self, Tunnel};
 use crate::message::{Request, Response};
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
@@ -79,21 +80,27 @@ impl Envelopes {
 
     async fn ask(&self, mut request: Request, upgrades: bool) -> Result<Response, SendError> {
         upgrade::join_cookies(request.headers_mut());
-        // Reading the body is what says 100 to the visitor; the agent cannot.
-        request.headers_mut().remove(EXPECT);
         let mut taken = None;
-        if !upgrades && !request.body().is_end_stream() {
+        if upgrades || request.body().is_end_stream() {
+            // There is nothing to ask for.
+            request.headers_mut().remove(EXPECT);
+        } else {
             // Before the first poll nobody takes the request anyway.
             let _ = tokio::time::timeout(self.0.absence(), self.0.met()).await;
             if self.0.wants_whole() {
                 taken = Some(self.take_in(&mut request).await?);
             }
         }
-        let (done, answer) = oneshot::channel();
+        let heads = Arc::<Heads>::default();
+        let (done, answer) = Done::new(heads.clone());
         let job = Job { number: 0, request, done, taken };
         let number = self.0.push(job).map_err(|request| SendErrorKind::Closed.unsent(*request))?;
-        let mut waiter = Waiter { queue: &self.0, number, answer };
-        let since = Instant::now();
+        let waiter = Waiter { queue: &self.0, number, answer };
+        heads.exchange(|| self.wait(waiter)).await
+    }
+
+    async fn wait(&self, mut waiter: Waiter<'_>) -> Result<Response, SendError> {
+        let (number, since) = (waiter.number, Instant::now());
         loop {
             let look = tokio::time::sleep(self.patience(since));
             tokio::select! {
@@ -129,6 +136,8 @@ impl Envelopes {
         let body = std::mem::take(request.body_mut());
         let taken = self.0.room.take_in(body).await.map_err(|error| of_spool(&error).error())?;
         request.headers_mut().remove(CONTENT_LENGTH);
+        // Reading the body has said 100 to the visitor.
+        request.headers_mut().remove(EXPECT);
         Ok(taken)
     }
 }
@@ -170,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::message::Body;
-    use crate::session::envelope::{Flights, Handed, PollEnd};
+    use crate::session::envelope::{Flights, Handed, Manner, PollEnd};
     use crate::session::{Kind, Link};
 
     fn queue() -> (Arc<Flights>, Arc<Queue>, Arc<Link>) {
@@ -202,7 +211,7 @@ mod tests {
 
         let first = link.send(get(), link.reserve().unwrap());
         let work = async {
-            read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+            read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             // One request in hand, and no poll: busy.
             let since = Instant::now();
             let error = link.send(get(), link.reserve().unwrap()).await.unwrap_err();
@@ -219,14 +228,14 @@ mod tests {
         let (flights, queue, link) = queue();
         let sent = link.send(get(), link.reserve().unwrap());
         let work = async {
-            drop(queue.poll(1, false, HOLD).await.ok().unwrap());
+            drop(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap());
             // The URL is as good as before, since it brought nothing.
-            let message = read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+            let message = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             assert!(message.starts_with("GET / HTTP/1.1\r\nHost: a.test\r\n"), "{message}");
             flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
         assert_eq!(tokio::join!(sent, work).0.unwrap().status(), 200);
-        assert!(matches!(queue.poll(1, false, HOLD).await, Err(PollEnd::Used)));
+        assert!(matches!(queue.poll(1, Manner::WHOLE, HOLD).await, Err(PollEnd::Used)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -235,9 +244,9 @@ mod tests {
         let (first, second) =
             (link.send(get(), link.reserve().unwrap()), link.send(get(), link.reserve().unwrap()));
         let work = async {
-            read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+            read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             queue.end();
-            assert!(matches!(queue.poll(2, false, HOLD).await, Err(PollEnd::Ended)));
+            assert!(matches!(queue.poll(2, Manner::WHOLE, HOLD).await, Err(PollEnd::Ended)));
             flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
         let (first, second, ()) = tokio::join!(first, second, work);
@@ -255,7 +264,7 @@ mod tests {
         assert!(left.is_err());
         assert_eq!(queue.glance().waiting, 0);
         let sent = tokio::time::timeout(Duration::from_secs(1), link.send(get(), link.reserve().unwrap()));
-        let (left, polled) = tokio::join!(sent, queue.poll(1, false, HOLD));
+        let (left, polled) = tokio::join!(sent, queue.poll(1, Manner::WHOLE, HOLD));
         assert!(left.is_err());
         read(polled.ok().unwrap()).await;
         flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
@@ -274,12 +283,12 @@ mod tests {
             let sent = link.send(request, link.reserve().unwrap());
             let work = async {
                 // It left this process, and a box on the way kept it for itself.
-                let lost = read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
-                let again = read(queue.poll(1, false, HOLD).await.ok().unwrap()).await;
+                let lost = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
+                let again = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
                 assert_eq!((&lost, upload), (&again, lost.ends_with("abc")));
                 flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
                 assert!(
-                    matches!(queue.poll(1, false, HOLD).await, Err(PollEnd::Used)),
+                    matches!(queue.poll(1, Manner::WHOLE, HOLD).await, Err(PollEnd::Used)),
                     "not after its answer"
                 );
             };
@@ -295,11 +304,11 @@ mod tests {
             futures_util::stream::iter([Ok::<_, std::io::Error>(http_body::Frame::data("abc".into()))]);
         let mut request = get();
         *request.body_mut() = Body::wrap(http_body_util::StreamBody::new(pieces));
-        let mut poll = Box::pin(queue.poll(1, true, HOLD));
+        let mut poll = Box::pin(queue.poll(1, Manner::STREAM, HOLD));
         assert!(futures_util::poll!(&mut poll).is_pending());
         let work = async {
             read(poll.await.ok().unwrap()).await;
-            assert!(matches!(queue.poll(1, true, HOLD).await, Err(PollEnd::Used)));
+            assert!(matches!(queue.poll(1, Manner::STREAM, HOLD).await, Err(PollEnd::Used)));
         };
         let (sent, ()) = tokio::join!(link.send(request, link.reserve().unwrap()), work);
         let error = sent.unwrap_err();

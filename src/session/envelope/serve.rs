@@ -15,25 +15,37 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
-use super::raw;
+use super::{live, raw};
 use crate::defaults;
 use crate::message::embedded::{
     Coded, Framing, ReadError, Reader, RequestHead, parse_request, request_head, response_head,
 };
-use crate::message::{Body, BoxError, Request, Response, hop};
+use crate::message::{Body, BoxError, Request, Response, expect, hop};
 use crate::net::Scope;
 use crate::session::Handler;
 
-/// Reads the request of an envelope, has it answered, and returns the envelope of the answer. Its length is known if
-/// that of the answer is; if not, the answer is chunked for a relay that `streams`. Dropping the future drops the
-/// handler's.
+/// How an answer goes to the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Complete, because something on the way holds bodies back.
+    Whole,
+    /// As it comes. One that breaks off breaks its envelope off.
+    Stream,
+    /// As it is made, for a relay that knows of that: see [`Manner::live`](super::Manner::live). The envelope of one
+    /// that breaks off ends where that ends, so that the relay does not take the way for broken.
+    Live,
+}
+
+/// Reads the request of an envelope, has it answered, and returns the envelope of the answer. Unless that is live, its
+/// length is known if that of the answer is; if not, the answer is chunked, but for [`Way::Whole`]. Dropping the future
+/// drops the handler's, and so does dropping an envelope that is live.
 ///
 /// # Errors
 /// When the envelope holds no request.
 pub async fn serve(
     envelope: Body,
     handler: Arc<dyn Handler>,
-    streams: bool,
+    way: Way,
     scope: &Scope,
 ) -> Result<Body, ReadError> {
     let mut reader = Reader::new(envelope);
@@ -46,12 +58,15 @@ pub async fn serve(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.target;
     *request.headers_mut() = head.headers;
-    let answer = handler.call(request).await;
-    Ok(embed(answer, &head.method, streams))
+    if way == Way::Live {
+        let asked = expect::on_demand(&mut request);
+        return Ok(live::envelope(handler.call(request), head.method, asked).await);
+    }
+    Ok(embed(handler.call(request).await, &head.method, way))
 }
 
 /// Lets a connection in memory answer, because only a connection can be upgraded: what comes out of it is an embedded
-/// answer as it stands, and behind a 101 whatever the two ends say.
+/// answer as it stands, without interim responses, and behind a 101 whatever the two ends say.
 fn upgrade(
     reader: Reader,
     mut head: RequestHead,
@@ -86,7 +101,7 @@ fn upgrade(
 }
 
 /// The envelope of an answer.
-pub(super) fn embed(answer: Response, method: &Method, streams: bool) -> Body {
+pub(super) fn embed(answer: Response, method: &Method, way: Way) -> Body {
     let (parts, mut body) = answer.into_parts();
     let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let bodiless =
@@ -95,16 +110,18 @@ pub(super) fn embed(answer: Response, method: &Method, streams: bool) -> Body {
         body = Body::empty();
     }
     let length = if bodiless { said } else { said.or(body.size_hint().exact()) };
-    let chunked = streams && !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
+    let chunked = way != Way::Whole && !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
     let framing = if chunked { Framing::Chunked } else { Framing::Rest(length) };
     let head = response_head(parts.status, &parts.headers, framing);
-    Body::wrap(Embedded { head: Some(head), body: Coded::new(body, framing) })
+    Body::wrap(Embedded { head: Some(head), body: Coded::new(body, framing), live: way == Way::Live })
 }
 
 /// A head, then its body.
 struct Embedded {
     head: Option<Bytes>,
     body: Coded,
+    /// What breaks off ends.
+    live: bool,
 }
 
 impl HttpBody for Embedded {
@@ -118,7 +135,13 @@ impl HttpBody for Embedded {
         if let Some(head) = self.head.take() {
             return Poll::Ready(Some(Ok(Frame::data(head))));
         }
-        Pin::new(&mut self.body).poll_frame(cx)
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) if self.live => {
+                tracing::info!(%error, "an answer broke off");
+                Poll::Ready(None)
+            }
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -126,6 +149,10 @@ impl HttpBody for Embedded {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.live {
+            // It may end before its time, which an envelope that says its length cannot.
+            return SizeHint::default();
+        }
         let head = self.head.as_ref().map_or(0, Bytes::len) as u64;
         match self.body.size_hint().exact() {
             Some(length) => SizeHint::with_exact(head + length),
@@ -146,7 +173,8 @@ mod tests {
             assert_eq!(request.headers()["host"], "a.test");
             answer()
         });
-        let answer = serve(Body::full(envelope), Arc::new(handler), true, &Scope::new()).await.unwrap();
+        let answer =
+            serve(Body::full(envelope), Arc::new(handler), Way::Stream, &Scope::new()).await.unwrap();
         let body = answer.collect().await.unwrap().to_bytes();
         String::from_utf8(body.to_vec()).unwrap()
     }
@@ -164,10 +192,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_live_answer_that_breaks_off_ends_and_says_so() {
+        use http_body_util::StreamBody;
+        for (length, wanted) in [
+            (Some("9"), "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
+            (None, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"),
+        ] {
+            for way in [Way::Live, Way::Stream] {
+                let pieces = [Ok(Frame::data(Bytes::from("half"))), Err::<_, BoxError>("it fell".into())];
+                let body = Body::wrap(StreamBody::new(futures_util::stream::iter(pieces)));
+                let mut answer = Response::new(body);
+                answer.headers_mut().extend(length.map(|n| (CONTENT_LENGTH, HeaderValue::from_static(n))));
+                let envelope = embed(answer, &Method::GET, way);
+                assert_eq!(envelope.size_hint().exact(), None);
+                match (way, envelope.collect().await) {
+                    (Way::Live, Ok(all)) => assert_eq!(all.to_bytes(), wanted),
+                    (Way::Stream, Err(_)) => {}
+                    (way, all) => panic!("{way:?}: {all:?}"),
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_no_request_is_not_served() {
         let handler: Arc<dyn Handler> = Arc::new(handler_fn(|_| async { Response::new(Body::empty()) }));
         for bad in ["", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"] {
-            assert!(serve(Body::full(bad), handler.clone(), true, &Scope::new()).await.is_err(), "{bad:?}");
+            assert!(
+                serve(Body::full(bad), handler.clone(), Way::Stream, &Scope::new()).await.is_err(),
+                "{bad:?}"
+            );
         }
     }
 }

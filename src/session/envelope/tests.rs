@@ -7,11 +7,13 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::defaults;
-use crate::message::{Body, Request};
+use crate::message::{Body, BoxError, Request};
+use crate::net::flag::Flag;
 use crate::session::{Kind, Link, SendErrorKind};
 
 const HOLD: Duration = defaults::POLL_HOLD;
 const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
+const LIVE: Manner = Manner { streams: true, live: true };
 
 struct Bench {
     flights: Arc<Flights>,
@@ -41,7 +43,7 @@ impl Bench {
         let polled = async {
             let message = match several {
                 true => self.queue.poll_several(url, HOLD).await.ok().unwrap().messages,
-                false => self.queue.poll(url, false, HOLD).await.ok().unwrap().message,
+                false => self.queue.poll(url, Manner::WHOLE, HOLD).await.ok().unwrap().message,
             };
             message.collect().await.unwrap()
         };
@@ -87,7 +89,7 @@ async fn a_visitor_that_leaves_after_the_end_leaves_nothing() {
     let slot = link.reserve().unwrap();
     let sent = tokio::time::timeout(Duration::from_secs(1), link.send(post(), slot));
     let polled = async {
-        queue.poll(1, false, HOLD).await.ok().unwrap().message.collect().await.unwrap();
+        queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap().message.collect().await.unwrap();
         queue.end();
     };
     assert!(tokio::join!(sent, polled).0.is_err());
@@ -98,15 +100,15 @@ async fn a_visitor_that_leaves_after_the_end_leaves_nothing() {
 async fn a_body_that_began_to_stream_is_not_delivered_twice() {
     let Bench { queue, link, .. } = Bench::new();
     // The agent took whole messages when the request came, and streams when it is handed out.
-    assert!(matches!(queue.poll(1, false, Duration::from_secs(1)).await, Err(PollEnd::Nothing)));
+    assert!(matches!(queue.poll(1, Manner::WHOLE, Duration::from_secs(1)).await, Err(PollEnd::Nothing)));
     let mut request = post();
     *request.body_mut() = Body::full(vec![0; 200_000]);
     let work = async {
         tokio::task::yield_now().await;
-        let mut handed = queue.poll(1, true, HOLD).await.ok().unwrap();
+        let mut handed = queue.poll(1, Manner::STREAM, HOLD).await.ok().unwrap();
         assert!(handed.message.frame().await.unwrap().is_ok());
         drop(handed);
-        assert!(matches!(queue.poll(2, true, HOLD).await, Err(PollEnd::Nothing)));
+        assert!(matches!(queue.poll(2, Manner::STREAM, HOLD).await, Err(PollEnd::Nothing)));
     };
     let error = tokio::join!(link.send(request, link.reserve().unwrap()), work).0.unwrap_err();
     assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
@@ -126,7 +128,7 @@ async fn nothing_of_a_request_that_broke_off_is_handed_on() {
 async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
     let Bench { queue, link, .. } = Bench::new();
     let since = tokio::time::Instant::now();
-    let mut poll = Box::pin(queue.poll(1, true, HOLD));
+    let mut poll = Box::pin(queue.poll(1, Manner::STREAM, HOLD));
     assert!(futures_util::poll!(&mut poll).is_pending());
     let mut request = post();
     *request.body_mut() =
@@ -135,11 +137,120 @@ async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
         // The connection of this delivery broke, and nobody here has heard of it.
         let mut stuck = poll.await.ok().unwrap();
         assert!(stuck.message.frame().await.unwrap().is_ok());
-        assert!(matches!(queue.poll(1, true, HOLD).await, Err(PollEnd::Used)));
+        assert!(matches!(queue.poll(1, Manner::STREAM, HOLD).await, Err(PollEnd::Used)));
         stuck
     };
     let sent = tokio::time::timeout(defaults::ANSWER, link.send(request, link.reserve().unwrap()));
     let error = tokio::join!(sent, work).0.expect("it is told at once").unwrap_err();
     assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
     assert!(since.elapsed().is_zero());
+}
+
+/// How the body of an answer comes to the visitor of a request that was handed out in this manner.
+async fn answered(manner: Manner, pieces: &[&'static str]) -> Result<bytes::Bytes, BoxError> {
+    let Bench { flights, queue, link } = Bench::new();
+    let sent = link.send(http::Request::new(Body::empty()), link.reserve().unwrap());
+    let work = async {
+        queue.poll(1, manner, HOLD).await.ok().unwrap().message.collect().await.unwrap();
+        flights.answer(1, in_pieces(pieces)).await
+    };
+    let read = async { sent.await.map_err(|error| error.kind.to_string())?.into_body().collect().await };
+    let (read, answered): (Result<_, BoxError>, _) = tokio::join!(read, work);
+    assert!(answered.is_ok(), "{answered:?}");
+    read.map(http_body_util::Collected::to_bytes)
+}
+
+fn in_pieces(pieces: &[&'static str]) -> Body {
+    let frames: Vec<_> =
+        pieces.iter().map(|piece| Ok::<_, BoxError>(http_body::Frame::data((*piece).into()))).collect();
+    Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(frames)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_answer_that_ends_before_its_end_has_broken_off() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
+    let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+    for manner in [LIVE, Manner { streams: false, live: true }] {
+        assert!(answered(manner, &[head, "half"]).await.is_err());
+        assert!(answered(manner, &[chunks]).await.is_err());
+        assert_eq!(answered(manner, &[head, "0123456789"]).await.unwrap(), "0123456789");
+        assert_eq!(answered(manner, &[chunks, "0\r\n\r\n"]).await.unwrap(), "half");
+        assert_eq!(answered(manner, &["HTTP/1.1 200 OK\r\n\r\n", "half"]).await.unwrap(), "half");
+    }
+    // The clients of 2009 count badly.
+    assert_eq!(answered(Manner::STREAM, &[head, "half"]).await.unwrap(), "half");
+}
+
+/// An upload that waits to be asked for, and a flag that is raised when it is.
+fn expecting() -> (Request, Arc<Flag>) {
+    let asked = Arc::<Flag>::default();
+    let asks = asked.clone();
+    let body = futures_util::stream::once(async move {
+        asks.raise();
+        Ok::<_, BoxError>(http_body::Frame::data("abc".into()))
+    });
+    let mut request = post();
+    *request.body_mut() = Body::wrap(http_body_util::StreamBody::new(body));
+    request.headers_mut().insert("expect", http::HeaderValue::from_static("100-continue"));
+    (request, asked)
+}
+
+/// The first frame of a delivery: the head.
+async fn head(message: &mut Body) -> String {
+    let frame = message.frame().await.unwrap().unwrap();
+    String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_goes_when_the_agent_asks_or_forgets_to() {
+    for (asks, after) in [(true, Duration::ZERO), (false, defaults::ORIGIN_CONTINUE)] {
+        let Bench { flights, queue, link } = Bench::new();
+        let (request, asked) = expecting();
+        // It is known what the agent takes.
+        assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
+        let work = async {
+            // A delivery that fails comes again, and nobody was asked meanwhile.
+            drop(queue.poll(1, LIVE, HOLD).await.ok().unwrap());
+            let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message;
+            assert!(head(&mut message).await.contains("Expect: 100-continue\r\n"));
+            assert!(futures_util::poll!(message.frame()).is_pending() && !asked.is_raised());
+            let since = tokio::time::Instant::now();
+            let proceed: &[_] = if asks { &["HTTP/1.1 100 Continue\r\n\r\n"] } else { &[] };
+            let (go, wait) = tokio::sync::oneshot::channel::<()>();
+            let rest = futures_util::stream::once(async move {
+                wait.await.unwrap();
+                Ok::<_, BoxError>(http_body::Frame::data(OK.into()))
+            });
+            let proceed = proceed.iter().map(|text| Ok(http_body::Frame::data((*text).into())));
+            let answer = futures_util::StreamExt::chain(futures_util::stream::iter(proceed), rest);
+            let answer = flights.answer(1, Body::wrap(http_body_util::StreamBody::new(answer)));
+            let read = async {
+                assert!(message.collect().await.unwrap().to_bytes().ends_with(b"abc\r\n0\r\n\r\n"));
+                assert_eq!(since.elapsed(), after);
+                go.send(()).unwrap();
+            };
+            tokio::join!(answer, read).0.unwrap();
+        };
+        assert_eq!(tokio::join!(link.send(request, link.reserve().unwrap()), work).0.unwrap().status(), 200);
+        assert!(asked.is_raised());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_asked_for_stays_where_it_is() {
+    let Bench { flights, queue, link } = Bench::new();
+    let (request, asked) = expecting();
+    assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
+    let work = async {
+        let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message;
+        head(&mut message).await;
+        flights.answer(1, Body::full(OK)).await.unwrap();
+        message
+    };
+    let (response, mut message) = tokio::join!(link.send(request, link.reserve().unwrap()), work);
+    tokio::time::advance(2 * defaults::ORIGIN_CONTINUE).await;
+    assert!(futures_util::poll!(message.frame()).is_pending());
+    drop(response.unwrap());
+    assert!(message.frame().await.unwrap().is_err());
+    assert!(!asked.is_raised());
 }

@@ -4,15 +4,13 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +21,7 @@ use super::room::{Granted, Room};
 use super::stream::{Raw, send_body};
 use super::windows::{Deaf, SHORT, Watch};
 use crate::defaults;
+use crate::message::expect::{self, Asked};
 use crate::message::upgrade::{Duplex, Tunnel};
 use crate::message::{Body, Request, Response, hop, interim};
 use crate::net::Scope;
@@ -219,25 +218,14 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         scope.spawn_light(exchange(answer, respond, None, (then, open)));
         return true;
     }
-    let expects =
-        parts.headers.get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let mut body = Body::received(receiver, length);
     let long = !body.is_end_stream() && length.is_none_or(|length| length > SHORT);
     if long && let Some(mut watch) = granted.watch(length) {
         body = body.watched(move |bytes| watch.saw(bytes));
     }
-    let mut asked = None;
-    if expects && !body.is_end_stream() {
-        let shared = Arc::new(Asked::default());
-        let mut to_ask = Some(shared.clone());
-        body = body.watched(move |polled| match to_ask.take() {
-            // Some send it without waiting for the word.
-            Some(asked) if polled.is_pending() => asked.ask(),
-            _ => {}
-        });
-        asked = Some(shared);
-    }
-    let answer = answer(Request::from_parts(parts, body));
+    let mut request = Request::from_parts(parts, body);
+    let asked = expect::on_demand(&mut request);
+    let answer = answer(request);
     let then = if head { Then::End } else { Then::Body };
     scope.spawn_light(exchange(answer, respond, asked, (then, open)));
     long
@@ -318,32 +306,6 @@ async fn answered(
     })
     .await
 }
-
-const NOT_YET: u8 = 0;
-const WANTED: u8 = 1;
-const SAID: u8 = 2;
-
-/// Whether the body of a request with `Expect: 100-continue` was asked for (RFC 9110 §10.1.1).
-#[derive(Default)]
-struct Asked {
-    word: AtomicU8,
-    waker: AtomicWaker,
-}
-
-impl Asked {
-    /// Whether it is time to say 100: once.
-    fn take(&self, cx: &Context<'_>) -> bool {
-        self.waker.register(cx.waker());
-        self.word.compare_exchange(WANTED, SAID, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    fn ask(&self) {
-        if self.word.compare_exchange(NOT_YET, WANTED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.waker.wake();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use parking_lot::Mutex;

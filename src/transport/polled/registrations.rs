@@ -167,7 +167,7 @@ async fn keep(registration: &Registration, mut attached: Attached, scope: &Scope
 mod tests {
     use super::*;
     use crate::net::flag::Flag;
-    use crate::session::envelope::PollEnd;
+    use crate::session::envelope::{Manner, PollEnd};
 
     fn fresh(all: &Registrations) -> Arc<Registration> {
         let queue =
@@ -191,7 +191,7 @@ mod tests {
         registration.set_lease(Duration::from_secs(60));
         tokio::time::sleep(Duration::from_secs(30)).await;
         // A poll starts the lease anew when it ends.
-        let polled = registration.queue.poll(7, false, Duration::from_secs(25)).await;
+        let polled = registration.queue.poll(7, Manner::WHOLE, Duration::from_secs(25)).await;
         assert!(matches!(polled, Err(PollEnd::Nothing)));
         tokio::time::sleep(Duration::from_secs(59)).await;
         assert!(all.get("a").is_some());
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_cut_is_gone_at_once() {
         let (all, registration, cut, _scope) = entered().await;
-        let poll = registration.queue.poll(7, false, Duration::from_secs(25));
+        let poll = registration.queue.poll(7, Manner::WHOLE, Duration::from_secs(25));
         tokio::pin!(poll);
         assert!(futures_util::poll!(&mut poll).is_pending());
         cut.raise();

@@ -2,6 +2,7 @@
 
 mod answers;
 mod hands;
+mod kept;
 mod polls;
 mod probe;
 

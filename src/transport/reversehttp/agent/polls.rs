@@ -9,13 +9,16 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::answers;
 use super::hands::{Hands, Held};
+use super::kept::keep;
 use super::{Registered, copy, registered};
-use crate::message::embedded::{MESSAGE_HTTP, ReadError};
+use crate::defaults;
+use crate::message::embedded::ReadError;
 use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
-use crate::session::envelope::{Answer, Room, SpoolError, apology, arrived, serve_held};
+use crate::session::envelope::{Answer, Room, SpoolError, Way, apology, arrived, serve_by};
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, ask, run};
+use crate::transport::reversehttp::accept::{self, Asks};
 use crate::transport::{Flow, ServeLink};
 
 /// A registration, ready to be polled.
@@ -31,6 +34,16 @@ pub(super) struct Polled {
     room: Room,
 }
 
+/// A request as a poll brought it.
+pub(super) struct Message {
+    /// The URL that was polled.
+    url: String,
+    envelope: Body,
+    way: Way,
+    /// Its place in this agent's hand.
+    held: Held,
+}
+
 impl Polled {
     pub(super) fn new(
         client: Arc<Client>,
@@ -43,7 +56,14 @@ impl Polled {
     }
 
     /// Has a request answered, and brings the answer. `false` if the request did not arrive as a whole.
-    async fn exchange(&self, url: &str, envelope: Body, handler: Arc<dyn Handler>, scope: &Scope) -> bool {
+    async fn exchange(
+        &self,
+        url: &str,
+        envelope: Body,
+        way: Way,
+        handler: Arc<dyn Handler>,
+        scope: &Scope,
+    ) -> bool {
         let envelope = match self.flow.down {
             true => envelope,
             // It may come again, so nothing of it is handed on before it is here.
@@ -63,8 +83,16 @@ impl Polled {
                 }
             },
         };
-        match serve_held(envelope, handler, scope, &self.room, !self.flow.up).await {
-            Ok(answer) => answers::answer(&self.client, url, answer, scope).await,
+        let (envelope, kept) = keep(envelope);
+        match serve_by(envelope, handler, scope, &self.room, way).await {
+            Ok(answer) => {
+                let bring = answers::answer(&self.client, url, answer, scope);
+                tokio::pin!(bring);
+                if tokio::time::timeout(defaults::UPLOAD_KEPT, &mut bring).await.is_err() {
+                    drop(kept);
+                    bring.await;
+                }
+            }
             Err(ReadError::Broken(error)) => {
                 tracing::debug!(%error, "a request broke off");
                 return false;
@@ -94,8 +122,7 @@ impl ServeLink for Polled {
 impl Dialect for Polled {
     /// The URL to poll; without one it is asked for first.
     type Turn = Option<String>;
-    /// The URL that was polled, the envelope that came, and the place of its request in this agent's hand.
-    type Message = (String, Body, Held);
+    type Message = Message;
 
     async fn poll(
         &self,
@@ -115,8 +142,7 @@ impl Dialect for Polled {
         };
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = target.parse()?;
-        let accept = if self.flow.down { "message/http;stream=1" } else { MESSAGE_HTTP };
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept::by(self.flow)));
         let (answer, since) = match ask(client, &self.hold, request, scope).await? {
             Came::Answer(answer, since) => (answer, since),
             // The URL is as good as before: should it have delivered a request meanwhile, it does so again.
@@ -128,7 +154,12 @@ impl Dialect for Polled {
             StatusCode::OK => {
                 *url = next;
                 let held = self.hands.take(answer.headers());
-                Ok(Brought::Request((target, answer.into_body(), held)))
+                let way = match self.flow.up {
+                    true if Asks::of(answer.headers()).is_live() => Way::Live,
+                    true => Way::Stream,
+                    false => Way::Whole,
+                };
+                Ok(Brought::Request(Message { url: target, envelope: answer.into_body(), way, held }))
             }
             StatusCode::NO_CONTENT => {
                 *url = next.or(url.take());
@@ -148,7 +179,7 @@ impl Dialect for Polled {
 
     async fn serve(
         &self,
-        (url, envelope, mut held): Self::Message,
+        Message { url, envelope, way, mut held }: Message,
         handler: Arc<dyn Handler>,
         scope: &Scope,
     ) -> Option<Self::Turn> {
@@ -158,7 +189,7 @@ impl Dialect for Polled {
                 tracing::debug!("a visitor left before its answer");
                 true
             }
-            arrived = self.exchange(&url, envelope, handler, scope) => arrived,
+            arrived = self.exchange(&url, envelope, way, handler, scope) => arrived,
         };
         // The same request may be in hand again as soon as its URL is polled.
         drop(held);

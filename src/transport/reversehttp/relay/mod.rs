@@ -24,7 +24,7 @@ use crate::transport::{Door, RelaySide};
 
 /// What a page of another origin must be able to read.
 const EXPOSED: &str =
-    "Link, Location, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Gone, PTTH-Visitors";
+    "Link, Location, Accept, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Gone, PTTH-Visitors";
 
 pub(super) struct Relay {
     door: Arc<dyn Door>,

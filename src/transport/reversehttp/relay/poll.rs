@@ -9,10 +9,11 @@ use super::{Relay, now, with_next};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
-use crate::message::{Body, Request, Response, fields, hop};
+use crate::message::{Body, Request, Response, fields};
 use crate::session::envelope::{AnswerError, Handed, PollEnd, Several, UrlId};
 use crate::transport::polled::held;
 use crate::transport::polled::pages::plain;
+use crate::transport::reversehttp::accept::{Asks, LIVE};
 use crate::transport::reversehttp::seal::Use;
 
 impl Relay {
@@ -29,7 +30,7 @@ impl Relay {
             return Err(gone("this URL is too old: register again"));
         }
         let asks = Asks::of(asker);
-        let streams = asks == Asks::Stream;
+        let streams = asks.is_streamed();
         let most = self.door.polling().hold;
         let mut ended_before = false;
         loop {
@@ -37,7 +38,7 @@ impl Relay {
             let queue = &registration.queue;
             let ask = async |hold| match asks {
                 Asks::Several => queue.poll_several(claims.url, hold).await.map(deliveries),
-                Asks::Stream | Asks::One => queue.poll(claims.url, streams, hold).await.map(delivery),
+                Asks::One(manner) => queue.poll(claims.url, manner, hold).await.map(delivery),
             };
             let polled = held(&registration.hold, asker, most, ask).await;
             return match polled {
@@ -45,6 +46,9 @@ impl Relay {
                     let next = self.request_url(facts, &registration);
                     if streams {
                         name(&mut response, fields::PTTH_REQUEST, &[claims.url]);
+                    }
+                    if asks.is_live() {
+                        response.headers_mut().insert(ACCEPT, HeaderValue::from_static(LIVE));
                     }
                     Ok(with_next(response, &next))
                 }
@@ -101,33 +105,6 @@ impl Relay {
     }
 }
 
-/// What a poll's `Accept` lets its answer be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asks {
-    /// `message/http;stream=1`: our own. The agent reads a message as it comes.
-    Stream,
-    /// `application/http`: as many whole messages as wait.
-    Several,
-    One,
-}
-
-impl Asks {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut asks = Self::One;
-        for range in headers.get_all(ACCEPT).iter().flat_map(hop::list) {
-            let mut parts = range.split(';').map(str::trim);
-            let kind = parts.next().unwrap_or_default();
-            if kind.eq_ignore_ascii_case(MESSAGE_HTTP) && parts.any(|p| p.eq_ignore_ascii_case("stream=1")) {
-                return Self::Stream;
-            }
-            if kind.eq_ignore_ascii_case(APPLICATION_HTTP) {
-                asks = Self::Several;
-            }
-        }
-        asks
-    }
-}
-
 /// Names requests to the agent; the ids alone open nothing.
 fn name(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
     let ids: Vec<_> = requests.iter().map(|id| format!("{id:x}")).collect();
@@ -165,26 +142,6 @@ fn envelope(kind: &'static str, body: Body, visitors: &[Option<SocketAddr>]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_who_asks_for_more_gets_more() {
-        let asks = |accept: &'static str| {
-            Asks::of(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]))
-        };
-        for accept in [
-            "message/http;stream=1",
-            "text/html, Message/HTTP ; Stream=1",
-            "application/http, message/http;stream=1",
-        ] {
-            assert_eq!(asks(accept), Asks::Stream, "{accept}");
-        }
-        for accept in ["application/http", "message/http, Application/HTTP;q=0.5"] {
-            assert_eq!(asks(accept), Asks::Several, "{accept}");
-        }
-        for accept in ["*/*, message/http", "message/http;stream=0", "*/*;stream=1", "application/*", "*/*"] {
-            assert_eq!(asks(accept), Asks::One, "{accept}");
-        }
-    }
 
     #[test]
     fn a_visitor_is_named_as_the_clients_of_2009_read_it() {

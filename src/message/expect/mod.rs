@@ -1,15 +1,19 @@
 //! `Expect: 100-continue`, end to end (RFC 9110 §10.1.1): the body of a request is not touched before the far end
 //! has said 100 or has answered, because touching it is what makes our own server say 100 to the sender.
 
+mod asked;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
-use http::StatusCode;
 use http::header::EXPECT;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+
+pub use self::asked::{Asked, on_demand};
 
 const SHUT: u8 = 0;
 const OPEN: u8 = 1;
@@ -60,13 +64,16 @@ pub fn gate<B>(body: B) -> (Gate, Gated<B>) {
     (Gate(state.clone()), Gated { body, state })
 }
 
+/// Whether a request says `Expect: 100-continue`.
+pub fn is_said(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 /// Puts a gate in front of the body of a request that says `Expect: 100-continue`. The gate must live as long as the
 /// answer: its drop refuses the body, which ends the connection or the stream. `None` when nothing is held back.
 pub fn hold_back(request: &mut super::Request) -> Option<Arc<Gate>> {
     use super::Body as Ours;
-    let asks =
-        request.headers().get(EXPECT).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !asks || request.body().is_end_stream() {
+    if !is_said(request.headers()) || request.body().is_end_stream() {
         return None;
     }
     let (gate, body) = match std::mem::take(request.body_mut()).into_incoming() {

@@ -1,0 +1,83 @@
+//! `Expect: 100-continue` where request and answer cross on connections of their own: the body of a delivery waits for
+//! a word that comes with the answer (RFC 9110 §10.1.1).
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use crate::defaults;
+use crate::message::BoxError;
+use crate::message::expect::NotWanted;
+
+/// The hand on a body that is held back. Dropping it refuses the body.
+pub(super) struct Gate(oneshot::Sender<Word>);
+
+/// Resolves when the body may be touched, or is refused.
+pub(super) type Opened = BoxFuture<'static, Result<(), BoxError>>;
+
+enum Word {
+    /// The agent said 100.
+    Go,
+    /// The answer is there, and this ends with it.
+    Answered(oneshot::Receiver<()>),
+}
+
+/// A gate, and what waits behind it. It opens by itself after [`defaults::ORIGIN_CONTINUE`] without a word, as an agent
+/// that forgets it would leave its origin waiting; the time counts from when it is first polled.
+pub(super) fn gate() -> (Gate, Opened) {
+    let (gate, told) = oneshot::channel();
+    let opened = async {
+        match tokio::time::timeout(defaults::ORIGIN_CONTINUE, told).await {
+            Ok(Ok(Word::Go)) | Err(_) => return Ok(()),
+            Ok(Ok(Word::Answered(over))) => {
+                // Nothing is ever sent: the other end is dropped.
+                let _ = over.await;
+            }
+            Ok(Err(_)) => {}
+        }
+        Err(NotWanted.into())
+    };
+    (Gate(gate), Box::pin(opened))
+}
+
+impl Gate {
+    /// The agent said 100: let the body through.
+    pub(super) fn open(self) {
+        // A delivery that has ended needs no word.
+        let _ = self.0.send(Word::Go);
+    }
+
+    /// The answer is there, and the body was not asked for: nothing of it goes any more. What comes back is to be kept
+    /// as long as the answer: a body that is let go ends its visitor's connection.
+    pub(super) fn keep_shut(self) -> oneshot::Sender<()> {
+        let (keep, over) = oneshot::channel();
+        let _ = self.0.send(Word::Answered(over));
+        keep
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_opens_by_word_and_by_time_and_not_once_there_is_an_answer() {
+        let (word, opened) = gate();
+        word.open();
+        assert!(opened.await.is_ok());
+        let (_held, opened) = gate();
+        let since = tokio::time::Instant::now();
+        assert!(opened.await.is_ok() && since.elapsed() == defaults::ORIGIN_CONTINUE);
+        let (refused, opened) = gate();
+        drop(refused);
+        assert!(opened.await.is_err());
+        let (answered, mut opened) = gate();
+        let answer = answered.keep_shut();
+        assert!((&mut opened).now_or_never().is_none());
+        tokio::time::advance(2 * defaults::ORIGIN_CONTINUE).await;
+        assert!((&mut opened).now_or_never().is_none());
+        drop(answer);
+        assert!(opened.await.is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! An answer as it is made: interim responses in front of it, each as soon as it is said.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::Method;
+use http_body::{Body as HttpBody, Frame};
+
+use super::serve::{Way, embed};
+use crate::message::embedded::{Framing, response_head};
+use crate::message::expect::Asked;
+use crate::message::{Body, BoxError, Response, interim};
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The envelope of an answer that is still being made, and what is in front of it.
+struct Live {
+    made: Made,
+    /// Heads that are not sent yet.
+    ahead: BytesMut,
+}
+
+enum Made {
+    /// Meanwhile the body of the request may be asked for.
+    Awaited(BoxFuture<'static, Response>, Method, Option<Arc<Asked>>),
+    Embedded(Body),
+}
+
+/// The envelope of an answer to a request with `method`, as soon as there is something to send. Dropping the future, or
+/// the body, drops the answer's future.
+pub(super) async fn envelope(
+    answer: BoxFuture<'static, Response>,
+    method: Method,
+    asked: Option<Arc<Asked>>,
+) -> Body {
+    let mut live = Live { made: Made::Awaited(answer, method, asked), ahead: BytesMut::new() };
+    poll_fn(|cx| live.poll_ahead(cx)).await;
+    match live {
+        Live { made: Made::Embedded(body), ahead } if ahead.is_empty() => body,
+        live => Body::wrap(live),
+    }
+}
+
+impl Live {
+    /// Resolves when there is something to send.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Made::Awaited(answer, method, asked) = &mut self.made else { return Poll::Ready(()) };
+        let (polled, said) = interim::collect(|| answer.as_mut().poll(cx));
+        for head in said {
+            self.ahead.extend_from_slice(&response_head(head.status(), head.headers(), Framing::Empty));
+        }
+        let asked = asked.as_ref().is_some_and(|asked| asked.take(cx));
+        match polled {
+            Poll::Ready(response) => self.made = Made::Embedded(embed(response, method, Way::Live)),
+            Poll::Pending if asked => self.ahead.extend_from_slice(CONTINUE),
+            Poll::Pending if self.ahead.is_empty() => return Poll::Pending,
+            Poll::Pending => {}
+        }
+        Poll::Ready(())
+    }
+}
+
+impl HttpBody for Live {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.ahead.is_empty() {
+            ready!(self.poll_ahead(cx));
+        }
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.ahead.split().freeze()))));
+        }
+        match &mut self.made {
+            Made::Embedded(body) => Pin::new(body).poll_frame(cx),
+            Made::Awaited(..) => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.made, Made::Embedded(body) if self.ahead.is_empty() && body.is_end_stream())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::message::{Request, expect};
+
+    fn hints() -> interim::Head {
+        let mut head = interim::Head::new(());
+        *head.status_mut() = StatusCode::EARLY_HINTS;
+        head
+    }
+
+    async fn next(envelope: &mut Body) -> String {
+        let frame = envelope.frame().await.unwrap().unwrap();
+        String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_an_answer_is_written_as_soon_as_it_is_said() {
+        let (go, wait) = tokio::sync::oneshot::channel::<()>();
+        let answer = async {
+            interim::say(hints());
+            interim::say(hints());
+            wait.await.unwrap();
+            interim::say(hints());
+            Response::new(Body::full("ok"))
+        };
+        let mut body = envelope(Box::pin(answer), Method::GET, None).await;
+        assert_eq!(next(&mut body).await, "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(2));
+        assert!(futures_util::poll!(body.frame()).is_pending());
+        go.send(()).unwrap();
+        assert_eq!(next(&mut body).await, "HTTP/1.1 103 Early Hints\r\n\r\n");
+        let rest = body.collect().await.unwrap().to_bytes();
+        assert_eq!(rest, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_asked_for_once_and_only_by_who_reads_it() {
+        for reads in [true, false] {
+            let (go, coming) = tokio::sync::oneshot::channel::<()>();
+            let upload =
+                futures_util::stream::once(async { coming.await.map(|()| Frame::data(Bytes::from("abc"))) });
+            let mut request = Request::new(Body::wrap(http_body_util::StreamBody::new(upload)));
+            request.headers_mut().insert("expect", http::HeaderValue::from_static("100-continue"));
+            let asked = expect::on_demand(&mut request);
+            let answer = async move {
+                let read =
+                    if reads { request.into_body().collect().await.unwrap().to_bytes() } else { "no".into() };
+                Response::new(Body::full(read))
+            };
+            let mut body = envelope(Box::pin(answer), Method::POST, asked).await;
+            if reads {
+                assert_eq!(next(&mut body).await.as_bytes(), CONTINUE);
+                go.send(()).unwrap();
+            }
+            let rest = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+            assert!(
+                rest.starts_with("HTTP/1.1 200 OK\r\n") && rest.ends_with(if reads { "abc" } else { "no" })
+            );
+        }
+    }
+}

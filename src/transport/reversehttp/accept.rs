@@ -1,0 +1,109 @@
+//! `Accept`, on both sides of a poll: what the agent takes and how it answers, and whether the relay takes such an answer.
+
+use http::HeaderMap;
+use http::header::ACCEPT;
+
+use crate::message::embedded::{APPLICATION_HTTP, MESSAGE_HTTP};
+use crate::message::hop;
+use crate::session::envelope::Manner;
+use crate::transport::Flow;
+
+/// What a relay says of the answer to a request that it hands to a poll with the same word (RFC 9110 §12.5.1 lets it).
+pub(super) const LIVE: &str = "message/http;live=1";
+
+/// What an agent says whose way is like this.
+pub(super) fn by(flow: Flow) -> &'static str {
+    match (flow.down, flow.up) {
+        (true, true) => "message/http;stream=1;live=1",
+        (true, false) => "message/http;stream=1",
+        (false, true) => LIVE,
+        (false, false) => MESSAGE_HTTP,
+    }
+}
+
+/// What the sender of an `Accept` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// `message/http`, by the words that are our own: `stream=1`, the agent reads a message as it comes; `live=1`, it
+    /// writes its answer as that is made.
+    One(Manner),
+    /// `application/http`: as many whole messages as wait.
+    Several,
+}
+
+impl Asks {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let (mut manner, mut several) = (Manner::WHOLE, false);
+        for range in headers.get_all(ACCEPT).iter().flat_map(hop::list) {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            if kind.eq_ignore_ascii_case(MESSAGE_HTTP) {
+                for word in parts {
+                    manner.streams |= word.eq_ignore_ascii_case("stream=1");
+                    manner.live |= word.eq_ignore_ascii_case("live=1");
+                }
+            } else {
+                several |= kind.eq_ignore_ascii_case(APPLICATION_HTTP);
+            }
+        }
+        if several && manner == Manner::WHOLE { Self::Several } else { Self::One(manner) }
+    }
+
+    pub(super) fn is_streamed(self) -> bool {
+        matches!(self, Self::One(Manner { streams: true, .. }))
+    }
+
+    pub(super) fn is_live(self) -> bool {
+        matches!(self, Self::One(Manner { live: true, .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_who_asks_for_more_gets_more() {
+        let asks = |accept: &'static str| {
+            Asks::of(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]))
+        };
+        for accept in [
+            "message/http;stream=1",
+            "text/html, Message/HTTP ; Stream=1",
+            "application/http, message/http;stream=1",
+        ] {
+            assert_eq!(asks(accept), Asks::One(Manner::STREAM), "{accept}");
+        }
+        for (accept, streams) in [
+            ("message/http;stream=1;live=1", true),
+            ("message/http; LIVE=1", false),
+            ("application/http, message/http;live=1", false),
+        ] {
+            assert_eq!(asks(accept), Asks::One(Manner { streams, live: true }), "{accept}");
+        }
+        for accept in ["application/http", "message/http, Application/HTTP;q=0.5"] {
+            assert_eq!(asks(accept), Asks::Several, "{accept}");
+        }
+        for accept in [
+            "*/*, message/http",
+            "message/http;stream=0;live=",
+            "*/*;stream=1;live=1",
+            "application/*",
+            "*/*",
+        ] {
+            assert_eq!(asks(accept), Asks::One(Manner::WHOLE), "{accept}");
+        }
+    }
+
+    #[test]
+    fn both_sides_read_what_the_other_writes() {
+        for (down, up) in [(true, true), (true, false), (false, true), (false, false)] {
+            let said = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(by(Flow { down, up })))]);
+            assert_eq!(Asks::of(&said), Asks::One(Manner { streams: down, live: up }));
+        }
+        assert!(Asks::of(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(LIVE))])).is_live());
+        assert!(!Asks::of(&HeaderMap::new()).is_live());
+    }
+}
