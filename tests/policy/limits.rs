@@ -100,6 +100,17 @@ fn all_connections_together_have_a_limit() {
     });
 }
 
+#[test]
+fn a_handshake_has_its_time() {
+    run(async {
+        let relay = observed(|_| {});
+        let began = Instant::now();
+        Wire::new(crate::support::relay::connect(relay.tls).await).closed().await;
+        assert!(began.elapsed() >= defaults::HANDSHAKE);
+        assert_eq!(reached(&relay, "handshake").await, 1);
+    });
+}
+
 async fn answers(visitor: &mut Wire) {
     visitor.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
     assert_eq!(visitor.message().await.0.status(), 200);

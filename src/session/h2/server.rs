@@ -309,13 +309,14 @@ async fn answered(
 #[cfg(test)]
 mod tests {
     use parking_lot::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
     use crate::session::h2::Windows;
 
-    /// Serves two streams at once and lets requests to `/hold` wait; gives what was reached.
-    async fn served(client: impl AsyncFnOnce(h2::client::SendRequest<Bytes>)) -> Vec<Limit> {
-        let (near, far) = tokio::io::duplex(1 << 16);
+    /// Serves two streams at once and lets requests to `/hold` wait, for what comes from `client`; gives what was
+    /// reached.
+    async fn limits(far: DuplexStream, client: impl Future) -> Vec<Limit> {
         let terms = Terms {
             room: Room::Stream(Windows::new(1 << 20)),
             streams: 2,
@@ -337,14 +338,20 @@ mod tests {
         let reached = |limit| Mutex::<Vec<_>>::lock(&said).push(limit);
         let leave = std::future::pending();
         let serving = serve(far, LastRead::now(), terms, &scope, leave, reached, answer);
-        let (handle, connection) = h2::client::handshake(near).await.unwrap();
-        let talk = async {
-            let (ended, ()) = tokio::join!(connection, client(handle));
-            drop(ended);
-        };
         // Who has left breaks the pipe for what is still to be said.
-        let _ = tokio::join!(serving, talk);
+        if let (Err(broken), _) = tokio::join!(serving, client) {
+            said.lock().extend(broken.reached());
+        }
         said.into_inner()
+    }
+
+    async fn served(client: impl AsyncFnOnce(h2::client::SendRequest<Bytes>)) -> Vec<Limit> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let talk = async {
+            let (handle, connection) = h2::client::handshake(near).await.unwrap();
+            tokio::join!(connection, client(handle))
+        };
+        limits(far, talk).await
     }
 
     fn get(path: &str) -> http::Request<()> {
@@ -374,6 +381,24 @@ mod tests {
         })
         .await;
         assert_eq!(said, []);
+    }
+
+    /// CVE-2023-44487: streams that are reset before anybody has looked at them.
+    #[tokio::test(start_paused = true)]
+    async fn who_resets_all_that_it_opens_is_told_apart() {
+        let (mut near, far) = tokio::io::duplex(1 << 16);
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        for id in (1..40_u8).step_by(2) {
+            bytes.extend([0, 0, 11, 1, 5, 0, 0, 0, id]);
+            bytes.extend(b"\x82\x86\x84\x41\x06a.test");
+            bytes.extend([0, 0, 4, 3, 0, 0, 0, 0, id, 0, 0, 0, 8]);
+        }
+        near.write_all(&bytes).await.unwrap();
+        let read = async {
+            let mut all = Vec::new();
+            near.read_to_end(&mut all).await
+        };
+        assert_eq!(limits(far, read).await, [Limit::Resets]);
     }
 
     #[tokio::test(start_paused = true)]
