@@ -10,8 +10,8 @@ use http::{HeaderMap, Request, Response};
 use ptth::net::Scope;
 use ptth::net::io::Duplex;
 
-use crate::exchange::host;
-use crate::support::within;
+use crate::exchange::{at_origin, host};
+use crate::support::{Head, Wire, within};
 use crate::world::World;
 
 /// See the module.
@@ -74,6 +74,14 @@ impl Answering {
             Poll::Pending => Poll::Pending,
         });
         within("an interim response", next).await.unwrap()
+    }
+
+    /// The request at the origin, unless it has an answer before.
+    pub(crate) async fn at_origin(&mut self, world: &World) -> (Wire, Head) {
+        tokio::select! {
+            at_origin = at_origin(world) => at_origin,
+            answer = &mut self.0 => panic!("the origin was not asked: {answer:?}"),
+        }
     }
 
     /// The final answer.

@@ -1,6 +1,7 @@
 //! A relay with tokens in memory, a TLS and a plain listener.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::{VisitorH2, Wire, within};
+use super::{Head, TestOrigin, VisitorH2, Wire, within};
 
 /// The domain of every relay here.
 pub(crate) const DOMAIN: &str = "ptth.localhost";
@@ -68,8 +69,15 @@ impl Default for Plan {
 pub(crate) struct TestRelay {
     relay: Relay,
     pub(crate) tokens: Tokens,
-    pub(crate) plain: SocketAddr,
-    pub(crate) tls: SocketAddr,
+    front: Front,
+}
+
+impl Deref for TestRelay {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        &self.front
+    }
 }
 
 impl TestRelay {
@@ -92,7 +100,8 @@ impl TestRelay {
         change(&mut config);
         let relay = Relay::start(config).unwrap();
         let [tls, plain] = relay.addresses() else { panic!("two listeners") };
-        Self { tls: tls.address, plain: plain.address, tokens, relay }
+        let front = Front { tls: tls.address, plain: plain.address };
+        Self { front, tokens, relay }
     }
 
     /// A token for exactly these names.
@@ -106,6 +115,20 @@ impl TestRelay {
         format!("https://{DOMAIN}:{}/", self.tls.port())
     }
 
+    /// Stops as an operator would; returns how many connections were cut.
+    pub(crate) async fn stop(self) -> usize {
+        within("stopping the relay", self.relay.stop()).await
+    }
+}
+
+/// Where visitors connect to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Front {
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: SocketAddr,
+}
+
+impl Front {
     /// A visitor's connection, without TLS.
     pub(crate) async fn visitor(&self) -> Wire {
         Wire::new(connect(self.plain).await)
@@ -137,16 +160,30 @@ impl TestRelay {
         VisitorH2::open(self.tls_as(host, b"h2").await).await
     }
 
+    /// Sends a request from a new visitor and receives its head at a new connection of `origin`.
+    pub(crate) async fn begin(&self, request: &str, origin: &TestOrigin) -> (Wire, Wire, Head) {
+        let mut visitor = self.visitor().await;
+        visitor.send(request).await;
+        let mut origin = origin.accept().await;
+        let head = origin.head().await;
+        (visitor, origin, head)
+    }
+
+    /// That a fresh request for `host` gets through.
+    pub(crate) async fn works(&self, host: &str, origin: &TestOrigin) {
+        let request = format!("GET /still HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let (mut visitor, mut origin, head) = self.begin(&request, origin).await;
+        assert_eq!(head.first, "GET /still HTTP/1.1");
+        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nworks").await;
+        let (head, body) = visitor.message().await;
+        assert_eq!((head.status(), &*body), (200, "works"));
+    }
+
     /// One request on a connection of its own: the head as given, the answer whole.
-    pub(crate) async fn ask(&self, request: &str) -> (super::Head, String) {
+    pub(crate) async fn ask(&self, request: &str) -> (Head, String) {
         let mut visitor = self.visitor().await;
         visitor.send(request).await;
         visitor.message().await
-    }
-
-    /// Stops as an operator would; returns how many connections were cut.
-    pub(crate) async fn stop(self) -> usize {
-        within("stopping the relay", self.relay.stop()).await
     }
 }
 
