@@ -52,6 +52,7 @@ const ITSELF: &str = "it says 100 itself, and asks for the body before the origi
 const TRAILERS: &str = "it drops trailers, and TE; versions from 1.27 can be told to pass those of an answer (`proxy_pass_trailers`)";
 const ODD: &str = "a path above the root, a byte 0 or a broken percent sign is refused with 400";
 const NEVER: &str = "it adds nothing that it is not told to add, and of what a visitor says of itself it takes away what is overwritten by name";
+const CONNECT: &str = "it knows no WebSocket over HTTP/2";
 const REALIP: &str = "realip takes an address and nothing else: no scheme, no host, and no list that is kept";
 const EVERYBODY: &str = "a port wants the header of everybody or of nobody";
 
@@ -119,6 +120,9 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     ),
     always("without_its_header", "the connection ended", EVERYBODY),
     always("a_header_from_a_stranger", "the origin was asked", EVERYBODY),
+    always("websocket_of_an_http2_visitor", TOO_LATE, CONNECT),
+    always("an_ignored_upgrade_of_an_http2_visitor", TOO_LATE, CONNECT),
+    always("half_close_is_kept", "right: \"answer\"", "where one end ends, both do"),
 ];
 
 /// The cases that are about something that only a relay has.

@@ -20,11 +20,16 @@ mod senders;
 #[expect(dead_code, reason = "each suite uses a part of it")]
 #[path = "../proxy/site.rs"]
 mod site;
+#[expect(dead_code, reason = "each suite uses a part of it")]
+#[path = "../conformance/messages.rs"]
+mod streams;
 #[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
 mod trailers;
+#[path = "../conformance/upgrade.rs"]
+mod upgrades;
 mod visitor;
 mod world;
 
@@ -147,6 +152,24 @@ cases! {
         close_is_kept: "Connection: close closes after the answer", "RFC 9112 §9.6";
         kept_alive: "A connection is used again", "RFC 9112 §9.3";
     }
+    streams {
+        chunked_upload_streams: "An upload goes on as it comes", "RFC 9112 §7.1";
+        response_streams: "So does an answer", "RFC 9112 §7.1";
+        early_answer_while_the_upload_runs: "An answer before the end of the upload", "RFC 9112 §9.5";
+        server_sent_events: "Server-sent events, each when it happens", "HTML §9.2";
+    }
+    upgrades {
+        websocket: "WebSocket: text, binary, 1 MiB, and both ends close", "RFC 6455";
+        websocket_of_an_http2_visitor: "The same from a visitor with HTTP/2", "RFC 8441";
+        fragments_and_pings: "Fragments, pings and their pongs", "RFC 6455 §5.4, §5.5";
+        close_codes: "Close codes and reasons, of either end", "RFC 6455 §7.4";
+        compression: "Compression is agreed on by the ends, and stays theirs", "RFC 7692";
+        another_token_with_glued_bytes: "Another protocol, and bytes that hang on the head", "RFC 9110 §7.8";
+        half_close_is_kept: "One end ends, the other goes on", "RFC 9110 §7.8";
+        a_refused_upgrade: "An Upgrade that is refused is an answer", "RFC 9110 §7.8";
+        an_ignored_upgrade: "One that is ignored too", "RFC 9110 §7.8";
+        an_ignored_upgrade_of_an_http2_visitor: "Over HTTP/2 that is an error", "RFC 8441 §5";
+    }
     content {
         codings: "Content codings pass untouched", "RFC 9110 §8.4";
         ranges: "Ranges and their answers", "RFC 9110 §14";
@@ -196,10 +219,26 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("of_an_answer", On::Comet, NO_TRAILERS),
     ("of_grpc", On::Comet, NO_TRAILERS),
     ("of_an_answer_unannounced", On::Comet, NO_TRAILERS),
+    ("chunked_upload_streams", On::Comet, STREAM),
+    ("response_streams", On::Comet, STREAM),
+    ("early_answer_while_the_upload_runs", On::Comet, STREAM),
+    ("server_sent_events", On::Comet, STREAM),
+    ("websocket", On::Comet, UPGRADE),
+    ("websocket_of_an_http2_visitor", On::Comet, UPGRADE),
+    ("fragments_and_pings", On::Comet, UPGRADE),
+    ("close_codes", On::Comet, UPGRADE),
+    ("compression", On::Comet, UPGRADE),
+    ("another_token_with_glued_bytes", On::Comet, UPGRADE),
+    ("half_close_is_kept", On::Comet, UPGRADE),
+    ("a_refused_upgrade", On::Comet, UPGRADE),
+    ("an_ignored_upgrade", On::Comet, UPGRADE),
+    ("an_ignored_upgrade_of_an_http2_visitor", On::Comet, UPGRADE),
 ];
 
 const ONE_ANSWER: &str = "one POST carries one answer, and RFC 9110 §15.2 lets interim responses go";
 const ONE_MESSAGE: &str = "an answer is one message of JSON";
+const STREAM: &str = "a message crosses when all of it is there";
+const UPGRADE: &str = "a stream behind an Upgrade has no end, so the relay refuses it";
 const NO_TRAILERS: &str = "its JSON has no place for trailers";
 const WHOLE: &str = "an agent that polls may take whole messages only, so the relay asks for the body itself";
 const UNANNOUNCED: &str =

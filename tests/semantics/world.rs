@@ -11,7 +11,7 @@ use crate::nginx::Nginx;
 use crate::support::{AgentPlan, Front, Head, Plan, TestOrigin, TestRelay, Wire, named, serve};
 
 /// The name that the agent of a world claims.
-const NAME: &str = "shop";
+pub(crate) const NAME: &str = "shop";
 
 /// The host of that agent.
 pub(crate) fn host() -> String {
@@ -44,6 +44,11 @@ impl On {
             Self::Comet => Some(("comet", Kind::Envelope)),
             Self::Nginx => None,
         }
+    }
+
+    /// Whether nothing of a message crosses before all of it is there.
+    pub(crate) fn is_whole(self) -> bool {
+        self == Self::Comet
     }
 
     /// The case's origin and what is in front of it.
@@ -123,7 +128,18 @@ impl World {
 
     /// Sends a head from a new visitor and receives it at a new connection of the origin.
     pub(crate) async fn begin(&self, method: &str, target: &str, rest: &str) -> (Wire, Wire, Head) {
-        self.relay.begin(&Self::head(method, target, rest), &self.origin).await
+        self.begin_with(method, target, rest, "").await
+    }
+
+    /// As [`World::begin`], with a body behind the head.
+    pub(crate) async fn begin_with(
+        &self,
+        method: &str,
+        target: &str,
+        rest: &str,
+        body: &str,
+    ) -> (Wire, Wire, Head) {
+        self.relay.begin(&format!("{}{body}", Self::head(method, target, rest)), &self.origin).await
     }
 
     /// That a fresh request still gets through.
