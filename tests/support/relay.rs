@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ptth::domain::{HostName, Name, Secret};
+use ptth::net::Cores;
 use ptth::net::io::Duplex;
 use ptth::net::nets::Nets;
 use ptth::policy::{Grants, Tokens};
@@ -44,6 +45,7 @@ pub(crate) fn trust(alpn: &[&[u8]]) -> Arc<rustls::ClientConfig> {
 /// What is special about a relay.
 pub(crate) struct Plan {
     pub(crate) tokens: Tokens,
+    /// Threads of its own; none and it runs on the caller's, and its clock is the caller's too.
     pub(crate) cores: usize,
     pub(crate) answer: Option<Duration>,
     pub(crate) trusted_proxies: Nets,
@@ -98,7 +100,8 @@ impl TestRelay {
         config.proxy_protocol = proxy_protocol;
         config.answer = answer.unwrap_or(config.answer);
         change(&mut config);
-        let relay = Relay::start(config).unwrap();
+        let relay = if cores > 0 { Relay::start(config) } else { Relay::start_on(config, Cores::ambient()) };
+        let relay = relay.unwrap();
         let [tls, plain] = relay.addresses() else { panic!("two listeners") };
         let front = Front { tls: tls.address, plain: plain.address };
         Self { front, tokens, relay }
