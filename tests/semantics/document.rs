@@ -99,9 +99,12 @@ fn the_document_lists_every_case() {
         fs::write(&path, run_all()).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap_or_default();
+    let known = render(|case, on| matches!(Known::of(case.name, on), Known::Passes));
+    let differing = written.lines().zip(known.lines()).find(|(written, known)| written != known);
     assert!(
-        written == render(|case, on| matches!(Known::of(case.name, on), Known::Passes)),
-        "docs/conformance.md is not what the cases are; PTTH_DOCS=1 cargo test --test semantics document writes it"
+        written == known,
+        "docs/conformance.md is not what the cases are; PTTH_DOCS=1 cargo test --test semantics document writes it. \
+         First: {differing:?}"
     );
 }
 

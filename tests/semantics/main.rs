@@ -10,6 +10,7 @@ mod document;
 mod exchange;
 mod fields;
 mod framing;
+mod held;
 mod interim;
 mod methods;
 mod nginx;

@@ -84,12 +84,32 @@ impl Answering {
         }
     }
 
+    /// The final answer as it comes, which is a success.
+    pub(crate) async fn reading(self) -> Reading {
+        let answer = within("an answer", self.0).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        Reading(answer.into_body())
+    }
+
     /// The final answer.
     pub(crate) async fn whole(self) -> Result<Whole, h2::Error> {
         let (head, mut stream) = within("an answer", self.0).await?.into_parts();
         let body = within("a body", read(&mut stream)).await?;
         let trailers = within("trailers", poll_fn(|cx| stream.poll_trailers(cx))).await?;
         Ok(Whole { head: Response::from_parts(head, ()), body, trailers })
+    }
+}
+
+/// A body, part by part.
+pub(crate) struct Reading(RecvStream);
+
+impl Reading {
+    /// The next part; empty at the end.
+    pub(crate) async fn next(&mut self) -> Bytes {
+        let Some(data) = within("a part of a body", self.0.data()).await else { return Bytes::new() };
+        let data = data.unwrap();
+        self.0.flow_control().release_capacity(data.len()).unwrap();
+        data
     }
 }
 

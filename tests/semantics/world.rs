@@ -58,12 +58,25 @@ impl On {
 
     /// The same with something in front of it at [`FRONT`].
     pub(crate) async fn world_behind(self, before: Before) -> World {
+        match self.way() {
+            Some(way) => Self::relayed(way, before.plan()).await,
+            None => {
+                let origin = TestOrigin::start().await;
+                let nginx = Nginx::start(origin.address(), before);
+                World { relay: nginx.front, origin, _between: Between::Nginx(nginx) }
+            }
+        }
+    }
+
+    /// All of a world on the runtime of the caller, which may have a clock of its own.
+    pub(crate) async fn world_on_this_clock(self) -> World {
+        let way = self.way().expect("nginx has the clock of the machine");
+        Self::relayed(way, Plan { cores: 0, ..Plan::default() }).await
+    }
+
+    async fn relayed((transport, carrier): (&'static str, Kind), plan: Plan) -> World {
         let origin = TestOrigin::start().await;
-        let Some((transport, carrier)) = self.way() else {
-            let nginx = Nginx::start(origin.address(), before);
-            return World { relay: nginx.front, origin, _between: Between::Nginx(nginx) };
-        };
-        let relay = TestRelay::planned(before.plan());
+        let relay = TestRelay::planned(plan);
         let plan = AgentPlan::new(&relay.url(), NAME, relay.token(&[NAME]), transport, carrier);
         let agent = serve(&plan, origin.handler()).await;
         World { relay: *relay, origin, _between: Between::Relay(relay, agent) }
