@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::differences::{DIFFERENCES, RELAYS_ONLY, WRITTEN_WITH, is_as_written, version};
-use crate::nginx::SERVER;
+use crate::nginx::{PASS, PASS_CALLS, SERVER};
 use crate::world::On;
 use crate::{CASES, Case, EXCEPTIONS, Known, attempt};
 
@@ -58,8 +58,13 @@ fn nginx() -> String {
     let mut text = format!(
         "\n## nginx\n\nThe version is {WRITTEN_WITH}, and this is what it is told; the visitor's HTTP/2 comes over TLS. Where an \
          address in front is believed, `set_real_ip_from` names it, with `real_ip_header X-Forwarded-For`, or with \
-         `proxy_protocol` there and behind `listen`.\n\n```nginx\n{}\n```\n",
-        SERVER.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect::<Vec<_>>().join("\n")
+         `proxy_protocol` there and behind `listen`. Calls of gRPC go on by `{PASS_CALLS}`.\n\n```nginx\n{}\n```\n",
+        SERVER
+            .replace("PASS", PASS)
+            .lines()
+            .map(|line| line.strip_prefix("    ").unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n")
     );
     text.push_str("\n## Where nginx differs, and why\n\n| case | why |\n|---|---|\n");
     for difference in DIFFERENCES {

@@ -10,6 +10,7 @@ mod document;
 mod exchange;
 mod fields;
 mod framing;
+mod grpc;
 mod held;
 mod interim;
 mod methods;
@@ -171,6 +172,16 @@ cases! {
         an_ignored_upgrade: "One that is ignored too", "RFC 9110 §7.8";
         an_ignored_upgrade_of_an_http2_visitor: "Over HTTP/2 that is an error", "RFC 8441 §5";
     }
+    grpc {
+        unary: "One message each way, with its deadline, metadata and status", "gRPC over HTTP/2";
+        trailing_metadata: "Metadata beside the status", "gRPC over HTTP/2";
+        head_before_messages: "The head of an answer does not wait for a message", "gRPC over HTTP/2";
+        status_alone: "A status and nothing else", "gRPC over HTTP/2";
+        server_streaming: "Messages from the server, each as it comes", "gRPC over HTTP/2";
+        client_streaming: "Messages from the client", "gRPC over HTTP/2";
+        both_streaming: "Both, one for one", "gRPC over HTTP/2";
+        cancel: "A call that is given up ends at the server", "gRPC over HTTP/2";
+    }
     content {
         codings: "Content codings pass untouched", "RFC 9110 §8.4";
         ranges: "Ranges and their answers", "RFC 9110 §14";
@@ -206,6 +217,7 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("of_a_request_unannounced", On::H2, UNANNOUNCED),
     ("of_a_request_unannounced", On::H1, UNANNOUNCED),
     ("of_an_answer_unannounced", On::H1, UNANNOUNCED),
+    ("trailing_metadata", On::H1, UNANNOUNCED),
     ("early_hints", On::Comet, ONE_MESSAGE),
     ("several_in_order", On::Comet, ONE_MESSAGE),
     ("hints_and_answer_at_once", On::Comet, ONE_MESSAGE),
@@ -220,6 +232,13 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("of_an_answer", On::Comet, NO_TRAILERS),
     ("of_grpc", On::Comet, NO_TRAILERS),
     ("of_an_answer_unannounced", On::Comet, NO_TRAILERS),
+    ("unary", On::Comet, NO_TRAILERS),
+    ("trailing_metadata", On::Comet, NO_TRAILERS),
+    ("head_before_messages", On::Comet, STREAM),
+    ("server_streaming", On::Comet, STREAM),
+    ("client_streaming", On::Comet, STREAM),
+    ("both_streaming", On::Comet, STREAM),
+    ("cancel", On::Comet, STREAM),
     ("chunked_upload_streams", On::Comet, STREAM),
     ("response_streams", On::Comet, STREAM),
     ("early_answer_while_the_upload_runs", On::Comet, STREAM),

@@ -8,7 +8,7 @@ use crate::process::Process;
 use crate::site::{free_port, program};
 use crate::support::relay::certs;
 use crate::support::{Front, named};
-use crate::world::{Before, FRONT};
+use crate::world::{Before, FRONT, Speaks};
 
 /// As a careful person writes it who wants HTTP to pass, with room for as many fields as the relay has.
 pub(crate) const SERVER: &str = "    map $http_upgrade $connection_upgrade { default upgrade; '' ''; }
@@ -22,7 +22,12 @@ pub(crate) const SERVER: &str = "    map $http_upgrade $connection_upgrade { def
         client_max_body_size 0;
         large_client_header_buffers 16 16k;
         location / {
-            proxy_pass http://origin;
+            PASS
+        }
+    }";
+
+/// How requests go on.
+pub(crate) const PASS: &str = "proxy_pass http://origin;
             proxy_http_version 1.1;
             proxy_request_buffering off;
             proxy_buffering off;
@@ -35,9 +40,10 @@ pub(crate) const SERVER: &str = "    map $http_upgrade $connection_upgrade { def
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header X-Forwarded-Host $http_host;
             proxy_pass_header Server;
-            proxy_pass_header Date;
-        }
-    }";
+            proxy_pass_header Date;";
+
+/// How calls of gRPC go on.
+pub(crate) const PASS_CALLS: &str = "grpc_pass grpc://origin;";
 
 /// See the module.
 pub(crate) struct Nginx {
@@ -47,7 +53,7 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    pub(crate) fn start(origin: SocketAddr, before: Before) -> Self {
+    pub(crate) fn start(origin: SocketAddr, before: Before, speaks: Speaks) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().display().to_string();
         let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -57,7 +63,9 @@ impl Nginx {
             Before::Proxy => ("", "real_ip_header X-Forwarded-For; real_ip_recursive on;".to_owned()),
             Before::Balancer => (" proxy_protocol", "real_ip_header proxy_protocol;".to_owned()),
         };
+        let pass = if speaks == Speaks::Http1 { PASS } else { PASS_CALLS };
         let server = SERVER
+            .replace("PASS", pass)
             .replace("PLAIN", &format!("{}{listens}", front.plain))
             .replace("TLS", &front.tls.to_string())
             .replace("ORIGIN", &origin.to_string())

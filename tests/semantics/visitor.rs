@@ -101,7 +101,7 @@ impl Answering {
 }
 
 /// A body, part by part.
-pub(crate) struct Reading(RecvStream);
+pub(crate) struct Reading(pub(crate) RecvStream);
 
 impl Reading {
     /// The next part; empty at the end.
@@ -110,6 +110,12 @@ impl Reading {
         let data = data.unwrap();
         self.0.flow_control().release_capacity(data.len()).unwrap();
         data
+    }
+
+    /// What stands behind the body, of which there is no more.
+    pub(crate) async fn trailers(&mut self) -> Option<HeaderMap> {
+        assert_eq!(self.next().await, "");
+        within("trailers", poll_fn(|cx| self.0.poll_trailers(cx))).await.unwrap()
     }
 }
 

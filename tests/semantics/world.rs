@@ -58,11 +58,20 @@ impl On {
 
     /// The same with something in front of it at [`FRONT`].
     pub(crate) async fn world_behind(self, before: Before) -> World {
+        self.world_between(before, Speaks::Http1).await
+    }
+
+    /// A world whose origin speaks HTTP/2.
+    pub(crate) async fn world_of_http2(self) -> World {
+        self.world_between(Before::Nobody, Speaks::Http2).await
+    }
+
+    async fn world_between(self, before: Before, speaks: Speaks) -> World {
         match self.way() {
-            Some(way) => Self::relayed(way, before.plan()).await,
+            Some(way) => Self::relayed(way, before.plan(), speaks).await,
             None => {
                 let origin = TestOrigin::start().await;
-                let nginx = Nginx::start(origin.address(), before);
+                let nginx = Nginx::start(origin.address(), before, speaks);
                 World { relay: nginx.front, origin, _between: Between::Nginx(nginx) }
             }
         }
@@ -71,14 +80,18 @@ impl On {
     /// All of a world on the runtime of the caller, which may have a clock of its own.
     pub(crate) async fn world_on_this_clock(self) -> World {
         let way = self.way().expect("nginx has the clock of the machine");
-        Self::relayed(way, Plan { cores: 0, ..Plan::default() }).await
+        Self::relayed(way, Plan { cores: 0, ..Plan::default() }, Speaks::Http1).await
     }
 
-    async fn relayed((transport, carrier): (&'static str, Kind), plan: Plan) -> World {
+    async fn relayed((transport, carrier): (&'static str, Kind), plan: Plan, speaks: Speaks) -> World {
         let origin = TestOrigin::start().await;
         let relay = TestRelay::planned(plan);
         let plan = AgentPlan::new(&relay.url(), NAME, relay.token(&[NAME]), transport, carrier);
-        let agent = serve(&plan, origin.handler()).await;
+        let handler = match speaks {
+            Speaks::Http1 => origin.handler(),
+            Speaks::Http2 => origin.handler_h2(),
+        };
+        let agent = serve(&plan, handler).await;
         World { relay: *relay, origin, _between: Between::Relay(relay, agent) }
     }
 }
@@ -93,6 +106,13 @@ impl fmt::Display for On {
             Self::Nginx => "nginx",
         })
     }
+}
+
+/// What an origin is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    Http2,
 }
 
 /// An address that a load balancer or a proxy has here; visitors and agents have another.
