@@ -167,7 +167,7 @@ pub(crate) async fn an_ignored_upgrade_of_an_http2_visitor(on: On) {
     let (response, _) = tokio::join!(visitor.send(request), async {
         let mut origin = world.origin.accept().await;
         origin.head().await;
-        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage").await;
+        origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\npage").await;
         origin
     });
     assert_eq!(response.status(), 502);
