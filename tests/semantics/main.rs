@@ -202,7 +202,7 @@ cases! {
     }
 }
 
-/// What does not pass, on which carrier, and why.
+/// What does not pass a relay, on which column, and why.
 pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("early_hints", On::Envelope, ONE_ANSWER),
     ("several_in_order", On::Envelope, ONE_ANSWER),

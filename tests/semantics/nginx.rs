@@ -1,8 +1,10 @@
 //! nginx in the place of relay and agent.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Mutex;
 
 use crate::process::Process;
 use crate::site::{free_port, program};
@@ -52,11 +54,18 @@ pub(crate) struct Nginx {
     _dir: tempfile::TempDir,
 }
 
+/// An address that no other nginx here was given: between the look whether it is free and its use is some time.
+fn address() -> SocketAddr {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap();
+    let fresh = std::iter::repeat_with(free_port).find(|port| given.insert(*port)).unwrap();
+    SocketAddr::from(([127, 0, 0, 1], fresh))
+}
+
 impl Nginx {
     pub(crate) fn start(origin: SocketAddr, before: Before, speaks: Speaks) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().display().to_string();
-        let address = || SocketAddr::from(([127, 0, 0, 1], free_port()));
         let front = Front { plain: address(), tls: address() };
         let (listens, more) = match before {
             Before::Nobody => ("", String::new()),
