@@ -117,6 +117,17 @@ impl Relay {
     /// # Errors
     /// [`StartError`]; nothing listens then.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        let cores = Cores::start(config.cores).map_err(StartError::Cores)?;
+        Self::start_on(config, cores)
+    }
+
+    /// As [`Relay::start`], on these cores, whatever the configuration says of their number: with [`Cores::ambient`] all
+    /// of a relay runs on the runtime of the caller.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing listens then.
+    pub fn start_on(mut config: Config, cores: Cores) -> Result<Self, StartError> {
+        config.cores = cores.count();
         if config.demo && config.routing == Routing::Path {
             return Err(StartError::DemoByPath);
         }
@@ -126,7 +137,6 @@ impl Relay {
         }
         let bound = bind(&config)?;
         let admin_bound = admin::bind(config.admin)?;
-        let cores = Cores::start(config.cores).map_err(StartError::Cores)?;
         let loopback = bound.iter().any(|b| b.listen.address.ip().is_loopback());
         let names = Arc::new(Names::new(config.clone(), loopback));
         let registry = Registry::new(config.lease);

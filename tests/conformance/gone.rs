@@ -1,6 +1,9 @@
 //! Somebody goes away in the middle.
 
-use crate::support::Wire;
+use futures_util::StreamExt;
+
+use crate::support::{Wire, within};
+use crate::upgrade::open;
 use crate::world::{On, World};
 
 pub(crate) async fn visitor_leaves_before_the_head(on: On) {
@@ -95,6 +98,17 @@ pub(crate) async fn a_revoked_token_cuts_running_bodies(on: On) {
     reader.closed().await;
     sink.closed().await;
     source.closed().await;
+}
+
+pub(crate) async fn a_revoked_token_ends_open_streams(on: On) {
+    let world = on.world().await;
+    let (mut visitor, _origin) = open(&world).await;
+    for token in world.relay.tokens.list() {
+        assert!(world.relay.tokens.revoke(&token.id).unwrap());
+    }
+    // An end without a close: it was cut.
+    let end = within("the end of the stream", visitor.next()).await;
+    assert!(end.is_none_or(|message| message.is_err()));
 }
 
 pub(crate) async fn origin_leaves_without_an_answer(on: On) {

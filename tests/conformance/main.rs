@@ -46,12 +46,12 @@ scenarios! {
         an_origin_that_pauses_loses_nothing;
     expect: continue_when_the_origin_asks, expectation_failed_without_the_body;
     fields: forwarded_is_ours, an_encrypted_visitor, hop_by_hop_stays_here, host_is_unchanged;
-    upgrade: websocket, websocket_of_an_http2_visitor, another_token_with_glued_bytes, a_refused_upgrade,
-        an_ignored_upgrade, an_ignored_upgrade_of_an_http2_visitor, half_close_is_kept,
-        a_revoked_token_ends_open_streams;
+    upgrade: websocket, websocket_of_an_http2_visitor, fragments_and_pings, close_codes, compression,
+        another_token_with_glued_bytes, a_refused_upgrade, an_ignored_upgrade,
+        an_ignored_upgrade_of_an_http2_visitor, half_close_is_kept;
     gone: visitor_leaves_before_the_head, visitor_leaves_during_the_body, visitor_leaves_during_the_upload,
         origin_leaves_during_the_body, origin_leaves_during_a_body_without_length, origin_leaves_without_an_answer,
-        a_revoked_token_cuts_running_bodies;
+        a_revoked_token_cuts_running_bodies, a_revoked_token_ends_open_streams;
     routing: unknown_name, known_name_without_agent, problems_have_a_shape;
     sharing: two_agents_share_load, connections_grow_with_load;
     stopping: relay_drains_while_an_answer_runs, agent_goes_to_the_next_relay, agent_stop_finishes_answers;

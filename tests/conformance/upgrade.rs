@@ -8,6 +8,8 @@ use ptth::message::Body;
 use ptth::net::io::Duplex;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
 use crate::support::{named, within};
@@ -16,7 +18,7 @@ use crate::world::{NAME, On, World};
 type Socket = WebSocketStream<Box<dyn Duplex>>;
 
 async fn converse(mut visitor: Socket, mut origin: Socket) {
-    let large = Message::binary(vec![7_u8; 100_000]);
+    let large = Message::binary(vec![7_u8; 1 << 20]);
     for message in [Message::text("hello"), Message::binary(vec![0, 255]), large] {
         within("sending", visitor.send(message.clone())).await.unwrap();
         assert_eq!(within("at the origin", origin.next()).await.unwrap().unwrap(), message);
@@ -32,8 +34,8 @@ async fn converse(mut visitor: Socket, mut origin: Socket) {
     assert!(within("the end", visitor.next()).await.is_none());
 }
 
-pub(crate) async fn websocket(on: On) {
-    let world = on.world().await;
+/// Both ends of a new WebSocket.
+pub(crate) async fn open(world: &World) -> (Socket, Socket) {
     let url = format!("ws://{}/chat", named(NAME));
     let io = world.relay.visitor().await.into_io();
     let origin = async { accept_async(world.origin.accept().await.into_io()).await.unwrap() };
@@ -41,24 +43,96 @@ pub(crate) async fn websocket(on: On) {
         within("a handshake", async { tokio::join!(client_async(url, io), origin) }).await;
     let (visitor, response) = visitor.unwrap();
     assert_eq!(response.status(), 101);
+    (visitor, origin)
+}
+
+pub(crate) async fn websocket(on: On) {
+    let world = on.world().await;
+    let (visitor, origin) = open(&world).await;
     converse(visitor, origin).await;
     world.still_works().await;
 }
 
-pub(crate) async fn a_revoked_token_ends_open_streams(on: On) {
-    let world = on.world().await;
-    let url = format!("ws://{}/chat", named(NAME));
-    let io = world.relay.visitor().await.into_io();
-    let origin = async { accept_async(world.origin.accept().await.into_io()).await.unwrap() };
-    let (visitor, _origin) =
-        within("a handshake", async { tokio::join!(client_async(url, io), origin) }).await;
-    let (mut visitor, _) = visitor.unwrap();
-    for token in world.relay.tokens.list() {
-        assert!(world.relay.tokens.revoke(&token.id).unwrap());
+/// What the far end gets of these frames.
+async fn arrives(near: &mut Socket, far: &mut Socket, frames: &[Frame], wanted: Message) {
+    for frame in frames {
+        within("sending", near.send(Message::Frame(frame.clone()))).await.unwrap();
     }
-    // An end without a close: it was cut.
-    let end = within("the end of the stream", visitor.next()).await;
-    assert!(end.is_none_or(|message| message.is_err()));
+    assert_eq!(within("a message", far.next()).await.unwrap().unwrap(), wanted);
+}
+
+pub(crate) async fn fragments_and_pings(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin) = open(&world).await;
+    let frame = |text: &str, code, last| Frame::message(text.to_owned(), OpCode::Data(code), last);
+    let parts = [
+        frame("one ", Data::Text, false),
+        frame("two ", Data::Continue, false),
+        frame("three", Data::Continue, true),
+    ];
+    arrives(&mut visitor, &mut origin, &parts, Message::text("one two three")).await;
+    arrives(&mut origin, &mut visitor, &parts, Message::text("one two three")).await;
+    for _ in 0..2 {
+        within("sending", visitor.send(Message::Ping("are you there".into()))).await.unwrap();
+        let ping = within("a ping", origin.next()).await.unwrap().unwrap();
+        assert_eq!(ping, Message::Ping("are you there".into()));
+        within("a pong", origin.flush()).await.unwrap();
+        let pong = within("a pong", visitor.next()).await.unwrap().unwrap();
+        assert_eq!(pong, Message::Pong("are you there".into()));
+        std::mem::swap(&mut visitor, &mut origin);
+    }
+}
+
+pub(crate) async fn close_codes(on: On) {
+    let world = on.world().await;
+    for (code, is_of_the_visitor) in [(1000, true), (1001, false), (4001, true), (4999, false)] {
+        let (mut visitor, mut origin) = open(&world).await;
+        let close = CloseFrame { code: code.into(), reason: "that was all, größe".into() };
+        let closing = if is_of_the_visitor { &mut visitor } else { &mut origin };
+        within("closing", closing.close(Some(close.clone()))).await.unwrap();
+        // Each end hears it, once.
+        let (back, heard) = tokio::join!(rest(visitor), rest(origin));
+        let close = [Message::Close(Some(close))];
+        assert_eq!((&back[..], &heard[..]), (&close[..], &close[..]));
+    }
+}
+
+/// What comes until the end, which a server makes.
+async fn rest(socket: Socket) -> Vec<Message> {
+    let all = socket.map(|message| message.unwrap()).collect();
+    within("the end", all).await
+}
+
+/// Whose end compresses, and how, is between the ends: not a bit of it is another's.
+pub(crate) async fn compression(on: On) {
+    let world = on.world().await;
+    let asked = "permessage-deflate; client_max_window_bits=10, x-other; a=\"b, c\"";
+    let fields = format!(
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: one, two\r\n\
+         Sec-WebSocket-Extensions: {asked}\r\n"
+    );
+    let (mut visitor, mut origin, got) = world.begin("GET", "/chat", &fields).await;
+    assert_eq!(got.get("sec-websocket-extensions"), Some(asked));
+    assert_eq!(got.get("sec-websocket-protocol"), Some("one, two"));
+    let agreed = "permessage-deflate; server_no_context_takeover";
+    origin
+        .send(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: two\r\n\
+             Sec-WebSocket-Extensions: {agreed}\r\n\r\n"
+        ))
+        .await;
+    let head = visitor.head().await;
+    assert_eq!((head.status(), head.get("sec-websocket-extensions")), (101, Some(agreed)));
+    assert_eq!(head.get("sec-websocket-protocol"), Some("two"));
+    // RFC 7692 §7.2.3.1: "Hello", compressed; the first bit but one says so.
+    let compressed = b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00";
+    let masked = b"\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00";
+    visitor.send(masked).await;
+    assert_eq!(origin.exact(masked.len()).await, masked[..]);
+    origin.send(compressed).await;
+    assert_eq!(visitor.exact(compressed.len()).await, compressed[..]);
 }
 
 pub(crate) async fn websocket_of_an_http2_visitor(on: On) {
@@ -93,7 +167,7 @@ pub(crate) async fn an_ignored_upgrade_of_an_http2_visitor(on: On) {
     let (response, _) = tokio::join!(visitor.send(request), async {
         let mut origin = world.origin.accept().await;
         origin.head().await;
-        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage").await;
+        origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\npage").await;
         origin
     });
     assert_eq!(response.status(), 502);

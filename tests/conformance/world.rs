@@ -100,19 +100,11 @@ impl World {
         rest: &str,
         body: &str,
     ) -> (Wire, Wire, Head) {
-        let mut visitor = self.relay.visitor().await;
-        visitor.send(format!("{}{body}", Self::head(method, target, rest))).await;
-        let mut origin = self.origin.accept().await;
-        let head = origin.head().await;
-        (visitor, origin, head)
+        self.relay.begin(&format!("{}{body}", Self::head(method, target, rest)), &self.origin).await
     }
 
     /// That a fresh request still gets through.
     pub(crate) async fn still_works(&self) {
-        let (mut visitor, mut origin, head) = self.begin("GET", "/still", "").await;
-        assert_eq!(head.first, "GET /still HTTP/1.1");
-        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nworks").await;
-        let (head, body) = visitor.message().await;
-        assert_eq!((head.status(), &*body), (200, "works"));
+        self.relay.works(&named(NAME), &self.origin).await;
     }
 }

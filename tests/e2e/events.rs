@@ -5,6 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use ptth::session::Kind;
+
+use crate::library::carried;
 use crate::site::{Site, curl};
 
 /// Of a second each: two minutes where there is time.
@@ -30,6 +33,20 @@ fn tell(mut stream: TcpStream) {
 
 #[test]
 fn each_event_arrives_when_it_happens() {
+    each_event_arrives_on(Kind::H2);
+}
+
+#[test]
+fn each_event_arrives_on_h1() {
+    each_event_arrives_on(Kind::H1);
+}
+
+#[test]
+fn each_event_arrives_through_an_agent_that_polls() {
+    each_event_arrives_on(Kind::Envelope);
+}
+
+fn each_event_arrives_on(carrier: Kind) {
     let site = Site::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -39,13 +56,11 @@ fn each_event_arrives_when_it_happens() {
         }
     });
     let relay = site.relay();
-    let agent = site.agent(&relay, format!("127.0.0.1:{port}"));
+    let _agent = carried(&site, &relay, &format!("http://127.0.0.1:{port}"), carrier);
+    let url = format!("https://shop.ptth.localhost:{}/", relay.port);
     let visits = ["--http1.1", "--http2"].map(|version| {
         let mut command = curl();
-        command
-            .args(["--no-buffer", version, "--max-time", "200", "--cacert"])
-            .arg(site.ca())
-            .arg(&agent.url);
+        command.args(["--no-buffer", version, "--max-time", "200", "--cacert"]).arg(site.ca()).arg(&url);
         command.stdout(Stdio::piped()).spawn().unwrap()
     });
     let listeners = visits.map(|mut visit| {

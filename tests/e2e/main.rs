@@ -9,6 +9,7 @@ mod events;
 mod first_token;
 mod foreign;
 mod front;
+mod library;
 mod memory;
 mod node;
 mod origin;

@@ -1,10 +1,14 @@
 //! Programs of Node.js on both sides, unmodified packages that people use: gRPC and WebSockets.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ptth::session::Kind;
+
+use crate::library::carried;
 use crate::process::Process;
-use crate::site::{Agent, Relay, Site};
+use crate::site::{Relay, Site};
 
 /// Where scripts/test put the packages; this one must be there in this version.
 pub(crate) fn modules(package: &str, version: &str) -> PathBuf {
@@ -26,19 +30,19 @@ struct Halves {
     site: Site,
     relay: Relay,
     origin: Process,
-    _agent: Agent,
+    _agent: Box<dyn Any>,
     script: PathBuf,
     modules: PathBuf,
 }
 
 impl Halves {
-    fn start(script: &str, modules: PathBuf, scheme: &str, flags: &[&str]) -> Self {
+    fn start(script: &str, modules: PathBuf, scheme: &str, carrier: Kind) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e").join(script);
         let site = Site::new();
         let origin = Process::start(Command::new("node").arg(&script).arg(&modules).arg("serve"));
         let target = format!("{scheme}://127.0.0.1:{}", origin.line(0));
         let relay = site.relay();
-        let agent = Agent::start(site.agent_command(&relay.url(), target).args(flags));
+        let agent = carried(&site, &relay, &target, carrier);
         Self { site, relay, origin, _agent: agent, script, modules }
     }
 
@@ -53,21 +57,30 @@ impl Halves {
 
 #[test]
 fn grpc_of_every_kind() {
-    let halves = Halves::start("grpc.js", modules("@grpc/grpc-js", "1.14.7"), "h2c", &[]);
-    let kinds =
-        ["unary", "status", "server streaming", "client streaming", "both streaming", "deadline", "cancel"];
-    assert_eq!(halves.visit(), kinds);
-    // The server hears of both calls that nobody waits for any more.
-    for line in [1, 2] {
-        assert_eq!(halves.origin.line(line), "cancelled");
+    for carrier in [Kind::H2, Kind::H1, Kind::Envelope] {
+        let halves = Halves::start("grpc.js", modules("@grpc/grpc-js", "1.14.7"), "h2c", carrier);
+        let kinds = [
+            "unary",
+            "status",
+            "server streaming",
+            "client streaming",
+            "both streaming",
+            "deadline",
+            "cancel",
+        ];
+        assert_eq!(halves.visit(), kinds, "{carrier}");
+        // The server hears of both calls that nobody waits for any more.
+        for line in [1, 2] {
+            assert_eq!(halves.origin.line(line), "cancelled", "{carrier}");
+        }
     }
 }
 
 #[test]
 fn websockets_with_compression() {
-    for flags in [&["--transport", "ptth10"][..], &["--transport", "reversehttp"]] {
-        let halves = Halves::start("websocket.js", modules("ws", "8.23.0"), "http", flags);
-        assert_eq!(halves.visit(), ["compression", "messages", "ping", "close"], "{flags:?}");
+    for carrier in [Kind::H2, Kind::H1, Kind::Envelope] {
+        let halves = Halves::start("websocket.js", modules("ws", "8.23.0"), "http", carrier);
+        assert_eq!(halves.visit(), ["compression", "messages", "ping", "close"], "{carrier}");
         assert_eq!(halves.origin.line(1), "4001 by the visitor");
         assert_eq!(halves.origin.line(2), "4002 by the origin");
     }

@@ -3,15 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ptth::agent::config::Config;
-use ptth::agent::origin::{Origin, Target};
-use ptth::domain::{Instance, Name, Secret};
-use ptth::net::{Cores, Scope};
 use ptth::session::Kind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::runtime::Runtime;
 
+use crate::library::agent;
 use crate::origin::Nginx;
 use crate::site::{Relay, Site};
 
@@ -20,40 +16,6 @@ const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
 /// What polling must reach of what `ptth10` with carrier `h1` does.
 const LEAST: f64 = 0.25;
-
-/// An agent of the library, because only there can the carrier be chosen, on a thread of its own.
-fn agent(
-    site: &Site,
-    relay: &Relay,
-    origin: u16,
-    (name, token): (&str, &str),
-    (transport, carrier): (&str, Kind),
-) -> Runtime {
-    let config = Config {
-        relays: vec![relay.url().parse().unwrap()],
-        names: vec![Name::parse(name).unwrap()],
-        hosts: Vec::new(),
-        token: Some(Secret::new(token.trim())),
-        transport: transport.into(),
-        carriers: vec![carrier],
-        tls: ptth::tls::client_config(Some(&site.ca()), &[]).unwrap(),
-        proxies: ptth::net::dial::Proxies::None,
-        instance: Instance { id: name.into(), boot: 1 },
-        exclusive: false,
-        visitors: None,
-        climb: ptth::defaults::CLIMB_FIRST,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let target = Target::parse(&format!("http://127.0.0.1:{origin}")).unwrap();
-        let origin = Origin::new(target, Scope::new(), ptth::tls::client_config_for_none().unwrap());
-        let mut serving = ptth::agent::start(&config, origin, Cores::ambient()).unwrap();
-        serving.connected().await.unwrap();
-        // It serves for as long as its runtime stands.
-        std::mem::forget(serving);
-    });
-    runtime
-}
 
 /// Asks again and again on one connection; how many answers came before `until`.
 async fn visit(port: u16, request: Arc<str>, until: Instant) -> usize {
@@ -92,7 +54,8 @@ fn polling_reaches_a_quarter_of_a_flipped_connection() {
     let [flipped, polled] = ["flipped", "polled"].map(|name| (name, site.token(name)));
     let relay = Relay::start(site.relay_command("127.0.0.1:0").args(["--listen", "http://127.0.0.1:0"]));
     let public: u16 = relay.process.line(1).rsplit(':').next().unwrap().parse().unwrap();
-    let agent = |(name, token): &(&str, String), how| agent(&site, &relay, nginx.port, (name, token), how);
+    let target = format!("http://127.0.0.1:{}", nginx.port);
+    let agent = |(name, token): &(&str, String), how| agent(&site, &relay, &target, (name, token), how);
     let _flipped = agent(&flipped, ("ptth10", Kind::H1));
     let _polled = agent(&polled, ("reversehttp", Kind::Envelope));
     // Interleaved, so that whatever else the machine does slows both.

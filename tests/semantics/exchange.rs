@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::support::{Head, Wire, named};
-use crate::world::{NAME, World};
+use crate::support::{Head, Wire};
+use crate::world::World;
+pub(crate) use crate::world::host;
 
-/// What the relay and the agent say of the way, and what belongs to one hop.
-const OURS: [&str; 11] = [
+/// What is said of the way, and what belongs to one hop; each has cases of its own.
+const OURS: [&str; 12] = [
     "host",
     "forwarded",
     "x-forwarded-for",
@@ -14,6 +15,7 @@ const OURS: [&str; 11] = [
     "x-forwarded-proto",
     "via",
     "date",
+    "server",
     "connection",
     "content-length",
     "transfer-encoding",
@@ -52,7 +54,7 @@ pub(crate) async fn exchange(
 ) -> ((Head, Bytes), (Head, Bytes)) {
     let mut visitor = world.relay.visitor().await;
     visitor.send(request).await;
-    let (mut origin, head) = at_origin(world).await;
+    let (mut origin, head) = through(world, &mut visitor).await;
     let body = origin.body(&head).await;
     origin.send(answer).await;
     let answer = visitor.head().await;
@@ -67,16 +69,28 @@ pub(crate) async fn at_origin(world: &World) -> (Wire, Head) {
     (origin, head)
 }
 
-/// The answer to a request that reaches nobody.
+/// The same, unless the visitor has an answer before.
+pub(crate) async fn through(world: &World, visitor: &mut Wire) -> (Wire, Head) {
+    tokio::select! {
+        at_origin = at_origin(world) => at_origin,
+        answer = visitor.head() => panic!("the origin was not asked: {}", answer.first),
+    }
+}
+
+/// The answer to a request that reaches nobody, whole.
+pub(crate) async fn refusal(world: &World, visitor: &mut Wire) -> (Head, String) {
+    tokio::select! {
+        answer = visitor.message() => answer,
+        (_, head) = at_origin(world) => panic!("the origin was asked: {}", head.first),
+    }
+}
+
+/// The answer to a request that reaches nobody, or none.
 pub(crate) async fn refused(world: &World, request: impl AsRef<[u8]>) -> Option<u16> {
     let mut visitor = world.relay.visitor().await;
     visitor.send(request).await;
-    let answer = visitor.rest_of_answer().await;
-    world.origin.quiet().await;
-    answer
-}
-
-/// `Host` of the world's agent.
-pub(crate) fn host() -> String {
-    named(NAME)
+    tokio::select! {
+        answer = visitor.rest_of_answer() => answer,
+        (_, head) = at_origin(world) => panic!("the origin was asked: {}", head.first),
+    }
 }

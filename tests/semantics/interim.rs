@@ -45,6 +45,10 @@ pub(crate) async fn several_in_order(on: On) {
         assert_eq!((head.status(), head.get("x-number")), (status, Some(&*number.to_string())));
     }
     answers(&mut visitor, &mut origin).await;
+    // And that was all of it.
+    visitor.send(head("GET", "/next", "")).await;
+    assert_eq!(origin.head().await.first, "GET /next HTTP/1.1");
+    answers(&mut visitor, &mut origin).await;
 }
 
 pub(crate) async fn hints_and_answer_at_once(on: On) {

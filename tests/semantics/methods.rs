@@ -85,7 +85,8 @@ pub(crate) async fn connect_over_http2_is_refused(on: On) {
     let mut visitor = Http2::open(&world).await;
     let request = Request::connect(host()).body(()).unwrap();
     let (answering, stream) = visitor.begin(request, false).await;
-    assert_eq!(answering.whole().await.unwrap().head.status(), 405);
+    let status = answering.whole().await.unwrap().head.status().as_u16();
+    assert!(matches!(status, 400 | 404 | 405), "{status}");
     drop(stream);
     world.origin.quiet().await;
     world.still_works().await;

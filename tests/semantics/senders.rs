@@ -1,13 +1,9 @@
 //! Who sent it.
 
-use ptth::net::nets::Nets;
-
-use crate::exchange::{CLOSING, OK, at_origin, exchange, head, host, lines, own_fields};
-use crate::support::{Plan, TestOrigin, TestRelay, Wire, serve};
-use crate::world::{On, World};
-
-/// An address that a load balancer or a proxy has here; visitors and agents have another.
-const FRONT: &str = "127.0.0.2";
+use crate::exchange::{CLOSING, OK, at_origin, exchange, head, host, lines, own_fields, refusal, through};
+use crate::support::Wire;
+use crate::visitor::{Http2, request};
+use crate::world::{Before, FRONT, On, World};
 
 const CLAIMS: &str = "Forwarded: for=1.2.3.4;proto=https\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
                       X-Forwarded-Host: evil.test\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /x\r\nX-Real-IP: 1.2.3.4\r\n\
@@ -23,7 +19,6 @@ async fn only_the_relay_speaks(on: On, claims: &str) {
     assert_eq!(got.get("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(got.get("x-forwarded-proto"), Some("http"));
     assert_eq!(got.get("x-forwarded-host"), Some(&*host()));
-    assert_eq!(got.get("via"), Some("1.1 ptth"));
 }
 
 pub(crate) async fn forged(on: On) {
@@ -34,28 +29,27 @@ pub(crate) async fn forged_with_underscores(on: On) {
     only_the_relay_speaks(on, &CLAIMS.replace('-', "_").replace("1_2", "1-2")).await;
 }
 
-/// A world whose relay believes [`FRONT`] as a proxy, or as a load balancer.
-async fn behind(on: On, plan: fn(Nets) -> Plan) -> World {
-    let front = std::iter::once(FRONT.parse::<std::net::IpAddr>().unwrap().into()).collect();
-    let (relay, origin) = (TestRelay::planned(plan(front)), TestOrigin::start().await);
-    let agent = serve(&on.agent(&relay), origin.handler()).await;
-    World { relay, origin, agent }
-}
-
-fn proxy(front: Nets) -> Plan {
-    Plan { trusted_proxies: front, ..Plan::default() }
-}
-
-fn balancer(front: Nets) -> Plan {
-    Plan { proxy_protocol: front, ..Plan::default() }
+pub(crate) async fn via(on: On) {
+    let world = on.world().await;
+    for (version, passed) in [("1.1", "1.1 ptth"), ("1.0", "1.0 ptth")] {
+        let request = format!("GET / HTTP/{version}\r\nHost: {}\r\nVia: 1.1 front\r\n\r\n", host());
+        let ((got, _), _) = exchange(&world, request, CLOSING).await;
+        assert_eq!(got.all("via").join(", "), format!("1.1 front, {passed}"));
+    }
+    let mut visitor = Http2::open(&world).await;
+    let (mut answering, _) = visitor.begin(request("GET", "/").body(()).unwrap(), true).await;
+    let (mut origin, got) = answering.at_origin(&world).await;
+    assert_eq!(got.get("via"), Some("2.0 ptth"));
+    origin.send(CLOSING).await;
+    assert_eq!(answering.whole().await.unwrap().body, "ok");
 }
 
 async fn front(world: &World) -> Wire {
-    world.relay.visitor_from(FRONT.parse().unwrap()).await
+    world.relay.visitor_from(FRONT).await
 }
 
 pub(crate) async fn by_a_trusted_proxy(on: On) {
-    let world = behind(on, proxy).await;
+    let world = on.world_behind(Before::Proxy).await;
     let mut visitor = front(&world).await;
     let claims = "X-Forwarded-For: 9.9.9.9, 192.0.2.7, 127.0.0.2\r\nX-Forwarded-Proto: https\r\n\
                   X-Forwarded-Host: front.test\r\nX-Real-IP: 192.0.2.7\r\nRequesting-Client: 1.2.3.4:5\r\n";
@@ -80,21 +74,21 @@ pub(crate) async fn by_a_trusted_proxy(on: On) {
 async fn only_from_here(world: &World) {
     let mut visitor = world.relay.visitor().await;
     visitor.send(head("GET", "/", CLAIMS)).await;
-    let (mut origin, got) = at_origin(world).await;
+    let (mut origin, got) = through(world, &mut visitor).await;
     assert_eq!((got.get("x-forwarded-for"), got.get("x-real-ip")), (Some("127.0.0.1"), None));
     origin.send(CLOSING).await;
     assert_eq!(visitor.message().await.1, "ok");
 }
 
 pub(crate) async fn by_two_stories(on: On) {
-    let world = behind(on, proxy).await;
+    let world = on.world_behind(Before::Proxy).await;
     for claims in [
         "Forwarded: for=1.2.3.4\r\nX-Forwarded-For: 192.0.2.7\r\n",
         "Forwarded: for=\"1.2.3.4, for=192.0.2.7\r\n",
     ] {
         let mut visitor = front(&world).await;
         visitor.send(head("GET", "/", claims)).await;
-        let (answer, body) = visitor.message().await;
+        let (answer, body) = refusal(&world, &mut visitor).await;
         assert_eq!(answer.status(), 400);
         assert!(body.contains("unclear-sender"), "{body}");
     }
@@ -102,7 +96,7 @@ pub(crate) async fn by_two_stories(on: On) {
 }
 
 async fn by_header(on: On, header: &[u8], remote: &str, proto: &str) {
-    let world = behind(on, balancer).await;
+    let world = on.world_behind(Before::Balancer).await;
     let mut visitor = front(&world).await;
     let request = head("GET", "/", "X-Forwarded-For: 1.2.3.4\r\n");
     visitor.send([header, request.as_bytes()].concat()).await;
@@ -115,7 +109,7 @@ async fn by_header(on: On, header: &[u8], remote: &str, proto: &str) {
 
 pub(crate) async fn by_proxy_protocol_1(on: On) {
     by_header(on, b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", "192.0.2.7", "http").await;
-    by_header(on, b"PROXY UNKNOWN\r\n", FRONT, "http").await;
+    by_header(on, b"PROXY UNKNOWN\r\n", &FRONT.to_string(), "http").await;
 }
 
 const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -125,11 +119,11 @@ pub(crate) async fn by_proxy_protocol_2(on: On) {
     let addresses = [192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 4, 1, 187];
     let header = [BINARY, &[0x21, 0x11, 0, 20], &addresses, &ssl].concat();
     by_header(on, &header, "192.0.2.7", "https").await;
-    by_header(on, &[BINARY, &[0x20, 0, 0, 0]].concat(), FRONT, "http").await;
+    by_header(on, &[BINARY, &[0x20, 0, 0, 0]].concat(), &FRONT.to_string(), "http").await;
 }
 
 pub(crate) async fn without_its_header(on: On) {
-    let world = behind(on, balancer).await;
+    let world = on.world_behind(Before::Balancer).await;
     let long = format!("PROXY UNKNOWN {}", "x".repeat(200));
     let unending = [BINARY, &[0x21, 0x11, 0xff, 0xff]].concat();
     for bytes in
@@ -144,13 +138,16 @@ pub(crate) async fn without_its_header(on: On) {
 }
 
 pub(crate) async fn a_header_from_a_stranger(on: On) {
-    let world = behind(on, balancer).await;
+    let world = on.world_behind(Before::Balancer).await;
     for header in
         [&b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"[..], &[BINARY, &[0x20, 0, 0, 0]].concat()]
     {
         let mut visitor = world.relay.visitor().await;
         visitor.send([header, head("GET", "/", "").as_bytes()].concat()).await;
-        let status = visitor.rest_of_answer().await;
+        let status = tokio::select! {
+            status = visitor.rest_of_answer() => status,
+            (_, head) = at_origin(&world) => panic!("the origin was asked: {}", head.first),
+        };
         assert!(matches!(status, None | Some(400)), "{status:?}");
     }
     world.origin.quiet().await;

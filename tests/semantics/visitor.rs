@@ -10,8 +10,8 @@ use http::{HeaderMap, Request, Response};
 use ptth::net::Scope;
 use ptth::net::io::Duplex;
 
-use crate::exchange::host;
-use crate::support::within;
+use crate::exchange::{at_origin, host};
+use crate::support::{Head, Wire, within};
 use crate::world::World;
 
 /// See the module.
@@ -76,12 +76,46 @@ impl Answering {
         within("an interim response", next).await.unwrap()
     }
 
+    /// The request at the origin, unless it has an answer before.
+    pub(crate) async fn at_origin(&mut self, world: &World) -> (Wire, Head) {
+        tokio::select! {
+            at_origin = at_origin(world) => at_origin,
+            answer = &mut self.0 => panic!("the origin was not asked: {answer:?}"),
+        }
+    }
+
+    /// The final answer as it comes, which is a success.
+    pub(crate) async fn reading(self) -> Reading {
+        let answer = within("an answer", self.0).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        Reading(answer.into_body())
+    }
+
     /// The final answer.
     pub(crate) async fn whole(self) -> Result<Whole, h2::Error> {
         let (head, mut stream) = within("an answer", self.0).await?.into_parts();
         let body = within("a body", read(&mut stream)).await?;
         let trailers = within("trailers", poll_fn(|cx| stream.poll_trailers(cx))).await?;
         Ok(Whole { head: Response::from_parts(head, ()), body, trailers })
+    }
+}
+
+/// A body, part by part.
+pub(crate) struct Reading(pub(crate) RecvStream);
+
+impl Reading {
+    /// The next part; empty at the end.
+    pub(crate) async fn next(&mut self) -> Bytes {
+        let Some(data) = within("a part of a body", self.0.data()).await else { return Bytes::new() };
+        let data = data.unwrap();
+        self.0.flow_control().release_capacity(data.len()).unwrap();
+        data
+    }
+
+    /// What stands behind the body, of which there is no more.
+    pub(crate) async fn trailers(&mut self) -> Option<HeaderMap> {
+        assert_eq!(self.next().await, "");
+        within("trailers", poll_fn(|cx| self.0.poll_trailers(cx))).await.unwrap()
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) use agent::{AgentPlan, offer, serve};
 pub(crate) use http2::VisitorH2;
 pub(crate) use origin::TestOrigin;
 pub(crate) use proxy::Proxy;
-pub(crate) use relay::{DOMAIN, Plan, TestRelay, named};
+pub(crate) use relay::{DOMAIN, Front, Plan, TestRelay, named};
 pub(crate) use wire::{Head, Wire};
 
 /// Longer than any step of a scenario takes on a busy machine; a step that needs more hangs.

@@ -34,7 +34,16 @@ impl TestOrigin {
 
     /// What an agent serves to reach this origin.
     pub(crate) fn handler(&self) -> std::sync::Arc<dyn Handler> {
-        let target = Target::parse(&format!("http://{}", self.address())).unwrap();
+        self.handler_of("http")
+    }
+
+    /// The same for an origin that speaks HTTP/2.
+    pub(crate) fn handler_h2(&self) -> std::sync::Arc<dyn Handler> {
+        self.handler_of("h2c")
+    }
+
+    fn handler_of(&self, scheme: &str) -> std::sync::Arc<dyn Handler> {
+        let target = Target::parse(&format!("{scheme}://{}", self.address())).unwrap();
         Origin::new(target, Scope::new(), ptth::tls::client_config_for_none().unwrap())
     }
 

@@ -1,10 +1,12 @@
 //! A relay with tokens in memory, a TLS and a plain listener.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ptth::domain::{HostName, Name, Secret};
+use ptth::net::Cores;
 use ptth::net::io::Duplex;
 use ptth::net::nets::Nets;
 use ptth::policy::{Grants, Tokens};
@@ -16,7 +18,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 
-use super::{VisitorH2, Wire, within};
+use super::{Head, TestOrigin, VisitorH2, Wire, within};
 
 /// The domain of every relay here.
 pub(crate) const DOMAIN: &str = "ptth.localhost";
@@ -43,6 +45,7 @@ pub(crate) fn trust(alpn: &[&[u8]]) -> Arc<rustls::ClientConfig> {
 /// What is special about a relay.
 pub(crate) struct Plan {
     pub(crate) tokens: Tokens,
+    /// Threads of its own; none and it runs on the caller's, and its clock is the caller's too.
     pub(crate) cores: usize,
     pub(crate) answer: Option<Duration>,
     pub(crate) trusted_proxies: Nets,
@@ -68,8 +71,15 @@ impl Default for Plan {
 pub(crate) struct TestRelay {
     relay: Relay,
     pub(crate) tokens: Tokens,
-    pub(crate) plain: SocketAddr,
-    pub(crate) tls: SocketAddr,
+    front: Front,
+}
+
+impl Deref for TestRelay {
+    type Target = Front;
+
+    fn deref(&self) -> &Front {
+        &self.front
+    }
 }
 
 impl TestRelay {
@@ -90,9 +100,11 @@ impl TestRelay {
         config.proxy_protocol = proxy_protocol;
         config.answer = answer.unwrap_or(config.answer);
         change(&mut config);
-        let relay = Relay::start(config).unwrap();
+        let relay = if cores > 0 { Relay::start(config) } else { Relay::start_on(config, Cores::ambient()) };
+        let relay = relay.unwrap();
         let [tls, plain] = relay.addresses() else { panic!("two listeners") };
-        Self { tls: tls.address, plain: plain.address, tokens, relay }
+        let front = Front { tls: tls.address, plain: plain.address };
+        Self { front, tokens, relay }
     }
 
     /// A token for exactly these names.
@@ -106,6 +118,25 @@ impl TestRelay {
         format!("https://{DOMAIN}:{}/", self.tls.port())
     }
 
+    /// Where its admin listener is.
+    pub(crate) fn admin(&self) -> Option<SocketAddr> {
+        self.relay.admin()
+    }
+
+    /// Stops as an operator would; returns how many connections were cut.
+    pub(crate) async fn stop(self) -> usize {
+        within("stopping the relay", self.relay.stop()).await
+    }
+}
+
+/// Where visitors connect to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Front {
+    pub(crate) plain: SocketAddr,
+    pub(crate) tls: SocketAddr,
+}
+
+impl Front {
     /// A visitor's connection, without TLS.
     pub(crate) async fn visitor(&self) -> Wire {
         Wire::new(connect(self.plain).await)
@@ -137,21 +168,37 @@ impl TestRelay {
         VisitorH2::open(self.tls_as(host, b"h2").await).await
     }
 
-    /// Where its admin listener is.
-    pub(crate) fn admin(&self) -> Option<SocketAddr> {
-        self.relay.admin()
+    /// Sends a request from a new visitor and receives its head at a new connection of `origin`.
+    pub(crate) async fn begin(&self, request: &str, origin: &TestOrigin) -> (Wire, Wire, Head) {
+        let mut visitor = self.visitor().await;
+        visitor.send(request).await;
+        let mut origin = origin.accept().await;
+        let head = origin.head().await;
+        (visitor, origin, head)
+    }
+
+    /// That a fresh request for `host` gets through.
+    pub(crate) async fn works(&self, host: &str, origin: &TestOrigin) {
+        let request = format!("GET /still HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let mut visitor = self.visitor().await;
+        visitor.send(request).await;
+        let mut origin = tokio::select! {
+            origin = origin.accept() => origin,
+            (answer, body) = visitor.message() => panic!("the origin was not asked: {answer:?} {body}"),
+        };
+        let head = origin.head().await;
+        assert_eq!(head.first, "GET /still HTTP/1.1");
+        // Said, so that nobody asks on this connection while it goes.
+        origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nworks").await;
+        let (head, body) = visitor.message().await;
+        assert_eq!((head.status(), &*body), (200, "works"));
     }
 
     /// One request on a connection of its own: the head as given, the answer whole.
-    pub(crate) async fn ask(&self, request: &str) -> (super::Head, String) {
+    pub(crate) async fn ask(&self, request: &str) -> (Head, String) {
         let mut visitor = self.visitor().await;
         visitor.send(request).await;
         visitor.message().await
-    }
-
-    /// Stops as an operator would; returns how many connections were cut.
-    pub(crate) async fn stop(self) -> usize {
-        within("stopping the relay", self.relay.stop()).await
     }
 }
 

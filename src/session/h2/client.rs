@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -16,6 +16,7 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::stream::{Raw, send_body};
 use super::windows::{FIRST, Flow, Told, Watch, Windows};

@@ -1,9 +1,10 @@
 //! Whether the far end of an HTTP/2 connection is there (RFC 9113 §6.7).
 
 use std::future::poll_fn;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use h2::{Ping, PingPong};
+use tokio::time::Instant;
 
 use crate::net::io::LastRead;
 
