@@ -260,6 +260,9 @@ pub const UPGRADE: Duration = Duration::from_secs(15);
 pub const ORIGIN_CONNECT: Duration = Duration::from_secs(5);
 /// Idle connections to the origin, per core.
 pub const ORIGIN_IDLE: usize = 256;
+/// One that was idle for longer than this may be closing just now. Under load none is, so what it takes to be ready for
+/// that costs nothing there.
+pub const ORIGIN_RESTED: Duration = Duration::from_millis(10);
 /// An idle connection to the origin is used again within this time: below the 5 s of Node.
 pub const ORIGIN_IDLE_FOR: Duration = Duration::from_secs(4);
 

@@ -11,6 +11,7 @@ pub mod hop;
 pub mod interim;
 pub mod link;
 pub mod problem;
+pub mod repeat;
 pub mod trailers;
 pub mod upgrade;
 

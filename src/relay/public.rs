@@ -16,7 +16,7 @@ use super::respond::{self, Failure};
 use super::{measure, patience};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
-use crate::message::{Body, Request, Response, authority, framing, upgrade};
+use crate::message::{Body, Request, Response, authority, framing, repeat, upgrade};
 use crate::policy::{Denied, Gate, VisitorPermit};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
@@ -307,14 +307,7 @@ async fn send(target: &Target, permit: &VisitorPermit, mut request: Request) -> 
 }
 
 fn harmless(request: &Request) -> Option<Request> {
-    let safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    if !safe || !request.body().is_end_stream() || request.headers().contains_key(http::header::UPGRADE) {
-        return None;
-    }
-    let mut copy = Request::new(Body::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
+    let mut copy = repeat::copy(request)?;
     if let Some(visitor) = request.extensions().get::<Visitor>() {
         copy.extensions_mut().insert(*visitor);
     }

@@ -1,5 +1,7 @@
 //! Forwarding to an HTTP origin, over hyper's own connections and our own pool.
 
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use http::{Method, StatusCode, Version};
@@ -17,7 +19,7 @@ use crate::defaults;
 use crate::message::expect::Gate;
 use crate::message::interim::{Heads, Watched};
 use crate::message::upgrade::{Opening, Tunnel};
-use crate::message::{Body, BoxError, Request, Response, hop, problem};
+use crate::message::{Body, BoxError, Request, Response, hop, problem, repeat};
 use crate::net::{Scope, splice};
 use crate::session::h1::trailers::Trailing;
 
@@ -75,14 +77,20 @@ impl Web {
     }
 
     /// Idle connections first, the youngest at the front. hyper hands a request back when not one byte of it was
-    /// written; one that may have left is never repeated.
+    /// written. One that may have left is repeated if that is harmless and an origin that closes what is idle may not
+    /// have seen it (RFC 9112 §9.3.1): on a fresh connection, once.
     async fn send(&self, mut request: Request) -> Result<(Lease, http::Response<Incoming>), Failure> {
         while let Some(mut lease) = self.pool.take() {
+            let copy = if lease.rested { repeat::copy(&request) } else { None };
             match lease.send(request).await {
                 Ok(response) => return Ok((lease, response)),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent.map(Trailing::into_inner),
-                    None => return Err(error.into_error().into()),
+                Err(mut error) => match (error.take_message(), copy) {
+                    (Some(unsent), _) => request = unsent.map(Trailing::into_inner),
+                    (None, Some(copy)) if is_end(error.error()) => {
+                        request = copy;
+                        break;
+                    }
+                    (None, _) => return Err(error.into_error().into()),
                 },
             }
         }
@@ -152,4 +160,13 @@ async fn join(visitor: OnUpgrade, origin: Opening) {
     if let Err(error) = joined.await {
         tracing::debug!(%error, "an upgraded connection broke");
     }
+}
+
+/// The connection ended before an answer came.
+fn is_end(error: &hyper::Error) -> bool {
+    let broken = |kind| {
+        [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionAborted].contains(&kind)
+    };
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    error.is_incomplete_message() || source.is_some_and(|source| broken(source.kind()))
 }

@@ -66,7 +66,8 @@ impl Pool {
             }
             if !idle.connection.sender.is_closed() {
                 let connection = Some(idle.connection);
-                return Some(Lease { connection, pool: self.clone(), core, answered: false });
+                let rested = idle.since.elapsed() >= defaults::ORIGIN_RESTED;
+                return Some(Lease { connection, pool: self.clone(), core, rested, answered: false });
             }
         }
         None
@@ -75,7 +76,7 @@ impl Pool {
     /// Takes charge of a fresh connection, driven by this core.
     pub(super) fn lease(self: &Arc<Self>, connection: Connection) -> Lease {
         let core = cores::current() % STACKS;
-        Lease { connection: Some(connection), pool: self.clone(), core, answered: false }
+        Lease { connection: Some(connection), pool: self.clone(), core, rested: false, answered: false }
     }
 
     fn put(self: &Arc<Self>, core: usize, connection: Connection) {
@@ -124,6 +125,8 @@ pub(super) struct Lease {
     connection: Option<Connection>,
     pool: Arc<Pool>,
     core: usize,
+    /// It was idle for so long that the origin may be about to close it.
+    pub(super) rested: bool,
     answered: bool,
 }
 

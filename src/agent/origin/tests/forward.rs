@@ -1,4 +1,5 @@
 use super::*;
+use crate::defaults;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -88,20 +89,49 @@ async fn a_connection_that_died_idle_costs_nobody_an_answer() {
     assert_eq!(text(response).await, "ok");
 }
 
-#[tokio::test]
-async fn a_request_that_may_have_left_is_not_repeated() {
-    let raw = Raw::start().await;
+/// A connection that has rested, on which the origin reads a request and closes.
+async fn closing(raw: &Raw) -> impl Future<Output = ()> + use<> {
     let (_, response, mut wire) = raw.first(get("/"), OK).await;
     text(response).await;
     raw.settled(1).await;
-    let serve = async {
-        wire.head().await;
-        drop(wire);
-    };
-    let (response, ()) = tokio::join!(within(raw.origin.call(get("/"))), serve);
+    tokio::time::sleep(2 * defaults::ORIGIN_RESTED).await;
+    async move { drop(wire.head().await) }
+}
+
+#[tokio::test]
+async fn what_may_do_harm_twice_is_not_repeated() {
+    let raw = Raw::start().await;
+    let serve = closing(&raw).await;
+    let post = http::Request::post("/").body(Body::empty()).unwrap();
+    let (response, ()) = tokio::join!(within(raw.origin.call(post)), serve);
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=http_response_incomplete");
     assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending(), "it came again");
+}
+
+#[tokio::test]
+async fn what_does_no_harm_goes_on_a_fresh_connection_and_no_further() {
+    let raw = Raw::start().await;
+    let serve = closing(&raw).await;
+    let again = async {
+        serve.await;
+        let mut wire = raw.accept().await;
+        assert!(wire.head().await.starts_with("GET /again "));
+        wire.say(OK).await;
+        wire
+    };
+    let (response, _wire) = tokio::join!(within(raw.origin.call(get("/again"))), again);
+    assert_eq!(text(response).await, "ok");
+
+    let raw = Raw::start().await;
+    let serve = closing(&raw).await;
+    let refuse = async {
+        serve.await;
+        drop(raw.accept().await.head().await);
+    };
+    let (response, ()) = tokio::join!(within(raw.origin.call(get("/"))), refuse);
+    assert_eq!(response.status(), 502);
+    assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending(), "it came a third time");
 }
 
 #[tokio::test]

@@ -1,0 +1,22 @@
+//! Requests that may be sent twice.
+
+use http::header::UPGRADE;
+use http::{HeaderMap, Method};
+use http_body::Body as _;
+
+use super::{Body, Request};
+
+/// A copy of a request that does no harm when it is sent again: its method is safe (RFC 9110 §9.2.2), and there is no
+/// body and no stream that part of it could have gone to. Without its extensions.
+pub fn copy(request: &Request) -> Option<Request> {
+    let safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
+    if !safe || !request.body().is_end_stream() || request.headers().contains_key(UPGRADE) {
+        return None;
+    }
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = HeaderMap::clone(request.headers());
+    Some(copy)
+}
