@@ -176,9 +176,11 @@ pub const SEND_BUFFER: usize = 64 << 10;
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Streams at once on one `h2` carrier.
 pub const STREAMS: u32 = 1_024;
-/// The head of an HTTP/1.1 request of a visitor, 64 KiB of fields and its first line, in bytes; also what is read ahead
-/// of a body, and what waits for the socket.
-pub const VISITOR_BUFFER: usize = 72 << 10;
+/// The head of a request of a visitor, in either version: 64 KiB of fields and its first line, in bytes.
+pub const VISITOR_HEAD: usize = 72 << 10;
+/// What is read ahead of an HTTP/1.1 visitor, and what waits for its socket, in bytes: a whole head. The library may
+/// read as much again before it refuses one that goes on.
+pub const VISITOR_BUFFER: usize = VISITOR_HEAD;
 /// A visitor's `h2` windows: an upload of one visitor, in bytes.
 pub const VISITOR_STREAM_WINDOW: u32 = 1 << 20;
 /// All uploads of one visitor's connection, in bytes.

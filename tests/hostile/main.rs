@@ -62,6 +62,7 @@ mod devtools;
 mod downgrade;
 mod floods;
 mod frames;
+mod heads;
 mod logs;
 mod messages;
 mod names;
@@ -111,7 +112,9 @@ cases! {
         a_silent_agent_keeps_its_own_visitors_waiting_alone, one_agent_does_not_take_all_connections,
         a_crowd_at_one_tenant_starves_no_other;
     pages: every_path_of_a_tenant_is_the_tenants, a_path_is_routed_as_it_is_forwarded,
-        a_cookie_reaches_no_other_name, heads_beyond_all_measure_are_refused;
+        a_cookie_reaches_no_other_name;
+    heads: heads_beyond_all_measure_are_refused, answers_beyond_all_measure_end_with_their_visitor,
+        what_is_packed_stays_packed;
     visitors: what_is_cancelled_in_masses_stops_nobody;
 }
 
