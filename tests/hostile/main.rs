@@ -61,8 +61,10 @@ mod agents;
 mod devtools;
 mod downgrade;
 mod floods;
+mod foreign;
 mod frames;
 mod heads;
+mod lifecycle;
 mod logs;
 mod messages;
 mod names;
@@ -115,6 +117,7 @@ cases! {
         a_cookie_reaches_no_other_name;
     heads: heads_beyond_all_measure_are_refused, answers_beyond_all_measure_end_with_their_visitor,
         what_is_packed_stays_packed;
+    lifecycle: a_name_that_comes_back_thousands_of_times_leaves_nothing;
     visitors: what_is_cancelled_in_masses_stops_nobody;
 }
 

@@ -18,7 +18,7 @@ use crate::world::{NAME, On, PROMPT, connect, honest, raw, status};
 const HANDSHAKE: Duration = Duration::from_secs(14);
 const HEAD: Duration = Duration::from_secs(40);
 
-fn is_long() -> bool {
+pub(crate) fn is_long() -> bool {
     std::env::var_os("PTTH_LONG").is_some()
 }
 
@@ -268,6 +268,6 @@ fn a_relay_without_descriptors_recovers() {
     );
 }
 
-fn descriptors(process: &Process) -> usize {
+pub(crate) fn descriptors(process: &Process) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().count()
 }
