@@ -20,17 +20,23 @@ pub(crate) struct Stranger<'a> {
     pub(crate) token: &'a str,
     /// Further fields.
     pub(crate) fields: &'a str,
+    /// What it sets on `h2`, each a number and a value.
+    pub(crate) settings: &'a [(u16, u32)],
 }
 
 /// A connection over which requests come.
 pub(crate) enum Foreign {
     H1(Wire),
     H2(Frames),
-    /// A poll that waits.
-    Poll(Wire),
+    /// A poll that waits, and the path that takes its answer.
+    Poll(Wire, String),
 }
 
-impl Stranger<'_> {
+impl<'a> Stranger<'a> {
+    pub(crate) fn new(on: On, at: SocketAddr, name: &'a str, token: &'a str) -> Self {
+        Self { on, at, name, token, fields: "", settings: &[] }
+    }
+
     /// The bytes that ask for the name. Nothing waits yet, so that there is an answer at once.
     pub(crate) fn offer(&self) -> String {
         let Self { on, name, token, fields, .. } = self;
@@ -64,22 +70,24 @@ impl Stranger<'_> {
         stream.write_all(self.offer().as_bytes()).await.unwrap();
         let head = head(&mut stream).await;
         match head.status() {
-            101 if self.on.carrier == Kind::H2 => Ok(Foreign::H2(Frames::server(stream, &[]).await)),
+            101 if self.on.carrier == Kind::H2 => {
+                Ok(Foreign::H2(Frames::server(stream, self.settings).await))
+            }
             101 => Ok(Foreign::H1(Wire::new(stream))),
             200 => {
                 let mut wire = Wire::new(stream);
                 wire.body(&head).await;
                 wire.send(self.offer().replace("Prefer: wait=0\r\n", "")).await;
-                Ok(Foreign::Poll(wire))
+                Ok(Foreign::Poll(wire, format!("{COMET}?name={}", self.name)))
             }
             201 | 204 => {
                 let link = head.get("link").unwrap().to_owned();
                 let url = link.split_once('<').unwrap().1.split_once('>').unwrap().0;
-                let path = &url[url.find("/reversehttp").unwrap()..];
+                let path = url[url.find("/reversehttp").unwrap()..].to_owned();
                 let (mut wire, fields) = (Wire::new(stream), self.fields);
                 wire.body(&head).await;
                 wire.send(format!("GET {path} HTTP/1.1\r\nHost: ptth.localhost\r\n{fields}\r\n")).await;
-                Ok(Foreign::Poll(wire))
+                Ok(Foreign::Poll(wire, path))
             }
             refused => Err(refused),
         }
@@ -105,7 +113,7 @@ impl Foreign {
             Self::H2(frames) => {
                 assert!(frames.until(STEP, |f| f.kind == HEADERS).await.is_some(), "no request");
             }
-            Self::Poll(wire) => {
+            Self::Poll(wire, _) => {
                 let head = wire.head().await;
                 let body = wire.body(&head).await;
                 assert!(head.status() == 200 && body.len() > 2, "{head:?} {body:?}");

@@ -29,14 +29,14 @@ pub(crate) async fn a_name_that_comes_back_thousands_of_times_leaves_nothing(on:
     let (mut held, mut warm) = (Vec::new(), 0);
     for round in 0..rounds {
         let fields = format!("PTTH-Instance: box;boot={}\r\n", 1 + round / 2);
-        let agent = Stranger { on, at, name: NAME, token: &token, fields: &fields };
+        let agent = Stranger { fields: &fields, ..Stranger::new(on, at, NAME, &token) };
         let stream = connect(at).await;
         let socket = SockRef::from(&stream).try_clone().unwrap();
         let mut link =
             agent.comes_by(stream).await.unwrap_or_else(|status| panic!("round {round}: {status}"));
         if round % EVERY == 0 {
             arrives(at, &mut link).await;
-            let other = Stranger { token: &stranger, fields: "", ..agent };
+            let other = Stranger::new(on, at, NAME, &stranger);
             assert_eq!(other.comes().await.err(), Some(403), "round {round}: two owners");
         }
         if round == rounds / 4 {
@@ -53,7 +53,7 @@ pub(crate) async fn a_name_that_comes_back_thousands_of_times_leaves_nothing(on:
     }
     // The name is held to the last.
     let fields = format!("PTTH-Instance: box;boot={rounds}\r\n");
-    let last = Stranger { on, at, name: NAME, token: &token, fields: &fields };
+    let last = Stranger { fields: &fields, ..Stranger::new(on, at, NAME, &token) };
     let mut link = last.comes().await.expect("the owner comes back");
     arrives(at, &mut link).await;
     drop((held, link));

@@ -82,6 +82,7 @@ mod secrets;
 mod site;
 mod slow;
 mod smuggling;
+mod stalls;
 mod strict;
 #[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
 #[path = "../support/mod.rs"]
@@ -111,8 +112,9 @@ cases! {
     names: of_many_at_once_one_gets_a_name, a_registration_cut_at_any_byte_leaves_no_ghost, one_name_opens_no_other,
         no_request_reaches_the_wrong_tenant;
     slow: half_heads_hold_nobody_up, half_bodies_hold_nobody_up,
-        a_silent_agent_keeps_its_own_visitors_waiting_alone, one_agent_does_not_take_all_connections,
+        one_agent_does_not_take_all_connections,
         a_crowd_at_one_tenant_starves_no_other;
+    stalls: an_agent_that_stalls_keeps_its_own_visitors_waiting_alone;
     pages: every_path_of_a_tenant_is_the_tenants, a_path_is_routed_as_it_is_forwarded,
         a_cookie_reaches_no_other_name;
     heads: heads_beyond_all_measure_are_refused, answers_beyond_all_measure_end_with_their_visitor,

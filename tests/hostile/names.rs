@@ -4,40 +4,27 @@ use futures_util::future::join_all;
 use ptth::domain::Secret;
 use ptth::session::Kind;
 use rand::seq::IndexedRandom as _;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::foreign::{Stranger, head};
 use crate::frames::{Frames, HEADERS};
 use crate::recorder::Recorder;
-use crate::support::{STEP, TestRelay, Wire, named, offer, serve, within};
+use crate::slow::is_long;
+use crate::support::{STEP, TestRelay, Wire, named, serve};
 use crate::world::{NAME, On, connect, honest, raw, status};
 
-const AGENTS: usize = 20;
-const ROUNDS: usize = 5;
-
-fn bearer(token: &Secret) -> String {
-    format!("Authorization: Bearer {}\r\n", token.expose())
+/// Agents that want one name at once, and how many names.
+fn race() -> (usize, usize) {
+    if is_long() { (50, 200) } else { (20, 5) }
 }
 
 /// Asks for a name; the status, and the connection that keeps it.
 async fn claim(on: On, relay: &TestRelay, name: &str, token: &Secret) -> (u16, TcpStream) {
     let mut stream = connect(relay.plain).await;
-    let text = match on.carrier {
-        Kind::Envelope => {
-            let form = format!("name={name}&token={}", token.expose());
-            format!(
-                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
-                form.len()
-            )
-        }
-        _ => offer((on.transport, on.carrier), relay, name, &bearer(token)),
-    };
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(within("an answer", stream.read_u8()).await.unwrap());
-    }
-    (status(&head), stream)
+    let offer = Stranger::new(on, relay.plain, name, token.expose()).offer();
+    stream.write_all(offer.as_bytes()).await.unwrap();
+    (head(&mut stream).await.status(), stream)
 }
 
 /// Waits until requests come on a flipped connection: what was let in and went before that never held the name.
@@ -63,16 +50,17 @@ async fn in_use(on: On, relay: &TestRelay, name: &str, stream: TcpStream) {
 /// A1, frp #5222: one of many owns a name, and its lease keeps strangers out until it is back.
 pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
     let relay = TestRelay::start();
-    for round in 0..ROUNDS {
+    let (agents, rounds) = race();
+    for round in 0..rounds {
         let name = format!("wanted-{round}");
-        let tokens: Vec<_> = (0..AGENTS).map(|_| relay.token(&[&name])).collect();
+        let tokens: Vec<_> = (0..agents).map(|_| relay.token(&[&name])).collect();
         let tried = join_all(tokens.iter().map(|token| claim(on, &relay, &name, token))).await;
         let won: Vec<_> =
             tried.iter().enumerate().filter(|(_, (status, _))| *status < 400).map(|(n, _)| n).collect();
         let refused = tried.iter().filter(|(status, _)| *status == 403).count();
         assert_eq!(
             (won.len(), refused),
-            (1, AGENTS - 1),
+            (1, agents - 1),
             "{:?}",
             tried.iter().map(|(s, _)| *s).collect::<Vec<_>>()
         );
@@ -93,16 +81,7 @@ pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
 pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
     let relay = TestRelay::start();
     let (mine, theirs) = (relay.token(&[NAME]), relay.token(&[NAME]));
-    let text = match on.carrier {
-        Kind::Envelope => {
-            let form = format!("name={NAME}&token={}", mine.expose());
-            format!(
-                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
-                form.len()
-            )
-        }
-        _ => offer((on.transport, on.carrier), &relay, NAME, &bearer(&mine)),
-    };
+    let text = Stranger::new(on, relay.plain, NAME, mine.expose()).offer();
     for cut in 1..text.len() {
         let mut stream = connect(relay.plain).await;
         stream.write_all(&text.as_bytes()[..cut]).await.unwrap();

@@ -11,8 +11,8 @@ use crate::frames::PREFACE;
 use crate::process::Process;
 use crate::recorder::Recorder;
 use crate::site::{Agent, Relay, Site, poll};
-use crate::support::{Plan, TestRelay, named, offer, run, serve, within};
-use crate::world::{NAME, On, PROMPT, connect, honest, raw, status};
+use crate::support::{TestRelay, named, offer, run, serve, within};
+use crate::world::{NAME, On, PROMPT, connect, honest, raw};
 
 /// The deadline for a handshake (`defaults::HANDSHAKE`) and for a head (`defaults::HEAD`), and what a busy machine adds.
 const HANDSHAKE: Duration = Duration::from_secs(14);
@@ -145,48 +145,6 @@ async fn client_hello() -> Vec<u8> {
     tokio::select! {
         hello = reading => hello,
         _ = connecting => unreachable!("nobody answers"),
-    }
-}
-
-/// A15: an agent that takes requests and says nothing.
-pub(crate) async fn a_silent_agent_keeps_its_own_visitors_waiting_alone(on: On) {
-    let relay = TestRelay::planned(Plan { answer: Some(Duration::from_secs(1)), ..Plan::default() });
-    let origin = Recorder::start().await;
-    let _honest = serve(&on.agent(&relay, "honest"), origin.handler()).await;
-    let token = relay.token(&["silent"]);
-    let mut silent = connect(relay.plain).await;
-    let text = match on.carrier {
-        Kind::Envelope => {
-            let form = format!("name=silent&token={}", token.expose());
-            format!(
-                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
-                form.len()
-            )
-        }
-        _ => offer(
-            (on.transport, on.carrier),
-            &relay,
-            "silent",
-            &format!("Authorization: Bearer {}\r\n", token.expose()),
-        ),
-    };
-    silent.write_all(text.as_bytes()).await.unwrap();
-    let mut head = [0; 12];
-    within("an answer", silent.read_exact(&mut head)).await.unwrap();
-    assert!(status(&head) < 400);
-    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", named("silent"));
-    let visitors = join_all((0..100).map(|_| async {
-        let asked = Instant::now();
-        (status(&raw(&relay, ask.as_bytes(), PROMPT * 2).await), asked.elapsed())
-    }));
-    let beside = async {
-        for _ in 0..20 {
-            honest(&relay, "honest").await;
-        }
-    };
-    let (told, ()) = tokio::join!(visitors, beside);
-    for (status, took) in told {
-        assert!([502, 503, 504].contains(&status) && took < PROMPT * 2, "{status} after {took:?}");
     }
 }
 
