@@ -53,6 +53,11 @@ pub const GRACE: Duration = Duration::from_secs(30);
 pub const CONNECTIONS: usize = 16_384;
 /// Agent connections at once of one token.
 pub const CONNECTIONS_PER_AGENT: usize = 1_024;
+/// Names and hosts in one offer: each is held against every other, and all stand in the answer.
+pub const ROUTES_PER_OFFER: usize = 256;
+/// Names and hosts that the agents of one token hold, counted for each process: the table of all routes is copied when
+/// an agent comes, which takes a millisecond with so many.
+pub const ROUTES_PER_AGENT: usize = 16_384;
 
 /// Wrong credentials of agents, and URLs that were not made here, from one address within [`GUESSES_WITHIN`]: a person
 /// who mistypes needs three. What is right passes all the same, since others may share the address.

@@ -1,6 +1,7 @@
 //! An agent whose every byte the case writes, over any transport: it comes, and it waits for a request.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ptth::session::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -104,6 +105,12 @@ pub(crate) async fn head(stream: &mut TcpStream) -> Head {
 }
 
 impl Foreign {
+    /// What a poll is told within this time, if anything.
+    pub(crate) async fn told(&mut self, patience: Duration) -> Option<Head> {
+        let Self::Poll(wire, _) = self else { return None };
+        tokio::time::timeout(patience, wire.head()).await.ok()
+    }
+
     /// Waits for a request; what says so.
     pub(crate) async fn request(&mut self) {
         match self {

@@ -77,6 +77,7 @@ mod program;
 mod recorder;
 mod relays;
 mod secrets;
+mod shares;
 #[expect(dead_code, reason = "the tests of the whole program need more of it")]
 #[path = "../e2e/site.rs"]
 mod site;
@@ -111,8 +112,8 @@ cases! {
     downgrade: no_field_of_http2_becomes_a_line_of_http1;
     names: of_many_at_once_one_gets_a_name, a_registration_cut_at_any_byte_leaves_no_ghost, one_name_opens_no_other,
         no_request_reaches_the_wrong_tenant;
-    slow: half_heads_hold_nobody_up, half_bodies_hold_nobody_up,
-        one_agent_does_not_take_all_connections,
+    slow: half_heads_hold_nobody_up, half_bodies_hold_nobody_up;
+    shares: one_agent_does_not_take_all_connections, one_agent_does_not_take_all_polls,
         a_crowd_at_one_tenant_starves_no_other;
     stalls: an_agent_that_stalls_keeps_its_own_visitors_waiting_alone;
     pages: every_path_of_a_tenant_is_the_tenants, a_path_is_routed_as_it_is_forwarded,

@@ -11,8 +11,8 @@ use crate::frames::PREFACE;
 use crate::process::Process;
 use crate::recorder::Recorder;
 use crate::site::{Agent, Relay, Site, poll};
-use crate::support::{TestRelay, named, offer, run, serve, within};
-use crate::world::{NAME, On, PROMPT, connect, honest, raw};
+use crate::support::{TestRelay, named, run, serve, within};
+use crate::world::{NAME, On, connect, honest};
 
 /// The deadline for a handshake (`defaults::HANDSHAKE`) and for a head (`defaults::HEAD`), and what a busy machine adds.
 const HANDSHAKE: Duration = Duration::from_secs(14);
@@ -145,54 +145,6 @@ async fn client_hello() -> Vec<u8> {
     tokio::select! {
         hello = reading => hello,
         _ = connecting => unreachable!("nobody answers"),
-    }
-}
-
-/// A17: the connections of one agent have a bound, and those of others are none of its business.
-pub(crate) async fn one_agent_does_not_take_all_connections(on: On) {
-    // One after the other; once is enough.
-    if (on.transport, on.carrier) != ("ptth10", Kind::H1) {
-        return;
-    }
-    let (relay, origin) = (TestRelay::start(), Recorder::start().await);
-    let _honest = serve(&on.agent(&relay, "honest"), origin.handler()).await;
-    let bearer = format!("Authorization: Bearer {}\r\n", relay.token(&["greedy"]).expose());
-    let (mut held, mut refused) = (Vec::new(), None);
-    for _ in 0..ptth::defaults::CONNECTIONS_PER_AGENT + 64 {
-        let mut agent = crate::support::Wire::new(connect(relay.plain).await);
-        agent.send(offer((on.transport, on.carrier), &relay, "greedy", &bearer)).await;
-        let head = agent.head().await;
-        if head.status() != 101 {
-            refused = Some(head);
-            break;
-        }
-        held.push(agent);
-    }
-    let refused = refused.expect("a bound");
-    assert_eq!(refused.status(), 429);
-    assert!(refused.get("retry-after").is_some(), "{refused:?}");
-    honest(&relay, "honest").await;
-}
-
-/// A18: a crowd at one tenant.
-pub(crate) async fn a_crowd_at_one_tenant_starves_no_other(on: On) {
-    let (relay, origin) = (TestRelay::start(), Recorder::start().await);
-    let _a = serve(&on.agent(&relay, "crowded"), origin.handler()).await;
-    let _b = serve(&on.agent(&relay, "honest"), origin.handler()).await;
-    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", named("crowded"));
-    let one = || async {
-        loop {
-            raw(&relay, ask.as_bytes(), PROMPT).await;
-        }
-    };
-    let beside = async {
-        for _ in 0..40 {
-            honest(&relay, "honest").await;
-        }
-    };
-    tokio::select! {
-        () = beside => {}
-        _ = join_all((0..64).map(|_| one())) => unreachable!("they come for ever"),
     }
 }
 
