@@ -63,6 +63,7 @@ mod downgrade;
 mod floods;
 mod foreign;
 mod frames;
+mod handshakes;
 mod heads;
 mod lifecycle;
 mod logs;
@@ -121,6 +122,7 @@ cases! {
     heads: heads_beyond_all_measure_are_refused, answers_beyond_all_measure_end_with_their_visitor,
         what_is_packed_stays_packed;
     lifecycle: a_name_that_comes_back_thousands_of_times_leaves_nothing;
+    handshakes: what_is_no_tls_is_told_nothing, what_is_no_relay_is_told_nothing;
     visitors: what_is_cancelled_in_masses_stops_nobody;
 }
 

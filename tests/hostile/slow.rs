@@ -15,14 +15,14 @@ use crate::support::{TestRelay, named, run, serve, within};
 use crate::world::{NAME, On, connect, honest};
 
 /// The deadline for a handshake (`defaults::HANDSHAKE`) and for a head (`defaults::HEAD`), and what a busy machine adds.
-const HANDSHAKE: Duration = Duration::from_secs(14);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(14);
 const HEAD: Duration = Duration::from_secs(40);
 
 pub(crate) fn is_long() -> bool {
     std::env::var_os("PTTH_LONG").is_some()
 }
 
-fn slow_ones() -> usize {
+pub(crate) fn slow_ones() -> usize {
     if is_long() { 800 } else { 200 }
 }
 
