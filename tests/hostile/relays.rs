@@ -163,6 +163,10 @@ pub(crate) async fn an_agent_dials_nobody_but_its_origin(on: On) {
                     named(NAME)
                 ),
                 format!("GET /latest/meta-data HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
+                format!(
+                    "GET /two-hosts HTTP/1.1\r\nHost: {}\r\nHost: {host}\r\nConnection: close\r\n\r\n",
+                    named(NAME)
+                ),
                 format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
                 format!(
                     "GET //{host}/ HTTP/1.1\r\nHost: {}\r\nX-Forwarded-Host: {host}\r\nConnection: close\r\n\r\n",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use super::Target;
 use super::connect::{Connector, Probe};
 use super::failure::Failure;
-use super::outgoing::{Outgoing, Upgrade, outgoing};
+use super::outgoing::{Outgoing, Upgrade, check, outgoing};
 use super::pool::{Connection, Lease, Pool};
 use crate::defaults;
 use crate::message::expect::Gate;
@@ -47,9 +47,7 @@ impl Web {
     }
 
     async fn exchange(&self, request: Request) -> Result<Response, Failure> {
-        if request.method() == Method::CONNECT {
-            return Err(Failure::Tunnel);
-        }
+        check(&request)?;
         let Outgoing { request, upgrade, gate } = outgoing(request);
         let (lease, response) = match &gate {
             None => self.send(request).await?,
