@@ -55,6 +55,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
 
+mod again;
 mod agents;
 #[expect(dead_code, reason = "the tests of tabs need more of it")]
 #[path = "../clients/devtools.rs"]
@@ -118,12 +119,13 @@ cases! {
         a_crowd_at_one_tenant_starves_no_other;
     stalls: an_agent_that_stalls_keeps_its_own_visitors_waiting_alone;
     pages: every_path_of_a_tenant_is_the_tenants, a_path_is_routed_as_it_is_forwarded,
-        a_cookie_reaches_no_other_name;
+        a_cookie_reaches_no_other_name, a_redirect_passes_as_it_is;
     heads: heads_beyond_all_measure_are_refused, answers_beyond_all_measure_end_with_their_visitor,
         what_is_packed_stays_packed;
     lifecycle: a_name_that_comes_back_thousands_of_times_leaves_nothing;
     handshakes: what_is_no_tls_is_told_nothing, what_is_no_relay_is_told_nothing;
     polled: a_polling_agent_outlives_its_relay, a_relay_cannot_fill_the_memory_of_a_polling_agent;
+    again: what_is_recorded_and_sent_again_does_nothing, a_registration_is_ended_by_its_owner_alone;
     visitors: what_is_cancelled_in_masses_stops_nobody;
 }
 

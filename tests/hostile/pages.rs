@@ -275,3 +275,33 @@ pub(crate) async fn a_cookie_reaches_no_other_name(on: On) {
     let wanted = ["a=1; Path=/", "__Host-b=2; Secure; Path=/", "c=3", "d=4; Domain=shop.ptth.localhost"];
     assert_eq!(head.all("set-cookie"), wanted);
 }
+
+/// A22, CWE-601: where an answer leads is the service's to say, byte for byte; the relay rewrites nothing.
+pub(crate) async fn a_redirect_passes_as_it_is(on: On) {
+    let (relay, origin) = (TestRelay::start(), TestOrigin::start().await);
+    let _agent = serve(&on.agent(&relay, NAME), origin.handler()).await;
+    let inner = format!("http://{}/inside", origin.address());
+    for location in [
+        "//evil.test/",
+        "/\\evil.test/",
+        "javascript:alert(1)",
+        "https://evil.test/?https://shop.ptth.localhost/",
+        "https://shop.ptth.localhost.evil.test/",
+        &inner,
+        "/a/../b?c#d",
+        "",
+    ] {
+        let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME));
+        let answering = async {
+            let mut wire = origin.accept().await;
+            wire.head().await;
+            wire.send(format!(
+                "HTTP/1.1 302 Found\r\nLocation: {location}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+            ))
+            .await;
+            wire
+        };
+        let ((head, _), _wire) = tokio::join!(relay.ask(&ask), answering);
+        assert_eq!((head.status(), head.get("location")), (302, Some(location)));
+    }
+}

@@ -18,8 +18,9 @@ use crate::site::Site;
 use crate::support::{AgentPlan, Wire, within};
 use crate::world::{NAME, On};
 
-/// What an agent may have at most, in bytes: a third of it is the program itself.
-const MOST: usize = 96 * MIB;
+/// What an agent may have at most, in bytes: all messages of comet that it takes in at once, twice while they grow, and
+/// itself.
+const MOST: usize = 160 * MIB;
 /// An agent that takes nothing in for so long has stopped reading.
 const PATIENCE: Duration = Duration::from_secs(1);
 
