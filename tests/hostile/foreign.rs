@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ptth::session::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -111,19 +112,22 @@ impl Foreign {
         tokio::time::timeout(patience, wire.head()).await.ok()
     }
 
-    /// Waits for a request; what says so.
-    pub(crate) async fn request(&mut self) {
+    /// Waits for a request; what a poll brings of it.
+    pub(crate) async fn request(&mut self) -> Bytes {
         match self {
             Self::H1(wire) => {
                 wire.head().await;
+                Bytes::new()
             }
             Self::H2(frames) => {
                 assert!(frames.until(STEP, |f| f.kind == HEADERS).await.is_some(), "no request");
+                Bytes::new()
             }
             Self::Poll(wire, _) => {
                 let head = wire.head().await;
                 let body = wire.body(&head).await;
                 assert!(head.status() == 200 && body.len() > 2, "{head:?} {body:?}");
+                body
             }
         }
     }

@@ -124,7 +124,8 @@ cases! {
         what_is_packed_stays_packed;
     lifecycle: a_name_that_comes_back_thousands_of_times_leaves_nothing;
     handshakes: what_is_no_tls_is_told_nothing, what_is_no_relay_is_told_nothing;
-    polled: a_polling_agent_outlives_its_relay, a_relay_cannot_fill_the_memory_of_a_polling_agent;
+    polled: a_polling_agent_outlives_its_relay, a_relay_cannot_fill_the_memory_of_a_polling_agent,
+        a_polling_agent_cannot_fill_the_memory_of_a_relay;
     again: what_is_recorded_and_sent_again_does_nothing, a_registration_is_ended_by_its_owner_alone;
     visitors: what_is_cancelled_in_masses_stops_nobody;
 }

@@ -11,14 +11,15 @@ use ptth::session::Kind;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use crate::foreign::{Foreign, Stranger};
 use crate::process::Process;
-use crate::program::{MIB, peak};
+use crate::program::{MIB, Program, peak};
 use crate::recorder::Recorder;
 use crate::site::Site;
-use crate::support::{AgentPlan, Wire, within};
-use crate::world::{NAME, On};
+use crate::support::{AgentPlan, Wire, named, within};
+use crate::world::{NAME, On, connect};
 
-/// What an agent may have at most, in bytes: all messages of comet that it takes in at once, twice while they grow, and
+/// What an agent, or a relay, may have at most, in bytes: all messages of comet that it takes in at once, twice while they grow, and
 /// itself.
 const MOST: usize = 160 * MIB;
 /// An agent that takes nothing in for so long has stopped reading.
@@ -315,4 +316,67 @@ pub(crate) async fn a_relay_cannot_fill_the_memory_of_a_polling_agent(on: On) {
     println!("{on}: beside what has no end the agent had {} MiB at most", most / MIB);
     assert!(most < MOST, "{on}: {} MiB", most / MIB);
     scope.abort();
+}
+
+/// A5, A19 on the envelope, the other way round: answers without end cost a relay little, read or not.
+pub(crate) async fn a_polling_agent_cannot_fill_the_memory_of_a_relay(on: On) {
+    if on.carrier != Kind::Envelope {
+        return;
+    }
+    let program = Program::start(&[], &["--transport", "ptth10"]).await;
+    program.is_well().await;
+    let at = ([127, 0, 0, 1], program.relay.port).into();
+    let ok = "HTTP/1.1 200 OK\r\n";
+    let letters = "y".repeat(64 << 10);
+    let endless: Vec<(String, String)> = match on.transport {
+        "comet" => vec![
+            (r#"{"message-id":"ID","status":200,"body":""#.into(), letters),
+            (r#"{"message-id":"ID","status":200,"headers":["#.into(), r#"["A","b"],"#.repeat(8_000)),
+            ("{".into(), " ".repeat(64 << 10)),
+            (r#"{"x":"#.into(), "[".repeat(64 << 10)),
+        ],
+        _ => vec![
+            (ok.into(), "X: y\r\n".repeat(10_000)),
+            (format!("{ok}X: "), letters.clone()),
+            (String::new(), "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1_000)),
+            (format!("{ok}Transfer-Encoding: chunked\r\n\r\n5;"), letters.clone()),
+            (format!("{ok}\r\n"), letters),
+        ],
+    };
+    for (number, (first, then)) in endless.iter().enumerate() {
+        let name = format!("evil-{number}");
+        let token = program.site.token(&name);
+        let agent = Stranger::new(on, at, &name, token.trim());
+        // The relay looks for new tokens twice a second.
+        let mut link = loop {
+            match agent.comes().await {
+                Ok(link) => break link,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
+        let mut visitor = Wire::new(connect(at).await);
+        visitor.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(&name))).await;
+        let asked = String::from_utf8_lossy(&link.request().await).into_owned();
+        let id = asked.split("\"message-id\":\"").nth(1).and_then(|rest| rest.get(..32)).unwrap_or_default();
+        let Foreign::Poll(_, path) = &link else { unreachable!("it polls") };
+        let mut answer = Wire::new(connect(at).await);
+        answer
+            .send(format!(
+                "POST {path} HTTP/1.1\r\nHost: ptth.localhost\r\nAuthorization: Bearer {}\r\nPrefer: wait=0\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n",
+                token.trim()
+            ))
+            .await;
+        let attack = async {
+            answer.send_chunk(first.replace("ID", id)).await;
+            let more = format!("{:x}\r\n{then}\r\n", then.len());
+            while answer.try_send(&more).await.is_ok() {}
+        };
+        // Until the relay hangs up, takes no more, or has taken what two seconds bring.
+        let _ = tokio::time::timeout(PATIENCE * 2, attack).await;
+        program.is_well().await;
+    }
+    let most = peak(program.relay.process.id());
+    println!("{on}: beside answers without end the relay had {} MiB at most", most / MIB);
+    assert!(most < MOST, "{on}: {} MiB", most / MIB);
 }
