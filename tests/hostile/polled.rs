@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ struct Gateway {
     polls: Mutex<Vec<Poll>>,
     answers: Mutex<Vec<String>>,
     answered: Notify,
+    /// Polls that are being handed out.
+    busy: AtomicUsize,
 }
 
 impl Gateway {
@@ -55,8 +58,8 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let polls = Mutex::new(polls(at).into_iter().rev().collect());
-        let gateway =
-            Arc::new(Self { at, transport, polls, answers: Mutex::default(), answered: Notify::new() });
+        let (answers, answered, busy) = (Mutex::default(), Notify::new(), AtomicUsize::new(0));
+        let gateway = Arc::new(Self { at, transport, polls, answers, answered, busy });
         let (owner, serving) = (scope.clone(), gateway.clone());
         scope.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -79,8 +82,11 @@ impl Gateway {
             _ => head.first.starts_with("POST") && head.first.contains("/request/"),
         };
         if is_poll {
+            self.busy.fetch_add(1, Ordering::Relaxed);
             let poll = self.polls.lock().pop();
-            return hand_out(&mut wire, poll.unwrap_or_else(|| self.honest())).await;
+            hand_out(&mut wire, poll.unwrap_or_else(|| self.honest())).await;
+            self.busy.fetch_sub(1, Ordering::Relaxed);
+            return;
         }
         if is_answer {
             self.answers.lock().push(String::from_utf8_lossy(&body).into_owned());
@@ -117,7 +123,8 @@ impl Gateway {
     async fn is_through(&self) {
         let said = |answer: &String| answer.contains("200 OK") || answer.contains("\"status\":200");
         within("all that harm, and an honest request", async {
-            while !self.polls.lock().is_empty() {
+            // The honest ones behind it are quick.
+            while !self.polls.lock().is_empty() || self.busy.load(Ordering::Relaxed) > 0 {
                 self.answered.notified().await;
             }
             self.answers.lock().clear();
