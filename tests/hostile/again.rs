@@ -87,15 +87,17 @@ pub(crate) async fn what_is_recorded_and_sent_again_does_nothing(on: On) {
 /// zrok CVE-2026-40304: what one tenant has registered no other ends, moves or takes over.
 pub(crate) async fn a_registration_is_ended_by_its_owner_alone(on: On) {
     let (relay, origin) = (TestRelay::start(), Recorder::start().await);
-    let mine = on.agent(&relay, NAME);
+    let mut mine = on.agent(&relay, NAME);
+    let own = relay.token(&[NAME, "beside"]);
+    mine.config.token = Some(own.clone());
     let _agent = serve(&mine, origin.handler()).await;
-    let own = mine.config.token.as_ref().unwrap().expose();
+    let own = own.expose();
     let theirs = relay.token(&["theirs"]);
     let bearer = format!("Authorization: Bearer {}\r\n", theirs.expose());
     // URLs of the owner, as a log or a shared screen may show them.
     let registration = format!(
-        "POST /reversehttp?name={NAME} HTTP/1.1\r\nHost: ptth.localhost\r\nAuthorization: Bearer {own}\r\n\
-         PTTH-Instance: beside;boot=1\r\nContent-Length: 0\r\n\r\n"
+        "POST /reversehttp?name=beside HTTP/1.1\r\nHost: ptth.localhost\r\nAuthorization: Bearer {own}\r\n\
+         Content-Length: 0\r\n\r\n"
     );
     let head = relay.ask(&registration).await.0;
     let path = |url: &str| url[url.find("/reversehttp").unwrap()..].to_owned();
@@ -109,7 +111,8 @@ pub(crate) async fn a_registration_is_ended_by_its_owner_alone(on: On) {
         ("GET", &first),
         ("POST", &first),
         ("DELETE", "/reversehttp/_comet?name=shop"),
-        ("DELETE", "/reversehttp?name=shop"),
+        ("DELETE", "/reversehttp/_comet?name=beside"),
+        ("DELETE", "/reversehttp?name=beside"),
         ("DELETE", "/reversehttp"),
     ] {
         let ask = format!(
@@ -125,7 +128,7 @@ pub(crate) async fn a_registration_is_ended_by_its_owner_alone(on: On) {
     for _ in 0..4 {
         honest(&relay, NAME).await;
     }
-    // And the owner may: what ends is the registration, not the agent beside it.
+    // It stands, and its owner may end it.
     let end =
         format!("DELETE {private} HTTP/1.1\r\nHost: ptth.localhost\r\nAuthorization: Bearer {own}\r\n\r\n");
     let mut wire = Wire::new(connect(relay.plain).await);
