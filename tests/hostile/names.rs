@@ -1,17 +1,20 @@
 //! Whose name it is, and for whom a request is.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use ptth::domain::Secret;
+use ptth::relay::config::Config;
 use ptth::session::Kind;
 use rand::seq::IndexedRandom as _;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::foreign::{Stranger, head};
 use crate::frames::{Frames, HEADERS};
 use crate::recorder::Recorder;
 use crate::slow::is_long;
-use crate::support::{STEP, TestRelay, Wire, named, serve};
+use crate::support::{Plan, QUIET, STEP, TestRelay, Wire, named, serve, within};
 use crate::world::{NAME, On, connect, honest, raw, status};
 
 /// Agents that want one name at once, and how many names.
@@ -77,10 +80,12 @@ pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
     }
 }
 
-/// sish #374: an agent that goes at any byte of its registration leaves nothing behind.
+/// sish #374: an agent that goes at any byte of its registration, and one that goes with its last, leave nothing behind.
 pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
-    let relay = TestRelay::start();
-    let (mine, theirs) = (relay.token(&[NAME]), relay.token(&[NAME]));
+    const OTHER: &str = "other";
+    let change = |config: &mut Config| config.lease = Duration::from_millis(300);
+    let relay = TestRelay::planned(Plan { change: Box::new(change), ..Plan::default() });
+    let (mine, theirs) = (relay.token(&[NAME, OTHER]), relay.token(&[NAME, OTHER]));
     let text = Stranger::new(on, relay.plain, NAME, mine.expose()).offer();
     for cut in 1..text.len() {
         let mut stream = connect(relay.plain).await;
@@ -88,6 +93,32 @@ pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
     }
     let (free, _kept) = claim(on, &relay, NAME, &theirs).await;
     assert!(free < 400, "{free}: who never registered holds the name");
+    if on.carrier == Kind::Envelope {
+        // Whoever polls is not connected: a whole registration stands for its lease.
+        return;
+    }
+    let text = Stranger::new(on, relay.plain, OTHER, mine.expose()).offer();
+    for round in 0..20 {
+        let mut stream = connect(relay.plain).await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        match round % 3 {
+            0 => stream.set_zero_linger().unwrap(),
+            1 => drop(stream.read_u8().await),
+            _ => {}
+        }
+    }
+    // Some were let in, and had the name for as long as a lease.
+    let free = async {
+        loop {
+            match claim(on, &relay, OTHER, &theirs).await {
+                (403, _) => tokio::time::sleep(QUIET).await,
+                (status, link) => return (status, link),
+            }
+        }
+    };
+    let (free, link) = within("the name being free again", free).await;
+    assert!(free < 400, "{free}");
+    in_use(on, &relay, OTHER, link).await;
 }
 
 /// chisel CVE-2026-48113: being let in for one name opens no other.
