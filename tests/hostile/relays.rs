@@ -265,6 +265,9 @@ pub(crate) async fn what_is_no_101_is_no_session(on: On) {
         format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\nALPN: h3\r\n\r\n{request}"
         ),
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n{request}"
+        ),
         request.to_owned(),
         "\0\0\0\x04\0\0\0\0\0".to_owned(),
     ] {
