@@ -68,6 +68,11 @@ pub const CONNECTIONS: usize = 16_384;
 pub const CONNECTIONS_PER_ADDRESS: usize = 1_024;
 /// Agent connections at once of one token.
 pub const CONNECTIONS_PER_AGENT: usize = 1_024;
+/// Names and hosts in one offer: each is held against every other, and all stand in the answer.
+pub const ROUTES_PER_OFFER: usize = 256;
+/// Names and hosts that the agents of one token hold, counted for each process: the table of all routes is copied when
+/// an agent comes, which takes a millisecond with so many.
+pub const ROUTES_PER_AGENT: usize = 16_384;
 
 /// Wrong credentials of agents, and URLs that were not made here, from one address within [`GUESSES_WITHIN`]: a person
 /// who mistypes needs three. What is right passes all the same, since others may share the address.
@@ -199,9 +204,11 @@ pub const SEND_BUFFER: usize = 64 << 10;
 pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Streams at once on one `h2` carrier.
 pub const STREAMS: u32 = 1_024;
-/// The head of a message over HTTP/1.1, 64 KiB of fields and its first line, in bytes; also what is read ahead of a body,
-/// and what waits for the socket.
-pub const H1_BUFFER: usize = 72 << 10;
+/// The head of a request of a visitor, in either version: 64 KiB of fields and its first line, in bytes.
+pub const VISITOR_HEAD: usize = 72 << 10;
+/// What is read ahead of an HTTP/1.1 message, and what waits for its socket, in bytes: a whole head. The library may
+/// read as much again before it refuses one that goes on.
+pub const H1_BUFFER: usize = VISITOR_HEAD;
 /// What a visitor may send on an `h2` connection before anything is known of it, in bytes: a form, and as much as one
 /// on HTTP/1.1 may.
 pub const VISITOR_FIRST_WINDOW: u32 = 128 << 10;

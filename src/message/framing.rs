@@ -1,7 +1,18 @@
-//! Where the body of an HTTP/1 request ends, told in one way only (RFC 9112 §6.1, §6.3).
+//! Where the body of an HTTP/1 request ends, told in one way only (RFC 9112 §6.1, §6.3), and how large its head is.
 
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Request};
+
+/// What is in a line beside its name and its value, in bytes.
+const LINE: usize = ": \r\n".len();
+
+/// What the head of a request takes as HTTP/1.1 at least, in bytes. HTTP/2 measures otherwise (RFC 9113 §6.5.2), and
+/// hyper reads up to twice its bound before it looks: where heads end for everybody is said by this.
+pub fn size<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+    request.method().as_str().len() + target + fields.sum::<usize>()
+}
 
 /// Whether every reader of HTTP/1 finds the same end of the body. One `chunked` and no length beside it is all that a
 /// request may say: a coding that stands before it would be lost here, and what is more than that is read differently
@@ -18,6 +29,12 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_head_is_as_large_as_its_lines() {
+        let request = Request::get("http://a.test/b?c").header("d", "ef").header("d", "").body(()).unwrap();
+        assert_eq!(size(&request), "GET/b?c".len() + "d: ef\r\n".len() + "d: \r\n".len());
+    }
 
     #[test]
     fn one_chunked_alone_is_clear() {

@@ -132,6 +132,11 @@ impl Doorkeeper {
                 return Err(Refusal::new(RefusalKind::Malformed, choose_one(&verified.grants)));
             }
         };
+        if asked.len() > defaults::ROUTES_PER_OFFER {
+            let most = defaults::ROUTES_PER_OFFER;
+            let message = format!("one agent may ask for {most} names and hosts; start several");
+            return Err(Refusal::new(RefusalKind::Malformed, message));
+        }
         let granted = |wanted: &Wanted| match wanted {
             // An authority of ours may stand below the domain, where a name would take its place.
             Wanted::Name(name) => {
@@ -156,7 +161,12 @@ impl Doorkeeper {
 
     fn limit(&self, agent: &AgentId) -> Result<(), Refusal> {
         let sessions = self.registry.sessions();
-        let links: usize = sessions.iter().filter(|s| s.agent == *agent).map(|s| s.links().len()).sum();
+        let own = || sessions.iter().filter(|s| s.agent == *agent);
+        let routes: usize = own().map(|s| s.routes.len()).sum();
+        if routes >= defaults::ROUTES_PER_AGENT {
+            return Err(too_many(format!("this token's agents hold {routes} names and hosts already")));
+        }
+        let links: usize = own().map(|s| s.links().len()).sum();
         let most = match is_open(agent) {
             true => defaults::OPEN_CONNECTIONS_PER_AGENT,
             false => defaults::CONNECTIONS_PER_AGENT,

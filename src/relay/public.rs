@@ -43,6 +43,9 @@ async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Respo
     if !framing::is_clear(request.headers()) {
         return hang_up(Failure::Framing, &request);
     }
+    if framing::size(&request) > defaults::VISITOR_HEAD {
+        return hang_up(Failure::Head, &request);
+    }
     if request.method() == Method::CONNECT {
         return hang_up(Failure::Method, &request);
     }

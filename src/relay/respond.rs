@@ -24,6 +24,8 @@ pub(super) enum Failure {
     Unclear(Unclear),
     /// The request does not say clearly where it ends.
     Framing,
+    /// The head of the request is beyond all measure.
+    Head,
     /// The request, which came by a trusted proxy, does not say clearly who sent it.
     Sender,
     /// A method that no agent can be asked with.
@@ -79,6 +81,12 @@ type Words = (StatusCode, &'static str, &'static str, Option<&'static str>);
 fn describe(failure: Failure) -> Words {
     match failure {
         Failure::Unclear(_) | Failure::Framing | Failure::Sender => describe_unclear(failure),
+        Failure::Head => (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "head-too-large",
+            "The address and the header fields of the request, or its cookies, are too large.",
+            Some("http_request_error"),
+        ),
         Failure::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",

@@ -187,10 +187,14 @@ async fn exchange(
         .handshake(TokioIo::new(io))
         .await
         .map_err(broken)?;
+    let asked = request.headers().get(UPGRADE).cloned();
     let answer = async move {
         let mut response = sender.send_request(request).await.map_err(broken)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(response).await);
+        }
+        if is_another(response.headers(), asked.as_ref()) {
+            return Err(OpenError::Broken("the relay switched to a protocol that was not asked for".into()));
         }
         let upgrade = hyper::upgrade::on(&mut response);
         Ok((response.into_parts().0.headers, upgrade.await.map_err(broken)?))
@@ -215,6 +219,14 @@ async fn exchange(
         connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
         link: Link::Flipped { kind, io },
     })
+}
+
+/// Whether a 101 names a protocol (RFC 9110 §15.2.2), and not the one that was asked for. One that names none is an old
+/// relay's.
+fn is_another(answer: &HeaderMap, asked: Option<&HeaderValue>) -> bool {
+    let asked = asked.map(HeaderValue::as_bytes).unwrap_or_default();
+    let mut named = answer.get_all(UPGRADE).iter().flat_map(hop::list).peekable();
+    named.peek().is_some() && !named.any(|token| token.as_bytes().eq_ignore_ascii_case(asked))
 }
 
 /// What an answer that is no "yes" means.

@@ -1,43 +1,33 @@
 //! Whose name it is, and for whom a request is.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use ptth::domain::Secret;
+use ptth::relay::config::Config;
 use ptth::session::Kind;
 use rand::seq::IndexedRandom as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::foreign::{Stranger, head};
 use crate::frames::{Frames, HEADERS};
 use crate::recorder::Recorder;
-use crate::support::{STEP, TestRelay, Wire, named, offer, serve, within};
+use crate::slow::is_long;
+use crate::support::{Plan, QUIET, STEP, TestRelay, Wire, named, serve, within};
 use crate::world::{NAME, On, connect, honest, raw, status};
 
-const AGENTS: usize = 20;
-const ROUNDS: usize = 5;
-
-fn bearer(token: &Secret) -> String {
-    format!("Authorization: Bearer {}\r\n", token.expose())
+/// Agents that want one name at once, and how many names.
+fn race() -> (usize, usize) {
+    if is_long() { (50, 200) } else { (20, 5) }
 }
 
 /// Asks for a name; the status, and the connection that keeps it.
 async fn claim(on: On, relay: &TestRelay, name: &str, token: &Secret) -> (u16, TcpStream) {
     let mut stream = connect(relay.plain).await;
-    let text = match on.carrier {
-        Kind::Envelope => {
-            let form = format!("name={name}&token={}", token.expose());
-            format!(
-                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
-                form.len()
-            )
-        }
-        _ => offer((on.transport, on.carrier), relay, name, &bearer(token)),
-    };
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(within("an answer", stream.read_u8()).await.unwrap());
-    }
-    (status(&head), stream)
+    let offer = Stranger::new(on, relay.plain, name, token.expose()).offer();
+    stream.write_all(offer.as_bytes()).await.unwrap();
+    (head(&mut stream).await.status(), stream)
 }
 
 /// Waits until requests come on a flipped connection: what was let in and went before that never held the name.
@@ -63,16 +53,17 @@ async fn in_use(on: On, relay: &TestRelay, name: &str, stream: TcpStream) {
 /// A1, frp #5222: one of many owns a name, and its lease keeps strangers out until it is back.
 pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
     let relay = TestRelay::start();
-    for round in 0..ROUNDS {
+    let (agents, rounds) = race();
+    for round in 0..rounds {
         let name = format!("wanted-{round}");
-        let tokens: Vec<_> = (0..AGENTS).map(|_| relay.token(&[&name])).collect();
+        let tokens: Vec<_> = (0..agents).map(|_| relay.token(&[&name])).collect();
         let tried = join_all(tokens.iter().map(|token| claim(on, &relay, &name, token))).await;
         let won: Vec<_> =
             tried.iter().enumerate().filter(|(_, (status, _))| *status < 400).map(|(n, _)| n).collect();
         let refused = tried.iter().filter(|(status, _)| *status == 403).count();
         assert_eq!(
             (won.len(), refused),
-            (1, AGENTS - 1),
+            (1, agents - 1),
             "{:?}",
             tried.iter().map(|(s, _)| *s).collect::<Vec<_>>()
         );
@@ -89,26 +80,45 @@ pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
     }
 }
 
-/// sish #374: an agent that goes at any byte of its registration leaves nothing behind.
+/// sish #374: an agent that goes at any byte of its registration, and one that goes with its last, leave nothing behind.
 pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
-    let relay = TestRelay::start();
-    let (mine, theirs) = (relay.token(&[NAME]), relay.token(&[NAME]));
-    let text = match on.carrier {
-        Kind::Envelope => {
-            let form = format!("name={NAME}&token={}", mine.expose());
-            format!(
-                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
-                form.len()
-            )
-        }
-        _ => offer((on.transport, on.carrier), &relay, NAME, &bearer(&mine)),
-    };
+    const OTHER: &str = "other";
+    let change = |config: &mut Config| config.lease = Duration::from_millis(300);
+    let relay = TestRelay::planned(Plan { change: Box::new(change), ..Plan::default() });
+    let (mine, theirs) = (relay.token(&[NAME, OTHER]), relay.token(&[NAME, OTHER]));
+    let text = Stranger::new(on, relay.plain, NAME, mine.expose()).offer();
     for cut in 1..text.len() {
         let mut stream = connect(relay.plain).await;
         stream.write_all(&text.as_bytes()[..cut]).await.unwrap();
     }
     let (free, _kept) = claim(on, &relay, NAME, &theirs).await;
     assert!(free < 400, "{free}: who never registered holds the name");
+    if on.carrier == Kind::Envelope {
+        // Whoever polls is not connected: a whole registration stands for its lease.
+        return;
+    }
+    let text = Stranger::new(on, relay.plain, OTHER, mine.expose()).offer();
+    for round in 0..20 {
+        let mut stream = connect(relay.plain).await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+        match round % 3 {
+            0 => stream.set_zero_linger().unwrap(),
+            1 => drop(stream.read_u8().await),
+            _ => {}
+        }
+    }
+    // Some were let in, and had the name for as long as a lease.
+    let free = async {
+        loop {
+            match claim(on, &relay, OTHER, &theirs).await {
+                (403, _) => tokio::time::sleep(QUIET).await,
+                (status, link) => return (status, link),
+            }
+        }
+    };
+    let (free, link) = within("the name being free again", free).await;
+    assert!(free < 400, "{free}");
+    in_use(on, &relay, OTHER, link).await;
 }
 
 /// chisel CVE-2026-48113: being let in for one name opens no other.
@@ -173,7 +183,7 @@ pub(crate) async fn no_request_reaches_the_wrong_tenant(on: On) {
         ("/".into(), "Host:\r\n".into(), None),
     ];
     let mut random = rand::rng();
-    for number in 0..400 {
+    for number in 0..if is_long() { 5_000 } else { 400 } {
         let (target, fields, tenant) = rows.choose(&mut random).unwrap();
         let ask = format!("GET {target} HTTP/1.1\r\n{fields}X-Number: {number}\r\nConnection: close\r\n\r\n");
         let answer = raw(&relay, ask.as_bytes(), STEP).await;

@@ -47,7 +47,16 @@ impl Program {
 
 /// What is resident of a process, in bytes.
 pub(crate) fn resident(pid: u32) -> usize {
+    memory(pid, "VmRSS:")
+}
+
+/// The most that was ever resident of a process, in bytes.
+pub(crate) fn peak(pid: u32) -> usize {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, what: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::floods::{self, PATIENCE};
 use crate::frames::{END_HEADERS, END_STREAM, Frames, HEADERS, frame, request};
 use crate::process::Process;
-use crate::program::{MIB, resident};
+use crate::program::{MIB, peak, resident};
 use crate::recorder::Recorder;
 use crate::site::Site;
 use crate::support::{AgentPlan, named, within};
@@ -163,6 +163,10 @@ pub(crate) async fn an_agent_dials_nobody_but_its_origin(on: On) {
                     named(NAME)
                 ),
                 format!("GET /latest/meta-data HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
+                format!(
+                    "GET /two-hosts HTTP/1.1\r\nHost: {}\r\nHost: {host}\r\nConnection: close\r\n\r\n",
+                    named(NAME)
+                ),
                 format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
                 format!(
                     "GET //{host}/ HTTP/1.1\r\nHost: {}\r\nX-Forwarded-Host: {host}\r\nConnection: close\r\n\r\n",
@@ -207,23 +211,39 @@ async fn fill(on: On, toy: &Toy, agent: &Process) {
             frames.flood(flood.most, PATIENCE, &flood.unit).await;
         }
     } else {
-        let line = format!("X-{}: {}\r\n", "a".repeat(100), "b".repeat(8_000)).repeat(8_000);
-        let head = format!("GET / HTTP/1.1\r\nHost: {}\r\n{line}", named(NAME));
-        ask(carrier_first, head.as_bytes()).await;
-        let many = "X: y\r\n".repeat(2_000_000);
-        ask(toy.next().await, format!("GET / HTTP/1.1\r\n{many}").as_bytes()).await;
-        let target = format!("GET /{}", "a".repeat(64 * MIB));
-        ask(toy.next().await, target.as_bytes()).await;
-        let sizes = "0000000000".repeat(4 * MIB);
-        let chunk = format!(
-            "POST / HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n5;{sizes}",
-            named(NAME)
-        );
-        ask(toy.next().await, chunk.as_bytes()).await;
+        let host = named(NAME);
+        let post = format!("POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let line = format!("X-{}: {}\r\n", "a".repeat(100), "b".repeat(8_000));
+        let mut relay = Some(carrier_first);
+        for (first, then) in [
+            (format!("GET / HTTP/1.1\r\nHost: {host}\r\n"), line.repeat(100)),
+            ("GET / HTTP/1.1\r\n".into(), "X: y\r\n".repeat(100_000)),
+            ("GET /".into(), "a".repeat(MIB)),
+            (format!("{post}5;"), "0".repeat(MIB)),
+            (format!("{post}1\r\nx\r\n0\r\n"), "X: y\r\n".repeat(100_000)),
+        ] {
+            let stream = match relay.take() {
+                Some(stream) => stream,
+                None => toy.next().await,
+            };
+            endless(stream, &first, &then).await;
+        }
     }
-    let grown = resident(agent.id()).saturating_sub(before);
+    let grown = peak(agent.id()).saturating_sub(before);
+    println!("{on}: what has no end cost the agent {} MiB", grown / MIB);
     assert!(grown < GROWTH, "{on}: {} MiB more", grown / MIB);
     toy.honest().await;
+}
+
+/// Sends without end: until the agent hangs up or takes no more, or has been sent a gigabyte.
+async fn endless(mut stream: TcpStream, first: &str, then: &str) {
+    let mut sent = stream.write_all(first.as_bytes()).await.map_or(usize::MAX, |()| 0);
+    while sent < 1 << 30 {
+        match tokio::time::timeout(PATIENCE * 3, stream.write_all(then.as_bytes())).await {
+            Ok(Ok(())) => sent += then.len(),
+            _ => break,
+        }
+    }
 }
 
 /// A27: an answer that is no 101 is no session, however it looks, and nothing behind it is a request.
@@ -244,6 +264,9 @@ pub(crate) async fn what_is_no_101_is_no_session(on: On) {
         ),
         format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\nALPN: h3\r\n\r\n{request}"
+        ),
+        format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n{request}"
         ),
         request.to_owned(),
         "\0\0\0\x04\0\0\0\0\0".to_owned(),

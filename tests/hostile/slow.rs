@@ -11,18 +11,18 @@ use crate::frames::PREFACE;
 use crate::process::Process;
 use crate::recorder::Recorder;
 use crate::site::{Agent, Relay, Site, poll};
-use crate::support::{Plan, TestRelay, named, offer, run, serve, within};
-use crate::world::{NAME, On, PROMPT, connect, honest, raw, status};
+use crate::support::{TestRelay, named, run, serve, within};
+use crate::world::{NAME, On, connect, honest};
 
 /// The deadline for a handshake (`defaults::HANDSHAKE`) and for a head (`defaults::HEAD`), and what a busy machine adds.
-const HANDSHAKE: Duration = Duration::from_secs(14);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(14);
 const HEAD: Duration = Duration::from_secs(40);
 
-fn is_long() -> bool {
+pub(crate) fn is_long() -> bool {
     std::env::var_os("PTTH_LONG").is_some()
 }
 
-fn slow_ones() -> usize {
+pub(crate) fn slow_ones() -> usize {
     if is_long() { 800 } else { 200 }
 }
 
@@ -148,96 +148,6 @@ async fn client_hello() -> Vec<u8> {
     }
 }
 
-/// A15: an agent that takes requests and says nothing.
-pub(crate) async fn a_silent_agent_keeps_its_own_visitors_waiting_alone(on: On) {
-    let relay = TestRelay::planned(Plan { answer: Some(Duration::from_secs(1)), ..Plan::default() });
-    let origin = Recorder::start().await;
-    let _honest = serve(&on.agent(&relay, "honest"), origin.handler()).await;
-    let token = relay.token(&["silent"]);
-    let mut silent = connect(relay.plain).await;
-    let text = match on.carrier {
-        Kind::Envelope => {
-            let form = format!("name=silent&token={}", token.expose());
-            format!(
-                "POST /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: {}\r\n\r\n{form}",
-                form.len()
-            )
-        }
-        _ => offer(
-            (on.transport, on.carrier),
-            &relay,
-            "silent",
-            &format!("Authorization: Bearer {}\r\n", token.expose()),
-        ),
-    };
-    silent.write_all(text.as_bytes()).await.unwrap();
-    let mut head = [0; 12];
-    within("an answer", silent.read_exact(&mut head)).await.unwrap();
-    assert!(status(&head) < 400);
-    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", named("silent"));
-    let visitors = join_all((0..100).map(|_| async {
-        let asked = Instant::now();
-        (status(&raw(&relay, ask.as_bytes(), PROMPT * 2).await), asked.elapsed())
-    }));
-    let beside = async {
-        for _ in 0..20 {
-            honest(&relay, "honest").await;
-        }
-    };
-    let (told, ()) = tokio::join!(visitors, beside);
-    for (status, took) in told {
-        assert!([502, 503, 504].contains(&status) && took < PROMPT * 2, "{status} after {took:?}");
-    }
-}
-
-/// A17: the connections of one agent have a bound, and those of others are none of its business.
-pub(crate) async fn one_agent_does_not_take_all_connections(on: On) {
-    // One after the other; once is enough.
-    if (on.transport, on.carrier) != ("ptth10", Kind::H1) {
-        return;
-    }
-    let (relay, origin) = (TestRelay::start(), Recorder::start().await);
-    let _honest = serve(&on.agent(&relay, "honest"), origin.handler()).await;
-    let bearer = format!("Authorization: Bearer {}\r\n", relay.token(&["greedy"]).expose());
-    let (mut held, mut refused) = (Vec::new(), None);
-    for _ in 0..ptth::defaults::CONNECTIONS_PER_AGENT + 64 {
-        let mut agent = crate::support::Wire::new(connect(relay.plain).await);
-        agent.send(offer((on.transport, on.carrier), &relay, "greedy", &bearer)).await;
-        let head = agent.head().await;
-        if head.status() != 101 {
-            refused = Some(head);
-            break;
-        }
-        held.push(agent);
-    }
-    let refused = refused.expect("a bound");
-    assert_eq!(refused.status(), 429);
-    assert!(refused.get("retry-after").is_some(), "{refused:?}");
-    honest(&relay, "honest").await;
-}
-
-/// A18: a crowd at one tenant.
-pub(crate) async fn a_crowd_at_one_tenant_starves_no_other(on: On) {
-    let (relay, origin) = (TestRelay::start(), Recorder::start().await);
-    let _a = serve(&on.agent(&relay, "crowded"), origin.handler()).await;
-    let _b = serve(&on.agent(&relay, "honest"), origin.handler()).await;
-    let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", named("crowded"));
-    let one = || async {
-        loop {
-            raw(&relay, ask.as_bytes(), PROMPT).await;
-        }
-    };
-    let beside = async {
-        for _ in 0..40 {
-            honest(&relay, "honest").await;
-        }
-    };
-    tokio::select! {
-        () = beside => {}
-        _ = join_all((0..64).map(|_| one())) => unreachable!("they come for ever"),
-    }
-}
-
 /// F9: no descriptors left. The accept loop goes on, and its agents stay.
 #[test]
 fn a_relay_without_descriptors_recovers() {
@@ -268,6 +178,6 @@ fn a_relay_without_descriptors_recovers() {
     );
 }
 
-fn descriptors(process: &Process) -> usize {
+pub(crate) fn descriptors(process: &Process) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", process.id())).unwrap().count()
 }

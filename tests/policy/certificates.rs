@@ -10,6 +10,12 @@ use ptth::policy::Grants;
 use ptth::relay::config::{ClientCerts, Destination};
 use ptth::tls;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::NamedGroup;
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+    Tls13ClientSessionValue,
+};
+use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 
 use crate::support::relay::{DOMAIN, certs, trust};
@@ -290,5 +296,72 @@ fn resumption_does_not_carry_an_identity_to_another() {
             assert_eq!(status, 403, "resumed: {resumed}");
             assert_eq!(ask(&config, "other").await.0, own);
         }
+    });
+}
+
+/// Offers every ticket to every name, as no honest client does.
+#[derive(Debug)]
+struct ForAnyName(ClientSessionMemoryCache);
+
+impl ForAnyName {
+    fn one() -> ServerName<'static> {
+        ServerName::try_from(DOMAIN).unwrap()
+    }
+}
+
+impl ClientSessionStore for ForAnyName {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(Self::one(), group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(&Self::one())
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(Self::one(), value);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(&Self::one())
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&Self::one());
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(Self::one(), value);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&Self::one())
+    }
+}
+
+/// nginx CVE-2025-23419: a session that began under the name of one tenant is not resumed under that of another.
+#[test]
+fn a_session_is_resumed_under_its_own_name_alone() {
+    crate::support::run(async {
+        let authority = Authority::new();
+        let relay = authority.relay(ClientCerts::Accepted);
+        let mut config = (*authority.identity(&[SHOP])).clone();
+        config.resumption = Resumption::store(Arc::new(ForAnyName(ClientSessionMemoryCache::new(8))));
+        let config = Arc::new(config);
+        let resumes = async |host: &str| {
+            let name = ServerName::try_from(host.to_owned()).unwrap();
+            let tcp = tokio::net::TcpStream::connect(relay.tls).await.unwrap();
+            let stream = tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp).await.unwrap();
+            let kind = stream.get_ref().1.handshake_kind();
+            // The ticket comes with the first answer.
+            let mut wire = crate::support::Wire::new(stream);
+            wire.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            wire.message().await;
+            kind == Some(rustls::HandshakeKind::Resumed)
+        };
+        assert!(!resumes(SHOP).await);
+        assert!(resumes(SHOP).await, "its own session");
+        assert!(!resumes("other.ptth.localhost").await, "that of another name");
+        assert!(!resumes(DOMAIN).await, "that of another name");
     });
 }

@@ -62,6 +62,8 @@ fn no_mix_of_hosts_opens_what_is_shut() {
     });
 }
 
+/// One certificate is for all names, so browsers ask for several on one connection (RFC 9113 §9.1.1). Nothing was granted
+/// to the connection: each request is judged by itself, so there is nothing to misdirect, and no 421.
 #[test]
 fn a_connection_for_one_name_is_checked_for_the_other() {
     crate::support::run(async {

@@ -36,7 +36,8 @@ pub(crate) async fn within<T>(what: &str, step: impl Future<Output = T>) -> T {
 /// Runs a scenario on a runtime of its own.
 pub(crate) fn run(scenario: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ended = runtime.block_on(async { tokio::time::timeout(LONGEST, Box::pin(scenario)).await });
+    let longest = if std::env::var_os("PTTH_LONG").is_some() { 10 * LONGEST } else { LONGEST };
+    let ended = runtime.block_on(async { tokio::time::timeout(longest, Box::pin(scenario)).await });
     ended.expect("a scenario that goes on for ever");
     runtime.shutdown_timeout(Duration::from_secs(1));
 }

@@ -36,6 +36,8 @@ pub(super) enum Failure {
     Unasked,
     #[error("CONNECT is not for origins")]
     Tunnel,
+    #[error("a request for several hosts")]
+    Hosts,
 }
 
 /// Status, code, the error of `Proxy-Status` (RFC 9209 §2.3), and what to say after the name of the target.
@@ -84,6 +86,12 @@ impl Failure {
                 "no-tunnel",
                 "http_request_denied",
                 "CONNECT to another place is not passed on.".to_owned(),
+            ),
+            Self::Hosts => (
+                StatusCode::BAD_REQUEST,
+                "unclear-host",
+                "http_request_error",
+                "the request does not say clearly which host it is for.".to_owned(),
             ),
         }
     }

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use http::{Method, StatusCode, Version};
+use http::{StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use super::Target;
 use super::connect::{Connector, Probe};
 use super::failure::Failure;
-use super::outgoing::{Outgoing, Upgrade, outgoing};
+use super::outgoing::{Outgoing, Upgrade, check, outgoing};
 use super::pool::{Connection, Lease, Pool};
 use crate::defaults;
 use crate::message::expect::Gate;
@@ -50,9 +50,7 @@ impl Web {
     }
 
     async fn exchange(&self, request: Request) -> Result<Response, Failure> {
-        if request.method() == Method::CONNECT {
-            return Err(Failure::Tunnel);
-        }
+        check(&request)?;
         let Outgoing { request, upgrade, gate } = outgoing(request);
         let (lease, response) = match &gate {
             None => self.send(request).await?,

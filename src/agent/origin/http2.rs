@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use http::Method;
 use http::uri::Scheme;
 use parking_lot::Mutex;
 
@@ -11,7 +10,7 @@ use super::Target;
 use super::connect::{Connector, Probe};
 use super::failure::Failure;
 use super::http::switch;
-use super::outgoing::upgrade;
+use super::outgoing::{check, upgrade};
 use crate::defaults;
 use crate::message::{Request, Response, authority, hop, problem};
 use crate::net::{Scope, cores};
@@ -55,9 +54,7 @@ impl Web2 {
     }
 
     async fn exchange(&self, mut request: Request) -> Result<Response, Failure> {
-        if request.method() == Method::CONNECT {
-            return Err(Failure::Tunnel);
-        }
+        check(&request)?;
         let upgrade = upgrade(&mut request);
         if let Some(upgrade) = &upgrade {
             hop::set_upgrade(request.headers_mut(), upgrade.token.clone());

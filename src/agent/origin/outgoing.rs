@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
-use http::header::{CONNECTION, TE};
+use http::header::{CONNECTION, HOST, TE};
+use http::{HeaderValue, Method};
 use hyper::upgrade::OnUpgrade;
 
+use super::failure::Failure;
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::join_cookies;
 use crate::message::{Request, authority, hop};
@@ -23,6 +24,21 @@ pub(super) struct Outgoing {
 pub(super) struct Upgrade {
     pub(super) token: HeaderValue,
     pub(super) visitor: OnUpgrade,
+}
+
+/// What no origin is asked. Our own relay sends neither, and another may.
+///
+/// # Errors
+/// [`Failure`] for CONNECT, and where two readers may take two hosts for the right one (RFC 9112 §3.2).
+pub(super) fn check(request: &Request) -> Result<(), Failure> {
+    if request.method() == Method::CONNECT {
+        return Err(Failure::Tunnel);
+    }
+    let several = || request.headers().get_all(HOST).iter().nth(1).is_some();
+    match request.uri().authority().is_none() && several() {
+        true => Err(Failure::Hosts),
+        false => Ok(()),
+    }
 }
 
 /// Makes it the origin's request. What the visitor sent of its own stays byte for byte: method, path, query, fields.

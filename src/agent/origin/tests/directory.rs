@@ -127,6 +127,55 @@ async fn nothing_outside_and_nothing_hidden_is_found() {
     }
 }
 
+/// Each spelling of a way out, behind every directory and link, from a root that is itself and one that is a link:
+/// zrok CVE-2026-42275 and -45576, CWE-22, CWE-59.
+#[tokio::test]
+async fn no_spelling_leads_out_through_a_link() {
+    let mut site = site();
+    let linked = site.above.path().join("linked");
+    symlink("site", &linked).unwrap();
+    for root in [site.above.path().join("site"), linked] {
+        site.origin = origin(&root.display().to_string());
+        for way in ["", "/sub", "/up", "/up/site", "/twin", "/inside", "/outside", "/trap", "/.well-known"] {
+            for out in [
+                "/secret.txt",
+                "/SECRET.TXT",
+                "/../secret.txt",
+                "/../../secret.txt",
+                "/../../../secret.txt",
+                "/..%2fsecret.txt",
+                "/..%2f..%2fsecret.txt",
+                "/%2e%2e/secret.txt",
+                "/%2e%2e%2fsecret.txt",
+                "/%2E%2E%2F%2E%2E%2Fsecret.txt",
+                "/..%5csecret.txt",
+                "/%2e%2e%5csecret.txt",
+                "/.%2e/secret.txt",
+                "/%2e./secret.txt",
+                "/%252e%252e/secret.txt",
+                "//../secret.txt",
+                "/....//secret.txt",
+                "/..;/secret.txt",
+                "/;/../secret.txt",
+                "/%00/../secret.txt",
+                "/..%00/secret.txt",
+                "/..%c0%afsecret.txt",
+                "/%c0%ae%c0%ae/secret.txt",
+                "/../site-twin/secret.txt",
+                "/%2f..%2fsecret.txt",
+                "/.env",
+                "/%2eenv",
+                "//.git/config",
+                "/",
+            ] {
+                let (status, _, body) = fetch(&site, &format!("{way}{out}"), &[]).await;
+                assert!(!body.contains("secret"), "{way}{out}: {status} {body}");
+                assert!(matches!(status, 200 | 307 | 400 | 404), "{way}{out}: {status}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_link_within_the_root_shows_what_its_owner_wants_shown() {
     assert_eq!(fetch(&site(), "/shown", &[]).await.2, "secret");

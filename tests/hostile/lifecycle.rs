@@ -1,0 +1,75 @@
+//! A name whose agent comes again and again, and leaves connections behind that nobody can tell from live ones.
+
+use std::net::SocketAddr;
+
+use socket2::{SockFilter, SockRef};
+
+use crate::foreign::{Foreign, Stranger};
+use crate::program::{MIB, resident};
+use crate::site::{Relay, Site, poll};
+use crate::slow::{descriptors, is_long};
+use crate::support::{Wire, named};
+use crate::world::{NAME, On, connect};
+
+/// A filter program that takes no packet (`BPF_RET | BPF_K`, length 0).
+const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
+/// Between two looks at who has the name.
+const EVERY: usize = 20;
+
+/// frp #5424, #5222, #5202: each time the last connection is half-open, and there is always one owner, never two, and
+/// nothing is left of the others. Two connections are of each process, and then a newer boot of it comes.
+pub(crate) async fn a_name_that_comes_back_thousands_of_times_leaves_nothing(on: On) {
+    let rounds = if is_long() { 5_000 } else { 400 };
+    let site = Site::new();
+    let stranger = site.token(NAME).trim().to_owned();
+    let relay = Relay::start(&mut site.relay_command("http://127.0.0.1:0"));
+    let at = ([127, 0, 0, 1], relay.port).into();
+    let token = std::fs::read_to_string(site.at("token")).unwrap().trim().to_owned();
+    let before = descriptors(&relay.process);
+    let (mut held, mut warm) = (Vec::new(), 0);
+    for round in 0..rounds {
+        let fields = format!("PTTH-Instance: box;boot={}\r\n", 1 + round / 2);
+        let agent = Stranger { fields: &fields, ..Stranger::new(on, at, NAME, &token) };
+        let stream = connect(at).await;
+        let socket = SockRef::from(&stream).try_clone().unwrap();
+        let mut link =
+            agent.comes_by(stream).await.unwrap_or_else(|status| panic!("round {round}: {status}"));
+        if round % EVERY == 0 {
+            arrives(at, &mut link).await;
+            let other = Stranger::new(on, at, NAME, &stranger);
+            assert_eq!(other.comes().await.err(), Some(403), "round {round}: two owners");
+        }
+        if round == rounds / 4 {
+            warm = resident(relay.process.id());
+        }
+        // From now on nothing arrives at it, not even for the kernel, and nobody at the far end is told.
+        socket.attach_filter(&NOTHING).unwrap();
+        held.push(link);
+        // What is older than this has been replaced; no descriptor of this process is needed for it.
+        if held.len() > 64 {
+            held.remove(0);
+        }
+        assert!(descriptors(&relay.process) < before + 1_000, "round {round}: descriptors pile up");
+    }
+    // The name is held to the last.
+    let fields = format!("PTTH-Instance: box;boot={rounds}\r\n");
+    let last = Stranger { fields: &fields, ..Stranger::new(on, at, NAME, &token) };
+    let mut link = last.comes().await.expect("the owner comes back");
+    arrives(at, &mut link).await;
+    drop((held, link));
+    let left = || descriptors(&relay.process);
+    let few = || (left() <= before + 1).then_some(());
+    // A connection of a poll whose end never arrived is silent, and has `defaults::HEAD` for that.
+    let gone = poll(few).or_else(|| poll(few));
+    assert!(gone.is_some(), "{on}: {} descriptors, and {before} at the start", left());
+    let grown = resident(relay.process.id()).saturating_sub(warm);
+    println!("{on}: {rounds} times, {} KiB more since a quarter of them", grown >> 10);
+    assert!(grown < 8 * MIB, "{on}: {} MiB more", grown / MIB);
+}
+
+/// A visitor's request comes over this link, and over no other.
+async fn arrives(at: SocketAddr, link: &mut Foreign) {
+    let mut visitor = Wire::new(connect(at).await);
+    visitor.send(format!("GET /owner HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
+    link.request().await;
+}
