@@ -18,8 +18,9 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::flow::{FIRST, Flow, Told, Watch};
 use super::stream::{Raw, send_body};
-use super::windows::{FIRST, Flow, Told, Watch, Windows};
+use super::windows::Windows;
 use crate::defaults;
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::{self, Sent, Tunnel};
@@ -199,7 +200,7 @@ fn connected(
     let (parts, receiver) = response.into_parts();
     let mut response = Response::from_parts(parts, Body::empty());
     upgrade::from_connected(&mut response, sent);
-    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver, watch)));
+    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver, (watch, None))));
     response
 }
 

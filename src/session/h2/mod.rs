@@ -1,6 +1,7 @@
 //! HTTP/2 on a flipped connection: many requests at once.
 
 pub(crate) mod client;
+mod flow;
 mod goaway;
 mod ping;
 mod room;

@@ -6,19 +6,23 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::windows::{Deaf, FIRST_UPLOAD, Flow, Reserved, Told, Watch, Windows};
+use super::flow::{Deaf, FIRST_UPLOAD, Flow, Told, Watch};
+use super::windows::{LEAST, Windows};
 use crate::defaults;
 
-/// Uploads of one connection that go on although another waits.
-const BESIDE: u32 = 4;
+/// One upload of a connection may take this part of its room, so that one that waits does not stop all others.
+const PART: u32 = 2;
+/// More room is told when it is so many times as much.
+const WORTH_TELLING: u32 = 4;
 
 /// What may wait of uploads that nobody reads yet.
 #[derive(Debug, Clone)]
 pub(crate) enum Room {
     /// Each long upload takes from this account for itself: those of one connection are many people's.
     Stream(Arc<Windows>),
-    /// The connection takes from it, up to `most` bytes for all its uploads, with the first long one: until then a
-    /// stranger has been granted `first` and no more.
+    /// The connection takes from it, up to `most` bytes, with its first long upload and until it ends: what was granted
+    /// cannot be taken back, and a stranger who was granted it may use it at any time. Until then it is `first` and no
+    /// more.
     Connection {
         /// The account.
         windows: Arc<Windows>,
@@ -32,7 +36,20 @@ pub(crate) enum Room {
 /// The windows of one connection.
 pub(super) enum Granted {
     Stream(Arc<Flow>, Told),
-    Connection { windows: Arc<Windows>, first: u32, most: u32, reserved: Option<Reserved> },
+    Connection(Together),
+}
+
+/// One window for all uploads of a connection.
+pub(super) struct Together {
+    windows: Arc<Windows>,
+    first: u32,
+    most: u32,
+    /// Taken from the account.
+    more: u32,
+    /// A long upload has come.
+    wanted: bool,
+    /// What the far end knows for each stream.
+    each: u32,
 }
 
 impl Granted {
@@ -43,20 +60,18 @@ impl Granted {
                 Self::Stream(flow.clone(), Told::new(flow))
             }
             Room::Connection { windows, first, most } => {
-                Self::Connection { windows, first, most, reserved: None }
+                let each = first / PART;
+                Self::Connection(Together { windows, first, most, more: 0, wanted: false, each })
             }
         }
     }
 
     pub(super) fn begin<'a>(&self, builder: &'a mut Builder) -> &'a mut Builder {
-        match self {
-            Self::Stream(_, told) => builder
-                .initial_window_size(told.size())
-                .initial_connection_window_size(defaults::CONNECTION_WINDOW),
-            Self::Connection { first, .. } => {
-                builder.initial_window_size(first / 2).initial_connection_window_size(*first)
-            }
-        }
+        let (each, all) = match self {
+            Self::Stream(_, told) => (told.size(), defaults::CONNECTION_WINDOW),
+            Self::Connection(together) => (together.each, together.first),
+        };
+        builder.initial_window_size(each).initial_connection_window_size(all)
     }
 
     /// Tells the far end what has changed.
@@ -66,19 +81,17 @@ impl Granted {
     {
         match self {
             Self::Stream(_, told) => told.update(|size| connection.set_initial_window_size(size)),
-            Self::Connection { .. } => Ok(()),
+            Self::Connection(together) => {
+                together.update(connection);
+                Ok(())
+            }
         }
     }
 
     /// A long upload has begun.
-    pub(super) fn grow<T: AsyncRead + AsyncWrite + Unpin>(&mut self, connection: &mut Connection<T, Bytes>) {
-        let Self::Connection { windows, first, most, reserved: reserved @ None } = self else { return };
-        let more = windows.reserve(*most);
-        let all = *first + more.bytes;
-        // Refused while an earlier change is not acknowledged; there was none.
-        if connection.set_initial_window_size((all / BESIDE).max(*first / 2)).is_ok() {
-            connection.set_target_window_size(all);
-            *reserved = Some(more);
+    pub(super) fn want(&mut self) {
+        if let Self::Connection(together) = self {
+            together.wanted = true;
         }
     }
 
@@ -86,7 +99,114 @@ impl Granted {
     pub(super) fn watch(&self, length: Option<u64>) -> Option<Watch> {
         match self {
             Self::Stream(flow, _) => flow.watch(length),
-            Self::Connection { .. } => None,
+            Self::Connection(_) => None,
         }
     }
+}
+
+impl Together {
+    fn update<T: AsyncRead + AsyncWrite + Unpin>(&mut self, connection: &mut Connection<T, Bytes>) {
+        if !self.wanted {
+            return;
+        }
+        let size = self.windows.size(self.most);
+        if self.more < self.most && size >= WORTH_TELLING * self.more.max(LEAST / WORTH_TELLING) {
+            self.windows.take((size - self.more) as usize);
+            self.more = size;
+            connection.set_target_window_size(self.first + self.more);
+            if size == LEAST {
+                self.windows.is_short();
+            }
+        }
+        let each = (self.first + self.more) / PART;
+        // Refused until the far end has acknowledged what was told before; it is asked again then.
+        if each != self.each && connection.set_initial_window_size(each).is_ok() {
+            self.each = each;
+        }
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        self.windows.give_back(self.more as usize);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// How much of a long upload is taken that nobody reads, where it was sent before the first SETTINGS came or after.
+    async fn taken(windows: &Arc<Windows>, at_once: bool) -> usize {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (first, most) = (128 << 10, 1 << 20);
+        let mut granted = Granted::new(Room::Connection { windows: windows.clone(), first, most });
+        let client = async {
+            let (mut handle, connection) = h2::client::handshake(near).await.unwrap();
+            let mut connection = Box::pin(connection);
+            if !at_once {
+                let _ = tokio::time::timeout(std::time::Duration::from_millis(100), &mut connection).await;
+            }
+            let request = http::Request::post("http://a.test/").body(()).unwrap();
+            let (_answer, mut upload) = handle.send_request(request, false).unwrap();
+            let send = async {
+                let mut sent = 0;
+                loop {
+                    upload.reserve_capacity(1 << 14);
+                    let more = poll_fn(|cx| upload.poll_capacity(cx));
+                    match tokio::time::timeout(std::time::Duration::from_secs(1), more).await {
+                        Ok(more) => {
+                            let more = more.unwrap().unwrap();
+                            sent += more;
+                            upload.send_data(vec![0; more].into(), false).unwrap();
+                        }
+                        Err(_) => return sent,
+                    }
+                }
+            };
+            tokio::select! {
+                sent = send => sent,
+                _ = connection => panic!("the connection ended"),
+            }
+        };
+        let server = async {
+            let mut builder = Builder::new();
+            let mut connection = granted.begin(&mut builder).handshake::<_, Bytes>(far).await.unwrap();
+            let mut held = Vec::new();
+            poll_fn(|cx| {
+                granted.update(&mut connection).unwrap();
+                while let std::task::Poll::Ready(Some(accepted)) = connection.poll_accept(cx) {
+                    held.push(accepted.unwrap());
+                    granted.want();
+                    granted.update(&mut connection).unwrap();
+                }
+                std::task::Poll::<()>::Pending
+            })
+            .await;
+        };
+        tokio::select! {
+            sent = client => sent,
+            () = server => 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_upload_has_its_room_however_early_it_comes() {
+        let windows = Windows::new(128 << 20);
+        for at_once in [true, false] {
+            assert_eq!(taken(&windows, at_once).await, (128 << 10 | 1 << 20) / 2, "at once: {at_once}");
+            assert_eq!(windows.both_taken().0, 0, "it comes back with the end of the connection");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_none_left_it_is_what_it_began_with() {
+        let windows = Windows::new(MOST);
+        windows.take(MOST);
+        assert!(taken(&windows, true).await <= 128 << 10);
+    }
+
+    const MOST: usize = 1 << 20;
 }

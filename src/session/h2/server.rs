@@ -16,10 +16,10 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
+use super::flow::{Deaf, SHORT, Watch};
 use super::ping::silence;
 use super::room::{Granted, Room};
 use super::stream::{Raw, send_body};
-use super::windows::{Deaf, SHORT, Watch};
 use crate::defaults;
 use crate::message::expect::{self, Asked};
 use crate::message::upgrade::{Duplex, Tunnel};
@@ -121,7 +121,8 @@ where
                             reached(Limit::Streams);
                         }
                         if accept(request, respond, (scope, &streams), &granted, &answer) {
-                            granted.grow(&mut connection);
+                            granted.want();
+                            granted.update(&mut connection)?;
                         }
                     }
                     Some(Err(error)) => return Poll::Ready(Err(error.into())),
@@ -216,7 +217,8 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         let answer = answer(Request::from_parts(parts, Body::empty()));
         let then = Then::Open(opened, receiver, granted.watch(None));
         scope.spawn_light(exchange(answer, respond, None, (then, open)));
-        return true;
+        // What is said in a tunnel is seldom much, and it lasts.
+        return false;
     }
     let mut body = Body::received(receiver, length);
     let long = !body.is_end_stream() && length.is_none_or(|length| length > SHORT);
@@ -250,7 +252,7 @@ async fn exchange(
     answer: impl Future<Output = Response>,
     mut respond: SendResponse<Bytes>,
     asked: Option<Arc<Asked>>,
-    (then, _open): (Then, Arc<()>),
+    (then, open): (Then, Arc<()>),
 ) {
     let Some(response) = answered(answer, &mut respond, asked).await else { return };
     let (mut parts, body) = response.into_parts();
@@ -274,7 +276,7 @@ async fn exchange(
     match then {
         Then::Open(opened, receiver, watch) if opens => {
             // Who asked for it may have left meanwhile; the drop closes the stream then.
-            let _ = opened.send(Box::new(Raw::new(stream, receiver, watch)));
+            let _ = opened.send(Box::new(Raw::new(stream, receiver, (watch, Some(open)))));
         }
         _ if ends => {}
         _ => send_body(body, stream, Reason::INTERNAL_ERROR).await,
@@ -312,6 +314,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
+    use crate::net::Io;
     use crate::session::h2::Windows;
 
     /// Serves two streams at once and lets requests to `/hold` wait, for what comes from `client`; gives what was
@@ -337,7 +340,9 @@ mod tests {
         let answer = |request| Box::pin(answer(request));
         let reached = |limit| Mutex::<Vec<_>>::lock(&said).push(limit);
         let leave = std::future::pending();
-        let serving = serve(far, LastRead::now(), terms, &scope, leave, reached, answer);
+        let mut io = Io::other(far);
+        let last_read = io.last_read();
+        let serving = serve(io, last_read, terms, &scope, leave, reached, answer);
         // Who has left breaks the pipe for what is still to be said.
         if let (Err(broken), _) = tokio::join!(serving, client) {
             said.lock().extend(broken.reached());

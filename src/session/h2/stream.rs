@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -11,7 +12,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::windows::Watch;
+use super::flow::Watch;
 use crate::defaults;
 use crate::message::Body;
 
@@ -84,11 +85,17 @@ pub(super) struct Raw {
     pub(super) receiver: RecvStream,
     early: Bytes,
     watch: Option<Watch>,
+    /// Counts it among the open streams of its connection.
+    _open: Option<Arc<()>>,
 }
 
 impl Raw {
-    pub(super) fn new(sender: SendStream<Bytes>, receiver: RecvStream, watch: Option<Watch>) -> Self {
-        Self { sender, receiver, early: Bytes::new(), watch }
+    pub(super) fn new(
+        sender: SendStream<Bytes>,
+        receiver: RecvStream,
+        (watch, open): (Option<Watch>, Option<Arc<()>>),
+    ) -> Self {
+        Self { sender, receiver, early: Bytes::new(), watch, _open: open }
     }
 }
 

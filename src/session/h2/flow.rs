@@ -1,0 +1,386 @@
+//! How far one end of HTTP/2 may send ahead of whoever reads at the other. What is not read waits here, up to the window
+//! of its stream, which is one for all streams of a connection (SETTINGS_INITIAL_WINDOW_SIZE, RFC 9113 §6.9.2). A body
+//! is charged for as much as its window has been since its reader last waited for more: that much may wait of it. The
+//! window follows from what the account has left, and grows only as far as all who are charged can pay for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::windows::{LEAST, Windows};
+use crate::defaults;
+
+/// Where the windows for answers begin: most of what the web is made of fits, and many long ones that come all at once
+/// have no more than that each before they are charged.
+pub(super) const FIRST: u32 = 256 << 10;
+/// And those for uploads: what HTTP/2 begins with everywhere (RFC 9113 §6.9.2).
+pub(super) const FIRST_UPLOAD: u32 = 64 << 10;
+/// How they grow once a body has filled one and was read as fast as it came.
+const STEP: u32 = 16;
+/// A larger window is told when it is so many times as large: a number that goes up and down is no conversation.
+const WORTH_TELLING: u32 = 4;
+/// A body up to this costs no more than its own length. One that was longer is charged until it ends.
+pub(super) const SHORT: u64 = 64 << 10;
+/// A far end that has not acknowledged a smaller window by then means to send on (RFC 9113 §6.5.3).
+const ACKNOWLEDGED: Duration = Duration::from_secs(10);
+
+/// The long bodies that come on one connection, and the window that each has.
+#[derive(Debug)]
+pub(super) struct Flow {
+    windows: Arc<Windows>,
+    first: u32,
+    told: AtomicU32,
+    /// Counts what was told.
+    version: AtomicU32,
+    /// What readers have shown that they keep up with, in bytes.
+    proven: AtomicU32,
+    charges: Mutex<Charges>,
+}
+
+/// What each body is charged, in bytes; nothing where there is none.
+#[derive(Debug, Default)]
+struct Charges {
+    each: Vec<u32>,
+    unused: Vec<usize>,
+}
+
+impl Flow {
+    pub(super) fn new(windows: Arc<Windows>, first: u32) -> Arc<Self> {
+        let told = AtomicU32::new(windows.size(first));
+        let (version, proven) = (AtomicU32::new(0), AtomicU32::new(first));
+        Arc::new(Self { windows, first, told, version, proven, charges: Mutex::default() })
+    }
+
+    fn told(&self) -> u32 {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// Watches a body of this length. `None` for one that is too short to matter.
+    pub(super) fn watch(self: &Arc<Self>, length: Option<u64>) -> Option<Watch> {
+        let long = length.is_none_or(|length| length > SHORT);
+        long.then(|| Watch { flow: self.clone(), charge: None, version: 0, taken: 0 })
+    }
+
+    fn charge(&self) -> usize {
+        let mut charges = self.charges.lock();
+        let told = self.told();
+        self.windows.take(told as usize);
+        match charges.unused.pop() {
+            Some(place) => {
+                charges.each[place] = told;
+                place
+            }
+            None => {
+                charges.each.push(told);
+                charges.each.len() - 1
+            }
+        }
+    }
+
+    fn release(&self, place: usize) {
+        let mut charges = self.charges.lock();
+        let bytes = std::mem::take(&mut charges.each[place]);
+        charges.unused.push(place);
+        self.windows.give_back(bytes as usize);
+        if charges.unused.len() == charges.each.len() {
+            *charges = Charges::default();
+            // The next may be slow.
+            self.proven.store(self.first, Ordering::Relaxed);
+        }
+    }
+
+    /// Nothing of it waits: it is charged for what the window is now.
+    fn settle(&self, place: usize) {
+        let mut charges = self.charges.lock();
+        let (bytes, told) = (&mut charges.each[place], self.told());
+        self.windows.give_back(bytes.saturating_sub(told) as usize);
+        *bytes = told;
+    }
+
+    fn proves(&self, taken: u64) {
+        let proven = self.proven.load(Ordering::Relaxed);
+        if taken >= u64::from(proven) && proven < defaults::STREAM_WINDOW {
+            let more = proven.saturating_mul(STEP).min(defaults::STREAM_WINDOW);
+            self.proven.store(more, Ordering::Relaxed);
+        }
+    }
+
+    /// What the window is to be.
+    fn wanted(&self) -> u32 {
+        let (told, mut size) = (self.told(), self.windows.size(self.proven.load(Ordering::Relaxed)));
+        if size <= told {
+            return size;
+        }
+        // Who is stuck gets the difference too.
+        while size / WORTH_TELLING >= told {
+            let cost = self.charges.lock().each.iter().map(|bytes| more(*bytes, size) as usize).sum();
+            if self.windows.affords(cost, size) {
+                return size;
+            }
+            size /= 2;
+        }
+        told
+    }
+
+    fn tell(&self, size: u32) {
+        let mut charges = self.charges.lock();
+        for bytes in &mut charges.each {
+            let more = more(*bytes, size);
+            self.windows.take(more as usize);
+            *bytes += more;
+        }
+        self.told.store(size, Ordering::Relaxed);
+        self.version.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What a body that is charged costs beyond that with this window.
+fn more(charged: u32, size: u32) -> u32 {
+    if charged == 0 { 0 } else { size.saturating_sub(charged) }
+}
+
+/// One long body.
+#[derive(Debug)]
+pub(super) struct Watch {
+    flow: Arc<Flow>,
+    charge: Option<usize>,
+    version: u32,
+    taken: u64,
+}
+
+impl Watch {
+    /// Looks at what polling the stream has brought; no bytes are its end.
+    pub(super) fn saw(&mut self, bytes: Poll<usize>) {
+        match bytes {
+            Poll::Ready(0) => self.release(),
+            Poll::Ready(bytes) => {
+                self.taken += bytes as u64;
+                if self.charge.is_none() {
+                    self.charge = Some(self.flow.charge());
+                }
+            }
+            Poll::Pending => self.drained(),
+        }
+    }
+
+    /// Its reader has taken all that there was.
+    fn drained(&mut self) {
+        let Some(place) = self.charge else { return };
+        self.flow.proves(self.taken);
+        let version = self.flow.version.load(Ordering::Relaxed);
+        if self.taken <= SHORT {
+            self.release();
+        } else if self.version != version {
+            self.version = version;
+            self.flow.settle(place);
+        }
+    }
+
+    fn release(&mut self) {
+        if let Some(place) = self.charge.take() {
+            self.flow.release(place);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// The end of a connection that tells the other.
+pub(super) struct Told {
+    flow: Arc<Flow>,
+    refused_since: Option<Instant>,
+}
+
+/// The far end does not acknowledge that its windows are smaller now.
+#[derive(Debug, thiserror::Error)]
+#[error("the far end does not acknowledge smaller windows")]
+pub(crate) struct Deaf;
+
+impl Told {
+    pub(super) fn new(flow: Arc<Flow>) -> Self {
+        Self { flow, refused_since: None }
+    }
+
+    /// What the connection begins with.
+    pub(super) fn size(&self) -> u32 {
+        self.flow.told()
+    }
+
+    /// Tells the far end when the window is to change.
+    ///
+    /// # Errors
+    /// [`Deaf`]
+    pub(super) fn update(&mut self, tell: impl FnOnce(u32) -> Result<(), h2::Error>) -> Result<(), Deaf> {
+        let (told, size) = (self.flow.told(), self.flow.wanted());
+        if size == told {
+            return Ok(());
+        }
+        if tell(size).is_ok() {
+            self.flow.tell(size);
+            self.refused_since = None;
+            if size < told && size == LEAST {
+                self.flow.windows.is_short();
+            }
+            return Ok(());
+        }
+        // The one before is not acknowledged yet.
+        match self.refused_since.get_or_insert_with(Instant::now).elapsed() > ACKNOWLEDGED {
+            true => Err(Deaf),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn update(told: &mut Told) -> u32 {
+        told.update(|_| Ok(())).unwrap();
+        told.size()
+    }
+
+    fn flow(budget: usize) -> (Arc<Flow>, Told) {
+        let flow = Flow::new(Windows::new(budget), FIRST);
+        (flow.clone(), Told::new(flow))
+    }
+
+    /// A long body of which something was taken and then no more.
+    fn stuck(flow: &Arc<Flow>) -> Watch {
+        let mut watch = flow.watch(None).unwrap();
+        watch.saw(Poll::Ready(1));
+        watch
+    }
+
+    /// One whose reader keeps up.
+    fn fast(flow: &Arc<Flow>) -> Watch {
+        let mut watch = flow.watch(None).unwrap();
+        for _ in 0..2 {
+            watch.saw(Poll::Ready(defaults::STREAM_WINDOW as usize));
+            watch.saw(Poll::Pending);
+        }
+        watch
+    }
+
+    /// What may wait of a body: as much as its window has been since its reader waited for more.
+    struct Model {
+        watch: Watch,
+        waits: u32,
+    }
+
+    #[test]
+    fn what_may_wait_is_charged_and_stays_within_the_budget() {
+        for (seed, budget) in [(1, 16 * MIB), (2, 64 * MIB), (3, 256 * MIB), (4, MIB)] {
+            let (flow, mut told) = flow(budget);
+            let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+            let mut bodies: Vec<Model> = Vec::new();
+            for step in 0..20_000 {
+                let (place, room) = (random.random_range(0..bodies.len() + 1), bodies.len() < 500);
+                match (random.random_range(0..8), bodies.get_mut(place)) {
+                    (0, Some(_)) => drop(bodies.swap_remove(place)),
+                    (1..3, Some(body)) => {
+                        body.watch.saw(Poll::Pending);
+                        body.waits = 0;
+                    }
+                    (3..6, Some(body)) => {
+                        body.watch.saw(Poll::Ready(random.random_range(1..1 << 20)));
+                        body.waits = body.waits.max(flow.told());
+                    }
+                    _ if room => bodies.push(Model { watch: flow.watch(None).unwrap(), waits: 0 }),
+                    _ => {}
+                }
+                let size = update(&mut told);
+                for body in &mut bodies {
+                    body.waits = if body.waits > 0 { body.waits.max(size) } else { 0 };
+                }
+                let waits: usize = bodies.iter().map(|body| body.waits as usize).sum();
+                let (charged, _) = flow.windows.both_taken();
+                assert!(waits <= charged, "step {step}: {waits} bytes may wait, {charged} are charged");
+                assert!(charged <= budget + bodies.len() * LEAST as usize, "step {step}: {charged}");
+            }
+            bodies.clear();
+            assert_eq!(flow.windows.both_taken().0, 0);
+        }
+    }
+
+    #[test]
+    fn one_fast_reader_opens_no_window_for_a_hundred_that_are_stuck() {
+        let (flow, mut told) = flow(64 * MIB);
+        let _stuck: Vec<_> = (0..100)
+            .map(|_| {
+                update(&mut told);
+                stuck(&flow)
+            })
+            .collect();
+        let _fast = fast(&flow);
+        let size = update(&mut told) as usize;
+        assert!(100 * size <= 64 * MIB && flow.windows.both_taken().0 <= 64 * MIB, "{size}");
+    }
+
+    #[test]
+    fn many_fast_readers_share_and_nobody_is_told_again_and_again() {
+        for count in [1, 4, 6, 50, 1_000] {
+            let (flow, mut told) = flow(64 * MIB);
+            let mut bodies: Vec<_> = (0..count).map(|_| fast(&flow)).collect();
+            let mut changes = 0;
+            for _ in 0..200 {
+                for body in &mut bodies {
+                    body.saw(Poll::Ready(1 << 14));
+                    changes += usize::from(told.size() != update(&mut told));
+                    body.saw(Poll::Pending);
+                }
+            }
+            let size = told.size() as usize;
+            let fair = (64 * MIB / (count + 4)).min(8 * MIB);
+            println!("{count} fast readers: {} KiB each, told {changes} times", size >> 10);
+            assert!(size * 4 >= fair && changes < 20, "{count}: {size} of {fair}, {changes} changes");
+        }
+    }
+
+    #[test]
+    fn a_window_grows_for_a_reader_that_keeps_up_and_not_before() {
+        let (flow, mut told) = flow(256 * MIB);
+        let mut watch = flow.watch(None).unwrap();
+        watch.saw(Poll::Ready(FIRST as usize - 1));
+        watch.saw(Poll::Pending);
+        assert_eq!(update(&mut told), FIRST);
+        watch.saw(Poll::Ready(1));
+        assert_eq!(update(&mut told), FIRST, "it may still be stuck");
+        watch.saw(Poll::Pending);
+        assert_eq!(update(&mut told), FIRST * STEP);
+        watch.saw(Poll::Ready(0));
+        assert_eq!(flow.windows.both_taken().0, 0, "at its end nothing waits");
+        assert_eq!(update(&mut told), FIRST, "the next may be slow");
+    }
+
+    #[test]
+    fn what_is_only_open_costs_nothing() {
+        let (flow, mut told) = flow(MIB);
+        assert!(flow.watch(Some(SHORT)).is_none());
+        let mut open: Vec<_> = (0..1000).map(|_| flow.watch(None).unwrap()).collect();
+        for events in &mut open {
+            events.saw(Poll::Ready(100));
+            events.saw(Poll::Pending);
+        }
+        assert_eq!((flow.windows.both_taken().0, update(&mut told)), (0, FIRST));
+    }
+
+    #[test]
+    fn a_small_budget_is_used_as_far_as_it_goes() {
+        let (flow, mut told) = flow(16 * MIB);
+        let _fast = fast(&flow);
+        assert!(update(&mut told) >= 1 << 20, "{}", told.size());
+    }
+}
