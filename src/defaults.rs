@@ -61,7 +61,8 @@ pub const LEASE: Duration = Duration::from_secs(60);
 /// What is in flight gets this long to finish when the process is asked to stop.
 pub const GRACE: Duration = Duration::from_secs(30);
 
-/// Public connections at once, over all cores: at about 30 KiB each, half a gigabyte.
+/// Public connections at once, over all cores: at about 30 KiB each, half a gigabyte. One that sends or receives what
+/// nobody takes has up to ten times that.
 pub const CONNECTIONS: usize = 16_384;
 /// From one address (one /64 with IPv6): a hundred people behind one NAT with as many as a browser opens. It takes
 /// sixteen addresses to have them all.
@@ -189,8 +190,9 @@ pub const H1_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// One stream fills 1 Gbit/s at 50 ms, and a slow reader costs at most this, in bytes.
 pub const STREAM_WINDOW: u32 = 8 << 20;
-/// What waits at a relay for slow visitors and slow agents, in bytes: all streams together, beside one frame for each. A
-/// full [`STREAM_WINDOW`] for some thirty long answers that nobody reads.
+/// What waits at a relay for slow visitors and slow agents, in bytes: all streams together, beside one frame for each and
+/// [`VISITOR_FIRST_WINDOW`] for each connection that uploads. Some thirty long answers that nobody reads may have a full
+/// [`STREAM_WINDOW`].
 pub const BUFFERS: usize = 256 << 20;
 /// One agent has at most this part of [`BUFFERS`]: slow visitors of one leave room for the visitors of others.
 pub const BUFFERS_PER_AGENT: usize = 4;
@@ -263,6 +265,8 @@ pub const HAPPY_EYEBALLS: Duration = Duration::from_millis(250);
 /// From the Upgrade request to its answer.
 pub const UPGRADE: Duration = Duration::from_secs(15);
 
+/// The head of an origin's answer, [`FIELDS`] and its first line, in bytes; also what waits for its socket.
+pub const ORIGIN_BUFFER: usize = FIELDS as usize + (8 << 10);
 /// To connect to the origin.
 pub const ORIGIN_CONNECT: Duration = Duration::from_secs(5);
 /// Idle connections to the origin, per core.

@@ -2,6 +2,9 @@
 
 use http::HeaderName;
 
+/// Fields that mean something inside begin so, all but one: nobody may send them through.
+pub const INTERNAL: &str = "ptth-";
+
 /// `ALPN` (RFC 7639 §2; as a response field draft-kazuho-ptth-ptth-01 §3).
 pub const ALPN: HeaderName = HeaderName::from_static("alpn");
 /// `Keep-Alive` (RFC 2068 §19.7.1.1): hop-by-hop.

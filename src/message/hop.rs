@@ -6,7 +6,8 @@ use http_body::Body;
 
 use super::fields;
 
-const HOP_BY_HOP: [HeaderName; 6] = [
+/// The fields that are meant for one hop (RFC 9110 §7.6.1), but for `TE`, of which a part is not.
+pub const HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
     fields::KEEP_ALIVE,
     fields::PROXY_CONNECTION,

@@ -81,13 +81,13 @@ pub fn last_chunk(mut trailers: HeaderMap) -> Option<Bytes> {
     (count > 0).then(|| out.freeze())
 }
 
-/// Also not in the spelling with underscores, which CGI and its children read as the same name.
+/// Also not in the spelling with underscores, which CGI and its children read as the same name; and nothing that means
+/// something between relay and agent.
 fn may_follow(name: &HeaderName) -> bool {
-    let plain = |never: &HeaderName| {
-        let read = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-        read.eq(never.as_str().bytes())
-    };
-    !NEVER.iter().any(plain)
+    let read = || name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+    let internal = read().take(fields::INTERNAL.len()).eq(fields::INTERNAL.bytes());
+    let never = NEVER.iter().chain(&hop::HOP_BY_HOP).any(|never| read().eq(never.as_str().bytes()));
+    !internal && !never
 }
 
 fn put(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
@@ -118,6 +118,9 @@ mod tests {
             ("host", "b.test"),
             ("cookie", "a=b"),
             ("x_forwarded_for", "1.2.3.4"),
+            ("transfer_encoding", "chunked"),
+            ("ptth_visitors", "x"),
+            ("ptth-gone", "1"),
             ("connection", "x-plain"),
             ("x-plain", "1"),
             ("te", "trailers"),

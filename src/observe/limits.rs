@@ -24,7 +24,7 @@ pub enum Limit {
     Head,
     /// The bytes or the number of a request's fields, over HTTP/1.1.
     Fields,
-    /// Streams at once on one HTTP/2 connection of a visitor.
+    /// Streams at once on one HTTP/2 connection of a visitor: it has as many as it may, and one more is refused.
     Streams,
     /// Streams that a visitor opened and reset at once, or made the relay reset.
     Resets,

@@ -61,7 +61,11 @@ impl Default for Metrics {
             "Requests of visitors that no agent answered, by reason",
             metrics.failures.clone(),
         );
-        registry.register("refusals", "Agents that were refused, by reason", metrics.refusals.clone());
+        registry.register(
+            "refusals",
+            "Requests of agents that were refused, by reason",
+            metrics.refusals.clone(),
+        );
         registry.register(
             "agent_connections",
             "Connections of agents that stand now",
@@ -97,7 +101,7 @@ impl Metrics {
         self.failures.get_or_create(&Code { code }).inc();
     }
 
-    /// An agent was refused, for this reason.
+    /// A request of an agent was refused, for this reason.
     pub fn refused(&self, code: &'static str) {
         self.refusals.get_or_create(&Code { code }).inc();
     }

@@ -33,8 +33,6 @@ const SENDERS: [HeaderName; 9] = [
     fields::X_FORWARDED_HOST,
     fields::X_REAL_IP,
 ];
-/// Fields that mean something between relay and agent begin so, but for one: nobody may send them through.
-const INTERNAL: &str = "ptth-";
 
 /// Fields that are added to each request: making room once is cheaper than growing.
 const SIGNED: usize = 5;
@@ -209,7 +207,7 @@ fn rooted(target: PathAndQuery) -> Option<PathAndQuery> {
 }
 
 fn is_internal(name: &str) -> bool {
-    name.starts_with(INTERNAL) || name == fields::REQUESTING_CLIENT.as_str()
+    name.starts_with(fields::INTERNAL) || name == fields::REQUESTING_CLIENT.as_str()
 }
 
 /// Drops what a visitor says of itself; also in the spelling with underscores, which CGI and its children read as the

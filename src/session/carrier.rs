@@ -217,11 +217,13 @@ impl Link {
         self.cut.raise();
     }
 
-    /// Ends it if a slow visitor holds it up; others wait for it.
-    pub(super) fn give_up(&self) {
-        if self.in_flight() > 0 && self.carrier.gives_up() {
+    /// Ends it if it is in use and a slow visitor holds it up; others wait for it. Says whether it did.
+    pub(super) fn give_up(&self) -> bool {
+        let gives_up = !self.is_out() && self.in_flight() > 0 && self.carrier.gives_up();
+        if gives_up {
             self.cut();
         }
+        gives_up
     }
 
     /// Resolves when the link is to be ended at once; whoever drives the connection listens.

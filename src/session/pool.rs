@@ -147,7 +147,8 @@ impl Session {
                     return None;
                 }
                 if since.elapsed() >= defaults::PACE_PATIENCE {
-                    self.links.load().iter().for_each(|link| link.give_up());
+                    // One for each that waits.
+                    self.links.load().iter().any(|link| link.give_up());
                 }
                 // A link may close without a word; look again from time to time.
                 let _ = tokio::time::timeout(Duration::from_millis(500), freed).await;

@@ -26,6 +26,8 @@ pub(super) struct Pace {
     sending: AtomicBool,
     /// The agent has sent something of its answer, and the visitor is to take it.
     taking: AtomicBool,
+    /// All that had come was taken, at some time since then.
+    taken: AtomicBool,
 }
 
 impl Pace {
@@ -36,6 +38,7 @@ impl Pace {
             bytes: AtomicU64::new(0),
             sending: AtomicBool::new(false),
             taking: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
         })
     }
 
@@ -53,25 +56,30 @@ impl Pace {
     fn count_from(&self, now: u64) {
         self.since.store(now, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
+        self.taken.store(false, Ordering::Relaxed);
     }
 
     fn moved(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Whether it has been too slow for a while, and the agent is not what it waits for. What was fast until now is
-    /// counted anew: it may have been fast at first alone.
+    /// Whether it has been too slow for a while, and the agent is not what it waits for. What was fast until now, and
+    /// what the visitor has kept up with, is counted anew: it may have been so at first alone.
     pub(super) fn is_held_up(&self) -> bool {
         let now = self.now();
         let since = now.saturating_sub(self.since.load(Ordering::Relaxed));
         if since < defaults::PACE_WITHIN.as_millis() as u64 {
             return false;
         }
-        if self.bytes.load(Ordering::Relaxed) >= defaults::PACE * since / 1_000 {
+        let slow = self.bytes.load(Ordering::Relaxed) < defaults::PACE * since / 1_000;
+        if slow && self.sending.load(Ordering::Relaxed) {
+            return true;
+        }
+        if !slow || self.taken.load(Ordering::Relaxed) {
             self.count_from(now);
             return false;
         }
-        self.sending.load(Ordering::Relaxed) || self.taking.load(Ordering::Relaxed)
+        self.taking.load(Ordering::Relaxed)
     }
 }
 
@@ -95,10 +103,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        // Who has read and does not read on waits for the visitor.
-        self.pace.taking.store(polled.is_ready(), Ordering::Relaxed);
-        if polled.is_ready() {
-            self.pace.moved(buf.filled().len() - before);
+        let read = buf.filled().len() - before;
+        // Who has read and does not read on waits for the visitor. Behind the end there is nothing to read.
+        self.pace.taking.store(read > 0, Ordering::Relaxed);
+        match polled.is_ready() {
+            true => self.pace.moved(read),
+            false => self.pace.taken.store(true, Ordering::Relaxed),
         }
         polled
     }
@@ -200,5 +210,17 @@ mod tests {
         assert!(pace.is_held_up());
         let more = tokio::time::timeout(Duration::from_secs(6), io.read_u8()).await;
         assert!(more.is_err() && !pace.is_held_up());
+        // An event every few seconds: whenever one looks, the visitor has taken the one before.
+        for _ in 0..5 {
+            far.write_all(b"x").await.unwrap();
+            assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 1);
+            assert!(!pace.is_held_up());
+            let more = tokio::time::timeout(Duration::from_secs(4), io.read_u8()).await;
+            assert!(more.is_err() && !pace.is_held_up());
+        }
+        drop(far);
+        assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 0);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!pace.is_held_up() && !pace.is_held_up(), "nothing more comes");
     }
 }

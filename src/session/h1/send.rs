@@ -147,11 +147,11 @@ impl Carrier for H1 {
 
     fn gives_up(&self) -> bool {
         let held_up = self.place.pace.is_held_up();
-        if held_up {
-            self.place.given_up.store(true, Ordering::Release);
-            if let Some(metrics) = &self.place.metrics {
-                metrics.reached(Limit::Pace, &"a visitor");
-            }
+        if held_up
+            && !self.place.given_up.swap(true, Ordering::AcqRel)
+            && let Some(metrics) = &self.place.metrics
+        {
+            metrics.reached(Limit::Pace, &"a visitor");
         }
         held_up
     }
@@ -172,11 +172,12 @@ impl H1 {
         hop::announce_chunks(&mut request);
         // An agent takes every head at once. A body goes as slowly as the service behind it reads.
         self.impatience.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
-        let gate = expect::hold_back_h1(&mut request);
         self.place.pace.begin();
         if !request.body().is_end_stream() {
+            // Before the gate: behind one that is shut nobody waits for the visitor.
             request = request.map(|body| pace::upload(body, &self.place.pace));
         }
+        let gate = expect::hold_back_h1(&mut request);
         let request = request.map(|body| Trailing::new(body, Some(&self.place.inserts)));
         match self.place.heads.exchange(|| handle.try_send_request(request)).await {
             Ok(response) => {
