@@ -265,8 +265,6 @@ pub const HAPPY_EYEBALLS: Duration = Duration::from_millis(250);
 /// From the Upgrade request to its answer.
 pub const UPGRADE: Duration = Duration::from_secs(15);
 
-/// The head of an origin's answer, [`FIELDS`] and its first line, in bytes; also what waits for its socket.
-pub const ORIGIN_BUFFER: usize = FIELDS as usize + (8 << 10);
 /// To connect to the origin.
 pub const ORIGIN_CONNECT: Duration = Duration::from_secs(5);
 /// Idle connections to the origin, per core.

@@ -25,8 +25,8 @@ const SENDING: usize = 4 * defaults::H1_BUFFER;
 /// The same of one with HTTP/2: its first window, and the frames that cross it.
 const SENDING_H2: usize = CONNECTION + defaults::VISITOR_FIRST_WINDOW as usize;
 /// What an upload costs an agent beside its budget: a window of 16 KiB, a frame of as much, and what waits for the
-/// service's socket, with what allocators round up.
-const UPLOAD: usize = defaults::ORIGIN_BUFFER + (64 << 10);
+/// service's socket, with the buffers that it is a part of.
+const UPLOAD: usize = defaults::H1_BUFFER + (128 << 10);
 
 /// Opens connections, asks on each, takes the start of each answer and nothing more, and waits for its input to end.
 const SLOW_READERS: &str = r#"

@@ -99,6 +99,8 @@ impl TestRelay {
         config.trusted_proxies = trusted_proxies;
         config.proxy_protocol = proxy_protocol;
         config.answer = answer.unwrap_or(config.answer);
+        // Here everybody comes from one address.
+        config.connections_per_address = config.connections;
         change(&mut config);
         let relay = if cores > 0 { Relay::start(config) } else { Relay::start_on(config, Cores::ambient()) };
         let relay = relay.unwrap();

@@ -120,7 +120,7 @@ impl Web {
         let inserts = io.inserts();
         let heads = Arc::new(Heads::default());
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(defaults::ORIGIN_BUFFER);
+        builder.max_buf_size(defaults::H1_BUFFER);
         let (sender, connection) = builder.handshake(TokioIo::new(Watched::new(io, heads.clone()))).await?;
         self.scope.spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
