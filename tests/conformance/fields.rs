@@ -1,7 +1,7 @@
 //! What a visitor may say, and what the relay says.
 
 use crate::support::named;
-use crate::world::{NAME, On};
+use crate::world::{NAME, On, answer};
 
 pub(crate) async fn forwarded_is_ours(on: On) {
     let world = on.world().await;
@@ -29,8 +29,7 @@ pub(crate) async fn an_encrypted_visitor(on: On) {
     let head = origin.head().await;
     assert_eq!(head.get("x-forwarded-proto"), Some("https"));
     assert_eq!(head.get("x-forwarded-host"), Some(&*host));
-    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    assert_eq!(visitor.message().await.1, "ok");
+    answer(&mut origin, &mut visitor).await;
 }
 
 pub(crate) async fn hop_by_hop_stays_here(on: On) {
