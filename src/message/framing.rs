@@ -1,7 +1,7 @@
-//! Where the body of an HTTP/1 request ends, told in one way only (RFC 9112 §6.1, §6.3).
+//! Where the body of an HTTP/1 message ends, told in one way only (RFC 9112 §6.1, §6.3).
 
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode};
 
 /// Whether every reader of HTTP/1 finds the same end of the body. One `chunked` and no length beside it is all that a
 /// request may say: a coding that stands before it would be lost here, and what is more than that is read differently
@@ -11,6 +11,16 @@ pub fn is_clear(headers: &HeaderMap) -> bool {
     let Some(coding) = codings.next() else { return true };
     let only_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     only_chunked && codings.next().is_none() && !headers.contains_key(CONTENT_LENGTH)
+}
+
+/// Whether the answer to this method ends with its head, whatever length that says (RFC 9112 §6.3).
+pub fn is_bodiless(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
+}
+
+/// Whether a request says its length even if that is 0: with this method readers expect a body (RFC 9110 §8.6).
+pub fn expects_length(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
 #[cfg(test)]
