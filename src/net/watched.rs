@@ -85,3 +85,41 @@ where
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_passes_is_seen_once() {
+        // So small that it passes in pieces.
+        let (near, mut far) = tokio::io::duplex(2);
+        let (mut read, mut ended, mut wrote) = (Vec::new(), 0, 0);
+        let look = |polled: Poll<&[u8]>| {
+            if let Poll::Ready(bytes) = polled {
+                read.extend_from_slice(bytes);
+                ended += usize::from(bytes.is_empty());
+            }
+            Ok(())
+        };
+        let mut near = Watched::new(near, look, |bytes| wrote += bytes);
+        let mut got = [0; 4];
+        let (heard, said) = tokio::join!(near.read_exact(&mut got), far.write_all(b"abcd"));
+        assert_eq!((heard.unwrap(), said.unwrap()), (4, ()));
+        near.write_all(b"e").await.unwrap();
+        drop(far);
+        assert_eq!(near.read(&mut got).await.unwrap(), 0);
+        drop(near);
+        assert_eq!((&*read, ended, wrote), (&b"abcd"[..], 1, 1));
+    }
+
+    #[tokio::test]
+    async fn who_looks_can_end_it() {
+        let (near, mut far) = tokio::io::duplex(2);
+        far.write_all(b"a").await.unwrap();
+        let mut near = Watched::new(near, |_| Err(io::ErrorKind::InvalidData.into()), |_| {});
+        assert_eq!(near.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}
