@@ -9,7 +9,7 @@ fn private(answer: &Answer) -> String {
 }
 
 /// A poll that the relay has.
-async fn polling(bench: &Bench, url: &str) -> Raw {
+async fn waiting_poll(bench: &Bench, url: &str) -> Raw {
     let open = bench.polling(url).await;
     super::polling::waiting(bench, 1).await;
     open
@@ -20,7 +20,7 @@ async fn in_hand(bench: &Bench, first: &str) -> (Raw, String, Raw) {
     let mut visitor = bench.open().await;
     visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
     let next = bench.poll(first).await.link("next");
-    let open = polling(bench, &next).await;
+    let open = waiting_poll(bench, &next).await;
     (visitor, next, open)
 }
 
@@ -86,7 +86,7 @@ async fn a_url_works_after_a_restart() {
     let (private, first) = (private(&answer), answer.link("first"));
     let bench = bench.restarted().await;
     assert_eq!(bench.visit("demo", "/").await.status, 404, "nobody is there yet");
-    let mut open = polling(&bench, &first).await;
+    let mut open = waiting_poll(&bench, &first).await;
     let (visit, ()) = tokio::join!(bench.visit("demo", "/"), async {
         assert_eq!(open.read().await.status, 200);
         bench.answer(&first, "HTTP/1.1 200 OK\r\n\r\nback").await;
