@@ -1,16 +1,13 @@
 //! `ptth doctor`: where the way to a relay ends, and what to do.
 
-use std::path::PathBuf;
-
 use crate::agent::doctor::{self, Exam, Finding, Verdict};
 use crate::agent::origin::Target;
 use crate::domain::{HostName, Name, Wanted};
-use crate::tls;
 
-use super::agent::{self, token};
+use super::agent::Approach;
 use super::running::{self, Asked};
 use super::text::{RelayUrl, parse};
-use super::{Failure, proxy, say};
+use super::{Failure, say};
 
 /// The flags of `ptth doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,36 +24,19 @@ pub struct Args {
     /// A host that an agent would ask for
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,
-    /// A file with the token, or - for stdin; without it PTTH_TOKEN from the environment
-    #[arg(long, value_name = "FILE|-", env = "PTTH_TOKEN_FILE", hide_env_values = true)]
-    pub token_file: Option<PathBuf>,
-    /// Trust the certificates in this file, and no others, to vouch for the relay
-    #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
-    pub ca: Option<PathBuf>,
-    /// The client certificate that an agent would show; chain, leaf first
-    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_CERT", hide_env_values = true)]
-    pub cert: Option<PathBuf>,
-    /// The private key of the certificate
-    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_KEY", hide_env_values = true)]
-    pub key: Option<PathBuf>,
-    /// Go out through this proxy: http://HOST:PORT, socks5://HOST:PORT, socks5h://HOST:PORT, or off for none
-    /// [default: what PTTH_PROXY, or else HTTPS_PROXY, ALL_PROXY and NO_PROXY, say in the environment]
-    #[arg(long, value_name = "URL|off")]
-    pub proxy: Option<String>,
+    /// With what to come in.
+    #[command(flatten)]
+    pub approach: Approach,
 }
 
 fn prepare(args: Args) -> Result<Exam, Failure> {
     let target = args.target.map(|text| Target::parse(&text)).transpose().map_err(Failure::usage)?;
-    let token = token::read(args.token_file.as_deref(), std::env::var_os("PTTH_TOKEN"))?;
+    let token = args.approach.token()?;
     let relay = args.relay.0;
-    let tls = match (&args.ca, relay.scheme_str()) {
-        (None, Some("http")) => tls::client_config_for_none(),
-        (ca, _) => tls::client_config(ca.as_deref(), &[]),
-    };
-    let proxies = proxy::read(args.proxy.as_deref(), std::slice::from_ref(&relay), proxy::variable)?;
+    let tls = args.approach.identified(&args.approach.trust(std::slice::from_ref(&relay))?)?;
+    let proxies = args.approach.proxies(std::slice::from_ref(&relay))?;
     let names = args.name.into_iter().map(Wanted::Name);
     let wanted = names.chain(args.host.into_iter().map(Wanted::Host)).collect();
-    let tls = agent::identified(&tls.map_err(Failure::usage)?, args.cert.as_deref(), args.key.as_deref())?;
     Ok(Exam { relay, proxies, tls, token, wanted, target })
 }
 

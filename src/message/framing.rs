@@ -1,7 +1,7 @@
-//! Where the body of an HTTP/1 request ends, told in one way only (RFC 9112 §6.1, §6.3), and how large its head is.
+//! Where the body of an HTTP/1 message ends, told in one way only (RFC 9112 §6.1, §6.3), and how large the head of a request is.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Method, Request, StatusCode};
 
 /// What is in a line beside its name and its value, in bytes.
 const LINE: usize = ": \r\n".len();
@@ -22,6 +22,16 @@ pub fn is_clear(headers: &HeaderMap) -> bool {
     let Some(coding) = codings.next() else { return true };
     let only_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     only_chunked && codings.next().is_none() && !headers.contains_key(CONTENT_LENGTH)
+}
+
+/// Whether the answer to this method ends with its head, whatever length that says (RFC 9112 §6.3).
+pub fn is_bodiless(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
+}
+
+/// Whether a request says its length even if that is 0: with this method readers expect a body (RFC 9110 §8.6).
+pub fn expects_length(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
 #[cfg(test)]

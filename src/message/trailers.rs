@@ -63,22 +63,33 @@ const NEVER: [HeaderName; 40] = [
     CONTENT_RANGE,
 ];
 
+/// What of them may be trailers.
+pub fn allowed(mut trailers: HeaderMap) -> HeaderMap {
+    let _ = hop::strip(&mut trailers);
+    let never: Vec<_> = trailers.keys().filter(|name| !may_follow(name)).cloned().collect();
+    for name in never {
+        trailers.remove(name);
+    }
+    trailers
+}
+
 /// The last chunk with the trailers behind it, to the end of the message. `None` when there are none that may stand
 /// there, or more than [`defaults::TRAILERS`] and [`defaults::TRAILER_FIELDS`] allow: a part of them would be a lie.
-pub fn last_chunk(mut trailers: HeaderMap) -> Option<Bytes> {
-    let _ = hop::strip(&mut trailers);
+pub fn last_chunk(trailers: HeaderMap) -> Option<Bytes> {
+    let trailers = allowed(trailers);
+    if trailers.is_empty() {
+        return None;
+    }
     let mut out = BytesMut::from(&b"0\r\n"[..]);
-    let mut count = 0;
-    for (name, value) in trailers.iter().filter(|(name, _)| may_follow(name)) {
-        count += 1;
+    for (name, value) in &trailers {
         put(&mut out, name, value);
-        if count > defaults::TRAILER_FIELDS || out.len() > defaults::TRAILERS - 2 {
+        if trailers.len() > defaults::TRAILER_FIELDS || out.len() > defaults::TRAILERS - 2 {
             tracing::debug!("a message has too many trailers: they are dropped");
             return None;
         }
     }
     out.put_slice(b"\r\n");
-    (count > 0).then(|| out.freeze())
+    Some(out.freeze())
 }
 
 /// Also not in the spelling with underscores, which CGI and its children read as the same name; and nothing that means
@@ -100,14 +111,7 @@ fn put(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
+    use crate::message::hop::tests::map;
 
     #[test]
     fn what_belongs_in_front_goes_and_the_rest_follows() {

@@ -12,7 +12,9 @@ pub mod reach;
 pub mod scope;
 pub mod silence;
 pub mod splice;
+pub mod watched;
 
 pub use cores::Cores;
 pub use io::Io;
 pub use scope::Scope;
+pub use watched::Watched;

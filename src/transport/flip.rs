@@ -12,7 +12,8 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place, query};
 use crate::defaults;
-use crate::message::{Body, BoxError, Response, fields, hop, link};
+use crate::domain::{Refusal, RefusalKind};
+use crate::message::{Body, BoxError, Request, Response, fields, hop, link};
 use crate::net::dial::dial_via;
 use crate::net::{Io, Scope, cores};
 use crate::session::{Kind, send_half};
@@ -28,8 +29,14 @@ pub(super) fn offered(headers: &HeaderMap) -> Option<Vec<Kind>> {
 }
 
 /// The best carrier of an offer.
-pub(super) fn choose(offered: &[Kind]) -> Option<Kind> {
-    Kind::PREFERRED.into_iter().find(|kind| offered.contains(kind))
+///
+/// # Errors
+/// [`RefusalKind::NothingInCommon`]
+pub(super) fn choose(offered: &[Kind]) -> Result<Kind, Refusal> {
+    Kind::PREFERRED.into_iter().find(|kind| offered.contains(kind)).ok_or_else(|| {
+        let message = "no carrier in common: this relay speaks h2 and http%2F1.1";
+        Refusal::new(RefusalKind::NothingInCommon, message)
+    })
 }
 
 /// The 101. Spelling and single values matter to real agents.
@@ -64,8 +71,17 @@ pub(super) fn is_probe(headers: &HeaderMap) -> bool {
     headers.get(fields::PTTH_PROBE).is_some_and(|value| value == "?1")
 }
 
+/// What follows the 101 to `request`.
+pub(super) fn proceed(door: &Arc<dyn Door>, mut request: Request, kind: Kind, admission: Box<dyn Admission>) {
+    let upgrade = hyper::upgrade::on(&mut request);
+    match is_probe(request.headers()) {
+        true => answer_probe(door, upgrade, admission),
+        false => swap(door, upgrade, kind, admission),
+    }
+}
+
 /// Lets the 101 to a probe out, and hangs up. The routes that it asked for are free again at once.
-pub(super) fn answer_probe(door: &Arc<dyn Door>, upgrade: OnUpgrade, admission: Box<dyn Admission>) {
+fn answer_probe(door: &Arc<dyn Door>, upgrade: OnUpgrade, admission: Box<dyn Admission>) {
     drop(admission);
     door.scope().spawn(async move {
         let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
@@ -80,7 +96,7 @@ pub(super) fn answer_probe(door: &Arc<dyn Door>, upgrade: OnUpgrade, admission: 
 
 /// Once the 101 is out, makes the relay the client on that connection and attaches it. The connection is dealt to
 /// the cores in turn, wherever the kernel accepted it.
-pub(super) fn swap(door: &Arc<dyn Door>, upgrade: OnUpgrade, kind: Kind, admission: Box<dyn Admission>) {
+fn swap(door: &Arc<dyn Door>, upgrade: OnUpgrade, kind: Kind, admission: Box<dyn Admission>) {
     let core = door.cores().next();
     let runtime = door.cores().handle(core).clone();
     let scope = door.scope().clone();

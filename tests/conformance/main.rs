@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
 
+mod answers;
 mod bulk;
 mod exceptions;
 mod expect;

@@ -4,6 +4,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use ptth::message::Body;
 
+use crate::answers::{answer, goes_on};
 use crate::support::{named, within};
 use crate::world::{NAME, On, World};
 
@@ -38,8 +39,7 @@ pub(crate) async fn post_with_length_zero(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, head) = world.begin("POST", "/", "Content-Length: 0\r\n").await;
     assert_eq!((head.get("content-length"), head.get("transfer-encoding")), (Some("0"), None));
-    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    assert_eq!(visitor.message().await.1, "ok");
+    answer(&mut origin, &mut visitor).await;
 }
 
 pub(crate) async fn chunked_upload_streams(on: On) {
@@ -54,8 +54,7 @@ pub(crate) async fn chunked_upload_streams(on: On) {
     visitor.send("0\r\n\r\n").await;
     assert_eq!(origin.chunk().await, "");
     assert_eq!(origin.trailers().await, []);
-    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    assert_eq!(visitor.message().await.1, "ok");
+    answer(&mut origin, &mut visitor).await;
 }
 
 pub(crate) async fn response_streams(on: On) {
@@ -82,8 +81,7 @@ pub(crate) async fn request_trailers(on: On) {
     assert_eq!(origin.chunk().await, "abc");
     assert_eq!(origin.chunk().await, "");
     assert_eq!(origin.trailers().await, [("x-sum".into(), "294".into())]);
-    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    assert_eq!(visitor.message().await.1, "ok");
+    answer(&mut origin, &mut visitor).await;
 }
 
 pub(crate) async fn response_trailers(on: On) {
@@ -106,11 +104,7 @@ pub(crate) async fn head_keeps_its_length(on: On) {
     let head = visitor.head().await;
     assert_eq!((head.status(), head.get("content-length")), (200, Some("4711")));
     // No body comes: the next answer on the connection is the next request's.
-    visitor.send(World::head("GET", "/next", "")).await;
-    let head = origin.head().await;
-    assert_eq!(head.first, "GET /next HTTP/1.1");
-    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    assert_eq!(visitor.message().await.1, "ok");
+    goes_on(visitor, origin).await;
 }
 
 pub(crate) async fn no_content(on: On) {
@@ -129,10 +123,7 @@ async fn without_a_body(on: On, answer: &str, status: u16, field: &str, value: &
     let head = visitor.head().await;
     assert_eq!((head.status(), head.get(field)), (status, Some(value)));
     assert_eq!((head.get("content-length"), head.get("transfer-encoding")), (None, None), "{head:?}");
-    visitor.send(World::head("GET", "/next", "")).await;
-    assert_eq!(origin.head().await.first, "GET /next HTTP/1.1");
-    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    assert_eq!(visitor.message().await.1, "ok");
+    goes_on(visitor, origin).await;
 }
 
 pub(crate) async fn repeated_fields_keep_their_order(on: On) {
@@ -184,8 +175,7 @@ pub(crate) async fn several_requests_on_one_connection(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/0", "").await;
     for number in 1..20 {
-        origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-        assert_eq!(visitor.message().await.1, "ok");
+        answer(&mut origin, &mut visitor).await;
         let length = if number % 2 == 0 { "Content-Length: 3\r\n" } else { "" };
         visitor.send(World::head("POST", &format!("/{number}"), length)).await;
         if number % 2 == 0 {

@@ -1,5 +1,6 @@
 //! Relay and agent stop while something is in flight.
 
+use std::future::Future;
 use std::time::Duration;
 
 use ptth::policy::Tokens;
@@ -7,6 +8,20 @@ use tokio::net::TcpStream;
 
 use crate::support::{Plan, Proxy, TestOrigin, TestRelay, Wire, serve, within};
 use crate::world::{On, World};
+
+/// A stop that waits for what finishes meanwhile.
+async fn uncut(stopping: impl Future<Output = usize>, finishing: impl Future<Output = ()>) {
+    let (cut, ()) = within("a stop", async { tokio::join!(stopping, finishing) }).await;
+    assert_eq!(cut, 0, "nothing had to be cut");
+}
+
+/// The end of a body that has begun.
+async fn the_rest(origin: &mut Wire, visitor: &mut Wire) {
+    origin.send_chunk("def").await;
+    assert_eq!(visitor.chunk().await, "def");
+    origin.send("0\r\n\r\n").await;
+    assert_eq!(visitor.chunk().await, "");
+}
 
 pub(crate) async fn relay_drains_while_an_answer_runs(on: On) {
     let world = on.world().await;
@@ -28,13 +43,9 @@ pub(crate) async fn relay_drains_while_an_answer_runs(on: On) {
             }
         })
         .await;
-        origin.send_chunk("def").await;
-        assert_eq!(visitor.chunk().await, "def");
-        origin.send("0\r\n\r\n").await;
-        assert_eq!(visitor.chunk().await, "");
+        the_rest(&mut origin, &mut visitor).await;
     };
-    let (cut, ()) = within("a stop", async { tokio::join!(stopping, finishing) }).await;
-    assert_eq!(cut, 0, "nothing had to be cut");
+    uncut(stopping, finishing).await;
     within("the agent noticing", status.wait_for(|s| !s.connected)).await.unwrap();
 }
 
@@ -60,8 +71,7 @@ pub(crate) async fn agent_goes_to_the_next_relay(on: On) {
         at_old.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold").await;
         assert_eq!(visitor.message().await.1, "old");
     };
-    let (cut, ()) = within("moving", async { tokio::join!(stopping, moving) }).await;
-    assert_eq!(cut, 0, "nothing had to be cut");
+    uncut(stopping, moving).await;
     assert!(agent.status()[0].borrow().connected);
 }
 
@@ -95,13 +105,9 @@ pub(crate) async fn agent_stop_finishes_answers(on: On) {
             return assert_eq!(visitor.message().await.1, "abcdef");
         }
         assert_eq!(visitor.chunk().await, "abc");
-        origin.send_chunk("def").await;
-        assert_eq!(visitor.chunk().await, "def");
-        origin.send("0\r\n\r\n").await;
-        assert_eq!(visitor.chunk().await, "");
+        the_rest(&mut origin, &mut visitor).await;
     };
-    let (cut, ()) = within("a stop", async { tokio::join!(stopping, finishing) }).await;
-    assert_eq!(cut, 0, "nothing had to be cut");
+    uncut(stopping, finishing).await;
     // The name is still known, and nobody is there.
     let (head, _) = relay.ask(&World::head("GET", "/", "")).await;
     assert_eq!(head.status(), 503);

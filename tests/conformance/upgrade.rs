@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
+use crate::answers::goes_on;
 use crate::support::{named, within};
 use crate::world::{NAME, On, World};
 
@@ -38,12 +39,26 @@ async fn converse(mut visitor: Socket, mut origin: Socket) {
 pub(crate) async fn open(world: &World) -> (Socket, Socket) {
     let url = format!("ws://{}/chat", named(NAME));
     let io = world.relay.visitor().await.into_io();
-    let origin = async { accept_async(world.origin.accept().await.into_io()).await.unwrap() };
     let (visitor, origin) =
-        within("a handshake", async { tokio::join!(client_async(url, io), origin) }).await;
+        within("a handshake", async { tokio::join!(client_async(url, io), at_origin(world)) }).await;
     let (visitor, response) = visitor.unwrap();
     assert_eq!(response.status(), 101);
     (visitor, origin)
+}
+
+async fn at_origin(world: &World) -> Socket {
+    accept_async(world.origin.accept().await.into_io()).await.unwrap()
+}
+
+/// The same wish in HTTP/2 (RFC 8441 §4).
+fn connect(host: &str) -> Request<Body> {
+    Request::builder()
+        .method(Method::CONNECT)
+        .uri(format!("https://{host}/chat"))
+        .extension(Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13")
+        .body(Body::empty())
+        .unwrap()
 }
 
 pub(crate) async fn websocket(on: On) {
@@ -139,16 +154,9 @@ pub(crate) async fn websocket_of_an_http2_visitor(on: On) {
     let world = on.world().await;
     let host = named(NAME);
     let mut visitor = world.relay.visitor_h2(&host).await;
-    let request = Request::builder()
-        .method(Method::CONNECT)
-        .uri(format!("https://{host}/chat"))
-        .extension(Protocol::from_static("websocket"))
-        .header("sec-websocket-version", "13")
-        .body(Body::empty())
-        .unwrap();
-    let origin = async { accept_async(world.origin.accept().await.into_io()).await.unwrap() };
+    let request = connect(&host);
     let (response, origin) =
-        within("a handshake", async { tokio::join!(visitor.send(request), origin) }).await;
+        within("a handshake", async { tokio::join!(visitor.send(request), at_origin(&world)) }).await;
     assert_eq!(response.status(), 200);
     let io: Box<dyn Duplex> = Box::new(TokioIo::new(hyper::upgrade::on(response).await.unwrap()));
     converse(WebSocketStream::from_raw_socket(io, Role::Client, None).await, origin).await;
@@ -158,13 +166,7 @@ pub(crate) async fn an_ignored_upgrade_of_an_http2_visitor(on: On) {
     let world = on.world().await;
     let host = named(NAME);
     let mut visitor = world.relay.visitor_h2(&host).await;
-    let request = Request::builder()
-        .method(Method::CONNECT)
-        .uri(format!("https://{host}/chat"))
-        .extension(Protocol::from_static("websocket"))
-        .body(Body::empty())
-        .unwrap();
-    let (response, _) = tokio::join!(visitor.send(request), async {
+    let (response, _) = tokio::join!(visitor.send(connect(&host)), async {
         let mut origin = world.origin.accept().await;
         origin.head().await;
         origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\npage").await;
@@ -226,7 +228,7 @@ pub(crate) async fn a_refused_upgrade(on: On) {
     origin.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
     let (head, body) = visitor.message().await;
     assert_eq!((head.status(), &*body), (403, "no"));
-    the_connection_goes_on(visitor, origin).await;
+    goes_on(visitor, origin).await;
 }
 
 pub(crate) async fn an_ignored_upgrade(on: On) {
@@ -236,12 +238,5 @@ pub(crate) async fn an_ignored_upgrade(on: On) {
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage").await;
     let (head, body) = visitor.message().await;
     assert_eq!((head.status(), &*body), (200, "page"));
-    the_connection_goes_on(visitor, origin).await;
-}
-
-async fn the_connection_goes_on(mut visitor: crate::support::Wire, mut origin: crate::support::Wire) {
-    visitor.send(World::head("GET", "/next", "")).await;
-    assert_eq!(origin.head().await.first, "GET /next HTTP/1.1");
-    origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    assert_eq!(visitor.message().await.1, "ok");
+    goes_on(visitor, origin).await;
 }

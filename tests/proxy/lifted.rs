@@ -35,45 +35,41 @@ fn stands_on(runtime: &tokio::runtime::Runtime, serving: &Serving, rung: &str, c
     });
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+/// Has a crowd visit while nginx becomes one after the other of these, and the agent follows each time. How many were
+/// served, what failed, and the longest time without an answer.
+fn visited_while(first: &str, then: &[&str]) -> (usize, Vec<String>, Duration) {
+    let site = Site::with("http");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let nginx = nginx(&site, first);
+    let _entered = runtime.enter();
+    let serving = agent(&site, &nginx);
+    let stands = |settings: &str| match settings == UPGRADE_PASSES {
+        true => stands_on(&runtime, &serving, "ptth10", Kind::H2),
+        false => stands_on(&runtime, &serving, "reversehttp", Kind::Envelope),
+    };
+    stands(first);
+    let crowd = Crowd::start(site.port);
+    crowd.goes_on(MANY);
+    for settings in then {
+        nginx.become_one_that(settings);
+        stands(settings);
+        crowd.goes_on(MANY);
+    }
+    let (served, failed, longest) = crowd.end();
+    println!("{served} served, {} failed, at most {longest:?} without an answer", failed.len());
+    (served, failed, longest)
 }
 
 #[test]
 fn when_a_block_is_lifted_the_agent_climbs_and_no_visitor_notices() {
-    let (site, runtime) = (Site::with("http"), runtime());
-    let nginx = nginx(&site, "");
-    let _entered = runtime.enter();
-    let serving = agent(&site, &nginx);
-    stands_on(&runtime, &serving, "reversehttp", Kind::Envelope);
-    let crowd = Crowd::start(site.port);
-    crowd.goes_on(MANY);
-    nginx.become_one_that(UPGRADE_PASSES);
-    stands_on(&runtime, &serving, "ptth10", Kind::H2);
-    crowd.goes_on(MANY);
-    let (served, failed, longest) = crowd.end();
-    println!("{served} served, {} failed, at most {longest:?} without an answer", failed.len());
+    let (served, failed, _) = visited_while("", &[UPGRADE_PASSES]);
     assert!(served >= 2 * MANY && failed.is_empty(), "{served} served; failed: {failed:?}");
 }
 
 /// A firewall is told to remove Upgrade, and closes the connections that had one.
 #[test]
 fn when_upgrade_is_switched_off_the_agent_polls_and_it_comes_back() {
-    let (site, runtime) = (Site::with("http"), runtime());
-    let nginx = nginx(&site, UPGRADE_PASSES);
-    let _entered = runtime.enter();
-    let serving = agent(&site, &nginx);
-    stands_on(&runtime, &serving, "ptth10", Kind::H2);
-    let crowd = Crowd::start(site.port);
-    crowd.goes_on(MANY);
-    nginx.become_one_that("");
-    stands_on(&runtime, &serving, "reversehttp", Kind::Envelope);
-    crowd.goes_on(MANY);
-    nginx.become_one_that(UPGRADE_PASSES);
-    stands_on(&runtime, &serving, "ptth10", Kind::H2);
-    crowd.goes_on(MANY);
-    let (served, failed, longest) = crowd.end();
-    println!("{served} served, {} failed, at most {longest:?} without an answer", failed.len());
+    let (_, failed, longest) = visited_while(UPGRADE_PASSES, &["", UPGRADE_PASSES]);
     assert!(longest <= Duration::from_secs(5), "{longest:?} without an answer");
     // What was on a connection that was cut is told so.
     assert!(failed.len() <= 4, "{failed:?}");

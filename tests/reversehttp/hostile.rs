@@ -94,8 +94,7 @@ async fn a_url_of_one_agent_does_not_answer_for_another() {
 async fn a_revoked_token_ends_its_polls_and_its_urls() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
-    let mut waiting = bench.open().await;
-    waiting.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    let mut waiting = bench.polling(&first).await;
     super::polling::waiting(&bench, 1).await;
     assert!(bench.config.tokens.revoke(&bench.id).unwrap());
     assert_eq!(waiting.read().await.status, 403, "an open poll ends");

@@ -173,9 +173,9 @@ async fn a_post_ends_when_its_visitor_leaves_or_its_token_goes() {
 const EXPECTING: &str =
     "POST / HTTP/1.1\r\nHost: demo.relay.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
 
-/// An upload that waits to be asked for, in the hand of an agent that says this: the visitor, the poll with the head of
-/// the request read, and that head.
-async fn expecting(accept: &str) -> (Hand, Raw, String) {
+/// An upload that waits to be asked for, and an agent that says this: the relay, the agent's poll and its URL, the
+/// visitor.
+async fn expected(accept: &str) -> (Bench, Raw, String, Raw) {
     let bench = Bench::start();
     let url = bench.registered("demo").await;
     let mut poll = bench.open().await;
@@ -183,6 +183,12 @@ async fn expecting(accept: &str) -> (Hand, Raw, String) {
     super::polling::waiting(&bench, 1).await;
     let mut visitor = bench.open().await;
     visitor.send(EXPECTING).await;
+    (bench, poll, url, visitor)
+}
+
+/// The same in the hand of the agent: the visitor, the poll with the head of the request read, and that head.
+async fn expecting(accept: &str) -> (Hand, Raw, String) {
+    let (bench, mut poll, url, visitor) = expected(accept).await;
     let polled = poll.head().await;
     let head = poll.until("\r\n\r\n").await;
     (Hand { bench, visitor, polled, url }, poll, head)
@@ -217,13 +223,7 @@ async fn a_final_answer_leaves_the_body_where_it_is() {
 #[tokio::test]
 async fn the_relay_asks_itself_for_an_agent_that_cannot() {
     for accept in ["Accept: message/http;stream=1\r\n", "Accept: message/http;live=1\r\n", ""] {
-        let bench = Bench::start();
-        let url = bench.registered("demo").await;
-        let mut poll = bench.open().await;
-        poll.send(&format!("GET {url} HTTP/1.1\r\nHost: {}\r\n{accept}\r\n", bench.at)).await;
-        super::polling::waiting(&bench, 1).await;
-        let mut visitor = bench.open().await;
-        visitor.send(EXPECTING).await;
+        let (bench, mut poll, url, mut visitor) = expected(accept).await;
         assert_eq!(visitor.head().await.status, 100, "{accept:?}");
         visitor.send("hello").await;
         let request = poll.until("hello").await;

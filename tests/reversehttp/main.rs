@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic, in its helpers too")]
 
 mod agent;
+mod agents;
 mod clients;
 mod comet;
 mod hostile;

@@ -2,10 +2,26 @@
 
 use std::time::Duration;
 
-use super::support::{Answer, Bench};
+use super::support::{Answer, Bench, Raw};
 
 fn private(answer: &Answer) -> String {
     format!("/{}", answer.field("Location").splitn(4, '/').nth(3).unwrap())
+}
+
+/// A poll that the relay has.
+async fn waiting_poll(bench: &Bench, url: &str) -> Raw {
+    let open = bench.polling(url).await;
+    super::polling::waiting(bench, 1).await;
+    open
+}
+
+/// A request of this visitor in the agent's hand, and the next poll, which waits.
+async fn in_hand(bench: &Bench, first: &str) -> (Raw, String, Raw) {
+    let mut visitor = bench.open().await;
+    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
+    let next = bench.poll(first).await.link("next");
+    let open = waiting_poll(bench, &next).await;
+    (visitor, next, open)
 }
 
 #[tokio::test]
@@ -49,12 +65,7 @@ async fn delete_ends_polls_and_lets_what_is_in_hand_finish() {
     let bench = Bench::start();
     let answer = bench.register(&format!("name=demo&token={}", bench.token)).await;
     let (private, first) = (private(&answer), answer.link("first"));
-    let mut visitor = bench.open().await;
-    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
-    let next = bench.poll(&first).await.link("next");
-    let mut open = bench.open().await;
-    open.send(&format!("GET {next} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
-    super::polling::waiting(&bench, 1).await;
+    let (mut visitor, next, mut open) = in_hand(&bench, &first).await;
     assert_eq!(bench.ask("DELETE", &private, "", "").await.status, 204);
     assert_eq!(open.read().await.status, 410);
     assert_eq!(bench.answer(&first, "HTTP/1.1 200 OK\r\n\r\nlast").await.status, 202);
@@ -75,9 +86,7 @@ async fn a_url_works_after_a_restart() {
     let (private, first) = (private(&answer), answer.link("first"));
     let bench = bench.restarted().await;
     assert_eq!(bench.visit("demo", "/").await.status, 404, "nobody is there yet");
-    let mut open = bench.open().await;
-    open.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
-    super::polling::waiting(&bench, 1).await;
+    let mut open = waiting_poll(&bench, &first).await;
     let (visit, ()) = tokio::join!(bench.visit("demo", "/"), async {
         assert_eq!(open.read().await.status, 200);
         bench.answer(&first, "HTTP/1.1 200 OK\r\n\r\nback").await;
@@ -108,12 +117,7 @@ async fn a_relay_that_stops_lets_agents_answer_what_they_have_in_hand() {
     let bench = Bench::with(|config| config.grace = Duration::from_secs(20));
     let answer = bench.register(&format!("name=demo&token={}", bench.token)).await;
     let first = answer.link("first");
-    let mut visitor = bench.open().await;
-    visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
-    let next = bench.poll(&first).await.link("next");
-    let mut open = bench.open().await;
-    open.send(&format!("GET {next} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
-    super::polling::waiting(&bench, 1).await;
+    let (mut visitor, _, mut open) = in_hand(&bench, &first).await;
     let at = bench.at;
     let mut stopping = Box::pin(bench.relay.stop());
     assert!(futures_util::poll!(&mut stopping).is_pending());
@@ -124,7 +128,7 @@ async fn a_relay_that_stops_lets_agents_answer_what_they_have_in_hand() {
     let length = message.len();
     // On a connection of its own, as the old clients do.
     let stream = tokio::net::TcpStream::connect(at).await.unwrap();
-    let mut late = super::support::Raw { stream, read: Vec::new() };
+    let mut late = Raw { stream, read: Vec::new() };
     late.send(&format!("POST {first} HTTP/1.1\r\nHost: {at}\r\nContent-Length: {length}\r\n\r\n{message}"))
         .await;
     assert_eq!(late.read().await.status, 202);

@@ -117,8 +117,7 @@ async fn an_authority_of_the_relay_is_nobodys_name() {
 async fn a_token_that_names_it_takes_the_name_at_once() {
     let bench = Bench::open_to_all();
     let first = bench.claim("name=demo&token=secret", "").await.link("first");
-    let mut poll = bench.open().await;
-    poll.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    let mut poll = bench.polling(&first).await;
     let token = bench.another_token(&["demo"]);
     let owner = bench.claim(&format!("name=demo&token={token}"), "").await;
     assert_eq!(owner.status, 201, "{owner:?}");
@@ -137,8 +136,7 @@ async fn a_token_that_names_it_takes_the_name_at_once() {
 async fn a_token_that_is_issued_ends_what_stands_under_its_name() {
     let bench = Bench::open_to_all();
     let first = bench.claim("name=demo&token=secret", "").await.link("first");
-    let mut poll = bench.open().await;
-    poll.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    let mut poll = bench.polling(&first).await;
     bench.another_token(&["demo"]);
     assert_eq!(poll.read().await.status, 403, "though the owner of the token is not there yet");
 }

@@ -78,8 +78,7 @@ async fn polls_are_served_in_turn_and_answers_find_their_requests() {
     let b = bench.registered("demo").await;
     let mut polls: Vec<Raw> = Vec::new();
     for url in [&a, &b] {
-        let mut raw = bench.open().await;
-        raw.send(&format!("GET {url} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        let raw = bench.polling(url).await;
         // The page tells when the poll has its place.
         waiting(&bench, polls.len() + 1).await;
         polls.push(raw);
@@ -103,8 +102,7 @@ async fn who_has_waited_longest_is_served_first() {
     let mut polls = Vec::new();
     for count in 1..=3 {
         let url = bench.registered("demo").await;
-        let mut raw = bench.open().await;
-        raw.send(&format!("GET {url} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        let raw = bench.polling(&url).await;
         waiting(&bench, count).await;
         polls.push((url, raw));
     }
@@ -212,8 +210,7 @@ async fn a_poll_may_come_before_the_answer_to_the_last() {
 async fn a_poll_that_dies_gives_its_place_up() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
-    let mut dying = bench.open().await;
-    dying.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    let dying = bench.polling(&first).await;
     waiting(&bench, 1).await;
     drop(dying);
     waiting(&bench, 0).await;
@@ -228,11 +225,9 @@ async fn a_poll_that_dies_gives_its_place_up() {
 async fn a_second_poll_of_one_url_takes_the_place_of_the_first() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
-    let mut ghost = bench.open().await;
-    ghost.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    let mut ghost = bench.polling(&first).await;
     waiting(&bench, 1).await;
-    let mut live = bench.open().await;
-    live.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    let mut live = bench.polling(&first).await;
     assert_eq!(ghost.read().await.status, 204);
     let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
         assert_eq!(live.read().await.status, 200);
@@ -270,8 +265,7 @@ async fn there_are_bounds_to_waiting_polls() {
     let mut polls = Vec::new();
     for _ in 0..ptth::defaults::POLLS_MOST {
         let url = bench.registered("demo").await;
-        let mut raw = bench.open().await;
-        raw.send(&format!("GET {url} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        let raw = bench.polling(&url).await;
         polls.push(raw);
     }
     waiting(&bench, ptth::defaults::POLLS_MOST).await;
@@ -315,8 +309,7 @@ async fn polls_that_are_cut_at_one_age_are_held_shorter() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     for _ in 0..ptth::defaults::POLL_DROPS {
-        let mut cut = bench.open().await;
-        cut.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        let cut = bench.polling(&first).await;
         waiting(&bench, 1).await;
         tokio::time::sleep(ptth::defaults::POLL_CUT + Duration::from_millis(100)).await;
         drop(cut);

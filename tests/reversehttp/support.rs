@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::Router;
+use ptth::agent::Serving;
 use ptth::domain::{AgentId, HostName, Name};
 use ptth::policy::{Grants, Tokens};
 use ptth::relay::Relay;
@@ -12,6 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Longer than any step takes.
+pub(crate) const STEP: Duration = Duration::from_secs(20);
 
 /// A running relay with a token for any name.
 pub(crate) struct Bench {
@@ -72,6 +77,27 @@ impl Bench {
         Self { relay, config, token, id, at }
     }
 
+    /// And on the same port.
+    pub(crate) async fn restarted_in_place(mut self) -> Self {
+        self.config.listen[0].address = self.at;
+        self.restarted().await
+    }
+
+    /// Our own agent for the name `demo`, which goes to the relay by way of `at`.
+    pub(crate) fn agent(&self, transport: &str, at: SocketAddr) -> ptth::Agent {
+        let agent = ptth::Agent::builder().relay(format!("http://{at}")).name("demo");
+        agent.token(self.token.clone()).transport(transport).build().unwrap()
+    }
+
+    /// Such an agent, which serves `app` and is there.
+    pub(crate) async fn serving(&self, transport: &str, app: Router) -> Serving {
+        let mut serving = self.agent(transport, self.at).serve(app).unwrap();
+        let connected = tokio::time::timeout(STEP, serving.connected()).await;
+        let urls = connected.expect("the agent connects").unwrap();
+        assert_eq!(urls, [format!("http://demo.relay.test:{}/", self.at.port())]);
+        serving
+    }
+
     pub(crate) fn another_token(&self, names: &[&str]) -> String {
         let names = names.iter().map(|n| Name::parse(n).unwrap());
         self.config.tokens.issue(Grants::names(names)).unwrap().1.expose().into()
@@ -100,6 +126,13 @@ impl Bench {
 
     pub(crate) async fn poll(&self, url: &str) -> Answer {
         self.ask("GET", url, "", "").await
+    }
+
+    /// A poll that is on its way, on a connection of its own.
+    pub(crate) async fn polling(&self, url: &str) -> Raw {
+        let mut raw = self.open().await;
+        raw.send(&format!("GET {url} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+        raw
     }
 
     pub(crate) async fn answer(&self, url: &str, message: &str) -> Answer {
@@ -166,7 +199,7 @@ impl Raw {
     }
 
     pub(crate) async fn more(&mut self) -> bool {
-        let read = tokio::time::timeout(Duration::from_secs(20), self.stream.read_buf(&mut self.read));
+        let read = tokio::time::timeout(STEP, self.stream.read_buf(&mut self.read));
         read.await.expect("an answer within 20 s").unwrap() > 0
     }
 

@@ -102,8 +102,7 @@ async fn a_request_that_could_not_be_written_goes_to_the_next_poll() {
     let mut visitor = bench.open().await;
     // Larger than what the sockets between hold, so the first poll cannot have got it.
     let body = "x".repeat(7 << 20);
-    let mut dying = bench.open().await;
-    dying.send(&format!("GET {first} HTTP/1.1\r\nHost: relay.test\r\n\r\n")).await;
+    let mut dying = bench.polling(&first).await;
     let upload = async {
         let length = body.len();
         visitor

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
 
+#[path = "../conformance/answers.rs"]
+mod answers;
 mod connections;
 mod content;
 mod differences;

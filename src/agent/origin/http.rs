@@ -17,10 +17,10 @@ use super::outgoing::{Outgoing, Upgrade, check, outgoing};
 use super::pool::{Connection, Lease, Pool};
 use crate::defaults;
 use crate::message::expect::Gate;
-use crate::message::interim::{Heads, Watched};
+use crate::message::interim::Heads;
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop, problem, repeat};
-use crate::net::{Scope, splice};
+use crate::net::{Scope, Watched, splice};
 use crate::session::h1::trailers::Trailing;
 
 /// An origin that speaks HTTP/1.1.
@@ -121,7 +121,8 @@ impl Web {
         let heads = Arc::new(Heads::default());
         let mut builder = http1::Builder::new();
         builder.max_buf_size(defaults::H1_BUFFER);
-        let (sender, connection) = builder.handshake(TokioIo::new(Watched::new(io, heads.clone()))).await?;
+        let io = Watched::new(io, heads.clone().watch(), |_| {});
+        let (sender, connection) = builder.handshake(TokioIo::new(io)).await?;
         self.scope.spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to the origin broke");

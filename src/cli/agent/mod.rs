@@ -1,10 +1,11 @@
 //! `ptth agent`: from what was said to an agent's configuration.
 
+mod approach;
 mod instance;
-pub(super) mod token;
+mod token;
 mod visitors;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -17,14 +18,13 @@ use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope};
 use crate::session::Kind;
-use crate::tls;
 use crate::transport::ALL;
 
-use super::proxy;
 use super::running::{self, Asked};
 use super::text::{RelayUrl, parse};
 use super::{Failure, say};
 
+pub use self::approach::Approach;
 pub use self::instance::Lock;
 
 /// Which transports can be asked for by name.
@@ -48,25 +48,12 @@ pub struct Args {
     /// A host of your own to ask for, which the token must list
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,
-    /// A file with the token, or - for stdin; without it PTTH_TOKEN from the environment
-    #[arg(long, value_name = "FILE|-", env = "PTTH_TOKEN_FILE", hide_env_values = true)]
-    pub token_file: Option<PathBuf>,
     /// How to reach the relay; auto finds out what works here
     #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = transports())]
     pub transport: String,
-    /// Trust the certificates in this file, and no others, to vouch for the relay
-    #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
-    pub ca: Option<PathBuf>,
-    /// A client certificate to show to relays that take one; chain, leaf first
-    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_CERT", hide_env_values = true)]
-    pub cert: Option<PathBuf>,
-    /// The private key of the certificate
-    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_KEY", hide_env_values = true)]
-    pub key: Option<PathBuf>,
-    /// Go out through this proxy: http://HOST:PORT, socks5://HOST:PORT, socks5h://HOST:PORT, or off for none
-    /// [default: what PTTH_PROXY, or else HTTPS_PROXY, ALL_PROXY and NO_PROXY, say in the environment]
-    #[arg(long, value_name = "URL|off")]
-    pub proxy: Option<String>,
+    /// With what to come in.
+    #[command(flatten)]
+    pub approach: Approach,
     /// Keep this agent's identity here, so that after a restart it takes over from its former self at once
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -96,17 +83,12 @@ pub struct Prepared {
 /// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
 pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     let target = Target::parse(&args.target).map_err(Failure::usage)?;
-    let token = token::read(args.token_file.as_deref(), std::env::var_os("PTTH_TOKEN"))?;
+    let token = args.approach.token()?;
     let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
-    let encrypted = relays.iter().any(|relay| relay.scheme_str() == Some("https"));
-    let tls = match (&args.ca, encrypted) {
-        (None, false) => tls::client_config_for_none(),
-        (ca, _) => tls::client_config(ca.as_deref(), &[]),
-    };
-    let origin_tls = tls.map_err(Failure::usage)?;
-    let tls = identified(&origin_tls, args.cert.as_deref(), args.key.as_deref())?;
+    let origin_tls = args.approach.trust(&relays)?;
+    let tls = args.approach.identified(&origin_tls)?;
     let visitors = args.visitors.rules(&args.name, &args.host)?;
-    let proxies = proxy::read(args.proxy.as_deref(), &relays, proxy::variable)?;
+    let proxies = args.approach.proxies(&relays)?;
     let (instance, lock) = match &args.state {
         Some(state) => instance::keep(state).map(|(instance, lock)| (instance, Some(lock)))?,
         None => (Instance::random(), None),
@@ -126,21 +108,6 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         visitors: visitors.map(|rules| rules.to_string().into()),
     };
     Ok(Prepared { config, target, origin_tls, lock })
-}
-
-/// The same configuration, with a certificate to show if there is one.
-pub(super) fn identified(
-    tls: &Arc<rustls::ClientConfig>,
-    cert: Option<&Path>,
-    key: Option<&Path>,
-) -> Result<Arc<rustls::ClientConfig>, Failure> {
-    match (cert, key) {
-        (Some(cert), Some(key)) => tls::with_identity(tls, cert, key).map_err(Failure::usage),
-        (None, None) => Ok(tls.clone()),
-        _ => {
-            Err(Failure::usage("a certificate and its key are one thing: give --cert and --key, or neither"))
-        }
-    }
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::policy::Tokens;
-
 use crate::relay::Relay;
 use crate::relay::config::{Config, Listen};
 use crate::tls;
@@ -49,17 +48,17 @@ pub struct Prepared {
 /// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
 pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     let file = args.config.as_deref().map(Said::load).transpose()?.unwrap_or_default();
-    let settings = Settings::resolve(args.said.or(file))?;
-    let tokens = Tokens::open(&settings.state).map_err(Failure::failed)?;
-    let clients = settings.client_ca.as_deref();
+    let Settings { mut config, certificate, client_ca, state } = Settings::resolve(args.said.or(file))?;
+    config.tokens = Tokens::open(&state).map_err(Failure::failed)?;
+    let clients = client_ca.as_deref();
     let mut ca = None;
-    let server = match &settings.certificate {
+    config.tls = match &certificate {
         Certificate::None => None,
         Certificate::Files { cert, key } => {
             Some(tls::server_config_for(cert, key, clients, &[]).map_err(Failure::usage)?)
         }
         Certificate::Development(hosts) => {
-            let kept = dev::load_or_make(&settings.state, hosts).map_err(Failure::failed)?;
+            let kept = dev::load_or_make(&state, hosts).map_err(Failure::failed)?;
             if kept.new_ca {
                 tracing::info!(ca = %kept.ca.display(), "made a development CA; agents that hold an older one must get it");
             }
@@ -67,30 +66,10 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
             Some(tls::server_config_for(&kept.cert, &kept.key, clients, &[]).map_err(Failure::usage)?)
         }
     };
-    let first = FirstToken::make(&tokens, &settings.state)?;
-    let mut config = Config::new(settings.domain, tokens);
-    config.listen = settings.listen;
-    config.authorities = settings.authorities;
-    config.public_url = settings.public_url;
-    config.routing = settings.routing;
-    config.trusted_proxies = settings.trusted_proxies;
-    config.proxy_protocol = settings.proxy_protocol;
-    config.tls = server;
-    config.client_certs = settings.client_certs;
-    config.allow_plain = settings.allow_plain;
-    config.relay_http = settings.relay_http;
-    config.demo = settings.demo;
-    config.open_registration = settings.open_registration;
-    config.admin = settings.admin;
-    config.answer = settings.answer;
-    config.lease = settings.lease;
-    config.grace = settings.grace;
-    config.buffers = settings.buffers;
-    config.connections = settings.connections;
-    config.connections_per_address = settings.connections_per_address;
-    config.polling.seal_key = seal::key(&settings.state).map_err(Failure::failed)?;
+    let first = FirstToken::make(&config.tokens, &state)?;
+    config.polling.seal_key = seal::key(&state).map_err(Failure::failed)?;
     // The directory for temporary files is in memory on many systems.
-    let spool = settings.state.join("spool");
+    let spool = state.join("spool");
     std::fs::create_dir_all(&spool).map_err(|e| Failure::failed(format!("{}: {e}", spool.display())))?;
     config.polling.keep_in(spool);
     Ok(Prepared { config, ca, first })

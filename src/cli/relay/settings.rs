@@ -4,15 +4,14 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::Uri;
 use serde::Deserialize;
 
 use crate::cli::text::{AdminAt, FromText as _, Net, PublicUrl, one, parse, several};
 use crate::cli::{Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
-use crate::net::nets::Nets;
-use crate::relay::config::{Admin, ClientCerts, DEMO_BY_PATH, Destination, Listen, Routing};
+use crate::policy::Tokens;
+use crate::relay::config::{Admin, ClientCerts, Config, DEMO_BY_PATH, Destination, Listen, Routing};
 use crate::tls;
 use crate::tls::dev::{CertHost, DevError};
 
@@ -175,52 +174,16 @@ pub enum Certificate {
 }
 
 /// What a relay comes to, before anything is opened or made.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
-    /// Where visitors and agents come in.
-    pub listen: Vec<Listen>,
-    /// The domain below which names are served.
-    pub domain: HostName,
-    /// Further hosts of the relay's own.
-    pub authorities: Vec<HostName>,
-    /// The start of public addresses, where it is not what agents use.
-    pub public_url: Option<Uri>,
-    /// How public addresses are made from names.
-    pub routing: Routing,
-    /// Proxies whose word is believed.
-    pub trusted_proxies: Nets,
-    /// Load balancers that speak the PROXY protocol.
-    pub proxy_protocol: Nets,
-    /// Whether anybody may claim a free name.
-    pub open_registration: bool,
-    /// Whether there is a demo page.
-    pub demo: bool,
-    /// Where requests of pages may be relayed to.
-    pub relay_http: Vec<Destination>,
+    /// What it does. Its tokens and its certificate are not there yet, and nobody can be let in.
+    pub config: Config,
     /// Where the certificate comes from.
     pub certificate: Certificate,
     /// The CAs of the client certificates that are taken.
     pub client_ca: Option<PathBuf>,
-    /// What client certificates are good for.
-    pub client_certs: ClientCerts,
-    /// Agents are let in by plain HTTP from other machines too.
-    pub allow_plain: bool,
     /// The state directory.
     pub state: PathBuf,
-    /// The admin listener.
-    pub admin: Option<Admin>,
-    /// Until the head of an answer.
-    pub answer: Duration,
-    /// How long routes stay held.
-    pub lease: Duration,
-    /// For what is in flight when the relay stops.
-    pub grace: Duration,
-    /// For what waits for slow visitors and slow agents, in bytes.
-    pub buffers: usize,
-    /// Public connections at once.
-    pub connections: usize,
-    /// And from one address.
-    pub connections_per_address: usize,
 }
 
 impl Settings {
@@ -249,32 +212,31 @@ impl Settings {
         let certificate =
             certificate(said.cert, said.key, &listen, || hosts(&domain, routing, &said.authority))?;
         let client_certs = client_certs(said.client_ca.as_deref(), said.require_client_cert, &listen)?;
-        Ok(Self {
-            client_ca: said.client_ca,
-            client_certs,
-            allow_plain: said.allow_plain,
+        let unsaid = Config::new(domain, Tokens::in_memory());
+        let seconds = |said: Option<u64>, unsaid| said.map_or(unsaid, Duration::from_secs);
+        let count = |said: Option<NonZeroUsize>, unsaid| said.map_or(unsaid, NonZeroUsize::get);
+        let config = Config {
             listen,
-            certificate,
-            domain,
             authorities: said.authority,
             public_url: said.public_url.map(|url| url.0),
             routing,
             trusted_proxies: said.trusted_proxy.into_iter().map(|net| net.0).collect(),
             proxy_protocol: said.proxy_protocol.into_iter().map(|net| net.0).collect(),
-            open_registration: said.open_registration.unwrap_or(false),
+            client_certs,
+            allow_plain: said.allow_plain,
+            open_registration: said.open_registration.unwrap_or(unsaid.open_registration),
             demo,
             relay_http: said.relay_http,
-            state: state::directory(said.state)?,
             admin: admin(said.admin)?,
-            answer: said.answer_timeout_seconds.map_or(defaults::ANSWER, |n| Duration::from_secs(n.get())),
-            lease: said.lease_seconds.map_or(defaults::LEASE, Duration::from_secs),
-            grace: said.grace_seconds.map_or(defaults::GRACE, Duration::from_secs),
-            buffers: said.buffer_mib.map_or(defaults::BUFFERS, |mib| mib.get().saturating_mul(1 << 20)),
-            connections: said.connections.map_or(defaults::CONNECTIONS, NonZeroUsize::get),
-            connections_per_address: said
-                .connections_per_address
-                .map_or(defaults::CONNECTIONS_PER_ADDRESS, NonZeroUsize::get),
-        })
+            answer: seconds(said.answer_timeout_seconds.map(NonZeroU64::get), unsaid.answer),
+            lease: seconds(said.lease_seconds, unsaid.lease),
+            grace: seconds(said.grace_seconds, unsaid.grace),
+            buffers: said.buffer_mib.map_or(unsaid.buffers, |mib| mib.get().saturating_mul(1 << 20)),
+            connections: count(said.connections, unsaid.connections),
+            connections_per_address: count(said.connections_per_address, unsaid.connections_per_address),
+            ..unsaid
+        };
+        Ok(Self { config, certificate, client_ca: said.client_ca, state: state::directory(said.state)? })
     }
 
     /// Looks at the files that are named, and makes none.

@@ -3,6 +3,7 @@ use std::fs;
 use clap::Parser;
 
 use super::*;
+use crate::net::nets::Nets;
 
 #[derive(Parser)]
 struct Line {
@@ -27,22 +28,22 @@ fn settled(said: Said) -> Settings {
 
 #[test]
 fn nothing_said_is_the_defaults() {
-    let settings = settled(Said::default());
-    assert_eq!(settings.listen, [Listen { address: defaults::LISTEN.parse().unwrap(), tls: true }]);
-    assert_eq!(settings.domain.as_str(), defaults::DOMAIN);
-    assert_eq!(settings.admin, Some(Admin { address: defaults::ADMIN.parse().unwrap(), required: false }));
+    let Settings { config, certificate, .. } = settled(Said::default());
+    assert_eq!(config.listen, [Listen { address: defaults::LISTEN.parse().unwrap(), tls: true }]);
+    assert_eq!(config.domain.as_str(), defaults::DOMAIN);
+    assert_eq!(config.admin, Some(Admin { address: defaults::ADMIN.parse().unwrap(), required: false }));
     assert_eq!(
-        [settings.answer, settings.lease, settings.grace],
+        [config.answer, config.lease, config.grace],
         [defaults::ANSWER, defaults::LEASE, defaults::GRACE]
     );
-    assert_eq!(settings.buffers, defaults::BUFFERS);
+    assert_eq!(config.buffers, defaults::BUFFERS);
     assert_eq!(
-        (settings.connections, settings.connections_per_address),
+        (config.connections, config.connections_per_address),
         (defaults::CONNECTIONS, defaults::CONNECTIONS_PER_ADDRESS)
     );
     let hosts =
         [defaults::DOMAIN.to_owned(), format!("*.{}", defaults::DOMAIN)].map(|host| host.parse().unwrap());
-    assert_eq!(settings.certificate, Certificate::Development(hosts.to_vec()));
+    assert_eq!(certificate, Certificate::Development(hosts.to_vec()));
 }
 
 /// What the help promises as defaults is what they are.
@@ -95,24 +96,23 @@ fn every_flag_can_stand_in_the_file() {
     assert_eq!(keys, flags);
 
     let settings = Settings::resolve(file(EVERYTHING).unwrap()).unwrap();
+    let config = settings.config;
     assert_eq!(
-        settings.listen.iter().map(|l| (l.address.port(), l.tls)).collect::<Vec<_>>(),
+        config.listen.iter().map(|l| (l.address.port(), l.tls)).collect::<Vec<_>>(),
         [(1, true), (2, false)]
     );
-    assert_eq!((settings.domain.as_str(), settings.authorities[0].as_str()), ("file.test", "own.test"));
+    assert_eq!((config.domain.as_str(), config.authorities[0].as_str()), ("file.test", "own.test"));
     assert!(settings.client_ca.is_some_and(|ca| ca.is_absolute() && ca.ends_with("clients.pem")));
-    assert_eq!((settings.client_certs, settings.allow_plain), (ClientCerts::Required, true));
-    assert_eq!((settings.routing, settings.admin), (Routing::Path, None));
+    assert_eq!((config.client_certs, config.allow_plain), (ClientCerts::Required, true));
+    assert_eq!((config.routing, config.admin), (Routing::Path, None));
     let lies = |nets: &Nets, address: &str| nets.contains(address.parse().unwrap());
-    assert!(
-        lies(&settings.trusted_proxies, "::ffff:10.1.2.3") && !lies(&settings.trusted_proxies, "11.0.0.1")
-    );
-    assert!(lies(&settings.proxy_protocol, "192.0.2.1") && lies(&settings.proxy_protocol, "fd00::7"));
-    assert_eq!(settings.relay_http.len(), 2);
-    assert!(settings.open_registration && !settled(Said::default()).open_registration);
-    assert_eq!([settings.answer, settings.lease, settings.grace].map(|d| d.as_secs()), [7, 8, 0]);
-    assert_eq!(settings.buffers, 64 << 20);
-    assert_eq!((settings.connections, settings.connections_per_address), (99, 9));
+    assert!(lies(&config.trusted_proxies, "::ffff:10.1.2.3") && !lies(&config.trusted_proxies, "11.0.0.1"));
+    assert!(lies(&config.proxy_protocol, "192.0.2.1") && lies(&config.proxy_protocol, "fd00::7"));
+    assert_eq!(config.relay_http.len(), 2);
+    assert!(config.open_registration && !settled(Said::default()).config.open_registration);
+    assert_eq!([config.answer, config.lease, config.grace].map(|d| d.as_secs()), [7, 8, 0]);
+    assert_eq!(config.buffers, 64 << 20);
+    assert_eq!((config.connections, config.connections_per_address), (99, 9));
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
     let Certificate::Files { cert, key } = settings.certificate else { panic!() };
     assert!(cert.is_absolute() && cert.ends_with("cert.pem") && key == Path::new("/key.pem"));
@@ -125,7 +125,7 @@ fn flags_are_over_the_file_key_by_key() {
     assert_eq!(said.listen.len(), 1, "a list replaces the list below");
     assert_eq!(said.lease_seconds, Some(8));
     let mixed = flags("--cert a.pem").or(file(EVERYTHING).unwrap());
-    assert_eq!(Settings::resolve(mixed).unwrap_err().code, 2, "the file's key is not that certificate's");
+    assert_eq!(Settings::resolve(mixed).err().unwrap().code, 2, "the file's key is not that certificate's");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn what_does_not_fit_together_is_said() {
         ("--domain localhost", "*.ptth.localhost"),
         ("--demo --routing path", "--routing host"),
     ] {
-        let failure = Settings::resolve(flags(line)).unwrap_err();
+        let failure = Settings::resolve(flags(line)).err().unwrap();
         assert!(failure.code == 2 && failure.message.contains(what), "{line}: {failure}");
     }
     assert_eq!(settled(flags("--listen http://127.0.0.1:1")).certificate, Certificate::None);

@@ -8,8 +8,8 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::Framing;
-use super::chunked::{chunk, last_chunk};
-use crate::message::{Body, BoxError};
+use super::chunked::chunk;
+use crate::message::{Body, BoxError, trailers};
 
 /// See the module. Only the chunked coding has a place for trailers.
 pub struct Coded {
@@ -29,9 +29,10 @@ impl Coded {
         self.body
     }
 
-    fn last(&mut self, trailers: &HeaderMap) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn last(&mut self, trailers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.ended = true;
-        Poll::Ready(Some(Ok(Frame::data(last_chunk(trailers)))))
+        let last = trailers::last_chunk(trailers).unwrap_or(Bytes::from_static(b"0\r\n\r\n"));
+        Poll::Ready(Some(Ok(Frame::data(last))))
     }
 }
 
@@ -49,7 +50,7 @@ impl HttpBody for Coded {
             }
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)).transpose()? {
                 Some(frame) => frame,
-                None if self.chunked => return self.last(&HeaderMap::new()),
+                None if self.chunked => return self.last(HeaderMap::new()),
                 None => return Poll::Ready(None),
             };
             match frame.into_data() {
@@ -58,8 +59,7 @@ impl HttpBody for Coded {
                 }
                 Ok(data) if !self.chunked => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Err(frame) if self.chunked => {
-                    let trailers = frame.into_trailers().unwrap_or_default();
-                    return self.last(&trailers);
+                    return self.last(frame.into_trailers().unwrap_or_default());
                 }
                 Ok(_) | Err(_) => {}
             }
@@ -93,7 +93,7 @@ mod tests {
     #[tokio::test]
     async fn trailers_cross_in_chunks_and_nowhere_else() {
         let coded = Coded::new(body(false), Framing::Chunked).collect().await.unwrap().to_bytes();
-        assert_eq!(coded, "3\r\nabc\r\n3\r\ndef\r\n0\r\nX-Sum: 6\r\n\r\n");
+        assert_eq!(coded, "3\r\nabc\r\n3\r\ndef\r\n0\r\nx-sum: 6\r\n\r\n");
         let message = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &coded[..]].concat();
         let mut reader = Reader::new(Body::full(message));
         let head = reader.head(parse_response).await.unwrap();

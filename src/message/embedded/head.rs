@@ -269,7 +269,7 @@ fn fields(out: &mut BytesMut, headers: &HeaderMap, framing: Framing) {
     out.put_slice(b"\r\n");
 }
 
-pub(super) fn put(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
+fn put(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
     let mut first = true;
     for byte in name.as_str().bytes() {
         out.put_u8(if first { byte.to_ascii_uppercase() } else { byte });

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::chunked::Decoder;
 use super::{BadMessage, Framing, ResponseHead, parse_response};
+use crate::message::framing::is_bodiless;
 
 /// Takes the first response off `rest`, as the answer to a request with `method`. Each says itself where it ends; only
 /// the `last` may end with the envelope, because the answers behind one that does not say would be taken for its body.
@@ -27,7 +28,7 @@ pub fn take_response(
     let _ = rest.split_to(used);
     let ResponseHead { status, mut headers, framing, .. } = head;
     headers.remove(TRAILER);
-    if *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status) {
+    if is_bodiless(method, status) {
         if let Framing::Rest(Some(said)) = framing
             && status != StatusCode::NO_CONTENT
         {

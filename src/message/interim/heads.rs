@@ -3,16 +3,15 @@
 //! and only from a request to the head of its answer. hyper still reads, and judges, every byte.
 
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 
 use futures_util::task::AtomicWaker;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Head, say};
 use crate::defaults;
@@ -57,6 +56,17 @@ impl Heads {
         .await
     }
 
+    /// Looks at each read of their connection. An error is that of the connection.
+    pub fn watch(self: Arc<Self>) -> impl FnMut(Poll<&[u8]>) -> io::Result<()> + Send + Unpin {
+        let mut reading = Reading::new(self);
+        move |read| match read {
+            Poll::Ready(bytes) if reading.heads.awaiting.load(Ordering::Acquire) && !bytes.is_empty() => {
+                reading.look(bytes).map_err(io::Error::other)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes one that somebody else has read.
     pub fn hear(&self, head: Head) {
         self.queue.lock().push(head);
@@ -70,19 +80,17 @@ impl Heads {
     }
 }
 
-/// A connection that is looked at.
-pub struct Watched<T> {
-    io: T,
+/// What one connection has brought since the last request.
+struct Reading {
     heads: Arc<Heads>,
     /// The start of a head whose end has not come yet.
     held: Vec<u8>,
     count: usize,
 }
 
-impl<T> Watched<T> {
-    /// Looks at `io` for `heads`.
-    pub fn new(io: T, heads: Arc<Heads>) -> Self {
-        Self { io, heads, held: Vec::new(), count: 0 }
+impl Reading {
+    fn new(heads: Arc<Heads>) -> Self {
+        Self { heads, held: Vec::new(), count: 0 }
     }
 
     fn look(&mut self, bytes: &[u8]) -> Result<(), Flood> {
@@ -147,47 +155,6 @@ fn parse(bytes: &[u8]) -> Option<(Head, usize)> {
     Some((head, length))
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        if self.heads.awaiting.load(Ordering::Acquire) && buf.filled().len() > before {
-            self.look(&buf.filled()[before..]).map_err(io::Error::other)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,9 +163,9 @@ mod tests {
     fn found(bytes: &[u8], cut: usize) -> (Vec<u16>, bool, bool) {
         let heads = Arc::new(Heads::default());
         heads.awaiting.store(true, Ordering::Release);
-        let mut watched = Watched::new((), heads.clone());
+        let mut reading = Reading::new(heads.clone());
         for piece in bytes.chunks(cut) {
-            if heads.awaiting.load(Ordering::Acquire) && watched.look(piece).is_err() {
+            if heads.awaiting.load(Ordering::Acquire) && reading.look(piece).is_err() {
                 break;
             }
         }

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use http::header::{CONTENT_LENGTH, SET_COOKIE, TRAILER};
 use http::{Response, StatusCode};
 
-pub use self::heads::{Heads, Watched};
+pub use self::heads::Heads;
 use super::hop;
 
 /// The head of an interim response: there is nothing else to it.

@@ -22,6 +22,7 @@ use crate::defaults;
 use crate::message::embedded::{
     BadMessage, Framing, Next, ReadError, Reader, ResponseHead, parse_answer, parse_next, parse_response,
 };
+use crate::message::framing::is_bodiless;
 use crate::message::{Body, Request, Response, hop};
 use crate::session::carrier::SendErrorKind;
 
@@ -328,8 +329,7 @@ async fn read(
     if let Some(token) = upgrade {
         hop::set_upgrade(&mut headers, token);
     }
-    let bodiless =
-        flight.method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+    let bodiless = is_bodiless(&flight.method, status);
     let body = match framing {
         _ if bodiless => {
             // The length of what a GET would have brought.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Method;
 use http::header::{CONTENT_LENGTH, EXPECT, TRAILER, UPGRADE};
 use http::request::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -19,6 +18,7 @@ use super::spool::Spooled;
 use super::{Manner, UrlId, answer, send};
 use crate::domain::Visitor;
 use crate::message::embedded::{Coded, Framing, request_head};
+use crate::message::framing::expects_length;
 use crate::message::{Body, BoxError, Request, expect};
 use crate::net::flag::Listener;
 use crate::session::carrier::SendErrorKind;
@@ -104,7 +104,7 @@ fn framing(parts: &Parts, known: bool, length: Option<u64>, comes: bool) -> Fram
         return Framing::Chunked;
     }
     // A request without a body needs no length, unless it had one or its method makes readers expect it.
-    let expected = known || [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
+    let expected = known || expects_length(&parts.method);
     Framing::Rest(length.filter(|length| *length > 0 || expected))
 }
 

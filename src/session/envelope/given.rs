@@ -4,15 +4,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, UPGRADE};
-use http::{Method, StatusCode};
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt as _;
 
-use super::answer::{AnswerError, Flight};
-use super::deliver::{Back, Delivery, take_in};
-use super::job::Job;
+use super::answer::AnswerError;
+use super::deliver::{Back, Delivery};
+use super::job::{Job, Whole};
 use super::queue::Queue;
 use super::{Flights, UrlId};
+use crate::message::framing::is_bodiless;
 use crate::message::{Body, Request, Response};
 use crate::session::carrier::SendErrorKind;
 
@@ -25,30 +26,19 @@ pub struct Given {
 impl Given {
     /// `None` when its visitor has gone, its body could not be had, or it asks for an Upgrade.
     pub(super) async fn take(queue: &Arc<Queue>, url: UrlId, job: Job, again: bool) -> Option<Self> {
-        if job.done.is_closed() {
-            return None;
-        }
-        let Job { number, mut request, done, taken } = job;
-        if request.headers().contains_key(UPGRADE) {
-            done.send(Err(SendErrorKind::NoUpgrade.error()));
-            return None;
-        }
-        let (taken, done) = match taken {
-            Some(taken) => (taken, done),
-            None => take_in(queue, &mut request, done).await?,
-        };
+        let Whole { flight, request, taken } = Whole::of(queue, job).await?;
         let body = match taken.in_memory() {
             Some(bytes) => bytes.clone(),
             None => match taken.body().collect().await {
                 Ok(body) => body.to_bytes(),
                 Err(error) => {
                     tracing::warn!(%error, "an upload could not be read again");
-                    done.send(Err(SendErrorKind::Busy.error()));
+                    flight.done.send(Err(SendErrorKind::Busy.error()));
                     return None;
                 }
             },
         };
-        let flight = Flight::whole(queue, number, request.method().clone(), done);
+        let number = flight.number;
         if let Err(done) = queue.hand(url, flight) {
             queue.put_back(Job { number, request, done, taken: Some(taken) }, None);
             return None;
@@ -90,8 +80,7 @@ impl Flights {
         let flight = self.take(url).ok_or(AnswerError::Unknown)?;
         flight.queue.answered(flight.number);
         let status = response.status();
-        let bodiless = flight.method == Method::HEAD
-            || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+        let bodiless = is_bodiless(&flight.method, status);
         if bodiless {
             *response.body_mut() = Body::empty();
         }
@@ -117,6 +106,8 @@ impl Flights {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
     use crate::defaults;
     use crate::session::envelope::{PollEnd, carrier};

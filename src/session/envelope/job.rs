@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use http::header::UPGRADE;
 use tokio::sync::oneshot;
 
+use super::answer::Flight;
+use super::deliver::take_in;
+use super::queue::Queue;
 use super::spool::Spooled;
 use crate::message::interim::{Head, Heads};
 use crate::message::{Request, Response};
@@ -50,6 +54,40 @@ pub(super) struct Job {
     pub(super) done: Done,
     /// The body, once it has been taken in; that of the request is empty then.
     pub(super) taken: Option<Spooled>,
+}
+
+/// A request with all of its body.
+pub(super) struct Whole {
+    pub(super) flight: Flight,
+    pub(super) request: Request,
+    pub(super) taken: Spooled,
+}
+
+impl Whole {
+    /// `None` when its visitor has gone, its body could not be had, or it asks for an Upgrade, which a whole message
+    /// cannot be; a visitor that is there is told.
+    pub(super) async fn of(queue: &Arc<Queue>, job: Job) -> Option<Self> {
+        if job.done.is_closed() {
+            return None;
+        }
+        let Job { number, mut request, done, taken } = job;
+        if request.headers().contains_key(UPGRADE) {
+            done.send(Err(SendErrorKind::NoUpgrade.error()));
+            return None;
+        }
+        let (taken, done) = match taken {
+            Some(taken) => (taken, done),
+            None => take_in(queue, &mut request, done).await?,
+        };
+        let flight = Flight::whole(queue, number, request.method().clone(), done);
+        Some(Self { flight, request, taken })
+    }
+
+    /// The same, to wait for another poll.
+    pub(super) fn into_job(self) -> Job {
+        let Self { flight: Flight { number, done, .. }, request, taken } = self;
+        Job { number, request, done, taken: Some(taken) }
+    }
 }
 
 impl Job {

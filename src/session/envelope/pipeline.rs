@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
-use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::header::CONTENT_LENGTH;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::answer::{AnswerError, Flight};
-use super::deliver::{PIECE, take_in};
-use super::job::Job;
+use super::deliver::PIECE;
+use super::job::{Job, Whole};
 use super::queue::Queue;
 use super::severed::Severed;
 use super::spool::Spooled;
@@ -21,6 +20,7 @@ use super::{Flights, UrlId};
 use crate::defaults;
 use crate::domain::Visitor;
 use crate::message::embedded::{BadMessage, Framing, ReadError, request_head, take_response, whole};
+use crate::message::framing::expects_length;
 use crate::message::{Body, BoxError, Request, Response};
 use crate::session::carrier::{SendError, SendErrorKind};
 
@@ -33,36 +33,11 @@ pub struct Several {
     pub messages: Body,
 }
 
-/// One request, taken apart.
-struct Whole {
-    flight: Flight,
-    request: Request,
-    taken: Spooled,
-}
-
 impl Whole {
-    /// `None` when its visitor has gone, its body could not be had, or it asks for what a whole message cannot be.
-    async fn of(queue: &Arc<Queue>, job: Job) -> Option<Self> {
-        if job.done.is_closed() {
-            return None;
-        }
-        let Job { number, mut request, done, taken } = job;
-        if request.headers().contains_key(UPGRADE) {
-            done.send(Err(SendErrorKind::NoUpgrade.error()));
-            return None;
-        }
-        let (taken, done) = match taken {
-            Some(taken) => (taken, done),
-            None => take_in(queue, &mut request, done).await?,
-        };
-        let flight = Flight::whole(queue, number, request.method().clone(), done);
-        Some(Self { flight, request, taken })
-    }
-
     /// As a message that says where it ends.
     fn write(&mut self, out: &mut Messages) {
-        let expected = self.request.headers_mut().remove(CONTENT_LENGTH).is_some()
-            || [Method::POST, Method::PUT, Method::PATCH].contains(self.request.method());
+        let known = self.request.headers_mut().remove(CONTENT_LENGTH).is_some();
+        let expected = known || expects_length(self.request.method());
         let length = Some(self.taken.length()).filter(|length| *length > 0 || expected);
         let (method, uri) = (self.request.method(), self.request.uri());
         out.text.extend_from_slice(&request_head(method, uri, self.request.headers(), Framing::Rest(length)));
@@ -70,11 +45,6 @@ impl Whole {
             Some(bytes) => out.text.extend_from_slice(bytes),
             None => out.body(Severed::by(self.flight.queue.is_cut(), self.taken.body())),
         }
-    }
-
-    fn into_job(self) -> Job {
-        let Self { flight: Flight { number, done, .. }, request, taken } = self;
-        Job { number, request, done, taken: Some(taken) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRAILER};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -20,6 +20,7 @@ use crate::defaults;
 use crate::message::embedded::{
     Coded, Framing, ReadError, Reader, RequestHead, parse_request, request_head, response_head,
 };
+use crate::message::framing::is_bodiless;
 use crate::message::{Body, BoxError, Request, Response, expect, hop};
 use crate::net::Scope;
 use crate::session::Handler;
@@ -104,8 +105,7 @@ fn upgrade(
 pub(super) fn embed(answer: Response, method: &Method, way: Way) -> Body {
     let (parts, mut body) = answer.into_parts();
     let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    let bodiless =
-        *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+    let bodiless = is_bodiless(method, parts.status);
     if bodiless {
         body = Body::empty();
     }

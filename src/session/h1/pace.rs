@@ -2,13 +2,10 @@
 //! sends or reads byte by byte holds a whole connection of the agent, of which there are few; while others wait for
 //! one, such a visitor has to go.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::defaults;
@@ -59,7 +56,19 @@ impl Pace {
         self.taken.store(false, Ordering::Relaxed);
     }
 
-    fn moved(&self, bytes: usize) {
+    /// The connection was read.
+    pub(super) fn read(&self, read: Poll<&[u8]>) {
+        // Who has read and does not read on waits for the visitor. Behind the end there is nothing to read.
+        let more = matches!(read, Poll::Ready(bytes) if !bytes.is_empty());
+        self.taking.store(more, Ordering::Relaxed);
+        match read {
+            Poll::Ready(bytes) => self.moved(bytes.len()),
+            Poll::Pending => self.taken.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// So much went over it.
+    pub(super) fn moved(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -80,71 +89,6 @@ impl Pace {
             return false;
         }
         self.taking.load(Ordering::Relaxed)
-    }
-}
-
-/// The connection, looked at.
-pub(super) struct Paced<T> {
-    io: T,
-    pace: Arc<Pace>,
-}
-
-impl<T> Paced<T> {
-    pub(super) fn new(io: T, pace: Arc<Pace>) -> Self {
-        Self { io, pace }
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Paced<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        // Who has read and does not read on waits for the visitor. Behind the end there is nothing to read.
-        self.pace.taking.store(read > 0, Ordering::Relaxed);
-        match polled.is_ready() {
-            true => self.pace.moved(read),
-            false => self.pace.taken.store(true, Ordering::Relaxed),
-        }
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Paced<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        if let Poll::Ready(Ok(wrote)) = &polled {
-            self.pace.moved(*wrote);
-        }
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Ok(wrote)) = &polled {
-            self.pace.moved(*wrote);
-        }
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -170,6 +114,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::net::Watched;
 
     #[tokio::test(start_paused = true)]
     async fn a_visitor_that_sends_byte_by_byte_holds_it_up() {
@@ -202,7 +147,12 @@ mod tests {
     async fn who_reads_on_waits_for_the_agent_and_who_does_not_for_the_visitor() {
         let pace = Pace::new();
         let (near, mut far) = tokio::io::duplex(64);
-        let mut io = Paced::new(near, pace.clone());
+        let looking = pace.clone();
+        let look = move |read: Poll<&[u8]>| {
+            looking.read(read);
+            Ok(())
+        };
+        let mut io = Watched::new(near, look, |_| {});
         pace.begin();
         far.write_all(b"x").await.unwrap();
         assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 1);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use futures_util::future::BoxFuture;
 use http::StatusCode;
@@ -12,14 +13,14 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::pace::{self, Pace, Paced};
+use super::pace::{self, Pace};
 use super::trailers::Trailing;
 use crate::defaults;
-use crate::message::interim::{Heads, Watched};
+use crate::message::interim::Heads;
 use crate::message::{Body, Request, Response, authority, expect, hop, upgrade};
 use crate::net::inserts::Inserts;
 use crate::net::silence::Impatience;
-use crate::net::{Io, Scope};
+use crate::net::{Io, Scope, Watched};
 use crate::observe::{Limit, Metrics};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
@@ -104,7 +105,12 @@ pub async fn open(
     let inserts = io.inserts();
     let heads = Arc::new(Heads::default());
     let pace = Pace::new();
-    let io = TokioIo::new(Watched::new(Paced::new(io, pace.clone()), heads.clone()));
+    let (reads, writes, mut watch) = (pace.clone(), pace.clone(), heads.clone().watch());
+    let look = move |read: Poll<&[u8]>| {
+        reads.read(read);
+        watch(read)
+    };
+    let io = TokioIo::new(Watched::new(io, look, move |wrote| writes.moved(wrote)));
     let mut builder = http1::Builder::new();
     // An agent adds fields of its own to the largest head that it takes.
     let (handle, connection) = builder.max_buf_size(2 * defaults::H1_BUFFER).handshake(io).await?;

@@ -7,9 +7,9 @@ use http::Method;
 use http_body::Body as _;
 
 use super::wire;
-use crate::domain::{Facts, Instance, Offer, Refusal, RefusalKind};
-use crate::message::{Request, Response, fields, hop};
-use crate::transport::{Door, RelaySide, flip, visitors};
+use crate::domain::{Facts, Refusal, RefusalKind};
+use crate::message::{Request, Response, hop};
+use crate::transport::{Door, RelaySide, flip, query};
 
 const TOKEN: &str = "ptth";
 
@@ -22,7 +22,7 @@ impl Relay {
         Self { door }
     }
 
-    async fn flip(&self, mut request: Request, facts: Facts) -> Result<Response, Refusal> {
+    async fn flip(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
         let no = |kind, message: &str| Err(Refusal::new(kind, message));
         if !hop::asks_upgrade(request.headers(), TOKEN) {
             return no(RefusalKind::UpgradeRequired, "this endpoint wants Upgrade: ptth");
@@ -36,29 +36,14 @@ impl Relay {
                 "the ALPN field is missing: it lists the carriers that the agent accepts",
             );
         };
-        let Some(kind) = flip::choose(&offered) else {
-            return no(
-                RefusalKind::NothingInCommon,
-                "no carrier in common: this relay speaks h2 and http%2F1.1",
-            );
-        };
+        let kind = flip::choose(&offered)?;
         let wanted =
             wire::wanted(request.uri()).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
-        let headers = request.headers();
-        let header = |name| headers.get(name).and_then(|v| v.to_str().ok());
-        let instance = header(fields::PTTH_INSTANCE).and_then(Instance::parse);
-        let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
-        let probe = flip::is_probe(request.headers());
-        let visitors = visitors(request.headers())?;
-        let offer = Offer { wanted, instance, exclusive, probe, transport: TOKEN, visitors };
+        let offer = query::offer(wanted, request.headers(), TOKEN)?;
         let admission = self.door.check(offer, &facts).await?;
         let mut response = flip::switching("upgrade", TOKEN, &*admission);
         flip::announce(&mut response, kind, &*admission);
-        let upgrade = hyper::upgrade::on(&mut request);
-        match probe {
-            true => flip::answer_probe(&self.door, upgrade, admission),
-            false => flip::swap(&self.door, upgrade, kind, admission),
-        }
+        flip::proceed(&self.door, request, kind, admission);
         Ok(response)
     }
 }

@@ -20,7 +20,7 @@ impl Relay {
         Self { door }
     }
 
-    async fn flip(&self, mut request: Request, facts: Facts) -> Result<Response, Refusal> {
+    async fn flip(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
         let Some(token) = token(&request) else {
             let message = "the Upgrade field is missing: something between agent and relay removes it";
             return Err(Refusal::new(RefusalKind::UpgradeRequired, message));
@@ -30,21 +30,14 @@ impl Relay {
         }
         let kind = match flip::offered(request.headers()) {
             None => None,
-            Some(offered) => Some(flip::choose(&offered).ok_or_else(|| {
-                let message = "no carrier in common: this relay speaks h2 and http%2F1.1";
-                Refusal::new(RefusalKind::NothingInCommon, message)
-            })?),
+            Some(offered) => Some(flip::choose(&offered)?),
         };
         let admission = self.door.check(offer(&request)?, &facts).await?;
         let mut response = flip::switching("Upgrade", token, &*admission);
         if let Some(kind) = kind {
             flip::announce(&mut response, kind, &*admission);
         }
-        let upgrade = hyper::upgrade::on(&mut request);
-        match flip::is_probe(request.headers()) {
-            true => flip::answer_probe(&self.door, upgrade, admission),
-            false => flip::swap(&self.door, upgrade, kind.unwrap_or(Kind::H1), admission),
-        }
+        flip::proceed(&self.door, request, kind.unwrap_or(Kind::H1), admission);
         Ok(response)
     }
 }

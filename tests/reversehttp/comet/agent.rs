@@ -13,22 +13,10 @@ use ptth::agent::Serving;
 use tokio::sync::Notify;
 
 use super::Peer;
-use crate::support::Bench;
-
-/// Longer than any step takes.
-const STEP: Duration = Duration::from_secs(20);
-
-fn agent(bench: &Bench) -> ptth::Agent {
-    let agent = ptth::Agent::builder().relay(format!("http://{}", bench.at)).name("demo");
-    agent.token(bench.token.clone()).transport("comet").build().unwrap()
-}
+use crate::support::{Bench, STEP};
 
 async fn serving(bench: &Bench, app: Router) -> Serving {
-    let mut serving = agent(bench).serve(app).unwrap();
-    let connected = tokio::time::timeout(STEP, serving.connected()).await;
-    let urls = connected.expect("the agent connects").unwrap();
-    assert_eq!(urls, [format!("http://demo.relay.test:{}/", bench.at.port())]);
-    serving
+    bench.serving("comet", app).await
 }
 
 /// A body of unknown length.
@@ -92,14 +80,6 @@ async fn requests_cross_and_answers_come_back_as_they_are() {
 }
 
 #[tokio::test]
-async fn many_at_once_are_answered() {
-    let bench = Bench::start();
-    let _serving = serving(&bench, app()).await;
-    let answers = futures_util::future::join_all((0..100).map(|_| bench.visit("demo", "/"))).await;
-    assert!(answers.iter().all(|answer| answer.body == "hello"));
-}
-
-#[tokio::test]
 async fn slow_answers_hold_up_no_request() {
     let bench = Bench::start();
     let (entered, go) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(Notify::new()));
@@ -157,39 +137,6 @@ async fn what_cannot_be_carried_is_said() {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_finishes_when_the_agent_stops() {
-    let bench = Bench::start();
-    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (enter, wait) = (entered.clone(), go.clone());
-    let slow = move || async move {
-        enter.notify_one();
-        wait.notified().await;
-        "done"
-    };
-    let serving = serving(&bench, Router::new().route("/slow", get(slow))).await;
-    let stop = async {
-        entered.notified().await;
-        let stopping = serving.stop(Duration::from_secs(10));
-        tokio::pin!(stopping);
-        assert!(futures_util::poll!(&mut stopping).is_pending());
-        go.notify_one();
-        stopping.await
-    };
-    let (visit, cut) = tokio::join!(bench.visit("demo", "/slow"), stop);
-    assert_eq!((&*visit.body, cut), ("done", 0));
-    assert_eq!(bench.visit("demo", "/").await.status, 503);
-}
-
-#[tokio::test]
-async fn a_wrong_token_is_the_end() {
-    let mut bench = Bench::start();
-    bench.token = "ptth_000000000000_wrong".into();
-    let mut serving = agent(&bench).serve(app()).unwrap();
-    let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("it is told").unwrap_err();
-    assert!(matches!(&refused, ptth::agent::Fatal::Refused(why) if why.contains("401")), "{refused}");
-}
-
-#[tokio::test]
 async fn a_revoked_token_is_the_end_too() {
     let bench = Bench::start();
     let mut serving = serving(&bench, app()).await;
@@ -203,11 +150,7 @@ async fn an_agent_comes_back_after_a_restart_of_the_relay() {
     let bench = Bench::start();
     let _serving = serving(&bench, app()).await;
     assert_eq!(bench.visit("demo", "/").await.body, "hello");
-    let Bench { relay, mut config, token, id, at } = bench;
-    relay.stop().await;
-    config.listen[0].address = at;
-    let relay = ptth::Relay::start(config.clone()).unwrap();
-    let bench = Bench { relay, config, token, id, at };
+    let bench = bench.restarted_in_place().await;
     let back = async {
         while bench.visit("demo", "/").await.body != "hello" {
             tokio::task::yield_now().await;

@@ -24,11 +24,12 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 pub(super) use self::read::{Asked, Bad, id_of, read_answer, read_request};
 use crate::message::Request;
+use crate::message::framing::expects_length;
 
 /// The media type of a message.
 pub(super) const JSON: &str = "application/json";
@@ -81,7 +82,7 @@ pub(super) fn write_request(id: &str, request: &Request, body: &Bytes) -> Bytes 
         headers.push(("Host".into(), authority.as_str().to_owned()));
     }
     headers.extend(fields(request.headers()));
-    let expected = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+    let expected = expects_length(request.method());
     if !body.is_empty() || expected || request.headers().contains_key(CONTENT_LENGTH) {
         headers.push(("Content-Length".into(), body.len().to_string()));
     }

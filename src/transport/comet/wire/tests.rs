@@ -1,4 +1,4 @@
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 

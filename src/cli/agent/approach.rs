@@ -1,0 +1,68 @@
+//! How a relay is approached, by an agent and by `ptth doctor`: with which token, whom to trust, what to show, and by
+//! what proxy.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::Uri;
+use rustls::ClientConfig;
+
+use super::token;
+use crate::cli::{Failure, proxy};
+use crate::domain::Secret;
+use crate::net::dial::Proxies;
+use crate::tls;
+
+/// The flags for it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Approach {
+    /// A file with the token, or - for stdin; without it PTTH_TOKEN from the environment
+    #[arg(long, value_name = "FILE|-", env = "PTTH_TOKEN_FILE", hide_env_values = true)]
+    pub token_file: Option<PathBuf>,
+    /// Trust the certificates in this file, and no others, to vouch for the relay
+    #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
+    pub ca: Option<PathBuf>,
+    /// A client certificate to show to relays that take one; chain, leaf first
+    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_CERT", hide_env_values = true)]
+    pub cert: Option<PathBuf>,
+    /// The private key of the certificate
+    #[arg(long, value_name = "PEM", env = "PTTH_AGENT_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
+    /// Go out through this proxy: http://HOST:PORT, socks5://HOST:PORT, socks5h://HOST:PORT, or off for none
+    /// [default: what PTTH_PROXY, or else HTTPS_PROXY, ALL_PROXY and NO_PROXY, say in the environment]
+    #[arg(long, value_name = "URL|off")]
+    pub proxy: Option<String>,
+}
+
+impl Approach {
+    /// Reads the token, if there is one.
+    pub(in crate::cli) fn token(&self) -> Result<Option<Secret>, Failure> {
+        token::read(self.token_file.as_deref(), std::env::var_os("PTTH_TOKEN"))
+    }
+
+    /// Whom to trust at the other end of TLS; the roots of the system are read only if one of `relays` needs them.
+    pub(in crate::cli) fn trust(&self, relays: &[Uri]) -> Result<Arc<ClientConfig>, Failure> {
+        let encrypted = relays.iter().any(|relay| relay.scheme_str() == Some("https"));
+        let tls = match (&self.ca, encrypted) {
+            (None, false) => tls::client_config_for_none(),
+            (ca, _) => tls::client_config(ca.as_deref(), &[]),
+        };
+        tls.map_err(Failure::usage)
+    }
+
+    /// The same, with a certificate to show if there is one.
+    pub(in crate::cli) fn identified(&self, tls: &Arc<ClientConfig>) -> Result<Arc<ClientConfig>, Failure> {
+        match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => tls::with_identity(tls, cert, key).map_err(Failure::usage),
+            (None, None) => Ok(tls.clone()),
+            _ => Err(Failure::usage(
+                "a certificate and its key are one thing: give --cert and --key, or neither",
+            )),
+        }
+    }
+
+    /// The proxies on the way to `relays`.
+    pub(in crate::cli) fn proxies(&self, relays: &[Uri]) -> Result<Proxies, Failure> {
+        proxy::read(self.proxy.as_deref(), relays, proxy::variable)
+    }
+}

@@ -1,0 +1,125 @@
+//! A connection that is looked at as it is read and written. Nothing is copied, and nothing is held back.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// See the module.
+pub struct Watched<T, R, W> {
+    io: T,
+    read: R,
+    wrote: W,
+}
+
+impl<T, R, W> Watched<T, R, W>
+where
+    R: FnMut(Poll<&[u8]>) -> io::Result<()>,
+    W: FnMut(usize),
+{
+    /// Shows each poll for bytes to `read`: those that came, and none at the end or behind an error. An error of its own
+    /// is that of the connection. Tells `wrote` how many bytes each write took.
+    pub fn new(io: T, read: R, wrote: W) -> Self {
+        Self { io, read, wrote }
+    }
+
+    fn written(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &polled {
+            (self.wrote)(*bytes);
+        }
+        polled
+    }
+}
+
+impl<T, R, W> AsyncRead for Watched<T, R, W>
+where
+    T: AsyncRead + Unpin,
+    R: FnMut(Poll<&[u8]>) -> io::Result<()> + Unpin,
+    W: Unpin,
+{
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let looked = (self.read)(match &polled {
+            Poll::Ready(_) => Poll::Ready(&buf.filled()[before..]),
+            Poll::Pending => Poll::Pending,
+        });
+        polled.map(|read| read.and(looked))
+    }
+}
+
+impl<T, R, W> AsyncWrite for Watched<T, R, W>
+where
+    T: AsyncWrite + Unpin,
+    R: FnMut(Poll<&[u8]>) -> io::Result<()> + Unpin,
+    W: FnMut(usize) + Unpin,
+{
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.written(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.written(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_passes_is_seen_once() {
+        // So small that it passes in pieces.
+        let (near, mut far) = tokio::io::duplex(2);
+        let (mut read, mut ended, mut wrote) = (Vec::new(), 0, 0);
+        let look = |polled: Poll<&[u8]>| {
+            if let Poll::Ready(bytes) = polled {
+                read.extend_from_slice(bytes);
+                ended += usize::from(bytes.is_empty());
+            }
+            Ok(())
+        };
+        let mut near = Watched::new(near, look, |bytes| wrote += bytes);
+        let mut got = [0; 4];
+        let (heard, said) = tokio::join!(near.read_exact(&mut got), far.write_all(b"abcd"));
+        assert_eq!((heard.unwrap(), said.unwrap()), (4, ()));
+        near.write_all(b"e").await.unwrap();
+        drop(far);
+        assert_eq!(near.read(&mut got).await.unwrap(), 0);
+        drop(near);
+        assert_eq!((&*read, ended, wrote), (&b"abcd"[..], 1, 1));
+    }
+
+    #[tokio::test]
+    async fn who_looks_can_end_it() {
+        let (near, mut far) = tokio::io::duplex(2);
+        far.write_all(b"a").await.unwrap();
+        let mut near = Watched::new(near, |_| Err(io::ErrorKind::InvalidData.into()), |_| {});
+        assert_eq!(near.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}
