@@ -71,8 +71,8 @@ pub const CONNECTIONS_PER_ADDRESS: usize = 1_024;
 pub const CONNECTIONS_PER_AGENT: usize = 1_024;
 /// Names and hosts in one offer: each is held against every other, and all stand in the answer.
 pub const ROUTES_PER_OFFER: usize = 256;
-/// Names and hosts that the agents of one token hold, counted for each process: the table of all routes is copied when
-/// an agent comes, which takes a millisecond with so many.
+/// Names and hosts that one token holds, leases among them: the table of all routes is copied when an agent comes, which
+/// takes a millisecond with so many.
 pub const ROUTES_PER_AGENT: usize = 16_384;
 
 /// Wrong credentials of agents, and URLs that were not made here, from one address within [`GUESSES_WITHIN`]: a person
@@ -314,6 +314,9 @@ pub const POLL_ABSENCE: Duration = Duration::from_secs(5);
 pub const POLL_BUSY: Duration = Duration::from_secs(60);
 /// Polls of one registration that wait at once; its agent needs no more than it has round trips to bridge.
 pub const POLLS_MOST: usize = 64;
+/// And of all registrations of one token with one transport: as many as the connections of an agent may be, so that no
+/// token has all public connections.
+pub const POLLS_PER_AGENT: usize = CONNECTIONS_PER_AGENT;
 /// Polls that our own agent keeps open while it is idle.
 pub const POLLS: usize = 4;
 /// Polls that it opens under load.

@@ -22,7 +22,7 @@ pub enum Limit {
     Handshake,
     /// The time for the head of a request, or between two requests on a connection, over HTTP/1.1.
     Head,
-    /// The bytes or the number of a request's fields, over HTTP/1.1.
+    /// The bytes of a request's head, or the number of its fields over HTTP/1.1.
     Fields,
     /// Streams at once on one HTTP/2 connection of a visitor: it has as many as it may, and one more is refused.
     Streams,

@@ -161,9 +161,17 @@ impl Registry {
         if let Some(taken) = routes.iter().find(|route| table.get(route).is_some_and(taken)) {
             return Err(Unavailable::Taken(taken.clone()));
         }
-        if let Right::Open(quota) = &terms.right {
-            let more = routes.iter().filter(|route| table.get(route).is_none()).count();
-            quota.judge(table.all().map(|target| &**target), owner, more).map_err(Unavailable::Full)?;
+        let more = routes.iter().filter(|route| table.get(route).filter(own).is_none()).count();
+        match &terms.right {
+            Right::Open(quota) => {
+                quota.judge(table.all().map(|target| &**target), owner, more).map_err(Unavailable::Full)?;
+            }
+            Right::Granted => {
+                let held = table.all().filter(own).count();
+                if more > 0 && held + more > defaults::ROUTES_PER_AGENT {
+                    return Err(Unavailable::TooManyRoutes(held));
+                }
+            }
         }
         if terms.probe {
             return Ok(());

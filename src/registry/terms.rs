@@ -139,6 +139,9 @@ pub enum Unavailable {
     /// The owner has as many sessions as it may have.
     #[error("there are {0} sessions of this token already")]
     TooMany(usize),
+    /// The owner holds so many routes, and may not hold as many more as are asked for.
+    #[error("this token holds {0} routes already")]
+    TooManyRoutes(usize),
     /// More than may be held without a token.
     #[error("no more routes may be held without a token")]
     Full(Bound),

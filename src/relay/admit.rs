@@ -118,6 +118,10 @@ impl Doorkeeper {
             Unavailable::TooMany(sessions) => {
                 too_many(format!("this token has {sessions} agents connected, and may have no more"))
             }
+            Unavailable::TooManyRoutes(held) => {
+                let most = defaults::ROUTES_PER_AGENT;
+                too_many(format!("this token holds {held} names and hosts, and may hold no more than {most}"))
+            }
             Unavailable::Full(bound) => self.full(*bound),
         }
     }
@@ -161,12 +165,7 @@ impl Doorkeeper {
 
     fn limit(&self, agent: &AgentId) -> Result<(), Refusal> {
         let sessions = self.registry.sessions();
-        let own = || sessions.iter().filter(|s| s.agent == *agent);
-        let routes: usize = own().map(|s| s.routes.len()).sum();
-        if routes >= defaults::ROUTES_PER_AGENT {
-            return Err(too_many(format!("this token's agents hold {routes} names and hosts already")));
-        }
-        let links: usize = own().map(|s| s.links().len()).sum();
+        let links: usize = sessions.iter().filter(|s| s.agent == *agent).map(|s| s.links().len()).sum();
         let most = match is_open(agent) {
             true => defaults::OPEN_CONNECTIONS_PER_AGENT,
             false => defaults::CONNECTIONS_PER_AGENT,

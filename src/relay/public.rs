@@ -17,6 +17,7 @@ use super::{measure, patience};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
 use crate::message::{Body, Request, Response, authority, framing, repeat, upgrade};
+use crate::observe::Limit;
 use crate::policy::{Denied, Gate, VisitorPermit};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
@@ -44,6 +45,7 @@ async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Respo
         return hang_up(Failure::Framing, &request);
     }
     if framing::size(&request) > defaults::VISITOR_HEAD {
+        shared.metrics.reached(Limit::Fields, &sender.visitor().remote);
         return hang_up(Failure::Head, &request);
     }
     if request.method() == Method::CONNECT {

@@ -63,7 +63,9 @@ fn p99(relay: &Relay) -> Duration {
 fn a_full_agent_does_not_slow_another() {
     let site = Site::new();
     site.secret("calm", &site.token("calm"));
-    let relay = site.relay_at("http://127.0.0.1:0");
+    // All of them come from one address.
+    let mut relay = site.relay_command("http://127.0.0.1:0");
+    let relay = Relay::start(relay.args(["--connections-per-address", "16384"]));
     let url = format!("http://localhost:{}", relay.port);
     let held = Held::start();
     let _full = Agent::start(&mut site.agent_command(&url, held.port.to_string()));

@@ -35,7 +35,7 @@
 //! | A24 scripts in pages | `no_script_runs_in_an_error_page` | program, Chromium |
 //! | A14 slow heads, bodies, handshakes | `half_heads_hold_nobody_up`, `half_bodies_hold_nobody_up` | all |
 //! | | `half_handshakes_end_in_time`, `handshakes_that_stop_at_any_flight_end_in_time` | public |
-//! | | slow readers: `a_thousand_slow_readers_cost_no_more_than_the_budget` in tests/e2e | program |
+//! | | slow readers, unread uploads: tests/e2e/memory.rs; that hold a connection up: tests/policy/limits.rs | program, h1 |
 //! | A15 an agent that is silent, drips, takes nothing | `an_agent_that_stalls_keeps_its_own_visitors_waiting_alone` | all |
 //! | A16 bodies that nobody reads | `a_slow_origin_bounds_what_the_visitor_can_send` in tests/conformance | all but comet, whose messages have 8 MiB |
 //! | A17 one agent that takes all | `one_agent_does_not_take_all_connections` | all |

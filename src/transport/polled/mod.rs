@@ -17,4 +17,4 @@ pub(super) use client::Client;
 pub(super) use hold::Hold;
 pub(super) use polls::{Brought, Dialect, run};
 pub(super) use registrations::{Registration, Registrations};
-pub(super) use wait::{held, wait};
+pub(super) use wait::{Waiters, held, too_many, wait};

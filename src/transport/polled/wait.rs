@@ -1,10 +1,14 @@
 //! How long the relay holds a poll: for as long as its agent says, or else for as long as the way has borne.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use http::HeaderMap;
+use parking_lot::Mutex;
 
-use super::Hold;
+use super::Registration;
+use crate::defaults;
+use crate::domain::{AgentId, Refusal, RefusalKind};
 use crate::message::{fields, hop};
 use crate::session::envelope::PollEnd;
 
@@ -19,17 +23,55 @@ pub(in crate::transport) fn wait(headers: &HeaderMap) -> Option<Duration> {
     waits.next()
 }
 
-/// Has `poll` wait: for at most `most` if the `asker` says for how long, or for what `hold` has learned. Dropping the
-/// future drops the poll, which may be news for `hold`.
+/// The polls of each agent that wait.
+#[derive(Debug, Default)]
+pub(in crate::transport) struct Waiters(Mutex<HashMap<AgentId, usize>>);
+
+/// One of them.
+struct Waiter<'a>(&'a Waiters, &'a AgentId);
+
+impl Waiters {
+    /// One more, unless the agent has as many as it may.
+    fn enter<'a>(&'a self, agent: &'a AgentId) -> Option<Waiter<'a>> {
+        let mut each = self.0.lock();
+        let count = each.entry(agent.clone()).or_default();
+        let free = *count < defaults::POLLS_PER_AGENT;
+        *count += usize::from(free);
+        free.then_some(Waiter(self, agent))
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut each = self.0.0.lock();
+        if let Some(count) = each.get_mut(self.1) {
+            *count -= 1;
+            if *count == 0 {
+                each.remove(self.1);
+            }
+        }
+    }
+}
+
+/// What [`PollEnd::TooMany`] is for whoever polls.
+pub(in crate::transport) fn too_many() -> Refusal {
+    let message = "as many polls of this agent wait already as may";
+    Refusal { retry_after: Some(defaults::RETRY_AFTER), ..Refusal::new(RefusalKind::TooMany, message) }
+}
+
+/// Has `poll` wait: for at most `most` if the `asker` says for how long, or for what is learned of this registration's
+/// way. Dropping the future drops the poll, which may be news for that.
 ///
 /// # Errors
-/// Those of `poll`.
+/// Those of `poll`, and [`PollEnd::TooMany`] for an agent of whom as many wait as may.
 pub(in crate::transport) async fn held<T, F: Future<Output = Result<T, PollEnd>>>(
-    hold: &Hold,
+    waiters: &Waiters,
+    Registration { agent, hold, .. }: &Registration,
     asker: &HeaderMap,
     most: Duration,
     poll: impl FnOnce(Duration) -> F,
 ) -> Result<T, PollEnd> {
+    let _waiter = waiters.enter(agent).ok_or(PollEnd::TooMany)?;
     if let Some(wait) = wait(asker) {
         return poll(wait.min(most)).await;
     }
@@ -44,6 +86,18 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn one_agent_leaves_room_for_the_polls_of_others() {
+        let (waiters, [one, other]) = (Waiters::default(), ["a", "b"].map(|id| AgentId(id.into())));
+        let mut waiting: Vec<_> =
+            (0..defaults::POLLS_PER_AGENT).map(|_| waiters.enter(&one).unwrap()).collect();
+        assert!(waiters.enter(&one).is_none() && waiters.enter(&other).is_some());
+        waiting.pop();
+        assert!(waiters.enter(&one).is_some());
+        drop(waiting);
+        assert!(waiters.0.lock().is_empty());
+    }
 
     #[test]
     fn an_agent_says_how_long_to_hold() {

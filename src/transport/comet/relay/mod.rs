@@ -18,7 +18,7 @@ use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
 use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::session::envelope::PollEnd;
 use crate::transport::polled::pages::{self, plain};
-use crate::transport::polled::{Registration, held, wait};
+use crate::transport::polled::{Registration, Waiters, held, too_many, wait};
 use crate::transport::{Door, RelaySide};
 
 const METHODS: &str = "POST, DELETE, OPTIONS";
@@ -26,6 +26,7 @@ const METHODS: &str = "POST, DELETE, OPTIONS";
 pub(super) struct Relay {
     door: Arc<dyn Door>,
     sessions: Sessions,
+    waiters: Waiters,
     answers: Answers,
 }
 
@@ -36,7 +37,7 @@ fn is_ours(path: &str) -> bool {
 impl Relay {
     pub(super) fn new(door: Arc<dyn Door>) -> Self {
         let sessions = Sessions::new(door.polling().store.clone());
-        Self { door, sessions, answers: Answers::default() }
+        Self { door, sessions, waiters: Waiters::default(), answers: Answers::default() }
     }
 
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
@@ -96,17 +97,13 @@ impl Relay {
             return Ok(nothing(&session.urls));
         }
         let most = self.door.polling().hold;
-        match held(&session.hold, &parts.headers, most, |hold| poll(&session, ask.poll, hold)).await {
+        match held(&self.waiters, &session, &parts.headers, most, |hold| poll(&session, ask.poll, hold)).await
+        {
             Ok(response) => Ok(response),
             Err(PollEnd::Nothing | PollEnd::Used) => Ok(nothing(&session.urls)),
             // Its answer was taken all the same.
             Err(PollEnd::TooMany) if answered.is_some() => Ok(nothing(&session.urls)),
-            Err(PollEnd::TooMany) => {
-                let message = format!("{} polls of this session wait already", defaults::POLLS_MOST);
-                let mut refusal = Refusal::new(RefusalKind::TooMany, message);
-                refusal.retry_after = Some(defaults::RETRY_AFTER);
-                Err(refusal)
-            }
+            Err(PollEnd::TooMany) => Err(too_many()),
             // Perhaps it was cut: then a new one is refused, and the reason is told.
             Err(PollEnd::Ended) => match self.door.check(ask.offer, facts).await {
                 Ok(_) => Err(Refusal::new(RefusalKind::Gone, "this session has ended")),

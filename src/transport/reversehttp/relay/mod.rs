@@ -19,7 +19,7 @@ use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::embedded::{ReadError, whole};
 use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::transport::polled::pages;
-use crate::transport::polled::{Registration, Registrations};
+use crate::transport::polled::{Registration, Registrations, Waiters};
 use crate::transport::{Door, RelaySide};
 
 /// What a page of another origin must be able to read.
@@ -31,6 +31,7 @@ pub(super) struct Relay {
     seal: Seal,
     registrations: Arc<Registrations>,
     probes: Probes,
+    waiters: Waiters,
 }
 
 /// The resources of a gateway.
@@ -64,7 +65,7 @@ impl Relay {
     pub(super) fn new(door: Arc<dyn Door>) -> Self {
         let seal = Seal::new(&door.polling().seal_key);
         let registrations = Arc::new(Registrations::new(door.polling().store.clone()));
-        Self { door, seal, registrations, probes: Probes::default() }
+        Self { door, seal, registrations, probes: Probes::default(), waiters: Waiters::default() }
     }
 
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {

@@ -6,13 +6,12 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Relay, now, with_next};
-use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
 use crate::message::{Body, Request, Response, fields};
 use crate::session::envelope::{AnswerError, Handed, PollEnd, Several, UrlId};
-use crate::transport::polled::held;
 use crate::transport::polled::pages::plain;
+use crate::transport::polled::{held, too_many};
 use crate::transport::reversehttp::accept::{Asks, LIVE};
 use crate::transport::reversehttp::seal::Use;
 
@@ -40,7 +39,7 @@ impl Relay {
                 Asks::Several => queue.poll_several(claims.url, hold).await.map(deliveries),
                 Asks::One(manner) => queue.poll(claims.url, manner, hold).await.map(delivery),
             };
-            let polled = held(&registration.hold, asker, most, ask).await;
+            let polled = held(&self.waiters, &registration, asker, most, ask).await;
             return match polled {
                 Ok(mut response) => {
                     let next = self.request_url(facts, &registration);
@@ -61,12 +60,7 @@ impl Relay {
                     Ok(with_next(response, &next))
                 }
                 Err(PollEnd::Used) => Err(gone("this URL has delivered its request: poll the next one")),
-                Err(PollEnd::TooMany) => {
-                    let message = format!("{} polls of this registration wait already", defaults::POLLS_MOST);
-                    let mut refusal = Refusal::new(RefusalKind::TooMany, message);
-                    refusal.retry_after = Some(defaults::RETRY_AFTER);
-                    Err(refusal)
-                }
+                Err(PollEnd::TooMany) => Err(too_many()),
                 // Why it has ended shows when it is to be brought back.
                 Err(PollEnd::Ended) if !ended_before => {
                     ended_before = true;
