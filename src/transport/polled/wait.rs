@@ -37,7 +37,8 @@ impl Waiters {
         let count = each.entry(agent.clone()).or_default();
         let free = *count < defaults::POLLS_PER_AGENT;
         *count += usize::from(free);
-        free.then_some(Waiter(self, agent))
+        // Not made where there is none to be had: its drop would count it off.
+        free.then(|| Waiter(self, agent))
     }
 }
 
