@@ -73,11 +73,18 @@ where
     let client = Client { handle, closed: closed.clone(), scope: scope.clone(), flow };
     let driver = async move {
         let ended = poll_fn(|cx| {
-            if let Err(deaf) = told.update(|size| connection.set_initial_window_size(size)) {
-                tracing::warn!(error = %deaf, "a connection is cut");
-                return Poll::Ready(Ok(()));
+            loop {
+                let ended = connection.poll_unpin(cx);
+                // What is told goes out with the next look.
+                match told.update(|size| connection.set_initial_window_size(size)) {
+                    Ok(true) if ended.is_pending() => {}
+                    Ok(_) => return ended,
+                    Err(deaf) => {
+                        tracing::warn!(error = %deaf, "a connection is cut");
+                        return Poll::Ready(Ok(()));
+                    }
+                }
             }
-            connection.poll_unpin(cx)
         });
         let ended = ended.await;
         tracing::debug!(?ended, "an HTTP/2 connection ended");

@@ -214,14 +214,15 @@ impl Told {
         self.flow.told()
     }
 
-    /// Tells the far end when the window is to change.
+    /// Tells the far end when the window is to change; says whether it did. To be called before a connection is polled
+    /// and after, because polling it may bring the acknowledgement that was waited for.
     ///
     /// # Errors
     /// [`Deaf`]
-    pub(super) fn update(&mut self, tell: impl FnOnce(u32) -> Result<(), h2::Error>) -> Result<(), Deaf> {
+    pub(super) fn update(&mut self, tell: impl FnOnce(u32) -> Result<(), h2::Error>) -> Result<bool, Deaf> {
         let (told, size) = (self.flow.told(), self.flow.wanted());
         if size == told {
-            return Ok(());
+            return Ok(false);
         }
         if tell(size).is_ok() {
             self.flow.tell(size);
@@ -229,12 +230,12 @@ impl Told {
             if size < told && size == LEAST {
                 self.flow.windows.is_short();
             }
-            return Ok(());
+            return Ok(true);
         }
         // The one before is not acknowledged yet.
         match self.refused_since.get_or_insert_with(Instant::now).elapsed() > ACKNOWLEDGED {
             true => Err(Deaf),
-            false => Ok(()),
+            false => Ok(false),
         }
     }
 }

@@ -74,17 +74,14 @@ impl Granted {
         builder.initial_window_size(each).initial_connection_window_size(all)
     }
 
-    /// Tells the far end what has changed.
-    pub(super) fn update<T>(&mut self, connection: &mut Connection<T, Bytes>) -> Result<(), Deaf>
+    /// Tells the far end what has changed; says whether anything has. See [`Told::update`].
+    pub(super) fn update<T>(&mut self, connection: &mut Connection<T, Bytes>) -> Result<bool, Deaf>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         match self {
             Self::Stream(_, told) => told.update(|size| connection.set_initial_window_size(size)),
-            Self::Connection(together) => {
-                together.update(connection);
-                Ok(())
-            }
+            Self::Connection(together) => Ok(together.update(connection)),
         }
     }
 
@@ -105,10 +102,11 @@ impl Granted {
 }
 
 impl Together {
-    fn update<T: AsyncRead + AsyncWrite + Unpin>(&mut self, connection: &mut Connection<T, Bytes>) {
+    fn update<T: AsyncRead + AsyncWrite + Unpin>(&mut self, connection: &mut Connection<T, Bytes>) -> bool {
         if !self.wanted {
-            return;
+            return false;
         }
+        let before = (self.more, self.each);
         let size = self.windows.size(self.most);
         if self.more < self.most && size >= WORTH_TELLING * self.more.max(LEAST / WORTH_TELLING) {
             self.windows.take((size - self.more) as usize);
@@ -123,6 +121,7 @@ impl Together {
         if each != self.each && connection.set_initial_window_size(each).is_ok() {
             self.each = each;
         }
+        before != (self.more, self.each)
     }
 }
 
@@ -135,6 +134,7 @@ impl Drop for Together {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::task::Poll;
 
     use super::*;
 
@@ -176,13 +176,15 @@ mod tests {
             let mut connection = granted.begin(&mut builder).handshake::<_, Bytes>(far).await.unwrap();
             let mut held = Vec::new();
             poll_fn(|cx| {
-                granted.update(&mut connection).unwrap();
-                while let std::task::Poll::Ready(Some(accepted)) = connection.poll_accept(cx) {
-                    held.push(accepted.unwrap());
-                    granted.want();
-                    granted.update(&mut connection).unwrap();
+                loop {
+                    while let Poll::Ready(Some(accepted)) = connection.poll_accept(cx) {
+                        held.push(accepted.unwrap());
+                        granted.want();
+                    }
+                    if !granted.update(&mut connection).unwrap() {
+                        return Poll::<()>::Pending;
+                    }
                 }
-                std::task::Poll::<()>::Pending
             })
             .await;
         };

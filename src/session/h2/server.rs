@@ -113,23 +113,26 @@ where
     let mut streams = Streams::default();
     loop {
         let accepted = poll_fn(|cx| {
-            granted.update(&mut connection)?;
-            while let Poll::Ready(accepted) = connection.poll_accept(cx) {
-                match accepted {
-                    Some(Ok((request, respond))) => {
-                        if streams.enter() == terms.streams as usize {
-                            reached(Limit::Streams);
+            loop {
+                while let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                    match accepted {
+                        Some(Ok((request, respond))) => {
+                            if streams.enter() == terms.streams as usize {
+                                reached(Limit::Streams);
+                            }
+                            if accept(request, respond, (scope, &streams), &granted, &answer) {
+                                granted.want();
+                            }
                         }
-                        if accept(request, respond, (scope, &streams), &granted, &answer) {
-                            granted.want();
-                            granted.update(&mut connection)?;
-                        }
+                        Some(Err(error)) => return Poll::Ready(Err(error.into())),
+                        None => return Poll::Ready(Ok(())),
                     }
-                    Some(Err(error)) => return Poll::Ready(Err(error.into())),
-                    None => return Poll::Ready(Ok(())),
+                }
+                // What is told goes out with the next look.
+                if !granted.update(&mut connection)? {
+                    return Poll::Pending;
                 }
             }
-            Poll::Pending
         });
         tokio::select! {
             biased;
