@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::client::{file, plain, token};
 use crate::devtools::{Browser, Tab};
+use crate::long::is_long;
 use crate::process::PATIENCE;
 use crate::site::{Relay, Site, poll};
 
@@ -149,7 +150,7 @@ fn a_tab_that_closes_gives_its_name_back() {
 /// The lease of a registration is 30 seconds at least, so this takes as long: only with `PTTH_LONG`.
 #[test]
 fn a_browser_that_dies_loses_its_name_with_the_lease() {
-    if std::env::var_os("PTTH_LONG").is_none() {
+    if !is_long() {
         return;
     }
     let demo = Demo::start(&["--open-registration"]);

@@ -6,6 +6,9 @@
 mod browser;
 mod client;
 mod devtools;
+#[expect(dead_code, reason = "each suite uses a part of it")]
+#[path = "../support/long.rs"]
+mod long;
 #[path = "../e2e/process.rs"]
 mod process;
 mod scenario;

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use ptth::session::Kind;
 
 use crate::library::carried;
+use crate::long::is_long;
 use crate::site::{Site, curl};
 
 /// Of a second each: two minutes where there is time.
 fn events() -> u32 {
-    if std::env::var_os("PTTH_LONG").is_some() { 120 } else { 3 }
+    if is_long() { 120 } else { 3 }
 }
 
 /// Sends one event each second, and then the end.

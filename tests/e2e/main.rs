@@ -10,6 +10,8 @@ mod first_token;
 mod foreign;
 mod front;
 mod library;
+#[path = "../support/long.rs"]
+mod long;
 mod memory;
 mod node;
 mod origin;

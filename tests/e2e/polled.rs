@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::routing::{get, put};
 use futures_util::StreamExt as _;
 
+use crate::long::is_long;
 use crate::process::Process;
 use crate::site::{Agent, Relay, Site};
 
@@ -16,8 +17,7 @@ const BLOCK: usize = 64 << 10;
 /// How many blocks cross, 64 MiB in all, or 1 GiB where there is time; and what relay and agent may grow by meanwhile, in
 /// bytes: what one core allocates and another frees comes back to the allocator late.
 fn sizes() -> (u64, u64) {
-    let (size, growth) =
-        if std::env::var_os("PTTH_LONG").is_some() { (1 << 30, 128 << 20) } else { (64 << 20, 48 << 20) };
+    let (size, growth) = if is_long() { (1 << 30, 128 << 20) } else { (64 << 20, 48 << 20) };
     (size / BLOCK as u64, growth)
 }
 

@@ -17,8 +17,8 @@ use crate::world::{On, connect, honest, raw, status};
 
 /// Until the head of an answer, at these relays.
 const ANSWER: Duration = Duration::from_secs(1);
-/// No visitor waits longer, whatever an agent does.
-const DEADLINE: Duration = Duration::from_secs(8);
+/// No visitor waits longer, whatever an agent does: five times [`ANSWER`] and [`SILENT`].
+const DEADLINE: Duration = Duration::from_secs(20);
 /// A visitor's connection that is silent for so long has got all that it gets.
 const SILENT: Duration = Duration::from_secs(3);
 

@@ -14,9 +14,9 @@ use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::recorder::Recorder;
-use crate::slow::{HANDSHAKE, is_long, slow_ones};
+use crate::slow::{HANDSHAKE, slow_ones};
 use crate::support::relay::{certs, trust};
-use crate::support::{AgentPlan, DOMAIN, QUIET, TestRelay, run, serve, within};
+use crate::support::{AgentPlan, DOMAIN, QUIET, TestRelay, is_long, run, serve, within};
 use crate::world::{NAME, On, connect, honest};
 
 const TOKEN: &str = "a-token-that-nobody-may-read";

@@ -7,8 +7,8 @@ use socket2::{SockFilter, SockRef};
 use crate::foreign::{Foreign, Stranger};
 use crate::program::{MIB, resident};
 use crate::site::{Relay, Site, poll};
-use crate::slow::{descriptors, is_long};
-use crate::support::{Wire, named};
+use crate::slow::descriptors;
+use crate::support::{Wire, is_long, named};
 use crate::world::{NAME, On, connect};
 
 /// A filter program that takes no packet (`BPF_RET | BPF_K`, length 0).

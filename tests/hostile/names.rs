@@ -13,8 +13,7 @@ use tokio::net::TcpStream;
 use crate::foreign::{Stranger, head};
 use crate::frames::{Frames, HEADERS};
 use crate::recorder::Recorder;
-use crate::slow::is_long;
-use crate::support::{Plan, QUIET, STEP, TestRelay, Wire, named, serve, within};
+use crate::support::{Plan, QUIET, STEP, TestRelay, Wire, is_long, named, serve, within};
 use crate::world::{NAME, On, connect, honest, raw, status};
 
 /// Agents that want one name at once, and how many names.

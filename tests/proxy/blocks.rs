@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::boxes::{IF_UPGRADE, UPGRADE_PASSES, haproxy, holding, nginx};
 use crate::holder::Holds;
+use crate::long::{is_long, limit};
 use crate::process::{Outcome, Process};
 use crate::service::{fetch, service, visit};
 use crate::site::{LOGIN, Site, WITH_PASSWORD, squid, tinyproxy};
@@ -129,7 +130,7 @@ fn held(up: bool, down: bool, flow: &str) {
         let (status, body) = fetch(site.port, "/events").unwrap();
         assert!(status == 502 && body.contains("answer-held"), "{status} {body}");
         assert!(body.contains("holds bodies back until they are complete"), "{body}");
-        assert!(since.elapsed() < 2 * ptth::defaults::WHOLE_EVENTS, "{:?}", since.elapsed());
+        assert!(since.elapsed() < limit(2 * ptth::defaults::WHOLE_EVENTS), "{:?}", since.elapsed());
     }
 }
 
@@ -186,7 +187,7 @@ fn cut_polls(rules: &str, rung: &str, flow: &str) {
 
 #[test]
 fn what_is_silent_for_twenty_seconds_is_cut_and_a_session_is_never_silent() {
-    if std::env::var_os("PTTH_LONG").is_none() {
+    if !is_long() {
         return;
     }
     let site = Site::with("http");

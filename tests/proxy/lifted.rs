@@ -8,7 +8,8 @@ use ptth::net::Scope;
 use ptth::session::Kind;
 
 use crate::boxes::{Middlebox, UPGRADE_PASSES, nginx};
-use crate::process::Process;
+use crate::long::{is_long, limit};
+use crate::process::{PATIENCE, Process};
 use crate::service::{Crowd, service};
 use crate::site::Site;
 
@@ -31,7 +32,7 @@ fn stands_on(runtime: &tokio::runtime::Runtime, serving: &Serving, rung: &str, c
     runtime.block_on(async {
         let stood = status
             .wait_for(|status| status.connected && status.rung == rung && status.carrier == Some(carrier));
-        tokio::time::timeout(Duration::from_secs(60), stood).await.expect("a change of rung").unwrap();
+        tokio::time::timeout(PATIENCE, stood).await.expect("a change of rung").unwrap();
     });
 }
 
@@ -70,14 +71,14 @@ fn when_a_block_is_lifted_the_agent_climbs_and_no_visitor_notices() {
 #[test]
 fn when_upgrade_is_switched_off_the_agent_polls_and_it_comes_back() {
     let (_, failed, longest) = visited_while(UPGRADE_PASSES, &["", UPGRADE_PASSES]);
-    assert!(longest <= Duration::from_secs(5), "{longest:?} without an answer");
+    assert!(longest <= limit(Duration::from_secs(5)), "{longest:?} without an answer");
     // What was on a connection that was cut is told so.
     assert!(failed.len() <= 4, "{failed:?}");
 }
 
 #[test]
 fn an_agent_as_it_is_shipped_climbs_within_half_a_minute() {
-    if std::env::var_os("PTTH_LONG").is_none() {
+    if !is_long() {
         return;
     }
     let site = Site::with("http");

@@ -12,6 +12,8 @@ mod doctor;
 mod holder;
 mod inspection;
 mod lifted;
+#[path = "../support/long.rs"]
+mod long;
 mod process;
 mod service;
 mod site;

@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use futures_util::{StreamExt, stream};
 
 /// Longer than any answer takes that comes at all.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Starts it; its port. It ends with the process.
 pub(crate) fn service() -> u16 {

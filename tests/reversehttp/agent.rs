@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 
-use super::support::Bench;
+use super::support::{Bench, STEP};
 
 async fn serving(bench: &Bench, app: Router) -> Serving {
     bench.serving("reversehttp", app).await
@@ -91,7 +91,7 @@ async fn an_answer_is_seen_while_it_is_made_and_let_go_when_its_visitor_leaves()
     drop(visitor);
     // The origin's stream is dropped, all the way back.
     let gone = async { while feed.send(Ok("data: more\n\n".into())).await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the origin hears that nobody listens");
+    tokio::time::timeout(STEP, gone).await.expect("the origin hears that nobody listens");
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn a_websocket_crosses_and_closes_at_both_ends() {
         assert_eq!(socket.next().await.unwrap().unwrap(), Message::text(text));
     }
     drop(socket);
-    tokio::time::timeout(Duration::from_secs(10), closed.notified()).await.expect("the origin hears the end");
+    tokio::time::timeout(STEP, closed.notified()).await.expect("the origin hears the end");
     // An Upgrade that the origin refuses is its plain answer.
     let mut visitor = bench.open().await;
     visitor
@@ -328,7 +328,7 @@ async fn a_box_that_lets_no_polls_through_for_a_while_is_outlived() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(15), all).await.expect("all polls are refused");
+    tokio::time::timeout(STEP, all).await.expect("all polls are refused");
     full.store(false, Ordering::Relaxed);
     assert_eq!(bench.visit("demo", "/").await.body, "hello");
 }

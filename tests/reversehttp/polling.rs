@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::support::{Bench, Raw};
+use super::support::{Bench, Raw, STEP};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nhey";
 
@@ -283,7 +283,7 @@ pub(crate) async fn registered_again(bench: &Bench) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(15), wait).await.expect("the agent registers again");
+    tokio::time::timeout(STEP, wait).await.expect("the agent registers again");
 }
 
 /// How long a poll of this URL is held when nothing comes.
@@ -316,7 +316,7 @@ async fn polls_that_are_cut_at_one_age_are_held_shorter() {
         waiting(&bench, 0).await;
     }
     let waited = held(&bench, &first, "").await;
-    assert!(waited >= ptth::defaults::POLL_HOLD_LEAST && waited < Duration::from_secs(15), "{waited:?}");
+    assert!(waited >= ptth::defaults::POLL_HOLD_LEAST && waited < ptth::defaults::POLL_HOLD, "{waited:?}");
 }
 
 #[tokio::test]

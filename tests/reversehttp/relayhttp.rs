@@ -7,7 +7,7 @@ use ptth::relay::config::Destination;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
-use super::support::{Answer, Bench, Raw};
+use super::support::{Answer, Bench, Raw, STEP};
 
 const MESSAGE: &str = "Content-Type: message/http\r\n";
 
@@ -25,8 +25,7 @@ impl Service {
 
     /// Takes one request and answers with these bytes; the connection stays open if they do not say otherwise.
     async fn serves(&self, answer: &str) -> (Answer, Raw) {
-        let (stream, _) =
-            tokio::time::timeout(Duration::from_secs(20), self.listener.accept()).await.unwrap().unwrap();
+        let (stream, _) = tokio::time::timeout(STEP, self.listener.accept()).await.unwrap().unwrap();
         let mut raw = Raw { stream, read: Vec::new() };
         let asked = request(&mut raw).await;
         raw.stream.write_all(answer.as_bytes()).await.unwrap();

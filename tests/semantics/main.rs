@@ -323,7 +323,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 fn check(name: &str) {
     let case = CASES.iter().find(|case| case.name == name).unwrap();
     // What fails by a deadline is tried where there is time to wait for nothing.
-    let all = std::env::var_os("PTTH_LONG").is_some();
+    let all = support::is_long();
     let here = |on: &On| match Known::of(name, *on) {
         Known::Nothing => false,
         known => all || !known.is_slow(),

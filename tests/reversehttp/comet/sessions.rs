@@ -1,11 +1,9 @@
 //! Who may have a session, when it begins and what ends it.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use super::{NOTHING, Peer};
-use crate::support::Bench;
+use crate::support::{Bench, STEP};
 
 #[tokio::test]
 async fn a_token_is_asked_for_as_elsewhere() {
@@ -159,7 +157,7 @@ async fn there_are_bounds_to_waiting_polls() {
             assert_eq!((one_more.status, &*one_more.body), (200, NOTHING));
         }
     };
-    let refused = tokio::time::timeout(Duration::from_secs(20), most).await.expect("a bound");
+    let refused = tokio::time::timeout(STEP, most).await.expect("a bound");
     assert!(!refused.field("Retry-After").is_empty());
     // Each of them is still good for a request.
     let (visit, ()) = tokio::join!(bench.visit("demo", "/"), async {
