@@ -1,5 +1,5 @@
 /**
- * Serves HTTP requests from a browser tab, Node.js (20 or later) or Deno, behind any firewall: a relay takes the public
+ * Serves HTTP requests from a browser tab, Node.js (18 or later) or Deno, behind any firewall: a relay takes the public
  * requests, and this module fetches them with ordinary requests of its own (ReverseHttp).
  *
  *     import { serve } from './ptth.js';
@@ -32,6 +32,9 @@ const ANSWER_TRIES = 3;
 
 /** These fields belong to one connection (RFC 9110 §7.6.1); the length is counted anew. */
 const HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
+
+/** Node.js 18 has this as a module alone. */
+const crypto = globalThis.crypto ?? (await import('node:crypto')).webcrypto;
 
 /** The relay said no (401, 403): asking again does not help. */
 export class Refused extends Error {

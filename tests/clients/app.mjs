@@ -14,6 +14,17 @@ async function* twice(end) {
   yield encoder.encode('second\n');
 }
 
+/** `ReadableStream.from`, which Node.js 18 does not have. */
+function streamOf(pieces) {
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await pieces.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+  });
+}
+
 async function app(request, info) {
   const { pathname, search } = new URL(request.url);
   switch (pathname) {
@@ -29,7 +40,7 @@ async function app(request, info) {
       return new Response('met');
     case '/stream':
     case '/broken':
-      return new Response(ReadableStream.from(twice(pathname.slice(1))));
+      return new Response(streamOf(twice(pathname.slice(1))));
     case '/go':
       go();
       return new Response('gone');

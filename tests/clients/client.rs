@@ -11,6 +11,8 @@ use crate::site::{Relay, Site};
 #[derive(Clone, Copy)]
 pub(crate) enum Client {
     Js,
+    /// Node.js 18, which Debian 12 ships.
+    Js18,
     Deno,
     Wsgi,
     Flask,
@@ -23,8 +25,11 @@ impl Client {
     /// Its command line, as the agent of `shop` at a relay.
     pub(crate) fn command(self, site: &Site, relay: &str, token: &str) -> Command {
         let mut command = match self {
-            Self::Js => {
-                let mut command = Command::new("node");
+            Self::Js | Self::Js18 => {
+                let mut command = match self {
+                    Self::Js18 => Command::new(installed("npm/node_modules/node/bin/node")),
+                    _ => Command::new("node"),
+                };
                 command.arg(file("tests/clients/app.mjs")).arg(relay);
                 command.env("NODE_EXTRA_CA_CERTS", site.ca());
                 command

@@ -36,6 +36,7 @@ scenarios!(
     a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
     no_token_is_needed_where_registration_is_open
 );
+scenarios!(js_18, Js18: requests_are_answered any_bytes_cross bodies_stream an_interrupt_gives_the_name_back);
 scenarios!(
     deno,
     Deno: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
