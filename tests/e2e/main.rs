@@ -18,6 +18,7 @@ mod origin;
 mod path;
 mod polled;
 mod process;
+mod readme;
 mod refusals;
 mod restart;
 mod site;
