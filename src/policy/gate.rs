@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::defaults;
 
@@ -384,5 +385,15 @@ mod tests {
             gate.enter(Source::V4(n)).unwrap();
         }
         assert!(gate.counts.lock().visitors.len() <= defaults::VISITORS_KNOWN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_follows_the_clock_of_the_runtime() {
+        let (gate, checks) = (gate(rules("rate=2")), Checks::default());
+        let ask = async || visit(&gate, &checks, "::1", &mut HeaderMap::new()).await.map(drop);
+        assert!(ask().await.is_ok() && ask().await.is_ok());
+        assert!(matches!(ask().await, Err(Denied::TooMany(_))));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(ask().await, Ok(()), "a second later");
     }
 }

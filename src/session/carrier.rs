@@ -279,3 +279,42 @@ impl Drop for Slot {
 /// Keeps a slot with an upgraded stream: the forwarder takes it out of the answer's extensions.
 #[derive(Clone)]
 pub struct HeldSlot(pub Arc<Slot>);
+
+/// A carrier that lives in memory, for tests of what stands above it.
+#[cfg(test)]
+pub(crate) struct Fake {
+    capacity: usize,
+    answer: Box<dyn Fn(Request, Slot) -> Result<Response, SendError> + Send + Sync>,
+}
+
+#[cfg(test)]
+impl Fake {
+    /// `answer` decides about each request.
+    pub(crate) fn carrier(
+        capacity: usize,
+        answer: impl Fn(Request, Slot) -> Result<Response, SendError> + Send + Sync + 'static,
+    ) -> Box<dyn Carrier> {
+        Box::new(Self { capacity, answer: Box::new(answer) })
+    }
+}
+
+#[cfg(test)]
+impl Carrier for Fake {
+    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+        Box::pin(std::future::ready((self.answer)(request, slot)))
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn drain(&self) {}
+
+    fn is_late(&self) -> bool {
+        false
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
