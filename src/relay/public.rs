@@ -276,7 +276,7 @@ async fn pass(
 /// could have been a body.
 async fn send(target: &Target, permit: &VisitorPermit, mut request: Request) -> Result<Response, Failure> {
     let mut repeats = defaults::REPEATS;
-    let mut tried: Vec<SessionId> = Vec::new();
+    let (mut tried, mut returned): (Vec<SessionId>, Vec<SessionId>) = (Vec::new(), Vec::new());
     let mut why = Failure::NoAgent;
     loop {
         let Some(session) = target.session(&tried).await else { return Err(why) };
@@ -295,8 +295,10 @@ async fn send(target: &Target, permit: &VisitorPermit, mut request: Request) -> 
                 why = Failure::Send(kind);
                 request = *unsent;
             }
-            // The session is gone or going: the next look at the target does not find it.
+            // The session is gone or going. A link that has joined it meanwhile gets the request, and no third one.
             Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) => {
+                let again = returned.contains(&session.id);
+                if again { &mut tried } else { &mut returned }.push(session.id);
                 request = *unsent;
             }
             Err(SendError { kind: SendErrorKind::Closed, unsent: None }) => match copy {
@@ -317,4 +319,38 @@ fn harmless(request: &Request) -> Option<Request> {
         copy.extensions_mut().insert(*visitor);
     }
     Some(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::domain::AgentId;
+    use crate::registry::{Registry, Terms};
+    use crate::session::Kind;
+    use crate::session::carrier::Fake;
+
+    /// The target of a session whose link gives every request back and stays open, and how often it was asked.
+    fn returning() -> (Arc<Target>, Arc<AtomicUsize>, impl Sized) {
+        let registry = Registry::new(defaults::LEASE);
+        let (route, agent) = (Route::Path(Name::parse("a").unwrap()), AgentId("a".into()));
+        let claim = registry.reserve([route].into(), &agent, Terms::default()).unwrap();
+        let asked = Arc::<AtomicUsize>::default();
+        let count = asked.clone();
+        let carrier = Fake::carrier(1, move |request, _| {
+            assert!(count.fetch_add(1, Ordering::Relaxed) < 100, "the same session is tried for ever");
+            Err(SendError { kind: SendErrorKind::Closed, unsent: Some(Box::new(request)) })
+        });
+        let joined = claim.join(&agent, carrier, (Kind::H1, 0));
+        (registry.find_path("a").unwrap(), asked, (registry, joined))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_gives_a_request_back_is_not_tried_for_ever() {
+        let (target, asked, _kept) = returning();
+        let sent = send(&target, &VisitorPermit::free(), Request::default()).await;
+        assert!(sent.is_err());
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "a link that came meanwhile gets it, and no third");
+    }
 }
