@@ -10,6 +10,7 @@ mod demo;
 mod entry;
 mod forward;
 mod front;
+mod links;
 mod measure;
 mod names;
 mod open;
@@ -155,6 +156,7 @@ impl Relay {
             scope: sessions.clone(),
             cores: cores.clone(),
             shares: Shares::new(windows),
+            links: Arc::default(),
             draining: draining.clone(),
         });
         let visitors = Scope::new();
