@@ -167,19 +167,15 @@ impl Gate {
 
     /// One more request of a source.
     fn enter(&self, source: Source) -> Result<(), Denied> {
-        let Some(rate) = self.rules.visitor_rate.or(self.rules.visitor_in_flight.map(|_| NonZeroU32::MAX))
-        else {
-            return Ok(());
-        };
+        let Some(rate) = self.visitor_rate() else { return Ok(()) };
         let now = Instant::now();
         let mut counts = self.counts.lock();
-        let full = counts.visitors.len() >= defaults::VISITORS_KNOWN;
-        if full && !counts.visitors.contains_key(&source) && !make_room(&mut counts.visitors, rate, now) {
-            return Err(Denied::TooMany(defaults::RETRY_AFTER));
-        }
-        let fresh = || Count { bucket: Bucket::full(rate, now), in_flight: 0 };
-        let count = counts.visitors.entry(source).or_insert_with(fresh);
-        count.bucket.take(rate, now).map_err(Denied::TooMany)
+        count_of(&mut counts.visitors, source, rate, now)?.bucket.take(rate, now).map_err(Denied::TooMany)
+    }
+
+    /// The rate of each visitor; none when visitors are not counted.
+    fn visitor_rate(&self) -> Option<NonZeroU32> {
+        self.rules.visitor_rate.or(self.rules.visitor_in_flight.map(|_| NonZeroU32::MAX))
     }
 
     async fn password(&self, checks: &Checks, from: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
@@ -216,7 +212,11 @@ impl Gate {
         let rules = &self.rules;
         let mut counts = self.counts.lock();
         let counts = &mut *counts;
-        let mut visitor = counts.visitors.get_mut(&source);
+        // It may have been forgotten while its password was checked.
+        let mut visitor = match self.visitor_rate() {
+            Some(rate) => Some(count_of(&mut counts.visitors, source, rate, Instant::now())?),
+            None => None,
+        };
         let at_once = |most: Option<NonZeroU32>, now: u32| most.is_some_and(|most| now >= most.get());
         if at_once(rules.in_flight, counts.in_flight)
             || at_once(rules.visitor_in_flight, visitor.as_ref().map_or(0, |count| count.in_flight))
@@ -232,6 +232,21 @@ impl Gate {
         }
         Ok(VisitorPermit(Some(Held { gate: self.clone(), source })))
     }
+}
+
+/// The count of a visitor; a fresh one for a visitor that is not known.
+fn count_of(
+    visitors: &mut HashMap<Source, Count>,
+    source: Source,
+    rate: NonZeroU32,
+    now: Instant,
+) -> Result<&mut Count, Denied> {
+    let full = visitors.len() >= defaults::VISITORS_KNOWN;
+    if full && !visitors.contains_key(&source) && !make_room(visitors, rate, now) {
+        return Err(Denied::TooMany(defaults::RETRY_AFTER));
+    }
+    let fresh = || Count { bucket: Bucket::full(rate, now), in_flight: 0 };
+    Ok(visitors.entry(source).or_insert_with(fresh))
 }
 
 /// Forgets those of whom nothing needs to be known; if there are none, one with nothing under way.
@@ -395,5 +410,22 @@ mod tests {
         assert!(matches!(ask().await, Err(Denied::TooMany(_))));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(ask().await, Ok(()), "a second later");
+    }
+
+    #[test]
+    fn a_visitor_that_was_forgotten_while_its_password_was_checked_is_counted() {
+        let gate = gate(rules("visitor-in-flight=1"));
+        let source = Source::V4(u32::MAX);
+        gate.enter(source).unwrap();
+        // Meanwhile so many others come that the table has no room for it.
+        for n in 0..=defaults::VISITORS_KNOWN as u32 {
+            gate.enter(Source::V4(n)).unwrap();
+        }
+        assert!(!gate.counts.lock().visitors.contains_key(&source), "it was forgotten");
+        let permit = gate.begin(source);
+        assert!(permit.is_ok());
+        assert!(matches!(gate.begin(source).err(), Some(Denied::TooMany(_))), "two requests at once");
+        drop(permit);
+        assert!(gate.begin(source).is_ok());
     }
 }
