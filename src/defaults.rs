@@ -86,6 +86,8 @@ pub const GUESSES_WITHIN: Duration = Duration::from_secs(60);
 pub const GUESSERS: usize = 16_384;
 /// Passwords of visitors that are hashed at once: twenty milliseconds of one core each.
 pub const HASHING: usize = 2;
+/// And of one name, so that wrong passwords for it do not delay the first logins of all others.
+pub const HASHING_PER_NAME: usize = 1;
 /// How long a visitor's password waits for that.
 pub const HASHING_WAIT: Duration = Duration::from_secs(5);
 /// Credentials of visitors that are known to be right, per name: each saves twenty milliseconds a request.

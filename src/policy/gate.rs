@@ -50,6 +50,8 @@ impl Default for Checks {
 pub struct Gate {
     rules: Arc<Rules>,
     known: Known,
+    /// Passwords of this name at once, so that one name does not take the places of all.
+    hashing: Arc<Semaphore>,
     counts: Mutex<Counts>,
 }
 
@@ -116,7 +118,8 @@ impl Gate {
         let now = Instant::now();
         let name = Bucket::full(rules.rate.unwrap_or(NonZeroU32::MAX), now);
         let counts = Counts { name, in_flight: 0, visitors: HashMap::new() };
-        Self { rules, known: Known::new(), counts: Mutex::new(counts) }
+        let hashing = Arc::new(Semaphore::new(defaults::HASHING_PER_NAME));
+        Self { rules, known: Known::new(), hashing, counts: Mutex::new(counts) }
     }
 
     /// Its rules.
@@ -185,9 +188,13 @@ impl Gate {
             return Ok(());
         }
         let Some(credential) = Credential::parse(value) else { return Err(Denied::Password) };
-        let place =
-            tokio::time::timeout(defaults::HASHING_WAIT, checks.hashing.clone().acquire_owned()).await;
-        let Ok(Ok(place)) = place else { return Err(Denied::TooMany(defaults::RETRY_AFTER)) };
+        // First a place of this name, so that no name has more than one request in the queue of all.
+        let places = async {
+            let own = self.hashing.clone().acquire_owned().await.ok()?;
+            Some((own, checks.hashing.clone().acquire_owned().await.ok()?))
+        };
+        let place = tokio::time::timeout(defaults::HASHING_WAIT, places).await;
+        let Ok(Some(place)) = place else { return Err(Denied::TooMany(defaults::RETRY_AFTER)) };
         // Asked with the place in hand, or many tries at once would all come before the first is counted.
         if let Some(wait) = checks.guesses.exhausted(from) {
             return Err(Denied::TooMany(wait));
@@ -427,5 +434,31 @@ mod tests {
         assert!(matches!(gate.begin(source).err(), Some(Denied::TooMany(_))), "two requests at once");
         drop(permit);
         assert!(gate.begin(source).is_ok());
+    }
+
+    #[tokio::test]
+    async fn wrong_passwords_for_one_name_do_not_delay_the_logins_of_another() {
+        let checks = Checks::default();
+        let ruled = || {
+            let ann = User::new("ann", &Secret::new("right"), "").unwrap();
+            gate(Rules { basic: vec![ann], ..Rules::default() })
+        };
+        let (flooded, other) = (ruled(), ruled());
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        let wrong = (0..60).map(|n| {
+            let (flooded, checks, done) = (&flooded, &checks, &done);
+            async move {
+                let from = format!("192.0.2.{n}");
+                assert!(visit(flooded, checks, &from, &mut basic("wrong")).await.is_err());
+                done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        let login = async {
+            let permit = visit(&other, &checks, "198.51.100.1", &mut basic("right")).await;
+            (permit.is_ok(), done.load(std::sync::atomic::Ordering::Relaxed))
+        };
+        let (_, (is_in, before)) = tokio::join!(futures_util::future::join_all(wrong), login);
+        assert!(is_in);
+        assert!(before < 20, "{before} of 60 wrong passwords for another name were checked first");
     }
 }
