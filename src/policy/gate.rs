@@ -78,8 +78,11 @@ struct Held {
 
 impl VisitorPermit {
     /// For a route without rules.
-    pub const fn free() -> Self {
-        Self(None)
+    ///
+    /// # Errors
+    /// The gate of a route with rules: [`Gate::visit`] decides.
+    pub fn unless_ruled(gate: Option<Arc<Gate>>) -> Result<Self, Arc<Gate>> {
+        gate.map_or(Ok(Self(None)), Err)
     }
 
     /// Whether it was given by this gate: an agent may have come with other rules since.
@@ -364,7 +367,7 @@ mod tests {
         assert!(matches!(ask("192.0.2.1").await.err(), Some(Denied::TooMany(_))), "two of one visitor");
         let third = ask("192.0.2.2").await.unwrap();
         assert!(matches!(ask("192.0.2.3").await.err(), Some(Denied::TooMany(_))), "three of the name");
-        assert!(first.is_of(Some(&gate)) && !first.is_of(None) && !VisitorPermit::free().is_of(Some(&gate)));
+        assert!(first.is_of(Some(&gate)) && !first.is_of(None) && !VisitorPermit(None).is_of(Some(&gate)));
         drop((first, second, third));
         assert_eq!(gate.counts.lock().in_flight, 0);
         assert!(ask("192.0.2.1").await.is_ok());

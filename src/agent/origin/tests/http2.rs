@@ -201,3 +201,18 @@ async fn first_requests_that_come_at_once_share_one_failure() {
         answers = within(asking) => assert!(answers.iter().all(|answer| answer.status() == 502)),
     }
 }
+
+#[tokio::test]
+async fn a_request_that_names_no_host_is_refused() {
+    let two = Two::start().await;
+    let asked = http::Request::get("/secret").body(Body::empty()).unwrap();
+    let serve = async {
+        let mut served = two.accept().await;
+        let (got, _) = request(&mut served).await;
+        panic!("it was forwarded as {}", got.uri());
+    };
+    tokio::select! {
+        () = serve => {}
+        answer = within(two.origin.call(asked)) => assert_eq!(answer.status(), 400),
+    }
+}
