@@ -60,6 +60,8 @@ pub const RETRY_SOON: Duration = Duration::from_secs(1);
 pub const LEASE: Duration = Duration::from_secs(60);
 /// What is in flight gets this long to finish when the process is asked to stop.
 pub const GRACE: Duration = Duration::from_secs(30);
+/// Agents whose requests were cut when it ended that the log names one by one.
+pub const CUT_NAMED: usize = 100;
 
 /// Public connections at once, over all cores: at about 30 KiB each, half a gigabyte. One that sends or receives what
 /// nobody takes has up to ten times that.
