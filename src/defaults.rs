@@ -15,6 +15,8 @@ pub const GATEWAY: &str = "/reversehttp";
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A header of the PROXY protocol, version 2, in bytes behind its first 16: addresses, and what a certificate says.
 pub const PROXY_HEADER: usize = 4 << 10;
+/// From the start to the end of a connection to the admin listener.
+pub const ADMIN_TIME: Duration = Duration::from_secs(30);
 /// For the head of a request, and how long a keep-alive connection of a visitor may be silent.
 pub const HEAD: Duration = Duration::from_secs(30);
 /// A visitor's HTTP/2 connection that is asked after [`HEAD`] of silence and does not answer for this long is dead.
