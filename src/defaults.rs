@@ -15,6 +15,8 @@ pub const GATEWAY: &str = "/reversehttp";
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A header of the PROXY protocol, version 2, in bytes behind its first 16: addresses, and what a certificate says.
 pub const PROXY_HEADER: usize = 4 << 10;
+/// From the start to the end of a connection to the admin listener.
+pub const ADMIN_TIME: Duration = Duration::from_secs(30);
 /// For the head of a request, and how long a keep-alive connection of a visitor may be silent.
 pub const HEAD: Duration = Duration::from_secs(30);
 /// A visitor's HTTP/2 connection that is asked after [`HEAD`] of silence and does not answer for this long is dead.
@@ -60,6 +62,8 @@ pub const RETRY_SOON: Duration = Duration::from_secs(1);
 pub const LEASE: Duration = Duration::from_secs(60);
 /// What is in flight gets this long to finish when the process is asked to stop.
 pub const GRACE: Duration = Duration::from_secs(30);
+/// Agents whose requests were cut when it ended that the log names one by one.
+pub const CUT_NAMED: usize = 100;
 
 /// Public connections at once, over all cores: at about 30 KiB each, half a gigabyte. One that sends or receives what
 /// nobody takes has up to ten times that.
@@ -86,6 +90,8 @@ pub const GUESSES_WITHIN: Duration = Duration::from_secs(60);
 pub const GUESSERS: usize = 16_384;
 /// Passwords of visitors that are hashed at once: twenty milliseconds of one core each.
 pub const HASHING: usize = 2;
+/// And of one name, so that wrong passwords for it do not delay the first logins of all others.
+pub const HASHING_PER_NAME: usize = 1;
 /// How long a visitor's password waits for that.
 pub const HASHING_WAIT: Duration = Duration::from_secs(5);
 /// Credentials of visitors that are known to be right, per name: each saves twenty milliseconds a request.

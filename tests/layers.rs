@@ -38,6 +38,8 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("handle.spawn(", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
     ("current().spawn(", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
     ("JoinSet", &["net/scope.rs"], "a task has an owner: net::Scope spawns"),
+    ("std::time::Instant", &[], "use tokio::time::Instant: one clock, which tests can pause"),
+    ("std::time::{Duration, Instant", &[], "use tokio::time::Instant: one clock, which tests can pause"),
     ("process::exit", &["main.rs"], "only main.rs ends the process"),
     ("process::abort", &["main.rs"], "only main.rs ends the process"),
     (".unwrap()", &[], "say what happens when it is not there"),

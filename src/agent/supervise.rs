@@ -37,6 +37,28 @@ struct Linked {
     load: Arc<Load>,
 }
 
+/// Logs that a connection was dropped before it had ended: when the grace of a stop ends, or without a stop.
+struct Unfinished {
+    relay: http::Uri,
+    kind: Kind,
+    finished: bool,
+}
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Self { relay, kind, finished } = self;
+        if !*finished {
+            tracing::warn!(%relay, carrier = %kind, "a connection was cut before it had finished");
+        }
+    }
+}
+
 /// What changes while it runs.
 struct State {
     links: Vec<Linked>,
@@ -117,6 +139,7 @@ impl Supervisor {
             self.status.send_replace(Status { connected: true, urls, rung: name, carrier: Some(kind) });
         }
         let (handler, scope, ended) = (self.handler.clone(), self.scope.clone(), ended.clone());
+        let unfinished = Unfinished { relay: self.relay.clone(), kind, finished: false };
         let core = self.cores.handle(self.cores.next());
         match link {
             Link::Flipped { kind, mut io } => {
@@ -126,11 +149,13 @@ impl Supervisor {
                         Ok(()) => serve_half(io, kind, handler, load, windows, scope).await,
                         Err(error) => Ended::Failed(error.to_string()),
                     };
+                    unfinished.finish();
                     let _ = ended.send((id, end)).await;
                 });
             }
             Link::Polled(link) => self.scope.spawn_on(core, async move {
                 let end = link.serve(handler, load, scope).await;
+                unfinished.finish();
                 let _ = ended.send((id, end)).await;
             }),
         }

@@ -69,14 +69,21 @@ pub fn to_origin_form<B>(request: &mut http::Request<B>) {
 }
 
 /// Makes a request fit for HTTP/2: an absolute target, whose authority is that of the target it has, else its `Host`.
-pub fn to_absolute_form<B>(request: &mut http::Request<B>, scheme: Scheme) {
+///
+/// # Errors
+/// [`Unclear`] for a request that names no host, or none that can stand in a target.
+pub fn to_absolute_form<B>(request: &mut http::Request<B>, scheme: Scheme) -> Result<(), Unclear> {
     let host = request.headers_mut().remove(HOST);
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(scheme);
-    parts.authority = parts.authority.or_else(|| Authority::try_from(host?.as_bytes()).ok());
+    if parts.authority.is_none() {
+        let host = host.ok_or(Unclear::Missing)?;
+        parts.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| Unclear::Malformed)?);
+    }
     parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Unclear::Malformed)?;
     *request.version_mut() = http::Version::HTTP_2;
+    Ok(())
 }
 
 /// A target without scheme and authority (RFC 9112 §3.2.1).
@@ -112,6 +119,23 @@ mod tests {
         assert_eq!(ask(h1, "/", &["u@a.test"]), Err(Unclear::Malformed));
         assert_eq!(ask(Version::HTTP_2, "https://b.test/", &["a.test"]), Err(Unclear::Several));
         assert_eq!(ask(Version::HTTP_2, "https://b.test/", &["B.test"]).as_deref(), Ok("b.test"));
+    }
+
+    #[test]
+    fn an_absolute_target_needs_a_host() {
+        let absolute = |target: &str, host: Option<&str>| {
+            let mut request = http::Request::get(target).body(()).unwrap();
+            if let Some(host) = host {
+                request.headers_mut().insert(HOST, HeaderValue::from_str(host).unwrap());
+            }
+            to_absolute_form(&mut request, Scheme::HTTP).map(|()| request.uri().to_string())
+        };
+        assert_eq!(absolute("/a?b", Some("a.test:1")).as_deref(), Ok("http://a.test:1/a?b"));
+        assert_eq!(absolute("https://b.test/a", Some("a.test")).as_deref(), Ok("http://b.test/a"));
+        assert_eq!(absolute("/a", None), Err(Unclear::Missing));
+        for bad in ["", "a b", "a/b"] {
+            assert_eq!(absolute("/a", Some(bad)), Err(Unclear::Malformed), "{bad:?}");
+        }
     }
 
     #[test]

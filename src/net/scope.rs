@@ -82,12 +82,18 @@ impl Scope {
     /// Asks every task to stop, waits at most `grace`, then aborts what is left and returns how many that were.
     /// Dropping the future leaves the scope stopping.
     pub async fn stop(&self, grace: Duration) -> usize {
+        self.stop_and_name(grace, || {}).await
+    }
+
+    /// As [`Scope::stop`]. When the grace has ended, `name` runs before what is left is aborted: it still sees all of it.
+    pub async fn stop_and_name(&self, grace: Duration, name: impl FnOnce()) -> usize {
         self.ask_to_stop();
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_ok() {
             return 0;
         }
         let left = self.0.tasks.len();
+        name();
         self.0.abort.raise();
         // Aborted tasks end at their next await; one that never awaits is not ours to wait for.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.0.tasks.wait()).await;

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::defaults;
 
@@ -49,6 +50,8 @@ impl Default for Checks {
 pub struct Gate {
     rules: Arc<Rules>,
     known: Known,
+    /// Passwords of this name at once, so that one name does not take the places of all.
+    hashing: Arc<Semaphore>,
     counts: Mutex<Counts>,
 }
 
@@ -75,8 +78,11 @@ struct Held {
 
 impl VisitorPermit {
     /// For a route without rules.
-    pub const fn free() -> Self {
-        Self(None)
+    ///
+    /// # Errors
+    /// The gate of a route with rules: [`Gate::visit`] decides.
+    pub fn unless_ruled(gate: Option<Arc<Gate>>) -> Result<Self, Arc<Gate>> {
+        gate.map_or(Ok(Self(None)), Err)
     }
 
     /// Whether it was given by this gate: an agent may have come with other rules since.
@@ -115,7 +121,8 @@ impl Gate {
         let now = Instant::now();
         let name = Bucket::full(rules.rate.unwrap_or(NonZeroU32::MAX), now);
         let counts = Counts { name, in_flight: 0, visitors: HashMap::new() };
-        Self { rules, known: Known::new(), counts: Mutex::new(counts) }
+        let hashing = Arc::new(Semaphore::new(defaults::HASHING_PER_NAME));
+        Self { rules, known: Known::new(), hashing, counts: Mutex::new(counts) }
     }
 
     /// Its rules.
@@ -166,19 +173,15 @@ impl Gate {
 
     /// One more request of a source.
     fn enter(&self, source: Source) -> Result<(), Denied> {
-        let Some(rate) = self.rules.visitor_rate.or(self.rules.visitor_in_flight.map(|_| NonZeroU32::MAX))
-        else {
-            return Ok(());
-        };
+        let Some(rate) = self.visitor_rate() else { return Ok(()) };
         let now = Instant::now();
         let mut counts = self.counts.lock();
-        let full = counts.visitors.len() >= defaults::VISITORS_KNOWN;
-        if full && !counts.visitors.contains_key(&source) && !make_room(&mut counts.visitors, rate, now) {
-            return Err(Denied::TooMany(defaults::RETRY_AFTER));
-        }
-        let fresh = || Count { bucket: Bucket::full(rate, now), in_flight: 0 };
-        let count = counts.visitors.entry(source).or_insert_with(fresh);
-        count.bucket.take(rate, now).map_err(Denied::TooMany)
+        count_of(&mut counts.visitors, source, rate, now)?.bucket.take(rate, now).map_err(Denied::TooMany)
+    }
+
+    /// The rate of each visitor; none when visitors are not counted.
+    fn visitor_rate(&self) -> Option<NonZeroU32> {
+        self.rules.visitor_rate.or(self.rules.visitor_in_flight.map(|_| NonZeroU32::MAX))
     }
 
     async fn password(&self, checks: &Checks, from: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
@@ -188,9 +191,13 @@ impl Gate {
             return Ok(());
         }
         let Some(credential) = Credential::parse(value) else { return Err(Denied::Password) };
-        let place =
-            tokio::time::timeout(defaults::HASHING_WAIT, checks.hashing.clone().acquire_owned()).await;
-        let Ok(Ok(place)) = place else { return Err(Denied::TooMany(defaults::RETRY_AFTER)) };
+        // First a place of this name, so that no name has more than one request in the queue of all.
+        let places = async {
+            let own = self.hashing.clone().acquire_owned().await.ok()?;
+            Some((own, checks.hashing.clone().acquire_owned().await.ok()?))
+        };
+        let place = tokio::time::timeout(defaults::HASHING_WAIT, places).await;
+        let Ok(Some(place)) = place else { return Err(Denied::TooMany(defaults::RETRY_AFTER)) };
         // Asked with the place in hand, or many tries at once would all come before the first is counted.
         if let Some(wait) = checks.guesses.exhausted(from) {
             return Err(Denied::TooMany(wait));
@@ -215,7 +222,11 @@ impl Gate {
         let rules = &self.rules;
         let mut counts = self.counts.lock();
         let counts = &mut *counts;
-        let mut visitor = counts.visitors.get_mut(&source);
+        // It may have been forgotten while its password was checked.
+        let mut visitor = match self.visitor_rate() {
+            Some(rate) => Some(count_of(&mut counts.visitors, source, rate, Instant::now())?),
+            None => None,
+        };
         let at_once = |most: Option<NonZeroU32>, now: u32| most.is_some_and(|most| now >= most.get());
         if at_once(rules.in_flight, counts.in_flight)
             || at_once(rules.visitor_in_flight, visitor.as_ref().map_or(0, |count| count.in_flight))
@@ -231,6 +242,21 @@ impl Gate {
         }
         Ok(VisitorPermit(Some(Held { gate: self.clone(), source })))
     }
+}
+
+/// The count of a visitor; a fresh one for a visitor that is not known.
+fn count_of(
+    visitors: &mut HashMap<Source, Count>,
+    source: Source,
+    rate: NonZeroU32,
+    now: Instant,
+) -> Result<&mut Count, Denied> {
+    let full = visitors.len() >= defaults::VISITORS_KNOWN;
+    if full && !visitors.contains_key(&source) && !make_room(visitors, rate, now) {
+        return Err(Denied::TooMany(defaults::RETRY_AFTER));
+    }
+    let fresh = || Count { bucket: Bucket::full(rate, now), in_flight: 0 };
+    Ok(visitors.entry(source).or_insert_with(fresh))
 }
 
 /// Forgets those of whom nothing needs to be known; if there are none, one with nothing under way.
@@ -341,7 +367,7 @@ mod tests {
         assert!(matches!(ask("192.0.2.1").await.err(), Some(Denied::TooMany(_))), "two of one visitor");
         let third = ask("192.0.2.2").await.unwrap();
         assert!(matches!(ask("192.0.2.3").await.err(), Some(Denied::TooMany(_))), "three of the name");
-        assert!(first.is_of(Some(&gate)) && !first.is_of(None) && !VisitorPermit::free().is_of(Some(&gate)));
+        assert!(first.is_of(Some(&gate)) && !first.is_of(None) && !VisitorPermit(None).is_of(Some(&gate)));
         drop((first, second, third));
         assert_eq!(gate.counts.lock().in_flight, 0);
         assert!(ask("192.0.2.1").await.is_ok());
@@ -384,5 +410,58 @@ mod tests {
             gate.enter(Source::V4(n)).unwrap();
         }
         assert!(gate.counts.lock().visitors.len() <= defaults::VISITORS_KNOWN);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_follows_the_clock_of_the_runtime() {
+        let (gate, checks) = (gate(rules("rate=2")), Checks::default());
+        let ask = async || visit(&gate, &checks, "::1", &mut HeaderMap::new()).await.map(drop);
+        assert!(ask().await.is_ok() && ask().await.is_ok());
+        assert!(matches!(ask().await, Err(Denied::TooMany(_))));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(ask().await, Ok(()), "a second later");
+    }
+
+    #[test]
+    fn a_visitor_that_was_forgotten_while_its_password_was_checked_is_counted() {
+        let gate = gate(rules("visitor-in-flight=1"));
+        let source = Source::V4(u32::MAX);
+        gate.enter(source).unwrap();
+        // Meanwhile so many others come that the table has no room for it.
+        for n in 0..=defaults::VISITORS_KNOWN as u32 {
+            gate.enter(Source::V4(n)).unwrap();
+        }
+        assert!(!gate.counts.lock().visitors.contains_key(&source), "it was forgotten");
+        let permit = gate.begin(source);
+        assert!(permit.is_ok());
+        assert!(matches!(gate.begin(source).err(), Some(Denied::TooMany(_))), "two requests at once");
+        drop(permit);
+        assert!(gate.begin(source).is_ok());
+    }
+
+    #[tokio::test]
+    async fn wrong_passwords_for_one_name_do_not_delay_the_logins_of_another() {
+        let checks = Checks::default();
+        let ruled = || {
+            let ann = User::new("ann", &Secret::new("right"), "").unwrap();
+            gate(Rules { basic: vec![ann], ..Rules::default() })
+        };
+        let (flooded, other) = (ruled(), ruled());
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        let wrong = (0..60).map(|n| {
+            let (flooded, checks, done) = (&flooded, &checks, &done);
+            async move {
+                let from = format!("192.0.2.{n}");
+                assert!(visit(flooded, checks, &from, &mut basic("wrong")).await.is_err());
+                done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        let login = async {
+            let permit = visit(&other, &checks, "198.51.100.1", &mut basic("right")).await;
+            (permit.is_ok(), done.load(std::sync::atomic::Ordering::Relaxed))
+        };
+        let (_, (is_in, before)) = tokio::join!(futures_util::future::join_all(wrong), login);
+        assert!(is_in);
+        assert!(before < 20, "{before} of 60 wrong passwords for another name were checked first");
     }
 }

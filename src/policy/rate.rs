@@ -1,7 +1,9 @@
 //! So many a second, and a second's worth at once.
 
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// A bucket that fills at a rate and holds what comes in a second.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,8 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::terms::is_fenced_by;
 use super::{Registry, Target, Terms};
@@ -40,7 +41,7 @@ impl Claim {
         agent: &AgentId,
         carrier: Box<dyn Carrier>,
         (kind, core): (Kind, usize),
-    ) -> (Arc<Link>, impl Any + Send) {
+    ) -> (Arc<Link>, impl Any + Send + use<>) {
         self.used = true;
         let Terms { instance, exclusive, .. } = self.terms.clone();
         let registry = self.registry.clone();
@@ -126,5 +127,30 @@ impl Drop for Joined {
             let gone = self.session.id;
             target.sessions.rcu(|all| all.iter().filter(|s| s.id != gone).cloned().collect::<Vec<_>>());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::Name;
+    use crate::session::carrier::Fake;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_follows_the_clock_of_the_runtime() {
+        let lease = Duration::from_secs(60);
+        let registry = Registry::new(lease);
+        let route = Route::Path(Name::parse("a").unwrap());
+        let agent = |id: &str| AgentId(id.into());
+        let reserve = |id: &str| registry.reserve([route.clone()].into(), &agent(id), Terms::default());
+        let carrier = Fake::carrier(1, |_, _| unreachable!("nothing is sent"));
+        let (link, joined) = reserve("first").unwrap().join(&agent("first"), carrier, (Kind::H1, 0));
+        drop((link, joined));
+        tokio::time::advance(lease - Duration::from_secs(1)).await;
+        assert!(reserve("second").is_err(), "the lease of the first has not ended");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(reserve("second").is_ok(), "the lease of the first has ended");
     }
 }

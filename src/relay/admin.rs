@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -97,17 +98,46 @@ pub(super) async fn run(view: View, listener: StdListener, address: SocketAddr, 
         };
         let view = view.clone();
         let local = address.ip().is_loopback();
-        scope.spawn(async move {
-            let service = service_fn(|request: http::Request<Incoming>| {
-                let (method, path) = (request.method(), request.uri().path());
-                let response = admin::answer(&*view, method, path, request.headers(), local);
-                std::future::ready(Ok::<_, Infallible>(response))
-            });
-            let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(defaults::HANDSHAKE).keep_alive(false);
-            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "an admin connection ended");
+        scope.spawn(async move { serve(&view, TokioIo::new(stream), local).await });
+    }
+}
+
+/// Answers one request, whether its sender reads the answer or not.
+async fn serve<T: Read + Write + Unpin>(view: &View, io: T, local: bool) {
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let (method, path) = (request.method(), request.uri().path());
+        let response = admin::answer(view, method, path, request.headers(), local);
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(defaults::HANDSHAKE).keep_alive(false);
+    match tokio::time::timeout(defaults::ADMIN_TIME, builder.serve_connection(io, service)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an admin connection ended"),
+        Err(_) => tracing::debug!("an admin connection took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_read_its_answer_is_closed() {
+        let registry = Registry::new(defaults::LEASE);
+        let view = View { registry, metrics: Arc::default(), draining: CancellationToken::new() };
+        let (mut near, far) = tokio::io::duplex(16);
+        let ask = async {
+            near.write_all(b"GET /metrics HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = ask => {}
+            served = tokio::time::timeout(10 * defaults::ADMIN_TIME, serve(&view, TokioIo::new(far), false)) => {
+                assert!(served.is_ok(), "the connection stays open for as long as its peer does not read");
             }
-        });
+        }
     }
 }

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::credentials::Credentials;
+use super::links::{LinkPermit, Links};
 use super::names::Names;
 use super::open;
 use super::shares::Shares;
@@ -30,6 +31,7 @@ pub(super) struct Doorkeeper {
     pub(super) scope: Scope,
     pub(super) cores: Cores,
     pub(super) shares: Shares,
+    pub(super) links: Arc<Links>,
     /// Cancelled when the relay begins to stop: from then on agents are sent away.
     pub(super) draining: CancellationToken,
 }
@@ -71,7 +73,7 @@ impl Doorkeeper {
                 "another process of this token has taken the place of this one; stop one of the two";
             return Err(Refusal::new(RefusalKind::Fenced, message));
         }
-        self.limit(&verified.id)?;
+        let link = self.limit(&verified.id)?;
         let right = match is_open(&verified.id) {
             true => Right::Open(open::quota(facts)),
             false => Right::Granted,
@@ -81,6 +83,7 @@ impl Doorkeeper {
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
         Ok(Admitted {
             claim,
+            link,
             windows: self.shares.of(&verified.id),
             agent: verified.id,
             ruled: offer.visitors.is_some(),
@@ -163,17 +166,15 @@ impl Doorkeeper {
         Ok(all)
     }
 
-    fn limit(&self, agent: &AgentId) -> Result<(), Refusal> {
-        let sessions = self.registry.sessions();
-        let links: usize = sessions.iter().filter(|s| s.agent == *agent).map(|s| s.links().len()).sum();
+    /// Counts the connection with the judgement: of offers that come at once none passes the limit beside another.
+    fn limit(&self, agent: &AgentId) -> Result<LinkPermit, Refusal> {
         let most = match is_open(agent) {
             true => defaults::OPEN_CONNECTIONS_PER_AGENT,
-            false => defaults::CONNECTIONS_PER_AGENT,
+            false => self.config.connections_per_agent,
         };
-        if links < most {
-            return Ok(());
-        }
-        Err(too_many(format!("this agent has {links} connections already")))
+        self.links
+            .enter(agent, most)
+            .map_err(|links| too_many(format!("this agent has {links} connections already")))
     }
 }
 
@@ -279,6 +280,7 @@ impl Door for Doorkeeper {
 
 struct Admitted {
     claim: Claim,
+    link: LinkPermit,
     windows: Arc<Windows>,
     agent: AgentId,
     ruled: bool,
@@ -326,11 +328,11 @@ impl Admission for Admitted {
     }
 
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {
-        let Self { claim, agent, transport, urls, metrics, .. } = *self;
+        let Self { claim, link: permit, agent, transport, urls, metrics, .. } = *self;
         tracing::info!(%agent, transport, carrier = %kind, urls = urls.join(" "), "agent connected");
         let (link, joined) = claim.join(&agent, carrier, (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());
-        let left = Left { agent, transport, kind, _counted: counted };
+        let left = Left { agent, transport, kind, _counted: counted, _permit: permit };
         Attached::new(link.is_cut(), (joined, left)).on(link)
     }
 }
@@ -341,11 +343,60 @@ struct Left {
     transport: &'static str,
     kind: Kind,
     _counted: Counted,
+    _permit: LinkPermit,
 }
 
 impl Drop for Left {
     fn drop(&mut self) {
         let Self { agent, transport, kind, .. } = self;
         tracing::info!(%agent, transport, carrier = %kind, "agent connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{HostName, Name};
+    use crate::policy::Tokens;
+
+    fn doorkeeper(config: Config) -> Doorkeeper {
+        let config = Arc::new(config);
+        Doorkeeper {
+            credentials: Arc::new(Credentials::new(config.clone())),
+            names: Arc::new(Names::new(config.clone(), false)),
+            registry: Registry::new(config.lease),
+            metrics: Arc::default(),
+            scope: Scope::new(),
+            cores: Cores::ambient(),
+            shares: Shares::new(Windows::new(config.buffers)),
+            links: Arc::default(),
+            draining: CancellationToken::new(),
+            config,
+        }
+    }
+
+    #[tokio::test]
+    async fn offers_that_are_judged_at_once_do_not_pass_the_limit_together() {
+        let tokens = Tokens::in_memory();
+        let (_, secret) = tokens.issue(Grants::names([Name::parse("a").unwrap()])).unwrap();
+        let mut config = Config::new(HostName::parse("relay.test").unwrap(), tokens);
+        config.connections_per_agent = 8;
+        let door = doorkeeper(config);
+        let facts = Facts {
+            remote: ([192, 0, 2, 1], 1).into(),
+            tls: true,
+            authority: "relay.test".into(),
+            credential: Some(secret),
+            certificate: None,
+        };
+        let ask = || door.judge(Offer { transport: "ptth10", ..Offer::default() }, &facts, None);
+        // Each has its 101 on the way, and no link yet.
+        let mut admitted = Vec::new();
+        for _ in 0..8 {
+            admitted.push(ask().map_err(|refusal| refusal.to_string()).unwrap());
+        }
+        assert_eq!(ask().err().map(|refusal| refusal.kind), Some(RefusalKind::TooMany), "one too many");
+        admitted.pop();
+        assert!(ask().is_ok(), "an admission that was dropped counts no more");
     }
 }

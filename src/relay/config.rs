@@ -96,6 +96,8 @@ pub struct Config {
     pub connections: usize,
     /// And from one address (one /64 with IPv6). Trusted proxies may have more.
     pub connections_per_address: usize,
+    /// Connections of one agent at once, flipped ones and registrations.
+    pub connections_per_agent: usize,
 }
 
 /// The admin listener.
@@ -134,6 +136,7 @@ impl Config {
             buffers: defaults::BUFFERS,
             connections: defaults::CONNECTIONS,
             connections_per_address: defaults::CONNECTIONS_PER_ADDRESS,
+            connections_per_agent: defaults::CONNECTIONS_PER_AGENT,
         }
     }
 }

@@ -13,6 +13,7 @@ use super::cookies;
 use super::front::{self, Contradiction};
 use super::seats::Seat;
 use crate::domain::{Certificate, HostName, Visitor};
+use crate::message::authority::Unclear;
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, Request, Response, fields, hop};
 use crate::net::Scope;
@@ -163,16 +164,22 @@ fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Vec<u8>> {
 /// A request made ready for a carrier, and the visitor's end of an Upgrade it asks for.
 pub(super) struct Outgoing {
     pub(super) request: Request,
+    /// The visitor's, to be held until the answer has ended.
+    pub(super) permit: VisitorPermit,
     pub(super) upgrade: Option<Opening>,
 }
 
-/// Makes a visitor's request the relay's own, if the visitor may make it.
+/// Makes a visitor's request the relay's own. It takes the permit: without one no request is forwarded, and with one no
+/// second.
+///
+/// # Errors
+/// [`Unclear`], when the target of the request cannot be written anew.
 pub(super) fn outgoing(
     mut request: Request,
-    _permit: &VisitorPermit,
+    permit: VisitorPermit,
     sender: &Sender,
     authority: Authority,
-) -> Outgoing {
+) -> Result<Outgoing, Unclear> {
     let version = request.version();
     let mut upgrade = None;
     if let Some(token) = hop::strip(request.headers_mut())
@@ -194,8 +201,8 @@ pub(super) fn outgoing(
     parts.scheme = Some(sender.scheme());
     parts.authority = Some(authority);
     parts.path_and_query = parts.path_and_query.map_or_else(|| Some(PathAndQuery::from_static("/")), rooted);
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    Outgoing { request, upgrade }
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Unclear::Malformed)?;
+    Ok(Outgoing { request, permit, upgrade })
 }
 
 /// An absolute target may have a query behind no path at all, which is `/` (RFC 9110 §4.2.3).
@@ -307,10 +314,14 @@ mod tests {
         )
     }
 
+    fn free() -> VisitorPermit {
+        VisitorPermit::unless_ruled(None).ok().unwrap()
+    }
+
     fn out(request: http::request::Builder) -> Request {
         let request = request.body(Body::empty()).unwrap();
-        let (permit, sender) = (VisitorPermit::free(), sender("[2001:db8::1]:9", false));
-        outgoing(request, &permit, &sender, Authority::from_static("shop.test:8443")).request
+        let sender = sender("[2001:db8::1]:9", false);
+        outgoing(request, free(), &sender, Authority::from_static("shop.test:8443")).unwrap().request
     }
 
     #[test]
@@ -346,7 +357,7 @@ mod tests {
         let trusted = std::iter::once("10.0.0.0/8".parse().unwrap()).collect();
         let sender = sender("10.0.0.9:1", true).behind(request.headers(), &trusted).unwrap().unwrap();
         let request =
-            outgoing(request, &VisitorPermit::free(), &sender, Authority::from_static("shop.test")).request;
+            outgoing(request, free(), &sender, Authority::from_static("shop.test")).unwrap().request;
         assert_eq!(request.uri().scheme_str(), Some(sender.scheme().as_str()));
         request.into_parts().0.headers
     }

@@ -10,6 +10,7 @@ mod demo;
 mod entry;
 mod forward;
 mod front;
+mod links;
 mod measure;
 mod names;
 mod open;
@@ -155,6 +156,7 @@ impl Relay {
             scope: sessions.clone(),
             cores: cores.clone(),
             shares: Shares::new(windows),
+            links: Arc::default(),
             draining: draining.clone(),
         });
         let visitors = Scope::new();
@@ -212,7 +214,7 @@ impl Relay {
         }
         self.shared.listeners.stop(defaults::FLIP).await;
         let left = until.saturating_duration_since(tokio::time::Instant::now());
-        let mut cut = self.shared.visitors.stop(left).await;
+        let mut cut = self.shared.visitors.stop_and_name(left, || self.name_what_is_cut()).await;
         // An agent that was let in a moment before the stop may have joined its session after it.
         self.drain();
         cut += self.sessions.stop(std::time::Duration::from_secs(1)).await;
@@ -222,6 +224,20 @@ impl Relay {
 
     fn links(&self) -> Vec<Arc<Link>> {
         self.shared.registry.sessions().iter().flat_map(|session| session.links().to_vec()).collect()
+    }
+
+    /// Logs the requests that outlast the grace, by agent.
+    fn name_what_is_cut(&self) {
+        let sessions = self.shared.registry.sessions();
+        let busy: Vec<_> = sessions.iter().filter(|session| session.load() > 0).collect();
+        for session in busy.iter().take(defaults::CUT_NAMED) {
+            let routes: Vec<_> = session.routes.iter().map(ToString::to_string).collect();
+            let (agent, routes, requests) = (&session.agent, routes.join(" "), session.load());
+            tracing::warn!(%agent, %routes, requests, "requests were cut when the grace ended");
+        }
+        if let Some(agents @ 1..) = busy.len().checked_sub(defaults::CUT_NAMED) {
+            tracing::warn!(agents, "requests of further agents were cut when the grace ended");
+        }
     }
 
     fn drain(&self) {

@@ -188,11 +188,12 @@ async fn visit(
     target: &Target,
     request: Request,
 ) -> Response {
-    let Some(gate) = target.gate() else {
-        return pass(shared, sender, authority, target, VisitorPermit::free(), request.map(Body::from)).await;
-    };
-    // Boxed, because most names have no rules, and it would make every visitor's future as large.
-    Box::pin(permitted(shared, sender, authority, target, &gate, request.map(Body::from))).await
+    let request = request.map(Body::from);
+    match VisitorPermit::unless_ruled(target.gate()) {
+        Ok(permit) => pass(shared, sender, authority, target, permit, request).await,
+        // Boxed, because most names have no rules, and it would make every visitor's future as large.
+        Err(gate) => Box::pin(permitted(shared, sender, authority, target, &gate, request)).await,
+    }
 }
 
 /// A visitor of a name with rules. The gate is that of the very target that the request goes to.
@@ -230,7 +231,11 @@ async fn permitted(
 
 /// What decides the form of an error, and nothing else.
 fn accept(headers: &HeaderMap) -> HeaderMap {
-    headers.get(ACCEPT).map(|value| (ACCEPT, value.clone())).into_iter().collect()
+    accepted(headers.get(ACCEPT).cloned())
+}
+
+fn accepted(accept: Option<HeaderValue>) -> HeaderMap {
+    accept.map(|value| (ACCEPT, value)).into_iter().collect()
 }
 
 async fn pass(
@@ -243,7 +248,11 @@ async fn pass(
 ) -> Response {
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
-    let Outgoing { mut request, upgrade } = forward::outgoing(request, &permit, sender, authority);
+    let Outgoing { mut request, permit, upgrade } =
+        match forward::outgoing(request, permit, sender, authority) {
+            Ok(outgoing) => outgoing,
+            Err(unclear) => return respond::failure(Failure::Unclear(unclear), &accepted(accept)),
+        };
     if target.is_polled() {
         request.extensions_mut().insert(*sender.visitor());
     }
@@ -268,7 +277,7 @@ async fn pass(
     };
     shared.metrics.failed(failure.code());
     tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
-    respond::failure(failure, &accept.map(|v| (ACCEPT, v)).into_iter().collect())
+    respond::failure(failure, &accepted(accept))
 }
 
 /// Sends a request to one session after the other until one takes it. What a session gave back unsent goes to the
@@ -276,7 +285,7 @@ async fn pass(
 /// could have been a body.
 async fn send(target: &Target, permit: &VisitorPermit, mut request: Request) -> Result<Response, Failure> {
     let mut repeats = defaults::REPEATS;
-    let mut tried: Vec<SessionId> = Vec::new();
+    let (mut tried, mut returned): (Vec<SessionId>, Vec<SessionId>) = (Vec::new(), Vec::new());
     let mut why = Failure::NoAgent;
     loop {
         let Some(session) = target.session(&tried).await else { return Err(why) };
@@ -295,8 +304,10 @@ async fn send(target: &Target, permit: &VisitorPermit, mut request: Request) -> 
                 why = Failure::Send(kind);
                 request = *unsent;
             }
-            // The session is gone or going: the next look at the target does not find it.
+            // The session is gone or going. A link that has joined it meanwhile gets the request, and no third one.
             Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) => {
+                let again = returned.contains(&session.id);
+                if again { &mut tried } else { &mut returned }.push(session.id);
                 request = *unsent;
             }
             Err(SendError { kind: SendErrorKind::Closed, unsent: None }) => match copy {
@@ -317,4 +328,39 @@ fn harmless(request: &Request) -> Option<Request> {
         copy.extensions_mut().insert(*visitor);
     }
     Some(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::domain::AgentId;
+    use crate::registry::{Registry, Terms};
+    use crate::session::Kind;
+    use crate::session::carrier::Fake;
+
+    /// The target of a session whose link gives every request back and stays open, and how often it was asked.
+    fn returning() -> (Arc<Target>, Arc<AtomicUsize>, impl Sized) {
+        let registry = Registry::new(defaults::LEASE);
+        let (route, agent) = (Route::Path(Name::parse("a").unwrap()), AgentId("a".into()));
+        let claim = registry.reserve([route].into(), &agent, Terms::default()).unwrap();
+        let asked = Arc::<AtomicUsize>::default();
+        let count = asked.clone();
+        let carrier = Fake::carrier(1, move |request, _| {
+            assert!(count.fetch_add(1, Ordering::Relaxed) < 100, "the same session is tried for ever");
+            Err(SendError { kind: SendErrorKind::Closed, unsent: Some(Box::new(request)) })
+        });
+        let joined = claim.join(&agent, carrier, (Kind::H1, 0));
+        (registry.find_path("a").unwrap(), asked, (registry, joined))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_gives_a_request_back_is_not_tried_for_ever() {
+        let (target, asked, _kept) = returning();
+        let permit = VisitorPermit::unless_ruled(target.gate()).ok().unwrap();
+        let sent = send(&target, &permit, Request::default()).await;
+        assert!(sent.is_err());
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "a link that came meanwhile gets it, and no third");
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::BoxFuture;
 
+use super::in_flight::InFlight;
 use crate::message::{Request, Response};
 use crate::net::flag::{Flag, Listener};
 
@@ -140,8 +140,7 @@ pub struct Link {
     carrier: Box<dyn Carrier>,
     kind: Kind,
     core: usize,
-    in_flight: AtomicUsize,
-    retired: AtomicBool,
+    in_flight: InFlight,
     cut: Arc<Flag>,
     emptied: Arc<Flag>,
     freed: Arc<tokio::sync::Notify>,
@@ -155,13 +154,11 @@ impl Link {
         core: usize,
         freed: Arc<tokio::sync::Notify>,
     ) -> Arc<Self> {
-        let (in_flight, retired) = (AtomicUsize::new(0), AtomicBool::new(false));
         Arc::new(Self {
             carrier,
             kind,
             core,
-            in_flight,
-            retired,
+            in_flight: InFlight::new(),
             cut: Arc::default(),
             emptied: Arc::default(),
             freed,
@@ -180,7 +177,7 @@ impl Link {
 
     /// Requests on it now.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.count()
     }
 
     /// Takes a slot if one is free and the link is in use.
@@ -188,12 +185,7 @@ impl Link {
         if self.is_out() {
             return None;
         }
-        let most = self.carrier.capacity();
-        let more = |taken| (taken < most).then_some(taken + 1);
-        self.in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more)
-            .ok()
-            .map(|_| Slot(self.clone()))
+        self.in_flight.enter(self.carrier.capacity()).then(|| Slot(self.clone()))
     }
 
     /// Sends on a reserved slot of this link.
@@ -206,14 +198,14 @@ impl Link {
 
     /// Takes the link out of use and tells the agent; what is in flight finishes. Idempotent.
     pub fn drain(&self) {
-        if !self.retired.swap(true, Ordering::AcqRel) {
+        if self.in_flight.retire() {
             self.carrier.drain();
         }
     }
 
     /// Ends the link at once, with what is on it.
     pub fn cut(&self) {
-        self.retired.store(true, Ordering::Release);
+        self.in_flight.retire();
         self.cut.raise();
     }
 
@@ -234,7 +226,7 @@ impl Link {
     /// The HTTP connection has ended: takes the link out of use, and waits for what lives on behind it, the upgraded
     /// streams. Cancel safe.
     pub async fn emptied(&self) {
-        self.retired.store(true, Ordering::Release);
+        self.in_flight.retire();
         if self.in_flight() > 0 {
             self.emptied.listen().await;
         }
@@ -242,7 +234,7 @@ impl Link {
 
     /// Whether no new request may go on it.
     pub fn is_out(&self) -> bool {
-        self.retired.load(Ordering::Acquire) || self.carrier.is_closed()
+        self.in_flight.is_retired() || self.carrier.is_closed()
     }
 
     /// See [`Carrier::awaits_calls`].
@@ -277,8 +269,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let last = self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && self.0.retired.load(Ordering::Acquire) {
+        if self.0.in_flight.leave() {
             self.0.emptied.raise();
         }
         self.0.freed.notify_one();
@@ -288,3 +279,42 @@ impl Drop for Slot {
 /// Keeps a slot with an upgraded stream: the forwarder takes it out of the answer's extensions.
 #[derive(Clone)]
 pub struct HeldSlot(pub Arc<Slot>);
+
+/// A carrier that lives in memory, for tests of what stands above it.
+#[cfg(test)]
+pub(crate) struct Fake {
+    capacity: usize,
+    answer: Box<dyn Fn(Request, Slot) -> Result<Response, SendError> + Send + Sync>,
+}
+
+#[cfg(test)]
+impl Fake {
+    /// `answer` decides about each request.
+    pub(crate) fn carrier(
+        capacity: usize,
+        answer: impl Fn(Request, Slot) -> Result<Response, SendError> + Send + Sync + 'static,
+    ) -> Box<dyn Carrier> {
+        Box::new(Self { capacity, answer: Box::new(answer) })
+    }
+}
+
+#[cfg(test)]
+impl Carrier for Fake {
+    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+        Box::pin(std::future::ready((self.answer)(request, slot)))
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn drain(&self) {}
+
+    fn is_late(&self) -> bool {
+        false
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::net::flag::{Flag, Listener};
 
@@ -112,5 +113,20 @@ impl Drop for Loaded {
         if self.0.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.idle_since.store(self.0.born.elapsed().as_millis() as u64, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn age_and_idle_time_follow_the_clock_of_the_runtime() {
+        let load = Load::new(Arc::default());
+        let minute = Duration::from_secs(60);
+        tokio::time::advance(minute).await;
+        drop(load.enter());
+        tokio::time::advance(minute).await;
+        assert_eq!((load.age(), load.idle_for()), (2 * minute, minute));
     }
 }

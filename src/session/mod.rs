@@ -5,8 +5,14 @@ pub mod envelope;
 pub mod h1;
 pub mod h2;
 pub mod handler;
+mod in_flight;
 mod load;
 mod pool;
+
+/// What [`in_flight`] takes its atomics from; its test has others in their place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicUsize, Ordering};
+}
 
 use std::sync::Arc;
 

@@ -60,7 +60,8 @@ impl Session {
     /// Adds a link.
     pub fn add(&self, link: Arc<Link>) {
         self.links.rcu(|links| links.iter().chain([&link]).cloned().collect::<Vec<_>>());
-        self.freed.notify_one();
+        // It may have room for all that wait.
+        self.freed.notify_waiters();
     }
 
     /// Removes a link; returns how many are left.
@@ -139,7 +140,9 @@ impl Session {
         let since = Instant::now();
         let wait = async {
             loop {
-                let freed = self.freed.notified();
+                // Registered before the look, or two slots that get free in between would wake one waiter.
+                let mut freed = std::pin::pin!(self.freed.notified());
+                freed.as_mut().enable();
                 if let Some(slot) = self.pick() {
                     return Some(slot);
                 }
@@ -172,5 +175,36 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Body;
+    use crate::session::Kind;
+    use crate::session::carrier::Fake;
+
+    fn link(session: &Session, capacity: usize) -> Arc<Link> {
+        let answer = |_, slot: Slot| {
+            let mut response = Response::new(Body::empty());
+            slot.keep_with(&mut response);
+            Ok(response)
+        };
+        Link::new(Fake::carrier(capacity, answer), Kind::H2, 0, session.freed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_link_wakes_every_request_that_waits() {
+        let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default());
+        session.add(link(&session, 1));
+        let _first = session.send(Request::default()).await.unwrap();
+        let waiting = [0; 3].map(|_| Box::pin(session.send(Request::default())));
+        let mut waiting = futures_util::future::join_all(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let began = Instant::now();
+        session.add(link(&session, 3));
+        assert!(waiting.await.iter().all(Result::is_ok));
+        assert_eq!(began.elapsed(), Duration::ZERO, "a request slept beside a free link");
     }
 }

@@ -1,6 +1,7 @@
 //! Relay and agent stop while something is in flight.
 
 use std::future::Future;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ptth::policy::Tokens;
@@ -111,4 +112,39 @@ pub(crate) async fn agent_stop_finishes_answers(on: On) {
     // The name is still known, and nobody is there.
     let (head, _) = relay.ask(&World::head("GET", "/", "")).await;
     assert_eq!(head.status(), 503);
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) async fn agent_names_what_it_cuts(on: On) {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let world = on.world().await;
+    let _in_flight = world.begin("GET", "/", "").await;
+    let World { relay, agent, .. } = world;
+    assert!(within("a stop", agent.stop(Duration::ZERO)).await > 0, "a request was in flight");
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("a connection was cut before it had finished"));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains(&relay.url()) && line.contains(&format!("carrier={}", on.carrier)), "{line}");
 }

@@ -90,3 +90,22 @@ fn an_idle_process_stops_at_once() {
         assert!(started.elapsed() < limit(Duration::from_secs(3)), "{:?}", started.elapsed());
     }
 }
+
+#[test]
+fn a_relay_names_what_it_cuts_when_the_grace_ends() {
+    let (site, held) = (Site::new(), Held::start());
+    let mut relay = Relay::start(site.relay_command("127.0.0.1:0").args(["--grace-seconds", "1"]));
+    let agent = site.agent(&relay, held.port.to_string());
+    std::thread::scope(|scope| {
+        let url = format!("{}wait/patience", agent.url);
+        scope.spawn(move || curl().arg("--insecure").arg(&url).output().unwrap());
+        held.holds(1);
+        relay.process.signal("TERM");
+        assert_eq!(relay.process.ends(), 0, "{}", relay.process);
+    });
+    let line = relay.process.says("requests were cut when the grace ended");
+    assert!(line.contains("requests=1") && line.contains("routes=shop.ptth.localhost"), "{line}");
+    let connected = relay.process.says("agent connected");
+    let id = connected.split_whitespace().find(|word| word.starts_with("agent=")).unwrap();
+    assert!(line.contains(id), "{line}");
+}

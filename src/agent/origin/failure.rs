@@ -1,6 +1,7 @@
 //! What the visitor is told when the origin gives no answer.
 
 use std::io;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use rustls::CertificateError;
@@ -32,6 +33,8 @@ pub(super) enum Failure {
     Http2(SendErrorKind),
     #[error("no HTTP/2: {0}")]
     Preface(h2::Error),
+    #[error(transparent)]
+    Opening(Arc<Failure>),
     #[error("a 101 that nobody asked for")]
     Unasked,
     #[error("CONNECT is not for origins")]
@@ -76,6 +79,7 @@ impl Failure {
                 "http_response_incomplete",
                 "it ended the connection or the stream without an answer. Its log may say why.",
             ),
+            Self::Opening(failure) => failure.verdict(),
             Self::Unasked => bad(
                 "origin-unasked-upgrade",
                 "http_upgrade_failed",

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 use http::uri::Scheme;
 use parking_lot::Mutex;
 
@@ -21,10 +23,20 @@ use crate::session::h2::client::{self, Client};
 /// More cores than this share connections.
 const PLACES: usize = 64;
 
+/// A connection on its way: all requests of its core wait for it together, and it is given up with the last of them.
+type Opening = BoxFuture<'static, Result<Client, Arc<Failure>>>;
+
+/// The connection of one core.
+#[derive(Default)]
+struct Place {
+    client: Option<Client>,
+    opening: Option<WeakShared<Opening>>,
+}
+
 /// An origin that speaks HTTP/2.
 pub(super) struct Web2 {
     connector: Connector,
-    places: Arc<[Mutex<Option<Client>>]>,
+    places: Arc<[Mutex<Place>]>,
     windows: Arc<Windows>,
     scope: Scope,
 }
@@ -53,14 +65,15 @@ impl Web2 {
         }
     }
 
-    async fn exchange(&self, mut request: Request) -> Result<Response, Failure> {
+    async fn exchange(self: &Arc<Self>, mut request: Request) -> Result<Response, Failure> {
         check(&request)?;
         let upgrade = upgrade(&mut request);
         if let Some(upgrade) = &upgrade {
             hop::set_upgrade(request.headers_mut(), upgrade.token.clone());
         }
         let tls = matches!(self.connector.target(), Target::Http2(place) if place.tls);
-        authority::to_absolute_form(&mut request, if tls { Scheme::HTTPS } else { Scheme::HTTP });
+        authority::to_absolute_form(&mut request, if tls { Scheme::HTTPS } else { Scheme::HTTP })
+            .map_err(|_| Failure::Hosts)?;
         let mut response = self.send(request).await?;
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return switch(response, upgrade.ok_or(Failure::Unasked)?, &self.scope);
@@ -72,26 +85,45 @@ impl Web2 {
 
     /// On the connection of this core, or on a fresh one where that has gone. One that may have been sent is never
     /// repeated.
-    async fn send(&self, mut request: Request) -> Result<Response, Failure> {
-        let place = &self.places[cores::current() % PLACES];
-        let known = place.lock().clone().filter(|client| !client.is_closed());
-        if let Some(client) = known {
-            match client.exchange(request).await {
-                Ok(response) => return Ok(response),
-                Err(SendError { unsent: Some(unsent), .. }) => request = *unsent,
-                Err(error) => return Err(Failure::Http2(error.kind)),
-            }
+    async fn send(self: &Arc<Self>, mut request: Request) -> Result<Response, Failure> {
+        let client = self.client().await?;
+        match client.exchange(request).await {
+            Ok(response) => return Ok(response),
+            Err(SendError { unsent: Some(unsent), .. }) => request = *unsent,
+            Err(error) => return Err(Failure::Http2(error.kind)),
         }
-        let client = self.open(cores::current() % PLACES).await?;
+        let client = self.client().await?;
         client.exchange(request).await.map_err(|error| Failure::Http2(error.kind))
     }
 
-    /// The last of several that are opened at once stays; the others end with what is on them.
+    /// The connection of this core; a fresh one where there is none. Cancel safe.
+    async fn client(self: &Arc<Self>) -> Result<Client, Failure> {
+        let opening = {
+            let number = cores::current() % PLACES;
+            let mut place = self.places[number].lock();
+            if let Some(client) = place.client.as_ref().filter(|client| !client.is_closed()) {
+                return Ok(client.clone());
+            }
+            place.opening.as_ref().and_then(WeakShared::upgrade).unwrap_or_else(|| {
+                let this = self.clone();
+                let opening = async move {
+                    let opened = this.open(number).await;
+                    this.places[number].lock().opening = None;
+                    opened.map_err(Arc::new)
+                };
+                let opening = opening.boxed().shared();
+                place.opening = Shared::downgrade(&opening);
+                opening
+            })
+        };
+        opening.await.map_err(Failure::Opening)
+    }
+
     async fn open(&self, place: usize) -> Result<Client, Failure> {
         let io = self.connector.connect().await?;
         let (client, connection, _) =
             client::open(io, &self.scope, &self.windows).await.map_err(Failure::Preface)?;
-        *self.places[place].lock() = Some(client.clone());
+        self.places[place].lock().client = Some(client.clone());
         let (places, scope) = (self.places.clone(), self.scope.clone());
         self.scope.spawn(async move {
             let mut connection = std::pin::pin!(connection);
@@ -99,7 +131,7 @@ impl Web2 {
                 biased;
                 () = scope.stopping() => {
                     // What is on it holds it open, and the place no longer.
-                    places[place].lock().take();
+                    places[place].lock().client.take();
                     connection.await;
                 }
                 () = connection.as_mut() => {}

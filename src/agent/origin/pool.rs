@@ -80,10 +80,11 @@ impl Pool {
     }
 
     fn put(self: &Arc<Self>, core: usize, connection: Connection) {
+        let mut stack = self.stacks[core].lock();
+        // Under the lock: the sweep of a stop, which takes it once, has not passed yet, or else the stop is seen here.
         if self.scope.is_stopping() {
             return;
         }
-        let mut stack = self.stacks[core].lock();
         if stack.idle.len() >= defaults::ORIGIN_IDLE {
             stack.idle.pop_front();
         }
@@ -175,5 +176,45 @@ impl Drop for Lease {
                 }
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn connection() -> Connection {
+        let (near, _far) = tokio::io::duplex(1024);
+        let opened = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(near)).await;
+        Connection { sender: opened.unwrap().0, heads: Arc::default(), inserts: Inserts::default() }
+    }
+
+    #[tokio::test]
+    async fn no_connection_is_parked_behind_a_stop() {
+        let scope = Scope::new();
+        let pool = Pool::new(scope.clone());
+        let (connection, returning) = (connection().await, pool.clone());
+        let mut stack = pool.stacks[0].lock();
+        stack.swept = true;
+        let (sends, receives) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            sends.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
+            returning.put(0, connection);
+        });
+        let stat = std::path::Path::new("/proc").join(receives.recv().unwrap()).join("stat");
+        // The thread waits for the lock when it sleeps.
+        let until = Instant::now() + Duration::from_secs(20);
+        while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
+            assert!(Instant::now() < until, "the thread does not wait for the lock");
+            std::thread::yield_now();
+        }
+        // As the sweep does when the scope stops.
+        scope.ask_to_stop();
+        stack.idle.clear();
+        drop(stack);
+        thread.join().unwrap();
+        assert_eq!(pool.idle(), 0, "a connection was parked after the sweep");
     }
 }

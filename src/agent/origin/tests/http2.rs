@@ -162,3 +162,57 @@ async fn what_is_no_http2_is_said() {
     assert_eq!(answer.status(), 502);
     assert!(text(answer).await.contains("HTTP/2"));
 }
+
+#[tokio::test]
+async fn first_requests_that_come_at_once_share_one_connection() {
+    let two = Two::start().await;
+    let asking = futures_util::future::join_all((0..10).map(|_| two.origin.call(get("/"))));
+    let serve = async {
+        let mut served = two.accept().await;
+        let mut asked = vec![request(&mut served).await];
+        let another = futures_util::poll!(std::pin::pin!(two.listener.accept()));
+        assert!(another.is_pending(), "a second connection was opened");
+        while asked.len() < 10 {
+            asked.push(request(&mut served).await);
+        }
+        for (_, respond) in &mut asked {
+            say(&mut served, respond, "word").await;
+        }
+        let _ = served.accept().await;
+    };
+    tokio::select! {
+        () = serve => panic!("the connection ended"),
+        answers = within(asking) => assert!(answers.iter().all(|answer| answer.status() == 200)),
+    }
+}
+
+#[tokio::test]
+async fn first_requests_that_come_at_once_share_one_failure() {
+    let two = Two::start().await;
+    let asking = futures_util::future::join_all((0..10).map(|_| two.origin.call(get("/"))));
+    let hang_up = async {
+        drop(two.listener.accept().await.unwrap());
+        let another = futures_util::poll!(std::pin::pin!(two.listener.accept()));
+        assert!(another.is_pending(), "a second connection was opened");
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = hang_up => {}
+        answers = within(asking) => assert!(answers.iter().all(|answer| answer.status() == 502)),
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_names_no_host_is_refused() {
+    let two = Two::start().await;
+    let asked = http::Request::get("/secret").body(Body::empty()).unwrap();
+    let serve = async {
+        let mut served = two.accept().await;
+        let (got, _) = request(&mut served).await;
+        panic!("it was forwarded as {}", got.uri());
+    };
+    tokio::select! {
+        () = serve => {}
+        answer = within(two.origin.call(asked)) => assert_eq!(answer.status(), 400),
+    }
+}
