@@ -17,6 +17,7 @@ mod path;
 mod polled;
 mod process;
 mod refusals;
+mod relays;
 mod restart;
 mod site;
 mod sockets;

@@ -39,7 +39,8 @@ pub struct Args {
     /// unix:/run/app.sock, or a directory
     #[arg(value_name = "TARGET")]
     pub target: String,
-    /// A relay to be reachable at; several are kept at the same time
+    /// A relay to be reachable at; several are kept at the same time, and one that refuses the agent is tried again from
+    /// time to time while the others do not
     #[arg(long, value_name = "URL", required = true, value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
     pub relay: Vec<RelayUrl>,
     /// A name to ask for, below the relay's domain; without --name and --host: the token's only one
