@@ -118,7 +118,8 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
 }
 
 impl Serving {
-    /// Waits for the first connection to any relay and returns its public URLs. Cancel safe.
+    /// Waits for the first connection to any relay and returns its public URLs, none if that relay announces none.
+    /// Cancel safe.
     ///
     /// # Errors
     /// [`Fatal`] when every relay has refused the agent.

@@ -119,7 +119,11 @@ impl Supervisor {
         state.links.push(Linked { id, rung, kind, load: load.clone() });
         let name = self.ladder.name(rung);
         if state.standing().count() == 1 || self.status.borrow().rung != name {
-            tracing::info!(relay = %self.relay, rung = name, carrier = %kind, urls = urls.join(" "), "connected");
+            let urls_text = match urls.is_empty() {
+                true => "none: the relay announced no public URL".into(),
+                false => urls.join(" "),
+            };
+            tracing::info!(relay = %self.relay, rung = name, carrier = %kind, urls = urls_text, "connected");
             self.status.send_replace(Status { connected: true, urls, rung: name, carrier: Some(kind) });
         }
         let (handler, scope, ended) = (self.handler.clone(), self.scope.clone(), ended.clone());

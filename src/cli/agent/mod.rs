@@ -130,6 +130,13 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
             urls = serving.connected() => urls.map_err(of_fatal)?,
         };
         urls.iter().try_for_each(|url| say(url))?;
+        if urls.is_empty() {
+            let statuses = serving.status();
+            let mut relays =
+                config.relays.iter().zip(&statuses).filter(|(_, status)| status.borrow().connected);
+            let relay = relays.next().map_or("a relay".into(), |(relay, _)| relay.to_string());
+            say(&format!("connected to {relay}, which announced no public URL"))?;
+        }
         say(&format!("forwards to {found}"))?;
         tokio::select! {
             biased;
