@@ -40,6 +40,9 @@ pub enum Fatal {
     /// A newer process of this agent has taken its place (409).
     #[error("{0}")]
     Fenced(String),
+    /// What keeps the connection to a relay up broke: a bug.
+    #[error("the task that keeps the connection to a relay up broke; please report this with the log")]
+    Lost,
 }
 
 /// How it stands with one relay.
@@ -160,11 +163,26 @@ type Watched = (watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>);
 async fn first_end(relays: &mut [Watched]) -> Result<(), Fatal> {
     let ends = relays.iter_mut().map(|(_, end)| end);
     let (end, ..) = futures_util::future::select_all(ends).await;
-    end.unwrap_or(Ok(()))
+    // A supervisor always sends its end; a closed channel means that it has panicked.
+    end.unwrap_or(Err(Fatal::Lost))
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         self.scope.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_supervisor_that_is_lost_is_no_orderly_end() {
+        let (done, end) = oneshot::channel();
+        drop(done);
+        let (_status, watcher) = watch::channel(Status::default());
+        let lost = first_end(&mut [(watcher, end)]).await;
+        assert!(matches!(&lost, Err(Fatal::Lost)), "{lost:?}");
     }
 }

@@ -155,6 +155,7 @@ pub(super) fn of_fatal(fatal: Fatal) -> Failure {
         Fatal::Refused(message) => Failure::refused(message),
         Fatal::Usage(message) => Failure::usage(message),
         Fatal::Fenced(message) => Failure::failed(message),
+        Fatal::Lost => Failure::failed(fatal),
     }
 }
 
