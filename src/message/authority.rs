@@ -69,14 +69,21 @@ pub fn to_origin_form<B>(request: &mut http::Request<B>) {
 }
 
 /// Makes a request fit for HTTP/2: an absolute target, whose authority is that of the target it has, else its `Host`.
-pub fn to_absolute_form<B>(request: &mut http::Request<B>, scheme: Scheme) {
+///
+/// # Errors
+/// [`Unclear`] without a host, or with a malformed one.
+pub fn to_absolute_form<B>(request: &mut http::Request<B>, scheme: Scheme) -> Result<(), Unclear> {
     let host = request.headers_mut().remove(HOST);
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(scheme);
-    parts.authority = parts.authority.or_else(|| Authority::try_from(host?.as_bytes()).ok());
+    if parts.authority.is_none() {
+        let host = host.ok_or(Unclear::Missing)?;
+        parts.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| Unclear::Malformed)?);
+    }
     parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Unclear::Malformed)?;
     *request.version_mut() = http::Version::HTTP_2;
+    Ok(())
 }
 
 /// A target without scheme and authority (RFC 9112 §3.2.1).

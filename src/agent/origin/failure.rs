@@ -36,7 +36,7 @@ pub(super) enum Failure {
     Unasked,
     #[error("CONNECT is not for origins")]
     Tunnel,
-    #[error("a request for several hosts")]
+    #[error("a request for no host, or for several")]
     Hosts,
 }
 

@@ -60,7 +60,8 @@ impl Web2 {
             hop::set_upgrade(request.headers_mut(), upgrade.token.clone());
         }
         let tls = matches!(self.connector.target(), Target::Http2(place) if place.tls);
-        authority::to_absolute_form(&mut request, if tls { Scheme::HTTPS } else { Scheme::HTTP });
+        let scheme = if tls { Scheme::HTTPS } else { Scheme::HTTP };
+        authority::to_absolute_form(&mut request, scheme).map_err(|_| Failure::Hosts)?;
         let mut response = self.send(request).await?;
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return switch(response, upgrade.ok_or(Failure::Unasked)?, &self.scope);

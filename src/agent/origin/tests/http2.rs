@@ -162,3 +162,18 @@ async fn what_is_no_http2_is_said() {
     assert_eq!(answer.status(), 502);
     assert!(text(answer).await.contains("HTTP/2"));
 }
+
+#[tokio::test]
+async fn a_request_without_a_host_is_refused_and_not_made_one_for_the_root() {
+    let two = Two::start().await;
+    for host in [None, Some("a b")] {
+        let mut asked = http::Request::get("/secret?a").body(Body::empty()).unwrap();
+        if let Some(host) = host {
+            asked.headers_mut().insert("host", host.parse().unwrap());
+        }
+        let answer = within(two.origin.call(asked)).await;
+        assert_eq!(answer.status(), 400, "{host:?}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&body).contains("which host it is for"), "{body:?}");
+    }
+}
