@@ -166,13 +166,14 @@ pub(super) struct Outgoing {
     pub(super) upgrade: Option<Opening>,
 }
 
-/// Makes a visitor's request the relay's own, if the visitor may make it.
+/// Makes a visitor's request the relay's own, if the visitor may make it. `None` for a target that cannot be forwarded
+/// as it is.
 pub(super) fn outgoing(
     mut request: Request,
     _permit: &VisitorPermit,
     sender: &Sender,
     authority: Authority,
-) -> Outgoing {
+) -> Option<Outgoing> {
     let version = request.version();
     let mut upgrade = None;
     if let Some(token) = hop::strip(request.headers_mut())
@@ -194,8 +195,8 @@ pub(super) fn outgoing(
     parts.scheme = Some(sender.scheme());
     parts.authority = Some(authority);
     parts.path_and_query = parts.path_and_query.map_or_else(|| Some(PathAndQuery::from_static("/")), rooted);
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    Outgoing { request, upgrade }
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    Some(Outgoing { request, upgrade })
 }
 
 /// An absolute target may have a query behind no path at all, which is `/` (RFC 9110 §4.2.3).
@@ -310,7 +311,7 @@ mod tests {
     fn out(request: http::request::Builder) -> Request {
         let request = request.body(Body::empty()).unwrap();
         let (permit, sender) = (VisitorPermit::free(), sender("[2001:db8::1]:9", false));
-        outgoing(request, &permit, &sender, Authority::from_static("shop.test:8443")).request
+        outgoing(request, &permit, &sender, Authority::from_static("shop.test:8443")).unwrap().request
     }
 
     #[test]
@@ -345,8 +346,8 @@ mod tests {
         }
         let trusted = std::iter::once("10.0.0.0/8".parse().unwrap()).collect();
         let sender = sender("10.0.0.9:1", true).behind(request.headers(), &trusted).unwrap().unwrap();
-        let request =
-            outgoing(request, &VisitorPermit::free(), &sender, Authority::from_static("shop.test")).request;
+        let made = outgoing(request, &VisitorPermit::free(), &sender, Authority::from_static("shop.test"));
+        let request = made.unwrap().request;
         assert_eq!(request.uri().scheme_str(), Some(sender.scheme().as_str()));
         request.into_parts().0.headers
     }
@@ -394,6 +395,16 @@ mod tests {
             let request = out(http::Request::builder().method(method).uri(target));
             assert_eq!(request.uri().path_and_query().unwrap().as_str(), target);
         }
+    }
+
+    /// With its slash it is longer than a target can be.
+    #[test]
+    fn a_target_that_cannot_be_forwarded_is_not_replaced() {
+        let target = PathAndQuery::try_from(format!("?{}", "a".repeat(65_533))).unwrap();
+        let request = http::Request::get(Uri::from(target)).body(Body::empty()).unwrap();
+        let (permit, sender) = (VisitorPermit::free(), sender("[2001:db8::1]:9", false));
+        let made = outgoing(request, &permit, &sender, Authority::from_static("shop.test"));
+        assert_eq!(made.map(|made| made.request.uri().to_string()), None);
     }
 
     #[test]

@@ -243,7 +243,10 @@ async fn pass(
 ) -> Response {
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
-    let Outgoing { mut request, upgrade } = forward::outgoing(request, &permit, sender, authority);
+    let Some(Outgoing { mut request, upgrade }) = forward::outgoing(request, &permit, sender, authority)
+    else {
+        return respond::failure(Failure::Head, &accept.map(|v| (ACCEPT, v)).into_iter().collect());
+    };
     if target.is_polled() {
         request.extensions_mut().insert(*sender.visitor());
     }
