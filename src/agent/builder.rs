@@ -203,7 +203,8 @@ impl Builder {
         let proxies = match self.proxy {
             Some(text) => Proxies::said(&text, "proxy()")?,
             None => Proxies::environment(relays.iter().filter_map(http::Uri::host), |name| {
-                std::env::var(name).ok()
+                // What is not Unicode is no proxy, and not the absence of one.
+                std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
             })?,
         };
         let mut tls = tls::client_config(self.ca.as_deref(), &[])?;
