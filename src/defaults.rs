@@ -254,6 +254,11 @@ pub const BACKOFF_MOST: Duration = Duration::from_secs(2);
 pub const BACKOFF_LONG: Duration = Duration::from_secs(10);
 /// When an outage is long.
 pub const OUTAGE_LONG: Duration = Duration::from_secs(60);
+/// A relay that refuses the agent while other relays do not is tried again after this, at the latest: the token may be
+/// granted later.
+pub const REFUSED_FIRST: Duration = Duration::from_secs(60);
+/// The wait doubles up to this: a refusal is mostly meant for good, and the relay counts wrong tokens.
+pub const REFUSED_MOST: Duration = Duration::from_secs(600);
 /// A connection that lived this long was a good one: the next failure starts from the first wait.
 pub const PROVEN: Duration = Duration::from_secs(5);
 /// The longest `Retry-After` of a relay that is believed.

@@ -204,6 +204,22 @@ fn an_agent_that_is_told_nonsense_dials_nowhere() {
     }
 }
 
+/// To go past it would be to go where its owner did not want to go.
+#[test]
+fn a_proxy_that_cannot_be_read_is_not_passed_by() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let home = home();
+    for variable in ["HTTPS_PROXY", "PTTH_PROXY"] {
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_ptth"));
+        doctor.args(["doctor", "--relay", "https://relay.invalid"]).env_clear().current_dir(home.path());
+        doctor.env(variable, std::ffi::OsStr::from_bytes(b"http://proxy\xff.test:3128"));
+        let output = doctor.output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(err.contains(variable), "{err}");
+    }
+}
+
 #[test]
 fn help_goes_to_stdout_and_shows_no_environment() {
     let home = home();

@@ -11,6 +11,7 @@ use crate::defaults;
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
+    refusals: u32,
     since: Option<Instant>,
 }
 
@@ -31,6 +32,13 @@ impl Backoff {
         self.failures += 1;
         let asked = retry_after.unwrap_or_default().min(defaults::RETRY_AFTER_MOST);
         asked + ceiling.mul_f64(rand::random())
+    }
+
+    /// The wait after one more refusal by a relay, while other relays do not refuse.
+    pub(super) fn refused(&mut self) -> Duration {
+        let ceiling = defaults::REFUSED_FIRST.saturating_mul(1 << self.refusals.min(16));
+        self.refusals += 1;
+        ceiling.min(defaults::REFUSED_MOST).mul_f64(0.5 + rand::random::<f64>() / 2.0)
     }
 }
 

@@ -65,6 +65,9 @@ pub enum BuildError {
     /// What was said of a proxy, here or in the environment, names none.
     #[error(transparent)]
     Proxy(#[from] BadProxy),
+    /// A token or rules for visitors that no header field can hold. The text is not repeated: it may be a secret.
+    #[error("the {0} cannot stand in a header field: only what is printable and in one line can")]
+    Unprintable(&'static str),
     /// The roots cannot be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -200,10 +203,19 @@ impl Builder {
         if relays.is_empty() {
             return Err(BuildError::Relay(String::new()));
         }
+        // A field that cannot be written would be left out of the offer.
+        let fits = |text: &str| http::HeaderValue::from_str(text).is_ok();
+        if self.token.as_ref().is_some_and(|token| !fits(token.expose())) {
+            return Err(BuildError::Unprintable("token"));
+        }
+        if self.visitors.as_deref().is_some_and(|rules| !fits(rules)) {
+            return Err(BuildError::Unprintable("rules for visitors"));
+        }
         let proxies = match self.proxy {
             Some(text) => Proxies::said(&text, "proxy()")?,
             None => Proxies::environment(relays.iter().filter_map(http::Uri::host), |name| {
-                std::env::var(name).ok()
+                // What is not Unicode is no proxy, and not the absence of one.
+                std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
             })?,
         };
         let mut tls = tls::client_config(self.ca.as_deref(), &[])?;
@@ -255,5 +267,16 @@ mod tests {
         for bad in ["", "relay.test", "http://relay.test", "ftp://relay.test", "https://relay.test/?a"] {
             assert!(relay(bad.into()).is_err(), "{bad}");
         }
+    }
+
+    /// They would be left out of the offer without a word.
+    #[test]
+    fn what_fits_in_no_field_is_refused() {
+        let builder = || Agent::builder().relay("https://relay.test");
+        assert!(builder().token("ptth_x_y\n").visitors("rate=1").build().is_ok());
+        let token = builder().token("ptth_x\ny").build().err().unwrap().to_string();
+        assert!(token.contains("token") && !token.contains("ptth_x"), "{token}");
+        let visitors = builder().visitors("rate=1,\nnet=()").build().err().unwrap().to_string();
+        assert!(visitors.contains("visitors"), "{visitors}");
     }
 }

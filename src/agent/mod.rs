@@ -6,6 +6,7 @@ pub mod config;
 pub mod doctor;
 mod ladder;
 pub mod origin;
+mod refusals;
 mod supervise;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::builder::{Agent, BuildError, Builder};
 use self::config::Config;
 use self::ladder::Ladder;
+use self::refusals::Refusals;
 use self::supervise::Supervisor;
 use crate::defaults;
 use crate::domain::{Offer, Wanted};
@@ -26,7 +28,7 @@ use crate::transport::{self, Call};
 /// Finds out by itself which transport works.
 pub const AUTO: &str = "auto";
 
-/// Why an agent gave up: a further try could not succeed.
+/// Why an agent gave up: a further try could not succeed. With several relays, every one of them has refused it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fatal {
     /// The relay refused the token or what it asked for (401, 403).
@@ -38,6 +40,9 @@ pub enum Fatal {
     /// A newer process of this agent has taken its place (409).
     #[error("{0}")]
     Fenced(String),
+    /// What keeps the connection to a relay up broke: a bug.
+    #[error("the task that keeps the connection to a relay up broke; please report this with the log")]
+    Lost,
 }
 
 /// How it stands with one relay.
@@ -84,7 +89,8 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         visitors: config.visitors.clone(),
     };
     let windows = Windows::new(defaults::AGENT_BUFFERS);
-    let relays = config.relays.iter().map(|relay| {
+    let refusals = Arc::new(Refusals::new(config.relays.len()));
+    let relays = config.relays.iter().enumerate().map(|(place, relay)| {
         let (status, watcher) = watch::channel(Status::default());
         let (done, end) = oneshot::channel();
         let call = Call {
@@ -98,6 +104,8 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         let supervisor = Supervisor {
             ladder: Ladder::new(&transports, &call, &*config.transport == AUTO, config.climb),
             relay: relay.clone(),
+            place,
+            refusals: refusals.clone(),
             handler: handler.clone(),
             windows: windows.clone(),
             cores: cores.clone(),
@@ -113,10 +121,11 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
 }
 
 impl Serving {
-    /// Waits for the first connection to any relay and returns its public URLs. Cancel safe.
+    /// Waits for the first connection to any relay and returns its public URLs, none if that relay announces none.
+    /// Cancel safe.
     ///
     /// # Errors
-    /// [`Fatal`] when a relay refuses for good.
+    /// [`Fatal`] when every relay has refused the agent.
     pub async fn connected(&mut self) -> Result<Vec<String>, Fatal> {
         let mut watchers: Vec<_> = self.relays.iter().map(|(status, _)| status.clone()).collect();
         let ready = watchers.iter_mut().map(|w| Box::pin(w.wait_for(|s| s.connected)));
@@ -133,7 +142,7 @@ impl Serving {
         self.relays.iter().map(|(status, _)| status.clone()).collect()
     }
 
-    /// Waits until the agent gives up on a relay. Cancel safe.
+    /// Waits until the agent gives up, since every relay has refused it. Cancel safe.
     ///
     /// # Errors
     /// [`Fatal`], always unless the agent was stopped.
@@ -154,11 +163,26 @@ type Watched = (watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>);
 async fn first_end(relays: &mut [Watched]) -> Result<(), Fatal> {
     let ends = relays.iter_mut().map(|(_, end)| end);
     let (end, ..) = futures_util::future::select_all(ends).await;
-    end.unwrap_or(Ok(()))
+    // A supervisor always sends its end; a closed channel means that it has panicked.
+    end.unwrap_or(Err(Fatal::Lost))
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
         self.scope.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_supervisor_that_is_lost_is_no_orderly_end() {
+        let (done, end) = oneshot::channel();
+        drop(done);
+        let (_status, watcher) = watch::channel(Status::default());
+        let lost = first_end(&mut [(watcher, end)]).await;
+        assert!(matches!(&lost, Err(Fatal::Lost)), "{lost:?}");
     }
 }

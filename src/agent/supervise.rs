@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::ladder::Ladder;
+use super::refusals::Refusals;
 use super::{Fatal, Status};
 use crate::defaults;
 use crate::net::dial::DialError;
@@ -23,6 +24,10 @@ const ENDS: usize = 256;
 pub(super) struct Supervisor {
     pub(super) ladder: Ladder,
     pub(super) relay: http::Uri,
+    /// Which of the agent's relays it is.
+    pub(super) place: usize,
+    /// Of all relays of this agent.
+    pub(super) refusals: Arc<Refusals>,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) windows: Arc<Windows>,
     pub(super) cores: Cores,
@@ -75,7 +80,7 @@ impl Supervisor {
     /// Runs until the scope stops; then lets what is in flight finish.
     ///
     /// # Errors
-    /// [`Fatal`], when no further try can succeed.
+    /// [`Fatal`], when this relay refuses the agent as all others do.
     pub(super) async fn run(self) -> Result<(), Fatal> {
         let (ended, mut ends) = mpsc::channel::<(u64, Ended)>(ENDS);
         let mut state = State::new();
@@ -131,11 +136,16 @@ impl Supervisor {
         state.next_id += 1;
         state.most = connections.max(1);
         state.last_error.clear();
+        self.refusals.admitted(self.place);
         let load = Load::new(state.changed.clone());
         state.links.push(Linked { id, rung, kind, load: load.clone() });
         let name = self.ladder.name(rung);
         if state.standing().count() == 1 || self.status.borrow().rung != name {
-            tracing::info!(relay = %self.relay, rung = name, carrier = %kind, urls = urls.join(" "), "connected");
+            let urls_text = match urls.is_empty() {
+                true => "none: the relay announced no public URL".into(),
+                false => urls.join(" "),
+            };
+            tracing::info!(relay = %self.relay, rung = name, carrier = %kind, urls = urls_text, "connected");
             self.status.send_replace(Status { connected: true, urls, rung: name, carrier: Some(kind) });
         }
         let (handler, scope, ended) = (self.handler.clone(), self.scope.clone(), ended.clone());
@@ -193,27 +203,41 @@ impl Supervisor {
 
     fn failed(&self, state: &mut State, error: &OpenError) -> Result<(), Fatal> {
         let message = describe(error, &self.relay);
-        let mut retry_after = None;
-        if let OpenError::Refused { status, retry_after: after, .. } = error {
-            retry_after = *after;
-            match status.as_u16() {
-                401 | 403 => return Err(Fatal::Refused(message)),
-                400 | 406 => return Err(Fatal::Usage(message)),
-                // One that has taken the place does not give it back; one with other rules for visitors may go.
-                409 if after.is_none() => return Err(Fatal::Fenced(message)),
-                _ => {}
+        let retry_after = match error {
+            OpenError::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        let (wait, then) = match refusal(error, &message) {
+            Some(fatal) => {
+                self.refusals.refused(self.place, fatal)?;
+                (
+                    state.backoff.refused(),
+                    "the agent goes on with its other relays, and tries this one now and then",
+                )
             }
-        }
-        let wait = state.backoff.failed(retry_after);
+            None => (state.backoff.failed(retry_after), "trying again"),
+        };
         state.not_before = Instant::now() + wait;
         // One line for each thing that is wrong, not for each try.
         if state.last_error == message {
             tracing::debug!(wait = ?wait, "{message}");
         } else {
-            tracing::warn!("{message}; trying again");
+            tracing::warn!("{message}; {then}");
             state.last_error = message;
         }
         Ok(())
+    }
+}
+
+/// What is a refusal for good, if no other relay serves.
+fn refusal(error: &OpenError, message: &str) -> Option<Fatal> {
+    let OpenError::Refused { status, retry_after, .. } = error else { return None };
+    match status.as_u16() {
+        401 | 403 => Some(Fatal::Refused(message.into())),
+        400 | 406 => Some(Fatal::Usage(message.into())),
+        // One that has taken the place does not give it back; one with other rules for visitors may go.
+        409 if retry_after.is_none() => Some(Fatal::Fenced(message.into())),
+        _ => None,
     }
 }
 

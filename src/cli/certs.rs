@@ -13,8 +13,7 @@ use super::{Failure, say};
 /// Make certificates for development.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a CA that can speak for nothing but the hosts, and certificates for a relay and an agent; print
-    /// the paths
+    /// Make a CA that can vouch for no other host names, and certificates for a relay and an agent; print the paths
     New {
         /// The directory to write to; nothing in it is overwritten
         #[arg(long, value_name = "DIR")]

@@ -8,9 +8,9 @@ use crate::net::dial::Proxies;
 /// As `--proxy`, for one who has to give a password with it.
 const VARIABLE: &str = "PTTH_PROXY";
 
-/// A variable of the environment.
+/// A variable of the environment. What is not Unicode names no proxy, and is not the absence of one.
 pub(super) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// The flag is over `PTTH_PROXY`, and that over what every program reads. For relays on this machine the latter says

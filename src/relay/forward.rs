@@ -407,6 +407,16 @@ mod tests {
         }
     }
 
+    /// With its slash it is longer than a target can be.
+    #[test]
+    fn a_target_that_cannot_be_forwarded_is_not_replaced() {
+        let target = PathAndQuery::try_from(format!("?{}", "a".repeat(65_533))).unwrap();
+        let request = http::Request::get(Uri::from(target)).body(Body::empty()).unwrap();
+        let (permit, sender) = (VisitorPermit::free(), sender("[2001:db8::1]:9", false));
+        let made = outgoing(request, &permit, &sender, Authority::from_static("shop.test"));
+        assert_eq!(made.map(|made| made.request.uri().to_string()), None);
+    }
+
     #[test]
     fn only_a_get_without_a_body_upgrades() {
         let ask = |method| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, RETRY_AFTER, UPGRADE, USER_AGENT, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -111,14 +111,16 @@ fn swap(door: &Arc<dyn Door>, upgrade: OnUpgrade, kind: Kind, admission: Box<dyn
         if core == cores::current() {
             return drive(io, kind, core, admission, scope).await;
         }
-        if io.depart().is_ok() {
-            let owner = scope.clone();
-            owner.spawn_on(&runtime, async move {
-                if io.arrive().is_ok() {
-                    drive(io, kind, core, admission, scope).await;
-                }
-            });
+        if let Err(error) = io.depart() {
+            return tracing::warn!(%error, "an agent's connection could not be moved to another core, and is closed");
         }
+        let owner = scope.clone();
+        owner.spawn_on(&runtime, async move {
+            match io.arrive() {
+                Ok(()) => drive(io, kind, core, admission, scope).await,
+                Err(error) => tracing::warn!(%error, "an agent's connection is lost: its core cannot watch it"),
+            }
+        });
     });
 }
 
@@ -151,15 +153,20 @@ async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, s
 }
 
 /// The Upgrade request of an agent.
+///
+/// # Errors
+/// [`OpenError::Broken`] for an offer of so much that it does not fit into a target.
 pub(super) fn request(
     call: &Call,
     method: Method,
     target: &str,
     token: &'static str,
-) -> http::Request<Empty<bytes::Bytes>> {
+) -> Result<http::Request<Empty<bytes::Bytes>>, OpenError> {
     let mut request = http::Request::new(Empty::new());
     *request.method_mut() = method;
-    *request.uri_mut() = target.parse().unwrap_or_else(|_| Uri::from_static("/"));
+    *request.uri_mut() = target.parse().map_err(|_| {
+        OpenError::Broken(format!("the {} names and hosts are too long together", call.offer.wanted.len()))
+    })?;
     let headers = request.headers_mut();
     let host = call.relay.authority().map_or("", |a| a.as_str());
     let mut set = |name, value: Result<HeaderValue, _>| {
@@ -174,17 +181,18 @@ pub(super) fn request(
     set(fields::ALPN, HeaderValue::try_from(carriers.join(", ")));
     set(USER_AGENT, HeaderValue::try_from(concat!("ptth/", env!("CARGO_PKG_VERSION"))));
     query::introduce(headers, call);
-    request
+    Ok(request)
 }
 
-/// Dials the relay, sends `request` and takes the connection over on the 101.
+/// Dials the relay, sends `request`, if there is one, and takes the connection over on the 101.
 ///
 /// # Errors
 /// [`OpenError`]
 pub(super) async fn open(
     call: &Call,
-    request: http::Request<Empty<bytes::Bytes>>,
+    request: Result<http::Request<Empty<bytes::Bytes>>, OpenError>,
 ) -> Result<Opened, OpenError> {
+    let request = request?;
     let io = dial_via(&call.via, &place(&call.relay), &call.tls, defaults::CONNECT).await?;
     let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, call)).await;
     upgrade.unwrap_or_else(|_| {
@@ -266,10 +274,59 @@ where
         401 if parts.headers.contains_key(WWW_AUTHENTICATE) => {}
         _ => return OpenError::Absent { status },
     }
-    let retry_after = parts.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+    let seconds = |value: &HeaderValue| value.to_str().ok()?.parse().ok().map(Duration::from_secs);
+    // A date is not read, and is no refusal for good either.
+    let retry_after = parts.headers.get(RETRY_AFTER).map(|v| seconds(v).unwrap_or(defaults::RETRY_AFTER));
     OpenError::Refused {
         status,
         message: detail.unwrap_or_else(|| format!("the relay answered {status}")),
-        retry_after: retry_after.map(Duration::from_secs),
+        retry_after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::domain::{HostName, Offer, Wanted};
+    use crate::net::dial::Via;
+    use crate::transport::{Transport as _, ptth10};
+
+    /// Without its names it would be an offer for whatever the token is good for.
+    #[tokio::test]
+    async fn an_offer_that_does_not_fit_into_a_target_is_not_sent_without_its_names() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let host = |n: usize| Wanted::Host(HostName::parse(&format!("host-{n}.example.org")).unwrap());
+        let offer = Offer { wanted: (0..4_000).map(host).collect(), ..Offer::default() };
+        let tls = crate::tls::client_config_for_none().unwrap();
+        let call = Call { relay, tls, via: Via::Direct, token: None, offer, carriers: vec![Kind::H1] };
+        let sent = async {
+            let (mut agent, _) = listener.accept().await.unwrap();
+            let mut line = vec![0; 64];
+            let length = agent.read(&mut line).await.unwrap();
+            String::from_utf8_lossy(&line[..length]).into_owned()
+        };
+        let side = ptth10::Ptth10.agent();
+        tokio::select! {
+            sent = sent => panic!("the relay received {sent:?}"),
+            opened = side.open(&call) => {
+                let error = opened.err().unwrap().to_string();
+                assert!(error.contains("too long"), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_date_to_come_back_at_is_no_refusal_for_good() {
+        let answer = |after: &str| {
+            let answer = http::Response::builder().status(409).header("proxy-status", "relay");
+            answer.header("retry-after", after).body(Empty::<bytes::Bytes>::new()).unwrap()
+        };
+        for (after, read) in [("7", 7), ("Wed, 21 Oct 2026 07:28:00 GMT", defaults::RETRY_AFTER.as_secs())] {
+            let OpenError::Refused { retry_after, .. } = refused(answer(after)).await else { panic!() };
+            assert_eq!(retry_after, Some(Duration::from_secs(read)), "{after}");
+        }
     }
 }

@@ -1,12 +1,15 @@
-//! An agent that somebody else wrote: the npm package `reverse-http`, unmodified, over PTTH/1.0.
+//! An agent that somebody else wrote: the npm package `reverse-http`, unmodified, over PTTH/1.0. And our agent at a relay
+//! that somebody else wrote.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use crate::node::modules;
 use crate::process::Process;
-use crate::site::{Relay, Site};
+use crate::site::{Relay, Site, ptth};
 
 struct Running {
     site: Site,
@@ -79,4 +82,32 @@ fn a_wrong_token_is_an_answer_that_the_library_understands() {
     let mut agent = Process::start(node.args([&relay.port.to_string(), "/reversehttp?name=shop", "wrong"]));
     assert_eq!(agent.line(0), "error: Unexpected response to PTTH/1.0 Upgrade request");
     assert_eq!(agent.ends(), 1);
+}
+
+/// A relay may admit an agent without a word about where visitors reach it.
+#[test]
+fn a_relay_that_announces_no_url_is_named_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = format!("http://{}", listener.local_addr().unwrap());
+    let admitting = std::thread::spawn(move || {
+        let (mut agent, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            agent.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        agent
+            .write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: PTTH/1.0\r\n\r\n",
+            )
+            .unwrap();
+        agent
+    });
+    let agent = Process::start(ptth().args(["agent", "3000", "--relay", &relay, "--transport", "ptth10"]));
+    let _connection = admitting.join().unwrap();
+    assert_eq!(agent.line(0), format!("connected to {relay}/, which announced no public URL"), "{agent}");
+    assert!(agent.line(1).starts_with("forwards to "), "{agent}");
+    let line = agent.says("connected");
+    assert!(line.contains("announced no public URL") && !line.contains("urls=\"\""), "{line}");
 }

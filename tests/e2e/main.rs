@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod certificates;
 mod crowd;
 mod demo;
 mod events;
@@ -20,6 +21,7 @@ mod polled;
 mod process;
 mod readme;
 mod refusals;
+mod relays;
 mod restart;
 mod site;
 mod sockets;

@@ -9,6 +9,7 @@ mod guesses;
 mod limits;
 mod open;
 mod plain;
+mod relays;
 mod scope;
 #[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
 #[path = "../support/mod.rs"]

@@ -199,11 +199,11 @@ async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
     for transport in automatic(false) {
         match transport.agent().open(&question(exam, via, transport.name())).await {
             Ok(Opened { urls, link, .. }) => {
-                let (kind, urls) = (link.kind(), urls.join(" "));
+                let (kind, granted) = (link.kind(), granted(&urls));
                 if let Link::Flipped { mut io, .. } = link {
                     let _ = io.shutdown().await;
                 }
-                return Ok(((), format!("{} over {kind} is granted {urls}", transport.name())));
+                return Ok(((), format!("{} over {kind} is granted {granted}", transport.name())));
             }
             Err(error @ OpenError::Absent { .. }) => absent = absent.or(Some(error)),
             Err(error) => return Err(of_open(&error)),
@@ -219,13 +219,18 @@ async fn poll(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
         match transport.agent().open(&question(exam, via, transport.name())).await {
             Ok(Opened { urls, link: Link::Polled(link), .. }) => {
                 let flow = link.flow().map_or("messages cross whole".into(), |flow| flow.to_string());
-                return Ok(((), format!("{} is granted {}; {flow}", transport.name(), urls.join(" "))));
+                return Ok(((), format!("{} is granted {}; {flow}", transport.name(), granted(&urls))));
             }
             Ok(_) => {}
             Err(error) => first = first.or(Some(of_open(&error))),
         }
     }
     Err(first.unwrap_or_default())
+}
+
+/// What a relay granted.
+fn granted(urls: &[String]) -> String {
+    if urls.is_empty() { "without a public URL".into() } else { urls.join(" ") }
 }
 
 /// The transports that an agent tries by itself: those that poll, or the others.

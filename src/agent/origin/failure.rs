@@ -35,12 +35,20 @@ pub(super) enum Failure {
     Preface(h2::Error),
     #[error(transparent)]
     Opening(Arc<Failure>),
+    #[error("the connection to the origin was given away before the request was sent")]
+    Lost,
     #[error("a 101 that nobody asked for")]
     Unasked,
     #[error("CONNECT is not for origins")]
     Tunnel,
-    #[error("a request for several hosts")]
+    #[error("a request for no host, or for several")]
     Hosts,
+}
+
+impl From<Option<hyper::Error>> for Failure {
+    fn from(error: Option<hyper::Error>) -> Self {
+        error.map_or(Self::Lost, Self::Exchange)
+    }
 }
 
 /// Status, code, the error of `Proxy-Status` (RFC 9209 §2.3), and what to say after the name of the target.
@@ -74,7 +82,7 @@ impl Failure {
                 "http_protocol_error",
                 "what it answered is not HTTP/2. Check the port, and h2c:// against http://.",
             ),
-            Self::Http2(_) => bad(
+            Self::Http2(_) | Self::Lost => bad(
                 "origin-incomplete",
                 "http_response_incomplete",
                 "it ended the connection or the stream without an answer. Its log may say why.",

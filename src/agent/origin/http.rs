@@ -14,14 +14,13 @@ use super::Target;
 use super::connect::{Connector, Probe};
 use super::failure::Failure;
 use super::outgoing::{Outgoing, Upgrade, check, outgoing};
-use super::pool::{Connection, Lease, Pool};
+use super::pool::{Connection, Lease, NotAnswered, Pool};
 use crate::defaults;
 use crate::message::expect::Gate;
 use crate::message::interim::Heads;
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop, problem, repeat};
 use crate::net::{Scope, Watched, splice};
-use crate::session::h1::trailers::Trailing;
 
 /// An origin that speaks HTTP/1.1.
 pub(super) struct Web {
@@ -82,20 +81,20 @@ impl Web {
             let copy = if lease.rested { repeat::copy(&request) } else { None };
             match lease.send(request).await {
                 Ok(response) => return Ok((lease, response)),
-                Err(mut error) => match (error.take_message(), copy) {
-                    (Some(unsent), _) => request = unsent.map(Trailing::into_inner),
-                    (None, Some(copy)) if is_end(error.error()) => {
+                Err(NotAnswered { unsent, error }) => match (unsent, copy) {
+                    (Some(unsent), _) => request = unsent,
+                    (None, Some(copy)) if error.as_ref().is_some_and(is_end) => {
                         request = copy;
                         break;
                     }
-                    (None, _) => return Err(error.into_error().into()),
+                    (None, _) => return Err(error.into()),
                 },
             }
         }
         let mut lease = self.open().await?;
         match lease.send(request).await {
             Ok(response) => Ok((lease, response)),
-            Err(error) => Err(error.into_error().into()),
+            Err(NotAnswered { error, .. }) => Err(error.into()),
         }
     }
 

@@ -120,6 +120,14 @@ impl Pool {
     }
 }
 
+/// Why there is no answer.
+pub(super) struct NotAnswered {
+    /// The request, if not one byte of it was written.
+    pub(super) unsent: Option<Request>,
+    /// What happened on the connection; `None` if there was none.
+    pub(super) error: Option<hyper::Error>,
+}
+
 /// One connection in use. Dropped after an answer, it goes back to the pool as soon as the connection is between two
 /// messages; one whose exchange was cut short never is, and is closed.
 pub(super) struct Lease {
@@ -133,20 +141,20 @@ pub(super) struct Lease {
 
 impl Lease {
     /// Sends a request. Dropping the future cancels the request and closes the connection: HTTP/1.1 has no other way.
-    pub(super) async fn send(
-        &mut self,
-        request: Request,
-    ) -> Result<http::Response<Incoming>, TrySendError<http::Request<Trailing>>> {
+    pub(super) async fn send(&mut self, request: Request) -> Result<http::Response<Incoming>, NotAnswered> {
         let sent = match &mut self.connection {
             Some(Connection { sender, heads, inserts }) => {
                 let request = request.map(|body| Trailing::new(body, Some(inserts)));
                 heads.exchange(|| sender.try_send_request(request)).await
             }
             // There is one until the drop.
-            None => std::future::pending().await,
+            None => return Err(NotAnswered { unsent: Some(request), error: None }),
         };
         self.answered = sent.is_ok();
-        sent
+        sent.map_err(|mut error: TrySendError<http::Request<Trailing>>| NotAnswered {
+            unsent: error.take_message().map(|request| request.map(Trailing::into_inner)),
+            error: Some(error.into_error()),
+        })
     }
 
     /// This connection is somebody else's now.
@@ -184,6 +192,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::message::Body;
 
     async fn connection() -> Connection {
         let (near, _far) = tokio::io::duplex(1024);
@@ -216,5 +225,15 @@ mod tests {
         drop(stack);
         thread.join().unwrap();
         assert_eq!(pool.idle(), 0, "a connection was parked after the sweep");
+    }
+
+    #[tokio::test]
+    async fn a_lease_without_a_connection_gives_the_request_back() {
+        let pool = Pool::new(Scope::new());
+        let mut lease = Lease { connection: None, pool, core: 0, rested: false, answered: false };
+        let request = http::Request::get("/a").body(Body::empty()).unwrap();
+        let sent = tokio::time::timeout(defaults::CONNECT, lease.send(request)).await;
+        let mut error = sent.expect("an end").err().unwrap();
+        assert_eq!(error.unsent.take().unwrap().uri(), "/a");
     }
 }

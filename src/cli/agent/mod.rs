@@ -39,7 +39,8 @@ pub struct Args {
     /// unix:/run/app.sock, or a directory
     #[arg(value_name = "TARGET")]
     pub target: String,
-    /// A relay to be reachable at; several are kept at the same time
+    /// A relay to be reachable at; several are kept at the same time, and one that refuses the agent is tried again from
+    /// time to time while the others do not
     #[arg(long, value_name = "URL", required = true, value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
     pub relay: Vec<RelayUrl>,
     /// A name to ask for, below the relay's domain; without --name and --host: the token's only one
@@ -129,6 +130,13 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
             urls = serving.connected() => urls.map_err(of_fatal)?,
         };
         urls.iter().try_for_each(|url| say(url))?;
+        if urls.is_empty() {
+            let statuses = serving.status();
+            let mut relays =
+                config.relays.iter().zip(&statuses).filter(|(_, status)| status.borrow().connected);
+            let relay = relays.next().map_or("a relay".into(), |(relay, _)| relay.to_string());
+            say(&format!("connected to {relay}, which announced no public URL"))?;
+        }
         say(&format!("forwards to {found}"))?;
         tokio::select! {
             biased;
@@ -147,6 +155,7 @@ pub(super) fn of_fatal(fatal: Fatal) -> Failure {
         Fatal::Refused(message) => Failure::refused(message),
         Fatal::Usage(message) => Failure::usage(message),
         Fatal::Fenced(message) => Failure::failed(message),
+        Fatal::Lost => Failure::failed(fatal),
     }
 }
 

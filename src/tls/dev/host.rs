@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rcgen::string::Ia5String;
-use rcgen::{CidrSubnet, GeneralSubtree, SanType};
+use rcgen::{GeneralSubtree, SanType};
 use rustls::pki_types::ServerName;
 
 use crate::domain::HostName;
@@ -50,13 +50,11 @@ impl CertHost {
         })
     }
 
-    pub(super) fn subtree(&self) -> GeneralSubtree {
+    /// What constrains a CA to it; nothing does so for addresses (see [`super`]).
+    pub(super) fn subtree(&self) -> Option<GeneralSubtree> {
         match self {
-            Self::Name(host) | Self::Star(host) => GeneralSubtree::DnsName(host.as_str().into()),
-            Self::Address(address) => {
-                let bits = if address.is_ipv4() { 32 } else { 128 };
-                GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(*address, bits))
-            }
+            Self::Name(host) | Self::Star(host) => Some(GeneralSubtree::DnsName(host.as_str().into())),
+            Self::Address(_) => None,
         }
     }
 

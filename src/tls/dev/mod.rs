@@ -1,7 +1,9 @@
-//! Certificates for development: a CA that can speak for nothing but the hosts it was made for, and what it
-//! signs.
+//! Certificates for development: a CA that can vouch for no host name but those it was made for and those below them,
+//! and what it signs.
 //!
-//! The name constraints (RFC 5280 §4.2.1.10) are what makes it safe to let a browser trust this CA.
+//! The name constraints (RFC 5280 §4.2.1.10) are what makes it safe to let a browser trust this CA. They are for names
+//! alone, so whoever has the key of the CA can vouch for any IP address: BoringSSL, which gRPC uses, refuses every
+//! certificate for an address whose CA has a constraint for addresses.
 
 mod host;
 mod keep;
@@ -103,7 +105,7 @@ fn make_ca(hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let mut permitted_subtrees = Vec::new();
-    for subtree in hosts.iter().map(CertHost::subtree) {
+    for subtree in hosts.iter().filter_map(CertHost::subtree) {
         // `a.test` and `*.a.test` ask for the same.
         if !permitted_subtrees.contains(&subtree) {
             permitted_subtrees.push(subtree);

@@ -203,16 +203,16 @@ async fn first_requests_that_come_at_once_share_one_failure() {
 }
 
 #[tokio::test]
-async fn a_request_that_names_no_host_is_refused() {
+async fn a_request_without_a_host_is_refused_and_not_made_one_for_the_root() {
     let two = Two::start().await;
-    let asked = http::Request::get("/secret").body(Body::empty()).unwrap();
-    let serve = async {
-        let mut served = two.accept().await;
-        let (got, _) = request(&mut served).await;
-        panic!("it was forwarded as {}", got.uri());
-    };
-    tokio::select! {
-        () = serve => {}
-        answer = within(two.origin.call(asked)) => assert_eq!(answer.status(), 400),
+    for host in [None, Some("a b")] {
+        let mut asked = http::Request::get("/secret?a").body(Body::empty()).unwrap();
+        if let Some(host) = host {
+            asked.headers_mut().insert("host", host.parse().unwrap());
+        }
+        let answer = within(two.origin.call(asked)).await;
+        assert_eq!(answer.status(), 400, "{host:?}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&body).contains("which host it is for"), "{body:?}");
     }
 }
