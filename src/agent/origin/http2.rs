@@ -10,6 +10,7 @@ use super::Target;
 use super::connect::{Connector, Probe};
 use super::failure::Failure;
 use super::http::switch;
+use super::login::binds_connection;
 use super::outgoing::{check, upgrade};
 use crate::defaults;
 use crate::message::{Request, Response, authority, hop, problem};
@@ -71,10 +72,24 @@ impl Web2 {
     }
 
     /// On the connection of this core, or on a fresh one where that has gone. One that may have been sent is never
-    /// repeated.
-    async fn send(&self, mut request: Request) -> Result<Response, Failure> {
-        let place = &self.places[cores::current() % PLACES];
-        let known = place.lock().clone().filter(|client| !client.is_closed());
+    /// repeated. A login of a connection has one of its own, and a challenge to such a login ends the shared use of
+    /// the one that it came on.
+    async fn send(&self, request: Request) -> Result<Response, Failure> {
+        if binds_connection(request.headers()) {
+            let (client, connection) = self.connect().await?;
+            self.scope.spawn(connection);
+            return client.exchange(request).await.map_err(|error| Failure::Http2(error.kind));
+        }
+        let place = cores::current() % PLACES;
+        let response = self.send_shared(request, place).await?;
+        if binds_connection(response.headers()) {
+            self.places[place].lock().take();
+        }
+        Ok(response)
+    }
+
+    async fn send_shared(&self, mut request: Request, place: usize) -> Result<Response, Failure> {
+        let known = self.places[place].lock().clone().filter(|client| !client.is_closed());
         if let Some(client) = known {
             match client.exchange(request).await {
                 Ok(response) => return Ok(response),
@@ -82,15 +97,20 @@ impl Web2 {
                 Err(error) => return Err(Failure::Http2(error.kind)),
             }
         }
-        let client = self.open(cores::current() % PLACES).await?;
+        let client = self.open(place).await?;
         client.exchange(request).await.map_err(|error| Failure::Http2(error.kind))
+    }
+
+    async fn connect(&self) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
+        let io = self.connector.connect().await?;
+        let (client, connection, _) =
+            client::open(io, &self.scope, &self.windows).await.map_err(Failure::Preface)?;
+        Ok((client, connection))
     }
 
     /// The last of several that are opened at once stays; the others end with what is on them.
     async fn open(&self, place: usize) -> Result<Client, Failure> {
-        let io = self.connector.connect().await?;
-        let (client, connection, _) =
-            client::open(io, &self.scope, &self.windows).await.map_err(Failure::Preface)?;
+        let (client, connection) = self.connect().await?;
         *self.places[place].lock() = Some(client.clone());
         let (places, scope) = (self.places.clone(), self.scope.clone());
         self.scope.spawn(async move {
