@@ -8,13 +8,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flow::Watch;
 use crate::defaults;
-use crate::message::Body;
+use crate::message::{Body, trailers};
 
 /// Sends a body, as fast as the far end's windows allow. Ends early when the far end resets the stream; a body that
 /// breaks off resets it for the reason `broken`. Dropping the future leaves the stream to the other half's drop, which
@@ -41,14 +42,27 @@ pub(super) async fn send_body(mut body: Body, mut stream: SendStream<Bytes>, bro
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => send(&mut stream, data, body.is_end_stream()).await,
                 Err(frame) => match frame.into_trailers() {
-                    Ok(trailers) => stream.send_trailers(trailers).map(|()| true),
+                    Ok(trailers) => end(&mut stream, trailers::allowed(trailers)).map(|()| true),
                     Err(_) => Ok(false),
                 },
             },
         };
-        if !matches!(sent, Ok(false)) {
-            return;
+        match sent {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(error) => {
+                tracing::debug!(%error, "a body could not be sent on");
+                return stream.send_reset(broken);
+            }
         }
+    }
+}
+
+/// Ends a body with these trailers.
+fn end(stream: &mut SendStream<Bytes>, trailers: HeaderMap) -> Result<(), h2::Error> {
+    match trailers.is_empty() {
+        true => stream.send_data(Bytes::new(), true),
+        false => stream.send_trailers(trailers),
     }
 }
 
