@@ -9,6 +9,8 @@ mod exceptions;
 mod expect;
 mod fields;
 mod gone;
+#[path = "../support/holder.rs"]
+mod holder;
 mod logins;
 mod loss;
 mod messages;
@@ -20,6 +22,7 @@ mod stopping;
 #[path = "../support/mod.rs"]
 mod support;
 mod upgrade;
+mod uploads;
 mod world;
 
 use world::On;
@@ -46,6 +49,7 @@ scenarios! {
     bulk: large_download, large_upload, a_slow_visitor_bounds_what_the_origin_can_send,
         a_slow_origin_bounds_what_the_visitor_can_send, a_visitor_that_pauses_loses_nothing,
         an_origin_that_pauses_loses_nothing;
+    uploads: an_upload_whose_end_comes_apart;
     logins: a_login_of_a_connection_serves_its_own_visitor_alone, a_login_of_each_request_keeps_the_connection;
     expect: continue_when_the_origin_asks, expectation_failed_without_the_body;
     fields: forwarded_is_ours, an_encrypted_visitor, hop_by_hop_stays_here, host_is_unchanged;
