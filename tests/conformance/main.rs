@@ -18,9 +18,10 @@ mod offers;
 mod routing;
 mod sharing;
 mod stopping;
-#[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
+#[expect(dead_code, reason = "each suite uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod translated;
 mod upgrade;
 mod uploads;
 mod world;
