@@ -4,7 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::flow::{FIRST, Flow, Told, Watch};
@@ -38,6 +39,10 @@ pub(crate) struct Client {
     pub(super) closed: Arc<AtomicBool>,
     scope: Scope,
     flow: Arc<Flow>,
+    /// Streams at once that the far end takes; as many as may be until it has said so.
+    streams: Arc<AtomicUsize>,
+    /// Notified whenever frames may have been read.
+    polled: Arc<Notify>,
 }
 
 /// Writes the preface. What it returns beside the client drives the connection, and resolves when it has ended; the
@@ -70,11 +75,17 @@ where
         .await?;
     let pings = connection.ping_pong();
     let closed = Arc::<AtomicBool>::default();
-    let client = Client { handle, closed: closed.clone(), scope: scope.clone(), flow };
+    let (streams, polled) =
+        (Arc::new(AtomicUsize::new(defaults::STREAMS as usize)), Arc::<Notify>::default());
+    let (most, read) = (streams.clone(), polled.clone());
+    let client = Client { handle, closed: closed.clone(), scope: scope.clone(), flow, streams, polled };
     let driver = async move {
         let ended = poll_fn(|cx| {
             loop {
                 let ended = connection.poll_unpin(cx);
+                let taken = connection.max_concurrent_send_streams().min(defaults::STREAMS as usize);
+                most.store(taken, Ordering::Relaxed);
+                read.notify_waiters();
                 // What is told goes out with the next look.
                 match told.update(|size| connection.set_initial_window_size(size)) {
                     Ok(true) if ended.is_pending() => {}
@@ -97,6 +108,12 @@ impl Client {
     /// Whether nothing can be sent any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Requests at once: what the far end takes (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113 §5.1.2). More would wait
+    /// inside of h2, where nobody could send them elsewhere.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
     }
 
     /// Sends one request, with an absolute target and without hop-by-hop fields but those of an Upgrade. Dropping the
@@ -199,12 +216,15 @@ impl Client {
         mut request: Request,
     ) -> Result<Response, SendError> {
         // The far end says in its SETTINGS whether it takes this (RFC 8441 §3).
-        let asked = Instant::now();
-        while !handle.is_extended_connect_protocol_enabled() {
-            if asked.elapsed() > SETTINGS {
+        let latest = Instant::now() + SETTINGS;
+        loop {
+            let polled = self.polled.notified();
+            if handle.is_extended_connect_protocol_enabled() {
+                break;
+            }
+            if tokio::time::timeout_at(latest, polled).await.is_err() {
                 return Err(SendErrorKind::NoUpgrade.unsent(request));
             }
-            tokio::time::sleep(SETTINGS / 50).await;
         }
         let Some(sent) = upgrade::to_connect(&mut request) else {
             return Err(SendErrorKind::NoUpgrade.unsent(request));
