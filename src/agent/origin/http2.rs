@@ -13,11 +13,11 @@ use super::http::switch;
 use super::login::binds_connection;
 use super::outgoing::{check, upgrade};
 use crate::defaults;
-use crate::message::{Request, Response, authority, hop, problem};
+use crate::message::{Request, Response, authority, hop, problem, repeat};
 use crate::net::{Scope, cores};
-use crate::session::SendError;
 use crate::session::h2::Windows;
 use crate::session::h2::client::{self, Client};
+use crate::session::{SendError, SendErrorKind};
 
 /// More cores than this share connections.
 const PLACES: usize = 64;
@@ -71,8 +71,8 @@ impl Web2 {
         Ok(response)
     }
 
-    /// On the connection of this core, or on a fresh one where that has gone. One that may have been sent is never
-    /// repeated. A login of a connection has one of its own, and a challenge to such a login ends the shared use of
+    /// On the connection of this core, or on a fresh one where that has gone or has refused the request unseen. One that
+    /// may have been sent is repeated once, if that is harmless. A login of a connection has one of its own, and a challenge to such a login ends the shared use of
     /// the one that it came on.
     async fn send(&self, request: Request) -> Result<Response, Failure> {
         if binds_connection(request.headers()) {
@@ -91,10 +91,12 @@ impl Web2 {
     async fn send_shared(&self, mut request: Request, place: usize) -> Result<Response, Failure> {
         let known = self.places[place].lock().clone().filter(|client| !client.is_closed());
         if let Some(client) = known {
-            match client.exchange(request).await {
-                Ok(response) => return Ok(response),
-                Err(SendError { unsent: Some(unsent), .. }) => request = *unsent,
-                Err(error) => return Err(Failure::Http2(error.kind)),
+            let copy = repeat::copy(&request);
+            match (client.exchange(request).await, copy) {
+                (Ok(response), _) => return Ok(response),
+                (Err(SendError { unsent: Some(unsent), .. }), _) => request = *unsent,
+                (Err(SendError { kind: SendErrorKind::Closed, .. }), Some(copy)) => request = copy,
+                (Err(error), _) => return Err(Failure::Http2(error.kind)),
             }
         }
         let client = self.open(place).await?;

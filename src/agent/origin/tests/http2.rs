@@ -111,6 +111,33 @@ async fn many_share_a_connection_and_a_fresh_one_follows_the_last() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_refused_unseen_comes_again_on_a_fresh_connection() {
+    let two = Two::start().await;
+    for method in ["DELETE", "GET"] {
+        let asked =
+            || http::Request::builder().method(method).uri("http://shop.test/").body(Body::empty()).unwrap();
+        let serve = async {
+            let ((_, mut respond), mut served) = two.asked().await;
+            say(&mut served, &mut respond, "first").await;
+            let (_, mut respond) = request(&mut served).await;
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            let ((_, mut respond), mut fresh) = tokio::select! {
+                asked = two.asked() => asked,
+                Some(_) = served.accept() => panic!("it came to the same connection"),
+            };
+            say(&mut fresh, &mut respond, "again").await;
+            fresh.graceful_shutdown();
+            while within(fresh.accept()).await.is_some() {}
+        };
+        let visit = async {
+            assert_eq!(text(within(two.origin.call(asked())).await).await, "first");
+            assert_eq!(text(within(two.origin.call(asked())).await).await, "again", "{method}");
+        };
+        tokio::join!(serve, visit);
+    }
+}
+
+#[tokio::test]
 async fn a_login_of_a_connection_is_not_shared() {
     let two = Two::start().await;
     let login = |name: &'static str| {
