@@ -44,7 +44,8 @@ macro_rules! scenarios {
 
 scenarios! {
     messages: get, post_with_length, post_with_length_zero, chunked_upload_streams, response_streams,
-        request_trailers, response_trailers, forbidden_trailers_are_dropped, head_keeps_its_length, no_content, not_modified,
+        request_trailers, response_trailers, forbidden_trailers_are_dropped, head_keeps_its_length, no_content,
+        not_modified,
         repeated_fields_keep_their_order, server_sent_events, early_answer_while_the_upload_runs,
         several_requests_on_one_connection, pipelined_requests_keep_their_order, a_visitor_with_http2;
     bulk: large_download, large_upload, a_slow_visitor_bounds_what_the_origin_can_send,
