@@ -324,6 +324,8 @@ pub enum RefusalKind {
     MediaType,
     /// This endpoint wants an Upgrade (426).
     UpgradeRequired,
+    /// An Upgrade over HTTP/2: a stream cannot change the roles of its connection (501).
+    NoUpgrade,
     /// No protocol in common (406).
     NothingInCommon,
     /// A limit is reached; later it may work (429).
@@ -349,6 +351,7 @@ impl RefusalKind {
             Self::TooLarge => 413,
             Self::MediaType => 415,
             Self::UpgradeRequired => 426,
+            Self::NoUpgrade => 501,
             Self::TooMany => 429,
             Self::Full | Self::Draining => 503,
         }
@@ -370,6 +373,7 @@ impl RefusalKind {
             Self::Fenced => "fenced",
             Self::OtherRules => "other-rules",
             Self::UpgradeRequired => "upgrade-required",
+            Self::NoUpgrade => "no-upgrade",
             Self::TooMany => "too-many",
             Self::Full => "full",
             Self::Draining => "draining",

@@ -36,6 +36,8 @@ struct State {
     stumbles: u32,
     climb_at: Option<Instant>,
     climb_wait: Duration,
+    /// Where it stood before a climb that nothing has confirmed, and how long it had waited for that.
+    climbed_from: Option<(usize, Duration)>,
 }
 
 impl Ladder {
@@ -56,7 +58,7 @@ impl Ladder {
                 rungs.push(Rung { name: transport.plain_name(), side: transport.agent(), call });
             }
         }
-        let state = State { rung: 0, stumbles: 0, climb_at: None, climb_wait: climb };
+        let state = State { rung: 0, stumbles: 0, climb_at: None, climb_wait: climb, climbed_from: None };
         Self { rungs, climb, state: Mutex::new(state) }
     }
 
@@ -115,16 +117,25 @@ impl Ladder {
 
     /// A connection that came from [`Ladder::climb`] is in use.
     pub(super) fn climbed(&self, rung: usize) {
+        let from = {
+            let state = self.state.lock();
+            (state.rung, state.climb_wait)
+        };
         self.stand_on(rung, "it holds again");
+        self.state.lock().climbed_from = Some(from);
     }
 
     /// A connection ended; `early` when it broke right behind its 101, before it served anything. Twice in a row, and
-    /// the rung does not hold.
+    /// the rung does not hold; the first of a climb is enough, because a rung below holds.
     pub(super) fn ended(&self, rung: usize, early: bool) {
         let below = {
             let mut state = self.state.lock();
             if rung != state.rung {
                 return;
+            }
+            if let Some((below, waited)) = state.climbed_from.take().filter(|_| early) {
+                drop(state);
+                return self.fall_back(below, waited);
             }
             state.stumbles = if early { state.stumbles + 1 } else { 0 };
             (state.stumbles >= 2 && rung + 1 < self.rungs.len()).then_some(rung + 1)
@@ -132,6 +143,14 @@ impl Ladder {
         if let Some(below) = below {
             self.stand_on(below, "connections broke right behind the 101");
         }
+    }
+
+    /// The next climb waits for twice as long as the one that failed.
+    fn fall_back(&self, below: usize, waited: Duration) {
+        self.stand_on(below, "a connection broke right behind the 101");
+        let mut state = self.state.lock();
+        state.climb_wait = (waited * 2).min(defaults::CLIMB_MOST);
+        state.climb_at = Some(Instant::now() + jittered(state.climb_wait));
     }
 
     fn stand_on(&self, rung: usize, why: &str) {
@@ -245,6 +264,22 @@ mod tests {
         ladder.climbed(rung);
         ladder.climbed(ladder.climb().await.unwrap().0);
         assert_eq!((ladder.open().await.unwrap().0, ladder.climb_at()), (0, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_climb_that_breaks_behind_its_101_waits_longer_for_the_next() {
+        let (ladder, told) = ladder(3);
+        told[0].lock().push_back(absent());
+        told[1].lock().push_back(absent());
+        assert_eq!(ladder.open().await.unwrap().0, 2);
+        for wait in [2, 4, 8].map(|times| times * defaults::CLIMB_FIRST) {
+            let (rung, _) = ladder.climb().await.unwrap();
+            ladder.climbed(rung);
+            ladder.ended(rung, true);
+            assert_eq!(ladder.open().await.unwrap().0, 2, "it serves where it served before");
+            let due = ladder.climb_at().unwrap() - Instant::now();
+            assert!(due >= wait / 2 && due <= wait, "{due:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

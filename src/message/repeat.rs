@@ -6,11 +6,16 @@ use http_body::Body as _;
 
 use super::{Body, Request};
 
-/// A copy of a request that does no harm when it is sent again: its method is safe (RFC 9110 §9.2.2), and there is no
-/// body and no stream that part of it could have gone to. Without its extensions.
-pub fn copy(request: &Request) -> Option<Request> {
+/// Whether a request does no harm when it is sent again: its method is safe (RFC 9110 §9.2.2), and there is no body and
+/// no stream that part of it could have gone to.
+pub fn is_harmless(request: &Request) -> bool {
     let safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    if !safe || !request.body().is_end_stream() || request.headers().contains_key(UPGRADE) {
+    safe && request.body().is_end_stream() && !request.headers().contains_key(UPGRADE)
+}
+
+/// A copy of a request that is harmless. Without its extensions.
+pub fn copy(request: &Request) -> Option<Request> {
+    if !is_harmless(request) {
         return None;
     }
     let mut copy = Request::new(Body::empty());

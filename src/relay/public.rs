@@ -16,6 +16,7 @@ use super::respond::{self, Failure};
 use super::{measure, patience};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
+use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, authority, framing, repeat, upgrade};
 use crate::observe::Limit;
 use crate::policy::{Denied, Gate, VisitorPermit};
@@ -106,7 +107,7 @@ async fn own(
     }
     if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
         let asker = request.headers().clone();
-        let accepted = match entering(&asker) {
+        let accepted = match entering(&asker).and_then(|facts| by_http1(&request).map(|()| facts)) {
             Ok(facts) => side.accept(request, facts).await,
             Err(refusal) => Err(refusal),
         };
@@ -147,6 +148,16 @@ fn by_plain(shared: &Shared, sender: &Sender) -> Result<(), Refusal> {
     let message = "this listener is plain HTTP, and agents come by https:// alone; use the relay's https:// address, or \
                    start the relay with --allow-plain if something in front of it speaks TLS";
     Err(Refusal::new(RefusalKind::Forbidden, message))
+}
+
+/// An extended CONNECT (RFC 8441) is a stream of its connection, and that cannot change its roles.
+fn by_http1(request: &Request) -> Result<(), Refusal> {
+    if request.extensions().get::<Tunnel>().is_none() {
+        return Ok(());
+    }
+    let message = "agents connect by an Upgrade of HTTP/1.1, and this one came as an extended CONNECT of HTTP/2; let the \
+                   proxy in front of this relay speak HTTP/1.1 to it";
+    Err(Refusal::new(RefusalKind::NoUpgrade, message))
 }
 
 fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> Facts {

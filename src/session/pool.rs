@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::carrier::{Link, SendError, SendErrorKind, Slot};
+use super::carrier::{Kind, Link, SendError, SendErrorKind, Slot};
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route, SessionId};
 use crate::message::{Request, Response};
@@ -107,6 +107,7 @@ impl Session {
     /// # Errors
     /// [`SendError`]; with `unsent` when this session has no link left that would take the request.
     pub async fn send(&self, mut request: Request) -> Result<Response, SendError> {
+        let mut refusals = 0;
         loop {
             let Some(slot) = self.acquire().await else {
                 let kind = if self.is_usable() { SendErrorKind::Busy } else { SendErrorKind::Closed };
@@ -117,6 +118,13 @@ impl Session {
                 Ok(response) => return Ok(response),
                 // A link that gave a request back has closed, so this loop runs at most once for each.
                 Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) if link.is_out() => {
+                    request = *unsent;
+                }
+                // A stream that was refused: its agent may have a place now.
+                Err(SendError { kind: SendErrorKind::Busy, unsent: Some(unsent) })
+                    if link.kind() == Kind::H2 && refusals < defaults::REPEATS =>
+                {
+                    refusals += 1;
                     request = *unsent;
                 }
                 Err(error) => return Err(error),

@@ -38,6 +38,7 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
     ),
     whole("request_trailers", TRAILERS),
     whole("response_trailers", TRAILERS),
+    whole("forbidden_trailers_are_dropped", TRAILERS),
     whole("large_download", LENGTH),
     whole("large_upload", LENGTH),
     whole("a_slow_visitor_bounds_what_the_origin_can_send", LENGTH),

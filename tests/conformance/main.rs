@@ -9,16 +9,21 @@ mod exceptions;
 mod expect;
 mod fields;
 mod gone;
+#[path = "../support/holder.rs"]
+mod holder;
+mod logins;
 mod loss;
 mod messages;
 mod offers;
 mod routing;
 mod sharing;
 mod stopping;
-#[expect(dead_code, unused_imports, reason = "each suite uses a part of it")]
+#[expect(dead_code, reason = "each suite uses a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod translated;
 mod upgrade;
+mod uploads;
 mod world;
 
 use world::On;
@@ -39,12 +44,15 @@ macro_rules! scenarios {
 
 scenarios! {
     messages: get, post_with_length, post_with_length_zero, chunked_upload_streams, response_streams,
-        request_trailers, response_trailers, head_keeps_its_length, no_content, not_modified,
+        request_trailers, response_trailers, forbidden_trailers_are_dropped, head_keeps_its_length, no_content,
+        not_modified,
         repeated_fields_keep_their_order, server_sent_events, early_answer_while_the_upload_runs,
         several_requests_on_one_connection, pipelined_requests_keep_their_order, a_visitor_with_http2;
     bulk: large_download, large_upload, a_slow_visitor_bounds_what_the_origin_can_send,
         a_slow_origin_bounds_what_the_visitor_can_send, a_visitor_that_pauses_loses_nothing,
         an_origin_that_pauses_loses_nothing;
+    uploads: an_upload_whose_end_comes_apart;
+    logins: a_login_of_a_connection_serves_its_own_visitor_alone, a_login_of_each_request_keeps_the_connection;
     expect: continue_when_the_origin_asks, expectation_failed_without_the_body;
     fields: forwarded_is_ours, an_encrypted_visitor, hop_by_hop_stays_here, host_is_unchanged;
     upgrade: websocket, websocket_of_an_http2_visitor, fragments_and_pings, close_codes, compression,

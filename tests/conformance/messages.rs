@@ -96,6 +96,30 @@ pub(crate) async fn response_trailers(on: On) {
     assert_eq!(visitor.trailers().await, [("x-sum".into(), "294".into())]);
 }
 
+/// Trailers that may not stand there are dropped, and the message around them passes.
+pub(crate) async fn forbidden_trailers_are_dropped(on: On) {
+    const TRAILERS: &str = "3\r\nabc\r\n0\r\nConnection: x-hop\r\nX-Hop: 1\r\nTE: gzip\r\nX-Sum: 294\r\n\r\n";
+    let world = on.world().await;
+    let mut visitor = world.relay.visitor().await;
+    visitor.send(World::head("POST", "/", "Transfer-Encoding: chunked\r\nTE: trailers\r\n") + TRAILERS).await;
+    let mut origin = world.origin.accept().await;
+    origin.head().await;
+    assert_eq!((&*origin.chunk().await, &*origin.chunk().await), (&b"abc"[..], &b""[..]));
+    assert_eq!(origin.trailers().await, [("x-sum".into(), "294".into())]);
+    origin.send(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{TRAILERS}")).await;
+    assert_eq!(visitor.head().await.status(), 200);
+    assert_eq!((&*visitor.chunk().await, &*visitor.chunk().await), (&b"abc"[..], &b""[..]));
+    assert_eq!(visitor.trailers().await, [("x-sum".into(), "294".into())]);
+    // Where nothing is left, the message still ends.
+    visitor
+        .send(World::head("POST", "/", "Transfer-Encoding: chunked\r\n") + "0\r\nConnection: close\r\n\r\n")
+        .await;
+    assert_eq!(origin.head().await.get("transfer-encoding"), Some("chunked"));
+    assert_eq!((&*origin.chunk().await, origin.trailers().await), (&b""[..], vec![]));
+    origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(visitor.message().await.0.status(), 200);
+}
+
 pub(crate) async fn head_keeps_its_length(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, head) = world.begin("HEAD", "/", "").await;

@@ -94,6 +94,7 @@ mod polled;
 mod process;
 mod program;
 mod recorder;
+mod refused;
 mod relays;
 mod secrets;
 mod shares;
@@ -149,6 +150,8 @@ cases! {
 
 cases! {
     flipped:
+    refused: a_refused_stream_is_sent_again, half_a_body_is_not_sent_again,
+        a_goaway_leaves_out_what_goes_to_the_next_connection;
     agents: a_split_answer_reaches_its_own_visitor_alone, what_an_agent_does_on_h2_ends_with_its_own_visitor;
     relays: an_agent_outlives_the_floods_of_its_relay, an_agent_dials_nobody_but_its_origin,
         a_relay_cannot_fill_the_memory_of_an_agent, what_is_no_101_is_no_session;

@@ -42,6 +42,12 @@ pub(crate) fn trust(alpn: &[&[u8]]) -> Arc<rustls::ClientConfig> {
     tls::client_config_from_pem(certs().ca.cert.as_bytes(), alpn).unwrap()
 }
 
+/// What a relay, or a box in front of one, shows to whoever connects.
+pub(crate) fn server() -> Arc<rustls::ServerConfig> {
+    let pair = &certs().relay;
+    tls::server_config_from_pem(pair.cert.as_bytes(), pair.key.as_bytes(), &[]).unwrap()
+}
+
 /// What is special about a relay.
 pub(crate) struct Plan {
     pub(crate) tokens: Tokens,
@@ -92,9 +98,7 @@ impl TestRelay {
         let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
         let address = (Ipv4Addr::LOCALHOST, 0).into();
         config.listen = vec![Listen { address, tls: true }, Listen { address, tls: false }];
-        let pair = &certs().relay;
-        let tls = tls::server_config_from_pem(pair.cert.as_bytes(), pair.key.as_bytes(), &[]).unwrap();
-        config.tls = Some(tls);
+        config.tls = Some(server());
         config.cores = cores;
         config.trusted_proxies = trusted_proxies;
         config.proxy_protocol = proxy_protocol;

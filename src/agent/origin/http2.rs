@@ -12,13 +12,14 @@ use super::Target;
 use super::connect::{Connector, Probe};
 use super::failure::Failure;
 use super::http::switch;
+use super::login::binds_connection;
 use super::outgoing::{check, upgrade};
 use crate::defaults;
-use crate::message::{Request, Response, authority, hop, problem};
+use crate::message::{Request, Response, authority, hop, problem, repeat};
 use crate::net::{Scope, cores};
-use crate::session::SendError;
 use crate::session::h2::Windows;
 use crate::session::h2::client::{self, Client};
+use crate::session::{SendError, SendErrorKind};
 
 /// More cores than this share connections.
 const PLACES: usize = 64;
@@ -83,23 +84,40 @@ impl Web2 {
         Ok(response)
     }
 
-    /// On the connection of this core, or on a fresh one where that has gone. One that may have been sent is never
-    /// repeated.
-    async fn send(self: &Arc<Self>, mut request: Request) -> Result<Response, Failure> {
-        let client = self.client().await?;
-        match client.exchange(request).await {
-            Ok(response) => return Ok(response),
-            Err(SendError { unsent: Some(unsent), .. }) => request = *unsent,
-            Err(error) => return Err(Failure::Http2(error.kind)),
+    /// On a connection that all requests of this core share. A request with a login that is tied to its connection has one
+    /// of its own, and a challenge to such a login ends the shared use of the connection that it came on.
+    async fn send(self: &Arc<Self>, request: Request) -> Result<Response, Failure> {
+        if binds_connection(request.headers()) {
+            let (client, connection) = self.connect().await?;
+            self.scope.spawn(connection);
+            return client.exchange(request).await.map_err(|error| Failure::Http2(error.kind));
         }
-        let client = self.client().await?;
+        let place = cores::current() % PLACES;
+        let response = self.send_shared(request, place).await?;
+        if binds_connection(response.headers()) {
+            self.places[place].lock().client = None;
+        }
+        Ok(response)
+    }
+
+    /// A request that the connection gave back unsent goes on the next one. A request that may have been sent is repeated
+    /// once, if that is harmless.
+    async fn send_shared(self: &Arc<Self>, mut request: Request, place: usize) -> Result<Response, Failure> {
+        let client = self.client(place).await?;
+        let copy = repeat::copy(&request);
+        match (client.exchange(request).await, copy) {
+            (Ok(response), _) => return Ok(response),
+            (Err(SendError { unsent: Some(unsent), .. }), _) => request = *unsent,
+            (Err(SendError { kind: SendErrorKind::Closed, .. }), Some(copy)) => request = copy,
+            (Err(error), _) => return Err(Failure::Http2(error.kind)),
+        }
+        let client = self.client(place).await?;
         client.exchange(request).await.map_err(|error| Failure::Http2(error.kind))
     }
 
-    /// The connection of this core; a fresh one where there is none. Cancel safe.
-    async fn client(self: &Arc<Self>) -> Result<Client, Failure> {
+    /// The connection of this place; a fresh one where there is none. Cancel safe.
+    async fn client(self: &Arc<Self>, number: usize) -> Result<Client, Failure> {
         let opening = {
-            let number = cores::current() % PLACES;
             let mut place = self.places[number].lock();
             if let Some(client) = place.client.as_ref().filter(|client| !client.is_closed()) {
                 return Ok(client.clone());
@@ -119,10 +137,15 @@ impl Web2 {
         opening.await.map_err(Failure::Opening)
     }
 
-    async fn open(&self, place: usize) -> Result<Client, Failure> {
+    async fn connect(&self) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
         let io = self.connector.connect().await?;
         let (client, connection, _) =
             client::open(io, &self.scope, &self.windows).await.map_err(Failure::Preface)?;
+        Ok((client, connection))
+    }
+
+    async fn open(&self, place: usize) -> Result<Client, Failure> {
+        let (client, connection) = self.connect().await?;
         self.places[place].lock().client = Some(client.clone());
         let (places, scope) = (self.places.clone(), self.scope.clone());
         self.scope.spawn(async move {

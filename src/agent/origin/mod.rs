@@ -6,6 +6,7 @@ mod directory;
 mod failure;
 mod http;
 mod http2;
+mod login;
 mod outgoing;
 mod pool;
 pub mod sample;

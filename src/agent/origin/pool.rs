@@ -10,6 +10,7 @@ use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::login::binds_connection;
 use crate::defaults;
 use crate::message::Request;
 use crate::message::interim::Heads;
@@ -67,7 +68,8 @@ impl Pool {
             if !idle.connection.sender.is_closed() {
                 let connection = Some(idle.connection);
                 let rested = idle.since.elapsed() >= defaults::ORIGIN_RESTED;
-                return Some(Lease { connection, pool: self.clone(), core, rested, answered: false });
+                let pool = self.clone();
+                return Some(Lease { connection, pool, core, rested, answered: false, bound: false });
             }
         }
         None
@@ -76,7 +78,8 @@ impl Pool {
     /// Takes charge of a fresh connection, driven by this core.
     pub(super) fn lease(self: &Arc<Self>, connection: Connection) -> Lease {
         let core = cores::current() % STACKS;
-        Lease { connection: Some(connection), pool: self.clone(), core, rested: false, answered: false }
+        let (connection, pool) = (Some(connection), self.clone());
+        Lease { connection, pool, core, rested: false, answered: false, bound: false }
     }
 
     fn put(self: &Arc<Self>, core: usize, connection: Connection) {
@@ -129,7 +132,7 @@ pub(super) struct NotAnswered {
 }
 
 /// One connection in use. Dropped after an answer, it goes back to the pool as soon as the connection is between two
-/// messages; one whose exchange was cut short never is, and is closed.
+/// messages; one whose exchange was cut short never is, and is closed. So is one that a login was tied to.
 pub(super) struct Lease {
     connection: Option<Connection>,
     pool: Arc<Pool>,
@@ -137,11 +140,14 @@ pub(super) struct Lease {
     /// It was idle for so long that the origin may be about to close it.
     pub(super) rested: bool,
     answered: bool,
+    /// The origin may take what follows on the connection as one visitor's: it is closed instead.
+    bound: bool,
 }
 
 impl Lease {
     /// Sends a request. Dropping the future cancels the request and closes the connection: HTTP/1.1 has no other way.
     pub(super) async fn send(&mut self, request: Request) -> Result<http::Response<Incoming>, NotAnswered> {
+        self.bound |= binds_connection(request.headers());
         let sent = match &mut self.connection {
             Some(Connection { sender, heads, inserts }) => {
                 let request = request.map(|body| Trailing::new(body, Some(inserts)));
@@ -151,6 +157,7 @@ impl Lease {
             None => return Err(NotAnswered { unsent: Some(request), error: None }),
         };
         self.answered = sent.is_ok();
+        self.bound |= sent.as_ref().is_ok_and(|response| binds_connection(response.headers()));
         sent.map_err(|mut error: TrySendError<http::Request<Trailing>>| NotAnswered {
             unsent: error.take_message().map(|request| request.map(Trailing::into_inner)),
             error: Some(error.into_error()),
@@ -166,7 +173,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let connection = self.connection.take();
-        let Some(mut connection) = connection.filter(|c| self.answered && !c.sender.is_closed()) else {
+        let reusable = self.answered && !self.bound;
+        let Some(mut connection) = connection.filter(|c| reusable && !c.sender.is_closed()) else {
             return;
         };
         if connection.sender.is_ready() {
@@ -230,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn a_lease_without_a_connection_gives_the_request_back() {
         let pool = Pool::new(Scope::new());
-        let mut lease = Lease { connection: None, pool, core: 0, rested: false, answered: false };
+        let mut lease = Lease { connection: None, pool, core: 0, rested: false, answered: false, bound: false };
         let request = http::Request::get("/a").body(Body::empty()).unwrap();
         let sent = tokio::time::timeout(defaults::CONNECT, lease.send(request)).await;
         let mut error = sent.expect("an end").err().unwrap();

@@ -73,7 +73,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, manner: Mann
         queue.put_back(Job { number, request, done, taken }, None);
         return None;
     }
-    let total = length.map(|length| head.len() as u64 + length);
+    let left = length.map(|length| head.len() as u64 + length);
     let (mut first, mut cut) = (head, None);
     match taken.as_ref().map(|taken| (taken, taken.in_memory())) {
         Some((_, Some(bytes))) if bytes.is_empty() => {}
@@ -83,7 +83,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, manner: Mann
     }
     let back = Back { queue: queue.clone(), url, request, taken, once: false };
     let body = Coded::new(body, framing);
-    let message = Delivery { first, begun: false, opened, body, cut, total, back: Some(back) };
+    let message = Delivery { first, begun: false, opened, body, cut, left, back: Some(back) };
     Some(Handed { visitor, message: Body::wrap(message) })
 }
 
@@ -142,15 +142,24 @@ pub(super) struct Delivery {
     body: Coded,
     /// For what is not in memory.
     cut: Option<Listener>,
-    total: Option<u64>,
+    /// What is still to be read of a message whose length is known, in bytes.
+    left: Option<u64>,
     back: Option<Back>,
 }
 
 impl Delivery {
     /// A message that is in memory.
     pub(super) fn of(text: Bytes, back: Back) -> Self {
-        let (body, total) = (Coded::new(Body::empty(), Framing::Empty), Some(text.len() as u64));
-        Self { first: text, begun: false, opened: None, body, cut: None, total, back: Some(back) }
+        let (body, left) = (Coded::new(Body::empty(), Framing::Empty), Some(text.len() as u64));
+        Self { first: text, begun: false, opened: None, body, cut: None, left, back: Some(back) }
+    }
+
+    /// Counts a piece. Whoever is told the length reads no further, also where the body has its end still to come.
+    fn passed(&mut self, piece: usize) {
+        self.left = self.left.map(|left| left.saturating_sub(piece as u64));
+        if self.left == Some(0) {
+            self.sent();
+        }
     }
 
     /// All of it is on its way; whether it arrives is another matter.
@@ -174,6 +183,7 @@ impl HttpBody for Delivery {
             // In pieces: the last is asked for when those before are on their way, and then it counts as sent.
             let length = self.first.len().min(PIECE);
             let piece = self.first.split_to(length);
+            self.passed(length);
             if self.first.is_empty() && self.body.is_end_stream() {
                 self.sent();
             }
@@ -190,17 +200,18 @@ impl HttpBody for Delivery {
         match &polled {
             None => self.sent(),
             Some(Ok(_)) if self.body.is_end_stream() => self.sent(),
-            Some(_) => {}
+            Some(Ok(frame)) => self.passed(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(_)) => {}
         }
         Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_empty() && self.body.is_end_stream()
+        self.left == Some(0) || self.first.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.total {
+        match self.left {
             Some(total) if !self.begun => SizeHint::with_exact(total),
             _ => SizeHint::default(),
         }

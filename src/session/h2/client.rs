@@ -4,7 +4,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -16,15 +16,16 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, HOST, UPGRADE};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::flow::{FIRST, Flow, Told, Watch};
-use super::stream::{Raw, send_body};
+use super::stream::{Raw, Rest, send_body};
 use super::windows::Windows;
 use crate::defaults;
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::{self, Sent, Tunnel};
-use crate::message::{Body, Request, Response, interim};
+use crate::message::{Body, Request, Response, interim, repeat};
 use crate::net::Scope;
 use crate::session::carrier::{SendError, SendErrorKind};
 
@@ -38,6 +39,10 @@ pub(crate) struct Client {
     pub(super) closed: Arc<AtomicBool>,
     scope: Scope,
     flow: Arc<Flow>,
+    /// Streams at once that the far end takes; as many as may be until it has said so.
+    streams: Arc<AtomicUsize>,
+    /// Notified whenever frames may have been read.
+    polled: Arc<Notify>,
 }
 
 /// Writes the preface. What it returns beside the client drives the connection, and resolves when it has ended; the
@@ -70,11 +75,17 @@ where
         .await?;
     let pings = connection.ping_pong();
     let closed = Arc::<AtomicBool>::default();
-    let client = Client { handle, closed: closed.clone(), scope: scope.clone(), flow };
+    let (streams, polled) =
+        (Arc::new(AtomicUsize::new(defaults::STREAMS as usize)), Arc::<Notify>::default());
+    let (most, read) = (streams.clone(), polled.clone());
+    let client = Client { handle, closed: closed.clone(), scope: scope.clone(), flow, streams, polled };
     let driver = async move {
         let ended = poll_fn(|cx| {
             loop {
                 let ended = connection.poll_unpin(cx);
+                let taken = connection.max_concurrent_send_streams().min(defaults::STREAMS as usize);
+                most.store(taken, Ordering::Relaxed);
+                read.notify_waiters();
                 // What is told goes out with the next look.
                 match told.update(|size| connection.set_initial_window_size(size)) {
                     Ok(true) if ended.is_pending() => {}
@@ -99,11 +110,18 @@ impl Client {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Requests at once: what the far end takes (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113 §5.1.2). More would wait
+    /// inside of h2, where nobody could send them elsewhere.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
     /// Sends one request, with an absolute target and without hop-by-hop fields but those of an Upgrade. Dropping the
     /// future cancels the request.
     ///
     /// # Errors
-    /// [`SendError`]; `unsent` tells whether it may be sent elsewhere.
+    /// [`SendError`]; `unsent` tells whether it may be sent elsewhere. What is harmless is never given back: whoever
+    /// sent it can repeat it after [`SendErrorKind::Closed`] anyway.
     pub(crate) async fn exchange(&self, mut request: Request) -> Result<Response, SendError> {
         let mut handle = self.handle.clone();
         if poll_fn(|cx| handle.poll_ready(cx)).await.is_err() {
@@ -117,9 +135,17 @@ impl Client {
             return self.connect(handle, request).await;
         }
         if request.body().is_end_stream() {
-            let (parts, _) = request.into_parts();
-            let sent = handle.send_request(http::Request::from_parts(parts, ()), true);
-            return answer(sent.map_err(failed)?.0, None).await.map(|response| self.received(response));
+            let harmless = repeat::is_harmless(&request);
+            let (parts, body) = request.into_parts();
+            let again = (!harmless).then(|| Request::from_parts(parts.clone(), body));
+            let answered = match handle.send_request(http::Request::from_parts(parts, ()), true) {
+                Ok((response, _)) => answer(response, None).await,
+                Err(error) => Err(Lost::before(&error)),
+            };
+            return match answered {
+                Ok(response) => Ok(self.received(response)),
+                Err(lost) => Err(self.lost(&lost, again)),
+            };
         }
         // Boxed, so that the many without a body are not as large.
         Box::pin(self.upload(handle, request)).await
@@ -133,22 +159,38 @@ impl Client {
     ) -> Result<Response, SendError> {
         let gate = expect::hold_back(&mut request);
         let (parts, body) = request.into_parts();
-        let sent = handle.send_request(http::Request::from_parts(parts, ()), false);
-        let (response, stream) = sent.map_err(failed)?;
+        // A body that waited behind a gate is refused with it.
+        let head = gate.is_none().then(|| parts.clone());
+        let again = |body| head.zip(body).map(|(head, body)| Request::from_parts(head, body));
+        let (response, stream) = match handle.send_request(http::Request::from_parts(parts, ()), false) {
+            Ok(sent) => sent,
+            Err(error) => return Err(self.lost(&Lost::before(&error), again(Some(body)))),
+        };
         let mut answer = pin!(answer(response, gate.clone()));
         let mut upload = Box::pin(send_body(body, stream, Reason::CANCEL));
         let mut impatient = pin!(open_in_the_end(gate.clone()));
-        let answer = tokio::select! {
+        let (answered, rest) = tokio::select! {
             biased;
-            answer = &mut answer => {
-                // An answer that came early does not end the upload.
-                self.scope.spawn_light(upload);
-                answer
-            }
-            () = &mut upload => answer.await,
+            answered = &mut answer => match answered {
+                // The upload ends with its stream.
+                Err(Lost { unseen: true, .. }) => (answered, upload.await),
+                _ => {
+                    // An answer that came early does not end the upload.
+                    self.scope.spawn_light(async { upload.await.linger().await });
+                    (answered, Rest::default())
+                }
+            },
+            rest = &mut upload => (answer.await, rest),
             never = &mut impatient => match never {},
         };
-        let mut response = self.received(answer?);
+        let answered = match answered {
+            Ok(answered) => answered,
+            Err(lost) => return Err(self.lost(&lost, again(rest.whole()))),
+        };
+        if rest.lingers {
+            self.scope.spawn_light(rest.linger());
+        }
+        let mut response = self.received(answered);
         if let Some(gate) = gate {
             response.body_mut().hold(gate);
         }
@@ -174,20 +216,37 @@ impl Client {
         mut request: Request,
     ) -> Result<Response, SendError> {
         // The far end says in its SETTINGS whether it takes this (RFC 8441 §3).
-        let asked = Instant::now();
-        while !handle.is_extended_connect_protocol_enabled() {
-            if asked.elapsed() > SETTINGS {
+        let latest = Instant::now() + SETTINGS;
+        loop {
+            let polled = self.polled.notified();
+            if handle.is_extended_connect_protocol_enabled() {
+                break;
+            }
+            if tokio::time::timeout_at(latest, polled).await.is_err() {
                 return Err(SendErrorKind::NoUpgrade.unsent(request));
             }
-            tokio::time::sleep(SETTINGS / 50).await;
         }
         let Some(sent) = upgrade::to_connect(&mut request) else {
             return Err(SendErrorKind::NoUpgrade.unsent(request));
         };
         let head = http::Request::from_parts(request.into_parts().0, ());
-        let (response, sender) = handle.send_request(head, false).map_err(failed)?;
-        let response = answer(response, None).await?;
+        let lost = |lost: Lost| self.lost(&lost, None);
+        let (response, sender) = handle.send_request(head, false).map_err(|e| lost(Lost::before(&e)))?;
+        let response = answer(response, None).await.map_err(lost)?;
         Ok(connected(response, sender, sent, self.flow.watch(None)))
+    }
+
+    /// The error of a request, with the request itself where the far end has not looked at it and there is a copy.
+    fn lost(&self, lost: &Lost, again: Option<Request>) -> SendError {
+        if lost.unseen && lost.kind == SendErrorKind::Closed {
+            // It has said that it goes.
+            self.closed.store(true, Ordering::Release);
+        }
+        match (again.filter(|_| lost.unseen), lost.kind) {
+            (Some(request), kind) => kind.unsent(request),
+            (None, SendErrorKind::Busy) => SendErrorKind::Closed.error(),
+            (None, kind) => kind.error(),
+        }
     }
 }
 
@@ -215,22 +274,22 @@ fn connected(
 async fn answer(
     mut response: ResponseFuture,
     gate: Option<Arc<Gate>>,
-) -> Result<http::Response<h2::RecvStream>, SendError> {
+) -> Result<http::Response<h2::RecvStream>, Lost> {
     let mut count = 0;
     poll_fn(move |cx| {
         loop {
             // A look for the answer itself would throw away what stands in front of it.
             let Some(head) = ready!(response.poll_informational(cx)) else {
-                return response.poll_unpin(cx).map_err(failed);
+                return response.poll_unpin(cx).map_err(|error| Lost::of(&error));
             };
-            let head = head.map_err(failed)?;
+            let head = head.map_err(|error| Lost::of(&error))?;
             count += 1;
             match (head.status(), &gate) {
                 // There is no such thing in HTTP/2 (RFC 9113 §8.6).
                 (StatusCode::SWITCHING_PROTOCOLS, _) => {
-                    return Poll::Ready(Err(SendErrorKind::Invalid.error()));
+                    return Poll::Ready(Err(Lost::INVALID));
                 }
-                _ if count > defaults::INTERIM => return Poll::Ready(Err(SendErrorKind::Invalid.error())),
+                _ if count > defaults::INTERIM => return Poll::Ready(Err(Lost::INVALID)),
                 (StatusCode::CONTINUE, Some(gate)) => gate.open(),
                 _ => interim::say(head),
             }
@@ -248,8 +307,32 @@ async fn open_in_the_end(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
     std::future::pending().await
 }
 
-fn failed(error: h2::Error) -> SendError {
-    tracing::debug!(%error, "a request failed over HTTP/2");
-    // What this end ends, it ends for a fault of the other.
-    if error.is_library() { SendErrorKind::Invalid.error() } else { SendErrorKind::Closed.error() }
+/// Why a request has no answer.
+struct Lost {
+    kind: SendErrorKind,
+    /// The far end has not looked at the request: sending it again repeats nothing.
+    unseen: bool,
+}
+
+impl Lost {
+    const INVALID: Self = Self { kind: SendErrorKind::Invalid, unseen: false };
+
+    /// After the request was sent. A refused stream (RFC 9113 §8.7) was not looked at, nor was one above the last of a
+    /// GOAWAY (§6.8), which is all that a GOAWAY ends by itself.
+    fn of(error: &h2::Error) -> Self {
+        tracing::debug!(%error, "a request failed over HTTP/2");
+        if error.is_library() {
+            // What this end ends, it ends for a fault of the other.
+            return Self::INVALID;
+        }
+        let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+        let kind = if refused { SendErrorKind::Busy } else { SendErrorKind::Closed };
+        Self { kind, unseen: error.is_remote() && (refused || error.is_go_away()) }
+    }
+
+    /// The request was not sent: the connection went, or was told to go, a moment before.
+    fn before(error: &h2::Error) -> Self {
+        let gone = error.is_io() || error.is_go_away() && error.is_remote();
+        Self { unseen: gone, ..Self::of(error) }
+    }
 }

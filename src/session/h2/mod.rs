@@ -11,6 +11,9 @@ pub(crate) mod server;
 mod stream;
 mod windows;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use room::Room;
 pub use windows::Windows;
 

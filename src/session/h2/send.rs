@@ -60,7 +60,7 @@ impl Carrier for H2 {
     }
 
     fn capacity(&self) -> usize {
-        defaults::STREAMS as usize
+        self.client.streams()
     }
 
     fn drain(&self) {

@@ -282,7 +282,7 @@ async fn exchange(
             let _ = opened.send(Box::new(Raw::new(stream, receiver, (watch, Some(open)))));
         }
         _ if ends => {}
-        _ => send_body(body, stream, Reason::INTERNAL_ERROR).await,
+        _ => send_body(body, stream, Reason::INTERNAL_ERROR).await.linger().await,
     }
 }
 

@@ -8,27 +8,58 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::flow::Watch;
 use crate::defaults;
-use crate::message::Body;
+use crate::message::{Body, trailers};
+
+/// A body that was sent in one piece is kept for another try up to this, in bytes.
+const KEPT: usize = 16 << 10;
+
+/// What a stream leaves of the body that it was to carry.
+#[derive(Default)]
+pub(super) struct Rest {
+    body: Option<Body>,
+    /// It is all of the body.
+    whole: bool,
+    /// The far end wants no more of it, and whoever sends it must still be let finish.
+    pub(super) lingers: bool,
+}
+
+impl Rest {
+    /// The body for another try, if there is all of it.
+    pub(super) fn whole(self) -> Option<Body> {
+        self.body.filter(|_| self.whole)
+    }
+
+    /// Reads what nobody wants, for a while.
+    pub(super) async fn linger(self) {
+        if let (Some(body), true) = (self.body, self.lingers) {
+            body.linger().await;
+        }
+    }
+}
 
 /// Sends a body, as fast as the far end's windows allow. Ends early when the far end resets the stream; a body that
 /// breaks off resets it for the reason `broken`. Dropping the future leaves the stream to the other half's drop, which
 /// cancels it.
-pub(super) async fn send_body(mut body: Body, mut stream: SendStream<Bytes>, broken: Reason) {
+pub(super) async fn send_body(mut body: Body, mut stream: SendStream<Bytes>, broken: Reason) -> Rest {
+    let (mut untouched, mut kept) = (true, None);
+    let rest =
+        |kept: Option<Bytes>| Rest { whole: kept.is_some(), body: kept.map(Body::full), lingers: false };
     loop {
         let frame = tokio::select! {
             biased;
             reset = poll_fn(|cx| stream.poll_reset(cx)) => {
-                if matches!(reset, Ok(Reason::NO_ERROR)) {
-                    drop(stream);
-                    body.linger().await;
-                }
-                return;
+                let lingers = matches!(reset, Ok(Reason::NO_ERROR));
+                return match kept {
+                    Some(_) => rest(kept),
+                    None => Rest { body: Some(body), whole: untouched, lingers },
+                };
             }
             frame = body.frame() => frame,
         };
@@ -36,19 +67,39 @@ pub(super) async fn send_body(mut body: Body, mut stream: SendStream<Bytes>, bro
             None => stream.send_data(Bytes::new(), true).map(|()| true),
             Some(Err(error)) => {
                 tracing::debug!(%error, "a body broke off");
-                return stream.send_reset(broken);
+                stream.send_reset(broken);
+                return Rest::default();
             }
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => send(&mut stream, data, body.is_end_stream()).await,
+                Ok(data) => {
+                    let last = body.is_end_stream();
+                    kept = (untouched && last && data.len() <= KEPT).then(|| data.clone());
+                    untouched = false;
+                    send(&mut stream, data, last).await
+                }
                 Err(frame) => match frame.into_trailers() {
-                    Ok(trailers) => stream.send_trailers(trailers).map(|()| true),
+                    Ok(trailers) => end(&mut stream, trailers::allowed(trailers)).map(|()| true),
                     Err(_) => Ok(false),
                 },
             },
         };
-        if !matches!(sent, Ok(false)) {
-            return;
+        match sent {
+            Ok(false) => {}
+            Ok(true) => return rest(kept),
+            Err(error) => {
+                tracing::debug!(%error, "a body could not be sent on");
+                stream.send_reset(broken);
+                return rest(kept);
+            }
         }
+    }
+}
+
+/// Ends a body with these trailers.
+fn end(stream: &mut SendStream<Bytes>, trailers: HeaderMap) -> Result<(), h2::Error> {
+    match trailers.is_empty() {
+        true => stream.send_data(Bytes::new(), true),
+        false => stream.send_trailers(trailers),
     }
 }
 

@@ -111,6 +111,70 @@ async fn many_share_a_connection_and_a_fresh_one_follows_the_last() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_refused_unseen_comes_again_on_a_fresh_connection() {
+    let two = Two::start().await;
+    for method in ["DELETE", "GET"] {
+        let asked =
+            || http::Request::builder().method(method).uri("http://shop.test/").body(Body::empty()).unwrap();
+        let serve = async {
+            let ((_, mut respond), mut served) = two.asked().await;
+            say(&mut served, &mut respond, "first").await;
+            let (_, mut respond) = request(&mut served).await;
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            let ((_, mut respond), mut fresh) = tokio::select! {
+                asked = two.asked() => asked,
+                Some(_) = served.accept() => panic!("it came to the same connection"),
+            };
+            say(&mut fresh, &mut respond, "again").await;
+            fresh.graceful_shutdown();
+            while within(fresh.accept()).await.is_some() {}
+        };
+        let visit = async {
+            assert_eq!(text(within(two.origin.call(asked())).await).await, "first");
+            assert_eq!(text(within(two.origin.call(asked())).await).await, "again", "{method}");
+        };
+        tokio::join!(serve, visit);
+    }
+}
+
+#[tokio::test]
+async fn a_login_of_a_connection_is_not_shared() {
+    let two = Two::start().await;
+    let login = |name: &'static str| {
+        let mut request = get("/");
+        request.headers_mut().insert(name, "Negotiate YIIJ".parse().unwrap());
+        request
+    };
+    // What one visitor gets on its connection, and on which.
+    let serve = async |request: Request, challenge: bool, mut old: Option<Served>| {
+        let mut call = Box::pin(two.origin.call(request));
+        let ((_, mut respond), mut served) = tokio::select! {
+            asked = two.asked() => asked,
+            Some(_) = async { old.as_mut()?.accept().await } => {
+                panic!("a request came on a connection with a login")
+            }
+            _ = &mut call => panic!("nobody answered"),
+        };
+        let mut answer = http::Response::builder();
+        if challenge {
+            answer = answer.status(401).header("www-authenticate", "Negotiate");
+        }
+        respond.send_response(answer.body(()).unwrap(), true).unwrap();
+        tokio::select! {
+            _ = served.accept() => panic!("another request"),
+            response = within(call) => drop(response),
+        }
+        served
+    };
+    let challenged = serve(get("/"), true, None).await;
+    let shared = serve(get("/"), false, Some(challenged)).await;
+    let alice = serve(login("authorization"), false, Some(shared)).await;
+    let again = serve(login("proxy-authorization"), true, Some(alice)).await;
+    let bob = serve(get("/"), false, Some(again)).await;
+    drop(serve(login("authorization"), false, Some(bob)).await);
+}
+
+#[tokio::test]
 async fn a_request_that_nobody_waits_for_is_reset() {
     let two = Two::start().await;
     let mut asking = Box::pin(two.origin.call(get("/")));

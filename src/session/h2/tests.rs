@@ -1,0 +1,96 @@
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use tokio::io::DuplexStream;
+use tokio::time::Instant;
+
+use super::*;
+use crate::domain::{AgentId, SessionId};
+use crate::message::{Body, Request};
+use crate::net::{Io, Scope};
+use crate::session::{Kind, Link, SendErrorKind, Session, send_half};
+
+fn get(path: &str) -> Request {
+    http::Request::get(format!("http://a.test{path}")).body(Body::empty()).unwrap()
+}
+
+/// The relay's end of a connection in a session, and the agent's end.
+async fn linked(scope: &Scope) -> (Arc<Session>, Arc<Link>, DuplexStream) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let windows = Windows::new(1 << 20);
+    let (carrier, driver) = send_half(Io::other(near), Kind::H2, scope, &windows).await.unwrap();
+    scope.spawn(driver);
+    let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default());
+    let link = Link::new(carrier, Kind::H2, 0, session.freed());
+    session.add(link.clone());
+    (session, link, far)
+}
+
+type Agent = Connection<DuplexStream, Bytes>;
+
+async fn agent(far: DuplexStream, streams: u32) -> Agent {
+    Builder::new().max_concurrent_streams(streams).enable_connect_protocol().handshake(far).await.unwrap()
+}
+
+async fn asked(agent: &mut Agent) -> (String, SendResponse<Bytes>) {
+    let (request, respond) = agent.accept().await.unwrap().unwrap();
+    (request.uri().path().to_owned(), respond)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_gets_as_many_requests_at_once_as_it_takes() {
+    let scope = Scope::new();
+    let (session, link, far) = linked(&scope).await;
+    let serve = async {
+        let mut agent = agent(far, 2).await;
+        let (_, mut first) = asked(&mut agent).await;
+        first.send_response(http::Response::new(()), true).unwrap();
+        let held = [asked(&mut agent).await, asked(&mut agent).await];
+        let (third, _) = asked(&mut agent).await;
+        panic!("the agent got {third} beside {}", held.len());
+    };
+    let ask = async {
+        // Its SETTINGS come before its answer.
+        assert_eq!(session.send(get("/0")).await.unwrap().status(), 200);
+        assert_eq!(link.in_flight(), 0);
+        tokio::select! {
+            biased;
+            _ = session.send(get("/1")) => panic!("nobody answered this"),
+            _ = session.send(get("/2")) => panic!("nobody answered this"),
+            third = session.send(get("/3")) => third.err().unwrap(),
+        }
+    };
+    let refused = tokio::select! {
+        () = serve => unreachable!(),
+        refused = tokio::time::timeout(2 * crate::defaults::WAIT_FREE, ask) => refused,
+    };
+    let refused = refused.expect("the third request waits for longer than others do");
+    assert_eq!((refused.kind, refused.unsent.is_some()), (SendErrorKind::Busy, true));
+    scope.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_leaves_with_the_settings_that_allow_it() {
+    const LATE: Duration = Duration::from_millis(7);
+    let scope = Scope::new();
+    let (session, _, far) = linked(&scope).await;
+    let mut upgrade = get("/");
+    crate::message::hop::set_upgrade(upgrade.headers_mut(), http::HeaderValue::from_static("x"));
+    let began = Instant::now();
+    let serve = async {
+        tokio::time::sleep(LATE).await;
+        let mut agent = agent(far, 10).await;
+        let (request, mut respond) = agent.accept().await.unwrap().unwrap();
+        assert_eq!((request.method(), began.elapsed()), (&http::Method::CONNECT, LATE));
+        respond.send_response(http::Response::new(()), false).unwrap();
+        let _ = poll_fn(|cx| agent.poll_closed(cx)).await;
+    };
+    tokio::select! {
+        () = serve => panic!("the connection ended"),
+        answer = session.send(upgrade) => assert_eq!(answer.unwrap().status(), 101),
+    }
+    scope.abort();
+}

@@ -1,0 +1,77 @@
+//! Uploads over HTTP/2 whose end comes in a frame of its own, empty, as many programs send it.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use http::Request;
+use ptth::net::Scope;
+use ptth::session::Kind;
+
+use crate::holder::{Holds, holder};
+use crate::support::{TestOrigin, TestRelay, Wire, named, run, serve, within};
+use crate::world::{NAME, On, World};
+
+pub(crate) async fn an_upload_whose_end_comes_apart(on: On) {
+    is_answered(on.world().await, on.is_whole()).await;
+}
+
+/// The same where a box on the way holds bodies.
+#[test]
+fn an_upload_whose_end_comes_apart_is_answered_where_bodies_are_held() {
+    run(async {
+        for holds in [Holds { up: true, down: true }, Holds { up: false, down: true }] {
+            let on = On { transport: "reversehttp", carrier: Kind::Envelope };
+            let relay = TestRelay::start();
+            let port = holder(relay.plain.port(), crate::support::relay::server(), holds);
+            let origin = TestOrigin::start().await;
+            let plan = on.agent_at(&format!("https://ptth.localhost:{port}/"), &relay);
+            let agent = serve(&plan, origin.handler()).await;
+            is_answered(World { relay, origin, agent }, true).await;
+        }
+    });
+}
+
+/// Sends uploads of several lengths; `held`: the origin sees nothing of them before they have ended.
+async fn is_answered(world: World, held: bool) {
+    let host = named(NAME);
+    let io = world.relay.tls_as(&host, b"h2").await;
+    let (mut handle, connection) = h2::client::handshake(io).await.unwrap();
+    let scope = Scope::new();
+    scope.spawn(async move {
+        let _ = connection.await;
+    });
+    for length in [0, 5, 300_000] {
+        let (answer, mut stream) = begin(&mut handle, &host, length).await;
+        if length > 0 {
+            stream.send_data(vec![b'x'; length].into(), false).unwrap();
+        }
+        if held {
+            stream.send_data(Bytes::new(), true).unwrap();
+        }
+        let mut origin = world.origin.accept().await;
+        let head = origin.head().await;
+        assert_eq!(origin.body(&head).await.len(), length);
+        if !held {
+            // Whoever reads lengths has all of it by now.
+            stream.send_data(Bytes::new(), true).unwrap();
+        }
+        answered(answer, &mut origin).await;
+    }
+    scope.abort();
+}
+
+async fn begin(
+    handle: &mut SendRequest<Bytes>,
+    host: &str,
+    length: usize,
+) -> (ResponseFuture, h2::SendStream<Bytes>) {
+    within("ready", poll_fn(|cx| handle.poll_ready(cx))).await.unwrap();
+    let request = Request::post(format!("https://{host}/")).header("content-length", length);
+    handle.send_request(request.body(()).unwrap(), false).unwrap()
+}
+
+async fn answered(answer: ResponseFuture, origin: &mut Wire) {
+    origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").await;
+    assert_eq!(within("an answer", answer).await.unwrap().status(), 200);
+}
