@@ -262,7 +262,8 @@ fn bind(config: &Config) -> Result<Vec<Bound>, StartError> {
 
 fn with_alpn(tls: &Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
     let mut tls = rustls::ServerConfig::clone(tls);
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Some clients offer http/1.0 alone (curl --http1.0); without it here their handshake fails.
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Arc::new(tls)
 }
 
