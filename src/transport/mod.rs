@@ -39,7 +39,7 @@ pub trait Transport: Sync {
     /// The carriers that its sessions can have. With several, the relay chooses among those that an agent offers.
     fn carriers(&self) -> &'static [Kind];
 
-    /// What logs call it when only the plain carrier is offered.
+    /// What people and logs call it when only the plain carrier is offered.
     fn plain_name(&self) -> &'static str {
         self.name()
     }

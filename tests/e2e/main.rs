@@ -25,4 +25,5 @@ mod stop;
 mod targets;
 mod tenants;
 mod trust;
+mod transports;
 mod websocket;

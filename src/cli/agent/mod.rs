@@ -18,7 +18,6 @@ use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope};
 use crate::session::Kind;
-use crate::transport::ALL;
 
 use super::running::{self, Asked};
 use super::text::{RelayUrl, parse};
@@ -26,11 +25,6 @@ use super::{Failure, say};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
-
-/// Which transports can be asked for by name.
-fn transports() -> PossibleValuesParser {
-    PossibleValuesParser::new([AUTO].into_iter().chain(ALL.iter().map(|t| t.name())))
-}
 
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -48,8 +42,9 @@ pub struct Args {
     /// A host of your own to ask for, which the token must list
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,
-    /// How to reach the relay; auto finds out what works here
-    #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = transports())]
+    /// How to reach the relay; auto finds out what works here. ptth10-h1 is ptth10 with plain HTTP/1.1 behind the
+    /// Upgrade
+    #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = PossibleValuesParser::new(agent::transports()))]
     pub transport: String,
     /// With what to come in.
     #[command(flatten)]
