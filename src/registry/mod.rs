@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 pub use claim::Claim;
 pub use terms::{Bound, Quota, Right, Terms, Unavailable};
@@ -33,6 +34,8 @@ pub struct Registry {
     changing: Mutex<()>,
     lease: Duration,
     next_session: AtomicU64,
+    /// Cancelled when no agent is let in any more.
+    closed: CancellationToken,
 }
 
 #[derive(Default, Clone)]
@@ -82,6 +85,7 @@ pub struct Target {
     waiting: AtomicUsize,
     polled: AtomicBool,
     gate: ArcSwapOption<Gate>,
+    closed: CancellationToken,
 }
 
 struct Held {
@@ -99,7 +103,13 @@ impl Registry {
             changing: Mutex::default(),
             lease,
             next_session: AtomicU64::new(1),
+            closed: CancellationToken::new(),
         })
+    }
+
+    /// No agent is let in any more: requests that wait for one stop waiting, and none begins to wait.
+    pub fn close(&self) {
+        self.closed.cancel();
     }
 
     /// The target of a host, in lower case and without a port.
@@ -134,7 +144,8 @@ impl Registry {
                 Some(target) => target.lose(),
                 None => {}
             }
-            table.insert(Target::new(route.clone(), owner.clone(), terms.right.charged()));
+            let charged = terms.right.charged();
+            table.insert(Target::new(route.clone(), owner.clone(), charged, self.closed.clone()));
         }
         let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
         let changed = !terms.probe && targets.iter().any(|target| !target.has_rules(terms.rules.as_ref()));
@@ -244,7 +255,7 @@ impl Registry {
 }
 
 impl Target {
-    fn new(route: Route, owner: AgentId, charged: Option<IpAddr>) -> Arc<Self> {
+    fn new(route: Route, owner: AgentId, charged: Option<IpAddr>, closed: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             route,
             owner,
@@ -256,6 +267,7 @@ impl Target {
             waiting: AtomicUsize::new(0),
             polled: AtomicBool::new(false),
             gate: ArcSwapOption::empty(),
+            closed,
         })
     }
 
@@ -321,7 +333,7 @@ impl Target {
     }
 
     /// The session for the next request, which is none of `tried`; waits a moment for one if the agent has just
-    /// gone. Cancel safe.
+    /// gone and may come back. Cancel safe.
     pub async fn session(&self, tried: &[crate::domain::SessionId]) -> Option<Arc<Session>> {
         if let Some(session) = select::pick(&self.sessions.load(), tried) {
             return Some(session);
@@ -337,6 +349,10 @@ impl Target {
                 arrived.await;
             }
         };
-        tokio::time::timeout(defaults::WAIT_AGENT, wait).await.ok()
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => None,
+            found = tokio::time::timeout(defaults::WAIT_AGENT, wait) => found.ok(),
+        }
     }
 }

@@ -204,6 +204,7 @@ impl Relay {
     /// links go after that, because what is in flight needs them, and the admin listener last, so that it can tell.
     pub async fn stop(self) -> usize {
         self.draining.cancel();
+        self.shared.registry.close();
         let until = tokio::time::Instant::now() + self.shared.config.grace;
         self.drain();
         // The answers of agents that poll come in by the listeners, until they have begun.
