@@ -281,6 +281,11 @@ pub const ORIGIN_CONTINUE: Duration = Duration::from_secs(5);
 
 /// How often the relay looks whether tokens have changed on disk.
 pub const TOKENS_CHECK: Duration = Duration::from_millis(500);
+/// And at most this often, however many credentials come that it does not know: `ptth token new` prints a token that is
+/// valid at once.
+pub const TOKENS_LOOKUP: Duration = Duration::from_millis(50);
+/// How long a credential that is not known waits for that.
+pub const TOKENS_LOOKUP_WAIT: Duration = Duration::from_secs(5);
 /// How long a reader or writer of the state waits for another: each holds it for milliseconds.
 pub const STATE_BUSY: Duration = Duration::from_secs(5);
 

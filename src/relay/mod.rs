@@ -10,6 +10,7 @@ mod demo;
 mod entry;
 mod forward;
 mod front;
+mod lookup;
 mod measure;
 mod names;
 mod open;
