@@ -64,6 +64,11 @@ pub const GRACE: Duration = Duration::from_secs(30);
 /// Public connections at once, over all cores: at about 30 KiB each, half a gigabyte. One that sends or receives what
 /// nobody takes has up to ten times that.
 pub const CONNECTIONS: usize = 16_384;
+/// Connections at once that come when visitors have all theirs, and have still to show that they are an agent's: as many
+/// as a burst of agents that come back, each for the time of a few round trips.
+pub const NEWCOMERS: usize = 128;
+/// And at most this share of the descriptors that are reserved.
+pub const NEWCOMERS_SHARE: usize = 8;
 /// From one address (one /64 with IPv6): a hundred people behind one NAT with as many as a browser opens. It takes
 /// sixteen addresses to have them all.
 pub const CONNECTIONS_PER_ADDRESS: usize = 1_024;

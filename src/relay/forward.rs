@@ -84,8 +84,8 @@ impl Sender {
         Ok(Some(Box::new(behind)))
     }
 
-    pub(super) fn seat(&self) -> Arc<Seat> {
-        self.seat.clone()
+    pub(super) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
     }
 
     pub(super) fn visitor(&self) -> &Visitor {
@@ -265,7 +265,7 @@ pub(super) fn join(
     let visitor = visitor?;
     let token = response.headers().get(UPGRADE).cloned()?;
     let owner = scope.clone();
-    let seat = sender.seat();
+    let seat = sender.seat().clone();
     let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
     owner.spawn(async move {
         let _kept = (slot, seat, permit);

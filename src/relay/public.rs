@@ -99,6 +99,9 @@ async fn own(
     host: &HostName,
     request: Request,
 ) -> Response {
+    if sender.seat().is_newcomers() && !shared.sides.iter().any(|side| side.wants(&request)) {
+        return hang_up(Failure::Full, &request);
+    }
     let entering = |asker| by_plain(shared, sender).map(|()| facts(sender, &authority, asker));
     if shared.relay_http.wants(&request) {
         let facts = entering(request.headers());
@@ -106,6 +109,7 @@ async fn own(
     }
     if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
         let asker = request.headers().clone();
+        let busy = sender.seat().busy();
         let accepted = match entering(&asker) {
             Ok(facts) => side.accept(request, facts).await,
             Err(refusal) => Err(refusal),
@@ -118,6 +122,9 @@ async fn own(
             }
         };
         side.dress(&asker, &mut response);
+        if let Some(busy) = busy {
+            response.body_mut().hold(busy);
+        }
         return response;
     }
     if shared.config.routing == Routing::Path && *host == shared.config.domain {
@@ -188,6 +195,9 @@ async fn visit(
     target: &Target,
     request: Request,
 ) -> Response {
+    if sender.seat().is_newcomers() {
+        return hang_up(Failure::Full, &request);
+    }
     let Some(gate) = target.gate() else {
         return pass(shared, sender, authority, target, VisitorPermit::free(), request.map(Body::from)).await;
     };

@@ -5,6 +5,7 @@
 
 mod crowd;
 mod demo;
+mod descriptors;
 mod events;
 mod first_token;
 mod foreign;
@@ -24,6 +25,6 @@ mod speed;
 mod stop;
 mod targets;
 mod tenants;
-mod trust;
 mod transports;
+mod trust;
 mod websocket;

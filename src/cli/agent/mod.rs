@@ -16,7 +16,7 @@ use crate::agent::origin::{Origin, Target};
 use crate::agent::{self, AUTO, Fatal};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
-use crate::net::{Cores, Scope};
+use crate::net::{Cores, Scope, descriptors};
 use crate::session::Kind;
 
 use super::running::{self, Asked};
@@ -111,6 +111,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 
 fn serve(prepared: Prepared) -> Result<(), Failure> {
     let Prepared { config, target, origin_tls, lock: _lock } = prepared;
+    descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     running::block_on(async {
