@@ -68,6 +68,11 @@ pub const CUT_NAMED: usize = 100;
 /// Public connections at once, over all cores: at about 30 KiB each, half a gigabyte. One that sends or receives what
 /// nobody takes has up to ten times that.
 pub const CONNECTIONS: usize = 16_384;
+/// Connections at once that come when visitors have all theirs, and have still to show that they are an agent's: as many
+/// as a burst of agents that come back, each for the time of a few round trips.
+pub const NEWCOMERS: usize = 128;
+/// And at most this share of the descriptors that are reserved.
+pub const NEWCOMERS_SHARE: usize = 8;
 /// From one address (one /64 with IPv6): a hundred people behind one NAT with as many as a browser opens. It takes
 /// sixteen addresses to have them all.
 pub const CONNECTIONS_PER_ADDRESS: usize = 1_024;
@@ -292,6 +297,11 @@ pub const ORIGIN_CONTINUE: Duration = Duration::from_secs(5);
 
 /// How often the relay looks whether tokens have changed on disk.
 pub const TOKENS_CHECK: Duration = Duration::from_millis(500);
+/// And at most this often, however many credentials come that it does not know: `ptth token new` prints a token that is
+/// valid at once.
+pub const TOKENS_LOOKUP: Duration = Duration::from_millis(50);
+/// How long a credential that is not known waits for that.
+pub const TOKENS_LOOKUP_WAIT: Duration = Duration::from_secs(5);
 /// How long a reader or writer of the state waits for another: each holds it for milliseconds.
 pub const STATE_BUSY: Duration = Duration::from_secs(5);
 

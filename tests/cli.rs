@@ -229,6 +229,14 @@ fn help_goes_to_stdout_and_shows_no_environment() {
         let help = succeeds(ptth_in(home.path(), args, &env, ""));
         assert!(help.contains("Usage: ptth") && !help.contains("hush"), "{help}");
     }
+    // Each way to a relay that a log line can name.
+    for args in [&["agent", "--help"][..], &["completions", "bash"]] {
+        let text = succeeds(ptth(home.path(), args));
+        for name in ["auto", "ptth10", "ptth10-h1", "ptth", "reversehttp", "comet"] {
+            let words = text.split(|c: char| !c.is_alphanumeric() && c != '-');
+            assert!(words.into_iter().any(|word| word == name), "{name} is missing: {text}");
+        }
+    }
     assert!(succeeds(ptth(home.path(), &["--version"])).starts_with("ptth "));
     assert!(succeeds(ptth(home.path(), &["completions", "bash"])).contains("_ptth"));
     fails(&ptth(home.path(), &[]), 2, "ptth --help");

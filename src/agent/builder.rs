@@ -158,7 +158,7 @@ impl Builder {
         self
     }
 
-    /// One transport by name, instead of `auto`.
+    /// One of [`transports`](super::transports) by name, instead of `auto`.
     #[must_use]
     pub fn transport(mut self, name: impl Into<Box<str>>) -> Self {
         self.transport = Some(name.into());

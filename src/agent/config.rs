@@ -18,7 +18,7 @@ pub struct Config {
     pub hosts: Vec<HostName>,
     /// The token; never printed.
     pub token: Option<Secret>,
-    /// `auto`, or one of [`crate::transport::ALL`] by name.
+    /// One of [`super::transports`].
     pub transport: Box<str>,
     /// The carriers offered to a relay, which chooses; [`Kind::PREFERRED`] unless one is known to do harm on the way.
     pub carriers: Vec<Kind>,

@@ -52,7 +52,9 @@ impl Ladder {
     ) -> Self {
         let mut rungs = Vec::new();
         for transport in transports {
-            rungs.push(Rung { name: transport.name(), side: transport.agent(), call: call.clone() });
+            let plain = !automatic && call.carriers == [Kind::H1];
+            let name = if plain { transport.plain_name() } else { transport.name() };
+            rungs.push(Rung { name, side: transport.agent(), call: call.clone() });
             if automatic && transport.carriers().len() > 1 && call.carriers.len() > 1 {
                 let call = Call { carriers: vec![Kind::H1], ..call.clone() };
                 rungs.push(Rung { name: transport.plain_name(), side: transport.agent(), call });

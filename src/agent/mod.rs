@@ -28,6 +28,15 @@ use crate::transport::{self, Call};
 /// Finds out by itself which transport works.
 pub const AUTO: &str = "auto";
 
+/// What can be asked for as the transport: [`AUTO`], and every rung of the ladder by its name.
+pub fn transports() -> impl Iterator<Item = &'static str> {
+    let rungs = transport::ALL.iter().flat_map(|t| {
+        let plain = Some(t.plain_name()).filter(|plain| *plain != t.name());
+        [Some(t.name()), plain].into_iter().flatten()
+    });
+    [AUTO].into_iter().chain(rungs)
+}
+
 /// Why an agent gave up: a further try could not succeed. With several relays, every one of them has refused it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fatal {
@@ -73,8 +82,12 @@ pub struct Serving {
 pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result<Serving, Fatal> {
     let transports: Vec<_> = match &*config.transport {
         AUTO => transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect(),
-        name => transport::ALL.iter().copied().filter(|t| t.name() == name).collect(),
+        name => {
+            transport::ALL.iter().copied().filter(|t| [t.name(), t.plain_name()].contains(&name)).collect()
+        }
     };
+    let plain =
+        transports.iter().any(|t| t.name() != &*config.transport && t.plain_name() == &*config.transport);
     if transports.is_empty() {
         return Err(Fatal::Usage(format!("there is no transport {:?}", config.transport)));
     }
@@ -99,7 +112,7 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
             via: config.proxies.via(relay.host().unwrap_or_default()),
             token: config.token.clone(),
             offer: offer.clone(),
-            carriers: config.carriers.clone(),
+            carriers: if plain { vec![Kind::H1] } else { config.carriers.clone() },
         };
         let supervisor = Supervisor {
             ladder: Ladder::new(&transports, &call, &*config.transport == AUTO, config.climb),

@@ -12,10 +12,12 @@ pub(super) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Re
     runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?.block_on(command)
 }
 
-/// The signals that ask to stop.
+/// The signals that ask to stop, and SIGHUP, which does not: its default action would end the process when its
+/// terminal closes, or when an operator sends it to have a configuration read again.
 pub(super) struct Asked {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Asked {
@@ -25,14 +27,20 @@ impl Asked {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(failed)?,
             interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            hangup: signal(SignalKind::hangup()).map_err(failed)?,
         })
     }
 
-    /// Resolves at the next signal. Cancel safe.
+    /// Resolves at the next signal that asks to stop; logs each SIGHUP until then. Cancel safe.
     pub(super) async fn heard(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {
+                    tracing::info!("SIGHUP ignored: the process goes on; restart it to apply a changed configuration");
+                }
+            }
         }
     }
 

@@ -89,6 +89,8 @@ pub struct Tokens {
 
 struct Inner {
     table: ArcSwap<Table>,
+    /// Other processes may change the tokens.
+    shared: bool,
     /// Also the lock under which the table is replaced, so that an older one never replaces a newer one.
     store: Mutex<Option<Store>>,
 }
@@ -111,7 +113,8 @@ impl Tokens {
     }
 
     fn with(table: Table, store: Option<Store>) -> Self {
-        Self { inner: Arc::new(Inner { table: ArcSwap::from_pointee(table), store: Mutex::new(store) }) }
+        let (table, shared) = (ArcSwap::from_pointee(table), store.is_some());
+        Self { inner: Arc::new(Inner { table, shared, store: Mutex::new(store) }) }
     }
 
     /// Issues a token. The text returned is the only copy: only a digest of it is kept.
@@ -172,6 +175,11 @@ impl Tokens {
         }
         self.inner.table.store(Arc::new(store.load()?));
         Ok(true)
+    }
+
+    /// Whether [`refresh_if_changed`](Self::refresh_if_changed) can find anything: there is a store.
+    pub fn are_shared(&self) -> bool {
+        self.inner.shared
     }
 
     /// Whose credential this is, if it is a live token. Takes the same work for an unknown id as for a wrong

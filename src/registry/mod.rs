@@ -15,6 +15,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 pub use claim::Claim;
 pub use terms::{Bound, Quota, Right, Terms, Unavailable};
@@ -34,6 +35,8 @@ pub struct Registry {
     changing: Mutex<()>,
     lease: Duration,
     next_session: AtomicU64,
+    /// Cancelled when no agent is let in any more.
+    closed: CancellationToken,
 }
 
 #[derive(Default, Clone)]
@@ -83,6 +86,7 @@ pub struct Target {
     waiting: AtomicUsize,
     polled: AtomicBool,
     gate: ArcSwapOption<Gate>,
+    closed: CancellationToken,
 }
 
 struct Held {
@@ -100,7 +104,13 @@ impl Registry {
             changing: Mutex::default(),
             lease,
             next_session: AtomicU64::new(1),
+            closed: CancellationToken::new(),
         })
+    }
+
+    /// No agent is let in any more: requests that wait for one stop waiting, and none begins to wait.
+    pub fn close(&self) {
+        self.closed.cancel();
     }
 
     /// The target of a host, in lower case and without a port.
@@ -135,7 +145,8 @@ impl Registry {
                 Some(target) => target.lose(),
                 None => {}
             }
-            table.insert(Target::new(route.clone(), owner.clone(), terms.right.charged()));
+            let charged = terms.right.charged();
+            table.insert(Target::new(route.clone(), owner.clone(), charged, self.closed.clone()));
         }
         let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
         let changed = !terms.probe && targets.iter().any(|target| !target.has_rules(terms.rules.as_ref()));
@@ -245,7 +256,7 @@ impl Registry {
 }
 
 impl Target {
-    fn new(route: Route, owner: AgentId, charged: Option<IpAddr>) -> Arc<Self> {
+    fn new(route: Route, owner: AgentId, charged: Option<IpAddr>, closed: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
             route,
             owner,
@@ -257,6 +268,7 @@ impl Target {
             waiting: AtomicUsize::new(0),
             polled: AtomicBool::new(false),
             gate: ArcSwapOption::empty(),
+            closed,
         })
     }
 
@@ -322,7 +334,7 @@ impl Target {
     }
 
     /// The session for the next request, which is none of `tried`; waits a moment for one if the agent has just
-    /// gone. Cancel safe.
+    /// gone and may come back. Cancel safe.
     pub async fn session(&self, tried: &[crate::domain::SessionId]) -> Option<Arc<Session>> {
         if let Some(session) = select::pick(&self.sessions.load(), tried) {
             return Some(session);
@@ -338,6 +350,10 @@ impl Target {
                 arrived.await;
             }
         };
-        tokio::time::timeout(defaults::WAIT_AGENT, wait).await.ok()
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => None,
+            found = tokio::time::timeout(defaults::WAIT_AGENT, wait) => found.ok(),
+        }
     }
 }

@@ -151,13 +151,17 @@ pub enum Unavailable {
 mod tests {
     use std::sync::Arc;
 
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
     use crate::domain::Name;
     use crate::registry::Registry;
 
     fn held(count: usize, owner: impl Fn(usize) -> String, from: IpAddr) -> Vec<Arc<Target>> {
         let route = |n| Route::Path(Name::parse(&format!("n{n}")).unwrap());
-        (0..count).map(|n| Target::new(route(n), AgentId(owner(n).into()), Some(from))).collect()
+        (0..count)
+            .map(|n| Target::new(route(n), AgentId(owner(n).into()), Some(from), CancellationToken::new()))
+            .collect()
     }
 
     #[test]
@@ -177,7 +181,8 @@ mod tests {
         assert_eq!(judge(&four, "a0", here, 0), Ok(()), "what stands is not lost");
         let tokens: Vec<_> = (0..9)
             .map(|n| {
-                Target::new(Route::Path(Name::parse(&format!("t{n}")).unwrap()), AgentId("t".into()), None)
+                let route = Route::Path(Name::parse(&format!("t{n}")).unwrap());
+                Target::new(route, AgentId("t".into()), None, CancellationToken::new())
             })
             .collect();
         assert_eq!(judge(&tokens, "b", here, 1), Ok(()), "tokens are not counted");

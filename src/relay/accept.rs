@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::entry;
+use super::seats::Seat;
 use crate::domain::Visitor;
 use crate::net::listener;
 use crate::observe::Limit;
@@ -26,15 +27,39 @@ pub(super) async fn run(
             accepted = listener::accept(&listener) => accepted,
         };
         // Full: this one goes, those inside stay.
-        let Some(seat) = shared.seats.enter() else {
-            shared.metrics.reached(Limit::Connections, &remote);
-            continue;
-        };
+        let Some(seat) = seat(&shared, &stream, &remote) else { continue };
         let visitor = Visitor { remote, local, tls: tls.is_some() };
         let (shared, tls) = (shared.clone(), tls.clone());
         shared.visitors.clone().spawn(async move {
             let _inside = shared.metrics.visitor_connected();
-            entry::serve(shared, stream, visitor, tls, seat).await;
+            match seat.leaves() {
+                None => entry::serve(shared, stream, visitor, tls, seat).await,
+                // Boxed, because it is rare, and would make every visitor's future as large.
+                Some(leaves) => {
+                    Box::pin(async move {
+                        tokio::select! {
+                            biased;
+                            () = leaves => {}
+                            () = entry::serve(shared, stream, visitor, tls, seat) => {}
+                        }
+                    })
+                    .await;
+                }
+            }
         });
     }
+}
+
+/// A visitor's seat; when there is none, a newcomer's, because it may be an agent.
+fn seat(shared: &Shared, stream: &TcpStream, remote: &SocketAddr) -> Option<Seat> {
+    if !shared.descriptors.is_reserved(stream)
+        && let Some(seat) = shared.seats.enter()
+    {
+        return Some(seat);
+    }
+    shared.metrics.reached(Limit::Connections, remote);
+    if shared.descriptors.is_last(stream) {
+        return None;
+    }
+    shared.newcomers.enter().map(|newcomer| shared.seats.beside(newcomer))
 }

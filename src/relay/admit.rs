@@ -237,7 +237,10 @@ impl Door for Doorkeeper {
         offer: Offer,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>> {
-        Box::pin(std::future::ready(self.judge(offer, facts, None)))
+        Box::pin(async move {
+            self.credentials.look_up(facts).await;
+            self.judge(offer, facts, None)
+        })
     }
 
     fn check_again(
@@ -253,8 +256,15 @@ impl Door for Doorkeeper {
         self.credentials.verify(facts).map(|verified| verified.id)
     }
 
-    fn who_comes(&self, facts: &Facts, instance: Option<&Instance>) -> Result<AgentId, Refusal> {
-        self.credentials.newcomer(facts, instance).map(|verified| verified.id)
+    fn who_comes<'a>(
+        &'a self,
+        facts: &'a Facts,
+        instance: Option<&'a Instance>,
+    ) -> BoxFuture<'a, Result<AgentId, Refusal>> {
+        Box::pin(async move {
+            self.credentials.look_up(facts).await;
+            self.credentials.newcomer(facts, instance).map(|verified| verified.id)
+        })
     }
 
     fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::config::{ClientCerts, Config};
+use super::lookup::Lookup;
 use super::open::verified;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
@@ -16,6 +17,7 @@ pub(super) struct Credentials {
     config: Arc<Config>,
     certificates: Certificates,
     guesses: Guesses,
+    lookup: Lookup,
     /// Tells agents without a token from each other, where registration is open.
     open: Option<Open>,
 }
@@ -24,7 +26,20 @@ impl Credentials {
     pub(super) fn new(config: Arc<Config>) -> Self {
         let certificates = Certificates::new(config.domain.clone());
         let open = config.open_registration.then(|| Open::new(&config.polling.seal_key));
-        Self { config, certificates, guesses: Guesses::new(defaults::GUESSES), open }
+        Self {
+            config,
+            certificates,
+            guesses: Guesses::new(defaults::GUESSES),
+            lookup: Lookup::default(),
+            open,
+        }
+    }
+
+    /// To be awaited before a credential is judged: a token may have been issued a moment ago. Cancel safe.
+    pub(super) async fn look_up(&self, facts: &Facts) {
+        if let Some(secret) = &facts.credential {
+            self.lookup.unless_known(&self.config.tokens, secret).await;
+        }
     }
 
     /// Whose credentials these are, if all that is presented is valid, and all that is needed is presented.

@@ -13,7 +13,6 @@ use super::cookies;
 use super::front::{self, Contradiction};
 use super::seats::Seat;
 use crate::domain::{Certificate, HostName, Visitor};
-use crate::message::authority::Unclear;
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, Request, Response, fields, hop};
 use crate::net::Scope;
@@ -85,8 +84,8 @@ impl Sender {
         Ok(Some(Box::new(behind)))
     }
 
-    pub(super) fn seat(&self) -> Arc<Seat> {
-        self.seat.clone()
+    pub(super) fn seat(&self) -> &Arc<Seat> {
+        &self.seat
     }
 
     pub(super) fn visitor(&self) -> &Visitor {
@@ -170,16 +169,13 @@ pub(super) struct Outgoing {
 }
 
 /// Makes a visitor's request the relay's own. It takes the permit: without one no request is forwarded, and with one no
-/// second.
-///
-/// # Errors
-/// [`Unclear`], when the target of the request cannot be written anew.
+/// second. `None` for a target that is too long for the form that it is forwarded in.
 pub(super) fn outgoing(
     mut request: Request,
     permit: VisitorPermit,
     sender: &Sender,
     authority: Authority,
-) -> Result<Outgoing, Unclear> {
+) -> Option<Outgoing> {
     let version = request.version();
     let mut upgrade = None;
     if let Some(token) = hop::strip(request.headers_mut())
@@ -201,8 +197,8 @@ pub(super) fn outgoing(
     parts.scheme = Some(sender.scheme());
     parts.authority = Some(authority);
     parts.path_and_query = parts.path_and_query.map_or_else(|| Some(PathAndQuery::from_static("/")), rooted);
-    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Unclear::Malformed)?;
-    Ok(Outgoing { request, permit, upgrade })
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    Some(Outgoing { request, permit, upgrade })
 }
 
 /// An absolute target may have a query behind no path at all, which is `/` (RFC 9110 §4.2.3).
@@ -272,7 +268,7 @@ pub(super) fn join(
     let visitor = visitor?;
     let token = response.headers().get(UPGRADE).cloned()?;
     let owner = scope.clone();
-    let seat = sender.seat();
+    let seat = sender.seat().clone();
     let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
     owner.spawn(async move {
         let _kept = (slot, seat, permit);
@@ -412,8 +408,8 @@ mod tests {
     fn a_target_that_cannot_be_forwarded_is_not_replaced() {
         let target = PathAndQuery::try_from(format!("?{}", "a".repeat(65_533))).unwrap();
         let request = http::Request::get(Uri::from(target)).body(Body::empty()).unwrap();
-        let (permit, sender) = (VisitorPermit::free(), sender("[2001:db8::1]:9", false));
-        let made = outgoing(request, &permit, &sender, Authority::from_static("shop.test"));
+        let made =
+            outgoing(request, free(), &sender("[2001:db8::1]:9", false), Authority::from_static("shop.test"));
         assert_eq!(made.map(|made| made.request.uri().to_string()), None);
     }
 

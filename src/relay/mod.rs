@@ -11,8 +11,10 @@ mod entry;
 mod forward;
 mod front;
 mod links;
+mod lookup;
 mod measure;
 mod names;
+mod newcomers;
 mod open;
 mod patience;
 mod public;
@@ -23,6 +25,7 @@ mod shares;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -33,11 +36,12 @@ use self::admit::Doorkeeper;
 use self::config::{ClientCerts, Config, Listen, Routing};
 use self::credentials::Credentials;
 use self::names::Names;
-
+use self::newcomers::Newcomers;
 use self::relayhttp::RelayHttp;
 use self::seats::Seats;
 use self::shares::Shares;
 use crate::defaults;
+use crate::net::descriptors::Descriptors;
 use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
 use crate::policy::Checks;
@@ -96,6 +100,8 @@ struct Shared {
     sides: Vec<Box<dyn RelaySide>>,
     relay_http: RelayHttp,
     seats: Arc<Seats>,
+    descriptors: Descriptors,
+    newcomers: Arc<Newcomers>,
     listeners: Scope,
     visitors: Scope,
 }
@@ -104,6 +110,7 @@ struct Shared {
 pub struct Relay {
     shared: Arc<Shared>,
     addresses: Vec<Listen>,
+    room: usize,
     admin_address: Option<SocketAddr>,
     admin: Scope,
     sessions: Scope,
@@ -146,6 +153,8 @@ impl Relay {
         let credentials = Arc::new(Credentials::new(config.clone()));
         let windows = Windows::watched(config.buffers, metrics.clone());
         let seats = Seats::new(config.connections, config.connections_per_address);
+        let descriptors = Descriptors::of_this_process();
+        let newcomers = descriptors.reserved() / defaults::NEWCOMERS_SHARE;
         let uploads = windows.share(defaults::BUFFERS_OF_UPLOADS);
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
             config: config.clone(),
@@ -171,9 +180,13 @@ impl Relay {
             checks: Checks::default(),
             uploads,
             seats,
+            descriptors,
+            newcomers: Newcomers::new(newcomers.min(defaults::NEWCOMERS)),
             listeners: Scope::new(),
             visitors,
         });
+        let last = bound.iter().flat_map(|b| &b.per_core).max_by_key(|listener| listener.as_raw_fd());
+        let room = last.map_or(0, |last| descriptors.fit_beside(last));
         let addresses = bound.iter().map(|b| b.listen).collect();
         for bound in bound {
             bound.accept_on(&shared, &cores);
@@ -186,12 +199,18 @@ impl Relay {
             let view = admin::View { registry, metrics, draining: draining.clone() };
             admin.spawn_on(cores.handle(0), admin::run(view, listener, address, admin.clone()));
         }
-        Ok(Self { shared, addresses, admin_address, admin, sessions, draining, _cores: cores })
+        Ok(Self { shared, addresses, room, admin_address, admin, sessions, draining, _cores: cores })
     }
 
     /// Where it listens, with the ports that it got, in the order of the configuration.
     pub fn addresses(&self) -> &[Listen] {
         &self.addresses
+    }
+
+    /// How many public connections this process has file descriptors for, beside those that are reserved for agents, the
+    /// admin listener and files.
+    pub fn room(&self) -> usize {
+        self.room
     }
 
     /// Where the admin listener is, if there is one.
@@ -206,6 +225,7 @@ impl Relay {
     /// links go after that, because what is in flight needs them, and the admin listener last, so that it can tell.
     pub async fn stop(self) -> usize {
         self.draining.cancel();
+        self.shared.registry.close();
         let until = tokio::time::Instant::now() + self.shared.config.grace;
         self.drain();
         // The answers of agents that poll come in by the listeners, until they have begun.
@@ -278,7 +298,8 @@ fn bind(config: &Config) -> Result<Vec<Bound>, StartError> {
 
 fn with_alpn(tls: &Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
     let mut tls = rustls::ServerConfig::clone(tls);
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Some clients offer http/1.0 alone (curl --http1.0); without it here their handshake fails.
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
     Arc::new(tls)
 }
 

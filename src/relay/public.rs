@@ -100,6 +100,9 @@ async fn own(
     host: &HostName,
     request: Request,
 ) -> Response {
+    if sender.seat().is_newcomers() && !shared.sides.iter().any(|side| side.wants(&request)) {
+        return hang_up(Failure::Full, &request);
+    }
     let entering = |asker| by_plain(shared, sender).map(|()| facts(sender, &authority, asker));
     if shared.relay_http.wants(&request) {
         let facts = entering(request.headers());
@@ -107,6 +110,7 @@ async fn own(
     }
     if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
         let asker = request.headers().clone();
+        let busy = sender.seat().busy();
         let accepted = match entering(&asker).and_then(|facts| by_http1(&request).map(|()| facts)) {
             Ok(facts) => side.accept(request, facts).await,
             Err(refusal) => Err(refusal),
@@ -119,6 +123,9 @@ async fn own(
             }
         };
         side.dress(&asker, &mut response);
+        if let Some(busy) = busy {
+            response.body_mut().hold(busy);
+        }
         return response;
     }
     if shared.config.routing == Routing::Path && *host == shared.config.domain {
@@ -199,6 +206,9 @@ async fn visit(
     target: &Target,
     request: Request,
 ) -> Response {
+    if sender.seat().is_newcomers() {
+        return hang_up(Failure::Full, &request);
+    }
     let request = request.map(Body::from);
     match VisitorPermit::unless_ruled(target.gate()) {
         Ok(permit) => pass(shared, sender, authority, target, permit, request).await,
@@ -259,11 +269,11 @@ async fn pass(
 ) -> Response {
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
-    let Outgoing { mut request, permit, upgrade } =
-        match forward::outgoing(request, permit, sender, authority) {
-            Ok(outgoing) => outgoing,
-            Err(unclear) => return respond::failure(Failure::Unclear(unclear), &accepted(accept)),
-        };
+    let Some(Outgoing { mut request, permit, upgrade }) =
+        forward::outgoing(request, permit, sender, authority)
+    else {
+        return respond::failure(Failure::Head, &accepted(accept));
+    };
     if target.is_polled() {
         request.extensions_mut().insert(*sender.visitor());
     }

@@ -42,6 +42,8 @@ pub(super) enum Failure {
     Upgrade,
     /// The rules of the name do not let the visitor in.
     Denied(Denied),
+    /// All connections that visitors may have are taken.
+    Full,
     /// A destination of RelayHttp is not there, or did not answer with HTTP.
     Unreachable,
     /// A destination of RelayHttp did not answer in time.
@@ -117,6 +119,12 @@ fn describe(failure: Failure) -> Words {
             "upgrade-failed",
             "The upgrade was not carried out.",
             Some("http_upgrade_failed"),
+        ),
+        Failure::Full => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "relay-full",
+            "The relay has as many connections as it can take at the moment.",
+            Some("connection_limit_reached"),
         ),
         Failure::Unreachable => (
             StatusCode::BAD_GATEWAY,

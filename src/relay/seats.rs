@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::newcomers::{Busy, Newcomer};
 use crate::policy::Source;
 
 /// See the module.
@@ -25,7 +26,12 @@ impl Seats {
     /// A seat, unless all are taken. For whom it is may be known only later.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Seat> {
         let one = self.all.clone().try_acquire_owned().ok()?;
-        Some(Seat { seats: self.clone(), of: None, _one: one })
+        Some(Seat { seats: self.clone(), of: None, place: Place::Own(one) })
+    }
+
+    /// A seat for a connection that is beyond the limit.
+    pub(super) fn beside(self: &Arc<Self>, newcomer: Newcomer) -> Seat {
+        Seat { seats: self.clone(), of: None, place: Place::Newcomer(newcomer) }
     }
 }
 
@@ -33,10 +39,36 @@ impl Seats {
 pub(super) struct Seat {
     seats: Arc<Seats>,
     of: Option<Source>,
-    _one: OwnedSemaphorePermit,
+    place: Place,
+}
+
+enum Place {
+    Own(#[expect(dead_code, reason = "kept for its drop")] OwnedSemaphorePermit),
+    Newcomer(Newcomer),
 }
 
 impl Seat {
+    /// Whether only an agent may keep it.
+    pub(super) fn is_newcomers(&self) -> bool {
+        matches!(self.place, Place::Newcomer(_))
+    }
+
+    /// When the connection is to be closed, where only an agent may keep it.
+    pub(super) fn leaves(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        match &self.place {
+            Place::Own(_) => None,
+            Place::Newcomer(newcomer) => Some(newcomer.leaves()),
+        }
+    }
+
+    /// An agent's request is being answered; until the guard is dropped, nobody takes a newcomer's place.
+    pub(super) fn busy(&self) -> Option<Busy> {
+        match &self.place {
+            Place::Own(_) => None,
+            Place::Newcomer(newcomer) => Some(newcomer.busy()),
+        }
+    }
+
     /// Counts it for this address; says whether that may have one more.
     pub(super) fn is_for(&mut self, address: IpAddr) -> bool {
         let source = Source::from(address);

@@ -90,9 +90,10 @@ impl Session {
         self.links.load().iter().filter(|l| !l.is_out()).all(|l| l.is_late())
     }
 
-    /// Tells the agent that no more requests come on any link.
+    /// Tells the agent that no more requests come on any link. What waits for a slot of them looks elsewhere.
     pub fn drain(&self) {
         self.links.load().iter().for_each(|l| l.drain());
+        self.freed.notify_waiters();
     }
 
     /// Ends every link at once, with what is on it.

@@ -39,7 +39,7 @@ pub trait Transport: Sync {
     /// The carriers that its sessions can have. With several, the relay chooses among those that an agent offers.
     fn carriers(&self) -> &'static [Kind];
 
-    /// What logs call it when only the plain carrier is offered.
+    /// What people and logs call it when only the plain carrier is offered.
     fn plain_name(&self) -> &'static str {
         self.name()
     }
@@ -144,7 +144,11 @@ pub trait Door: Send + Sync {
     ///
     /// # Errors
     /// [`Refusal`]
-    fn who_comes(&self, facts: &Facts, instance: Option<&Instance>) -> Result<AgentId, Refusal>;
+    fn who_comes<'a>(
+        &'a self,
+        facts: &'a Facts,
+        instance: Option<&'a Instance>,
+    ) -> BoxFuture<'a, Result<AgentId, Refusal>>;
 
     /// Whether an agent that holds proof of an earlier admission may still be here, on a connection of which this is
     /// known.

@@ -64,7 +64,7 @@ scenarios! {
     routing: unknown_name, known_name_without_agent, problems_have_a_shape;
     sharing: two_agents_share_load, connections_grow_with_load;
     stopping: relay_drains_while_an_answer_runs, agent_goes_to_the_next_relay, agent_stop_finishes_answers,
-        agent_names_what_it_cuts;
+        agent_names_what_it_cuts, a_stopping_relay_waits_for_no_agent;
     loss: a_cut_tells_the_visitor_and_heals, a_cut_repeats_what_is_harmless, half_open_is_found;
     offers: refused_offers, a_held_name_is_refused_to_another_token, stripped_upgrade, higher_boot_replaces_the_lower;
 }

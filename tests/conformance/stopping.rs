@@ -2,8 +2,9 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ptth::defaults;
 use ptth::policy::Tokens;
 use tokio::net::TcpStream;
 
@@ -89,6 +90,22 @@ async fn first_answered(relay: &TestRelay, origin: &TestOrigin) -> (Wire, Wire) 
             (head, _) = visitor.message() => assert_eq!(head.status(), 503),
         }
     }
+}
+
+/// A request waits for an agent that has just gone. Once the relay stops, that agent is not let in any more.
+pub(crate) async fn a_stopping_relay_waits_for_no_agent(on: On) {
+    let World { relay, agent, .. } = on.world().await;
+    drop(agent);
+    let mut visitor = relay.visitor().await;
+    visitor.send(World::head("GET", "/", "")).await;
+    visitor.quiet().await;
+    let began = Instant::now();
+    let answered = async {
+        assert_eq!(visitor.message().await.0.status(), 503);
+    };
+    uncut(relay.stop(), answered).await;
+    let took = began.elapsed();
+    assert!(took < defaults::WAIT_AGENT / 2, "the relay stopped after {took:?}");
 }
 
 pub(crate) async fn agent_stop_finishes_answers(on: On) {

@@ -16,6 +16,9 @@ fn the_demo_prints_a_url_and_a_line_that_works() {
     let body = String::from_utf8(done.stdout).unwrap();
     assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
     assert!(body.starts_with("GET / HTTP/1.1\n") && body.contains("\nhost: hello.ptth.localhost"), "{body}");
+    // The terminal that started it was closed.
+    demo.signal("HUP");
+    demo.says("SIGHUP");
     demo.signal("INT");
     assert_eq!(demo.ends(), 0, "{demo}");
     let ca = line.split_whitespace().nth(2).unwrap();

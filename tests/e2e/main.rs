@@ -6,6 +6,7 @@
 mod certificates;
 mod crowd;
 mod demo;
+mod descriptors;
 mod events;
 mod first_token;
 mod foreign;
@@ -29,5 +30,6 @@ mod speed;
 mod stop;
 mod targets;
 mod tenants;
+mod transports;
 mod trust;
 mod websocket;

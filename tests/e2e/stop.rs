@@ -79,6 +79,24 @@ fn an_agent_that_is_asked_to_stop_finishes_what_is_in_flight() {
 }
 
 #[test]
+fn a_hangup_ends_neither_a_relay_nor_an_agent() {
+    let Running { site, held, mut relay, mut agent } = start();
+    held.let_go();
+    for _ in 0..2 {
+        for process in [&relay.process, &agent.process] {
+            process.signal("HUP");
+        }
+        relay.process.says("SIGHUP");
+        agent.process.says("SIGHUP");
+        assert_eq!(site.curl([format!("{}wait/on", agent.url)]).text(), "on");
+    }
+    for process in [&mut agent.process, &mut relay.process] {
+        process.signal("TERM");
+        assert_eq!(process.ends(), 0, "{process}");
+    }
+}
+
+#[test]
 fn an_idle_process_stops_at_once() {
     for signal in ["TERM", "INT"] {
         let Running { mut relay, mut agent, held: _held, site: _site } = start();

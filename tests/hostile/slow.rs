@@ -145,7 +145,7 @@ async fn client_hello() -> Vec<u8> {
     }
 }
 
-/// F9: no descriptors left. The accept loop goes on, and its agents stay.
+/// F9: no descriptors left for visitors. The accept loop goes on, and its agents stay.
 #[test]
 fn a_relay_without_descriptors_recovers() {
     let site = Site::new();
@@ -163,7 +163,8 @@ fn a_relay_without_descriptors_recovers() {
     assert_eq!(visit().status, 200);
     let crowd: Vec<_> =
         (0..200).map(|_| std::net::TcpStream::connect(("127.0.0.1", relay.port)).unwrap()).collect();
-    poll(|| (descriptors(&relay.process) >= 90).then_some(())).expect("the crowd takes them");
+    // A quarter is not for visitors.
+    poll(|| (descriptors(&relay.process) >= 70).then_some(())).expect("the crowd takes them");
     drop(crowd);
     let answered = poll(|| (descriptors(&relay.process) < 60).then(visit)).expect("the crowd has gone");
     assert_eq!(answered.status, 200);

@@ -89,14 +89,25 @@ fn one_address_has_its_share_of_the_connections() {
 fn all_connections_together_have_a_limit() {
     run(async {
         let relay = observed(|config| config.connections = 2);
+        let token = relay.token(&[NAME]);
+        let plan = |carrier| AgentPlan::new(&relay.url(), NAME, token.clone(), "ptth10", carrier);
         // An agent counts until it is flipped.
-        let _agent = agent(&relay, Kind::H2, echo()).await;
+        let _agent = serve(&plan(Kind::H2), echo()).await;
         let mut held = [relay.visitor().await, relay.visitor().await];
         for visitor in &mut held {
             answers(visitor).await;
         }
-        relay.visitor().await.closed().await;
+        let mut third = relay.visitor().await;
+        third.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
+        let (head, body) = third.message().await;
+        assert_eq!((head.status(), body.contains("relay-full")), (503, true), "{body}");
+        third.closed().await;
         assert_eq!(reached(&relay, "connections").await, 1);
+        // Agents are no visitors.
+        for carrier in [Kind::H1, Kind::H2] {
+            serve(&plan(carrier), echo()).await;
+        }
+        answers(&mut held[0]).await;
     });
 }
 

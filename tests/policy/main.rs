@@ -5,6 +5,7 @@
 mod certificates;
 mod confusion;
 mod files;
+mod fresh;
 mod guesses;
 mod limits;
 mod open;

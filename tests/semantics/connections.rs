@@ -1,6 +1,7 @@
 //! What a visitor's connection is for.
 
 use crate::exchange::{OK, at_origin, head, host};
+use crate::support::Wire;
 use crate::world::On;
 
 pub(crate) async fn http10(on: On) {
@@ -12,14 +13,18 @@ pub(crate) async fn http10(on: On) {
             "ok",
         ),
     ] {
-        let mut visitor = world.relay.visitor().await;
-        visitor.send(format!("GET /old HTTP/1.0\r\nHost: {}\r\n\r\n", host())).await;
-        let (mut origin, got) = at_origin(&world).await;
-        assert_eq!(got.first, "GET /old HTTP/1.1");
-        origin.send(answer.replace("200 OK\r\n", "200 OK\r\nConnection: close\r\n")).await;
-        let answer = visitor.head().await;
-        assert_eq!((answer.status(), answer.get("transfer-encoding")), (200, None));
-        assert_eq!(visitor.rest().await, wanted);
+        // With TLS, curl --http1.0 offers http/1.0 by ALPN and nothing else.
+        let plain = world.relay.visitor().await;
+        let encrypted = Wire::new(world.relay.tls_as(&host(), b"http/1.0").await);
+        for mut visitor in [plain, encrypted] {
+            visitor.send(format!("GET /old HTTP/1.0\r\nHost: {}\r\n\r\n", host())).await;
+            let (mut origin, got) = at_origin(&world).await;
+            assert_eq!(got.first, "GET /old HTTP/1.1");
+            origin.send(answer.replace("200 OK\r\n", "200 OK\r\nConnection: close\r\n")).await;
+            let answer = visitor.head().await;
+            assert_eq!((answer.status(), answer.get("transfer-encoding")), (200, None));
+            assert_eq!(visitor.rest().await, wanted);
+        }
     }
 }
 

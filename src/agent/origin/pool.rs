@@ -238,7 +238,8 @@ mod tests {
     #[tokio::test]
     async fn a_lease_without_a_connection_gives_the_request_back() {
         let pool = Pool::new(Scope::new());
-        let mut lease = Lease { connection: None, pool, core: 0, rested: false, answered: false, bound: false };
+        let mut lease =
+            Lease { connection: None, pool, core: 0, rested: false, answered: false, bound: false };
         let request = http::Request::get("/a").body(Body::empty()).unwrap();
         let sent = tokio::time::timeout(defaults::CONNECT, lease.send(request)).await;
         let mut error = sent.expect("an end").err().unwrap();

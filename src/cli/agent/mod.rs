@@ -16,9 +16,8 @@ use crate::agent::origin::{Origin, Target};
 use crate::agent::{self, AUTO, Fatal};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
-use crate::net::{Cores, Scope};
+use crate::net::{Cores, Scope, descriptors};
 use crate::session::Kind;
-use crate::transport::ALL;
 
 use super::running::{self, Asked};
 use super::text::{RelayUrl, parse};
@@ -26,11 +25,6 @@ use super::{Failure, say};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
-
-/// Which transports can be asked for by name.
-fn transports() -> PossibleValuesParser {
-    PossibleValuesParser::new([AUTO].into_iter().chain(ALL.iter().map(|t| t.name())))
-}
 
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,8 +43,9 @@ pub struct Args {
     /// A host of your own to ask for, which the token must list
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,
-    /// How to reach the relay; auto finds out what works here
-    #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = transports())]
+    /// How to reach the relay; auto finds out what works here. ptth10-h1 is ptth10 with plain HTTP/1.1 behind the
+    /// Upgrade
+    #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = PossibleValuesParser::new(agent::transports()))]
     pub transport: String,
     /// With what to come in.
     #[command(flatten)]
@@ -117,6 +112,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 
 fn serve(prepared: Prepared) -> Result<(), Failure> {
     let Prepared { config, target, origin_tls, lock: _lock } = prepared;
+    descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     running::block_on(async {

@@ -8,6 +8,7 @@ use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::net::descriptors::{self, Descriptors};
 use crate::policy::Tokens;
 use crate::relay::Relay;
 use crate::relay::config::{Config, Listen};
@@ -91,9 +92,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn serve(prepared: Prepared) -> Result<(), Failure> {
+    descriptors::raise();
     running::block_on(async {
         let mut asked = Asked::listen()?;
         let relay = Relay::start(prepared.config.clone()).map_err(Failure::failed)?;
+        tell_room(prepared.config.connections, relay.room());
         announce(&prepared, relay.addresses(), relay.admin())?;
         if prepared.config.open_registration {
             tracing::warn!(
@@ -106,6 +109,18 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         asked.patiently(relay.stop()).await;
         Ok(())
     })
+}
+
+/// How many public connections fit, and how to have more where that is fewer than may come.
+fn tell_room(wanted: usize, room: usize) {
+    let limit = Descriptors::of_this_process().limit();
+    tracing::info!(connections = wanted.min(room), open_files = limit, "relay started");
+    if wanted > room {
+        tracing::warn!(
+            "--connections {wanted} do not fit: the limit of {limit} open files leaves {room} for visitors; raise it with \
+             ulimit -n or LimitNOFILE=, or set --connections {room}"
+        );
+    }
 }
 
 #[cfg(test)]

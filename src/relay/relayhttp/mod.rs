@@ -108,6 +108,7 @@ impl RelayHttp {
         }
         // Whoever could not be an agent here learns nothing of where it leads. Whoever could, may relay.
         let facts = facts?;
+        self.credentials.look_up(&facts).await;
         self.credentials.newcomer(&facts, None)?;
         let text = named(request.uri().path()).unwrap_or_default().to_owned();
         let asked = Asked::parse(&text).map_err(|e| refused(RefusalKind::Malformed, e.to_string()))?;

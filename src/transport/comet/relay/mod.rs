@@ -52,7 +52,7 @@ impl Relay {
                 Ok(response)
             }
             Method::DELETE => {
-                let agent = self.agent(request.headers(), &facts)?;
+                let agent = self.agent(request.headers(), &facts).await?;
                 let ask = Ask::read(agent, request.uri(), request.headers())?;
                 match self.sessions.end(&ask) {
                     true => Ok(plain(StatusCode::NO_CONTENT)),
@@ -69,16 +69,16 @@ impl Relay {
     }
 
     /// Who asks. An agent without a token is itself again by its instance alone.
-    fn agent(&self, headers: &HeaderMap, facts: &Facts) -> Result<AgentId, Refusal> {
+    async fn agent(&self, headers: &HeaderMap, facts: &Facts) -> Result<AgentId, Refusal> {
         let instance =
             headers.get(fields::PTTH_INSTANCE).and_then(|text| Instance::parse(text.to_str().ok()?));
-        self.door.who_comes(facts, instance.as_ref())
+        self.door.who_comes(facts, instance.as_ref()).await
     }
 
     /// Takes the answer, if the agent brings one, and waits for its next request.
     async fn post(&self, request: Request, facts: &Facts) -> Result<Response, Refusal> {
         // Nothing of what a stranger sends is taken in.
-        let agent = self.agent(request.headers(), facts)?;
+        let agent = self.agent(request.headers(), facts).await?;
         let (parts, body) = request.into_parts();
         let ask = Ask::read(agent, &parts.uri, &parts.headers)?;
         let answered = self.answers.take(&self.sessions, &ask, body).await?;
