@@ -1,5 +1,6 @@
 //! Large bodies, and the memory that slow readers may cost.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ptth::defaults;
@@ -13,27 +14,31 @@ const LARGE: usize = 64 << 20;
 /// What may be on the way besides one stream window: the kernel's buffers of three connections, and ours.
 const SLACK: usize = 24 << 20;
 
-/// Bytes that no compression and no repetition would hide a mistake in.
-fn noise() -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let words = (0..LARGE / 8).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.collect()
+/// Bytes that no compression and no repetition would hide a mistake in. Made once, and before there is an agent: on a
+/// slow machine that takes longer than an agent may leave a PING unanswered.
+fn noise() -> &'static [u8] {
+    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+    NOISE.get_or_init(|| {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let words = (0..LARGE / 8).flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        words.collect()
+    })
 }
 
 pub(crate) async fn large_download(on: On) {
+    let data = noise();
+    let wanted = Sha256::digest(data);
     let world = on.world().await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
-    let data = noise();
-    let wanted = Sha256::digest(&data);
     let mut digest = Sha256::new();
     let sending = async {
         origin.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n")).await;
-        origin.send(&data).await;
+        origin.send(data).await;
     };
     let receiving = async {
         assert_eq!(visitor.head().await.get("content-length"), Some(&*LARGE.to_string()));
@@ -44,15 +49,16 @@ pub(crate) async fn large_download(on: On) {
 }
 
 pub(crate) async fn large_upload(on: On) {
+    let data = noise();
+    let wanted = Sha256::digest(data);
     let world = on.world().await;
     let length = format!("Content-Length: {LARGE}\r\n");
     let (mut visitor, mut origin, head) = world.begin("POST", "/", &length).await;
     assert_eq!(head.get("content-length"), Some(&*LARGE.to_string()));
-    let data = noise();
     let mut digest = Sha256::new();
     let receiving = origin.stream(LARGE, |part| digest.update(part));
-    within("64 MiB up", async { tokio::join!(visitor.send(&data), receiving) }).await;
-    assert_eq!(digest.finalize(), Sha256::digest(&data));
+    within("64 MiB up", async { tokio::join!(visitor.send(data), receiving) }).await;
+    assert_eq!(digest.finalize(), wanted);
     answer(&mut origin, &mut visitor).await;
 }
 
