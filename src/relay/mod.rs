@@ -149,12 +149,10 @@ impl Relay {
         let names = Arc::new(Names::new(config.clone(), loopback));
         let registry = Registry::new(config.lease);
         let metrics = Arc::new(Metrics::default());
-        let (sessions, draining) = (Scope::new(), CancellationToken::new());
+        let (sessions, visitors, draining) = (Scope::new(), Scope::new(), CancellationToken::new());
         let credentials = Arc::new(Credentials::new(config.clone()));
         let windows = Windows::watched(config.buffers, metrics.clone());
         let seats = Seats::new(config.connections, config.connections_per_address);
-        let descriptors = Descriptors::of_this_process();
-        let newcomers = descriptors.reserved() / defaults::NEWCOMERS_SHARE;
         let uploads = windows.share(defaults::BUFFERS_OF_UPLOADS);
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
             config: config.clone(),
@@ -168,7 +166,6 @@ impl Relay {
             links: Arc::default(),
             draining: draining.clone(),
         });
-        let visitors = Scope::new();
         let shared = Arc::new(Shared {
             relay_http: RelayHttp::new(config.clone(), credentials.clone(), visitors.clone()),
             sides: transport::ALL.iter().map(|t| t.relay(door.clone())).collect(),
@@ -180,13 +177,12 @@ impl Relay {
             checks: Checks::default(),
             uploads,
             seats,
-            descriptors,
-            newcomers: Newcomers::new(newcomers.min(defaults::NEWCOMERS)),
+            descriptors: Descriptors::of_this_process(),
+            newcomers: Newcomers::new(newcomers()),
             listeners: Scope::new(),
             visitors,
         });
-        let last = bound.iter().flat_map(|b| &b.per_core).max_by_key(|listener| listener.as_raw_fd());
-        let room = last.map_or(0, |last| descriptors.fit_beside(last));
+        let room = room(&bound);
         let addresses = bound.iter().map(|b| b.listen).collect();
         for bound in bound {
             bound.accept_on(&shared, &cores);
@@ -294,6 +290,16 @@ fn bind(config: &Config) -> Result<Vec<Bound>, StartError> {
         Ok(Bound { listen: Listen { address, ..*listen }, per_core, tls })
     };
     config.listen.iter().map(bind).collect()
+}
+
+/// How many connections have descriptors, beside these listeners and all that was opened before them.
+fn room(bound: &[Bound]) -> usize {
+    let last = bound.iter().flat_map(|b| &b.per_core).max_by_key(|listener| listener.as_raw_fd());
+    last.map_or(0, |last| Descriptors::of_this_process().fit_beside(last))
+}
+
+fn newcomers() -> usize {
+    (Descriptors::of_this_process().reserved() / defaults::NEWCOMERS_SHARE).min(defaults::NEWCOMERS)
 }
 
 fn with_alpn(tls: &Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
