@@ -132,7 +132,7 @@ impl Flight {
             After::Kept(parts, taken) => {
                 let Self { number, done, .. } = self;
                 let request = Request::from_parts(*parts, Body::empty());
-                Ok(Job { number, request, done, taken: Some(taken) })
+                Ok(Job { number, request, done, taken: Some(taken), taking: None })
             }
             _ => Err(Box::new(self)),
         }

@@ -196,11 +196,11 @@ impl Flights {
                 return Err(error);
             }
         };
-        let last = flights.len() - 1;
+        let count = flights.len();
         let mut bad = None;
         for (place, flight) in flights.into_iter().enumerate() {
             let read = match bad {
-                None => take_response(&mut rest, &flight.method, place == last),
+                None => take_response(&mut rest, &flight.method, place + 1 == count),
                 Some(bad) => Err(bad),
             };
             flight.end(match read {

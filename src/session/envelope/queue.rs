@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
@@ -228,7 +227,8 @@ impl Queue {
     pub(super) fn push(&self, mut job: Job) -> Result<u64, Box<Request>> {
         let mut state = self.state.lock();
         if state.ended {
-            return Err(Box::new(job.unsent().0));
+            // Nothing of a body is read before a poll has taken it.
+            return job.unsent().0.map_or(Ok(0), |request| Err(Box::new(request)));
         }
         job.number = state.number();
         let number = job.number;
@@ -286,11 +286,7 @@ impl Queue {
     /// The next waiting request, if it can go at once with another: without a body, or with one in memory.
     pub(super) fn take_ready(&self) -> Option<Job> {
         let mut state = self.state.lock();
-        let ready = |job: &Job| match &job.taken {
-            Some(taken) => taken.in_memory().is_some(),
-            None => job.request.body().is_end_stream(),
-        };
-        let first = state.waiting.front().is_some_and(ready);
+        let first = state.waiting.front().is_some_and(Job::is_ready);
         if first { state.waiting.pop_front() } else { None }
     }
 
@@ -332,7 +328,7 @@ impl Queue {
     pub(super) fn take_back(&self, number: u64) -> Option<Request> {
         let mut state = self.state.lock();
         let place = state.waiting.iter().position(|job| job.number == number)?;
-        state.waiting.remove(place).map(|job| job.unsent().0)
+        state.waiting.remove(place)?.unsent().0
     }
 
     /// Ends the registration: polls end, what waits goes elsewhere; what is in hand may still be answered.
