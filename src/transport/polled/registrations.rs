@@ -116,17 +116,23 @@ impl Registrations {
     }
 
     /// The registration of an identity, and whether it is new: the one that stands, or what `make` makes, which is
-    /// kept until it is deleted, cut, or silent for longer than its lease.
+    /// kept until it is deleted, cut, or silent for longer than its lease. `None` where what was `born` then is to come
+    /// back, and has been deleted.
     pub(in crate::transport) fn enter(
         self: &Arc<Self>,
         identity: &str,
+        born: Option<u64>,
         scope: &Scope,
         make: impl FnOnce() -> (Arc<Registration>, Attached),
-    ) -> (Arc<Registration>, bool) {
+    ) -> Option<(Arc<Registration>, bool)> {
         // Under the lock, because the polls of one agent return at once after a restart, on several cores.
         let mut table = self.table.lock();
+        // A deletion is noted first and takes this lock then: it is seen here, or what is made here is seen there.
+        if born.is_some_and(|born| self.is_deleted(identity, born)) {
+            return None;
+        }
         if let Some(known) = table.get(identity).filter(|known| !known.queue.is_ended()) {
-            return (known.clone(), false);
+            return Some((known.clone(), false));
         }
         let (registration, attached) = make();
         table.insert(registration.identity.clone(), registration.clone());
@@ -139,7 +145,7 @@ impl Registrations {
                 table.remove(&kept.identity);
             }
         });
-        (registration, true)
+        Some((registration, true))
     }
 }
 
@@ -178,7 +184,8 @@ mod tests {
 
     async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
         let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
-        let (registration, _) = all.enter("a", &scope, || (fresh(&all), Attached::new(cut.listen(), ())));
+        let attached = Attached::new(cut.listen(), ());
+        let (registration, _) = all.enter("a", None, &scope, || (fresh(&all), attached)).unwrap();
         tokio::task::yield_now().await;
         (all, registration, cut, scope)
     }
@@ -227,7 +234,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn two_that_come_at_once_are_one() {
         let (all, registration, cut, scope) = entered().await;
-        let again = || all.enter("a", &scope, || (fresh(&all), Attached::new(cut.listen(), ())));
+        let fresh = || (fresh(&all), Attached::new(cut.listen(), ()));
+        let again = || all.enter("a", None, &scope, fresh).unwrap();
         let (second, new) = again();
         assert!(!new && Arc::ptr_eq(&second, &registration));
         registration.queue.end();
