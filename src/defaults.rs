@@ -377,6 +377,9 @@ pub const GONE_EARLY: usize = 64;
 pub const REQUEST_URL_AGE: u64 = 30 * 24 * 3600;
 /// The shortest lease of a registration: the original's.
 pub const POLL_LEASE: Duration = Duration::from_secs(30);
+/// From the first poll of another poller until it takes over from one that is gone: time enough for one that is there to
+/// poll again, and visitors are answered within a second.
+pub const POLL_TAKEOVER: Duration = Duration::from_millis(500);
 /// The longest: whoever polls once an hour is there, whoever does not is not.
 pub const POLL_LEASE_MOST: Duration = Duration::from_secs(3600);
 /// A form of a few short fields, in bytes.

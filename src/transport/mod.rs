@@ -213,6 +213,11 @@ impl Attached {
         self
     }
 
+    /// Whether as many requests are on the link as it takes: its agent has no place for another, and does not poll.
+    fn is_full(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.is_full())
+    }
+
     /// Resolves when nothing is on the link any more, once its HTTP connection has ended. Cancel safe.
     pub fn emptied(&self) -> impl Future<Output = ()> + Send + use<> {
         let link = self.link.clone();

@@ -144,6 +144,7 @@ impl Delivery {
     fn sent(&mut self) {
         if let Some(Back { queue, url, request, taken, once }) = self.back.take() {
             queue.flights.sent(url, request, taken.filter(|_| !once));
+            queue.sent(url);
         }
     }
 }

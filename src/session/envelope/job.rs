@@ -22,13 +22,22 @@ use crate::session::carrier::{SendError, SendErrorKind};
 pub(super) struct Done {
     answer: oneshot::Sender<Result<Response, SendError>>,
     heads: Arc<Heads>,
+    /// How often its request may be repeated.
+    repeats: usize,
 }
 
 impl Done {
     /// The place, and where it is waited for.
     pub(super) fn new(heads: Arc<Heads>) -> (Self, oneshot::Receiver<Result<Response, SendError>>) {
         let (answer, told) = oneshot::channel();
-        (Self { answer, heads }, told)
+        (Self { answer, heads, repeats: defaults::REPEATS }, told)
+    }
+
+    /// Whether its request may be repeated, which is counted: one that ends each agent that takes it must not go on.
+    pub(super) fn may_repeat(&mut self) -> bool {
+        let more = self.repeats.checked_sub(1);
+        self.repeats = more.unwrap_or(0);
+        more.is_some()
     }
 
     /// Hands the answer over. Whether somebody waited for it.

@@ -152,6 +152,7 @@ impl HttpBody for Delivery {
             && let Some(Back { queue, url, kept }) = self.back.take()
         {
             queue.flights.sent_several(url, kept);
+            queue.sent(url);
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::answer::Flight;
 use super::job::{Done, Job};
+use super::lost::{InHand, Newcomer};
 use super::spool::Room;
 use super::used::Used;
 use super::{Flights, Given, Handed, Manner, Several, UrlId, deliver, pipeline};
@@ -42,7 +43,7 @@ pub struct Queue {
     pub(super) room: Room,
     /// For answers of several requests at once, as long as they are being read.
     pub(super) answers: Arc<Semaphore>,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     absence: Duration,
     /// Raised by the first poll.
     met: Arc<Flag>,
@@ -50,11 +51,11 @@ pub struct Queue {
     cut: Arc<Flag>,
 }
 
-struct State {
-    polls: VecDeque<Waiter>,
+pub(super) struct State {
+    pub(super) polls: VecDeque<Waiter>,
     waiting: VecDeque<Job>,
-    /// Requests in the agent's hand, by number, with the URL of each.
-    handed: HashMap<u64, UrlId>,
+    /// Requests in the agent's hand, by number.
+    pub(super) handed: HashMap<u64, InHand>,
     /// URLs whose visitors left before their answers came.
     late: VecDeque<UrlId>,
     /// URLs whose visitors left before their answers came, and of which the agent is still to be told.
@@ -62,15 +63,16 @@ struct State {
     used: Used,
     next: u64,
     /// When the last poll ended.
-    left: Instant,
+    pub(super) left: Instant,
+    pub(super) newcomer: Option<Newcomer>,
     ended: bool,
     /// The last poll wanted whole messages; `None` before the first.
     whole: Option<bool>,
 }
 
-struct Waiter {
+pub(super) struct Waiter {
     number: u64,
-    url: UrlId,
+    pub(super) url: UrlId,
     streams: bool,
     tell: oneshot::Sender<Job>,
 }
@@ -86,6 +88,8 @@ pub struct Glance {
     pub handed: usize,
     /// For how long it has not been heard of; zero while it polls or has requests in hand.
     pub silent: Duration,
+    /// The same, whether or not it has requests in hand.
+    pub unpolled: Duration,
 }
 
 impl Queue {
@@ -101,6 +105,7 @@ impl Queue {
             used: Used::default(),
             next: 0,
             left: Instant::now(),
+            newcomer: None,
             ended: false,
             whole: None,
         };
@@ -266,7 +271,7 @@ impl Queue {
             return Err(flight.done);
         }
         state.used.insert(url);
-        state.handed.insert(flight.number, url);
+        state.handed.insert(flight.number, InHand::of(url));
         self.flights.insert(url, flight);
         Ok(())
     }
@@ -278,7 +283,7 @@ impl Queue {
             return Err(flights);
         }
         state.used.insert(url);
-        state.handed.extend(flights.iter().map(|flight| (flight.number, url)));
+        state.handed.extend(flights.iter().map(|flight| (flight.number, InHand::of(url))));
         self.flights.insert_several(url, flights);
         Ok(())
     }
@@ -301,7 +306,7 @@ impl Queue {
     pub(super) fn leave(&self, number: u64) {
         let mut state = self.state.lock();
         state.waiting.retain(|job| job.number != number);
-        let Some(url) = state.handed.remove(&number) else { return };
+        let Some(InHand { url, .. }) = state.handed.remove(&number) else { return };
         if state.ended {
             drop(state);
             return self.flights.forget(url);
@@ -350,10 +355,7 @@ impl Queue {
     pub fn cut(&self) {
         self.end();
         self.cut.raise();
-        let handed: Vec<_> = self.state.lock().handed.drain().collect();
-        for (_, url) in handed {
-            self.flights.fail(url);
-        }
+        self.lose(|_, _| true);
     }
 
     /// Resolves when what streams is to break off. Cancel safe.
@@ -400,6 +402,7 @@ impl Queue {
             waiting: state.waiting.len(),
             handed: state.handed.len(),
             silent: if busy { Duration::ZERO } else { state.left.elapsed() },
+            unpolled: state.unpolled(),
         }
     }
 }

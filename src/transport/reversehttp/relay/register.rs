@@ -12,7 +12,7 @@ use crate::domain::{AgentId, Facts, HostName, Instance, Name, Offer, Refusal, Re
 use crate::message::{Request, Response, fields, link};
 use crate::net::cores;
 use crate::session::Kind;
-use crate::session::envelope::{Queue, carrier};
+use crate::session::envelope::{Queue, UrlId, carrier};
 use crate::transport::polled::Registration;
 use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::form::{read, write};
@@ -43,17 +43,28 @@ impl Relay {
         let (registration, new) = self
             .enter(identity, None, admission, fields.lease.unwrap_or(defaults::POLL_LEASE))
             .ok_or_else(|| Refusal::new(RefusalKind::Gone, "this registration was deleted"))?;
+        let url = rand::random();
         if new {
-            return Ok(self.registered(StatusCode::CREATED, &registration, &facts));
+            return Ok(self.registered(StatusCode::CREATED, &registration, url, &facts));
+        }
+        if offer.instance.is_none() {
+            // With an instance it is the same process, and a new one is a registration of its own.
+            registration.queue.registered(url);
         }
         if let Some(lease) = fields.lease {
             registration.set_lease(lease);
         }
-        Ok(self.registered(StatusCode::NO_CONTENT, &registration, &facts))
+        Ok(self.registered(StatusCode::NO_CONTENT, &registration, url, &facts))
     }
 
-    fn registered(&self, status: StatusCode, registration: &Registration, facts: &Facts) -> Response {
-        let first = self.request_url(facts, registration);
+    fn registered(
+        &self,
+        status: StatusCode,
+        registration: &Registration,
+        url: UrlId,
+        facts: &Facts,
+    ) -> Response {
+        let first = self.request_url(facts, registration, url);
         let mut response =
             self.granted(status, Some(&first), &registration.urls, &registration.identity, facts);
         let headers = response.headers_mut();
@@ -281,6 +292,7 @@ mod tests {
             authority: "relay.test".into(),
             credential: None,
             certificate: None,
+            closed: None,
         }
     }
 
