@@ -324,6 +324,9 @@ pub const POLLS_BUSY: usize = 32;
 /// How long an agent that polls keeps an upload open that its origin does not read to the end: by then the answer has
 /// begun at the relay, over a connection of its own. An answer without an end does not keep the visitor's for longer.
 pub const UPLOAD_KEPT: Duration = Duration::from_secs(10);
+/// How long nothing of an answer may move on its way to the relay before its agent gives it up: longer than the relay
+/// waits for a visitor that reads nothing.
+pub const ANSWER_STUCK: Duration = STALLED.saturating_add(UPGRADE);
 /// Requests of one registration, queued and in hand.
 pub const ENVELOPES: usize = 256;
 /// The body of a message that must be complete before it goes on, where something on the way holds bodies back, in
