@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, RETRY_AFTER, UPGRADE, USER_AGENT, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -156,10 +156,10 @@ pub(super) fn request(
     method: Method,
     target: &str,
     token: &'static str,
-) -> http::Request<Empty<bytes::Bytes>> {
+) -> Result<http::Request<Empty<bytes::Bytes>>, OpenError> {
     let mut request = http::Request::new(Empty::new());
     *request.method_mut() = method;
-    *request.uri_mut() = target.parse().unwrap_or_else(|_| Uri::from_static("/"));
+    *request.uri_mut() = super::target(target)?;
     let headers = request.headers_mut();
     let host = call.relay.authority().map_or("", |a| a.as_str());
     let mut set = |name, value: Result<HeaderValue, _>| {
@@ -174,7 +174,7 @@ pub(super) fn request(
     set(fields::ALPN, HeaderValue::try_from(carriers.join(", ")));
     set(USER_AGENT, HeaderValue::try_from(concat!("ptth/", env!("CARGO_PKG_VERSION"))));
     query::introduce(headers, call);
-    request
+    Ok(request)
 }
 
 /// Dials the relay, sends `request` and takes the connection over on the 101.
@@ -183,8 +183,9 @@ pub(super) fn request(
 /// [`OpenError`]
 pub(super) async fn open(
     call: &Call,
-    request: http::Request<Empty<bytes::Bytes>>,
+    request: Result<http::Request<Empty<bytes::Bytes>>, OpenError>,
 ) -> Result<Opened, OpenError> {
+    let request = request?;
     let io = dial_via(&call.via, &place(&call.relay), &call.tls, defaults::CONNECT).await?;
     let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, call)).await;
     upgrade.unwrap_or_else(|_| {

@@ -269,6 +269,13 @@ pub struct Call {
     pub carriers: Vec<Kind>,
 }
 
+/// The target of a request to a relay. Anything else in its place would offer the token to another resource.
+fn target(text: &str) -> Result<http::Uri, OpenError> {
+    text.parse().map_err(|error| {
+        OpenError::Broken(format!("the path of the relay's URL cannot be asked for: {error}"))
+    })
+}
+
 /// Where a relay's URL points.
 pub fn place(relay: &http::Uri) -> Place {
     let tls = relay.scheme() != Some(&http::uri::Scheme::HTTP);
