@@ -32,6 +32,8 @@ pub(super) enum Failure {
     Http2(SendErrorKind),
     #[error("no HTTP/2: {0}")]
     Preface(h2::Error),
+    #[error("a lease without a connection")]
+    NoConnection,
     #[error("a 101 that nobody asked for")]
     Unasked,
     #[error("CONNECT is not for origins")]
@@ -71,7 +73,7 @@ impl Failure {
                 "http_protocol_error",
                 "what it answered is not HTTP/2. Check the port, and h2c:// against http://.",
             ),
-            Self::Http2(_) => bad(
+            Self::Http2(_) | Self::NoConnection => bad(
                 "origin-incomplete",
                 "http_response_incomplete",
                 "it ended the connection or the stream without an answer. Its log may say why.",

@@ -80,7 +80,7 @@ impl Web {
     async fn send(&self, mut request: Request) -> Result<(Lease, http::Response<Incoming>), Failure> {
         while let Some(mut lease) = self.pool.take() {
             let copy = if lease.rested { repeat::copy(&request) } else { None };
-            match lease.send(request).await {
+            match lease.send(request).await.ok_or(Failure::NoConnection)? {
                 Ok(response) => return Ok((lease, response)),
                 Err(mut error) => match (error.take_message(), copy) {
                     (Some(unsent), _) => request = unsent.map(Trailing::into_inner),
@@ -93,7 +93,7 @@ impl Web {
             }
         }
         let mut lease = self.open().await?;
-        match lease.send(request).await {
+        match lease.send(request).await.ok_or(Failure::NoConnection)? {
             Ok(response) => Ok((lease, response)),
             Err(error) => Err(error.into_error().into()),
         }

@@ -131,21 +131,16 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Sends a request. Dropping the future cancels the request and closes the connection: HTTP/1.1 has no other way.
+    /// Sends a request. `None` without a connection, which there is until the drop. Dropping the future cancels the request and closes the connection: HTTP/1.1 has no other way.
     pub(super) async fn send(
         &mut self,
         request: Request,
-    ) -> Result<http::Response<Incoming>, TrySendError<http::Request<Trailing>>> {
-        let sent = match &mut self.connection {
-            Some(Connection { sender, heads, inserts }) => {
-                let request = request.map(|body| Trailing::new(body, Some(inserts)));
-                heads.exchange(|| sender.try_send_request(request)).await
-            }
-            // There is one until the drop.
-            None => std::future::pending().await,
-        };
+    ) -> Option<Result<http::Response<Incoming>, TrySendError<http::Request<Trailing>>>> {
+        let Connection { sender, heads, inserts } = self.connection.as_mut()?;
+        let request = request.map(|body| Trailing::new(body, Some(inserts)));
+        let sent = heads.exchange(|| sender.try_send_request(request)).await;
         self.answered = sent.is_ok();
-        sent
+        Some(sent)
     }
 
     /// This connection is somebody else's now.
