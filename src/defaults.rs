@@ -345,6 +345,9 @@ pub const POLLS_BUSY: usize = 32;
 /// How long an agent that polls keeps an upload open that its origin does not read to the end: by then the answer has
 /// begun at the relay, over a connection of its own. An answer without an end does not keep the visitor's for longer.
 pub const UPLOAD_KEPT: Duration = Duration::from_secs(10);
+/// How long nothing of an answer may move on its way to the relay before its agent gives it up: longer than the relay
+/// waits for a visitor that reads nothing.
+pub const ANSWER_STUCK: Duration = STALLED.saturating_add(UPGRADE);
 /// Requests of one registration, queued and in hand.
 pub const ENVELOPES: usize = 256;
 /// The body of a message that must be complete before it goes on, where something on the way holds bodies back, in
@@ -398,6 +401,9 @@ pub const GONE_EARLY: usize = 64;
 pub const REQUEST_URL_AGE: u64 = 30 * 24 * 3600;
 /// The shortest lease of a registration: the original's.
 pub const POLL_LEASE: Duration = Duration::from_secs(30);
+/// From the first poll of another poller until it takes over from one that is gone: time enough for one that is there to
+/// poll again, and visitors are answered within a second.
+pub const POLL_TAKEOVER: Duration = Duration::from_millis(500);
 /// The longest: whoever polls once an hour is there, whoever does not is not.
 pub const POLL_LEASE_MOST: Duration = Duration::from_secs(3600);
 /// A form of a few short fields, in bytes.

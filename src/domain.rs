@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use subtle::ConstantTimeEq as _;
@@ -255,6 +256,8 @@ pub struct Facts {
     pub credential: Option<Secret>,
     /// The client certificate it presented, if the relay has a CA for them.
     pub certificate: Option<Arc<Certificate>>,
+    /// Set when the far end has closed the connection; `None` where that shows nothing of the agent.
+    pub closed: Option<Arc<AtomicBool>>,
 }
 
 /// What a client certificate says, once TLS has found that a CA of the relay's vouches for it.

@@ -41,7 +41,7 @@ answer() {
     call --retry 3 --header 'Content-Type: message/http' --data-binary "@$dir/answer" --output /dev/null "$url"
 }
 while :; do
-    if [ -z "$url" ]; then call --data-urlencode "name=$name" --output /dev/null "$gateway"
+    if [ -z "$url" ]; then call --data-urlencode "name=$name" --data lease=150 --output /dev/null "$gateway"
     else call --header 'Accept: message/http' --output "$REQUEST" "$url"; fi
     next=$(link next | here)
     case $code:$url in

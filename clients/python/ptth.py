@@ -34,6 +34,7 @@ import wsgiref.handlers
 
 POLLS = 4  # polls open at once: enough to bridge the round trip between one request and the next
 POLL_LOST = 60  # seconds; relays hold a poll for 30 s or less
+LEASE = 150  # seconds without a poll until the agent counts as gone: all threads may be busy for as long as visitors wait
 PROMPT = 20  # seconds for what a relay answers at once
 ANSWER_LOST = 300  # seconds that a visitor may pause while reading a response
 BACK_OFF, BACK_OFF_MOST = 0.25, 30  # seconds, the bounds of the first wait and of any
@@ -159,7 +160,7 @@ class Agent:
         connection.http.close()
 
     def _register(self, connection):
-        form = urllib.parse.urlencode({"name": self.name}).encode()
+        form = urllib.parse.urlencode({"name": self.name, "lease": LEASE}).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded", **self.credential}
         response, body = connection.ask("POST", self.gateway, headers, form)
         self._expect(response, body, "registering")

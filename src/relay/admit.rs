@@ -398,6 +398,7 @@ mod tests {
             authority: "relay.test".into(),
             credential: Some(secret),
             certificate: None,
+            closed: None,
         };
         let ask = || door.judge(Offer { transport: "ptth10", ..Offer::default() }, &facts, None);
         // Each has its 101 on the way, and no link yet.

@@ -168,6 +168,7 @@ mod tests {
             authority: "relay.test".into(),
             credential: None,
             certificate: Some(Arc::new(certificate)),
+            closed: None,
         };
         let before = credentials(ClientCerts::Accepted);
         let agent = before.newcomer(&facts, None).unwrap().id;

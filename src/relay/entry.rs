@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use hyper::body::Incoming;
@@ -155,6 +156,10 @@ async fn serve_h1(inside: Arc<Inside>, mut io: Io) {
         }
         ended = connection.as_mut() => ended,
     };
+    // The relay itself closes what is idle for long, and an agent that is at work may be idle.
+    if !ended.as_ref().is_err_and(|error| error.is_timeout()) {
+        inside.sender.closed().store(true, Ordering::Release);
+    }
     if let Err(error) = ended {
         let limit = match () {
             () if error.is_timeout() => Some(Limit::Head),

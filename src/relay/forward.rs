@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -51,6 +52,8 @@ pub(super) struct Sender {
     front: bool,
     /// Its seat among the public connections, which an upgraded stream keeps.
     seat: Arc<Seat>,
+    /// Set when the far end has closed the connection.
+    closed: Arc<AtomicBool>,
 }
 
 impl Sender {
@@ -62,7 +65,8 @@ impl Sender {
     ) -> Self {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Self { visitor, certificate, address, node: node(ip), proto: proto(visitor.tls), front, seat }
+        let (node, proto, closed) = (node(ip), proto(visitor.tls), Arc::default());
+        Self { visitor, certificate, address, node, proto, front, seat, closed }
     }
 
     /// Who sent a request that came by a trusted proxy; `None` where the connection says it all.
@@ -82,6 +86,16 @@ impl Sender {
         behind.visitor.remote = claim.remote.unwrap_or(self.visitor.remote);
         behind.visitor.tls = claim.tls.unwrap_or(self.visitor.tls);
         Ok(Some(Box::new(behind)))
+    }
+
+    /// Whether the far end of the connection is a proxy that the operator trusts.
+    pub(super) fn is_front(&self) -> bool {
+        self.front
+    }
+
+    /// Set when the far end has closed the connection.
+    pub(super) fn closed(&self) -> Arc<AtomicBool> {
+        self.closed.clone()
     }
 
     pub(super) fn seat(&self) -> &Arc<Seat> {

@@ -17,7 +17,7 @@ use super::{measure, patience};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
 use crate::message::upgrade::Tunnel;
-use crate::message::{Body, Request, Response, authority, framing, repeat, upgrade};
+use crate::message::{Body, Request, Response, authority, framing, hop, repeat, upgrade};
 use crate::observe::Limit;
 use crate::policy::{Denied, Gate, VisitorPermit};
 use crate::registry::Target;
@@ -103,7 +103,12 @@ async fn own(
     if sender.seat().is_newcomers() && !shared.sides.iter().any(|side| side.wants(&request)) {
         return hang_up(Failure::Full, &request);
     }
-    let entering = |asker| by_plain(shared, sender).map(|()| facts(sender, &authority, asker));
+    // The connection of a proxy shows nothing of the agent behind it.
+    let shows = !closes(&request) && !sender.is_front();
+    let entering = |asker| {
+        by_plain(shared, sender)?;
+        Ok(Facts { closed: shows.then(|| sender.closed()), ..facts(sender, &authority, asker) })
+    };
     if shared.relay_http.wants(&request) {
         let facts = entering(request.headers());
         return shared.relay_http.answer(request, facts).await;
@@ -174,7 +179,14 @@ fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> F
         authority: authority.as_str().into(),
         credential: credential(headers),
         certificate: sender.certificate().cloned(),
+        closed: None,
     }
+}
+
+/// Whether the connection of a request was to be closed after it anyway (RFC 9112 §9.3).
+fn closes(request: &Request) -> bool {
+    let mut options = request.headers().get_all(CONNECTION).iter().flat_map(hop::list);
+    request.version() < Version::HTTP_11 || options.any(|option| option.eq_ignore_ascii_case("close"))
 }
 
 /// `Bearer`, or `Basic` with the token as its password (RFC 6750 §2.1, RFC 7617). What is there and cannot be read is

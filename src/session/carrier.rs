@@ -180,6 +180,11 @@ impl Link {
         self.in_flight.count()
     }
 
+    /// Whether no slot is free.
+    pub fn is_full(&self) -> bool {
+        self.in_flight() >= self.carrier.capacity()
+    }
+
     /// Takes a slot if one is free and the link is in use.
     pub fn reserve(self: &Arc<Self>) -> Option<Slot> {
         if self.is_out() {

@@ -164,9 +164,7 @@ pub(super) fn request(
 ) -> Result<http::Request<Empty<bytes::Bytes>>, OpenError> {
     let mut request = http::Request::new(Empty::new());
     *request.method_mut() = method;
-    *request.uri_mut() = target.parse().map_err(|_| {
-        OpenError::Broken(format!("the {} names and hosts are too long together", call.offer.wanted.len()))
-    })?;
+    *request.uri_mut() = super::target(target)?;
     let headers = request.headers_mut();
     let host = call.relay.authority().map_or("", |a| a.as_str());
     let mut set = |name, value: Result<HeaderValue, _>| {

@@ -217,6 +217,11 @@ impl Attached {
         self
     }
 
+    /// Whether as many requests are on the link as it takes: its agent has no place for another, and does not poll.
+    fn is_full(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.is_full())
+    }
+
     /// Resolves when nothing is on the link any more, once its HTTP connection has ended. Cancel safe.
     pub fn emptied(&self) -> impl Future<Output = ()> + Send + use<> {
         let link = self.link.clone();
@@ -266,6 +271,15 @@ pub struct Call {
     pub offer: Offer,
     /// The carriers offered, where the transport lets the relay choose.
     pub carriers: Vec<Kind>,
+}
+
+/// The target of a request to a relay. Anything else in its place would offer the token to another resource.
+fn target(text: &str) -> Result<http::Uri, OpenError> {
+    text.parse().map_err(|error| {
+        OpenError::Broken(format!(
+            "the path of the relay's URL and the names and hosts asked for are too long together: {error}"
+        ))
+    })
 }
 
 /// Where a relay's URL points.

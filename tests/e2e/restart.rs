@@ -1,9 +1,17 @@
 //! A process that dies without a word, and is started again.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::routing::get;
+
 use crate::long::limit;
-use crate::site::{Site, free_port, poll};
+use crate::process::PATIENCE;
+use crate::site::{Agent, Relay, Site, free_port, poll};
 
 #[test]
 fn a_killed_agent_comes_back_under_its_name() {
@@ -75,4 +83,63 @@ fn an_agent_that_starts_before_its_relay_waits_for_it() {
     assert_eq!(answer.unwrap().text(), "here");
     let tries = agent.err.all().iter().filter(|line| line.contains("cannot reach")).count();
     assert_eq!(tries, 1, "one line for each thing that is wrong; {agent}");
+}
+
+/// An origin that never answers a POST, and answers the second GET of a test and each later one; how many came.
+fn holding() -> (tokio::runtime::Runtime, u16, Arc<AtomicUsize>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let (port, came) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let (all, gets) = (came.clone(), Arc::new(AtomicUsize::new(0)));
+    let hold = async move |answers: bool| {
+        all.fetch_add(1, Ordering::SeqCst);
+        if !answers {
+            std::future::pending::<()>().await;
+        }
+        "again"
+    };
+    let held = hold.clone();
+    let app = get(move || async move { hold(gets.fetch_add(1, Ordering::SeqCst) > 0).await })
+        .post(move || async move { held(false).await });
+    runtime.spawn(async move { axum::serve(listener, Router::new().route("/", app)).await });
+    (runtime, port, came)
+}
+
+fn visitor(relay: &Relay, method: &str, body: &str) -> TcpStream {
+    let mut visitor = TcpStream::connect(("127.0.0.1", relay.port)).unwrap();
+    visitor.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let fields = format!("Host: shop.ptth.localhost\r\nConnection: close\r\nContent-Length: {length}");
+    write!(visitor, "{method} / HTTP/1.1\r\n{fields}\r\n\r\n{body}").unwrap();
+    visitor
+}
+
+fn answer(visitor: &mut TcpStream) -> String {
+    let mut answer = String::new();
+    visitor.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn what_a_killed_polling_agent_had_in_hand_is_settled_by_its_next_boot() {
+    for transport in ["reversehttp", "comet"] {
+        let site = Site::new();
+        let (_runtime, port, came) = holding();
+        let relay = site.relay_at("http://127.0.0.1:0");
+        let url = format!("http://localhost:{}", relay.port);
+        let start = || {
+            let mut command = site.agent_command(&url, port.to_string());
+            Agent::start(command.args(["--transport", transport, "--state"]).arg(site.at("agent")))
+        };
+        let mut agent = start();
+        let (mut get, mut post) = (visitor(&relay, "GET", ""), visitor(&relay, "POST", "abc"));
+        poll(|| (came.load(Ordering::SeqCst) == 2).then_some(())).expect("both are with the origin");
+        agent.process.kill();
+        let _agent = start();
+        let since = Instant::now();
+        assert!(answer(&mut post).starts_with("HTTP/1.1 502 "), "{transport}");
+        assert!(answer(&mut get).ends_with("again"), "{transport}");
+        println!("{transport}: settled {:?} after the next boot", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(8), "{transport}: {:?}", since.elapsed());
+    }
 }

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use ptth::domain::{Name, Offer, Wanted};
+use ptth::net::dial::Via;
+use ptth::transport::{ALL, Call, OpenError};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use super::support::{Bench, STEP};
@@ -60,5 +65,53 @@ async fn a_wrong_token_is_the_end() {
         let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("it is told").unwrap_err();
         let told = matches!(&refused, ptth::agent::Fatal::Refused(why) if why.contains(status));
         assert!(told, "{transport}: {refused}");
+    }
+}
+
+/// What opening a session by a transport comes to at a relay of this URL.
+async fn opened(transport: &str, relay: &str) -> Result<(), OpenError> {
+    let side = ALL.iter().find(|known| known.name() == transport).unwrap().agent();
+    let tls = ptth::tls::client_config_for_none().unwrap();
+    let wanted = vec![Wanted::Name(Name::parse(&"n".repeat(40)).unwrap())];
+    let (offer, carriers) = (Offer { wanted, ..Offer::default() }, ptth::session::Kind::PREFERRED.to_vec());
+    let call = Call { relay: relay.parse().unwrap(), tls, via: Via::Direct, token: None, offer, carriers };
+    let opened = tokio::time::timeout(STEP, side.open(&call)).await;
+    opened.expect("it succeeds or fails").map(drop)
+}
+
+#[tokio::test]
+async fn an_answer_to_the_registration_that_breaks_off_is_named() {
+    for transport in BOTH {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let relay = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = vec![0; 64 << 10];
+            assert!(stream.read(&mut read).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{").await.unwrap();
+        };
+        let (opened, ()) = tokio::join!(opened(transport, &url), relay);
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains("broke off"), "{transport}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn no_other_resource_is_asked_where_the_path_of_the_relay_is_too_long() {
+    for transport in ["comet", "ptth10"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let long = "x".repeat(65_500);
+        let url = format!("http://{}/{long}", listener.local_addr().unwrap());
+        let other = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = vec![0; 64];
+            let count = stream.read(&mut read).await.unwrap();
+            panic!("{transport}: {:?}", String::from_utf8_lossy(&read[..count]));
+        };
+        let error = tokio::select! {
+            opened = opened(transport, &url) => opened.unwrap_err(),
+            () = other => unreachable!(),
+        };
+        assert!(error.to_string().contains("the path of the relay's URL"), "{transport}: {error}");
     }
 }

@@ -8,6 +8,7 @@ mod clients;
 mod comet;
 mod hostile;
 mod live;
+mod lost;
 mod manage;
 mod open;
 mod pipelines;

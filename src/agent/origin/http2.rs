@@ -34,6 +34,12 @@ struct Place {
     opening: Option<WeakShared<Opening>>,
 }
 
+impl Place {
+    fn known(&self) -> Option<Client> {
+        self.client.clone().filter(|client| !client.is_closed())
+    }
+}
+
 /// An origin that speaks HTTP/2.
 pub(super) struct Web2 {
     connector: Connector,
@@ -100,27 +106,31 @@ impl Web2 {
         Ok(response)
     }
 
-    /// A request that the connection gave back unsent goes on the next one. A request that may have been sent is repeated
-    /// once, if that is harmless.
+    /// A request that a used connection gave back unsent goes on a fresh one. A request that may have been sent on it is
+    /// repeated once, if that is harmless.
     async fn send_shared(self: &Arc<Self>, mut request: Request, place: usize) -> Result<Response, Failure> {
-        let client = self.client(place).await?;
-        let copy = repeat::copy(&request);
-        match (client.exchange(request).await, copy) {
-            (Ok(response), _) => return Ok(response),
-            (Err(SendError { unsent: Some(unsent), .. }), _) => request = *unsent,
-            (Err(SendError { kind: SendErrorKind::Closed, .. }), Some(copy)) => request = copy,
-            (Err(error), _) => return Err(Failure::Http2(error.kind)),
+        let known = self.places[place].lock().known();
+        let is_first = known.is_none();
+        if let Some(client) = known {
+            let copy = repeat::copy(&request);
+            match (client.exchange(request).await, copy) {
+                (Ok(response), _) => return Ok(response),
+                (Err(SendError { unsent: Some(unsent), .. }), _) => request = *unsent,
+                (Err(SendError { kind: SendErrorKind::Closed, .. }), Some(copy)) => request = copy,
+                (Err(error), _) => return Err(Failure::Http2(error.kind)),
+            }
         }
-        let client = self.client(place).await?;
+        let client = self.fresh(place, is_first).await?;
         client.exchange(request).await.map_err(|error| Failure::Http2(error.kind))
     }
 
-    /// The connection of this place; a fresh one where there is none. Cancel safe.
-    async fn client(self: &Arc<Self>, number: usize) -> Result<Client, Failure> {
+    /// A fresh connection for this place, which all that want one at the moment share; the one that has come meanwhile,
+    /// if any will do. Cancel safe.
+    async fn fresh(self: &Arc<Self>, number: usize, any: bool) -> Result<Client, Failure> {
         let opening = {
             let mut place = self.places[number].lock();
-            if let Some(client) = place.client.as_ref().filter(|client| !client.is_closed()) {
-                return Ok(client.clone());
+            if let Some(client) = place.known().filter(|_| any) {
+                return Ok(client);
             }
             place.opening.as_ref().and_then(WeakShared::upgrade).unwrap_or_else(|| {
                 let this = self.clone();

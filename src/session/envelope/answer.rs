@@ -126,13 +126,21 @@ impl Flight {
         (matches!(self.after, After::UnderWay) && !self.manner.streams) || self.done.is_closed()
     }
 
+    /// As [`Flight::again`], for a request that may have been executed (RFC 9110 §9.2.2).
+    fn repeated(mut self) -> Result<Job, Box<Self>> {
+        match self.method.is_idempotent() && self.done.may_repeat() {
+            true => self.again(),
+            false => Err(Box::new(self)),
+        }
+    }
+
     /// The request, to be handed out again; what cannot be is an error.
     fn again(self) -> Result<Job, Box<Self>> {
         match self.after {
             After::Kept(parts, taken) => {
                 let Self { number, done, .. } = self;
                 let request = Request::from_parts(*parts, Body::empty());
-                Ok(Job { number, request, done, taken: Some(taken) })
+                Ok(Job { number, request, done, taken: Some(taken), taking: None })
             }
             _ => Err(Box::new(self)),
         }
@@ -241,11 +249,10 @@ impl Flights {
         drop(several);
     }
 
-    pub(super) fn fail(&self, url: UrlId) {
+    /// Takes what is in hand under a URL from an agent that is gone; what is not to be sent again is an error.
+    pub(super) fn lose(&self, url: UrlId) -> Vec<Result<Job, Box<Flight>>> {
         let several = self.take_several(url).into_iter().flatten();
-        for flight in self.take(url).into_iter().chain(several) {
-            flight.done.send(Err(SendErrorKind::Closed.error()));
-        }
+        self.take(url).into_iter().chain(several).map(Flight::repeated).collect()
     }
 
     /// Takes the answer that `envelope` brings. A short one is read first, so that the agent is free for its next

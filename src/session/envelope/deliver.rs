@@ -11,11 +11,11 @@ use http::request::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::gate::{Gate, Opened, gate};
-use super::job::{Done, Job};
+use super::job::Job;
 use super::queue::Queue;
 use super::severed::poll_cut;
 use super::spool::Spooled;
-use super::{Manner, UrlId, answer, send};
+use super::{Manner, UrlId, answer};
 use crate::domain::Visitor;
 use crate::message::embedded::{Coded, Framing, request_head};
 use crate::message::framing::expects_length;
@@ -40,19 +40,20 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, manner: Mann
     if job.done.is_closed() {
         return None;
     }
-    let Job { number, mut request, mut done, mut taken } = job;
-    let upgrades = request.headers().contains_key(UPGRADE);
+    let upgrades = job.request.headers().contains_key(UPGRADE);
     if upgrades && !manner.streams {
-        done.send(Err(SendErrorKind::NoUpgrade.error()));
+        job.done.send(Err(SendErrorKind::NoUpgrade.error()));
         return None;
     }
+    let empty = job.taking.is_none() && job.request.body().is_end_stream();
+    // A body of which a part has been read cannot come as a stream any more.
+    let whole = !manner.streams || job.taking.is_some();
+    let job = if whole && !empty { job.take_in(queue).await? } else { job };
+    let Job { number, mut request, done, mut taken, .. } = job;
     let visitor = request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
     let known = request.headers_mut().remove(CONTENT_LENGTH).is_some();
-    if taken.is_none() && request.body().is_end_stream() {
+    if taken.is_none() && empty {
         taken = Some(Spooled::default());
-    } else if taken.is_none() && !manner.streams {
-        let (all, told) = take_in(queue, &mut request, done).await?;
-        (taken, done) = (Some(all), told);
     }
     let (gate, opened) = hold_back(&mut request, manner.live && taken.is_none() && !upgrades);
     let (parts, mut body) = request.into_parts();
@@ -70,7 +71,7 @@ pub(super) async fn embed(queue: &Arc<Queue>, url: UrlId, job: Job, manner: Mann
         // Another poll of the same URL was quicker.
         let mut request = request;
         *request.body_mut() = body;
-        queue.put_back(Job { number, request, done, taken }, None);
+        queue.put_back(Job { number, request, done, taken, taking: None }, None);
         return None;
     }
     let left = length.map(|length| head.len() as u64 + length);
@@ -106,20 +107,6 @@ fn framing(parts: &Parts, known: bool, length: Option<u64>, comes: bool) -> Fram
     // A request without a body needs no length, unless it had one or its method makes readers expect it.
     let expected = known || expects_length(&parts.method);
     Framing::Rest(length.filter(|length| *length > 0 || expected))
-}
-
-/// The body as a whole; its visitor is told when that cannot be.
-pub(super) async fn take_in(queue: &Queue, request: &mut Request, done: Done) -> Option<(Spooled, Done)> {
-    let body = std::mem::take(request.body_mut());
-    // Reading it says 100 to the visitor.
-    request.headers_mut().remove(EXPECT);
-    match queue.room.take_in(body).await {
-        Ok(taken) => Some((taken, done)),
-        Err(error) => {
-            done.send(Err(send::of_spool(&error).error()));
-            None
-        }
-    }
 }
 
 /// What is needed to give a request back.
@@ -166,6 +153,7 @@ impl Delivery {
     fn sent(&mut self) {
         if let Some(Back { queue, url, request, taken, once }) = self.back.take() {
             queue.flights.sent(url, request, taken.filter(|_| !once));
+            queue.sent(url);
         }
     }
 }
@@ -232,7 +220,7 @@ impl Back {
             (None, None) => return flight.close(),
         }
         let answer::Flight { number, done, .. } = flight;
-        queue.put_back(Job { number, request, done, taken }, Some(url));
+        queue.put_back(Job { number, request, done, taken, taking: None }, Some(url));
     }
 }
 

@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 
 use super::answer::AnswerError;
 use super::deliver::{Back, Delivery};
-use super::job::{Job, Whole};
+use super::job::{Job, Making, Whole};
 use super::queue::Queue;
 use super::{Flights, UrlId};
 use crate::message::framing::is_bodiless;
@@ -26,21 +26,28 @@ pub struct Given {
 impl Given {
     /// `None` when its visitor has gone, its body could not be had, or it asks for an Upgrade.
     pub(super) async fn take(queue: &Arc<Queue>, url: UrlId, job: Job, again: bool) -> Option<Self> {
-        let Whole { flight, request, taken } = Whole::of(queue, job).await?;
-        let body = match taken.in_memory() {
+        let mut whole = Whole::of(queue, job).await?;
+        let body = match whole.taken.in_memory() {
             Some(bytes) => bytes.clone(),
-            None => match taken.body().collect().await {
-                Ok(body) => body.to_bytes(),
-                Err(error) => {
-                    tracing::warn!(%error, "an upload could not be read again");
-                    flight.done.send(Err(SendErrorKind::Busy.error()));
-                    return None;
+            None => {
+                let file = whole.taken.clone();
+                let making = Making::of(queue, whole.into_job());
+                let read = file.body().collect().await;
+                whole = Whole::of(queue, making.done()?).await?;
+                match read {
+                    Ok(body) => body.to_bytes(),
+                    Err(error) => {
+                        tracing::warn!(%error, "an upload could not be read again");
+                        whole.flight.done.send(Err(SendErrorKind::Busy.error()));
+                        return None;
+                    }
                 }
-            },
+            }
         };
+        let Whole { flight, request, taken } = whole;
         let number = flight.number;
         if let Err(done) = queue.hand(url, flight) {
-            queue.put_back(Job { number, request, done, taken: Some(taken) }, None);
+            queue.put_back(Job { number, request, done, taken: Some(taken), taking: None }, None);
             return None;
         }
         Some(Self {

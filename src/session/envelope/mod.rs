@@ -9,6 +9,7 @@ mod gate;
 mod given;
 mod job;
 mod live;
+mod lost;
 mod pipeline;
 mod queue;
 mod raw;
@@ -36,6 +37,16 @@ pub use whole::{Answer, apology, arrived, serve_by};
 
 /// What names a Request URL: random, so that it cannot be guessed.
 pub type UrlId = u128;
+
+/// A URL that goes on where another one ends, for the same poller.
+pub fn following(url: UrlId) -> UrlId {
+    url & !UrlId::from(u64::MAX) | UrlId::from(rand::random::<u64>())
+}
+
+/// What the URLs of one poller have in common.
+fn poller(url: UrlId) -> u64 {
+    (url >> u64::BITS) as u64
+}
 
 /// How an agent takes the request that a poll brings, and answers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

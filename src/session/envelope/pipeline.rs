@@ -152,6 +152,7 @@ impl HttpBody for Delivery {
             && let Some(Back { queue, url, kept }) = self.back.take()
         {
             queue.flights.sent_several(url, kept);
+            queue.sent(url);
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -196,11 +197,11 @@ impl Flights {
                 return Err(error);
             }
         };
-        let last = flights.len() - 1;
+        let count = flights.len();
         let mut bad = None;
         for (place, flight) in flights.into_iter().enumerate() {
             let read = match bad {
-                None => take_response(&mut rest, &flight.method, place == last),
+                None => take_response(&mut rest, &flight.method, place + 1 == count),
                 Some(bad) => Err(bad),
             };
             flight.end(match read {

@@ -4,13 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body::Body as _;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::answer::Flight;
 use super::job::{Done, Job};
+use super::lost::{InHand, Newcomer};
 use super::spool::Room;
 use super::used::Used;
 use super::{Flights, Given, Handed, Manner, Several, UrlId, deliver, pipeline};
@@ -43,7 +43,7 @@ pub struct Queue {
     pub(super) room: Room,
     /// For answers of several requests at once, as long as they are being read.
     pub(super) answers: Arc<Semaphore>,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     absence: Duration,
     /// Raised by the first poll.
     met: Arc<Flag>,
@@ -51,11 +51,11 @@ pub struct Queue {
     cut: Arc<Flag>,
 }
 
-struct State {
-    polls: VecDeque<Waiter>,
+pub(super) struct State {
+    pub(super) polls: VecDeque<Waiter>,
     waiting: VecDeque<Job>,
-    /// Requests in the agent's hand, by number, with the URL of each.
-    handed: HashMap<u64, UrlId>,
+    /// Requests in the agent's hand, by number.
+    pub(super) handed: HashMap<u64, InHand>,
     /// URLs whose visitors left before their answers came.
     late: VecDeque<UrlId>,
     /// URLs whose visitors left before their answers came, and of which the agent is still to be told.
@@ -63,15 +63,16 @@ struct State {
     used: Used,
     next: u64,
     /// When the last poll ended.
-    left: Instant,
+    pub(super) left: Instant,
+    pub(super) newcomer: Option<Newcomer>,
     ended: bool,
     /// The last poll wanted whole messages; `None` before the first.
     whole: Option<bool>,
 }
 
-struct Waiter {
+pub(super) struct Waiter {
     number: u64,
-    url: UrlId,
+    pub(super) url: UrlId,
     streams: bool,
     tell: oneshot::Sender<Job>,
 }
@@ -87,6 +88,8 @@ pub struct Glance {
     pub handed: usize,
     /// For how long it has not been heard of; zero while it polls or has requests in hand.
     pub silent: Duration,
+    /// The same, whether or not it has requests in hand.
+    pub unpolled: Duration,
 }
 
 impl Queue {
@@ -102,6 +105,7 @@ impl Queue {
             used: Used::default(),
             next: 0,
             left: Instant::now(),
+            newcomer: None,
             ended: false,
             whole: None,
         };
@@ -228,7 +232,8 @@ impl Queue {
     pub(super) fn push(&self, mut job: Job) -> Result<u64, Box<Request>> {
         let mut state = self.state.lock();
         if state.ended {
-            return Err(Box::new(job.unsent().0));
+            // Nothing of a body is read before a poll has taken it.
+            return job.unsent().0.map_or(Ok(0), |request| Err(Box::new(request)));
         }
         job.number = state.number();
         let number = job.number;
@@ -266,7 +271,7 @@ impl Queue {
             return Err(flight.done);
         }
         state.used.insert(url);
-        state.handed.insert(flight.number, url);
+        state.handed.insert(flight.number, InHand::of(url));
         self.flights.insert(url, flight);
         Ok(())
     }
@@ -278,7 +283,7 @@ impl Queue {
             return Err(flights);
         }
         state.used.insert(url);
-        state.handed.extend(flights.iter().map(|flight| (flight.number, url)));
+        state.handed.extend(flights.iter().map(|flight| (flight.number, InHand::of(url))));
         self.flights.insert_several(url, flights);
         Ok(())
     }
@@ -286,11 +291,7 @@ impl Queue {
     /// The next waiting request, if it can go at once with another: without a body, or with one in memory.
     pub(super) fn take_ready(&self) -> Option<Job> {
         let mut state = self.state.lock();
-        let ready = |job: &Job| match &job.taken {
-            Some(taken) => taken.in_memory().is_some(),
-            None => job.request.body().is_end_stream(),
-        };
-        let first = state.waiting.front().is_some_and(ready);
+        let first = state.waiting.front().is_some_and(Job::is_ready);
         if first { state.waiting.pop_front() } else { None }
     }
 
@@ -305,7 +306,7 @@ impl Queue {
     pub(super) fn leave(&self, number: u64) {
         let mut state = self.state.lock();
         state.waiting.retain(|job| job.number != number);
-        let Some(url) = state.handed.remove(&number) else { return };
+        let Some(InHand { url, .. }) = state.handed.remove(&number) else { return };
         if state.ended {
             drop(state);
             return self.flights.forget(url);
@@ -332,7 +333,7 @@ impl Queue {
     pub(super) fn take_back(&self, number: u64) -> Option<Request> {
         let mut state = self.state.lock();
         let place = state.waiting.iter().position(|job| job.number == number)?;
-        state.waiting.remove(place).map(|job| job.unsent().0)
+        state.waiting.remove(place)?.unsent().0
     }
 
     /// Ends the registration: polls end, what waits goes elsewhere; what is in hand may still be answered.
@@ -354,10 +355,7 @@ impl Queue {
     pub fn cut(&self) {
         self.end();
         self.cut.raise();
-        let handed: Vec<_> = self.state.lock().handed.drain().collect();
-        for (_, url) in handed {
-            self.flights.fail(url);
-        }
+        self.lose(|_, _| true);
     }
 
     /// Resolves when what streams is to break off. Cancel safe.
@@ -404,6 +402,7 @@ impl Queue {
             waiting: state.waiting.len(),
             handed: state.handed.len(),
             silent: if busy { Duration::ZERO } else { state.left.elapsed() },
+            unpolled: state.unpolled(),
         }
     }
 }

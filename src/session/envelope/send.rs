@@ -93,7 +93,7 @@ impl Envelopes {
         }
         let heads = Arc::<Heads>::default();
         let (done, answer) = Done::new(heads.clone());
-        let job = Job { number: 0, request, done, taken };
+        let job = Job { number: 0, request, done, taken, taking: None };
         let number = self.0.push(job).map_err(|request| SendErrorKind::Closed.unsent(*request))?;
         let waiter = Waiter { queue: &self.0, number, answer };
         heads.exchange(|| self.wait(waiter)).await

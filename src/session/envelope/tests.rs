@@ -254,3 +254,108 @@ async fn a_body_that_nobody_asked_for_stays_where_it_is() {
     assert!(message.frame().await.unwrap().is_err());
     assert!(!asked.is_raised());
 }
+
+/// An upload whose second half comes after `go`, and a flag that is raised when the first half was read.
+fn halting(go: tokio::sync::oneshot::Receiver<()>) -> (Request, Arc<Flag>) {
+    let began = Arc::<Flag>::default();
+    let begins = began.clone();
+    let first = futures_util::stream::once(async move {
+        begins.raise();
+        Ok::<_, BoxError>(http_body::Frame::data("abc".into()))
+    });
+    let second = futures_util::stream::once(async move {
+        go.await?;
+        Ok::<_, BoxError>(http_body::Frame::data("def".into()))
+    });
+    let mut request = post();
+    let halves = futures_util::StreamExt::chain(first, second);
+    *request.body_mut() = Body::wrap(http_body_util::StreamBody::new(halves));
+    (request, began)
+}
+
+/// What one poll of each kind brings.
+async fn polled(queue: &Arc<Queue>, url: UrlId, kind: &str) -> bytes::Bytes {
+    let message = match kind {
+        "one" => queue.poll(url, Manner::WHOLE, HOLD).await.ok().unwrap().message,
+        "several" => queue.poll_several(url, HOLD).await.ok().unwrap().messages,
+        _ => {
+            let given = queue.poll_given(url, false, HOLD).await.ok().unwrap();
+            let body = given.request().unwrap().1.clone();
+            given.written(body)
+        }
+    };
+    message.collect().await.unwrap().to_bytes()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_is_dropped_while_it_takes_a_body_in_leaves_the_request_to_the_next() {
+    for kind in ["one", "several", "given"] {
+        let Bench { flights, queue, link } = Bench::new();
+        let (go, wait) = tokio::sync::oneshot::channel();
+        let (request, began) = halting(wait);
+        // The last poll took bodies as they come, so nobody took this one in before.
+        assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
+        let work = async {
+            tokio::select! {
+                biased;
+                _ = polled(&queue, 1, kind) => panic!("half of the body is missing"),
+                () = began.listen() => {}
+            }
+            go.send(()).unwrap();
+            assert!(polled(&queue, 2, kind).await.ends_with(b"abcdef"), "{kind}");
+            flights.answer(2, Body::full(OK)).await.unwrap();
+        };
+        let (sent, ()) = tokio::join!(link.send(request, link.reserve().unwrap()), work);
+        assert_eq!(sent.unwrap().status(), 200, "{kind}");
+    }
+}
+
+#[test]
+fn a_poll_that_is_dropped_while_it_reads_a_file_leaves_the_request_to_the_next() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
+    let Bench { flights, queue, link } = Bench::new();
+    let mut request = post();
+    *request.body_mut() = Body::full(vec![b'x'; defaults::MESSAGE_MEMORY + 1]);
+    let work = async {
+        while queue.glance().waiting == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // The one thread that reads files is busy.
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let reader = tokio::task::spawn_blocking(move || busy.recv());
+        let mut poll = Box::pin(queue.poll_given(1, false, HOLD));
+        assert!(futures_util::poll!(&mut poll).is_pending());
+        drop(poll);
+        free.send(()).unwrap();
+        reader.await.unwrap().unwrap();
+        assert_eq!(polled(&queue, 2, "given").await.len(), defaults::MESSAGE_MEMORY + 1);
+        assert!(flights.respond(2, http::Response::new(Body::empty())).unwrap());
+    };
+    let sent = link.send(request, link.reserve().unwrap());
+    let (sent, ()) = runtime.block_on(async { tokio::join!(sent, work) });
+    assert_eq!(sent.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_with_half_of_its_body_goes_nowhere_else() {
+    let Bench { queue, link, .. } = Bench::new();
+    let (_go, wait) = tokio::sync::oneshot::channel();
+    let (request, began) = halting(wait);
+    assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
+    let work = async {
+        tokio::select! {
+            biased;
+            _ = polled(&queue, 1, "one") => panic!("half of the body is missing"),
+            () = began.listen() => {}
+        }
+    };
+    let sent = tokio::time::timeout(defaults::ANSWER, link.send(request, link.reserve().unwrap()));
+    let error = tokio::join!(sent, work).0.expect("it is told when nobody polls").unwrap_err();
+    assert!(error.unsent.is_none(), "half of the body would be missing: {error:?}");
+}
+
+#[tokio::test]
+async fn answers_to_no_request_at_all_are_no_answers() {
+    assert!(Flights::answer_several(Vec::new(), Body::full("")).await.is_ok());
+}

@@ -46,7 +46,7 @@ impl AgentSide for Agent {
     fn open<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
         Box::pin(async move {
             let client = Arc::new(Client::new(call));
-            let endpoint = Endpoint::new(call);
+            let endpoint = Endpoint::new(call)?;
             let answer = client.alone(endpoint.request(Method::POST, false, Bytes::new())).await?;
             let absent = |what: &str| OpenError::Broken(format!("no comet endpoint is there: {what}"));
             if answer.status() != StatusCode::OK {
@@ -57,6 +57,7 @@ impl AgentSide for Agent {
             }
             is_ruled(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
             let (head, body) = answer.into_parts();
+            // It is in memory already.
             let said = whole(body, defaults::FORM).await.unwrap_or_default();
             if !said.starts_with(b"{") || !matches!(read_request(&said), Ok(None)) {
                 return Err(absent("what answered does not speak JSON"));
@@ -87,7 +88,7 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    fn new(call: &Call) -> Self {
+    fn new(call: &Call) -> Result<Self, OpenError> {
         let path = match call.relay.path() {
             "" | "/" => format!("{}{}", defaults::GATEWAY, defaults::COMET),
             path if path.ends_with(defaults::COMET) => path.to_owned(),
@@ -100,7 +101,7 @@ impl Endpoint {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         query::introduce(&mut headers, call);
-        Self { target: target.parse().unwrap_or_default(), headers }
+        Ok(Self { target: super::super::target(&target)?, headers })
     }
 
     /// A poll of this name.
@@ -191,7 +192,7 @@ impl Dialect for Polled {
         let (head, body) = problem(LOST, &detail).await;
         let apology = self.client.send(post(write_answer(&asked, &head, &body)), scope);
         if !matches!(tokio::time::timeout(defaults::UPGRADE, apology).await, Ok(Ok(_))) {
-            tracing::debug!("nor did the word about it reach the relay");
+            tracing::debug!("could not deliver the 502 that replaces a lost answer");
         }
         None
     }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
 use super::Client;
 use crate::defaults;
-use crate::message::{Request, fields};
+use crate::message::{Body, BoxError, Request, fields};
 use crate::net::Scope;
 
 /// How often an answer is sent whose connections break.
@@ -13,7 +16,8 @@ const TRIES: u32 = 3;
 pub(in crate::transport) const LOST: &str = "answer-lost";
 
 /// Brings an answer to the relay, if need be more than once, as long as `post` can make another request of it: the
-/// relay takes the first. Dropping the future breaks the answer off.
+/// relay takes the first. One that stands still on its way for [`defaults::ANSWER_STUCK`] is given up. Dropping the
+/// future breaks the answer off.
 ///
 /// # Errors
 /// What the visitor is to hear, because the relay has not heard of the answer.
@@ -24,13 +28,44 @@ pub(in crate::transport) async fn bring(
 ) -> Result<(), String> {
     for failures in 1..=TRIES {
         let Some(request) = post() else { break };
-        match client.send(request, scope).await {
-            Ok(heard) => return judge(&heard.map(drop)),
+        match send(client, request, scope).await {
+            Ok(Some(heard)) => return judge(&heard.map(drop)),
+            Ok(None) => {
+                tracing::info!("an answer stood still on its way to the relay, and was given up");
+                return Err("The answer stood still on the agent's way to the relay.".into());
+            }
             Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
         }
         tokio::time::sleep(defaults::BACKOFF_FIRST * failures).await;
     }
     Err("The agent's way to the relay broke while the answer was on it.".into())
+}
+
+/// Sends an answer. `None` when nothing of it moved for [`defaults::ANSWER_STUCK`], or when the relay did not respond for as
+/// long after its end. An answer may be silent for hours while its origin is.
+async fn send(
+    client: &Arc<Client>,
+    request: Request,
+    scope: &Scope,
+) -> Result<Option<http::Response<Body>>, BoxError> {
+    // When the connection took the last piece; `None` while the connection waits for the next one.
+    let moved = Arc::new(Mutex::new(Some(Instant::now())));
+    let look = moved.clone();
+    let request =
+        request.map(|body| body.watched(move |polled| *look.lock() = polled.is_ready().then(Instant::now)));
+    let mut sending = std::pin::pin!(client.send(request, scope));
+    loop {
+        let since = *moved.lock();
+        let until = since.unwrap_or_else(Instant::now) + defaults::ANSWER_STUCK;
+        tokio::select! {
+            biased;
+            heard = &mut sending => return heard.map(Some),
+            () = tokio::time::sleep_until(until) => {}
+        }
+        if moved.lock().is_some_and(|since| since.elapsed() >= defaults::ANSWER_STUCK) {
+            return Ok(None);
+        }
+    }
 }
 
 /// What was said to an answer. If it was not the relay that refused it, the visitor is to hear that.
@@ -48,4 +83,68 @@ fn judge(heard: &http::Response<()>) -> Result<(), String> {
         "The answer was refused on the agent's way to the relay ({status}): something there does not let a body of \
          this kind or size through."
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::domain::Offer;
+    use crate::message::{Body, BoxError};
+    use crate::net::dial::Via;
+    use crate::transport::Call;
+
+    /// What takes every request on its first connection, and answers when it ends with `end`.
+    async fn relay(end: Option<&'static str>) -> (Arc<Client>, Scope) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let scope = Scope::new();
+        scope.spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            while stream.read_buf(&mut read).await.is_ok_and(|read| read > 0) {
+                if end.is_some_and(|end| read.ends_with(end.as_bytes())) {
+                    stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                }
+            }
+        });
+        let tls = crate::tls::client_config_for_none().unwrap();
+        let (offer, carriers) = (Offer::default(), Vec::new());
+        let call = Call { relay, tls, via: Via::Direct, token: None, offer, carriers };
+        (Arc::new(Client::new(&call)), scope)
+    }
+
+    fn post(body: Body) -> Request {
+        let mut request = http::Request::new(body);
+        *request.method_mut() = http::Method::POST;
+        request
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_swallowed_is_given_up() {
+        let (client, scope) = relay(None).await;
+        let bring = bring(&client, || Some(post(Body::full("hey"))), &scope);
+        let brought = tokio::time::timeout(Duration::from_secs(3600), bring).await;
+        brought.expect("it is given up").expect_err("nobody took it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_stream_for_hours_and_be_silent_for_hours() {
+        let (client, scope) = relay(Some("0\r\n\r\n")).await;
+        let pieces = |pauses: Vec<u64>| {
+            let pieces = futures_util::stream::iter(pauses);
+            futures_util::StreamExt::then(pieces, |pause| async move {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                Ok::<_, BoxError>(Frame::data("x".into()))
+            })
+        };
+        let body = || Body::wrap(StreamBody::new(Box::pin(pieces(vec![1, 7200, 100, 250, 250, 7200]))));
+        assert_eq!(bring(&client, || Some(post(body())), &scope).await, Ok(()));
+    }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::base::Base;
 use crate::defaults;
+use crate::message::embedded::{ReadError, whole};
 use crate::message::{Body, BoxError, Request};
 use crate::net::dial::{DialError, Place, Via, dial_via};
 use crate::net::{Io, Scope};
@@ -51,8 +52,18 @@ impl Client {
             let answer = async {
                 let answer = handle.send_request(self.own(request.map(Body::full))).await.map_err(broken)?;
                 let (parts, body) = answer.into_parts();
-                let most = defaults::FORM;
-                let body = crate::message::embedded::whole(Body::from(body), most).await.unwrap_or_default();
+                let body = match whole(Body::from(body), defaults::FORM).await {
+                    Ok(body) => body,
+                    Err(error @ ReadError::Broken(_)) if parts.status.is_success() => {
+                        return Err(OpenError::Broken(format!("the relay's answer broke off: {error}")));
+                    }
+                    Err(error) => {
+                        // The status of a refusal is worth more than its words, and what is as large is another
+                        // program's page: that shows in its head.
+                        tracing::debug!(%error, "the body of the relay's answer could not be read");
+                        bytes::Bytes::new()
+                    }
+                };
                 drop(handle);
                 Ok(http::Response::from_parts(parts, Body::full(body)))
             };

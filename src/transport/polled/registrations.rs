@@ -11,7 +11,7 @@ use super::Hold;
 use crate::defaults;
 use crate::domain::{AgentId, Wanted};
 use crate::net::Scope;
-use crate::session::envelope::{Flights, Queue, Store};
+use crate::session::envelope::{Flights, Queue, Store, UrlId};
 use crate::transport::Attached;
 
 /// One registration.
@@ -39,6 +39,13 @@ impl Registration {
     ) -> Arc<Self> {
         let (lease, changed) = (Mutex::new(lease), Notify::new());
         Arc::new(Self { identity, agent, granted, born, urls, queue, lease, hold: Hold::new(hold), changed })
+    }
+
+    /// A poll of `url` comes. The first of another poller may take over what one before it left.
+    pub(in crate::transport) fn polled(&self, url: UrlId) {
+        if self.queue.is_new(url) {
+            self.changed.notify_one();
+        }
     }
 
     pub(in crate::transport) fn set_lease(&self, lease: Duration) {
@@ -116,17 +123,23 @@ impl Registrations {
     }
 
     /// The registration of an identity, and whether it is new: the one that stands, or what `make` makes, which is
-    /// kept until it is deleted, cut, or silent for longer than its lease.
+    /// kept until it is deleted, cut, or silent for longer than its lease. `None` where what was `born` then is to come
+    /// back, and has been deleted.
     pub(in crate::transport) fn enter(
         self: &Arc<Self>,
         identity: &str,
+        born: Option<u64>,
         scope: &Scope,
         make: impl FnOnce() -> (Arc<Registration>, Attached),
-    ) -> (Arc<Registration>, bool) {
+    ) -> Option<(Arc<Registration>, bool)> {
         // Under the lock, because the polls of one agent return at once after a restart, on several cores.
         let mut table = self.table.lock();
+        // A deletion is noted first and takes this lock then: it is seen here, or what is made here is seen there.
+        if born.is_some_and(|born| self.is_deleted(identity, born)) {
+            return None;
+        }
         if let Some(known) = table.get(identity).filter(|known| !known.queue.is_ended()) {
-            return (known.clone(), false);
+            return Some((known.clone(), false));
         }
         let (registration, attached) = make();
         table.insert(registration.identity.clone(), registration.clone());
@@ -139,7 +152,7 @@ impl Registrations {
                 table.remove(&kept.identity);
             }
         });
-        (registration, true)
+        Some((registration, true))
     }
 }
 
@@ -147,17 +160,22 @@ async fn keep(registration: &Registration, mut attached: Attached, scope: &Scope
     let queue = &registration.queue;
     while !queue.is_ended() {
         let lease = *registration.lease.lock();
-        let left = lease.saturating_sub(queue.glance().silent);
-        if left.is_zero() {
+        let left = lease.saturating_sub(queue.glance().unpolled);
+        let look = match queue.take_over() {
+            Some(due) => due.min(left),
+            None if left.is_zero() && attached.is_full() => defaults::POLL_LEASE,
+            None => left,
+        };
+        if look.is_zero() {
             tracing::info!(agent = %registration.agent, "an agent has not polled for as long as its lease");
-            break;
+            return queue.desert();
         }
         tokio::select! {
             biased;
             () = &mut attached.cut => return queue.cut(),
             () = scope.stopping() => break,
             () = registration.changed.notified() => {}
-            () = tokio::time::sleep(left) => {}
+            () = tokio::time::sleep(look) => {}
         }
     }
     queue.end();
@@ -178,7 +196,8 @@ mod tests {
 
     async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
         let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
-        let (registration, _) = all.enter("a", &scope, || (fresh(&all), Attached::new(cut.listen(), ())));
+        let attached = Attached::new(cut.listen(), ());
+        let (registration, _) = all.enter("a", None, &scope, || (fresh(&all), attached)).unwrap();
         tokio::task::yield_now().await;
         (all, registration, cut, scope)
     }
@@ -227,7 +246,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn two_that_come_at_once_are_one() {
         let (all, registration, cut, scope) = entered().await;
-        let again = || all.enter("a", &scope, || (fresh(&all), Attached::new(cut.listen(), ())));
+        let fresh = || (fresh(&all), Attached::new(cut.listen(), ()));
+        let again = || all.enter("a", None, &scope, fresh).unwrap();
         let (second, new) = again();
         assert!(!new && Arc::ptr_eq(&second, &registration));
         registration.queue.end();
@@ -235,5 +255,42 @@ mod tests {
         assert!(new && !Arc::ptr_eq(&third, &registration));
         tokio::task::yield_now().await;
         assert!(all.get("a").is_some_and(|known| Arc::ptr_eq(&known, &third)));
+    }
+
+    fn visitor(method: http::Method, body: &'static str) -> crate::message::Request {
+        let body = crate::message::Body::full(body);
+        http::Request::builder().method(method).uri("http://a.test/").body(body).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_in_hand_end_with_the_lease() {
+        use crate::session::envelope::carrier;
+        use crate::session::{Kind, Link, SendErrorKind};
+        use http_body_util::BodyExt as _;
+
+        for (method, body, repeatable) in [
+            (http::Method::GET, "", true),
+            (http::Method::PUT, "abc", true),
+            (http::Method::POST, "abc", false),
+        ] {
+            let (all, registration, _cut, _scope) = entered().await;
+            let queue = registration.queue.clone();
+            let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
+            let sent = link.send(visitor(method, body), link.reserve().unwrap());
+            let work = async {
+                let message = queue.poll(1, Manner::WHOLE, defaults::POLL_HOLD).await.ok().unwrap().message;
+                message.collect().await.unwrap();
+                tokio::time::Instant::now()
+            };
+            let sent = async {
+                let sent = tokio::time::timeout(2 * defaults::ANSWER, sent).await;
+                (sent.expect("the lease has ended").unwrap_err(), tokio::time::Instant::now())
+            };
+            let ((error, ended), delivered) = tokio::join!(sent, work);
+            assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, repeatable));
+            assert_eq!(ended - delivered, defaults::POLL_LEASE);
+            tokio::task::yield_now().await;
+            assert!(all.get("a").is_none());
+        }
     }
 }

@@ -103,14 +103,16 @@ impl Sessions {
         ask: &Ask,
         facts: &Facts,
     ) -> Result<Arc<Registration>, Refusal> {
+        let ended = || Refusal::new(RefusalKind::Gone, "this session was ended");
         if ask.named && self.all.is_deleted(&ask.identity, 0) {
-            return Err(Refusal::new(RefusalKind::Gone, "this session was ended"));
+            return Err(ended());
         }
         if let Some(standing) = self.standing(ask) {
             return Ok(standing);
         }
         let admission = door.check(ask.offer.clone(), facts).await?;
-        let begun = self.all.enter(&ask.identity, door.scope(), || {
+        let born = ask.named.then_some(0);
+        let begun = self.all.enter(&ask.identity, born, door.scope(), || {
             let (polling, room) = (door.polling(), admission.memory().min(defaults::COMET_MESSAGES));
             let queue = Queue::new(self.all.flights.clone(), polling.absence, defaults::COMET_MESSAGE, room);
             let granted =
@@ -120,7 +122,9 @@ impl Sessions {
             let times = (defaults::POLL_LEASE, polling.hold);
             (Registration::new(ask.identity.clone(), granted, born, queue, times), attached)
         });
-        Ok(begun.0)
+        // It may have been ended meanwhile.
+        let (session, _) = begun.ok_or_else(ended)?;
+        Ok(session)
     }
 
     /// Ends a session: its polls end, what is in the agent's hand may still be answered. `false` if none stands.

@@ -3,30 +3,32 @@
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
+use crate::defaults;
 use crate::message::embedded::MESSAGE_HTTP;
-use crate::message::{Body, Request};
+use crate::message::{Body, BoxError, Request};
 use crate::net::Scope;
 use crate::session::envelope::{Answer, apology};
 use crate::transport::polled::{Client, LOST, bring};
 
 /// Brings the answer to a request. Dropping the future breaks the answer off.
-pub(super) async fn answer(client: &Arc<Client>, url: &str, answer: Answer, scope: &Scope) {
+pub(super) async fn answer(client: &Arc<Client>, url: &Uri, answer: Answer, scope: &Scope) {
     // What broke off itself, or is too long to be kept, is sent once.
     let Err(detail) = bring(client, || answer.body().map(|body| post(url, body)), scope).await else {
         return;
     };
     let apology = apology(StatusCode::BAD_GATEWAY, LOST, &detail, &HeaderMap::new()).await;
-    if let Err(error) = client.send(post(url, apology.body()), scope).await {
-        tracing::debug!(%error, "nor did the word about it");
+    let sent = tokio::time::timeout(defaults::UPGRADE, client.send(post(url, apology.body()), scope)).await;
+    if let Err(error) = sent.map_err(BoxError::from).flatten() {
+        tracing::debug!(%error, "could not deliver the 502 that replaces a lost answer");
     }
 }
 
-fn post(url: &str, answer: Body) -> Request {
+fn post(url: &Uri, answer: Body) -> Request {
     let mut request = Request::new(answer);
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = url.parse().unwrap_or_default();
+    *request.uri_mut() = url.clone();
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
     request
 }

@@ -18,7 +18,7 @@ use super::form::write;
 use crate::defaults;
 use crate::message::{Body, Request, fields, link};
 use crate::transport::polled::{Base, Client, Hold};
-use crate::transport::{AgentSide, Call, Flow, Link, OpenError, Opened, flip, is_ruled};
+use crate::transport::{AgentSide, Call, Flow, Link, OpenError, Opened, flip, is_ruled, target};
 
 /// See the module.
 pub(super) struct Agent {
@@ -44,7 +44,7 @@ impl AgentSide for Agent {
     fn open<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
         Box::pin(async move {
             let client = Arc::new(Client::new(call));
-            let answer = client.alone(registration(call)).await?;
+            let answer = client.alone(registration(call)?).await?;
             if !answer.status().is_success() {
                 return Err(match flip::refused(answer).await {
                     OpenError::Absent { status } => {
@@ -67,7 +67,7 @@ impl AgentSide for Agent {
             if flow != Flow::FREE && !call.offer.probe {
                 tracing::info!(relay = %call.relay, "{flow}");
             }
-            let again = registration(call).into_parts();
+            let again = registration(call)?.into_parts();
             let link = Polled::new(client, again, registered, flow, self.hold.clone());
             Ok(Opened { urls, connections: 1, link: Link::Polled(Box::new(link)) })
         })
@@ -75,7 +75,7 @@ impl AgentSide for Agent {
 }
 
 /// The form, as the specification has it: the token is one of its fields.
-fn registration(call: &Call) -> http::Request<bytes::Bytes> {
+fn registration(call: &Call) -> Result<http::Request<bytes::Bytes>, OpenError> {
     let mut form = Serializer::new(String::new());
     write(&mut form, &call.offer.wanted);
     if let Some(token) = &call.token {
@@ -85,7 +85,7 @@ fn registration(call: &Call) -> http::Request<bytes::Bytes> {
     *request.method_mut() = Method::POST;
     *request.uri_mut() = match call.relay.path() {
         "" | "/" => http::Uri::from_static(defaults::GATEWAY),
-        path => path.parse().unwrap_or_default(),
+        path => target(path)?,
     };
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -101,7 +101,7 @@ fn registration(call: &Call) -> http::Request<bytes::Bytes> {
     if call.offer.probe {
         headers.insert(fields::PTTH_PROBE, HeaderValue::from_static("?1"));
     }
-    request
+    Ok(request)
 }
 
 /// The same form, ready to be sent.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::header::ACCEPT;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::answers;
 use super::hands::{Hands, Held};
@@ -37,7 +37,7 @@ pub(super) struct Polled {
 /// A request as a poll brought it.
 pub(super) struct Message {
     /// The URL that was polled.
-    url: String,
+    url: Uri,
     envelope: Body,
     way: Way,
     /// Its place in this agent's hand.
@@ -58,7 +58,7 @@ impl Polled {
     /// Has a request answered, and brings the answer. `false` if the request did not arrive as a whole.
     async fn exchange(
         &self,
-        url: &str,
+        url: &Uri,
         envelope: Body,
         way: Way,
         handler: Arc<dyn Handler>,
@@ -130,18 +130,19 @@ impl Dialect for Polled {
         scope: &Scope,
     ) -> Result<Brought<Self::Message>, BoxError> {
         let client = &self.client;
-        let target = match url {
-            Some(url) => url.clone(),
+        let target: Uri = match url {
+            Some(url) => url.parse()?,
             None => {
-                let answer = client.send(copy(&self.again), scope).await?;
+                let sent = client.send(copy(&self.again), scope);
+                let answer = tokio::time::timeout(defaults::UPGRADE, sent).await??;
                 if !answer.status().is_success() {
                     return Ok(Brought::Ended(answer.status()));
                 }
-                url.insert(registered(answer.headers(), client.base())?.first).clone()
+                url.insert(registered(answer.headers(), client.base())?.first).parse()?
             }
         };
         let mut request = Request::new(Body::empty());
-        *request.uri_mut() = target.parse()?;
+        *request.uri_mut() = target.clone();
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept::by(self.flow)));
         let (answer, since) = match ask(client, &self.hold, request, scope).await? {
             Came::Answer(answer, since) => (answer, since),
@@ -193,14 +194,15 @@ impl Dialect for Polled {
         };
         // The same request may be in hand again as soon as its URL is polled.
         drop(held);
-        (!arrived).then_some(Some(url))
+        (!arrived).then(|| Some(url.to_string()))
     }
 
     async fn end(&self, scope: &Scope) -> bool {
         let Some(private) = &self.registered.private else { return true };
         let mut request = Request::new(Body::empty());
         *request.method_mut() = Method::DELETE;
-        *request.uri_mut() = private.parse().unwrap_or_default();
+        let Ok(target) = private.parse() else { return false };
+        *request.uri_mut() = target;
         let told = tokio::time::timeout(Duration::from_secs(5), self.client.send(request, scope));
         matches!(told.await, Ok(Ok(answer)) if answer.status().is_success())
     }

@@ -130,13 +130,8 @@ impl Relay {
         format!("{scheme}://{}{}/{folder}/{sealed}", facts.authority, defaults::GATEWAY)
     }
 
-    /// A fresh Request URL of a registration.
-    fn request_url(&self, facts: &Facts, registration: &Registration) -> String {
-        self.request_url_again(facts, registration, rand::random())
-    }
-
-    /// The same Request URL, good for longer.
-    fn request_url_again(&self, facts: &Facts, registration: &Registration, url: u128) -> String {
+    /// A Request URL of a registration, good for a while.
+    fn request_url(&self, facts: &Facts, registration: &Registration, url: u128) -> String {
         let expires = now() + defaults::REQUEST_URL_AGE;
         let identity = registration.identity.clone();
         self.url(facts, Use::Request, &Claims { born: registration.born, expires, url, identity })

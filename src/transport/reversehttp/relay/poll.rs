@@ -9,7 +9,7 @@ use super::{Relay, now, with_next};
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
 use crate::message::{Body, Request, Response, fields};
-use crate::session::envelope::{AnswerError, Handed, PollEnd, Several, UrlId};
+use crate::session::envelope::{AnswerError, Handed, PollEnd, Several, UrlId, following};
 use crate::transport::polled::pages::plain;
 use crate::transport::polled::{held, too_many};
 use crate::transport::reversehttp::accept::{Asks, LIVE};
@@ -35,6 +35,7 @@ impl Relay {
         loop {
             let registration = self.revive(&claims, facts)?;
             let queue = &registration.queue;
+            registration.polled(claims.url);
             let ask = async |hold| match asks {
                 Asks::Several => queue.poll_several(claims.url, hold).await.map(deliveries),
                 Asks::One(manner) => queue.poll(claims.url, manner, hold).await.map(delivery),
@@ -42,7 +43,10 @@ impl Relay {
             let polled = held(&self.waiters, &registration, asker, most, ask).await;
             return match polled {
                 Ok(mut response) => {
-                    let next = self.request_url(facts, &registration);
+                    if let Some(closed) = &facts.closed {
+                        queue.delivers_on(claims.url, closed);
+                    }
+                    let next = self.request_url(facts, &registration, following(claims.url));
                     if streams {
                         name(&mut response, fields::PTTH_REQUEST, &[claims.url]);
                     }
@@ -52,7 +56,7 @@ impl Relay {
                     Ok(with_next(response, &next))
                 }
                 Err(PollEnd::Nothing) => {
-                    let next = self.request_url_again(facts, &registration, claims.url);
+                    let next = self.request_url(facts, &registration, claims.url);
                     let mut response = plain(StatusCode::NO_CONTENT);
                     if streams {
                         name(&mut response, fields::PTTH_GONE, &registration.queue.abandoned());

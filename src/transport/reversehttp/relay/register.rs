@@ -12,7 +12,7 @@ use crate::domain::{AgentId, Facts, HostName, Instance, Name, Offer, Refusal, Re
 use crate::message::{Request, Response, fields, link};
 use crate::net::cores;
 use crate::session::Kind;
-use crate::session::envelope::{Queue, carrier};
+use crate::session::envelope::{Queue, UrlId, carrier};
 use crate::transport::polled::Registration;
 use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::form::{read, write};
@@ -40,19 +40,31 @@ impl Relay {
         if offer.probe {
             return Ok(self.granted(StatusCode::OK, None, admission.urls(), &identity, &facts));
         }
-        let (registration, new) =
-            self.enter(identity, admission, fields.lease.unwrap_or(defaults::POLL_LEASE));
+        let (registration, new) = self
+            .enter(identity, None, admission, fields.lease.unwrap_or(defaults::POLL_LEASE))
+            .ok_or_else(|| Refusal::new(RefusalKind::Gone, "this registration was deleted"))?;
+        let url = rand::random();
         if new {
-            return Ok(self.registered(StatusCode::CREATED, &registration, &facts));
+            return Ok(self.registered(StatusCode::CREATED, &registration, url, &facts));
+        }
+        if offer.instance.is_none() {
+            // With an instance it is the same process, and a new one is a registration of its own.
+            registration.queue.registered(url);
         }
         if let Some(lease) = fields.lease {
             registration.set_lease(lease);
         }
-        Ok(self.registered(StatusCode::NO_CONTENT, &registration, &facts))
+        Ok(self.registered(StatusCode::NO_CONTENT, &registration, url, &facts))
     }
 
-    fn registered(&self, status: StatusCode, registration: &Registration, facts: &Facts) -> Response {
-        let first = self.request_url(facts, registration);
+    fn registered(
+        &self,
+        status: StatusCode,
+        registration: &Registration,
+        url: UrlId,
+        facts: &Facts,
+    ) -> Response {
+        let first = self.request_url(facts, registration, url);
         let mut response =
             self.granted(status, Some(&first), &registration.urls, &registration.identity, facts);
         let headers = response.headers_mut();
@@ -109,12 +121,13 @@ impl Relay {
     fn enter(
         &self,
         identity: Box<str>,
+        born: Option<u64>,
         admission: Box<dyn Admission>,
         lease: std::time::Duration,
-    ) -> (Arc<Registration>, bool) {
+    ) -> Option<(Arc<Registration>, bool)> {
         let all = &self.registrations;
         let polling = self.door.polling();
-        all.enter(&identity.clone(), self.door.scope(), || {
+        all.enter(&identity.clone(), born, self.door.scope(), || {
             let (absence, most, room) = (polling.absence, defaults::MESSAGE, admission.memory());
             let queue = Queue::new(all.flights.clone(), absence, most, room);
             let granted =
@@ -138,7 +151,11 @@ impl Relay {
         }
         let (agent, offer) = identified(&claims.identity).ok_or_else(gone)?;
         let admission = self.door.check_again(&agent, offer, facts)?;
-        Ok(self.enter(claims.identity.clone(), admission, defaults::POLL_LEASE).0)
+        // It may have been deleted meanwhile.
+        let (registration, _) = self
+            .enter(claims.identity.clone(), Some(claims.born), admission, defaults::POLL_LEASE)
+            .ok_or_else(gone)?;
+        Ok(registration)
     }
 }
 
@@ -175,4 +192,130 @@ pub(super) fn identified(identity: &str) -> Option<(AgentId, Offer)> {
         }
     }
     Some((agent?, offer))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::future::BoxFuture;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::net::flag::Flag;
+    use crate::net::{Cores, Scope};
+    use crate::session::Windows;
+    use crate::session::carrier::Carrier;
+    use crate::transport::{Attached, Door, Polling};
+
+    /// Lets everybody in, and does something first when an agent comes back.
+    struct Open {
+        polling: Polling,
+        scope: Scope,
+        cores: Cores,
+        first: Arc<Mutex<Option<First>>>,
+    }
+
+    type First = Box<dyn FnOnce() + Send>;
+
+    struct Yes(AgentId, Arc<Windows>);
+
+    impl Door for Open {
+        fn check<'a>(&'a self, _: Offer, _: &'a Facts) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>> {
+            Box::pin(std::future::ready(Ok(yes())))
+        }
+        fn check_again(&self, _: &AgentId, _: Offer, _: &Facts) -> Result<Box<dyn Admission>, Refusal> {
+            if let Some(first) = self.first.lock().take() {
+                first();
+            }
+            Ok(yes())
+        }
+        fn who(&self, _: &Facts) -> Result<AgentId, Refusal> {
+            Ok(AgentId("a".into()))
+        }
+        fn who_comes<'a>(
+            &'a self,
+            facts: &'a Facts,
+            _: Option<&'a Instance>,
+        ) -> BoxFuture<'a, Result<AgentId, Refusal>> {
+            Box::pin(std::future::ready(self.who(facts)))
+        }
+        fn may_go_on(&self, _: &AgentId, _: &Facts) -> bool {
+            true
+        }
+        fn guessed(&self, _: &Facts, refusal: Refusal) -> Refusal {
+            refusal
+        }
+        fn polling(&self) -> &Polling {
+            &self.polling
+        }
+        fn scope(&self) -> &Scope {
+            &self.scope
+        }
+        fn cores(&self) -> &Cores {
+            &self.cores
+        }
+    }
+
+    fn yes() -> Box<dyn Admission> {
+        Box::new(Yes(AgentId("a".into()), Windows::new(0)))
+    }
+
+    impl Admission for Yes {
+        fn agent(&self) -> &AgentId {
+            &self.0
+        }
+        fn granted(&self) -> &[Wanted] {
+            &[]
+        }
+        fn urls(&self) -> &[String] {
+            &[]
+        }
+        fn is_ruled(&self) -> bool {
+            false
+        }
+        fn connections(&self, _: Kind) -> usize {
+            1
+        }
+        fn memory(&self) -> usize {
+            defaults::MESSAGES
+        }
+        fn windows(&self) -> &Arc<Windows> {
+            &self.1
+        }
+        fn attach(self: Box<Self>, _: Box<dyn Carrier>, _: Kind, _: usize) -> Attached {
+            Attached::new(Arc::<Flag>::default().listen(), ())
+        }
+    }
+
+    fn facts() -> Facts {
+        let remote = ([127, 0, 0, 1], 1).into();
+        Facts {
+            remote,
+            tls: false,
+            authority: "relay.test".into(),
+            credential: None,
+            certificate: None,
+            closed: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_poll_that_meets_the_deletion_does_not_bring_the_registration_back() {
+        let first = Arc::new(Mutex::new(None::<First>));
+        let (polling, scope) = (Polling::default(), Scope::new());
+        let cores = Cores::start(1).unwrap();
+        let door = Open { polling, scope, cores, first: first.clone() };
+        let relay = Relay::new(Arc::new(door));
+        let (known, _) = relay.enter("agent=a".into(), None, yes(), Duration::from_secs(30)).unwrap();
+        let (identity, url, expires) = (known.identity.clone(), 7, u64::MAX);
+        let claims = Claims { born: known.born, expires, url, identity };
+        // Its lease has ended, so that a poll would bring it back; and it is deleted just then.
+        known.queue.end();
+        let (all, born) = (relay.registrations.clone(), known.born);
+        *first.lock() = Some(Box::new(move || assert!(all.delete("agent=a", born))));
+        let revived = relay.revive(&claims, &facts());
+        assert_eq!(revived.err().expect("it was deleted").kind, RefusalKind::Gone);
+        assert!(relay.registrations.get("agent=a").is_none());
+    }
 }
