@@ -136,13 +136,8 @@ impl Relay {
     /// [`StartError`]; nothing listens then.
     pub fn start_on(mut config: Config, cores: Cores) -> Result<Self, StartError> {
         config.cores = cores.count();
-        if config.demo && config.routing == Routing::Path {
-            return Err(StartError::DemoByPath);
-        }
         let config = Arc::new(config);
-        if config.client_certs != ClientCerts::Unused && !config.listen.iter().any(|listen| listen.tls) {
-            return Err(StartError::NoClientCertificates);
-        }
+        check(&config)?;
         let bound = bind(&config)?;
         let admin_bound = admin::bind(config.admin)?;
         let loopback = bound.iter().any(|b| b.listen.address.ip().is_loopback());
@@ -276,6 +271,17 @@ struct Bound {
     listen: Listen,
     per_core: Vec<StdListener>,
     tls: Option<TlsAcceptor>,
+}
+
+/// What no relay can do.
+fn check(config: &Config) -> Result<(), StartError> {
+    if config.demo && config.routing == Routing::Path {
+        return Err(StartError::DemoByPath);
+    }
+    if config.client_certs != ClientCerts::Unused && !config.listen.iter().any(|listen| listen.tls) {
+        return Err(StartError::NoClientCertificates);
+    }
+    Ok(())
 }
 
 fn bind(config: &Config) -> Result<Vec<Bound>, StartError> {

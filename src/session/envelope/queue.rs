@@ -265,9 +265,10 @@ impl Queue {
     /// Notes that `url` is to deliver a request. Its visitor's place comes back when the URL has done so before, or the
     /// visitor has left meanwhile.
     pub(super) fn hand(&self, url: UrlId, flight: Flight) -> Result<(), Done> {
-        // With one lock, because a visitor that leaves in between would be missed.
+        // With one lock, because a visitor that leaves in between would be missed. A cut that comes later takes the lock
+        // after its flag is raised, and finds this request; one that came before has looked already.
         let mut state = self.state.lock();
-        if state.used.contains(url) || flight.done.is_closed() {
+        if self.cut.is_raised() || state.used.contains(url) || flight.done.is_closed() {
             return Err(flight.done);
         }
         state.used.insert(url);
@@ -279,7 +280,10 @@ impl Queue {
     /// As [`Queue::hand`], for several.
     pub(super) fn hand_several(&self, url: UrlId, flights: Vec<Flight>) -> Result<(), Vec<Flight>> {
         let mut state = self.state.lock();
-        if state.used.contains(url) || flights.iter().any(|flight| flight.done.is_closed()) {
+        if self.cut.is_raised()
+            || state.used.contains(url)
+            || flights.iter().any(|flight| flight.done.is_closed())
+        {
             return Err(flights);
         }
         state.used.insert(url);

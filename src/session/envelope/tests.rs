@@ -310,6 +310,42 @@ async fn a_poll_that_is_dropped_while_it_takes_a_body_in_leaves_the_request_to_t
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once() {
+    for kind in ["one", "several", "given"] {
+        let Bench { queue, link, .. } = Bench::new();
+        let (go, wait) = tokio::sync::oneshot::channel();
+        let (request, began) = halting(wait);
+        assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
+        let cut = async {
+            began.listen().await;
+            queue.cut();
+            go.send(()).unwrap();
+            std::future::pending::<()>().await;
+        };
+        let poll = async {
+            // Kept, as by an agent that reads what it was sent before its connection ends.
+            let _brought = match kind {
+                "one" => (queue.poll(1, Manner::WHOLE, HOLD).await.ok(), None, None),
+                "several" => (None, queue.poll_several(1, HOLD).await.ok(), None),
+                _ => (None, None, queue.poll_given(1, false, HOLD).await.ok()),
+            };
+            std::future::pending::<()>().await;
+        };
+        let since = tokio::time::Instant::now();
+        let sent = async {
+            tokio::select! {
+                sent = link.send(request, link.reserve().unwrap()) => sent,
+                () = poll => unreachable!("it never ends"),
+                () = cut => unreachable!("it never ends"),
+            }
+        };
+        let sent = tokio::time::timeout(defaults::ANSWER, sent).await.expect("the visitor is answered");
+        assert_eq!(sent.err().map(|error| error.kind), Some(SendErrorKind::Closed), "{kind}");
+        assert!(since.elapsed() < Duration::from_secs(1), "{kind}: {:?}", since.elapsed());
+    }
+}
+
 #[test]
 fn a_poll_that_is_dropped_while_it_reads_a_file_leaves_the_request_to_the_next() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();

@@ -135,64 +135,84 @@ impl<D: Dialect> Polls<D> {
     /// Begins one more poll.
     fn begin(self: &Arc<Self>, turn: D::Turn) {
         self.all.fetch_add(1, Ordering::AcqRel);
+        self.spawn(turn);
+    }
+
+    /// Begins one more poll, unless there are as many as may be.
+    fn begin_if_few(self: &Arc<Self>) {
+        let more = |all| (all < defaults::POLLS_BUSY).then_some(all + 1);
+        if self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
+            self.spawn(D::Turn::default());
+        }
+    }
+
+    /// Ends one poll that brought nothing, unless there are as few as there should be: looked at and counted at once, or
+    /// several polls would end for each other's sake.
+    fn end_if_many(&self) -> bool {
+        let fewer = |all| (all > defaults::POLLS).then(|| all - 1);
+        self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok()
+    }
+
+    fn spawn(self: &Arc<Self>, turn: D::Turn) {
         let polls = self.clone();
         self.scope.spawn(async move {
             let halted = polls.halt.listen();
-            tokio::select! {
+            let is_counted = tokio::select! {
                 biased;
-                () = halted => {}
-                () = polls.go_on(turn) => {}
-            }
-            let last = polls.all.fetch_sub(1, Ordering::AcqRel) == 1;
-            // Each may have ended for the sake of the others.
+                () = halted => true,
+                is_counted = polls.go_on(turn) => is_counted,
+            };
+            let last = is_counted && polls.all.fetch_sub(1, Ordering::AcqRel) == 1;
             if last && !polls.is_over() {
                 polls.fail("no poll is left".into());
             }
         });
     }
 
-    async fn go_on(self: &Arc<Self>, mut turn: D::Turn) {
+    /// Polls until this poll is to end. Whether it is still counted then.
+    async fn go_on(self: &Arc<Self>, mut turn: D::Turn) -> bool {
         let mut failures = 0;
         while !self.is_over() {
-            let Ok(place) = self.places.clone().acquire_owned().await else { return };
+            let Ok(place) = self.places.clone().acquire_owned().await else { return true };
             let waiting = Waiting::enter(&self.waiting);
             let brought = self.dialect.poll(&mut turn, &self.scope).await;
             drop(waiting);
             match brought {
                 Ok(Brought::Request(message)) => {
                     failures = 0;
-                    if self.waiting.load(Ordering::Acquire) == 0
-                        && self.all.load(Ordering::Acquire) < defaults::POLLS_BUSY
-                    {
-                        self.begin(D::Turn::default());
+                    if self.waiting.load(Ordering::Acquire) == 0 {
+                        self.begin_if_few();
                     }
                     self.serve(message, place);
                 }
                 Ok(Brought::Nothing) => {
                     failures = 0;
-                    if self.all.load(Ordering::Acquire) > defaults::POLLS {
-                        return;
+                    if self.end_if_many() {
+                        return false;
                     }
                 }
-                Ok(Brought::TooMany) => return,
+                Ok(Brought::TooMany) => return true,
                 Ok(Brought::Cut(error)) => {
                     failures = 0;
                     tracing::debug!(%error, "a poll was cut");
                 }
-                Ok(Brought::Ended(_)) | Err(_) if self.is_over() => return,
+                Ok(Brought::Ended(_)) | Err(_) if self.is_over() => return true,
                 Ok(Brought::Ended(status)) => {
-                    return self.fail(format!("the relay ended the session ({status})"));
+                    self.fail(format!("the relay ended the session ({status})"));
+                    return true;
                 }
                 Err(error) => {
                     failures += 1;
                     if failures == FAILURES {
-                        return self.fail(error.to_string());
+                        self.fail(error.to_string());
+                        return true;
                     }
                     tracing::debug!(%error, "a poll broke");
                     tokio::time::sleep(defaults::BACKOFF_FIRST * failures).await;
                 }
             }
         }
+        true
     }
 
     fn is_over(&self) -> bool {
