@@ -46,6 +46,18 @@ pub struct Listen {
     pub tls: bool,
 }
 
+impl Listen {
+    /// A listener for HTTP over TLS.
+    pub const fn tls(address: SocketAddr) -> Self {
+        Self { address, tls: true }
+    }
+
+    /// A listener for plain HTTP.
+    pub const fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: false }
+    }
+}
+
 /// What a relay does.
 #[derive(Clone)]
 pub struct Config {

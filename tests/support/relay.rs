@@ -91,7 +91,7 @@ impl TestRelay {
         let Plan { tokens, cores, answer, trusted_proxies, proxy_protocol, change } = plan;
         let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
         let address = (Ipv4Addr::LOCALHOST, 0).into();
-        config.listen = vec![Listen { address, tls: true }, Listen { address, tls: false }];
+        config.listen = vec![Listen::tls(address), Listen::plain(address)];
         let pair = &certs().relay;
         let tls = tls::server_config_from_pem(pair.cert.as_bytes(), pair.key.as_bytes(), &[]).unwrap();
         config.tls = Some(tls);

@@ -66,7 +66,7 @@ pub fn greeting(
 ) -> Vec<String> {
     let mut lines: Vec<String> = bound.iter().map(|listen| listener_line("listening on", listen)).collect();
     if let Some(address) = admin {
-        lines.push(listener_line("admin on", &Listen { address, tls: false }));
+        lines.push(listener_line("admin on", &Listen::plain(address)));
     }
     if let Some(ca) = &prepared.ca {
         lines.push(format!("development CA: {}", ca.display()));

@@ -29,7 +29,7 @@ fn settled(said: Said) -> Settings {
 #[test]
 fn nothing_said_is_the_defaults() {
     let Settings { config, certificate, .. } = settled(Said::default());
-    assert_eq!(config.listen, [Listen { address: defaults::LISTEN.parse().unwrap(), tls: true }]);
+    assert_eq!(config.listen, [Listen::tls(defaults::LISTEN.parse().unwrap())]);
     assert_eq!(config.domain.as_str(), defaults::DOMAIN);
     assert_eq!(config.admin, Some(Admin { address: defaults::ADMIN.parse().unwrap(), required: false }));
     assert_eq!(
