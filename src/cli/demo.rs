@@ -71,7 +71,7 @@ impl Prepared {
     }
 }
 
-fn address(Listen { address, tls }: Listen, host: &str) -> Result<Uri, Failure> {
+fn address(Listen { address, tls, .. }: Listen, host: &str) -> Result<Uri, Failure> {
     let scheme = if tls { "https" } else { "http" };
     format!("{scheme}://{host}:{}/", address.port()).parse().map_err(Failure::failed)
 }
@@ -89,6 +89,9 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         return Err(Failure::usage(
             "the demo is for this machine alone; give --listen an address such as 127.0.0.1:0",
         ));
+    }
+    if listen.transport.is_some() {
+        return Err(Failure::usage("the demo has visitors; give --listen an address without a transport"));
     }
     let domain = HostName::parse(defaults::DOMAIN).map_err(Failure::failed)?;
     let name = Name::parse(NAME).map_err(Failure::failed)?;

@@ -8,17 +8,21 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::entry;
+use super::transports::Served;
 use crate::domain::Visitor;
 use crate::net::listener;
 use crate::observe::Limit;
 
+/// What a connection on one listener meets.
+pub(super) struct Entrance {
+    pub(super) local: SocketAddr,
+    pub(super) tls: Option<TlsAcceptor>,
+    /// The transport to which all of it belongs; HTTP without one.
+    pub(super) transport: Option<Arc<Served>>,
+}
+
 /// Accepts until the relay stops listening.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    listener: TcpListener,
-    local: SocketAddr,
-    tls: Option<TlsAcceptor>,
-) {
+pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Arc<Entrance>) {
     loop {
         let (stream, remote) = tokio::select! {
             biased;
@@ -30,11 +34,11 @@ pub(super) async fn run(
             shared.metrics.reached(Limit::Connections, &remote);
             continue;
         };
-        let visitor = Visitor { remote, local, tls: tls.is_some() };
-        let (shared, tls) = (shared.clone(), tls.clone());
+        let visitor = Visitor { remote, local: entrance.local, tls: entrance.tls.is_some() };
+        let (shared, entrance) = (shared.clone(), entrance.clone());
         shared.visitors.clone().spawn(async move {
             let _inside = shared.metrics.visitor_connected();
-            entry::serve(shared, stream, visitor, tls, seat).await;
+            entry::serve(shared, stream, visitor, entrance, seat).await;
         });
     }
 }

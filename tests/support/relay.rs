@@ -104,7 +104,7 @@ impl TestRelay {
         change(&mut config);
         let relay = if cores > 0 { Relay::start(config) } else { Relay::start_on(config, Cores::ambient()) };
         let relay = relay.unwrap();
-        let [tls, plain] = relay.addresses() else { panic!("two listeners") };
+        let [tls, plain, ..] = relay.addresses() else { panic!("two listeners") };
         let front = Front { tls: tls.address, plain: plain.address };
         Self { front, tokens, relay }
     }
@@ -118,6 +118,11 @@ impl TestRelay {
     /// The URL for an agent.
     pub(crate) fn url(&self) -> String {
         format!("https://{DOMAIN}:{}/", self.tls.port())
+    }
+
+    /// Every listener, in the order of the configuration.
+    pub(crate) fn listeners(&self) -> &[Listen] {
+        self.relay.addresses()
     }
 
     /// Where its admin listener is.

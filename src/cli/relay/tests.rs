@@ -134,6 +134,8 @@ fn an_error_in_the_file_is_one_line_with_its_place() {
         ("domain = \"a.test\"\nlissten = []", ":2:1:", "`listen`"),
         ("domain = 7", ":1:10:", "text in quotes"),
         ("domain = \"a..b\"", ":1:10:", "empty"),
+        ("listen = [\"ptth10://127.0.0.1:1\"]", ":1:11:", "requests"),
+        ("listen = [\"rhubarb+plain://127.0.0.1:1\"]", ":1:11:", "rhubarb"),
         ("\nlisten = [\"127.0.0.1:1\",\n  \"nowhere\"]", ":3:3:", "ADDR:PORT"),
         ("listen = []", ":1:10:", "empty list"),
         ("trusted-proxy = [\"nginx\"]", ":1:18:", "10.0.0.0/8"),

@@ -1,0 +1,118 @@
+//! Credentials that are not in memory: the tokens are read again before one is refused, because another process may have
+//! issued it a moment ago.
+//!
+//! Everything that does not verify waits in the same way, whether its id is unknown or its secret is wrong, so the time
+//! tells nothing of either. One look serves all who wait, and looks have a distance, so wrong credentials cost the disk
+//! no more than a bounded rate, however many come.
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::defaults;
+use crate::domain::Secret;
+use crate::policy::Tokens;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Lookup {
+    looks: Mutex<Looks>,
+}
+
+#[derive(Default)]
+struct Looks {
+    /// When the last one began.
+    began: Option<Instant>,
+    /// When the last one began that was finished.
+    finished: Option<Instant>,
+}
+
+impl Lookup {
+    /// Reads the tokens again if this is none that is known. Returns at once for one that is. Cancel safe.
+    pub(super) async fn unless_known(&self, tokens: &Tokens, credential: &Secret) {
+        if !tokens.are_shared() || tokens.verify(credential).is_some() {
+            return;
+        }
+        if tokio::time::timeout(defaults::TOKENS_LOOKUP_WAIT, self.look(tokens)).await.is_err() {
+            tracing::warn!("could not look for a token in time; it is judged by those in memory");
+        }
+    }
+
+    async fn look(&self, tokens: &Tokens) {
+        let came = Instant::now();
+        let mut looks = self.looks.lock().await;
+        if looks.finished.is_some_and(|began| began > came) {
+            return;
+        }
+        if let Some(began) = looks.began {
+            tokio::time::sleep_until(began + defaults::TOKENS_LOOKUP).await;
+        }
+        let now = Instant::now();
+        looks.began = Some(now);
+        let tokens = tokens.clone();
+        match tokio::task::spawn_blocking(move || tokens.refresh_if_changed()).await {
+            Ok(Ok(_)) => looks.finished = Some(now),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot look for a token; those known stay in force"),
+            Err(error) => tracing::warn!(%error, "cannot look for a token"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::policy::Grants;
+
+    fn wrong(n: usize) -> Secret {
+        Secret::new(format!("ptth_{n:012x}_wrong"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_credentials_look_at_a_bounded_rate_and_wait_alike() {
+        let state = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(state.path()).unwrap();
+        let (_, right) = tokens.issue(Grants::any()).unwrap();
+        let lookup = Lookup::default();
+        let nearly = Secret::new(format!("{}x", right.expose()));
+        lookup.unless_known(&tokens, &wrong(0)).await;
+        for credential in [&nearly, &wrong(1), &Secret::new("no token"), &nearly] {
+            let began = Instant::now();
+            lookup.unless_known(&tokens, credential).await;
+            assert_eq!(began.elapsed(), defaults::TOKENS_LOOKUP, "one look for each that comes alone");
+        }
+        let began = Instant::now();
+        let all: Vec<_> = (0..500).map(wrong).collect();
+        join_all(all.iter().map(|credential| lookup.unless_known(&tokens, credential))).await;
+        assert!(began.elapsed() <= 2 * defaults::TOKENS_LOOKUP, "one look serves all: {:?}", began.elapsed());
+        let began = Instant::now();
+        lookup.unless_known(&tokens, &right).await;
+        assert_eq!(began.elapsed(), Duration::ZERO, "a known token waits for nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_in_memory_alone_are_looked_for_nowhere() {
+        let (tokens, lookup, began) = (Tokens::in_memory(), Lookup::default(), Instant::now());
+        for n in 0..10 {
+            lookup.unless_known(&tokens, &wrong(n)).await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_was_given_up_is_no_look() {
+        let state = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(state.path()).unwrap();
+        let lookup = Lookup::default();
+        lookup.unless_known(&tokens, &wrong(0)).await;
+        let unknown = wrong(1);
+        let given_up =
+            tokio::time::timeout(defaults::TOKENS_LOOKUP / 2, lookup.unless_known(&tokens, &unknown));
+        assert!(given_up.await.is_err());
+        let fresh = Tokens::open(state.path()).unwrap().issue(Grants::any()).unwrap().1;
+        lookup.unless_known(&tokens, &fresh).await;
+        assert!(tokens.verify(&fresh).is_some());
+    }
+}

@@ -1,0 +1,116 @@
+//! A relay with few file descriptors.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+
+use crate::origin::Held;
+use crate::site::{Agent, Relay, Site, curl, ptth};
+
+/// The limit, soft and hard.
+const LIMIT: usize = 1_024;
+/// Visitors at once: more than there are descriptors.
+const VISITORS: usize = 1_100;
+
+/// The command line of a relay that has [`LIMIT`] descriptors.
+fn relay_command(site: &Site) -> Command {
+    let relay = ptth();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -n {LIMIT}; exec \"$0\" \"$@\"")).arg(relay.get_program());
+    for (name, _) in relay.get_envs() {
+        command.env_remove(name);
+    }
+    command.args(["relay", "--domain", "ptth.localhost", "--listen", "http://127.0.0.1:0"]);
+    command.args(["--admin", "127.0.0.1:0", "--connections-per-address", "16384", "--state"]);
+    command.arg(site.at("state"));
+    command
+}
+
+/// A visitor whose first request has been answered, or will be: the relay waits for its next.
+fn visitor(port: u16) -> TcpStream {
+    let mut visitor = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // A relay without descriptors does not read it.
+    visitor.write_all(b"GET / HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n").unwrap();
+    visitor.set_nonblocking(true).unwrap();
+    visitor
+}
+
+fn is_connected(visitor: &mut TcpStream) -> bool {
+    let mut answer = [0; 4096];
+    loop {
+        match visitor.read(&mut answer) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+
+#[test]
+fn idle_visitors_leave_descriptors_for_agents_and_the_admin_listener() {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
+    let own = line.split_whitespace().nth(3).and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX);
+    if own < VISITORS + 200 {
+        return eprintln!("not run: this process may open {own} files; ulimit -n 2048 is enough");
+    }
+    let (site, held) = (Site::new(), Held::start());
+    held.let_go();
+    let relay = Relay::start(&mut relay_command(&site));
+    let admin = relay.process.line(1).replace("admin on ", "");
+    let url = format!("http://localhost:{}", relay.port);
+    let mut idle: Vec<_> = (0..VISITORS).map(|_| visitor(relay.port)).collect();
+
+    let agents = ["ptth10", "ptth10-h1", "reversehttp", "comet"].map(|transport| {
+        let mut command = site.agent_command(&url, held.port.to_string());
+        Agent::start(command.args(["--transport", transport]))
+    });
+    let mut ready = curl();
+    let ready = ready.arg("--fail").arg(format!("{admin}/ready")).output().unwrap();
+    assert!(ready.status.success(), "{}", String::from_utf8_lossy(&ready.stderr));
+    let connected = idle.iter_mut().filter_map(|visitor| is_connected(visitor).then_some(())).count();
+    assert!(connected > LIMIT / 2, "only {connected} visitors are still connected; {}", relay.process);
+
+    drop(idle);
+    let served = crate::site::poll(|| {
+        let answer = curl().arg(format!("{}wait/word", agents[0].url)).output().unwrap();
+        (answer.stdout == b"word").then_some(())
+    });
+    assert!(served.is_some(), "{}", relay.process);
+}
+
+#[test]
+fn the_start_line_says_how_many_connections_fit() {
+    let site = Site::new();
+    let few = Relay::start(&mut relay_command(&site));
+    let line = few.process.says("relay started");
+    let fit = line.split("connections=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    let fit: usize = fit.and_then(|fit| fit.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+    assert!((LIMIT / 2..LIMIT).contains(&fit), "{line}");
+    few.process.says("--connections 16384 do not fit");
+
+    let mut enough = relay_command(&site);
+    let enough = Relay::start(enough.args(["--connections", "100"]));
+    assert!(enough.process.says("relay started").contains("connections=100"), "{}", enough.process);
+    assert!(!enough.process.err.all().iter().any(|line| line.contains("do not fit")), "{}", enough.process);
+}
+
+/// A shell's soft limit is often a fraction of the hard one.
+#[test]
+fn the_soft_limit_is_raised_to_the_hard_one() {
+    let site = Site::new();
+    let relay = site.relay();
+    let mut command = Command::new("sh");
+    let agent = site.agent_command(&relay.url(), "3000");
+    command
+        .args(["-c", "ulimit -S -n 64; exec \"$0\" \"$@\""])
+        .arg(agent.get_program())
+        .args(agent.get_args());
+    let agent = Agent::start(&mut command);
+    for process in [&relay.process, &agent.process] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(words[3], words[4], "{line}");
+    }
+}
