@@ -46,7 +46,7 @@ async fn alone() -> Result<(), Box<dyn Error>> {
     let tokens = Tokens::in_memory();
     let (_, token) = tokens.issue(Grants::names(["shop".parse()?]))?;
     let mut config = Config::new(HostName::parse("ptth.localhost")?, tokens);
-    config.listen = vec![Listen { address: ([127, 0, 0, 1], 0).into(), tls: false }];
+    config.listen = vec![Listen::plain(([127, 0, 0, 1], 0).into())];
     let relay = Relay::start(config)?;
     let address = relay.addresses()[0].address;
 

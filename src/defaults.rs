@@ -13,6 +13,8 @@ pub const GATEWAY: &str = "/reversehttp";
 
 /// From accept to the end of the TLS handshake. Slow mobile links need about 2 s; more is an attack or a corpse.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
+/// From the first byte of a stream that a transport takes to its admission: two flights and a look at the tokens.
+pub const STREAM: Duration = Duration::from_secs(10);
 /// A header of the PROXY protocol, version 2, in bytes behind its first 16: addresses, and what a certificate says.
 pub const PROXY_HEADER: usize = 4 << 10;
 /// From the start to the end of a connection to the admin listener.

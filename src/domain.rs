@@ -250,8 +250,11 @@ pub struct Facts {
     pub remote: SocketAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
-    /// The authority (host and port) under which it called the relay.
+    /// The authority (host and port) under which it called the relay. A stream that began without a request has called
+    /// its TLS server name, or the address of the listener without one; the port is where visitors come in.
     pub authority: Arc<str>,
+    /// The server name of its TLS handshake (SNI, RFC 6066 §3).
+    pub server_name: Option<HostName>,
     /// The token it presented.
     pub credential: Option<Secret>,
     /// The client certificate it presented, if the relay has a CA for them.

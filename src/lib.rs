@@ -28,7 +28,8 @@
 //!
 //! # The life of a public request
 //!
-//! 1. A listener accepts it on one core, where it stays; TLS says HTTP/1.1 or HTTP/2.
+//! 1. A listener accepts it on one core, where it stays; TLS says HTTP/1.1 or HTTP/2. A connection with the ALPN id of
+//!    a transport, or on a listener of its own, is an agent's, and is that transport's from its first byte.
 //! 2. On the relay's own authority it is first offered to the transports: an agent's Upgrade ends here.
 //! 3. Its authority and path become a route; the registry finds the target, whose rules, if it has any, must let the
 //!    visitor in.

@@ -71,7 +71,7 @@ impl Prepared {
     }
 }
 
-fn address(Listen { address, tls }: Listen, host: &str) -> Result<Uri, Failure> {
+fn address(Listen { address, tls, .. }: Listen, host: &str) -> Result<Uri, Failure> {
     let scheme = if tls { "https" } else { "http" };
     format!("{scheme}://{host}:{}/", address.port()).parse().map_err(Failure::failed)
 }
@@ -83,12 +83,15 @@ fn address(Listen { address, tls }: Listen, host: &str) -> Result<Uri, Failure> 
 pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let listen = match args.listen {
         Some(listen) => listen,
-        None => Listen { address: (Ipv4Addr::LOCALHOST, 0).into(), tls: true },
+        None => Listen::tls((Ipv4Addr::LOCALHOST, 0).into()),
     };
     if !SocketAddr::ip(&listen.address).is_loopback() {
         return Err(Failure::usage(
             "the demo is for this machine alone; give --listen an address such as 127.0.0.1:0",
         ));
+    }
+    if listen.transport.is_some() {
+        return Err(Failure::usage("the demo has visitors; give --listen an address without a transport"));
     }
     let domain = HostName::parse(defaults::DOMAIN).map_err(Failure::failed)?;
     let name = Name::parse(NAME).map_err(Failure::failed)?;
@@ -166,7 +169,7 @@ mod tests {
     #[test]
     fn relay_and_agent_fit_each_other() {
         let prepared = prepare(&Args { listen: None }).unwrap();
-        let bound = Listen { address: "127.0.0.1:4711".parse().unwrap(), tls: true };
+        let bound = Listen::tls("127.0.0.1:4711".parse().unwrap());
         let agent = prepared.agent_for(bound).unwrap();
         assert_eq!(agent.relays, ["https://ptth.localhost:4711/"]);
         assert_eq!(prepared.public_url(bound).unwrap(), "https://hello.ptth.localhost:4711/");

@@ -11,6 +11,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 use crate::defaults;
 use crate::domain::{HostName, Name};
 use crate::relay::config::{Destination, Listen, Routing};
+use crate::transport::{self, Transport};
 
 /// A value that a person writes as text.
 pub(super) trait FromText: Sized {
@@ -69,20 +70,29 @@ impl FromText for HostName {
 
 impl FromText for Listen {
     fn from_text(text: &str) -> Result<Self, String> {
-        let (rest, tls) = match text.split_once("://") {
-            None => (text, true),
-            Some(("https", rest)) => (rest, true),
-            Some(("http", rest)) => (rest, false),
-            Some((scheme, _)) => return Err(format!("{scheme:?} is neither https nor http")),
-        };
-        match rest.trim_end_matches('/').parse() {
-            Ok(address) => Ok(Self { address, tls }),
-            Err(_) => Err(
-                "write ADDR:PORT for TLS or http://ADDR:PORT for plain HTTP, as in 0.0.0.0:443 or [::]:443"
-                    .to_owned(),
-            ),
-        }
+        listen(text, transport::ALL)
     }
+}
+
+/// A listener, for HTTP or for the streams of one of these transports.
+fn listen(text: &str, transports: &[&dyn Transport]) -> Result<Listen, String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    let (name, tls) = match (scheme, scheme.strip_suffix("+plain")) {
+        ("https", _) => (None, true),
+        ("http", _) => (None, false),
+        (_, Some(name)) => (Some(name), false),
+        (name, None) => (Some(name), true),
+    };
+    let find = |name: &str| match transports.iter().find(|transport| transport.name() == name) {
+        Some(transport) if transport.takes_streams() => Ok(transport.name()),
+        Some(_) => Err(format!("{name} has no listener of its own: its agents send requests to the others")),
+        None => Err(format!("{name:?} is neither https, nor http, nor a transport")),
+    };
+    let transport = name.map(find).transpose()?;
+    let address = rest.trim_end_matches('/').parse().map_err(
+        |_| "write ADDR:PORT for TLS or http://ADDR:PORT for plain HTTP, as in 0.0.0.0:443 or [::]:443",
+    )?;
+    Ok(Listen { address, tls, transport })
 }
 
 impl FromText for Destination {
@@ -178,7 +188,11 @@ impl FromText for RelayUrl {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::session::Kind;
+    use crate::transport::{AgentSide, Door, RelaySide};
 
     #[test]
     fn a_listener_is_tls_unless_it_says_http() {
@@ -188,6 +202,56 @@ mod tests {
         assert_eq!(listen("http://127.0.0.1:80/"), Ok(("127.0.0.1:80".into(), false)));
         for bad in ["", "8443", "127.0.0.1", "localhost:80", "ftp://127.0.0.1:21", "http://127.0.0.1:80/x"] {
             assert!(listen(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// A transport that takes streams on listeners of its own alone.
+    struct Raw;
+
+    impl Transport for Raw {
+        fn name(&self) -> &'static str {
+            "raw"
+        }
+
+        fn carriers(&self) -> &'static [Kind] {
+            &[]
+        }
+
+        fn spec(&self) -> &'static str {
+            ""
+        }
+
+        fn takes_streams(&self) -> bool {
+            true
+        }
+
+        fn relay(&self, _: Arc<dyn Door>) -> Box<dyn RelaySide> {
+            unreachable!("nothing is started")
+        }
+
+        fn agent(&self) -> Box<dyn AgentSide> {
+            unreachable!("nothing is started")
+        }
+    }
+
+    #[test]
+    fn a_listener_may_belong_to_a_transport_that_takes_streams() {
+        let listen = |text| super::listen(text, &[&Raw, transport::ALL[0]]);
+        let address = "[::1]:9".parse().unwrap();
+        assert_eq!(listen("raw://[::1]:9"), Ok(Listen::tls(address).of("raw")));
+        assert_eq!(listen("raw+plain://[::1]:9/"), Ok(Listen::plain(address).of("raw")));
+        for text in ["raw://[::1]:9", "raw+plain://[::1]:9", "https://[::1]:9", "http://[::1]:9"] {
+            assert_eq!(listen(text).unwrap().to_string(), text);
+        }
+        for (bad, why) in [
+            ("ptth10://[::1]:9", "requests"),
+            ("ptth10+plain://[::1]:9", "requests"),
+            ("raw+tls://[::1]:9", "neither"),
+            ("http+plain://[::1]:9", "neither"),
+            ("+plain://[::1]:9", "neither"),
+            ("raw://", "ADDR:PORT"),
+        ] {
+            assert!(listen(bad).is_err_and(|error| error.contains(why)), "{bad}");
         }
     }
 

@@ -1,5 +1,5 @@
 //! The byte stream under every connection: TCP, TLS on either side, or any other; with bytes that were read too
-//! early, the time of the last read, and the way from one core to another.
+//! early, bytes that the far end must not get, the time of the last read, and the way from one core to another.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -140,6 +140,8 @@ impl LastRead {
 pub struct Io {
     stream: Stream,
     early: Bytes,
+    /// How many bytes of what is written next are dropped.
+    dropped: usize,
     /// Only where somebody asked for it: it costs a look at the clock for each read.
     last_read: Option<LastRead>,
     inserts: Option<Inserts>,
@@ -148,7 +150,7 @@ pub struct Io {
 
 impl Io {
     fn new(stream: Stream) -> Self {
-        Self { stream, early: Bytes::new(), last_read: None, inserts: None, patience: None }
+        Self { stream, early: Bytes::new(), dropped: 0, last_read: None, inserts: None, patience: None }
     }
 
     /// A plain TCP connection.
@@ -179,6 +181,21 @@ impl Io {
             false => [early, self.early].concat().into(),
         };
         self
+    }
+
+    /// Drops the first `count` bytes that are written: they count as written and go nowhere. For a writer that begins
+    /// with bytes that the far end has already, or has sent itself, such as the preface of HTTP/2.
+    #[must_use]
+    pub fn with_dropped(mut self, count: usize) -> Self {
+        self.dropped += count;
+        self
+    }
+
+    /// How many of `length` bytes that are handed over are to be dropped; `None` when nothing is left to drop.
+    fn drop_written(&mut self, length: usize) -> Option<usize> {
+        let taken = (self.dropped > 0).then(|| length.min(self.dropped))?;
+        self.dropped -= taken;
+        Some(taken)
     }
 
     /// A handle on the time of the last read, which is kept from now on.
@@ -222,6 +239,14 @@ impl Io {
             Stream::Server(tls) => tls.get_ref().1.alpn_protocol(),
             Stream::Client(tls) => tls.get_ref().1.alpn_protocol(),
             Stream::Plain(_) | Stream::Other(_) => None,
+        }
+    }
+
+    /// The server name of a client's TLS handshake (SNI, RFC 6066 §3), in lower case.
+    pub fn server_name(&self) -> Option<&str> {
+        match &self.stream {
+            Stream::Server(tls) => tls.get_ref().1.server_name(),
+            Stream::Client(_) | Stream::Plain(_) | Stream::Other(_) => None,
         }
     }
 
@@ -313,6 +338,9 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(taken) = self.drop_written(buf.len()) {
+            return Poll::Ready(Ok(taken));
+        }
         self.before_write();
         if let Some(taken) = ready!(self.poll_end(cx, &[IoSlice::new(buf)]))? {
             return Poll::Ready(Ok(taken));
@@ -325,6 +353,9 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(taken) = self.drop_written(bufs.iter().map(|buf| buf.len()).sum()) {
+            return Poll::Ready(Ok(taken));
+        }
         self.before_write();
         if let Some(taken) = ready!(self.poll_end(cx, bufs))? {
             return Poll::Ready(Ok(taken));
@@ -356,6 +387,7 @@ impl AsyncWrite for Io {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -370,6 +402,58 @@ mod tests {
         let mut text = String::new();
         io.read_to_string(&mut text).await.unwrap();
         assert_eq!(text, "hello world");
+    }
+
+    /// Writes each piece whole, in two slices or in one, and returns what the far end gets.
+    async fn written(dropped: usize, pieces: &[(Vec<u8>, bool)]) -> Vec<u8> {
+        // So small that a write takes a part of a piece.
+        let (near, mut far) = tokio::io::duplex(3);
+        let mut io = Io::other(near).with_dropped(dropped / 2).with_dropped(dropped - dropped / 2);
+        let write = async move {
+            for (piece, sliced) in pieces {
+                let mut rest = &piece[..];
+                while !rest.is_empty() {
+                    let (first, second) = rest.split_at(rest.len() / 2);
+                    let taken = match sliced {
+                        true => io.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]).await,
+                        false => io.write(rest).await,
+                    };
+                    rest = &rest[taken.unwrap()..];
+                }
+            }
+        };
+        let mut got = Vec::new();
+        let ((), read) = tokio::join!(write, far.read_to_end(&mut got));
+        read.unwrap();
+        got
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_bytes_that_are_written_are_dropped_and_no_others(
+            dropped in 0_usize..40,
+            pieces in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..12), any::<bool>()), 0..8),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let got = runtime.block_on(written(dropped, &pieces));
+            let all: Vec<u8> = pieces.iter().flat_map(|(piece, _)| piece.clone()).collect();
+            prop_assert_eq!(got, all.get(dropped..).unwrap_or_default());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_http2_client_speaks_without_its_preface() {
+        const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let (near, mut far) = tokio::io::duplex(1024);
+        let io = Io::other(near).with_dropped(PREFACE.len());
+        let (_requests, connection) = h2::client::handshake(io).await.unwrap();
+        // RFC 9113 §4.1: 3 bytes of length, then the type; SETTINGS is 4.
+        let mut head = [0; 4];
+        tokio::select! {
+            ended = connection => panic!("{ended:?}"),
+            read = far.read_exact(&mut head) => read.unwrap(),
+        };
+        assert_eq!((&head[..2], head[3]), (&[0, 0][..], 4), "{head:?}");
     }
 
     #[test]

@@ -9,17 +9,21 @@ use tokio_rustls::TlsAcceptor;
 use super::Shared;
 use super::entry;
 use super::seats::Seat;
+use super::transports::Served;
 use crate::domain::Visitor;
 use crate::net::listener;
 use crate::observe::Limit;
 
+/// What a connection on one listener meets.
+pub(super) struct Entrance {
+    pub(super) local: SocketAddr,
+    pub(super) tls: Option<TlsAcceptor>,
+    /// The transport to which all of it belongs; HTTP without one.
+    pub(super) transport: Option<Arc<Served>>,
+}
+
 /// Accepts until the relay stops listening.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    listener: TcpListener,
-    local: SocketAddr,
-    tls: Option<TlsAcceptor>,
-) {
+pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Arc<Entrance>) {
     loop {
         let (stream, remote) = tokio::select! {
             biased;
@@ -28,19 +32,19 @@ pub(super) async fn run(
         };
         // Full: this one goes, those inside stay.
         let Some(seat) = seat(&shared, &stream, &remote) else { continue };
-        let visitor = Visitor { remote, local, tls: tls.is_some() };
-        let (shared, tls) = (shared.clone(), tls.clone());
+        let visitor = Visitor { remote, local: entrance.local, tls: entrance.tls.is_some() };
+        let (shared, entrance) = (shared.clone(), entrance.clone());
         shared.visitors.clone().spawn(async move {
             let _inside = shared.metrics.visitor_connected();
             match seat.leaves() {
-                None => entry::serve(shared, stream, visitor, tls, seat).await,
+                None => entry::serve(shared, stream, visitor, entrance, seat).await,
                 // Boxed, because it is rare, and would make every visitor's future as large.
                 Some(leaves) => {
                     Box::pin(async move {
                         tokio::select! {
                             biased;
                             () = leaves => {}
-                            () = entry::serve(shared, stream, visitor, tls, seat) => {}
+                            () = entry::serve(shared, stream, visitor, entrance, seat) => {}
                         }
                     })
                     .await;

@@ -396,6 +396,7 @@ mod tests {
             remote: ([192, 0, 2, 1], 1).into(),
             tls: true,
             authority: "relay.test".into(),
+            server_name: None,
             credential: Some(secret),
             certificate: None,
             closed: None,

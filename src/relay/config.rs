@@ -1,5 +1,6 @@
 //! What a relay does. Everything is decided here; nothing "must be set by now".
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use crate::defaults;
 use crate::domain::HostName;
 use crate::net::nets::Nets;
 use crate::policy::Tokens;
-use crate::transport::Polling;
+use crate::transport::{Polling, Transport};
 
 pub use super::relayhttp::{BadDestination, Destination};
+pub use super::transports::BadTransport;
 
 /// How public addresses are made from names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,8 +44,42 @@ pub const DEMO_BY_PATH: &str = "the demo page cannot be had with path routing: t
 pub struct Listen {
     /// Address and port; port 0 takes any free one.
     pub address: SocketAddr,
-    /// TLS, or plain HTTP (behind another proxy, and in tests).
+    /// TLS, or plain TCP (behind another proxy, and in tests).
     pub tls: bool,
+    /// The name of the transport to which every stream on this listener belongs, whatever its ALPN id and its first
+    /// bytes are. Without one the listener is for HTTP, and for the ALPN ids of every transport.
+    pub transport: Option<&'static str>,
+}
+
+impl Listen {
+    /// A listener for HTTP over TLS.
+    pub const fn tls(address: SocketAddr) -> Self {
+        Self { address, tls: true, transport: None }
+    }
+
+    /// A listener for plain HTTP.
+    pub const fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: false, transport: None }
+    }
+
+    /// The same for the streams of one transport.
+    #[must_use]
+    pub const fn of(self, transport: &'static str) -> Self {
+        Self { transport: Some(transport), ..self }
+    }
+}
+
+/// As it is written after `--listen`: `https://ADDR:PORT`, `http://ADDR:PORT`, `TRANSPORT://ADDR:PORT` with TLS, and
+/// `TRANSPORT+plain://ADDR:PORT` without.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.transport, self.tls) {
+            (None, true) => write!(f, "https://{}", self.address),
+            (None, false) => write!(f, "http://{}", self.address),
+            (Some(transport), true) => write!(f, "{transport}://{}", self.address),
+            (Some(transport), false) => write!(f, "{transport}+plain://{}", self.address),
+        }
+    }
 }
 
 /// What a relay does.
@@ -88,6 +124,8 @@ pub struct Config {
     pub lease: Duration,
     /// What is in flight gets this long when the relay stops.
     pub grace: Duration,
+    /// Transports of the program that embeds the relay, beside those of [`crate::transport::ALL`].
+    pub transports: Vec<Arc<dyn Transport>>,
     /// How agents that poll are treated.
     pub polling: Polling,
     /// What may wait here for slow visitors and slow agents, in bytes, beside one frame for each body.
@@ -132,11 +170,25 @@ impl Config {
             answer: defaults::ANSWER,
             lease: defaults::LEASE,
             grace: defaults::GRACE,
+            transports: Vec::new(),
             polling: Polling::default(),
             buffers: defaults::BUFFERS,
             connections: defaults::CONNECTIONS,
             connections_per_address: defaults::CONNECTIONS_PER_ADDRESS,
             connections_per_agent: defaults::CONNECTIONS_PER_AGENT,
         }
+    }
+
+    /// Whether requests come in on a loopback address.
+    pub(super) fn is_on_loopback(&self) -> bool {
+        self.listen.iter().any(|listen| listen.transport.is_none() && listen.address.ip().is_loopback())
+    }
+
+    /// Whether the relay can serve its transports on its listeners.
+    ///
+    /// # Errors
+    /// [`BadTransport`], which names the transport or the listener.
+    pub fn check_transports(&self) -> Result<(), BadTransport> {
+        super::transports::check(self)
     }
 }

@@ -166,6 +166,7 @@ mod tests {
             remote: ([127, 0, 0, 1], 1).into(),
             tls: true,
             authority: "relay.test".into(),
+            server_name: None,
             credential: None,
             certificate: Some(Arc::new(certificate)),
             closed: None,

@@ -1,4 +1,5 @@
-//! A fresh connection: TLS and the first bytes under one deadline, then HTTP of the version that it speaks.
+//! A fresh connection: TLS and the first bytes under one deadline, then the transport that it belongs to, or HTTP of
+//! the version that it speaks.
 
 use std::convert::Infallible;
 use std::io;
@@ -13,14 +14,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
+use super::accept::Entrance;
 use super::forward::Sender;
 use super::seats::Seat;
+use super::streams::{self, Stream};
+use super::transports::Served;
 use super::{public, respond};
 use crate::defaults;
-use crate::domain::Visitor;
+use crate::domain::{Certificate, HostName, Visitor};
 use crate::message::{Body, Request, hop};
 use crate::net::Io;
 use crate::net::io::Tcp;
@@ -60,32 +63,64 @@ struct Inside {
     sender: Sender,
 }
 
+impl Inside {
+    fn new(shared: Arc<Shared>, visitor: Visitor, io: &Io, seat: Seat) -> Arc<Self> {
+        let front = shared.config.trusted_proxies.contains(visitor.remote.ip());
+        // One count for each connection: one that all cores share would travel between them with each request.
+        let sender = Sender::new(visitor, front, Handshake::of(io), Arc::new(seat));
+        Arc::new(Self { shared, sender })
+    }
+}
+
+/// What the TLS handshake of a connection told of its far end.
+#[derive(Default)]
+pub(super) struct Handshake {
+    pub(super) server_name: Option<HostName>,
+    pub(super) certificate: Option<Arc<Certificate>>,
+}
+
+impl Handshake {
+    fn of(io: &Io) -> Self {
+        let server_name = io.server_name().and_then(|name| HostName::parse(name).ok());
+        Self { server_name, certificate: io.peer().and_then(tls::peer).map(Arc::new) }
+    }
+}
+
+/// What has come in.
+enum Entered {
+    /// A stream of this transport.
+    Stream(Io, Arc<Served>),
+    Http1(Io),
+    Http2(Io),
+}
+
 /// Serves one connection to its end, or until the relay stops and what is in flight has finished.
 pub(super) async fn serve(
     shared: Arc<Shared>,
     stream: TcpStream,
     mut visitor: Visitor,
-    tls: Option<TlsAcceptor>,
+    entrance: Arc<Entrance>,
     mut seat: Seat,
 ) {
     let opened = tokio::select! {
         biased;
         () = shared.visitors.stopping() => return,
-        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, tls, &mut seat)) => opened,
+        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, &entrance, &mut seat)) => opened,
     };
-    let (io, h2) = match opened {
-        Ok(Ok(open)) => open,
+    let entered = match opened {
+        Ok(Ok(entered)) => entered,
         Ok(Err(error)) => return tracing::debug!(remote = %visitor.remote, %error, "no HTTP on a connection"),
         Err(_) => return shared.metrics.reached(Limit::Handshake, &visitor.remote),
     };
-    let front = shared.config.trusted_proxies.contains(visitor.remote.ip());
-    // One count for each connection: one that all cores share would travel between them with each request.
-    let certificate = io.peer().and_then(tls::peer).map(Arc::new);
-    let inside =
-        Arc::new(Inside { shared, sender: Sender::new(visitor, front, certificate, Arc::new(seat)) });
-    match h2 {
-        true => serve_h2(inside, io).await,
-        false => serve_h1(inside, io).await,
+    match entered {
+        Entered::Http1(io) => serve_h1(Inside::new(shared, visitor, &io, seat), io).await,
+        Entered::Http2(io) => serve_h2(Inside::new(shared, visitor, &io, seat), io).await,
+        // It keeps its seat until it is admitted, as a request does that asks for an Upgrade.
+        Entered::Stream(io, served) => {
+            let own_listener = entrance.transport.is_some();
+            let stream = Stream { handshake: Handshake::of(&io), io, visitor, own_listener };
+            streams::accept(&shared, &served, stream).await;
+        }
     }
 }
 
@@ -93,9 +128,9 @@ async fn open(
     shared: &Shared,
     mut stream: TcpStream,
     visitor: &mut Visitor,
-    acceptor: Option<TlsAcceptor>,
+    entrance: &Entrance,
     seat: &mut Seat,
-) -> io::Result<(Io, bool)> {
+) -> io::Result<Entered> {
     // Whoever passes connections on says so on each, and nobody else is believed.
     if shared.config.proxy_protocol.contains(visitor.remote.ip())
         && let Some(source) = proxied::read(&mut stream).await?
@@ -111,16 +146,26 @@ async fn open(
         shared.metrics.reached(Limit::ConnectionsPerAddress, &from);
         return Err(io::Error::other("as many connections as one address may have"));
     }
-    let Some(acceptor) = acceptor else {
-        return sniff(Io::plain(Tcp::new(stream))).await;
+    let io = match &entrance.tls {
+        Some(acceptor) => Io::tls_server(acceptor.accept(Tcp::new(stream)).await?),
+        None => Io::plain(Tcp::new(stream)),
     };
-    let io = Io::tls_server(acceptor.accept(Tcp::new(stream)).await?);
-    let h2 = io.alpn() == Some(b"h2");
-    Ok((io, h2))
+    if let Some(served) = &entrance.transport {
+        return Ok(Entered::Stream(io, served.clone()));
+    }
+    match io.alpn() {
+        Some(b"h2") => Ok(Entered::Http2(io)),
+        Some(id) => match shared.transports.by_alpn(id).cloned() {
+            Some(served) => Ok(Entered::Stream(io, served)),
+            None => Ok(Entered::Http1(io)),
+        },
+        None if entrance.tls.is_some() => Ok(Entered::Http1(io)),
+        None => sniff(io).await,
+    }
 }
 
 /// Without TLS there is no ALPN; an HTTP/2 client shows itself by its preface (RFC 9113 §3.3).
-async fn sniff(mut io: Io) -> io::Result<(Io, bool)> {
+async fn sniff(mut io: Io) -> io::Result<Entered> {
     let mut read = BytesMut::with_capacity(4096);
     while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
         if io.read_buf(&mut read).await? == 0 {
@@ -128,7 +173,8 @@ async fn sniff(mut io: Io) -> io::Result<(Io, bool)> {
         }
     }
     let h2 = read.starts_with(PREFACE);
-    Ok((io.with_early(read.freeze()), h2))
+    let io = io.with_early(read.freeze());
+    Ok(if h2 { Entered::Http2(io) } else { Entered::Http1(io) })
 }
 
 async fn serve_h1(inside: Arc<Inside>, mut io: Io) {

@@ -11,9 +11,10 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use http_body::Body as _;
 
 use super::cookies;
+use super::entry::Handshake;
 use super::front::{self, Contradiction};
 use super::seats::Seat;
-use crate::domain::{Certificate, HostName, Visitor};
+use crate::domain::{HostName, Visitor};
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, Request, Response, fields, hop};
 use crate::net::Scope;
@@ -42,7 +43,7 @@ const SIGNED: usize = 5;
 #[derive(Clone)]
 pub(super) struct Sender {
     visitor: Visitor,
-    certificate: Option<Arc<Certificate>>,
+    handshake: Arc<Handshake>,
     /// The far end of the connection: the visitor, or the last proxy in front of it.
     address: HeaderValue,
     node: String,
@@ -57,16 +58,11 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(
-        visitor: Visitor,
-        front: bool,
-        certificate: Option<Arc<Certificate>>,
-        seat: Arc<Seat>,
-    ) -> Self {
+    pub(super) fn new(visitor: Visitor, front: bool, handshake: Handshake, seat: Arc<Seat>) -> Self {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        let (node, proto, closed) = (node(ip), proto(visitor.tls), Arc::default());
-        Self { visitor, certificate, address, node, proto, front, seat, closed }
+        let (node, proto, handshake) = (node(ip), proto(visitor.tls), Arc::new(handshake));
+        Self { visitor, handshake, address, node, proto, front, seat, closed: Arc::default() }
     }
 
     /// Who sent a request that came by a trusted proxy; `None` where the connection says it all.
@@ -106,9 +102,9 @@ impl Sender {
         &self.visitor
     }
 
-    /// The client certificate of its connection.
-    pub(super) fn certificate(&self) -> Option<&Arc<Certificate>> {
-        self.certificate.as_ref()
+    /// What the TLS handshake of its connection told.
+    pub(super) fn handshake(&self) -> &Handshake {
+        &self.handshake
     }
 
     fn scheme(&self) -> Scheme {
@@ -319,7 +315,7 @@ mod tests {
         Sender::new(
             Visitor { remote: remote.parse().unwrap(), local, tls: true },
             front,
-            None,
+            Handshake::default(),
             Arc::new(seat),
         )
     }

@@ -22,6 +22,8 @@ mod relayhttp;
 mod respond;
 mod seats;
 mod shares;
+mod streams;
+mod transports;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -32,14 +34,16 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::accept::Entrance;
 use self::admit::Doorkeeper;
-use self::config::{ClientCerts, Config, Listen, Routing};
+use self::config::{BadTransport, ClientCerts, Config, Listen, Routing};
 use self::credentials::Credentials;
 use self::names::Names;
 use self::newcomers::Newcomers;
 use self::relayhttp::RelayHttp;
 use self::seats::Seats;
 use self::shares::Shares;
+use self::transports::Transports;
 use crate::defaults;
 use crate::net::descriptors::Descriptors;
 use crate::net::{Cores, Scope, listener};
@@ -47,7 +51,7 @@ use crate::observe::Metrics;
 use crate::policy::Checks;
 use crate::registry::Registry;
 use crate::session::{Link, Windows};
-use crate::transport::{self, Door, RelaySide};
+use crate::transport::Door;
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +73,9 @@ pub enum StartError {
     /// The demo page would share its browser origin with the pages of agents.
     #[error("{}", config::DEMO_BY_PATH)]
     DemoByPath,
+    /// A transport that cannot be served, or a listener for it.
+    #[error(transparent)]
+    Transport(#[from] BadTransport),
     /// No threads or event queues.
     #[error("cannot start the data plane: {0}")]
     Cores(io::Error),
@@ -97,19 +104,29 @@ struct Shared {
     checks: Checks,
     /// What the uploads of visitors may have.
     uploads: Arc<Windows>,
-    sides: Vec<Box<dyn RelaySide>>,
+    transports: Transports,
     relay_http: RelayHttp,
     seats: Arc<Seats>,
     descriptors: Descriptors,
     newcomers: Arc<Newcomers>,
+    /// Where it listens, with the ports that it got.
+    addresses: Vec<Listen>,
     listeners: Scope,
     visitors: Scope,
+}
+
+impl Shared {
+    /// A port where visitors come in, with or without TLS.
+    fn visitors_port(&self, tls: bool) -> Option<u16> {
+        let of_visitors = || self.addresses.iter().filter(|listen| listen.transport.is_none());
+        let alike = of_visitors().find(|listen| listen.tls == tls);
+        alike.or(of_visitors().next()).map(|listen| listen.address.port())
+    }
 }
 
 /// A running relay. Dropping it cuts everything at once; [`Relay::stop`] lets what is in flight finish.
 pub struct Relay {
     shared: Arc<Shared>,
-    addresses: Vec<Listen>,
     room: usize,
     admin_address: Option<SocketAddr>,
     admin: Scope,
@@ -138,10 +155,7 @@ impl Relay {
         config.cores = cores.count();
         let config = Arc::new(config);
         check(&config)?;
-        let bound = bind(&config)?;
-        let admin_bound = admin::bind(config.admin)?;
-        let loopback = bound.iter().any(|b| b.listen.address.ip().is_loopback());
-        let names = Arc::new(Names::new(config.clone(), loopback));
+        let names = Arc::new(Names::new(config.clone(), config.is_on_loopback()));
         let registry = Registry::new(config.lease);
         let metrics = Arc::new(Metrics::default());
         let (sessions, visitors, draining) = (Scope::new(), Scope::new(), CancellationToken::new());
@@ -161,9 +175,13 @@ impl Relay {
             links: Arc::default(),
             draining: draining.clone(),
         });
+        let transports = Transports::new(&config, &door);
+        let bound = bind(&config, &transports)?;
+        let admin_bound = admin::bind(config.admin)?;
         let shared = Arc::new(Shared {
             relay_http: RelayHttp::new(config.clone(), credentials.clone(), visitors.clone()),
-            sides: transport::ALL.iter().map(|t| t.relay(door.clone())).collect(),
+            transports,
+            addresses: bound.iter().map(|b| b.listen).collect(),
             config,
             names,
             registry: registry.clone(),
@@ -178,7 +196,6 @@ impl Relay {
             visitors,
         });
         let room = room(&bound);
-        let addresses = bound.iter().map(|b| b.listen).collect();
         for bound in bound {
             bound.accept_on(&shared, &cores);
         }
@@ -190,12 +207,12 @@ impl Relay {
             let view = admin::View { registry, metrics, draining: draining.clone() };
             admin.spawn_on(cores.handle(0), admin::run(view, listener, address, admin.clone()));
         }
-        Ok(Self { shared, addresses, room, admin_address, admin, sessions, draining, _cores: cores })
+        Ok(Self { shared, room, admin_address, admin, sessions, draining, _cores: cores })
     }
 
     /// Where it listens, with the ports that it got, in the order of the configuration.
     pub fn addresses(&self) -> &[Listen] {
-        &self.addresses
+        &self.shared.addresses
     }
 
     /// How many public connections this process has file descriptors for, beside those that are reserved for agents, the
@@ -281,14 +298,14 @@ fn check(config: &Config) -> Result<(), StartError> {
     if config.client_certs != ClientCerts::Unused && !config.listen.iter().any(|listen| listen.tls) {
         return Err(StartError::NoClientCertificates);
     }
-    Ok(())
+    Ok(config.check_transports()?)
 }
 
-fn bind(config: &Config) -> Result<Vec<Bound>, StartError> {
+fn bind(config: &Config, transports: &Transports) -> Result<Vec<Bound>, StartError> {
     let bind = |listen: &Listen| {
         let tls = match (listen.tls, &config.tls) {
             (false, _) => None,
-            (true, Some(tls)) => Some(TlsAcceptor::from(with_alpn(tls))),
+            (true, Some(tls)) => Some(TlsAcceptor::from(with_alpn(tls, transports.alpn(listen)))),
             (true, None) => return Err(StartError::NoCertificate(listen.address)),
         };
         let (address, per_core) = listener::bind(listen.address, config.cores)
@@ -308,21 +325,22 @@ fn newcomers() -> usize {
     (Descriptors::of_this_process().reserved() / defaults::NEWCOMERS_SHARE).min(defaults::NEWCOMERS)
 }
 
-fn with_alpn(tls: &Arc<rustls::ServerConfig>) -> Arc<rustls::ServerConfig> {
+fn with_alpn(tls: &Arc<rustls::ServerConfig>, ids: Vec<Vec<u8>>) -> Arc<rustls::ServerConfig> {
     let mut tls = rustls::ServerConfig::clone(tls);
-    // Some clients offer http/1.0 alone (curl --http1.0); without it here their handshake fails.
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    tls.alpn_protocols = ids;
     Arc::new(tls)
 }
 
 impl Bound {
     fn accept_on(self, shared: &Arc<Shared>, cores: &Cores) {
         for (core, listener) in self.per_core.into_iter().enumerate() {
-            let (shared, tls, local) = (shared.clone(), self.tls.clone(), self.listen.address);
-            let owner = shared.listeners.clone();
+            let local = self.listen.address;
+            let transport = self.listen.transport.and_then(|name| shared.transports.named(name)).cloned();
+            let (shared, owner) = (shared.clone(), shared.listeners.clone());
+            let entrance = Arc::new(Entrance { local, tls: self.tls.clone(), transport });
             owner.spawn_on(cores.handle(core), async move {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => accept::run(shared, listener, local, tls).await,
+                    Ok(listener) => accept::run(shared, listener, entrance).await,
                     Err(error) => tracing::error!(%local, %error, "a core cannot listen"),
                 }
             });

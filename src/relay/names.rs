@@ -115,7 +115,15 @@ mod tests {
 
     fn facts(tls: bool, authority: &str) -> Facts {
         let remote = ([127, 0, 0, 1], 1).into();
-        Facts { remote, tls, authority: authority.into(), credential: None, certificate: None, closed: None }
+        Facts {
+            remote,
+            tls,
+            authority: authority.into(),
+            server_name: None,
+            credential: None,
+            certificate: None,
+            closed: None,
+        }
     }
 
     #[test]

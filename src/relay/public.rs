@@ -100,20 +100,20 @@ async fn own(
     host: &HostName,
     request: Request,
 ) -> Response {
-    if sender.seat().is_newcomers() && !shared.sides.iter().any(|side| side.wants(&request)) {
+    if sender.seat().is_newcomers() && shared.transports.wanting(&request).is_none() {
         return hang_up(Failure::Full, &request);
     }
     // The connection of a proxy shows nothing of the agent behind it.
     let shows = !closes(&request) && !sender.is_front();
     let entering = |asker| {
-        by_plain(shared, sender)?;
+        by_plain(shared, sender.visitor())?;
         Ok(Facts { closed: shows.then(|| sender.closed()), ..facts(sender, &authority, asker) })
     };
     if shared.relay_http.wants(&request) {
         let facts = entering(request.headers());
         return shared.relay_http.answer(request, facts).await;
     }
-    if let Some(side) = shared.sides.iter().find(|side| side.wants(&request)) {
+    if let Some(side) = shared.transports.wanting(&request) {
         let asker = request.headers().clone();
         let busy = sender.seat().busy();
         let accepted = match entering(&asker).and_then(|facts| by_http1(&request).map(|()| facts)) {
@@ -151,12 +151,12 @@ async fn own(
 
 /// A token that came by plain HTTP has been shown to everyone on the way, and so has what an agent answers. On this
 /// machine there is nobody on the way.
-fn by_plain(shared: &Shared, sender: &Sender) -> Result<(), Refusal> {
-    let Visitor { tls, local, .. } = sender.visitor();
+pub(super) fn by_plain(shared: &Shared, visitor: &Visitor) -> Result<(), Refusal> {
+    let Visitor { tls, local, remote } = visitor;
     if *tls || local.ip().is_loopback() || shared.config.allow_plain {
         return Ok(());
     }
-    tracing::info!(remote = %sender.visitor().remote, "agent refused: it came by plain HTTP");
+    tracing::info!(%remote, "agent refused: it came without TLS");
     let message = "this listener is plain HTTP, and agents come by https:// alone; use the relay's https:// address, or \
                    start the relay with --allow-plain if something in front of it speaks TLS";
     Err(Refusal::new(RefusalKind::Forbidden, message))
@@ -177,8 +177,9 @@ fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> F
         remote: sender.visitor().remote,
         tls: sender.visitor().tls,
         authority: authority.as_str().into(),
+        server_name: sender.handshake().server_name.clone(),
         credential: credential(headers),
-        certificate: sender.certificate().cloned(),
+        certificate: sender.handshake().certificate.clone(),
         closed: None,
     }
 }

@@ -15,7 +15,7 @@ use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
 use crate::message::{Body, BoxError, Request, Response, fields, hop, link};
 use crate::net::dial::dial_via;
-use crate::net::{Io, Scope, cores};
+use crate::net::{Cores, Io, Scope, cores};
 use crate::session::{Kind, send_half};
 
 /// Of a refusal's body, at most this is read, in bytes.
@@ -94,34 +94,42 @@ fn answer_probe(door: &Arc<dyn Door>, upgrade: OnUpgrade, admission: Box<dyn Adm
     });
 }
 
-/// Once the 101 is out, makes the relay the client on that connection and attaches it. The connection is dealt to
-/// the cores in turn, wherever the kernel accepted it.
+/// Once the 101 is out, opens a session on that connection.
 fn swap(door: &Arc<dyn Door>, upgrade: OnUpgrade, kind: Kind, admission: Box<dyn Admission>) {
-    let core = door.cores().next();
-    let runtime = door.cores().handle(core).clone();
-    let scope = door.scope().clone();
+    let (cores, scope) = (door.cores().clone(), door.scope().clone());
     door.scope().spawn(async move {
         let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
         let Ok(Ok(upgraded)) = upgraded else {
             return tracing::debug!("an agent went away before its 101 was out");
         };
-        let Some(mut io) = raw(upgraded) else {
+        let Some(io) = raw(upgraded) else {
             return tracing::error!("a connection came in by a way that cannot be flipped");
         };
-        if core == cores::current() {
-            return drive(io, kind, core, admission, scope).await;
-        }
-        if let Err(error) = io.depart() {
-            return tracing::warn!(%error, "an agent's connection could not be moved to another core, and is closed");
-        }
+        deal(io, kind, admission, &cores, scope).await;
+    });
+}
+
+/// Makes the relay the client on a stream, and attaches it by its admission. Returns at once; the session lives in the
+/// door's scope, on one of the cores.
+pub fn open_session(door: &Arc<dyn Door>, io: Io, kind: Kind, admission: Box<dyn Admission>) {
+    let (cores, scope) = (door.cores().clone(), door.scope().clone());
+    door.scope().spawn(async move { deal(io, kind, admission, &cores, scope).await });
+}
+
+/// Deals a stream to the cores in turn, wherever the kernel accepted it, and drives it there.
+async fn deal(mut io: Io, kind: Kind, admission: Box<dyn Admission>, cores: &Cores, scope: Scope) {
+    let core = cores.next();
+    if core == cores::current() {
+        return drive(io, kind, core, admission, scope).await;
+    }
+    if io.depart().is_ok() {
         let owner = scope.clone();
-        owner.spawn_on(&runtime, async move {
-            match io.arrive() {
-                Ok(()) => drive(io, kind, core, admission, scope).await,
-                Err(error) => tracing::warn!(%error, "an agent's connection is lost: its core cannot watch it"),
+        owner.spawn_on(cores.handle(core), async move {
+            if io.arrive().is_ok() {
+                drive(io, kind, core, admission, scope).await;
             }
         });
-    });
+    }
 }
 
 fn raw(upgraded: Upgraded) -> Option<Io> {
@@ -133,7 +141,7 @@ fn raw(upgraded: Upgraded) -> Option<Io> {
 async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, scope: Scope) {
     let (carrier, driver) = match send_half(io, kind, &scope, admission.windows()).await {
         Ok(open) => open,
-        Err(error) => return tracing::debug!(%error, "an agent went away right after its 101"),
+        Err(error) => return tracing::debug!(%error, "an agent went away before its session began"),
     };
     let mut attached = admission.attach(carrier, kind, core);
     tokio::select! {

@@ -1,5 +1,6 @@
 //! Ways to open a session. A transport answers only how a session comes into being; how requests cross it is the
-//! carrier's matter. To add one: a folder, and a row in [`ALL`].
+//! carrier's matter. To add one: a folder, and a row in [`ALL`]. A program that embeds a relay gives it others by its
+//! configuration.
 
 pub mod comet;
 mod flip;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
+pub use self::flip::open_session;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Secret, Wanted};
 use crate::message::{Request, Response, fields};
@@ -32,7 +34,7 @@ use crate::session::{Ended, Handler, Kind, Load, Windows};
 pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp, &comet::Comet];
 
 /// One dialect.
-pub trait Transport: Sync {
+pub trait Transport: Send + Sync {
     /// What people call it: `--transport NAME`, the label in metrics.
     fn name(&self) -> &'static str;
 
@@ -52,6 +54,24 @@ pub trait Transport: Sync {
     /// Where it is written down.
     fn spec(&self) -> &'static str;
 
+    /// The ALPN ids (RFC 7301 §3.2) of its streams, the preferred first: a TLS connection that agrees on one of them
+    /// goes to [`RelaySide::accept_stream`], on every listener. With none, its sessions begin with requests, or on
+    /// listeners of its own.
+    fn alpns(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+
+    /// Whether it takes streams that begin without a request. Without an ALPN id they come on listeners of its own.
+    fn takes_streams(&self) -> bool {
+        !self.alpns().is_empty()
+    }
+
+    /// Whether a stream must come with a client certificate. The relay offers its ALPN ids only where it takes such
+    /// certificates, and refuses a stream that comes without one.
+    fn needs_certificate(&self) -> bool {
+        false
+    }
+
     /// What accepts it at the relay.
     fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide>;
 
@@ -66,6 +86,23 @@ pub trait RelaySide: Send + Sync {
 
     /// Answers such a request; what lives longer than the answer runs in the door's scope.
     fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>>;
+
+    /// Takes a stream that is this transport's from its first byte: it came with one of the ids of
+    /// [`Transport::alpns`], which [`Io::alpn`] tells, or on a listener of the transport's own. Nothing has been read
+    /// from it and nothing written to it. What `facts` knows comes from the connection alone; a credential must come
+    /// on the stream.
+    ///
+    /// Resolves once the stream is admitted or refused. What lives longer runs in the door's scope, as
+    /// [`open_session`] does. The relay drops the future after [`defaults::STREAM`] and when it stops; the stream is
+    /// closed then, and nothing may stay claimed.
+    ///
+    /// # Errors
+    /// [`Refusal`] for the relay's log and metrics. The stream is closed; a refusal in the transport's own form is
+    /// written before.
+    fn accept_stream(&self, _io: Io, _facts: Facts) -> BoxFuture<'_, Result<(), Refusal>> {
+        let message = "this transport takes no streams: its sessions begin with an HTTP request";
+        Box::pin(std::future::ready(Err(Refusal::new(RefusalKind::NothingInCommon, message))))
+    }
 
     /// Adds what every response on this transport's resources carries, refusals too.
     fn dress(&self, _asker: &HeaderMap, _response: &mut Response) {}

@@ -19,7 +19,7 @@ const EVIL: &str = "<svg/onload=document.title=1>";
 fn relay(change: impl FnOnce(&mut Config)) -> (Relay, Tokens, std::net::SocketAddr) {
     let tokens = Tokens::in_memory();
     let mut config = Config::new(HostName::parse("ptth.localhost").unwrap(), tokens.clone());
-    config.listen = vec![Listen { address: (Ipv4Addr::LOCALHOST, 0).into(), tls: false }];
+    config.listen = vec![Listen::plain((Ipv4Addr::LOCALHOST, 0).into())];
     config.cores = 1;
     change(&mut config);
     let relay = Relay::start(config).unwrap();

@@ -75,7 +75,7 @@ fn by_plain_http_they_come_from_this_machine_alone() {
         for allowed in [false, true] {
             let relay = relay(move |config| {
                 config.open_registration = true;
-                config.listen[1] = Listen { address: (Ipv4Addr::UNSPECIFIED, 0).into(), tls: false };
+                config.listen[1] = Listen::plain((Ipv4Addr::UNSPECIFIED, 0).into());
                 config.allow_plain = allowed;
                 config.relay_http = vec![Destination::parse("192.0.2.1:9").unwrap()];
             });

@@ -11,7 +11,7 @@ use crate::ways::{NAME, Way, each, echo, relay, status};
 /// A relay whose plain listener is open to all; reached by loopback, since this is about the listener.
 fn open(allow_plain: bool) -> TestRelay {
     relay(move |config| {
-        config.listen[1] = Listen { address: (Ipv4Addr::UNSPECIFIED, 0).into(), tls: false };
+        config.listen[1] = Listen::plain((Ipv4Addr::UNSPECIFIED, 0).into());
         config.allow_plain = allow_plain;
     })
 }

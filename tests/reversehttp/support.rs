@@ -36,7 +36,7 @@ impl Bench {
         let tokens = Tokens::in_memory();
         let (id, secret) = tokens.issue(Grants::any()).unwrap();
         let mut config = Config::new(HostName::parse("relay.test").unwrap(), tokens);
-        config.listen = vec![Listen { address: ([127, 0, 0, 1], 0).into(), tls: false }];
+        config.listen = vec![Listen::plain(([127, 0, 0, 1], 0).into())];
         config.cores = 1;
         config.grace = Duration::from_secs(2);
         change(&mut config);

@@ -97,7 +97,7 @@ impl TestRelay {
         let Plan { tokens, cores, answer, trusted_proxies, proxy_protocol, change } = plan;
         let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
         let address = (Ipv4Addr::LOCALHOST, 0).into();
-        config.listen = vec![Listen { address, tls: true }, Listen { address, tls: false }];
+        config.listen = vec![Listen::tls(address), Listen::plain(address)];
         config.tls = Some(server());
         config.cores = cores;
         config.trusted_proxies = trusted_proxies;
@@ -108,7 +108,7 @@ impl TestRelay {
         change(&mut config);
         let relay = if cores > 0 { Relay::start(config) } else { Relay::start_on(config, Cores::ambient()) };
         let relay = relay.unwrap();
-        let [tls, plain] = relay.addresses() else { panic!("two listeners") };
+        let [tls, plain, ..] = relay.addresses() else { panic!("two listeners") };
         let front = Front { tls: tls.address, plain: plain.address };
         Self { front, tokens, relay }
     }
@@ -122,6 +122,11 @@ impl TestRelay {
     /// The URL for an agent.
     pub(crate) fn url(&self) -> String {
         format!("https://{DOMAIN}:{}/", self.tls.port())
+    }
+
+    /// Every listener, in the order of the configuration.
+    pub(crate) fn listeners(&self) -> &[Listen] {
+        self.relay.addresses()
     }
 
     /// Where its admin listener is.

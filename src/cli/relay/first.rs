@@ -53,8 +53,7 @@ fn lives(tokens: &Tokens, file: &Path) -> bool {
 
 /// The line that says that a listener accepts connections.
 pub fn listener_line(what: &str, listen: &Listen) -> String {
-    let scheme = if listen.tls { "https" } else { "http" };
-    format!("{what} {scheme}://{}", listen.address)
+    format!("{what} {listen}")
 }
 
 /// Everything that is told once the relay accepts connections. The secret is for a terminal only.
@@ -66,7 +65,7 @@ pub fn greeting(
 ) -> Vec<String> {
     let mut lines: Vec<String> = bound.iter().map(|listen| listener_line("listening on", listen)).collect();
     if let Some(address) = admin {
-        lines.push(listener_line("admin on", &Listen { address, tls: false }));
+        lines.push(listener_line("admin on", &Listen::plain(address)));
     }
     if let Some(ca) = &prepared.ca {
         lines.push(format!("development CA: {}", ca.display()));
@@ -93,10 +92,11 @@ fn relay_url(config: &Config, bound: &[Listen]) -> String {
         return url.to_string().trim_end_matches('/').to_owned();
     }
     let domain = &config.domain;
-    match bound.iter().find(|listen| listen.tls) {
+    let mut requests = bound.iter().filter(|listen| listen.transport.is_none());
+    match requests.clone().find(|listen| listen.tls) {
         Some(listen) if listen.address.port() == 443 => format!("https://{domain}"),
         Some(listen) => format!("https://{domain}:{}", listen.address.port()),
-        None => match bound.first() {
+        None => match requests.next() {
             Some(listen) if domain.is_this_machine() => {
                 format!("http://{domain}:{}", listen.address.port())
             }
@@ -133,7 +133,8 @@ mod tests {
     }
 
     fn listen(text: &str, tls: bool) -> Listen {
-        Listen { address: text.parse().unwrap(), tls }
+        let address = text.parse().unwrap();
+        if tls { Listen::tls(address) } else { Listen::plain(address) }
     }
 
     #[test]
@@ -169,18 +170,20 @@ mod tests {
     fn the_line_can_be_pasted_and_the_secret_is_for_a_terminal() {
         let mut relay = prepared("ptth.localhost");
         relay.ca = Some("/s/ca.pem".into());
-        let bound = [listen("127.0.0.1:4711", true), listen("[::1]:80", false)];
+        let own = listen("[::1]:81", true).of("rh2");
+        let bound = [own, listen("127.0.0.1:4711", true), listen("[::1]:80", false), own.of("rhttp")];
         let lines = greeting(&relay, &bound, None, false);
-        assert_eq!(lines[..2], ["listening on https://127.0.0.1:4711", "listening on http://[::1]:80"]);
+        let listening = ["rh2://[::1]:81", "https://127.0.0.1:4711", "http://[::1]:80", "rhttp://[::1]:81"];
+        assert_eq!(lines[..4], listening.map(|listen| format!("listening on {listen}")));
         let agent = "ptth agent 3000 --relay https://ptth.localhost:4711 --name hello --ca /s/ca.pem \
                      --token-file '/state dir/first-token'";
-        assert_eq!(lines[3], format!("to start an agent: {agent}"));
+        assert_eq!(lines[5], format!("to start an agent: {agent}"));
         assert!(!lines.iter().any(|line| line.contains("ptth_secret")));
         assert!(greeting(&relay, &bound, None, true).iter().any(|line| line.contains("ptth_secret")));
         relay.first = None;
         let admin = "127.0.0.1:1".parse().unwrap();
         let lines = greeting(&relay, &bound, Some(admin), true);
-        assert_eq!(lines[2..], ["admin on http://127.0.0.1:1", "development CA: /s/ca.pem"]);
+        assert_eq!(lines[4..], ["admin on http://127.0.0.1:1", "development CA: /s/ca.pem"]);
     }
 
     #[test]

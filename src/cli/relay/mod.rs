@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_plain_relay_makes_no_certificate() {
         let state = tempfile::tempdir().unwrap();
-        let listen = Listen { address: "127.0.0.1:0".parse().unwrap(), tls: false };
+        let listen = Listen::plain("127.0.0.1:0".parse().unwrap());
         let plain = start(state.path(), Said { listen: vec![listen], ..Said::default() });
         assert!(plain.config.tls.is_none() && plain.ca.is_none());
         assert!(!state.path().join("ca.pem").exists());

@@ -19,8 +19,9 @@ use crate::tls::dev::{CertHost, DevError};
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Said {
-    /// Where to listen: ADDR:PORT for TLS, http://ADDR:PORT for plain HTTP; port 0 takes a free one [default:
-    /// 127.0.0.1:8443]
+    /// Where to listen: ADDR:PORT for TLS, http://ADDR:PORT for plain HTTP; port 0 takes a free one. A transport that
+    /// takes streams without a request can have a listener of its own: TRANSPORT://ADDR:PORT with TLS,
+    /// TRANSPORT+plain://ADDR:PORT without [default: 127.0.0.1:8443]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse::<Listen>, env = "PTTH_LISTEN", hide_env_values = true, value_delimiter = ',')]
     #[serde(deserialize_with = "several")]
     pub listen: Vec<Listen>,
@@ -198,6 +199,11 @@ impl Settings {
             Some(domain) => domain,
             None => HostName::parse(defaults::DOMAIN).map_err(Failure::failed)?,
         };
+        if listen.iter().all(|listen| listen.transport.is_some()) {
+            return Err(Failure::usage(
+                "every --listen belongs to a transport, and no visitor can come in; add one without",
+            ));
+        }
         let routing = said.routing.unwrap_or_default();
         let address = domain.as_str().trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
         if routing == Routing::Host && address {
@@ -236,6 +242,7 @@ impl Settings {
             connections_per_address: count(said.connections_per_address, unsaid.connections_per_address),
             ..unsaid
         };
+        config.check_transports().map_err(Failure::usage)?;
         Ok(Self { config, certificate, client_ca: said.client_ca, state: state::directory(said.state)? })
     }
 

@@ -29,7 +29,7 @@ fn settled(said: Said) -> Settings {
 #[test]
 fn nothing_said_is_the_defaults() {
     let Settings { config, certificate, .. } = settled(Said::default());
-    assert_eq!(config.listen, [Listen { address: defaults::LISTEN.parse().unwrap(), tls: true }]);
+    assert_eq!(config.listen, [Listen::tls(defaults::LISTEN.parse().unwrap())]);
     assert_eq!(config.domain.as_str(), defaults::DOMAIN);
     assert_eq!(config.admin, Some(Admin { address: defaults::ADMIN.parse().unwrap(), required: false }));
     assert_eq!(
@@ -134,6 +134,8 @@ fn an_error_in_the_file_is_one_line_with_its_place() {
         ("domain = \"a.test\"\nlissten = []", ":2:1:", "`listen`"),
         ("domain = 7", ":1:10:", "text in quotes"),
         ("domain = \"a..b\"", ":1:10:", "empty"),
+        ("listen = [\"ptth10://127.0.0.1:1\"]", ":1:11:", "requests"),
+        ("listen = [\"rhubarb+plain://127.0.0.1:1\"]", ":1:11:", "rhubarb"),
         ("\nlisten = [\"127.0.0.1:1\",\n  \"nowhere\"]", ":3:3:", "ADDR:PORT"),
         ("listen = []", ":1:10:", "empty list"),
         ("trusted-proxy = [\"nginx\"]", ":1:18:", "10.0.0.0/8"),

@@ -297,6 +297,7 @@ mod tests {
             credential: None,
             certificate: None,
             closed: None,
+            server_name: None,
         }
     }
 

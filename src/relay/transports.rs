@@ -1,0 +1,138 @@
+//! The transports of one relay, found by the request that they want, by ALPN id, or by the name of a listener.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::config::{ClientCerts, Config, Listen};
+use crate::message::Request;
+use crate::transport::{self, Door, RelaySide, Transport};
+
+/// The ALPN ids of HTTP as visitors speak it (RFC 9113 §3.1, RFC 7301 §6). Some clients offer `http/1.0` alone
+/// (`curl --http1.0`); without it their handshake fails.
+const HTTP: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
+
+/// Why a relay cannot serve a transport.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadTransport {
+    /// Listeners, tokens and metrics go by the name.
+    #[error("there are two transports {0:?}; give one of them another name")]
+    Name(&'static str),
+    /// An ALPN id decides which transport a stream belongs to.
+    #[error("the transport {transport:?} cannot have the ALPN id {id:?}: {why}")]
+    Alpn {
+        /// Which transport.
+        transport: &'static str,
+        /// Its id, with `\x` escapes where it is not ASCII.
+        id: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A listener is for a transport that is not there.
+    #[error("the listener {0} belongs to a transport that this relay does not have")]
+    Unknown(Listen),
+    /// A listener is for a transport whose sessions begin with requests.
+    #[error(
+        "the listener {0} belongs to a transport that takes no streams: its agents send requests to the others"
+    )]
+    NoStreams(Listen),
+    /// A listener on which no stream can have the certificate that it needs.
+    #[error(
+        "every stream on the listener {0} needs a client certificate, so it wants TLS and a CA of such certificates"
+    )]
+    NoCertificates(Listen),
+}
+
+/// See [`Config::check_transports`].
+pub(super) fn check(config: &Config) -> Result<(), BadTransport> {
+    let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+    for transport in all(config) {
+        let name = transport.name();
+        if !names.insert(name) {
+            return Err(BadTransport::Name(name));
+        }
+        for id in transport.alpns() {
+            let bad = |why| BadTransport::Alpn { transport: name, id: id.escape_ascii().to_string(), why };
+            match id.len() {
+                _ if HTTP.contains(&&id[..]) => return Err(bad("visitors have it")),
+                1..=255 if ids.insert(id.clone()) => {}
+                1..=255 => return Err(bad("another transport has it")),
+                _ => return Err(bad("an id has 1 to 255 bytes")),
+            }
+        }
+    }
+    config.listen.iter().try_for_each(|listen| check_listener(config, listen))
+}
+
+fn check_listener(config: &Config, listen: &Listen) -> Result<(), BadTransport> {
+    let Some(name) = listen.transport else { return Ok(()) };
+    let transport = all(config).find(|t| t.name() == name).ok_or(BadTransport::Unknown(*listen))?;
+    if !transport.takes_streams() {
+        return Err(BadTransport::NoStreams(*listen));
+    }
+    let certificates = listen.tls && config.client_certs != ClientCerts::Unused;
+    if transport.needs_certificate() && !certificates {
+        return Err(BadTransport::NoCertificates(*listen));
+    }
+    Ok(())
+}
+
+fn all(config: &Config) -> impl Iterator<Item = &dyn Transport> {
+    transport::ALL.iter().copied().chain(config.transports.iter().map(|transport| &**transport))
+}
+
+/// One transport of a running relay.
+pub(super) struct Served {
+    pub(super) name: &'static str,
+    pub(super) needs_certificate: bool,
+    pub(super) side: Box<dyn RelaySide>,
+}
+
+/// See the module.
+pub(super) struct Transports {
+    all: Vec<Arc<Served>>,
+    by_alpn: HashMap<Vec<u8>, Arc<Served>>,
+    /// The keys of the table, in the order of the transports.
+    alpns: Vec<Vec<u8>>,
+}
+
+impl Transports {
+    /// The transports of a configuration that [`check`] has passed.
+    pub(super) fn new(config: &Config, door: &Arc<dyn Door>) -> Self {
+        let mut built = Self { all: Vec::new(), by_alpn: HashMap::new(), alpns: Vec::new() };
+        for transport in all(config) {
+            let (name, needs_certificate) = (transport.name(), transport.needs_certificate());
+            let served = Arc::new(Served { name, needs_certificate, side: transport.relay(door.clone()) });
+            if !needs_certificate || config.client_certs != ClientCerts::Unused {
+                for id in transport.alpns() {
+                    built.by_alpn.insert(id.clone(), served.clone());
+                    built.alpns.push(id);
+                }
+            }
+            built.all.push(served);
+        }
+        built
+    }
+
+    /// What a listener with TLS offers: the ids of every transport, or of its own, and those of HTTP. Those of
+    /// transports stand first, because no visitor offers them; an agent may offer those of HTTP as well.
+    pub(super) fn alpn(&self, listen: &Listen) -> Vec<Vec<u8>> {
+        let own = |id: &&Vec<u8>| listen.transport.is_none_or(|name| self.by_alpn[*id].name == name);
+        let ids = self.alpns.iter().filter(own).cloned();
+        ids.chain(HTTP.map(<[u8]>::to_vec)).collect()
+    }
+
+    /// Whose streams have this ALPN id.
+    pub(super) fn by_alpn(&self, id: &[u8]) -> Option<&Arc<Served>> {
+        self.by_alpn.get(id)
+    }
+
+    /// Whose name this is.
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Served>> {
+        self.all.iter().find(|served| served.name == name)
+    }
+
+    /// Who answers a request on the relay's own authority.
+    pub(super) fn wanting(&self, request: &Request) -> Option<&dyn RelaySide> {
+        self.all.iter().map(|served| &*served.side).find(|side| side.wants(request))
+    }
+}
