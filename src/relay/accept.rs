@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::entry;
@@ -12,13 +11,14 @@ use super::seats::Seat;
 use crate::domain::Visitor;
 use crate::net::listener;
 use crate::observe::Limit;
+use crate::tls::Acceptor;
 
 /// Accepts until the relay stops listening.
 pub(super) async fn run(
     shared: Arc<Shared>,
     listener: TcpListener,
     local: SocketAddr,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Acceptor>>,
 ) {
     loop {
         let (stream, remote) = tokio::select! {

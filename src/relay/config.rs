@@ -1,13 +1,13 @@
 //! What a relay does. Everything is decided here; nothing "must be set by now".
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::defaults;
 use crate::domain::HostName;
 use crate::net::nets::Nets;
 use crate::policy::Tokens;
+use crate::tls::ServerTls;
 use crate::transport::Polling;
 
 pub use super::relayhttp::{BadDestination, Destination};
@@ -65,7 +65,7 @@ pub struct Config {
     /// Load balancers whose every connection begins with a header of the PROXY protocol.
     pub proxy_protocol: Nets,
     /// TLS for the listeners that use it. ALPN is set by the relay itself.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<ServerTls>,
     /// Who may offer.
     pub tokens: Tokens,
     /// What client certificates are good for; `tls` says whose are believed.

@@ -13,7 +13,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::forward::Sender;
@@ -30,7 +29,7 @@ use crate::session::h1::interject;
 use crate::session::h1::trailers::Trailing;
 use crate::session::h2::Room;
 use crate::session::h2::server::{self, Terms};
-use crate::tls;
+use crate::tls::{self, Acceptor};
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -65,7 +64,7 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     stream: TcpStream,
     mut visitor: Visitor,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Acceptor>>,
     mut seat: Seat,
 ) {
     let opened = tokio::select! {
@@ -93,7 +92,7 @@ async fn open(
     shared: &Shared,
     mut stream: TcpStream,
     visitor: &mut Visitor,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<Arc<Acceptor>>,
     seat: &mut Seat,
 ) -> io::Result<(Io, bool)> {
     // Whoever passes connections on says so on each, and nobody else is believed.
@@ -114,7 +113,7 @@ async fn open(
     let Some(acceptor) = acceptor else {
         return sniff(Io::plain(Tcp::new(stream))).await;
     };
-    let io = Io::tls_server(acceptor.accept(Tcp::new(stream)).await?);
+    let io = Io::tls_server(acceptor.current().accept(Tcp::new(stream)).await?);
     let h2 = io.alpn() == Some(b"h2");
     Ok((io, h2))
 }
