@@ -196,6 +196,7 @@ mod tests {
     use crate::net::Io;
     use crate::net::dial::Via;
     use crate::tls;
+    use crate::transport::AgentCredentials;
     use crate::transport::Link;
 
     type Answers = Arc<Mutex<VecDeque<Result<(), OpenError>>>>;
@@ -217,7 +218,8 @@ mod tests {
         let tls = tls::client_config_for_none().unwrap();
         let relay = http::Uri::from_static("http://localhost");
         let (offer, carriers) = (Offer::default(), carriers.to_vec());
-        Call { relay, tls, token: None, offer, carriers, via: Via::Direct }
+        let credentials = AgentCredentials::new(tls, None);
+        Call { relay, credentials, offer, carriers, via: Via::Direct }
     }
 
     fn ladder(count: usize) -> (Ladder, Vec<Answers>) {

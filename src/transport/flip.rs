@@ -191,7 +191,7 @@ pub(super) async fn open(
     request: Result<http::Request<Empty<bytes::Bytes>>, OpenError>,
 ) -> Result<Opened, OpenError> {
     let request = request?;
-    let io = dial_via(&call.via, &place(&call.relay), &call.tls, defaults::CONNECT).await?;
+    let io = dial_via(&call.via, &place(&call.relay), &call.credentials.tls(), defaults::CONNECT).await?;
     let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, call)).await;
     upgrade.unwrap_or_else(|_| {
         Err(OpenError::Broken(format!("no answer within {} s", defaults::UPGRADE.as_secs())))
@@ -299,7 +299,8 @@ mod tests {
         let host = |n: usize| Wanted::Host(HostName::parse(&format!("host-{n}.example.org")).unwrap());
         let offer = Offer { wanted: (0..4_000).map(host).collect(), ..Offer::default() };
         let tls = crate::tls::client_config_for_none().unwrap();
-        let call = Call { relay, tls, via: Via::Direct, token: None, offer, carriers: vec![Kind::H1] };
+        let credentials = crate::transport::AgentCredentials::new(tls, None);
+        let call = Call { relay, credentials, via: Via::Direct, offer, carriers: vec![Kind::H1] };
         let sent = async {
             let (mut agent, _) = listener.accept().await.unwrap();
             let mut line = vec![0; 64];

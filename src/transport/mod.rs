@@ -2,6 +2,7 @@
 //! carrier's matter. To add one: a folder, and a row in [`ALL`].
 
 pub mod comet;
+mod credentials;
 mod flip;
 mod polled;
 pub mod ptth;
@@ -18,7 +19,7 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Secret, Wanted};
+use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::{Request, Response, fields};
 use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
@@ -27,6 +28,8 @@ use crate::session;
 use crate::session::carrier::Carrier;
 use crate::session::envelope::Store;
 use crate::session::{Ended, Handler, Kind, Load, Windows};
+
+pub use self::credentials::AgentCredentials;
 
 /// Every transport, the preferred first.
 pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp, &comet::Comet];
@@ -261,12 +264,10 @@ fn is_ruled(offer: &Offer, headers: &HeaderMap) -> Result<(), String> {
 pub struct Call {
     /// The relay: scheme, host, perhaps port and path.
     pub relay: http::Uri,
-    /// Roots for the relay's certificate.
-    pub tls: Arc<rustls::ClientConfig>,
+    /// Whom to trust, what to show, and the token.
+    pub credentials: AgentCredentials,
     /// The way to it.
     pub via: Via,
-    /// The token.
-    pub token: Option<Secret>,
     /// What is asked for.
     pub offer: Offer,
     /// The carriers offered, where the transport lets the relay choose.

@@ -18,7 +18,7 @@ use crate::domain::{Instance, Offer, Secret, Wanted};
 use crate::net::Scope;
 use crate::net::dial::{self, DialError, Fault, Place, Proxies, Via};
 use crate::session::Kind;
-use crate::transport::{self, Call, Link, OpenError, Opened};
+use crate::transport::{self, AgentCredentials, Call, Link, OpenError, Opened};
 
 /// What is to be walked.
 pub struct Exam {
@@ -244,8 +244,7 @@ fn question(exam: &Exam, via: &Via, transport: &'static str) -> Call {
     Call {
         relay: exam.relay.clone(),
         via: via.clone(),
-        tls: exam.tls.clone(),
-        token: exam.token.clone(),
+        credentials: AgentCredentials::new(exam.tls.clone(), exam.token.clone()),
         carriers: Kind::PREFERRED.to_vec(),
         offer: Offer {
             wanted: exam.wanted.clone(),

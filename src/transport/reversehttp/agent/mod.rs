@@ -78,7 +78,7 @@ impl AgentSide for Agent {
 fn registration(call: &Call) -> Result<http::Request<bytes::Bytes>, OpenError> {
     let mut form = Serializer::new(String::new());
     write(&mut form, &call.offer.wanted);
-    if let Some(token) = &call.token {
+    if let Some(token) = call.credentials.token() {
         form.append_pair("token", token.expose());
     }
     let mut request = http::Request::new(form.finish().into());
