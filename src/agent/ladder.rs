@@ -209,7 +209,7 @@ mod tests {
             let answer = self.0.lock().pop_front().unwrap_or(Ok(()));
             let (near, _) = tokio::io::duplex(1);
             let link = Link::Flipped { kind: Kind::H1, io: Io::other(near) };
-            let opened = Opened { urls: vec![], connections: 1, link };
+            let opened = Opened { urls: vec![], warnings: vec![], connections: 1, link };
             Box::pin(std::future::ready(answer.map(|()| opened)))
         }
     }

@@ -61,6 +61,8 @@ pub struct Status {
     pub connected: bool,
     /// The public URLs; kept while disconnected.
     pub urls: Vec<String>,
+    /// What the relay warned of when it granted them; kept while disconnected.
+    pub warnings: Vec<String>,
     /// The rung of the ladder that the connection is on.
     pub rung: &'static str,
     /// What runs on it.

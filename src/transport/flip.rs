@@ -10,7 +10,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place, query};
+use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place, query, warnings};
 use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
 use crate::message::{Body, BoxError, Request, Response, fields, hop, link};
@@ -43,6 +43,7 @@ pub(super) fn choose(offered: &[Kind]) -> Result<Kind, Refusal> {
 pub(super) fn switching(
     connection: &'static str,
     token: &'static str,
+    door: &Arc<dyn Door>,
     admission: &dyn Admission,
 ) -> Response {
     let mut response = Response::new(Body::empty());
@@ -56,6 +57,7 @@ pub(super) fn switching(
     if admission.is_ruled() {
         headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
     }
+    warnings::write(headers, &door.warnings(admission.urls()));
     response
 }
 
@@ -237,6 +239,7 @@ async fn exchange(
     let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     Ok(Opened {
         urls: link::targets(&headers, "related").map(str::to_owned).collect(),
+        warnings: warnings::read(&headers),
         // A relay that does not say is not asked to cope with several.
         connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
         link: Link::Flipped { kind, io },

@@ -9,6 +9,7 @@ pub mod ptth;
 pub mod ptth10;
 mod query;
 pub mod reversehttp;
+mod warnings;
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -157,6 +158,12 @@ pub trait Door: Send + Sync {
     /// known.
     fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool;
 
+    /// What the owner of an agent should know that was granted these public URLs, such as a host that no certificate of
+    /// the relay covers. The agent is served all the same.
+    fn warnings(&self, _urls: &[String]) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Counts a proof that was none, such as a URL that was not made here. Returns the refusal, or that of one try too
     /// many.
     fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal;
@@ -294,6 +301,8 @@ pub fn place(relay: &http::Uri) -> Place {
 pub struct Opened {
     /// The public URLs.
     pub urls: Vec<String>,
+    /// What the relay warned of when it granted them.
+    pub warnings: Vec<String>,
     /// How many connections like this the relay can use.
     pub connections: usize,
     /// What to do with it.

@@ -14,7 +14,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::agent::config::Config;
 use crate::agent::origin::{Origin, Target};
-use crate::agent::{self, AUTO, Fatal};
+use crate::agent::{self, AUTO, Fatal, Serving};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope, descriptors};
@@ -144,6 +144,7 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
             say(&format!("connected to {relay}, which announced no public URL"))?;
         }
         say(&format!("forwards to {found}"))?;
+        warnings(&serving).iter().try_for_each(|warning| say(&format!("warning: {warning}")))?;
         loop {
             tokio::select! {
                 biased;
@@ -158,6 +159,11 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         asked.patiently(serving.stop(defaults::GRACE)).await;
         Ok(())
     })
+}
+
+/// What the relays warned of that are connected now.
+fn warnings(serving: &Serving) -> Vec<String> {
+    serving.status().iter().flat_map(|status| status.borrow().warnings.clone()).collect()
 }
 
 /// A refusal has an exit code of its own.
