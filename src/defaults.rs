@@ -304,6 +304,12 @@ pub const TOKENS_CHECK: Duration = Duration::from_millis(500);
 pub const TOKENS_LOOKUP: Duration = Duration::from_millis(50);
 /// How long a credential that is not known waits for that.
 pub const TOKENS_LOOKUP_WAIT: Duration = Duration::from_secs(5);
+/// How often the relay looks whether the files of its certificates have changed: a renewal is shown within seconds, and
+/// the files are small.
+pub const CERTIFICATES_CHECK: Duration = Duration::from_secs(5);
+/// After this a changed file is read once more, and loaded if it is the same still: whoever writes a certificate and its
+/// key takes less.
+pub const CERTIFICATES_SETTLE: Duration = Duration::from_secs(1);
 /// How long a reader or writer of the state waits for another: each holds it for milliseconds.
 pub const STATE_BUSY: Duration = Duration::from_secs(5);
 

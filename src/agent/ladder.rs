@@ -196,6 +196,7 @@ mod tests {
     use crate::net::Io;
     use crate::net::dial::Via;
     use crate::tls;
+    use crate::transport::AgentCredentials;
     use crate::transport::Link;
 
     type Answers = Arc<Mutex<VecDeque<Result<(), OpenError>>>>;
@@ -208,7 +209,7 @@ mod tests {
             let answer = self.0.lock().pop_front().unwrap_or(Ok(()));
             let (near, _) = tokio::io::duplex(1);
             let link = Link::Flipped { kind: Kind::H1, io: Io::other(near) };
-            let opened = Opened { urls: vec![], connections: 1, link };
+            let opened = Opened { urls: vec![], warnings: vec![], connections: 1, link };
             Box::pin(std::future::ready(answer.map(|()| opened)))
         }
     }
@@ -217,7 +218,8 @@ mod tests {
         let tls = tls::client_config_for_none().unwrap();
         let relay = http::Uri::from_static("http://localhost");
         let (offer, carriers) = (Offer::default(), carriers.to_vec());
-        Call { relay, tls, token: None, offer, carriers, via: Via::Direct }
+        let credentials = AgentCredentials::new(tls, None);
+        Call { relay, credentials, offer, carriers, via: Via::Direct }
     }
 
     fn ladder(count: usize) -> (Ladder, Vec<Answers>) {

@@ -23,7 +23,7 @@ use crate::defaults;
 use crate::domain::{Offer, Wanted};
 use crate::net::{Cores, Scope};
 use crate::session::{Handler, Kind, Windows};
-use crate::transport::{self, Call};
+use crate::transport::{self, AgentCredentials, Call};
 
 /// Finds out by itself which transport works.
 pub const AUTO: &str = "auto";
@@ -61,6 +61,8 @@ pub struct Status {
     pub connected: bool,
     /// The public URLs; kept while disconnected.
     pub urls: Vec<String>,
+    /// What the relay warned of when it granted them; kept while disconnected.
+    pub warnings: Vec<String>,
     /// The rung of the ladder that the connection is on.
     pub rung: &'static str,
     /// What runs on it.
@@ -71,6 +73,7 @@ pub struct Status {
 pub struct Serving {
     scope: Scope,
     relays: Vec<Watched>,
+    credentials: AgentCredentials,
     _cores: Cores,
 }
 
@@ -102,15 +105,15 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         visitors: config.visitors.clone(),
     };
     let windows = Windows::new(defaults::AGENT_BUFFERS);
+    let credentials = AgentCredentials::new(config.tls.clone(), config.token.clone());
     let refusals = Arc::new(Refusals::new(config.relays.len()));
     let relays = config.relays.iter().enumerate().map(|(place, relay)| {
         let (status, watcher) = watch::channel(Status::default());
         let (done, end) = oneshot::channel();
         let call = Call {
             relay: relay.clone(),
-            tls: config.tls.clone(),
+            credentials: credentials.clone(),
             via: config.proxies.via(relay.host().unwrap_or_default()),
-            token: config.token.clone(),
             offer: offer.clone(),
             carriers: if plain { vec![Kind::H1] } else { config.carriers.clone() },
         };
@@ -130,7 +133,8 @@ pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result
         });
         (watcher, end)
     });
-    Ok(Serving { relays: relays.collect(), scope: scope.clone(), _cores: cores })
+    let relays = relays.collect();
+    Ok(Serving { relays, credentials, scope: scope.clone(), _cores: cores })
 }
 
 impl Serving {
@@ -153,6 +157,12 @@ impl Serving {
     /// How it stands with each relay, in the order of the configuration.
     pub fn status(&self) -> Vec<watch::Receiver<Status>> {
         self.relays.iter().map(|(status, _)| status.clone()).collect()
+    }
+
+    /// What the relays are shown and which of them are trusted: what is replaced here is used from the next connection
+    /// on, and connections that stand are untouched.
+    pub fn credentials(&self) -> &AgentCredentials {
+        &self.credentials
     }
 
     /// Waits until the agent gives up, since every relay has refused it. Cancel safe.

@@ -130,7 +130,7 @@ impl Supervisor {
     }
 
     fn opened(&self, state: &mut State, rung: usize, opened: Opened, ended: &mpsc::Sender<(u64, Ended)>) {
-        let Opened { urls, connections, link } = opened;
+        let Opened { urls, warnings, connections, link } = opened;
         let kind = link.kind();
         let id = state.next_id;
         state.next_id += 1;
@@ -145,8 +145,10 @@ impl Supervisor {
                 true => "none: the relay announced no public URL".into(),
                 false => urls.join(" "),
             };
-            tracing::info!(relay = %self.relay, rung = name, carrier = %kind, urls = urls_text, "connected");
-            self.status.send_replace(Status { connected: true, urls, rung: name, carrier: Some(kind) });
+            let warned = (!warnings.is_empty()).then(|| warnings.join("; "));
+            tracing::info!(relay = %self.relay, rung = name, carrier = %kind, urls = urls_text, warned, "connected");
+            let carrier = Some(kind);
+            self.status.send_replace(Status { connected: true, urls, warnings, rung: name, carrier });
         }
         let (handler, scope, ended) = (self.handler.clone(), self.scope.clone(), ended.clone());
         let unfinished = Unfinished { relay: self.relay.clone(), kind, finished: false };

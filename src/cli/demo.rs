@@ -103,7 +103,7 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
     relay.listen = vec![listen];
     relay.grace = GRACE;
     let server = tls::server_config_from_pem(certs.relay.cert.as_bytes(), certs.relay.key.as_bytes(), &[]);
-    relay.tls = Some(server.map_err(Failure::failed)?);
+    relay.tls = Some(server.map_err(Failure::failed)?.into());
     let agent = agent::Config {
         relays: Vec::new(),
         names: vec![name],

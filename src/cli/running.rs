@@ -12,8 +12,16 @@ pub(super) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Re
     runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?.block_on(command)
 }
 
-/// The signals that ask to stop, and SIGHUP, which does not: its default action would end the process when its
-/// terminal closes, or when an operator sends it to have a configuration read again.
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signalled {
+    /// SIGTERM or SIGINT: stop.
+    Stop,
+    /// SIGHUP: read files again. Its default action would end the process when its terminal closes.
+    Reload,
+}
+
+/// The signals that a command acts on.
 pub(super) struct Asked {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -31,16 +39,28 @@ impl Asked {
         })
     }
 
+    /// Resolves at the next signal. Cancel safe.
+    pub(super) async fn next(&mut self) -> Signalled {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Signalled::Stop,
+            _ = self.interrupt.recv() => Signalled::Stop,
+            _ = self.hangup.recv() => Signalled::Reload,
+        }
+    }
+
+    /// Resolves at the next signal that asks to stop; a SIGHUP until then is left to [`Asked::next`]. Cancel safe.
+    pub(super) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
     /// Resolves at the next signal that asks to stop; logs each SIGHUP until then. Cancel safe.
     pub(super) async fn heard(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {
-                    tracing::info!("SIGHUP ignored: the process goes on; restart it to apply a changed configuration");
-                }
-            }
+        while self.next().await == Signalled::Reload {
+            tracing::info!("SIGHUP ignored: no files are read again now");
         }
     }
 

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use http::Uri;
 use ipnet::IpNet;
-use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
 use crate::defaults;
 use crate::domain::{HostName, Name};
@@ -54,6 +55,28 @@ pub(super) fn several<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -
         return Err(D::Error::custom("an empty list says nothing; leave the key out to have the default"));
     }
     Ok(all.into_iter().map(|text| text.0).collect())
+}
+
+/// For the file: one path, or several.
+pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    struct Paths;
+    impl<'de> Visitor<'de> for Paths {
+        type Value = Vec<PathBuf>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a path in quotes, or a list of them")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<PathBuf>, E> {
+            Ok(vec![text.into()])
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<PathBuf>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(path) = list.next_element()? {
+                all.push(path);
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_any(Paths)
 }
 
 impl FromText for Name {

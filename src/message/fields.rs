@@ -68,3 +68,7 @@ pub const PTTH_PROBE: HeaderName = HeaderName::from_static("ptth-probe");
 /// What is not understood is refused with the whole offer. The answer to an offer with rules says `PTTH-Visitors: ?1`;
 /// without that an agent does not serve, because a relay that has never heard of the field would let everybody in.
 pub const PTTH_VISITORS: HeaderName = HeaderName::from_static("ptth-visitors");
+/// `PTTH-Warning`: our own, a list of strings (RFC 9651 §3.1), on the answer to an offer that was granted. Each tells the
+/// agent's owner of something that visitors will meet, such as a host without a certificate. An agent shows them and goes
+/// on; one that does not know the field loses nothing else.
+pub const PTTH_WARNING: HeaderName = HeaderName::from_static("ptth-warning");

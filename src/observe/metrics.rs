@@ -38,6 +38,7 @@ pub struct Metrics {
     refusals: Family<Code, Counter>,
     agent_connections: Family<Way, Gauge>,
     visitor_connections: Gauge,
+    certificate_reload_failures: Counter,
     limits: Limits,
 }
 
@@ -52,6 +53,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             agent_connections: Family::default(),
             visitor_connections: Gauge::default(),
+            certificate_reload_failures: Counter::default(),
             limits: Limits::new(&limits),
             registry: Registry::default(),
         };
@@ -75,6 +77,11 @@ impl Default for Metrics {
             "visitor_connections",
             "Public connections that stand now",
             metrics.visitor_connections.clone(),
+        );
+        registry.register(
+            "certificate_reload_failures",
+            "Files of certificates and CAs that changed and could not be loaded",
+            metrics.certificate_reload_failures.clone(),
         );
         registry.register("limits_reached", "How often a limit took effect, by limit", limits);
         Self { registry, ..metrics }
@@ -109,6 +116,11 @@ impl Metrics {
     /// A limit took effect on `by`: an address, an agent.
     pub fn reached(&self, limit: Limit, by: &dyn Display) {
         self.limits.reached(limit, by);
+    }
+
+    /// A changed file of certificates or CAs could not be loaded.
+    pub fn certificate_reload_failed(&self) {
+        self.certificate_reload_failures.inc();
     }
 
     /// Counts a visitor's connection until the guard goes.
@@ -155,12 +167,14 @@ mod tests {
         let metrics = Metrics::default();
         metrics.answered(StatusCode::NOT_FOUND);
         metrics.failed("no-agent");
+        metrics.certificate_reload_failed();
         metrics.reached(Limit::Head, &"192.0.2.1:1");
         metrics.reached(Limit::Head, &"192.0.2.1:2");
         let one = metrics.agent_connected("ptth10", "h2");
         let text = metrics.text();
         for line in [
             "ptth_answers_total{class=\"4xx\"} 1",
+            "ptth_certificate_reload_failures_total 1",
             "ptth_failures_total{code=\"no-agent\"} 1",
             "ptth_limits_reached_total{limit=\"head\"} 2",
             "ptth_limits_reached_total{limit=\"idle\"} 0",

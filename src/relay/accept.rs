@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::Shared;
 use super::entry;
@@ -13,11 +12,12 @@ use super::transports::Served;
 use crate::domain::Visitor;
 use crate::net::listener;
 use crate::observe::Limit;
+use crate::tls::Acceptor;
 
 /// What a connection on one listener meets.
 pub(super) struct Entrance {
     pub(super) local: SocketAddr,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Arc<Acceptor>>,
     /// The transport to which all of it belongs; HTTP without one.
     pub(super) transport: Option<Arc<Served>>,
 }

@@ -12,7 +12,7 @@ use super::names::Names;
 use super::open;
 use super::shares::Shares;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
+use crate::domain::{AgentId, Facts, HostName, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
 use crate::observe::{Metrics, metrics::Counted};
 use crate::policy::{Grants, Rules, Verified, open::is_open};
@@ -166,6 +166,21 @@ impl Doorkeeper {
         Ok(all)
     }
 
+    /// A warning for each public URL whose visitors are shown a certificate for other hosts. Where visitors come through
+    /// another proxy they are shown that proxy's, which is not known here.
+    fn uncovered(&self, urls: &[String]) -> Vec<String> {
+        let tls = self.config.tls.as_ref().filter(|_| self.config.trusted_proxies.is_empty());
+        let warning = |url: &String| {
+            let parsed: http::Uri = url.parse().ok()?;
+            let host = HostName::parse(parsed.host()?).ok()?;
+            let uncovered = parsed.scheme_str() == Some("https") && tls?.covers(&host) == Some(false);
+            uncovered.then(|| {
+                format!("the relay has no certificate for {host}: browsers will refuse {url} until its operator adds one")
+            })
+        };
+        urls.iter().filter_map(warning).collect()
+    }
+
     /// Counts the connection with the judgement: of offers that come at once none passes the limit beside another.
     fn limit(&self, agent: &AgentId) -> Result<LinkPermit, Refusal> {
         let most = match is_open(agent) {
@@ -269,6 +284,10 @@ impl Door for Doorkeeper {
 
     fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {
         self.credentials.may_go_on(agent, facts)
+    }
+
+    fn warnings(&self, urls: &[String]) -> Vec<String> {
+        self.uncovered(urls)
     }
 
     fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {

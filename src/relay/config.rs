@@ -9,6 +9,7 @@ use crate::defaults;
 use crate::domain::HostName;
 use crate::net::nets::Nets;
 use crate::policy::Tokens;
+use crate::tls::ServerTls;
 use crate::transport::{Polling, Transport};
 
 pub use super::relayhttp::{BadDestination, Destination};
@@ -101,7 +102,7 @@ pub struct Config {
     /// Load balancers whose every connection begins with a header of the PROXY protocol.
     pub proxy_protocol: Nets,
     /// TLS for the listeners that use it. ALPN is set by the relay itself.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<ServerTls>,
     /// Who may offer.
     pub tokens: Tokens,
     /// What client certificates are good for; `tls` says whose are believed.

@@ -147,7 +147,7 @@ async fn open(
         return Err(io::Error::other("as many connections as one address may have"));
     }
     let io = match &entrance.tls {
-        Some(acceptor) => Io::tls_server(acceptor.accept(Tcp::new(stream)).await?),
+        Some(acceptor) => Io::tls_server(acceptor.current().accept(Tcp::new(stream)).await?),
         None => Io::plain(Tcp::new(stream)),
     };
     if let Some(served) = &entrance.transport {

@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod admit;
+mod certificates;
 pub mod config;
 mod cookies;
 mod credentials;
@@ -31,7 +32,6 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::accept::Entrance;
@@ -51,6 +51,7 @@ use crate::observe::Metrics;
 use crate::policy::Checks;
 use crate::registry::Registry;
 use crate::session::{Link, Windows};
+use crate::tls::Acceptor;
 use crate::transport::Door;
 
 /// Why a relay did not start.
@@ -199,8 +200,7 @@ impl Relay {
         for bound in bound {
             bound.accept_on(&shared, &cores);
         }
-        let keeper = shared.clone();
-        shared.listeners.spawn_on(cores.handle(0), async move { keep(keeper).await });
+        look_after(&shared, &cores);
         let admin_address = admin_bound.as_ref().map(|(address, _)| *address);
         let admin = Scope::new();
         if let Some((address, listener)) = admin_bound {
@@ -224,6 +224,13 @@ impl Relay {
     /// Where the admin listener is, if there is one.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin_address
+    }
+
+    /// Reads the files of certificates and client CAs again and logs what changed; tokens are read again without being
+    /// asked to. What cannot be loaded changes nothing, and connections that stand are untouched. Dropping the future
+    /// does not stop the reading.
+    pub async fn reload(&self) {
+        certificates::reload(&self.shared).await;
     }
 
     /// Stops in order, each step with its reason; returns how many connections had to be cut.
@@ -287,7 +294,7 @@ impl Drop for Relay {
 struct Bound {
     listen: Listen,
     per_core: Vec<StdListener>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Acceptor>>,
 }
 
 /// What no relay can do.
@@ -305,7 +312,7 @@ fn bind(config: &Config, transports: &Transports) -> Result<Vec<Bound>, StartErr
     let bind = |listen: &Listen| {
         let tls = match (listen.tls, &config.tls) {
             (false, _) => None,
-            (true, Some(tls)) => Some(TlsAcceptor::from(with_alpn(tls, transports.alpn(listen)))),
+            (true, Some(tls)) => Some(Arc::new(tls.acceptor(transports.alpn(listen)))),
             (true, None) => return Err(StartError::NoCertificate(listen.address)),
         };
         let (address, per_core) = listener::bind(listen.address, config.cores)
@@ -325,12 +332,6 @@ fn newcomers() -> usize {
     (Descriptors::of_this_process().reserved() / defaults::NEWCOMERS_SHARE).min(defaults::NEWCOMERS)
 }
 
-fn with_alpn(tls: &Arc<rustls::ServerConfig>, ids: Vec<Vec<u8>>) -> Arc<rustls::ServerConfig> {
-    let mut tls = rustls::ServerConfig::clone(tls);
-    tls.alpn_protocols = ids;
-    Arc::new(tls)
-}
-
 impl Bound {
     fn accept_on(self, shared: &Arc<Shared>, cores: &Cores) {
         for (core, listener) in self.per_core.into_iter().enumerate() {
@@ -346,6 +347,13 @@ impl Bound {
             });
         }
     }
+}
+
+/// Starts what looks after tokens, routes and certificates for as long as the relay listens.
+fn look_after(shared: &Arc<Shared>, cores: &Cores) {
+    let control = cores.handle(0);
+    shared.listeners.spawn_on(control, keep(shared.clone()));
+    shared.listeners.spawn_on(control, certificates::keep(shared.clone()));
 }
 
 /// Notices tokens that changed on disk, cuts whom they no longer let in, forgets routes that nobody holds.

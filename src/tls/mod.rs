@@ -8,6 +8,9 @@ pub mod dev;
 mod explain;
 pub mod files;
 mod peer;
+mod reload;
+mod server;
+mod store;
 mod witness;
 
 use std::path::{Path, PathBuf};
@@ -18,14 +21,15 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_platform_verifier::Verifier;
 
 pub use self::explain::{explain, explain_io};
 pub use self::peer::peer;
+pub use self::reload::{PairFiles, Reloaded, Replaced};
+pub use self::server::{Acceptor, ServerTls};
+pub use self::store::{CertificateStore, ServerCertificate, Slot};
 use self::witness::Witness;
 
 /// Why there is no TLS.
@@ -61,42 +65,16 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// The configuration of a listener, from a certificate chain (leaf first) and its key, both PEM files.
-///
-/// `alpn` are the protocols in the order of preference; empty offers none.
-///
-/// # Errors
-/// [`TlsError`] naming the file; also when others than the owner may write the key.
-pub fn server_config(cert: &Path, key: &Path, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
-    server_config_for(cert, key, None, alpn)
-}
-
-/// As [`server_config`], and asks whoever connects for a certificate of the CAs in the file `clients`. Who has none
-/// comes in without; who shows one that does not verify does not come in.
-///
-/// # Errors
-/// As [`server_config`], and when the file `clients` cannot be read or holds no CA.
-pub fn server_config_for(
-    cert: &Path,
-    key: &Path,
-    clients: Option<&Path>,
-    alpn: &[&[u8]],
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = files::read(cert)?;
-    let secret = files::read_secret(key)?;
-    let clients = clients.map(peer::verifier).transpose()?;
-    server((cert, &chain), (key, &secret), clients, alpn)
-}
-
 /// Whether a file holds CAs of client certificates, for whoever only looks.
 ///
 /// # Errors
 /// [`TlsError`] when it cannot be read or holds none.
 pub fn check_clients(clients: &Path) -> Result<(), TlsError> {
-    peer::verifier(clients).map(drop)
+    peer::verifier(clients, &files::read(clients)?).map(drop)
 }
 
-/// As [`server_config`], from memory.
+/// The configuration of a server, from a certificate chain (leaf first) and its key, both PEM. `alpn` are the protocols in
+/// the order of preference; empty offers none.
 ///
 /// # Errors
 /// [`TlsError`] when the texts are not PEM or do not fit together.
@@ -105,26 +83,13 @@ pub fn server_config_from_pem(
     key: &[u8],
     alpn: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    server((Path::new("memory"), cert), (Path::new("memory"), key), None, alpn)
+    server((Path::new("memory"), cert), (Path::new("memory"), key), alpn)
 }
 
-fn server(
-    cert: (&Path, &[u8]),
-    key: (&Path, &[u8]),
-    clients: Option<Arc<dyn ClientCertVerifier>>,
-    alpn: &[&[u8]],
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let unusable = |source| TlsError::Unusable { what: cert.0.display().to_string(), source };
-    let chain = certificates(cert.0, cert.1)?;
-    let secret = PrivateKeyDer::from_pem_slice(key.1).map_err(|e| not_pem(key.0, "private key", &e))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
-        .with_single_cert(chain, secret)
-        .map_err(unusable)?;
-    // Tickets sealed by a key that turns over, instead of a cache behind one lock for every core.
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
+fn server(cert: (&Path, &[u8]), key: (&Path, &[u8]), alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, TlsError> {
+    let store = CertificateStore::default();
+    store.add(ServerCertificate::from_pem(cert, key)?);
+    let mut config = server::config(Arc::new(store), None)?;
     config.alpn_protocols = alpn.iter().map(|id| id.to_vec()).collect();
     Ok(Arc::new(config))
 }

@@ -82,8 +82,9 @@ fn files_are_named_when_they_do_not_fit() {
     let directory = tempfile::tempdir().unwrap();
     let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     let (one, two) = (certs(&["a.test"]), certs(&["a.test"]));
+    let pair = PairFiles { cert: cert.clone(), key: key.clone() };
     let fails = |text: &str| {
-        let error = server_config(&cert, &key, &[]).unwrap_err().to_string();
+        let error = pair.check().unwrap_err().to_string();
         assert!(error.contains(text) && !error.contains('\n'), "{error}");
     };
     fails("cert.pem");
@@ -97,9 +98,189 @@ fn files_are_named_when_they_do_not_fit() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o660)).unwrap();
     fails("chmod go-w");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(server_config(&cert, &key, &[]).is_ok());
+    assert!(pair.check().is_ok());
 
     let error = client_config(Some(&key), &[]).unwrap_err().to_string();
     assert!(error.contains("key.pem") && error.contains("CERTIFICATE"), "{error}");
     assert!(client_config(Some(&cert), &[]).is_ok());
+}
+
+/// Files of a relay, and the CA of its first certificate.
+struct Site {
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    fn new(pair: &dev::Pair) -> Self {
+        let site = Self { dir: tempfile::tempdir().unwrap() };
+        site.write("cert.pem", &pair.cert);
+        site.write("key.pem", &pair.key);
+        site
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        files::replace(&self.at(name), 0o600, text.as_bytes()).unwrap();
+    }
+
+    fn pair(&self) -> PairFiles {
+        PairFiles { cert: self.at("cert.pem"), key: self.at("key.pem") }
+    }
+
+    fn tls(&self) -> ServerTls {
+        ServerTls::from_files(&[self.pair()], None).unwrap()
+    }
+}
+
+/// Whether a client of this CA accepts what is shown.
+async fn is_shown(tls: &ServerTls, certs: &DevCerts, host: &str) -> bool {
+    let (near, far) = tokio::io::duplex(16 << 10);
+    let name = ServerName::try_from(host.to_owned()).unwrap();
+    let acceptor = tls.acceptor(Vec::new()).current();
+    let shaken = tokio::join!(acceptor.accept(far), TlsConnector::from(client(certs)).connect(name, near));
+    shaken.1.is_ok()
+}
+
+#[tokio::test]
+async fn a_changed_pair_is_loaded_once_both_files_are_still() {
+    let (old, new) = (certs(&["a.test"]), certs(&["a.test"]));
+    let site = Site::new(&old.relay);
+    let tls = site.tls();
+    let shows = async |certs| is_shown(&tls, certs, "a.test").await;
+    assert!(shows(&old).await);
+    assert!(!tls.reload(false).unsettled, "nothing has changed");
+
+    site.write("cert.pem", &new.relay.cert);
+    assert!(tls.reload(false).unsettled, "the key may be on its way");
+    site.write("key.pem", &new.relay.key);
+    let look = tls.reload(false);
+    assert!(look.unsettled && look.failed.is_empty() && shows(&old).await, "{look:?}");
+    let look = tls.reload(false);
+    assert!(!look.unsettled && look.failed.is_empty(), "{look:?}");
+    let [replaced] = &look.replaced[..] else { panic!("{look:?}") };
+    assert!(replaced.file == site.at("cert.pem") && replaced.what.contains("serial"), "{replaced:?}");
+    assert!(shows(&new).await && !shows(&old).await);
+}
+
+#[tokio::test]
+async fn a_broken_pair_changes_nothing_and_is_reported_once() {
+    let (old, new) = (certs(&["a.test"]), certs(&["a.test"]));
+    let site = Site::new(&old.relay);
+    let tls = site.tls();
+    let half = &new.relay.cert[..new.relay.cert.len() / 2];
+    for (cert, key, named) in [
+        (&*new.relay.cert, &*old.relay.key, "key.pem"),
+        (half, &new.relay.key, "cert.pem"),
+        ("", &new.relay.key, "cert.pem"),
+        (&old.relay.cert, "nothing", "key.pem"),
+    ] {
+        site.write("cert.pem", cert);
+        site.write("key.pem", key);
+        assert!(tls.reload(false).unsettled);
+        let look = tls.reload(false);
+        let [error] = &look.failed[..] else { panic!("{named}: {look:?}") };
+        assert!(error.to_string().contains(named) && look.replaced.is_empty(), "{named}: {error}");
+        let again = tls.reload(false);
+        assert!(again.failed.is_empty() && !again.unsettled, "{named}: {again:?}");
+        assert_eq!(tls.reload(true).failed.len(), 1, "whoever asks for it is answered again");
+        assert!(is_shown(&tls, &old, "a.test").await, "{named}");
+    }
+    fs::remove_file(site.at("key.pem")).unwrap();
+    assert!(tls.reload(true).failed[0].to_string().contains("key.pem"));
+    site.write("cert.pem", &old.relay.cert);
+    site.write("key.pem", &old.relay.key);
+    let look = tls.reload(true);
+    assert!(look.failed.is_empty() && look.replaced.is_empty(), "{look:?}");
+    site.write("cert.pem", &new.relay.cert);
+    site.write("key.pem", &new.relay.key);
+    assert_eq!(tls.reload(true).replaced.len(), 1, "at once");
+    assert!(is_shown(&tls, &new, "a.test").await);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_swapped_by_a_link_is_noticed() {
+    let (old, new) = (certs(&["a.test"]), certs(&["a.test"]));
+    let site = Site::new(&old.relay);
+    let link = |from: &str| {
+        std::os::unix::fs::symlink(from, site.at("next")).unwrap();
+        fs::rename(site.at("next"), site.at("live")).unwrap();
+    };
+    for (name, pair) in [("1", &old.relay), ("2", &new.relay)] {
+        fs::create_dir(site.at(name)).unwrap();
+        site.write(&format!("{name}/cert.pem"), &pair.cert);
+        site.write(&format!("{name}/key.pem"), &pair.key);
+    }
+    link("1");
+    let files = PairFiles { cert: site.at("live/cert.pem"), key: site.at("live/key.pem") };
+    let tls = ServerTls::from_files(&[files], None).unwrap();
+    link("2");
+    tls.reload(false);
+    assert_eq!(tls.reload(false).replaced.len(), 1);
+    assert!(is_shown(&tls, &new, "a.test").await);
+}
+
+#[tokio::test]
+async fn each_host_is_shown_its_own_certificate() {
+    let (one, two) = (certs(&["a.test"]), certs(&["b.test", "*.b.test"]));
+    let site = Site::new(&one.relay);
+    site.write("two.pem", &two.relay.cert);
+    site.write("two-key.pem", &two.relay.key);
+    let second = PairFiles { cert: site.at("two.pem"), key: site.at("two-key.pem") };
+    let tls = ServerTls::from_files(&[site.pair(), second], None).unwrap();
+    for (certs, host) in [(&one, "a.test"), (&one, "127.0.0.1"), (&two, "b.test"), (&two, "x.b.test")] {
+        assert!(is_shown(&tls, certs, host).await, "{host}");
+    }
+    let covers = |host: &str| tls.covers(&crate::domain::HostName::parse(host).unwrap());
+    assert_eq!((covers("x.b.test"), covers("c.test")), (Some(true), Some(false)));
+    assert_eq!(ServerTls::from(server(&one)).covers(&"a.test".parse().unwrap()), None, "not known");
+}
+
+/// Whether a client comes in, and whether it resumed a session.
+async fn comes_in(acceptor: &Acceptor, client: &Arc<ClientConfig>) -> Option<bool> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (near, far) = tokio::io::duplex(16 << 10);
+    let name = ServerName::try_from("a.test").unwrap();
+    let serve = async {
+        let mut stream = acceptor.current().accept(far).await.ok()?;
+        stream.write_all(b"x").await.ok()?;
+        Some(stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed))
+    };
+    let call = async {
+        if let Ok(mut stream) = TlsConnector::from(client.clone()).connect(name, near).await {
+            // A ticket comes with the first byte.
+            let _ = stream.read_u8().await;
+        }
+    };
+    tokio::join!(serve, call).0
+}
+
+#[tokio::test]
+async fn other_client_cas_are_in_force_at_once_and_no_ticket_outlives_the_old_ones() {
+    let (one, two) = (certs(&["a.test"]), certs(&["a.test"]));
+    let site = Site::new(&one.relay);
+    site.write("clients.pem", &one.ca.cert);
+    let tls = ServerTls::from_files(&[site.pair()], Some(&site.at("clients.pem"))).unwrap();
+    let acceptor = tls.acceptor(Vec::new());
+    let agent = |certs: &DevCerts| {
+        site.write("agent.pem", &certs.agent.cert);
+        site.write("agent-key.pem", &certs.agent.key);
+        with_identity(&client(&one), &site.at("agent.pem"), &site.at("agent-key.pem")).unwrap()
+    };
+    let (ours, theirs) = (agent(&one), agent(&two));
+    assert_eq!(comes_in(&acceptor, &ours).await, Some(false));
+    assert_eq!(comes_in(&acceptor, &ours).await, Some(true), "its session is resumed");
+    assert_eq!(comes_in(&acceptor, &theirs).await, None);
+
+    site.write("clients.pem", "nothing");
+    assert!(tls.reload(true).failed[0].to_string().contains("clients.pem"));
+    assert_eq!(comes_in(&acceptor, &ours).await, Some(true), "the old CA stays");
+
+    site.write("clients.pem", &two.ca.cert);
+    assert_eq!(tls.reload(true).replaced.len(), 1);
+    assert_eq!(comes_in(&acceptor, &ours).await, None, "nobody vouches for it any more");
+    assert_eq!(comes_in(&acceptor, &theirs).await, Some(false));
+    assert_eq!(comes_in(&acceptor, &client(&one)).await, Some(false), "visitors need none");
 }

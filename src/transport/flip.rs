@@ -10,7 +10,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place, query};
+use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place, query, warnings};
 use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
 use crate::message::{Body, BoxError, Request, Response, fields, hop, link};
@@ -43,6 +43,7 @@ pub(super) fn choose(offered: &[Kind]) -> Result<Kind, Refusal> {
 pub(super) fn switching(
     connection: &'static str,
     token: &'static str,
+    door: &Arc<dyn Door>,
     admission: &dyn Admission,
 ) -> Response {
     let mut response = Response::new(Body::empty());
@@ -56,6 +57,7 @@ pub(super) fn switching(
     if admission.is_ruled() {
         headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
     }
+    warnings::write(headers, &door.warnings(admission.urls()));
     response
 }
 
@@ -199,7 +201,7 @@ pub(super) async fn open(
     request: Result<http::Request<Empty<bytes::Bytes>>, OpenError>,
 ) -> Result<Opened, OpenError> {
     let request = request?;
-    let io = dial_via(&call.via, &place(&call.relay), &call.tls, defaults::CONNECT).await?;
+    let io = dial_via(&call.via, &place(&call.relay), &call.credentials.tls(), defaults::CONNECT).await?;
     let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, call)).await;
     upgrade.unwrap_or_else(|_| {
         Err(OpenError::Broken(format!("no answer within {} s", defaults::UPGRADE.as_secs())))
@@ -245,6 +247,7 @@ async fn exchange(
     let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     Ok(Opened {
         urls: link::targets(&headers, "related").map(str::to_owned).collect(),
+        warnings: warnings::read(&headers),
         // A relay that does not say is not asked to cope with several.
         connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
         link: Link::Flipped { kind, io },
@@ -307,7 +310,8 @@ mod tests {
         let host = |n: usize| Wanted::Host(HostName::parse(&format!("host-{n}.example.org")).unwrap());
         let offer = Offer { wanted: (0..4_000).map(host).collect(), ..Offer::default() };
         let tls = crate::tls::client_config_for_none().unwrap();
-        let call = Call { relay, tls, via: Via::Direct, token: None, offer, carriers: vec![Kind::H1] };
+        let credentials = crate::transport::AgentCredentials::new(tls, None);
+        let call = Call { relay, credentials, via: Via::Direct, offer, carriers: vec![Kind::H1] };
         let sent = async {
             let (mut agent, _) = listener.accept().await.unwrap();
             let mut line = vec![0; 64];

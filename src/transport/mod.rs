@@ -3,12 +3,14 @@
 //! configuration.
 
 pub mod comet;
+mod credentials;
 mod flip;
 mod polled;
 pub mod ptth;
 pub mod ptth10;
 mod query;
 pub mod reversehttp;
+mod warnings;
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -20,7 +22,7 @@ use http::HeaderMap;
 
 pub use self::flip::open_session;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Secret, Wanted};
+use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::{Request, Response, fields};
 use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
@@ -29,6 +31,8 @@ use crate::session;
 use crate::session::carrier::Carrier;
 use crate::session::envelope::Store;
 use crate::session::{Ended, Handler, Kind, Load, Windows};
+
+pub use self::credentials::AgentCredentials;
 
 /// Every transport, the preferred first.
 pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp, &comet::Comet];
@@ -191,6 +195,12 @@ pub trait Door: Send + Sync {
     /// known.
     fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool;
 
+    /// What the owner of an agent should know that was granted these public URLs, such as a host that no certificate of
+    /// the relay covers. The agent is served all the same.
+    fn warnings(&self, _urls: &[String]) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Counts a proof that was none, such as a URL that was not made here. Returns the refusal, or that of one try too
     /// many.
     fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal;
@@ -298,12 +308,10 @@ fn is_ruled(offer: &Offer, headers: &HeaderMap) -> Result<(), String> {
 pub struct Call {
     /// The relay: scheme, host, perhaps port and path.
     pub relay: http::Uri,
-    /// Roots for the relay's certificate.
-    pub tls: Arc<rustls::ClientConfig>,
+    /// Whom to trust, what to show, and the token.
+    pub credentials: AgentCredentials,
     /// The way to it.
     pub via: Via,
-    /// The token.
-    pub token: Option<Secret>,
     /// What is asked for.
     pub offer: Offer,
     /// The carriers offered, where the transport lets the relay choose.
@@ -330,6 +338,8 @@ pub fn place(relay: &http::Uri) -> Place {
 pub struct Opened {
     /// The public URLs.
     pub urls: Vec<String>,
+    /// What the relay warned of when it granted them.
+    pub warnings: Vec<String>,
     /// How many connections like this the relay can use.
     pub connections: usize,
     /// What to do with it.

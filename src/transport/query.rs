@@ -58,7 +58,7 @@ pub(super) fn introduce(headers: &mut HeaderMap, call: &Call) {
     if let Some(rules) = &call.offer.visitors {
         set(fields::PTTH_VISITORS, HeaderValue::try_from(&**rules));
     }
-    if let Some(secret) = &call.token {
+    if let Some(secret) = call.credentials.token() {
         let bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
         set(
             AUTHORIZATION,

@@ -23,6 +23,7 @@ mod process;
 mod readme;
 mod refusals;
 mod relays;
+mod reload;
 mod restart;
 mod site;
 mod sockets;

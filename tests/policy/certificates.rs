@@ -8,7 +8,7 @@ use ptth::agent::Fatal;
 use ptth::domain::{Name, Secret};
 use ptth::policy::Grants;
 use ptth::relay::config::{ClientCerts, Destination};
-use ptth::tls;
+use ptth::tls::{self, PairFiles, ServerTls};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::NamedGroup;
 use rustls::client::{
@@ -67,11 +67,12 @@ impl Authority {
         })
     }
 
-    fn server(&self, ca: &Path) -> Result<Arc<rustls::ServerConfig>, tls::TlsError> {
+    fn server(&self, ca: &Path) -> Result<ServerTls, tls::TlsError> {
         let pair = &certs().relay;
         fs::write(self.at("relay.pem"), &pair.cert).unwrap();
         fs::write(self.at("relay-key.pem"), &pair.key).unwrap();
-        tls::server_config_for(&self.at("relay.pem"), &self.at("relay-key.pem"), Some(ca), &[])
+        let files = PairFiles { cert: self.at("relay.pem"), key: self.at("relay-key.pem") };
+        ServerTls::from_files(&[files], Some(ca))
     }
 }
 

@@ -16,5 +16,6 @@ mod scope;
 #[path = "../support/mod.rs"]
 mod support;
 mod together;
+mod uncovered;
 mod visitors;
 mod ways;

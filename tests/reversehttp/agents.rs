@@ -74,7 +74,8 @@ async fn opened(transport: &str, relay: &str) -> Result<(), OpenError> {
     let tls = ptth::tls::client_config_for_none().unwrap();
     let wanted = vec![Wanted::Name(Name::parse(&"n".repeat(40)).unwrap())];
     let (offer, carriers) = (Offer { wanted, ..Offer::default() }, ptth::session::Kind::PREFERRED.to_vec());
-    let call = Call { relay: relay.parse().unwrap(), tls, via: Via::Direct, token: None, offer, carriers };
+    let credentials = ptth::transport::AgentCredentials::new(tls, None);
+    let call = Call { relay: relay.parse().unwrap(), credentials, via: Via::Direct, offer, carriers };
     let opened = tokio::time::timeout(STEP, side.open(&call)).await;
     opened.expect("it succeeds or fails").map(drop)
 }

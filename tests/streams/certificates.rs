@@ -44,8 +44,8 @@ impl Identity {
     fn taken(&self) -> impl FnOnce(&mut Config) + use<> {
         let at = |name: &str| self.dir.path().join(name);
         let clients = at("ca.pem");
-        let server = tls::server_config_for(&at("relay.pem"), &at("relay-key.pem"), Some(&clients), &[]);
-        let server = server.unwrap();
+        let pair = tls::PairFiles { cert: at("relay.pem"), key: at("relay-key.pem") };
+        let server = tls::ServerTls::from_files(&[pair], Some(&clients)).unwrap();
         move |config| {
             config.tls = Some(server);
             config.client_certs = ClientCerts::Accepted;
@@ -88,8 +88,8 @@ fn a_stream_with_a_certificate_is_served_and_one_without_is_closed() {
             assert!(line.taken().is_empty(), "it reached the transport");
             refused(&relay, "bad-credential", number as u64 + 1).await;
 
-            let mut call = call("https", port, None);
-            call.tls = identity.agent.clone();
+            let call = call("https", port, None);
+            call.credentials.replace_tls(identity.agent.clone());
             let _agent = Agent::start(&line, call, "certified").await;
             served(&relay, "certified").await;
             let certificate = line.taken().remove(0).facts.certificate.unwrap();
@@ -110,8 +110,8 @@ fn a_certificate_is_among_the_facts() {
             config.listen = listen;
         });
         let [tls, _] = own(&relay);
-        let mut call = call("https", tls.port(), None);
-        call.tls = identity.agent.clone();
+        let call = call("https", tls.port(), None);
+        call.credentials.replace_tls(identity.agent.clone());
         let _agent = Agent::start(&line, call, "certified").await;
         served(&relay, "certified").await;
         assert!(line.taken()[0].facts.certificate.is_some());

@@ -169,20 +169,21 @@ struct Agent {
 
 impl Agent {
     async fn begin(&self, call: &Call) -> Result<Opened, OpenError> {
-        let mut tls = rustls::ClientConfig::clone(&call.tls);
+        let mut tls = rustls::ClientConfig::clone(&call.credentials.tls());
         if tls.alpn_protocols.is_empty() {
             tls.alpn_protocols = self.alpns.clone();
         }
         let mut io = dial_via(&call.via, &place(&call.relay), &Arc::new(tls), defaults::CONNECT).await?;
         let [Wanted::Name(name)] = &call.offer.wanted[..] else { panic!("one name") };
-        let token = call.token.as_ref().map(Secret::expose).unwrap_or_default();
+        let token = call.credentials.token();
+        let token = token.as_ref().map(Secret::expose).unwrap_or_default();
         let broken = |error: std::io::Error| OpenError::Broken(error.to_string());
         let first = [format!("{name} {token}\n").as_bytes(), PREFACE].concat();
         io.write_all(&first).await.map_err(broken)?;
         io.flush().await.map_err(broken)?;
         // The server of HTTP/2 waits for the preface that this end has sent itself.
         let link = Link::Flipped { kind: Kind::H2, io: io.with_early(PREFACE.into()) };
-        Ok(Opened { urls: Vec::new(), connections: 1, link })
+        Ok(Opened { urls: Vec::new(), warnings: Vec::new(), connections: 1, link })
     }
 }
 

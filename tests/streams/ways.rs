@@ -25,8 +25,8 @@ fn a_stream_is_served_by_its_alpn_id() {
         let token = relay.token(&[NAME]);
         assert_eq!(visit(&relay).await.0, 503);
         let begin = async |alpn: &[&[u8]], said| {
-            let mut call = call("https", relay.tls.port(), Some(token.clone()));
-            call.tls = trust(alpn);
+            let call = call("https", relay.tls.port(), Some(token.clone()));
+            call.credentials.replace_tls(trust(alpn));
             Agent::start(&line, call, said).await
         };
         // More than the relay has cores, so that some are dealt to another than the one that accepted them.
@@ -87,8 +87,8 @@ fn a_stream_is_served_by_its_listener() {
             (plain.port(), "http", &[]),
         ];
         for (port, scheme, alpn) in ids {
-            let mut call = call(scheme, port, Some(token.clone()));
-            call.tls = trust(alpn);
+            let call = call(scheme, port, Some(token.clone()));
+            call.credentials.replace_tls(trust(alpn));
             let _agent = Agent::start(&line, call, "by its listener").await;
             served(&relay, "by its listener").await;
             let [taken] = &line.taken()[..] else { panic!("one stream") };

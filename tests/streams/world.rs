@@ -10,7 +10,7 @@ use ptth::net::Scope;
 use ptth::net::dial::Via;
 use ptth::relay::config::{Admin, Config, Listen};
 use ptth::session::{Load, Windows, handler_fn, serve_half};
-use ptth::transport::{Call, Link, Transport};
+use ptth::transport::{AgentCredentials, Call, Link, Transport};
 
 use crate::line::Line;
 use crate::support::relay::{connect, trust};
@@ -47,9 +47,8 @@ pub(crate) fn call(scheme: &str, port: u16, token: Option<Secret>) -> Call {
     let wanted = vec![Wanted::Name(Name::parse(NAME).unwrap())];
     Call {
         relay: format!("{scheme}://{DOMAIN}:{port}/").parse().unwrap(),
-        tls: trust(&[]),
+        credentials: AgentCredentials::new(trust(&[]), token),
         via: Via::Direct,
-        token,
         offer: Offer { wanted, ..Offer::default() },
         carriers: Vec::new(),
     }

@@ -98,7 +98,7 @@ impl TestRelay {
         let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
         let address = (Ipv4Addr::LOCALHOST, 0).into();
         config.listen = vec![Listen::tls(address), Listen::plain(address)];
-        config.tls = Some(server());
+        config.tls = Some(server().into());
         config.cores = cores;
         config.trusted_proxies = trusted_proxies;
         config.proxy_protocol = proxy_protocol;

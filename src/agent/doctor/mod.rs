@@ -18,7 +18,7 @@ use crate::domain::{Instance, Offer, Secret, Wanted};
 use crate::net::Scope;
 use crate::net::dial::{self, DialError, Fault, Place, Proxies, Via};
 use crate::session::Kind;
-use crate::transport::{self, Call, Link, OpenError, Opened};
+use crate::transport::{self, AgentCredentials, Call, Link, OpenError, Opened};
 
 /// What is to be walked.
 pub struct Exam {
@@ -198,8 +198,8 @@ async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
     let mut absent = None;
     for transport in automatic(false) {
         match transport.agent().open(&question(exam, via, transport.name())).await {
-            Ok(Opened { urls, link, .. }) => {
-                let (kind, granted) = (link.kind(), granted(&urls));
+            Ok(Opened { urls, warnings, link, .. }) => {
+                let (kind, granted) = (link.kind(), granted(&urls, &warnings));
                 if let Link::Flipped { mut io, .. } = link {
                     let _ = io.shutdown().await;
                 }
@@ -217,9 +217,10 @@ async fn poll(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
     let mut first = None;
     for transport in automatic(true) {
         match transport.agent().open(&question(exam, via, transport.name())).await {
-            Ok(Opened { urls, link: Link::Polled(link), .. }) => {
+            Ok(Opened { urls, warnings, link: Link::Polled(link), .. }) => {
+                let urls = granted(&urls, &warnings);
                 let flow = link.flow().map_or("messages cross whole".into(), |flow| flow.to_string());
-                return Ok(((), format!("{} is granted {}; {flow}", transport.name(), granted(&urls))));
+                return Ok(((), format!("{} is granted {urls}; {flow}", transport.name())));
             }
             Ok(_) => {}
             Err(error) => first = first.or(Some(of_open(&error))),
@@ -228,9 +229,11 @@ async fn poll(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
     Err(first.unwrap_or_default())
 }
 
-/// What a relay granted.
-fn granted(urls: &[String]) -> String {
-    if urls.is_empty() { "without a public URL".into() } else { urls.join(" ") }
+/// What a relay granted, and what it warned of.
+fn granted(urls: &[String], warnings: &[String]) -> String {
+    let urls = if urls.is_empty() { "without a public URL".into() } else { urls.join(" ") };
+    let warnings: Vec<_> = warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
+    format!("{urls}{}", warnings.concat())
 }
 
 /// The transports that an agent tries by itself: those that poll, or the others.
@@ -244,8 +247,7 @@ fn question(exam: &Exam, via: &Via, transport: &'static str) -> Call {
     Call {
         relay: exam.relay.clone(),
         via: via.clone(),
-        tls: exam.tls.clone(),
-        token: exam.token.clone(),
+        credentials: AgentCredentials::new(exam.tls.clone(), exam.token.clone()),
         carriers: Kind::PREFERRED.to_vec(),
         offer: Offer {
             wanted: exam.wanted.clone(),

@@ -2,6 +2,7 @@
 
 mod approach;
 mod instance;
+mod reload;
 mod token;
 mod visitors;
 
@@ -13,13 +14,14 @@ use clap::builder::PossibleValuesParser;
 
 use crate::agent::config::Config;
 use crate::agent::origin::{Origin, Target};
-use crate::agent::{self, AUTO, Fatal};
+use crate::agent::{self, AUTO, Fatal, Serving};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::net::{Cores, Scope, descriptors};
 use crate::session::Kind;
 
-use super::running::{self, Asked};
+use self::reload::Reload;
+use super::running::{self, Asked, Signalled};
 use super::text::{RelayUrl, parse};
 use super::{Failure, say};
 
@@ -69,6 +71,8 @@ pub struct Prepared {
     pub target: Target,
     /// What the origin's certificate must chain to; the agent's own is for relays alone.
     origin_tls: Arc<rustls::ClientConfig>,
+    /// Reads files again on SIGHUP.
+    reload: Reload,
     /// Keeps its identity from being used twice, until the end of the process.
     pub lock: Option<Lock>,
 }
@@ -89,6 +93,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         Some(state) => instance::keep(state).map(|(instance, lock)| (instance, Some(lock)))?,
         None => (Instance::random(), None),
     };
+    let reload = Reload::new(args.approach, relays.clone(), token.clone());
     let config = Config {
         relays,
         names: args.name,
@@ -103,7 +108,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         exclusive: args.exclusive,
         visitors: visitors.map(|rules| rules.to_string().into()),
     };
-    Ok(Prepared { config, target, origin_tls, lock })
+    Ok(Prepared { config, target, origin_tls, reload, lock })
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -111,7 +116,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn serve(prepared: Prepared) -> Result<(), Failure> {
-    let Prepared { config, target, origin_tls, lock: _lock } = prepared;
+    let Prepared { config, target, origin_tls, mut reload, lock: _lock } = prepared;
     descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
@@ -120,10 +125,15 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         let origin = Origin::new(target, Scope::new(), origin_tls);
         let found = origin.probe().await;
         let mut serving = agent::start(&config, origin, cores).map_err(of_fatal)?;
-        let urls = tokio::select! {
-            biased;
-            () = asked.heard() => return Ok(()),
-            urls = serving.connected() => urls.map_err(of_fatal)?,
+        let urls = loop {
+            tokio::select! {
+                biased;
+                signal = asked.next() => match signal {
+                    Signalled::Stop => return Ok(()),
+                    Signalled::Reload => reload.run(serving.credentials()),
+                },
+                urls = serving.connected() => break urls.map_err(of_fatal)?,
+            }
         };
         urls.iter().try_for_each(|url| say(url))?;
         if urls.is_empty() {
@@ -134,15 +144,26 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
             say(&format!("connected to {relay}, which announced no public URL"))?;
         }
         say(&format!("forwards to {found}"))?;
-        tokio::select! {
-            biased;
-            () = asked.heard() => {}
-            ended = serving.ended() => ended.map_err(of_fatal)?,
+        warnings(&serving).iter().try_for_each(|warning| say(&format!("warning: {warning}")))?;
+        loop {
+            tokio::select! {
+                biased;
+                signal = asked.next() => match signal {
+                    Signalled::Stop => break,
+                    Signalled::Reload => reload.run(serving.credentials()),
+                },
+                ended = serving.ended() => break ended.map_err(of_fatal)?,
+            }
         }
         tracing::info!("stopping: the relay is told, and what is in flight finishes");
         asked.patiently(serving.stop(defaults::GRACE)).await;
         Ok(())
     })
+}
+
+/// What the relays warned of that are connected now.
+fn warnings(serving: &Serving) -> Vec<String> {
+    serving.status().iter().flat_map(|status| status.borrow().warnings.clone()).collect()
 }
 
 /// A refusal has an exit code of its own.

@@ -12,14 +12,13 @@ use crate::net::descriptors::{self, Descriptors};
 use crate::policy::Tokens;
 use crate::relay::Relay;
 use crate::relay::config::{Config, Listen};
-use crate::tls;
-use crate::tls::dev;
+use crate::tls::{PairFiles, ServerTls, dev};
 
-use super::running::{self, Asked};
+use super::running::{self, Asked, Signalled};
 use super::{Failure, say};
 
 pub use self::first::{FirstToken, greeting, listener_line};
-pub use self::settings::{Certificate, Said, Settings};
+pub use self::settings::{Certificate, Pair, Said, Settings};
 
 /// The flags of `ptth relay`.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,16 +54,15 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     let mut ca = None;
     config.tls = match &certificate {
         Certificate::None => None,
-        Certificate::Files { cert, key } => {
-            Some(tls::server_config_for(cert, key, clients, &[]).map_err(Failure::usage)?)
-        }
+        Certificate::Files(pairs) => Some(ServerTls::from_files(pairs, clients).map_err(Failure::usage)?),
         Certificate::Development(hosts) => {
             let kept = dev::load_or_make(&state, hosts).map_err(Failure::failed)?;
             if kept.new_ca {
                 tracing::info!(ca = %kept.ca.display(), "made a development CA; agents that hold an older one must get it");
             }
             ca = Some(kept.ca);
-            Some(tls::server_config_for(&kept.cert, &kept.key, clients, &[]).map_err(Failure::usage)?)
+            let pair = PairFiles { cert: kept.cert, key: kept.key };
+            Some(ServerTls::from_files(&[pair], clients).map_err(Failure::usage)?)
         }
     };
     let first = FirstToken::make(&config.tokens, &state)?;
@@ -104,7 +102,14 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
                 prepared.config.domain
             );
         }
-        asked.heard().await;
+        while asked.next().await == Signalled::Reload {
+            tracing::info!("SIGHUP: reading certificates and client CAs again");
+            tokio::select! {
+                biased;
+                () = asked.stop() => break,
+                () = relay.reload() => {}
+            }
+        }
         tracing::info!("stopping: agents are told, and what is in flight finishes");
         asked.patiently(relay.stop()).await;
         Ok(())

@@ -1,19 +1,20 @@
 //! What can be said about a relay, and what it comes to.
 
+use std::cmp::Ordering;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::cli::text::{AdminAt, FromText as _, Net, PublicUrl, one, parse, several};
+use crate::cli::text::{AdminAt, FromText as _, Net, PublicUrl, one, parse, paths, several};
 use crate::cli::{Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
 use crate::policy::Tokens;
 use crate::relay::config::{Admin, ClientCerts, Config, DEMO_BY_PATH, Destination, Listen, Routing};
-use crate::tls;
 use crate::tls::dev::{CertHost, DevError};
+use crate::tls::{self, PairFiles};
 
 /// What was said about a relay, as flags, in the environment or in the file: the keys are the same.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
@@ -63,12 +64,18 @@ pub struct Said {
     #[arg(long, value_name = "HOST[:PORT][=ADDRESS]", value_parser = parse::<Destination>)]
     #[serde(deserialize_with = "several")]
     pub relay_http: Vec<Destination>,
-    /// The certificate chain, leaf first; without it a development CA is made in the state directory
+    /// The certificate chain, leaf first; without it a development CA is made in the state directory. Several are chosen
+    /// by the host that a client calls, the first where none fits; changed files are loaded by themselves
     #[arg(long, value_name = "PEM", env = "PTTH_CERT", hide_env_values = true)]
-    pub cert: Option<PathBuf>,
-    /// The private key of the certificate
+    #[serde(deserialize_with = "paths")]
+    pub cert: Vec<PathBuf>,
+    /// The private key of the certificate; the n-th key goes with the n-th certificate
     #[arg(long, value_name = "PEM", env = "PTTH_KEY", hide_env_values = true)]
-    pub key: Option<PathBuf>,
+    #[serde(deserialize_with = "paths")]
+    pub key: Vec<PathBuf>,
+    /// In the file, further certificates, each with its key: `[[certificate]]` with `cert = …` and `key = …`.
+    #[arg(skip)]
+    pub certificate: Vec<Pair>,
     /// Take client certificates of the CAs in this file: an agent may come with one instead of a token, and claim the
     /// names in it. Browsers that hold one will ask which to show
     #[arg(long, value_name = "PEM", env = "PTTH_CLIENT_CA", hide_env_values = true)]
@@ -107,6 +114,16 @@ pub struct Said {
     pub connections_per_address: Option<NonZeroUsize>,
 }
 
+/// A certificate and its key, in the file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
 impl Said {
     /// Reads a file. A relative path in it starts from the directory of the file.
     ///
@@ -115,9 +132,9 @@ impl Said {
     pub fn load(path: &Path) -> Result<Self, Failure> {
         let mut said: Self = file::load(path)?;
         let base = path.parent().unwrap_or(Path::new(""));
-        for path in
-            [&mut said.cert, &mut said.key, &mut said.client_ca, &mut said.state].into_iter().flatten()
-        {
+        let pairs = said.certificate.iter_mut().flat_map(|pair| [&mut pair.cert, &mut pair.key]);
+        let alone = [&mut said.client_ca, &mut said.state].into_iter().flatten();
+        for path in said.cert.iter_mut().chain(&mut said.key).chain(pairs).chain(alone) {
             *path = base.join(&*path);
         }
         Ok(said)
@@ -129,7 +146,7 @@ impl Said {
             if said.is_empty() { below } else { said }
         }
         // A certificate and its key are one thing: half of it from another layer would be another's half.
-        let pair = self.cert.is_some() || self.key.is_some();
+        let pair = !self.cert.is_empty() || !self.key.is_empty() || !self.certificate.is_empty();
         Self {
             listen: list(self.listen, below.listen),
             domain: self.domain.or(below.domain),
@@ -143,6 +160,7 @@ impl Said {
             relay_http: list(self.relay_http, below.relay_http),
             cert: if pair { self.cert } else { below.cert },
             key: if pair { self.key } else { below.key },
+            certificate: if pair { self.certificate } else { below.certificate },
             client_ca: self.client_ca.or(below.client_ca),
             require_client_cert: self.require_client_cert || below.require_client_cert,
             allow_plain: self.allow_plain || below.allow_plain,
@@ -163,13 +181,8 @@ impl Said {
 pub enum Certificate {
     /// Every listener is plain.
     None,
-    /// These files.
-    Files {
-        /// The chain.
-        cert: PathBuf,
-        /// Its key.
-        key: PathBuf,
-    },
+    /// These files, the first for whoever names no host.
+    Files(Vec<PairFiles>),
     /// A development CA in the state, for these hosts.
     Development(Vec<CertHost>),
 }
@@ -215,8 +228,8 @@ impl Settings {
         if demo && routing == Routing::Path {
             return Err(Failure::usage(DEMO_BY_PATH));
         }
-        let certificate =
-            certificate(said.cert, said.key, &listen, || hosts(&domain, routing, &said.authority))?;
+        let pairs = pairs(said.cert, said.key, said.certificate)?;
+        let certificate = certificate(pairs, &listen, || hosts(&domain, routing, &said.authority))?;
         let client_certs = client_certs(said.client_ca.as_deref(), said.require_client_cert, &listen)?;
         let unsaid = Config::new(domain, Tokens::in_memory());
         let seconds = |said: Option<u64>, unsaid| said.map_or(unsaid, Duration::from_secs);
@@ -251,8 +264,8 @@ impl Settings {
     /// # Errors
     /// [`Failure`] with code 2.
     pub fn check(&self) -> Result<(), Failure> {
-        if let Certificate::Files { cert, key } = &self.certificate {
-            tls::server_config(cert, key, &[]).map_err(Failure::usage)?;
+        if let Certificate::Files(pairs) = &self.certificate {
+            pairs.iter().try_for_each(PairFiles::check).map_err(Failure::usage)?;
         }
         if let Some(ca) = &self.client_ca {
             tls::check_clients(ca).map_err(Failure::usage)?;
@@ -286,22 +299,33 @@ fn client_certs(ca: Option<&Path>, required: bool, listen: &[Listen]) -> Result<
     }
 }
 
+/// The n-th certificate with the n-th key.
+fn pairs(certs: Vec<PathBuf>, keys: Vec<PathBuf>, more: Vec<Pair>) -> Result<Vec<PairFiles>, Failure> {
+    let without = |one: &str, other: &str| {
+        Failure::usage(format!("there is a {one} without its {other}; give both, or neither"))
+    };
+    match certs.len().cmp(&keys.len()) {
+        Ordering::Greater => return Err(without("--cert", "--key")),
+        Ordering::Less => return Err(without("--key", "--cert")),
+        Ordering::Equal => {}
+    }
+    let said = certs.into_iter().zip(keys).map(|(cert, key)| PairFiles { cert, key });
+    Ok(said.chain(more.into_iter().map(|Pair { cert, key }| PairFiles { cert, key })).collect())
+}
+
 fn certificate(
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
+    pairs: Vec<PairFiles>,
     listen: &[Listen],
     hosts: impl FnOnce() -> Result<Vec<CertHost>, DevError>,
 ) -> Result<Certificate, Failure> {
     let tls = listen.iter().any(|listen| listen.tls);
-    match (cert, key) {
-        (Some(_), None) => Err(Failure::usage("there is a --cert without its --key; give both, or neither")),
-        (None, Some(_)) => Err(Failure::usage("there is a --key without its --cert; give both, or neither")),
-        (Some(_), Some(_)) if !tls => Err(Failure::usage(
+    match (pairs.is_empty(), tls) {
+        (false, true) => Ok(Certificate::Files(pairs)),
+        (false, false) => Err(Failure::usage(
             "--cert is of no use, since every --listen is plain http://; leave one of them out",
         )),
-        (Some(cert), Some(key)) => Ok(Certificate::Files { cert, key }),
-        (None, None) if !tls => Ok(Certificate::None),
-        (None, None) => {
+        (true, false) => Ok(Certificate::None),
+        (true, true) => {
             let hosts =
                 hosts().map_err(|error| Failure::usage(format!("{error}; or give --cert and --key")))?;
             Ok(Certificate::Development(hosts))

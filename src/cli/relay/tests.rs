@@ -86,11 +86,16 @@ grace-seconds = 0
 buffer-mib = 64
 connections = 99
 connections-per-address = 9
+
+[[certificate]]
+cert = "second.pem"
+key = "second-key.pem"
 "#;
 
 #[test]
 fn every_flag_can_stand_in_the_file() {
-    let keys: Vec<_> = EVERYTHING.lines().filter_map(|line| Some(line.split_once(" =")?.0)).collect();
+    let (flat, _) = EVERYTHING.split_once("[[certificate]]").unwrap();
+    let keys: Vec<_> = flat.lines().filter_map(|line| Some(line.split_once(" =")?.0)).collect();
     let command = <Line as clap::CommandFactory>::command();
     let flags: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
     assert_eq!(keys, flags);
@@ -114,8 +119,28 @@ fn every_flag_can_stand_in_the_file() {
     assert_eq!(config.buffers, 64 << 20);
     assert_eq!((config.connections, config.connections_per_address), (99, 9));
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
-    let Certificate::Files { cert, key } = settings.certificate else { panic!() };
-    assert!(cert.is_absolute() && cert.ends_with("cert.pem") && key == Path::new("/key.pem"));
+    let Certificate::Files(pairs) = settings.certificate else { panic!() };
+    let [first, second] = &pairs[..] else { panic!("{pairs:?}") };
+    assert!(first.cert.is_absolute() && first.cert.ends_with("cert.pem"));
+    assert_eq!(first.key, Path::new("/key.pem"));
+    assert!(second.cert.ends_with("second.pem") && second.key.is_absolute());
+}
+
+#[test]
+fn the_nth_key_goes_with_the_nth_certificate() {
+    let pairs = |said: Said| match settled(said).certificate {
+        Certificate::Files(pairs) => {
+            pairs.iter().map(|p| format!("{} {}", p.cert.display(), p.key.display())).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let flags = flags("--cert a.pem --cert b.pem --key a.key --key b.key");
+    assert_eq!(pairs(flags.clone()), ["a.pem a.key", "b.pem b.key"]);
+    assert_eq!(pairs(flags.or(file(EVERYTHING).unwrap())).len(), 2, "flags replace those of the file");
+    let list = "cert = [\"/a.pem\", \"/b.pem\"]\nkey = [\"/a.key\", \"/b.key\"]";
+    assert_eq!(pairs(file(list).unwrap()), ["/a.pem /a.key", "/b.pem /b.key"]);
+    let tables = "[[certificate]]\ncert = \"/a.pem\"\nkey = \"/a.key\"";
+    assert_eq!(pairs(file(tables).unwrap()), ["/a.pem /a.key"]);
 }
 
 #[test]
@@ -143,6 +168,8 @@ fn an_error_in_the_file_is_one_line_with_its_place() {
         ("routing = \"sideways\"", ":1:11:", "host"),
         ("domain = ", ":1:10:", "quoted"),
         ("[relay]\n", ":1:", "`relay`"),
+        ("cert = 7", ":1:8:", "a path in quotes, or a list"),
+        ("[[certificate]]\ncert = \"a.pem\"", ":1:1:", "`key`"),
     ] {
         let failure = file(text).unwrap_err();
         let line = failure.to_string();
@@ -159,6 +186,7 @@ fn what_does_not_fit_together_is_said() {
     for (line, what) in [
         ("--cert a.pem", "--key"),
         ("--key a.pem", "--cert"),
+        ("--cert a.pem --cert b.pem --key a.key", "--key"),
         ("--cert a.pem --key b.pem --listen http://127.0.0.1:1", "plain"),
         ("--require-client-cert", "--client-ca"),
         ("--client-ca a.pem --listen http://127.0.0.1:1", "plain"),

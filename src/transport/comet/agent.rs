@@ -20,7 +20,9 @@ use crate::message::{Body, BoxError, Request, Response, fields, link};
 use crate::net::Scope;
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, LOST, ask, bring, run};
-use crate::transport::{AgentSide, Call, Link, OpenError, Opened, ServeLink, flip, is_ruled, query};
+use crate::transport::{
+    AgentSide, Call, Link, OpenError, Opened, ServeLink, flip, is_ruled, query, warnings,
+};
 
 /// How `Proxy-Status` calls this hop.
 const HOP: &str = "ptth-agent";
@@ -63,10 +65,11 @@ impl AgentSide for Agent {
                 return Err(absent("what answered does not speak JSON"));
             }
             let urls = link::targets(&head.headers, "related").map(str::to_owned).collect();
+            let warnings = warnings::read(&head.headers);
             let room = || Arc::new(Semaphore::new(defaults::COMET_MESSAGES));
             let (requests, answers, hold) = (room(), room(), self.hold.clone());
             let link = Polled { client, endpoint, hold, requests, answers };
-            Ok(Opened { urls, connections: 1, link: Link::Polled(Box::new(link)) })
+            Ok(Opened { urls, warnings, connections: 1, link: Link::Polled(Box::new(link)) })
         })
     }
 }

@@ -116,7 +116,8 @@ mod tests {
         });
         let tls = crate::tls::client_config_for_none().unwrap();
         let (offer, carriers) = (Offer::default(), Vec::new());
-        let call = Call { relay, tls, via: Via::Direct, token: None, offer, carriers };
+        let credentials = crate::transport::AgentCredentials::new(tls, None);
+        let call = Call { relay, credentials, via: Via::Direct, offer, carriers };
         (Arc::new(Client::new(&call)), scope)
     }
 

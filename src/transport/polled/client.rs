@@ -17,7 +17,7 @@ use crate::message::embedded::{ReadError, whole};
 use crate::message::{Body, BoxError, Request};
 use crate::net::dial::{DialError, Place, Via, dial_via};
 use crate::net::{Io, Scope};
-use crate::transport::{Call, OpenError, place};
+use crate::transport::{AgentCredentials, Call, OpenError, place};
 
 /// An idle connection is used again within this time; relays and what stands before them close those that are older.
 const IDLE: Duration = Duration::from_secs(10);
@@ -27,14 +27,20 @@ pub(in crate::transport) struct Client {
     place: Place,
     base: Base,
     via: Via,
-    tls: Arc<rustls::ClientConfig>,
+    credentials: AgentCredentials,
     idle: Mutex<Vec<(Instant, SendRequest<Body>)>>,
 }
 
 impl Client {
     pub(in crate::transport) fn new(call: &Call) -> Self {
         let (place, base) = (place(&call.relay), Base::new(&call.relay));
-        Self { place, base, via: call.via.clone(), tls: call.tls.clone(), idle: Mutex::default() }
+        Self {
+            place,
+            base,
+            via: call.via.clone(),
+            credentials: call.credentials.clone(),
+            idle: Mutex::default(),
+        }
     }
 
     pub(in crate::transport) fn base(&self) -> &Base {
@@ -125,7 +131,7 @@ impl Client {
     pub(in crate::transport) async fn connect(
         &self,
     ) -> Result<(SendRequest<Body>, Connection<TokioIo<Io>, Body>), DialError> {
-        let mut io = dial_via(&self.via, &self.place, &self.tls, defaults::CONNECT).await?;
+        let mut io = dial_via(&self.via, &self.place, &self.credentials.tls(), defaults::CONNECT).await?;
         // A poll waits in silence: only the kernel finds out that nobody is there any more.
         io.keep_alive();
         let connected = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(io)).await;

@@ -41,7 +41,7 @@ impl Relay {
             wire::wanted(request.uri()).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
         let offer = query::offer(wanted, request.headers(), TOKEN)?;
         let admission = self.door.check(offer, &facts).await?;
-        let mut response = flip::switching("upgrade", TOKEN, &*admission);
+        let mut response = flip::switching("upgrade", TOKEN, &self.door, &*admission);
         flip::announce(&mut response, kind, &*admission);
         flip::proceed(&self.door, request, kind, admission);
         Ok(response)

@@ -33,7 +33,7 @@ impl Relay {
             Some(offered) => Some(flip::choose(&offered)?),
         };
         let admission = self.door.check(offer(&request)?, &facts).await?;
-        let mut response = flip::switching("Upgrade", token, &*admission);
+        let mut response = flip::switching("Upgrade", token, &self.door, &*admission);
         if let Some(kind) = kind {
             flip::announce(&mut response, kind, &*admission);
         }

@@ -19,7 +19,7 @@ use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::session::envelope::PollEnd;
 use crate::transport::polled::pages::{self, plain};
 use crate::transport::polled::{Registration, Waiters, held, too_many, wait};
-use crate::transport::{Door, RelaySide};
+use crate::transport::{Door, RelaySide, warnings};
 
 const METHODS: &str = "POST, DELETE, OPTIONS";
 
@@ -88,13 +88,13 @@ impl Relay {
             Some(goes_on) if !goes_on || !waits => return Ok(nothing(&[])),
             None if ask.offer.probe => {
                 let admission = self.door.check(ask.offer, facts).await?;
-                return Ok(nothing(admission.urls()));
+                return Ok(self.welcome(admission.urls()));
             }
             _ => {}
         }
         let session = self.sessions.begin(&self.door, &ask, facts).await?;
         if !waits {
-            return Ok(nothing(&session.urls));
+            return Ok(self.welcome(&session.urls));
         }
         let most = self.door.polling().hold;
         match held(&self.waiters, &session, &parts.headers, most, |hold| poll(&session, ask.poll, hold)).await
@@ -110,6 +110,13 @@ impl Relay {
                 Err(refusal) => Err(refusal),
             },
         }
+    }
+
+    /// The answer to an agent that asks how it stands, as each does first.
+    fn welcome(&self, urls: &[String]) -> Response {
+        let mut response = nothing(urls);
+        warnings::write(response.headers_mut(), &self.door.warnings(urls));
+        response
     }
 }
 

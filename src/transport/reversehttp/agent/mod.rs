@@ -18,7 +18,7 @@ use super::form::write;
 use crate::defaults;
 use crate::message::{Body, Request, fields, link};
 use crate::transport::polled::{Base, Client, Hold};
-use crate::transport::{AgentSide, Call, Flow, Link, OpenError, Opened, flip, is_ruled, target};
+use crate::transport::{AgentSide, Call, Flow, Link, OpenError, Opened, flip, is_ruled, target, warnings};
 
 /// See the module.
 pub(super) struct Agent {
@@ -55,6 +55,7 @@ impl AgentSide for Agent {
             }
             is_ruled(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
             let urls = link::targets(answer.headers(), "related").map(str::to_owned).collect();
+            let warnings = warnings::read(answer.headers());
             let registered = match call.offer.probe {
                 true => asked(answer.headers(), client.base()),
                 false => registered(answer.headers(), client.base()),
@@ -69,7 +70,7 @@ impl AgentSide for Agent {
             }
             let again = registration(call)?.into_parts();
             let link = Polled::new(client, again, registered, flow, self.hold.clone());
-            Ok(Opened { urls, connections: 1, link: Link::Polled(Box::new(link)) })
+            Ok(Opened { urls, warnings, connections: 1, link: Link::Polled(Box::new(link)) })
         })
     }
 }
@@ -78,7 +79,7 @@ impl AgentSide for Agent {
 fn registration(call: &Call) -> Result<http::Request<bytes::Bytes>, OpenError> {
     let mut form = Serializer::new(String::new());
     write(&mut form, &call.offer.wanted);
-    if let Some(token) = &call.token {
+    if let Some(token) = call.credentials.token() {
         form.append_pair("token", token.expose());
     }
     let mut request = http::Request::new(form.finish().into());

@@ -17,7 +17,7 @@ use crate::transport::polled::Registration;
 use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::{Claims, Use};
-use crate::transport::{Admission, query};
+use crate::transport::{Admission, query, warnings};
 
 /// The name that this transport has among others.
 const TRANSPORT: &str = "reversehttp";
@@ -114,6 +114,7 @@ impl Relay {
         if let Ok(links) = HeaderValue::from_bytes(&links.join(&b", "[..])) {
             headers.insert(LINK, links);
         }
+        warnings::write(headers, &self.door.warnings(urls));
         headers.insert(fields::PTTH_STREAM, HeaderValue::from_static("?1"));
         response
     }

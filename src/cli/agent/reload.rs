@@ -1,0 +1,124 @@
+//! SIGHUP at an agent: the CA, the client certificate and the token are read again from their files.
+
+use std::path::{Path, PathBuf};
+
+use http::Uri;
+use sha2::{Digest as _, Sha256};
+
+use super::Approach;
+use crate::cli::Failure;
+use crate::domain::Secret;
+use crate::tls::files;
+use crate::transport::AgentCredentials;
+
+/// What was read, and from where.
+pub(super) struct Reload {
+    approach: Approach,
+    relays: Vec<Uri>,
+    /// The files of CA, client certificate and its key, each with a digest of what it holds.
+    files: Vec<(PathBuf, [u8; 32])>,
+    token: Option<Secret>,
+}
+
+impl Reload {
+    /// Remembers what an agent begins with.
+    pub(super) fn new(approach: Approach, relays: Vec<Uri>, token: Option<Secret>) -> Self {
+        let files = prints(&approach);
+        Self { approach, relays, files, token }
+    }
+
+    /// Reads everything again. What cannot be read changes nothing.
+    pub(super) fn run(&mut self, credentials: &AgentCredentials) {
+        tracing::info!("SIGHUP: reading CA, client certificate and token again");
+        let unchanged = [self.tls(credentials), self.token(credentials)] == [Ok(false), Ok(false)];
+        if unchanged {
+            tracing::info!("CA, client certificate and token are unchanged");
+        }
+    }
+
+    fn tls(&mut self, credentials: &AgentCredentials) -> Result<bool, ()> {
+        let files = prints(&self.approach);
+        if files == self.files {
+            return Ok(false);
+        }
+        let tls = self.approach.trust(&self.relays).and_then(|tls| self.approach.identified(&tls));
+        credentials.replace_tls(tls.map_err(kept)?);
+        for (now, _) in files.iter().zip(&self.files).filter(|(now, before)| now != before) {
+            tracing::info!(file = %now.0.display(), "loaded again, for connections that are opened from now on");
+        }
+        self.files = files;
+        Ok(true)
+    }
+
+    fn token(&mut self, credentials: &AgentCredentials) -> Result<bool, ()> {
+        // What came by stdin or in the environment cannot be read again.
+        let Some(file) = self.approach.token_file.as_deref().filter(|file| *file != Path::new("-")) else {
+            return Ok(false);
+        };
+        let token = self.approach.token().map_err(kept)?;
+        if token == self.token {
+            return Ok(false);
+        }
+        tracing::info!(file = %file.display(), "loaded the token again, for connections that are opened from now on");
+        credentials.replace_token(token.clone());
+        self.token = token;
+        Ok(true)
+    }
+}
+
+fn kept(failure: Failure) {
+    tracing::warn!("{failure}; what was loaded before stays in force");
+}
+
+fn prints(approach: &Approach) -> Vec<(PathBuf, [u8; 32])> {
+    let print = |path: &PathBuf| {
+        let hash = match files::read(path) {
+            Ok(bytes) => Sha256::digest(bytes),
+            Err(error) => Sha256::digest(error.to_string()),
+        };
+        (path.clone(), hash.into())
+    };
+    [&approach.ca, &approach.cert, &approach.key].into_iter().flatten().map(print).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::tls::{self, dev};
+
+    #[test]
+    fn files_that_can_be_read_are_in_force_and_others_change_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let ca = || dev::ephemeral(&[]).unwrap().ca.cert;
+        fs::write(at("ca.pem"), ca()).unwrap();
+        fs::write(at("token"), "one\n").unwrap();
+        let approach = Approach {
+            token_file: Some(at("token")),
+            ca: Some(at("ca.pem")),
+            cert: None,
+            key: None,
+            proxy: None,
+        };
+        let relays = vec![Uri::from_static("https://relay.test")];
+        let token = approach.token().unwrap();
+        let credentials = AgentCredentials::new(tls::client_config_for_none().unwrap(), token.clone());
+        let mut reload = Reload::new(approach, relays, token);
+        let mut changes = |credentials: &AgentCredentials| {
+            let before = credentials.tls();
+            reload.run(credentials);
+            let token = credentials.token().unwrap().expose().to_owned();
+            (!std::sync::Arc::ptr_eq(&before, &credentials.tls()), token)
+        };
+        assert_eq!(changes(&credentials), (false, "one".to_owned()));
+        fs::write(at("ca.pem"), ca()).unwrap();
+        fs::write(at("token"), "two words\n").unwrap();
+        assert_eq!(changes(&credentials), (true, "one".to_owned()));
+        fs::write(at("ca.pem"), "nothing").unwrap();
+        fs::write(at("token"), "two\n").unwrap();
+        assert_eq!(changes(&credentials), (false, "two".to_owned()));
+        assert_eq!(changes(&credentials), (false, "two".to_owned()));
+    }
+}

@@ -1,0 +1,59 @@
+//! Looks after the files of certificates: what changed is shown in new handshakes, what is broken is logged and counted.
+
+use std::sync::Arc;
+
+use super::Shared;
+use crate::defaults;
+use crate::observe::Metrics;
+use crate::tls::{Reloaded, ServerTls};
+
+/// Looks every few seconds whether the files have changed, if there are any, until the relay stops listening.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    if !shared.config.tls.as_ref().is_some_and(ServerTls::has_files) {
+        return;
+    }
+    let mut wait = defaults::CERTIFICATES_CHECK;
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.listeners.stopping() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        let reloaded = look(&shared, false).await;
+        report(&reloaded, &shared.metrics);
+        wait = match reloaded.unsettled {
+            true => defaults::CERTIFICATES_SETTLE,
+            false => defaults::CERTIFICATES_CHECK,
+        };
+    }
+}
+
+/// Reads the files again, at once.
+pub(super) async fn reload(shared: &Shared) {
+    let reloaded = look(shared, true).await;
+    report(&reloaded, &shared.metrics);
+    if reloaded.replaced.is_empty() && reloaded.failed.is_empty() {
+        tracing::info!("certificates and client CAs are unchanged");
+    }
+}
+
+async fn look(shared: &Shared, now: bool) -> Reloaded {
+    let Some(tls) = shared.config.tls.clone() else { return Reloaded::default() };
+    match tokio::task::spawn_blocking(move || tls.reload(now)).await {
+        Ok(reloaded) => reloaded,
+        Err(error) => {
+            tracing::warn!(%error, "cannot look after the certificates");
+            Reloaded::default()
+        }
+    }
+}
+
+fn report(reloaded: &Reloaded, metrics: &Metrics) {
+    for replaced in &reloaded.replaced {
+        tracing::info!(file = %replaced.file.display(), "loaded again: {}", replaced.what);
+    }
+    for error in &reloaded.failed {
+        metrics.certificate_reload_failed();
+        tracing::warn!("{error}; what was loaded before stays in force");
+    }
+}

@@ -1,0 +1,171 @@
+//! Files of certificates and CAs that are read again when they change.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::files::{self, FileError};
+use super::server::ServerTls;
+use super::store::{ServerCertificate, Slot};
+use super::{TlsError, peer};
+
+/// The files of a certificate chain, leaf first, and of its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairFiles {
+    /// The chain.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+impl PairFiles {
+    /// Looks whether a relay could use them.
+    ///
+    /// # Errors
+    /// [`TlsError`] naming the file.
+    pub fn check(&self) -> Result<(), TlsError> {
+        let (cert, key) = self.read()?;
+        self.parse(&cert, &key).map(drop)
+    }
+
+    fn read(&self) -> Result<(Vec<u8>, Vec<u8>), FileError> {
+        Ok((files::read(&self.cert)?, files::read_secret(&self.key)?))
+    }
+
+    fn parse(&self, cert: &[u8], key: &[u8]) -> Result<ServerCertificate, TlsError> {
+        ServerCertificate::from_pem((&self.cert, cert), (&self.key, key))
+    }
+}
+
+/// What reading the files again came to.
+#[derive(Debug, Default)]
+pub struct Reloaded {
+    /// What is in force now, one for each file or pair.
+    pub replaced: Vec<Replaced>,
+    /// Why what was in force before stays; each names its file.
+    pub failed: Vec<TlsError>,
+    /// A file has changed and is to be looked at once more, soon.
+    pub unsettled: bool,
+}
+
+/// One thing that was read again and is in force now.
+#[derive(Debug)]
+pub struct Replaced {
+    /// The file.
+    pub file: PathBuf,
+    /// What it holds.
+    pub what: String,
+}
+
+/// What a file is for.
+pub(super) enum Watch {
+    /// A certificate that is shown. It has no slot before it was loaded.
+    Pair { files: PairFiles, slot: Option<Slot> },
+    /// The CAs of the client certificates that are accepted.
+    Clients(PathBuf),
+}
+
+/// The digest of what files hold, or of the reason why they cannot be read.
+type Print = [u8; 32];
+
+/// Files that are loaded together.
+pub(super) struct Watched {
+    watch: Watch,
+    /// In force.
+    loaded: Print,
+    /// Seen at the last look, where that differs from `loaded`.
+    seen: Option<Print>,
+    /// Seen, and not fit to be loaded.
+    refused: Option<Print>,
+}
+
+impl Watched {
+    /// Loads the files for the first time.
+    pub(super) fn first(mut watch: Watch, tls: &ServerTls) -> Result<Self, TlsError> {
+        let contents = watch.read();
+        let loaded = print(&contents);
+        watch.load(contents, tls)?;
+        Ok(Self { watch, loaded, seen: None, refused: None })
+    }
+
+    /// Loads the files if they changed; see [`ServerTls::reload`].
+    pub(super) fn look(&mut self, tls: &ServerTls, now: bool, reloaded: &mut Reloaded) {
+        let contents = self.watch.read();
+        let print = print(&contents);
+        if print == self.loaded {
+            (self.seen, self.refused) = (None, None);
+            return;
+        }
+        let settled = self.seen.replace(print) == Some(print);
+        if !now && !settled {
+            reloaded.unsettled = true;
+            return;
+        }
+        // Reported already, once for each state of the files.
+        if !now && self.refused == Some(print) {
+            return;
+        }
+        match self.watch.load(contents, tls) {
+            Ok(what) => {
+                (self.loaded, self.seen, self.refused) = (print, None, None);
+                reloaded.replaced.push(Replaced { file: self.watch.file().into(), what });
+            }
+            Err(error) => {
+                self.refused = Some(print);
+                reloaded.failed.push(error);
+            }
+        }
+    }
+}
+
+/// One file, or a certificate and its key.
+type Contents = Result<(Vec<u8>, Vec<u8>), FileError>;
+
+fn print(contents: &Contents) -> Print {
+    let hash = Sha256::new();
+    let hash = match contents {
+        Ok((first, second)) => {
+            hash.chain_update((first.len() as u64).to_be_bytes()).chain_update(first).chain_update(second)
+        }
+        Err(error) => hash.chain_update(error.to_string()),
+    };
+    hash.finalize().into()
+}
+
+impl Watch {
+    fn file(&self) -> &Path {
+        match self {
+            Self::Pair { files, .. } => &files.cert,
+            Self::Clients(file) => file,
+        }
+    }
+
+    fn read(&self) -> Contents {
+        match self {
+            Self::Pair { files, .. } => files.read(),
+            Self::Clients(file) => Ok((files::read(file)?, Vec::new())),
+        }
+    }
+
+    /// Puts what was read in force, or nothing of it. Returns what that is.
+    fn load(&mut self, contents: Contents, tls: &ServerTls) -> Result<String, TlsError> {
+        let (first, second) = contents?;
+        match self {
+            Self::Pair { files, slot } => {
+                let certificate = files.parse(&first, &second)?;
+                let what = certificate.to_string();
+                if let Some(store) = tls.store() {
+                    match *slot {
+                        Some(slot) => store.replace(slot, certificate),
+                        None => *slot = Some(store.add(certificate)),
+                    }
+                }
+                Ok(what)
+            }
+            Self::Clients(file) => {
+                tls.accept_clients(peer::verifier(file, &first)?)?;
+                Ok("the CAs of client certificates".into())
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! TLS of a relay's listeners: what they show, whose client certificates they accept, and how both change while
+//! connections come in.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
+use tokio_rustls::TlsAcceptor;
+
+use super::reload::{PairFiles, Reloaded, Watch, Watched};
+use super::store::CertificateStore;
+use super::{TlsError, provider};
+use crate::domain::HostName;
+
+/// See the module. Cloning is cheap, and clones change together.
+#[derive(Clone)]
+pub struct ServerTls(Arc<Inner>);
+
+struct Inner {
+    /// Replaced as a whole when other client certificates are accepted.
+    config: ArcSwap<ServerConfig>,
+    /// `None` when a program brings a configuration of its own.
+    store: Option<Arc<CertificateStore>>,
+    files: Mutex<Vec<Watched>>,
+}
+
+impl From<Arc<ServerConfig>> for ServerTls {
+    /// A configuration that never changes.
+    fn from(config: Arc<ServerConfig>) -> Self {
+        let config = ArcSwap::new(config);
+        Self(Arc::new(Inner { config, store: None, files: Mutex::default() }))
+    }
+}
+
+impl ServerTls {
+    /// Shows the certificates of `store`, whoever puts them there. No client is asked for a certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`] when the system gives no randomness.
+    pub fn new(store: Arc<CertificateStore>) -> Result<Self, TlsError> {
+        let config = ArcSwap::from_pointee(config(store.clone(), None)?);
+        Ok(Self(Arc::new(Inner { config, store: Some(store), files: Mutex::default() })))
+    }
+
+    /// Shows the certificates of these files, the first where no name matches. With `clients`, asks whoever connects
+    /// for a certificate of the CAs in that file: a client without a certificate comes in, a client with one that does
+    /// not verify does not.
+    ///
+    /// # Errors
+    /// [`TlsError`] naming the file; also when others than the owner may write a key.
+    pub fn from_files(pairs: &[PairFiles], clients: Option<&Path>) -> Result<Self, TlsError> {
+        let tls = Self::new(Arc::default())?;
+        let files: Vec<_> = pairs
+            .iter()
+            .map(|pair| Watch::Pair { files: pair.clone(), slot: None })
+            .chain(clients.map(|clients| Watch::Clients(clients.into())))
+            .map(|watch| Watched::first(watch, &tls))
+            .collect::<Result<_, _>>()?;
+        *tls.0.files.lock() = files;
+        Ok(tls)
+    }
+
+    /// The certificates that are shown; `None` when a program brought a configuration of its own.
+    pub fn store(&self) -> Option<&Arc<CertificateStore>> {
+        self.0.store.as_ref()
+    }
+
+    /// Whether visitors of this host are shown a certificate that is valid for it; `None` when that is unknown here.
+    pub fn covers(&self, host: &HostName) -> Option<bool> {
+        self.store().map(|store| store.covers(host))
+    }
+
+    /// Whether there are files that [`ServerTls::reload`] looks at.
+    pub fn has_files(&self) -> bool {
+        !self.0.files.lock().is_empty()
+    }
+
+    /// What accepts connections with these protocols, in the order of preference; empty offers none.
+    pub fn acceptor(&self, alpn: Vec<Vec<u8>>) -> Acceptor {
+        let from = self.0.config.load_full();
+        let ready = ArcSwap::from_pointee(Ready::new(from, &alpn));
+        Acceptor { tls: self.clone(), alpn, ready }
+    }
+
+    /// Looks at the files and loads those that changed. A changed file is loaded at the second look that finds the same
+    /// bytes, because the first may have met it half written; with `now` it is loaded at once. What cannot be loaded
+    /// changes nothing. Reads files, so it belongs on a thread that may block.
+    pub fn reload(&self, now: bool) -> Reloaded {
+        let mut reloaded = Reloaded::default();
+        for watched in self.0.files.lock().iter_mut() {
+            watched.look(self, now, &mut reloaded);
+        }
+        reloaded
+    }
+
+    /// Accepts these client certificates in handshakes that begin from now on. No session that was begun before is
+    /// resumed, since it would bring a certificate of the former CAs along.
+    pub(super) fn accept_clients(&self, clients: Arc<dyn ClientCertVerifier>) -> Result<(), TlsError> {
+        if let Some(store) = self.store() {
+            self.0.config.store(Arc::new(config(store.clone(), Some(clients))?));
+        }
+        Ok(())
+    }
+}
+
+/// A configuration without protocols.
+pub(super) fn config(
+    certificates: Arc<dyn ResolvesServerCert>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, TlsError> {
+    let unusable = |source| TlsError::Unusable { what: "TLS".into(), source };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
+        .with_cert_resolver(certificates);
+    // Tickets sealed by a key that turns over, instead of a cache behind one lock for every core.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
+    Ok(config)
+}
+
+/// Accepts the connections of one listener, each with the configuration that is in force when it comes in.
+pub struct Acceptor {
+    tls: ServerTls,
+    alpn: Vec<Vec<u8>>,
+    ready: ArcSwap<Ready>,
+}
+
+/// The configuration of a listener, and the one that it was made from.
+struct Ready {
+    from: Arc<ServerConfig>,
+    acceptor: TlsAcceptor,
+}
+
+impl Ready {
+    fn new(from: Arc<ServerConfig>, alpn: &[Vec<u8>]) -> Self {
+        let mut config = ServerConfig::clone(&from);
+        config.alpn_protocols = alpn.to_vec();
+        Self { from, acceptor: Arc::new(config).into() }
+    }
+}
+
+impl Acceptor {
+    /// What accepts the next connection.
+    pub fn current(&self) -> TlsAcceptor {
+        let ready = self.ready.load();
+        let config = self.tls.0.config.load();
+        if Arc::ptr_eq(&ready.from, &config) {
+            return ready.acceptor.clone();
+        }
+        let fresh = Ready::new(config.clone(), &self.alpn);
+        let acceptor = fresh.acceptor.clone();
+        self.ready.store(Arc::new(fresh));
+        acceptor
+    }
+}
