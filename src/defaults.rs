@@ -38,6 +38,8 @@ pub const TRAILER_FIELDS: usize = 100;
 pub const ANSWER: Duration = Duration::from_secs(120);
 /// How long a request waits for a free connection of an agent that has some.
 pub const WAIT_FREE: Duration = Duration::from_secs(10);
+/// How long an agent's offer waits for the directory that several relays share: a network hop and a write.
+pub const DIRECTORY: Duration = Duration::from_millis(500);
 /// How long a request waits for an agent that has just gone: a reconnect takes less.
 pub const WAIT_AGENT: Duration = Duration::from_secs(3);
 /// After an answer that came before the end of the upload, the rest is read for this long.

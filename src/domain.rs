@@ -293,6 +293,17 @@ impl fmt::Display for AgentId {
     }
 }
 
+/// Counts the changes of a route's rules for visitors, so that a visitor that was let in by earlier rules is recognised.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The one that follows.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// Numbers the sessions of one relay process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u64);

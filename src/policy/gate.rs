@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::defaults;
+use crate::domain::Epoch;
 
 use super::basic::{Credential, Known};
 use super::guesses::Guesses;
@@ -49,6 +50,7 @@ impl Default for Checks {
 /// The rules of one route, with what they count.
 pub struct Gate {
     rules: Arc<Rules>,
+    epoch: Epoch,
     known: Known,
     /// Passwords of this name at once, so that one name does not take the places of all.
     hashing: Arc<Semaphore>,
@@ -69,7 +71,10 @@ struct Count {
 /// Proof that a visitor may make this request. Held until the answer has ended, because some rules count what is under
 /// way.
 #[must_use]
-pub struct VisitorPermit(Option<Held>);
+pub struct VisitorPermit {
+    epoch: Epoch,
+    held: Option<Held>,
+}
 
 struct Held {
     gate: Arc<Gate>,
@@ -77,31 +82,27 @@ struct Held {
 }
 
 impl VisitorPermit {
-    /// For a route without rules.
+    /// For a route that has no rules at this epoch.
     ///
     /// # Errors
     /// The gate of a route with rules: [`Gate::visit`] decides.
-    pub fn unless_ruled(gate: Option<Arc<Gate>>) -> Result<Self, Arc<Gate>> {
-        gate.map_or(Ok(Self(None)), Err)
+    pub fn unless_ruled(gate: Option<Arc<Gate>>, epoch: Epoch) -> Result<Self, Arc<Gate>> {
+        gate.map_or(Ok(Self { epoch, held: None }), Err)
     }
 
-    /// Whether it was given by this gate: an agent may have come with other rules since.
-    pub fn is_of(&self, gate: Option<&Arc<Gate>>) -> bool {
-        match (&self.0, gate) {
-            (None, None) => true,
-            (Some(held), Some(gate)) => Arc::ptr_eq(&held.gate, gate),
-            _ => false,
-        }
+    /// When it was given: an agent may have come with other rules since.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// The most bytes that the request's body may have.
     pub fn body(&self) -> Option<u64> {
-        self.0.as_ref()?.gate.rules.body
+        self.held.as_ref()?.gate.rules.body
     }
 
     /// Whether something is counted for as long as it is held.
     pub fn is_free(&self) -> bool {
-        self.0.is_none()
+        self.held.is_none()
     }
 }
 
@@ -116,13 +117,13 @@ impl Drop for Held {
 }
 
 impl Gate {
-    /// Nobody has come yet.
-    pub fn new(rules: Arc<Rules>) -> Self {
+    /// Rules that are in force from `epoch` on; no visitor has come yet.
+    pub fn new(rules: Arc<Rules>, epoch: Epoch) -> Self {
         let now = Instant::now();
         let name = Bucket::full(rules.rate.unwrap_or(NonZeroU32::MAX), now);
         let counts = Counts { name, in_flight: 0, visitors: HashMap::new() };
         let hashing = Arc::new(Semaphore::new(defaults::HASHING_PER_NAME));
-        Self { rules, known: Known::new(), hashing, counts: Mutex::new(counts) }
+        Self { rules, epoch, known: Known::new(), hashing, counts: Mutex::new(counts) }
     }
 
     /// Its rules.
@@ -240,7 +241,7 @@ impl Gate {
         if let Some(count) = &mut visitor {
             count.in_flight += 1;
         }
-        Ok(VisitorPermit(Some(Held { gate: self.clone(), source })))
+        Ok(VisitorPermit { epoch: self.epoch, held: Some(Held { gate: self.clone(), source }) })
     }
 }
 
@@ -280,7 +281,7 @@ mod tests {
     use crate::domain::Secret;
 
     fn gate(rules: Rules) -> Arc<Gate> {
-        Arc::new(Gate::new(Arc::new(rules)))
+        Arc::new(Gate::new(Arc::new(rules), Epoch::default()))
     }
 
     fn rules(text: &str) -> Rules {
@@ -367,7 +368,7 @@ mod tests {
         assert!(matches!(ask("192.0.2.1").await.err(), Some(Denied::TooMany(_))), "two of one visitor");
         let third = ask("192.0.2.2").await.unwrap();
         assert!(matches!(ask("192.0.2.3").await.err(), Some(Denied::TooMany(_))), "three of the name");
-        assert!(first.is_of(Some(&gate)) && !first.is_of(None) && !VisitorPermit(None).is_of(Some(&gate)));
+        assert!(first.epoch() == Epoch::default() && !first.is_free());
         drop((first, second, third));
         assert_eq!(gate.counts.lock().in_flight, 0);
         assert!(ask("192.0.2.1").await.is_ok());

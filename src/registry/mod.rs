@@ -1,107 +1,91 @@
-//! Which routes exist, whose they are, and which sessions speak for them. Read for every public request, so reading
-//! takes no lock: the table is replaced as a whole when it changes.
+//! Which routes exist, whose they are, and which sessions speak for them. A look-up is read for every public request and
+//! takes no lock. What changes takes one lock, for as long as the routes of one agent need and never across an await; no
+//! change looks at the routes of others.
 
+mod agents;
 mod claim;
+pub mod directory;
 mod select;
+mod target;
 mod terms;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use claim::Claim;
+pub use directory::Directory;
+pub use target::{Served, Target};
 pub use terms::{Bound, Quota, Right, Terms, Unavailable};
 
-use crate::defaults;
-use crate::domain::{AgentId, Instance, Route};
-use crate::policy::{Gate, Rules};
-use crate::session::{Session, Waiting};
+use self::agents::{AgentEntry, Holding};
+use self::terms::Charged;
+use crate::domain::{AgentId, Route};
+use crate::session::Session;
 
-/// Fenced processes that a route remembers; the oldest is forgotten first.
-const FENCED: usize = 64;
+/// Leases that one claim ends beside its own work, so that they do not pile up between two rounds of tidying.
+const LEASES_AT_ONCE: usize = 64;
 
 /// The routes of one relay.
 pub struct Registry {
-    table: ArcSwap<Table>,
-    /// Held while the table or a claim changes; never across an await.
-    changing: Mutex<()>,
+    hosts: papaya::HashMap<Box<str>, Arc<Target>>,
+    paths: papaya::HashMap<Box<str>, Arc<Target>>,
+    books: Mutex<Books>,
     lease: Duration,
     next_session: AtomicU64,
     /// Cancelled when no agent is let in any more.
     closed: CancellationToken,
 }
 
-#[derive(Default, Clone)]
-struct Table {
-    hosts: HashMap<Box<str>, Arc<Target>>,
-    paths: HashMap<Box<str>, Arc<Target>>,
+/// What is looked at only to change something.
+#[derive(Default)]
+struct Books {
+    agents: HashMap<AgentId, AgentEntry>,
+    charged: Charged,
+    leases: BinaryHeap<Reverse<Lease>>,
 }
 
-impl Table {
-    fn get(&self, route: &Route) -> Option<&Arc<Target>> {
-        match route {
-            Route::Host(host) => self.hosts.get(host.as_str()),
-            Route::Path(name) => self.paths.get(name.as_str()),
-        }
-    }
+/// When a route that nobody claims becomes free. Compared by time alone.
+struct Lease {
+    ends: Instant,
+    target: Arc<Target>,
+}
 
-    fn insert(&mut self, target: Arc<Target>) {
-        match &target.route {
-            Route::Host(host) => self.hosts.insert(host.as_str().into(), target),
-            Route::Path(name) => self.paths.insert(name.as_str().into(), target),
-        };
-    }
-
-    fn retain(&mut self, keep: impl Fn(&Target) -> bool) {
-        self.hosts.retain(|_, target| keep(target));
-        self.paths.retain(|_, target| keep(target));
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Arc<Target>> {
-        self.hosts.values().chain(self.paths.values())
+impl PartialEq for Lease {
+    fn eq(&self, other: &Self) -> bool {
+        self.ends == other.ends
     }
 }
 
-/// Where the requests of one route go.
-pub struct Target {
-    /// The route.
-    pub route: Route,
-    /// Whose it is.
-    pub owner: AgentId,
-    /// The address that is charged for it, where it is held without a token.
-    charged: Option<IpAddr>,
-    sessions: ArcSwap<Vec<Arc<Session>>>,
-    held: Mutex<Held>,
-    /// The processes that another has taken this route from; they do not get it back by trying again.
-    fenced: Mutex<VecDeque<Instance>>,
-    arrived: Notify,
-    waiting: AtomicUsize,
-    polled: AtomicBool,
-    gate: ArcSwapOption<Gate>,
-    closed: CancellationToken,
+impl Eq for Lease {}
+
+impl PartialOrd for Lease {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
-struct Held {
-    claims: usize,
-    free_at: Option<Instant>,
-    /// Somebody with a better right has it now, and this is no longer in the table.
-    lost: bool,
+impl Ord for Lease {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.ends.cmp(&other.ends)
+    }
 }
 
 impl Registry {
     /// An empty registry. Routes stay held for `lease` after their last claim went.
     pub fn new(lease: Duration) -> Arc<Self> {
         Arc::new(Self {
-            table: ArcSwap::default(),
-            changing: Mutex::default(),
+            hosts: papaya::HashMap::new(),
+            paths: papaya::HashMap::new(),
+            books: Mutex::default(),
             lease,
             next_session: AtomicU64::new(1),
             closed: CancellationToken::new(),
@@ -115,245 +99,229 @@ impl Registry {
 
     /// The target of a host, in lower case and without a port.
     pub fn find_host(&self, host: &str) -> Option<Arc<Target>> {
-        self.table.load().hosts.get(host).cloned()
+        self.hosts.pin().get(host).cloned()
     }
 
     /// The target of a first path segment.
     pub fn find_path(&self, segment: &str) -> Option<Arc<Target>> {
-        self.table.load().paths.get(segment).cloned()
+        self.paths.pin().get(segment).cloned()
     }
 
-    /// Claims all of `routes` for `owner`, or none.
+    fn find(&self, route: &Route) -> Option<Arc<Target>> {
+        let (table, key) = self.place(route);
+        table.pin().get(key).cloned()
+    }
+
+    fn place<'a>(&self, route: &'a Route) -> (&papaya::HashMap<Box<str>, Arc<Target>>, &'a str) {
+        match route {
+            Route::Host(host) => (&self.hosts, host.as_str()),
+            Route::Path(name) => (&self.paths, name.as_str()),
+        }
+    }
+
+    /// Claims all routes of the terms for `owner`, or none, and counts one connection of it.
     ///
     /// # Errors
     /// [`Unavailable`]
-    pub fn reserve(
-        self: &Arc<Self>,
-        routes: Box<[Route]>,
-        owner: &AgentId,
-        terms: Terms,
-    ) -> Result<Claim, Unavailable> {
-        let _changing = self.changing.lock();
-        let mut table = Table::clone(&self.table.load());
+    pub fn claim(self: &Arc<Self>, owner: &AgentId, terms: Terms) -> Result<Claim, Unavailable> {
         let now = Instant::now();
-        table.retain(|target| !target.is_free(now));
-        self.judge(&table, &routes, owner, &terms)?;
-        for route in &routes {
-            match table.get(route) {
-                // To ask takes nothing from anybody.
-                Some(target) if target.owner == *owner || terms.probe => continue,
-                Some(target) => target.lose(),
+        let mut books = self.books.lock();
+        self.end_leases(&mut books, now, LEASES_AT_ONCE);
+        self.judge(&books, owner, &terms, now)?;
+        let mut targets = Vec::with_capacity(terms.routes.len());
+        for route in &terms.routes {
+            match self.find(route) {
+                // A probe takes nothing from the present owner.
+                Some(target) if target.owner == *owner || terms.probe => {
+                    targets.push(target);
+                    continue;
+                }
+                Some(target) => self.lose(&mut books, &target),
                 None => {}
             }
-            let charged = terms.right.charged();
-            table.insert(Target::new(route.clone(), owner.clone(), charged, self.closed.clone()));
+            targets.push(self.hold(&mut books, route, owner, &terms));
         }
-        let targets: Vec<_> = routes.iter().filter_map(|r| table.get(r).cloned()).collect();
-        let changed = !terms.probe && targets.iter().any(|target| !target.has_rules(terms.rules.as_ref()));
+        let rules = terms.rules.as_ref();
+        let changed = !terms.probe && targets.iter().any(|target| !target.served().has_rules(rules));
+        let entry = books.agents.entry(owner.clone()).or_default();
+        entry.connections += 1;
         for target in &targets {
-            target.held.lock().claims += 1;
-            // Where nobody serves, the rules can be in force before the first request waits for this agent.
-            if !terms.probe && !target.sessions.load().iter().any(|s| s.is_usable()) {
-                target.rule(terms.rules.as_ref());
+            if let Some(holding) = entry.routes.get_mut(&target.route) {
+                holding.claims += 1;
+            }
+            // Where no session serves, the rules can be in force before the first request waits for this agent.
+            if !terms.probe && !target.served().sessions.iter().any(|s| s.is_usable()) {
+                target.change(|served| served.rule(rules));
             }
         }
-        self.table.store(Arc::new(table));
-        Ok(Claim::new(self.clone(), routes, targets, (terms, changed)))
+        Ok(Claim { registry: self.clone(), owner: owner.clone(), terms, targets, changed, used: false })
     }
 
-    fn judge(
-        &self,
-        table: &Table,
-        routes: &[Route],
-        owner: &AgentId,
-        terms: &Terms,
-    ) -> Result<(), Unavailable> {
-        let own = |target: &&Arc<Target>| target.owner == *owner;
-        let taken = |target: &Arc<Target>| !own(&target) && !terms.right.takes(target);
-        if let Some(taken) = routes.iter().find(|route| table.get(route).is_some_and(taken)) {
+    fn judge(&self, books: &Books, owner: &AgentId, terms: &Terms, now: Instant) -> Result<(), Unavailable> {
+        let taken = |route: &&Route| {
+            let Some(target) = self.find(route).filter(|target| target.owner != *owner) else { return false };
+            let holding = books.holding(&target);
+            // What is held without a token gives way to one with a token.
+            let gives_way =
+                |h: &Holding| h.is_free(now) || matches!(terms.right, Right::Granted) && h.charged.is_some();
+            !holding.is_none_or(gives_way)
+        };
+        let fresh = AgentEntry::default();
+        let entry = books.agents.get(owner).unwrap_or(&fresh);
+        entry.judge_process(terms)?;
+        if let Some(taken) = terms.routes.iter().find(taken) {
             return Err(Unavailable::Taken(taken.clone()));
         }
-        let more = routes.iter().filter(|route| table.get(route).filter(own).is_none()).count();
-        match &terms.right {
-            Right::Open(quota) => {
-                quota.judge(table.all().map(|target| &**target), owner, more).map_err(Unavailable::Full)?;
+        if let Right::Open(quota) = &terms.right {
+            let judged = books.charged.judge(quota, entry.routes.len(), entry.more(terms));
+            judged.map_err(Unavailable::Full)?;
+        }
+        entry.judge(terms)
+    }
+
+    /// Enters a route that is free.
+    fn hold(&self, books: &mut Books, route: &Route, owner: &AgentId, terms: &Terms) -> Arc<Target> {
+        let target = Target::new(route.clone(), owner.clone(), self.closed.clone());
+        let charged = terms.right.charged();
+        charged.into_iter().for_each(|address| books.charged.add(address));
+        let holding = Holding::new(target.clone(), charged);
+        books.agents.entry(owner.clone()).or_default().routes.insert(route.clone(), holding);
+        let (table, key) = self.place(route);
+        table.pin().insert(key.into(), target.clone());
+        target
+    }
+
+    /// Gives a route up to an agent with a better right.
+    fn lose(&self, books: &mut Books, target: &Arc<Target>) {
+        for session in &target.served().sessions {
+            tracing::info!(session = %session.id, agent = %session.agent, route = %target.route, "a token claims its name: session cut");
+            session.cut();
+        }
+        self.forget(books, target);
+    }
+
+    /// Ends the hold on a route of an owner that may not stay, as [`Registry::tidy`] would a moment later. Whether there
+    /// was one.
+    pub fn evict(&self, route: &Route, may_stay: impl Fn(&AgentId, &Route) -> bool) -> bool {
+        let held = self.find(route).filter(|target| !may_stay(&target.owner, route));
+        if let Some(target) = &held {
+            self.lose(&mut self.books.lock(), target);
+        }
+        held.is_some()
+    }
+
+    /// Takes a route out of everything.
+    fn forget(&self, books: &mut Books, target: &Arc<Target>) {
+        if books.holding(target).is_none() {
+            return;
+        }
+        let (table, key) = self.place(&target.route);
+        table.pin().remove(key);
+        if let Some(entry) = books.agents.get_mut(&target.owner) {
+            let charged = entry.routes.remove(&target.route).and_then(|holding| holding.charged);
+            charged.into_iter().for_each(|address| books.charged.remove(address));
+            books.clear(&target.owner);
+        }
+    }
+
+    /// Ends up to `most` leases whose time has come. Whether more are left.
+    fn end_leases(&self, books: &mut Books, now: Instant, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(Reverse(lease)) = books.leases.peek().filter(|lease| lease.0.ends <= now) else {
+                return false;
+            };
+            let target = lease.target.clone();
+            books.leases.pop();
+            // It may have been claimed again since; then another lease follows.
+            if books.holding(&target).is_some_and(|holding| holding.is_free(now)) {
+                self.forget(books, &target);
             }
-            Right::Granted => {
-                let held = table.all().filter(own).count();
-                if more > 0 && held + more > defaults::ROUTES_PER_AGENT {
-                    return Err(Unavailable::TooManyRoutes(held));
+        }
+        true
+    }
+
+    /// Ends what a claim held.
+    fn release(&self, claim: &Claim) {
+        let now = Instant::now();
+        let mut books = self.books.lock();
+        let books = &mut *books;
+        let mut free = Vec::new();
+        if let Some(entry) = books.agents.get_mut(&claim.owner) {
+            entry.connections = entry.connections.saturating_sub(1);
+            for target in &claim.targets {
+                let held = entry.routes.get_mut(&target.route);
+                let Some(holding) = held.filter(|held| Arc::ptr_eq(&held.target, target)) else { continue };
+                holding.claims = holding.claims.saturating_sub(1);
+                if claim.used {
+                    holding.free_at = Some(now + self.lease);
+                }
+                if holding.is_free(now) {
+                    free.push(target);
+                } else if let (0, Some(ends)) = (holding.claims, holding.free_at) {
+                    books.leases.push(Reverse(Lease { ends, target: target.clone() }));
                 }
             }
         }
-        if terms.probe {
-            return Ok(());
+        for target in free {
+            self.forget(books, target);
         }
-        // What is taken from another begins anew, whatever its rules were.
-        let differs = |r: &&Route| table.get(r).filter(own).is_some_and(|t| t.is_served_otherwise(terms));
-        if let Some(route) = routes.iter().find(differs) {
-            return Err(Unavailable::OtherRules(route.clone()));
-        }
-        match terms.too_many(&self.sessions(), owner, routes) {
-            Some(sessions) => Err(Unavailable::TooMany(sessions)),
-            None => Ok(()),
-        }
+        books.clear(&claim.owner);
     }
 
-    /// Every session, once.
+    /// Every session, once. Looks at all routes.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
-        let table = self.table.load();
-        let mut all: Vec<_> = table.all().flat_map(|t| t.sessions.load().to_vec()).collect();
-        all.sort_by_key(|s| s.id);
+        let mut all = Vec::new();
+        self.each(|target| all.extend(target.served().sessions.iter().cloned()));
+        all.sort_unstable_by_key(|s| s.id);
         all.dedup_by_key(|s| s.id);
         all
     }
 
-    /// Forgets what nobody holds any more, and cuts the sessions of those that may not hold their routes.
-    pub fn tidy(&self, may_stay: impl Fn(&AgentId, &Route) -> bool) {
-        for session in self.sessions() {
-            if !session.routes.iter().all(|route| may_stay(&session.agent, route)) {
-                tracing::info!(session = %session.id, agent = %session.agent, "it has no right to its routes any more: session cut");
-                session.cut();
-            }
-        }
-        let now = Instant::now();
-        // A lease is for an owner who may come back.
-        let is_free = |target: &Target| {
-            target.is_free(now) || !may_stay(&target.owner, &target.route) && target.is_unclaimed()
-        };
-        if self.table.load().all().any(|target| is_free(target)) {
-            let _changing = self.changing.lock();
-            let mut table = Table::clone(&self.table.load());
-            table.retain(|target| !is_free(target));
-            self.table.store(Arc::new(table));
+    /// Calls with every target, while others come and go.
+    fn each(&self, mut visit: impl FnMut(&Arc<Target>)) {
+        for table in [&self.hosts, &self.paths] {
+            table.pin().values().for_each(&mut visit);
         }
     }
 
-    /// Whether a process is fenced from these routes: a newer boot of it stands there, another process has taken them
-    /// from it, or another has them for itself alone. An exclusive process is stopped only by the first two.
-    pub fn is_fenced(
-        &self,
-        routes: &[Route],
-        owner: &AgentId,
-        instance: Option<&Instance>,
-        exclusive: bool,
-    ) -> bool {
-        let table = self.table.load();
-        let fences = |s: &Arc<Session>| {
-            s.agent == *owner
-                && match (&s.instance, instance) {
-                    (Some(present), Some(arriving)) if present.id == arriving.id => {
-                        present.boot > arriving.boot
-                    }
-                    (present, arriving) => s.exclusive && !exclusive && present.as_ref() != arriving,
+    /// Forgets routes whose lease has ended, and cuts the sessions of agents that may not hold their routes. Looks at all
+    /// routes, without a lock but for each that goes: it is for a thread that serves no requests.
+    pub fn tidy(&self, may_stay: impl Fn(&AgentId, &Route) -> bool) {
+        while self.end_leases(&mut self.books.lock(), Instant::now(), LEASES_AT_ONCE) {}
+        let mut seen = HashSet::new();
+        let mut unentitled = Vec::new();
+        self.each(|target| {
+            for session in target.served().sessions.iter().filter(|session| seen.insert(session.id)) {
+                if !session.routes.iter().all(|route| may_stay(&session.agent, route)) {
+                    tracing::info!(session = %session.id, agent = %session.agent, "it has no right to its routes any more: session cut");
+                    session.cut();
                 }
-        };
-        routes.iter().filter_map(|route| table.get(route)).any(|target| {
-            let taken_from = instance.is_some_and(|i| target.fenced.lock().contains(i));
-            (taken_from && target.owner == *owner) || target.sessions.load().iter().any(fences)
-        })
+            }
+            // A lease is for an owner who may come back.
+            if !may_stay(&target.owner, &target.route) {
+                unentitled.push(target.clone());
+            }
+        });
+        for target in unentitled {
+            let mut books = self.books.lock();
+            if books.holding(&target).is_some_and(|holding| holding.claims == 0) {
+                self.forget(&mut books, &target);
+            }
+        }
     }
 }
 
-impl Target {
-    fn new(route: Route, owner: AgentId, charged: Option<IpAddr>, closed: CancellationToken) -> Arc<Self> {
-        Arc::new(Self {
-            route,
-            owner,
-            charged,
-            sessions: ArcSwap::default(),
-            held: Mutex::new(Held { claims: 0, free_at: None, lost: false }),
-            fenced: Mutex::default(),
-            arrived: Notify::new(),
-            waiting: AtomicUsize::new(0),
-            polled: AtomicBool::new(false),
-            gate: ArcSwapOption::empty(),
-            closed,
-        })
+impl Books {
+    /// What is known of a target, unless another has taken its place.
+    fn holding(&self, target: &Arc<Target>) -> Option<&Holding> {
+        let holding = self.agents.get(&target.owner)?.routes.get(&target.route)?;
+        Arc::ptr_eq(&holding.target, target).then_some(holding)
     }
 
-    /// The gate that its visitors pass; none when everybody may come in.
-    pub fn gate(&self) -> Option<Arc<Gate>> {
-        self.gate.load().as_ref().cloned()
-    }
-
-    fn has_rules(&self, rules: Option<&Arc<Rules>>) -> bool {
-        self.gate.load().as_ref().map(|gate| gate.rules()) == rules
-    }
-
-    /// Whether somebody serves it, and goes on, with other rules than these.
-    fn is_served_otherwise(&self, terms: &Terms) -> bool {
-        !self.has_rules(terms.rules.as_ref()) && self.sessions.load().iter().any(|s| terms.conflicts(s))
-    }
-
-    /// Puts the rules in force. Whoever was let in by others before, and waits, has to ask again.
-    fn rule(&self, rules: Option<&Arc<Rules>>) {
-        if !self.has_rules(rules) {
-            self.gate.store(rules.map(|rules| Arc::new(Gate::new(rules.clone()))));
-        }
-    }
-
-    fn fence(&self, instance: &Instance) {
-        let mut fenced = self.fenced.lock();
-        if fenced.len() == FENCED {
-            fenced.pop_front();
-        }
-        fenced.push_back(instance.clone());
-    }
-
-    /// Gives it up to somebody with a better right.
-    fn lose(&self) {
-        self.held.lock().lost = true;
-        for session in self.sessions.load().iter() {
-            tracing::info!(session = %session.id, agent = %session.agent, route = %self.route, "a token claims its name: session cut");
-            session.cut();
-        }
-    }
-
-    fn is_lost(&self) -> bool {
-        self.held.lock().lost
-    }
-
-    fn is_unclaimed(&self) -> bool {
-        self.held.lock().claims == 0
-    }
-
-    fn is_free(&self, now: Instant) -> bool {
-        let held = self.held.lock();
-        held.claims == 0 && held.free_at.is_none_or(|at| at <= now)
-    }
-
-    /// Whether an agent that polls has ever been here: one that is told each visitor's address and port.
-    pub fn is_polled(&self) -> bool {
-        self.polled.load(Ordering::Relaxed)
-    }
-
-    /// Its sessions now.
-    pub fn sessions(&self) -> Arc<Vec<Arc<Session>>> {
-        self.sessions.load_full()
-    }
-
-    /// The session for the next request, which is none of `tried`; waits a moment for one if the agent has just
-    /// gone and may come back. Cancel safe.
-    pub async fn session(&self, tried: &[crate::domain::SessionId]) -> Option<Arc<Session>> {
-        if let Some(session) = select::pick(&self.sessions.load(), tried) {
-            return Some(session);
-        }
-        let _waiting = Waiting::enter(&self.waiting)?;
-        let wait = async {
-            loop {
-                let mut arrived = std::pin::pin!(self.arrived.notified());
-                arrived.as_mut().enable();
-                if let Some(session) = select::pick(&self.sessions.load(), tried) {
-                    return session;
-                }
-                arrived.await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.closed.cancelled() => None,
-            found = tokio::time::timeout(defaults::WAIT_AGENT, wait) => found.ok(),
+    /// Forgets an agent that has nothing.
+    fn clear(&mut self, agent: &AgentId) {
+        if self.agents.get(agent).is_some_and(AgentEntry::is_empty) {
+            self.agents.remove(agent);
         }
     }
 }

@@ -1,17 +1,20 @@
 //! On what terms routes are asked for and held: by which right, beside whom, with which rules for visitors.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::Target;
-use crate::domain::{AgentId, Instance, Route};
+use crate::domain::{Instance, Route};
 use crate::policy::Rules;
 use crate::session::Session;
 
 /// On what terms an agent asks for routes.
 #[derive(Debug, Clone, Default)]
 pub struct Terms {
+    /// What is asked for.
+    pub routes: Box<[Route]>,
     /// By which right.
     pub right: Right,
     /// The process that asks, if it says.
@@ -24,6 +27,8 @@ pub struct Terms {
     pub rules: Option<Arc<Rules>>,
     /// The most sessions that its owner may have.
     pub sessions: Option<NonZeroU32>,
+    /// The most connections that its owner may have.
+    pub connections: Option<usize>,
 }
 
 impl Terms {
@@ -32,17 +37,12 @@ impl Terms {
         other.is_usable() && !is_fenced_by(other.instance.as_ref(), self.instance.as_ref(), self.exclusive)
     }
 
-    /// The sessions of an owner, when one more for these routes would be too many.
-    pub(super) fn too_many(
-        &self,
-        sessions: &[Arc<Session>],
-        owner: &AgentId,
-        routes: &[Route],
-    ) -> Option<usize> {
+    /// The number of the owner's sessions, when one more on these terms would be too many.
+    pub(super) fn too_many(&self, sessions: &[Arc<Session>]) -> Option<usize> {
         let most = self.sessions?.get() as usize;
-        let others = sessions.iter().filter(|s| {
-            s.agent == *owner && self.conflicts(s) && !(s.instance == self.instance && *s.routes == *routes)
-        });
+        let others = sessions
+            .iter()
+            .filter(|s| self.conflicts(s) && !(s.instance == self.instance && s.routes == self.routes));
         Some(others.count()).filter(|others| *others >= most)
     }
 }
@@ -65,10 +65,6 @@ pub enum Right {
 }
 
 impl Right {
-    pub(super) fn takes(&self, target: &Target) -> bool {
-        matches!(self, Self::Granted) && target.charged.is_some()
-    }
-
     pub(super) fn charged(&self) -> Option<IpAddr> {
         match self {
             Self::Granted => None,
@@ -90,26 +86,38 @@ pub struct Quota {
     pub total: usize,
 }
 
-impl Quota {
-    /// Looks whether `more` routes fit beside those that are held.
-    pub(super) fn judge<'a>(
-        &self,
-        held: impl Iterator<Item = &'a Target>,
-        owner: &AgentId,
-        more: usize,
-    ) -> Result<(), Bound> {
-        let (mut of_agent, mut of_address, mut all) = (more, more, more);
-        for target in held.filter(|target| target.charged.is_some()) {
-            of_agent += usize::from(target.owner == *owner);
-            of_address += usize::from(target.charged == Some(self.address));
-            all += 1;
+/// The routes that are held without a token.
+#[derive(Debug, Default)]
+pub(super) struct Charged {
+    by_address: HashMap<IpAddr, usize>,
+    total: usize,
+}
+
+impl Charged {
+    pub(super) fn add(&mut self, address: IpAddr) {
+        *self.by_address.entry(address).or_default() += 1;
+        self.total += 1;
+    }
+
+    pub(super) fn remove(&mut self, address: IpAddr) {
+        if let Entry::Occupied(mut count) = self.by_address.entry(address) {
+            *count.get_mut() -= 1;
+            self.total -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
+    }
+
+    /// Whether `more` routes of an agent that holds `of_agent` fit beside those that are held.
+    pub(super) fn judge(&self, quota: &Quota, of_agent: usize, more: usize) -> Result<(), Bound> {
+        let of_address = self.by_address.get(&quota.address).copied().unwrap_or_default();
         match () {
             // What stands already may be claimed again, however full it is.
             () if more == 0 => Ok(()),
-            () if of_agent > self.per_agent => Err(Bound::Agent(self.per_agent)),
-            () if of_address > self.per_address => Err(Bound::Address(self.per_address)),
-            () if all > self.total => Err(Bound::Total),
+            () if of_agent + more > quota.per_agent => Err(Bound::Agent(quota.per_agent)),
+            () if of_address + more > quota.per_address => Err(Bound::Address(quota.per_address)),
+            () if self.total + more > quota.total => Err(Bound::Total),
             () => Ok(()),
         }
     }
@@ -136,6 +144,12 @@ pub enum Unavailable {
     /// agent would be served to visitors that it did not let in.
     #[error("{0} is served with other rules for its visitors")]
     OtherRules(Route),
+    /// The process is fenced: a newer boot of it serves, or another process has taken its place.
+    #[error("another process of this owner has taken the place of this one")]
+    Fenced,
+    /// The owner has as many connections as it may have.
+    #[error("there are {0} connections of this agent already")]
+    TooManyConnections(usize),
     /// The owner has as many sessions as it may have.
     #[error("there are {0} sessions of this token already")]
     TooMany(usize),
@@ -149,43 +163,28 @@ pub enum Unavailable {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio_util::sync::CancellationToken;
-
     use super::*;
-    use crate::domain::Name;
+    use crate::domain::{AgentId, Name};
     use crate::registry::Registry;
-
-    fn held(count: usize, owner: impl Fn(usize) -> String, from: IpAddr) -> Vec<Arc<Target>> {
-        let route = |n| Route::Path(Name::parse(&format!("n{n}")).unwrap());
-        (0..count)
-            .map(|n| Target::new(route(n), AgentId(owner(n).into()), Some(from), CancellationToken::new()))
-            .collect()
-    }
 
     #[test]
     fn each_bound_holds_for_itself() {
         let [here, there]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
         let quota = |address| Quota { address, per_agent: 2, per_address: 3, total: 4 };
-        let judge = |held: &[Arc<Target>], who: &str, from, more| {
-            quota(from).judge(held.iter().map(|t| &**t), &AgentId(who.into()), more)
-        };
-        let two = held(2, |_| "a".into(), here);
-        assert_eq!(judge(&two, "a", here, 0), Ok(()));
-        assert_eq!(judge(&two, "a", there, 1), Err(Bound::Agent(2)));
-        assert_eq!(judge(&two, "b", here, 1), Ok(()));
-        assert_eq!(judge(&two, "b", here, 2), Err(Bound::Address(3)));
-        let four = held(4, |n| format!("a{n}"), here);
-        assert_eq!(judge(&four, "b", there, 1), Err(Bound::Total));
-        assert_eq!(judge(&four, "a0", here, 0), Ok(()), "what stands is not lost");
-        let tokens: Vec<_> = (0..9)
-            .map(|n| {
-                let route = Route::Path(Name::parse(&format!("t{n}")).unwrap());
-                Target::new(route, AgentId("t".into()), None, CancellationToken::new())
-            })
-            .collect();
-        assert_eq!(judge(&tokens, "b", here, 1), Ok(()), "tokens are not counted");
+        let mut held = Charged::default();
+        held.add(here);
+        held.add(here);
+        assert_eq!(held.judge(&quota(here), 2, 0), Ok(()));
+        assert_eq!(held.judge(&quota(there), 2, 1), Err(Bound::Agent(2)));
+        assert_eq!(held.judge(&quota(here), 0, 1), Ok(()));
+        assert_eq!(held.judge(&quota(here), 0, 2), Err(Bound::Address(3)));
+        held.add(here);
+        held.add(here);
+        assert_eq!(held.judge(&quota(there), 0, 1), Err(Bound::Total));
+        assert_eq!(held.judge(&quota(here), 1, 0), Ok(()), "a route that is held is not lost");
+        (0..4).for_each(|_| held.remove(here));
+        assert!(held.by_address.is_empty());
+        assert_eq!(held.judge(&quota(there), 0, 2), Ok(()), "a route that was given up is not counted");
     }
 
     #[test]
@@ -193,10 +192,8 @@ mod tests {
         let registry = Registry::new(std::time::Duration::from_secs(60));
         let route = Route::Path(Name::parse("a").unwrap());
         let reserve = |who: &str, right: Right, probe| {
-            let terms = Terms { right, probe, ..Terms::default() };
-            registry
-                .reserve([route.clone()].into(), &AgentId(who.into()), terms)
-                .map_err(|why| why.to_string())
+            let terms = Terms { routes: [route.clone()].into(), right, probe, ..Terms::default() };
+            registry.claim(&AgentId(who.into()), terms).map_err(|why| why.to_string())
         };
         let owner = || registry.find_path("a").unwrap().owner.0.to_string();
         let quota = Quota { address: [192, 0, 2, 1].into(), per_agent: 1, per_address: 1, total: 1 };

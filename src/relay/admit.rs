@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::announce::{Announced, Announcer};
 use super::config::Config;
 use super::credentials::Credentials;
-use super::links::{LinkPermit, Links};
 use super::names::Names;
 use super::open;
 use super::shares::Shares;
@@ -16,6 +16,7 @@ use crate::domain::{AgentId, Facts, HostName, Instance, Offer, Refusal, RefusalK
 use crate::net::{Cores, Scope};
 use crate::observe::{Metrics, metrics::Counted};
 use crate::policy::{Grants, Rules, Verified, open::is_open};
+use crate::registry::directory::Announcement;
 use crate::registry::{Claim, Registry, Right, Terms, Unavailable};
 use crate::session::carrier::Carrier;
 use crate::session::{Kind, Windows};
@@ -31,24 +32,37 @@ pub(super) struct Doorkeeper {
     pub(super) scope: Scope,
     pub(super) cores: Cores,
     pub(super) shares: Shares,
-    pub(super) links: Arc<Links>,
+    pub(super) announcer: Announcer,
     /// Cancelled when the relay begins to stop: from then on agents are sent away.
     pub(super) draining: CancellationToken,
 }
 
 impl Doorkeeper {
-    fn judge(
-        &self,
-        offer: Offer,
-        facts: &Facts,
-        known: Option<&AgentId>,
-    ) -> Result<Box<dyn Admission>, Refusal> {
+    fn judge(&self, offer: Offer, facts: &Facts, known: Option<&AgentId>) -> Result<Admitted, Refusal> {
         let transport = offer.transport;
         let judged = self.admit(offer, facts, known);
-        if let Err(refusal) = &judged {
-            tracing::info!(transport, remote = %facts.remote, code = refusal.kind.code(), %refusal, "agent refused");
+        judged.inspect_err(|refusal| log_refusal(transport, facts, refusal))
+    }
+
+    /// Lets the other relays know of an offer that this one grants.
+    async fn announced(&self, offer: Offer, facts: &Facts) -> Result<Box<dyn Admission>, Refusal> {
+        self.credentials.look_up(facts).await;
+        let (transport, probe, exclusive) = (offer.transport, offer.probe, offer.exclusive);
+        let mut admitted = self.judge(offer, facts, None)?;
+        if !probe {
+            let announcement = Announcement {
+                owner: admitted.agent.clone(),
+                routes: admitted.claim.routes().into(),
+                exclusive,
+            };
+            let announced = self.announcer.announce(announcement).await.map_err(|why| {
+                let refusal = why.refusal(|route| self.refuse(&Unavailable::Taken(route.clone())));
+                log_refusal(transport, facts, &refusal);
+                refusal
+            })?;
+            admitted.announced = Some(announced);
         }
-        judged.map(|admitted| Box::new(admitted) as Box<dyn Admission>)
+        Ok(Box::new(admitted))
     }
 
     fn admit(&self, offer: Offer, facts: &Facts, known: Option<&AgentId>) -> Result<Admitted, Refusal> {
@@ -67,23 +81,20 @@ impl Doorkeeper {
         }
         let wanted = self.wanted(&offer, &verified)?;
         let routes: Box<[Route]> = wanted.iter().map(|w| self.names.route(w)).collect();
-        let fenced = self.registry.is_fenced(&routes, &verified.id, offer.instance.as_ref(), offer.exclusive);
-        if fenced && !offer.probe {
-            let message =
-                "another process of this token has taken the place of this one; stop one of the two";
-            return Err(Refusal::new(RefusalKind::Fenced, message));
-        }
-        let link = self.limit(&verified.id)?;
         let right = match is_open(&verified.id) {
             true => Right::Open(open::quota(facts)),
             false => Right::Granted,
         };
-        let terms = terms(&offer, &verified, right)?;
-        let claim = self.registry.reserve(routes, &verified.id, terms).map_err(|why| self.refuse(&why))?;
+        let connections = match is_open(&verified.id) {
+            true => defaults::OPEN_CONNECTIONS_PER_AGENT,
+            false => self.config.connections_per_agent,
+        };
+        let terms = Terms { routes, connections: Some(connections), ..terms(&offer, &verified, right)? };
+        let claim = self.claim(&verified.id, terms).map_err(|why| self.refuse(&why))?;
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
         Ok(Admitted {
             claim,
-            link,
+            announced: None,
             windows: self.shares.of(&verified.id),
             agent: verified.id,
             ruled: offer.visitors.is_some(),
@@ -93,6 +104,21 @@ impl Doorkeeper {
             cores: self.cores.count(),
             metrics: self.metrics.clone(),
         })
+    }
+
+    /// A name does not stay with a token that was revoked a moment ago: an agent may come back with its successor before
+    /// the relay has looked after its routes.
+    fn claim(&self, agent: &AgentId, terms: Terms) -> Result<Claim, Unavailable> {
+        let taken = match self.registry.claim(agent, terms.clone()) {
+            Err(Unavailable::Taken(route)) => route,
+            claimed => return claimed,
+        };
+        let may_stay = |owner: &_, route: &_| open::may_stay(&self.credentials, &self.names, owner, route);
+        let mut evicted = false;
+        for route in &terms.routes {
+            evicted |= self.registry.evict(route, may_stay);
+        }
+        if evicted { self.registry.claim(agent, terms) } else { Err(Unavailable::Taken(taken)) }
     }
 
     fn refuse(&self, why: &Unavailable) -> Refusal {
@@ -117,6 +143,14 @@ impl Doorkeeper {
                 // It may be the former self of this one, on its way out.
                 let retry_after = Some(defaults::RETRY_SOON);
                 Refusal { retry_after, ..Refusal::new(RefusalKind::OtherRules, message) }
+            }
+            Unavailable::Fenced => {
+                let message =
+                    "another process of this token has taken the place of this one; stop one of the two";
+                Refusal::new(RefusalKind::Fenced, message)
+            }
+            Unavailable::TooManyConnections(connections) => {
+                too_many(format!("this agent has {connections} connections already"))
             }
             Unavailable::TooMany(sessions) => {
                 too_many(format!("this token has {sessions} agents connected, and may have no more"))
@@ -180,17 +214,10 @@ impl Doorkeeper {
         };
         urls.iter().filter_map(warning).collect()
     }
+}
 
-    /// Counts the connection with the judgement: of offers that come at once none passes the limit beside another.
-    fn limit(&self, agent: &AgentId) -> Result<LinkPermit, Refusal> {
-        let most = match is_open(agent) {
-            true => defaults::OPEN_CONNECTIONS_PER_AGENT,
-            false => self.config.connections_per_agent,
-        };
-        self.links
-            .enter(agent, most)
-            .map_err(|links| too_many(format!("this agent has {links} connections already")))
-    }
+fn log_refusal(transport: &str, facts: &Facts, refusal: &Refusal) {
+    tracing::info!(transport, remote = %facts.remote, code = refusal.kind.code(), %refusal, "agent refused");
 }
 
 fn too_many(message: String) -> Refusal {
@@ -218,6 +245,7 @@ fn terms(offer: &Offer, verified: &Verified, right: Right) -> Result<Terms, Refu
         probe: offer.probe,
         rules: said.unwrap_or_default().within(limits).map(Arc::new),
         sessions: limits.sessions,
+        ..Terms::default()
     })
 }
 
@@ -252,10 +280,7 @@ impl Door for Doorkeeper {
         offer: Offer,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>> {
-        Box::pin(async move {
-            self.credentials.look_up(facts).await;
-            self.judge(offer, facts, None)
-        })
+        Box::pin(self.announced(offer, facts))
     }
 
     fn check_again(
@@ -264,7 +289,8 @@ impl Door for Doorkeeper {
         offer: Offer,
         facts: &Facts,
     ) -> Result<Box<dyn Admission>, Refusal> {
-        self.judge(offer, facts, Some(agent))
+        let admitted = self.judge(offer, facts, Some(agent))?;
+        Ok(Box::new(admitted))
     }
 
     fn who(&self, facts: &Facts) -> Result<AgentId, Refusal> {
@@ -309,7 +335,7 @@ impl Door for Doorkeeper {
 
 struct Admitted {
     claim: Claim,
-    link: LinkPermit,
+    announced: Option<Announced>,
     windows: Arc<Windows>,
     agent: AgentId,
     ruled: bool,
@@ -357,11 +383,11 @@ impl Admission for Admitted {
     }
 
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {
-        let Self { claim, link: permit, agent, transport, urls, metrics, .. } = *self;
+        let Self { claim, announced, agent, transport, urls, metrics, .. } = *self;
         tracing::info!(%agent, transport, carrier = %kind, urls = urls.join(" "), "agent connected");
-        let (link, joined) = claim.join(&agent, carrier, (kind, core));
+        let (link, joined) = claim.join(carrier, (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());
-        let left = Left { agent, transport, kind, _counted: counted, _permit: permit };
+        let left = Left { agent, transport, kind, _counted: counted, _announced: announced };
         Attached::new(link.is_cut(), (joined, left)).on(link)
     }
 }
@@ -372,7 +398,7 @@ struct Left {
     transport: &'static str,
     kind: Kind,
     _counted: Counted,
-    _permit: LinkPermit,
+    _announced: Option<Announced>,
 }
 
 impl Drop for Left {
@@ -398,7 +424,7 @@ mod tests {
             scope: Scope::new(),
             cores: Cores::ambient(),
             shares: Shares::new(Windows::new(config.buffers)),
-            links: Arc::default(),
+            announcer: Announcer::new(config.directory.clone(), Scope::new(), Cores::ambient()),
             draining: CancellationToken::new(),
             config,
         }

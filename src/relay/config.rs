@@ -9,6 +9,7 @@ use crate::defaults;
 use crate::domain::HostName;
 use crate::net::nets::Nets;
 use crate::policy::Tokens;
+use crate::registry::{Directory, directory};
 use crate::tls::ServerTls;
 use crate::transport::{Polling, Transport};
 
@@ -103,6 +104,8 @@ pub struct Config {
     pub proxy_protocol: Nets,
     /// TLS for the listeners that use it. ALPN is set by the relay itself.
     pub tls: Option<ServerTls>,
+    /// Which relay serves which route, shared by all relays of one domain.
+    pub directory: Arc<dyn Directory>,
     /// Who may offer.
     pub tokens: Tokens,
     /// What client certificates are good for; `tls` says whose are believed.
@@ -160,6 +163,7 @@ impl Config {
             trusted_proxies: Nets::default(),
             proxy_protocol: Nets::default(),
             tls: None,
+            directory: Arc::new(directory::Memory::default()),
             tokens,
             client_certs: ClientCerts::default(),
             allow_plain: false,

@@ -308,6 +308,7 @@ pub(super) fn join(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Epoch;
 
     fn sender(remote: &str, front: bool) -> Sender {
         let local = ([127, 0, 0, 1], 443).into();
@@ -321,7 +322,7 @@ mod tests {
     }
 
     fn free() -> VisitorPermit {
-        VisitorPermit::unless_ruled(None).ok().unwrap()
+        VisitorPermit::unless_ruled(None, Epoch::default()).ok().unwrap()
     }
 
     fn out(request: http::request::Builder) -> Request {

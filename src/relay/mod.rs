@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod admit;
+mod announce;
 mod certificates;
 pub mod config;
 mod cookies;
@@ -11,7 +12,6 @@ mod demo;
 mod entry;
 mod forward;
 mod front;
-mod links;
 mod lookup;
 mod measure;
 mod names;
@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::accept::Entrance;
 use self::admit::Doorkeeper;
+use self::announce::Announcer;
 use self::config::{BadTransport, ClientCerts, Config, Listen, Routing};
 use self::credentials::Credentials;
 use self::names::Names;
@@ -173,7 +174,7 @@ impl Relay {
             scope: sessions.clone(),
             cores: cores.clone(),
             shares: Shares::new(windows),
-            links: Arc::default(),
+            announcer: Announcer::new(config.directory.clone(), sessions.clone(), cores.clone()),
             draining: draining.clone(),
         });
         let transports = Transports::new(&config, &door);
@@ -374,6 +375,15 @@ async fn keep(shared: Arc<Shared>) {
             }
             Err(error) => tracing::warn!(%error, "cannot look after the tokens"),
         }
-        shared.registry.tidy(|agent, route| open::may_stay(&shared.credentials, &shared.names, agent, route));
+        // Looks at every route, which no core of the data plane has the time for.
+        let inside = shared.clone();
+        let tidied = tokio::task::spawn_blocking(move || {
+            let may_stay =
+                |agent: &_, route: &_| open::may_stay(&inside.credentials, &inside.names, agent, route);
+            inside.registry.tidy(may_stay);
+        });
+        if let Err(error) = tidied.await {
+            tracing::warn!(%error, "cannot look after the routes");
+        }
     }
 }

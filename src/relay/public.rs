@@ -223,7 +223,11 @@ async fn visit(
         return hang_up(Failure::Full, &request);
     }
     let request = request.map(Body::from);
-    match VisitorPermit::unless_ruled(target.gate()) {
+    let permit = {
+        let served = target.served();
+        VisitorPermit::unless_ruled(served.policy.clone(), served.epoch)
+    };
+    match permit {
         Ok(permit) => pass(shared, sender, authority, target, permit, request).await,
         // Boxed, because most names have no rules, and it would make every visitor's future as large.
         Err(gate) => Box::pin(permitted(shared, sender, authority, target, &gate, request)).await,
@@ -322,11 +326,8 @@ async fn send(target: &Target, permit: &VisitorPermit, mut request: Request) -> 
     let (mut tried, mut returned): (Vec<SessionId>, Vec<SessionId>) = (Vec::new(), Vec::new());
     let mut why = Failure::NoAgent;
     loop {
-        let Some(session) = target.session(&tried).await else { return Err(why) };
-        // The agent that came while this waited may let in others than the one before.
-        if !permit.is_of(target.gate().as_ref()) {
-            return Err(Failure::NoAgent);
-        }
+        // An agent that came while this request waited may have other rules than those that let its visitor in.
+        let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(why) };
         let copy = if repeats > 0 { harmless(&request) } else { None };
         match session.send(request).await {
             Ok(response) => return Ok(response),
@@ -378,21 +379,21 @@ mod tests {
     fn returning() -> (Arc<Target>, Arc<AtomicUsize>, impl Sized) {
         let registry = Registry::new(defaults::LEASE);
         let (route, agent) = (Route::Path(Name::parse("a").unwrap()), AgentId("a".into()));
-        let claim = registry.reserve([route].into(), &agent, Terms::default()).unwrap();
+        let claim = registry.claim(&agent, Terms { routes: [route].into(), ..Terms::default() }).unwrap();
         let asked = Arc::<AtomicUsize>::default();
         let count = asked.clone();
         let carrier = Fake::carrier(1, move |request, _| {
             assert!(count.fetch_add(1, Ordering::Relaxed) < 100, "the same session is tried for ever");
             Err(SendError { kind: SendErrorKind::Closed, unsent: Some(Box::new(request)) })
         });
-        let joined = claim.join(&agent, carrier, (Kind::H1, 0));
+        let joined = claim.join(carrier, (Kind::H1, 0));
         (registry.find_path("a").unwrap(), asked, (registry, joined))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_session_that_gives_a_request_back_is_not_tried_for_ever() {
         let (target, asked, _kept) = returning();
-        let permit = VisitorPermit::unless_ruled(target.gate()).ok().unwrap();
+        let permit = VisitorPermit::unless_ruled(None, target.served().epoch).ok().unwrap();
         let sent = send(&target, &permit, Request::default()).await;
         assert!(sent.is_err());
         assert_eq!(asked.load(Ordering::Relaxed), 2, "a link that came meanwhile gets it, and no third");

@@ -1,0 +1,155 @@
+//! What the registry costs with many names: `cargo bench --bench registry`.
+//!
+//! For 1,000, 10,000 and 100,000 names, each of an agent of its own with one connection: the time of one registration more
+//! (claim, connection, its end) and of one look-up, the median of several rounds, and the ratio to the first size.
+//! Instructions, which do not depend on what else the machine does, are counted by valgrind, if it is installed: each
+//! figure is the difference of two runs that differ in the number of operations alone.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on may panic")]
+
+use std::hint::black_box;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use ptth::domain::{AgentId, HostName, Route};
+use ptth::message::{Request, Response};
+use ptth::registry::{Registry, Terms};
+use ptth::session::carrier::Carrier;
+use ptth::session::{Kind, SendError, SendErrorKind, Slot};
+
+const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
+const ROUNDS: usize = 15;
+
+/// A connection on which nothing is sent.
+struct Silent;
+
+impl Carrier for Silent {
+    fn send(&self, request: Request, _: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+        let unsent = Some(Box::new(request));
+        Box::pin(std::future::ready(Err(SendError { kind: SendErrorKind::Closed, unsent })))
+    }
+
+    fn capacity(&self) -> usize {
+        1
+    }
+
+    fn drain(&self) {}
+
+    fn is_late(&self) -> bool {
+        false
+    }
+
+    fn is_closed(&self) -> bool {
+        false
+    }
+}
+
+fn host(number: usize) -> String {
+    format!("name-{number}.relay.example")
+}
+
+fn register(registry: &Arc<Registry>, number: usize) -> impl Sized + use<> {
+    let routes = [Route::Host(HostName::parse(&host(number)).unwrap())].into();
+    let claim =
+        registry.claim(&AgentId(format!("agent-{number}").into()), Terms { routes, ..Terms::default() });
+    claim.unwrap().join(Box::new(Silent), (Kind::H2, 0))
+}
+
+/// A registry with so many names, and what keeps them there.
+fn filled(names: usize) -> (Arc<Registry>, Vec<impl Sized>) {
+    let registry = Registry::new(Duration::from_secs(60));
+    let held = (0..names).map(|number| register(&registry, number)).collect();
+    (registry, held)
+}
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Register,
+    LookUp,
+}
+
+impl Operation {
+    const ALL: [(&str, Self); 2] = [("registration", Self::Register), ("look-up", Self::LookUp)];
+
+    fn run(self, registry: &Arc<Registry>, names: usize, times: usize) {
+        match self {
+            Self::Register => (0..times).for_each(|n| drop(register(registry, names + n))),
+            Self::LookUp => {
+                // Scattered over the table, with a period longer than the loop.
+                let hosts = (0..times).map(|n| host(n * 7_919 % names)).collect::<Vec<_>>();
+                let began = hosts.iter().filter(|host| registry.find_host(black_box(host)).is_some()).count();
+                assert_eq!(began, times);
+            }
+        }
+    }
+
+    /// Nanoseconds of one operation.
+    fn time(self, registry: &Arc<Registry>, names: usize) -> f64 {
+        let times = 2_000;
+        let hosts = (0..times).map(|n| host(n * 7_919 % names)).collect::<Vec<_>>();
+        let mut rounds: Vec<_> = (0..ROUNDS)
+            .map(|round| {
+                let began = Instant::now();
+                match self {
+                    Self::Register => self.run(registry, names + round * times, times),
+                    Self::LookUp => {
+                        for host in &hosts {
+                            black_box(registry.find_host(black_box(host)));
+                        }
+                    }
+                }
+                began.elapsed().as_nanos() as f64 / times as f64
+            })
+            .collect();
+        rounds.sort_by(f64::total_cmp);
+        rounds[ROUNDS / 2]
+    }
+}
+
+/// Instructions of a run of this program that does this; `None` without valgrind.
+fn instructions(operation: &str, names: usize, times: usize) -> Option<f64> {
+    let mut command = Command::new("valgrind");
+    command.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
+    command.arg(std::env::current_exe().unwrap());
+    command.args(["count", operation, &names.to_string(), &times.to_string()]);
+    let report = String::from_utf8(command.output().ok()?.stderr).unwrap();
+    let line = report.lines().find(|line| line.contains("I   refs:") || line.contains("I refs:"));
+    let line = line.unwrap_or_else(|| panic!("valgrind counted nothing: {report}"));
+    Some(line.rsplit(':').next().unwrap().trim().replace(',', "").parse().unwrap())
+}
+
+fn table(what: &str, cost: impl Fn(Operation, &str, usize) -> Option<f64>) {
+    for (name, operation) in Operation::ALL {
+        let Some(first) = cost(operation, name, SIZES[0]) else {
+            return println!("{what}: valgrind is not installed, so none were counted");
+        };
+        for names in SIZES {
+            let cost = if names == SIZES[0] { first } else { cost(operation, name, names).unwrap() };
+            println!("{name}, {names:>7} names: {cost:>8.0} {what}, {:.2} x", cost / first);
+        }
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _entered = runtime.enter();
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, _, operation, names, times] = &arguments[..]
+        && arguments[1] == "count"
+    {
+        let (names, times) = (names.parse().unwrap(), times.parse().unwrap());
+        let (registry, _held) = filled(names);
+        let (_, operation) = Operation::ALL.into_iter().find(|(name, _)| name == operation).unwrap();
+        return operation.run(&registry, names, times);
+    }
+    table("ns", |operation, _, names| {
+        let (registry, _held) = filled(names);
+        Some(operation.time(&registry, names))
+    });
+    table("instructions", |_, operation, names| {
+        let (few, many) = (instructions(operation, names, 100)?, instructions(operation, names, 1_100)?);
+        Some((many - few) / 1_000.0)
+    });
+}

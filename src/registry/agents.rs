@@ -1,0 +1,168 @@
+//! What one agent has at this relay: its routes, sessions and connections. Every limit of an agent is judged here, at a
+//! cost that grows with what that agent has and with nothing else.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::terms::{Terms, is_fenced_by};
+use super::{Right, Target, Unavailable};
+use crate::defaults;
+use crate::domain::{Instance, Route};
+use crate::session::Session;
+
+/// Fenced processes that a route remembers; the oldest is forgotten first.
+const FENCED: usize = 64;
+
+/// One route that an agent holds.
+pub(super) struct Holding {
+    pub(super) target: Arc<Target>,
+    /// The address that is charged for it, where it is held without a token.
+    pub(super) charged: Option<IpAddr>,
+    pub(super) claims: usize,
+    /// When its lease ends; `None` while no connection has used it.
+    pub(super) free_at: Option<Instant>,
+    /// Processes that another one has taken this route from. They do not get it back by another try.
+    fenced: VecDeque<Instance>,
+}
+
+impl Holding {
+    pub(super) fn new(target: Arc<Target>, charged: Option<IpAddr>) -> Self {
+        Self { target, charged, claims: 0, free_at: None, fenced: VecDeque::new() }
+    }
+
+    pub(super) fn is_free(&self, now: Instant) -> bool {
+        self.claims == 0 && self.free_at.is_none_or(|at| at <= now)
+    }
+
+    fn fence(&mut self, instance: &Instance) {
+        if self.fenced.len() == FENCED {
+            self.fenced.pop_front();
+        }
+        self.fenced.push_back(instance.clone());
+    }
+
+    /// Whether a session serves it, and goes on to, with other rules than these.
+    fn is_served_otherwise(&self, terms: &Terms) -> bool {
+        let served = self.target.served();
+        !served.has_rules(terms.rules.as_ref()) && served.sessions.iter().any(|s| terms.conflicts(s))
+    }
+
+    /// Whether the process of these terms may not serve it: a newer boot of the process serves it, another process has
+    /// taken it, or another has it for itself alone. An exclusive process is stopped only by the first two.
+    fn fences(&self, terms: &Terms) -> bool {
+        let instance = terms.instance.as_ref();
+        let stops = |s: &Arc<Session>| match (&s.instance, instance) {
+            (Some(present), Some(arriving)) if present.id == arriving.id => present.boot > arriving.boot,
+            (present, arriving) => s.exclusive && !terms.exclusive && present.as_ref() != arriving,
+        };
+        instance.is_some_and(|instance| self.fenced.contains(instance))
+            || self.target.served().sessions.iter().any(stops)
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct AgentEntry {
+    pub(super) routes: HashMap<Route, Holding>,
+    pub(super) sessions: Vec<Arc<Session>>,
+    /// Counted from the claim on: a connection that is on its way counts like one that stands.
+    pub(super) connections: usize,
+}
+
+impl AgentEntry {
+    pub(super) fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.sessions.is_empty() && self.connections == 0
+    }
+
+    /// How many of the routes it does not hold yet.
+    pub(super) fn more(&self, terms: &Terms) -> usize {
+        terms.routes.iter().filter(|route| !self.routes.contains_key(*route)).count()
+    }
+
+    fn held<'a>(&'a self, terms: &'a Terms) -> impl Iterator<Item = &'a Holding> {
+        terms.routes.iter().filter_map(|route| self.routes.get(route))
+    }
+
+    /// Whether this process may have one connection more.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub(super) fn judge_process(&self, terms: &Terms) -> Result<(), Unavailable> {
+        if !terms.probe && self.held(terms).any(|holding| holding.fences(terms)) {
+            return Err(Unavailable::Fenced);
+        }
+        match terms.connections {
+            Some(most) if self.connections >= most => Err(Unavailable::TooManyConnections(self.connections)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the agent may have these routes, beside those that it has.
+    ///
+    /// # Errors
+    /// [`Unavailable`]
+    pub(super) fn judge(&self, terms: &Terms) -> Result<(), Unavailable> {
+        let granted = matches!(terms.right, Right::Granted);
+        let more = self.more(terms);
+        if granted && more > 0 && self.routes.len() + more > defaults::ROUTES_PER_AGENT {
+            return Err(Unavailable::TooManyRoutes(self.routes.len()));
+        }
+        if terms.probe {
+            return Ok(());
+        }
+        if let Some(holding) = self.held(terms).find(|holding| holding.is_served_otherwise(terms)) {
+            return Err(Unavailable::OtherRules(holding.target.route.clone()));
+        }
+        match terms.too_many(&self.sessions) {
+            Some(sessions) => Err(Unavailable::TooMany(sessions)),
+            None => Ok(()),
+        }
+    }
+
+    /// No session of this process may serve these routes again.
+    pub(super) fn fence(&mut self, terms: &Terms, instance: &Instance) {
+        for route in &terms.routes {
+            if let Some(holding) = self.routes.get_mut(route) {
+                holding.fence(instance);
+            }
+        }
+    }
+}
+
+/// What becomes of a connection that joins.
+pub(super) struct Decision {
+    /// Sessions of earlier processes, whose place it takes.
+    pub(super) fenced: Vec<Arc<Session>>,
+    /// The session that it joins; a fresh one if there is none.
+    pub(super) session: Option<Arc<Session>>,
+    /// It came too late, and is cut: since its claim a newer boot has come, or an agent with other rules, or as many as
+    /// its token may have, or an agent with a better right.
+    pub(super) is_outdated: bool,
+}
+
+/// Decides about a connection of this agent on these terms. `changed`: its rules for visitors were not those in force when
+/// it claimed.
+pub(super) fn decide(entry: &AgentEntry, terms: &Terms, changed: bool) -> Decision {
+    let mut present: Vec<Arc<Session>> = Vec::new();
+    for holding in entry.held(terms) {
+        present.extend(holding.target.served().sessions.iter().cloned());
+    }
+    present.sort_unstable_by_key(|session| session.id);
+    present.dedup_by_key(|session| session.id);
+    let instance = terms.instance.as_ref();
+    let newer = present.iter().any(|s| is_fenced_by(instance, s.instance.as_ref(), false));
+    let is_outdated = newer
+        || entry.more(terms) > 0
+        || entry.held(terms).any(|holding| holding.is_served_otherwise(terms))
+        || terms.too_many(&entry.sessions).is_some();
+    let rules = terms.rules.as_ref();
+    let changed = changed || entry.held(terms).any(|holding| !holding.target.served().has_rules(rules));
+    // A request that waits in a session was let in by the rules of before.
+    let mine = |s: &&Arc<Session>| !changed && s.instance.as_ref() == instance && s.routes == terms.routes;
+    let session = present.iter().find(mine).cloned();
+    present.retain(|other| is_fenced_by(other.instance.as_ref(), instance, terms.exclusive));
+    Decision { fenced: present, session, is_outdated }
+}

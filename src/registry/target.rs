@@ -1,0 +1,125 @@
+//! Where the requests of one route go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::select;
+use crate::defaults;
+use crate::domain::{AgentId, Epoch, Route, SessionId};
+use crate::policy::{Gate, Rules};
+use crate::session::{Session, Waiting};
+
+/// One route of one owner. Read for every public request; changed only by the registry.
+pub struct Target {
+    /// The route.
+    pub route: Route,
+    /// Whose it is.
+    pub owner: AgentId,
+    served: ArcSwap<Served>,
+    arrived: Notify,
+    waiting: AtomicUsize,
+    polled: AtomicBool,
+    closed: CancellationToken,
+}
+
+/// What serves a route. One value, so that the rules that let a visitor in and the sessions that get its request are
+/// read together.
+#[derive(Default, Clone)]
+pub struct Served {
+    /// Its sessions.
+    pub sessions: Vec<Arc<Session>>,
+    /// What a visitor must pass; none when everybody may come in.
+    pub policy: Option<Arc<Gate>>,
+    /// Grows with each change of the policy.
+    pub epoch: Epoch,
+}
+
+impl Served {
+    pub(super) fn has_rules(&self, rules: Option<&Arc<Rules>>) -> bool {
+        self.policy.as_ref().map(|policy| policy.rules()) == rules
+    }
+
+    /// Puts the rules in force. A visitor that was let in by others, and waits, has to come again.
+    pub(super) fn rule(&mut self, rules: Option<&Arc<Rules>>) {
+        if !self.has_rules(rules) {
+            self.epoch = self.epoch.next();
+            self.policy = rules.map(|rules| Arc::new(Gate::new(rules.clone(), self.epoch)));
+        }
+    }
+}
+
+impl Target {
+    pub(super) fn new(route: Route, owner: AgentId, closed: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            route,
+            owner,
+            served: ArcSwap::default(),
+            arrived: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            polled: AtomicBool::new(false),
+            closed,
+        })
+    }
+
+    /// What serves it now.
+    pub fn served(&self) -> arc_swap::Guard<Arc<Served>> {
+        self.served.load()
+    }
+
+    /// Changes what serves it. Only while the registry is locked: two changes at once would lose one.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Served)) {
+        let mut served = Served::clone(&self.served.load());
+        change(&mut served);
+        self.served.store(Arc::new(served));
+    }
+
+    /// Wakes the requests that wait for a session.
+    pub(super) fn announce(&self) {
+        self.arrived.notify_waiters();
+    }
+
+    /// An agent that polls serves it.
+    pub(super) fn polled(&self) {
+        self.polled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an agent that polls has ever served it: such an agent gets each visitor's address and port.
+    pub fn is_polled(&self) -> bool {
+        self.polled.load(Ordering::Relaxed)
+    }
+
+    /// The session for the next request of a visitor that was let in at `epoch`: none of `tried`. Waits a moment if the
+    /// agent has just gone and may come back. `None` also when the rules have changed since. Cancel safe.
+    pub async fn session(&self, tried: &[SessionId], epoch: Epoch) -> Option<Arc<Session>> {
+        let pick = || {
+            let served = self.served.load();
+            if served.epoch != epoch {
+                return Some(None);
+            }
+            select::pick(&served.sessions, tried).map(Some)
+        };
+        if let Some(picked) = pick() {
+            return picked;
+        }
+        let _waiting = Waiting::enter(&self.waiting)?;
+        let wait = async {
+            loop {
+                let mut arrived = std::pin::pin!(self.arrived.notified());
+                arrived.as_mut().enable();
+                if let Some(picked) = pick() {
+                    return picked;
+                }
+                arrived.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => None,
+            found = tokio::time::timeout(defaults::WAIT_AGENT, wait) => found.ok().flatten(),
+        }
+    }
+}

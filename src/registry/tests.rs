@@ -1,0 +1,156 @@
+//! Claims, leases and limits, on the clock of the runtime.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::*;
+use crate::domain::{Instance, Name};
+use crate::policy::Rules;
+use crate::session::Kind;
+use crate::session::carrier::Fake;
+
+const LEASE: Duration = Duration::from_secs(60);
+
+fn routes(names: &[&str]) -> Box<[Route]> {
+    names.iter().map(|name| Route::Path(Name::parse(name).unwrap())).collect()
+}
+
+fn terms(names: &[&str]) -> Terms {
+    Terms { routes: routes(names), ..Terms::default() }
+}
+
+fn process(id: &str, boot: u64) -> Option<Instance> {
+    Some(Instance { id: id.into(), boot })
+}
+
+fn agent(id: &str) -> AgentId {
+    AgentId(id.into())
+}
+
+/// A connection that joins and stands.
+fn join(claim: Claim) -> (Arc<crate::session::Link>, impl Sized + use<>) {
+    let carrier = Fake::carrier(1, |_, _| unreachable!("no request is sent"));
+    claim.join(carrier, (Kind::H2, 0))
+}
+
+impl Registry {
+    fn is_forgotten(&self) -> bool {
+        let books = self.books.lock();
+        books.agents.is_empty() && self.hosts.is_empty() && self.paths.is_empty()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_follows_the_clock_of_the_runtime() {
+    let registry = Registry::new(LEASE);
+    let claim = |id: &str| registry.claim(&agent(id), terms(&["a", "b"]));
+    drop(join(claim("first").unwrap()));
+    tokio::time::advance(LEASE - Duration::from_secs(1)).await;
+    assert_eq!(claim("second").err(), Some(Unavailable::Taken(routes(&["a"])[0].clone())));
+    drop(join(claim("first").unwrap()));
+    tokio::time::advance(LEASE - Duration::from_secs(1)).await;
+    assert!(claim("second").is_err(), "the lease begins anew with each connection that goes");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(claim("second").is_ok(), "the lease of the first has ended");
+    assert!(registry.is_forgotten(), "a claim that was never used leaves no lease");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tidying_ends_every_lease_and_leaves_no_trace() {
+    let registry = Registry::new(LEASE);
+    for n in 0..3 * LEASES_AT_ONCE {
+        drop(join(registry.claim(&agent("a"), terms(&[&format!("n{n}")])).unwrap()));
+    }
+    tokio::time::advance(LEASE).await;
+    registry.tidy(|_, _| true);
+    assert!(registry.is_forgotten() && registry.books.lock().leases.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_without_a_right_loses_its_sessions_and_its_lease() {
+    let registry = Registry::new(LEASE);
+    let (link, joined) = join(registry.claim(&agent("a"), terms(&["a"])).unwrap());
+    registry.tidy(|owner, _| owner.0 != "a".into());
+    assert!(link.is_out() && registry.find_path("a").is_some());
+    drop(joined);
+    registry.tidy(|_, _| false);
+    assert!(registry.is_forgotten());
+}
+
+#[tokio::test]
+async fn a_route_is_taken_from_an_owner_that_may_not_stay() {
+    let registry = Registry::new(LEASE);
+    let (link, _joined) = join(registry.claim(&agent("old"), terms(&["a"])).unwrap());
+    let route = &routes(&["a"])[0];
+    assert!(!registry.evict(route, |_, _| true) && !link.is_out());
+    assert!(registry.evict(route, |owner, _| owner.0 != "old".into()) && link.is_out());
+    assert!(registry.claim(&agent("new"), terms(&["a"])).is_ok());
+}
+
+#[tokio::test]
+async fn a_claim_counts_as_a_connection_before_it_has_joined() {
+    let registry = Registry::new(LEASE);
+    let claim = || registry.claim(&agent("a"), Terms { connections: Some(2), ..terms(&["a"]) });
+    let held = [claim().unwrap(), claim().unwrap()];
+    assert_eq!(claim().err(), Some(Unavailable::TooManyConnections(2)));
+    drop(held);
+    assert!(claim().is_ok());
+}
+
+#[tokio::test]
+async fn connections_of_one_process_share_a_session_and_two_processes_have_two() {
+    let registry = Registry::new(LEASE);
+    let one = |id: &str, sessions| {
+        let sessions = NonZeroU32::new(sessions);
+        registry.claim(&agent("a"), Terms { instance: process(id, 1), sessions, ..terms(&["a"]) })
+    };
+    let _first = join(one("x", 2).unwrap());
+    let _again = join(one("x", 2).unwrap());
+    let _second = join(one("y", 2).unwrap());
+    assert_eq!(registry.sessions().len(), 2);
+    assert_eq!(one("z", 2).err(), Some(Unavailable::TooMany(2)));
+    // Two that were let in at once: the one that joins last is cut.
+    let late = [one("z", 3).unwrap(), one("w", 3).unwrap()].map(join);
+    assert_eq!(late.iter().map(|(link, _)| link.is_out()).collect::<Vec<_>>(), [false, true]);
+}
+
+#[tokio::test]
+async fn a_newer_boot_takes_the_place_of_an_older_one_for_good() {
+    let registry = Registry::new(LEASE);
+    let boot = |n| registry.claim(&agent("a"), Terms { instance: process("x", n), ..terms(&["a"]) });
+    let early = boot(1).unwrap();
+    let (old, _joined) = join(boot(1).unwrap());
+    let (new, _kept) = join(boot(2).unwrap());
+    assert!(old.is_out() && !new.is_out());
+    assert_eq!(boot(1).err(), Some(Unavailable::Fenced));
+    assert!(join(early).0.is_out(), "its claim is from before the newer boot");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_that_was_let_in_by_other_rules_gets_no_session() {
+    let registry = Registry::new(LEASE);
+    let ruled = |rules: Option<&str>| {
+        let rules = rules.map(|rules| Arc::new(rules.parse::<Rules>().unwrap()));
+        registry.claim(&agent("a"), Terms { rules, ..terms(&["a"]) })
+    };
+    let first = join(ruled(None).unwrap());
+    let target = registry.find_path("a").unwrap();
+    let before = target.served().epoch;
+    assert!(target.session(&[], before).await.is_some());
+    assert!(matches!(ruled(Some("rate=1")), Err(Unavailable::OtherRules(_))));
+    drop(first);
+    let _second = join(ruled(Some("rate=1")).unwrap());
+    assert_ne!(target.served().epoch, before);
+    assert!(target.session(&[], before).await.is_none());
+    assert!(target.session(&[], target.served().epoch).await.is_some());
+}
+
+#[tokio::test]
+async fn what_waits_for_an_agent_ends_when_the_registry_closes() {
+    let registry = Registry::new(LEASE);
+    let _claim = registry.claim(&agent("a"), terms(&["a"])).unwrap();
+    let target = registry.find_path("a").unwrap();
+    let epoch = target.served().epoch;
+    let (found, ()) = tokio::join!(target.session(&[], epoch), async { registry.close() });
+    assert!(found.is_none());
+}
