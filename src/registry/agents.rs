@@ -24,13 +24,15 @@ pub(super) struct Holding {
     pub(super) claims: usize,
     /// When its lease ends; `None` while no connection has used it.
     pub(super) free_at: Option<Instant>,
+    /// It stands in the queue of leases, once however often it was claimed and released.
+    pub(super) is_queued: bool,
     /// Processes that another one has taken this route from. They do not get it back by another try.
     fenced: VecDeque<Instance>,
 }
 
 impl Holding {
     pub(super) fn new(target: Arc<Target>, charged: Option<IpAddr>) -> Self {
-        Self { target, charged, claims: 0, free_at: None, fenced: VecDeque::new() }
+        Self { target, charged, claims: 0, free_at: None, is_queued: false, fenced: VecDeque::new() }
     }
 
     pub(super) fn is_free(&self, now: Instant) -> bool {

@@ -232,9 +232,14 @@ impl Registry {
             };
             let target = lease.target.clone();
             books.leases.pop();
-            // It may have been claimed again since; then another lease follows.
-            if books.holding(&target).is_some_and(|holding| holding.is_free(now)) {
+            let Some(holding) = books.holding_mut(&target) else { continue };
+            holding.is_queued = false;
+            if holding.is_free(now) {
                 self.forget(books, &target);
+            } else if let (0, Some(ends)) = (holding.claims, holding.free_at) {
+                // It was claimed and released again since.
+                holding.is_queued = true;
+                books.leases.push(Reverse(Lease { ends, target }));
             }
         }
         true
@@ -257,7 +262,8 @@ impl Registry {
                 }
                 if holding.is_free(now) {
                     free.push(target);
-                } else if let (0, Some(ends)) = (holding.claims, holding.free_at) {
+                } else if let (0, Some(ends), false) = (holding.claims, holding.free_at, holding.is_queued) {
+                    holding.is_queued = true;
                     books.leases.push(Reverse(Lease { ends, target: target.clone() }));
                 }
             }
@@ -315,6 +321,11 @@ impl Books {
     /// What is known of a target, unless another has taken its place.
     fn holding(&self, target: &Arc<Target>) -> Option<&Holding> {
         let holding = self.agents.get(&target.owner)?.routes.get(&target.route)?;
+        Arc::ptr_eq(&holding.target, target).then_some(holding)
+    }
+
+    fn holding_mut(&mut self, target: &Arc<Target>) -> Option<&mut Holding> {
+        let holding = self.agents.get_mut(&target.owner)?.routes.get_mut(&target.route)?;
         Arc::ptr_eq(&holding.target, target).then_some(holding)
     }
 

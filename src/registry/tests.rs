@@ -67,6 +67,20 @@ async fn tidying_ends_every_lease_and_leaves_no_trace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_comes_and_goes_queues_one_lease() {
+    let registry = Registry::new(LEASE);
+    for _ in 0..100 {
+        drop(join(registry.claim(&agent("a"), terms(&["a"])).unwrap()));
+        tokio::time::advance(LEASE / 50).await;
+    }
+    assert_eq!(registry.books.lock().leases.len(), 1);
+    assert!(registry.claim(&agent("b"), terms(&["a"])).is_err(), "its last lease has not ended");
+    tokio::time::advance(LEASE).await;
+    registry.tidy(|_, _| true);
+    assert!(registry.is_forgotten() && registry.books.lock().leases.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_owner_without_a_right_loses_its_sessions_and_its_lease() {
     let registry = Registry::new(LEASE);
     let (link, joined) = join(registry.claim(&agent("a"), terms(&["a"])).unwrap());
