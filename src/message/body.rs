@@ -18,11 +18,21 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// What is kept until a body has ended or is dropped: slots, counts, permits.
 type Hold = Box<dyn Any + Send>;
 
+/// Measures one body. It is dropped when the body has ended or is dropped.
+pub trait Meter: Send {
+    /// A frame with so many bytes was taken. `last`: no data follows.
+    fn passed(&mut self, bytes: usize, last: bool);
+
+    /// The body broke off.
+    fn broke(&mut self) {}
+}
+
 /// A streaming body. It may hold values until its last frame was taken, or until it is dropped.
 #[derive(Default)]
 pub struct Body {
     kind: Kind,
     hold: Option<Hold>,
+    meter: Option<Box<dyn Meter>>,
 }
 
 #[derive(Default)]
@@ -36,6 +46,20 @@ enum Kind {
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
     /// It broke, and says so when it is asked again.
     Broken(BoxError),
+}
+
+impl Kind {
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Broken(_) => false,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Stream(stream) => stream.receiver.is_end_stream(),
+            Self::Gated(body) => body.is_end_stream(),
+            Self::Other(body) => body.is_end_stream(),
+        }
+    }
 }
 
 /// What comes in on an HTTP/2 stream.
@@ -111,6 +135,11 @@ impl Body {
         });
     }
 
+    /// Measures this body with `meter`, which is dropped when the body has ended or is dropped.
+    pub fn measure(&mut self, meter: Box<dyn Meter>) {
+        self.meter = Some(meter);
+    }
+
     /// Shows each poll of this body to `look`: how many bytes it has brought.
     #[must_use]
     pub fn watched(self, look: impl FnMut(Poll<usize>) + Send + Unpin + 'static) -> Self {
@@ -139,7 +168,7 @@ impl Body {
     /// The body itself, unchanged, when it is of another kind.
     pub fn into_incoming(self) -> Result<Incoming, Self> {
         match self {
-            Self { kind: Kind::Incoming(body), hold: None } => Ok(body),
+            Self { kind: Kind::Incoming(body), hold: None, meter: None } => Ok(body),
             other => Err(other),
         }
     }
@@ -180,7 +209,7 @@ impl<F: FnMut(Poll<usize>) + Unpin> HttpBody for Watched<F> {
 
 impl From<Kind> for Body {
     fn from(kind: Kind) -> Self {
-        Self { kind, hold: None }
+        Self { kind, hold: None, meter: None }
     }
 }
 
@@ -221,29 +250,34 @@ impl HttpBody for Body {
         match polled {
             Poll::Ready(None) => {
                 self.hold = None;
+                if let Some(mut meter) = self.meter.take() {
+                    meter.passed(0, true);
+                }
                 Poll::Ready(None)
             }
             // hyper ends the connection with what it has not written yet. Told one poll later, it has written all that
             // came before: a request that breaks off arrives as such, and its connection is not taken for a bad one.
             Poll::Ready(Some(Err(error))) => {
                 self.kind = Kind::Broken(error);
+                if let Some(mut meter) = self.meter.take() {
+                    meter.broke();
+                }
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            polled => polled,
+            Poll::Ready(Some(Ok(frame))) => {
+                let last = self.meter.is_some() && self.kind.is_end_stream();
+                if let Some(meter) = &mut self.meter {
+                    meter.passed(frame.data_ref().map_or(0, Bytes::len), last);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            polled @ Poll::Pending => polled,
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Empty => true,
-            Kind::Broken(_) => false,
-            Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Incoming(body) => body.is_end_stream(),
-            Kind::Stream(stream) => stream.receiver.is_end_stream(),
-            Kind::Gated(body) => body.is_end_stream(),
-            Kind::Other(body) => body.is_end_stream(),
-        }
+        self.kind.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

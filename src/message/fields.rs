@@ -33,6 +33,8 @@ pub const X_CLIENT_IP: HeaderName = HeaderName::from_static("x-client-ip");
 pub const TRUE_CLIENT_IP: HeaderName = HeaderName::from_static("true-client-ip");
 /// `X-Real-IP`: de facto (nginx). Dropped from visitors.
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+/// `X-Request-Id`: de facto. The name of a request, in the logs of all that it passes.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `Requesting-Client` (ReverseHttp, "Polling"). Dropped from visitors.
 pub const REQUESTING_CLIENT: HeaderName = HeaderName::from_static("requesting-client");
 /// `PTTH-Instance: ID;boot=N`: our own. Which process a connection belongs to.

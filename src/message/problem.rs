@@ -24,6 +24,8 @@ pub struct Problem<'a> {
     pub error: Option<&'a str>,
     /// When another try makes sense.
     pub retry_after: Option<Duration>,
+    /// The request's id (`X-Request-Id`), which the log has too.
+    pub request: Option<HeaderValue>,
 }
 
 impl Problem<'_> {
@@ -45,6 +47,9 @@ impl Problem<'_> {
         if let Ok(value) = HeaderValue::try_from(hop) {
             headers.insert(fields::PROXY_STATUS, value);
         }
+        if let Some(id) = &self.request {
+            headers.insert(fields::X_REQUEST_ID, id.clone());
+        }
         if let Some(after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
         }
@@ -52,24 +57,32 @@ impl Problem<'_> {
     }
 
     fn json(&self) -> String {
+        let request = self.request_id().map(|id| format!(r#","request":{}"#, quote(id)));
         format!(
-            r#"{{"type":"https://ptth.invalid/problems/{}","title":{},"status":{},"detail":{}}}"#,
+            r#"{{"type":"https://ptth.invalid/problems/{}","title":{},"status":{},"detail":{}{}}}"#,
             self.code,
             quote(self.status.canonical_reason().unwrap_or("Error")),
             self.status.as_u16(),
             quote(self.detail),
+            request.unwrap_or_default(),
         ) + "\n"
+    }
+
+    fn request_id(&self) -> Option<&str> {
+        self.request.as_ref()?.to_str().ok()
     }
 
     fn html(&self) -> String {
         let title = self.status.canonical_reason().unwrap_or("Error");
+        let request = self.request_id().map(|id| format!(" &middot; request {}", escape(id)));
         page(
             &format!("{} {title}", self.status.as_u16()),
             &format!(
-                "<p>{}</p>\n<p><small>{} &middot; {}</small></p>",
+                "<p>{}</p>\n<p><small>{} &middot; {}{}</small></p>",
                 escape(self.detail),
                 self.hop,
-                self.code
+                self.code,
+                request.unwrap_or_default(),
             ),
         )
     }
@@ -151,6 +164,7 @@ mod tests {
             hop: "ptth-relay",
             error: Some("destination_unavailable"),
             retry_after: Some(Duration::from_secs(5)),
+            request: Some(HeaderValue::from_static("r-1")),
         };
         let (parts, body) = problem.response(&asker).into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();

@@ -2,9 +2,12 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::observe::exchange::Bytes;
 
 /// See the module.
 pub struct Watched<T, R, W> {
@@ -30,6 +33,22 @@ where
         }
         polled
     }
+}
+
+/// Counts what passes on a visitor's stream.
+pub fn counted<T>(stream: T, bytes: &Bytes) -> impl AsyncRead + AsyncWrite + Unpin
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let read = |polled: Poll<&[u8]>| {
+        if let Poll::Ready(read) = polled {
+            bytes.received.fetch_add(read.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    };
+    Watched::new(stream, read, |wrote| {
+        bytes.sent.fetch_add(wrote as u64, Ordering::Relaxed);
+    })
 }
 
 impl<T, R, W> AsyncRead for Watched<T, R, W>

@@ -1,8 +1,8 @@
 //! Counters of one relay, in the OpenMetrics text format. Counting is one atomic addition.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
-use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::exchange::{Exchange, Fault, Party};
 use super::limits::{Label, Limit, Limits};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,6 +35,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 pub struct Metrics {
     registry: Registry,
     answers: [Counter; 5],
+    agent_answers: [Counter; 5],
     failures: Family<Code, Counter>,
     refusals: Family<Code, Counter>,
     agent_connections: Family<Way, Gauge>,
@@ -46,9 +48,14 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("ptth");
         let answers = Family::<Status, Counter>::default();
+        let agent_answers = Family::<Status, Counter>::default();
         let limits = Family::<Label, Counter>::default();
+        let of = |family: &Family<Status, Counter>| {
+            CLASSES.map(|class| family.get_or_create(&Status { class }).clone())
+        };
         let metrics = Self {
-            answers: CLASSES.map(|class| answers.get_or_create(&Status { class }).clone()),
+            answers: of(&answers),
+            agent_answers: of(&agent_answers),
             failures: Family::default(),
             refusals: Family::default(),
             agent_connections: Family::default(),
@@ -59,8 +66,13 @@ impl Default for Metrics {
         };
         registry.register("answers", "Answers to visitors, by class of status", answers);
         registry.register(
+            "agent_answers",
+            "Answers to agents' own requests: registrations, polls, answers that they bring",
+            agent_answers,
+        );
+        registry.register(
             "failures",
-            "Requests of visitors that no agent answered, by reason",
+            "Requests of visitors that the relay refused or that no agent answered, by reason",
             metrics.failures.clone(),
         );
         registry.register(
@@ -95,17 +107,31 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// A visitor got an answer.
-    pub fn answered(&self, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100);
-        if let Some(counter) = class.checked_sub(1).and_then(|place| self.answers.get(place)) {
-            counter.inc();
+    /// With the lines that an access log drops.
+    pub fn with_dropped(dropped: Option<Counter>) -> Self {
+        let mut metrics = Self::default();
+        if let Some(dropped) = dropped {
+            let help = "Lines of the access log that were dropped because they were not written fast enough";
+            metrics.registry.register("access_log_dropped", help, dropped);
         }
+        metrics
     }
 
-    /// A visitor's request was answered by the relay, for this reason.
-    pub fn failed(&self, code: &'static str) {
-        self.failures.get_or_create(&Code { code }).inc();
+    /// A request has ended: counts its answer, and why the relay gave it.
+    pub fn ended(&self, exchange: &Exchange) {
+        let counters = match exchange.party {
+            Party::Visitor => &self.answers,
+            Party::Agent => &self.agent_answers,
+        };
+        let class = exchange.status.and_then(|status| usize::from(status.as_u16() / 100).checked_sub(1));
+        if let Some(counter) = class.and_then(|place| counters.get(place)) {
+            counter.inc();
+        }
+        if let Some(Fault { hop: "relay" | "agent", code: Cow::Borrowed(code) }) = exchange.fault
+            && exchange.party == Party::Visitor
+        {
+            self.failures.get_or_create(&Code { code }).inc();
+        }
     }
 
     /// A request of an agent was refused, for this reason.
@@ -160,13 +186,24 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use http::StatusCode;
+
     use super::*;
+    use crate::observe::exchange::{Observers, Recording, RequestId};
 
     #[test]
     fn what_was_counted_is_in_the_text() {
         let metrics = Metrics::default();
-        metrics.answered(StatusCode::NOT_FOUND);
-        metrics.failed("no-agent");
+        let metrics = Arc::new(metrics);
+        let observers = Arc::new(Observers { metrics: Some(metrics.clone()), sink: None });
+        for party in [Party::Visitor, Party::Agent] {
+            let mut recording = Recording::open(&observers, RequestId::draw());
+            recording.exchange().party = party;
+            recording.answered(StatusCode::NOT_FOUND);
+            recording.fails("relay", "no-agent");
+        }
         metrics.certificate_reload_failed();
         metrics.reached(Limit::Head, &"192.0.2.1:1");
         metrics.reached(Limit::Head, &"192.0.2.1:2");
@@ -174,6 +211,7 @@ mod tests {
         let text = metrics.text();
         for line in [
             "ptth_answers_total{class=\"4xx\"} 1",
+            "ptth_agent_answers_total{class=\"4xx\"} 1",
             "ptth_certificate_reload_failures_total 1",
             "ptth_failures_total{code=\"no-agent\"} 1",
             "ptth_limits_reached_total{limit=\"head\"} 2",

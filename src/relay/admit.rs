@@ -18,7 +18,7 @@ use crate::observe::{Metrics, metrics::Counted};
 use crate::policy::{Grants, Rules, Verified, open::is_open};
 use crate::registry::directory::Announcement;
 use crate::registry::{Claim, Registry, Right, Terms, Unavailable};
-use crate::session::carrier::Carrier;
+use crate::session::carrier::{Carrier, named};
 use crate::session::{Kind, Windows};
 use crate::transport::{Admission, Attached, Door, Polling};
 
@@ -385,7 +385,7 @@ impl Admission for Admitted {
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {
         let Self { claim, announced, agent, transport, urls, metrics, .. } = *self;
         tracing::info!(%agent, transport, carrier = %kind, urls = urls.join(" "), "agent connected");
-        let (link, joined) = claim.join(carrier, (kind, core));
+        let (link, joined) = claim.join(named(carrier, transport), (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());
         let left = Left { agent, transport, kind, _counted: counted, _announced: announced };
         Attached::new(link.is_cut(), (joined, left)).on(link)

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::defaults;
 use crate::domain::HostName;
 use crate::net::nets::Nets;
+use crate::observe::Sink;
 use crate::policy::Tokens;
 use crate::registry::{Directory, directory};
 use crate::tls::ServerTls;
@@ -120,6 +121,8 @@ pub struct Config {
     pub relay_http: Vec<Destination>,
     /// Live, ready, metrics and sessions; `None` is off.
     pub admin: Option<Admin>,
+    /// Who gets the record of each request of a visitor at its end: an access log.
+    pub access_log: Option<Arc<dyn Sink>>,
     /// Threads of the data plane; one per core by default.
     pub cores: usize,
     /// Until the head of an answer.
@@ -171,6 +174,7 @@ impl Config {
             demo: false,
             relay_http: Vec::new(),
             admin: None,
+            access_log: None,
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             answer: defaults::ANSWER,
             lease: defaults::LEASE,

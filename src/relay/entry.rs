@@ -21,17 +21,18 @@ use super::forward::Sender;
 use super::seats::Seat;
 use super::streams::{self, Stream};
 use super::transports::Served;
-use super::{public, respond};
+use super::{public, record, respond};
 use crate::defaults;
 use crate::domain::{Certificate, HostName, Visitor};
 use crate::message::{Body, Request, hop};
 use crate::net::Io;
 use crate::net::io::Tcp;
 use crate::net::proxied;
-use crate::observe::Limit;
+use crate::observe::{Limit, Observers};
 use crate::session::h1::interject;
 use crate::session::h1::trailers::Trailing;
 use crate::session::h2::Room;
+use crate::session::h2::refused::Refused;
 use crate::session::h2::server::{self, Terms};
 use crate::tls;
 
@@ -67,7 +68,9 @@ impl Inside {
     fn new(shared: Arc<Shared>, visitor: Visitor, io: &Io, seat: Seat) -> Arc<Self> {
         let front = shared.config.trusted_proxies.contains(visitor.remote.ip());
         // One count for each connection: one that all cores share would travel between them with each request.
-        let sender = Sender::new(visitor, front, Handshake::of(io), Arc::new(seat));
+        let observers =
+            Observers { metrics: Some(shared.metrics.clone()), sink: shared.config.access_log.clone() };
+        let sender = Sender::new(visitor, front, Handshake::of(io), Arc::new(seat), observers);
         Arc::new(Self { shared, sender })
     }
 }
@@ -207,6 +210,7 @@ async fn serve_h1(inside: Arc<Inside>, mut io: Io) {
         inside.sender.closed().store(true, Ordering::Release);
     }
     if let Err(error) = ended {
+        record::refused_head(&inside.sender, &error);
         let limit = match () {
             () if error.is_timeout() => Some(Limit::Head),
             () if error.is_parse_too_large() => Some(Limit::Fields),
@@ -233,6 +237,10 @@ async fn serve_h2(inside: Arc<Inside>, mut io: Io) {
     let visitors = &inside.shared.visitors;
     let reached = |limit| inside.shared.metrics.reached(limit, &inside.sender.visitor().remote);
     let (leave, terms) = (visitors.stopping(), terms(&inside.shared));
+    let io = Refused::new(io, || {
+        reached(Limit::Fields);
+        record::too_large(&inside.sender);
+    });
     let ended = server::serve(io, last_read, terms, visitors, leave, reached, answer).await;
     if let Err(error) = ended {
         match error.reached() {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use http_body::Body as _;
 
 use super::cookies;
@@ -20,6 +20,8 @@ use crate::message::{Body, Request, Response, fields, hop};
 use crate::net::Scope;
 use crate::net::nets::Nets;
 use crate::net::splice::splice;
+use crate::net::watched::counted;
+use crate::observe::{Observers, Recording, RequestId};
 use crate::policy::VisitorPermit;
 use crate::session::HeldSlot;
 
@@ -37,7 +39,7 @@ const SENDERS: [HeaderName; 9] = [
 ];
 
 /// Fields that are added to each request: making room once is cheaper than growing.
-const SIGNED: usize = 5;
+const SIGNED: usize = 6;
 
 /// What every request of one visitor's connection says about its sender; written once for all of them.
 #[derive(Clone)]
@@ -55,14 +57,27 @@ pub(super) struct Sender {
     seat: Arc<Seat>,
     /// Set when the far end has closed the connection.
     closed: Arc<AtomicBool>,
+    /// Who gets the records of its requests.
+    observers: Arc<Observers>,
 }
 
 impl Sender {
-    pub(super) fn new(visitor: Visitor, front: bool, handshake: Handshake, seat: Arc<Seat>) -> Self {
+    pub(super) fn new(
+        visitor: Visitor,
+        front: bool,
+        handshake: Handshake,
+        seat: Arc<Seat>,
+        observers: Observers,
+    ) -> Self {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         let (node, proto, handshake) = (node(ip), proto(visitor.tls), Arc::new(handshake));
-        Self { visitor, handshake, address, node, proto, front, seat, closed: Arc::default() }
+        let (closed, observers) = (Arc::default(), Arc::new(observers));
+        Self { visitor, handshake, address, node, proto, front, seat, closed, observers }
+    }
+
+    pub(super) fn observers(&self) -> &Arc<Observers> {
+        &self.observers
     }
 
     /// Who sent a request that came by a trusted proxy; `None` where the connection says it all.
@@ -184,7 +199,7 @@ pub(super) fn outgoing(
     mut request: Request,
     permit: VisitorPermit,
     sender: &Sender,
-    authority: Authority,
+    (authority, id): (Authority, &RequestId),
 ) -> Option<Outgoing> {
     let version = request.version();
     let mut upgrade = None;
@@ -203,6 +218,7 @@ pub(super) fn outgoing(
     headers.remove(HOST);
     sender.sign(headers, &authority);
     headers.append(VIA, via(version));
+    headers.entry(fields::X_REQUEST_ID).or_insert_with(|| id.value());
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(sender.scheme());
     parts.authority = Some(authority);
@@ -271,6 +287,7 @@ pub(super) fn join(
     visitor: Option<Opening>,
     permit: VisitorPermit,
     sender: &Sender,
+    (version, recording): (Version, &mut Box<Recording>),
     scope: &Scope,
 ) -> Option<Response> {
     let agent = Tunnel::take(response.extensions_mut())?;
@@ -280,11 +297,16 @@ pub(super) fn join(
     let owner = scope.clone();
     let seat = sender.seat().clone();
     let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
+    let mut recording = recording.take();
+    // Over HTTP/2 the visitor gets a 200 (RFC 8441 §5).
+    recording.answered(if version == Version::HTTP_2 { StatusCode::OK } else { response.status() });
     owner.spawn(async move {
         let _kept = (slot, seat, permit);
-        let (Ok(mut agent), Ok(mut visitor)) = tokio::join!(agent, visitor) else {
+        let (Ok(mut agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
             return tracing::debug!("one end of an upgrade went away before it began");
         };
+        let bytes = recording.elsewhere();
+        let mut visitor = counted(visitor, &bytes);
         let cut = async {
             match cut {
                 Some(cut) => cut.await,
@@ -293,8 +315,12 @@ pub(super) fn join(
         };
         tokio::select! {
             biased;
-            () = cut => tracing::debug!("an upgraded stream was cut with its agent"),
+            () = cut => {
+                recording.fails("agent", "agent-gone");
+                tracing::debug!("an upgraded stream was cut with its agent");
+            }
             ended = splice(&mut visitor, &mut agent) => {
+                recording.ends();
                 tracing::debug!(?ended, "an upgraded stream ended");
             }
         }
@@ -318,6 +344,7 @@ mod tests {
             front,
             Handshake::default(),
             Arc::new(seat),
+            Observers::default(),
         )
     }
 
@@ -328,7 +355,9 @@ mod tests {
     fn out(request: http::request::Builder) -> Request {
         let request = request.body(Body::empty()).unwrap();
         let sender = sender("[2001:db8::1]:9", false);
-        outgoing(request, free(), &sender, Authority::from_static("shop.test:8443")).unwrap().request
+        outgoing(request, free(), &sender, (Authority::from_static("shop.test:8443"), &RequestId::Drawn(7)))
+            .unwrap()
+            .request
     }
 
     #[test]
@@ -352,7 +381,17 @@ mod tests {
         assert_eq!(headers["x-forwarded-host"], "shop.test:8443");
         assert_eq!(headers["via"], "1.1 ptth");
         assert_eq!(headers["x-mine"], "kept");
-        assert_eq!(headers.len(), 6, "{headers:?}");
+        assert_eq!(headers["x-request-id"], RequestId::Drawn(7).value());
+        assert_eq!(headers.len(), 7, "{headers:?}");
+    }
+
+    #[test]
+    fn a_visitors_own_request_id_and_traceparent_pass_unchanged() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let request =
+            out(http::Request::get("/").header("x-request-id", "mine 1").header("traceparent", trace));
+        assert_eq!(request.headers()["x-request-id"], "mine 1");
+        assert_eq!(request.headers()["traceparent"], trace);
     }
 
     /// As the agent gets it, behind the proxy 10.0.0.9.
@@ -364,7 +403,9 @@ mod tests {
         let trusted = std::iter::once("10.0.0.0/8".parse().unwrap()).collect();
         let sender = sender("10.0.0.9:1", true).behind(request.headers(), &trusted).unwrap().unwrap();
         let request =
-            outgoing(request, free(), &sender, Authority::from_static("shop.test")).unwrap().request;
+            outgoing(request, free(), &sender, (Authority::from_static("shop.test"), &RequestId::Drawn(7)))
+                .unwrap()
+                .request;
         assert_eq!(request.uri().scheme_str(), Some(sender.scheme().as_str()));
         request.into_parts().0.headers
     }
@@ -389,7 +430,7 @@ mod tests {
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "front.test");
         assert_eq!(headers["x-real-ip"], "192.0.2.7");
-        assert_eq!(headers.len(), 6, "{headers:?}");
+        assert_eq!(headers.len(), 7, "{headers:?}");
 
         let headers = out_behind(&[("forwarded", "for=192.0.2.7;proto=http")]);
         assert_eq!(headers["x-forwarded-for"], "192.0.2.7, 10.0.0.9");
@@ -419,8 +460,12 @@ mod tests {
     fn a_target_that_cannot_be_forwarded_is_not_replaced() {
         let target = PathAndQuery::try_from(format!("?{}", "a".repeat(65_533))).unwrap();
         let request = http::Request::get(Uri::from(target)).body(Body::empty()).unwrap();
-        let made =
-            outgoing(request, free(), &sender("[2001:db8::1]:9", false), Authority::from_static("shop.test"));
+        let made = outgoing(
+            request,
+            free(),
+            &sender("[2001:db8::1]:9", false),
+            (Authority::from_static("shop.test"), &RequestId::Drawn(7)),
+        );
         assert_eq!(made.map(|made| made.request.uri().to_string()), None);
     }
 

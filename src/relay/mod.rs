@@ -19,6 +19,7 @@ mod newcomers;
 mod open;
 mod patience;
 mod public;
+mod record;
 mod relayhttp;
 mod respond;
 mod seats;
@@ -159,7 +160,8 @@ impl Relay {
         check(&config)?;
         let names = Arc::new(Names::new(config.clone(), config.is_on_loopback()));
         let registry = Registry::new(config.lease);
-        let metrics = Arc::new(Metrics::default());
+        let dropped = config.access_log.as_ref().and_then(|log| log.dropped());
+        let metrics = Arc::new(Metrics::with_dropped(dropped));
         let (sessions, visitors, draining) = (Scope::new(), Scope::new(), CancellationToken::new());
         let credentials = Arc::new(Credentials::new(config.clone()));
         let windows = Windows::watched(config.buffers, metrics.clone());

@@ -13,12 +13,13 @@ use super::demo;
 use super::forward::{self, Outgoing, Sender};
 use super::front::Contradiction;
 use super::respond::{self, Failure};
-use super::{measure, patience};
+use super::{measure, patience, record};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
 use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, authority, framing, hop, repeat, upgrade};
-use crate::observe::Limit;
+use crate::observe::exchange::Party;
+use crate::observe::{Limit, Recording};
 use crate::policy::{Denied, Gate, VisitorPermit};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
@@ -26,62 +27,72 @@ use crate::session::{SendError, SendErrorKind};
 /// Answers one request that came in on the public port.
 pub(super) async fn answer(shared: &Arc<Shared>, sender: &Sender, mut request: Request) -> Response {
     let version = request.version();
+    let head = request.method() == Method::HEAD;
+    let mut recording = record::open(sender, &mut request);
     let extended = upgrade::from_connect(&mut request);
-    let mut response = route(shared, sender, request).await;
+    let mut response = route(shared, sender, request, &mut recording).await;
     if extended && response.status().is_success() {
         // The Upgrade was ignored, and to this visitor a success would say that it was accepted.
-        response = respond::failure(Failure::Upgrade, &http::HeaderMap::new());
+        response = respond::failure(Failure::Upgrade, &http::HeaderMap::new(), &mut recording);
     } else if extended {
         upgrade::to_connected(&mut response);
     } else if version == Version::HTTP_2 && response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // Cannot be: HTTP/2 asks by extended CONNECT alone. An agent that says so all the same is wrong.
-        response = respond::failure(Failure::Upgrade, &http::HeaderMap::new());
+        response = respond::failure(Failure::Upgrade, &http::HeaderMap::new(), &mut recording);
     }
-    shared.metrics.answered(response.status());
+    recording.follow(head, &mut response);
     response
 }
 
-async fn route(shared: &Arc<Shared>, sender: &Sender, request: Request) -> Response {
+async fn route(
+    shared: &Arc<Shared>,
+    sender: &Sender,
+    request: Request,
+    recording: &mut Box<Recording>,
+) -> Response {
     if !framing::is_clear(request.headers()) {
-        return hang_up(Failure::Framing, &request);
+        return hang_up(Failure::Framing, &request, recording);
     }
     if framing::size(&request) > defaults::VISITOR_HEAD {
         shared.metrics.reached(Limit::Fields, &sender.visitor().remote);
-        return hang_up(Failure::Head, &request);
+        return hang_up(Failure::Head, &request, recording);
     }
     if request.method() == Method::CONNECT {
-        return hang_up(Failure::Method, &request);
+        return hang_up(Failure::Method, &request, recording);
     }
     let behind = match sender.behind(request.headers(), &shared.config.trusted_proxies) {
         Ok(behind) => behind,
-        Err(Contradiction) => return hang_up(Failure::Sender, &request),
+        Err(Contradiction) => return hang_up(Failure::Sender, &request, recording),
     };
     let sender = behind.as_deref().unwrap_or(sender);
+    if let Some(line) = recording.line() {
+        line.visitor = Some(sender.visitor().remote);
+    }
     let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
         Ok(authority) => authority,
-        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request),
+        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request, recording),
     };
     // The table holds hosts in their one form, so what is found as it came needs no parsing.
     if let Some(target) = shared.registry.find_host(authority.host()) {
-        return visit(shared, sender, authority, &target, request).await;
+        return visit(shared, sender, authority, &target, request, recording).await;
     }
     let host = match authority::host(&authority) {
         Ok(host) => host,
-        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request),
+        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request, recording),
     };
     if shared.names.is_own(&host) {
         // Boxed, because it is rare and large, and would make every visitor's future as large.
-        return Box::pin(own(shared, sender, authority, &host, request)).await;
+        return Box::pin(own(shared, sender, authority, &host, request, recording)).await;
     }
     match shared.registry.find_host(host.as_str()) {
-        Some(target) => visit(shared, sender, authority, &target, request).await,
-        None => respond::failure(unserved(shared, &Route::Host(host)), request.headers()),
+        Some(target) => visit(shared, sender, authority, &target, request, recording).await,
+        None => respond::failure(unserved(shared, &Route::Host(host)), request.headers(), recording),
     }
 }
 
 /// Refuses a request that others may have read differently. On HTTP/1 what stands behind it is not read.
-fn hang_up(failure: Failure, request: &Request) -> Response {
-    let mut response = respond::failure(failure, request.headers());
+fn hang_up(failure: Failure, request: &Request, recording: &mut Recording) -> Response {
+    let mut response = respond::failure(failure, request.headers(), recording);
     if request.version() < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -99,9 +110,10 @@ async fn own(
     authority: Authority,
     host: &HostName,
     request: Request,
+    recording: &mut Box<Recording>,
 ) -> Response {
     if sender.seat().is_newcomers() && shared.transports.wanting(&request).is_none() {
-        return hang_up(Failure::Full, &request);
+        return hang_up(Failure::Full, &request, recording);
     }
     // The connection of a proxy shows nothing of the agent behind it.
     let shows = !closes(&request) && !sender.is_front();
@@ -110,10 +122,12 @@ async fn own(
         Ok(Facts { closed: shows.then(|| sender.closed()), ..facts(sender, &authority, asker) })
     };
     if shared.relay_http.wants(&request) {
+        recording.exchange().party = Party::Agent;
         let facts = entering(request.headers());
-        return shared.relay_http.answer(request, facts).await;
+        return shared.relay_http.answer(request, facts, recording).await;
     }
     if let Some(side) = shared.transports.wanting(&request) {
+        recording.exchange().party = Party::Agent;
         let asker = request.headers().clone();
         let busy = sender.seat().busy();
         let accepted = match entering(&asker).and_then(|facts| by_http1(&request).map(|()| facts)) {
@@ -124,7 +138,7 @@ async fn own(
             Ok(response) => response,
             Err(refusal) => {
                 shared.metrics.refused(refusal.kind.code());
-                respond::refusal(&refusal, &asker)
+                respond::refusal(&refusal, &asker, recording)
             }
         };
         side.dress(&asker, &mut response);
@@ -136,17 +150,19 @@ async fn own(
     if shared.config.routing == Routing::Path && *host == shared.config.domain {
         let segment = request.uri().path().split('/').nth(1).unwrap_or_default();
         if let Some(target) = shared.registry.find_path(segment) {
-            return visit(shared, sender, authority, &target, request).await;
+            return visit(shared, sender, authority, &target, request, recording).await;
         }
         if let Ok(name) = Name::parse(segment)
             && shared.names.is_known(&Route::Path(name))
         {
-            return respond::failure(Failure::NoAgent, request.headers());
+            return respond::failure(Failure::NoAgent, request.headers(), recording);
         }
     }
     let (method, path, asker) = (request.method(), request.uri().path(), request.headers());
-    demo::answer(&shared.config, method, path, asker)
-        .unwrap_or_else(|| respond::own(method, path, asker, shared.config.demo))
+    match demo::answer(&shared.config, method, path, asker, recording) {
+        Some(response) => response,
+        None => respond::own(method, path, asker, shared.config.demo, recording),
+    }
 }
 
 /// A token that came by plain HTTP has been shown to everyone on the way, and so has what an agent answers. On this
@@ -218,9 +234,11 @@ async fn visit(
     authority: Authority,
     target: &Target,
     request: Request,
+    recording: &mut Box<Recording>,
 ) -> Response {
+    recording.takes(&target.route);
     if sender.seat().is_newcomers() {
-        return hang_up(Failure::Full, &request);
+        return hang_up(Failure::Full, &request, recording);
     }
     let request = request.map(Body::from);
     let permit = {
@@ -228,9 +246,9 @@ async fn visit(
         VisitorPermit::unless_ruled(served.policy.clone(), served.epoch)
     };
     match permit {
-        Ok(permit) => pass(shared, sender, authority, target, permit, request).await,
+        Ok(permit) => pass(shared, sender, authority, target, permit, request, recording).await,
         // Boxed, because most names have no rules, and it would make every visitor's future as large.
-        Err(gate) => Box::pin(permitted(shared, sender, authority, target, &gate, request)).await,
+        Err(gate) => Box::pin(permitted(shared, sender, authority, target, &gate, request, recording)).await,
     }
 }
 
@@ -242,12 +260,9 @@ async fn permitted(
     target: &Target,
     gate: &Arc<Gate>,
     mut request: Request,
+    recording: &mut Box<Recording>,
 ) -> Response {
     let accept = accept(request.headers());
-    let fail = |denied| {
-        shared.metrics.failed(Failure::Denied(denied).code());
-        respond::failure(Failure::Denied(denied), &accept)
-    };
     let (from, length) = (sender.visitor().remote.ip(), request.body().size_hint().exact());
     let permit = match gate.visit(&shared.checks, from, request.headers_mut(), length).await {
         Ok(permit) => permit,
@@ -256,13 +271,13 @@ async fn permitted(
             if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
                 shared.visitors.spawn(request.into_body().linger());
             }
-            return fail(denied);
+            return respond::failure(Failure::Denied(denied), &accept, recording);
         }
     };
     let exceeded = permit.body().map(|most| measure::limit(&mut request, most));
-    let response = pass(shared, sender, authority, target, permit, request).await;
+    let response = pass(shared, sender, authority, target, permit, request, recording).await;
     match exceeded.is_some_and(|exceeded| exceeded.is_so()) && response.status().is_server_error() {
-        true => fail(Denied::TooLarge),
+        true => respond::failure(Failure::Denied(Denied::TooLarge), &accept, recording),
         false => response,
     }
 }
@@ -283,27 +298,30 @@ async fn pass(
     target: &Target,
     permit: VisitorPermit,
     request: Request,
+    recording: &mut Box<Recording>,
 ) -> Response {
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
     let Some(Outgoing { mut request, permit, upgrade }) =
-        forward::outgoing(request, permit, sender, authority)
+        forward::outgoing(request, permit, sender, (authority, recording.id()))
     else {
-        return respond::failure(Failure::Head, &accepted(accept));
+        return respond::failure(Failure::Head, &accepted(accept), recording);
     };
     if target.is_polled() {
         request.extensions_mut().insert(*sender.visitor());
     }
     let moved = patience::watch(&mut request);
-    let sent = send(target, &permit, request);
+    let sent = send(target, &permit, request, recording);
     let failure = match patience::wait(sent, moved, shared.config.answer).await {
         Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            match forward::join(response, upgrade, permit, sender, &shared.visitors) {
+            let joined = (version, &mut *recording);
+            match forward::join(response, upgrade, permit, sender, joined, &shared.visitors) {
                 Some(response) => return response,
                 None => Failure::Upgrade,
             }
         }
         Some(Ok(response)) => {
+            recording.failed_behind(&response);
             let mut response = forward::incoming(response, version, shared.names.own());
             if !permit.is_free() {
                 response.body_mut().hold(permit);
@@ -313,15 +331,19 @@ async fn pass(
         Some(Err(failure)) => failure,
         None => Failure::Timeout,
     };
-    shared.metrics.failed(failure.code());
     tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
-    respond::failure(failure, &accepted(accept))
+    respond::failure(failure, &accepted(accept), recording)
 }
 
 /// Sends a request to one session after the other until one takes it. What a session gave back unsent goes to the
 /// next; what was sent and lost is repeated, and only if repeating is harmless (RFC 9110 §9.2.2) and nothing of it
 /// could have been a body.
-async fn send(target: &Target, permit: &VisitorPermit, mut request: Request) -> Result<Response, Failure> {
+async fn send(
+    target: &Target,
+    permit: &VisitorPermit,
+    mut request: Request,
+    recording: &mut Recording,
+) -> Result<Response, Failure> {
     let mut repeats = defaults::REPEATS;
     let (mut tried, mut returned): (Vec<SessionId>, Vec<SessionId>) = (Vec::new(), Vec::new());
     let mut why = Failure::NoAgent;
@@ -329,7 +351,7 @@ async fn send(target: &Target, permit: &VisitorPermit, mut request: Request) -> 
         // An agent that came while this request waited may have other rules than those that let its visitor in.
         let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(why) };
         let copy = if repeats > 0 { harmless(&request) } else { None };
-        match session.send(request).await {
+        match session.send(request, recording.sends(session.id)).await {
             Ok(response) => return Ok(response),
             Err(SendError {
                 kind: kind @ (SendErrorKind::Busy | SendErrorKind::Absent),
@@ -371,6 +393,7 @@ mod tests {
 
     use super::*;
     use crate::domain::AgentId;
+    use crate::observe::RequestId;
     use crate::registry::{Registry, Terms};
     use crate::session::Kind;
     use crate::session::carrier::Fake;
@@ -394,8 +417,10 @@ mod tests {
     async fn a_session_that_gives_a_request_back_is_not_tried_for_ever() {
         let (target, asked, _kept) = returning();
         let permit = VisitorPermit::unless_ruled(None, target.served().epoch).ok().unwrap();
-        let sent = send(&target, &permit, Request::default()).await;
+        let mut recording = Recording::open(&Arc::default(), RequestId::draw());
+        let sent = send(&target, &permit, Request::default(), &mut recording).await;
         assert!(sent.is_err());
+        assert_eq!(recording.exchange().retries, 1);
         assert_eq!(asked.load(Ordering::Relaxed), 2, "a link that came meanwhile gets it, and no third");
     }
 }

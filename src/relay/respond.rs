@@ -11,6 +11,7 @@ use crate::domain::{Refusal, RefusalKind};
 use crate::message::authority::Unclear;
 use crate::message::problem::{Problem, page, protect};
 use crate::message::{Body, Response};
+use crate::observe::Recording;
 use crate::policy::Denied;
 use crate::session::SendErrorKind;
 
@@ -51,20 +52,27 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// A stable word for machines.
-    pub(super) fn code(self) -> &'static str {
-        describe(self).1
+    /// Where the request failed.
+    fn hop(self) -> &'static str {
+        use SendErrorKind::{Closed, Invalid};
+        match self {
+            Self::Send(Closed | Invalid) | Self::Timeout | Self::Upgrade => "agent",
+            _ => "relay",
+        }
     }
 }
 
 /// The response for a visitor. Never names the agent's address, nor says more than what the visitor can act on.
-pub(super) fn failure(failure: Failure, asker: &HeaderMap) -> Response {
+pub(super) fn failure(failure: Failure, asker: &HeaderMap, recording: &mut Recording) -> Response {
     let (status, code, detail, error) = describe(failure);
+    recording.fails(failure.hop(), code);
     let retry_after = match failure {
         Failure::Denied(Denied::TooMany(wait)) => Some(round_up(wait)),
         _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER),
     };
-    let mut response = Problem { status, code, detail, hop: HOP, error, retry_after }.response(asker);
+    let request = Some(recording.id().value());
+    let problem = Problem { status, code, detail, hop: HOP, error, retry_after, request };
+    let mut response = problem.response(asker);
     if failure == Failure::Denied(Denied::Password) {
         let challenge = HeaderValue::from_static("Basic realm=\"ptth\", charset=\"UTF-8\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -229,7 +237,8 @@ fn describe_send(kind: SendErrorKind) -> Words {
 }
 
 /// The response for an agent whose offer was refused.
-pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap) -> Response {
+pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap, recording: &mut Recording) -> Response {
+    recording.fails("relay", refusal.kind.code());
     let status = StatusCode::from_u16(refusal.kind.status()).unwrap_or(StatusCode::FORBIDDEN);
     let problem = Problem {
         status,
@@ -238,6 +247,7 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap) -> Response {
         hop: HOP,
         error: None,
         retry_after: refusal.retry_after.map(round_up),
+        request: Some(recording.id().value()),
     };
     let mut response = problem.response(asker);
     let headers = response.headers_mut();
@@ -265,12 +275,18 @@ pub(super) fn date(headers: &mut HeaderMap) {
 }
 
 /// The page at `/` of the relay's own authority, and 404 for all else there. `demo`: it leads to the demo page.
-pub(super) fn own(method: &Method, path: &str, asker: &HeaderMap, demo: bool) -> Response {
+pub(super) fn own(
+    method: &Method,
+    path: &str,
+    asker: &HeaderMap,
+    demo: bool,
+    recording: &mut Recording,
+) -> Response {
     if path != "/" {
-        return failure(Failure::NoRoute, asker);
+        return failure(Failure::NoRoute, asker, recording);
     }
     if method != Method::GET && method != Method::HEAD {
-        return failure(Failure::Method, asker);
+        return failure(Failure::Method, asker, recording);
     }
     let body = "<p>This is a ptth relay: it serves programs that cannot be called from outside, over connections that \
                 they opened themselves. Each has an address of its own below this one.</p>";

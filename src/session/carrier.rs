@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::in_flight::InFlight;
 use crate::message::{Request, Response};
 use crate::net::flag::{Flag, Listener};
+use crate::observe::exchange::Via;
 
 /// The protocols that can run on a flipped connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,6 +113,11 @@ pub trait Carrier: Send + Sync {
     /// [`SendError`]; `unsent` tells whether it may be sent elsewhere.
     fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>>;
 
+    /// The transport that it came by, where that is known.
+    fn transport(&self) -> &'static str {
+        ""
+    }
+
     /// Requests at once.
     fn capacity(&self) -> usize;
 
@@ -132,6 +138,51 @@ pub trait Carrier: Send + Sync {
     /// Whether answers are still to come on connections that the agent has yet to open.
     fn awaits_calls(&self) -> bool {
         false
+    }
+}
+
+/// A carrier that knows the transport by which it came.
+struct Named {
+    carrier: Box<dyn Carrier>,
+    transport: &'static str,
+}
+
+/// The same carrier, which came by this transport.
+pub fn named(carrier: Box<dyn Carrier>, transport: &'static str) -> Box<dyn Carrier> {
+    Box::new(Named { carrier, transport })
+}
+
+impl Carrier for Named {
+    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+        self.carrier.send(request, slot)
+    }
+
+    fn transport(&self) -> &'static str {
+        self.transport
+    }
+
+    fn capacity(&self) -> usize {
+        self.carrier.capacity()
+    }
+
+    fn drain(&self) {
+        self.carrier.drain();
+    }
+
+    fn is_late(&self) -> bool {
+        self.carrier.is_late()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.carrier.is_closed()
+    }
+
+    fn gives_up(&self) -> bool {
+        self.carrier.gives_up()
+    }
+
+    fn awaits_calls(&self) -> bool {
+        self.carrier.awaits_calls()
     }
 }
 
@@ -168,6 +219,11 @@ impl Link {
     /// What runs on it.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// What the record of a request has of it.
+    pub fn via(&self) -> Via {
+        Via { transport: self.carrier.transport(), carrier: self.kind.label() }
     }
 
     /// The core that drives it.

@@ -13,6 +13,7 @@ use crate::defaults;
 use crate::domain::{AgentId, Instance, Route, SessionId};
 use crate::message::{Request, Response};
 use crate::net::cores;
+use crate::observe::exchange::Via;
 
 /// See the module.
 pub struct Session {
@@ -103,11 +104,11 @@ impl Session {
 
     /// Sends one request on a free link: one of this core if there is one, else the least busy. A link that turns
     /// out to be dead gives the request back, and the next one gets it. The slot is held until the answer's body
-    /// has ended. Dropping the future cancels the request.
+    /// has ended. `via` gets the connection that it went on last. Dropping the future cancels the request.
     ///
     /// # Errors
     /// [`SendError`]; with `unsent` when this session has no link left that would take the request.
-    pub async fn send(&self, mut request: Request) -> Result<Response, SendError> {
+    pub async fn send(&self, mut request: Request, via: &mut Option<Via>) -> Result<Response, SendError> {
         let mut refusals = 0;
         loop {
             let Some(slot) = self.acquire().await else {
@@ -115,6 +116,7 @@ impl Session {
                 return Err(kind.unsent(request));
             };
             let link = slot.link().clone();
+            *via = Some(link.via());
             match link.send(request, slot).await {
                 Ok(response) => return Ok(response),
                 // A link that gave a request back has closed, so this loop runs at most once for each.
@@ -207,8 +209,8 @@ mod tests {
     async fn a_new_link_wakes_every_request_that_waits() {
         let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default());
         session.add(link(&session, 1));
-        let _first = session.send(Request::default()).await.unwrap();
-        let waiting = [0; 3].map(|_| Box::pin(session.send(Request::default())));
+        let _first = session.send(Request::default(), &mut None).await.unwrap();
+        let waiting = [0; 3].map(|_| Box::pin(async { session.send(Request::default(), &mut None).await }));
         let mut waiting = futures_util::future::join_all(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
         let began = Instant::now();

@@ -15,6 +15,7 @@ mod logins;
 mod loss;
 mod messages;
 mod offers;
+mod records;
 mod routing;
 mod sharing;
 mod stopping;
@@ -61,6 +62,7 @@ scenarios! {
     gone: visitor_leaves_before_the_head, visitor_leaves_during_the_body, visitor_leaves_during_the_upload,
         origin_leaves_during_the_body, origin_leaves_during_a_body_without_length, origin_leaves_without_an_answer,
         a_revoked_token_cuts_running_bodies, a_revoked_token_ends_open_streams;
+    records: each_request_is_recorded_once, a_request_id_goes_to_the_origin_and_onto_pages;
     routing: unknown_name, known_name_without_agent, problems_have_a_shape;
     sharing: two_agents_share_load, connections_grow_with_load;
     stopping: relay_drains_while_an_answer_runs, agent_goes_to_the_next_relay, agent_stop_finishes_answers,

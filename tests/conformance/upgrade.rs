@@ -18,7 +18,7 @@ use crate::world::{NAME, On, World};
 
 type Socket = WebSocketStream<Box<dyn Duplex>>;
 
-async fn converse(mut visitor: Socket, mut origin: Socket) {
+pub(crate) async fn converse(mut visitor: Socket, mut origin: Socket) {
     let large = Message::binary(vec![7_u8; 1 << 20]);
     for message in [Message::text("hello"), Message::binary(vec![0, 255]), large] {
         within("sending", visitor.send(message.clone())).await.unwrap();

@@ -61,8 +61,16 @@ impl Failure {
         // The address of the service is for the log of its owner, not for strangers.
         tracing::info!(%target, error = %self, code, "the origin gave no answer");
         let detail = format!("The service behind the agent gave no answer: {what}");
-        Problem { status, code, detail: &detail, hop: HOP, error: Some(error), retry_after: None }
-            .response(&asker(html))
+        Problem {
+            status,
+            code,
+            detail: &detail,
+            hop: HOP,
+            error: Some(error),
+            retry_after: None,
+            request: None,
+        }
+        .response(&asker(html))
     }
 
     fn verdict(&self) -> Verdict {

@@ -64,6 +64,7 @@ fn failed(error: &BoxError, html: bool) -> Response {
         hop: HOP,
         error: Some("proxy_internal_error"),
         retry_after: None,
+        request: None,
     }
     .response(&asker(html))
 }

@@ -8,6 +8,7 @@ use super::config::Config;
 use super::respond::{self, Failure};
 use crate::message::problem::protect;
 use crate::message::{Body, Response};
+use crate::observe::Recording;
 
 /// Where the page is.
 pub(super) const PATH: &str = "/demo";
@@ -21,7 +22,13 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page, or one of its files; `None` for every other path.
-pub(super) fn answer(config: &Config, method: &Method, path: &str, asker: &HeaderMap) -> Option<Response> {
+pub(super) fn answer(
+    config: &Config,
+    method: &Method,
+    path: &str,
+    asker: &HeaderMap,
+    recording: &mut Recording,
+) -> Option<Response> {
     if !config.demo {
         return None;
     }
@@ -33,7 +40,7 @@ pub(super) fn answer(config: &Config, method: &Method, path: &str, asker: &Heade
         _ => return None,
     };
     if method != Method::GET && method != Method::HEAD {
-        return Some(respond::failure(Failure::Method, asker));
+        return Some(respond::failure(Failure::Method, asker, recording));
     }
     let mut response = Response::new(body);
     let headers = response.headers_mut();

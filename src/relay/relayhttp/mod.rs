@@ -26,6 +26,7 @@ use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::{Body, Request, Response};
 use crate::net::Scope;
+use crate::observe::Recording;
 
 /// The path below the gateway; what follows is the destination.
 const BELOW: &str = "/_relay/";
@@ -80,12 +81,17 @@ impl RelayHttp {
 
     /// Relays the message in a request's body, and answers with the message that came back. Dropping the future gives
     /// up.
-    pub(super) async fn answer(&self, request: Request, facts: Result<Facts, Refusal>) -> Response {
+    pub(super) async fn answer(
+        &self,
+        request: Request,
+        facts: Result<Facts, Refusal>,
+        recording: &mut Recording,
+    ) -> Response {
         let asker = request.headers().clone();
         let mut response = match self.relay(request.map(Body::from), facts).await {
             Ok(response) => response,
-            Err(No::Refused(refusal)) => respond::refusal(&refusal, &asker),
-            Err(No::Failed(failure)) => respond::failure(failure, &asker),
+            Err(No::Refused(refusal)) => respond::refusal(&refusal, &asker, recording),
+            Err(No::Failed(failure)) => respond::failure(failure, &asker, recording),
         };
         // As with the gateway: a token opens it, never a cookie, so pages of any origin may ask.
         if asker.contains_key(ORIGIN) {

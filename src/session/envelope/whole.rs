@@ -97,7 +97,7 @@ pub async fn arrived(envelope: Body, room: &Room) -> Result<Body, SpoolError> {
 /// The envelope of an answer that says why its visitor gets no other.
 pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &HeaderMap) -> Spooled {
     let error = Some("http_response_incomplete");
-    let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None };
+    let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
     let envelope = serve::embed(problem.response(asker), &Method::GET, Way::Whole);
     // It is short, and the room is its own.
     Room::default().take_in(envelope).await.unwrap_or_default()
@@ -126,7 +126,15 @@ impl Handler for Watched {
             let detail = "Something on the agent's way to the relay holds bodies back until they are complete, and a \
                           stream behind an Upgrade would never be.";
             let (status, error) = (StatusCode::NOT_IMPLEMENTED, Some("http_upgrade_failed"));
-            let problem = Problem { status, code: "no-upgrade", detail, hop: HOP, error, retry_after: None };
+            let problem = Problem {
+                status,
+                code: "no-upgrade",
+                detail,
+                hop: HOP,
+                error,
+                retry_after: None,
+                request: None,
+            };
             return Box::pin(std::future::ready(problem.response(&asker)));
         }
         let (answer, seen) = (self.handler.call(request), self.seen.clone());

@@ -4,6 +4,7 @@ pub(crate) mod client;
 mod flow;
 mod goaway;
 mod ping;
+pub(crate) mod refused;
 mod room;
 pub mod send;
 pub mod serve;

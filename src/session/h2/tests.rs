@@ -11,7 +11,7 @@ use super::*;
 use crate::domain::{AgentId, SessionId};
 use crate::message::{Body, Request};
 use crate::net::{Io, Scope};
-use crate::session::{Kind, Link, SendErrorKind, Session, send_half};
+use crate::session::{Kind, Link, SendError, SendErrorKind, Session, send_half};
 
 fn get(path: &str) -> Request {
     http::Request::get(format!("http://a.test{path}")).body(Body::empty()).unwrap()
@@ -27,6 +27,10 @@ async fn linked(scope: &Scope) -> (Arc<Session>, Arc<Link>, DuplexStream) {
     let link = Link::new(carrier, Kind::H2, 0, session.freed());
     session.add(link.clone());
     (session, link, far)
+}
+
+async fn answer_to(session: &Session, request: Request) -> Result<crate::message::Response, SendError> {
+    session.send(request, &mut None).await
 }
 
 type Agent = Connection<DuplexStream, Bytes>;
@@ -54,13 +58,13 @@ async fn an_agent_gets_as_many_requests_at_once_as_it_takes() {
     };
     let ask = async {
         // Its SETTINGS come before its answer.
-        assert_eq!(session.send(get("/0")).await.unwrap().status(), 200);
+        assert_eq!(answer_to(&session, get("/0")).await.unwrap().status(), 200);
         assert_eq!(link.in_flight(), 0);
         tokio::select! {
             biased;
-            _ = session.send(get("/1")) => panic!("nobody answered this"),
-            _ = session.send(get("/2")) => panic!("nobody answered this"),
-            third = session.send(get("/3")) => third.err().unwrap(),
+            _ = answer_to(&session, get("/1")) => panic!("nobody answered this"),
+            _ = answer_to(&session, get("/2")) => panic!("nobody answered this"),
+            third = answer_to(&session, get("/3")) => third.err().unwrap(),
         }
     };
     let refused = tokio::select! {
@@ -90,7 +94,7 @@ async fn an_upgrade_leaves_with_the_settings_that_allow_it() {
     };
     tokio::select! {
         () = serve => panic!("the connection ended"),
-        answer = session.send(upgrade) => assert_eq!(answer.unwrap().status(), 101),
+        answer = answer_to(&session, upgrade) => assert_eq!(answer.unwrap().status(), 101),
     }
     scope.abort();
 }

@@ -247,7 +247,7 @@ impl Polled {
 /// An answer in the place of one that its visitor cannot have.
 async fn problem(code: &str, detail: &str) -> (http::response::Parts, Bytes) {
     let (status, error) = (StatusCode::BAD_GATEWAY, Some("http_response_incomplete"));
-    let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None };
+    let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
     let (head, body) = problem.response(&HeaderMap::new()).into_parts();
     (head, whole(body, defaults::FORM).await.unwrap_or_default())
 }

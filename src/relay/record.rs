@@ -1,0 +1,59 @@
+//! What the record of a visitor's request takes from the request, and from an answer that tells of a failure.
+
+use http::StatusCode;
+use http::header::HOST;
+
+use super::forward::Sender;
+use crate::message::{Request, fields};
+use crate::observe::Recording;
+use crate::observe::exchange::{RequestId, id_of};
+
+/// Opens the record of a request.
+pub(super) fn open(sender: &Sender, request: &mut Request) -> Box<Recording> {
+    let id = id_of(request.headers(), sender.is_front());
+    let given = matches!(id, RequestId::Given(_));
+    let mut recording = Recording::open(sender.observers(), id);
+    if let Some(line) = recording.line() {
+        line.visitor = Some(sender.visitor().remote);
+        line.method = Some(request.method().clone());
+        line.host = host(request).into();
+        line.target = request.uri().path_and_query().map(|target| target.as_str().into());
+        line.own_id = request.headers().get(fields::X_REQUEST_ID).filter(|_| !given).cloned();
+    }
+    recording.upload(request.body_mut());
+    recording
+}
+
+fn host(request: &Request) -> &str {
+    let field = || request.headers().get(HOST)?.to_str().ok();
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    authority.or_else(field).unwrap_or_default()
+}
+
+/// Records a head that the HTTP/1.1 server has refused before there was a request.
+pub(super) fn refused_head(sender: &Sender, error: &hyper::Error) {
+    let (status, code) = match () {
+        () if !error.is_parse() || error.is_parse_version_h2() => return,
+        // The library tells 414 from 431 by its text alone.
+        () if error.is_parse_too_large() && error.to_string().contains("URI") => {
+            (StatusCode::URI_TOO_LONG, "target-too-long")
+        }
+        () if error.is_parse_too_large() => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large"),
+        () => (StatusCode::BAD_REQUEST, "bad-head"),
+    };
+    refused(sender, status, code);
+}
+
+/// Records a head that the HTTP/2 server has refused for its size before there was a request.
+pub(super) fn too_large(sender: &Sender) {
+    refused(sender, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large");
+}
+
+fn refused(sender: &Sender, status: StatusCode, code: &'static str) {
+    let mut recording = Recording::open(sender.observers(), RequestId::draw());
+    if let Some(line) = recording.line() {
+        line.visitor = Some(sender.visitor().remote);
+    }
+    recording.fails("relay", code);
+    recording.answered(status);
+}
