@@ -243,6 +243,17 @@ pub const VISITOR_RESETS: usize = 20;
 /// Streams of a visitor that the relay resets for a fault of theirs before it ends the connection (CVE-2025-8671): the
 /// h2 crate's own bound.
 pub const VISITOR_FAULTS: usize = 1024;
+/// Lines of the access log that wait to be written, in bytes: several thousand. A disk or a pipe that stands still for
+/// longer loses lines, and no request waits for it.
+pub const ACCESS_QUEUE: usize = 1 << 20;
+/// What the queue of the access log begins with, in bytes.
+pub const ACCESS_BATCH: usize = 16 << 10;
+/// A usual line of the access log, in bytes.
+pub const ACCESS_LINE: usize = 384;
+/// How long lines of the access log are gathered before they are written: one write for many under load.
+pub const ACCESS_GATHER: Duration = Duration::from_millis(10);
+/// How long a command that ends waits for its last lines of the access log to be written.
+pub const ACCESS_LAST: Duration = Duration::from_secs(1);
 /// Bytes of a message's fields: several large cookies.
 pub const FIELDS: u32 = 128 << 10;
 

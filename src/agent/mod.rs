@@ -6,6 +6,7 @@ pub mod config;
 pub mod doctor;
 mod ladder;
 pub mod origin;
+mod recorded;
 mod refusals;
 mod supervise;
 
@@ -17,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::builder::{Agent, BuildError, Builder};
 use self::config::Config;
 use self::ladder::Ladder;
+pub use self::recorded::recorded;
 use self::refusals::Refusals;
 use self::supervise::Supervisor;
 use crate::defaults;

@@ -23,10 +23,11 @@ use crate::tls;
 use crate::tls::dev::{self, CertHost};
 use crate::tls::files;
 
+use super::access::Access;
 use super::agent::of_fatal;
 use super::running::{self, Asked};
 use super::text::parse;
-use super::{Failure, say};
+use super::{AccessArgs, Failure, say};
 
 /// The name under which the sample origin is reached.
 const NAME: &str = "hello";
@@ -40,6 +41,9 @@ pub struct Args {
     /// Where the relay listens; port 0 takes a free one [default: 127.0.0.1:0]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse::<Listen>)]
     pub listen: Option<Listen>,
+    /// What is logged of each request.
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// A relay ready to be started, and an agent to be started against it.
@@ -122,10 +126,10 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    serve(&prepare(args)?)
+    serve(&prepare(args)?, &args.access.start()?)
 }
 
-fn serve(prepared: &Prepared) -> Result<(), Failure> {
+fn serve(prepared: &Prepared, access: &Access) -> Result<(), Failure> {
     let state = tempfile::Builder::new().prefix("ptth-demo-").tempdir();
     let state =
         state.map_err(|error| Failure::failed(format!("cannot make a directory for the CA: {error}")))?;
@@ -133,7 +137,8 @@ fn serve(prepared: &Prepared) -> Result<(), Failure> {
     files::create(&ca, 0o644, prepared.ca.as_bytes()).map_err(Failure::failed)?;
     running::block_on(async {
         let mut asked = Asked::listen()?;
-        let relay = Relay::start(prepared.relay.clone()).map_err(Failure::failed)?;
+        let config = relay::Config { access_log: access.sink(), ..prepared.relay.clone() };
+        let relay = Relay::start(config).map_err(Failure::failed)?;
         let listen = relay.addresses().first().copied().ok_or_else(|| Failure::failed("no listener"))?;
         let handler = Arc::new(sample(Scope::new()));
         let mut serving =
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn relay_and_agent_fit_each_other() {
-        let prepared = prepare(&Args { listen: None }).unwrap();
+        let prepared = prepare(&Args { listen: None, access: AccessArgs::default() }).unwrap();
         let bound = Listen::tls("127.0.0.1:4711".parse().unwrap());
         let agent = prepared.agent_for(bound).unwrap();
         assert_eq!(agent.relays, ["https://ptth.localhost:4711/"]);
@@ -180,6 +185,6 @@ mod tests {
     #[test]
     fn a_demo_is_not_for_others() {
         let listen = Listen::from_text("0.0.0.0:0").ok();
-        assert_eq!(prepare(&Args { listen }).err().unwrap().code, 2);
+        assert_eq!(prepare(&Args { listen, access: AccessArgs::default() }).err().unwrap().code, 2);
     }
 }

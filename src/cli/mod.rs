@@ -3,6 +3,7 @@
 //!
 //! Layers, the later over the earlier: `defaults` < the `--config` file < the environment < flags.
 
+mod access;
 pub mod agent;
 mod certs;
 mod config;
@@ -24,6 +25,7 @@ use std::io::Write as _;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+pub use self::access::{Args as AccessArgs, Form as AccessForm};
 pub use self::failure::Failure;
 pub use self::log::Log;
 

@@ -1,10 +1,12 @@
-//! What an operator can see: the record of each request, counters, and the pages of the admin listener.
+//! What an operator can see: the record of each request, the access log, counters, and the pages of the admin listener.
 
+pub mod access;
 pub mod admin;
 pub mod exchange;
 mod limits;
 pub mod metrics;
 
+pub use access::AccessLog;
 pub use exchange::{Exchange, Observers, Recording, RequestId, Sink};
 pub use limits::Limit;
 pub use metrics::Metrics;

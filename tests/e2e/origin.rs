@@ -149,7 +149,7 @@ async fn wait(State(mut gate): State<Gate>, Path(word): Path<String>) -> String 
     word
 }
 
-async fn echo(upgrade: WebSocketUpgrade) -> Response {
+pub(crate) async fn echo(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(|mut socket| async move {
         while let Some(Ok(message)) = socket.recv().await {
             let again = matches!(message, ws::Message::Text(_) | ws::Message::Binary(_));

@@ -15,11 +15,13 @@ use super::connect::{Connector, Probe};
 use super::failure::Failure;
 use super::outgoing::{Outgoing, Upgrade, check, outgoing};
 use super::pool::{Connection, Lease, NotAnswered, Pool};
+use crate::agent::recorded::Behind;
 use crate::defaults;
 use crate::message::expect::Gate;
 use crate::message::interim::Heads;
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop, problem, repeat};
+use crate::net::watched::counted;
 use crate::net::{Scope, Watched, splice};
 
 /// An origin that speaks HTTP/1.1.
@@ -139,7 +141,7 @@ impl Web {
 /// Passes a 101 on and joins the two streams behind it.
 pub(super) fn switch(mut response: Response, upgrade: Upgrade, scope: &Scope) -> Result<Response, Failure> {
     let origin = Tunnel::take(response.extensions_mut()).ok_or(Failure::Unasked)?;
-    scope.spawn(join(upgrade.visitor, origin));
+    scope.spawn(join(upgrade.visitor, origin, upgrade.behind));
     let (mut parts, _) = response.into_parts();
     let token = hop::strip(&mut parts.headers).unwrap_or(upgrade.token);
     hop::set_upgrade(&mut parts.headers, token);
@@ -148,11 +150,15 @@ pub(super) fn switch(mut response: Response, upgrade: Upgrade, scope: &Scope) ->
 }
 
 /// Both streams, or neither: one that never comes closes the other.
-async fn join(visitor: OnUpgrade, origin: Opening) {
+async fn join(visitor: OnUpgrade, origin: Opening, behind: Option<Behind>) {
     let joined = async {
         let visitor = async { Ok::<_, BoxError>(visitor.await?) };
         let (visitor, mut origin) = futures_util::future::try_join(visitor, origin).await?;
-        splice::splice(&mut TokioIo::new(visitor), &mut origin).await?;
+        let mut visitor = TokioIo::new(visitor);
+        match &behind {
+            None => splice::splice(&mut visitor, &mut origin).await?,
+            Some(behind) => splice::splice(&mut counted(visitor, behind.bytes()), &mut origin).await?,
+        };
         Ok::<_, BoxError>(())
     };
     if let Err(error) = joined.await {

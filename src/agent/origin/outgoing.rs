@@ -7,6 +7,7 @@ use http::{HeaderValue, Method};
 use hyper::upgrade::OnUpgrade;
 
 use super::failure::Failure;
+use crate::agent::recorded::Behind;
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::join_cookies;
 use crate::message::{Request, authority, hop};
@@ -24,6 +25,8 @@ pub(super) struct Outgoing {
 pub(super) struct Upgrade {
     pub(super) token: HeaderValue,
     pub(super) visitor: OnUpgrade,
+    /// The record of the request, where there is one.
+    pub(super) behind: Option<Behind>,
 }
 
 /// What no origin is asked. Our own relay sends neither, and another may.
@@ -61,7 +64,8 @@ pub(super) fn outgoing(mut request: Request) -> Outgoing {
 /// Drops what was meant for the last hop, and takes out the Upgrade that it asked for.
 pub(super) fn upgrade(request: &mut Request) -> Option<Upgrade> {
     let token = hop::strip(request.headers_mut()).filter(may_pass)?;
-    Some(Upgrade { token, visitor: request.extensions_mut().remove::<OnUpgrade>()? })
+    let behind = request.extensions_mut().remove::<Behind>();
+    Some(Upgrade { token, visitor: request.extensions_mut().remove::<OnUpgrade>()?, behind })
 }
 
 /// `h2c` changes the meaning of the connection itself, and nobody on the way could see the requests any more.

@@ -23,7 +23,7 @@ use crate::session::Kind;
 use self::reload::Reload;
 use super::running::{self, Asked, Signalled};
 use super::text::{RelayUrl, parse};
-use super::{Failure, say};
+use super::{AccessArgs, Failure, say};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
@@ -61,6 +61,9 @@ pub struct Args {
     /// Who may visit; without: everybody.
     #[command(flatten)]
     pub visitors: visitors::Args,
+    /// What is logged of each request.
+    #[command(flatten)]
+    pub access: AccessArgs,
 }
 
 /// An agent ready to be started.
@@ -75,6 +78,8 @@ pub struct Prepared {
     reload: Reload,
     /// Keeps its identity from being used twice, until the end of the process.
     pub lock: Option<Lock>,
+    /// What is logged of each request.
+    access: AccessArgs,
 }
 
 /// Makes an agent's configuration: reads the token and the CA, takes the identity.
@@ -108,7 +113,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         exclusive: args.exclusive,
         visitors: visitors.map(|rules| rules.to_string().into()),
     };
-    Ok(Prepared { config, target, origin_tls, reload, lock })
+    Ok(Prepared { config, target, origin_tls, reload, lock, access: args.access })
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -116,7 +121,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn serve(prepared: Prepared) -> Result<(), Failure> {
-    let Prepared { config, target, origin_tls, mut reload, lock: _lock } = prepared;
+    let Prepared { config, target, origin_tls, mut reload, lock: _lock, access } = prepared;
+    let access = access.start()?;
     descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
@@ -124,13 +130,17 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         let mut asked = Asked::listen()?;
         let origin = Origin::new(target, Scope::new(), origin_tls);
         let found = origin.probe().await;
-        let mut serving = agent::start(&config, origin, cores).map_err(of_fatal)?;
+        let handler = agent::recorded(origin, access.sink());
+        let mut serving = agent::start(&config, handler, cores).map_err(of_fatal)?;
         let urls = loop {
             tokio::select! {
                 biased;
                 signal = asked.next() => match signal {
                     Signalled::Stop => return Ok(()),
-                    Signalled::Reload => reload.run(serving.credentials()),
+                    Signalled::Reload => {
+                        access.reopen();
+                        reload.run(serving.credentials());
+                    }
                 },
                 urls = serving.connected() => break urls.map_err(of_fatal)?,
             }
@@ -150,7 +160,10 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
                 biased;
                 signal = asked.next() => match signal {
                     Signalled::Stop => break,
-                    Signalled::Reload => reload.run(serving.credentials()),
+                    Signalled::Reload => {
+                        access.reopen();
+                        reload.run(serving.credentials());
+                    }
                 },
                 ended = serving.ended() => break ended.map_err(of_fatal)?,
             }

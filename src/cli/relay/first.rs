@@ -129,6 +129,7 @@ mod tests {
                 file: "/state dir/first-token".into(),
                 secret: Some(Secret::new("ptth_secret")),
             }),
+            access: crate::cli::AccessArgs::default(),
         }
     }
 

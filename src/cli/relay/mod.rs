@@ -15,7 +15,7 @@ use crate::relay::config::{Config, Listen};
 use crate::tls::{PairFiles, ServerTls, dev};
 
 use super::running::{self, Asked, Signalled};
-use super::{Failure, say};
+use super::{AccessArgs, Failure, say};
 
 pub use self::first::{FirstToken, greeting, listener_line};
 pub use self::settings::{Certificate, Pair, Said, Settings};
@@ -39,6 +39,8 @@ pub struct Prepared {
     pub ca: Option<PathBuf>,
     /// The token of the first start, as long as it lives.
     pub first: Option<FirstToken>,
+    /// The access log.
+    pub access: AccessArgs,
 }
 
 /// Makes a relay's configuration: reads the file, opens the tokens, loads the certificate, makes what is
@@ -48,7 +50,8 @@ pub struct Prepared {
 /// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
 pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     let file = args.config.as_deref().map(Said::load).transpose()?.unwrap_or_default();
-    let Settings { mut config, certificate, client_ca, state } = Settings::resolve(args.said.or(file))?;
+    let Settings { mut config, certificate, client_ca, state, access } =
+        Settings::resolve(args.said.or(file))?;
     config.tokens = Tokens::open(&state).map_err(Failure::failed)?;
     let clients = client_ca.as_deref();
     let mut ca = None;
@@ -71,7 +74,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     let spool = state.join("spool");
     std::fs::create_dir_all(&spool).map_err(|e| Failure::failed(format!("{}: {e}", spool.display())))?;
     config.polling.keep_in(spool);
-    Ok(Prepared { config, ca, first })
+    Ok(Prepared { config, ca, first, access })
 }
 
 /// Prints what a person or a script waits for: one line per listener, and how to start an agent. `bound` are
@@ -93,7 +96,9 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
     descriptors::raise();
     running::block_on(async {
         let mut asked = Asked::listen()?;
-        let relay = Relay::start(prepared.config.clone()).map_err(Failure::failed)?;
+        let access = prepared.access.start()?;
+        let config = Config { access_log: access.sink(), ..prepared.config.clone() };
+        let relay = Relay::start(config).map_err(Failure::failed)?;
         tell_room(prepared.config.connections, relay.room());
         announce(&prepared, relay.addresses(), relay.admin())?;
         if prepared.config.open_registration {
@@ -104,6 +109,7 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
         }
         while asked.next().await == Signalled::Reload {
             tracing::info!("SIGHUP: reading certificates and client CAs again");
+            access.reopen();
             tokio::select! {
                 biased;
                 () = asked.stop() => break,

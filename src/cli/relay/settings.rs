@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::cli::text::{AdminAt, FromText as _, Net, PublicUrl, one, parse, paths, several};
-use crate::cli::{Failure, file, state};
+use crate::cli::{AccessArgs, AccessForm, Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
 use crate::policy::Tokens;
@@ -112,6 +112,28 @@ pub struct Said {
     /// How many of them from one address, a /64 network with IPv6; trusted proxies may have more [default: 1024]
     #[arg(long, value_name = "N")]
     pub connections_per_address: Option<NonZeroUsize>,
+    /// Log one line for each request, when it has ended [default: off]
+    #[arg(
+        long,
+        value_name = "FORM",
+        value_enum,
+        help_heading = "Logging",
+        env = "PTTH_ACCESS_LOG",
+        hide_env_values = true
+    )]
+    pub access_log: Option<AccessForm>,
+    /// Write the access log to this file instead of stderr; it is opened again on SIGHUP
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Logging",
+        env = "PTTH_ACCESS_LOG_FILE",
+        hide_env_values = true
+    )]
+    pub access_log_file: Option<PathBuf>,
+    /// Log the query of each request too; queries carry secrets
+    #[arg(long, help_heading = "Logging")]
+    pub access_log_query: bool,
 }
 
 /// A certificate and its key, in the file.
@@ -133,7 +155,7 @@ impl Said {
         let mut said: Self = file::load(path)?;
         let base = path.parent().unwrap_or(Path::new(""));
         let pairs = said.certificate.iter_mut().flat_map(|pair| [&mut pair.cert, &mut pair.key]);
-        let alone = [&mut said.client_ca, &mut said.state].into_iter().flatten();
+        let alone = [&mut said.client_ca, &mut said.state, &mut said.access_log_file].into_iter().flatten();
         for path in said.cert.iter_mut().chain(&mut said.key).chain(pairs).chain(alone) {
             *path = base.join(&*path);
         }
@@ -172,6 +194,9 @@ impl Said {
             buffer_mib: self.buffer_mib.or(below.buffer_mib),
             connections: self.connections.or(below.connections),
             connections_per_address: self.connections_per_address.or(below.connections_per_address),
+            access_log: self.access_log.or(below.access_log),
+            access_log_file: self.access_log_file.or(below.access_log_file),
+            access_log_query: self.access_log_query || below.access_log_query,
         }
     }
 }
@@ -198,6 +223,8 @@ pub struct Settings {
     pub client_ca: Option<PathBuf>,
     /// The state directory.
     pub state: PathBuf,
+    /// The access log.
+    pub access: AccessArgs,
 }
 
 impl Settings {
@@ -256,7 +283,14 @@ impl Settings {
             ..unsaid
         };
         config.check_transports().map_err(Failure::usage)?;
-        Ok(Self { config, certificate, client_ca: said.client_ca, state: state::directory(said.state)? })
+        let access = AccessArgs {
+            // A file that is named is wanted.
+            access_log: said.access_log.or(said.access_log_file.is_none().then_some(AccessForm::Off)),
+            access_log_file: said.access_log_file,
+            access_log_query: said.access_log_query,
+        };
+        let state = state::directory(said.state)?;
+        Ok(Self { config, certificate, client_ca: said.client_ca, state, access })
     }
 
     /// Looks at the files that are named, and makes none.

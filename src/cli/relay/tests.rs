@@ -86,6 +86,9 @@ grace-seconds = 0
 buffer-mib = 64
 connections = 99
 connections-per-address = 9
+access-log = "json"
+access-log-file = "access.log"
+access-log-query = true
 
 [[certificate]]
 cert = "second.pem"
@@ -118,6 +121,11 @@ fn every_flag_can_stand_in_the_file() {
     assert_eq!([config.answer, config.lease, config.grace].map(|d| d.as_secs()), [7, 8, 0]);
     assert_eq!(config.buffers, 64 << 20);
     assert_eq!((config.connections, config.connections_per_address), (99, 9));
+    assert_eq!(
+        (settings.access.access_log, settings.access.access_log_query),
+        (Some(AccessForm::Json), true)
+    );
+    assert!(settings.access.access_log_file.is_some_and(|file| file.is_absolute()));
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
     let Certificate::Files(pairs) = settings.certificate else { panic!() };
     let [first, second] = &pairs[..] else { panic!("{pairs:?}") };

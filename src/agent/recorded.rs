@@ -1,0 +1,93 @@
+//! The record of each request, at the agent's end.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::header::HOST;
+use http::{HeaderMap, Method, StatusCode};
+use parking_lot::Mutex;
+
+use crate::message::{Request, Response, fields};
+use crate::observe::exchange::{Bytes, RequestId};
+use crate::observe::{Observers, Recording, Sink};
+use crate::session::Handler;
+
+/// Records each request that `handler` answers. Without a sink it is the handler itself.
+pub fn recorded(handler: Arc<dyn Handler>, sink: Option<Arc<dyn Sink>>) -> Arc<dyn Handler> {
+    match sink {
+        None => handler,
+        Some(sink) => {
+            let observers = Arc::new(Observers { metrics: None, sink: Some(sink) });
+            Arc::new(Recorded { handler, observers })
+        }
+    }
+}
+
+struct Recorded {
+    handler: Arc<dyn Handler>,
+    observers: Arc<Observers>,
+}
+
+/// The record of a request that asks for an Upgrade. Whoever joins the streams behind a 101 keeps it to their end.
+#[derive(Clone)]
+pub(super) struct Behind(Arc<Kept>);
+
+struct Kept {
+    /// Handed over when nobody keeps it any more.
+    recording: Mutex<Option<Box<Recording>>>,
+    bytes: Arc<Bytes>,
+}
+
+impl Behind {
+    /// What passes behind the 101.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.0.bytes
+    }
+}
+
+impl Handler for Recorded {
+    fn call(&self, mut request: Request) -> BoxFuture<'static, Response> {
+        let mut recording = open(&self.observers, &mut request);
+        let head = request.method() == Method::HEAD;
+        let bytes = recording.elsewhere();
+        let kept = Arc::new(Kept { recording: Mutex::new(None), bytes });
+        request.extensions_mut().insert(Behind(kept.clone()));
+        let answer = self.handler.call(request);
+        Box::pin(async move {
+            let mut response = answer.await;
+            recording.failed_behind(&response);
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                recording.answered(response.status());
+                recording.ends();
+                *kept.recording.lock() = Some(recording);
+            } else {
+                recording.follow(head, &mut response);
+            }
+            response
+        })
+    }
+}
+
+fn open(observers: &Arc<Observers>, request: &mut Request) -> Box<Recording> {
+    let headers = request.headers();
+    // The relay sends its own, or a visitor's that it has logged beside its own.
+    let id = headers.get(fields::X_REQUEST_ID).and_then(RequestId::given).unwrap_or_else(RequestId::draw);
+    let mut recording = Recording::open(observers, id);
+    if let Some(line) = recording.line() {
+        line.visitor = visitor(headers);
+        line.method = Some(request.method().clone());
+        let host = || headers.get(HOST)?.to_str().ok();
+        let authority = request.uri().authority().map(|authority| authority.as_str());
+        line.host = authority.or_else(host).unwrap_or_default().into();
+        line.target = request.uri().path_and_query().map(|target| target.as_str().into());
+    }
+    recording.upload(request.body_mut());
+    recording
+}
+
+/// As the relay tells it; the port is not known.
+fn visitor(headers: &HeaderMap) -> Option<SocketAddr> {
+    let first = headers.get(fields::X_FORWARDED_FOR)?.to_str().ok()?.split(',').next()?;
+    Some(SocketAddr::new(first.trim().parse::<IpAddr>().ok()?, 0))
+}

@@ -1,0 +1,187 @@
+//! `--access-log`: where lines go, and the thread that writes them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal as _, Write as _, stderr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use super::Failure;
+use crate::defaults;
+use crate::observe::Sink;
+use crate::observe::access::{AccessLog, Format};
+
+/// Whether there is an access log, and how it looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// None.
+    Off,
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+/// The flags of commands without a configuration file.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Log one line for each request, when it has ended [default: text where stderr is a terminal, else off]
+    #[arg(
+        long,
+        value_name = "FORM",
+        value_enum,
+        help_heading = "Logging",
+        env = "PTTH_ACCESS_LOG",
+        hide_env_values = true
+    )]
+    pub access_log: Option<Form>,
+    /// Write the access log to this file instead of stderr; it is opened again on SIGHUP
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Logging",
+        env = "PTTH_ACCESS_LOG_FILE",
+        hide_env_values = true
+    )]
+    pub access_log_file: Option<PathBuf>,
+    /// Log the query of each request too; queries carry secrets
+    #[arg(long, help_heading = "Logging")]
+    pub access_log_query: bool,
+}
+
+impl Args {
+    /// As [`Access::start`], with lines on a terminal and in a file that is named, unless something else was said.
+    pub(super) fn start(&self) -> Result<Access, Failure> {
+        let unsaid =
+            if stderr().is_terminal() || self.access_log_file.is_some() { Form::Text } else { Form::Off };
+        let form = self.access_log.unwrap_or(unsaid);
+        Access::start(form, self.access_log_file.as_deref(), self.access_log_query)
+    }
+}
+
+/// An access log with its writer, or none.
+pub(super) struct Access(Option<Writing>);
+
+struct Writing {
+    log: Arc<AccessLog>,
+    reopen: Arc<AtomicBool>,
+    ended: Receiver<()>,
+}
+
+impl Access {
+    /// Opens the file, and starts the thread that writes.
+    ///
+    /// # Errors
+    /// [`Failure`] with code 2 when the file cannot be opened.
+    pub(super) fn start(form: Form, file: Option<&Path>, query: bool) -> Result<Self, Failure> {
+        let format = match form {
+            Form::Off => return Ok(Self(None)),
+            Form::Text => Format::Text,
+            Form::Json => Format::Json,
+        };
+        let output = Output::open(file.map(Path::to_owned)).map_err(|error| {
+            Failure::usage(format!("cannot open the access log {}: {error}", shown(file)))
+        })?;
+        let (log, reopen) = (AccessLog::new(format, query), Arc::new(AtomicBool::new(false)));
+        let (end, ended) = mpsc::channel();
+        let (queue, asked) = (log.clone(), reopen.clone());
+        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            write(&queue, output, &asked);
+            let _ = end.send(());
+        });
+        thread.map_err(|error| Failure::failed(format!("cannot start the access log: {error}")))?;
+        Ok(Self(Some(Writing { log, reopen, ended })))
+    }
+
+    /// Where the records of requests go.
+    pub(super) fn sink(&self) -> Option<Arc<dyn Sink>> {
+        self.0.as_ref().map(|writing| writing.log.clone() as Arc<dyn Sink>)
+    }
+
+    /// Opens the file again before the next line: it may have been moved away.
+    pub(super) fn reopen(&self) {
+        if let Some(writing) = &self.0 {
+            writing.reopen.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Waits for the last lines, for a while.
+impl Drop for Access {
+    fn drop(&mut self) {
+        if let Some(writing) = &self.0 {
+            writing.log.close();
+            let _ = writing.ended.recv_timeout(defaults::ACCESS_LAST);
+        }
+    }
+}
+
+fn shown(file: Option<&Path>) -> String {
+    file.map_or("stderr".into(), |file| file.display().to_string())
+}
+
+/// Where lines go.
+struct Output {
+    path: Option<PathBuf>,
+    /// None: stderr.
+    file: Option<File>,
+}
+
+impl Output {
+    fn open(path: Option<PathBuf>) -> io::Result<Self> {
+        let open = |path: &PathBuf| OpenOptions::new().append(true).create(true).open(path);
+        let file = path.as_ref().map(open).transpose()?;
+        Ok(Self { path, file })
+    }
+
+    /// Opens the file again; when that fails, the old one stays.
+    fn reopen(&mut self) {
+        match Self::open(self.path.clone()) {
+            Ok(output) => *self = output,
+            Err(error) => {
+                tracing::warn!(file = shown(self.path.as_deref()), %error, "cannot open the access log again");
+            }
+        }
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        match &mut self.file {
+            Some(file) => file.write_all(lines),
+            None => stderr().lock().write_all(lines),
+        }
+    }
+}
+
+/// Writes until the log is closed. A line that cannot be written is lost; the log goes on.
+fn write(log: &AccessLog, mut output: Output, reopen: &AtomicBool) {
+    let mut spare = Vec::with_capacity(defaults::ACCESS_BATCH);
+    let mut failed = false;
+    while let Some(batch) = log.take(spare) {
+        if reopen.swap(false, Ordering::AcqRel) {
+            output.reopen();
+        }
+        match output.write(&batch.lines) {
+            Ok(()) => failed = false,
+            // Once, and not for each batch: a full disk stays full.
+            Err(error) if !failed => {
+                failed = true;
+                tracing::warn!(file = shown(output.path.as_deref()), %error, "cannot write the access log");
+            }
+            Err(_) => {}
+        }
+        if batch.dropped > 0 {
+            tracing::warn!(
+                lines = batch.dropped,
+                "the access log was not written fast enough: lines were dropped"
+            );
+        }
+        spare = batch.lines;
+        log.gather(defaults::ACCESS_GATHER);
+    }
+}

@@ -1,0 +1,358 @@
+//! The access log: one line for each request of a visitor. Cores of the data plane write into a queue in memory and never
+//! wait; one thread takes the lines out and writes them. When the queue is full, lines are dropped and counted.
+//!
+//! Of a request only its first line and its ids are in it: no `Authorization`, no `Cookie`, no body; and the query only
+//! if that is asked for, because queries carry secrets.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use prometheus_client::metrics::counter::Counter;
+use time::OffsetDateTime;
+
+use super::exchange::{Exchange, Party, RequestLine, Sink};
+use crate::defaults;
+use crate::message::problem::quote;
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people: the fields that each request has, then `name=value`.
+    Text,
+    /// For programs: one JSON object.
+    Json,
+}
+
+/// See the module.
+pub struct AccessLog {
+    format: Format,
+    /// Whether the query is shown.
+    query: bool,
+    dropped: Counter,
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    closing: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: Vec<u8>,
+    /// Lines that were dropped since the last batch was taken.
+    dropped: u64,
+    closed: bool,
+}
+
+/// Lines that are to be written.
+pub struct Batch {
+    /// Whole lines.
+    pub lines: Vec<u8>,
+    /// How many more there would have been.
+    pub dropped: u64,
+}
+
+impl AccessLog {
+    /// A log without a writer. `query`: lines have the query of their request.
+    pub fn new(format: Format, query: bool) -> Arc<Self> {
+        let queue =
+            Mutex::new(Queue { lines: Vec::with_capacity(defaults::ACCESS_BATCH), ..Queue::default() });
+        let (filled, closing) = (Condvar::new(), Condvar::new());
+        Arc::new(Self { format, query, dropped: Counter::default(), queue, filled, closing })
+    }
+
+    /// Waits for lines and takes them; `spare` takes the next ones. `None` when the log is closed and empty.
+    pub fn take(&self, mut spare: Vec<u8>) -> Option<Batch> {
+        spare.clear();
+        let mut queue = self.queue.lock();
+        while queue.lines.is_empty() && queue.dropped == 0 {
+            if queue.closed {
+                return None;
+            }
+            self.filled.wait(&mut queue);
+        }
+        let lines = std::mem::replace(&mut queue.lines, spare);
+        Some(Batch { lines, dropped: std::mem::take(&mut queue.dropped) })
+    }
+
+    /// Lets lines gather for so long, or until the log is closed.
+    pub fn gather(&self, time: Duration) {
+        let mut queue = self.queue.lock();
+        if !queue.closed {
+            self.closing.wait_for(&mut queue, time);
+        }
+    }
+
+    /// No line follows; what is in the queue is still taken.
+    pub fn close(&self) {
+        self.queue.lock().closed = true;
+        self.filled.notify_all();
+        self.closing.notify_all();
+    }
+
+    fn push(&self, line: &str) {
+        let mut queue = self.queue.lock();
+        if queue.closed || queue.lines.len() + line.len() > defaults::ACCESS_QUEUE {
+            queue.dropped += 1;
+            drop(queue);
+            self.dropped.inc();
+            return;
+        }
+        let was_empty = queue.lines.is_empty();
+        queue.lines.extend_from_slice(line.as_bytes());
+        drop(queue);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+}
+
+impl Sink for AccessLog {
+    fn ended(&self, exchange: &Exchange) {
+        let Some(line) = exchange.line.as_deref().filter(|_| exchange.party == Party::Visitor) else {
+            return;
+        };
+        let mut text = String::with_capacity(defaults::ACCESS_LINE);
+        // Writing to a string cannot fail.
+        let _ = match self.format {
+            Format::Text => self.text(&mut text, exchange, line),
+            Format::Json => self.json(&mut text, exchange, line),
+        };
+        text.push('\n');
+        self.push(&text);
+    }
+
+    fn dropped(&self) -> Option<Counter> {
+        Some(self.dropped.clone())
+    }
+}
+
+impl AccessLog {
+    /// Path, and the query if it is shown; none where the head was refused unread.
+    fn split<'a>(&self, line: &'a RequestLine) -> (Option<&'a str>, Option<&'a str>) {
+        let Some(target) = line.target.as_deref() else { return (None, None) };
+        match target.split_once('?') {
+            Some((path, query)) => (Some(path), self.query.then_some(query)),
+            None => (Some(target), None),
+        }
+    }
+
+    fn text(&self, out: &mut String, exchange: &Exchange, line: &RequestLine) -> fmt::Result {
+        let (path, query) = self.split(line);
+        time(out, line)?;
+        match line.visitor {
+            Some(visitor) => write!(out, " {visitor} ")?,
+            None => out.push_str(" - "),
+        }
+        out.push_str(line.method.as_ref().map_or("-", |method| method.as_str()));
+        out.push(' ');
+        word(out, &line.host);
+        out.push(' ');
+        word(out, path.unwrap_or_default());
+        if let Some(query) = query {
+            out.push('?');
+            word(out, query);
+        }
+        match exchange.status {
+            Some(status) => write!(out, " {}", status.as_u16())?,
+            None => out.push_str(" -"),
+        }
+        write!(out, " in={} out={}", exchange.received, exchange.sent)?;
+        for (name, duration) in [("first", exchange.first_byte), ("total", exchange.total)] {
+            if let Some(duration) = duration {
+                write!(out, " {name}=")?;
+                millis(out, duration)?;
+                out.push_str("ms");
+            }
+        }
+        if let Some(route) = &exchange.route {
+            write!(out, " route={route}")?;
+        }
+        if let Some(session) = exchange.session {
+            write!(out, " session={session}")?;
+        }
+        if let Some(via) = exchange.via {
+            for part in [" transport=", via.transport, " carrier=", via.carrier] {
+                out.push_str(part);
+            }
+        }
+        if exchange.retries > 0 {
+            write!(out, " retries={}", exchange.retries)?;
+        }
+        if let Some(fault) = &exchange.fault {
+            write!(out, " failed={}/{}", fault.hop, fault.code)?;
+        }
+        write!(out, " id={}", exchange.id)?;
+        if let Some(own) = &line.own_id {
+            out.push_str(" visitor-id=");
+            word(out, &String::from_utf8_lossy(own.as_bytes()));
+        }
+        Ok(())
+    }
+
+    fn json(&self, out: &mut String, exchange: &Exchange, line: &RequestLine) -> fmt::Result {
+        let (path, query) = self.split(line);
+        out.push_str("{\"time\":\"");
+        time(out, line)?;
+        write!(out, "\",\"id\":{}", quote(&exchange.id.to_string()))?;
+        let own = line.own_id.as_ref().map(|own| String::from_utf8_lossy(own.as_bytes()).into_owned());
+        let fault = exchange.fault.as_ref();
+        let texts = [
+            ("visitor_id", own),
+            ("visitor", line.visitor.map(|visitor| visitor.to_string())),
+            ("method", line.method.as_ref().map(ToString::to_string)),
+            ("host", (!line.host.is_empty()).then(|| line.host.to_string())),
+            ("path", path.map(str::to_owned)),
+            ("query", query.map(str::to_owned)),
+            ("route", exchange.route.as_ref().map(ToString::to_string)),
+            ("session", exchange.session.map(|session| session.to_string())),
+            ("transport", exchange.via.map(|via| via.transport.to_owned())),
+            ("carrier", exchange.via.map(|via| via.carrier.to_owned())),
+            ("failed_hop", fault.map(|fault| fault.hop.to_owned())),
+            ("failed_code", fault.map(|fault| fault.code.to_string())),
+        ];
+        for (name, value) in texts {
+            if let Some(value) = value {
+                write!(out, ",\"{name}\":{}", quote(&value))?;
+            }
+        }
+        if let Some(status) = exchange.status {
+            write!(out, ",\"status\":{}", status.as_u16())?;
+        }
+        let Exchange { received, sent, retries, .. } = exchange;
+        write!(out, ",\"bytes_in\":{received},\"bytes_out\":{sent},\"retries\":{retries}")?;
+        for (name, duration) in [("first_byte_ms", exchange.first_byte), ("total_ms", exchange.total)] {
+            if let Some(duration) = duration {
+                write!(out, ",\"{name}\":")?;
+                millis(out, duration)?;
+            }
+        }
+        out.push('}');
+        Ok(())
+    }
+}
+
+/// RFC 3339, in UTC, with milliseconds.
+fn time(out: &mut String, line: &RequestLine) -> fmt::Result {
+    let Some(at) = line.at else {
+        out.push('-');
+        return Ok(());
+    };
+    let at = OffsetDateTime::from(at);
+    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+    let (hour, minute, second, milli) = at.to_hms_milli();
+    write!(out, "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+/// Milliseconds, with microseconds behind the point.
+fn millis(out: &mut String, duration: Duration) -> fmt::Result {
+    let micros = duration.as_micros();
+    write!(out, "{}.{:03}", micros / 1000, micros % 1000)
+}
+
+/// A text of the visitor's: no control character, no space, and nothing at all is `-`.
+fn word(out: &mut String, text: &str) {
+    if text.is_empty() {
+        out.push('-');
+    } else if text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {
+        out.push_str(text);
+    } else {
+        text.chars().for_each(|c| match c {
+            ' ' => out.push_str("\\x20"),
+            c => out.extend(c.escape_default()),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use http::{HeaderValue, Method, StatusCode};
+
+    use super::*;
+    use crate::domain::{HostName, Route, SessionId};
+    use crate::observe::exchange::{Fault, RequestId, Via};
+
+    fn exchange() -> Exchange {
+        let line = RequestLine {
+            at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_796_047_628_123)),
+            visitor: Some("192.0.2.7:5000".parse().unwrap()),
+            method: Some(Method::GET),
+            host: "shop.test".into(),
+            target: Some("/a?secret=1".into()),
+            own_id: Some(HeaderValue::from_bytes(b"a \"\xff").unwrap()),
+        };
+        Exchange {
+            id: RequestId::Drawn(7),
+            party: Party::Visitor,
+            line: Some(Box::new(line)),
+            status: Some(StatusCode::OK),
+            received: 1,
+            sent: 2,
+            first_byte: Some(Duration::from_micros(1_234)),
+            total: Some(Duration::from_micros(20_000)),
+            route: Some(Route::Host(HostName::parse("shop.test").unwrap())),
+            session: Some(SessionId(3)),
+            via: Some(Via { transport: "ptth10", carrier: "h2" }),
+            retries: 1,
+            fault: Some(Fault { hop: "visitor", code: "visitor-gone".into() }),
+        }
+    }
+
+    fn line(format: Format, query: bool, exchange: &Exchange) -> String {
+        let log = AccessLog::new(format, query);
+        log.ended(exchange);
+        String::from_utf8(log.take(Vec::new()).unwrap().lines).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_all_of_a_request_and_not_its_query() {
+        let text = line(Format::Text, false, &exchange());
+        assert_eq!(
+            text,
+            "2026-11-30T14:07:08.123Z 192.0.2.7:5000 GET shop.test /a 200 in=1 out=2 first=1.234ms total=20.000ms \
+             route=shop.test session=s3 transport=ptth10 carrier=h2 retries=1 failed=visitor/visitor-gone \
+             id=00000000000000000000000000000007 visitor-id=a\\x20\\\"\\u{fffd}\n"
+        );
+        assert!(line(Format::Text, true, &exchange()).contains(" /a?secret=1 "));
+        let json: serde_json::Value = serde_json::from_str(&line(Format::Json, true, &exchange())).unwrap();
+        assert_eq!((&json["path"], &json["query"]), (&"/a".into(), &"secret=1".into()));
+        assert_eq!((&json["status"], &json["total_ms"]), (&200.into(), &20.0.into()));
+        assert_eq!((&json["failed_hop"], &json["visitor_id"]), (&"visitor".into(), &"a \"\u{fffd}".into()));
+        assert!(!line(Format::Json, false, &exchange()).contains("secret"));
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let mut exchange = exchange();
+        exchange.line.as_mut().unwrap().host = "a\u{1b}[2J\r\nb\u{9b}".into();
+        for format in [Format::Text, Format::Json] {
+            let line = line(format, false, &exchange);
+            assert!(line.trim_end_matches('\n').chars().all(|c| !c.is_control()), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn agents_own_requests_have_no_line() {
+        let log = AccessLog::new(Format::Text, false);
+        log.ended(&Exchange { party: Party::Agent, ..exchange() });
+        log.close();
+        assert!(log.take(Vec::new()).is_none());
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts() {
+        let log = AccessLog::new(Format::Text, false);
+        for _ in 0..=defaults::ACCESS_QUEUE / 200 {
+            log.ended(&exchange());
+        }
+        let batch = log.take(Vec::new()).unwrap();
+        let lines = batch.lines.iter().filter(|byte| **byte == b'\n').count() as u64;
+        assert!(batch.dropped > 0 && batch.lines.len() <= defaults::ACCESS_QUEUE);
+        assert_eq!(lines + batch.dropped, defaults::ACCESS_QUEUE as u64 / 200 + 1);
+        assert_eq!(log.dropped.get(), batch.dropped);
+        log.ended(&exchange());
+        assert_eq!(log.take(batch.lines).unwrap().dropped, 0, "there is room again");
+    }
+}
