@@ -7,12 +7,13 @@ use crate::world::World;
 pub(crate) use crate::world::host;
 
 /// What is said of the way, and what belongs to one hop; each has cases of its own.
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
     "host",
     "forwarded",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
+    "x-request-id",
     "via",
     "date",
     "server",
