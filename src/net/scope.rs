@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use tracing::level_filters::LevelFilter;
+use tracing::{Instrument as _, Span};
 
 use super::flag::{Flag, Listener};
 
@@ -47,7 +49,7 @@ impl Scope {
     /// the hot path a registration with the token.
     #[expect(clippy::disallowed_methods, reason = "this is the owner that the lint asks for")]
     pub fn spawn_light<F: Future<Output: Send> + Send + 'static>(&self, task: F) {
-        tokio::spawn(self.0.tasks.track_future(task));
+        tokio::spawn(self.0.tasks.track_future(task.instrument(current())));
     }
 
     fn owned(
@@ -55,13 +57,14 @@ impl Scope {
         task: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let abort = self.0.abort.listen();
-        self.0.tasks.track_future(async move {
+        let task = async move {
             tokio::select! {
                 biased;
                 () = abort => {}
                 () = task => {}
             }
-        })
+        };
+        self.0.tasks.track_future(task.instrument(current()))
     }
 
     /// Resolves when the scope was asked to stop. Cancel safe.
@@ -105,6 +108,11 @@ impl Scope {
         self.ask_to_stop();
         self.0.abort.raise();
     }
+}
+
+/// The span of the task that spawns, for what it spawns. Where no span is on, the subscriber is not asked.
+fn current() -> Span {
+    if LevelFilter::current() < LevelFilter::DEBUG { Span::none() } else { Span::current() }
 }
 
 /// Gives hyper's own tasks an owner.

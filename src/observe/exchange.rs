@@ -13,6 +13,8 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::Metrics;
 use crate::domain::{Route, SessionId};
@@ -199,6 +201,7 @@ pub struct Recording {
     /// How long the answer's body is, where that is known.
     length: Option<u64>,
     ended: bool,
+    span: Span,
 }
 
 impl Recording {
@@ -222,6 +225,7 @@ impl Recording {
             fault: None,
         };
         let begun = seen.then(Instant::now);
+        let span = tracing::debug_span!("request", id = %exchange.id, route = Empty, session = Empty);
         Box::new(Self {
             exchange,
             observers: observers.clone(),
@@ -229,6 +233,7 @@ impl Recording {
             elsewhere: None,
             length: None,
             ended: false,
+            span,
         })
     }
 
@@ -242,6 +247,11 @@ impl Recording {
         &self.exchange.id
     }
 
+    /// The span of what is done for it; none is created unless the log is at DEBUG.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// What was asked, where somebody reads it.
     pub fn line(&mut self) -> Option<&mut RequestLine> {
         self.exchange.line.as_deref_mut()
@@ -251,6 +261,9 @@ impl Recording {
     pub fn takes(&mut self, route: &Route) {
         if self.begun.is_some() {
             self.exchange.route = Some(route.clone());
+        }
+        if !self.span.is_disabled() {
+            self.span.record("route", tracing::field::display(route));
         }
     }
 
@@ -276,6 +289,9 @@ impl Recording {
     pub fn sends(&mut self, session: SessionId) -> &mut Option<Via> {
         self.exchange.retries += u32::from(self.exchange.session.is_some());
         self.exchange.session = Some(session);
+        if !self.span.is_disabled() {
+            self.span.record("session", tracing::field::display(session));
+        }
         &mut self.exchange.via
     }
 

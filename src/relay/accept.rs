@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
+use tracing::Instrument as _;
 
 use super::Shared;
 use super::entry;
@@ -33,8 +34,12 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Ar
         // Full: this one goes, those inside stay.
         let Some(seat) = seat(&shared, &stream, &remote) else { continue };
         let visitor = Visitor { remote, local: entrance.local, tls: entrance.tls.is_some() };
-        let (shared, entrance) = (shared.clone(), entrance.clone());
-        shared.visitors.clone().spawn(async move {
+        let (shared, entrance, owner) = (shared.clone(), entrance.clone(), shared.visitors.clone());
+        // Each is found by its id in the lines of all of its tasks.
+        let span = tracing::debug_span!(
+            "connection", id = %format_args!("{:08x}", rand::random::<u32>()), %remote, listener = %entrance.local
+        );
+        let serve = async move {
             let _inside = shared.metrics.visitor_connected();
             match seat.leaves() {
                 None => entry::serve(shared, stream, visitor, entrance, seat).await,
@@ -50,7 +55,8 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Ar
                     .await;
                 }
             }
-        });
+        };
+        owner.spawn(serve.instrument(span));
     }
 }
 

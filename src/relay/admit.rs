@@ -1,5 +1,6 @@
 //! The door for agents: authenticate, ask policy, claim the routes. Nobody else can admit an agent.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -10,11 +11,12 @@ use super::config::Config;
 use super::credentials::Credentials;
 use super::names::Names;
 use super::open;
+use super::presence::{Presence, Present, Who};
 use super::shares::Shares;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, HostName, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
 use crate::net::{Cores, Scope};
-use crate::observe::{Metrics, metrics::Counted};
+use crate::observe::Metrics;
 use crate::policy::{Grants, Rules, Verified, open::is_open};
 use crate::registry::directory::Announcement;
 use crate::registry::{Claim, Registry, Right, Terms, Unavailable};
@@ -33,6 +35,7 @@ pub(super) struct Doorkeeper {
     pub(super) cores: Cores,
     pub(super) shares: Shares,
     pub(super) announcer: Announcer,
+    pub(super) presence: Arc<Presence>,
     /// Cancelled when the relay begins to stop: from then on agents are sent away.
     pub(super) draining: CancellationToken,
 }
@@ -99,6 +102,8 @@ impl Doorkeeper {
             agent: verified.id,
             ruled: offer.visitors.is_some(),
             transport: offer.transport,
+            remote: facts.remote,
+            presence: (self.presence.clone(), self.draining.clone()),
             urls,
             wanted,
             cores: self.cores.count(),
@@ -340,6 +345,8 @@ struct Admitted {
     agent: AgentId,
     ruled: bool,
     transport: &'static str,
+    remote: SocketAddr,
+    presence: (Arc<Presence>, CancellationToken),
     urls: Vec<String>,
     wanted: Vec<Wanted>,
     cores: usize,
@@ -383,28 +390,12 @@ impl Admission for Admitted {
     }
 
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {
-        let Self { claim, announced, agent, transport, urls, metrics, .. } = *self;
-        tracing::info!(%agent, transport, carrier = %kind, urls = urls.join(" "), "agent connected");
+        let Self { claim, announced, agent, transport, urls, metrics, remote, presence, .. } = *self;
         let (link, joined) = claim.join(named(carrier, transport), (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());
-        let left = Left { agent, transport, kind, _counted: counted, _announced: announced };
-        Attached::new(link.is_cut(), (joined, left)).on(link)
-    }
-}
-
-/// Says that an agent's connection has gone.
-struct Left {
-    agent: AgentId,
-    transport: &'static str,
-    kind: Kind,
-    _counted: Counted,
-    _announced: Option<Announced>,
-}
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        let Self { agent, transport, kind, .. } = self;
-        tracing::info!(%agent, transport, carrier = %kind, "agent connection ended");
+        let who = Who { agent, remote, transport, urls: urls.join(" ") };
+        let present = Present::new(who, link.clone(), presence.0, presence.1);
+        Attached::new(link.is_cut(), (joined, present, counted, announced)).on(link)
     }
 }
 
@@ -425,6 +416,7 @@ mod tests {
             cores: Cores::ambient(),
             shares: Shares::new(Windows::new(config.buffers)),
             announcer: Announcer::new(config.directory.clone(), Scope::new(), Cores::ambient()),
+            presence: Arc::default(),
             draining: CancellationToken::new(),
             config,
         }

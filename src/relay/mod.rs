@@ -18,6 +18,7 @@ mod names;
 mod newcomers;
 mod open;
 mod patience;
+mod presence;
 mod public;
 mod record;
 mod relayhttp;
@@ -177,6 +178,7 @@ impl Relay {
             cores: cores.clone(),
             shares: Shares::new(windows),
             announcer: Announcer::new(config.directory.clone(), sessions.clone(), cores.clone()),
+            presence: Arc::default(),
             draining: draining.clone(),
         });
         let transports = Transports::new(&config, &door);

@@ -6,6 +6,7 @@ use http::header::{ACCEPT, CONNECTION, EXPECT};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
+use tracing::Instrument as _;
 
 use super::Shared;
 use super::config::Routing;
@@ -30,7 +31,8 @@ pub(super) async fn answer(shared: &Arc<Shared>, sender: &Sender, mut request: R
     let head = request.method() == Method::HEAD;
     let mut recording = record::open(sender, &mut request);
     let extended = upgrade::from_connect(&mut request);
-    let mut response = route(shared, sender, request, &mut recording).await;
+    let span = recording.span().clone();
+    let mut response = route(shared, sender, request, &mut recording).instrument(span).await;
     if extended && response.status().is_success() {
         // The Upgrade was ignored, and to this visitor a success would say that it was accepted.
         response = respond::failure(Failure::Upgrade, &http::HeaderMap::new(), &mut recording);

@@ -1,11 +1,12 @@
 //! How a request crosses one open link. Each flipped connection is one carrier at the relay's end.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 
 use super::in_flight::InFlight;
+use crate::domain::SessionId;
 use crate::message::{Request, Response};
 use crate::net::flag::{Flag, Listener};
 use crate::observe::exchange::Via;
@@ -195,6 +196,7 @@ pub struct Link {
     cut: Arc<Flag>,
     emptied: Arc<Flag>,
     freed: Arc<tokio::sync::Notify>,
+    session: OnceLock<SessionId>,
 }
 
 impl Link {
@@ -213,7 +215,23 @@ impl Link {
             cut: Arc::default(),
             emptied: Arc::default(),
             freed,
+            session: OnceLock::new(),
         })
+    }
+
+    /// Notes the session that it is in.
+    pub(super) fn joins(&self, session: SessionId) {
+        let _ = self.session.set(session);
+    }
+
+    /// The session that it is in; 0 before it has joined one.
+    pub fn session(&self) -> SessionId {
+        self.session.get().copied().unwrap_or(SessionId(0))
+    }
+
+    /// Whether this end cut it.
+    pub fn was_cut(&self) -> bool {
+        self.cut.is_raised()
     }
 
     /// What runs on it.

@@ -60,6 +60,7 @@ impl Session {
 
     /// Adds a link.
     pub fn add(&self, link: Arc<Link>) {
+        link.joins(self.id);
         self.links.rcu(|links| links.iter().chain([&link]).cloned().collect::<Vec<_>>());
         // It may have room for all that wait.
         self.freed.notify_waiters();

@@ -158,3 +158,45 @@ fn a_query_is_logged_where_it_is_asked_for() {
     site.curl([format!("https://none.ptth.localhost:{}/a?b=c", relay.port)]);
     line(&site.at("q.log"), &[" /a?b=c 404 "]);
 }
+
+#[test]
+fn a_line_at_debug_level_names_its_connection_and_its_request() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let site = Site::new();
+    let port = service(&runtime);
+    for (filter, has_spans) in [("ptth=debug", true), ("ptth=info", false)] {
+        let relay = Relay::start(site.relay_command("127.0.0.1:0").args(["--log", filter]));
+        let _agent = site.agent(&relay, port.to_string());
+        let connected = relay.process.says("agent connected");
+        assert!(connected.contains(" session=s") && connected.contains(" remote=127.0.0.1:"), "{connected}");
+        runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, converse(&site, relay.port))
+                .await
+                .expect("the WebSocket takes too long");
+        });
+        if has_spans {
+            // The task that joins the streams was spawned by the request's.
+            let ended = relay.process.says("an upgraded stream ended");
+            for part in [
+                "connection{id=",
+                " remote=127.0.0.1:",
+                " listener=127.0.0.1:",
+                "request{id=",
+                " route=shop.",
+                " session=s",
+            ] {
+                assert!(ended.contains(part), "{part} in {ended}");
+            }
+            println!("{ended}");
+        } else {
+            assert!(
+                !relay
+                    .process
+                    .err
+                    .all()
+                    .iter()
+                    .any(|line| line.contains("request{") || line.contains("connection{"))
+            );
+        }
+    }
+}
