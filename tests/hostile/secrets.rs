@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::stream::{self, StreamExt as _};
 use ptth::domain::Secret;
 
-use crate::support::{TestRelay, Wire, is_long, run};
+use crate::support::{TestRelay, Wire, is_long, run, without_request_id};
 use crate::world::connect;
 
 fn form(text: &str) -> String {
@@ -57,14 +57,6 @@ fn a_wrong_token_tells_nothing() {
         assert_eq!(words.len(), 1, "{words:?}");
         assert!(too_many, "whoever tries too often is told so");
     });
-}
-
-/// A problem document without the id of its request, which is random and different in each.
-fn without_request_id(body: &str) -> String {
-    let (before, rest) = body.split_once(r#","request":""#).expect("every problem names its request");
-    let (id, after) = rest.split_once('"').unwrap();
-    assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{body}");
-    format!("{before}{after}")
 }
 
 /// How far the ranks of two samples are from those of one, in standard deviations (Mann and Whitney's test).

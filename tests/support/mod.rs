@@ -44,3 +44,11 @@ pub(crate) fn run(scenario: impl Future<Output = ()>) {
     ended.expect("a scenario that goes on for ever");
     runtime.shutdown_timeout(Duration::from_secs(1));
 }
+
+/// A problem document without the id of its request, which is random and different in each.
+pub(crate) fn without_request_id(body: &str) -> String {
+    let (before, rest) = body.split_once(r#","request":""#).expect("every problem names its request");
+    let (id, after) = rest.split_once('"').unwrap();
+    assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{body}");
+    format!("{before}{after}")
+}
