@@ -188,11 +188,14 @@ async fn whoever_could_not_be_an_agent_relays_nothing() {
     let at = service.at.to_string();
     let mut bench = Bench::leading_to(&[&at]);
     let path = format!("/reversehttp/_relay/{at}");
+    // The id of the request, which differs, comes last.
+    let words = |body: &str| body.split_once(r#","request":""#).unwrap().0.to_owned();
     for fields in ["", "Authorization: Bearer wrong\r\n", "Authorization: Bearer ptth_0123456789ab_x\r\n"] {
         let refused = bench.ask("POST", &path, fields, &get(&at)).await;
         assert_eq!(refused.status, 401, "{fields}");
         // Not even where it leads.
-        assert_eq!(bench.ask("POST", "/reversehttp/_relay/other", fields, "").await.body, refused.body);
+        let other = bench.ask("POST", "/reversehttp/_relay/other", fields, "").await;
+        assert_eq!(words(&other.body), words(&refused.body));
     }
     service.was_left_alone().await;
     bench.config.open_registration = true;

@@ -25,34 +25,46 @@ async fn taken(line: &Line, mut count: usize) {
 }
 
 #[test]
-fn streams_count_among_the_connections_until_they_are_admitted() {
+fn streams_count_among_the_connections_of_their_address_until_they_are_admitted() {
     run(async {
-        for all in [true, false] {
-            let line = Line::new();
-            let relay = relay(&line, move |config| match all {
-                true => config.connections = 2,
-                false => config.connections_per_address = 2,
-            });
-            let [tls, plain] = own(&relay);
-            let token = relay.token(&[NAME]);
-            let mut held = [Wire::new(connect(plain).await), Wire::new(connect(plain).await)];
-            taken(&line, 2).await;
-            for address in [plain, tls, relay.plain] {
-                Wire::new(connect(address).await).closed().await;
-            }
-            let limit = if all { "connections" } else { "connections-per-address" };
-            limited(&relay, limit, 3).await;
-            assert!(line.taken().is_empty());
-            // A session holds none of the seats: visitors get through beside it.
-            for stream in &mut held {
-                stream.send([format!("{NAME} {}\n", token.expose()).as_bytes(), PREFACE].concat()).await;
-                stream.exact(9).await;
-            }
-            drop(held);
-            let agent = crate::world::Agent::start(&line, call("http", plain.port(), Some(token)), "in");
-            let _agent = agent.await;
-            served(&relay, "in").await;
+        let line = Line::new();
+        let relay = relay(&line, |config| config.connections_per_address = 2);
+        let [tls, plain] = own(&relay);
+        let token = relay.token(&[NAME]);
+        let mut held = [Wire::new(connect(plain).await), Wire::new(connect(plain).await)];
+        taken(&line, 2).await;
+        for address in [plain, tls, relay.plain] {
+            Wire::new(connect(address).await).closed().await;
         }
+        limited(&relay, "connections-per-address", 3).await;
+        assert!(line.taken().is_empty());
+        // A session holds none of the seats: visitors get through beside it.
+        for stream in &mut held {
+            stream.send([format!("{NAME} {}\n", token.expose()).as_bytes(), PREFACE].concat()).await;
+            stream.exact(9).await;
+        }
+        drop(held);
+        let agent = crate::world::Agent::start(&line, call("http", plain.port(), Some(token)), "in");
+        let _agent = agent.await;
+        served(&relay, "in").await;
+    });
+}
+
+/// What is beyond `--connections` may only be an agent's, and a stream is.
+#[test]
+fn a_relay_without_room_for_visitors_takes_streams() {
+    run(async {
+        let line = Line::new();
+        let relay = relay(&line, |config| config.connections = 1);
+        let [_, plain] = own(&relay);
+        let token = relay.token(&[NAME]);
+        let held = Wire::new(connect(plain).await);
+        taken(&line, 1).await;
+        let agent = crate::world::Agent::start(&line, call("http", plain.port(), Some(token)), "in");
+        let _agent = agent.await;
+        limited(&relay, "connections", 1).await;
+        drop(held);
+        served(&relay, "in").await;
     });
 }
 
