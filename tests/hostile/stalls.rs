@@ -14,7 +14,7 @@ use crate::support::{Plan, TestRelay, Wire, is_long, named, serve};
 use crate::world::{On, PROMPT, connect, honest, status};
 
 /// Until the head of an answer, at these relays.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(1);
 /// Between two bytes of an agent that drips: ten times as fast as one a second, and as hopeless.
 const DRIP: Duration = Duration::from_millis(100);
 /// An upload that is larger than what an agent takes in by itself, in bytes.
