@@ -8,7 +8,7 @@ use super::Fatal;
 pub(super) struct Refusals(Mutex<Vec<Option<Fatal>>>);
 
 impl Refusals {
-    /// Nobody has refused yet.
+    /// No relay has refused yet.
     pub(super) fn new(relays: usize) -> Self {
         Self(Mutex::new(vec![None; relays]))
     }

@@ -30,7 +30,7 @@ const WORD: usize = 64;
 /// Names one request in the log, on error pages and at the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestId {
-    /// Random: 128 bits, so that nobody can guess another's.
+    /// Random: 128 bits, so that the id of another request cannot be guessed.
     Drawn(u128),
     /// That of a proxy in front.
     Given(HeaderValue),

@@ -2,8 +2,8 @@
 //! issued it a moment ago.
 //!
 //! Everything that does not verify waits in the same way, whether its id is unknown or its secret is wrong, so the time
-//! tells nothing of either. One look serves all who wait, and looks have a distance, so wrong credentials cost the disk
-//! no more than a bounded rate, however many come.
+//! of the answer shows neither. One read of the store serves every request that waits, and reads have a least distance, so
+//! wrong credentials cause a bounded rate of reads.
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;

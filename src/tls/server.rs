@@ -47,7 +47,7 @@ impl ServerTls {
         Ok(Self(Arc::new(Inner { config, store: Some(store), files: Mutex::default() })))
     }
 
-    /// Shows the certificates of these files, the first where no name matches. With `clients`, asks whoever connects
+    /// Shows the certificates of these files, the first where no name matches. With `clients`, asks clients
     /// for a certificate of the CAs in that file: a client without a certificate comes in, a client with one that does
     /// not verify does not.
     ///
