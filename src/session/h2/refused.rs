@@ -77,7 +77,7 @@ impl Scanner {
         let [a, b, c, kind, flags, d, e, f, g] = self.read[..FRAME_HEAD] else { return false };
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         let (ends, stream) = (flags & END_STREAM != 0, u32::from_be_bytes([d, e, f, g]));
-        // A head that is too small to be refused is read up to its first field, which shows whether it changes the table.
+        // A HEADERS frame that is too long for h2's own refusal is read up to its first byte: it may add a status.
         let looks = if kind != HEADERS {
             0
         } else if ends && length <= SHORT {
