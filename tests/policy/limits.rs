@@ -103,9 +103,10 @@ fn all_connections_together_have_a_limit() {
         assert_eq!((head.status(), body.contains("relay-full")), (503, true), "{body}");
         third.closed().await;
         assert_eq!(reached(&relay, "connections").await, 1);
-        // Agents are no visitors.
+        // Agents are no visitors. They stay: a request may go to any of them.
+        let mut agents = Vec::new();
         for carrier in [Kind::H1, Kind::H2] {
-            serve(&plan(carrier), echo()).await;
+            agents.push(serve(&plan(carrier), echo()).await);
         }
         answers(&mut held[0]).await;
     });
