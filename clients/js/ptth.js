@@ -33,6 +33,9 @@ const ANSWER_TRIES = 3;
 /** These fields belong to one connection (RFC 9110 §7.6.1); the length is counted anew. */
 const HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
 
+/** Between two cookies in one line. The comma of a date is followed by a space within it, not by a name and "=". */
+const COOKIES = /,\s*(?=[^\s;,=]+=)/;
+
 /** Node.js 18 has this as a module alone. */
 const crypto = globalThis.crypto ?? (await import('node:crypto')).webcrypto;
 
@@ -433,7 +436,10 @@ function headOf(response, length) {
   const counted = (name) => name === 'content-length' && (length !== null || decoded);
   let head = `HTTP/1.1 ${response.status} ${(response.statusText ?? '').replace(/[^\t -~\x80-\xff]/g, '')}\r\n`;
   for (const [name, value] of response.headers) {
-    if (!skip(name) && !counted(name)) head += `${name}: ${value}\r\n`;
+    if (skip(name) || counted(name)) continue;
+    // Where fields cannot be had apart, several cookies come as one line.
+    const apart = name !== 'set-cookie' || response.headers.getSetCookie;
+    for (const line of apart ? [value] : value.split(COOKIES)) head += `${name}: ${line}\r\n`;
   }
   if (length !== null) head += `content-length: ${length}\r\n`;
   return encode(`${head}\r\n`);
