@@ -52,7 +52,12 @@ impl RequestId {
     /// As the value of `X-Request-Id`.
     pub fn value(&self) -> HeaderValue {
         match self {
-            Self::Drawn(id) => HeaderValue::from_bytes(&hex(*id)).unwrap_or(HeaderValue::from_static("")),
+            Self::Drawn(id) => {
+                let mut value = HeaderValue::from_bytes(&hex(*id)).unwrap_or(HeaderValue::from_static(""));
+                // It never comes again, and would push the fields that do out of the table of HTTP/2 (RFC 7541 §7.1.3).
+                value.set_sensitive(true);
+                value
+            }
             Self::Given(value) => value.clone(),
         }
     }
