@@ -200,3 +200,28 @@ fn a_line_at_debug_level_names_its_connection_and_its_request() {
         }
     }
 }
+
+#[test]
+fn a_request_has_the_id_that_a_trusted_proxy_gave_it() {
+    for trusted in [true, false] {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (site, file) = (Site::new(), "access.log");
+        let port = service(&runtime);
+        let mut relay = site.relay_command("127.0.0.1:0");
+        relay.args(["--access-log", "text", "--access-log-file"]).arg(site.at(file));
+        if trusted {
+            relay.args(["--trusted-proxy", "127.0.0.1"]);
+        }
+        let relay = Relay::start(&mut relay);
+        let _agent = Agent::start(&mut site.agent_command(&relay.url(), port.to_string()));
+        let url = format!("https://shop.ptth.localhost:{}/", relay.port);
+        assert_eq!(site.curl(["-H", "X-Request-Id: front-7", &url]).text(), "hello");
+        let line = line(&site.at(file), &[" GET ", " / 200 "]);
+        assert_eq!(line.contains(" id=front-7"), trusted, "{line}");
+        assert_eq!(line.contains(" visitor-id=front-7"), !trusted, "{line}");
+        // What the relay answers itself names it too.
+        let none = site.curl(["-H", "X-Request-Id: front-8", &url.replace("shop", "none")]);
+        assert_eq!((none.status, none.field("x-request-id") == "front-8"), (404, trusted));
+    }
+}
