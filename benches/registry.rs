@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use ptth::domain::{AgentId, HostName, Route};
-use ptth::message::{Request, Response};
+use ptth::message::{Request, Response, interim};
 use ptth::registry::{Registry, Terms};
 use ptth::session::carrier::Carrier;
 use ptth::session::{Kind, SendError, SendErrorKind, Slot};
@@ -26,7 +26,12 @@ const ROUNDS: usize = 15;
 struct Silent;
 
 impl Carrier for Silent {
-    fn send(&self, request: Request, _: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+    fn send(
+        &self,
+        request: Request,
+        _: Slot,
+        _: interim::Sender,
+    ) -> BoxFuture<'_, Result<Response, SendError>> {
         let unsent = Some(Box::new(request));
         Box::pin(std::future::ready(Err(SendError { kind: SendErrorKind::Closed, unsent })))
     }

@@ -30,9 +30,9 @@ pub const FLIP: Duration = Duration::from_secs(10);
 pub const INTERIM: usize = 32;
 /// One interim response over HTTP/1.1, in bytes: the links of a large page.
 pub const INTERIM_BYTES: usize = 16 << 10;
-/// The trailers of one message over HTTP/1.1, in bytes: what hyper takes from us at the other end.
+/// The trailers of one message over HTTP/1.1, in bytes.
 pub const TRAILERS: usize = 16 << 10;
-/// How many they may be: the same.
+/// How many they may be: agents of version 0.1 take no more.
 pub const TRAILER_FIELDS: usize = 100;
 /// Until the head of an answer: longer than what people wait, shorter than forever.
 pub const ANSWER: Duration = Duration::from_secs(120);
@@ -44,6 +44,8 @@ pub const DIRECTORY: Duration = Duration::from_millis(500);
 pub const WAIT_AGENT: Duration = Duration::from_secs(3);
 /// After an answer that came before the end of the upload, the rest is read for this long.
 pub const LINGER: Duration = Duration::from_secs(2);
+/// The same between relay and agent over HTTP/1.1, where a connection that lingers is one that the next request lacks.
+pub const H1_LINGER: Duration = Duration::from_millis(100);
 /// And at most so much of it, in bytes: what is under way already, not a whole upload.
 pub const LINGER_BYTES: usize = 256 << 10;
 /// What a visitor must send or take at least, in bytes a second, while others wait for the connection that it has all
@@ -223,9 +225,15 @@ pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 pub const STREAMS: u32 = 1_024;
 /// The head of a request of a visitor, in either version: 64 KiB of fields and its first line, in bytes.
 pub const VISITOR_HEAD: usize = 72 << 10;
-/// What is read ahead of an HTTP/1.1 message, and what waits for its socket, in bytes: a whole head. The library may
-/// read as much again before it refuses one that goes on.
-pub const H1_BUFFER: usize = VISITOR_HEAD;
+/// The head of a request between relay and agent over HTTP/1.1: what the relay adds to a visitor's is less than 8 KiB.
+pub const H1_HOP_HEAD: usize = VISITOR_HEAD + (8 << 10);
+/// The head of an answer over HTTP/1.1, in bytes: as much as a request may have, with what an agent adds.
+pub const H1_ANSWER_HEAD: usize = H1_HOP_HEAD;
+/// Fields in one head over HTTP/1.1: ten times what browsers send.
+pub const H1_FIELDS: usize = 512;
+/// The extensions of all chunks of one body, in bytes. Nobody uses them, and without a bound they are a way to send much
+/// that counts for nothing (CVE-2023-39326).
+pub const CHUNK_EXTENSIONS: usize = 16 << 10;
 /// What a visitor may send on an `h2` connection before anything is known of it, in bytes: a form, and as much as one
 /// on HTTP/1.1 may.
 pub const VISITOR_FIRST_WINDOW: u32 = 128 << 10;

@@ -3,18 +3,20 @@
 
 use std::convert::Infallible;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::header::{HOST, LINK, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 
+use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
-use crate::message::embedded::{
-    BadMessage, Framing, Next, Reader, ResponseHead, parse_answer, parse_next, parse_request, request_head,
-    response_head,
+use crate::http1;
+use crate::http1::embedded::{
+    Framing, Next, Reader, ResponseHead, parse_answer, parse_next, parse_request, request_head, response_head,
 };
+use crate::http1::head::Search;
 use crate::message::{Body, authority, hop, link};
 use crate::session::h2;
 use crate::transport::{comet, reversehttp};
@@ -26,6 +28,8 @@ pub type Property = fn(&[u8]);
 pub const ALL: &[(&str, Property)] = &[
     ("answer", answer),
     ("request", request),
+    ("http1_request", http1::fuzz_requests),
+    ("http1_response", http1::fuzz_responses),
     ("form", reversehttp::fuzz_form),
     ("comet", comet::fuzz_json),
     ("link", link_field),
@@ -47,47 +51,50 @@ pub fn run(name: &str, bytes: &[u8]) {
 
 /// An embedded response: what is passed on of it is one message that everybody reads alike, and how it was cut on the
 /// way changes nothing.
-fn answer(mut bytes: &[u8]) {
-    while let Ok(Some((Next::Interim(head), used))) = parse_next(bytes, true) {
-        assert!(parse_answer(bytes).is_err() && head.status().is_informational());
-        assert_ne!(head.status(), StatusCode::SWITCHING_PROTOCOLS);
-        prefixes_are_incomplete(bytes, used, |bytes| parse_next(bytes, true));
-        let written = response_head(head.status(), head.headers(), Framing::Empty);
-        same_to_others(&written, head.headers());
-        bytes = &bytes[used..];
+fn answer(bytes: &[u8]) {
+    let mut rest = BytesMut::from(bytes);
+    let mut first = bytes;
+    while let Some(head) = head_of(&mut rest) {
+        let Ok(Next::Interim(interim)) = parse_next(&head, true) else { break };
+        assert!(parse_answer(&head).is_err() && interim.status().is_informational());
+        assert_ne!(interim.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let written = response_head(interim.status(), interim.headers(), Framing::Empty);
+        same_to_others(&written, interim.headers());
+        first = &bytes[bytes.len() - rest.len()..];
     }
-    let Ok(Some((head, used))) = parse_answer(bytes) else { return };
-    prefixes_are_incomplete(bytes, used, parse_answer);
-    assert!((200..600).contains(&head.status.as_u16()) || head.upgrade.is_some());
-    let written = response_head(head.status, &head.headers, Framing::Rest(None));
-    same_to_others(&written, &head.headers);
-    let read = parse_answer(&written);
-    if head.upgrade.is_none() {
-        let Ok(Some((again, all))) = read else { unreachable!("what was read is written so that it can be") };
-        assert_eq!((again.status, all), (head.status, written.len()));
-        assert_eq!(again.headers, head.headers);
+    let Some(head) = head_of(&mut BytesMut::from(first)) else { return };
+    let Ok(read) = parse_answer(&head) else { return };
+    assert!((200..600).contains(&read.status.as_u16()) || read.upgrade.is_some());
+    let written = response_head(read.status, &read.headers, Framing::Rest(None));
+    same_to_others(&written, &read.headers);
+    if read.upgrade.is_none() {
+        let Ok(again) = parse_answer(&written) else {
+            unreachable!("what was read is written so that it can be")
+        };
+        assert_eq!((again.status, again.headers), (read.status, read.headers));
     }
-    let (whole, pieces) = (body_of(bytes, bytes.len().max(1)), body_of(bytes, 3));
+    let (whole, pieces) = (body_of(first, first.len().max(1)), body_of(first, 3));
     assert_eq!(whole, pieces, "how it is cut must not matter");
 }
 
 /// An embedded request: the same.
 fn request(bytes: &[u8]) {
-    let Ok(Some((head, used))) = parse_request(bytes) else { return };
-    prefixes_are_incomplete(bytes, used, parse_request);
+    let Some(head) = head_of(&mut BytesMut::from(bytes)) else { return };
+    let Ok(head) = parse_request(&head) else { return };
     let written = request_head(&head.method, &head.target, &head.headers, Framing::Rest(None));
     same_to_others(&written, &head.headers);
     assert!(!head.headers.contains_key(UPGRADE) && head.framing != Framing::Empty);
 }
 
-/// What a parser of heads says: nothing yet, or a head and its length.
-type Parsed<T> = Result<Option<(T, usize)>, BadMessage>;
-
-/// A head is read at its last line end and not before.
-fn prefixes_are_incomplete<T>(bytes: &[u8], used: usize, parse: fn(&[u8]) -> Parsed<T>) {
-    assert!(used <= bytes.len() && bytes[used - 1] == b'\n');
-    assert!(!matches!(parse(&bytes[..used - 1]), Ok(Some(_))), "half a head is none");
-    assert!(matches!(parse(&bytes[..used]), Ok(Some((_, all))) if all == used));
+/// The first head in `bytes`, which is found at its last line end and not before.
+fn head_of(bytes: &mut BytesMut) -> Option<Bytes> {
+    let before = bytes.clone();
+    let head = Search::default().take(bytes, defaults::FIELDS as usize).ok()??;
+    let used = before.len() - bytes.len();
+    assert!(head.ends_with(b"\n") && before[..used].ends_with(&head));
+    let half = Search::default().take(&mut BytesMut::from(&before[..used - 1]), defaults::FIELDS as usize);
+    assert_eq!(half, Ok(None), "half a head is none");
+    Some(head)
 }
 
 /// Another parser finds the same fields in what we wrote, and nothing behind them.

@@ -13,6 +13,7 @@
 //! | [`session`] | open links and their carriers: `h1`, `h2`, `envelope` |
 //! | [`registry`] | which routes exist and which sessions speak for them |
 //! | [`policy`] | who may offer: tokens, certificates; who may visit: the rules of a name |
+//! | [`http1`] | HTTP/1: its codec, and both ends of a connection |
 //! | [`message`] | bodies, fields, hop-by-hop rules, errors |
 //! | [`net`] | sockets, cores, tasks with an owner |
 //! | [`tls`] | who is believed, and certificates for development |
@@ -56,6 +57,7 @@ pub mod defaults;
 pub mod domain;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod http1;
 pub mod message;
 pub mod net;
 pub mod observe;

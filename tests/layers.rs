@@ -8,16 +8,17 @@ use std::path::Path;
 /// Which top modules each top module may name, beside itself and [`EVERYBODYS`].
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("fuzzing", &["message", "session", "transport"]),
+    ("fuzzing", &["http1", "message", "session", "transport"]),
     (
         "cli",
         &["agent", "message", "net", "observe", "policy", "registry", "relay", "session", "tls", "transport"],
     ),
-    ("relay", &["message", "net", "observe", "policy", "registry", "session", "tls", "transport"]),
-    ("agent", &["message", "net", "observe", "session", "tls", "transport"]),
-    ("transport", &["message", "net", "observe", "session", "tls"]),
+    ("relay", &["http1", "message", "net", "observe", "policy", "registry", "session", "tls", "transport"]),
+    ("agent", &["http1", "message", "net", "observe", "session", "tls", "transport"]),
+    ("transport", &["http1", "message", "net", "observe", "session", "tls"]),
     ("registry", &["message", "observe", "policy", "session"]),
-    ("session", &["message", "net", "observe"]),
+    ("session", &["http1", "message", "net", "observe"]),
+    ("http1", &["message", "net"]),
     ("policy", &["observe"]),
     ("net", &["observe", "tls"]),
     ("tls", &["observe"]),

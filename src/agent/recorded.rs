@@ -8,7 +8,7 @@ use http::header::HOST;
 use http::{HeaderMap, Method, StatusCode};
 use parking_lot::Mutex;
 
-use crate::message::{Request, Response, fields};
+use crate::message::{Request, Response, fields, interim};
 use crate::observe::exchange::{Bytes, RequestId};
 use crate::observe::{Observers, Recording, Sink};
 use crate::session::Handler;
@@ -47,13 +47,13 @@ impl Behind {
 }
 
 impl Handler for Recorded {
-    fn call(&self, mut request: Request) -> BoxFuture<'static, Response> {
+    fn call(&self, mut request: Request, interim: interim::Sender) -> BoxFuture<'static, Response> {
         let mut recording = open(&self.observers, &mut request);
         let head = request.method() == Method::HEAD;
         let bytes = recording.elsewhere();
         let kept = Arc::new(Kept { recording: Mutex::new(None), bytes });
         request.extensions_mut().insert(Behind(kept.clone()));
-        let answer = self.handler.call(request);
+        let answer = self.handler.call(request, interim);
         Box::pin(async move {
             let mut response = answer.await;
             recording.failed_behind(&response);

@@ -9,7 +9,6 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::expect::Gated;
 use crate::defaults;
 
 /// Any error, for bodies and services.
@@ -42,7 +41,6 @@ enum Kind {
     Full(Bytes),
     Incoming(Incoming),
     Stream(Stream),
-    Gated(Box<Gated<Incoming>>),
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
     /// It broke, and says so when it is asked again.
     Broken(BoxError),
@@ -56,7 +54,6 @@ impl Kind {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
             Self::Stream(stream) => stream.receiver.is_end_stream(),
-            Self::Gated(body) => body.is_end_stream(),
             Self::Other(body) => body.is_end_stream(),
         }
     }
@@ -122,11 +119,6 @@ impl Body {
         Self::from(Kind::Other(Box::pin(body.map_err(Into::into))))
     }
 
-    /// A received body that is not polled before its gate opens (RFC 9110 §10.1.1).
-    pub fn gated(body: Gated<Incoming>) -> Self {
-        Self::from(Kind::Gated(Box::new(body)))
-    }
-
     /// Keeps `value` until this body has ended or is dropped, beside what it keeps already.
     pub fn hold(&mut self, value: impl Any + Send) {
         self.hold = Some(match self.hold.take() {
@@ -160,17 +152,6 @@ impl Body {
             }
         };
         let _ = tokio::time::timeout(defaults::LINGER, rest).await;
-    }
-
-    /// The received body behind this one, if it is that and keeps nothing.
-    ///
-    /// # Errors
-    /// The body itself, unchanged, when it is of another kind.
-    pub fn into_incoming(self) -> Result<Incoming, Self> {
-        match self {
-            Self { kind: Kind::Incoming(body), hold: None, meter: None } => Ok(body),
-            other => Err(other),
-        }
     }
 }
 
@@ -244,7 +225,6 @@ impl HttpBody for Body {
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Kind::Stream(stream) => stream.poll_frame(cx).map_err(Into::into),
-            Kind::Gated(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Kind::Other(body) => body.as_mut().poll_frame(cx),
         };
         match polled {
@@ -288,7 +268,6 @@ impl HttpBody for Body {
             Kind::Stream(stream) if stream.receiver.is_end_stream() => SizeHint::with_exact(0),
             Kind::Stream(Stream { left: Some(left), .. }) => SizeHint::with_exact(*left),
             Kind::Stream(_) | Kind::Broken(_) => SizeHint::default(),
-            Kind::Gated(body) => body.size_hint(),
             Kind::Other(body) => body.size_hint(),
         }
     }

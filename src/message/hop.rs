@@ -1,8 +1,7 @@
 //! Hop-by-hop fields (RFC 9110 §7.6.1), and the one Upgrade that may cross a hop.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request};
-use http_body::Body;
+use http::header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue};
 
 use super::fields;
 
@@ -75,14 +74,6 @@ fn nominated(headers: &HeaderMap) -> (bool, Vec<HeaderName>) {
         }
     }
     (wants_upgrade, names)
-}
-
-/// Says that a body of unknown length comes, in chunks: for a method that mostly has none, hyper would send none.
-pub fn announce_chunks<B: Body>(request: &mut Request<B>) {
-    let unsized_body = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
-    if unsized_body && !request.headers().contains_key(CONTENT_LENGTH) {
-        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
 }
 
 /// Puts an Upgrade on a message.

@@ -3,7 +3,6 @@
 
 pub mod authority;
 pub mod body;
-pub mod embedded;
 pub mod expect;
 pub mod fields;
 pub mod framing;

@@ -1,6 +1,7 @@
 //! One shape for every Upgrade. Inside, an upgrade is always an HTTP/1.1 one (RFC 9110 §7.8); on HTTP/2 it travels
 //! as extended CONNECT (RFC 8441), for WebSocket as that RFC has it and for other tokens in the same way.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -9,8 +10,6 @@ use futures_util::future::BoxFuture;
 use h2::ext::Protocol;
 use http::header::{CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,9 +20,13 @@ use super::{BoxError, fields, hop};
 /// RFC 6455 §1.3.
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The far end's stream behind an Upgrade, in the extensions of a message: for one that hyper did not make.
+/// The far end's stream behind an Upgrade, in the extensions of a message.
 #[derive(Clone)]
-pub struct Tunnel(Arc<Mutex<Option<Stream>>>);
+pub struct Tunnel {
+    stream: Arc<Mutex<Option<Stream>>>,
+    /// It is all of its connection.
+    connection: bool,
+}
 
 enum Stream {
     Ready(Box<dyn Duplex>),
@@ -36,32 +39,51 @@ pub type Opening = BoxFuture<'static, Result<Box<dyn Duplex>, BoxError>>;
 impl Tunnel {
     /// A stream that stands already.
     pub fn ready(stream: impl Duplex + 'static) -> Self {
-        Self(Arc::new(Mutex::new(Some(Stream::Ready(Box::new(stream))))))
+        Self::of(Stream::Ready(Box::new(stream)), false)
     }
 
     /// A stream that comes later, or never.
     pub fn later() -> (oneshot::Sender<Box<dyn Duplex>>, Self) {
         let (opened, opens) = oneshot::channel();
-        (opened, Self(Arc::new(Mutex::new(Some(Stream::Later(opens))))))
+        (opened, Self::of(Stream::Later(opens), false))
     }
 
-    /// Takes the stream of a message: one of ours, or the one that hyper opens behind an HTTP/1.1 answer. `None` when
-    /// there is none.
+    /// As [`Tunnel::later`], for a stream that is all of its connection: the roles on it can change.
+    pub fn connection() -> (oneshot::Sender<Box<dyn Duplex>>, Self) {
+        let (opened, opens) = oneshot::channel();
+        (opened, Self::of(Stream::Later(opens), true))
+    }
+
+    fn of(stream: Stream, connection: bool) -> Self {
+        Self { stream: Arc::new(Mutex::new(Some(stream))), connection }
+    }
+
+    /// Whether it is all of its connection.
+    pub fn is_connection(&self) -> bool {
+        self.connection
+    }
+
+    /// Takes the stream of a message. `None` when there is none.
     pub fn take(extensions: &mut Extensions) -> Option<Opening> {
-        if let Some(Self(stream)) = extensions.remove::<Self>() {
-            return Some(match stream.lock().take()? {
-                Stream::Ready(stream) => Box::pin(std::future::ready(Ok(stream))),
-                Stream::Later(opens) => Box::pin(async move { Ok(opens.await?) }),
-            });
-        }
-        let upgrade = extensions.remove::<OnUpgrade>()?;
-        Some(Box::pin(async move { Ok(Box::new(TokioIo::new(upgrade.await?)) as Box<dyn Duplex>) }))
+        let stream = extensions.remove::<Self>()?.stream.lock().take()?;
+        Some(match stream {
+            Stream::Ready(stream) => Box::pin(std::future::ready(Ok(stream))),
+            Stream::Later(opens) => Box::pin(async move { Ok(opens.await?) }),
+        })
     }
 }
 
 /// Anything that can be read and written.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The stream as what it is: a connection that is to change its roles must be known.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
 
 /// What the sender of a translated request needs to translate the answer back.
 #[derive(Debug, Clone)]

@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::{client, server};
 
-use super::inserts::Inserts;
 use super::silence::{FarEnd, Impatience, Patience};
 
 /// Anything that can stand in for a socket.
@@ -144,13 +143,12 @@ pub struct Io {
     dropped: usize,
     /// Only where somebody asked for it: it costs a look at the clock for each read.
     last_read: Option<LastRead>,
-    inserts: Option<Inserts>,
     patience: Option<Patience>,
 }
 
 impl Io {
     fn new(stream: Stream) -> Self {
-        Self { stream, early: Bytes::new(), dropped: 0, last_read: None, inserts: None, patience: None }
+        Self { stream, early: Bytes::new(), dropped: 0, last_read: None, patience: None }
     }
 
     /// A plain TCP connection.
@@ -201,11 +199,6 @@ impl Io {
     /// A handle on the time of the last read, which is kept from now on.
     pub fn last_read(&mut self) -> LastRead {
         self.last_read.get_or_insert_with(LastRead::now).clone()
-    }
-
-    /// A handle to put bytes in between two messages, or in the place of the end of one.
-    pub fn inserts(&mut self) -> Inserts {
-        self.inserts.get_or_insert_default().clone()
     }
 
     /// From now on this is a link: the kernel asks soon whether the far end is there.
@@ -306,16 +299,6 @@ macro_rules! each {
     };
 }
 
-impl Io {
-    /// See [`Inserts::poll_end`].
-    fn poll_end(&mut self, cx: &mut Context<'_>, handed: &[IoSlice<'_>]) -> Poll<io::Result<Option<usize>>> {
-        match self.inserts.as_ref().filter(|inserts| inserts.is_ending()) {
-            None => Poll::Ready(Ok(None)),
-            Some(inserts) => each!(self, s => inserts.poll_end(s, cx, handed)),
-        }
-    }
-}
-
 impl AsyncRead for Io {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -342,9 +325,6 @@ impl AsyncWrite for Io {
             return Poll::Ready(Ok(taken));
         }
         self.before_write();
-        if let Some(taken) = ready!(self.poll_end(cx, &[IoSlice::new(buf)]))? {
-            return Poll::Ready(Ok(taken));
-        }
         each!(self, s => Pin::new(s).poll_write(cx, buf))
     }
 
@@ -357,9 +337,6 @@ impl AsyncWrite for Io {
             return Poll::Ready(Ok(taken));
         }
         self.before_write();
-        if let Some(taken) = ready!(self.poll_end(cx, bufs))? {
-            return Poll::Ready(Ok(taken));
-        }
         each!(self, s => Pin::new(s).poll_write_vectored(cx, bufs))
     }
 
@@ -373,11 +350,7 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if let Some(inserts) = this.inserts.as_ref().filter(|inserts| inserts.is_waiting()) {
-            ready!(each!(this, s => inserts.poll_write(s, cx)))?;
-        }
-        each!(this, s => Pin::new(s).poll_flush(cx))
+        each!(self, s => Pin::new(s).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

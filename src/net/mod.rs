@@ -4,7 +4,6 @@ pub mod cores;
 pub mod descriptors;
 pub mod dial;
 pub mod flag;
-pub mod inserts;
 pub mod io;
 pub mod listener;
 pub mod nets;

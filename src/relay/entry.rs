@@ -1,17 +1,11 @@
 //! A fresh connection: TLS and the first bytes under one deadline, then the transport that it belongs to, or HTTP of
 //! the version that it speaks.
 
-use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -24,13 +18,14 @@ use super::transports::Served;
 use super::{public, record, respond};
 use crate::defaults;
 use crate::domain::{Certificate, HostName, Visitor};
-use crate::message::{Body, Request, hop};
+use crate::http1::server::Service;
+use crate::http1::write::Case;
+use crate::http1::{self, BadHead};
+use crate::message::{Request, Response, interim};
 use crate::net::Io;
 use crate::net::io::Tcp;
 use crate::net::proxied;
 use crate::observe::{Limit, Observers};
-use crate::session::h1::interject;
-use crate::session::h1::trailers::Trailing;
 use crate::session::h2::Room;
 use crate::session::h2::refused::Refused;
 use crate::session::h2::server::{self, Terms};
@@ -180,56 +175,56 @@ async fn sniff(mut io: Io) -> io::Result<Entered> {
     Ok(if h2 { Entered::Http2(io) } else { Entered::Http1(io) })
 }
 
-async fn serve_h1(inside: Arc<Inside>, mut io: Io) {
-    let inserts = io.inserts();
-    let service = service_fn(|request: http::Request<Incoming>| {
-        let (inside, inserts) = (inside.clone(), inserts.clone());
-        async move {
-            let version = request.version();
-            let takes_trailers = hop::takes_trailers(request.headers());
-            let answer = pin!(public::answer(&inside.shared, &inside.sender, request.map(Body::from)));
-            let answer = interject(version, answer, &inserts).await;
-            Ok::<_, Infallible>(answer.map(|body| Trailing::new(body, takes_trailers.then_some(&inserts))))
-        }
-    });
-    let mut builder = http1::Builder::new();
+/// How a visitor's HTTP/1 connection is served.
+const HTTP1: http1::server::Config = http1::server::Config {
+    head: defaults::VISITOR_HEAD,
+    head_within: Some(defaults::HEAD),
+    stalled: defaults::STALLED,
+    linger: defaults::LINGER,
+    keep_alive: true,
     // The Java client of ReverseHttp knows `Link` in this spelling alone, and registers for ever without it.
-    builder.timer(TokioTimer::new()).header_read_timeout(defaults::HEAD).title_case_headers(true);
-    builder.max_buf_size(defaults::H1_BUFFER);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-    let ended = tokio::select! {
-        biased;
-        () = inside.shared.visitors.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        ended = connection.as_mut() => ended,
-    };
+    case: Case::Title,
+    half_close: false,
+    trailers_on_demand: true,
+    date: true,
+};
+
+impl Service for Inside {
+    async fn call(&self, request: Request, interim: interim::Sender) -> Response {
+        public::answer(&self.shared, &self.sender, request, &interim).await
+    }
+
+    fn refuse(&self, bad: BadHead) -> Response {
+        record::refused_head(&self.sender, bad)
+    }
+}
+
+async fn serve_h1(inside: Arc<Inside>, io: Io) {
+    let ended = http1::server::serve(io, &*inside, &HTTP1, inside.shared.visitors.stopping()).await;
     // The relay itself closes what is idle for long, and an agent that is at work may be idle.
-    if !ended.as_ref().is_err_and(|error| error.is_timeout()) {
+    if !matches!(ended, Err(http1::Error::HeadLate)) {
         inside.sender.closed().store(true, Ordering::Release);
     }
-    if let Err(error) = ended {
-        record::refused_head(&inside.sender, &error);
-        let limit = match () {
-            () if error.is_timeout() => Some(Limit::Head),
-            () if error.is_parse_too_large() => Some(Limit::Fields),
-            () => None,
-        };
-        match limit {
-            Some(limit) => inside.shared.metrics.reached(limit, &inside.sender.visitor().remote),
-            None => log(&inside.sender, &error),
-        }
+    let limit = match &ended {
+        Ok(_) => return,
+        Err(http1::Error::HeadLate) => Some(Limit::Head),
+        Err(http1::Error::Head(BadHead::Bytes(_) | BadHead::Fields | BadHead::Target)) => Some(Limit::Fields),
+        Err(_) => None,
+    };
+    match (limit, ended) {
+        (Some(limit), _) => inside.shared.metrics.reached(limit, &inside.sender.visitor().remote),
+        (None, Err(error)) => log(&inside.sender, &error),
+        (None, Ok(_)) => {}
     }
 }
 
 async fn serve_h2(inside: Arc<Inside>, mut io: Io) {
     let last_read = io.last_read();
-    let answer = |request: Request| {
+    let answer = |request: Request, interim: interim::Sender| {
         let inside = inside.clone();
         // Boxed, because it is large and moves several times on its way to its task.
         Box::pin(async move {
-            let mut response = public::answer(&inside.shared, &inside.sender, request).await;
+            let mut response = public::answer(&inside.shared, &inside.sender, request, &interim).await;
             respond::date(response.headers_mut());
             response
         })

@@ -18,21 +18,29 @@ use super::{measure, patience, record};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
 use crate::message::upgrade::Tunnel;
-use crate::message::{Body, Request, Response, authority, framing, hop, repeat, upgrade};
+use crate::message::{Body, Request, Response, authority, framing, hop, interim, repeat, upgrade};
 use crate::observe::exchange::Party;
 use crate::observe::{Limit, Recording};
 use crate::policy::{Denied, Gate, VisitorPermit};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
+/// What is beside a request until it is answered: its record, and where interim responses go.
+type Beside<'a> = (&'a mut Box<Recording>, &'a interim::Sender);
+
 /// Answers one request that came in on the public port.
-pub(super) async fn answer(shared: &Arc<Shared>, sender: &Sender, mut request: Request) -> Response {
+pub(super) async fn answer(
+    shared: &Arc<Shared>,
+    sender: &Sender,
+    mut request: Request,
+    interim: &interim::Sender,
+) -> Response {
     let version = request.version();
     let head = request.method() == Method::HEAD;
     let mut recording = record::open(sender, &mut request);
     let extended = upgrade::from_connect(&mut request);
     let span = recording.span().clone();
-    let mut response = route(shared, sender, request, &mut recording).instrument(span).await;
+    let mut response = route(shared, sender, request, (&mut recording, interim)).instrument(span).await;
     if extended && response.status().is_success() {
         // The Upgrade was ignored, and to this visitor a success would say that it was accepted.
         response = respond::failure(Failure::Upgrade, &http::HeaderMap::new(), &mut recording);
@@ -50,7 +58,7 @@ async fn route(
     shared: &Arc<Shared>,
     sender: &Sender,
     request: Request,
-    recording: &mut Box<Recording>,
+    (recording, interim): Beside<'_>,
 ) -> Response {
     if !framing::is_clear(request.headers()) {
         return hang_up(Failure::Framing, &request, recording);
@@ -76,7 +84,7 @@ async fn route(
     };
     // The table holds hosts in their one form, so what is found as it came needs no parsing.
     if let Some(target) = shared.registry.find_host(authority.host()) {
-        return visit(shared, sender, authority, &target, request, recording).await;
+        return visit(shared, sender, authority, &target, request, (recording, interim)).await;
     }
     let host = match authority::host(&authority) {
         Ok(host) => host,
@@ -84,10 +92,10 @@ async fn route(
     };
     if shared.names.is_own(&host) {
         // Boxed, because it is rare and large, and would make every visitor's future as large.
-        return Box::pin(own(shared, sender, authority, &host, request, recording)).await;
+        return Box::pin(own(shared, sender, authority, &host, request, (recording, interim))).await;
     }
     match shared.registry.find_host(host.as_str()) {
-        Some(target) => visit(shared, sender, authority, &target, request, recording).await,
+        Some(target) => visit(shared, sender, authority, &target, request, (recording, interim)).await,
         None => respond::failure(unserved(shared, &Route::Host(host)), request.headers(), recording),
     }
 }
@@ -112,7 +120,7 @@ async fn own(
     authority: Authority,
     host: &HostName,
     request: Request,
-    recording: &mut Box<Recording>,
+    (recording, interim): Beside<'_>,
 ) -> Response {
     if sender.seat().is_newcomers() && shared.transports.wanting(&request).is_none() {
         return hang_up(Failure::Full, &request, recording);
@@ -152,7 +160,7 @@ async fn own(
     if shared.config.routing == Routing::Path && *host == shared.config.domain {
         let segment = request.uri().path().split('/').nth(1).unwrap_or_default();
         if let Some(target) = shared.registry.find_path(segment) {
-            return visit(shared, sender, authority, &target, request, recording).await;
+            return visit(shared, sender, authority, &target, request, (recording, interim)).await;
         }
         if let Ok(name) = Name::parse(segment)
             && shared.names.is_known(&Route::Path(name))
@@ -182,7 +190,7 @@ pub(super) fn by_plain(shared: &Shared, visitor: &Visitor) -> Result<(), Refusal
 
 /// An extended CONNECT (RFC 8441) is a stream of its connection, and that cannot change its roles.
 fn by_http1(request: &Request) -> Result<(), Refusal> {
-    if request.extensions().get::<Tunnel>().is_none() {
+    if request.extensions().get::<Tunnel>().is_none_or(Tunnel::is_connection) {
         return Ok(());
     }
     let message = "agents connect by an Upgrade of HTTP/1.1, and this one came as an extended CONNECT of HTTP/2; let the \
@@ -236,7 +244,7 @@ async fn visit(
     authority: Authority,
     target: &Target,
     request: Request,
-    recording: &mut Box<Recording>,
+    (recording, interim): Beside<'_>,
 ) -> Response {
     recording.takes(&target.route);
     if sender.seat().is_newcomers() {
@@ -248,9 +256,11 @@ async fn visit(
         VisitorPermit::unless_ruled(served.policy.clone(), served.epoch)
     };
     match permit {
-        Ok(permit) => pass(shared, sender, authority, target, permit, request, recording).await,
+        Ok(permit) => pass(shared, sender, authority, target, permit, request, (recording, interim)).await,
         // Boxed, because most names have no rules, and it would make every visitor's future as large.
-        Err(gate) => Box::pin(permitted(shared, sender, authority, target, &gate, request, recording)).await,
+        Err(gate) => {
+            Box::pin(permitted(shared, sender, authority, target, &gate, request, (recording, interim))).await
+        }
     }
 }
 
@@ -262,7 +272,7 @@ async fn permitted(
     target: &Target,
     gate: &Arc<Gate>,
     mut request: Request,
-    recording: &mut Box<Recording>,
+    (recording, interim): Beside<'_>,
 ) -> Response {
     let accept = accept(request.headers());
     let (from, length) = (sender.visitor().remote.ip(), request.body().size_hint().exact());
@@ -277,7 +287,7 @@ async fn permitted(
         }
     };
     let exceeded = permit.body().map(|most| measure::limit(&mut request, most));
-    let response = pass(shared, sender, authority, target, permit, request, recording).await;
+    let response = pass(shared, sender, authority, target, permit, request, (recording, interim)).await;
     match exceeded.is_some_and(|exceeded| exceeded.is_so()) && response.status().is_server_error() {
         true => respond::failure(Failure::Denied(Denied::TooLarge), &accept, recording),
         false => response,
@@ -300,7 +310,7 @@ async fn pass(
     target: &Target,
     permit: VisitorPermit,
     request: Request,
-    recording: &mut Box<Recording>,
+    (recording, interim): Beside<'_>,
 ) -> Response {
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
@@ -313,7 +323,7 @@ async fn pass(
         request.extensions_mut().insert(*sender.visitor());
     }
     let moved = patience::watch(&mut request);
-    let sent = send(target, &permit, request, recording);
+    let sent = send(target, &permit, request, (recording, interim));
     let failure = match patience::wait(sent, moved, shared.config.answer).await {
         Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let joined = (version, &mut *recording);
@@ -344,7 +354,7 @@ async fn send(
     target: &Target,
     permit: &VisitorPermit,
     mut request: Request,
-    recording: &mut Recording,
+    (recording, interim): (&mut Recording, &interim::Sender),
 ) -> Result<Response, Failure> {
     let mut repeats = defaults::REPEATS;
     let (mut tried, mut returned): (Vec<SessionId>, Vec<SessionId>) = (Vec::new(), Vec::new());
@@ -353,7 +363,7 @@ async fn send(
         // An agent that came while this request waited may have other rules than those that let its visitor in.
         let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(why) };
         let copy = if repeats > 0 { harmless(&request) } else { None };
-        match session.send(request, recording.sends(session.id)).await {
+        match session.send(request, recording.sends(session.id), interim).await {
             Ok(response) => return Ok(response),
             Err(SendError {
                 kind: kind @ (SendErrorKind::Busy | SendErrorKind::Absent),
@@ -420,7 +430,8 @@ mod tests {
         let (target, asked, _kept) = returning();
         let permit = VisitorPermit::unless_ruled(None, target.served().epoch).ok().unwrap();
         let mut recording = Recording::open(&Arc::default(), RequestId::draw());
-        let sent = send(&target, &permit, Request::default(), &mut recording).await;
+        let sent =
+            send(&target, &permit, Request::default(), (&mut recording, &interim::Sender::default())).await;
         assert!(sent.is_err());
         assert_eq!(recording.exchange().retries, 1);
         assert_eq!(asked.load(Ordering::Relaxed), 2, "a link that came meanwhile gets it, and no third");

@@ -1,10 +1,12 @@
 //! What the record of a visitor's request takes from the request, and from an answer that tells of a failure.
 
-use http::StatusCode;
 use http::header::HOST;
+use http::{HeaderMap, StatusCode};
 
 use super::forward::Sender;
-use crate::message::{Request, fields};
+use super::respond::{self, Failure};
+use crate::http1::BadHead;
+use crate::message::{Request, Response, fields};
 use crate::observe::Recording;
 use crate::observe::exchange::{RequestId, id_of};
 
@@ -30,18 +32,13 @@ fn host(request: &Request) -> &str {
     authority.or_else(field).unwrap_or_default()
 }
 
-/// Records a head that the HTTP/1.1 server has refused before there was a request.
-pub(super) fn refused_head(sender: &Sender, error: &hyper::Error) {
-    let (status, code) = match () {
-        () if !error.is_parse() || error.is_parse_version_h2() => return,
-        // The library tells 414 from 431 by its text alone.
-        () if error.is_parse_too_large() && error.to_string().contains("URI") => {
-            (StatusCode::URI_TOO_LONG, "target-too-long")
-        }
-        () if error.is_parse_too_large() => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large"),
-        () => (StatusCode::BAD_REQUEST, "bad-head"),
-    };
-    refused(sender, status, code);
+/// Answers a head of HTTP/1 that is no request, and records it.
+pub(super) fn refused_head(sender: &Sender, bad: BadHead) -> Response {
+    let mut recording = opened(sender);
+    let response = respond::failure(Failure::BadHead(bad), &HeaderMap::new(), &mut recording);
+    recording.answered(response.status());
+    recording.ends();
+    response
 }
 
 /// Records a head that the HTTP/2 server has refused for its size before there was a request.
@@ -50,10 +47,16 @@ pub(super) fn too_large(sender: &Sender) {
 }
 
 fn refused(sender: &Sender, status: StatusCode, code: &'static str) {
+    let mut recording = opened(sender);
+    recording.fails("relay", code);
+    recording.answered(status);
+}
+
+/// The record of a request of which nothing is known but its sender.
+fn opened(sender: &Sender) -> Box<Recording> {
     let mut recording = Recording::open(sender.observers(), RequestId::draw());
     if let Some(line) = recording.line() {
         line.visitor = Some(sender.visitor().remote);
     }
-    recording.fails("relay", code);
-    recording.answered(status);
+    recording
 }

@@ -8,12 +8,16 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::demo::PATH as DEMO;
 use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
+use crate::http1::BadHead;
+use crate::http1::server::status_of;
 use crate::message::authority::Unclear;
 use crate::message::problem::{Problem, page, protect};
 use crate::message::{Body, Response};
 use crate::observe::Recording;
 use crate::policy::Denied;
 use crate::session::SendErrorKind;
+
+const TOO_MANY_FIELDS: &str = "The request has more than 512 header fields.";
 
 /// Who says so, in `Proxy-Status`.
 const HOP: &str = "ptth-relay";
@@ -27,6 +31,8 @@ pub(super) enum Failure {
     Framing,
     /// The head of the request is beyond all measure.
     Head,
+    /// The head of an HTTP/1 request is none.
+    BadHead(BadHead),
     /// The request, which came by a trusted proxy, does not say clearly who sent it.
     Sender,
     /// A method that no agent can be asked with.
@@ -94,9 +100,10 @@ fn describe(failure: Failure) -> Words {
         Failure::Head => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "head-too-large",
-            "The address and the header fields of the request, or its cookies, are too large.",
+            "The address and the header fields of the request, its cookies among them, have more than 72 KiB.",
             Some("http_request_error"),
         ),
+        Failure::BadHead(bad) => describe_head(bad),
         Failure::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
@@ -148,6 +155,20 @@ fn describe(failure: Failure) -> Words {
         ),
         Failure::Denied(denied) => describe_denied(denied),
     }
+}
+
+/// Heads that are no request, or more than a request may have.
+fn describe_head(bad: BadHead) -> Words {
+    let (code, detail) = match bad {
+        BadHead::Framing => return describe(Failure::Framing),
+        BadHead::Bytes(_) => return describe(Failure::Head),
+        BadHead::Fields => ("head-too-large", TOO_MANY_FIELDS),
+        BadHead::Target => ("target-too-long", "The address of the request is longer than 65,534 bytes."),
+        BadHead::Version => ("bad-head", "The request is neither of HTTP/1.0 nor of HTTP/1.1."),
+        BadHead::Field => ("bad-head", "A field of the request is malformed."),
+        BadHead::StartLine | BadHead::Status => ("bad-head", "The first line of the request is malformed."),
+    };
+    (status_of(bad), code, detail, Some("http_request_error"))
 }
 
 /// Requests that can be read in two ways, or in none.
@@ -265,7 +286,7 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap, recording: &mut Reco
     response
 }
 
-/// Adds the time to an answer that has none (RFC 9110 §6.6.1); over HTTP/1.1 hyper does so.
+/// Adds the time to an answer over HTTP/2 that has none (RFC 9110 §6.6.1).
 pub(super) fn date(headers: &mut HeaderMap) {
     if !headers.contains_key(DATE)
         && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))

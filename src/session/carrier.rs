@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use super::in_flight::InFlight;
 use crate::domain::SessionId;
-use crate::message::{Request, Response};
+use crate::message::{Request, Response, interim};
 use crate::net::flag::{Flag, Listener};
 use crate::observe::exchange::Via;
 
@@ -107,12 +107,17 @@ impl SendErrorKind {
 /// Sends requests down one flipped connection.
 pub trait Carrier: Send + Sync {
     /// Sends one request: absolute target, no `Host`, no hop-by-hop fields but those of an Upgrade. The slot is kept
-    /// until the answer's body has ended and the next request could really go. Dropping the future cancels the
-    /// request at the agent.
+    /// until the answer's body has ended and the next request could really go. Interim responses go to `interim`.
+    /// Dropping the future cancels the request at the agent.
     ///
     /// # Errors
     /// [`SendError`]; `unsent` tells whether it may be sent elsewhere.
-    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>>;
+    fn send(
+        &self,
+        request: Request,
+        slot: Slot,
+        interim: interim::Sender,
+    ) -> BoxFuture<'_, Result<Response, SendError>>;
 
     /// The transport that it came by, where that is known.
     fn transport(&self) -> &'static str {
@@ -154,8 +159,13 @@ pub fn named(carrier: Box<dyn Carrier>, transport: &'static str) -> Box<dyn Carr
 }
 
 impl Carrier for Named {
-    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
-        self.carrier.send(request, slot)
+    fn send(
+        &self,
+        request: Request,
+        slot: Slot,
+        interim: interim::Sender,
+    ) -> BoxFuture<'_, Result<Response, SendError>> {
+        self.carrier.send(request, slot, interim)
     }
 
     fn transport(&self) -> &'static str {
@@ -271,8 +281,19 @@ impl Link {
     ///
     /// # Errors
     /// As [`Carrier::send`].
-    pub async fn send(&self, request: Request, slot: Slot) -> Result<Response, SendError> {
-        self.carrier.send(request, slot).await
+    pub async fn send(
+        &self,
+        request: Request,
+        slot: Slot,
+        interim: interim::Sender,
+    ) -> Result<Response, SendError> {
+        self.carrier.send(request, slot, interim).await
+    }
+
+    /// As [`Link::send`], for tests that want no interim responses.
+    #[cfg(test)]
+    pub(crate) async fn ask(&self, request: Request, slot: Slot) -> Result<Response, SendError> {
+        self.send(request, slot, interim::Sender::default()).await
     }
 
     /// Takes the link out of use and tells the agent; what is in flight finishes. Idempotent.
@@ -379,7 +400,12 @@ impl Fake {
 
 #[cfg(test)]
 impl Carrier for Fake {
-    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+    fn send(
+        &self,
+        request: Request,
+        slot: Slot,
+        _: interim::Sender,
+    ) -> BoxFuture<'_, Result<Response, SendError>> {
         Box::pin(std::future::ready((self.answer)(request, slot)))
     }
 

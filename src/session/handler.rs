@@ -5,23 +5,23 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::message::{Request, Response};
+use crate::message::{Request, Response, interim};
 
 /// Answers requests. Infallible: a failure is an answer too.
 ///
 /// A request that asks for an Upgrade carries `Connection: upgrade`, `Upgrade: TOKEN` and a
-/// [`hyper::upgrade::OnUpgrade`] in its extensions, whatever carried it. An answer 101 means that the handler has
-/// taken that `OnUpgrade` and will speak on the stream behind it; any other answer leaves the stream unused.
+/// [`Tunnel`](crate::message::upgrade::Tunnel) in its extensions, whatever carried it. An answer 101 means that the
+/// handler has taken that tunnel and will speak on the stream behind it; any other answer leaves the stream unused.
 ///
 /// The returned future is dropped when the visitor has gone away; the handler then lets go of its origin.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request.
-    fn call(&self, request: Request) -> BoxFuture<'static, Response>;
+    /// Answers one request. Interim responses go to `interim`, before the future resolves.
+    fn call(&self, request: Request, interim: interim::Sender) -> BoxFuture<'static, Response>;
 }
 
 impl<H: Handler + ?Sized> Handler for Arc<H> {
-    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
-        (**self).call(request)
+    fn call(&self, request: Request, interim: interim::Sender) -> BoxFuture<'static, Response> {
+        (**self).call(request, interim)
     }
 }
 
@@ -32,12 +32,12 @@ where
     F: Fn(Request) -> T + Send + Sync + 'static,
     T: Future<Output = Response> + Send + 'static,
 {
-    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
+    fn call(&self, request: Request, _: interim::Sender) -> BoxFuture<'static, Response> {
         Box::pin((self.0)(request))
     }
 }
 
-/// A handler from an async function.
+/// A handler from an async function, which sends no interim responses.
 pub fn handler_fn<F, T>(function: F) -> impl Handler
 where
     F: Fn(Request) -> T + Send + Sync + 'static,

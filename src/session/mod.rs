@@ -42,7 +42,7 @@ pub async fn send_half(
     windows: &Arc<Windows>,
 ) -> Result<(Box<dyn carrier::Carrier>, Driver), BoxError> {
     match kind {
-        Kind::H1 => Ok(h1::send::open(io, scope, windows.metrics()).await?),
+        Kind::H1 => Ok(h1::send::open(io, scope, windows.metrics())),
         Kind::H2 => Ok(h2::send::open(io, scope, windows).await?),
         Kind::Envelope => Err("envelopes do not run on a flipped connection".into()),
     }

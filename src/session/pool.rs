@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::carrier::{Kind, Link, SendError, SendErrorKind, Slot};
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route, SessionId};
-use crate::message::{Request, Response};
+use crate::message::{Request, Response, interim};
 use crate::net::cores;
 use crate::observe::exchange::Via;
 
@@ -105,11 +105,17 @@ impl Session {
 
     /// Sends one request on a free link: one of this core if there is one, else the least busy. A link that turns
     /// out to be dead gives the request back, and the next one gets it. The slot is held until the answer's body
-    /// has ended. `via` gets the connection that it went on last. Dropping the future cancels the request.
+    /// has ended. `via` gets the connection that it went on last, `interim` the interim responses. Dropping the future
+    /// cancels the request.
     ///
     /// # Errors
     /// [`SendError`]; with `unsent` when this session has no link left that would take the request.
-    pub async fn send(&self, mut request: Request, via: &mut Option<Via>) -> Result<Response, SendError> {
+    pub async fn send(
+        &self,
+        mut request: Request,
+        via: &mut Option<Via>,
+        interim: &interim::Sender,
+    ) -> Result<Response, SendError> {
         let mut refusals = 0;
         loop {
             let Some(slot) = self.acquire().await else {
@@ -118,7 +124,7 @@ impl Session {
             };
             let link = slot.link().clone();
             *via = Some(link.via());
-            match link.send(request, slot).await {
+            match link.send(request, slot, interim.clone()).await {
                 Ok(response) => return Ok(response),
                 // A link that gave a request back has closed, so this loop runs at most once for each.
                 Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) if link.is_out() => {
@@ -210,8 +216,10 @@ mod tests {
     async fn a_new_link_wakes_every_request_that_waits() {
         let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default());
         session.add(link(&session, 1));
-        let _first = session.send(Request::default(), &mut None).await.unwrap();
-        let waiting = [0; 3].map(|_| Box::pin(async { session.send(Request::default(), &mut None).await }));
+        let _first = session.send(Request::default(), &mut None, &interim::Sender::default()).await.unwrap();
+        let waiting = [0; 3].map(|_| {
+            Box::pin(async { session.send(Request::default(), &mut None, &interim::Sender::default()).await })
+        });
         let mut waiting = futures_util::future::join_all(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
         let began = Instant::now();

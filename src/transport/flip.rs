@@ -6,13 +6,14 @@ use std::time::Duration;
 use http::header::{CONNECTION, HOST, RETRY_AFTER, UPGRADE, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place, query, warnings};
 use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
+use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, fields, hop, link};
 use crate::net::dial::dial_via;
 use crate::net::{Cores, Io, Scope, cores};
@@ -75,7 +76,9 @@ pub(super) fn is_probe(headers: &HeaderMap) -> bool {
 
 /// What follows the 101 to `request`.
 pub(super) fn proceed(door: &Arc<dyn Door>, mut request: Request, kind: Kind, admission: Box<dyn Admission>) {
-    let upgrade = hyper::upgrade::on(&mut request);
+    let Some(upgrade) = Tunnel::take(request.extensions_mut()) else {
+        return tracing::error!("an offer came by a connection that cannot be flipped");
+    };
     match is_probe(request.headers()) {
         true => answer_probe(door, upgrade, admission),
         false => swap(door, upgrade, kind, admission),
@@ -83,31 +86,28 @@ pub(super) fn proceed(door: &Arc<dyn Door>, mut request: Request, kind: Kind, ad
 }
 
 /// Lets the 101 to a probe out, and hangs up. The routes that it asked for are free again at once.
-fn answer_probe(door: &Arc<dyn Door>, upgrade: OnUpgrade, admission: Box<dyn Admission>) {
+fn answer_probe(door: &Arc<dyn Door>, upgrade: Opening, admission: Box<dyn Admission>) {
     drop(admission);
     door.scope().spawn(async move {
-        let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
-        if let Ok(Ok(upgraded)) = upgraded
-            && let Some(mut io) = raw(upgraded)
-        {
+        if let Ok(Ok(mut stream)) = tokio::time::timeout(defaults::FLIP, upgrade).await {
             // The other side may be gone already.
-            let _ = io.shutdown().await;
+            let _ = stream.shutdown().await;
         }
     });
 }
 
 /// Once the 101 is out, opens a session on that connection.
-fn swap(door: &Arc<dyn Door>, upgrade: OnUpgrade, kind: Kind, admission: Box<dyn Admission>) {
+fn swap(door: &Arc<dyn Door>, upgrade: Opening, kind: Kind, admission: Box<dyn Admission>) {
     let (cores, scope) = (door.cores().clone(), door.scope().clone());
     door.scope().spawn(async move {
         let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
         let Ok(Ok(upgraded)) = upgraded else {
             return tracing::debug!("an agent went away before its 101 was out");
         };
-        let Some(io) = raw(upgraded) else {
+        let Ok(io) = upgraded.into_any().downcast::<Io>() else {
             return tracing::error!("a connection came in by a way that cannot be flipped");
         };
-        deal(io, kind, admission, &cores, scope).await;
+        deal(*io, kind, admission, &cores, scope).await;
     });
 }
 

@@ -21,12 +21,12 @@ const BUDGET: usize = 64 * MIB;
 const CONNECTION: usize = 160 << 10;
 /// The same of one that sends: what was read last is on its way to the agent, the next is in hand, and one more is read
 /// ahead.
-const SENDING: usize = 4 * defaults::H1_BUFFER;
+const SENDING: usize = 4 * defaults::VISITOR_HEAD;
 /// The same of one with HTTP/2: its first window, and the frames that cross it.
 const SENDING_H2: usize = CONNECTION + defaults::VISITOR_FIRST_WINDOW as usize;
 /// What an upload costs an agent beside its budget: a window of 16 KiB, a frame of as much, and what waits for the
 /// service's socket, with the buffers that it is a part of.
-const UPLOAD: usize = defaults::H1_BUFFER + (128 << 10);
+const UPLOAD: usize = defaults::VISITOR_HEAD + (128 << 10);
 
 /// Opens connections, asks on each, takes the start of each answer and nothing more, and waits for its input to end.
 const SLOW_READERS: &str = r#"

@@ -133,11 +133,11 @@ fn what_is_too_large_or_too_much_is_counted() {
     run(async {
         let relay = observed(|_| {});
         let _agent = agent(&relay, Kind::H2, echo()).await;
-        let large = format!("X-Large: {}\r\n", "x".repeat(2 * defaults::H1_BUFFER));
+        let large = format!("X-Large: {}\r\n", "x".repeat(2 * defaults::VISITOR_HEAD));
         assert_eq!(status(&relay, &large).await, 431);
         let large = format!("X-Large: {}\r\n", "x".repeat(defaults::VISITOR_HEAD));
         assert_eq!(status(&relay, &large).await, 431);
-        let many: String = (0..200).map(|n| format!("X-{n}: x\r\n")).collect();
+        let many: String = (0..=defaults::H1_FIELDS).map(|n| format!("X-{n}: x\r\n")).collect();
         assert_eq!(status(&relay, &many).await, 431);
         // The relay counts when the connection ends, which is after its answer.
         within("the count", async { while reached(&relay, "fields").await < 3 {} }).await;

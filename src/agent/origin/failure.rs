@@ -8,6 +8,7 @@ use rustls::CertificateError;
 
 use super::Target;
 use super::connect::ConnectError;
+use crate::http1;
 use crate::message::Response;
 use crate::message::problem::Problem;
 use crate::net::dial::DialError;
@@ -28,27 +29,19 @@ pub(super) enum Failure {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("no valid answer: {0}")]
-    Exchange(#[from] hyper::Error),
+    Exchange(#[from] http1::Error),
     #[error("no valid answer over HTTP/2: {0}")]
     Http2(SendErrorKind),
     #[error("no HTTP/2: {0}")]
     Preface(h2::Error),
     #[error(transparent)]
     Opening(Arc<Failure>),
-    #[error("the connection to the origin was given away before the request was sent")]
-    Lost,
     #[error("a 101 that nobody asked for")]
     Unasked,
     #[error("CONNECT is not for origins")]
     Tunnel,
     #[error("a request for no host, or for several")]
     Hosts,
-}
-
-impl From<Option<hyper::Error>> for Failure {
-    fn from(error: Option<hyper::Error>) -> Self {
-        error.map_or(Self::Lost, Self::Exchange)
-    }
 }
 
 /// Status, code, the error of `Proxy-Status` (RFC 9209 §2.3), and what to say after the name of the target.
@@ -90,7 +83,7 @@ impl Failure {
                 "http_protocol_error",
                 "what it answered is not HTTP/2. Check the port, and h2c:// against http://.",
             ),
-            Self::Http2(_) | Self::Lost => bad(
+            Self::Http2(_) => bad(
                 "origin-incomplete",
                 "http_response_incomplete",
                 "it ended the connection or the stream without an answer. Its log may say why.",
@@ -187,8 +180,8 @@ fn handshaking(error: &io::Error) -> Verdict {
     }
 }
 
-fn exchange(error: &hyper::Error) -> Verdict {
-    if error.is_user() {
+fn exchange(error: &http1::Error) -> Verdict {
+    if matches!(error, http1::Error::Request(_)) {
         return (
             StatusCode::BAD_REQUEST,
             "request-incomplete",
@@ -196,7 +189,7 @@ fn exchange(error: &hyper::Error) -> Verdict {
             "the body of the request broke off before it was complete.".to_owned(),
         );
     }
-    if error.is_parse() {
+    if error.is_invalid() {
         let what = format!(
             "what it answered is not HTTP/1.1 ({error}). Check the port and http:// against https://."
         );

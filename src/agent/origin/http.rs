@@ -1,28 +1,20 @@
-//! Forwarding to an HTTP origin, over hyper's own connections and our own pool.
+//! Forwarding to an HTTP origin, over a pool of connections.
 
-use std::error::Error as _;
-use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use http::{StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 
 use super::Target;
 use super::connect::{Connector, Probe};
 use super::failure::Failure;
 use super::outgoing::{Outgoing, Upgrade, check, outgoing};
-use super::pool::{Connection, Lease, NotAnswered, Pool};
+use super::pool::{Leased, Pool};
 use crate::agent::recorded::Behind;
-use crate::defaults;
-use crate::message::expect::Gate;
-use crate::message::interim::Heads;
+use crate::http1::client::{self, NotAnswered};
 use crate::message::upgrade::{Opening, Tunnel};
-use crate::message::{Body, BoxError, Request, Response, hop, problem, repeat};
+use crate::message::{Body, BoxError, Request, Response, hop, interim, problem, repeat};
 use crate::net::watched::counted;
-use crate::net::{Scope, Watched, splice};
+use crate::net::{Scope, splice};
 
 /// An origin that speaks HTTP/1.1.
 pub(super) struct Web {
@@ -42,94 +34,58 @@ impl Web {
 
     /// Answers one request. Dropping the future, or later the body of the answer, cancels the request: its connection
     /// to the origin is closed.
-    pub(super) async fn answer(self: Arc<Self>, request: Request) -> Response {
+    pub(super) async fn answer(self: Arc<Self>, request: Request, interim: interim::Sender) -> Response {
         let html = problem::wants_html(request.headers());
-        match self.exchange(request).await {
+        match self.exchange(request, &interim).await {
             Ok(response) => response,
             Err(failure) => failure.response(self.connector.target(), html),
         }
     }
 
-    async fn exchange(&self, request: Request) -> Result<Response, Failure> {
+    async fn exchange(&self, request: Request, interim: &interim::Sender) -> Result<Response, Failure> {
         check(&request)?;
-        let Outgoing { request, upgrade, gate } = outgoing(request);
-        let (lease, response) = match &gate {
-            None => self.send(request).await?,
-            Some(gate) => self.send_behind(gate, request).await?,
-        };
+        let Outgoing { request, upgrade } = outgoing(request);
+        let mut response = self.send(request, interim).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            lease.forget();
-            return switch(response.map(Body::from), upgrade.ok_or(Failure::Unasked)?, &self.scope);
+            return switch(response, upgrade.ok_or(Failure::Unasked)?, &self.scope);
         }
-        let (mut parts, incoming) = response.into_parts();
-        let _ = hop::strip(&mut parts.headers);
-        // The version is that of the hop; with an origin's 1.0 our own server would not chunk.
-        parts.version = Version::HTTP_11;
-        let mut body = Body::from(incoming);
-        // The gate goes with the answer's body, not before: a body refused earlier would end the connection, and the
-        // answer with it.
-        match gate {
-            Some(gate) => body.hold((gate, lease)),
-            None => body.hold(lease),
-        }
-        Ok(Response::from_parts(parts, body))
+        let _ = hop::strip(response.headers_mut());
+        // The version is that of the hop.
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response)
     }
 
-    /// Idle connections first, the youngest at the front. hyper hands a request back when not one byte of it was
-    /// written. One that may have left is repeated if that is harmless and an origin that closes what is idle may not
-    /// have seen it (RFC 9112 §9.3.1): on a fresh connection, once.
-    async fn send(&self, mut request: Request) -> Result<(Lease, http::Response<Incoming>), Failure> {
-        while let Some(mut lease) = self.pool.take() {
-            let copy = if lease.rested { repeat::copy(&request) } else { None };
-            match lease.send(request).await {
-                Ok(response) => return Ok((lease, response)),
-                Err(NotAnswered { unsent, error }) => match (unsent, copy) {
-                    (Some(unsent), _) => request = unsent,
-                    (None, Some(copy)) if error.as_ref().is_some_and(is_end) => {
+    /// Idle connections first, the youngest at the front. One that proves closed before a byte of the request was
+    /// written gives it back. One that may have left is repeated if that is harmless and an origin that closes what is
+    /// idle may not have seen it (RFC 9112 §9.3.1): on a fresh connection, once.
+    async fn send(&self, mut request: Request, interim: &interim::Sender) -> Result<Response, Failure> {
+        while let Some(idle) = self.pool.take() {
+            let copy = if idle.rested { repeat::copy(&request) } else { None };
+            match self.send_on(idle, request, interim).await {
+                Ok(response) => return Ok(response),
+                Err(NotAnswered { unsent: Some(unsent), .. }) => request = *unsent,
+                Err(NotAnswered { error, unsent: None }) => match copy.filter(|_| error.is_end()) {
+                    Some(copy) => {
                         request = copy;
                         break;
                     }
-                    (None, _) => return Err(error.into()),
+                    None => return Err(error.into()),
                 },
             }
         }
-        let mut lease = self.open().await?;
-        match lease.send(request).await {
-            Ok(response) => Ok((lease, response)),
-            Err(NotAnswered { error, .. }) => Err(error.into()),
-        }
+        let fresh = self.pool.fresh(self.connector.connect().await?);
+        self.send_on(fresh, request, interim).await.map_err(|lost| lost.error.into())
     }
 
-    /// An origin that does not know `Expect` waits for a body that waits for it; the gate opens after a while.
-    async fn send_behind(
+    async fn send_on(
         &self,
-        gate: &Gate,
+        leased: Leased,
         request: Request,
-    ) -> Result<(Lease, http::Response<Incoming>), Failure> {
-        let mut sending = Box::pin(self.send(request));
-        match tokio::time::timeout(defaults::ORIGIN_CONTINUE, &mut sending).await {
-            Ok(sent) => sent,
-            Err(_) => {
-                gate.open();
-                sending.await
-            }
-        }
-    }
-
-    async fn open(&self) -> Result<Lease, Failure> {
-        let mut io = self.connector.connect().await?;
-        let inserts = io.inserts();
-        let heads = Arc::new(Heads::default());
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(defaults::H1_BUFFER);
-        let io = Watched::new(io, heads.clone().watch(), |_| {});
-        let (sender, connection) = builder.handshake(TokioIo::new(io)).await?;
-        self.scope.spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "a connection to the origin broke");
-            }
-        });
-        Ok(self.pool.lease(Connection { sender, heads, inserts }))
+        interim: &interim::Sender,
+    ) -> Result<Response, NotAnswered> {
+        let Leased { connection, mut lease, .. } = leased;
+        lease.asks(&request);
+        client::send(connection, request, lease, interim).await.map(|(response, _)| response)
     }
 
     #[cfg(test)]
@@ -150,11 +106,9 @@ pub(super) fn switch(mut response: Response, upgrade: Upgrade, scope: &Scope) ->
 }
 
 /// Both streams, or neither: one that never comes closes the other.
-async fn join(visitor: OnUpgrade, origin: Opening, behind: Option<Behind>) {
+async fn join(visitor: Opening, origin: Opening, behind: Option<Behind>) {
     let joined = async {
-        let visitor = async { Ok::<_, BoxError>(visitor.await?) };
-        let (visitor, mut origin) = futures_util::future::try_join(visitor, origin).await?;
-        let mut visitor = TokioIo::new(visitor);
+        let (mut visitor, mut origin) = futures_util::future::try_join(visitor, origin).await?;
         match &behind {
             None => splice::splice(&mut visitor, &mut origin).await?,
             Some(behind) => splice::splice(&mut counted(visitor, behind.bytes()), &mut origin).await?,
@@ -164,13 +118,4 @@ async fn join(visitor: OnUpgrade, origin: Opening, behind: Option<Behind>) {
     if let Err(error) = joined.await {
         tracing::debug!(%error, "an upgraded connection broke");
     }
-}
-
-/// The connection ended before an answer came.
-fn is_end(error: &hyper::Error) -> bool {
-    let broken = |kind| {
-        [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::ConnectionAborted].contains(&kind)
-    };
-    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    error.is_incomplete_message() || source.is_some_and(|source| broken(source.kind()))
 }

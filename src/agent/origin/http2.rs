@@ -15,7 +15,7 @@ use super::http::switch;
 use super::login::binds_connection;
 use super::outgoing::{check, upgrade};
 use crate::defaults;
-use crate::message::{Request, Response, authority, hop, problem, repeat};
+use crate::message::{Request, Response, authority, hop, interim, problem, repeat};
 use crate::net::{Scope, cores};
 use crate::session::h2::Windows;
 use crate::session::h2::client::{self, Client};
@@ -64,15 +64,19 @@ impl Web2 {
     }
 
     /// Answers one request. Dropping the future, or later the body of the answer, resets its stream.
-    pub(super) async fn answer(self: Arc<Self>, request: Request) -> Response {
+    pub(super) async fn answer(self: Arc<Self>, request: Request, interim: interim::Sender) -> Response {
         let html = problem::wants_html(request.headers());
-        match self.exchange(request).await {
+        match self.exchange(request, &interim).await {
             Ok(response) => response,
             Err(failure) => failure.response(self.connector.target(), html),
         }
     }
 
-    async fn exchange(self: &Arc<Self>, mut request: Request) -> Result<Response, Failure> {
+    async fn exchange(
+        self: &Arc<Self>,
+        mut request: Request,
+        interim: &interim::Sender,
+    ) -> Result<Response, Failure> {
         check(&request)?;
         let upgrade = upgrade(&mut request);
         if let Some(upgrade) = &upgrade {
@@ -81,7 +85,7 @@ impl Web2 {
         let tls = matches!(self.connector.target(), Target::Http2(place) if place.tls);
         authority::to_absolute_form(&mut request, if tls { Scheme::HTTPS } else { Scheme::HTTP })
             .map_err(|_| Failure::Hosts)?;
-        let mut response = self.send(request).await?;
+        let mut response = self.send(request, interim).await?;
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return switch(response, upgrade.ok_or(Failure::Unasked)?, &self.scope);
         }
@@ -92,14 +96,18 @@ impl Web2 {
 
     /// On a connection that all requests of this core share. A request with a login that is tied to its connection has one
     /// of its own, and a challenge to such a login ends the shared use of the connection that it came on.
-    async fn send(self: &Arc<Self>, request: Request) -> Result<Response, Failure> {
+    async fn send(
+        self: &Arc<Self>,
+        request: Request,
+        interim: &interim::Sender,
+    ) -> Result<Response, Failure> {
         if binds_connection(request.headers()) {
             let (client, connection) = self.connect().await?;
             self.scope.spawn(connection);
-            return client.exchange(request).await.map_err(|error| Failure::Http2(error.kind));
+            return client.exchange(request, interim).await.map_err(|error| Failure::Http2(error.kind));
         }
         let place = cores::current() % PLACES;
-        let response = self.send_shared(request, place).await?;
+        let response = self.send_shared(request, place, interim).await?;
         if binds_connection(response.headers()) {
             self.places[place].lock().client = None;
         }
@@ -108,12 +116,17 @@ impl Web2 {
 
     /// A request that a used connection gave back unsent goes on a fresh one. A request that may have been sent on it is
     /// repeated once, if that is harmless.
-    async fn send_shared(self: &Arc<Self>, mut request: Request, place: usize) -> Result<Response, Failure> {
+    async fn send_shared(
+        self: &Arc<Self>,
+        mut request: Request,
+        place: usize,
+        interim: &interim::Sender,
+    ) -> Result<Response, Failure> {
         let known = self.places[place].lock().known();
         let is_first = known.is_none();
         if let Some(client) = known {
             let copy = repeat::copy(&request);
-            match (client.exchange(request).await, copy) {
+            match (client.exchange(request, interim).await, copy) {
                 (Ok(response), _) => return Ok(response),
                 (Err(SendError { unsent: Some(unsent), .. }), _) => request = *unsent,
                 (Err(SendError { kind: SendErrorKind::Closed, .. }), Some(copy)) => request = copy,
@@ -121,7 +134,7 @@ impl Web2 {
             }
         }
         let client = self.fresh(place, is_first).await?;
-        client.exchange(request).await.map_err(|error| Failure::Http2(error.kind))
+        client.exchange(request, interim).await.map_err(|error| Failure::Http2(error.kind))
     }
 
     /// A fresh connection for this place, which all that want one at the moment share; the one that has come meanwhile,

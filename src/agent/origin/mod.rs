@@ -27,7 +27,7 @@ use self::http2::Web2;
 pub use self::sample::sample;
 pub use self::service::tower;
 pub use self::target::{BadTarget, Target};
-use crate::message::{Request, Response};
+use crate::message::{Request, Response, interim};
 use crate::net::Scope;
 use crate::session::Handler;
 
@@ -75,10 +75,10 @@ impl Origin {
 }
 
 impl Handler for Origin {
-    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
+    fn call(&self, request: Request, interim: interim::Sender) -> BoxFuture<'static, Response> {
         match &self.kind {
-            Kind::Web(web) => Box::pin(web.clone().answer(request)),
-            Kind::Web2(web) => Box::pin(web.clone().answer(request)),
+            Kind::Web(web) => Box::pin(web.clone().answer(request, interim)),
+            Kind::Web2(web) => Box::pin(web.clone().answer(request, interim)),
             Kind::Directory(directory) => Box::pin(directory.clone().answer(request)),
         }
     }

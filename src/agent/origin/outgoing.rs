@@ -1,15 +1,11 @@
 //! A visitor's request, made ready for the origin: HTTP/1.1, origin form, this hop's fields only.
 
-use std::sync::Arc;
-
 use http::header::{CONNECTION, HOST, TE};
 use http::{HeaderValue, Method};
-use hyper::upgrade::OnUpgrade;
 
 use super::failure::Failure;
 use crate::agent::recorded::Behind;
-use crate::message::expect::{self, Gate};
-use crate::message::upgrade::join_cookies;
+use crate::message::upgrade::{Opening, Tunnel, join_cookies};
 use crate::message::{Request, authority, hop};
 
 /// The request and what must be kept beside it until its answer.
@@ -17,14 +13,12 @@ pub(super) struct Outgoing {
     pub(super) request: Request,
     /// The visitor's end of the Upgrade that the request asks for.
     pub(super) upgrade: Option<Upgrade>,
-    /// The hand on the body of a request with `Expect: 100-continue`.
-    pub(super) gate: Option<Arc<Gate>>,
 }
 
 /// An Upgrade that was passed on.
 pub(super) struct Upgrade {
     pub(super) token: HeaderValue,
-    pub(super) visitor: OnUpgrade,
+    pub(super) visitor: Opening,
     /// The record of the request, where there is one.
     pub(super) behind: Option<Behind>,
 }
@@ -56,16 +50,14 @@ pub(super) fn outgoing(mut request: Request) -> Outgoing {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     join_cookies(headers);
-    hop::announce_chunks(&mut request);
-    let gate = expect::hold_back_h1(&mut request);
-    Outgoing { request, upgrade, gate }
+    Outgoing { request, upgrade }
 }
 
 /// Drops what was meant for the last hop, and takes out the Upgrade that it asked for.
 pub(super) fn upgrade(request: &mut Request) -> Option<Upgrade> {
     let token = hop::strip(request.headers_mut()).filter(may_pass)?;
     let behind = request.extensions_mut().remove::<Behind>();
-    Some(Upgrade { token, visitor: request.extensions_mut().remove::<OnUpgrade>()?, behind })
+    Some(Upgrade { token, visitor: Tunnel::take(request.extensions_mut())?, behind })
 }
 
 /// `h2c` changes the meaning of the connection itself, and nobody on the way could see the requests any more.

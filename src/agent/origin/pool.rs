@@ -1,29 +1,18 @@
 //! Idle connections to the origin: last in, first out, one stack per core, so that a connection stays on the core
-//! whose runtime drives it. One task per core closes what has been idle for too long, and only while there is any.
+//! whose runtime watches it. One task per core closes what has been idle for too long, and only while there is any.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::SendRequest;
+use http::response;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::login::binds_connection;
 use crate::defaults;
+use crate::http1::client::{Connection, Home};
 use crate::message::Request;
-use crate::message::interim::Heads;
-use crate::net::inserts::Inserts;
-use crate::net::{Scope, cores};
-use crate::session::h1::trailers::Trailing;
-
-/// What requests on a connection are sent with.
-pub(super) struct Connection {
-    pub(super) sender: SendRequest<Trailing>,
-    pub(super) heads: Arc<Heads>,
-    pub(super) inserts: Inserts,
-}
+use crate::net::{Io, Scope, cores};
 
 /// More cores than this share stacks, which costs a wake-up between them and nothing else.
 const STACKS: usize = 64;
@@ -40,7 +29,7 @@ struct Stack {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
@@ -56,33 +45,34 @@ impl Pool {
     }
 
     /// The connection of this core that was used last, if it is young and open.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Lease> {
+    pub(super) fn take(self: &Arc<Self>) -> Option<Leased> {
         let core = cores::current() % STACKS;
         let mut stack = self.stacks[core].lock();
-        while let Some(idle) = stack.idle.pop_back() {
+        while let Some(mut idle) = stack.idle.pop_back() {
             if idle.is_old() {
                 // What lies below is older still.
                 stack.idle.clear();
                 break;
             }
-            if !idle.connection.sender.is_closed() {
-                let connection = Some(idle.connection);
+            if idle.connection.is_open() {
                 let rested = idle.since.elapsed() >= defaults::ORIGIN_RESTED;
-                let pool = self.clone();
-                return Some(Lease { connection, pool, core, rested, answered: false, bound: false });
+                return Some(Leased { connection: idle.connection, lease: self.lease(core), rested });
             }
         }
         None
     }
 
-    /// Takes charge of a fresh connection, driven by this core.
-    pub(super) fn lease(self: &Arc<Self>, connection: Connection) -> Lease {
-        let core = cores::current() % STACKS;
-        let (connection, pool) = (Some(connection), self.clone());
-        Lease { connection, pool, core, rested: false, answered: false, bound: false }
+    /// Takes charge of a fresh connection.
+    pub(super) fn fresh(self: &Arc<Self>, io: Io) -> Leased {
+        let lease = self.lease(cores::current() % STACKS);
+        Leased { connection: Connection::new(io), lease, rested: false }
     }
 
-    fn put(self: &Arc<Self>, core: usize, connection: Connection) {
+    fn lease(self: &Arc<Self>, core: usize) -> Lease {
+        Lease { pool: self.clone(), core, bound: false }
+    }
+
+    fn put(self: &Arc<Self>, core: usize, connection: Box<Connection>) {
         let mut stack = self.stacks[core].lock();
         // Under the lock: the sweep of a stop, which takes it once, has not passed yet, or else the stop is seen here.
         if self.scope.is_stopping() {
@@ -123,75 +113,42 @@ impl Pool {
     }
 }
 
-/// Why there is no answer.
-pub(super) struct NotAnswered {
-    /// The request, if not one byte of it was written.
-    pub(super) unsent: Option<Request>,
-    /// What happened on the connection; `None` if there was none.
-    pub(super) error: Option<hyper::Error>,
-}
-
-/// One connection in use. Dropped after an answer, it goes back to the pool as soon as the connection is between two
-/// messages; one whose exchange was cut short never is, and is closed. So is one that a login was tied to.
-pub(super) struct Lease {
-    connection: Option<Connection>,
-    pool: Arc<Pool>,
-    core: usize,
+/// A connection to send one request on.
+pub(super) struct Leased {
+    pub(super) connection: Box<Connection>,
+    pub(super) lease: Lease,
     /// It was idle for so long that the origin may be about to close it.
     pub(super) rested: bool,
-    answered: bool,
+}
+
+/// The way back for a connection whose exchange is over. One that was cut short never comes back, and neither does one
+/// that a login is tied to.
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    core: usize,
     /// The origin may take what follows on the connection as one visitor's: it is closed instead.
     bound: bool,
 }
 
 impl Lease {
-    /// Sends a request. Dropping the future cancels the request and closes the connection: HTTP/1.1 has no other way.
-    pub(super) async fn send(&mut self, request: Request) -> Result<http::Response<Incoming>, NotAnswered> {
+    /// This request goes on the connection.
+    pub(super) fn asks(&mut self, request: &Request) {
         self.bound |= binds_connection(request.headers());
-        let sent = match &mut self.connection {
-            Some(Connection { sender, heads, inserts }) => {
-                let request = request.map(|body| Trailing::new(body, Some(inserts)));
-                heads.exchange(|| sender.try_send_request(request)).await
-            }
-            // There is one until the drop.
-            None => return Err(NotAnswered { unsent: Some(request), error: None }),
-        };
-        self.answered = sent.is_ok();
-        self.bound |= sent.as_ref().is_ok_and(|response| binds_connection(response.headers()));
-        sent.map_err(|mut error: TrySendError<http::Request<Trailing>>| NotAnswered {
-            unsent: error.take_message().map(|request| request.map(Trailing::into_inner)),
-            error: Some(error.into_error()),
-        })
-    }
-
-    /// This connection is somebody else's now.
-    pub(super) fn forget(mut self) {
-        self.connection = None;
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let connection = self.connection.take();
-        let reusable = self.answered && !self.bound;
-        let Some(mut connection) = connection.filter(|c| reusable && !c.sender.is_closed()) else {
-            return;
-        };
-        if connection.sender.is_ready() {
-            return self.pool.put(self.core, connection);
-        }
-        // Either the answer was cut short, and the connection is about to close, or it came before the end of the
-        // upload. hyper knows which.
-        if tokio::runtime::Handle::try_current().is_ok() {
-            let (pool, core) = (self.pool.clone(), self.core);
-            self.pool.scope.spawn(async move {
-                tokio::select! {
-                    biased;
-                    () = pool.scope.stopping() => {}
-                    ready = connection.sender.ready() => if ready.is_ok() { pool.put(core, connection) },
-                }
-            });
-        }
+impl Home for Lease {
+    fn answered(&mut self, head: &response::Parts) -> bool {
+        self.bound |= binds_connection(&head.headers);
+        !self.bound
+    }
+
+    fn back(self, connection: Box<Connection>) {
+        self.pool.put(self.core, connection);
+    }
+
+    fn scope(&self) -> &Scope {
+        &self.pool.scope
     }
 }
 
@@ -200,19 +157,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::message::Body;
 
-    async fn connection() -> Connection {
-        let (near, _far) = tokio::io::duplex(1024);
-        let opened = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(near)).await;
-        Connection { sender: opened.unwrap().0, heads: Arc::default(), inserts: Inserts::default() }
+    fn connection() -> Box<Connection> {
+        Connection::new(Io::other(tokio::io::duplex(1024).0))
     }
 
     #[tokio::test]
     async fn no_connection_is_parked_behind_a_stop() {
         let scope = Scope::new();
         let pool = Pool::new(scope.clone());
-        let (connection, returning) = (connection().await, pool.clone());
+        let (connection, returning) = (connection(), pool.clone());
         let mut stack = pool.stacks[0].lock();
         stack.swept = true;
         let (sends, receives) = std::sync::mpsc::channel();
@@ -233,16 +187,5 @@ mod tests {
         drop(stack);
         thread.join().unwrap();
         assert_eq!(pool.idle(), 0, "a connection was parked after the sweep");
-    }
-
-    #[tokio::test]
-    async fn a_lease_without_a_connection_gives_the_request_back() {
-        let pool = Pool::new(Scope::new());
-        let mut lease =
-            Lease { connection: None, pool, core: 0, rested: false, answered: false, bound: false };
-        let request = http::Request::get("/a").body(Body::empty()).unwrap();
-        let sent = tokio::time::timeout(defaults::CONNECT, lease.send(request)).await;
-        let mut error = sent.expect("an end").err().unwrap();
-        assert_eq!(error.unsent.take().unwrap().uri(), "/a");
     }
 }

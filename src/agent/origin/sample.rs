@@ -14,13 +14,12 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use http_body_util::StreamBody;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::message::problem::{escape, page, protect, wants_html};
-use crate::message::{Body, BoxError, Request, Response, hop, upgrade};
+use crate::message::upgrade::{self, Opening, Tunnel};
+use crate::message::{Body, BoxError, Request, Response, hop};
 use crate::net::Scope;
 use crate::session::{Handler, handler_fn};
 
@@ -168,7 +167,7 @@ impl http_body::Body for Zeros {
 
 /// The handshake of RFC 6455 §4.2.
 fn socket(mut request: Request, scope: &Scope) -> Response {
-    let stream = request.extensions_mut().remove::<OnUpgrade>();
+    let stream = Tunnel::take(request.extensions_mut());
     let Some(stream) = stream.filter(|_| hop::asks_upgrade(request.headers(), "websocket")) else {
         let mut response = text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket.\n");
         hop::set_upgrade(response.headers_mut(), HeaderValue::from_static("websocket"));
@@ -192,10 +191,10 @@ fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     upgrade::accept(headers.get(SEC_WEBSOCKET_KEY)?)
 }
 
-async fn talk(stream: OnUpgrade, scope: Scope) {
+async fn talk(stream: Opening, scope: Scope) {
     let Ok(stream) = stream.await else { return };
     let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MOST));
-    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(stream), Role::Server, Some(config)).await;
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     loop {
         let message = tokio::select! {
             biased;

@@ -1,15 +1,28 @@
 //! A `tower` service in this process as an origin: no socket in between.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, poll_fn};
 use http::StatusCode;
+use http::header::UPGRADE;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tower_service::Service;
 
 use super::failure::{HOP, asker};
+use crate::http1::client::{self, Connection, Home, NotAnswered};
 use crate::message::problem::{self, Problem};
-use crate::message::{Body, BoxError, Request, Response};
+use crate::message::upgrade::{Opening, Tunnel};
+use crate::message::{Body, BoxError, Request, Response, authority, hop, interim};
+use crate::net::splice::splice;
+use crate::net::{Io, Scope};
 use crate::session::Handler;
+
+/// Bytes on their way between the stream of an Upgrade and the service that answers it.
+const BUFFER: usize = 64 << 10;
 
 /// Makes any `tower` service of requests a [`Handler`], for instance an `axum::Router`. Each request is served by a
 /// clone that has said it is ready; an error becomes a 500.
@@ -24,11 +37,15 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    Tower(Mutex::new(service))
+    Tower { service: Mutex::new(service), scope: Scope::new() }
 }
 
-/// The lock is held for one clone, and spares the service from having to be `Sync`.
-struct Tower<S>(Mutex<S>);
+struct Tower<S> {
+    /// The lock is held for one clone, and spares the service from having to be `Sync`.
+    service: Mutex<S>,
+    /// Owns the streams of Upgrades.
+    scope: Scope,
+}
 
 impl<S, B> Handler for Tower<S>
 where
@@ -38,19 +55,90 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
-        let mut service = self.0.lock().clone();
-        Box::pin(async move {
-            let html = problem::wants_html(request.headers());
-            let served = match poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into) {
-                Ok(()) => service.call(request).await.map_err(Into::into),
-                Err(error) => Err(error),
+    fn call(&self, mut request: Request, _: interim::Sender) -> BoxFuture<'static, Response> {
+        let service = self.service.lock().clone();
+        match Tunnel::take(request.extensions_mut()) {
+            None => Box::pin(answer(service, request)),
+            Some(visitor) => Box::pin(upgrade(service, request, visitor, self.scope.clone())),
+        }
+    }
+}
+
+async fn answer<S, B>(mut service: S, request: Request) -> Response
+where
+    S: Service<Request, Response = http::Response<B>>,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let html = problem::wants_html(request.headers());
+    let served = match poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into) {
+        Ok(()) => service.call(request).await.map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    match served {
+        Ok(response) => response.map(Body::wrap),
+        Err(error) => failed(&error, html),
+    }
+}
+
+/// Lets a connection in memory answer an Upgrade: services expect hyper's own stream behind their 101, and hyper makes
+/// one for its own connections alone.
+async fn upgrade<S, B>(service: S, mut request: Request, visitor: Opening, scope: Scope) -> Response
+where
+    S: Service<Request, Response = http::Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    authority::to_origin_form(&mut request);
+    let token = request.headers().get(UPGRADE).cloned();
+    let (near, far) = tokio::io::duplex(BUFFER);
+    scope.spawn(async move {
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let answer = answer(service.clone(), request.map(Body::from));
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.keep_alive(false).half_close(true).auto_date_header(false);
+        if let Err(error) = builder.serve_connection(TokioIo::new(far), service).with_upgrades().await {
+            tracing::debug!(%error, "an upgrade ended");
+        }
+    });
+    let connection = Connection::new(Io::other(near));
+    let sent = client::send(connection, request, Once(scope.clone()), &interim::Sender::default()).await;
+    let mut response = match sent {
+        Ok((response, _)) => response,
+        Err(NotAnswered { error, .. }) => return failed(&error.into(), false),
+    };
+    if let Some(service) = Tunnel::take(response.extensions_mut()) {
+        // What hyper says of its connection is not what the visitor is to see.
+        if let Some(token) = hop::strip(response.headers_mut()).or(token) {
+            hop::set_upgrade(response.headers_mut(), token);
+        }
+        scope.spawn(async move {
+            let joined = async {
+                let (mut visitor, mut service) = futures_util::future::try_join(visitor, service).await?;
+                splice(&mut visitor, &mut service).await?;
+                Ok::<_, BoxError>(())
             };
-            match served {
-                Ok(response) => response.map(Body::wrap),
-                Err(error) => failed(&error, html),
+            if let Err(error) = joined.await {
+                tracing::debug!(%error, "an upgraded stream broke");
             }
-        })
+        });
+    }
+    response
+}
+
+/// A connection for one request.
+struct Once(Scope);
+
+impl Home for Once {
+    fn back(self, _: Box<Connection>) {}
+
+    fn scope(&self) -> &Scope {
+        &self.0
     }
 }
 

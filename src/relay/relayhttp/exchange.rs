@@ -18,10 +18,10 @@ use super::destination::Asked;
 use super::{No, refused};
 use crate::defaults;
 use crate::domain::RefusalKind;
-use crate::message::authority::{self, Unclear};
-use crate::message::embedded::{
+use crate::http1::embedded::{
     BadMessage, Framing, MESSAGE_HTTP, ReadError, Reader, RequestHead, parse_request, response_head,
 };
+use crate::message::authority::{self, Unclear};
 use crate::message::problem::protect;
 use crate::message::{Body, Request, Response, hop};
 use crate::net::Scope;

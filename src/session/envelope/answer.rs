@@ -19,7 +19,7 @@ use super::spool::Spooled;
 use super::store::Store;
 use super::{Manner, UrlId};
 use crate::defaults;
-use crate::message::embedded::{
+use crate::http1::embedded::{
     BadMessage, Framing, Next, ReadError, Reader, ResponseHead, parse_answer, parse_next, parse_response,
 };
 use crate::message::framing::is_bodiless;
@@ -93,7 +93,7 @@ impl Flight {
                     left -= 1;
                     match self.gate.take_if(|_| head.status() == StatusCode::CONTINUE) {
                         Some(gate) => gate.open(),
-                        None => self.done.hear(head),
+                        None => self.done.interim(head),
                     }
                 }
             }

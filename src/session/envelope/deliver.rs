@@ -17,7 +17,7 @@ use super::severed::poll_cut;
 use super::spool::Spooled;
 use super::{Manner, UrlId, answer};
 use crate::domain::Visitor;
-use crate::message::embedded::{Coded, Framing, request_head};
+use crate::http1::embedded::{Coded, Framing, request_head};
 use crate::message::framing::expects_length;
 use crate::message::{Body, BoxError, Request, expect};
 use crate::net::flag::Listener;

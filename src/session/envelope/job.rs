@@ -14,23 +14,23 @@ use super::queue::Queue;
 use super::send;
 use super::spool::{SpoolError, Spooled};
 use crate::defaults;
-use crate::message::interim::{Head, Heads};
+use crate::message::interim::{self, Head};
 use crate::message::{Request, Response};
 use crate::session::carrier::{SendError, SendErrorKind};
 
 /// Where the answer to one request goes, and what comes before it.
 pub(super) struct Done {
     answer: oneshot::Sender<Result<Response, SendError>>,
-    heads: Arc<Heads>,
+    interim: interim::Sender,
     /// How often its request may be repeated.
     repeats: usize,
 }
 
 impl Done {
     /// The place, and where it is waited for.
-    pub(super) fn new(heads: Arc<Heads>) -> (Self, oneshot::Receiver<Result<Response, SendError>>) {
+    pub(super) fn new(interim: interim::Sender) -> (Self, oneshot::Receiver<Result<Response, SendError>>) {
         let (answer, told) = oneshot::channel();
-        (Self { answer, heads, repeats: defaults::REPEATS }, told)
+        (Self { answer, interim, repeats: defaults::REPEATS }, told)
     }
 
     /// Whether its request may be repeated, which is counted: one that ends each agent that takes it must not go on.
@@ -46,8 +46,8 @@ impl Done {
     }
 
     /// Passes an interim response on.
-    pub(super) fn hear(&self, head: Head) {
-        self.heads.hear(head);
+    pub(super) fn interim(&self, head: Head) {
+        self.interim.send(head);
     }
 
     /// Whether nobody waits for it.

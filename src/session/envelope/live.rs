@@ -11,7 +11,7 @@ use http::Method;
 use http_body::{Body as HttpBody, Frame};
 
 use super::serve::{Way, embed};
-use crate::message::embedded::{Framing, response_head};
+use crate::http1::embedded::{Framing, response_head};
 use crate::message::expect::Asked;
 use crate::message::{Body, BoxError, Response, interim};
 
@@ -24,20 +24,19 @@ struct Live {
     ahead: BytesMut,
 }
 
+/// What may come before an answer: interim responses, and the wish for the body of the request.
+pub(super) type Ahead = (interim::Receiver, Option<Arc<Asked>>);
+
 enum Made {
     /// Meanwhile the body of the request may be asked for.
-    Awaited(BoxFuture<'static, Response>, Method, Option<Arc<Asked>>),
+    Awaited(BoxFuture<'static, Response>, Method, Ahead),
     Embedded(Body),
 }
 
 /// The envelope of an answer to a request with `method`, as soon as there is something to send. Dropping the future, or
 /// the body, drops the answer's future.
-pub(super) async fn envelope(
-    answer: BoxFuture<'static, Response>,
-    method: Method,
-    asked: Option<Arc<Asked>>,
-) -> Body {
-    let mut live = Live { made: Made::Awaited(answer, method, asked), ahead: BytesMut::new() };
+pub(super) async fn envelope(answer: BoxFuture<'static, Response>, method: Method, ahead: Ahead) -> Body {
+    let mut live = Live { made: Made::Awaited(answer, method, ahead), ahead: BytesMut::new() };
     poll_fn(|cx| live.poll_ahead(cx)).await;
     match live {
         Live { made: Made::Embedded(body), ahead } if ahead.is_empty() => body,
@@ -48,9 +47,11 @@ pub(super) async fn envelope(
 impl Live {
     /// Resolves when there is something to send.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Made::Awaited(answer, method, asked) = &mut self.made else { return Poll::Ready(()) };
-        let (polled, said) = interim::collect(|| answer.as_mut().poll(cx));
-        for head in said {
+        let Made::Awaited(answer, method, (interim, asked)) = &mut self.made else {
+            return Poll::Ready(());
+        };
+        let polled = answer.as_mut().poll(cx);
+        for head in interim.take(cx) {
             self.ahead.extend_from_slice(&response_head(head.status(), head.headers(), Framing::Empty));
         }
         let asked = asked.as_ref().is_some_and(|asked| asked.take(cx));
@@ -111,14 +112,15 @@ mod tests {
     #[tokio::test]
     async fn what_comes_before_an_answer_is_written_as_soon_as_it_is_said() {
         let (go, wait) = tokio::sync::oneshot::channel::<()>();
-        let answer = async {
-            interim::say(hints());
-            interim::say(hints());
+        let (sender, receiver) = interim::channel();
+        let answer = async move {
+            sender.send(hints());
+            sender.send(hints());
             wait.await.unwrap();
-            interim::say(hints());
+            sender.send(hints());
             Response::new(Body::full("ok"))
         };
-        let mut body = envelope(Box::pin(answer), Method::GET, None).await;
+        let mut body = envelope(Box::pin(answer), Method::GET, (receiver, None)).await;
         assert_eq!(next(&mut body).await, "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(2));
         assert!(futures_util::poll!(body.frame()).is_pending());
         go.send(()).unwrap();
@@ -141,7 +143,8 @@ mod tests {
                     if reads { request.into_body().collect().await.unwrap().to_bytes() } else { "no".into() };
                 Response::new(Body::full(read))
             };
-            let mut body = envelope(Box::pin(answer), Method::POST, asked).await;
+            let mut body =
+                envelope(Box::pin(answer), Method::POST, (interim::Receiver::default(), asked)).await;
             if reads {
                 assert_eq!(next(&mut body).await.as_bytes(), CONTINUE);
                 go.send(()).unwrap();

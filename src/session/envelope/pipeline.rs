@@ -19,7 +19,7 @@ use super::spool::Spooled;
 use super::{Flights, UrlId};
 use crate::defaults;
 use crate::domain::Visitor;
-use crate::message::embedded::{BadMessage, Framing, ReadError, request_head, take_response, whole};
+use crate::http1::embedded::{BadMessage, Framing, ReadError, request_head, take_response, whole};
 use crate::message::framing::expects_length;
 use crate::message::{Body, BoxError, Request, Response};
 use crate::session::carrier::{SendError, SendErrorKind};

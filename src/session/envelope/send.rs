@@ -13,9 +13,8 @@ use super::job::{Done, Job};
 use super::spool::{SpoolError, Spooled};
 use super::{Queue, raw};
 use crate::defaults;
-use crate::message::interim::Heads;
 use crate::message::upgrade::{self, Tunnel};
-use crate::message::{Request, Response};
+use crate::message::{Request, Response, interim};
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 struct Envelopes(Arc<Queue>);
@@ -26,9 +25,14 @@ pub fn carrier(queue: Arc<Queue>) -> Box<dyn Carrier> {
 }
 
 impl Carrier for Envelopes {
-    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+    fn send(
+        &self,
+        request: Request,
+        slot: Slot,
+        interim: interim::Sender,
+    ) -> BoxFuture<'_, Result<Response, SendError>> {
         Box::pin(async move {
-            let mut response = self.exchange(request).await?;
+            let mut response = self.exchange(request, interim).await?;
             slot.keep_with(&mut response);
             Ok(response)
         })
@@ -56,7 +60,7 @@ impl Carrier for Envelopes {
 }
 
 impl Envelopes {
-    async fn exchange(&self, mut request: Request) -> Result<Response, SendError> {
+    async fn exchange(&self, mut request: Request, interim: interim::Sender) -> Result<Response, SendError> {
         let mut ours = None;
         if request.headers().contains_key(UPGRADE) {
             // Only bodies that stay open can be the two directions of a stream.
@@ -67,7 +71,7 @@ impl Envelopes {
             *request.body_mut() = raw::body(far);
             ours = Some(near);
         }
-        self.ask(request, ours.is_some()).await.map(|mut response| {
+        self.ask(request, ours.is_some(), interim).await.map(|mut response| {
             if let Some(write) = ours
                 && response.status() == StatusCode::SWITCHING_PROTOCOLS
             {
@@ -78,7 +82,12 @@ impl Envelopes {
         })
     }
 
-    async fn ask(&self, mut request: Request, upgrades: bool) -> Result<Response, SendError> {
+    async fn ask(
+        &self,
+        mut request: Request,
+        upgrades: bool,
+        interim: interim::Sender,
+    ) -> Result<Response, SendError> {
         upgrade::join_cookies(request.headers_mut());
         let mut taken = None;
         if upgrades || request.body().is_end_stream() {
@@ -91,12 +100,11 @@ impl Envelopes {
                 taken = Some(self.take_in(&mut request).await?);
             }
         }
-        let heads = Arc::<Heads>::default();
-        let (done, answer) = Done::new(heads.clone());
+        let (done, answer) = Done::new(interim);
         let job = Job { number: 0, request, done, taken, taking: None };
         let number = self.0.push(job).map_err(|request| SendErrorKind::Closed.unsent(*request))?;
         let waiter = Waiter { queue: &self.0, number, answer };
-        heads.exchange(|| self.wait(waiter)).await
+        self.wait(waiter).await
     }
 
     async fn wait(&self, mut waiter: Waiter<'_>) -> Result<Response, SendError> {
@@ -204,17 +212,17 @@ mod tests {
     async fn an_agent_that_does_not_poll_is_told_from_one_that_is_busy() {
         let (flights, queue, link) = queue();
         let since = Instant::now();
-        let error = link.send(get(), link.reserve().unwrap()).await.unwrap_err();
+        let error = link.ask(get(), link.reserve().unwrap()).await.unwrap_err();
         assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Absent, true));
         assert_eq!(since.elapsed().as_secs(), defaults::POLL_ABSENCE.as_secs());
         assert!(link.is_late());
 
-        let first = link.send(get(), link.reserve().unwrap());
+        let first = link.ask(get(), link.reserve().unwrap());
         let work = async {
             read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             // One request in hand, and no poll: busy.
             let since = Instant::now();
-            let error = link.send(get(), link.reserve().unwrap()).await.unwrap_err();
+            let error = link.ask(get(), link.reserve().unwrap()).await.unwrap_err();
             assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Busy, true));
             assert_eq!(since.elapsed().as_secs(), defaults::POLL_BUSY.as_secs());
             flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
@@ -226,7 +234,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_whose_delivery_is_dropped_goes_to_the_next_poll() {
         let (flights, queue, link) = queue();
-        let sent = link.send(get(), link.reserve().unwrap());
+        let sent = link.ask(get(), link.reserve().unwrap());
         let work = async {
             drop(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap());
             // The URL is as good as before, since it brought nothing.
@@ -242,7 +250,7 @@ mod tests {
     async fn what_waits_is_given_back_at_the_end_and_what_is_in_hand_is_not() {
         let (flights, queue, link) = queue();
         let (first, second) =
-            (link.send(get(), link.reserve().unwrap()), link.send(get(), link.reserve().unwrap()));
+            (link.ask(get(), link.reserve().unwrap()), link.ask(get(), link.reserve().unwrap()));
         let work = async {
             read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             queue.end();
@@ -259,11 +267,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_visitor_that_leaves_takes_its_request_along() {
         let (flights, queue, link) = queue();
-        let sent = link.send(get(), link.reserve().unwrap());
+        let sent = link.ask(get(), link.reserve().unwrap());
         let left = tokio::time::timeout(Duration::from_secs(1), sent).await;
         assert!(left.is_err());
         assert_eq!(queue.glance().waiting, 0);
-        let sent = tokio::time::timeout(Duration::from_secs(1), link.send(get(), link.reserve().unwrap()));
+        let sent = tokio::time::timeout(Duration::from_secs(1), link.ask(get(), link.reserve().unwrap()));
         let (left, polled) = tokio::join!(sent, queue.poll(1, Manner::WHOLE, HOLD));
         assert!(left.is_err());
         read(polled.ok().unwrap()).await;
@@ -280,7 +288,7 @@ mod tests {
                 *request.method_mut() = http::Method::POST;
                 *request.body_mut() = Body::full("abc");
             }
-            let sent = link.send(request, link.reserve().unwrap());
+            let sent = link.ask(request, link.reserve().unwrap());
             let work = async {
                 // It left this process, and a box on the way kept it for itself.
                 let lost = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
@@ -310,7 +318,7 @@ mod tests {
             read(poll.await.ok().unwrap()).await;
             assert!(matches!(queue.poll(1, Manner::STREAM, HOLD).await, Err(PollEnd::Used)));
         };
-        let (sent, ()) = tokio::join!(link.send(request, link.reserve().unwrap()), work);
+        let (sent, ()) = tokio::join!(link.ask(request, link.reserve().unwrap()), work);
         let error = sent.unwrap_err();
         assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
         assert!(since.elapsed().is_zero());

@@ -1,6 +1,5 @@
 //! The agent's end: one request from its envelope to the envelope of its answer.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,21 +8,17 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderValue, Method};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 
 use super::{live, raw};
 use crate::defaults;
-use crate::message::embedded::{
+use crate::http1::embedded::{
     Coded, Framing, ReadError, Reader, RequestHead, parse_request, request_head, response_head,
 };
 use crate::message::framing::is_bodiless;
-use crate::message::{Body, BoxError, Request, Response, expect, hop};
-use crate::net::Scope;
-use crate::session::Handler;
+use crate::message::{Body, BoxError, Request, Response, expect, hop, interim};
+use crate::net::{Io, Scope};
+use crate::session::{Handler, h1};
 
 /// How an answer goes to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +56,10 @@ pub async fn serve(
     *request.headers_mut() = head.headers;
     if way == Way::Live {
         let asked = expect::on_demand(&mut request);
-        return Ok(live::envelope(handler.call(request), head.method, asked).await);
+        let (sender, receiver) = interim::channel();
+        return Ok(live::envelope(handler.call(request, sender), head.method, (receiver, asked)).await);
     }
-    Ok(embed(handler.call(request).await, &head.method, way))
+    Ok(embed(handler.call(request, interim::Sender::default()).await, &head.method, way))
 }
 
 /// Lets a connection in memory answer, because only a connection can be upgraded: what comes out of it is an embedded
@@ -88,13 +84,7 @@ fn upgrade(
         }
     });
     scope.spawn(async move {
-        let service = service_fn(move |request: http::Request<Incoming>| {
-            let answer = handler.call(request.map(Body::from));
-            async move { Ok::<_, Infallible>(answer.await) }
-        });
-        let mut builder = http1::Builder::new();
-        builder.keep_alive(false).half_close(true).auto_date_header(false);
-        if let Err(error) = builder.serve_connection(TokioIo::new(far), service).with_upgrades().await {
+        if let Err(error) = h1::serve::once(Io::other(far), handler).await {
             tracing::debug!(%error, "an upgrade in an envelope ended");
         }
     });

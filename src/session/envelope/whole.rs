@@ -12,9 +12,9 @@ use super::again::Again;
 use super::serve::{self, Way, serve};
 use super::spool::{Room, SpoolError, Spooled};
 use crate::defaults;
-use crate::message::embedded::ReadError;
+use crate::http1::embedded::ReadError;
 use crate::message::problem::Problem;
-use crate::message::{Body, Request, Response};
+use crate::message::{Body, Request, Response, interim};
 use crate::net::Scope;
 use crate::session::Handler;
 
@@ -119,7 +119,7 @@ struct Watched {
 }
 
 impl Handler for Watched {
-    fn call(&self, request: Request) -> BoxFuture<'static, Response> {
+    fn call(&self, request: Request, interim: interim::Sender) -> BoxFuture<'static, Response> {
         let asker: HeaderMap =
             request.headers().get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect();
         if request.headers().contains_key(UPGRADE) {
@@ -137,7 +137,7 @@ impl Handler for Watched {
             };
             return Box::pin(std::future::ready(problem.response(&asker)));
         }
-        let (answer, seen) = (self.handler.call(request), self.seen.clone());
+        let (answer, seen) = (self.handler.call(request, interim), self.seen.clone());
         Box::pin(async move {
             let answer = answer.await;
             let kind = answer.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);

@@ -1,26 +1,22 @@
 //! The relay's end: an HTTP/1.1 client on a connection that it did not open.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures_util::future::BoxFuture;
-use http::StatusCode;
+use futures_util::task::AtomicWaker;
 use http::header::UPGRADE;
 use http_body::Body as _;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
-use super::pace::{self, Pace};
-use super::trailers::Trailing;
-use crate::defaults;
-use crate::message::interim::Heads;
-use crate::message::{Body, Request, Response, authority, expect, hop, upgrade};
-use crate::net::inserts::Inserts;
+use crate::http1::client::{self, Closer, Connection, Home, NotAnswered};
+use crate::http1::stall::StallDetector;
+use crate::message::{Request, Response, authority, interim, upgrade};
+use crate::net::flag::Flag;
 use crate::net::silence::Impatience;
-use crate::net::{Io, Scope, Watched};
+use crate::net::{Io, Scope};
 use crate::observe::{Limit, Metrics};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
@@ -31,14 +27,19 @@ struct H1 {
     scope: Scope,
 }
 
-/// Where the handle of the connection is while nobody uses it.
+/// Where the connection is while no request is on it.
 struct Place {
     /// Away while a request is on its way; gone for good when that request was dropped.
-    handle: Mutex<Option<SendRequest<Trailing>>>,
+    connection: Mutex<Option<Box<Connection>>>,
     closed: AtomicBool,
-    heads: Arc<Heads>,
-    inserts: Inserts,
-    pace: Arc<Pace>,
+    /// A request is on the connection.
+    busy: AtomicBool,
+    /// Raised when the connection is ended at once, for whoever waits for something on it.
+    cut: Arc<Flag>,
+    closer: Closer,
+    /// Wakes whoever looks for the end of the connection.
+    changed: AtomicWaker,
+    stall: Arc<StallDetector>,
     /// Its visitor was too slow while others waited.
     given_up: AtomicBool,
     metrics: Option<Arc<Metrics>>,
@@ -47,89 +48,116 @@ struct Place {
 impl Place {
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.changed.wake();
     }
 
-    fn put(&self, handle: SendRequest<Trailing>) {
-        // Under the lock, so that a handle does not come back behind a drain that has just looked for it.
-        let mut place = self.handle.lock();
+    fn take(&self) -> Option<Box<Connection>> {
+        let connection = self.connection.lock().take()?;
+        self.busy.store(true, Ordering::Release);
+        Some(connection)
+    }
+
+    fn put(&self, connection: Box<Connection>) {
+        self.busy.store(false, Ordering::Release);
+        // Under the lock, so that a connection does not come back behind a drain that has just looked for it.
+        let mut place = self.connection.lock();
         if !self.closed.load(Ordering::Acquire) {
-            *place = Some(handle);
+            *place = Some(connection);
         }
+        drop(place);
+        self.changed.wake();
+    }
+
+    /// Resolves when the connection has ended: the agent has closed it, an exchange on it failed, or it is not used any
+    /// more and the last exchange is over.
+    async fn ended(&self) {
+        poll_fn(|cx| {
+            self.changed.register(cx.waker());
+            // Whoever has an exchange on the connection looks for its end meanwhile.
+            if self.busy.load(Ordering::Acquire) {
+                return Poll::Pending;
+            }
+            if self.closed.load(Ordering::Acquire) {
+                return Poll::Ready(());
+            }
+            let mut place = self.connection.lock();
+            let ended = place.as_mut().map_or(Poll::Pending, |connection| connection.poll_closed(cx));
+            if ended.is_ready() {
+                *place = None;
+                self.closed.store(true, Ordering::Release);
+            }
+            ended
+        })
+        .await;
     }
 }
 
-/// A handle on its way back. It goes with the answer's body, and the slot with it: an answer may end before the
-/// upload that it answers, and until both have ended the connection is not free.
+/// A connection on its way back, with the slot: both are free at the same time. Dropped before that, the exchange was
+/// cut short, and the connection is lost with it.
 struct Back {
-    handle: Option<SendRequest<Trailing>>,
-    slot: Option<Slot>,
     place: Arc<Place>,
     scope: Scope,
+    slot: Option<Slot>,
+    returned: bool,
+}
+
+impl Home for Back {
+    fn back(mut self, connection: Box<Connection>) {
+        self.returned = true;
+        self.place.put(connection);
+    }
+
+    fn scope(&self) -> &Scope {
+        &self.scope
+    }
 }
 
 impl Drop for Back {
     fn drop(&mut self) {
-        let Some(mut handle) = self.handle.take() else { return };
-        if handle.is_ready() {
-            return self.place.put(handle);
-        }
-        if handle.is_closed() {
-            return self.place.close();
-        }
-        let (place, slot) = (self.place.clone(), self.slot.take());
-        let wait = async move {
-            match handle.ready().await {
-                Ok(()) => place.put(handle),
-                Err(_) => place.close(),
-            }
-            drop(slot);
-        };
-        match Handle::try_current() {
-            Ok(_) => self.scope.spawn(wait),
-            Err(_) => self.place.close(),
+        if !self.returned {
+            self.place.busy.store(false, Ordering::Release);
+            self.place.close();
         }
     }
 }
 
-/// Opens the relay's end. The handshake of HTTP/1.1 is empty, so this cannot wait.
-///
-/// # Errors
-/// When the connection is broken already.
-pub async fn open(
-    mut io: Io,
-    scope: &Scope,
-    metrics: Option<Arc<Metrics>>,
-) -> Result<(Box<dyn Carrier>, Driver), hyper::Error> {
+/// Ends the connection, with what is on it, when it is not driven any more.
+struct Driven(Arc<Place>);
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.closer.close();
+        self.0.cut.raise();
+    }
+}
+
+/// Opens the relay's end. The handshake of HTTP/1.1 is empty, so this neither waits nor fails.
+pub fn open(mut io: Io, scope: &Scope, metrics: Option<Arc<Metrics>>) -> (Box<dyn Carrier>, Driver) {
     io.keep_alive();
     let impatience = io.impatience();
-    let inserts = io.inserts();
-    let heads = Arc::new(Heads::default());
-    let pace = Pace::new();
-    let (reads, writes, mut watch) = (pace.clone(), pace.clone(), heads.clone().watch());
-    let look = move |read: Poll<&[u8]>| {
-        reads.read(read);
-        watch(read)
-    };
-    let io = TokioIo::new(Watched::new(io, look, move |wrote| writes.moved(wrote)));
-    let mut builder = http1::Builder::new();
-    // An agent adds fields of its own to the largest head that it takes.
-    let (handle, connection) = builder.max_buf_size(2 * defaults::H1_BUFFER).handshake(io).await?;
-    let handle = Mutex::new(Some(handle));
-    let [closed, given_up] = [false; 2].map(AtomicBool::new);
-    let place = Arc::new(Place { handle, closed, heads, inserts, pace, given_up, metrics });
+    let stall = StallDetector::new();
+    let cut = Arc::<Flag>::default();
+    let connection = Connection::link(io, stall.clone(), cut.listen());
+    let closer = connection.closer();
+    let connection = Mutex::new(Some(connection));
+    let [closed, busy, given_up] = [false; 3].map(AtomicBool::new);
+    let changed = AtomicWaker::new();
+    let place = Arc::new(Place { connection, closed, busy, cut, closer, changed, stall, given_up, metrics });
     let carrier = H1 { place: place.clone(), impatience, scope: scope.clone() };
-    let driver = async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "a flipped connection ended");
-        }
-        place.close();
-    };
-    Ok((Box::new(carrier), Box::pin(driver)))
+    let driven = Driven(place);
+    let driver = async move { driven.0.ended().await };
+    (Box::new(carrier), Box::pin(driver))
 }
 
 impl Carrier for H1 {
-    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
-        Box::pin(self.exchange(request, slot))
+    fn send(
+        &self,
+        request: Request,
+        slot: Slot,
+        interim: interim::Sender,
+    ) -> BoxFuture<'_, Result<Response, SendError>> {
+        Box::pin(self.exchange(request, slot, interim))
     }
 
     fn capacity(&self) -> usize {
@@ -137,9 +165,9 @@ impl Carrier for H1 {
     }
 
     fn drain(&self) {
-        // Without its handle the connection closes: now if idle, else when the request on it is through.
+        // Without its place the connection closes: now if idle, else when the request on it is through.
         self.place.close();
-        drop(self.place.handle.lock().take());
+        drop(self.place.connection.lock().take());
     }
 
     fn is_late(&self) -> bool {
@@ -152,7 +180,7 @@ impl Carrier for H1 {
     }
 
     fn gives_up(&self) -> bool {
-        let held_up = self.place.pace.is_held_up();
+        let held_up = self.place.stall.is_held_up();
         if held_up
             && !self.place.given_up.swap(true, Ordering::AcqRel)
             && let Some(metrics) = &self.place.metrics
@@ -164,51 +192,39 @@ impl Carrier for H1 {
 }
 
 impl H1 {
-    async fn exchange(&self, mut request: Request, slot: Slot) -> Result<Response, SendError> {
-        let Some(mut handle) = self.place.handle.lock().take() else {
+    async fn exchange(
+        &self,
+        mut request: Request,
+        slot: Slot,
+        interim: interim::Sender,
+    ) -> Result<Response, SendError> {
+        let Some(connection) = self.place.take() else {
             self.place.close();
             return Err(SendErrorKind::Closed.unsent(request));
         };
-        if handle.ready().await.is_err() {
-            self.place.close();
-            return Err(SendErrorKind::Closed.unsent(request));
-        }
         authority::to_origin_form(&mut request);
         upgrade::join_cookies(request.headers_mut());
-        hop::announce_chunks(&mut request);
         // An agent takes every head at once. A body goes as slowly as the service behind it reads.
         self.impatience.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
-        self.place.pace.begin();
-        if !request.body().is_end_stream() {
-            // Before the gate: behind one that is shut nobody waits for the visitor.
-            request = request.map(|body| pace::upload(body, &self.place.pace));
-        }
-        let gate = expect::hold_back_h1(&mut request);
-        let request = request.map(|body| Trailing::new(body, Some(&self.place.inserts)));
-        match self.place.heads.exchange(|| handle.try_send_request(request)).await {
-            Ok(response) => {
-                let mut response = response.map(Body::from);
-                if let Some(gate) = gate {
-                    response.body_mut().hold(gate);
-                }
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        self.place.stall.begin();
+        let (place, scope) = (self.place.clone(), self.scope.clone());
+        let back = Back { place, scope, slot: Some(slot), returned: false };
+        match client::send(connection, request, back, &interim).await {
+            Ok((mut response, back)) => {
+                if let Some(slot) = back.and_then(|mut back| back.slot.take()) {
                     slot.keep_with(&mut response);
-                } else {
-                    let (place, scope) = (self.place.clone(), self.scope.clone());
-                    response.body_mut().hold(Back { handle: Some(handle), slot: Some(slot), place, scope });
                 }
                 Ok(response)
             }
-            Err(mut error) => {
-                self.place.close();
+            Err(NotAnswered { error, unsent }) => {
                 let kind = match () {
                     () if self.place.given_up.load(Ordering::Acquire) => SendErrorKind::Slow,
-                    () if error.error().is_parse() || self.place.heads.is_flooded() => SendErrorKind::Invalid,
+                    () if error.is_invalid() => SendErrorKind::Invalid,
                     () => SendErrorKind::Closed,
                 };
-                tracing::debug!(error = %error.error(), "a request failed on a flipped connection");
-                Err(match error.take_message() {
-                    Some(request) => kind.unsent(request.map(Trailing::into_inner)),
+                tracing::debug!(%error, "a request failed on a flipped connection");
+                Err(match unsent {
+                    Some(request) => kind.unsent(*request),
                     None => kind.error(),
                 })
             }

@@ -1,71 +1,83 @@
 //! The agent's end: an HTTP/1.1 server on the connection that it opened.
 
-use std::convert::Infallible;
-use std::pin::pin;
+use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::StatusCode;
-use hyper::body::{Body as _, Incoming};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use http_body::Body as _;
 
-use super::interject;
-use super::trailers::Trailing;
-use crate::message::Body;
+use crate::defaults;
+use crate::http1;
+use crate::http1::server::{self, Config, Service};
+use crate::http1::write::Case;
+use crate::message::{Request, Response, interim};
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
+
+/// A relay is one that this agent has verified, and it looks itself after visitors that are slow.
+const CONFIG: Config = Config {
+    head: defaults::H1_HOP_HEAD,
+    head_within: None,
+    stalled: defaults::STALLED,
+    linger: defaults::H1_LINGER,
+    keep_alive: true,
+    case: Case::Lower,
+    half_close: false,
+    trailers_on_demand: false,
+    date: false,
+};
 
 /// Serves until the relay closes, the connection becomes another protocol, or `scope` stops. See
 /// [`crate::session::serve_half`].
 pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
     io.keep_alive();
-    let upgraded = Arc::new(AtomicBool::new(false));
-    let inserts = io.inserts();
-    let service = service_fn(|request: http::Request<Incoming>| {
-        let loaded = Arc::new(load.enter());
-        // An answer may end before the upload that it answers; the connection is busy until both have.
-        let upload = (!request.body().is_end_stream()).then(|| loaded.clone());
-        let mut request = request.map(Body::from);
-        if let Some(upload) = upload {
-            request.body_mut().hold(upload);
-        }
-        let version = request.version();
-        let answer = handler.call(request);
-        let (upgraded, inserts) = (upgraded.clone(), inserts.clone());
-        async move {
-            let mut response = interject(version, answer, &inserts).await;
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                upgraded.store(true, Ordering::Release);
-            }
-            response.body_mut().hold(loaded);
-            Ok::<_, Infallible>(response.map(|body| Trailing::new(body, Some(&inserts))))
-        }
-    });
-    // No timer: hyper's deadline for heads would also end a connection that only waits for its next request.
-    let mut builder = http1::Builder::new();
-    let connection =
-        builder.auto_date_header(false).serve_connection(TokioIo::new(io), service).with_upgrades();
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        biased;
-        () = scope.stopping() => None,
-        () = load.retired() => None,
-        ended = connection.as_mut() => Some(ended),
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let leave = async {
+        tokio::select! {
+            biased;
+            () = scope.stopping() => {}
+            () = load.retired() => {}
         }
     };
-    match ended {
-        Ok(()) if upgraded.load(Ordering::Acquire) => Ended::Upgraded,
-        Ok(()) => Ended::Closed,
+    match server::serve(io, &Loading { handler, load: &load }, &CONFIG, leave).await {
+        Ok(server::Ended::Closed) => Ended::Closed,
+        Ok(server::Ended::Upgraded) => Ended::Upgraded,
         // A relay that is killed cuts an idle connection without a word: that is an end, not a fault.
-        Err(error) if error.is_incomplete_message() || error.is_canceled() => Ended::Closed,
+        Err(error) if error.is_end() => Ended::Closed,
         Err(error) => Ended::Failed(error.to_string()),
+    }
+}
+
+/// Serves one request on a stream in memory, for a carrier whose requests have no stream of their own.
+///
+/// # Errors
+/// As [`server::serve`].
+pub(in crate::session) async fn once(io: Io, handler: Arc<dyn Handler>) -> Result<(), http1::Error> {
+    let config = Config { half_close: true, keep_alive: false, ..CONFIG };
+    server::serve(io, &Plain(handler), &config, pending()).await.map(|_| ())
+}
+
+struct Plain(Arc<dyn Handler>);
+
+impl Service for Plain {
+    async fn call(&self, request: Request, interim: interim::Sender) -> Response {
+        self.0.call(request, interim).await
+    }
+}
+
+/// Counts what it serves.
+struct Loading<'a> {
+    handler: Arc<dyn Handler>,
+    load: &'a Arc<Load>,
+}
+
+impl Service for Loading<'_> {
+    async fn call(&self, mut request: Request, interim: interim::Sender) -> Response {
+        let loaded = Arc::new(self.load.enter());
+        // An answer may end before the upload that it answers; the connection is busy until both have.
+        if !request.body().is_end_stream() {
+            request.body_mut().hold(loaded.clone());
+        }
+        let mut response = self.handler.call(request, interim).await;
+        response.body_mut().hold(loaded);
+        response
     }
 }

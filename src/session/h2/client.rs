@@ -122,7 +122,11 @@ impl Client {
     /// # Errors
     /// [`SendError`]; `unsent` tells whether it may be sent elsewhere. What is harmless is never given back: whoever
     /// sent it can repeat it after [`SendErrorKind::Closed`] anyway.
-    pub(crate) async fn exchange(&self, mut request: Request) -> Result<Response, SendError> {
+    pub(crate) async fn exchange(
+        &self,
+        mut request: Request,
+        interim: &interim::Sender,
+    ) -> Result<Response, SendError> {
         let mut handle = self.handle.clone();
         if poll_fn(|cx| handle.poll_ready(cx)).await.is_err() {
             // Gone, or the far end has said that it goes.
@@ -132,14 +136,14 @@ impl Client {
         request.headers_mut().remove(HOST);
         *request.version_mut() = http::Version::HTTP_2;
         if request.headers().contains_key(UPGRADE) {
-            return self.connect(handle, request).await;
+            return self.connect(handle, request, interim).await;
         }
         if request.body().is_end_stream() {
             let harmless = repeat::is_harmless(&request);
             let (parts, body) = request.into_parts();
             let again = (!harmless).then(|| Request::from_parts(parts.clone(), body));
             let answered = match handle.send_request(http::Request::from_parts(parts, ()), true) {
-                Ok((response, _)) => answer(response, None).await,
+                Ok((response, _)) => answer(response, None, interim).await,
                 Err(error) => Err(Lost::before(&error)),
             };
             return match answered {
@@ -148,16 +152,17 @@ impl Client {
             };
         }
         // Boxed, so that the many without a body are not as large.
-        Box::pin(self.upload(handle, request)).await
+        Box::pin(self.upload(handle, request, interim)).await
     }
 
     /// Sends a request with its body, behind the gate that `Expect` asks for.
     async fn upload(
         &self,
         mut handle: SendRequest<Bytes>,
-        mut request: Request,
+        request: Request,
+        interim: &interim::Sender,
     ) -> Result<Response, SendError> {
-        let gate = expect::hold_back(&mut request);
+        let (gate, passage) = expect::hold_back(&request).unzip();
         let (parts, body) = request.into_parts();
         // A body that waited behind a gate is refused with it.
         let head = gate.is_none().then(|| parts.clone());
@@ -166,8 +171,17 @@ impl Client {
             Ok(sent) => sent,
             Err(error) => return Err(self.lost(&Lost::before(&error), again(Some(body)))),
         };
-        let mut answer = pin!(answer(response, gate.clone()));
-        let mut upload = Box::pin(send_body(body, stream, Reason::CANCEL));
+        let mut answer = pin!(answer(response, gate.clone(), interim));
+        let mut upload = Box::pin(async move {
+            let mut stream = stream;
+            if let Some(passage) = passage
+                && passage.await.is_err()
+            {
+                stream.send_reset(Reason::CANCEL);
+                return Rest::default();
+            }
+            send_body(body, stream, Reason::CANCEL).await
+        });
         let mut impatient = pin!(open_in_the_end(gate.clone()));
         let (answered, rest) = tokio::select! {
             biased;
@@ -214,6 +228,7 @@ impl Client {
         &self,
         mut handle: SendRequest<Bytes>,
         mut request: Request,
+        interim: &interim::Sender,
     ) -> Result<Response, SendError> {
         // The far end says in its SETTINGS whether it takes this (RFC 8441 §3).
         let latest = Instant::now() + SETTINGS;
@@ -232,7 +247,7 @@ impl Client {
         let head = http::Request::from_parts(request.into_parts().0, ());
         let lost = |lost: Lost| self.lost(&lost, None);
         let (response, sender) = handle.send_request(head, false).map_err(|e| lost(Lost::before(&e)))?;
-        let response = answer(response, None).await.map_err(lost)?;
+        let response = answer(response, None, interim).await.map_err(lost)?;
         Ok(connected(response, sender, sent, self.flow.watch(None)))
     }
 
@@ -270,10 +285,11 @@ fn connected(
     response
 }
 
-/// Awaits the head of an answer. What comes before it is said, but a 100, which opens the gate.
+/// Awaits the head of an answer. What comes before it goes to `interim`, but a 100, which opens the gate.
 async fn answer(
     mut response: ResponseFuture,
     gate: Option<Arc<Gate>>,
+    interim: &interim::Sender,
 ) -> Result<http::Response<h2::RecvStream>, Lost> {
     let mut count = 0;
     poll_fn(move |cx| {
@@ -291,7 +307,7 @@ async fn answer(
                 }
                 _ if count > defaults::INTERIM => return Poll::Ready(Err(Lost::INVALID)),
                 (StatusCode::CONTINUE, Some(gate)) => gate.open(),
-                _ => interim::say(head),
+                _ => interim.send(head),
             }
         }
     })

@@ -11,7 +11,7 @@ use super::goaway::{GoAway, Tapped};
 use super::ping::silence;
 use super::windows::Windows;
 use crate::defaults;
-use crate::message::{Request, Response};
+use crate::message::{Request, Response, interim};
 use crate::net::io::LastRead;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
@@ -51,9 +51,14 @@ pub async fn open(
 }
 
 impl Carrier for H2 {
-    fn send(&self, request: Request, slot: Slot) -> BoxFuture<'_, Result<Response, SendError>> {
+    fn send(
+        &self,
+        request: Request,
+        slot: Slot,
+        interim: interim::Sender,
+    ) -> BoxFuture<'_, Result<Response, SendError>> {
         Box::pin(async move {
-            let mut response = self.client.exchange(request).await?;
+            let mut response = self.client.exchange(request, &interim).await?;
             slot.keep_with(&mut response);
             Ok(response)
         })

@@ -95,7 +95,7 @@ pub(crate) async fn serve<T, A, F>(
 ) -> Result<(), Broken>
 where
     T: AsyncRead + AsyncWrite + Unpin,
-    A: Fn(Request) -> F,
+    A: Fn(Request, interim::Sender) -> F,
     F: Future<Output = Response> + Send + 'static,
 {
     let mut granted = Granted::new(terms.room.clone());
@@ -202,7 +202,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     mut respond: SendResponse<Bytes>,
     (scope, streams): (&Scope, &Streams),
     granted: &Granted,
-    answer: impl Fn(Request) -> F,
+    answer: impl Fn(Request, interim::Sender) -> F,
 ) -> bool {
     let open = streams.open.clone();
     let (mut parts, receiver) = request.into_parts();
@@ -217,9 +217,10 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         parts.headers.remove(CONTENT_LENGTH);
         let (opened, tunnel) = Tunnel::later();
         parts.extensions.insert(tunnel);
-        let answer = answer(Request::from_parts(parts, Body::empty()));
+        let (sender, interim) = interim::channel();
+        let answer = answer(Request::from_parts(parts, Body::empty()), sender);
         let then = Then::Open(opened, receiver, granted.watch(None));
-        scope.spawn_light(exchange(answer, respond, None, (then, open)));
+        scope.spawn_light(exchange(answer, respond, (interim, None), (then, open)));
         // What is said in a tunnel is seldom much, and it lasts.
         return false;
     }
@@ -230,9 +231,10 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     }
     let mut request = Request::from_parts(parts, body);
     let asked = expect::on_demand(&mut request);
-    let answer = answer(request);
+    let (sender, interim) = interim::channel();
+    let answer = answer(request, sender);
     let then = if head { Then::End } else { Then::Body };
-    scope.spawn_light(exchange(answer, respond, asked, (then, open)));
+    scope.spawn_light(exchange(answer, respond, (interim, asked), (then, open)));
     long
 }
 
@@ -254,10 +256,10 @@ enum Then {
 async fn exchange(
     answer: impl Future<Output = Response>,
     mut respond: SendResponse<Bytes>,
-    asked: Option<Arc<Asked>>,
+    ahead: (interim::Receiver, Option<Arc<Asked>>),
     (then, open): (Then, Arc<()>),
 ) {
-    let Some(response) = answered(answer, &mut respond, asked).await else { return };
+    let Some(response) = answered(answer, &mut respond, ahead).await else { return };
     let (mut parts, body) = response.into_parts();
     let _ = hop::strip(&mut parts.headers);
     let opens = matches!(then, Then::Open(..)) && parts.status.is_success();
@@ -290,12 +292,12 @@ async fn exchange(
 async fn answered(
     answer: impl Future<Output = Response>,
     respond: &mut SendResponse<Bytes>,
-    asked: Option<Arc<Asked>>,
+    (interim, asked): (interim::Receiver, Option<Arc<Asked>>),
 ) -> Option<Response> {
     let mut answer = pin!(answer);
     poll_fn(|cx| {
-        let (polled, said) = interim::collect(|| answer.as_mut().poll(cx));
-        for head in said {
+        let polled = answer.as_mut().poll(cx);
+        for head in interim.take(cx) {
             // Where this fails, so does the answer, which is where it is told.
             let _ = respond.send_informational(head);
         }
@@ -340,7 +342,7 @@ mod tests {
             }
             Response::new(Body::empty())
         };
-        let answer = |request| Box::pin(answer(request));
+        let answer = |request, _| Box::pin(answer(request));
         let reached = |limit| Mutex::<Vec<_>>::lock(&said).push(limit);
         let leave = std::future::pending();
         let mut io = Io::other(far);

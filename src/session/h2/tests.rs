@@ -30,7 +30,7 @@ async fn linked(scope: &Scope) -> (Arc<Session>, Arc<Link>, DuplexStream) {
 }
 
 async fn answer_to(session: &Session, request: Request) -> Result<crate::message::Response, SendError> {
-    session.send(request, &mut None).await
+    session.send(request, &mut None, &crate::message::interim::Sender::default()).await
 }
 
 type Agent = Connection<DuplexStream, Bytes>;

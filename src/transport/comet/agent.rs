@@ -14,9 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::wire::{Asked, JSON, NOTHING, read_request, write_answer};
 use crate::defaults;
-use crate::message::embedded::{ReadError, whole};
+use crate::http1::embedded::{ReadError, whole};
 use crate::message::problem::Problem;
-use crate::message::{Body, BoxError, Request, Response, fields, link};
+use crate::message::{Body, BoxError, Request, Response, fields, interim, link};
 use crate::net::Scope;
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, LOST, ask, bring, run};
@@ -179,7 +179,7 @@ impl Dialect for Polled {
         handler: Arc<dyn Handler>,
         scope: &Scope,
     ) -> Option<Self::Turn> {
-        let answer = handler.call(request).await;
+        let answer = handler.call(request, interim::Sender::default()).await;
         let (head, body, _share) = self.take_in(answer).await;
         let text = write_answer(&asked, &head, &body);
         drop(body);

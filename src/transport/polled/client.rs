@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::base::Base;
 use crate::defaults;
-use crate::message::embedded::{ReadError, whole};
+use crate::http1::embedded::{ReadError, whole};
 use crate::message::{Body, BoxError, Request};
 use crate::net::dial::{DialError, Place, Via, dial_via};
 use crate::net::{Io, Scope};

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-use crate::message::embedded::{APPLICATION_HTTP, MESSAGE_HTTP};
+use crate::http1::embedded::{APPLICATION_HTTP, MESSAGE_HTTP};
 use crate::message::hop;
 use crate::session::envelope::Manner;
 use crate::transport::Flow;

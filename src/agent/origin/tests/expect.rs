@@ -28,6 +28,7 @@ async fn another_interim_answer_is_no_100() {
     let mut wire = raw.accept().await;
     wire.head().await;
     wire.say("HTTP/1.1 103 Early Hints\r\n\r\n").await;
+    assert_eq!(visitor.head().await, "HTTP/1.1 103 Early Hints\r\n\r\n");
     assert!(visitor.is_quiet().await);
     wire.say("HTTP/1.1 100 Continue\r\n\r\n").await;
     assert_eq!(visitor.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -79,6 +80,6 @@ async fn a_body_of_any_kind_is_held_back() {
         wire.hear("hi").await;
         wire.say("HTTP/1.1 204 No Content\r\n\r\n").await;
     };
-    let (response, ()) = tokio::join!(within(raw.origin.call(request)), serve);
+    let (response, ()) = tokio::join!(within(raw.origin.ask(request)), serve);
     assert_eq!(response.status(), 204);
 }

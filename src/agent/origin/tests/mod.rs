@@ -14,15 +14,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Origin, Target};
-use crate::message::{Body, Request, Response};
-use crate::net::Scope;
+use crate::defaults;
+use crate::http1::server::{self, Config, Service};
+use crate::http1::write::Case;
+use crate::message::{Body, Request, Response, interim};
+use crate::net::{Io, Scope};
 use crate::session::Handler;
 
 /// Everything in a test ends long before this, or never.
@@ -115,7 +117,7 @@ impl Raw {
             wire.say(answer).await;
             (head, wire)
         };
-        let (response, (head, wire)) = tokio::join!(within(self.origin.call(request)), serve);
+        let (response, (head, wire)) = tokio::join!(within(self.origin.ask(request)), serve);
         (head, response, wire)
     }
 
@@ -125,7 +127,7 @@ impl Raw {
             wire.head().await;
             wire.say(answer).await;
         };
-        tokio::join!(within(self.origin.call(request)), serve).0
+        tokio::join!(within(self.origin.ask(request)), serve).0
     }
 
     fn idle(&self) -> usize {
@@ -150,16 +152,36 @@ impl Raw {
 /// A visitor's connection to `handler`, served as a carrier would: the test speaks HTTP/1.1 on it.
 fn visitor(handler: impl Handler + Clone) -> Wire<DuplexStream> {
     let (near, far) = tokio::io::duplex(64 << 10);
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let answer = handler.call(request.map(Body::from));
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .half_close(true)
-        .serve_connection(TokioIo::new(far), service)
-        .with_upgrades();
+    let config = Config {
+        head: defaults::VISITOR_HEAD,
+        head_within: None,
+        stalled: defaults::STALLED,
+        linger: defaults::LINGER,
+        keep_alive: true,
+        case: Case::Lower,
+        half_close: true,
+        trailers_on_demand: false,
+        date: false,
+    };
     Scope::new().spawn(async move {
-        let _ = connection.await;
+        let _ = server::serve(Io::other(far), &Served(handler), &config, std::future::pending()).await;
     });
     Wire(near)
 }
+
+struct Served<H>(H);
+
+impl<H: Handler> Service for Served<H> {
+    async fn call(&self, request: Request, interim: interim::Sender) -> Response {
+        self.0.call(request, interim).await
+    }
+}
+
+/// For tests that want no interim responses.
+trait Ask: Handler {
+    fn ask(&self, request: Request) -> BoxFuture<'static, Response> {
+        self.call(request, interim::Sender::default())
+    }
+}
+
+impl<H: Handler + ?Sized> Ask for H {}

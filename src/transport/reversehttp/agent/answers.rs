@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::defaults;
-use crate::message::embedded::MESSAGE_HTTP;
+use crate::http1::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request};
 use crate::net::Scope;
 use crate::session::envelope::{Answer, apology};

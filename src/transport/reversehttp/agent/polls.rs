@@ -12,7 +12,7 @@ use super::hands::{Hands, Held};
 use super::kept::keep;
 use super::{Registered, copy, registered};
 use crate::defaults;
-use crate::message::embedded::ReadError;
+use crate::http1::embedded::ReadError;
 use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
 use crate::session::envelope::{Answer, Room, SpoolError, Way, apology, arrived, serve_by};

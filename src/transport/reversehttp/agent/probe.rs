@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::client::conn::http1::SendRequest;
 
 use crate::defaults;
-use crate::message::embedded::MESSAGE_HTTP;
+use crate::http1::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request};
 use crate::net::flag::Flag;
 use crate::transport::Flow;

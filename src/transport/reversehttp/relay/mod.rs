@@ -16,7 +16,7 @@ use self::probe::Probes;
 use super::seal::{Claims, Seal, Use};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
-use crate::message::embedded::{ReadError, whole};
+use crate::http1::embedded::{ReadError, whole};
 use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::transport::polled::pages;
 use crate::transport::polled::{Registration, Registrations, Waiters};

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Relay, now, with_next};
 use crate::domain::{Facts, Refusal, RefusalKind};
-use crate::message::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
+use crate::http1::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
 use crate::message::{Body, Request, Response, fields};
 use crate::session::envelope::{AnswerError, Handed, PollEnd, Several, UrlId, following};
 use crate::transport::polled::pages::plain;

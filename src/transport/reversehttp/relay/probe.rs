@@ -18,7 +18,7 @@ use super::register::identified;
 use super::{Relay, now};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Refusal, RefusalKind};
-use crate::message::embedded::MESSAGE_HTTP;
+use crate::http1::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request, Response};
 use crate::net::flag::Flag;
 use crate::session::envelope::UrlId;

@@ -4,8 +4,10 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::chunked::Decoder;
+use super::body::unchunk;
 use super::{BadMessage, Framing, ResponseHead, parse_response};
+use crate::defaults;
+use crate::http1::head::Search;
 use crate::message::framing::is_bodiless;
 
 /// Takes the first response off `rest`, as the answer to a request with `method`. Each says itself where it ends; only
@@ -18,14 +20,10 @@ pub fn take_response(
     method: &Method,
     last: bool,
 ) -> Result<(StatusCode, HeaderMap, Bytes), BadMessage> {
-    // RFC 9112 §2.2: an empty line in front of a message is nobody's.
-    while let Some(byte) = rest.first()
-        && b"\r\n".contains(byte)
-    {
-        let _ = rest.split_to(1);
-    }
-    let (head, used) = parse_response(rest)?.ok_or(BadMessage::Incomplete)?;
-    let _ = rest.split_to(used);
+    let mut read = BytesMut::from(std::mem::take(rest));
+    let head = Search::default().take(&mut read, defaults::FIELDS as usize)?;
+    *rest = read.freeze();
+    let head = parse_response(&head.ok_or(BadMessage::Incomplete)?)?;
     let ResponseHead { status, mut headers, framing, .. } = head;
     headers.remove(TRAILER);
     if is_bodiless(method, status) {
@@ -44,24 +42,14 @@ pub fn take_response(
         },
         Framing::Rest(None) if last => std::mem::take(rest),
         Framing::Rest(None) => return Err(BadMessage::Framing),
-        Framing::Chunked => chunks(rest)?,
+        Framing::Chunked => {
+            let mut read = BytesMut::from(std::mem::take(rest));
+            let body = unchunk(&mut read)?;
+            *rest = read.freeze();
+            body
+        }
     };
     Ok((status, headers, body))
-}
-
-/// Decodes a chunked body at the start of `rest`. Its trailers go.
-fn chunks(rest: &mut Bytes) -> Result<Bytes, BadMessage> {
-    let mut decoder = Decoder::among_others();
-    decoder.feed(rest);
-    let mut out = BytesMut::new();
-    while let Some(data) = decoder.next()? {
-        out.extend_from_slice(&data);
-    }
-    if !decoder.is_done() {
-        return Err(BadMessage::Chunk);
-    }
-    *rest = decoder.into_rest();
-    Ok(out.freeze())
 }
 
 #[cfg(test)]

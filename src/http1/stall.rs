@@ -1,6 +1,6 @@
-//! How fast the exchange on a connection moves, and whether its visitor is what keeps it. On HTTP/1.1 a visitor that
-//! sends or reads byte by byte holds a whole connection of the agent, of which there are few; while others wait for
-//! one, such a visitor has to go.
+//! How fast the exchange on a connection moves, and whether a slow visitor holds it up. On HTTP/1.1 a visitor that sends
+//! or reads byte by byte holds a whole connection of the agent, of which there are few; while others wait for one, such
+//! a visitor has to go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,11 +9,10 @@ use std::task::Poll;
 use tokio::time::Instant;
 
 use crate::defaults;
-use crate::message::Body;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct StallDetector {
     born: Instant,
     /// When what is counted began, in milliseconds since `born`.
     since: AtomicU64,
@@ -27,8 +26,9 @@ pub(super) struct Pace {
     taken: AtomicBool,
 }
 
-impl Pace {
-    pub(super) fn new() -> Arc<Self> {
+impl StallDetector {
+    /// A detector for one connection.
+    pub fn new() -> Arc<Self> {
         Arc::new(Self {
             born: Instant::now(),
             since: AtomicU64::new(0),
@@ -44,7 +44,7 @@ impl Pace {
     }
 
     /// A request goes on the connection.
-    pub(super) fn begin(&self) {
+    pub fn begin(&self) {
         self.sending.store(false, Ordering::Relaxed);
         self.taking.store(false, Ordering::Relaxed);
         self.count_from(self.now());
@@ -56,25 +56,34 @@ impl Pace {
         self.taken.store(false, Ordering::Relaxed);
     }
 
-    /// The connection was read.
-    pub(super) fn read(&self, read: Poll<&[u8]>) {
+    /// The connection was read: so many bytes came, 0 at its end.
+    pub fn read(&self, read: Poll<usize>) {
         // Who has read and does not read on waits for the visitor. Behind the end there is nothing to read.
-        let more = matches!(read, Poll::Ready(bytes) if !bytes.is_empty());
+        let more = matches!(read, Poll::Ready(1..));
         self.taking.store(more, Ordering::Relaxed);
         match read {
-            Poll::Ready(bytes) => self.moved(bytes.len()),
+            Poll::Ready(bytes) => self.moved(bytes),
             Poll::Pending => self.taken.store(true, Ordering::Relaxed),
         }
     }
 
-    /// So much went over it.
-    pub(super) fn moved(&self, bytes: usize) {
+    /// So many bytes were written.
+    pub fn wrote(&self, bytes: usize) {
+        self.moved(bytes);
+    }
+
+    /// Whether the visitor is to send more of its upload.
+    pub fn uploads(&self, waits: bool) {
+        self.sending.store(waits, Ordering::Relaxed);
+    }
+
+    fn moved(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Whether it has been too slow for a while, and the agent is not what it waits for. What was fast until now, and
     /// what the visitor has kept up with, is counted anew: it may have been so at first alone.
-    pub(super) fn is_held_up(&self) -> bool {
+    pub fn is_held_up(&self) -> bool {
         let now = self.now();
         let since = now.saturating_sub(self.since.load(Ordering::Relaxed));
         if since < defaults::PACE_WITHIN.as_millis() as u64 {
@@ -92,85 +101,59 @@ impl Pace {
     }
 }
 
-/// An upload, looked at.
-pub(super) fn upload(body: Body, pace: &Arc<Pace>) -> Body {
-    let sending = Sending(pace.clone());
-    body.watched(move |polled| sending.0.sending.store(polled.is_pending(), Ordering::Relaxed))
-}
-
-/// Once its body has gone, nothing of an upload is waited for.
-struct Sending(Arc<Pace>);
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.0.sending.store(false, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
     use super::*;
-    use crate::net::Watched;
 
     #[tokio::test(start_paused = true)]
     async fn a_visitor_that_sends_byte_by_byte_holds_it_up() {
-        let pace = Pace::new();
-        pace.begin();
+        let stall = StallDetector::new();
+        stall.begin();
         for second in 0..20 {
-            assert_eq!(pace.is_held_up(), second >= 3, "after {second} s");
-            pace.sending.store(true, Ordering::Relaxed);
-            pace.moved(1);
+            assert_eq!(stall.is_held_up(), second >= 3, "after {second} s");
+            stall.sending.store(true, Ordering::Relaxed);
+            stall.moved(1);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        pace.begin();
+        stall.begin();
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(!pace.is_held_up(), "the agent is waited for");
+        assert!(!stall.is_held_up(), "the agent is waited for");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_fast_at_first_is_slow_in_the_end() {
-        let pace = Pace::new();
-        pace.begin();
-        pace.moved(1 << 30);
-        pace.taking.store(true, Ordering::Relaxed);
+        let stall = StallDetector::new();
+        stall.begin();
+        stall.moved(1 << 30);
+        stall.taking.store(true, Ordering::Relaxed);
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(!pace.is_held_up());
+        assert!(!stall.is_held_up());
         tokio::time::advance(defaults::PACE_WITHIN).await;
-        assert!(pace.is_held_up());
+        assert!(stall.is_held_up());
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_reads_on_waits_for_the_agent_and_who_does_not_for_the_visitor() {
-        let pace = Pace::new();
-        let (near, mut far) = tokio::io::duplex(64);
-        let looking = pace.clone();
-        let look = move |read: Poll<&[u8]>| {
-            looking.read(read);
-            Ok(())
-        };
-        let mut io = Watched::new(near, look, |_| {});
-        pace.begin();
-        far.write_all(b"x").await.unwrap();
-        assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 1);
+        let stall = StallDetector::new();
+        stall.begin();
+        stall.read(Poll::Ready(1));
         tokio::time::advance(Duration::from_secs(6)).await;
-        assert!(pace.is_held_up());
-        let more = tokio::time::timeout(Duration::from_secs(6), io.read_u8()).await;
-        assert!(more.is_err() && !pace.is_held_up());
+        assert!(stall.is_held_up());
+        stall.read(Poll::Pending);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert!(!stall.is_held_up());
         // An event every few seconds: whenever one looks, the visitor has taken the one before.
         for _ in 0..5 {
-            far.write_all(b"x").await.unwrap();
-            assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 1);
-            assert!(!pace.is_held_up());
-            let more = tokio::time::timeout(Duration::from_secs(4), io.read_u8()).await;
-            assert!(more.is_err() && !pace.is_held_up());
+            stall.read(Poll::Ready(1));
+            assert!(!stall.is_held_up());
+            stall.read(Poll::Pending);
+            tokio::time::advance(Duration::from_secs(4)).await;
+            assert!(!stall.is_held_up());
         }
-        drop(far);
-        assert_eq!(io.read(&mut [0; 8]).await.unwrap(), 0);
+        stall.read(Poll::Ready(0));
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(!pace.is_held_up() && !pace.is_held_up(), "nothing more comes");
+        assert!(!stall.is_held_up() && !stall.is_held_up(), "nothing more comes");
     }
 }

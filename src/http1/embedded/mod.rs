@@ -2,7 +2,6 @@
 //! somebody else's program, so lenient is what harms nobody: bare LF, odd case, a missing length.
 
 mod body;
-mod chunked;
 mod coded;
 mod head;
 mod pipeline;
@@ -15,6 +14,8 @@ pub use head::{
 };
 pub use pipeline::take_response;
 
+use super::body::BadBody;
+use super::head::BadHead;
 use crate::defaults;
 
 /// The media type of one embedded message.
@@ -52,4 +53,26 @@ pub enum BadMessage {
     /// The chunked coding is broken.
     #[error("the chunked coding of the message is broken")]
     Chunk,
+}
+
+impl From<BadHead> for BadMessage {
+    fn from(bad: BadHead) -> Self {
+        match bad {
+            BadHead::StartLine | BadHead::Version | BadHead::Target => Self::StartLine,
+            BadHead::Status => Self::Status,
+            BadHead::Field => Self::Field,
+            BadHead::Bytes(_) | BadHead::Fields => Self::TooLarge,
+            BadHead::Framing => Self::Framing,
+        }
+    }
+}
+
+impl From<BadBody> for BadMessage {
+    fn from(bad: BadBody) -> Self {
+        match bad {
+            BadBody::Incomplete | BadBody::Chunk => Self::Chunk,
+            BadBody::Extensions | BadBody::Trailers => Self::TooLarge,
+            BadBody::TooLong => Self::Framing,
+        }
+    }
 }

@@ -2,15 +2,14 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::BadMessage;
 use crate::defaults;
+use crate::http1::head::{self, Facts};
+use crate::http1::write::{self, Announced, Case};
 use crate::message::hop;
 use crate::message::interim::Head;
-
-/// Fields of one message: ten times what browsers send.
-pub(super) const FIELDS: usize = 512;
 
 /// Where the body of an embedded message ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,173 +59,88 @@ pub enum Next {
     Answer(ResponseHead),
 }
 
-/// Reads the head of a final response, and how many bytes it took. `None` when it goes on beyond `bytes`.
+/// Reads the head of a final response, which is all of `head`.
 ///
 /// # Errors
 /// [`BadMessage`]
-pub fn parse_response(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
-    final_of(response(bytes)?, false)
+pub fn parse_response(head: &Bytes) -> Result<ResponseHead, BadMessage> {
+    final_of(response(head)?, false)
 }
 
 /// As [`parse_response`], of the answer to a request for an Upgrade: it may be a 101 in due form.
 ///
 /// # Errors
 /// [`BadMessage`]
-pub fn parse_answer(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
-    final_of(response(bytes)?, true)
+pub fn parse_answer(head: &Bytes) -> Result<ResponseHead, BadMessage> {
+    final_of(response(head)?, true)
 }
 
-/// Reads the next head of an answer that may have interim responses in front of it, and how many bytes it took. `None`
-/// when it goes on beyond `bytes`. The answer may be a 101 if the request asked for one (`upgrades`).
+/// Reads the next head of an answer that may have interim responses in front of it. The answer may be a 101 if the
+/// request asked for an Upgrade (`upgrades`).
 ///
 /// # Errors
 /// [`BadMessage`]
-pub fn parse_next(bytes: &[u8], upgrades: bool) -> Result<Option<(Next, usize)>, BadMessage> {
-    let read = response(bytes)?;
-    let Some((old, head, used)) = read else { return Ok(None) };
-    if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let read = final_of(Some((old, head, used)), upgrades)?;
-        return Ok(read.map(|(head, used)| (Next::Answer(head), used)));
+pub fn parse_next(head: &Bytes, upgrades: bool) -> Result<Next, BadMessage> {
+    let (version, read) = response(head)?;
+    if !read.status.is_informational() || read.status == StatusCode::SWITCHING_PROTOCOLS {
+        return final_of((version, read), upgrades).map(Next::Answer);
     }
-    if old {
+    if version == Version::HTTP_10 {
         // HTTP/1.0 does not know them.
         return Err(BadMessage::Status);
     }
-    if head.framing != Framing::Rest(None) {
+    if read.framing != Framing::Rest(None) {
         // It has no body (RFC 9110 §15.2), and not everybody would read on behind it at the same place.
         return Err(BadMessage::Framing);
     }
-    if used > defaults::INTERIM_BYTES {
+    if head.len() > defaults::INTERIM_BYTES {
         return Err(BadMessage::TooLarge);
     }
     let mut interim = Head::new(());
-    *interim.status_mut() = head.status;
-    *interim.headers_mut() = head.headers;
-    Ok(Some((Next::Interim(interim), used)))
+    *interim.status_mut() = read.status;
+    *interim.headers_mut() = read.headers;
+    Ok(Next::Interim(interim))
 }
 
-/// Any response: whether it is of HTTP/1.0, its head, and how many bytes that took.
-type Any = (bool, ResponseHead, usize);
-
 /// The head of a final response; of one that switches protocols only if it `may`.
-fn final_of(read: Option<Any>, may: bool) -> Result<Option<(ResponseHead, usize)>, BadMessage> {
-    let Some((_, mut head, used)) = read else { return Ok(None) };
+fn final_of((_, mut head): (Version, ResponseHead), may: bool) -> Result<ResponseHead, BadMessage> {
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
         && head.upgrade.is_some()
         && head.framing == Framing::Rest(None);
     if (switches && may) || (200..600).contains(&head.status.as_u16()) {
         head.upgrade = head.upgrade.filter(|_| switches);
-        return Ok(Some((head, used)));
+        return Ok(head);
     }
     Err(BadMessage::Status)
 }
 
-fn response(bytes: &[u8]) -> Result<Option<Any>, BadMessage> {
-    let Some((start, headers, used)) = split(bytes)? else { return Ok(None) };
-    let (version, rest) = start.split_once(' ').unwrap_or((start, ""));
-    let old = version_of(version)? == Version::HTTP_10;
-    let (digits, reason) = rest.split_at_checked(3).ok_or(BadMessage::StartLine)?;
-    if !(reason.is_empty() || reason.starts_with(' ')) || reason.bytes().any(|b| b < b' ' && b != b'\t') {
-        return Err(BadMessage::StartLine);
-    }
-    let status = StatusCode::from_bytes(digits.as_bytes()).map_err(|_| BadMessage::Status)?;
-    let (headers, framing, upgrade) = end_to_end(headers, old)?;
-    Ok(Some((old, ResponseHead { status, headers, framing, upgrade }, used)))
+fn response(bytes: &Bytes) -> Result<(Version, ResponseHead), BadMessage> {
+    let read = head::response(bytes, &Method::GET, true)?;
+    let parts = read.parts;
+    let (headers, framing, upgrade) = end_to_end(parts.headers, read.facts);
+    Ok((parts.version, ResponseHead { status: parts.status, headers, framing, upgrade }))
 }
 
-/// Reads the head of a request, and how many bytes it took. `None` when it goes on beyond `bytes`.
+/// Reads the head of a request, which is all of `head`.
 ///
 /// # Errors
 /// [`BadMessage`]
-pub fn parse_request(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, BadMessage> {
-    let Some((start, headers, used)) = split(bytes)? else { return Ok(None) };
-    let mut words = start.split(' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(BadMessage::StartLine);
-    };
-    let old = version_of(version)? == Version::HTTP_10;
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| BadMessage::StartLine)?;
-    let target = target.parse().map_err(|_| BadMessage::StartLine)?;
-    let (headers, framing, upgrade) = end_to_end(headers, old)?;
-    Ok(Some((RequestHead { method, target, headers, framing, upgrade }, used)))
+pub fn parse_request(head: &Bytes) -> Result<RequestHead, BadMessage> {
+    let read = head::request(head)?;
+    let parts = read.parts;
+    let (headers, framing, upgrade) = end_to_end(parts.headers, read.facts);
+    Ok(RequestHead { method: parts.method, target: parts.uri, headers, framing, upgrade })
 }
 
-fn version_of(text: &str) -> Result<Version, BadMessage> {
-    match text {
-        "HTTP/1.1" => Ok(Version::HTTP_11),
-        "HTTP/1.0" => Ok(Version::HTTP_10),
-        _ => Err(BadMessage::StartLine),
-    }
-}
-
-/// The first line, the fields, and the length of it all with the empty line.
-fn split(bytes: &[u8]) -> Result<Option<(&str, HeaderMap, usize)>, BadMessage> {
-    let mut rest = bytes;
-    let mut start = None;
-    let mut headers = HeaderMap::new();
-    loop {
-        let Some(end) = rest.iter().position(|b| *b == b'\n') else {
-            return match bytes.len() > defaults::FIELDS as usize {
-                true => Err(BadMessage::TooLarge),
-                false => Ok(None),
-            };
-        };
-        let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
-        rest = &rest[end + 1..];
-        if bytes.len() - rest.len() > defaults::FIELDS as usize || headers.len() > FIELDS {
-            return Err(BadMessage::TooLarge);
-        }
-        match start {
-            None if line.is_empty() => return Err(BadMessage::StartLine),
-            None => start = Some(std::str::from_utf8(line).map_err(|_| BadMessage::StartLine)?),
-            Some(start) if line.is_empty() => return Ok(Some((start, headers, bytes.len() - rest.len()))),
-            Some(_) => {
-                let (name, value) = field(line)?;
-                headers.append(name, value);
-            }
-        }
-    }
-}
-
-pub(super) fn field(line: &[u8]) -> Result<(HeaderName, HeaderValue), BadMessage> {
-    // A line that begins with a blank continues the one before (RFC 9112 §5.2), which two readers read in two ways;
-    // no name begins with one, so it fails here.
-    let colon = line.iter().position(|b| *b == b':').ok_or(BadMessage::Field)?;
-    let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| BadMessage::Field)?;
-    let value = HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).map_err(|_| BadMessage::Field)?;
-    Ok((name, value))
-}
-
-type EndToEnd = (HeaderMap, Framing, Option<HeaderValue>);
-
-fn end_to_end(mut headers: HeaderMap, old: bool) -> Result<EndToEnd, BadMessage> {
-    let mut said = None;
-    for value in headers.get_all(CONTENT_LENGTH) {
-        let text = value.to_str().unwrap_or_default();
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let length = text.parse().ok().filter(|_| digits).ok_or(BadMessage::Framing)?;
-        if said.is_some_and(|earlier: u64| earlier != length) {
-            return Err(BadMessage::Framing);
-        }
-        said = Some(length);
-    }
-    let codings: Vec<_> = headers.get_all(TRANSFER_ENCODING).iter().collect();
-    let framing = match codings[..] {
-        [] => Framing::Rest(said),
-        [only] if only.as_bytes().eq_ignore_ascii_case(b"chunked") && said.is_none() && !old => {
-            Framing::Chunked
-        }
-        _ => return Err(BadMessage::Framing),
-    };
+fn end_to_end(mut headers: HeaderMap, facts: Facts) -> (HeaderMap, Framing, Option<HeaderValue>) {
+    let framing = if facts.is_chunked() { Framing::Chunked } else { Framing::Rest(facts.length()) };
     let upgrade = hop::strip(&mut headers);
     headers.remove(CONTENT_LENGTH);
     if framing != Framing::Chunked {
         // Nothing else has a place for what it announces.
         headers.remove(TRAILER);
     }
-    Ok((headers, framing, upgrade))
+    (headers, framing, upgrade)
 }
 
 /// Writes the head of a request. A body that is the rest of the envelope says its length, if it is known: the clients
@@ -238,7 +152,7 @@ pub fn request_head(method: &Method, uri: &Uri, headers: &HeaderMap, framing: Fr
         out.put_slice(part.as_bytes());
     }
     if let Some(authority) = uri.authority() {
-        put(&mut out, &HOST, authority.as_str().as_bytes());
+        write::field(&mut out, &HOST, authority.as_str().as_bytes(), Case::Title);
     }
     fields(&mut out, headers, framing);
     out.freeze()
@@ -256,38 +170,40 @@ pub fn response_head(status: StatusCode, headers: &HeaderMap, framing: Framing) 
 
 fn fields(out: &mut BytesMut, headers: &HeaderMap, framing: Framing) {
     for (name, value) in headers {
-        let trailers = *name == TRAILER && framing != Framing::Chunked;
-        if !trailers && *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
-            put(out, name, value.as_bytes());
+        let misplaced = *name == TRAILER && framing != Framing::Chunked;
+        if !misplaced && *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+            write::field(out, name, value.as_bytes(), Case::Title);
         }
     }
-    match framing {
-        Framing::Chunked => put(out, &TRANSFER_ENCODING, b"chunked"),
-        Framing::Rest(Some(length)) => put(out, &CONTENT_LENGTH, length.to_string().as_bytes()),
-        Framing::Rest(None) | Framing::Empty => {}
-    }
-    out.put_slice(b"\r\n");
-}
-
-fn put(out: &mut BytesMut, name: &HeaderName, value: &[u8]) {
-    let mut first = true;
-    for byte in name.as_str().bytes() {
-        out.put_u8(if first { byte.to_ascii_uppercase() } else { byte });
-        first = byte == b'-';
-    }
-    out.put_slice(b": ");
-    out.put_slice(value);
+    let announced = match framing {
+        Framing::Chunked => Announced::Chunks,
+        Framing::Rest(Some(length)) => Announced::Length(length),
+        Framing::Rest(None) | Framing::Empty => Announced::Nothing,
+    };
+    write::announced(out, announced, Case::Title);
     out.put_slice(b"\r\n");
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http1::head::Search;
+
+    /// The head at the start of `bytes`, and how many bytes that has.
+    fn read<T>(
+        bytes: &[u8],
+        parse: impl Fn(&Bytes) -> Result<T, BadMessage>,
+    ) -> Result<(T, usize), BadMessage> {
+        let taken = Search::default().take(&mut bytes.into(), defaults::FIELDS as usize)?;
+        let head = taken.ok_or(BadMessage::Incomplete)?;
+        Ok((parse(&head)?, head.len()))
+    }
 
     fn response(text: &str) -> Result<ResponseHead, BadMessage> {
-        parse_response(text.as_bytes())?.map(|(head, _)| head).ok_or(BadMessage::Incomplete)
+        read(text.as_bytes(), parse_response).map(|(head, _)| head)
     }
 
     #[test]
@@ -297,6 +213,7 @@ mod tests {
             "HTTP/1.1 200 OK\nContent-Type: text/plain\n\n",
             "HTTP/1.1 200\r\ncontent-TYPE:text/plain\r\nConnection: close, x-gone\r\nX-Gone: 1\r\n\r\n",
             "HTTP/1.1 200 \r\nContent-Type: text/plain  \r\nContent-Length: 3\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n",
         ] {
             let head = response(text).unwrap();
             assert_eq!(
@@ -320,7 +237,6 @@ mod tests {
             ("HTTP/1.1 200 O\rK\r\n\r\n", BadMessage::StartLine),
             ("HTTP/2 200 OK\r\n\r\n", BadMessage::StartLine),
             ("GET / HTTP/1.1\r\n\r\n", BadMessage::StartLine),
-            ("\r\nHTTP/1.1 200 OK\r\n\r\n", BadMessage::StartLine),
             ("HTTP/1.1 1000 OK\r\n\r\n", BadMessage::StartLine),
             ("HTTP/1.1 99\r\n\r\n", BadMessage::StartLine),
             ("HTTP/1.1 000 OK\r\n\r\n", BadMessage::Status),
@@ -348,21 +264,25 @@ mod tests {
     #[test]
     fn a_101_is_an_answer_only_where_one_was_asked_for() {
         let text = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw";
-        let (head, _) = parse_answer(text).unwrap().unwrap();
+        let (head, _) = read(text, parse_answer).unwrap();
         assert_eq!((head.status.as_u16(), head.upgrade), (101, Some(HeaderValue::from_static("x"))));
-        assert!(parse_response(text).is_err());
+        assert!(read(text, parse_response).is_err());
         for bad in ["", "Upgrade: x\r\n", "Connection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n"] {
-            assert!(parse_answer(format!("HTTP/1.1 101 S\r\n{bad}\r\n").as_bytes()).is_err(), "{bad}");
+            assert!(read(format!("HTTP/1.1 101 S\r\n{bad}\r\n").as_bytes(), parse_answer).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn interim_responses_are_heads_without_a_body() {
-        let next = |text: &str| match parse_next(text.as_bytes(), false) {
-            Ok(Some((Next::Interim(head), used))) => Ok((head.status().as_u16(), used)),
-            Ok(Some((Next::Answer(head), used))) => Ok((head.status.as_u16(), used)),
-            Ok(None) => Err(BadMessage::Incomplete),
-            Err(bad) => Err(bad),
+        let next = |text: &str| {
+            let (next, used) = read(text.as_bytes(), |head| parse_next(head, false))?;
+            Ok((
+                match next {
+                    Next::Interim(head) => head.status().as_u16(),
+                    Next::Answer(head) => head.status.as_u16(),
+                },
+                used,
+            ))
         };
         let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
         assert_eq!(next(&format!("{hints}HTTP/1.1 200 OK\r\n\r\n")), Ok((103, hints.len())));
@@ -381,7 +301,7 @@ mod tests {
             assert_eq!(next(text), Err(why), "{text:.60}");
         }
         let switch = b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
-        assert!(matches!(parse_next(switch, true), Ok(Some((Next::Answer(_), _)))));
+        assert!(matches!(read(switch, |head| parse_next(head, true)), Ok((Next::Answer(_), _))));
     }
 
     #[test]
@@ -407,22 +327,22 @@ mod tests {
                 headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
             }
             let head = response_head(StatusCode::from_u16(status).unwrap(), &headers, Framing::Rest(None));
-            let (read, used) = parse_response(&head).unwrap().unwrap();
-            prop_assert_eq!((read.status.as_u16(), read.headers, used), (status, headers.clone(), head.len()));
+            let (got, used) = read(&head, parse_response).unwrap();
+            prop_assert_eq!((got.status.as_u16(), got.headers, used), (status, headers.clone(), head.len()));
             let request = request_head(&Method::GET, &Uri::from_static("/x"), &headers, Framing::Rest(Some(7)));
-            let (read, used) = parse_request(&request).unwrap().unwrap();
-            prop_assert_eq!((read.framing, read.headers, used), (Framing::Rest(Some(7)), headers, request.len()));
+            let (got, used) = read(&request, parse_request).unwrap();
+            prop_assert_eq!((got.framing, got.headers, used), (Framing::Rest(Some(7)), headers, request.len()));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..60) {
-            let _ = parse_response(&bytes);
-            let _ = parse_request(&bytes);
-            let _ = parse_next(&bytes, true);
+            let _ = read(&bytes, parse_response);
+            let _ = read(&bytes, parse_request);
+            let _ = read(&bytes, |head| parse_next(head, true));
             let mut text = b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 3\r\n\r\n".to_vec();
             text.truncate(cut);
             text.extend(&bytes);
-            let _ = parse_response(&text);
+            let _ = read(&text, parse_response);
         }
     }
 }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::Framing;
-use super::chunked::chunk;
+use crate::http1::write;
 use crate::message::{Body, BoxError, trailers};
 
 /// See the module. Only the chunked coding has a place for trailers.
@@ -55,7 +55,7 @@ impl HttpBody for Coded {
             };
             match frame.into_data() {
                 Ok(data) if self.chunked && !data.is_empty() => {
-                    return Poll::Ready(Some(Ok(Frame::data(chunk(&data)))));
+                    return Poll::Ready(Some(Ok(Frame::data(write::chunk(&data)))));
                 }
                 Ok(data) if !self.chunked => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Err(frame) if self.chunked => {

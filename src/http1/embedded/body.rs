@@ -7,9 +7,10 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 
-use super::chunked::Decoder;
 use super::{BadMessage, Framing};
 use crate::defaults;
+use crate::http1::body::{Decoder, Piece};
+use crate::http1::head::Search;
 use crate::message::{Body, BoxError};
 
 /// Why no message came out of an envelope.
@@ -42,16 +43,12 @@ impl Reader {
     ///
     /// # Errors
     /// [`ReadError`]
-    pub async fn head<T>(
-        &mut self,
-        parse: impl Fn(&[u8]) -> Result<Option<(T, usize)>, BadMessage>,
-    ) -> Result<T, ReadError> {
-        // Only a line end can complete a head: looking after every byte would cost the square of its length.
-        let mut news = true;
+    pub async fn head<T>(&mut self, parse: impl Fn(&Bytes) -> Result<T, BadMessage>) -> Result<T, ReadError> {
+        let mut search = Search::default();
         loop {
-            if news && let Some((head, used)) = parse(&self.read)? {
-                let _ = self.read.split_to(used);
-                return Ok(head);
+            let head = search.take(&mut self.read, defaults::FIELDS as usize).map_err(BadMessage::from)?;
+            if let Some(head) = head {
+                return Ok(parse(&head)?);
             }
             match self.body.frame().await {
                 None => return Err(BadMessage::Incomplete.into()),
@@ -59,7 +56,6 @@ impl Reader {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.read.extend_from_slice(&data);
-                        news = data.contains(&b'\n') || self.read.len() > defaults::FIELDS as usize;
                     }
                 }
             }
@@ -109,7 +105,7 @@ impl Reader {
             Framing::Rest(None) if rest == Some(0) => return Body::empty(),
             Framing::Rest(None) => rest.map_or(Decode::Rest, Decode::Exactly),
             Framing::Rest(Some(length)) => Decode::Exactly(length),
-            Framing::Chunked => Decode::Chunked(Decoder::default()),
+            Framing::Chunked => Decode::Chunked(Decoder::chunked_leniently(), BytesMut::new()),
         };
         Body::wrap(Inner { body: self.body, read: self.read.freeze(), decode, ended: false })
     }
@@ -131,14 +127,23 @@ impl Reader {
                 }
             }
             Framing::Chunked => {
-                let mut decoder = Decoder::default();
-                decoder.feed(&rest);
-                let mut out = BytesMut::with_capacity(rest.len());
-                while let Some(data) = decoder.next()? {
-                    out.extend_from_slice(&data);
-                }
-                if decoder.is_done() { Ok(out.freeze()) } else { Err(BadMessage::Chunk.into()) }
+                let mut rest = BytesMut::from(rest);
+                let body = unchunk(&mut rest)?;
+                if rest.is_empty() { Ok(body) } else { Err(BadMessage::Several.into()) }
             }
+        }
+    }
+}
+
+/// Takes a body in chunks off `rest`, without its trailers.
+pub(super) fn unchunk(rest: &mut BytesMut) -> Result<Bytes, BadMessage> {
+    let mut decoder = Decoder::chunked_leniently();
+    let mut out = BytesMut::with_capacity(rest.len());
+    loop {
+        match decoder.next(rest)? {
+            None => return Err(BadMessage::Chunk),
+            Some(Piece::Data(data)) => out.extend_from_slice(&data),
+            Some(Piece::End(_)) => return Ok(out.freeze()),
         }
     }
 }
@@ -166,7 +171,7 @@ enum Decode {
     Rest,
     /// This many bytes are still to come.
     Exactly(u64),
-    Chunked(Decoder),
+    Chunked(Decoder, BytesMut),
 }
 
 struct Inner {
@@ -208,28 +213,34 @@ impl HttpBody for Inner {
             if this.ended {
                 return Poll::Ready(None);
             }
-            if let Decode::Chunked(decoder) = &mut this.decode
-                && let Some(data) = decoder.next()?
+            if let Decode::Chunked(decoder, read) = &mut this.decode
+                && !decoder.is_done()
             {
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+                match decoder.next(read).map_err(BadMessage::from)? {
+                    Some(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                    Some(Piece::End(Some(trailers))) => {
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                    Some(Piece::End(None)) | None => {}
+                }
             }
             let coded = ready!(this.poll_coded(cx)).transpose()?;
             match (&mut this.decode, coded) {
                 (Decode::Rest | Decode::Exactly(0), None) => this.ended = true,
                 (Decode::Exactly(_), None) => return Poll::Ready(Some(Err(BadMessage::Framing.into()))),
-                (Decode::Chunked(decoder), None) if decoder.is_done() => {
+                (Decode::Chunked(decoder, read), None) if decoder.is_done() && read.is_empty() => {
                     this.ended = true;
-                    if let Some(trailers) = decoder.trailers() {
-                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                    }
                 }
-                (Decode::Chunked(_), None) => return Poll::Ready(Some(Err(BadMessage::Chunk.into()))),
+                (Decode::Chunked(decoder, _), Some(_)) if decoder.is_done() => {
+                    return Poll::Ready(Some(Err(BadMessage::Several.into())));
+                }
+                (Decode::Chunked(..), None) => return Poll::Ready(Some(Err(BadMessage::Chunk.into()))),
                 (Decode::Rest, Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 (Decode::Exactly(left), Some(data)) => {
                     *left = left.checked_sub(data.len() as u64).ok_or(BadMessage::Framing)?;
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                (Decode::Chunked(decoder), Some(data)) => decoder.feed(&data),
+                (Decode::Chunked(_, read), Some(data)) => read.extend_from_slice(&data),
             }
         }
     }

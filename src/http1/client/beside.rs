@@ -1,0 +1,124 @@
+//! An upload that goes on behind the head of its answer: as a task, for it must go on whether or not the answer is read.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+
+use super::{Exchange, Home, frame_of, size_of};
+use crate::message::{Body, BoxError};
+
+/// The body of an answer that came before the end of the upload.
+pub(super) fn body<H: Home>(exchange: Exchange<H>) -> Body {
+    let scope = exchange.home.as_ref().map(|home| home.scope().clone());
+    let answered = exchange.decoder.is_done();
+    let both = Both { exchange: Some(exchange), answered, uploaded: false, writer: None, reader: None };
+    let both = Arc::new(Mutex::new(both));
+    if let Some(scope) = scope {
+        scope.spawn_light(go_on(both.clone()));
+    }
+    match answered {
+        true => Body::empty(),
+        false => Body::wrap(Beside(both)),
+    }
+}
+
+/// An upload and the answer to it, which go on side by side.
+struct Both<H> {
+    /// Until both are over, or the answer is not wanted any more.
+    exchange: Option<Exchange<H>>,
+    answered: bool,
+    uploaded: bool,
+    writer: Option<Waker>,
+    reader: Option<Waker>,
+}
+
+impl<H: Home> Both<H> {
+    fn finish(&mut self) {
+        if let Some(exchange) = self.exchange.take_if(|_| self.answered && self.uploaded) {
+            exchange.finish();
+        }
+    }
+
+    /// Nothing more goes either way.
+    fn end(&mut self) {
+        self.exchange = None;
+        self.writer.take().into_iter().chain(self.reader.take()).for_each(Waker::wake);
+    }
+}
+
+/// Writes the rest of an upload.
+async fn go_on<H: Home>(both: Arc<Mutex<Both<H>>>) {
+    poll_fn(|cx| {
+        let mut both = both.lock();
+        let Some(exchange) = &mut both.exchange else { return Poll::Ready(()) };
+        match exchange.poll_upload(cx) {
+            Poll::Pending => {
+                both.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, "an upload broke off behind its answer");
+                exchange.upload_failed = Some(error);
+                // It may be the end of the whole connection, which whoever reads must see.
+                both.reader.take().into_iter().for_each(Waker::wake);
+            }
+        }
+        both.uploaded = true;
+        both.finish();
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// The body of an answer beside its upload.
+struct Beside<H: Home>(Arc<Mutex<Both<H>>>);
+
+impl<H: Home> HttpBody for Beside<H> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut both = self.0.lock();
+        if both.answered {
+            return Poll::Ready(None);
+        }
+        let Some(exchange) = &mut both.exchange else { return Poll::Ready(None) };
+        let Poll::Ready(piece) = exchange.poll_piece(cx) else {
+            both.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        both.answered = piece.is_err() || exchange.decoder.is_done();
+        match piece.is_ok() {
+            true => both.finish(),
+            false => both.end(),
+        }
+        Poll::Ready(frame_of(piece))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().answered
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        size_of(self.0.lock().exchange.as_ref())
+    }
+}
+
+impl<H: Home> Drop for Beside<H> {
+    fn drop(&mut self) {
+        let mut both = self.0.lock();
+        if !both.answered {
+            // Who does not want the answer has cancelled the request.
+            both.end();
+        }
+    }
+}

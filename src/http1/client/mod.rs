@@ -1,0 +1,461 @@
+//! The client's end of a connection: one request at a time.
+//!
+//! No task drives a connection. Whoever waits for the answer writes the request and reads the head, and whoever reads the
+//! body of the answer reads the connection. Only an upload that goes on behind the head of its answer is a task, because
+//! it must go on whether or not the answer is read.
+
+mod beside;
+
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode, request, response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
+use tokio::time::Sleep;
+
+use super::body::{BadBody, Decoder, Encoder, Piece, write_frame};
+use super::head::{self, Facts, Search};
+use super::output::{Input, Output};
+use super::stall::StallDetector;
+use super::write::{self, Announced, Case};
+use super::{Error, declared};
+use crate::defaults;
+use crate::message::upgrade::Tunnel;
+use crate::message::{Body, BoxError, Request, Response, interim};
+use crate::net::flag::Listener;
+use crate::net::{Io, Scope};
+
+/// A connection between two requests.
+pub struct Connection {
+    /// Gone when it was closed from elsewhere.
+    io: Arc<Mutex<Option<Io>>>,
+    input: Input,
+    output: Output,
+    stall: Option<Arc<StallDetector>>,
+    /// Resolves when the connection is to be ended at once, with what is on it.
+    cut: Option<Listener>,
+    /// What is forgiven in the responses of origins is refused.
+    strict: bool,
+}
+
+/// Where a connection goes when its exchange is over. Dropping it means that the connection is closed.
+pub trait Home: Send + Unpin + Sized + 'static {
+    /// The answer has this head. Says whether the connection may be used again.
+    fn answered(&mut self, _head: &response::Parts) -> bool {
+        true
+    }
+
+    /// The exchange is over, and the next request may go on the connection.
+    fn back(self, connection: Box<Connection>);
+
+    /// Who owns an upload that goes on behind the head of its answer.
+    fn scope(&self) -> &Scope;
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct NotAnswered {
+    /// What happened.
+    pub error: Error,
+    /// The request, if not one byte of it was written.
+    pub unsent: Option<Box<Request>>,
+}
+
+impl Connection {
+    /// A connection on which nothing was sent yet.
+    pub fn new(io: Io) -> Box<Self> {
+        let io = Arc::new(Mutex::new(Some(io)));
+        let (input, output) = (Input::default(), Output::default());
+        Box::new(Self { io, input, output, stall: None, cut: None, strict: false })
+    }
+
+    /// As [`Connection::new`], for the link to an agent: its pace is measured, it ends when `cut` resolves, and its
+    /// answers are read as strictly as requests.
+    pub fn link(io: Io, stall: Arc<StallDetector>, cut: Listener) -> Box<Self> {
+        let mut connection = Self::new(io);
+        (connection.stall, connection.cut, connection.strict) = (Some(stall), Some(cut), true);
+        connection
+    }
+
+    /// A handle that can close the connection although nobody polls what is on it.
+    pub fn closer(&self) -> Closer {
+        Closer(self.io.clone())
+    }
+
+    /// The stream, unless it was closed; for polls that `cut` does not end.
+    fn poll_io<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Io, &mut Input, &mut Output, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let aborted = || Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        if let Some(cut) = &mut self.cut
+            && Pin::new(cut).poll(cx).is_ready()
+        {
+            return aborted();
+        }
+        match &mut *self.io.lock() {
+            Some(io) => poll(io, &mut self.input, &mut self.output, cx),
+            None => aborted(),
+        }
+    }
+
+    /// Resolves when the far end has closed the connection, or has sent what nobody asked for.
+    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_io(cx, |io, input, _, cx| input.poll_fill(io, cx)).map(|_| ())
+    }
+
+    /// Whether a request can be sent, as far as can be seen from here.
+    pub fn is_open(&mut self) -> bool {
+        self.input.bytes.is_empty() && self.poll_closed(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let polled = self.poll_io(cx, |io, input, _, cx| input.poll_fill(io, cx));
+        if let Some(stall) = &self.stall {
+            stall.read(match &polled {
+                Poll::Ready(Ok(read)) => Poll::Ready(*read),
+                Poll::Ready(Err(_)) => Poll::Ready(0),
+                Poll::Pending => Poll::Pending,
+            });
+        }
+        polled
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = self.output.written();
+        let polled = self.poll_io(cx, |io, _, output, cx| output.poll_flush(io, cx));
+        if let Some(stall) = &self.stall {
+            stall.wrote((self.output.written() - before) as usize);
+        }
+        polled
+    }
+}
+
+/// Closes a connection. See [`Connection::closer`].
+pub struct Closer(Arc<Mutex<Option<Io>>>);
+
+impl Closer {
+    /// Closes the connection now. A stream behind a 101 is no part of it any more.
+    pub fn close(&self) {
+        drop(self.0.lock().take());
+    }
+}
+
+/// Sends a request: origin form, no `Host` but among its fields. Interim responses go to `interim`, but a 100, behind
+/// which a body is sent that waits for it. Dropping the future, or later the body of the answer, cancels the request by
+/// closing the connection: HTTP/1.1 has no other way.
+///
+/// With a 101 the home is returned, and the connection is the [`Tunnel`] of the response.
+///
+/// # Errors
+/// [`NotAnswered`]
+pub async fn send<H: Home>(
+    mut connection: Box<Connection>,
+    request: Request,
+    home: H,
+    interim: &interim::Sender,
+) -> Result<(Response, Option<H>), NotAnswered> {
+    if !connection.is_open() {
+        return Err(NotAnswered { error: Error::Gone, unsent: Some(Box::new(request)) });
+    }
+    let (parts, mut body) = request.into_parts();
+    if declared(&parts.headers) == Some(0) && !body.is_end_stream() {
+        // The head is a whole request, whatever becomes of the body; one that breaks off at once takes it along.
+        match tokio::time::timeout(EMPTY, nothing(&mut body)).await {
+            Ok(Ok(())) => body = Body::empty(),
+            Ok(Err(error)) => return Err(NotAnswered { error, unsent: None }),
+            Err(_) => {}
+        }
+    }
+    let (announced, encoder) = announce(&parts, &body);
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    connection.output.with(|out| {
+        write::request(out, (&parts.method, target), &parts.headers, announced, Case::Lower);
+    });
+    let waits = encoder.is_some() && expects_continue(&parts);
+    let upload = encoder.map(|encoder| Upload {
+        body,
+        encoder,
+        gate: waits.then(|| Box::pin(tokio::time::sleep(defaults::ORIGIN_CONTINUE))),
+    });
+    let begun = connection.output.written();
+    let mut exchange = Exchange {
+        connection,
+        home: Some(home),
+        method: parts.method.clone(),
+        upload,
+        upload_failed: None,
+        broken: None,
+        decoder: Decoder::length(0),
+        keep_alive: true,
+    };
+    let mut search = Search::default();
+    let mut interims = 0;
+    let answered = poll_fn(|cx| exchange.poll_answer(cx, &mut search, (&mut interims, interim))).await;
+    match answered {
+        Ok(head) => Ok(exchange.into_response(head)),
+        Err(error) => {
+            let untouched = exchange.connection.output.written() == begun;
+            let body = exchange.upload.map_or_else(Body::empty, |upload| upload.body);
+            let unsent = untouched.then(|| Box::new(Request::from_parts(parts, body)));
+            Err(NotAnswered { error, unsent })
+        }
+    }
+}
+
+/// How long the end of a body is waited for that was announced as empty: it is mostly there already.
+const EMPTY: Duration = Duration::from_millis(20);
+
+/// Reads a body that was announced as empty. Cancel safe.
+async fn nothing(body: &mut Body) -> Result<(), Error> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Error::Request)?;
+        if frame.data_ref().is_some_and(|data| !data.is_empty()) {
+            return Err(Error::Request(BadBody::TooLong.into()));
+        }
+    }
+    Ok(())
+}
+
+/// What the head of a request announces, and how its body is written, if it has one.
+fn announce(parts: &request::Parts, body: &Body) -> (Announced, Option<Encoder>) {
+    let declared = declared(&parts.headers);
+    if body.is_end_stream() {
+        return (declared.filter(|length| *length == 0).map_or(Announced::Nothing, Announced::Length), None);
+    }
+    match declared.or(body.size_hint().exact()) {
+        Some(length) => (Announced::Length(length), Some(Encoder::Length(length))),
+        None => (Announced::Chunks, Some(Encoder::Chunked)),
+    }
+}
+
+fn expects_continue(parts: &request::Parts) -> bool {
+    let value = parts.headers.get(http::header::EXPECT);
+    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// A body on its way out.
+struct Upload {
+    body: Body,
+    encoder: Encoder,
+    /// Until a 100 has come (RFC 9110 §10.1.1), or for so long: many servers have never heard of `Expect`.
+    gate: Option<Pin<Box<Sleep>>>,
+}
+
+impl Upload {
+    /// The next frame, once the body may be sent.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.as_mut().poll(cx));
+            self.gate = None;
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+}
+
+/// A request, and its answer as far as it has come.
+struct Exchange<H> {
+    connection: Box<Connection>,
+    home: Option<H>,
+    method: Method,
+    upload: Option<Upload>,
+    /// Why the upload ended before its time. The answer may be there all the same.
+    upload_failed: Option<Error>,
+    /// Why the body of the request broke off.
+    broken: Option<BoxError>,
+    decoder: Decoder,
+    keep_alive: bool,
+}
+
+impl<H: Home> Exchange<H> {
+    /// Writes the request as far as it goes. Resolves when all of it is written, or nothing more can be.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            let mut waits = false;
+            if self.connection.output.len() < Output::FULL
+                && let Some(upload) = &mut self.upload
+            {
+                match upload.poll_frame(cx) {
+                    Poll::Pending => waits = true,
+                    Poll::Ready(frame) => {
+                        let ends = upload.body.is_end_stream();
+                        let output = &mut self.connection.output;
+                        match write_frame(frame, ends, &mut upload.encoder, true, output) {
+                            Ok(false) => {}
+                            Ok(true) => self.upload = None,
+                            Err(error) => (self.upload, self.broken) = (None, Some(error)),
+                        }
+                    }
+                }
+                if let Some(stall) = &self.connection.stall {
+                    stall.uploads(waits && self.upload.as_ref().is_some_and(|upload| upload.gate.is_none()));
+                }
+            }
+            if let Err(error) = ready!(self.connection.poll_flush(cx)) {
+                self.upload = None;
+                self.keep_alive = false;
+                return Poll::Ready(Err(Error::Io(error)));
+            }
+            // Behind all that came of it: a far end that has seen nothing of a request takes its connection for a bad one.
+            if let Some(error) = self.broken.take() {
+                return Poll::Ready(Err(Error::Request(error)));
+            }
+            match self.upload {
+                None => return Poll::Ready(Ok(())),
+                Some(_) if waits => return Poll::Pending,
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        search: &mut Search,
+        (interims, interim): (&mut usize, &interim::Sender),
+    ) -> Poll<Result<response::Parts, Error>> {
+        loop {
+            if self.upload_failed.is_none()
+                && let Poll::Ready(Err(error)) = self.poll_upload(cx)
+            {
+                match error {
+                    // The far end may have answered before it closed the connection.
+                    Error::Io(_) => self.upload_failed = Some(error),
+                    error => return Poll::Ready(Err(error)),
+                }
+            }
+            let head = search.take(&mut self.connection.input.bytes, defaults::H1_ANSWER_HEAD)?;
+            let Some(head) = head else {
+                let error = match ready!(self.connection.poll_fill(cx)) {
+                    Ok(1..) => continue,
+                    Ok(0) => Error::Gone,
+                    Err(error) => Error::Io(error),
+                };
+                return Poll::Ready(Err(self.upload_failed.take().unwrap_or(error)));
+            };
+            let length = head.len();
+            let read = head::response(&head, &self.method, self.connection.strict)?;
+            let status = read.parts.status;
+            if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
+                self.decoder = read.decoder;
+                self.keeps(&read.parts, read.facts);
+                return Poll::Ready(Ok(read.parts));
+            }
+            *interims += 1;
+            if *interims > defaults::INTERIM || length > defaults::INTERIM_BYTES {
+                return Poll::Ready(Err(Error::Interims));
+            }
+            match &mut self.upload {
+                Some(upload) if status == StatusCode::CONTINUE => upload.gate = None,
+                _ => interim.send(http::Response::from_parts(read.parts, ())),
+            }
+        }
+    }
+
+    /// Whether the connection is of use behind an answer with this head.
+    fn keeps(&mut self, head: &response::Parts, facts: Facts) {
+        self.keep_alive &= facts.keep_alive && self.decoder.is_delimited();
+        if let Some(home) = &mut self.home {
+            self.keep_alive &= home.answered(head);
+        }
+        // Whoever answers without asking for the body does not want it, and nobody knows whether it is still to come.
+        if self.upload.as_ref().is_some_and(|upload| upload.gate.is_some()) {
+            self.upload = None;
+            self.keep_alive = false;
+        }
+    }
+
+    fn into_response(self, head: response::Parts) -> (Response, Option<H>) {
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            let Connection { io, input, .. } = *self.connection;
+            let mut response = Response::from_parts(head, Body::empty());
+            if let Some(io) = io.lock().take() {
+                response.extensions_mut().insert(Tunnel::ready(io.with_early(input.bytes.freeze())));
+            }
+            return (response, self.home);
+        }
+        let body = match (&self.upload, self.decoder.is_done()) {
+            (None, true) => {
+                self.finish();
+                Body::empty()
+            }
+            (None, false) => Body::wrap(Alone(Some(self))),
+            (Some(_), _) => beside::body(self),
+        };
+        (Response::from_parts(head, body), None)
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Error>> {
+        loop {
+            if let Some(piece) = self.decoder.next(&mut self.connection.input.bytes)? {
+                return Poll::Ready(Ok(piece));
+            }
+            if ready!(self.connection.poll_fill(cx)).map_err(Error::Io)? == 0 {
+                self.keep_alive = false;
+                self.decoder.end_of_stream()?;
+            }
+        }
+    }
+
+    /// Both messages are over.
+    fn finish(self) {
+        // What is there already was not asked for.
+        let keeps = self.keep_alive && self.upload_failed.is_none() && self.connection.input.bytes.is_empty();
+        if let Some(home) = self.home.filter(|_| keeps) {
+            home.back(self.connection);
+        }
+    }
+}
+
+fn frame_of(piece: Result<Piece, Error>) -> Option<Result<Frame<Bytes>, BoxError>> {
+    match piece {
+        Ok(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+        Ok(Piece::End(trailers)) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+        Err(error) => Some(Err(error.into())),
+    }
+}
+
+fn size_of<H>(exchange: Option<&Exchange<H>>) -> SizeHint {
+    let left = exchange.map_or(Some(0), |exchange| exchange.decoder.left());
+    left.map_or_else(SizeHint::default, SizeHint::with_exact)
+}
+
+/// The body of an answer to a request that is written. It reads the connection when it is polled.
+struct Alone<H: Home>(Option<Exchange<H>>);
+
+impl<H: Home> HttpBody for Alone<H> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(exchange) = &mut self.0 else { return Poll::Ready(None) };
+        let piece = ready!(exchange.poll_piece(cx));
+        // A body whose last bytes are there is over, and the connection is free before they are read.
+        let over = piece.is_err() || exchange.decoder.is_done();
+        if let Some(exchange) = self.0.take_if(|_| over)
+            && piece.is_ok()
+        {
+            exchange.finish();
+        }
+        Poll::Ready(frame_of(piece))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        size_of(self.0.as_ref())
+    }
+}

@@ -1,0 +1,315 @@
+//! Heads of HTTP/1 messages (RFC 9112 §2 to §6), read by one set of rules in both directions.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
+
+use super::body::Decoder;
+use crate::defaults;
+use crate::message::{framing, hop};
+
+/// The longest target that the `http` crate takes, in bytes.
+const TARGET: usize = u16::MAX as usize - 1;
+
+/// Why bytes are not a head that may be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadHead {
+    /// The first line is not that of a request or of a response.
+    #[error("the first line is malformed")]
+    StartLine,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    #[error("the version is neither HTTP/1.0 nor HTTP/1.1")]
+    Version,
+    /// The status is not a number from 100 to 999.
+    #[error("the status is not a number from 100 to 999")]
+    Status,
+    /// The target is longer than the `http` crate takes.
+    #[error("the target has more than {TARGET} bytes")]
+    Target,
+    /// A field is not `name: value`, is folded, or holds a byte that no field may.
+    #[error("a field is malformed")]
+    Field,
+    /// More bytes than a head may have.
+    #[error("the head has more than {0} bytes")]
+    Bytes(usize),
+    /// More fields than a head may have.
+    #[error("the head has more than {} fields", defaults::H1_FIELDS)]
+    Fields,
+    /// Two readers may find two ends of the message (RFC 9112 §6.3).
+    #[error("the message does not say clearly where it ends")]
+    Framing,
+}
+
+/// What the fields of one head say about its connection and its body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The connection stays open after this message (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// There is an `Upgrade` field.
+    pub upgrade: bool,
+    /// There is `Expect: 100-continue`.
+    pub expects_continue: bool,
+    length: Option<u64>,
+    /// `Content-Length` stands there more than once, or as a list, with one value.
+    repeated: bool,
+    chunked: bool,
+}
+
+/// A request up to its body.
+#[derive(Debug)]
+pub struct RequestHead {
+    /// Method, target, version and fields.
+    pub parts: request::Parts,
+    /// What the fields say.
+    pub facts: Facts,
+    /// Reads its body.
+    pub decoder: Decoder,
+}
+
+/// A response up to its body.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// Status, version, fields; a [`Reason`] among the extensions where it is not the usual one.
+    pub parts: response::Parts,
+    /// What the fields say.
+    pub facts: Facts,
+    /// Reads its body.
+    pub decoder: Decoder,
+}
+
+/// The reason phrase of a response whose sender chose another than the usual one (RFC 9112 §4), or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason(Bytes);
+
+impl Reason {
+    /// Its bytes, which may be none.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Finds the end of a head in bytes that come in pieces. Each byte is looked at about once.
+#[derive(Debug, Default)]
+pub struct Search {
+    seen: usize,
+}
+
+impl Search {
+    /// Takes the bytes of a whole head off `read`; `None` when its end has not come yet. Empty lines in front of it are
+    /// dropped (RFC 9112 §2.2).
+    ///
+    /// # Errors
+    /// [`BadHead::Bytes`]
+    pub fn take(&mut self, read: &mut BytesMut, most: usize) -> Result<Option<Bytes>, BadHead> {
+        if self.seen == 0 {
+            loop {
+                match read[..] {
+                    [b'\n', ..] => read.advance(1),
+                    [b'\r', b'\n', ..] => read.advance(2),
+                    // Nobody has to wait for the end of what is no head from its first byte, as a TLS handshake is.
+                    [first, ..] if !is_token(first) && read[..] != [b'\r'] => return Err(BadHead::StartLine),
+                    [b'\r'] | [] => return Ok(None),
+                    [..] => break,
+                }
+            }
+        }
+        // A line end may be the last that has come so far.
+        let from = self.seen.saturating_sub(2);
+        let end = memchr::memchr_iter(b'\n', &read[from..]).find_map(|at| {
+            let behind = from + at + 1;
+            match read[behind..] {
+                [b'\n', ..] => Some(behind + 1),
+                [b'\r', b'\n', ..] => Some(behind + 2),
+                _ => None,
+            }
+        });
+        match end {
+            Some(end) if end <= most => {
+                self.seen = 0;
+                Ok(Some(read.split_to(end).freeze()))
+            }
+            None if read.len() <= most => {
+                self.seen = read.len();
+                Ok(None)
+            }
+            _ => Err(BadHead::Bytes(most)),
+        }
+    }
+
+    /// Whether a part of a head has come.
+    pub fn has_begun(&self) -> bool {
+        self.seen > 0
+    }
+}
+
+/// A byte of a token (RFC 9110 §5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; defaults::H1_FIELDS];
+
+/// Reads the head of a request, which is all of `head`.
+///
+/// # Errors
+/// [`BadHead`]
+pub fn request(head: &Bytes) -> Result<RequestHead, BadHead> {
+    let mut fields: Fields<'_> = [const { MaybeUninit::uninit() }; defaults::H1_FIELDS];
+    let mut read = httparse::Request::new(&mut []);
+    let status = read.parse_with_uninit_headers(head, &mut fields).map_err(of)?;
+    let (httparse::Status::Complete(_), Some(method), Some(target)) = (status, read.method, read.path) else {
+        return Err(BadHead::StartLine);
+    };
+    if target.len() > TARGET {
+        return Err(BadHead::Target);
+    }
+    let mut parts = http::Request::new(()).into_parts().0;
+    parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| BadHead::StartLine)?;
+    parts.uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| BadHead::StartLine)?;
+    parts.version = version(read.version)?;
+    let facts = collect(head, read.headers, parts.version, &mut parts.headers)?;
+    let decoder = match facts.chunked {
+        true => Decoder::chunked(),
+        false => Decoder::length(facts.length.unwrap_or(0)),
+    };
+    Ok(RequestHead { parts, facts, decoder })
+}
+
+/// Reads the head of a response to a request with `method`, which is all of `head`. `strict`: space in front of a colon
+/// is refused, as in a request.
+///
+/// # Errors
+/// [`BadHead`]
+pub fn response(head: &Bytes, method: &Method, strict: bool) -> Result<ResponseHead, BadHead> {
+    let mut fields: Fields<'_> = [const { MaybeUninit::uninit() }; defaults::H1_FIELDS];
+    let mut read = httparse::Response::new(&mut []);
+    let mut config = httparse::ParserConfig::default();
+    // RFC 9112 §5.1: a proxy removes such space from a response.
+    config.allow_spaces_after_header_name_in_responses(!strict);
+    let status = config.parse_response_with_uninit_headers(&mut read, head, &mut fields).map_err(of)?;
+    let (httparse::Status::Complete(_), Some(code)) = (status, read.code) else {
+        return Err(BadHead::StartLine);
+    };
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = StatusCode::from_u16(code).map_err(|_| BadHead::Status)?;
+    parts.version = version(read.version)?;
+    let reason = read.reason.unwrap_or_default();
+    if parts.status.canonical_reason() != Some(reason) {
+        parts.extensions.insert(Reason(reason_in(head)));
+    }
+    let facts = collect(head, read.headers, parts.version, &mut parts.headers)?;
+    let bodiless = parts.status.is_informational() || framing::is_bodiless(method, parts.status);
+    let decoder = match facts.length {
+        _ if bodiless => Decoder::length(0),
+        _ if facts.chunked => Decoder::chunked(),
+        Some(length) => Decoder::length(length),
+        None => Decoder::close(),
+    };
+    Ok(ResponseHead { parts, facts, decoder })
+}
+
+/// The reason phrase as it stands: the parser shows none that has bytes beyond ASCII.
+fn reason_in(head: &Bytes) -> Bytes {
+    let line = head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len());
+    let line = head[..line].strip_suffix(b"\r").unwrap_or(&head[..line]);
+    head.slice_ref(line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default())
+}
+
+fn version(minor: Option<u8>) -> Result<Version, BadHead> {
+    match minor {
+        Some(0) => Ok(Version::HTTP_10),
+        Some(1) => Ok(Version::HTTP_11),
+        _ => Err(BadHead::Version),
+    }
+}
+
+fn of(error: httparse::Error) -> BadHead {
+    match error {
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => BadHead::Field,
+        httparse::Error::TooManyHeaders => BadHead::Fields,
+        httparse::Error::Version => BadHead::Version,
+        httparse::Error::Status => BadHead::StartLine,
+        httparse::Error::NewLine | httparse::Error::Token => BadHead::StartLine,
+    }
+}
+
+/// Puts the fields into `headers`, without a copy of their values.
+fn collect(
+    head: &Bytes,
+    fields: &[httparse::Header<'_>],
+    version: Version,
+    headers: &mut HeaderMap,
+) -> Result<Facts, BadHead> {
+    headers.reserve(fields.len());
+    let mut facts = Facts { keep_alive: version == Version::HTTP_11, ..Facts::default() };
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadHead::Field)?;
+        let value =
+            HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| BadHead::Field)?;
+        facts.note(&name, &value, version)?;
+        headers.append(name, value);
+    }
+    if facts.chunked && facts.length.is_some() {
+        return Err(BadHead::Framing);
+    }
+    if let Some(length) = facts.length.filter(|_| facts.repeated) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(facts)
+}
+
+impl Facts {
+    /// The length of the body, in bytes, where it is declared.
+    pub fn length(self) -> Option<u64> {
+        self.length
+    }
+
+    /// Whether the body comes in chunks.
+    pub fn is_chunked(self) -> bool {
+        self.chunked
+    }
+
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue, version: Version) -> Result<(), BadHead> {
+        if *name == CONTENT_LENGTH {
+            return self.declare(value);
+        }
+        if *name == TRANSFER_ENCODING {
+            // A coding in front of `chunked` would be lost here, and HTTP/1.0 has no codings (RFC 9112 §6.1).
+            let only_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            if !only_chunked || self.chunked || version == Version::HTTP_10 {
+                return Err(BadHead::Framing);
+            }
+            self.chunked = true;
+        } else if *name == CONNECTION {
+            for option in hop::list(value) {
+                if option.eq_ignore_ascii_case("close") {
+                    self.keep_alive = false;
+                } else if option.eq_ignore_ascii_case("keep-alive") && version == Version::HTTP_10 {
+                    self.keep_alive = true;
+                }
+            }
+        } else if *name == UPGRADE {
+            self.upgrade = true;
+        } else if *name == EXPECT {
+            self.expects_continue = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        }
+        Ok(())
+    }
+
+    /// One length, however often it is said (RFC 9112 §6.3).
+    fn declare(&mut self, value: &HeaderValue) -> Result<(), BadHead> {
+        for text in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+            let text = std::str::from_utf8(text).ok().filter(|_| digits);
+            let length: u64 = text.and_then(|text| text.parse().ok()).ok_or(BadHead::Framing)?;
+            if self.length.is_some_and(|earlier| earlier != length) {
+                return Err(BadHead::Framing);
+            }
+            self.repeated = self.length.is_some();
+            self.length = Some(length);
+        }
+        Ok(())
+    }
+}

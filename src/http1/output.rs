@@ -1,0 +1,178 @@
+//! What is to be written on a connection, and what was read from it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::write;
+
+/// Pieces up to this are copied behind each other: a write of several slices costs as much as the copy.
+const COPIED: usize = 4 << 10;
+/// Slices in one write.
+const SLICES: usize = 32;
+/// Where reads begin: a head with a few cookies.
+const FIRST_READ: usize = 4 << 10;
+/// And where they end: a body that fills its reads is read in larger ones.
+const MOST_READ: usize = 128 << 10;
+
+/// Bytes on their way out, in order. The queue has no bound of its own: its user stops at [`Output::FULL`].
+#[derive(Debug, Default)]
+pub struct Output {
+    queue: VecDeque<Bytes>,
+    /// Behind the queue.
+    small: BytesMut,
+    waiting: usize,
+    /// Since the connection began.
+    written: u64,
+    /// Some of what was written may still be in the stream, as a part of a TLS record is.
+    unflushed: bool,
+}
+
+impl Output {
+    /// So much may wait before no more of a body is taken.
+    pub const FULL: usize = 64 << 10;
+
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// Bytes that the stream has taken since it began.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Copies some bytes.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.waiting += bytes.len();
+        self.small.extend_from_slice(bytes);
+    }
+
+    /// Lets `write` write at the end.
+    pub fn with(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let before = self.small.len();
+        write(&mut self.small);
+        self.waiting += self.small.len() - before;
+    }
+
+    /// Takes some bytes, without a copy if there are many.
+    pub fn data(&mut self, data: Bytes) {
+        if data.len() <= COPIED {
+            return self.put(&data);
+        }
+        if !self.small.is_empty() {
+            self.queue.push_back(self.small.split().freeze());
+        }
+        self.waiting += data.len();
+        self.queue.push_back(data);
+    }
+
+    /// Takes some bytes as one chunk (RFC 9112 §7.1).
+    pub fn chunk(&mut self, data: Bytes) {
+        self.with(|out| write::chunk_size(out, data.len()));
+        self.data(data);
+        self.put(b"\r\n");
+    }
+
+    /// All that waits, as it would be written.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let mut all: Vec<u8> = self.queue.iter().flat_map(|piece| piece.to_vec()).collect();
+        all.extend_from_slice(&self.small);
+        all
+    }
+
+    /// Writes all that waits, and flushes the stream.
+    pub fn poll_flush<T: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            let wrote = ready!(self.poll_write(io, cx))?;
+            if wrote == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(wrote);
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write<T: AsyncWrite + Unpin>(&self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let io = Pin::new(io);
+        match self.queue.front() {
+            None => io.poll_write(cx, &self.small),
+            Some(first) if !io.is_write_vectored() => io.poll_write(cx, first),
+            Some(_) => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let pieces = self.queue.iter().map(|piece| &piece[..]).chain([&self.small[..]]);
+                let mut count = 0;
+                for (slice, piece) in slices.iter_mut().zip(pieces) {
+                    *slice = IoSlice::new(piece);
+                    count += 1;
+                }
+                io.poll_write_vectored(cx, &slices[..count])
+            }
+        }
+    }
+
+    fn advance(&mut self, mut wrote: usize) {
+        self.written += wrote as u64;
+        self.waiting -= wrote;
+        while let Some(first) = self.queue.front_mut() {
+            if first.len() > wrote {
+                return first.advance(wrote);
+            }
+            wrote -= first.len();
+            self.queue.pop_front();
+        }
+        self.small.advance(wrote);
+    }
+}
+
+/// Bytes that have come in and were not taken yet.
+#[derive(Debug, Default)]
+pub struct Input {
+    /// What has come.
+    pub bytes: BytesMut,
+    /// How much the next read takes.
+    next: usize,
+}
+
+impl Input {
+    /// Bytes that have come already.
+    pub fn new(bytes: BytesMut) -> Self {
+        Self { bytes, next: FIRST_READ }
+    }
+
+    /// Reads once; how many bytes came, 0 at the end of the stream.
+    pub fn poll_fill<T: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.bytes.reserve(self.next.max(FIRST_READ));
+        let room = self.bytes.capacity() - self.bytes.len();
+        let read = ready!(tokio_util::io::poll_read_buf(Pin::new(io), cx, &mut self.bytes))?;
+        if read == room {
+            self.next = (room * 2).min(MOST_READ);
+        } else if read < room / 4 {
+            self.next = FIRST_READ;
+        }
+        Poll::Ready(Ok(read))
+    }
+}

@@ -1,0 +1,177 @@
+//! A connection, as the driver and the body of the request in hand share it.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::http1::Error;
+use crate::http1::body::{Decoder, Piece};
+use crate::http1::output::{Input, Output};
+use crate::message::BoxError;
+use crate::net::Io;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// See the module.
+pub(super) struct Connection {
+    pub(super) io: Io,
+    pub(super) input: Input,
+    pub(super) output: Output,
+    pub(super) decoder: Decoder,
+    /// The sender of the request waits for a 100 before it sends the body.
+    pub(super) awaits_continue: bool,
+    /// The body of the request was dropped.
+    pub(super) body_dropped: bool,
+    /// The body of the request could not be read.
+    pub(super) body_failed: bool,
+    /// The far end has sent all.
+    pub(super) half_closed: bool,
+    /// When something of a body was last read or written.
+    pub(super) last_moved: Instant,
+    pub(super) driver: Option<Waker>,
+}
+
+impl Connection {
+    pub(super) fn new(io: Io) -> Self {
+        Self {
+            io,
+            input: Input::default(),
+            output: Output::default(),
+            decoder: Decoder::length(0),
+            awaits_continue: false,
+            body_dropped: false,
+            body_failed: false,
+            half_closed: false,
+            last_moved: Instant::now(),
+            driver: None,
+        }
+    }
+
+    pub(super) fn register(&mut self, cx: &Context<'_>) {
+        if !self.driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.driver = Some(cx.waker().clone());
+        }
+    }
+
+    fn wake_driver(&self) {
+        if let Some(waker) = &self.driver {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.output.poll_flush(&mut self.io, cx).map_err(|_| Error::Gone)
+    }
+
+    /// Writes what waits, and looks whether the far end has gone. Never resolves otherwise.
+    pub(super) fn poll_attend(
+        &mut self,
+        half_close: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Infallible, Error>> {
+        self.register(cx);
+        if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+            return Poll::Ready(Err(error));
+        }
+        // With a request behind this one in the buffer nothing more is read.
+        if !self.decoder.is_done() || !self.input.bytes.is_empty() || self.half_closed {
+            return Poll::Pending;
+        }
+        match ready!(self.input.poll_fill(&mut self.io, cx)) {
+            Ok(0) if half_close => self.half_closed = true,
+            Ok(0) | Err(_) => return Poll::Ready(Err(Error::Gone)),
+            Ok(_) => {}
+        }
+        Poll::Pending
+    }
+
+    /// The next part of the body of the request in hand.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Error>> {
+        // Also where the body is there already: whoever waits for a 100 may count on it.
+        if std::mem::take(&mut self.awaits_continue) {
+            self.output.put(CONTINUE);
+            self.wake_driver();
+        }
+        loop {
+            let next = self.decoder.next(&mut self.input.bytes);
+            if next.is_err() {
+                self.body_failed = true;
+            }
+            if let Some(piece) = next? {
+                return Poll::Ready(Ok(piece));
+            }
+            match ready!(self.input.poll_fill(&mut self.io, cx)) {
+                Ok(1..) => self.last_moved = Instant::now(),
+                Ok(0) | Err(_) => {
+                    self.body_failed = true;
+                    return Poll::Ready(Err(Error::Gone));
+                }
+            }
+        }
+    }
+
+    /// Reads what is left of a body that nobody wants, up to `left` bytes.
+    pub(super) fn poll_drain(&mut self, left: &mut usize, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while !self.decoder.is_done() {
+            if let Piece::Data(data) = ready!(self.poll_piece(cx))? {
+                *left = left.checked_sub(data.len()).ok_or(Error::Unread)?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The body of a request. It reads the connection when it is polled.
+pub(super) struct Incoming {
+    pub(super) connection: Arc<Mutex<Connection>>,
+    pub(super) done: bool,
+}
+
+impl http_body::Body for Incoming {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let polled = ready!(self.connection.lock().poll_piece(cx));
+        let frame = match polled {
+            Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            Ok(Piece::End(trailers)) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+            Err(error) => Some(Err(error.into())),
+        };
+        self.done = true;
+        // It looks for the end of the stream from now on.
+        self.connection.lock().wake_driver();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done || self.connection.lock().decoder.is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.connection.lock().decoder.left();
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut connection = self.connection.lock();
+            connection.body_dropped = true;
+            connection.wake_driver();
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! The server's end of a connection: requests are answered one after the other, in their order.
+//!
+//! One task drives a connection. It reads heads, polls the answer and writes it. The body of a request reads for itself:
+//! whoever polls it reads the connection, in whichever task that is, so nothing is read that nobody asked for. While no
+//! body is to come the driver looks for the end of the stream, because a visitor that has left needs no answer.
+
+mod connection;
+mod timer;
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use http::header::{CONNECTION, DATE};
+use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, StatusCode, Version, response};
+use http_body::Body as _;
+use parking_lot::Mutex;
+use tokio::io::AsyncWrite as _;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use self::connection::{Connection, Incoming};
+use self::timer::Timer;
+use super::body::{Decoder, Encoder, write_frame};
+use super::head::{self, BadHead, RequestHead, Search};
+use super::output::Output;
+use super::write::{self, Announced, Case};
+use super::{Error, declared};
+use crate::defaults;
+use crate::message::upgrade::{Duplex, Tunnel};
+use crate::message::{Body, Request, Response, framing, hop, interim};
+use crate::net::Io;
+
+/// Answers the requests of one connection.
+pub trait Service {
+    /// Answers a request. Interim responses are sent by `interim` before the future resolves. The future is dropped when
+    /// the far end has gone. A request for an Upgrade has a [`Tunnel`] among its extensions, which opens behind a 101.
+    fn call(&self, request: Request, interim: interim::Sender) -> impl Future<Output = Response> + Send;
+
+    /// The answer to a head that is no request. The connection is closed behind it.
+    fn refuse(&self, bad: BadHead) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status_of(bad);
+        response
+    }
+}
+
+/// The status for a head that is no request.
+pub fn status_of(bad: BadHead) -> StatusCode {
+    match bad {
+        BadHead::Bytes(_) | BadHead::Fields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        BadHead::Target => StatusCode::URI_TOO_LONG,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// How a connection is served.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Bytes of a head.
+    pub head: usize,
+    /// For a head, and how long the connection may be silent before it. `None`: for ever.
+    pub head_within: Option<Duration>,
+    /// How long the far end may take or send nothing in the middle of a message.
+    pub stalled: Duration,
+    /// How long what is left of an unwanted upload is read, and once more before the connection is closed.
+    pub linger: Duration,
+    /// A second request may follow the first.
+    pub keep_alive: bool,
+    /// How names of fields are spelled.
+    pub case: Case,
+    /// The far end still reads once it has sent all. If not, the end of its stream cancels the request in hand.
+    pub half_close: bool,
+    /// Trailers are sent to those alone who send `TE: trailers` (RFC 9110 §6.5.1).
+    pub trailers_on_demand: bool,
+    /// Answers without a `Date` get one (RFC 9110 §6.6.1).
+    pub date: bool,
+}
+
+/// How a connection ended that was served to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was closed between two messages.
+    Closed,
+    /// Another protocol runs on it.
+    Upgraded,
+}
+
+/// Serves a connection until it ends, becomes another protocol, or `stop` resolves and the request in hand is answered.
+/// Dropping the future closes the connection.
+///
+/// # Errors
+/// [`Error`]; the connection is closed.
+pub async fn serve<S: Service>(
+    io: Io,
+    service: &S,
+    config: &Config,
+    stop: impl Future<Output = ()>,
+) -> Result<Ended, Error> {
+    let connection = Arc::new(Mutex::new(Connection::new(io)));
+    let mut server = Server {
+        connection,
+        service,
+        config,
+        stop: pin!(stop),
+        stopping: false,
+        interim: interim::Receiver::default(),
+        timer: Timer::default(),
+        dated: None,
+    };
+    server.run().await
+}
+
+/// What is kept of a request until its answer is written.
+struct Asked {
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+    takes_trailers: bool,
+    tunnel: Option<oneshot::Sender<Box<dyn Duplex>>>,
+}
+
+enum Then {
+    Next,
+    Close,
+    Upgraded,
+}
+
+struct Server<'a, S, F> {
+    connection: Arc<Mutex<Connection>>,
+    service: &'a S,
+    config: &'a Config,
+    stop: Pin<&'a mut F>,
+    stopping: bool,
+    interim: interim::Receiver,
+    timer: Timer,
+    /// The `Date` of a second.
+    dated: Option<(u64, HeaderValue)>,
+}
+
+impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
+    async fn run(&mut self) -> Result<Ended, Error> {
+        loop {
+            match self.head().await {
+                Ok(Some(head)) => match self.exchange(head).await? {
+                    Then::Next => {}
+                    Then::Upgraded => return Ok(Ended::Upgraded),
+                    Then::Close => {
+                        self.close().await;
+                        return Ok(Ended::Closed);
+                    }
+                },
+                Ok(None) => {
+                    self.close().await;
+                    return Ok(Ended::Closed);
+                }
+                Err(Error::Head(bad)) => {
+                    self.refuse(bad).await?;
+                    return Err(Error::Head(bad));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Awaits the next request; `None` when the connection ends in front of it.
+    async fn head(&mut self) -> Result<Option<RequestHead>, Error> {
+        let until = self.config.head_within.map(|within| Instant::now() + within);
+        let mut search = Search::default();
+        poll_fn(|cx| {
+            self.look_for_stop(cx);
+            let mut connection = self.connection.lock();
+            let Connection { io, input, half_closed, .. } = &mut *connection;
+            loop {
+                if let Some(head) = search.take(&mut input.bytes, self.config.head)? {
+                    return Poll::Ready(Ok(Some(head::request(&head)?)));
+                }
+                if *half_closed || self.stopping && input.bytes.is_empty() {
+                    return Poll::Ready(Ok(None));
+                }
+                match input.poll_fill(io, cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0)) if input.bytes.is_empty() => return Poll::Ready(Ok(None)),
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::Gone)),
+                    Poll::Pending => break,
+                }
+            }
+            match until {
+                Some(until) => self.timer.poll_until(until, cx).map(|()| Err(Error::HeadLate)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    fn look_for_stop(&mut self, cx: &mut Context<'_>) {
+        self.stopping = self.stopping || self.stop.as_mut().poll(cx).is_ready();
+    }
+
+    async fn exchange(&mut self, head: RequestHead) -> Result<Then, Error> {
+        let RequestHead { mut parts, facts, decoder } = head;
+        let bodiless = decoder.is_done();
+        let old = parts.version < Version::HTTP_11;
+        let opens = (facts.upgrade && bodiless && !old).then(|| {
+            let (opens, tunnel) = Tunnel::connection();
+            parts.extensions.insert(tunnel);
+            opens
+        });
+        let asked = Asked {
+            method: parts.method.clone(),
+            version: parts.version,
+            keep_alive: facts.keep_alive && self.config.keep_alive,
+            takes_trailers: !self.config.trailers_on_demand || hop::takes_trailers(&parts.headers),
+            tunnel: opens,
+        };
+        // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
+        let interim = if old { interim::Sender::default() } else { self.interim.renew() };
+        let request = HttpRequest::from_parts(parts, self.body(decoder, facts.expects_continue && !old));
+        let response = {
+            let mut answer = pin!(self.service.call(request, interim));
+            poll_fn(|cx| self.poll_answer(answer.as_mut(), cx)).await?
+        };
+        self.respond(response, asked).await
+    }
+
+    fn body(&mut self, decoder: Decoder, awaits_continue: bool) -> Body {
+        if decoder.is_done() {
+            return Body::empty();
+        }
+        let mut connection = self.connection.lock();
+        connection.decoder = decoder;
+        connection.awaits_continue = awaits_continue;
+        [connection.body_dropped, connection.body_failed] = [false; 2];
+        connection.last_moved = Instant::now();
+        drop(connection);
+        Body::wrap(Incoming { connection: self.connection.clone(), done: false })
+    }
+
+    fn poll_answer(
+        &mut self,
+        answer: Pin<&mut impl Future<Output = Response>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response, Error>> {
+        self.look_for_stop(cx);
+        // It may poll a body, which takes the lock.
+        let polled = answer.poll(cx);
+        let mut connection = self.connection.lock();
+        for head in self.interim.take(cx) {
+            connection.output.with(|out| write::interim(out, &head, self.config.case));
+        }
+        match polled {
+            Poll::Ready(response) => Poll::Ready(Ok(response)),
+            Poll::Pending => connection.poll_attend(self.config.half_close, cx).map(|never| match never? {}),
+        }
+    }
+
+    async fn respond(&mut self, response: Response, asked: Asked) -> Result<Then, Error> {
+        let (mut parts, body) = response.into_parts();
+        parts.version = asked.version;
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            let opens = asked.tunnel.ok_or(Error::UnaskedUpgrade)?;
+            return self.switch(&parts, opens).await;
+        }
+        // A request whose body was not asked for may yet be followed by it.
+        let unread = std::mem::take(&mut self.connection.lock().awaits_continue);
+        let (announced, encoder) = announce(&parts, &body, &asked);
+        let keep_alive = asked.keep_alive
+            && !self.stopping
+            && !unread
+            && encoder != Some(Encoder::Close)
+            && !closes(&parts.headers);
+        self.write_head(&mut parts, announced, keep_alive);
+        match encoder {
+            Some(encoder) => self.send(body, encoder, asked.takes_trailers).await?,
+            None => {
+                drop(body);
+                poll_fn(|cx| self.poll_written(cx)).await?;
+            }
+        }
+        let read = self.settle().await;
+        Ok(if keep_alive && read && !self.stopping { Then::Next } else { Then::Close })
+    }
+
+    fn write_head(&mut self, parts: &mut response::Parts, announced: Announced, keep_alive: bool) {
+        let option = match (keep_alive, parts.version) {
+            _ if closes(&parts.headers) => None,
+            (true, Version::HTTP_10) => Some("keep-alive"),
+            (false, Version::HTTP_11) => Some("close"),
+            _ => None,
+        };
+        if self.config.date && !parts.headers.contains_key(DATE) {
+            parts.headers.insert(DATE, self.date());
+        }
+        let case = self.config.case;
+        let mut connection = self.connection.lock();
+        connection.last_moved = Instant::now();
+        connection.output.with(|out| write::response(out, parts, announced, option, case));
+    }
+
+    fn date(&mut self) -> HeaderValue {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        match &self.dated {
+            Some((dated, value)) if *dated == second => value.clone(),
+            _ => {
+                let text = httpdate::fmt_http_date(now);
+                let value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+                self.dated = Some((second, value.clone()));
+                value
+            }
+        }
+    }
+
+    /// Writes the body of an answer. One that breaks off ends its connection, behind all that came of it.
+    async fn send(&mut self, body: Body, mut encoder: Encoder, trailers: bool) -> Result<(), Error> {
+        let (mut body, mut broken) = (Some(body), None);
+        poll_fn(|cx| {
+            self.look_for_stop(cx);
+            loop {
+                let full = self.connection.lock().output.len() >= Output::FULL;
+                let mut waits = false;
+                if let Some(taken) = body.as_mut().filter(|_| !full) {
+                    // It may be that of this very request, which takes the lock.
+                    match Pin::new(&mut *taken).poll_frame(cx) {
+                        Poll::Pending => waits = true,
+                        Poll::Ready(frame) => {
+                            let ends = taken.is_end_stream();
+                            let output = &mut self.connection.lock().output;
+                            match write_frame(frame, ends, &mut encoder, trailers, output) {
+                                Ok(false) => continue,
+                                Ok(true) => {}
+                                Err(error) => broken = Some(error),
+                            }
+                            body = None;
+                        }
+                    }
+                }
+                ready!(self.poll_written(cx))?;
+                match (&body, broken.take()) {
+                    (_, Some(error)) => return Poll::Ready(Err(Error::Answer(error))),
+                    (None, None) => return Poll::Ready(Ok(())),
+                    (Some(_), None) if waits => {
+                        let mut connection = self.connection.lock();
+                        return connection
+                            .poll_attend(self.config.half_close, cx)
+                            .map(|never| match never? {});
+                    }
+                    (Some(_), None) => {}
+                }
+            }
+        })
+        .await
+    }
+
+    /// Writes all that waits, unless the far end takes nothing for too long.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut connection = self.connection.lock();
+        connection.register(cx);
+        let before = connection.output.written();
+        if let Poll::Ready(written) = connection.poll_flush(cx) {
+            return Poll::Ready(written);
+        }
+        if connection.output.written() != before {
+            connection.last_moved = Instant::now();
+        }
+        self.timer.poll_until(connection.last_moved + self.config.stalled, cx).map(|()| Err(Error::Stalled))
+    }
+
+    /// Awaits the end of the request's body. Whoever has the body reads it; what nobody wants is read here, if it is
+    /// little: some visitors take it for a failure when an answer comes and their upload is cut. Says whether the next
+    /// request can be read.
+    async fn settle(&mut self) -> bool {
+        let (mut left, mut linger) = (defaults::LINGER_BYTES, None);
+        poll_fn(|cx| {
+            let mut connection = self.connection.lock();
+            if connection.decoder.is_done() {
+                return Poll::Ready(true);
+            }
+            if connection.body_failed {
+                return Poll::Ready(false);
+            }
+            connection.register(cx);
+            if connection.body_dropped {
+                let until = *linger.get_or_insert_with(|| Instant::now() + self.config.linger);
+                match connection.poll_drain(&mut left, cx) {
+                    Poll::Ready(drained) => Poll::Ready(drained.is_ok()),
+                    Poll::Pending => self.timer.poll_until(until, cx).map(|()| false),
+                }
+            } else {
+                self.timer.poll_until(connection.last_moved + self.config.stalled, cx).map(|()| false)
+            }
+        })
+        .await
+    }
+
+    async fn switch(
+        &mut self,
+        parts: &response::Parts,
+        opens: oneshot::Sender<Box<dyn Duplex>>,
+    ) -> Result<Then, Error> {
+        let case = self.config.case;
+        self.connection.lock().output.with(|out| write::response(out, parts, Announced::Nothing, None, case));
+        poll_fn(|cx| self.poll_written(cx)).await?;
+        let mut connection = self.connection.lock();
+        let early = std::mem::take(&mut connection.input.bytes).freeze();
+        // What takes its place is never read: this connection is done.
+        let io = std::mem::replace(&mut connection.io, Io::other(tokio::io::empty()));
+        // Whoever waited for it may have left meanwhile, and the drop closes it.
+        let _ = opens.send(Box::new(io.with_early(early)));
+        Ok(Then::Upgraded)
+    }
+
+    async fn refuse(&mut self, bad: BadHead) -> Result<(), Error> {
+        let response = self.service.refuse(bad);
+        let version = if bad == BadHead::Version { Version::HTTP_11 } else { response.version() };
+        let asked =
+            Asked { method: Method::GET, version, keep_alive: false, takes_trailers: false, tunnel: None };
+        let (mut parts, body) = response.into_parts();
+        let (announced, encoder) = announce(&parts, &body, &asked);
+        self.write_head(&mut parts, announced, false);
+        match encoder {
+            Some(encoder) => self.send(body, encoder, false).await?,
+            None => poll_fn(|cx| self.poll_written(cx)).await?,
+        }
+        self.connection.lock().body_failed = true;
+        self.close().await;
+        Ok(())
+    }
+
+    /// Ends the connection. Where the far end may still be sending, what it sends is read for a while: a reset, which is
+    /// what the kernel answers to bytes that nobody reads, could take the answer away (RFC 9112 §9.6).
+    async fn close(&mut self) {
+        let mut left = defaults::LINGER_BYTES;
+        let until = Instant::now() + self.config.linger;
+        let mut shut = false;
+        poll_fn(|cx| {
+            let mut connection = self.connection.lock();
+            let Connection { io, input, decoder, body_failed, .. } = &mut *connection;
+            if !shut {
+                match Pin::new(&mut *io).poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => shut = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll_until(until, cx),
+                }
+            }
+            if decoder.is_done() && !*body_failed && input.bytes.is_empty() {
+                return Poll::Ready(());
+            }
+            loop {
+                input.bytes.clear();
+                match input.poll_fill(io, cx) {
+                    Poll::Ready(Ok(read @ 1..)) if read <= left => left -= read,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.timer.poll_until(until, cx),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// What the head of an answer announces, and how its body is written, if it has one.
+fn announce(parts: &response::Parts, body: &Body, asked: &Asked) -> (Announced, Option<Encoder>) {
+    let declared = declared(&parts.headers);
+    if framing::is_bodiless(&asked.method, parts.status) || parts.status.is_informational() {
+        // A HEAD gives the length of what a GET would bring (RFC 9110 §8.6).
+        let never = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+        let exact = || body.size_hint().exact().filter(|length| *length > 0);
+        let announced = match declared.or_else(exact) {
+            Some(length) if asked.method == Method::HEAD && !never => Announced::Length(length),
+            _ => Announced::Nothing,
+        };
+        return (announced, None);
+    }
+    match declared.or(body.size_hint().exact()) {
+        Some(0) => (Announced::Length(0), None),
+        Some(length) => (Announced::Length(length), Some(Encoder::Length(length))),
+        None if asked.version == Version::HTTP_10 => (Announced::Nothing, Some(Encoder::Close)),
+        None => (Announced::Chunks, Some(Encoder::Chunked)),
+    }
+}
+
+fn closes(headers: &HeaderMap) -> bool {
+    headers.get_all(CONNECTION).iter().flat_map(hop::list).any(|option| option.eq_ignore_ascii_case("close"))
+}

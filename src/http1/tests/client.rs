@@ -1,0 +1,303 @@
+//! The client's end, over a stream in memory and with a clock that the tests turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use http_body::Frame;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
+
+use super::super::client::{self, Connection, Home};
+use super::super::{BadHead, Error};
+use super::{Wire, channel, text_of, trailers};
+use crate::defaults;
+use crate::message::upgrade::Tunnel;
+use crate::message::{Body, Request, Response, interim};
+use crate::net::{Io, Scope};
+
+/// Where connections of a client come back to.
+#[derive(Clone, Default)]
+struct Shelf(Arc<Mutex<Vec<Connection>>>, Scope);
+
+impl Home for Shelf {
+    fn back(self, connection: Box<Connection>) {
+        self.0.lock().push(*connection);
+    }
+
+    fn scope(&self) -> &Scope {
+        &self.1
+    }
+}
+
+impl Shelf {
+    fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+}
+
+fn client() -> (Box<Connection>, Wire, Shelf) {
+    let (near, far) = tokio::io::duplex(1 << 14);
+    (Connection::new(Io::other(near)), Wire(far), Shelf::default())
+}
+
+async fn send(
+    connection: Box<Connection>,
+    request: Request,
+    shelf: &Shelf,
+) -> Result<Response, client::NotAnswered> {
+    client::send(connection, request, shelf.clone(), &interim::Sender::default())
+        .await
+        .map(|(response, _)| response)
+}
+
+fn post(body: Body) -> Request {
+    http::Request::post("/a?b").header("host", "a.test").body(body).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_comes_back_when_its_answer_has_been_read() {
+    let (mut connection, mut wire, shelf) = client();
+    for _ in 0..3 {
+        let request = http::Request::get("/").body(Body::empty()).unwrap();
+        let answering = async {
+            assert_eq!(wire.until("\r\n\r\n").await, "GET / HTTP/1.1\r\n\r\n");
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc").await;
+        };
+        let (response, ()) = tokio::join!(send(connection, request, &shelf), answering);
+        let response = response.unwrap();
+        assert!(shelf.is_empty(), "its body is not read");
+        assert_eq!(text_of(response.into_body()).await, "abc");
+        connection = Box::new(shelf.0.lock().pop().expect("it came back"));
+        assert!(connection.is_open());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_does_not_come_back_when_it_may_not_be_used() {
+    for (answer, body) in [
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc", true),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcand more", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", false),
+        ("HTTP/1.1 200 OK\r\n\r\nabc", true),
+    ] {
+        let (connection, mut wire, shelf) = client();
+        let answering = async {
+            wire.until("\r\n\r\n").await;
+            wire.send(answer).await;
+            if answer.ends_with("\r\n\r\nabc") && !answer.contains("Length") {
+                wire.0.shutdown().await.unwrap();
+            }
+        };
+        let request = http::Request::get("/").body(Body::empty()).unwrap();
+        let (response, ()) = tokio::join!(send(connection, request, &shelf), answering);
+        match body {
+            true => assert_eq!(text_of(response.unwrap().into_body()).await, "abc"),
+            false => drop(response.unwrap()),
+        }
+        assert!(shelf.is_empty(), "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_not_written_comes_back() {
+    for unasked in ["", "HTTP/1.1 408 Request Timeout\r\n\r\n"] {
+        let (connection, mut wire, shelf) = client();
+        wire.send(unasked).await;
+        drop(wire);
+        let lost = send(connection, post(Body::full("abc")), &shelf).await.unwrap_err();
+        let request = *lost.unsent.expect("not one byte was written");
+        assert_eq!(
+            (request.uri().to_string(), text_of(request.into_body()).await),
+            ("/a?b".into(), "abc".into())
+        );
+    }
+    let (connection, mut wire, shelf) = client();
+    let answering = async {
+        wire.until("abc").await;
+        drop(wire);
+    };
+    let (lost, ()) = tokio::join!(send(connection, post(Body::full("abc")), &shelf), answering);
+    let lost = lost.unwrap_err();
+    assert!(lost.unsent.is_none() && lost.error.is_end(), "{lost:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_is_written_as_it_comes_and_so_are_its_trailers() {
+    let (connection, mut wire, shelf) = client();
+    let (frames, body) = channel();
+    let answering = async {
+        let head = wire.until("\r\n\r\n").await;
+        assert_eq!(head, "POST /a?b HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n");
+        frames.send(Ok(Frame::data("abc".into()))).unwrap();
+        assert_eq!(wire.until("abc\r\n").await, "3\r\nabc\r\n");
+        frames.send(Ok(trailers())).unwrap();
+        drop(frames);
+        assert_eq!(wire.until("\r\n\r\n").await, "0\r\nx-sum: 294\r\n\r\n");
+        wire.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    };
+    let (response, ()) = tokio::join!(send(connection, post(body), &shelf), answering);
+    assert_eq!(response.unwrap().status(), 204);
+    assert!(!shelf.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_come_before_the_end_of_the_upload() {
+    let (connection, mut wire, shelf) = client();
+    let (frames, body) = channel();
+    let answering = async {
+        wire.until("\r\n\r\n").await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc").await;
+    };
+    let (response, ()) = tokio::join!(send(connection, post(body), &shelf), answering);
+    assert_eq!(text_of(response.unwrap().into_body()).await, "abc");
+    assert!(shelf.is_empty(), "the upload goes on");
+    frames.send(Ok(Frame::data("late".into()))).unwrap();
+    assert_eq!(wire.until("late\r\n").await, "4\r\nlate\r\n");
+    drop(frames);
+    assert_eq!(wire.until("0\r\n\r\n").await, "0\r\n\r\n");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(!shelf.is_empty(), "both are over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_ends_with_whoever_wanted_its_answer() {
+    let (connection, mut wire, shelf) = client();
+    let (frames, body) = channel();
+    let answering = async {
+        wire.until("\r\n\r\n").await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc").await;
+    };
+    let (response, ()) = tokio::join!(send(connection, post(body), &shelf), answering);
+    drop(response);
+    frames.closed().await;
+    assert_eq!(wire.rest().await, "");
+    assert!(shelf.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_waits_for_the_100_and_not_for_ever() {
+    let ask = |body| {
+        let mut request = post(body);
+        request.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        request
+    };
+    for says in [true, false] {
+        let (connection, mut wire, shelf) = client();
+        let began = Instant::now();
+        let answering = async {
+            wire.until("\r\n\r\n").await;
+            if says {
+                wire.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+            }
+            wire.until("abc").await;
+            wire.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        };
+        let (response, ()) = tokio::join!(send(connection, ask(Body::full("abc")), &shelf), answering);
+        assert_eq!(response.unwrap().status(), 204);
+        assert_eq!(began.elapsed(), if says { Duration::ZERO } else { defaults::ORIGIN_CONTINUE });
+    }
+    // Whoever answers instead gets nothing of it.
+    let (connection, mut wire, shelf) = client();
+    let answering = async {
+        wire.until("\r\n\r\n").await;
+        wire.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n").await;
+        assert_eq!(wire.rest().await, "");
+    };
+    let (response, ()) = tokio::join!(send(connection, ask(Body::full("abc")), &shelf), answering);
+    assert_eq!(response.unwrap().status(), 417);
+    assert!(shelf.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_counts_although_the_upload_could_not_be_written() {
+    let (connection, mut wire, shelf) = client();
+    let answering = async {
+        wire.until("\r\n\r\n").await;
+        wire.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").await;
+        drop(wire);
+    };
+    let request = post(Body::full(vec![b'x'; 1 << 20]));
+    let (response, ()) = tokio::join!(send(connection, request, &shelf), answering);
+    let response = response.unwrap();
+    assert_eq!(response.status(), 413);
+    assert_eq!(text_of(response.into_body()).await, "no");
+    assert!(shelf.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_breaks_off_closes_its_connection() {
+    let (connection, mut wire, shelf) = client();
+    let (frames, body) = channel();
+    frames.send(Ok(Frame::data("abc".into()))).unwrap();
+    frames.send(Err("it fell".into())).unwrap();
+    let (lost, text) = tokio::join!(send(connection, post(body), &shelf), wire.rest());
+    assert!(matches!(lost.unwrap_err().error, Error::Request(_)));
+    assert!(!text.contains("0\r\n\r\n"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn interim_responses_arrive_in_order_and_a_flood_is_cut() {
+    let (connection, mut wire, shelf) = client();
+    let (sender, receiver) = interim::channel();
+    let answering = async {
+        wire.until("\r\n\r\n").await;
+        wire.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n").await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    };
+    let sending = client::send(connection, http::Request::default().map(|()| Body::empty()), shelf, &sender);
+    let (response, ()) = tokio::join!(sending, answering);
+    assert!(response.is_ok());
+    let heads = receiver.take(&std::task::Context::from_waker(std::task::Waker::noop()));
+    assert_eq!(heads.iter().map(|head| head.status().as_u16()).collect::<Vec<_>>(), [103, 102]);
+
+    let (connection, mut wire, shelf) = client();
+    let flood = async {
+        wire.until("\r\n\r\n").await;
+        wire.send(&"HTTP/1.1 102 P\r\n\r\n".repeat(defaults::INTERIM + 1)).await;
+    };
+    let (lost, ()) =
+        tokio::join!(send(connection, http::Request::default().map(|()| Body::empty()), &shelf), flood);
+    let error = lost.unwrap_err().error;
+    assert!(matches!(error, Error::Interims) && error.to_string().contains("32"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_beyond_a_limit_names_it() {
+    let (connection, mut wire, shelf) = client();
+    let answering = async {
+        wire.until("\r\n\r\n").await;
+        let fields = "A: b\r\n".repeat(defaults::H1_FIELDS + 1);
+        wire.send(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).await;
+    };
+    let request = http::Request::default().map(|()| Body::empty());
+    let (lost, ()) = tokio::join!(send(connection, request, &shelf), answering);
+    let error = lost.unwrap_err().error;
+    assert!(matches!(error, Error::Head(BadHead::Fields)) && error.to_string().contains("512"), "{error}");
+    assert!(error.is_invalid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_101_gives_the_stream_with_all_that_came_early() {
+    let (connection, mut wire, shelf) = client();
+    let answering = async {
+        wire.until("\r\n\r\n").await;
+        wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly").await;
+        assert_eq!(wire.until("late").await, "late");
+    };
+    let asking = async {
+        let request = http::Request::default().map(|()| Body::empty());
+        let mut response = send(connection, request, &shelf).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let mut stream = Tunnel::take(response.extensions_mut()).unwrap().await.unwrap();
+        let mut early = [0; 5];
+        stream.read_exact(&mut early).await.unwrap();
+        assert_eq!(&early, b"early");
+        stream.write_all(b"late").await.unwrap();
+        stream
+    };
+    let _stream = tokio::join!(answering, asking).1;
+    assert!(shelf.is_empty());
+}

@@ -1,0 +1,424 @@
+//! The server's end, over a stream in memory and with a clock that the tests turn.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::Error;
+use super::super::server::{self, Config, Ended, Service};
+use super::super::write::Case;
+use super::{Wire, channel, text_of, trailers};
+use crate::defaults;
+use crate::message::upgrade::Tunnel;
+use crate::message::{Body, BoxError, Request, Response, interim};
+use crate::net::{Io, Scope};
+
+const CONFIG: Config = Config {
+    head: defaults::VISITOR_HEAD,
+    head_within: Some(Duration::from_secs(30)),
+    stalled: Duration::from_secs(300),
+    linger: defaults::LINGER,
+    keep_alive: true,
+    case: Case::Title,
+    half_close: false,
+    trailers_on_demand: true,
+    date: false,
+};
+
+struct Answering<F>(F);
+
+impl<F, T> Service for Answering<F>
+where
+    F: Fn(Request, interim::Sender) -> T + Sync,
+    T: Future<Output = Response> + Send,
+{
+    async fn call(&self, request: Request, interim: interim::Sender) -> Response {
+        (self.0)(request, interim).await
+    }
+}
+
+/// Serves what `talk` sends, and returns how the connection ended.
+async fn serving<F, T>(config: Config, answer: F, talk: impl AsyncFnOnce(&mut Wire)) -> Result<Ended, Error>
+where
+    F: Fn(Request, interim::Sender) -> T + Sync,
+    T: Future<Output = Response> + Send,
+{
+    let (near, far) = tokio::io::duplex(1 << 14);
+    let mut wire = Wire(near);
+    let service = Answering(answer);
+    let serve = server::serve(Io::other(far), &service, &config, pending());
+    let talking = async {
+        talk(&mut wire).await;
+        drop(wire);
+    };
+    tokio::join!(serve, talking).0
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_answered_in_their_order_on_one_connection() {
+    let answer = async |request: Request, _| {
+        let path = request.uri().path().to_owned();
+        let sent = text_of(request.into_body()).await;
+        Response::new(Body::full(format!("{path} {sent}")))
+    };
+    let ended = serving(
+        CONFIG,
+        |request, interim| Box::pin(answer(request, interim)),
+        async |wire| {
+            wire.send(
+                "POST /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\n\r\n\
+             POST /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\n",
+            )
+            .await;
+            for answer in ["/a abc", "/b ", "/c de"] {
+                let head = wire.until("\r\n\r\n").await;
+                assert_eq!(head, format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len()));
+                assert_eq!(wire.until(answer).await, answer);
+            }
+        },
+    )
+    .await;
+    assert_eq!(ended.unwrap(), Ended::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_version_and_the_wish_of_a_request_decide_whether_the_connection_stays() {
+    let answer = async |request: Request, _| match request.uri().path() {
+        "/stream" => {
+            Response::new(Body::wrap(StreamBody::new(futures_util::stream::iter([Ok::<_, BoxError>(
+                Frame::data(Bytes::from("abc")),
+            )]))))
+        }
+        _ => Response::new(Body::full("abc")),
+    };
+    for (request, head) in [
+        ("GET / HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc"),
+        ("GET /stream HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nabc"),
+        ("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\nabc"),
+        (
+            "GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",
+        ),
+        (
+            "GET /stream HTTP/1.1\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        ),
+    ] {
+        let ended = serving(
+            CONFIG,
+            |request, interim| Box::pin(answer(request, interim)),
+            async |wire| {
+                wire.send(request).await;
+                assert_eq!(wire.rest().await, head, "{request}");
+            },
+        )
+        .await;
+        assert_eq!(ended.unwrap(), Ended::Closed, "{request}");
+    }
+    let kept = serving(
+        CONFIG,
+        |request, interim| Box::pin(answer(request, interim)),
+        async |wire| {
+            for _ in 0..2 {
+                wire.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+                let answer = wire.until("abc").await;
+                assert!(answer.contains("Connection: keep-alive\r\n"), "{answer}");
+            }
+        },
+    );
+    assert_eq!(kept.await.unwrap(), Ended::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn interim_responses_go_out_at_once_and_not_to_http_1_0() {
+    for (version, hints) in [("1.1", true), ("1.0", false)] {
+        let (go, wait) = oneshot::channel::<()>();
+        let wait = Arc::new(Mutex::new(Some(wait)));
+        let answer = |_, interim: interim::Sender| {
+            let wait = wait.lock().take();
+            async move {
+                let head = http::Response::builder().status(103).header("link", "</a>").body(()).unwrap();
+                interim.send(head);
+                wait.unwrap().await.unwrap();
+                Response::new(Body::full("abc"))
+            }
+        };
+        serving(CONFIG, answer, async |wire| {
+            wire.send(&format!("GET / HTTP/{version}\r\n\r\n")).await;
+            if hints {
+                assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
+            }
+            go.send(()).unwrap();
+            assert!(wire.until("\r\n\r\n").await.starts_with(&format!("HTTP/{version} 200 OK\r\n")));
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_asked_for_when_somebody_reads_it() {
+    let ask = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    let reads = |request: Request, _| async { Response::new(Body::full(text_of(request.into_body()).await)) };
+    serving(CONFIG, reads, async |wire| {
+        wire.send(ask).await;
+        assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+        wire.send("abc").await;
+        assert!(wire.until("abc").await.starts_with("HTTP/1.1 200 OK\r\n"));
+        // Some send it without waiting for that, and are sent it all the same.
+        wire.send(&format!("{ask}def")).await;
+        assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+        assert!(wire.until("def").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    })
+    .await
+    .unwrap();
+    let refuses = |_, _| async { Response::new(Body::full("no")) };
+    serving(CONFIG, refuses, async |wire| {
+        wire.send(ask).await;
+        let answer = wire.rest().await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("Connection: close\r\n"),
+            "{answer}"
+        );
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_go_to_whoever_takes_them() {
+    let answer = |_, _| async {
+        let (frames, body) = channel();
+        frames.send(Ok(Frame::data("abc".into()))).unwrap();
+        frames.send(Ok(trailers())).unwrap();
+        Response::new(body)
+    };
+    serving(CONFIG, answer, async |wire| {
+        wire.send("GET / HTTP/1.1\r\nTE: trailers\r\n\r\nGET / HTTP/1.1\r\n\r\n").await;
+        wire.until("\r\n\r\n").await;
+        assert_eq!(wire.until("\r\n\r\n").await, "3\r\nabc\r\n0\r\nx-sum: 294\r\n\r\n");
+        wire.until("\r\n\r\n").await;
+        assert_eq!(wire.until("\r\n\r\n").await, "3\r\nabc\r\n0\r\n\r\n");
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_breaks_off_ends_behind_all_that_came_of_it() {
+    for (length, wanted) in [(None, "3\r\nabc\r\n"), (Some("9"), "abc")] {
+        let answer = |_, _| async move {
+            let (frames, body) = channel();
+            frames.send(Ok(Frame::data("abc".into()))).unwrap();
+            frames.send(Err("it fell".into())).unwrap();
+            let mut response = Response::new(body);
+            response.headers_mut().extend(length.map(|n| (http::header::CONTENT_LENGTH, n.parse().unwrap())));
+            response
+        };
+        let ended = serving(CONFIG, answer, async |wire| {
+            wire.send("GET / HTTP/1.1\r\n\r\n").await;
+            assert!(wire.rest().await.ends_with(&format!("\r\n\r\n{wanted}")));
+        })
+        .await;
+        assert!(matches!(ended, Err(Error::Answer(_))), "{ended:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_not_as_long_as_announced_ends_the_connection() {
+    for (length, wanted) in [("2", ""), ("4", "abc")] {
+        let answer = |_, _| async move {
+            let (frames, body) = channel();
+            frames.send(Ok(Frame::data("abc".into()))).unwrap();
+            http::Response::builder().header("content-length", length).body(body).unwrap()
+        };
+        let ended = serving(CONFIG, answer, async |wire| {
+            wire.send("GET / HTTP/1.1\r\n\r\n").await;
+            assert!(wire.rest().await.ends_with(&format!("\r\n\r\n{wanted}")));
+        })
+        .await;
+        assert!(matches!(ended, Err(Error::Answer(_))), "{ended:?}");
+    }
+}
+
+/// Resolves its sender when it is dropped.
+struct Gone(Option<oneshot::Sender<()>>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let _ = self.0.take().unwrap().send(());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_that_leaves_cancels_its_request() {
+    for begun in [false, true] {
+        let (gone, heard) = oneshot::channel();
+        let gone = Mutex::new(Some(Gone(Some(gone))));
+        let answer = |_, _| {
+            let gone = gone.lock().take();
+            async move {
+                if !begun {
+                    pending::<()>().await;
+                }
+                let (frames, mut body) = channel();
+                frames.send(Ok(Frame::data("abc".into()))).unwrap();
+                body.hold((frames, gone));
+                Response::new(body)
+            }
+        };
+        let ended = serving(CONFIG, answer, async |wire| {
+            wire.send("GET / HTTP/1.1\r\n\r\n").await;
+            match begun {
+                true => drop(wire.until("abc\r\n").await),
+                false => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        })
+        .await;
+        assert!(matches!(ended, Err(Error::Gone)), "{ended:?}");
+        assert_eq!(heard.await, Ok(()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_far_end_that_has_sent_all_may_still_read() {
+    let config = Config { half_close: true, ..CONFIG };
+    let answer = |_, _| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Response::new(Body::full("abc"))
+    };
+    let ended = serving(config, answer, async |wire| {
+        wire.send("GET / HTTP/1.1\r\n\r\n").await;
+        wire.0.shutdown().await.unwrap();
+        assert!(wire.rest().await.ends_with("abc"));
+    })
+    .await;
+    assert_eq!(ended.unwrap(), Ended::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_has_a_deadline_and_so_has_the_silence_before_it() {
+    for part in ["", "GET / HTTP/1.1\r\nA: "] {
+        let began = Instant::now();
+        let answer = |_, _| async { Response::new(Body::empty()) };
+        let ended = serving(CONFIG, answer, async |wire| {
+            wire.send("GET / HTTP/1.1\r\n\r\n").await;
+            wire.until("\r\n\r\n").await;
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            wire.send(part).await;
+            assert_eq!(wire.rest().await, "");
+        })
+        .await;
+        assert!(matches!(ended, Err(Error::HeadLate)), "{ended:?}");
+        assert_eq!(began.elapsed().as_secs(), 30);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_that_takes_nothing_is_given_up() {
+    let began = Instant::now();
+    let answer = |_, _| async { Response::new(Body::full(vec![b'x'; 1 << 20])) };
+    let ended = serving(CONFIG, answer, async |wire| {
+        wire.send("GET / HTTP/1.1\r\n\r\n").await;
+        wire.until("\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_secs(1_000)).await;
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(2_000), ended).await.unwrap();
+    assert!(matches!(ended, Err(Error::Stalled)), "{ended:?}");
+    assert!(began.elapsed() >= Duration::from_secs(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_of_an_upload_is_read_if_it_is_little() {
+    let answer = |_, _| async { Response::new(Body::full("no")) };
+    let ended = serving(CONFIG, answer, async |wire| {
+        wire.send("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na").await;
+        wire.until("no").await;
+        wire.send("bcGET / HTTP/1.1\r\n\r\n").await;
+        wire.until("no").await;
+        // Nothing more of this one comes, and its time is short.
+        wire.send("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na").await;
+        wire.until("no").await;
+        let began = Instant::now();
+        assert_eq!(wire.rest().await, "");
+        assert_eq!(began.elapsed(), defaults::LINGER);
+    })
+    .await;
+    assert_eq!(ended.unwrap(), Ended::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_none_is_refused_and_the_connection_closed() {
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\nA\r\n\r\n".to_owned(), "400"),
+        ("GET / HTTP/2.0\r\n\r\n".to_owned(), "400"),
+        (format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(defaults::VISITOR_HEAD)), "431"),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 16)), "414"),
+    ] {
+        let answer = |_, _| async { unreachable!("it is no request") };
+        let ended = serving(CONFIG, answer, async |wire| {
+            // The server may close while it is being sent.
+            let _ = wire.0.write_all(head.as_bytes()).await;
+            let answer = wire.rest().await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(answer.contains("Connection: close\r\n"), "{answer}");
+        })
+        .await;
+        assert!(matches!(ended, Err(Error::Head(_))), "{ended:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_101_the_stream_is_the_handlers_with_all_that_came_early() {
+    let scope = Scope::new();
+    let echo = |mut request: Request, _| {
+        let tunnel = Tunnel::take(request.extensions_mut()).unwrap();
+        scope.spawn(async move {
+            let mut stream = tunnel.await.unwrap();
+            let mut early = [0; 5];
+            stream.read_exact(&mut early).await.unwrap();
+            stream.write_all(&early).await.unwrap();
+        });
+        async { http::Response::builder().status(101).header("upgrade", "x").body(Body::empty()).unwrap() }
+    };
+    let ended = serving(CONFIG, echo, async |wire| {
+        wire.send("GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nea").await;
+        assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n");
+        wire.send("rly").await;
+        assert_eq!(wire.rest().await, "early");
+    })
+    .await;
+    assert_eq!(ended.unwrap(), Ended::Upgraded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stops_answers_what_is_in_hand() {
+    for (idle, wanted) in
+        [(true, ""), (false, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")]
+    {
+        let (near, far) = tokio::io::duplex(1 << 14);
+        let mut wire = Wire(near);
+        let service = Answering(|_, _| async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Response::new(Body::full("abc"))
+        });
+        let stop = tokio::time::sleep(Duration::from_secs(1));
+        let serve = server::serve(Io::other(far), &service, &CONFIG, stop);
+        let talk = async {
+            if !idle {
+                wire.send("GET / HTTP/1.1\r\n\r\n").await;
+            }
+            wire.rest().await
+        };
+        let (ended, text) = tokio::join!(serve, talk);
+        assert_eq!((ended.unwrap(), &*text), (Ended::Closed, wanted));
+    }
+}

@@ -1,0 +1,145 @@
+//! Heads of HTTP/1 messages, written.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, response};
+
+use super::head::Reason;
+use crate::message::interim::Head;
+
+/// How the names of fields are spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Case {
+    /// `content-type`
+    #[default]
+    Lower,
+    /// `Content-Type`
+    Title,
+}
+
+/// What a head announces of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    /// Nothing: there is no body, or it ends with the stream.
+    Nothing,
+    /// This many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunks,
+}
+
+/// Writes the head of a request with this target, which stands as it is.
+pub fn request(
+    out: &mut BytesMut,
+    (method, target): (&Method, &str),
+    headers: &HeaderMap,
+    announced: Announced,
+    case: Case,
+) {
+    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        out.put_slice(part.as_bytes());
+    }
+    fields(out, headers, announced, case);
+    out.put_slice(b"\r\n");
+}
+
+/// Writes the head of a response. `connection` is what it says of its connection beside its own fields.
+pub fn response(
+    out: &mut BytesMut,
+    parts: &response::Parts,
+    announced: Announced,
+    connection: Option<&'static str>,
+    case: Case,
+) {
+    let reason = parts.extensions.get::<Reason>().map(Reason::as_bytes);
+    status_line(out, parts.version, parts.status, reason);
+    fields(out, &parts.headers, announced, case);
+    if let Some(option) = connection {
+        field(out, &CONNECTION, option.as_bytes(), case);
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// Writes an interim response, which has no body.
+pub fn interim(out: &mut BytesMut, head: &Head, case: Case) {
+    status_line(out, Version::HTTP_11, head.status(), None);
+    fields(out, head.headers(), Announced::Nothing, case);
+    out.put_slice(b"\r\n");
+}
+
+fn status_line(out: &mut BytesMut, version: Version, status: StatusCode, reason: Option<&[u8]>) {
+    out.put_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.put_slice(status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(reason.unwrap_or_else(|| status.canonical_reason().unwrap_or_default().as_bytes()));
+    out.put_slice(b"\r\n");
+}
+
+/// Writes all fields, each in its place. Of the length they say what is announced, and only chunks have a place for
+/// trailers.
+pub fn fields(out: &mut BytesMut, headers: &HeaderMap, announced: Announced, case: Case) {
+    let mut open = announced;
+    for (name, value) in headers {
+        if *name == CONTENT_LENGTH {
+            if let Announced::Length(_) = open {
+                self::announced(out, open, case);
+                open = Announced::Nothing;
+            }
+        } else if *name != TRANSFER_ENCODING && (*name != TRAILER || announced == Announced::Chunks) {
+            field(out, name, value.as_bytes(), case);
+        }
+    }
+    self::announced(out, open, case);
+}
+
+/// Writes the field that announces the body.
+pub fn announced(out: &mut BytesMut, announced: Announced, case: Case) {
+    match announced {
+        Announced::Nothing => {}
+        Announced::Length(length) => {
+            field(out, &CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes(), case);
+        }
+        Announced::Chunks => field(out, &TRANSFER_ENCODING, b"chunked", case),
+    }
+}
+
+/// Writes one field.
+pub fn field(out: &mut BytesMut, name: &HeaderName, value: &[u8], case: Case) {
+    let start = out.len();
+    out.reserve(name.as_str().len() + value.len() + 4);
+    out.put_slice(name.as_str().as_bytes());
+    if case == Case::Title {
+        let mut first = true;
+        for byte in &mut out[start..] {
+            if first {
+                byte.make_ascii_uppercase();
+            }
+            first = *byte == b'-';
+        }
+    }
+    out.put_slice(b": ");
+    out.put_slice(value);
+    out.put_slice(b"\r\n");
+}
+
+/// Writes the size of a chunk (RFC 9112 §7.1).
+pub fn chunk_size(out: &mut BytesMut, size: usize) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let (mut digits, mut at, mut rest) = ([0; 16], 16, size);
+    while rest > 0 {
+        at -= 1;
+        digits[at] = DIGITS[rest % 16];
+        rest /= 16;
+    }
+    out.put_slice(&digits[at..]);
+    out.put_slice(b"\r\n");
+}
+
+/// One chunk, of at least a byte: an empty one would be the last.
+pub fn chunk(data: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(data.len() + 20);
+    chunk_size(&mut out, data.len());
+    out.put_slice(data);
+    out.put_slice(b"\r\n");
+    out.freeze()
+}
