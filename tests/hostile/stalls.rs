@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, pending};
-
+use ptth::defaults;
+use ptth::session::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -31,8 +32,13 @@ enum How {
     Deaf,
 }
 
-fn count() -> usize {
-    if is_long() { 100 } else { 30 }
+/// As many as one agent may have, or nearly so many where they are polls.
+fn count(on: On) -> usize {
+    match (is_long(), on.carrier) {
+        (false, _) => 30,
+        (true, Kind::Envelope) => defaults::POLLS_MOST - 4,
+        (true, _) => 100,
+    }
 }
 
 /// A15; RFC 9113 §10.5: every visitor of such an agent is told by the deadline, and those of others do not notice.
@@ -45,10 +51,10 @@ pub(crate) async fn an_agent_that_stalls_keeps_its_own_visitors_waiting_alone(on
         let token = relay.token(&["stalls"]);
         let settings = if how == How::Deaf { &[(4, 0)][..] } else { &[] };
         let agent = Stranger { settings, ..Stranger::new(on, relay.plain, "stalls", token.expose()) };
-        let links = join_all((0..count()).map(|_| agent.comes())).await;
+        let links = join_all((0..count(on)).map(|_| agent.comes())).await;
         let links = links.into_iter().map(|link| link.expect("it is let in"));
         let stalling = join_all(links.map(|link| stall(how, link, relay.plain, token.expose())));
-        let visitors = join_all((0..count()).map(|_| visit(how, &relay)));
+        let visitors = join_all((0..count(on)).map(|_| visit(how, &relay)));
         let beside = async {
             let (told, busy) = tokio::join!(visitors, asked(&relay));
             (told, busy)
