@@ -3,7 +3,7 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
 use super::body::Decoder;
@@ -51,6 +51,8 @@ pub struct Facts {
     pub upgrade: bool,
     /// There is `Expect: 100-continue`.
     pub expects_continue: bool,
+    /// There is a `TE` field.
+    pub te: bool,
     length: Option<u64>,
     /// `Content-Length` stands there more than once, or as a list, with one value.
     repeated: bool,
@@ -292,6 +294,8 @@ impl Facts {
             }
         } else if *name == UPGRADE {
             self.upgrade = true;
+        } else if *name == TE {
+            self.te = true;
         } else if *name == EXPECT {
             self.expects_continue = value.as_bytes().eq_ignore_ascii_case(b"100-continue");
         }

@@ -32,7 +32,7 @@ const NEVER_NOMINATED: [HeaderName; 9] = [
 /// `Upgrade`, if the message asked for one in due form; putting it back is the caller's decision.
 pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
     // One pass over the few fields that are there is cheaper than asking for each that might be.
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name) || *name == TE) {
+    if !headers.keys().any(is_of_this_hop) {
         return None;
     }
     let mut upgrade = None;
@@ -56,6 +56,21 @@ pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
         }
     }
     upgrade
+}
+
+/// Whether a name is among [`HOP_BY_HOP`] or is `TE`. Most names differ in their length already, which is all that is
+/// looked at then.
+fn is_of_this_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+            | "te"
+    )
 }
 
 /// Whether whoever sent the request takes trailers, and drops none (`TE: trailers`, RFC 9110 §10.1.4).
@@ -126,6 +141,12 @@ pub(super) mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["authorization", "content-length", "cookie", "host"]);
+    }
+
+    #[test]
+    fn every_name_of_this_hop_is_known() {
+        assert!(HOP_BY_HOP.iter().chain([&TE]).all(is_of_this_hop));
+        assert!(!is_of_this_hop(&TRAILER) && !is_of_this_hop(&http::header::HOST));
     }
 
     #[test]

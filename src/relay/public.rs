@@ -60,9 +60,6 @@ async fn route(
     request: Request,
     (recording, interim): Beside<'_>,
 ) -> Response {
-    if !framing::is_clear(request.headers()) {
-        return hang_up(Failure::Framing, &request, recording);
-    }
     if framing::size(&request) > defaults::VISITOR_HEAD {
         shared.metrics.reached(Limit::Fields, &sender.visitor().remote);
         return hang_up(Failure::Head, &request, recording);

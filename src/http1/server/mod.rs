@@ -212,7 +212,8 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             method: parts.method.clone(),
             version: parts.version,
             keep_alive: facts.keep_alive && self.config.keep_alive,
-            takes_trailers: !self.config.trailers_on_demand || hop::takes_trailers(&parts.headers),
+            takes_trailers: !self.config.trailers_on_demand
+                || facts.te && hop::takes_trailers(&parts.headers),
             tunnel: opens,
         };
         // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
@@ -266,12 +267,8 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         // A request whose body was not asked for may yet be followed by it.
         let unread = std::mem::take(&mut self.connection.lock().awaits_continue);
         let (announced, encoder) = announce(&parts, &body, &asked);
-        let keep_alive = asked.keep_alive
-            && !self.stopping
-            && !unread
-            && encoder != Some(Encoder::Close)
-            && !closes(&parts.headers);
-        self.write_head(&mut parts, announced, keep_alive);
+        let keep_alive = asked.keep_alive && !self.stopping && !unread && encoder != Some(Encoder::Close);
+        let keep_alive = self.write_head(&mut parts, announced, keep_alive);
         match encoder {
             Some(encoder) => self.send(body, encoder, asked.takes_trailers).await?,
             None => {
@@ -283,9 +280,11 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         Ok(if keep_alive && read && !self.stopping { Then::Next } else { Then::Close })
     }
 
-    fn write_head(&mut self, parts: &mut response::Parts, announced: Announced, keep_alive: bool) {
+    /// Writes the head of an answer. `keep_alive`: the connection may stay open; says whether it does.
+    fn write_head(&mut self, parts: &mut response::Parts, announced: Announced, keep_alive: bool) -> bool {
+        let closes = closes(&parts.headers);
         let option = match (keep_alive, parts.version) {
-            _ if closes(&parts.headers) => None,
+            _ if closes => None,
             (true, Version::HTTP_10) => Some("keep-alive"),
             (false, Version::HTTP_11) => Some("close"),
             _ => None,
@@ -297,6 +296,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         let mut connection = self.connection.lock();
         connection.last_moved = Instant::now();
         connection.output.with(|out| write::response(out, parts, announced, option, case));
+        keep_alive && !closes
     }
 
     fn date(&mut self) -> HeaderValue {
