@@ -64,7 +64,7 @@ async fn go_on<H: Home>(both: Arc<Mutex<Both<H>>>) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "an upload broke off behind its answer");
-                exchange.upload_failed = Some(error);
+                (exchange.upload, exchange.upload_failed) = (None, Some(error));
                 // It may be the end of the whole connection, which whoever reads must see.
                 both.reader.take().into_iter().for_each(Waker::wake);
             }

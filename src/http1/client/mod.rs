@@ -64,7 +64,7 @@ pub trait Home: Send + Unpin + Sized + 'static {
 pub struct NotAnswered {
     /// What happened.
     pub error: Error,
-    /// The request, if not one byte of it was written.
+    /// The request, if not one byte of it was written and all of its body is there.
     pub unsent: Option<Box<Request>>,
 }
 
@@ -171,7 +171,10 @@ pub async fn send<H: Home>(
         // The head is a whole request, whatever becomes of the body; one that breaks off at once takes it along.
         match tokio::time::timeout(EMPTY, nothing(&mut body)).await {
             Ok(Ok(())) => body = Body::empty(),
-            Ok(Err(error)) => return Err(NotAnswered { error, unsent: None }),
+            Ok(Err(error)) => {
+                home.back(connection);
+                return Err(NotAnswered { error, unsent: None });
+            }
             Err(_) => {}
         }
     }
@@ -192,6 +195,7 @@ pub async fn send<H: Home>(
         home: Some(home),
         method: parts.method.clone(),
         upload,
+        taken: false,
         upload_failed: None,
         broken: None,
         decoder: Decoder::length(0),
@@ -203,7 +207,7 @@ pub async fn send<H: Home>(
     match answered {
         Ok(head) => Ok(exchange.into_response(head)),
         Err(error) => {
-            let untouched = exchange.connection.output.written() == begun;
+            let untouched = exchange.connection.output.written() == begun && !exchange.taken;
             let body = exchange.upload.map_or_else(Body::empty, |upload| upload.body);
             let unsent = untouched.then(|| Box::new(Request::from_parts(parts, body)));
             Err(NotAnswered { error, unsent })
@@ -267,6 +271,8 @@ struct Exchange<H> {
     home: Option<H>,
     method: Method,
     upload: Option<Upload>,
+    /// Something was taken of the body of the request: the request cannot be sent again.
+    taken: bool,
     /// Why the upload ended before its time. The answer may be there all the same.
     upload_failed: Option<Error>,
     /// Why the body of the request broke off.
@@ -286,6 +292,7 @@ impl<H: Home> Exchange<H> {
                 match upload.poll_frame(cx) {
                     Poll::Pending => waits = true,
                     Poll::Ready(frame) => {
+                        self.taken = true;
                         let ends = upload.body.is_end_stream();
                         let output = &mut self.connection.output;
                         match write_frame(frame, ends, &mut upload.encoder, true, output) {
@@ -300,7 +307,6 @@ impl<H: Home> Exchange<H> {
                 }
             }
             if let Err(error) = ready!(self.connection.poll_flush(cx)) {
-                self.upload = None;
                 self.keep_alive = false;
                 return Poll::Ready(Err(Error::Io(error)));
             }
@@ -366,8 +372,8 @@ impl<H: Home> Exchange<H> {
         if let Some(home) = &mut self.home {
             self.keep_alive &= home.answered(head);
         }
-        // Whoever answers without asking for the body does not want it, and nobody knows whether it is still to come.
-        if self.upload.as_ref().is_some_and(|upload| upload.gate.is_some()) {
+        // An answer without a 100 before it means that the body is not wanted. What cannot be written is not wanted either.
+        if self.upload_failed.is_some() || self.upload.as_ref().is_some_and(|upload| upload.gate.is_some()) {
             self.upload = None;
             self.keep_alive = false;
         }

@@ -1,6 +1,8 @@
 //! The client's end, over a stream in memory and with a clock that the tests turn.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -300,4 +302,59 @@ async fn a_101_gives_the_stream_with_all_that_came_early() {
     };
     let _stream = tokio::join!(answering, asking).1;
     assert!(shelf.is_empty());
+}
+
+/// A stream whose far end is gone, which shows when something is written.
+struct Broken(bool);
+
+impl tokio::io::AsyncRead for Broken {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.0 { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+}
+
+impl tokio::io::AsyncWrite for Broken {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.0 = true;
+        Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_comes_back_with_all_of_its_body_or_not_at_all() {
+    let lost = async |request| {
+        let connection = Connection::new(Io::other(Broken(false)));
+        send(connection, request, &Shelf::default()).await.unwrap_err()
+    };
+    assert!(lost(post(Body::full("abc"))).await.unsent.is_none(), "its body was taken");
+    let (frames, body) = channel();
+    let request = *lost(post(body)).await.unsent.expect("nothing of it was taken");
+    frames.send(Ok(Frame::data("abc".into()))).unwrap();
+    drop(frames);
+    assert_eq!(text_of(request.into_body()).await, "abc");
+    let request = http::Request::get("/").body(Body::empty()).unwrap();
+    assert!(lost(request).await.unsent.is_some(), "it has no body");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_kept_that_a_broken_request_has_not_touched() {
+    let (connection, _wire, shelf) = client();
+    let (frames, body) = channel();
+    frames.send(Ok(Frame::data("abc".into()))).unwrap();
+    let mut request = post(body);
+    request.headers_mut().insert("content-length", "0".parse().unwrap());
+    assert!(matches!(send(connection, request, &shelf).await.unwrap_err().error, Error::Request(_)));
+    assert!(!shelf.is_empty());
 }
