@@ -32,8 +32,10 @@ pub(super) struct Connection {
     pub(super) body_failed: bool,
     /// The far end has sent all.
     pub(super) half_closed: bool,
-    /// When something of a body was last read or written.
-    pub(super) last_moved: Instant,
+    /// When something of a body was last read.
+    pub(super) last_read: Instant,
+    /// Since when what waits to be written does not move.
+    pub(super) blocked_since: Option<Instant>,
     pub(super) driver: Option<Waker>,
 }
 
@@ -48,7 +50,8 @@ impl Connection {
             body_dropped: false,
             body_failed: false,
             half_closed: false,
-            last_moved: Instant::now(),
+            last_read: Instant::now(),
+            blocked_since: None,
             driver: None,
         }
     }
@@ -107,7 +110,7 @@ impl Connection {
                 return Poll::Ready(Ok(piece));
             }
             match ready!(self.input.poll_fill(&mut self.io, cx)) {
-                Ok(1..) => self.last_moved = Instant::now(),
+                Ok(1..) => self.last_read = Instant::now(),
                 Ok(0) | Err(_) => {
                     self.body_failed = true;
                     return Poll::Ready(Err(Error::Gone));

@@ -234,7 +234,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         connection.decoder = decoder;
         connection.awaits_continue = awaits_continue;
         [connection.body_dropped, connection.body_failed] = [false; 2];
-        connection.last_moved = Instant::now();
+        connection.last_read = Instant::now();
         drop(connection);
         Body::wrap(Incoming { connection: self.connection.clone(), done: false })
     }
@@ -294,7 +294,6 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         }
         let case = self.config.case;
         let mut connection = self.connection.lock();
-        connection.last_moved = Instant::now();
         connection.output.with(|out| write::response(out, parts, announced, option, case));
         keep_alive && !closes
     }
@@ -360,12 +359,16 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         connection.register(cx);
         let before = connection.output.written();
         if let Poll::Ready(written) = connection.poll_flush(cx) {
+            connection.blocked_since = None;
             return Poll::Ready(written);
         }
-        if connection.output.written() != before {
-            connection.last_moved = Instant::now();
-        }
-        self.timer.poll_until(connection.last_moved + self.config.stalled, cx).map(|()| Err(Error::Stalled))
+        // The time counts while something waits, not while the answer itself is quiet.
+        let since = match connection.blocked_since {
+            Some(since) if connection.output.written() == before => since,
+            _ => Instant::now(),
+        };
+        connection.blocked_since = Some(since);
+        self.timer.poll_until(since + self.config.stalled, cx).map(|()| Err(Error::Stalled))
     }
 
     /// Awaits the end of the request's body. Whoever has the body reads it; what nobody wants is read here, if it is
@@ -373,6 +376,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
     /// request can be read.
     async fn settle(&mut self) -> bool {
         let (mut left, mut linger) = (defaults::LINGER_BYTES, None);
+        let began = Instant::now();
         poll_fn(|cx| {
             let mut connection = self.connection.lock();
             if connection.decoder.is_done() {
@@ -389,7 +393,8 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                     Poll::Pending => self.timer.poll_until(until, cx).map(|()| false),
                 }
             } else {
-                self.timer.poll_until(connection.last_moved + self.config.stalled, cx).map(|()| false)
+                let until = connection.last_read.max(began) + self.config.stalled;
+                self.timer.poll_until(until, cx).map(|()| false)
             }
         })
         .await
@@ -414,7 +419,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
 
     async fn refuse(&mut self, bad: BadHead) -> Result<(), Error> {
         let response = self.service.refuse(bad);
-        let version = if bad == BadHead::Version { Version::HTTP_11 } else { response.version() };
+        let version = response.version();
         let asked =
             Asked { method: Method::GET, version, keep_alive: false, takes_trailers: false, tunnel: None };
         let (mut parts, body) = response.into_parts();

@@ -337,6 +337,32 @@ async fn a_visitor_that_takes_nothing_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quiet_answer_does_not_count_against_its_reader() {
+    let frames = Mutex::new(None);
+    let answer = |_, _| {
+        let (sender, body) = channel();
+        *frames.lock() = Some(sender);
+        async { Response::new(body) }
+    };
+    let ended = serving(CONFIG, answer, async |wire| {
+        wire.send("GET / HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let sender = frames.lock().take().unwrap();
+        // As much as the stream takes, and not one byte more waits for its reader.
+        let first = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+        let fills = (1 << 14) - first.len() - "3fa0\r\n\r\n".len();
+        sender.send(Ok(Frame::data(vec![b'x'; fills].into()))).unwrap();
+        tokio::time::sleep(Duration::from_secs(1_000)).await;
+        sender.send(Ok(Frame::data("end".into()))).unwrap();
+        drop(sender);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(wire.rest().await.ends_with("3\r\nend\r\n0\r\n\r\n"));
+    })
+    .await;
+    assert_eq!(ended.unwrap(), Ended::Closed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_left_of_an_upload_is_read_if_it_is_little() {
     let answer = |_, _| async { Response::new(Body::full("no")) };
     let ended = serving(CONFIG, answer, async |wire| {
