@@ -321,3 +321,22 @@ pub(super) fn own(
     protect(headers);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The texts are constants, and the limits are others.
+    #[test]
+    fn refusals_name_the_limits_that_are_in_force() {
+        let text = |failure| describe(failure).2.replace(',', "");
+        let fields = text(Failure::BadHead(BadHead::Fields));
+        assert!(fields.contains(&format!(" {} ", defaults::H1_FIELDS)), "{fields}");
+        let head = text(Failure::Head);
+        assert!(head.contains(&format!(" {} KiB", defaults::VISITOR_HEAD >> 10)), "{head}");
+        let target = text(Failure::BadHead(BadHead::Target));
+        let named = BadHead::Target.to_string();
+        let most = named.split(' ').find(|word| word.bytes().all(|b| b.is_ascii_digit())).unwrap();
+        assert!(target.contains(&format!(" {most} ")), "{target}");
+    }
+}
