@@ -231,8 +231,8 @@ pub const H1_HOP_HEAD: usize = VISITOR_HEAD + (8 << 10);
 pub const H1_ANSWER_HEAD: usize = H1_HOP_HEAD;
 /// Fields in one head over HTTP/1.1: ten times what browsers send.
 pub const H1_FIELDS: usize = 512;
-/// The extensions of all chunks of one body, in bytes. Nobody uses them, and without a bound they are a way to send much
-/// that counts for nothing (CVE-2023-39326).
+/// The extensions of all chunks of one body, in bytes. Senders hardly use extensions, and without a limit a peer could
+/// send any number of bytes that no limit of a body counts (CVE-2023-39326).
 pub const CHUNK_EXTENSIONS: usize = 16 << 10;
 /// What a visitor may send on an `h2` connection before anything is known of it, in bytes: a form, and as much as one
 /// on HTTP/1.1 may.

@@ -110,7 +110,7 @@ impl Search {
                 match read[..] {
                     [b'\n', ..] => read.advance(1),
                     [b'\r', b'\n', ..] => read.advance(2),
-                    // Nobody has to wait for the end of what is no head from its first byte, as a TLS handshake is.
+                    // A byte that no head begins with, such as the first of a TLS handshake, is refused at once.
                     [first, ..] if !is_token(first) && read[..] != [b'\r'] => return Err(BadHead::StartLine),
                     [b'\r'] | [] => return Ok(None),
                     [..] => break,

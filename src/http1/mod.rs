@@ -91,7 +91,7 @@ pub enum Error {
     #[error("an answer switches protocols, and its request did not ask for that")]
     UnaskedUpgrade,
     /// More is left of a body than is read for nobody.
-    #[error("too much is left of a body that nobody reads")]
+    #[error("the rest of an unread body exceeds {} bytes", defaults::LINGER_BYTES)]
     Unread,
     /// The body of an answer broke off where it comes from.
     #[error("the body of the answer broke off: {0}")]

@@ -1,6 +1,6 @@
 //! Interim responses (1xx, RFC 9110 §15.2) on their way from an origin to a visitor. Whoever answers a request has a
 //! [`Sender`] for them beside it; whoever writes the answer has the [`Receiver`], and writes first what comes by it.
-//! What is sent to nobody is dropped, as RFC 9110 §15.2 allows.
+//! A sender without a receiver drops them, as RFC 9110 §15.2 allows.
 //!
 //! A 100 goes by the gate of its body ([`super::expect`]), and a 101 is an answer: neither is ever sent here.
 
@@ -25,7 +25,7 @@ struct Queue {
     waker: AtomicWaker,
 }
 
-/// Sends the interim responses to one request. The default sends to nobody.
+/// Sends the interim responses to one request. The default sender has no receiver.
 #[derive(Debug, Clone, Default)]
 pub struct Sender(Option<Arc<Queue>>);
 

@@ -292,7 +292,7 @@ impl Link {
 
     /// As [`Link::send`], for tests that want no interim responses.
     #[cfg(test)]
-    pub(crate) async fn ask(&self, request: Request, slot: Slot) -> Result<Response, SendError> {
+    pub(crate) async fn send_plain(&self, request: Request, slot: Slot) -> Result<Response, SendError> {
         self.send(request, slot, interim::Sender::default()).await
     }
 

@@ -84,7 +84,7 @@ impl Web {
         interim: &interim::Sender,
     ) -> Result<Response, NotAnswered> {
         let Leased { connection, mut lease, .. } = leased;
-        lease.asks(&request);
+        lease.sends(&request);
         client::send(connection, request, lease, interim).await.map(|(response, _)| response)
     }
 

@@ -132,7 +132,7 @@ pub(super) struct Lease {
 
 impl Lease {
     /// This request goes on the connection.
-    pub(super) fn asks(&mut self, request: &Request) {
+    pub(super) fn sends(&mut self, request: &Request) {
         self.bound |= binds_connection(request.headers());
     }
 }

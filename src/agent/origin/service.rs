@@ -113,7 +113,7 @@ where
         Err(NotAnswered { error, .. }) => return failed(&error.into(), false),
     };
     if let Some(service) = Tunnel::take(response.extensions_mut()) {
-        // What hyper says of its connection is not what the visitor is to see.
+        // hyper puts its own `Connection` field on the answer, which must not reach the visitor.
         if let Some(token) = hop::strip(response.headers_mut()).or(token) {
             hop::set_upgrade(response.headers_mut(), token);
         }

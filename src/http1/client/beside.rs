@@ -65,7 +65,7 @@ async fn go_on<H: Home>(both: Arc<Mutex<Both<H>>>) {
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, "an upload broke off behind its answer");
                 (exchange.upload, exchange.upload_failed) = (None, Some(error));
-                // It may be the end of the whole connection, which whoever reads must see.
+                // The error may be the end of the connection, which the reader must detect too.
                 both.reader.take().into_iter().for_each(Waker::wake);
             }
         }
@@ -117,7 +117,7 @@ impl<H: Home> Drop for Beside<H> {
     fn drop(&mut self) {
         let mut both = self.0.lock();
         if !both.answered {
-            // Who does not want the answer has cancelled the request.
+            // Dropping the body of the answer cancels the request.
             both.end();
         }
     }

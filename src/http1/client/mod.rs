@@ -41,7 +41,7 @@ pub struct Connection {
     stall: Option<Arc<StallDetector>>,
     /// Resolves when the connection is to be ended at once, with what is on it.
     cut: Option<Listener>,
-    /// What is forgiven in the responses of origins is refused.
+    /// What is tolerated in responses of origins is refused.
     strict: bool,
 }
 
@@ -89,7 +89,7 @@ impl Connection {
         Closer(self.io.clone())
     }
 
-    /// The stream, unless it was closed; for polls that `cut` does not end.
+    /// Polls the stream. An error of kind `ConnectionAborted` means that this end has cut or closed the connection.
     fn poll_io<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -168,7 +168,7 @@ pub async fn send<H: Home>(
     }
     let (parts, mut body) = request.into_parts();
     if declared(&parts.headers) == Some(0) && !body.is_end_stream() {
-        // The head is a whole request, whatever becomes of the body; one that breaks off at once takes it along.
+        // For the far end the head alone is a complete request. It is not sent if the body turns out to be invalid.
         match tokio::time::timeout(EMPTY, nothing(&mut body)).await {
             Ok(Ok(())) => body = Body::empty(),
             Ok(Err(error)) => {
@@ -215,7 +215,7 @@ pub async fn send<H: Home>(
     }
 }
 
-/// How long the end of a body is waited for that was announced as empty: it is mostly there already.
+/// How long the client waits for the end of a body that was announced as empty. The end has mostly arrived already.
 const EMPTY: Duration = Duration::from_millis(20);
 
 /// Reads a body that was announced as empty. Cancel safe.
@@ -250,7 +250,7 @@ fn expects_continue(parts: &request::Parts) -> bool {
 struct Upload {
     body: Body,
     encoder: Encoder,
-    /// Until a 100 has come (RFC 9110 §10.1.1), or for so long: many servers have never heard of `Expect`.
+    /// Holds the body back until a 100 arrives (RFC 9110 §10.1.1) or the timer ends: many servers ignore `Expect`.
     gate: Option<Pin<Box<Sleep>>>,
 }
 
@@ -310,7 +310,7 @@ impl<H: Home> Exchange<H> {
                 self.keep_alive = false;
                 return Poll::Ready(Err(Error::Io(error)));
             }
-            // Behind all that came of it: a far end that has seen nothing of a request takes its connection for a bad one.
+            // Reported after the flush: an agent that receives nothing before the close delays its next connection.
             if let Some(error) = self.broken.take() {
                 return Poll::Ready(Err(Error::Request(error)));
             }

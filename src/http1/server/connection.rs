@@ -96,7 +96,7 @@ impl Connection {
 
     /// The next part of the body of the request in hand.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Error>> {
-        // Also where the body is there already: whoever waits for a 100 may count on it.
+        // Sent even if the body has arrived already: some clients wait for the 100 nevertheless.
         if std::mem::take(&mut self.awaits_continue) {
             self.output.put(CONTINUE);
             self.wake_driver();

@@ -148,12 +148,12 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                     Then::Next => {}
                     Then::Upgraded => return Ok(Ended::Upgraded),
                     Then::Close => {
-                        self.close().await;
+                        self.close(false).await;
                         return Ok(Ended::Closed);
                     }
                 },
                 Ok(None) => {
-                    self.close().await;
+                    self.close(false).await;
                     return Ok(Ended::Closed);
                 }
                 Err(Error::Head(bad)) => {
@@ -245,7 +245,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response, Error>> {
         self.look_for_stop(cx);
-        // It may poll a body, which takes the lock.
+        // The answer may poll the body of the request, which takes the lock.
         let polled = answer.poll(cx);
         let mut connection = self.connection.lock();
         for head in self.interim.take(cx) {
@@ -264,7 +264,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             let opens = asked.tunnel.ok_or(Error::UnaskedUpgrade)?;
             return self.switch(&parts, opens).await;
         }
-        // A request whose body was not asked for may yet be followed by it.
+        // Without a 100 the client may send the body or omit it: what follows is ambiguous, so the connection closes.
         let unread = std::mem::take(&mut self.connection.lock().awaits_continue);
         let (announced, encoder) = announce(&parts, &body, &asked);
         let keep_alive = asked.keep_alive && !self.stopping && !unread && encoder != Some(Encoder::Close);
@@ -321,7 +321,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                 let full = self.connection.lock().output.len() >= Output::FULL;
                 let mut waits = false;
                 if let Some(taken) = body.as_mut().filter(|_| !full) {
-                    // It may be that of this very request, which takes the lock.
+                    // The body may be that of the request, sent back. Polling it takes the lock.
                     match Pin::new(&mut *taken).poll_frame(cx) {
                         Poll::Pending => waits = true,
                         Poll::Ready(frame) => {
@@ -410,9 +410,9 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         poll_fn(|cx| self.poll_written(cx)).await?;
         let mut connection = self.connection.lock();
         let early = std::mem::take(&mut connection.input.bytes).freeze();
-        // What takes its place is never read: this connection is done.
+        // The replacement is never used: the connection serves no further request.
         let io = std::mem::replace(&mut connection.io, Io::other(tokio::io::empty()));
-        // Whoever waited for it may have left meanwhile, and the drop closes it.
+        // If the receiver is gone, dropping the stream closes it.
         let _ = opens.send(Box::new(io.with_early(early)));
         Ok(Then::Upgraded)
     }
@@ -429,14 +429,14 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             Some(encoder) => self.send(body, encoder, false).await?,
             None => poll_fn(|cx| self.poll_written(cx)).await?,
         }
-        self.connection.lock().body_failed = true;
-        self.close().await;
+        self.close(true).await;
         Ok(())
     }
 
-    /// Ends the connection. Where the far end may still be sending, what it sends is read for a while: a reset, which is
-    /// what the kernel answers to bytes that nobody reads, could take the answer away (RFC 9112 §9.6).
-    async fn close(&mut self) {
+    /// Ends the connection. While the far end may still send, its bytes are read for a while: the kernel answers unread
+    /// bytes with a reset, and that could discard the answer at the far end (RFC 9112 §9.6). `refused`: the request in
+    /// hand was refused unread.
+    async fn close(&mut self, refused: bool) {
         let mut left = defaults::LINGER_BYTES;
         let until = Instant::now() + self.config.linger;
         let mut shut = false;
@@ -450,7 +450,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                     Poll::Pending => return self.timer.poll_until(until, cx),
                 }
             }
-            if decoder.is_done() && !*body_failed && input.bytes.is_empty() {
+            if !refused && decoder.is_done() && !*body_failed && input.bytes.is_empty() {
                 return Poll::Ready(());
             }
             loop {

@@ -201,7 +201,7 @@ async fn a_body_waits_for_the_100_and_not_for_ever() {
         assert_eq!(response.unwrap().status(), 204);
         assert_eq!(began.elapsed(), if says { Duration::ZERO } else { defaults::ORIGIN_CONTINUE });
     }
-    // Whoever answers instead gets nothing of it.
+    // A final response instead of the 100 means that the body is not sent.
     let (connection, mut wire, shelf) = client();
     let answering = async {
         wire.until("\r\n\r\n").await;

@@ -141,7 +141,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_dropped_before_it_was_sent_goes_to_the_next_poll() {
         let (flights, queue, link) = bench();
-        let sent = link.ask(ask(Method::PUT, "abc"), link.reserve().unwrap());
+        let sent = link.send_plain(ask(Method::PUT, "abc"), link.reserve().unwrap());
         let work = async {
             drop(queue.poll_given(1, false, HOLD).await.ok().unwrap());
             let given = queue.poll_given(2, false, HOLD).await.ok().unwrap();
@@ -169,7 +169,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_did_not_arrive_comes_again_to_who_can_ask_for_it() {
         let (flights, queue, link) = bench();
-        let sent = link.ask(ask(Method::PUT, "abc"), link.reserve().unwrap());
+        let sent = link.send_plain(ask(Method::PUT, "abc"), link.reserve().unwrap());
         let work = async {
             for _ in 0..2 {
                 let given = queue.poll_given(1, true, HOLD).await.ok().unwrap();
@@ -185,7 +185,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_outlives_its_session_and_a_head_has_no_body() {
         let (flights, queue, link) = bench();
-        let sent = link.ask(ask(Method::HEAD, ""), link.reserve().unwrap());
+        let sent = link.send_plain(ask(Method::HEAD, ""), link.reserve().unwrap());
         let work = async {
             let given = queue.poll_given(1, false, HOLD).await.ok().unwrap();
             given.written("sent".into()).collect().await.unwrap();

@@ -212,17 +212,17 @@ mod tests {
     async fn an_agent_that_does_not_poll_is_told_from_one_that_is_busy() {
         let (flights, queue, link) = queue();
         let since = Instant::now();
-        let error = link.ask(get(), link.reserve().unwrap()).await.unwrap_err();
+        let error = link.send_plain(get(), link.reserve().unwrap()).await.unwrap_err();
         assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Absent, true));
         assert_eq!(since.elapsed().as_secs(), defaults::POLL_ABSENCE.as_secs());
         assert!(link.is_late());
 
-        let first = link.ask(get(), link.reserve().unwrap());
+        let first = link.send_plain(get(), link.reserve().unwrap());
         let work = async {
             read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             // One request in hand, and no poll: busy.
             let since = Instant::now();
-            let error = link.ask(get(), link.reserve().unwrap()).await.unwrap_err();
+            let error = link.send_plain(get(), link.reserve().unwrap()).await.unwrap_err();
             assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Busy, true));
             assert_eq!(since.elapsed().as_secs(), defaults::POLL_BUSY.as_secs());
             flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
@@ -234,7 +234,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_whose_delivery_is_dropped_goes_to_the_next_poll() {
         let (flights, queue, link) = queue();
-        let sent = link.ask(get(), link.reserve().unwrap());
+        let sent = link.send_plain(get(), link.reserve().unwrap());
         let work = async {
             drop(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap());
             // The URL is as good as before, since it brought nothing.
@@ -249,8 +249,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_waits_is_given_back_at_the_end_and_what_is_in_hand_is_not() {
         let (flights, queue, link) = queue();
-        let (first, second) =
-            (link.ask(get(), link.reserve().unwrap()), link.ask(get(), link.reserve().unwrap()));
+        let (first, second) = (
+            link.send_plain(get(), link.reserve().unwrap()),
+            link.send_plain(get(), link.reserve().unwrap()),
+        );
         let work = async {
             read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
             queue.end();
@@ -267,11 +269,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_visitor_that_leaves_takes_its_request_along() {
         let (flights, queue, link) = queue();
-        let sent = link.ask(get(), link.reserve().unwrap());
+        let sent = link.send_plain(get(), link.reserve().unwrap());
         let left = tokio::time::timeout(Duration::from_secs(1), sent).await;
         assert!(left.is_err());
         assert_eq!(queue.glance().waiting, 0);
-        let sent = tokio::time::timeout(Duration::from_secs(1), link.ask(get(), link.reserve().unwrap()));
+        let sent =
+            tokio::time::timeout(Duration::from_secs(1), link.send_plain(get(), link.reserve().unwrap()));
         let (left, polled) = tokio::join!(sent, queue.poll(1, Manner::WHOLE, HOLD));
         assert!(left.is_err());
         read(polled.ok().unwrap()).await;
@@ -288,7 +291,7 @@ mod tests {
                 *request.method_mut() = http::Method::POST;
                 *request.body_mut() = Body::full("abc");
             }
-            let sent = link.ask(request, link.reserve().unwrap());
+            let sent = link.send_plain(request, link.reserve().unwrap());
             let work = async {
                 // It left this process, and a box on the way kept it for itself.
                 let lost = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
@@ -318,7 +321,7 @@ mod tests {
             read(poll.await.ok().unwrap()).await;
             assert!(matches!(queue.poll(1, Manner::STREAM, HOLD).await, Err(PollEnd::Used)));
         };
-        let (sent, ()) = tokio::join!(link.ask(request, link.reserve().unwrap()), work);
+        let (sent, ()) = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work);
         let error = sent.unwrap_err();
         assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
         assert!(since.elapsed().is_zero());

@@ -38,7 +38,7 @@ impl Bench {
         request.extensions_mut().insert(token);
         let sent = tokio::time::timeout(
             Duration::from_secs(1),
-            self.link.ask(request, self.link.reserve().unwrap()),
+            self.link.send_plain(request, self.link.reserve().unwrap()),
         );
         let polled = async {
             let message = match several {
@@ -87,7 +87,7 @@ async fn no_flight_outlives_its_registration_and_its_visitor() {
 async fn a_visitor_that_leaves_after_the_end_leaves_nothing() {
     let Bench { flights, queue, link } = Bench::new();
     let slot = link.reserve().unwrap();
-    let sent = tokio::time::timeout(Duration::from_secs(1), link.ask(post(), slot));
+    let sent = tokio::time::timeout(Duration::from_secs(1), link.send_plain(post(), slot));
     let polled = async {
         queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap().message.collect().await.unwrap();
         queue.end();
@@ -110,7 +110,7 @@ async fn a_body_that_began_to_stream_is_not_delivered_twice() {
         drop(handed);
         assert!(matches!(queue.poll(2, Manner::STREAM, HOLD).await, Err(PollEnd::Nothing)));
     };
-    let error = tokio::join!(link.ask(request, link.reserve().unwrap()), work).0.unwrap_err();
+    let error = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work).0.unwrap_err();
     assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
 }
 
@@ -140,7 +140,7 @@ async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
         assert!(matches!(queue.poll(1, Manner::STREAM, HOLD).await, Err(PollEnd::Used)));
         stuck
     };
-    let sent = tokio::time::timeout(defaults::ANSWER, link.ask(request, link.reserve().unwrap()));
+    let sent = tokio::time::timeout(defaults::ANSWER, link.send_plain(request, link.reserve().unwrap()));
     let error = tokio::join!(sent, work).0.expect("it is told at once").unwrap_err();
     assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
     assert!(since.elapsed().is_zero());
@@ -149,7 +149,7 @@ async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
 /// How the body of an answer comes to the visitor of a request that was handed out in this manner.
 async fn answered(manner: Manner, pieces: &[&'static str]) -> Result<bytes::Bytes, BoxError> {
     let Bench { flights, queue, link } = Bench::new();
-    let sent = link.ask(http::Request::new(Body::empty()), link.reserve().unwrap());
+    let sent = link.send_plain(http::Request::new(Body::empty()), link.reserve().unwrap());
     let work = async {
         queue.poll(1, manner, HOLD).await.ok().unwrap().message.collect().await.unwrap();
         flights.answer(1, in_pieces(pieces)).await
@@ -231,7 +231,10 @@ async fn a_body_goes_when_the_agent_asks_or_forgets_to() {
             };
             tokio::join!(answer, read).0.unwrap();
         };
-        assert_eq!(tokio::join!(link.ask(request, link.reserve().unwrap()), work).0.unwrap().status(), 200);
+        assert_eq!(
+            tokio::join!(link.send_plain(request, link.reserve().unwrap()), work).0.unwrap().status(),
+            200
+        );
         assert!(asked.is_raised());
     }
 }
@@ -247,7 +250,7 @@ async fn a_body_that_nobody_asked_for_stays_where_it_is() {
         flights.answer(1, Body::full(OK)).await.unwrap();
         message
     };
-    let (response, mut message) = tokio::join!(link.ask(request, link.reserve().unwrap()), work);
+    let (response, mut message) = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work);
     tokio::time::advance(2 * defaults::ORIGIN_CONTINUE).await;
     assert!(futures_util::poll!(message.frame()).is_pending());
     drop(response.unwrap());
@@ -305,7 +308,7 @@ async fn a_poll_that_is_dropped_while_it_takes_a_body_in_leaves_the_request_to_t
             assert!(polled(&queue, 2, kind).await.ends_with(b"abcdef"), "{kind}");
             flights.answer(2, Body::full(OK)).await.unwrap();
         };
-        let (sent, ()) = tokio::join!(link.ask(request, link.reserve().unwrap()), work);
+        let (sent, ()) = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work);
         assert_eq!(sent.unwrap().status(), 200, "{kind}");
     }
 }
@@ -335,7 +338,7 @@ async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once(
         let since = tokio::time::Instant::now();
         let sent = async {
             tokio::select! {
-                sent = link.ask(request, link.reserve().unwrap()) => sent,
+                sent = link.send_plain(request, link.reserve().unwrap()) => sent,
                 () = poll => unreachable!("it never ends"),
                 () = cut => unreachable!("it never ends"),
             }
@@ -368,7 +371,7 @@ fn a_poll_that_is_dropped_while_it_reads_a_file_leaves_the_request_to_the_next()
         assert_eq!(polled(&queue, 2, "given").await.len(), defaults::MESSAGE_MEMORY + 1);
         assert!(flights.respond(2, http::Response::new(Body::empty())).unwrap());
     };
-    let sent = link.ask(request, link.reserve().unwrap());
+    let sent = link.send_plain(request, link.reserve().unwrap());
     let (sent, ()) = runtime.block_on(async { tokio::join!(sent, work) });
     assert_eq!(sent.unwrap().status(), 200);
 }
@@ -386,7 +389,7 @@ async fn a_request_that_waits_with_half_of_its_body_goes_nowhere_else() {
             () = began.listen() => {}
         }
     };
-    let sent = tokio::time::timeout(defaults::ANSWER, link.ask(request, link.reserve().unwrap()));
+    let sent = tokio::time::timeout(defaults::ANSWER, link.send_plain(request, link.reserve().unwrap()));
     let error = tokio::join!(sent, work).0.expect("it is told when nobody polls").unwrap_err();
     assert!(error.unsent.is_none(), "half of the body would be missing: {error:?}");
 }

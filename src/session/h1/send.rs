@@ -73,7 +73,7 @@ impl Place {
     async fn ended(&self) {
         poll_fn(|cx| {
             self.changed.register(cx.waker());
-            // Whoever has an exchange on the connection looks for its end meanwhile.
+            // An exchange on the connection detects the end of the connection itself.
             if self.busy.load(Ordering::Acquire) {
                 return Poll::Pending;
             }

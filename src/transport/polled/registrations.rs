@@ -276,7 +276,7 @@ mod tests {
             let (all, registration, _cut, _scope) = entered().await;
             let queue = registration.queue.clone();
             let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
-            let sent = link.ask(visitor(method, body), link.reserve().unwrap());
+            let sent = link.send_plain(visitor(method, body), link.reserve().unwrap());
             let work = async {
                 let message = queue.poll(1, Manner::WHOLE, defaults::POLL_HOLD).await.ok().unwrap().message;
                 message.collect().await.unwrap();

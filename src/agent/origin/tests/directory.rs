@@ -39,7 +39,7 @@ async fn fetch(site: &Site, path: &str, fields: &[(&'static str, &str)]) -> (u16
     for (name, value) in fields {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
-    let response = within(site.origin.ask(request)).await;
+    let response = within(site.origin.answer(request)).await;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     (status, headers, text(response).await)
 }
@@ -74,11 +74,11 @@ async fn only_reading_is_allowed() {
     let site = site();
     let request =
         |method: &str| http::Request::builder().method(method).uri("/").body(Body::empty()).unwrap();
-    let head = within(site.origin.ask(request("HEAD"))).await;
+    let head = within(site.origin.answer(request("HEAD"))).await;
     assert_eq!(head.headers()["content-length"], "13");
     assert_eq!(text(head).await, "");
     for method in ["POST", "PUT", "DELETE", "PROPFIND"] {
-        let response = within(site.origin.ask(request(method))).await;
+        let response = within(site.origin.answer(request(method))).await;
         assert_eq!(response.status(), 405, "{method}");
         assert!(response.headers().contains_key("allow"));
     }

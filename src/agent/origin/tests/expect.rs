@@ -80,6 +80,6 @@ async fn a_body_of_any_kind_is_held_back() {
         wire.hear("hi").await;
         wire.say("HTTP/1.1 204 No Content\r\n\r\n").await;
     };
-    let (response, ()) = tokio::join!(within(raw.origin.ask(request)), serve);
+    let (response, ()) = tokio::join!(within(raw.origin.answer(request)), serve);
     assert_eq!(response.status(), 204);
 }

@@ -42,7 +42,7 @@ async fn bodies_keep_their_framing() {
             wire.say(OK).await;
             heard
         };
-        let (_, heard) = tokio::join!(within(raw.origin.ask(request.body(body).unwrap())), serve);
+        let (_, heard) = tokio::join!(within(raw.origin.answer(request.body(body).unwrap())), serve);
         assert_eq!(
             heard,
             format!("{method} / HTTP/1.1\r\nx: 1\r\n{}", wanted.trim_start_matches("x: 1\r\n"))
@@ -103,7 +103,7 @@ async fn what_may_do_harm_twice_is_not_repeated() {
     let raw = Raw::start().await;
     let serve = closing(&raw).await;
     let post = http::Request::post("/").body(Body::empty()).unwrap();
-    let (response, ()) = tokio::join!(within(raw.origin.ask(post)), serve);
+    let (response, ()) = tokio::join!(within(raw.origin.answer(post)), serve);
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=http_response_incomplete");
     assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending(), "it came again");
@@ -120,7 +120,7 @@ async fn what_does_no_harm_goes_on_a_fresh_connection_and_no_further() {
         wire.say(OK).await;
         wire
     };
-    let (response, _wire) = tokio::join!(within(raw.origin.ask(get("/again"))), again);
+    let (response, _wire) = tokio::join!(within(raw.origin.answer(get("/again"))), again);
     assert_eq!(text(response).await, "ok");
 
     let raw = Raw::start().await;
@@ -129,7 +129,7 @@ async fn what_does_no_harm_goes_on_a_fresh_connection_and_no_further() {
         serve.await;
         drop(raw.accept().await.head().await);
     };
-    let (response, ()) = tokio::join!(within(raw.origin.ask(get("/"))), refuse);
+    let (response, ()) = tokio::join!(within(raw.origin.answer(get("/"))), refuse);
     assert_eq!(response.status(), 502);
     assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending(), "it came a third time");
 }
@@ -137,7 +137,7 @@ async fn what_does_no_harm_goes_on_a_fresh_connection_and_no_further() {
 #[tokio::test]
 async fn a_visitor_who_goes_before_the_answer_cancels_the_request() {
     let raw = Raw::start().await;
-    let mut call = raw.origin.ask(get("/"));
+    let mut call = raw.origin.answer(get("/"));
     let mut wire = tokio::select! {
         _ = &mut call => panic!("nobody answered"),
         wire = async { let mut wire = raw.accept().await; wire.head().await; wire } => wire,
@@ -238,7 +238,7 @@ async fn a_unix_socket_is_an_origin_too() {
         wire.head().await;
         wire.say(OK).await;
     };
-    let (response, ()) = tokio::join!(within(origin.ask(get("/"))), serve);
+    let (response, ()) = tokio::join!(within(origin.answer(get("/"))), serve);
     assert_eq!(text(response).await, "ok");
     std::fs::remove_file(&path).unwrap();
 }
@@ -258,7 +258,7 @@ async fn an_early_answer_survives_the_reset_behind_it() {
             wire.head().await;
             wire.say("HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").await;
         };
-        let (response, ()) = tokio::join!(within(raw.origin.ask(request)), serve);
+        let (response, ()) = tokio::join!(within(raw.origin.answer(request)), serve);
         assert_eq!(response.status(), 413, "round {round}");
         assert_eq!(text(response).await, "no");
     }

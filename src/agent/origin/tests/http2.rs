@@ -92,13 +92,13 @@ async fn a_message_passes_with_what_comes_before_and_behind_it() {
 async fn many_share_a_connection_and_a_fresh_one_follows_the_last() {
     let two = Two::start().await;
     for _ in 0..2 {
-        let mut first = Box::pin(two.origin.ask(get("/1")));
+        let mut first = Box::pin(two.origin.answer(get("/1")));
         let ((got, mut one), mut served) = tokio::select! {
             asked = two.asked() => asked,
             _ = &mut first => panic!("nobody answered"),
         };
         assert_eq!((got.uri().path(), got.uri().host()), ("/1", Some("shop.test")));
-        let second = two.origin.ask(get("/2"));
+        let second = two.origin.answer(get("/2"));
         let served = async {
             let (_, mut other) = request(&mut served).await;
             say(&mut served, &mut other, "two").await;
@@ -131,8 +131,8 @@ async fn a_request_that_was_refused_unseen_comes_again_on_a_fresh_connection() {
             while within(fresh.accept()).await.is_some() {}
         };
         let visit = async {
-            assert_eq!(text(within(two.origin.ask(asked())).await).await, "first");
-            assert_eq!(text(within(two.origin.ask(asked())).await).await, "again", "{method}");
+            assert_eq!(text(within(two.origin.answer(asked())).await).await, "first");
+            assert_eq!(text(within(two.origin.answer(asked())).await).await, "again", "{method}");
         };
         tokio::join!(serve, visit);
     }
@@ -148,7 +148,7 @@ async fn a_login_of_a_connection_is_not_shared() {
     };
     // What one visitor gets on its connection, and on which.
     let serve = async |request: Request, challenge: bool, mut old: Option<Served>| {
-        let mut call = Box::pin(two.origin.ask(request));
+        let mut call = Box::pin(two.origin.answer(request));
         let ((_, mut respond), mut served) = tokio::select! {
             asked = two.asked() => asked,
             Some(_) = async { old.as_mut()?.accept().await } => {
@@ -178,7 +178,7 @@ async fn a_login_of_a_connection_is_not_shared() {
 #[tokio::test]
 async fn a_request_that_nobody_waits_for_is_reset() {
     let two = Two::start().await;
-    let mut asking = Box::pin(two.origin.ask(get("/")));
+    let mut asking = Box::pin(two.origin.answer(get("/")));
     let ((_, mut respond), mut served) = tokio::select! {
         asked = two.asked() => asked,
         _ = &mut asking => panic!("nobody answered"),
@@ -210,7 +210,7 @@ async fn over_tls_it_is_asked_for() {
     };
     tokio::select! {
         () = serve => panic!("the connection ended"),
-        answer = async { text(within(origin.ask(get("/"))).await).await } => assert_eq!(answer, "secret"),
+        answer = async { text(within(origin.answer(get("/"))).await).await } => assert_eq!(answer, "secret"),
     }
 }
 
@@ -223,7 +223,7 @@ async fn what_is_no_http2_is_said() {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest).await;
     };
-    let (answer, ()) = tokio::join!(within(two.origin.ask(get("/"))), serve);
+    let (answer, ()) = tokio::join!(within(two.origin.answer(get("/"))), serve);
     assert_eq!(answer.status(), 502);
     assert!(text(answer).await.contains("HTTP/2"));
 }
@@ -231,7 +231,7 @@ async fn what_is_no_http2_is_said() {
 #[tokio::test]
 async fn first_requests_that_come_at_once_share_one_connection() {
     let two = Two::start().await;
-    let asking = futures_util::future::join_all((0..10).map(|_| two.origin.ask(get("/"))));
+    let asking = futures_util::future::join_all((0..10).map(|_| two.origin.answer(get("/"))));
     let serve = async {
         let mut served = two.accept().await;
         let mut asked = vec![request(&mut served).await];
@@ -254,7 +254,7 @@ async fn first_requests_that_come_at_once_share_one_connection() {
 #[tokio::test]
 async fn first_requests_that_come_at_once_share_one_failure() {
     let two = Two::start().await;
-    let asking = futures_util::future::join_all((0..10).map(|_| two.origin.ask(get("/"))));
+    let asking = futures_util::future::join_all((0..10).map(|_| two.origin.answer(get("/"))));
     let hang_up = async {
         drop(two.listener.accept().await.unwrap());
         let another = futures_util::poll!(std::pin::pin!(two.listener.accept()));
@@ -275,7 +275,7 @@ async fn a_request_without_a_host_is_refused_and_not_made_one_for_the_root() {
         if let Some(host) = host {
             asked.headers_mut().insert("host", host.parse().unwrap());
         }
-        let answer = within(two.origin.ask(asked)).await;
+        let answer = within(two.origin.answer(asked)).await;
         assert_eq!(answer.status(), 400, "{host:?}");
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         assert!(String::from_utf8_lossy(&body).contains("which host it is for"), "{body:?}");

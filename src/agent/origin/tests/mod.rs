@@ -117,7 +117,7 @@ impl Raw {
             wire.say(answer).await;
             (head, wire)
         };
-        let (response, (head, wire)) = tokio::join!(within(self.origin.ask(request)), serve);
+        let (response, (head, wire)) = tokio::join!(within(self.origin.answer(request)), serve);
         (head, response, wire)
     }
 
@@ -127,7 +127,7 @@ impl Raw {
             wire.head().await;
             wire.say(answer).await;
         };
-        tokio::join!(within(self.origin.ask(request)), serve).0
+        tokio::join!(within(self.origin.answer(request)), serve).0
     }
 
     fn idle(&self) -> usize {
@@ -178,10 +178,10 @@ impl<H: Handler> Service for Served<H> {
 }
 
 /// For tests that want no interim responses.
-trait Ask: Handler {
-    fn ask(&self, request: Request) -> BoxFuture<'static, Response> {
+trait Answer: Handler {
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
         self.call(request, interim::Sender::default())
     }
 }
 
-impl<H: Handler + ?Sized> Ask for H {}
+impl<H: Handler + ?Sized> Answer for H {}

@@ -51,14 +51,14 @@ async fn a_silent_port_is_said_to_be_one_and_answered_502() {
              answered 502 until then"
         )
     );
-    let response = within(origin.ask(get("/"))).await;
+    let response = within(origin.answer(get("/"))).await;
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=connection_refused");
     let body = text(response).await;
     assert!(body.contains("Start the service") && !body.contains(&port.to_string()), "{body}");
     let mut request = get("/");
     request.headers_mut().insert("accept", http::HeaderValue::from_static("text/html"));
-    assert!(text(within(origin.ask(request)).await).await.starts_with("<!doctype html>"));
+    assert!(text(within(origin.answer(request)).await).await.starts_with("<!doctype html>"));
 }
 
 #[tokio::test]
@@ -66,12 +66,12 @@ async fn a_missing_socket_and_a_missing_directory_are_said_to_be() {
     let directory = tempfile::tempdir().unwrap();
     let socket = origin(&format!("unix:{}/none.sock", directory.path().display()));
     assert!(!within(socket.probe()).await.answers);
-    assert_eq!(within(socket.ask(get("/"))).await.status(), 502);
+    assert_eq!(within(socket.answer(get("/"))).await.status(), 502);
     let files = origin(&directory.path().display().to_string());
     assert!(within(files.probe()).await.answers);
     drop(directory);
     assert!(!within(files.probe()).await.answers);
-    assert_eq!(within(files.ask(get("/"))).await.status(), 404);
+    assert_eq!(within(files.answer(get("/"))).await.status(), 404);
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn an_origin_that_speaks_something_else_is_not_http() {
 #[tokio::test]
 async fn connect_is_not_passed_on() {
     let request = http::Request::connect("db.test:5432").body(Body::empty()).unwrap();
-    let response = within(Raw::start().await.origin.ask(request)).await;
+    let response = within(Raw::start().await.origin.answer(request)).await;
     assert_eq!(response.status(), 501);
 }
 
@@ -106,7 +106,7 @@ async fn tls_is_verified_and_names_the_host() {
         wire.say("HTTP/1.1 204 No Content\r\n\r\n").await;
     };
     let origin = to(roots);
-    let (response, ()) = tokio::join!(within(origin.ask(get("/"))), serve);
+    let (response, ()) = tokio::join!(within(origin.answer(get("/"))), serve);
     assert_eq!(response.status(), 204);
 
     let strange = to(rustls::RootCertStore::empty());
@@ -114,7 +114,7 @@ async fn tls_is_verified_and_names_the_host() {
         let (tcp, _) = within(listener.accept()).await.unwrap();
         assert!(within(acceptor.accept(tcp)).await.is_err());
     };
-    let (response, ()) = tokio::join!(within(strange.ask(get("/"))), refuse);
+    let (response, ()) = tokio::join!(within(strange.answer(get("/"))), refuse);
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=tls_certificate_error");
 }

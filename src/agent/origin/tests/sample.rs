@@ -6,7 +6,7 @@ use super::*;
 use crate::agent::origin::sample;
 
 async fn ask(request: Request) -> Response {
-    within(sample(Scope::new()).ask(request)).await
+    within(sample(Scope::new()).answer(request)).await
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn a_download_has_the_length_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn events_come_one_a_second_and_end_with_the_scope() {
     let scope = Scope::new();
-    let response = sample(scope.clone()).ask(get("/events")).await;
+    let response = sample(scope.clone()).answer(get("/events")).await;
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut body = response.into_body();
     let began = tokio::time::Instant::now();

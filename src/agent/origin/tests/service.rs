@@ -43,13 +43,13 @@ impl Service<Request> for Careful {
 async fn a_service_is_asked_whether_it_is_ready() {
     let handler = tower(Careful { ready: false, fails: false });
     for _ in 0..2 {
-        assert_eq!(text(within(handler.ask(get("/"))).await).await, "fine");
+        assert_eq!(text(within(handler.answer(get("/"))).await).await, "fine");
     }
 }
 
 #[tokio::test]
 async fn an_error_of_a_service_is_a_500_that_tells_no_secrets() {
-    let response = within(tower(Careful { ready: false, fails: true }).ask(get("/"))).await;
+    let response = within(tower(Careful { ready: false, fails: true }).answer(get("/"))).await;
     assert_eq!(response.status(), 500);
     assert!(!text(response).await.contains("hunter2"));
 }
@@ -73,10 +73,10 @@ fn router() -> axum::Router {
 #[tokio::test]
 async fn an_axum_router_is_an_origin() {
     let handler = Arc::new(tower(router()));
-    assert_eq!(text(within(handler.ask(get("/"))).await).await, "hello");
-    assert_eq!(within(handler.ask(get("/none"))).await.status(), 404);
+    assert_eq!(text(within(handler.answer(get("/"))).await).await, "hello");
+    assert_eq!(within(handler.answer(get("/none"))).await.status(), 404);
     let request = http::Request::post("/echo").body(Body::full("hi")).unwrap();
-    assert_eq!(text(within(handler.ask(request)).await).await, "hi");
+    assert_eq!(text(within(handler.answer(request)).await).await, "hi");
 }
 
 #[tokio::test]
@@ -104,5 +104,5 @@ async fn a_function_of_hyper_is_a_service_too() {
         }
     }
     let request = http::Request::post("/").body(Body::full("hi")).unwrap();
-    assert_eq!(text(within(tower(Plain).ask(request)).await).await, "hi");
+    assert_eq!(text(within(tower(Plain).answer(request)).await).await, "hi");
 }

@@ -32,7 +32,7 @@ async fn trailers_pass_to_the_origin() {
         wire.say("HTTP/1.1 204 No Content\r\n\r\n").await;
         heard
     };
-    let (_, heard) = tokio::join!(within(raw.origin.ask(request)), serve);
+    let (_, heard) = tokio::join!(within(raw.origin.answer(request)), serve);
     assert!(heard.contains("trailer: x-sum\r\n") && heard.contains("te: trailers\r\n"), "{heard}");
 }
 
@@ -62,7 +62,7 @@ async fn an_upload_that_breaks_off_is_not_completed_for_the_origin() {
         wire.rest().await
     };
     let (response, heard) =
-        tokio::join!(within(raw.origin.ask(http::Request::post("/").body(body).unwrap())), serve);
+        tokio::join!(within(raw.origin.answer(http::Request::post("/").body(body).unwrap())), serve);
     assert_eq!(response.status(), 400);
     assert!(!heard.ends_with("0\r\n\r\n"), "{heard:?}");
 }
