@@ -3,6 +3,8 @@ mod codec;
 mod hyper;
 mod server;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
@@ -10,7 +12,23 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 
+use super::server::Config;
+use super::write::Case;
+use crate::defaults;
 use crate::message::{Body, BoxError};
+
+/// As for visitors, without a `Date`.
+const CONFIG: Config = Config {
+    head: defaults::VISITOR_HEAD,
+    head_within: Some(Duration::from_secs(30)),
+    stalled: Duration::from_secs(300),
+    linger: defaults::LINGER,
+    keep_alive: true,
+    case: Case::Title,
+    half_close: false,
+    trailers_on_demand: true,
+    date: false,
+};
 
 /// The far end of a connection.
 struct Wire(DuplexStream);

@@ -14,24 +14,11 @@ use tokio::time::Instant;
 
 use super::super::Error;
 use super::super::server::{self, Config, Ended, Service};
-use super::super::write::Case;
-use super::{Wire, channel, text_of, trailers};
+use super::{CONFIG, Wire, channel, text_of, trailers};
 use crate::defaults;
 use crate::message::upgrade::Tunnel;
 use crate::message::{Body, BoxError, Request, Response, interim};
 use crate::net::{Io, Scope};
-
-const CONFIG: Config = Config {
-    head: defaults::VISITOR_HEAD,
-    head_within: Some(Duration::from_secs(30)),
-    stalled: Duration::from_secs(300),
-    linger: defaults::LINGER,
-    keep_alive: true,
-    case: Case::Title,
-    half_close: false,
-    trailers_on_demand: true,
-    date: false,
-};
 
 struct Answering<F>(F);
 
