@@ -110,6 +110,16 @@ impl Error {
         matches!(self, Self::Head(_) | Self::Body(_) | Self::Interims | Self::UnaskedUpgrade)
     }
 
+    /// Whether what came exceeds a limit of this crate, and may be valid otherwise.
+    pub fn is_over_a_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::Head(BadHead::Bytes(_) | BadHead::Fields)
+                | Self::Body(BadBody::Extensions | BadBody::Trailers)
+                | Self::Interims
+        )
+    }
+
     /// Whether the connection ended, for no fault of a message.
     pub fn is_end(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};

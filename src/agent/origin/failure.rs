@@ -8,7 +8,7 @@ use rustls::CertificateError;
 
 use super::Target;
 use super::connect::ConnectError;
-use crate::http1;
+use crate::http1::{self, BadHead};
 use crate::message::Response;
 use crate::message::problem::Problem;
 use crate::net::dial::DialError;
@@ -187,6 +187,20 @@ fn exchange(error: &http1::Error) -> Verdict {
             "request-incomplete",
             "http_request_error",
             "the body of the request broke off before it was complete.".to_owned(),
+        );
+    }
+    if error.is_over_a_limit() {
+        return bad(
+            "origin-too-large",
+            "http_response_header_section_size",
+            format!("its answer exceeds a limit: {error}."),
+        );
+    }
+    if matches!(error, http1::Error::Head(BadHead::Framing)) {
+        return bad(
+            "origin-invalid",
+            "http_protocol_error",
+            "its answer has no clear end: it must have one Content-Length or the one transfer coding chunked.",
         );
     }
     if error.is_invalid() {

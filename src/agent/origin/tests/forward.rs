@@ -263,3 +263,28 @@ async fn an_early_answer_survives_the_reset_behind_it() {
         assert_eq!(text(response).await, "no");
     }
 }
+
+#[tokio::test]
+async fn an_answer_beyond_a_limit_is_a_502_that_names_it() {
+    let raw = Raw::start().await;
+    let fields = "X: y\r\n".repeat(crate::defaults::H1_FIELDS + 1);
+    for (answer, code, named) in [
+        (format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), "origin-too-large", "512 fields"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+            "origin-invalid",
+            "no clear end",
+        ),
+    ] {
+        let serve = async {
+            let mut wire = raw.accept().await;
+            wire.head().await;
+            wire.say(answer).await;
+            wire
+        };
+        let (response, _wire) = tokio::join!(within(raw.origin.answer(get("/"))), serve);
+        assert_eq!(response.status(), 502);
+        let text = text(response).await;
+        assert!(text.contains(code) && text.contains(named) && !text.contains("Check the port"), "{text}");
+    }
+}
