@@ -11,6 +11,8 @@ pub mod interim;
 pub mod link;
 pub mod problem;
 pub mod repeat;
+pub mod spool;
+pub mod store;
 pub mod trailers;
 pub mod upgrade;
 

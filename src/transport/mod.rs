@@ -23,13 +23,13 @@ use http::HeaderMap;
 pub use self::flip::open_session;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Wanted};
+use crate::message::store::Store;
 use crate::message::{Request, Response, fields};
 use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
 use crate::net::{Cores, Io, Scope};
 use crate::session;
 use crate::session::carrier::Carrier;
-use crate::session::envelope::Store;
 use crate::session::{Ended, Handler, Kind, Load, Windows};
 
 pub use self::credentials::AgentCredentials;

@@ -9,9 +9,9 @@ use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::job::{Done, Job};
-use super::spool::{SpoolError, Spooled};
-use super::{Queue, raw};
+use super::mailbox::ExchangeId;
+use super::request::{Queued, Recipient, Upload, of_spool};
+use super::{Queue, stream};
 use crate::defaults;
 use crate::message::upgrade::{self, Tunnel};
 use crate::message::{Request, Response, interim};
@@ -47,7 +47,7 @@ impl Carrier for Envelopes {
     }
 
     fn is_late(&self) -> bool {
-        self.0.glance().silent >= self.0.absence()
+        self.0.status().silent >= self.0.absence()
     }
 
     fn is_closed(&self) -> bool {
@@ -55,7 +55,7 @@ impl Carrier for Envelopes {
     }
 
     fn awaits_calls(&self) -> bool {
-        self.0.glance().handed > 0
+        self.0.status().in_hand > 0
     }
 }
 
@@ -64,118 +64,96 @@ impl Envelopes {
         let mut ours = None;
         if request.headers().contains_key(UPGRADE) {
             // Only bodies that stay open can be the two directions of a stream.
-            if self.0.refuses_streams() {
+            if self.0.wants_whole() == Some(true) {
                 return Err(SendErrorKind::NoUpgrade.error());
             }
-            let (near, far) = raw::pipe();
-            *request.body_mut() = raw::body(far);
+            let (near, far) = stream::pipe();
+            *request.body_mut() = stream::body(far);
             ours = Some(near);
         }
-        self.ask(request, ours.is_some(), interim).await.map(|mut response| {
+        self.queue(request, ours.is_some(), interim).await.map(|mut response| {
             if let Some(write) = ours
                 && response.status() == StatusCode::SWITCHING_PROTOCOLS
             {
                 let read = std::mem::take(response.body_mut());
-                response.extensions_mut().insert(Tunnel::ready(raw::join(read, write)));
+                response.extensions_mut().insert(Tunnel::ready(stream::join(read, write)));
             }
             response
         })
     }
 
-    async fn ask(
+    async fn queue(
         &self,
         mut request: Request,
         upgrades: bool,
         interim: interim::Sender,
     ) -> Result<Response, SendError> {
         upgrade::join_cookies(request.headers_mut());
-        let mut taken = None;
+        let mut upload = Upload::Unread;
         if upgrades || request.body().is_end_stream() {
             // There is nothing to ask for.
             request.headers_mut().remove(EXPECT);
         } else {
             // Before the first poll nobody takes the request anyway.
             let _ = tokio::time::timeout(self.0.absence(), self.0.met()).await;
-            if self.0.wants_whole() {
-                taken = Some(self.take_in(&mut request).await?);
+            if self.0.wants_whole().unwrap_or(true) {
+                upload = self.take_in(&mut request).await?;
             }
         }
-        let (done, answer) = Done::new(interim);
-        let job = Job { number: 0, request, done, taken, taking: None };
-        let number = self.0.push(job).map_err(|request| SendErrorKind::Closed.unsent(*request))?;
-        let waiter = Waiter { queue: &self.0, number, answer };
-        self.wait(waiter).await
-    }
-
-    async fn wait(&self, mut waiter: Waiter<'_>) -> Result<Response, SendError> {
-        let (number, since) = (waiter.number, Instant::now());
-        loop {
-            let look = tokio::time::sleep(self.patience(since));
-            tokio::select! {
-                biased;
-                answer = &mut waiter.answer => return answer.unwrap_or_else(|_| Err(SendErrorKind::Closed.error())),
-                () = look => {}
-            }
-            let kind = match self.patience(since).is_zero() {
-                false => continue,
-                true if self.0.glance().silent >= self.0.absence() => SendErrorKind::Absent,
-                true => SendErrorKind::Busy,
-            };
-            if let Some(request) = self.0.take_back(number) {
-                return Err(kind.unsent(request));
-            }
-            // It is in the agent's hand: how long an answer may take is not this carrier's matter.
-            return (&mut waiter.answer).await.unwrap_or_else(|_| Err(SendErrorKind::Closed.error()));
-        }
-    }
-
-    /// How much longer a waiting request waits: long for an agent that is busy, not for one that does not poll.
-    fn patience(&self, since: Instant) -> std::time::Duration {
-        let absent = self.0.absence().saturating_sub(self.0.glance().silent);
-        absent.min(defaults::POLL_BUSY.saturating_sub(since.elapsed()))
+        let (idempotent, (recipient, answer)) =
+            (request.method().is_idempotent(), Recipient::of(&request, interim));
+        let queued = Queued { request, upload };
+        let id = self.0.update(|mailbox| mailbox.request(queued, recipient, idempotent));
+        Waiter { queue: &self.0, id, answer }.wait().await
     }
 
     /// Takes the body in before the request takes a poll, which a slow visitor could hold for long otherwise.
-    async fn take_in(&self, request: &mut Request) -> Result<Spooled, SendError> {
+    async fn take_in(&self, request: &mut Request) -> Result<Upload, SendError> {
         let most = self.0.room.most() as u64;
         if request.body().size_hint().exact().is_some_and(|length| length > most) {
             return Err(SendErrorKind::TooLarge.error());
         }
         let body = std::mem::take(request.body_mut());
-        let taken = self.0.room.take_in(body).await.map_err(|error| of_spool(&error).error())?;
+        let spooled = self.0.room.take_in(body).await.map_err(|error| of_spool(&error).error())?;
         request.headers_mut().remove(CONTENT_LENGTH);
-        // Reading the body has said 100 to the visitor.
+        // Reading the body has made the server send 100 to the visitor.
         request.headers_mut().remove(EXPECT);
-        Ok(taken)
-    }
-}
-
-/// What it means for a request that its body cannot be had as a whole.
-pub(super) fn of_spool(error: &SpoolError) -> SendErrorKind {
-    match error {
-        SpoolError::TooLarge(_) => SendErrorKind::TooLarge,
-        SpoolError::Full => SendErrorKind::Busy,
-        SpoolError::Late => SendErrorKind::Slow,
-        SpoolError::Broken(_) => SendErrorKind::Closed,
-        SpoolError::Disk(error) => {
-            tracing::warn!(%error, "an upload could not be kept");
-            SendErrorKind::Busy
-        }
+        Ok(Upload::Spooled(spooled))
     }
 }
 
 /// A visitor that waits for its answer.
 struct Waiter<'a> {
     queue: &'a Queue,
-    number: u64,
+    id: ExchangeId,
     answer: oneshot::Receiver<Result<Response, SendError>>,
+}
+
+impl Waiter<'_> {
+    /// How long an answer may take is not this carrier's matter; how long the request waits in the queue is.
+    async fn wait(mut self) -> Result<Response, SendError> {
+        loop {
+            let now = Instant::now();
+            let deadline = self.queue.update(|mailbox| mailbox.deadline(self.id));
+            tokio::select! {
+                biased;
+                answer = &mut self.answer => {
+                    return answer.unwrap_or_else(|_| Err(SendErrorKind::Closed.error()));
+                }
+                // A request in hand may be queued again.
+                () = tokio::time::sleep_until(deadline.unwrap_or(now + defaults::POLL_BUSY)) => {
+                    self.queue.update(|mailbox| mailbox.tick());
+                }
+            }
+        }
+    }
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         // First, so that whoever looks behind the queue's lock sees it.
         self.answer.close();
-        self.queue.leave(self.number);
+        self.queue.update(|mailbox| mailbox.visitor_left(self.id));
     }
 }
 
@@ -187,30 +165,29 @@ mod tests {
 
     use super::*;
     use crate::message::Body;
-    use crate::session::envelope::{Flights, Handed, Manner, PollEnd};
+    use crate::session::envelope::{AnswerRouter, Delivery, PollEnd, PollMode};
     use crate::session::{Kind, Link};
 
-    fn queue() -> (Arc<Flights>, Arc<Queue>, Arc<Link>) {
-        let flights = Arc::<Flights>::default();
-        let queue =
-            Queue::new(flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
+    fn queue() -> (Arc<AnswerRouter>, Arc<Queue>, Arc<Link>) {
+        let router = Arc::<AnswerRouter>::default();
+        let queue = Queue::new(router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
-        (flights, queue, link)
+        (router, queue, link)
     }
 
     fn get() -> Request {
         http::Request::get("http://a.test/").body(Body::empty()).unwrap()
     }
 
-    async fn read(handed: Handed) -> String {
-        String::from_utf8(handed.message.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    async fn read(delivery: Delivery) -> String {
+        String::from_utf8(delivery.message().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
     const HOLD: Duration = defaults::POLL_HOLD;
 
     #[tokio::test(start_paused = true)]
     async fn an_agent_that_does_not_poll_is_told_from_one_that_is_busy() {
-        let (flights, queue, link) = queue();
+        let (router, queue, link) = queue();
         let since = Instant::now();
         let error = link.send_plain(get(), link.reserve().unwrap()).await.unwrap_err();
         assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Absent, true));
@@ -219,13 +196,13 @@ mod tests {
 
         let first = link.send_plain(get(), link.reserve().unwrap());
         let work = async {
-            read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
+            read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
             // One request in hand, and no poll: busy.
             let since = Instant::now();
             let error = link.send_plain(get(), link.reserve().unwrap()).await.unwrap_err();
             assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Busy, true));
             assert_eq!(since.elapsed().as_secs(), defaults::POLL_BUSY.as_secs());
-            flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+            router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
         // The poll comes first: whoever has been away for so long is not waited for any more.
         assert_eq!(tokio::join!(work, first).1.unwrap().status(), 200);
@@ -233,31 +210,31 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_whose_delivery_is_dropped_goes_to_the_next_poll() {
-        let (flights, queue, link) = queue();
+        let (router, queue, link) = queue();
         let sent = link.send_plain(get(), link.reserve().unwrap());
         let work = async {
-            drop(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap());
+            drop(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap());
             // The URL is as good as before, since it brought nothing.
-            let message = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
+            let message = read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
             assert!(message.starts_with("GET / HTTP/1.1\r\nHost: a.test\r\n"), "{message}");
-            flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+            router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
         assert_eq!(tokio::join!(sent, work).0.unwrap().status(), 200);
-        assert!(matches!(queue.poll(1, Manner::WHOLE, HOLD).await, Err(PollEnd::Used)));
+        assert!(matches!(queue.poll(1, PollMode::WHOLE, HOLD).await, Err(PollEnd::Used)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_is_given_back_at_the_end_and_what_is_in_hand_is_not() {
-        let (flights, queue, link) = queue();
+        let (router, queue, link) = queue();
         let (first, second) = (
             link.send_plain(get(), link.reserve().unwrap()),
             link.send_plain(get(), link.reserve().unwrap()),
         );
         let work = async {
-            read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
+            read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
             queue.end();
-            assert!(matches!(queue.poll(2, Manner::WHOLE, HOLD).await, Err(PollEnd::Ended)));
-            flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+            assert!(matches!(queue.poll(2, PollMode::WHOLE, HOLD).await, Err(PollEnd::Ended)));
+            router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
         let (first, second, ()) = tokio::join!(first, second, work);
         assert_eq!(first.unwrap().status(), 200);
@@ -268,24 +245,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_visitor_that_leaves_takes_its_request_along() {
-        let (flights, queue, link) = queue();
+        let (router, queue, link) = queue();
         let sent = link.send_plain(get(), link.reserve().unwrap());
         let left = tokio::time::timeout(Duration::from_secs(1), sent).await;
         assert!(left.is_err());
-        assert_eq!(queue.glance().waiting, 0);
+        assert_eq!(queue.status().waiting, 0);
         let sent =
             tokio::time::timeout(Duration::from_secs(1), link.send_plain(get(), link.reserve().unwrap()));
-        let (left, polled) = tokio::join!(sent, queue.poll(1, Manner::WHOLE, HOLD));
+        let (left, polled) = tokio::join!(sent, queue.poll(1, PollMode::WHOLE, HOLD));
         assert!(left.is_err());
         read(polled.ok().unwrap()).await;
-        flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
-        assert!(flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.is_err());
+        router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+        assert!(router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_delivery_that_did_not_arrive_is_made_again() {
         for upload in [false, true] {
-            let (flights, queue, link) = queue();
+            let (router, queue, link) = queue();
             let mut request = get();
             if upload {
                 *request.method_mut() = http::Method::POST;
@@ -294,12 +271,12 @@ mod tests {
             let sent = link.send_plain(request, link.reserve().unwrap());
             let work = async {
                 // It left this process, and a box on the way kept it for itself.
-                let lost = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
-                let again = read(queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap()).await;
+                let lost = read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
+                let again = read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
                 assert_eq!((&lost, upload), (&again, lost.ends_with("abc")));
-                flights.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
+                router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
                 assert!(
-                    matches!(queue.poll(1, Manner::WHOLE, HOLD).await, Err(PollEnd::Used)),
+                    matches!(queue.poll(1, PollMode::WHOLE, HOLD).await, Err(PollEnd::Used)),
                     "not after its answer"
                 );
             };
@@ -309,17 +286,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_visitor_of_a_stream_that_did_not_arrive_is_told_at_once() {
-        let (_flights, queue, link) = queue();
+        let (_router, queue, link) = queue();
         let since = Instant::now();
         let pieces =
             futures_util::stream::iter([Ok::<_, std::io::Error>(http_body::Frame::data("abc".into()))]);
         let mut request = get();
         *request.body_mut() = Body::wrap(http_body_util::StreamBody::new(pieces));
-        let mut poll = Box::pin(queue.poll(1, Manner::STREAM, HOLD));
+        let mut poll = Box::pin(queue.poll(1, PollMode::STREAM, HOLD));
         assert!(futures_util::poll!(&mut poll).is_pending());
         let work = async {
             read(poll.await.ok().unwrap()).await;
-            assert!(matches!(queue.poll(1, Manner::STREAM, HOLD).await, Err(PollEnd::Used)));
+            assert!(matches!(queue.poll(1, PollMode::STREAM, HOLD).await, Err(PollEnd::Used)));
         };
         let (sent, ()) = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work);
         let error = sent.unwrap_err();

@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use super::Hold;
 use crate::defaults;
 use crate::domain::{AgentId, Wanted};
+use crate::message::store::Store;
 use crate::net::Scope;
-use crate::session::envelope::{Flights, Queue, Store, UrlId};
+use crate::session::envelope::{AnswerRouter, Queue, UrlId};
 use crate::transport::Attached;
 
 /// One registration.
@@ -43,7 +44,7 @@ impl Registration {
 
     /// A poll of `url` comes. The first of another poller may take over what one before it left.
     pub(in crate::transport) fn polled(&self, url: UrlId) {
-        if self.queue.is_new(url) {
+        if self.queue.is_newcomer(url) {
             self.changed.notify_one();
         }
     }
@@ -59,7 +60,7 @@ impl Registration {
 pub(in crate::transport) struct Registrations {
     table: Mutex<HashMap<Box<str>, Arc<Registration>>>,
     deleted: Mutex<Deleted>,
-    pub(in crate::transport) flights: Arc<Flights>,
+    pub(in crate::transport) router: Arc<AnswerRouter>,
 }
 
 #[derive(Default)]
@@ -71,7 +72,7 @@ struct Deleted {
 impl Registrations {
     /// None yet; what they hold stays within `store`.
     pub(in crate::transport) fn new(store: Arc<Store>) -> Self {
-        Self { flights: Arc::new(Flights::new(store)), ..Self::default() }
+        Self { router: Arc::new(AnswerRouter::new(store)), ..Self::default() }
     }
 
     /// The registration of an identity, if it stands.
@@ -160,7 +161,7 @@ async fn keep(registration: &Registration, mut attached: Attached, scope: &Scope
     let queue = &registration.queue;
     while !queue.is_ended() {
         let lease = *registration.lease.lock();
-        let left = lease.saturating_sub(queue.glance().unpolled);
+        let left = lease.saturating_sub(queue.status().unpolled);
         let look = match queue.take_over() {
             Some(due) => due.min(left),
             None if left.is_zero() && attached.is_full() => defaults::POLL_LEASE,
@@ -185,11 +186,11 @@ async fn keep(registration: &Registration, mut attached: Attached, scope: &Scope
 mod tests {
     use super::*;
     use crate::net::flag::Flag;
-    use crate::session::envelope::{Manner, PollEnd};
+    use crate::session::envelope::{PollEnd, PollMode};
 
     fn fresh(all: &Registrations) -> Arc<Registration> {
         let queue =
-            Queue::new(all.flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
+            Queue::new(all.router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let who = (AgentId("a".into()), Vec::new(), Vec::new());
         Registration::new("a".into(), who, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD))
     }
@@ -210,7 +211,7 @@ mod tests {
         registration.set_lease(Duration::from_secs(60));
         tokio::time::sleep(Duration::from_secs(30)).await;
         // A poll starts the lease anew when it ends.
-        let polled = registration.queue.poll(7, Manner::WHOLE, Duration::from_secs(25)).await;
+        let polled = registration.queue.poll(7, PollMode::WHOLE, Duration::from_secs(25)).await;
         assert!(matches!(polled, Err(PollEnd::Nothing)));
         tokio::time::sleep(Duration::from_secs(59)).await;
         assert!(all.get("a").is_some());
@@ -221,7 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_cut_is_gone_at_once() {
         let (all, registration, cut, _scope) = entered().await;
-        let poll = registration.queue.poll(7, Manner::WHOLE, Duration::from_secs(25));
+        let poll = registration.queue.poll(7, PollMode::WHOLE, Duration::from_secs(25));
         tokio::pin!(poll);
         assert!(futures_util::poll!(&mut poll).is_pending());
         cut.raise();
@@ -278,7 +279,8 @@ mod tests {
             let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
             let sent = link.send_plain(visitor(method, body), link.reserve().unwrap());
             let work = async {
-                let message = queue.poll(1, Manner::WHOLE, defaults::POLL_HOLD).await.ok().unwrap().message;
+                let message =
+                    queue.poll(1, PollMode::WHOLE, defaults::POLL_HOLD).await.ok().unwrap().message();
                 message.collect().await.unwrap();
                 tokio::time::Instant::now()
             };

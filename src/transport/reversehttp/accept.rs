@@ -5,7 +5,7 @@ use http::header::ACCEPT;
 
 use crate::http1::embedded::{APPLICATION_HTTP, MESSAGE_HTTP};
 use crate::message::hop;
-use crate::session::envelope::Manner;
+use crate::session::envelope::PollMode;
 use crate::transport::Flow;
 
 /// What a relay says of the answer to a request that it hands to a poll with the same word (RFC 9110 §12.5.1 lets it).
@@ -21,41 +21,24 @@ pub(super) fn by(flow: Flow) -> &'static str {
     }
 }
 
-/// What the sender of an `Accept` takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asks {
-    /// `message/http`, by the words that are our own: `stream=1`, the agent reads a message as it comes; `live=1`, it
-    /// writes its answer as that is made.
-    One(Manner),
-    /// `application/http`: as many whole messages as wait.
-    Several,
-}
-
-impl Asks {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let (mut manner, mut several) = (Manner::WHOLE, false);
-        for range in headers.get_all(ACCEPT).iter().flat_map(hop::list) {
-            let mut parts = range.split(';').map(str::trim);
-            let kind = parts.next().unwrap_or_default();
-            if kind.eq_ignore_ascii_case(MESSAGE_HTTP) {
-                for word in parts {
-                    manner.streams |= word.eq_ignore_ascii_case("stream=1");
-                    manner.live |= word.eq_ignore_ascii_case("live=1");
-                }
-            } else {
-                several |= kind.eq_ignore_ascii_case(APPLICATION_HTTP);
+/// What the sender of an `Accept` takes: `message/http`, by parameters that are our own (`stream=1`, the agent reads a
+/// message as it comes; `live=1`, it writes its answer as that is made), or `application/http`, as many whole messages
+/// as wait.
+pub(super) fn poll_mode(headers: &HeaderMap) -> PollMode {
+    let (mut mode, mut batch) = (PollMode::WHOLE, false);
+    for range in headers.get_all(ACCEPT).iter().flat_map(hop::list) {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default();
+        if kind.eq_ignore_ascii_case(MESSAGE_HTTP) {
+            for parameter in parts {
+                mode.streams |= parameter.eq_ignore_ascii_case("stream=1");
+                mode.live |= parameter.eq_ignore_ascii_case("live=1");
             }
+        } else {
+            batch |= kind.eq_ignore_ascii_case(APPLICATION_HTTP);
         }
-        if several && manner == Manner::WHOLE { Self::Several } else { Self::One(manner) }
     }
-
-    pub(super) fn is_streamed(self) -> bool {
-        matches!(self, Self::One(Manner { streams: true, .. }))
-    }
-
-    pub(super) fn is_live(self) -> bool {
-        matches!(self, Self::One(Manner { live: true, .. }))
-    }
+    if batch && mode == PollMode::WHOLE { PollMode::BATCH } else { mode }
 }
 
 #[cfg(test)]
@@ -67,24 +50,24 @@ mod tests {
     #[test]
     fn only_who_asks_for_more_gets_more() {
         let asks = |accept: &'static str| {
-            Asks::of(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]))
+            poll_mode(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]))
         };
         for accept in [
             "message/http;stream=1",
             "text/html, Message/HTTP ; Stream=1",
             "application/http, message/http;stream=1",
         ] {
-            assert_eq!(asks(accept), Asks::One(Manner::STREAM), "{accept}");
+            assert_eq!(asks(accept), PollMode::STREAM, "{accept}");
         }
         for (accept, streams) in [
             ("message/http;stream=1;live=1", true),
             ("message/http; LIVE=1", false),
             ("application/http, message/http;live=1", false),
         ] {
-            assert_eq!(asks(accept), Asks::One(Manner { streams, live: true }), "{accept}");
+            assert_eq!(asks(accept), PollMode { streams, live: true, ..PollMode::WHOLE }, "{accept}");
         }
         for accept in ["application/http", "message/http, Application/HTTP;q=0.5"] {
-            assert_eq!(asks(accept), Asks::Several, "{accept}");
+            assert_eq!(asks(accept), PollMode::BATCH, "{accept}");
         }
         for accept in [
             "*/*, message/http",
@@ -93,7 +76,7 @@ mod tests {
             "application/*",
             "*/*",
         ] {
-            assert_eq!(asks(accept), Asks::One(Manner::WHOLE), "{accept}");
+            assert_eq!(asks(accept), PollMode::WHOLE, "{accept}");
         }
     }
 
@@ -101,9 +84,9 @@ mod tests {
     fn both_sides_read_what_the_other_writes() {
         for (down, up) in [(true, true), (true, false), (false, true), (false, false)] {
             let said = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(by(Flow { down, up })))]);
-            assert_eq!(Asks::of(&said), Asks::One(Manner { streams: down, live: up }));
+            assert_eq!(poll_mode(&said), PollMode { streams: down, live: up, ..PollMode::WHOLE });
         }
-        assert!(Asks::of(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(LIVE))])).is_live());
-        assert!(!Asks::of(&HeaderMap::new()).is_live());
+        assert!(poll_mode(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(LIVE))])).live);
+        assert!(!poll_mode(&HeaderMap::new()).live);
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::{AgentId, Refusal, RefusalKind};
 use crate::http1::embedded::ReadError;
 use crate::message::Body;
 use crate::session::SendErrorKind;
-use crate::session::envelope::{AnswerError, Flights, UrlId};
+use crate::session::envelope::{AnswerError, AnswerRouter, UrlId};
 use crate::transport::comet::wire::{Bad, id_of, read_answer};
 
 /// What the answers of each agent may take of the relay's memory.
@@ -38,7 +38,7 @@ impl Answers {
         ask: &Ask,
         body: Body,
     ) -> Result<Option<bool>, Refusal> {
-        let (flights, agent) = (sessions.flights(), &ask.agent);
+        let (router, agent) = (sessions.router(), &ask.agent);
         if body.is_end_stream() {
             return Ok(None);
         }
@@ -47,18 +47,18 @@ impl Answers {
         let share = match reading {
             Ok(Ok(share)) => share,
             Ok(Err(ReadError::TooLarge(most))) => {
-                spoil(flights, agent, id_of(&text), SendErrorKind::Invalid);
+                refuse(router, agent, id_of(&text), SendErrorKind::Invalid);
                 return Err(Refusal::new(
                     RefusalKind::TooLarge,
                     format!("the answer is larger than {most} bytes"),
                 ));
             }
             Ok(Err(error)) => {
-                spoil(flights, agent, id_of(&text), SendErrorKind::Closed);
+                refuse(router, agent, id_of(&text), SendErrorKind::Closed);
                 return Err(malformed(&error));
             }
             Err(_) => {
-                spoil(flights, agent, id_of(&text), SendErrorKind::Closed);
+                refuse(router, agent, id_of(&text), SendErrorKind::Closed);
                 return Err(malformed(&AnswerError::Timeout));
             }
         };
@@ -68,13 +68,13 @@ impl Answers {
                 drop(text);
                 keep_with(response.body_mut(), share);
                 let id = number(&asked.id).map(|id| exchange(agent, id));
-                match id.map(|id| flights.respond(id, response)) {
+                match id.map(|id| router.respond(id, response)) {
                     Some(Ok(goes_on)) => Ok(Some(goes_on)),
                     _ => Err(unknown(id.is_some_and(|id| sessions.has_given(ask, id)))),
                 }
             }
             Err(error) => {
-                spoil(flights, agent, error.id, SendErrorKind::Invalid);
+                refuse(router, agent, error.id, SendErrorKind::Invalid);
                 let kind = match error.why {
                     Bad::TooLarge => RefusalKind::TooLarge,
                     _ => RefusalKind::Malformed,
@@ -156,9 +156,9 @@ fn malformed(error: &impl std::fmt::Display) -> Refusal {
     Refusal::new(RefusalKind::Malformed, format!("this is not an answer: {error}"))
 }
 
-fn spoil(flights: &Flights, agent: &AgentId, id: Option<Box<str>>, why: SendErrorKind) {
+fn refuse(router: &AnswerRouter, agent: &AgentId, id: Option<Box<str>>, why: SendErrorKind) {
     if let Some(id) = id.as_deref().and_then(number) {
         // It may have its answer already, and then keeps it.
-        let _ = flights.spoil(exchange(agent, id), why);
+        let _ = router.refuse(exchange(agent, id), why);
     }
 }

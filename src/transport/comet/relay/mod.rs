@@ -16,7 +16,7 @@ use super::wire::{JSON, NOTHING, write_request};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
 use crate::message::{Body, Request, Response, fields, hop, link};
-use crate::session::envelope::PollEnd;
+use crate::session::envelope::{PollEnd, PollMode};
 use crate::transport::polled::pages::{self, plain};
 use crate::transport::polled::{Registration, Waiters, held, too_many, wait};
 use crate::transport::{Door, RelaySide, warnings};
@@ -123,10 +123,11 @@ impl Relay {
 async fn poll(session: &Registration, name: Option<u128>, hold: Duration) -> Result<Response, PollEnd> {
     loop {
         let id: u128 = name.unwrap_or_else(rand::random);
-        let given = session.queue.poll_given(exchange(&session.agent, id), name.is_some(), hold).await?;
-        let Some((request, body)) = given.request() else { continue };
+        let mode = PollMode { again: name.is_some(), ..PollMode::IN_MEMORY };
+        let delivery = session.queue.poll(exchange(&session.agent, id), mode, hold).await?;
+        let Some((request, body)) = delivery.request() else { continue };
         let text = write_request(&format!("{id:032x}"), request, body);
-        return Ok(success(given.written(text), &session.urls));
+        return Ok(success(delivery.written(text), &session.urls));
     }
 }
 

@@ -8,9 +8,10 @@ use http::{HeaderMap, Uri};
 use super::answers::number;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind};
+use crate::message::store::Store;
 use crate::net::cores;
 use crate::session::Kind;
-use crate::session::envelope::{Flights, Queue, Store, UrlId, carrier};
+use crate::session::envelope::{AnswerRouter, Queue, UrlId, carrier};
 use crate::transport::polled::{Registration, Registrations};
 use crate::transport::{Door, query};
 
@@ -82,9 +83,9 @@ impl Sessions {
         Self { all: Arc::new(Registrations::new(store)) }
     }
 
-    /// Requests in the hands of agents.
-    pub(super) fn flights(&self) -> &Flights {
-        &self.all.flights
+    /// Where answers find their visitors.
+    pub(super) fn router(&self) -> &AnswerRouter {
+        &self.all.router
     }
 
     /// Whether the session of whoever asks has given out a request under this name.
@@ -114,7 +115,7 @@ impl Sessions {
         let born = ask.named.then_some(0);
         let begun = self.all.enter(&ask.identity, born, door.scope(), || {
             let (polling, room) = (door.polling(), admission.memory().min(defaults::COMET_MESSAGES));
-            let queue = Queue::new(self.all.flights.clone(), polling.absence, defaults::COMET_MESSAGE, room);
+            let queue = Queue::new(self.all.router.clone(), polling.absence, defaults::COMET_MESSAGE, room);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
             let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());

@@ -9,7 +9,7 @@ use crate::defaults;
 use crate::http1::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request};
 use crate::net::Scope;
-use crate::session::envelope::{Answer, apology};
+use crate::session::envelope::agent::{Answer, apology};
 use crate::transport::polled::{Client, LOST, bring};
 
 /// Brings the answer to a request. Dropping the future breaks the answer off.

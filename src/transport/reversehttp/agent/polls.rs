@@ -13,12 +13,13 @@ use super::kept::keep;
 use super::{Registered, copy, registered};
 use crate::defaults;
 use crate::http1::embedded::ReadError;
+use crate::message::spool::{Room, SpoolError};
 use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
-use crate::session::envelope::{Answer, Room, SpoolError, Way, apology, arrived, serve_by};
+use crate::session::envelope::agent::{Answer, AnswerMode, apology, arrived, serve_by};
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, ask, run};
-use crate::transport::reversehttp::accept::{self, Asks};
+use crate::transport::reversehttp::accept::{self, poll_mode};
 use crate::transport::{Flow, ServeLink};
 
 /// A registration, ready to be polled.
@@ -39,7 +40,7 @@ pub(super) struct Message {
     /// The URL that was polled.
     url: Uri,
     envelope: Body,
-    way: Way,
+    way: AnswerMode,
     /// Its place in this agent's hand.
     held: Held,
 }
@@ -60,7 +61,7 @@ impl Polled {
         &self,
         url: &Uri,
         envelope: Body,
-        way: Way,
+        way: AnswerMode,
         handler: Arc<dyn Handler>,
         scope: &Scope,
     ) -> bool {
@@ -156,9 +157,9 @@ impl Dialect for Polled {
                 *url = next;
                 let held = self.hands.take(answer.headers());
                 let way = match self.flow.up {
-                    true if Asks::of(answer.headers()).is_live() => Way::Live,
-                    true => Way::Stream,
-                    false => Way::Whole,
+                    true if poll_mode(answer.headers()).live => AnswerMode::Live,
+                    true => AnswerMode::Stream,
+                    false => AnswerMode::Whole,
                 };
                 Ok(Brought::Request(Message { url: target, envelope: answer.into_body(), way, held }))
             }

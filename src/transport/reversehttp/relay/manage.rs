@@ -81,10 +81,10 @@ fn line(registration: &Registration, counts: bool) -> String {
     write(&mut form, &registration.granted);
     form.append_pair("lease", &registration.lease.lock().as_secs().to_string());
     if counts {
-        let glance = registration.queue.glance();
-        form.append_pair("polls", &glance.polls.to_string());
-        form.append_pair("waiting", &glance.waiting.to_string());
-        form.append_pair("unanswered", &glance.handed.to_string());
+        let status = registration.queue.status();
+        form.append_pair("polls", &status.polls.to_string());
+        form.append_pair("waiting", &status.waiting.to_string());
+        form.append_pair("unanswered", &status.in_hand.to_string());
     }
     form.finish()
 }

@@ -8,11 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::{Relay, now, with_next};
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::http1::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
-use crate::message::{Body, Request, Response, fields};
-use crate::session::envelope::{AnswerError, Handed, PollEnd, Several, UrlId, following};
+use crate::message::{Request, Response, fields};
+use crate::session::envelope::{AnswerError, Delivery, PollEnd, UrlId, following};
 use crate::transport::polled::pages::plain;
 use crate::transport::polled::{held, too_many};
-use crate::transport::reversehttp::accept::{Asks, LIVE};
+use crate::transport::reversehttp::accept::{LIVE, poll_mode};
 use crate::transport::reversehttp::seal::Use;
 
 impl Relay {
@@ -28,29 +28,27 @@ impl Relay {
         if claims.expires < now() {
             return Err(gone("this URL is too old: register again"));
         }
-        let asks = Asks::of(asker);
-        let streams = asks.is_streamed();
+        let mode = poll_mode(asker);
+        let kind = if mode.batch { APPLICATION_HTTP } else { MESSAGE_HTTP };
         let most = self.door.polling().hold;
         let mut ended_before = false;
         loop {
             let registration = self.revive(&claims, facts)?;
             let queue = &registration.queue;
             registration.polled(claims.url);
-            let ask = async |hold| match asks {
-                Asks::Several => queue.poll_several(claims.url, hold).await.map(deliveries),
-                Asks::One(manner) => queue.poll(claims.url, manner, hold).await.map(delivery),
-            };
-            let polled = held(&self.waiters, &registration, asker, most, ask).await;
+            let poll = |hold| queue.poll(claims.url, mode, hold);
+            let polled = held(&self.waiters, &registration, asker, most, poll).await;
             return match polled {
-                Ok(mut response) => {
+                Ok(delivery) => {
+                    let mut response = envelope(kind, delivery);
                     if let Some(closed) = &facts.closed {
                         queue.delivers_on(claims.url, closed);
                     }
                     let next = self.request_url(facts, &registration, following(claims.url));
-                    if streams {
+                    if mode.streams {
                         name(&mut response, fields::PTTH_REQUEST, &[claims.url]);
                     }
-                    if asks.is_live() {
+                    if mode.live {
                         response.headers_mut().insert(ACCEPT, HeaderValue::from_static(LIVE));
                     }
                     Ok(with_next(response, &next))
@@ -58,7 +56,7 @@ impl Relay {
                 Err(PollEnd::Nothing) => {
                     let next = self.request_url(facts, &registration, claims.url);
                     let mut response = plain(StatusCode::NO_CONTENT);
-                    if streams {
+                    if mode.streams {
                         name(&mut response, fields::PTTH_GONE, &registration.queue.abandoned());
                     }
                     Ok(with_next(response, &next))
@@ -83,7 +81,7 @@ impl Relay {
         facts: &Facts,
     ) -> Result<Response, Refusal> {
         let claims = self.open(Use::Request, sealed, facts)?;
-        match self.registrations.flights.answer(claims.url, request.into_body()).await {
+        match self.registrations.router.answer(claims.url, request.into_body()).await {
             Ok(()) => Ok(plain(StatusCode::ACCEPTED)),
             Err(AnswerError::Unknown) => {
                 let known = self.registrations.get(&claims.identity);
@@ -113,28 +111,23 @@ fn name(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
     }
 }
 
-fn delivery(Handed { visitor, message }: Handed) -> Response {
-    envelope(MESSAGE_HTTP, message, &[visitor])
-}
-
-fn deliveries(Several { visitors, messages }: Several) -> Response {
-    envelope(APPLICATION_HTTP, messages, &visitors)
-}
-
-fn envelope(kind: &'static str, body: Body, visitors: &[Option<SocketAddr>]) -> Response {
+fn envelope(kind: &'static str, delivery: Delivery) -> Response {
     let mut response = plain(StatusCode::OK);
-    *response.body_mut() = body;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    for visitor in visitors {
-        // Python and Ruby lose a request without it.
-        let visitor = visitor.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
-        let visitor = SocketAddr::new(visitor.ip().to_canonical(), visitor.port());
-        if let Ok(value) = HeaderValue::try_from(visitor.to_string()) {
-            headers.append(fields::REQUESTING_CLIENT, value);
-        }
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    for visitor in delivery.visitors() {
+        response
+            .headers_mut()
+            .extend(requesting_client(visitor).map(|value| (fields::REQUESTING_CLIENT, value)));
     }
+    *response.body_mut() = delivery.message();
     response
+}
+
+/// Python and Ruby lose a request without it.
+fn requesting_client(visitor: Option<SocketAddr>) -> Option<HeaderValue> {
+    let visitor = visitor.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
+    let visitor = SocketAddr::new(visitor.ip().to_canonical(), visitor.port());
+    HeaderValue::try_from(visitor.to_string()).ok()
 }
 
 #[cfg(test)]
@@ -144,9 +137,8 @@ mod tests {
     #[test]
     fn a_visitor_is_named_as_the_clients_of_2009_read_it() {
         let named = |address: &str| {
-            let visitor = Some(address.parse().unwrap());
-            let response = delivery(Handed { visitor, message: crate::Body::empty() });
-            response.headers()[fields::REQUESTING_CLIENT].to_str().unwrap().to_owned()
+            let value = requesting_client(Some(address.parse().unwrap())).unwrap();
+            value.to_str().unwrap().to_owned()
         };
         assert_eq!(named("[::ffff:203.0.113.9]:5"), "203.0.113.9:5");
         assert_eq!(named("[2001:db8::1]:9"), "[2001:db8::1]:9");

@@ -130,7 +130,7 @@ impl Relay {
         let polling = self.door.polling();
         all.enter(&identity.clone(), born, self.door.scope(), || {
             let (absence, most, room) = (polling.absence, defaults::MESSAGE, admission.memory());
-            let queue = Queue::new(all.flights.clone(), absence, most, room);
+            let queue = Queue::new(all.router.clone(), absence, most, room);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
             let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use http::Method;
 use http_body::{Body as HttpBody, Frame};
 
-use super::serve::{Way, embed};
+use super::serve::{AnswerMode, embed};
 use crate::http1::embedded::{Framing, response_head};
 use crate::message::expect::Asked;
 use crate::message::{Body, BoxError, Response, interim};
@@ -56,7 +56,7 @@ impl Live {
         }
         let asked = asked.as_ref().is_some_and(|asked| asked.take(cx));
         match polled {
-            Poll::Ready(response) => self.made = Made::Embedded(embed(response, method, Way::Live)),
+            Poll::Ready(response) => self.made = Made::Embedded(embed(response, method, AnswerMode::Live)),
             Poll::Pending if asked => self.ahead.extend_from_slice(CONTINUE),
             Poll::Pending if self.ahead.is_empty() => return Poll::Pending,
             Poll::Pending => {}

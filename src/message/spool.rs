@@ -17,8 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::store::Store;
+use super::{Body, BoxError};
 use crate::defaults;
-use crate::message::{Body, BoxError};
 
 /// A file is read in pieces of this size, in bytes.
 const PIECE: u64 = 64 << 10;
@@ -81,18 +81,18 @@ pub enum SpoolError {
 
 impl Room {
     /// Room for bodies of up to `one` byte each, and `all` bytes together.
-    pub(super) fn new(one: usize, all: usize) -> Self {
+    pub fn new(one: usize, all: usize) -> Self {
         // Where addresses are short, a semaphore counts less.
         Self { all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))), one, store: Arc::default() }
     }
 
     /// The longest body that is taken in, in bytes.
-    pub(super) fn most(&self) -> usize {
+    pub fn most(&self) -> usize {
         self.one
     }
 
     /// The same, as a part of what all may take.
-    pub(super) fn within(self, store: Arc<Store>) -> Self {
+    pub fn within(self, store: Arc<Store>) -> Self {
         Self { store, ..self }
     }
 
@@ -183,11 +183,22 @@ impl Spooled {
     }
 
     /// The bytes, if they are in memory.
-    pub(super) fn in_memory(&self) -> Option<&Bytes> {
+    pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.place {
             Place::Memory(bytes) => Some(bytes),
             Place::File { .. } => None,
         }
+    }
+
+    /// Reads a body that is in a file into memory. Cancel safe.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn load(&mut self) -> Result<(), BoxError> {
+        if let Place::File { .. } = self.place {
+            self.place = Place::Memory(self.body().collect().await?.to_bytes());
+        }
+        Ok(())
     }
 
     /// The body from its start. Several may be read at the same time.

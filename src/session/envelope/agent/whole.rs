@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 
 use super::again::Again;
-use super::serve::{self, Way, serve};
-use super::spool::{Room, SpoolError, Spooled};
+use super::serve::{self, AnswerMode, serve};
 use crate::defaults;
 use crate::http1::embedded::ReadError;
 use crate::message::problem::Problem;
+use crate::message::spool::{Room, SpoolError, Spooled};
 use crate::message::{Body, Request, Response, interim};
 use crate::net::Scope;
 use crate::session::Handler;
@@ -41,7 +41,7 @@ impl Answer {
     }
 }
 
-/// As [`serve()`]; with [`Way::Whole`], what has no end in time, or is too large, becomes a 502 for its visitor, and an
+/// As [`serve()`]; with [`AnswerMode::Whole`], what has no end in time, or is too large, becomes a 502 for its visitor, and an
 /// Upgrade a 501.
 ///
 /// # Errors
@@ -51,14 +51,14 @@ pub async fn serve_by(
     handler: Arc<dyn Handler>,
     scope: &Scope,
     room: &Room,
-    way: Way,
+    way: AnswerMode,
 ) -> Result<Answer, ReadError> {
-    if way != Way::Whole {
+    if way != AnswerMode::Whole {
         return Ok(Answer::Stream(Again::new(serve(envelope, handler, way, scope).await?)));
     }
     let seen = Arc::<Mutex<Seen>>::default();
     let handler = Watched { handler, seen: seen.clone() };
-    let answer = serve(envelope, Arc::new(handler), Way::Whole, scope).await?;
+    let answer = serve(envelope, Arc::new(handler), AnswerMode::Whole, scope).await?;
     let Seen { asker, events } = std::mem::take(&mut *seen.lock());
     let patience = if events { defaults::WHOLE_EVENTS } else { defaults::WHOLE };
     let why = match tokio::time::timeout(patience, room.take_in(answer)).await {
@@ -98,7 +98,7 @@ pub async fn arrived(envelope: Body, room: &Room) -> Result<Body, SpoolError> {
 pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &HeaderMap) -> Spooled {
     let error = Some("http_response_incomplete");
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
-    let envelope = serve::embed(problem.response(asker), &Method::GET, Way::Whole);
+    let envelope = serve::embed(problem.response(asker), &Method::GET, AnswerMode::Whole);
     // It is short, and the room is its own.
     Room::default().take_in(envelope).await.unwrap_or_default()
 }
@@ -160,7 +160,7 @@ mod tests {
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
-    async fn served(request: &'static str, way: Way, answer: fn() -> Response) -> Answer {
+    async fn served(request: &'static str, way: AnswerMode, answer: fn() -> Response) -> Answer {
         let handler = handler_fn(move |_| async move { answer() });
         let scope = Scope::new();
         let room = Room::new(2_000, 3_000);
@@ -188,37 +188,37 @@ mod tests {
         {
             let since = Instant::now();
             let answer = match kind {
-                "text/plain" => served(GET, Way::Whole, || endless("text/plain")).await,
-                _ => served(GET, Way::Whole, || endless("Text/Event-Stream;charset=utf-8")).await,
+                "text/plain" => served(GET, AnswerMode::Whole, || endless("text/plain")).await,
+                _ => served(GET, AnswerMode::Whole, || endless("Text/Event-Stream;charset=utf-8")).await,
             };
             let answer = text(answer).await;
             assert_eq!(since.elapsed().as_secs(), most.as_secs());
             assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("answer-held"), "{answer}");
             assert!(answer.contains("holds bodies back"), "{answer}");
         }
-        assert!(matches!(served(GET, Way::Stream, || endless("text/plain")).await, Answer::Stream(_)));
+        assert!(matches!(served(GET, AnswerMode::Stream, || endless("text/plain")).await, Answer::Stream(_)));
     }
 
     #[tokio::test]
     async fn what_is_too_large_or_breaks_off_is_told() {
         let large =
-            text(served(GET, Way::Whole, || Response::new(Body::full(vec![b'x'; 2_001]))).await).await;
+            text(served(GET, AnswerMode::Whole, || Response::new(Body::full(vec![b'x'; 2_001]))).await).await;
         assert!(large.starts_with("HTTP/1.1 502 ") && large.contains("larger than 2000 bytes"), "{large}");
         assert!(large.contains("answer-held") && large.contains("holds bodies back"), "{large}");
         let broken = || {
             let pieces = stream::iter([Err::<Frame<_>, _>(std::io::Error::other("it fell"))]);
             Response::new(Body::wrap(StreamBody::new(pieces)))
         };
-        let broken = text(served(GET, Way::Whole, broken).await).await;
+        let broken = text(served(GET, AnswerMode::Whole, broken).await).await;
         assert!(broken.starts_with("HTTP/1.1 502 ") && broken.contains("origin-incomplete"), "{broken}");
     }
 
     #[tokio::test]
     async fn what_ends_crosses_and_an_upgrade_does_not() {
-        let answer = text(served(GET, Way::Whole, || Response::new(Body::full("hey"))).await).await;
+        let answer = text(served(GET, AnswerMode::Whole, || Response::new(Body::full("hey"))).await).await;
         assert!(answer.ends_with("\r\n\r\nhey"), "{answer}");
         let upgrade = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
-        let answer = text(served(upgrade, Way::Whole, || unreachable!("not to be asked")).await).await;
+        let answer = text(served(upgrade, AnswerMode::Whole, || unreachable!("not to be asked")).await).await;
         assert!(answer.starts_with("HTTP/1.1 501 ") && answer.contains("no-upgrade"), "{answer}");
     }
 }

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::AsyncWriteExt;
 
-use super::{live, raw};
+use super::live;
 use crate::defaults;
 use crate::http1::embedded::{
     Coded, Framing, ReadError, Reader, RequestHead, parse_request, request_head, response_head,
@@ -18,22 +18,23 @@ use crate::http1::embedded::{
 use crate::message::framing::is_bodiless;
 use crate::message::{Body, BoxError, Request, Response, expect, hop, interim};
 use crate::net::{Io, Scope};
+use crate::session::envelope::stream;
 use crate::session::{Handler, h1};
 
 /// How an answer goes to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum AnswerMode {
     /// Complete, because something on the way holds bodies back.
     Whole,
     /// As it comes. One that breaks off breaks its envelope off.
     Stream,
-    /// As it is made, for a relay that knows of that: see [`Manner::live`](super::Manner::live). The envelope of one
+    /// As it is made, for a relay that knows of that: see [`PollMode::live`](crate::session::envelope::PollMode::live). The envelope of one
     /// that breaks off ends where that ends, so that the relay does not take the way for broken.
     Live,
 }
 
 /// Reads the request of an envelope, has it answered, and returns the envelope of the answer. Unless that is live, its
-/// length is known if that of the answer is; if not, the answer is chunked, but for [`Way::Whole`]. Dropping the future
+/// length is known if that of the answer is; if not, the answer is chunked, but for [`AnswerMode::Whole`]. Dropping the future
 /// drops the handler's, and so does dropping an envelope that is live.
 ///
 /// # Errors
@@ -41,7 +42,7 @@ pub enum Way {
 pub async fn serve(
     envelope: Body,
     handler: Arc<dyn Handler>,
-    way: Way,
+    way: AnswerMode,
     scope: &Scope,
 ) -> Result<Body, ReadError> {
     let mut reader = Reader::new(envelope);
@@ -54,7 +55,7 @@ pub async fn serve(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.target;
     *request.headers_mut() = head.headers;
-    if way == Way::Live {
+    if way == AnswerMode::Live {
         let asked = expect::on_demand(&mut request);
         let (sender, receiver) = interim::channel();
         return Ok(live::envelope(handler.call(request, sender), head.method, (receiver, asked)).await);
@@ -73,9 +74,9 @@ fn upgrade(
 ) -> Body {
     hop::set_upgrade(&mut head.headers, token);
     let first = request_head(&head.method, &head.target, &head.headers, Framing::Rest(None));
-    let (near, far) = raw::pipe();
+    let (near, far) = stream::pipe();
     let (read, mut write) = tokio::io::split(near);
-    let mut rest = raw::reader(reader.stream(Framing::Rest(None)));
+    let mut rest = stream::reader(reader.stream(Framing::Rest(None)));
     scope.spawn(async move {
         // Either end may go first; the other hears of it by its own end.
         if write.write_all(&first).await.is_ok() {
@@ -88,11 +89,11 @@ fn upgrade(
             tracing::debug!(%error, "an upgrade in an envelope ended");
         }
     });
-    raw::body(read)
+    stream::body(read)
 }
 
 /// The envelope of an answer.
-pub(super) fn embed(answer: Response, method: &Method, way: Way) -> Body {
+pub(super) fn embed(answer: Response, method: &Method, way: AnswerMode) -> Body {
     let (parts, mut body) = answer.into_parts();
     let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let bodiless = is_bodiless(method, parts.status);
@@ -100,10 +101,11 @@ pub(super) fn embed(answer: Response, method: &Method, way: Way) -> Body {
         body = Body::empty();
     }
     let length = if bodiless { said } else { said.or(body.size_hint().exact()) };
-    let chunked = way != Way::Whole && !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
+    let chunked =
+        way != AnswerMode::Whole && !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
     let framing = if chunked { Framing::Chunked } else { Framing::Rest(length) };
     let head = response_head(parts.status, &parts.headers, framing);
-    Body::wrap(Embedded { head: Some(head), body: Coded::new(body, framing), live: way == Way::Live })
+    Body::wrap(Embedded { head: Some(head), body: Coded::new(body, framing), live: way == AnswerMode::Live })
 }
 
 /// A head, then its body.
@@ -164,7 +166,7 @@ mod tests {
             answer()
         });
         let answer =
-            serve(Body::full(envelope), Arc::new(handler), Way::Stream, &Scope::new()).await.unwrap();
+            serve(Body::full(envelope), Arc::new(handler), AnswerMode::Stream, &Scope::new()).await.unwrap();
         let body = answer.collect().await.unwrap().to_bytes();
         String::from_utf8(body.to_vec()).unwrap()
     }
@@ -188,7 +190,7 @@ mod tests {
             (Some("9"), "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
             (None, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"),
         ] {
-            for way in [Way::Live, Way::Stream] {
+            for way in [AnswerMode::Live, AnswerMode::Stream] {
                 let pieces = [Ok(Frame::data(Bytes::from("half"))), Err::<_, BoxError>("it fell".into())];
                 let body = Body::wrap(StreamBody::new(futures_util::stream::iter(pieces)));
                 let mut answer = Response::new(body);
@@ -196,8 +198,8 @@ mod tests {
                 let envelope = embed(answer, &Method::GET, way);
                 assert_eq!(envelope.size_hint().exact(), None);
                 match (way, envelope.collect().await) {
-                    (Way::Live, Ok(all)) => assert_eq!(all.to_bytes(), wanted),
-                    (Way::Stream, Err(_)) => {}
+                    (AnswerMode::Live, Ok(all)) => assert_eq!(all.to_bytes(), wanted),
+                    (AnswerMode::Stream, Err(_)) => {}
                     (way, all) => panic!("{way:?}: {all:?}"),
                 }
             }
@@ -209,7 +211,7 @@ mod tests {
         let handler: Arc<dyn Handler> = Arc::new(handler_fn(|_| async { Response::new(Body::empty()) }));
         for bad in ["", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"] {
             assert!(
-                serve(Body::full(bad), handler.clone(), Way::Stream, &Scope::new()).await.is_err(),
+                serve(Body::full(bad), handler.clone(), AnswerMode::Stream, &Scope::new()).await.is_err(),
                 "{bad:?}"
             );
         }

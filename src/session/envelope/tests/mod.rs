@@ -1,37 +1,41 @@
 //! What visitors, polls and answers do to each other.
 
+mod in_memory;
+mod mailbox;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 
+use super::agent::arrived;
 use super::*;
 use crate::defaults;
+use crate::message::spool::{Room, SpoolError};
 use crate::message::{Body, BoxError, Request};
 use crate::net::flag::Flag;
 use crate::session::{Kind, Link, SendErrorKind};
 
 const HOLD: Duration = defaults::POLL_HOLD;
 const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
-const LIVE: Manner = Manner { streams: true, live: true };
+const LIVE: PollMode = PollMode { live: true, ..PollMode::STREAM };
 
 struct Bench {
-    flights: Arc<Flights>,
+    router: Arc<AnswerRouter>,
     queue: Arc<Queue>,
     link: Arc<Link>,
 }
 
 impl Bench {
     fn new() -> Self {
-        let flights = Arc::<Flights>::default();
-        let queue =
-            Queue::new(flights.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
+        let router = Arc::<AnswerRouter>::default();
+        let queue = Queue::new(router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
-        Self { flights, queue, link }
+        Self { router, queue, link }
     }
 
     /// The visitor of a request leaves while the poll of `url` has it; whether what it brought is gone then.
-    async fn left(&self, url: UrlId, several: bool) -> Weak<()> {
+    async fn left(&self, url: UrlId, mode: PollMode) -> Weak<()> {
         let token = Arc::new(());
         let kept = Arc::downgrade(&token);
         let mut request = post();
@@ -41,10 +45,7 @@ impl Bench {
             self.link.send_plain(request, self.link.reserve().unwrap()),
         );
         let polled = async {
-            let message = match several {
-                true => self.queue.poll_several(url, HOLD).await.ok().unwrap().messages,
-                false => self.queue.poll(url, Manner::WHOLE, HOLD).await.ok().unwrap().message,
-            };
+            let message = self.queue.poll(url, mode, HOLD).await.ok().unwrap().message();
             message.collect().await.unwrap()
         };
         assert!(tokio::join!(sent, polled).0.is_err());
@@ -58,57 +59,58 @@ fn post() -> Request {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_visitor_brought_goes_with_it_and_a_late_answer_is_still_taken() {
-    for several in [false, true] {
+    for mode in [PollMode::WHOLE, PollMode::BATCH] {
         let bench = Bench::new();
-        let kept = bench.left(1, several).await;
+        let kept = bench.left(1, mode).await;
         assert!(kept.upgrade().is_none(), "what was kept to hand the request out again");
-        assert!(bench.flights.answer(1, Body::full(OK)).await.is_ok());
+        assert!(bench.router.answer(1, Body::full(OK)).await.is_ok());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_flight_outlives_its_registration_and_its_visitor() {
-    for (several, cut) in [(false, false), (false, true), (true, false), (true, true)] {
+    let modes = [PollMode::WHOLE, PollMode::BATCH];
+    for (mode, cut) in modes.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
         let bench = Bench::new();
-        bench.left(1, several).await;
-        let (flights, queue) = (bench.flights.clone(), Arc::downgrade(&bench.queue));
+        bench.left(1, mode).await;
+        let (router, queue) = (bench.router.clone(), Arc::downgrade(&bench.queue));
         if cut {
             bench.queue.cut()
         } else {
             bench.queue.end()
         }
         drop(bench);
-        assert!(queue.upgrade().is_none(), "several {several}, cut {cut}");
-        assert!(flights.answer(1, Body::full(OK)).await.is_err());
+        assert!(queue.upgrade().is_none(), "{mode:?}, cut {cut}");
+        assert!(router.answer(1, Body::full(OK)).await.is_err());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_visitor_that_leaves_after_the_end_leaves_nothing() {
-    let Bench { flights, queue, link } = Bench::new();
+    let Bench { router, queue, link } = Bench::new();
     let slot = link.reserve().unwrap();
     let sent = tokio::time::timeout(Duration::from_secs(1), link.send_plain(post(), slot));
     let polled = async {
-        queue.poll(1, Manner::WHOLE, HOLD).await.ok().unwrap().message.collect().await.unwrap();
+        queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap().message().collect().await.unwrap();
         queue.end();
     };
     assert!(tokio::join!(sent, polled).0.is_err());
-    assert!(flights.answer(1, Body::full(OK)).await.is_err());
+    assert!(router.answer(1, Body::full(OK)).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_began_to_stream_is_not_delivered_twice() {
     let Bench { queue, link, .. } = Bench::new();
     // The agent took whole messages when the request came, and streams when it is handed out.
-    assert!(matches!(queue.poll(1, Manner::WHOLE, Duration::from_secs(1)).await, Err(PollEnd::Nothing)));
+    assert!(matches!(queue.poll(1, PollMode::WHOLE, Duration::from_secs(1)).await, Err(PollEnd::Nothing)));
     let mut request = post();
     *request.body_mut() = Body::full(vec![0; 200_000]);
     let work = async {
         tokio::task::yield_now().await;
-        let mut handed = queue.poll(1, Manner::STREAM, HOLD).await.ok().unwrap();
-        assert!(handed.message.frame().await.unwrap().is_ok());
+        let mut handed = queue.poll(1, PollMode::STREAM, HOLD).await.ok().unwrap().message();
+        assert!(handed.frame().await.unwrap().is_ok());
         drop(handed);
-        assert!(matches!(queue.poll(2, Manner::STREAM, HOLD).await, Err(PollEnd::Nothing)));
+        assert!(matches!(queue.poll(2, PollMode::STREAM, HOLD).await, Err(PollEnd::Nothing)));
     };
     let error = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work).0.unwrap_err();
     assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
@@ -128,16 +130,16 @@ async fn nothing_of_a_request_that_broke_off_is_handed_on() {
 async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
     let Bench { queue, link, .. } = Bench::new();
     let since = tokio::time::Instant::now();
-    let mut poll = Box::pin(queue.poll(1, Manner::STREAM, HOLD));
+    let mut poll = Box::pin(queue.poll(1, PollMode::STREAM, HOLD));
     assert!(futures_util::poll!(&mut poll).is_pending());
     let mut request = post();
     *request.body_mut() =
         Body::wrap(http_body_util::StreamBody::new(futures_util::stream::pending::<std::io::Result<_>>()));
     let work = async {
         // The connection of this delivery broke, and nobody here has heard of it.
-        let mut stuck = poll.await.ok().unwrap();
-        assert!(stuck.message.frame().await.unwrap().is_ok());
-        assert!(matches!(queue.poll(1, Manner::STREAM, HOLD).await, Err(PollEnd::Used)));
+        let mut stuck = poll.await.ok().unwrap().message();
+        assert!(stuck.frame().await.unwrap().is_ok());
+        assert!(matches!(queue.poll(1, PollMode::STREAM, HOLD).await, Err(PollEnd::Used)));
         stuck
     };
     let sent = tokio::time::timeout(defaults::ANSWER, link.send_plain(request, link.reserve().unwrap()));
@@ -147,12 +149,12 @@ async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
 }
 
 /// How the body of an answer comes to the visitor of a request that was handed out in this manner.
-async fn answered(manner: Manner, pieces: &[&'static str]) -> Result<bytes::Bytes, BoxError> {
-    let Bench { flights, queue, link } = Bench::new();
+async fn answered(manner: PollMode, pieces: &[&'static str]) -> Result<bytes::Bytes, BoxError> {
+    let Bench { router, queue, link } = Bench::new();
     let sent = link.send_plain(http::Request::new(Body::empty()), link.reserve().unwrap());
     let work = async {
-        queue.poll(1, manner, HOLD).await.ok().unwrap().message.collect().await.unwrap();
-        flights.answer(1, in_pieces(pieces)).await
+        queue.poll(1, manner, HOLD).await.ok().unwrap().message().collect().await.unwrap();
+        router.answer(1, in_pieces(pieces)).await
     };
     let read = async { sent.await.map_err(|error| error.kind.to_string())?.into_body().collect().await };
     let (read, answered): (Result<_, BoxError>, _) = tokio::join!(read, work);
@@ -170,7 +172,7 @@ fn in_pieces(pieces: &[&'static str]) -> Body {
 async fn a_live_answer_that_ends_before_its_end_has_broken_off() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
     let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
-    for manner in [LIVE, Manner { streams: false, live: true }] {
+    for manner in [LIVE, PollMode { live: true, ..PollMode::WHOLE }] {
         assert!(answered(manner, &[head, "half"]).await.is_err());
         assert!(answered(manner, &[chunks]).await.is_err());
         assert_eq!(answered(manner, &[head, "0123456789"]).await.unwrap(), "0123456789");
@@ -178,7 +180,7 @@ async fn a_live_answer_that_ends_before_its_end_has_broken_off() {
         assert_eq!(answered(manner, &["HTTP/1.1 200 OK\r\n\r\n", "half"]).await.unwrap(), "half");
     }
     // The clients of 2009 count badly.
-    assert_eq!(answered(Manner::STREAM, &[head, "half"]).await.unwrap(), "half");
+    assert_eq!(answered(PollMode::STREAM, &[head, "half"]).await.unwrap(), "half");
 }
 
 /// An upload that waits to be asked for, and a flag that is raised when it is.
@@ -204,14 +206,14 @@ async fn head(message: &mut Body) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_body_goes_when_the_agent_asks_or_forgets_to() {
     for (asks, after) in [(true, Duration::ZERO), (false, defaults::ORIGIN_CONTINUE)] {
-        let Bench { flights, queue, link } = Bench::new();
+        let Bench { router, queue, link } = Bench::new();
         let (request, asked) = expecting();
         // It is known what the agent takes.
         assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
         let work = async {
             // A delivery that fails comes again, and nobody was asked meanwhile.
             drop(queue.poll(1, LIVE, HOLD).await.ok().unwrap());
-            let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message;
+            let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message();
             assert!(head(&mut message).await.contains("Expect: 100-continue\r\n"));
             assert!(futures_util::poll!(message.frame()).is_pending() && !asked.is_raised());
             let since = tokio::time::Instant::now();
@@ -223,7 +225,7 @@ async fn a_body_goes_when_the_agent_asks_or_forgets_to() {
             });
             let proceed = proceed.iter().map(|text| Ok(http_body::Frame::data((*text).into())));
             let answer = futures_util::StreamExt::chain(futures_util::stream::iter(proceed), rest);
-            let answer = flights.answer(1, Body::wrap(http_body_util::StreamBody::new(answer)));
+            let answer = router.answer(1, Body::wrap(http_body_util::StreamBody::new(answer)));
             let read = async {
                 assert!(message.collect().await.unwrap().to_bytes().ends_with(b"abc\r\n0\r\n\r\n"));
                 assert_eq!(since.elapsed(), after);
@@ -241,13 +243,13 @@ async fn a_body_goes_when_the_agent_asks_or_forgets_to() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_nobody_asked_for_stays_where_it_is() {
-    let Bench { flights, queue, link } = Bench::new();
+    let Bench { router, queue, link } = Bench::new();
     let (request, asked) = expecting();
     assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
     let work = async {
-        let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message;
+        let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message();
         head(&mut message).await;
-        flights.answer(1, Body::full(OK)).await.unwrap();
+        router.answer(1, Body::full(OK)).await.unwrap();
         message
     };
     let (response, mut message) = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work);
@@ -276,24 +278,26 @@ fn halting(go: tokio::sync::oneshot::Receiver<()>) -> (Request, Arc<Flag>) {
     (request, began)
 }
 
-/// What one poll of each kind brings.
-async fn polled(queue: &Arc<Queue>, url: UrlId, kind: &str) -> bytes::Bytes {
-    let message = match kind {
-        "one" => queue.poll(url, Manner::WHOLE, HOLD).await.ok().unwrap().message,
-        "several" => queue.poll_several(url, HOLD).await.ok().unwrap().messages,
-        _ => {
-            let given = queue.poll_given(url, false, HOLD).await.ok().unwrap();
-            let body = given.request().unwrap().1.clone();
-            given.written(body)
+/// A poll that takes a request by a transport's own words, of a URL that is not polled again.
+const IN_MEMORY: PollMode = PollMode { again: false, ..PollMode::IN_MEMORY };
+
+/// What one poll brings.
+async fn polled(queue: &Arc<Queue>, url: UrlId, mode: PollMode) -> bytes::Bytes {
+    let delivery = queue.poll(url, mode, HOLD).await.ok().unwrap();
+    let message = match mode.in_memory {
+        true => {
+            let body = delivery.request().unwrap().1.clone();
+            delivery.written(body)
         }
+        false => delivery.message(),
     };
     message.collect().await.unwrap().to_bytes()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_poll_that_is_dropped_while_it_takes_a_body_in_leaves_the_request_to_the_next() {
-    for kind in ["one", "several", "given"] {
-        let Bench { flights, queue, link } = Bench::new();
+    for mode in [PollMode::WHOLE, PollMode::BATCH, IN_MEMORY] {
+        let Bench { router, queue, link } = Bench::new();
         let (go, wait) = tokio::sync::oneshot::channel();
         let (request, began) = halting(wait);
         // The last poll took bodies as they come, so nobody took this one in before.
@@ -301,21 +305,21 @@ async fn a_poll_that_is_dropped_while_it_takes_a_body_in_leaves_the_request_to_t
         let work = async {
             tokio::select! {
                 biased;
-                _ = polled(&queue, 1, kind) => panic!("half of the body is missing"),
+                _ = polled(&queue, 1, mode) => panic!("half of the body is missing"),
                 () = began.listen() => {}
             }
             go.send(()).unwrap();
-            assert!(polled(&queue, 2, kind).await.ends_with(b"abcdef"), "{kind}");
-            flights.answer(2, Body::full(OK)).await.unwrap();
+            assert!(polled(&queue, 2, mode).await.ends_with(b"abcdef"), "{mode:?}");
+            router.answer(2, Body::full(OK)).await.unwrap();
         };
         let (sent, ()) = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work);
-        assert_eq!(sent.unwrap().status(), 200, "{kind}");
+        assert_eq!(sent.unwrap().status(), 200, "{mode:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once() {
-    for kind in ["one", "several", "given"] {
+    for mode in [PollMode::WHOLE, PollMode::BATCH, IN_MEMORY] {
         let Bench { queue, link, .. } = Bench::new();
         let (go, wait) = tokio::sync::oneshot::channel();
         let (request, began) = halting(wait);
@@ -328,11 +332,7 @@ async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once(
         };
         let poll = async {
             // Kept, as by an agent that reads what it was sent before its connection ends.
-            let _brought = match kind {
-                "one" => (queue.poll(1, Manner::WHOLE, HOLD).await.ok(), None, None),
-                "several" => (None, queue.poll_several(1, HOLD).await.ok(), None),
-                _ => (None, None, queue.poll_given(1, false, HOLD).await.ok()),
-            };
+            let _brought = queue.poll(1, mode, HOLD).await.ok();
             std::future::pending::<()>().await;
         };
         let since = tokio::time::Instant::now();
@@ -344,8 +344,8 @@ async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once(
             }
         };
         let sent = tokio::time::timeout(defaults::ANSWER, sent).await.expect("the visitor is answered");
-        assert_eq!(sent.err().map(|error| error.kind), Some(SendErrorKind::Closed), "{kind}");
-        assert!(since.elapsed() < Duration::from_secs(1), "{kind}: {:?}", since.elapsed());
+        assert_eq!(sent.err().map(|error| error.kind), Some(SendErrorKind::Closed), "{mode:?}");
+        assert!(since.elapsed() < Duration::from_secs(1), "{mode:?}: {:?}", since.elapsed());
     }
 }
 
@@ -353,23 +353,23 @@ async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once(
 fn a_poll_that_is_dropped_while_it_reads_a_file_leaves_the_request_to_the_next() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
-    let Bench { flights, queue, link } = Bench::new();
+    let Bench { router, queue, link } = Bench::new();
     let mut request = post();
     *request.body_mut() = Body::full(vec![b'x'; defaults::MESSAGE_MEMORY + 1]);
     let work = async {
-        while queue.glance().waiting == 0 {
+        while queue.status().waiting == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         // The one thread that reads files is busy.
         let (free, busy) = std::sync::mpsc::channel::<()>();
         let reader = tokio::task::spawn_blocking(move || busy.recv());
-        let mut poll = Box::pin(queue.poll_given(1, false, HOLD));
+        let mut poll = Box::pin(queue.poll(1, IN_MEMORY, HOLD));
         assert!(futures_util::poll!(&mut poll).is_pending());
         drop(poll);
         free.send(()).unwrap();
         reader.await.unwrap().unwrap();
-        assert_eq!(polled(&queue, 2, "given").await.len(), defaults::MESSAGE_MEMORY + 1);
-        assert!(flights.respond(2, http::Response::new(Body::empty())).unwrap());
+        assert_eq!(polled(&queue, 2, IN_MEMORY).await.len(), defaults::MESSAGE_MEMORY + 1);
+        assert!(router.respond(2, http::Response::new(Body::empty())).unwrap());
     };
     let sent = link.send_plain(request, link.reserve().unwrap());
     let (sent, ()) = runtime.block_on(async { tokio::join!(sent, work) });
@@ -385,16 +385,11 @@ async fn a_request_that_waits_with_half_of_its_body_goes_nowhere_else() {
     let work = async {
         tokio::select! {
             biased;
-            _ = polled(&queue, 1, "one") => panic!("half of the body is missing"),
+            _ = polled(&queue, 1, PollMode::WHOLE) => panic!("half of the body is missing"),
             () = began.listen() => {}
         }
     };
     let sent = tokio::time::timeout(defaults::ANSWER, link.send_plain(request, link.reserve().unwrap()));
     let error = tokio::join!(sent, work).0.expect("it is told when nobody polls").unwrap_err();
     assert!(error.unsent.is_none(), "half of the body would be missing: {error:?}");
-}
-
-#[tokio::test]
-async fn answers_to_no_request_at_all_are_no_answers() {
-    assert!(Flights::answer_several(Vec::new(), Body::full("")).await.is_ok());
 }

@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// Memory for an answer, if there is some.
-    pub(super) fn remember(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    pub fn remember(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         self.memory.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 }

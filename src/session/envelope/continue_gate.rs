@@ -1,5 +1,5 @@
 //! `Expect: 100-continue` where request and answer cross on connections of their own: the body of a delivery waits for
-//! a word that comes with the answer (RFC 9110 §10.1.1).
+//! a 100 that comes with the answer (RFC 9110 §10.1.1).
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -8,22 +8,22 @@ use crate::defaults;
 use crate::message::BoxError;
 use crate::message::expect::NotWanted;
 
-/// The hand on a body that is held back. Dropping it refuses the body.
-pub(super) struct Gate(oneshot::Sender<Word>);
+/// Opens a body that is held back. Dropping it refuses the body.
+pub(super) struct ContinueGate(oneshot::Sender<Word>);
 
 /// Resolves when the body may be touched, or is refused.
 pub(super) type Opened = BoxFuture<'static, Result<(), BoxError>>;
 
 enum Word {
-    /// The agent said 100.
+    /// The agent has sent a 100.
     Go,
     /// The answer is there, and this ends with it.
     Answered(oneshot::Receiver<()>),
 }
 
-/// A gate, and what waits behind it. It opens by itself after [`defaults::ORIGIN_CONTINUE`] without a word, as an agent
+/// A gate, and what waits behind it. It opens by itself after [`defaults::ORIGIN_CONTINUE`], as an agent
 /// that forgets it would leave its origin waiting; the time counts from when it is first polled.
-pub(super) fn gate() -> (Gate, Opened) {
+pub(super) fn gate() -> (ContinueGate, Opened) {
     let (gate, told) = oneshot::channel();
     let opened = async {
         match tokio::time::timeout(defaults::ORIGIN_CONTINUE, told).await {
@@ -36,13 +36,13 @@ pub(super) fn gate() -> (Gate, Opened) {
         }
         Err(NotWanted.into())
     };
-    (Gate(gate), Box::pin(opened))
+    (ContinueGate(gate), Box::pin(opened))
 }
 
-impl Gate {
-    /// The agent said 100: let the body through.
+impl ContinueGate {
+    /// The agent has sent a 100: lets the body through.
     pub(super) fn open(self) {
-        // A delivery that has ended needs no word.
+        // A delivery that has ended needs none.
         let _ = self.0.send(Word::Go);
     }
 

@@ -1,0 +1,274 @@
+//! Requests in the answer to a poll.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT, TRAILER, UPGRADE};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::continue_gate::{ContinueGate, Opened, gate};
+use super::mailbox::ExchangeId;
+use super::queue::Queue;
+use super::request::{Queued, Upload};
+use super::stream::poll_cut;
+use super::{PollMode, UrlId};
+use crate::domain::Visitor;
+use crate::http1::embedded::{Coded, Framing, request_head};
+use crate::message::framing::expects_length;
+use crate::message::{Body, BoxError, Request, expect};
+use crate::net::flag::Listener;
+
+/// A message in memory is written in pieces of this size, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// Requests for one poll, to be written as one message. Dropped before all of the message was written, they are queued
+/// again.
+pub struct Delivery {
+    lease: Lease,
+    opened: Option<Opened>,
+}
+
+impl Delivery {
+    /// The requests are taken, and delivered to `url` from now on. `None` if there are none, another poll of the same URL
+    /// was quicker, or a visitor has left.
+    pub(super) fn begin(
+        queue: &Arc<Queue>,
+        url: UrlId,
+        mode: PollMode,
+        requests: &mut Vec<(ExchangeId, Queued)>,
+    ) -> Option<Self> {
+        let (mut gate, mut opened) = (None, None);
+        for (_, queued) in &mut *requests {
+            (gate, opened) = hold_back(queued, mode.live);
+        }
+        let ids: Vec<_> = requests.iter().map(|(id, _)| *id).collect();
+        let delivers = !ids.is_empty()
+            && queue.deliver(url, &ids, |_, recipient| {
+                recipient.mode = mode;
+                recipient.gate = gate.take();
+            });
+        if !delivers {
+            return None;
+        }
+        let requests = requests.drain(..).map(|(_, queued)| queued).collect();
+        let lease = Lease { queue: queue.clone(), url, mode, requests, begun: false };
+        Some(Self { lease, opened })
+    }
+
+    /// Who sent each request.
+    pub fn visitors(&self) -> impl Iterator<Item = Option<SocketAddr>> {
+        let remote =
+            |queued: &Queued| queued.request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
+        self.lease.requests.iter().map(remote)
+    }
+
+    /// The request of [`PollMode::IN_MEMORY`] and its body: the absolute target, and the end-to-end fields, without
+    /// `Content-Length` unless its visitor sent one.
+    pub fn request(&self) -> Option<(&Request, &Bytes)> {
+        let Queued { request, upload: Upload::Spooled(spooled) } = self.lease.requests.first()? else {
+            return None;
+        };
+        Some((request, spooled.in_memory()?))
+    }
+
+    /// As the transport has written it, ready to be the body of the answer to the poll.
+    pub fn written(self, text: Bytes) -> Body {
+        let left = Some(text.len() as u64);
+        Body::wrap(Message { parts: [Part::Memory(text)].into(), left, lease: self.lease })
+    }
+
+    /// As HTTP/1.1, ready to be the body of the answer to the poll. Its length is known unless it streams.
+    pub fn message(self) -> Body {
+        let Self { mut lease, mut opened } = self;
+        let (mut parts, mut text, mut left) = (VecDeque::new(), BytesMut::new(), Some(0_u64));
+        for Queued { request, upload } in &mut lease.requests {
+            let known = request.headers_mut().remove(CONTENT_LENGTH).is_some();
+            let length = match upload {
+                Upload::Spooled(spooled) => Some(spooled.length()),
+                _ => request.body().size_hint().exact(),
+            };
+            let comes = matches!(upload, Upload::Unread) && !request.headers().contains_key(UPGRADE);
+            let framing = framing(request, known, length, comes);
+            let head = request_head(request.method(), request.uri(), request.headers(), framing);
+            let length = length.filter(|_| framing != Framing::Chunked);
+            left = left.zip(length).map(|(left, length)| left + head.len() as u64 + length);
+            text.extend_from_slice(&head);
+            let body = match upload {
+                Upload::Spooled(spooled) => match spooled.in_memory() {
+                    Some(bytes) => {
+                        text.extend_from_slice(bytes);
+                        continue;
+                    }
+                    None => spooled.body(),
+                },
+                _ => std::mem::take(request.body_mut()),
+            };
+            parts.push_back(Part::Memory(text.split().freeze()));
+            let (body, cut) = (Coded::new(body, framing), lease.queue.is_cut());
+            parts.push_back(Part::Streamed { body, cut, opened: opened.take() });
+        }
+        parts.push_back(Part::Memory(text.freeze()));
+        Body::wrap(Message { parts, left, lease })
+    }
+}
+
+/// Holds a body back until its agent asks for it, if it `can`. Else reading the body is what makes the server send 100 to
+/// the visitor, and the request does not ask for it.
+fn hold_back(Queued { request, upload }: &mut Queued, can: bool) -> (Option<ContinueGate>, Option<Opened>) {
+    let streams = matches!(upload, Upload::Unread) && !request.headers().contains_key(UPGRADE);
+    if can && streams && expect::is_said(request.headers()) {
+        let (gate, opened) = gate();
+        return (Some(gate), Some(opened));
+    }
+    request.headers_mut().remove(EXPECT);
+    (None, None)
+}
+
+/// How a message announces its end. Only an agent that takes it as it comes gets one that does not announce its length.
+fn framing(request: &Request, known: bool, length: Option<u64>, comes: bool) -> Framing {
+    if comes && (length.is_none() || request.headers().contains_key(TRAILER)) {
+        return Framing::Chunked;
+    }
+    // A request without a body needs no length, unless it had one or its method makes readers expect it.
+    let expected = known || expects_length(request.method());
+    Framing::Rest(length.filter(|length| *length > 0 || expected))
+}
+
+/// What is delivered to a URL. Dropped before all of it was sent, it is queued again as far as that can be.
+struct Lease {
+    queue: Arc<Queue>,
+    url: UrlId,
+    mode: PollMode,
+    /// None when all of them were sent.
+    requests: Vec<Queued>,
+    /// A part was sent.
+    begun: bool,
+}
+
+impl Lease {
+    /// All of it is on its way; whether it arrives is another matter.
+    fn sent(&mut self) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let keeps = |queued: &Queued| self.mode.again && matches!(queued.upload, Upload::Spooled(_));
+        let kept = std::mem::take(&mut self.requests).into_iter().map(|queued| Some(queued).filter(keeps));
+        self.queue.update(|mailbox| mailbox.delivered(self.url, kept));
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let comes_again = |queued: &Queued| match &queued.upload {
+            // An agent that reads it as it comes may have passed its head on already, and its origin must not see that
+            // twice.
+            Upload::Spooled(spooled) => !(self.begun && self.mode.streams && spooled.length() > 0),
+            _ => !self.begun,
+        };
+        let back = std::mem::take(&mut self.requests);
+        let back = back.into_iter().map(|queued| Some(queued).filter(comes_again)).collect();
+        self.queue.update(|mailbox| mailbox.delivery_failed(self.url, back));
+    }
+}
+
+enum Part {
+    Memory(Bytes),
+    Streamed {
+        body: Coded,
+        /// Resolves when the registration is cut.
+        cut: Listener,
+        /// For a body that is held back.
+        opened: Option<Opened>,
+    },
+}
+
+struct Message {
+    parts: VecDeque<Part>,
+    /// What is still to be read of a message whose length is known, in bytes.
+    left: Option<u64>,
+    lease: Lease,
+}
+
+impl Message {
+    /// Counts a piece. Whoever knows the length reads no further, also where the body has its end still to come.
+    fn passed(&mut self, piece: usize) {
+        self.lease.begun = true;
+        self.left = self.left.map(|left| left.saturating_sub(piece as u64));
+        let is_over = |part: &Part| match part {
+            Part::Memory(bytes) => bytes.is_empty(),
+            Part::Streamed { body, .. } => body.is_end_stream(),
+        };
+        if self.left == Some(0) || self.parts.iter().all(is_over) {
+            self.lease.sent();
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
+        while let Some(part) = self.parts.front_mut() {
+            let piece = match part {
+                // In pieces: the last is asked for when those before are on their way, and then it counts as sent.
+                Part::Memory(bytes) => {
+                    Some(bytes.split_to(bytes.len().min(PIECE))).filter(|piece| !piece.is_empty())
+                }
+                Part::Streamed { body, cut, opened } => {
+                    poll_cut(cut, cx)?;
+                    if let Some(gate) = opened {
+                        ready!(gate.as_mut().poll(cx))?;
+                        *opened = None;
+                    }
+                    ready!(Pin::new(body).poll_frame(cx)?).map(|frame| frame.into_data().unwrap_or_default())
+                }
+            };
+            if piece.is_some() {
+                return Poll::Ready(piece.map(Ok));
+            }
+            self.parts.pop_front();
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl HttpBody for Message {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let piece = ready!(self.poll_piece(cx)?);
+        self.passed(piece.as_ref().map_or(0, Bytes::len));
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lease.requests.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.left {
+            Some(total) if !self.lease.begun => SizeHint::with_exact(total),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        // A body of which nothing was read is given back with its request.
+        for part in self.parts.drain(..) {
+            if let Part::Streamed { body, .. } = part
+                && let Some(Queued { request, upload: Upload::Unread }) = self.lease.requests.first_mut()
+            {
+                *request.body_mut() = body.into_body();
+            }
+        }
+    }
+}

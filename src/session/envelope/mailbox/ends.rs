@@ -1,0 +1,111 @@
+//! What becomes of requests whose registration ends, or whose agent is gone.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Delivered, Effect, Mailbox, Newcomer, Stage};
+use crate::defaults;
+use crate::session::carrier::SendErrorKind;
+use crate::session::envelope::{UrlId, poller};
+
+impl<R, V, P> Mailbox<R, V, P> {
+    /// Ends it: polls end, what waits is given back; what is in hand may still be answered.
+    pub(in crate::session::envelope) fn end(&mut self) {
+        self.ended = true;
+        while !self.polls.is_empty() {
+            self.end_poll(0);
+        }
+        while let Some(url) = self.left.pop_front() {
+            self.forget(url);
+        }
+        while let Some(id) = self.queue.pop_front() {
+            self.fail(id, SendErrorKind::Closed);
+        }
+    }
+
+    /// Ends it, and what is in hand.
+    pub(in crate::session::envelope) fn cut(&mut self) {
+        self.cut = true;
+        self.end();
+        self.lose(|_, _, _| true);
+    }
+
+    /// Ends it because the agent is gone, and what that had in hand.
+    pub(in crate::session::envelope) fn desert(&mut self) {
+        self.end();
+        self.lose(|_, _, delivered| delivered.sent.is_some());
+    }
+
+    /// The registration was made again, and `url` is where that poller begins.
+    pub(in crate::session::envelope) fn registered(&mut self, url: UrlId) {
+        if self.newcomer.as_ref().is_none_or(|newcomer| newcomer.due.is_none()) {
+            self.newcomer = Some(Newcomer { poller: poller(url), registered: self.now, due: None });
+        }
+    }
+
+    /// Whether the poll of `url` is the first of a poller that has registered where others had before.
+    pub(in crate::session::envelope) fn is_newcomer(&mut self, url: UrlId) -> bool {
+        let new = self.newcomer.as_mut().filter(|new| new.poller == poller(url) && new.due.is_none());
+        let is_new = new.is_some();
+        if let Some(newcomer) = new {
+            newcomer.due = Some(self.now + defaults::POLL_TAKEOVER);
+        }
+        is_new
+    }
+
+    /// Takes over what was in the hands of pollers that are gone, once it is time; else returns how long that is. A
+    /// poller is gone if it does not poll, and has closed the connection that took its request. What came to a poller
+    /// after the newest registered stays: a process registers more than once.
+    pub(in crate::session::envelope) fn take_over(&mut self) -> Option<Duration> {
+        let left = self.newcomer.as_ref()?.due?.saturating_duration_since(self.now);
+        if !left.is_zero() {
+            return Some(left);
+        }
+        let newcomer = self.newcomer.take()?;
+        self.lose(|mailbox, url, delivered| {
+            delivered.sent.is_some_and(|sent| sent < newcomer.registered)
+                && poller(url) != newcomer.poller
+                && delivered.closed.as_ref().is_some_and(|closed| closed.load(Ordering::Acquire))
+                && !mailbox.polls.iter().any(|poll| poller(poll.url) == poller(url))
+        });
+        None
+    }
+
+    /// Takes requests out of the hands of an agent that is gone. Each is queued again if that is safe; the visitors of
+    /// others get an error.
+    fn lose(&mut self, is_lost: impl Fn(&Self, UrlId, &Delivered) -> bool) {
+        let lost = self.urls.iter().filter(|(url, delivered)| is_lost(self, **url, delivered));
+        let lost: Vec<_> = lost.map(|(url, _)| *url).collect();
+        let taken: Vec<_> = lost.into_iter().filter_map(|url| self.take_url(url)).collect();
+        let mut ids: Vec<_> = taken.into_iter().flat_map(|delivered| delivered.exchanges).collect();
+        // The oldest is queued last, and so is the first in the queue.
+        ids.sort_unstable_by_key(|id| {
+            self.exchanges.get(id.0).map(|exchange| std::cmp::Reverse(exchange.number))
+        });
+        let mut count = 0;
+        for id in ids {
+            let repeatable = self.exchanges.get_mut(id.0).is_some_and(|exchange| {
+                let repeatable = exchange.idempotent && exchange.repeats > 0;
+                exchange.repeats = exchange.repeats.saturating_sub(1);
+                repeatable
+            });
+            let stage = self.set(id, Stage::Answering);
+            count += usize::from(!matches!(stage, Some(Stage::Gone) | None));
+            match stage {
+                Some(Stage::Gone) => self.remove(id, None),
+                Some(Stage::InHand { kept: Some(request), .. }) if repeatable => {
+                    self.queue_first(id, request);
+                }
+                Some(Stage::InHand { kept, .. }) => {
+                    self.discard(kept, None);
+                    self.fail(id, SendErrorKind::Closed);
+                }
+                _ => self.fail(id, SendErrorKind::Closed),
+            }
+        }
+        if count > 0 {
+            self.effects.push(Effect::Lost(count));
+        }
+        self.match_up();
+    }
+}

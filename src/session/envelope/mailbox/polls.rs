@@ -1,0 +1,205 @@
+//! What polls and answers do.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::{Delivered, Exchange, ExchangeId, Mailbox, PollEnd, PollId, Stage, Waiting};
+use crate::defaults;
+use crate::session::carrier::SendErrorKind;
+use crate::session::envelope::UrlId;
+
+impl<R, V, P> Mailbox<R, V, P> {
+    /// A poll comes. What `url` has delivered before did not arrive if it may be polled `again`, for nobody who got it
+    /// would poll but the next URL: it is queued first, and what cannot be delivered again fails.
+    ///
+    /// # Errors
+    /// [`PollEnd`]
+    pub(in crate::session::envelope) fn poll(
+        &mut self,
+        url: UrlId,
+        (streams, again): (bool, bool),
+        place: P,
+    ) -> Result<PollId, PollEnd> {
+        if again {
+            self.recall(url);
+        }
+        if self.ended {
+            return Err(PollEnd::Ended);
+        }
+        if self.used.contains(url) {
+            return Err(PollEnd::Used);
+        }
+        // Whoever polls the same URL again has given up on the first poll, even if its connection stands.
+        while let Some(place) = self.polls.iter().position(|poll| poll.url == url) {
+            self.end_poll(place);
+        }
+        if self.polls.len() >= defaults::POLLS_MOST {
+            return Err(PollEnd::TooMany);
+        }
+        self.whole = Some(!streams);
+        if streams && !self.abandoned.is_empty() {
+            return Err(PollEnd::Nothing);
+        }
+        let id = PollId(self.number());
+        self.polls.push_back(Waiting { id, url, streams, place });
+        self.match_up();
+        Ok(id)
+    }
+
+    /// A poll waits no more.
+    pub(in crate::session::envelope) fn poll_left(&mut self, id: PollId) {
+        self.polls.retain(|poll| poll.id != id);
+        self.seen = self.now;
+    }
+
+    fn recall(&mut self, url: UrlId) {
+        // On its way still as a whole, or nobody waits for its answer. A stream is lost when its URL is polled again.
+        let stays = |id: &ExchangeId| match self.exchanges.get(id.0) {
+            Some(Exchange { stage: Stage::Delivering(_), streams, .. }) => !streams,
+            Some(Exchange { stage: Stage::Gone, .. }) | None => true,
+            Some(_) => false,
+        };
+        if self.urls.get(&url).is_none_or(|delivered| delivered.exchanges.iter().all(stays)) {
+            return;
+        }
+        let Some(delivered) = self.take_url(url) else { return };
+        self.seen = self.now;
+        for id in delivered.exchanges.into_iter().rev() {
+            match self.set(id, Stage::Answering) {
+                Some(Stage::Gone) => self.remove(id, None),
+                Some(Stage::InHand { kept: Some(request), .. }) => {
+                    self.may_deliver(url);
+                    self.queue_first(id, request);
+                }
+                _ => self.fail(id, SendErrorKind::Closed),
+            }
+        }
+    }
+
+    /// Takes the next request for a message that has room for it, if it `fits`.
+    pub(in crate::session::envelope) fn take_next(
+        &mut self,
+        fits: impl FnOnce(&R) -> bool,
+    ) -> Option<(ExchangeId, R)> {
+        let id = *self.queue.front()?;
+        let Stage::Queued(request) = &self.exchanges.get(id.0)?.stage else { return None };
+        if !fits(request) {
+            return None;
+        }
+        self.queue.pop_front();
+        Some((id, self.take(id, false)?))
+    }
+
+    /// Whether the visitor of a request that a poll has still waits.
+    pub(in crate::session::envelope) fn is_wanted(&self, id: ExchangeId) -> bool {
+        self.exchanges.get(id.0).is_some_and(|exchange| matches!(exchange.stage, Stage::Delivering(_)))
+    }
+
+    /// A message of these requests is made, and is to be written to `url`; `note` gets each visitor. `false` if another
+    /// poll of the same URL was quicker, a visitor has left, or the registration was cut.
+    pub(in crate::session::envelope) fn deliver(
+        &mut self,
+        url: UrlId,
+        ids: &[ExchangeId],
+        mut note: impl FnMut(usize, &mut V),
+    ) -> bool {
+        if self.cut || self.used.contains(url) || !ids.iter().all(|id| self.is_wanted(*id)) {
+            return false;
+        }
+        self.used.insert(url);
+        self.urls.insert(url, Delivered { exchanges: ids.into(), sent: None, closed: None });
+        for (place, id) in ids.iter().enumerate() {
+            self.set(*id, Stage::Delivering(Some(url)));
+            if let Some(visitor) = self.exchanges.get_mut(id.0).and_then(|e| e.visitor.as_mut()) {
+                note(place, visitor);
+            }
+        }
+        true
+    }
+
+    /// The message of a request cannot be made: its visitor gets an error.
+    pub(in crate::session::envelope) fn undeliverable(&mut self, id: ExchangeId, kind: SendErrorKind) {
+        match self.is_wanted(id) {
+            true => self.fail(id, kind),
+            false => self.remove(id, None),
+        }
+    }
+
+    /// The message of a request was not made: it is queued first.
+    pub(in crate::session::envelope) fn undelivered(&mut self, id: ExchangeId, request: R) {
+        self.queue_first(id, request);
+        self.match_up();
+    }
+
+    /// The connection of a delivery shows by `closed` that the agent has closed it.
+    pub(in crate::session::envelope) fn delivers_on(&mut self, url: UrlId, closed: &Arc<AtomicBool>) {
+        if let Some(delivered) = self.urls.get_mut(&url) {
+            delivered.closed = Some(closed.clone());
+        }
+    }
+
+    /// All of what `url` delivers has left this process. `kept` has the requests in their order, if they can be
+    /// delivered again.
+    pub(in crate::session::envelope) fn delivered(
+        &mut self,
+        url: UrlId,
+        kept: impl IntoIterator<Item = Option<R>>,
+    ) {
+        self.seen = self.now;
+        let ids = self.urls.get_mut(&url).map(|delivered| {
+            delivered.sent = Some(self.now);
+            delivered.exchanges.clone()
+        });
+        let mut kept = kept.into_iter();
+        for id in ids.into_iter().flatten() {
+            let kept = kept.next().flatten();
+            match self.is_wanted(id) {
+                true => drop(self.set(id, Stage::InHand { url, kept })),
+                false => self.discard(kept, None),
+            }
+        }
+        kept.for_each(|kept| self.discard(kept, None));
+    }
+
+    /// The delivery of `url` broke off. `back` has the requests in their order: those that can be delivered again are
+    /// queued first, the visitors of others get an error.
+    pub(in crate::session::envelope) fn delivery_failed(&mut self, url: UrlId, back: Vec<Option<R>>) {
+        let Some(delivered) = self.take_url(url) else {
+            // It has its answer.
+            return back.into_iter().for_each(|back| self.discard(back, None));
+        };
+        if back.iter().any(Option::is_some) {
+            self.may_deliver(url);
+        }
+        for (id, back) in delivered.exchanges.into_iter().zip(back).rev() {
+            match back {
+                Some(request) => self.queue_first(id, request),
+                None => self.undeliverable(id, SendErrorKind::Closed),
+            }
+        }
+        self.match_up();
+    }
+
+    /// URLs whose requests nobody waits for any more, each once.
+    pub(in crate::session::envelope) fn abandoned(&mut self) -> Vec<UrlId> {
+        let some = self.abandoned.len().min(defaults::GONE_AT_ONCE);
+        self.abandoned.drain(..some).collect()
+    }
+
+    /// An answer to what `url` delivered comes: the visitors, in the order of the requests, also those that have left.
+    pub(in crate::session::envelope) fn answer(&mut self, url: UrlId) -> Option<Vec<V>> {
+        let delivered = self.take_url(url)?;
+        self.left.retain(|left| *left != url);
+        self.seen = self.now;
+        let mut visitors = Vec::with_capacity(delivered.exchanges.len());
+        for id in delivered.exchanges {
+            visitors.extend(self.exchanges.get_mut(id.0).and_then(|exchange| exchange.visitor.take()));
+            match self.set(id, Stage::Answering) {
+                Some(Stage::Gone) => self.remove(id, None),
+                Some(Stage::InHand { kept, .. }) => self.discard(kept, None),
+                _ => {}
+            }
+        }
+        Some(visitors)
+    }
+}

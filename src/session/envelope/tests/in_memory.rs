@@ -1,0 +1,70 @@
+//! Requests that a transport writes down itself.
+
+use http::Method;
+
+use super::*;
+use crate::message::Response;
+
+fn ok() -> Response {
+    http::Response::builder().header("content-length", "7").body(Body::full("hey")).unwrap()
+}
+
+fn ask(method: Method, body: &'static str) -> Request {
+    http::Request::builder().method(method).uri("http://a.test/x").body(Body::full(body)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_before_it_was_sent_goes_to_the_next_poll() {
+    let Bench { router, queue, link } = Bench::new();
+    let sent = link.send_plain(ask(Method::PUT, "abc"), link.reserve().unwrap());
+    let work = async {
+        drop(queue.poll(1, IN_MEMORY, HOLD).await.ok().unwrap());
+        let given = queue.poll(2, IN_MEMORY, HOLD).await.ok().unwrap();
+        assert_eq!(
+            given.request().map(|(request, body)| (request.uri().path(), &body[..])),
+            Some(("/x", &b"abc"[..]))
+        );
+        drop(given.written("unsent".into()));
+        let given = queue.poll(3, IN_MEMORY, HOLD).await.ok().unwrap();
+        let text = given.written("sent".into()).collect().await.unwrap().to_bytes();
+        assert_eq!(text, "sent");
+        assert!(matches!(router.respond(2, ok()), Err(AnswerError::Unknown)), "it was not given out here");
+        assert!(router.respond(3, ok()).unwrap());
+        assert!(matches!(router.respond(3, ok()), Err(AnswerError::Unknown)));
+        assert!(matches!(queue.poll(3, IN_MEMORY, HOLD).await, Err(PollEnd::Used)));
+    };
+    let response = tokio::join!(sent, work).0.unwrap();
+    assert!(!response.headers().contains_key("content-length"));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hey");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_did_not_arrive_comes_again_to_who_can_ask_for_it() {
+    let Bench { router, queue, link } = Bench::new();
+    let sent = link.send_plain(ask(Method::PUT, "abc"), link.reserve().unwrap());
+    let work = async {
+        for _ in 0..2 {
+            let given = queue.poll(1, PollMode::IN_MEMORY, HOLD).await.ok().unwrap();
+            assert_eq!(given.request().map(|(_, body)| &body[..]), Some(&b"abc"[..]));
+            given.written("sent".into()).collect().await.unwrap();
+        }
+        assert!(router.respond(1, ok()).unwrap());
+        assert!(matches!(queue.poll(1, PollMode::IN_MEMORY, HOLD).await, Err(PollEnd::Used)));
+    };
+    assert_eq!(tokio::join!(sent, work).0.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_outlives_its_session_and_a_head_has_no_body() {
+    let Bench { router, queue, link } = Bench::new();
+    let sent = link.send_plain(ask(Method::HEAD, ""), link.reserve().unwrap());
+    let work = async {
+        let given = queue.poll(1, IN_MEMORY, HOLD).await.ok().unwrap();
+        given.written("sent".into()).collect().await.unwrap();
+        queue.end();
+        assert!(!router.respond(1, ok()).unwrap(), "the session has ended");
+    };
+    let response = tokio::join!(sent, work).0.unwrap();
+    assert_eq!(response.headers()["content-length"], "7");
+    assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+}
