@@ -7,6 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UP
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
 use super::body::Decoder;
+use super::write::Reason;
 use crate::defaults;
 use crate::message::{framing, hop};
 
@@ -79,17 +80,6 @@ pub struct ResponseHead {
     pub facts: Facts,
     /// Reads its body.
     pub decoder: Decoder,
-}
-
-/// The reason phrase of a response whose sender chose another than the usual one (RFC 9112 §4), or none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason(Bytes);
-
-impl Reason {
-    /// Its bytes, which may be none.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 /// Finds the end of a head in bytes that come in pieces. Each byte is looked at about once.

@@ -4,8 +4,18 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version, response};
 
-use super::head::Reason;
 use crate::message::interim::Head;
+
+/// The reason phrase of a response whose sender chose another than the usual one (RFC 9112 §4), or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason(pub(super) Bytes);
+
+impl Reason {
+    /// Its bytes, which may be none.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// How the names of fields are spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -7,21 +7,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::Instrument as _;
 
 use super::Shared;
-use super::entry;
+use super::entry::{self, Entrance};
 use super::seats::Seat;
-use super::transports::Served;
 use crate::domain::Visitor;
 use crate::net::listener;
 use crate::observe::Limit;
-use crate::tls::Acceptor;
-
-/// What a connection on one listener meets.
-pub(super) struct Entrance {
-    pub(super) local: SocketAddr,
-    pub(super) tls: Option<Arc<Acceptor>>,
-    /// The transport to which all of it belongs; HTTP without one.
-    pub(super) transport: Option<Arc<Served>>,
-}
 
 /// Accepts until the relay stops listening.
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Arc<Entrance>) {

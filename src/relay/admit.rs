@@ -80,7 +80,7 @@ impl Doorkeeper {
         };
         by_transport(&offer, &verified)?;
         if is_open(&verified.id) {
-            self.open_to(&offer)?;
+            open::check(&offer, &self.names, &self.config.tokens)?;
         }
         let wanted = self.wanted(&offer, &verified)?;
         let routes: Box<[Route]> = wanted.iter().map(|w| self.names.route(w)).collect();
@@ -118,7 +118,7 @@ impl Doorkeeper {
             Err(Unavailable::Taken(route)) => route,
             claimed => return claimed,
         };
-        let may_stay = |owner: &_, route: &_| open::may_stay(&self.credentials, &self.names, owner, route);
+        let may_stay = |owner: &_, route: &_| self.credentials.may_stay(&self.names, owner, route);
         let mut evicted = false;
         for route in &terms.routes {
             evicted |= self.registry.evict(route, may_stay);
@@ -164,7 +164,7 @@ impl Doorkeeper {
                 let most = defaults::ROUTES_PER_AGENT;
                 too_many(format!("this token holds {held} names and hosts, and may hold no more than {most}"))
             }
-            Unavailable::Full(bound) => self.full(*bound),
+            Unavailable::Full(bound) => open::full(*bound, self.config.lease),
         }
     }
 

@@ -15,7 +15,6 @@ use crate::tls::ServerTls;
 use crate::transport::{Polling, Transport};
 
 pub use super::relayhttp::{BadDestination, Destination};
-pub use super::transports::BadTransport;
 
 /// How public addresses are made from names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -191,13 +190,5 @@ impl Config {
     /// Whether requests come in on a loopback address.
     pub(super) fn is_on_loopback(&self) -> bool {
         self.listen.iter().any(|listen| listen.transport.is_none() && listen.address.ip().is_loopback())
-    }
-
-    /// Whether the relay can serve its transports on its listeners.
-    ///
-    /// # Errors
-    /// [`BadTransport`], which names the transport or the listener.
-    pub fn check_transports(&self) -> Result<(), BadTransport> {
-        super::transports::check(self)
     }
 }

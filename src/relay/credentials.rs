@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::config::{ClientCerts, Config};
 use super::lookup::Lookup;
+use super::names::Names;
 use super::open::verified;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
+use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind, Route};
 use crate::policy::open::{Open, is_open};
 use crate::policy::{Certificates, Guesses, Verified};
 
@@ -113,6 +114,11 @@ impl Credentials {
                 verified.map(Some).ok_or_else(|| unauthenticated("the client certificate has expired"))
             }
         }
+    }
+
+    /// Whether an agent may hold a route from now on. What a live token names exactly is no longer open.
+    pub(super) fn may_stay(&self, names: &Names, agent: &AgentId, route: &Route) -> bool {
+        self.is_live(agent) && !(is_open(agent) && names.is_known(route))
     }
 
     /// Whether an agent may be here at all. Certificates cannot be revoked, they end.

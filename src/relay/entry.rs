@@ -2,6 +2,7 @@
 //! the version that it speaks.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,14 +11,14 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::Shared;
-use super::accept::Entrance;
 use super::forward::Sender;
+use super::handshake::Handshake;
 use super::seats::Seat;
 use super::streams::{self, Stream};
 use super::transports::Served;
 use super::{public, record, respond};
 use crate::defaults;
-use crate::domain::{Certificate, HostName, Visitor};
+use crate::domain::Visitor;
 use crate::http1::server::Service;
 use crate::http1::write::Case;
 use crate::http1::{self, BadHead};
@@ -29,7 +30,7 @@ use crate::observe::{Limit, Observers};
 use crate::session::h2::Room;
 use crate::session::h2::refused::Refused;
 use crate::session::h2::server::{self, Terms};
-use crate::tls;
+use crate::tls::Acceptor;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -70,18 +71,12 @@ impl Inside {
     }
 }
 
-/// What the TLS handshake of a connection told of its far end.
-#[derive(Default)]
-pub(super) struct Handshake {
-    pub(super) server_name: Option<HostName>,
-    pub(super) certificate: Option<Arc<Certificate>>,
-}
-
-impl Handshake {
-    fn of(io: &Io) -> Self {
-        let server_name = io.server_name().and_then(|name| HostName::parse(name).ok());
-        Self { server_name, certificate: io.peer().and_then(tls::peer).map(Arc::new) }
-    }
+/// What a connection on one listener meets.
+pub(super) struct Entrance {
+    pub(super) local: SocketAddr,
+    pub(super) tls: Option<Arc<Acceptor>>,
+    /// The transport to which all of it belongs; HTTP without one.
+    pub(super) transport: Option<Arc<Served>>,
 }
 
 /// What has come in.

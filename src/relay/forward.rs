@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use http_body::Body as _;
 
 use super::cookies;
-use super::entry::Handshake;
 use super::front::{self, Contradiction};
+use super::handshake::Handshake;
 use super::seats::Seat;
 use crate::domain::{HostName, Visitor};
 use crate::message::upgrade::{Opening, Tunnel};

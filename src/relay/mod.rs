@@ -12,6 +12,7 @@ mod demo;
 mod entry;
 mod forward;
 mod front;
+mod handshake;
 mod lookup;
 mod measure;
 mod names;
@@ -36,16 +37,17 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::accept::Entrance;
 use self::admit::Doorkeeper;
 use self::announce::Announcer;
-use self::config::{BadTransport, ClientCerts, Config, Listen, Routing};
+use self::config::{ClientCerts, Config, Listen, Routing};
 use self::credentials::Credentials;
+use self::entry::Entrance;
 use self::names::Names;
 use self::newcomers::Newcomers;
 use self::relayhttp::RelayHttp;
 use self::seats::Seats;
 use self::shares::Shares;
+pub use self::transports::BadTransport;
 use self::transports::Transports;
 use crate::defaults;
 use crate::net::descriptors::Descriptors;
@@ -382,8 +384,7 @@ async fn keep(shared: Arc<Shared>) {
         // Looks at every route, which no core of the data plane has the time for.
         let inside = shared.clone();
         let tidied = tokio::task::spawn_blocking(move || {
-            let may_stay =
-                |agent: &_, route: &_| open::may_stay(&inside.credentials, &inside.names, agent, route);
+            let may_stay = |agent: &_, route: &_| inside.credentials.may_stay(&inside.names, agent, route);
             inside.registry.tidy(may_stay);
         });
         if let Err(error) = tidied.await {

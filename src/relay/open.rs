@@ -1,67 +1,57 @@
 //! Open registration at the door: who comes without a token, what is open to them, and how much of it.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
-use super::admit::Doorkeeper;
-use super::credentials::Credentials;
 use super::names::Names;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Route, Wanted};
-use crate::policy::{Grants, Verified, open};
+use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Wanted};
+use crate::policy::{Grants, Tokens, Verified, open};
 use crate::registry::{Bound, Quota};
 
-/// An agent without a token, with the grants that it has: names, and each only if [`Doorkeeper::open_to`] agrees.
+/// An agent without a token, with the grants that it has: names, and each only if [`check`] agrees.
 pub(super) fn verified(id: AgentId) -> Verified {
     Verified { id, grants: Grants::any().into(), besides: None }
 }
 
-/// Whether an agent may hold a route from now on. What a live token names exactly is no longer open.
-pub(super) fn may_stay(credentials: &Credentials, names: &Names, agent: &AgentId, route: &Route) -> bool {
-    credentials.is_live(agent) && !(open::is_open(agent) && names.is_known(route))
+/// Looks whether all of an offer is open to agents without a token.
+pub(super) fn check(offer: &Offer, names: &Names, tokens: &Tokens) -> Result<(), Refusal> {
+    for wanted in &offer.wanted {
+        let wanted = names.resolve(wanted);
+        let refused = match &wanted {
+            Wanted::Host(host) | Wanted::Origin(host) => {
+                format!("the host {host} takes a token that lists it; without a token only names are free")
+            }
+            Wanted::Name(name) if open::is_reserved(name) => {
+                format!("the name {:?} takes a token; try another --name", name.as_str())
+            }
+            Wanted::Name(name) if tokens.names_exactly(name) => {
+                format!("the name {:?} belongs to a token; try another --name", name.as_str())
+            }
+            Wanted::Name(_) => continue,
+        };
+        return Err(Refusal::new(RefusalKind::Forbidden, refused));
+    }
+    Ok(())
 }
 
-impl Doorkeeper {
-    /// Looks whether all of an offer is open to agents without a token.
-    pub(super) fn open_to(&self, offer: &Offer) -> Result<(), Refusal> {
-        for wanted in &offer.wanted {
-            let wanted = self.names.resolve(wanted);
-            let refused = match &wanted {
-                Wanted::Host(host) | Wanted::Origin(host) => {
-                    format!(
-                        "the host {host} takes a token that lists it; without a token only names are free"
-                    )
-                }
-                Wanted::Name(name) if open::is_reserved(name) => {
-                    format!("the name {:?} takes a token; try another --name", name.as_str())
-                }
-                Wanted::Name(name) if self.config.tokens.names_exactly(name) => {
-                    format!("the name {:?} belongs to a token; try another --name", name.as_str())
-                }
-                Wanted::Name(_) => continue,
-            };
-            return Err(Refusal::new(RefusalKind::Forbidden, refused));
+/// The words for whoever has reached a bound.
+pub(super) fn full(bound: Bound, lease: Duration) -> Refusal {
+    let (kind, message) = match bound {
+        Bound::Agent(most) => {
+            (RefusalKind::TooMany, format!("an agent without a token may hold {most} names"))
         }
-        Ok(())
-    }
-
-    /// The words for whoever has reached a bound.
-    pub(super) fn full(&self, bound: Bound) -> Refusal {
-        let (kind, message) = match bound {
-            Bound::Agent(most) => {
-                (RefusalKind::TooMany, format!("an agent without a token may hold {most} names"))
-            }
-            Bound::Address(most) => {
-                (RefusalKind::TooMany, format!("agents without a token at one address may hold {most} names"))
-            }
-            Bound::Total => {
-                (RefusalKind::Full, "all names that this relay gives without a token are taken".to_owned())
-            }
-        };
-        let mut refusal = Refusal::new(kind, message);
-        // A name is free again when the lease of whoever left it is over.
-        refusal.retry_after = Some(self.config.lease.max(defaults::RETRY_AFTER));
-        refusal
-    }
+        Bound::Address(most) => {
+            (RefusalKind::TooMany, format!("agents without a token at one address may hold {most} names"))
+        }
+        Bound::Total => {
+            (RefusalKind::Full, "all names that this relay gives without a token are taken".to_owned())
+        }
+    };
+    let mut refusal = Refusal::new(kind, message);
+    // A name is free again when the lease of whoever left it is over.
+    refusal.retry_after = Some(lease.max(defaults::RETRY_AFTER));
+    refusal
 }
 
 /// The bounds for whoever comes from there.

@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use super::demo::PATH as DEMO;
 use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
 use crate::http1::BadHead;
@@ -16,6 +15,9 @@ use crate::message::{Body, Response};
 use crate::observe::Recording;
 use crate::policy::Denied;
 use crate::session::SendErrorKind;
+
+/// Where the demo page is.
+pub(super) const DEMO: &str = "/demo";
 
 const TOO_MANY_FIELDS: &str = "The request has more than 512 header fields.";
 

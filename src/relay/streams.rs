@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::entry::Handshake;
+use super::handshake::Handshake;
 use super::transports::Served;
 use super::{Shared, public};
 use crate::defaults;

@@ -42,8 +42,17 @@ pub enum BadTransport {
     NoCertificates(Listen),
 }
 
-/// See [`Config::check_transports`].
-pub(super) fn check(config: &Config) -> Result<(), BadTransport> {
+impl Config {
+    /// Whether the relay can serve its transports on its listeners.
+    ///
+    /// # Errors
+    /// [`BadTransport`], which names the transport or the listener.
+    pub fn check_transports(&self) -> Result<(), BadTransport> {
+        check(self)
+    }
+}
+
+fn check(config: &Config) -> Result<(), BadTransport> {
     let (mut names, mut ids) = (HashSet::new(), HashSet::new());
     for transport in all(config) {
         let name = transport.name();

@@ -1,12 +1,13 @@
 //! Files of certificates and CAs that are read again when they change.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustls::server::danger::ClientCertVerifier;
 use sha2::{Digest as _, Sha256};
 
 use super::files::{self, FileError};
-use super::server::ServerTls;
-use super::store::{ServerCertificate, Slot};
+use super::store::{CertificateStore, ServerCertificate, Slot};
 use super::{TlsError, peer};
 
 /// The files of a certificate chain, leaf first, and of its key, both PEM.
@@ -57,6 +58,16 @@ pub struct Replaced {
     pub what: String,
 }
 
+/// Where what was read is in force.
+pub(super) trait InForce {
+    /// The certificates that are shown; `None` when a program brought a configuration of its own.
+    fn store(&self) -> Option<&Arc<CertificateStore>>;
+
+    /// Accepts these client certificates in handshakes that begin from now on. No session that was begun before is
+    /// resumed, since it would bring a certificate of the former CAs along.
+    fn accept_clients(&self, clients: Arc<dyn ClientCertVerifier>) -> Result<(), TlsError>;
+}
+
 /// What a file is for.
 pub(super) enum Watch {
     /// A certificate that is shown. It has no slot before it was loaded.
@@ -81,15 +92,15 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Loads the files for the first time.
-    pub(super) fn first(mut watch: Watch, tls: &ServerTls) -> Result<Self, TlsError> {
+    pub(super) fn first(mut watch: Watch, tls: &impl InForce) -> Result<Self, TlsError> {
         let contents = watch.read();
         let loaded = print(&contents);
         watch.load(contents, tls)?;
         Ok(Self { watch, loaded, seen: None, refused: None })
     }
 
-    /// Loads the files if they changed; see [`ServerTls::reload`].
-    pub(super) fn look(&mut self, tls: &ServerTls, now: bool, reloaded: &mut Reloaded) {
+    /// Loads the files if they changed; see [`ServerTls::reload`](super::ServerTls::reload).
+    pub(super) fn look(&mut self, tls: &impl InForce, now: bool, reloaded: &mut Reloaded) {
         let contents = self.watch.read();
         let print = print(&contents);
         if print == self.loaded {
@@ -148,7 +159,7 @@ impl Watch {
     }
 
     /// Puts what was read in force, or nothing of it. Returns what that is.
-    fn load(&mut self, contents: Contents, tls: &ServerTls) -> Result<String, TlsError> {
+    fn load(&mut self, contents: Contents, tls: &impl InForce) -> Result<String, TlsError> {
         let (first, second) = contents?;
         match self {
             Self::Pair { files, slot } => {

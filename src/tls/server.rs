@@ -12,7 +12,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use tokio_rustls::TlsAcceptor;
 
-use super::reload::{PairFiles, Reloaded, Watch, Watched};
+use super::reload::{InForce, PairFiles, Reloaded, Watch, Watched};
 use super::store::CertificateStore;
 use super::{TlsError, provider};
 use crate::domain::HostName;
@@ -65,11 +65,6 @@ impl ServerTls {
         Ok(tls)
     }
 
-    /// The certificates that are shown; `None` when a program brought a configuration of its own.
-    pub fn store(&self) -> Option<&Arc<CertificateStore>> {
-        self.0.store.as_ref()
-    }
-
     /// Whether visitors of this host are shown a certificate that is valid for it; `None` when that is unknown here.
     pub fn covers(&self, host: &HostName) -> Option<bool> {
         self.store().map(|store| store.covers(host))
@@ -97,11 +92,15 @@ impl ServerTls {
         }
         reloaded
     }
+}
 
-    /// Accepts these client certificates in handshakes that begin from now on. No session that was begun before is
-    /// resumed, since it would bring a certificate of the former CAs along.
-    pub(super) fn accept_clients(&self, clients: Arc<dyn ClientCertVerifier>) -> Result<(), TlsError> {
-        if let Some(store) = self.store() {
+impl InForce for ServerTls {
+    fn store(&self) -> Option<&Arc<CertificateStore>> {
+        self.0.store.as_ref()
+    }
+
+    fn accept_clients(&self, clients: Arc<dyn ClientCertVerifier>) -> Result<(), TlsError> {
+        if let Some(store) = &self.0.store {
             self.0.config.store(Arc::new(config(store.clone(), Some(clients))?));
         }
         Ok(())

@@ -69,17 +69,12 @@ pub(super) fn announce(response: &mut Response, kind: Kind, admission: &dyn Admi
     headers.insert(fields::PTTH_CONNECTIONS, HeaderValue::from(admission.connections(kind)));
 }
 
-/// Whether the offer is only a question: the 101 is the answer, and the connection ends with it.
-pub(super) fn is_probe(headers: &HeaderMap) -> bool {
-    headers.get(fields::PTTH_PROBE).is_some_and(|value| value == "?1")
-}
-
 /// What follows the 101 to `request`.
 pub(super) fn proceed(door: &Arc<dyn Door>, mut request: Request, kind: Kind, admission: Box<dyn Admission>) {
     let Some(upgrade) = Tunnel::take(request.extensions_mut()) else {
         return tracing::error!("an offer came by a connection that cannot be flipped");
     };
-    match is_probe(request.headers()) {
+    match query::is_probe(request.headers()) {
         true => answer_probe(door, upgrade, admission),
         false => swap(door, upgrade, kind, admission),
     }

@@ -4,7 +4,7 @@ use form_urlencoded::Serializer;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
-use super::{Call, flip, visitors};
+use super::{Call, visitors};
 use crate::domain::{HostName, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::fields;
 
@@ -35,7 +35,7 @@ pub(super) fn offer(
         })?),
     };
     let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
-    let (probe, visitors) = (flip::is_probe(headers), visitors(headers)?);
+    let (probe, visitors) = (is_probe(headers), visitors(headers)?);
     Ok(Offer { wanted, instance, exclusive, probe, transport, visitors })
 }
 
@@ -83,6 +83,11 @@ pub(super) fn target(path: &str, offer: &Offer) -> String {
         query if query.is_empty() => path.to_owned(),
         query => format!("{path}?{query}"),
     }
+}
+
+/// Whether the offer is only a question: the 101 is the answer, and the connection ends with it.
+pub(super) fn is_probe(headers: &HeaderMap) -> bool {
+    headers.get(fields::PTTH_PROBE).is_some_and(|value| value == "?1")
 }
 
 #[cfg(test)]

@@ -147,7 +147,8 @@ fn trailers_pass_unless_they_belong_in_front() {
 
 #[test]
 fn a_reason_phrase_passes_as_it_is() {
-    use super::super::head::{self, Reason};
+    use super::super::head;
+    use super::super::write::Reason;
     for (line, reason) in [
         ("HTTP/1.1 200 OK", None),
         ("HTTP/1.1 200 Fine", Some("Fine")),

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Place;
 use super::fault::Fault;
-use super::proxy::Login;
+use super::protocol::Login;
 
 /// Of an answer's head, at most this is read, in bytes.
 const HEAD: usize = 16 << 10;

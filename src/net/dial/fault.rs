@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::proxy::Kind;
+use super::protocol::Kind;
 use super::{DialError, Place};
 
 /// A proxy did not give the connection that was asked for.

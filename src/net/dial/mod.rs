@@ -3,6 +3,7 @@
 mod choice;
 mod connect;
 mod fault;
+mod protocol;
 mod proxy;
 mod socks;
 mod tcp;
@@ -17,7 +18,8 @@ use tokio_rustls::TlsConnector;
 
 pub use self::choice::Proxies;
 pub use self::fault::{Fault, ProxyError};
-pub use self::proxy::{BadProxy, Kind, Proxy, Via};
+pub use self::protocol::Kind;
+pub use self::proxy::{BadProxy, Proxy, Via};
 pub use self::tcp::{addresses, connect_any, resolve};
 use super::io::{Io, Tcp};
 

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 
 use super::fault::{Fault, ProxyError};
+use super::protocol::{Kind, Login};
 use super::{DialError, Place, connect, socks, tcp};
-use crate::domain::{HostName, Secret};
+use crate::domain::HostName;
 
 /// How one connection gets to its place.
 #[derive(Debug, Clone, Default)]
@@ -20,29 +20,6 @@ pub enum Via {
     Proxy(Arc<Proxy>),
 }
 
-/// What a proxy speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// HTTP CONNECT.
-    Connect,
-    /// SOCKS 5.
-    Socks5 {
-        /// Names are resolved by the proxy (`socks5h`), not here.
-        names: bool,
-    },
-}
-
-impl Kind {
-    /// The scheme of its URL.
-    pub fn scheme(self) -> &'static str {
-        match self {
-            Self::Connect => "http",
-            Self::Socks5 { names: false } => "socks5",
-            Self::Socks5 { names: true } => "socks5h",
-        }
-    }
-}
-
 /// A proxy. Shown without user and password.
 #[derive(Debug, Clone)]
 pub struct Proxy {
@@ -51,13 +28,6 @@ pub struct Proxy {
     /// Where it is.
     pub place: Place,
     login: Option<Login>,
-}
-
-/// Whoever a proxy lets through.
-#[derive(Debug, Clone)]
-pub(super) struct Login {
-    pub(super) user: Box<str>,
-    pub(super) password: Secret,
 }
 
 /// Why a text is no proxy. The text is not repeated: it may hold a password.
@@ -149,22 +119,6 @@ impl Proxy {
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.kind.scheme(), self.place)
-    }
-}
-
-impl Login {
-    fn parse(text: &str, kind: Kind) -> Result<Self, &'static str> {
-        let (user, password) = text.split_once(':').unwrap_or((text, ""));
-        let decoded =
-            |text| percent_decode_str(text).decode_utf8().map_err(|_| "its user or password is not UTF-8");
-        let (user, password) = (decoded(user)?, decoded(password)?);
-        if kind == Kind::Connect && user.contains(':') {
-            return Err("a user with a colon cannot be sent to an HTTP proxy (RFC 7617)");
-        }
-        if kind != Kind::Connect && (user.len() > 255 || password.len() > 255) {
-            return Err("SOCKS takes at most 255 bytes of a user and of a password (RFC 1929)");
-        }
-        Ok(Self { user: user.into(), password: Secret::new(password) })
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::fault::Fault;
-use super::proxy::Login;
+use super::protocol::Login;
 
 const VERSION: u8 = 5;
 /// Methods (RFC 1928 §3).

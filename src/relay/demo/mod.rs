@@ -5,13 +5,10 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRE
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::config::Config;
-use super::respond::{self, Failure};
+use super::respond::{self, DEMO, Failure};
 use crate::message::problem::protect;
 use crate::message::{Body, Response};
 use crate::observe::Recording;
-
-/// Where the page is.
-pub(super) const PATH: &str = "/demo";
 
 /// Its own files and its own relay; nothing inline, nothing from elsewhere, nowhere to send a form.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -33,7 +30,7 @@ pub(super) fn answer(
         return None;
     }
     let (kind, body) = match path {
-        PATH => (HTML, Body::full(page(config.open_registration))),
+        DEMO => (HTML, Body::full(page(config.open_registration))),
         "/demo.css" => (CSS, Body::full(include_str!("page.css"))),
         "/demo.js" => (SCRIPT, Body::full(include_str!("page.js"))),
         "/ptth.js" => (SCRIPT, Body::full(include_str!("../../../clients/js/ptth.js"))),

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use http::Method;
 use http_body::{Body as HttpBody, Frame};
 
-use super::serve::{AnswerMode, embed};
+use super::embed::{AnswerMode, embed};
 use crate::http1::embedded::{Framing, response_head};
 use crate::message::expect::Asked;
 use crate::message::{Body, BoxError, Response, interim};

@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 
 use super::again::Again;
-use super::serve::{self, AnswerMode, serve};
+use super::embed::{AnswerMode, embed};
+use super::serve::serve;
 use crate::defaults;
 use crate::http1::embedded::ReadError;
 use crate::message::problem::Problem;
@@ -98,7 +99,7 @@ pub async fn arrived(envelope: Body, room: &Room) -> Result<Body, SpoolError> {
 pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &HeaderMap) -> Spooled {
     let error = Some("http_response_incomplete");
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
-    let envelope = serve::embed(problem.response(asker), &Method::GET, AnswerMode::Whole);
+    let envelope = embed(problem.response(asker), &Method::GET, AnswerMode::Whole);
     // It is short, and the room is its own.
     Room::default().take_in(envelope).await.unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::sessions::{Ask, Sessions};
+use super::sessions::{Ask, Sessions, number};
 use crate::defaults;
 use crate::domain::{AgentId, Refusal, RefusalKind};
 use crate::http1::embedded::ReadError;
@@ -133,12 +133,6 @@ fn keep_with(body: &mut Body, share: Option<OwnedSemaphorePermit>) {
     {
         body.hold(kept);
     }
-}
-
-/// The number of a `message-id`.
-pub(super) fn number(id: &str) -> Option<u128> {
-    let digits = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    u128::from_str_radix(id, 16).ok().filter(|_| digits)
 }
 
 /// No request waits for this answer; perhaps because it has one.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use form_urlencoded::Serializer;
 use http::{HeaderMap, Uri};
 
-use super::answers::number;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind};
 use crate::message::store::Store;
@@ -70,6 +69,12 @@ impl Ask {
         let identity = query::target(&form.finish(), &offer).into();
         Ok(Self { agent, offer, poll, named: session.is_some(), identity })
     }
+}
+
+/// The number of a `message-id`.
+pub(super) fn number(id: &str) -> Option<u128> {
+    let digits = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    u128::from_str_radix(id, 16).ok().filter(|_| digits)
 }
 
 /// Every session of a relay.

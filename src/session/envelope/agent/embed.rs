@@ -1,0 +1,86 @@
+//! The envelope of an answer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Method;
+use http::header::{CONTENT_LENGTH, TRAILER};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::http1::embedded::{Coded, Framing, response_head};
+use crate::message::framing::is_bodiless;
+use crate::message::{Body, BoxError, Response};
+
+/// How an answer goes to the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerMode {
+    /// Complete, because something on the way holds bodies back.
+    Whole,
+    /// As it comes. One that breaks off breaks its envelope off.
+    Stream,
+    /// As it is made, for a relay that knows of that: see [`PollMode::live`](crate::session::envelope::PollMode::live). The envelope of one
+    /// that breaks off ends where that ends, so that the relay does not take the way for broken.
+    Live,
+}
+
+/// The envelope of an answer.
+pub(super) fn embed(answer: Response, method: &Method, way: AnswerMode) -> Body {
+    let (parts, mut body) = answer.into_parts();
+    let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let bodiless = is_bodiless(method, parts.status);
+    if bodiless {
+        body = Body::empty();
+    }
+    let length = if bodiless { said } else { said.or(body.size_hint().exact()) };
+    let chunked =
+        way != AnswerMode::Whole && !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
+    let framing = if chunked { Framing::Chunked } else { Framing::Rest(length) };
+    let head = response_head(parts.status, &parts.headers, framing);
+    Body::wrap(Embedded { head: Some(head), body: Coded::new(body, framing), live: way == AnswerMode::Live })
+}
+
+/// A head, then its body.
+struct Embedded {
+    head: Option<Bytes>,
+    body: Coded,
+    /// What breaks off ends.
+    live: bool,
+}
+
+impl HttpBody for Embedded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(head) = self.head.take() {
+            return Poll::Ready(Some(Ok(Frame::data(head))));
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) if self.live => {
+                tracing::info!(%error, "an answer broke off");
+                Poll::Ready(None)
+            }
+            polled => polled,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.head.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.live {
+            // It may end before its time, which an envelope that says its length cannot.
+            return SizeHint::default();
+        }
+        let head = self.head.as_ref().map_or(0, Bytes::len) as u64;
+        match self.body.size_hint().exact() {
+            Some(length) => SizeHint::with_exact(head + length),
+            None => SizeHint::default(),
+        }
+    }
+}
