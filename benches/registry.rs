@@ -59,7 +59,7 @@ fn register(registry: &Arc<Registry>, number: usize) -> impl Sized + use<> {
     let routes = [Route::Host(HostName::parse(&host(number)).unwrap())].into();
     let claim =
         registry.claim(&AgentId(format!("agent-{number}").into()), Terms { routes, ..Terms::default() });
-    claim.unwrap().join(Box::new(Silent), (Kind::H2, 0))
+    claim.unwrap().join(Box::new(Silent), (Kind::H2, ptth::net::Core::default()))
 }
 
 /// A registry with so many names, and what keeps them there.

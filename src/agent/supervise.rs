@@ -152,7 +152,7 @@ impl Supervisor {
         }
         let (handler, scope, ended) = (self.handler.clone(), self.scope.clone(), ended.clone());
         let unfinished = Unfinished { relay: self.relay.clone(), kind, finished: false };
-        let core = self.cores.handle(self.cores.next());
+        let core = self.cores.next();
         match link {
             Link::Flipped { kind, mut io } => {
                 let (departed, windows) = (io.depart(), self.windows.clone());

@@ -1,22 +1,67 @@
 //! One current-thread runtime per core. Everything that belongs to one request stays on one of them: the largest
 //! single gain there is here, because a small request costs mostly wake-ups between threads.
 
-use std::cell::Cell;
+use std::fmt;
+use std::hash::{Hash as _, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{self, Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
-thread_local! {
-    static CURRENT: Cell<usize> = const { Cell::new(0) };
+/// Tells cores apart, by the runtime that something runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Core(Option<runtime::Id>);
+
+impl Core {
+    /// The core of the caller; the default where no runtime runs.
+    pub fn current() -> Self {
+        Handle::try_current().map_or_else(|_| Self::default(), |handle| Self::of(&handle))
+    }
+
+    /// The core of a runtime.
+    pub fn of(runtime: &Handle) -> Self {
+        Self(Some(runtime.id()))
+    }
+
+    /// Its place among `count`, from 0. Cores that were started together have places of their own, if there are enough.
+    pub fn place(self, count: usize) -> usize {
+        let mut number = Number::default();
+        if let Some(id) = self.0 {
+            id.hash(&mut number);
+        }
+        usize::try_from(number.finish() % count as u64).unwrap_or_default()
+    }
 }
 
-/// The number of the core that the caller runs on; 0 outside of [`Cores`].
-pub fn current() -> usize {
-    CURRENT.get()
+/// The number of a runtime, which counts up with each: a hash that keeps their order.
+#[derive(Default)]
+struct Number(u64);
+
+impl Hasher for Number {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 =
+            bytes.iter().fold(self.0, |number, byte| number.wrapping_mul(31).wrapping_add((*byte).into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(id) => id.fmt(f),
+            None => f.write_str("0"),
+        }
+    }
 }
 
 /// The runtimes of the data plane.
@@ -45,7 +90,6 @@ impl Cores {
             handles.push(runtime.handle().clone());
             let stop = stop.clone();
             threads.push(std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
-                CURRENT.set(index);
                 runtime.block_on(stop.cancelled());
             })?);
         }
@@ -73,9 +117,9 @@ impl Cores {
         &self.0.handles[index % self.0.handles.len()]
     }
 
-    /// Deals the cores out in turn.
-    pub fn next(&self) -> usize {
-        self.0.next.fetch_add(1, Ordering::Relaxed) % self.0.handles.len()
+    /// Deals the runtimes of the cores out in turn.
+    pub fn next(&self) -> &Handle {
+        self.handle(self.0.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -101,13 +145,16 @@ mod tests {
         let cores = Cores::start(2).unwrap();
         let (tx, rx) = std::sync::mpsc::channel();
         for index in [0, 1] {
-            let tx = tx.clone();
-            cores.handle(index).spawn(async move { tx.send((index, current())).unwrap() });
+            let (tx, core) = (tx.clone(), Core::of(cores.handle(index)));
+            cores.handle(index).spawn(async move { tx.send((core, Core::current())).unwrap() });
         }
         for _ in 0..2 {
             let (wanted, got) = rx.recv().unwrap();
             assert_eq!(wanted, got);
         }
-        assert_ne!(cores.next(), cores.next());
+        let (first, second) = (Core::of(cores.next()), Core::of(cores.next()));
+        assert_ne!(first, second);
+        assert_ne!(first.place(64), second.place(64), "two cores would share what each has for itself");
+        assert_eq!((Core::current(), Core::current().place(64)), (Core::default(), 0));
     }
 }

@@ -14,7 +14,7 @@ pub mod silence;
 pub mod splice;
 pub mod watched;
 
-pub use cores::Cores;
+pub use cores::{Core, Cores};
 pub use io::Io;
 pub use scope::Scope;
 pub use watched::Watched;

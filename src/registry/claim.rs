@@ -8,7 +8,7 @@ use super::agents::decide;
 use super::{Registry, Target, Terms};
 use crate::domain::{AgentId, Route, SessionId};
 use crate::session::carrier::Carrier;
-use crate::session::{Kind, Link, Session};
+use crate::session::{Core, Kind, Link, Session};
 
 /// Routes that are held, and a connection that is counted. Dropping it starts the lease of the routes.
 pub struct Claim {
@@ -33,7 +33,7 @@ impl Claim {
     pub fn join(
         mut self,
         carrier: Box<dyn Carrier>,
-        (kind, core): (Kind, usize),
+        (kind, core): (Kind, Core),
     ) -> (Arc<Link>, impl Any + Send + use<>) {
         self.used = true;
         let registry = self.registry.clone();

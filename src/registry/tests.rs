@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::domain::{Instance, Name};
 use crate::policy::Rules;
-use crate::session::Kind;
 use crate::session::carrier::Fake;
+use crate::session::{Core, Kind};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -30,7 +30,7 @@ fn agent(id: &str) -> AgentId {
 /// A connection that joins and stands.
 fn join(claim: Claim) -> (Arc<crate::session::Link>, impl Sized + use<>) {
     let carrier = Fake::carrier(1, |_, _| unreachable!("no request is sent"));
-    claim.join(carrier, (Kind::H2, 0))
+    claim.join(carrier, (Kind::H2, Core::default()))
 }
 
 impl Registry {

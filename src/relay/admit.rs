@@ -15,7 +15,7 @@ use super::presence::{Presence, Present, Who};
 use super::shares::Shares;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, HostName, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
-use crate::net::{Cores, Scope};
+use crate::net::{Core, Cores, Scope};
 use crate::observe::Metrics;
 use crate::policy::{Grants, Rules, Verified, open::is_open};
 use crate::registry::directory::Announcement;
@@ -389,7 +389,7 @@ impl Admission for Admitted {
         &self.windows
     }
 
-    fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached {
+    fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: Core) -> Attached {
         let Self { claim, announced, agent, transport, urls, metrics, remote, presence, .. } = *self;
         let (link, joined) = claim.join(named(carrier, transport), (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());

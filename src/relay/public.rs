@@ -402,6 +402,7 @@ mod tests {
 
     use super::*;
     use crate::domain::AgentId;
+    use crate::net::Core;
     use crate::observe::RequestId;
     use crate::registry::{Registry, Terms};
     use crate::session::Kind;
@@ -418,7 +419,7 @@ mod tests {
             assert!(count.fetch_add(1, Ordering::Relaxed) < 100, "the same session is tried for ever");
             Err(SendError { kind: SendErrorKind::Closed, unsent: Some(Box::new(request)) })
         });
-        let joined = claim.join(carrier, (Kind::H1, 0));
+        let joined = claim.join(carrier, (Kind::H1, Core::default()));
         (registry.find_path("a").unwrap(), asked, (registry, joined))
     }
 

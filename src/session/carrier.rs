@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::in_flight::InFlight;
 use crate::domain::SessionId;
 use crate::message::{Request, Response, interim};
+use crate::net::Core;
 use crate::net::flag::{Flag, Listener};
 use crate::observe::exchange::Via;
 
@@ -201,7 +202,7 @@ impl Carrier for Named {
 pub struct Link {
     carrier: Box<dyn Carrier>,
     kind: Kind,
-    core: usize,
+    core: Core,
     in_flight: InFlight,
     cut: Arc<Flag>,
     emptied: Arc<Flag>,
@@ -210,11 +211,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link for a connection that is driven on core `core`.
+    /// A link for a connection that is driven on `core`.
     pub fn new(
         carrier: Box<dyn Carrier>,
         kind: Kind,
-        core: usize,
+        core: Core,
         freed: Arc<tokio::sync::Notify>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -255,7 +256,7 @@ impl Link {
     }
 
     /// The core that drives it.
-    pub fn core(&self) -> usize {
+    pub fn core(&self) -> Core {
         self.core
     }
 

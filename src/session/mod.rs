@@ -25,6 +25,9 @@ pub use handler::{Handler, handler_fn};
 pub use load::{Load, Loaded};
 pub use pool::{Session, Waiting};
 
+/// The core that drives a link.
+pub use crate::net::Core;
+
 use crate::message::BoxError;
 use crate::net::{Io, Scope};
 

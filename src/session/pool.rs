@@ -12,7 +12,7 @@ use super::carrier::{Kind, Link, SendError, SendErrorKind, Slot};
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Route, SessionId};
 use crate::message::{Request, Response, interim};
-use crate::net::cores;
+use crate::net::Core;
 use crate::observe::exchange::Via;
 
 /// See the module.
@@ -144,7 +144,7 @@ impl Session {
 
     fn pick(&self) -> Option<Slot> {
         let links = self.links.load();
-        let here = cores::current();
+        let here = Core::current();
         let key = |l: &&Arc<Link>| (l.is_late(), l.in_flight() + if l.core() == here { 0 } else { 8 });
         let best = links.iter().filter(|l| !l.is_out()).min_by_key(key)?;
         best.reserve().or_else(|| links.iter().find_map(Link::reserve))
@@ -209,7 +209,7 @@ mod tests {
             slot.keep_with(&mut response);
             Ok(response)
         };
-        Link::new(Fake::carrier(capacity, answer), Kind::H2, 0, session.freed())
+        Link::new(Fake::carrier(capacity, answer), Kind::H2, Core::default(), session.freed())
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use crate::domain::{Refusal, RefusalKind};
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, fields, hop, link};
 use crate::net::dial::dial_via;
-use crate::net::{Cores, Io, Scope, cores};
+use crate::net::{Core, Cores, Io, Scope};
 use crate::session::{Kind, send_half};
 
 /// Of a refusal's body, at most this is read, in bytes.
@@ -115,13 +115,14 @@ pub fn open_session(door: &Arc<dyn Door>, io: Io, kind: Kind, admission: Box<dyn
 
 /// Deals a stream to the cores in turn, wherever the kernel accepted it, and drives it there.
 async fn deal(mut io: Io, kind: Kind, admission: Box<dyn Admission>, cores: &Cores, scope: Scope) {
-    let core = cores.next();
-    if core == cores::current() {
+    let runtime = cores.next();
+    let core = Core::of(runtime);
+    if core == Core::current() {
         return drive(io, kind, core, admission, scope).await;
     }
     if io.depart().is_ok() {
         let owner = scope.clone();
-        owner.spawn_on(cores.handle(core), async move {
+        owner.spawn_on(runtime, async move {
             if io.arrive().is_ok() {
                 drive(io, kind, core, admission, scope).await;
             }
@@ -135,7 +136,7 @@ fn raw(upgraded: Upgraded) -> Option<Io> {
     Some(parts.io.into_inner().with_early(parts.read_buf))
 }
 
-async fn drive(io: Io, kind: Kind, core: usize, admission: Box<dyn Admission>, scope: Scope) {
+async fn drive(io: Io, kind: Kind, core: Core, admission: Box<dyn Admission>, scope: Scope) {
     let (carrier, driver) = match send_half(io, kind, &scope, admission.windows()).await {
         Ok(open) => open,
         Err(error) => return tracing::debug!(%error, "an agent went away before its session began"),

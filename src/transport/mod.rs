@@ -27,7 +27,7 @@ use crate::message::store::Store;
 use crate::message::{Request, Response, fields};
 use crate::net::dial::{DialError, Place, Via};
 use crate::net::flag::Listener;
-use crate::net::{Cores, Io, Scope};
+use crate::net::{Core, Cores, Io, Scope};
 use crate::session;
 use crate::session::carrier::Carrier;
 use crate::session::{Ended, Handler, Kind, Load, Windows};
@@ -239,7 +239,7 @@ pub trait Admission: Send {
     fn windows(&self) -> &Arc<Windows>;
 
     /// Puts a fresh link into its session; requests may come on it from now on.
-    fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: usize) -> Attached;
+    fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: Core) -> Attached;
 }
 
 /// A link in its session. Dropping this takes it out, and frees the routes if it was the last.

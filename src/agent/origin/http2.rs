@@ -16,7 +16,7 @@ use super::login::binds_connection;
 use super::outgoing::{check, upgrade};
 use crate::defaults;
 use crate::message::{Request, Response, authority, hop, interim, problem, repeat};
-use crate::net::{Scope, cores};
+use crate::net::{Core, Scope};
 use crate::session::h2::Windows;
 use crate::session::h2::client::{self, Client};
 use crate::session::{SendError, SendErrorKind};
@@ -106,7 +106,7 @@ impl Web2 {
             self.scope.spawn(connection);
             return client.exchange(request, interim).await.map_err(|error| Failure::Http2(error.kind));
         }
-        let place = cores::current() % PLACES;
+        let place = Core::current().place(PLACES);
         let response = self.send_shared(request, place, interim).await?;
         if binds_connection(response.headers()) {
             self.places[place].lock().client = None;

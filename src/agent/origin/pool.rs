@@ -12,7 +12,7 @@ use super::login::binds_connection;
 use crate::defaults;
 use crate::http1::client::{Connection, Home};
 use crate::message::Request;
-use crate::net::{Io, Scope, cores};
+use crate::net::{Core, Io, Scope};
 
 /// More cores than this share stacks, which costs a wake-up between them and nothing else.
 const STACKS: usize = 64;
@@ -46,7 +46,7 @@ impl Pool {
 
     /// The connection of this core that was used last, if it is young and open.
     pub(super) fn take(self: &Arc<Self>) -> Option<Leased> {
-        let core = cores::current() % STACKS;
+        let core = Core::current().place(STACKS);
         let mut stack = self.stacks[core].lock();
         while let Some(mut idle) = stack.idle.pop_back() {
             if idle.is_old() {
@@ -64,7 +64,7 @@ impl Pool {
 
     /// Takes charge of a fresh connection.
     pub(super) fn fresh(self: &Arc<Self>, io: Io) -> Leased {
-        let lease = self.lease(cores::current() % STACKS);
+        let lease = self.lease(Core::current().place(STACKS));
         Leased { connection: Connection::new(io), lease, rested: false }
     }
 

@@ -165,13 +165,14 @@ mod tests {
 
     use super::*;
     use crate::message::Body;
+    use crate::net::Core;
     use crate::session::envelope::{AnswerRouter, Delivery, PollEnd, PollMode};
     use crate::session::{Kind, Link};
 
     fn queue() -> (Arc<AnswerRouter>, Arc<Queue>, Arc<Link>) {
         let router = Arc::<AnswerRouter>::default();
         let queue = Queue::new(router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
-        let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
+        let link = Link::new(carrier(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
         (router, queue, link)
     }
 

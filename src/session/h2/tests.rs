@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::domain::{AgentId, SessionId};
 use crate::message::{Body, Request};
-use crate::net::{Io, Scope};
+use crate::net::{Core, Io, Scope};
 use crate::session::{Kind, Link, SendError, SendErrorKind, Session, send_half};
 
 fn get(path: &str) -> Request {
@@ -24,7 +24,7 @@ async fn linked(scope: &Scope) -> (Arc<Session>, Arc<Link>, DuplexStream) {
     let (carrier, driver) = send_half(Io::other(near), Kind::H2, scope, &windows).await.unwrap();
     scope.spawn(driver);
     let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default());
-    let link = Link::new(carrier, Kind::H2, 0, session.freed());
+    let link = Link::new(carrier, Kind::H2, Core::default(), session.freed());
     session.add(link.clone());
     (session, link, far)
 }

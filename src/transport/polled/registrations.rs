@@ -265,6 +265,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_in_hand_end_with_the_lease() {
+        use crate::net::Core;
         use crate::session::envelope::carrier;
         use crate::session::{Kind, Link, SendErrorKind};
         use http_body_util::BodyExt as _;
@@ -276,7 +277,7 @@ mod tests {
         ] {
             let (all, registration, _cut, _scope) = entered().await;
             let queue = registration.queue.clone();
-            let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
+            let link = Link::new(carrier(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
             let sent = link.send_plain(visitor(method, body), link.reserve().unwrap());
             let work = async {
                 let message =

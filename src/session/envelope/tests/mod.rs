@@ -13,6 +13,7 @@ use super::*;
 use crate::defaults;
 use crate::message::spool::{Room, SpoolError};
 use crate::message::{Body, BoxError, Request};
+use crate::net::Core;
 use crate::net::flag::Flag;
 use crate::session::{Kind, Link, SendErrorKind};
 
@@ -30,7 +31,7 @@ impl Bench {
     fn new() -> Self {
         let router = Arc::<AnswerRouter>::default();
         let queue = Queue::new(router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
-        let link = Link::new(carrier(queue.clone()), Kind::Envelope, 0, Arc::default());
+        let link = Link::new(carrier(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
         Self { router, queue, link }
     }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, Uri};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind};
 use crate::message::store::Store;
-use crate::net::cores;
+use crate::net::Core;
 use crate::session::Kind;
 use crate::session::envelope::{AnswerRouter, Queue, UrlId, carrier};
 use crate::transport::polled::{Registration, Registrations};
@@ -123,7 +123,7 @@ impl Sessions {
             let queue = Queue::new(self.all.router.clone(), polling.absence, defaults::COMET_MESSAGE, room);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
-            let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
+            let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, Core::current());
             let born = self.all.birth(&ask.identity);
             let times = (defaults::POLL_LEASE, polling.hold);
             (Registration::new(ask.identity.clone(), granted, born, queue, times), attached)

@@ -10,7 +10,7 @@ use super::{Relay, form, now};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, HostName, Instance, Name, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::{Request, Response, fields, link};
-use crate::net::cores;
+use crate::net::Core;
 use crate::session::Kind;
 use crate::session::envelope::{Queue, UrlId, carrier};
 use crate::transport::polled::Registration;
@@ -133,7 +133,7 @@ impl Relay {
             let queue = Queue::new(all.router.clone(), absence, most, room);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
-            let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, cores::current());
+            let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, Core::current());
             let born = all.birth(&identity);
             let times = (lease, polling.hold);
             (Registration::new(identity, granted, born, queue, times), attached)
@@ -284,7 +284,7 @@ mod tests {
         fn windows(&self) -> &Arc<Windows> {
             &self.1
         }
-        fn attach(self: Box<Self>, _: Box<dyn Carrier>, _: Kind, _: usize) -> Attached {
+        fn attach(self: Box<Self>, _: Box<dyn Carrier>, _: Kind, _: Core) -> Attached {
             Attached::new(Arc::<Flag>::default().listen(), ())
         }
     }
