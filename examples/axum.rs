@@ -15,7 +15,7 @@ use axum::extract::Path;
 use axum::routing::get;
 use ptth::domain::HostName;
 use ptth::policy::{Grants, Tokens};
-use ptth::relay::config::{Config, Listen};
+use ptth::relay::config::{Listen, RelayConfig};
 use ptth::{Agent, Relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn alone() -> Result<(), Box<dyn Error>> {
     let tokens = Tokens::in_memory();
     let (_, token) = tokens.issue(Grants::names(["shop".parse()?]))?;
-    let mut config = Config::new(HostName::parse("ptth.localhost")?, tokens);
+    let mut config = RelayConfig::new(HostName::parse("ptth.localhost")?, tokens);
     config.listen = vec![Listen::plain(([127, 0, 0, 1], 0).into())];
     let relay = Relay::start(config)?;
     let address = relay.addresses()[0].address;

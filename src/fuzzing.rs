@@ -14,7 +14,8 @@ use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
 use crate::http1;
 use crate::http1::embedded::{
-    Framing, Next, Reader, ResponseHead, parse_answer, parse_next, parse_request, request_head, response_head,
+    EmbeddedResponse, Framing, Next, Reader, parse_answer, parse_next, parse_request, request_head,
+    response_head,
 };
 use crate::http1::head::Search;
 use crate::message::{Body, authority, hop, link};
@@ -127,7 +128,7 @@ fn body_of(bytes: &[u8], size: usize) -> Option<(StatusCode, Bytes)> {
     let body = Body::wrap(body.map_err(|never| match never {}));
     let work = async {
         let mut reader = Reader::new(body);
-        let ResponseHead { status, framing, .. } = reader.head(parse_answer).await.ok()?;
+        let EmbeddedResponse { status, framing, .. } = reader.head(parse_answer).await.ok()?;
         let all = reader.stream(framing).collect().await.ok()?;
         Some((status, all.to_bytes()))
     };

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -48,6 +49,38 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("[allow(", &[], "use #[expect(…, reason = \"…\")]"),
 ];
 
+/// Types of one name in several modules, and why.
+const NAMED_ALIKE: [(&str, &str); 3] = [
+    ("Agent", "each transport has an agent's half, beside the agent that programs start"),
+    ("Relay", "each transport has a relay's half, beside the relay that programs start"),
+    ("Args", "each command has flags"),
+];
+
+/// Verbs of speech and other riddles: no function or type is one of them, or begins with one.
+const RIDDLES: [&str; 10] = ["say", "said", "tell", "told", "hear", "heard", "ask", "asked", "way", "glance"];
+
+/// The keyword and the name of what a line of code defines: a function or a type. Associated types are not counted.
+fn defined(line: &str) -> Option<(&str, &str)> {
+    let line_start = line.trim_start();
+    let public = line_start.strip_prefix("pub").map_or(line_start, |rest| match rest.strip_prefix('(') {
+        Some(rest) => rest.split_once(')').map_or(rest, |(_, rest)| rest),
+        None => rest,
+    });
+    let mut words = public.split_whitespace().skip_while(|word| ["async", "const"].contains(word));
+    let keyword = words.next()?;
+    let types = ["struct", "enum", "union", "trait"].contains(&keyword)
+        || keyword == "type" && !line.starts_with(' ');
+    let name = words.next().filter(|_| types || keyword == "fn")?;
+    Some((keyword, &name[..name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len())]))
+}
+
+/// The first word of a name in either case.
+fn first_word(name: &str) -> String {
+    let start = name.chars().next().map(|c| c.to_ascii_lowercase());
+    let rest = name.chars().skip(1).take_while(|c| c.is_ascii_lowercase());
+    start.into_iter().chain(rest).collect()
+}
+
 /// A file under `src/`, named from there.
 struct Source {
     path: String,
@@ -91,6 +124,10 @@ impl Source {
                 if line.contains(word) && !allowed.contains(&self.path.as_str()) {
                     fault(format!("{word}: {instead}"));
                 }
+            }
+            let riddle = defined(line).filter(|(_, name)| RIDDLES.contains(&first_word(name).as_str()));
+            if let Some((keyword, name)) = riddle {
+                fault(format!("{keyword} {name}: name what it is or does, in a term of the field"));
             }
             if line.contains("cfg(feature") {
                 let next =
@@ -237,6 +274,26 @@ fn every_file_keeps_the_rules() {
 }
 
 #[test]
+fn no_name_stands_for_two_types() {
+    let mut types: HashMap<String, Vec<String>> = HashMap::new();
+    for source in all("src") {
+        for (_, line) in source.code() {
+            if let Some((keyword, name)) = defined(&line)
+                && keyword != "fn"
+            {
+                types.entry(name.to_owned()).or_default().push(source.path.clone());
+            }
+        }
+    }
+    let twice = types
+        .iter()
+        .filter(|(name, paths)| paths.len() > 1 && !NAMED_ALIKE.iter().any(|(allowed, _)| allowed == name));
+    let twice: Vec<_> = twice.collect();
+    assert!(types.len() > 300, "the definitions are not found: {}", types.len());
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
+#[test]
 fn tests_are_no_longer_than_what_they_test() {
     for source in all("tests") {
         let lines = source.text.lines().count();
@@ -347,6 +404,8 @@ fn what_is_wrong_is_found() {
         ("net/mod.rs", "let a = r#\"\"\"#; b.unwrap();", "what happens"),
         ("net/mod.rs", "#[allow(dead_code)]", "#[expect("),
         ("net/mod.rs", "#[cfg(feature = \"a\")]\nfn f() {}", "mod line"),
+        ("net/mod.rs", "    pub(super) async fn ask_relay(a: u8) {", "fn ask_relay"),
+        ("net/mod.rs", "pub struct Told<T> {", "struct Told"),
         ("net/mod.rs", &long, "501 lines"),
     ] {
         let found = faults(path, text);
@@ -367,6 +426,7 @@ fn what_is_right_is_left_alone() {
         ("net/mod.rs", "fn f<'a>(a: &'a str) {}\n#[cfg(test)]\nmod tests { a.unwrap(); }"),
         ("policy/tests.rs", "use crate::relay; a.unwrap();"),
         ("net/mod.rs", "#[expect(dead_code, reason = \"\")]"),
+        ("net/mod.rs", "fn asker() {}\nfn sayings() {}\nlet told = ways;\n    type Told = u8;"),
     ] {
         let found = Source { path: path.into(), text: text.into() }.faults();
         assert!(found.is_empty(), "{path}: {text}: {found:?}");

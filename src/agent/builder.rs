@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::config::Config;
+use super::config::AgentConfig;
 use super::origin;
 use super::{Fatal, Serving, start};
 use crate::defaults;
@@ -34,7 +34,7 @@ use crate::tls::{self, TlsError};
 /// # }
 /// ```
 pub struct Agent {
-    config: Config,
+    config: AgentConfig,
 }
 
 /// What is said about an agent before it is one.
@@ -80,7 +80,7 @@ impl Agent {
     }
 
     /// An agent of a configuration made elsewhere.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: AgentConfig) -> Self {
         Self { config }
     }
 
@@ -212,7 +212,7 @@ impl Builder {
             return Err(BuildError::Unprintable("rules for visitors"));
         }
         let proxies = match self.proxy {
-            Some(text) => Proxies::said(&text, "proxy()")?,
+            Some(text) => Proxies::parse(&text, "proxy()")?,
             None => Proxies::environment(relays.iter().filter_map(http::Uri::host), |name| {
                 // What is not Unicode is no proxy, and not the absence of one.
                 std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
@@ -222,7 +222,7 @@ impl Builder {
         if let Some((cert, key)) = &self.identity {
             tls = tls::with_identity(&tls, cert, key)?;
         }
-        Ok(Agent::new(Config {
+        Ok(Agent::new(AgentConfig {
             relays,
             names: self.names.iter().map(|n| Name::parse(n)).collect::<Result<_, _>>()?,
             hosts: self.hosts.iter().map(|h| HostName::parse(h)).collect::<Result<_, _>>()?,

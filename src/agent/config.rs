@@ -9,7 +9,7 @@ use crate::session::Kind;
 
 /// What an agent does. The origin is not part of it: it is given where serving starts.
 #[derive(Clone)]
-pub struct Config {
+pub struct AgentConfig {
     /// The relays: a session is kept to each. Scheme `https` or `http`, a host, perhaps a port and a path.
     pub relays: Vec<http::Uri>,
     /// The names asked for; with no hosts either, the only name of the token.

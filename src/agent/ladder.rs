@@ -26,10 +26,10 @@ pub(super) struct Ladder {
     rungs: Vec<Rung>,
     /// The first wait for a better rung.
     climb: Duration,
-    state: Mutex<State>,
+    state: Mutex<LadderState>,
 }
 
-struct State {
+struct LadderState {
     /// The rung that is stood on, or tried first.
     rung: usize,
     /// Connections in a row that broke right behind their 101.
@@ -60,7 +60,8 @@ impl Ladder {
                 rungs.push(Rung { name: transport.plain_name(), side: transport.agent(), call });
             }
         }
-        let state = State { rung: 0, stumbles: 0, climb_at: None, climb_wait: climb, climbed_from: None };
+        let state =
+            LadderState { rung: 0, stumbles: 0, climb_at: None, climb_wait: climb, climbed_from: None };
         Self { rungs, climb, state: Mutex::new(state) }
     }
 
@@ -194,10 +195,10 @@ mod tests {
     use super::*;
     use crate::domain::Offer;
     use crate::net::Io;
-    use crate::net::dial::Via;
+    use crate::net::dial::DialRoute;
     use crate::tls;
     use crate::transport::AgentCredentials;
-    use crate::transport::Link;
+    use crate::transport::AgentLink;
 
     type Answers = Arc<Mutex<VecDeque<Result<(), OpenError>>>>;
 
@@ -208,7 +209,7 @@ mod tests {
         fn open<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
             let answer = self.0.lock().pop_front().unwrap_or(Ok(()));
             let (near, _) = tokio::io::duplex(1);
-            let link = Link::Flipped { kind: Kind::H1, io: Io::other(near) };
+            let link = AgentLink::Flipped { kind: Kind::H1, io: Io::other(near) };
             let opened = Opened { urls: vec![], warnings: vec![], connections: 1, link };
             Box::pin(std::future::ready(answer.map(|()| opened)))
         }
@@ -219,7 +220,7 @@ mod tests {
         let relay = http::Uri::from_static("http://localhost");
         let (offer, carriers) = (Offer::default(), carriers.to_vec());
         let credentials = AgentCredentials::new(tls, None);
-        Call { relay, credentials, offer, carriers, via: Via::Direct }
+        Call { relay, credentials, offer, carriers, via: DialRoute::Direct }
     }
 
     fn ladder(count: usize) -> (Ladder, Vec<Answers>) {

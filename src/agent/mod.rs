@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 pub use self::builder::{Agent, BuildError, Builder};
-use self::config::Config;
+use self::config::AgentConfig;
 use self::ladder::Ladder;
 pub use self::recorded::recorded;
 use self::refusals::Refusals;
@@ -74,7 +74,7 @@ pub struct Status {
 /// An agent that is serving. Dropping it cuts its connections; [`Serving::stop`] lets what is in flight finish.
 pub struct Serving {
     scope: Scope,
-    relays: Vec<Watched>,
+    relays: Vec<SupervisedLink>,
     credentials: AgentCredentials,
     _cores: Cores,
 }
@@ -84,7 +84,7 @@ pub struct Serving {
 ///
 /// # Errors
 /// [`Fatal::Usage`] for a transport that does not exist.
-pub fn start(config: &Config, handler: Arc<dyn Handler>, cores: Cores) -> Result<Serving, Fatal> {
+pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> Result<Serving, Fatal> {
     let transports: Vec<_> = match &*config.transport {
         AUTO => transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect(),
         name => {
@@ -183,9 +183,9 @@ impl Serving {
 }
 
 /// How it stands with one relay, and what ended it.
-type Watched = (watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>);
+type SupervisedLink = (watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>);
 
-async fn first_end(relays: &mut [Watched]) -> Result<(), Fatal> {
+async fn first_end(relays: &mut [SupervisedLink]) -> Result<(), Fatal> {
     let ends = relays.iter_mut().map(|(_, end)| end);
     let (end, ..) = futures_util::future::select_all(ends).await;
     // A supervisor always sends its end; a closed channel means that it has panicked.

@@ -31,9 +31,9 @@ struct Recorded {
 
 /// The record of a request that asks for an Upgrade. Whoever joins the streams behind a 101 keeps it to their end.
 #[derive(Clone)]
-pub(super) struct Behind(Arc<Kept>);
+pub(super) struct Behind(Arc<RecordedAnswer>);
 
-struct Kept {
+struct RecordedAnswer {
     /// Handed over when nobody keeps it any more.
     recording: Mutex<Option<Box<Recording>>>,
     bytes: Arc<Bytes>,
@@ -51,7 +51,7 @@ impl Handler for Recorded {
         let mut recording = open(&self.observers, &mut request);
         let head = request.method() == Method::HEAD;
         let bytes = recording.elsewhere();
-        let kept = Arc::new(Kept { recording: Mutex::new(None), bytes });
+        let kept = Arc::new(RecordedAnswer { recording: Mutex::new(None), bytes });
         request.extensions_mut().insert(Behind(kept.clone()));
         let answer = self.handler.call(request, interim);
         Box::pin(async move {

@@ -15,7 +15,7 @@ use crate::net::dial::DialError;
 use crate::net::{Cores, Scope};
 use crate::session::{Ended, Handler, Kind, Load, Windows, serve_half};
 use crate::tls;
-use crate::transport::{Link, OpenError, Opened};
+use crate::transport::{AgentLink, OpenError, Opened};
 
 /// Connections that may end before the supervisor has looked: more than one relay can use.
 const ENDS: usize = 256;
@@ -65,7 +65,7 @@ impl Drop for Unfinished {
 }
 
 /// What changes while it runs.
-struct State {
+struct SuperviseState {
     links: Vec<Linked>,
     next_id: u64,
     /// How many connections the relay can use.
@@ -83,7 +83,7 @@ impl Supervisor {
     /// [`Fatal`], when this relay refuses the agent as all others do.
     pub(super) async fn run(self) -> Result<(), Fatal> {
         let (ended, mut ends) = mpsc::channel::<(u64, Ended)>(ENDS);
-        let mut state = State::new();
+        let mut state = SuperviseState::new();
         let mut opening: Option<BoxFuture<'_, Result<(usize, Opened), OpenError>>> = None;
         let mut climbing: Option<BoxFuture<'_, Option<(usize, Opened)>>> = None;
         let mut tick = tokio::time::interval(std::time::Duration::from_secs(1));
@@ -129,7 +129,13 @@ impl Supervisor {
         Ok(())
     }
 
-    fn opened(&self, state: &mut State, rung: usize, opened: Opened, ended: &mpsc::Sender<(u64, Ended)>) {
+    fn opened(
+        &self,
+        state: &mut SuperviseState,
+        rung: usize,
+        opened: Opened,
+        ended: &mpsc::Sender<(u64, Ended)>,
+    ) {
         let Opened { urls, warnings, connections, link } = opened;
         let kind = link.kind();
         let id = state.next_id;
@@ -154,7 +160,7 @@ impl Supervisor {
         let unfinished = Unfinished { relay: self.relay.clone(), kind, finished: false };
         let core = self.cores.next();
         match link {
-            Link::Flipped { kind, mut io } => {
+            AgentLink::Flipped { kind, mut io } => {
                 let (departed, windows) = (io.depart(), self.windows.clone());
                 self.scope.spawn_on(core, async move {
                     let end = match departed.and_then(|()| io.arrive()) {
@@ -165,7 +171,7 @@ impl Supervisor {
                     let _ = ended.send((id, end)).await;
                 });
             }
-            Link::Polled(link) => self.scope.spawn_on(core, async move {
+            AgentLink::Polled(link) => self.scope.spawn_on(core, async move {
                 let end = link.serve(handler, load, scope).await;
                 unfinished.finish();
                 let _ = ended.send((id, end)).await;
@@ -174,14 +180,14 @@ impl Supervisor {
     }
 
     /// Without a connection that counts no request can come, whether the last one broke or was told to leave.
-    fn note_absence(&self, state: &State) {
+    fn note_absence(&self, state: &SuperviseState) {
         if state.standing().next().is_none() && self.status.borrow().connected {
             tracing::info!(relay = %self.relay, "disconnected");
             self.status.send_modify(|s| s.connected = false);
         }
     }
 
-    fn ended(&self, state: &mut State, id: u64, end: Ended) {
+    fn ended(&self, state: &mut SuperviseState, id: u64, end: Ended) {
         let Some(place) = state.links.iter().position(|l| l.id == id) else { return };
         let gone = state.links.swap_remove(place);
         let others = state.links.iter().any(|l| !l.load.is_leaving());
@@ -203,7 +209,7 @@ impl Supervisor {
         }
     }
 
-    fn failed(&self, state: &mut State, error: &OpenError) -> Result<(), Fatal> {
+    fn failed(&self, state: &mut SuperviseState, error: &OpenError) -> Result<(), Fatal> {
         let message = describe(error, &self.relay);
         let retry_after = match error {
             OpenError::Refused { retry_after, .. } => *retry_after,
@@ -250,7 +256,7 @@ async fn some<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
     }
 }
 
-impl State {
+impl SuperviseState {
     fn new() -> Self {
         Self {
             links: Vec::new(),

@@ -85,7 +85,7 @@ impl Access {
             Form::Text => Format::Text,
             Form::Json => Format::Json,
         };
-        let output = Output::open(file.map(Path::to_owned)).map_err(|error| {
+        let output = LogOutput::open(file.map(Path::to_owned)).map_err(|error| {
             Failure::usage(format!("cannot open the access log {}: {error}", shown(file)))
         })?;
         let (log, reopen) = (AccessLog::new(format, query), Arc::new(AtomicBool::new(false)));
@@ -127,13 +127,13 @@ fn shown(file: Option<&Path>) -> String {
 }
 
 /// Where lines go.
-struct Output {
+struct LogOutput {
     path: Option<PathBuf>,
     /// None: stderr.
     file: Option<File>,
 }
 
-impl Output {
+impl LogOutput {
     fn open(path: Option<PathBuf>) -> io::Result<Self> {
         let open = |path: &PathBuf| OpenOptions::new().append(true).create(true).open(path);
         let file = path.as_ref().map(open).transpose()?;
@@ -159,7 +159,7 @@ impl Output {
 }
 
 /// Writes until the log is closed. A line that cannot be written is lost; the log goes on.
-fn write(log: &AccessLog, mut output: Output, reopen: &AtomicBool) {
+fn write(log: &AccessLog, mut output: LogOutput, reopen: &AtomicBool) {
     let mut spare = Vec::with_capacity(defaults::ACCESS_BATCH);
     let mut failed = false;
     while let Some(batch) = log.take(spare) {

@@ -8,11 +8,11 @@ use crate::defaults;
 use crate::tls::dev::{self, CertHost, DevError};
 
 use super::text::{FromText, parse};
-use super::{Failure, say};
+use super::{Failure, print_line};
 
 /// Make certificates for development.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CertsCommand {
     /// Make a CA that can vouch for no other host names, and certificates for a relay and an agent; print the paths
     New {
         /// The directory to write to; nothing in it is overwritten
@@ -30,12 +30,12 @@ impl FromText for CertHost {
     }
 }
 
-pub(super) fn run(command: Command) -> Result<(), Failure> {
-    let Command::New { out, mut host } = command;
+pub(super) fn run(command: CertsCommand) -> Result<(), Failure> {
+    let CertsCommand::New { out, mut host } = command;
     if host.is_empty() {
         let defaults = [defaults::DOMAIN.to_owned(), format!("*.{}", defaults::DOMAIN)];
         host = defaults.iter().map(|host| host.parse()).collect::<Result<_, _>>().map_err(Failure::failed)?;
     }
     let paths = dev::write_dir(&out, &host).map_err(Failure::failed)?;
-    paths.iter().try_for_each(|path| say(&path.display().to_string()))
+    paths.iter().try_for_each(|path| print_line(&path.display().to_string()))
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::relay::{Said, Settings};
-use super::{Failure, say};
+use super::relay::{RelaySettings, Settings};
+use super::{Failure, print_line};
 
 /// Look at a configuration file.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum ConfigCommand {
     /// Say whether a relay would take this file, and what is wrong with it if not
     Check {
         /// The file
@@ -17,10 +17,10 @@ pub enum Command {
     },
 }
 
-pub(super) fn run(command: Command) -> Result<(), Failure> {
-    let Command::Check { file } = command;
+pub(super) fn run(command: ConfigCommand) -> Result<(), Failure> {
+    let ConfigCommand::Check { file } = command;
     let in_file = |failure: Failure| Failure { message: format!("{}: {failure}", file.display()), ..failure };
-    let settings = Settings::resolve(Said::load(&file)?).map_err(in_file)?;
+    let settings = Settings::resolve(RelaySettings::load(&file)?).map_err(in_file)?;
     settings.check().map_err(in_file)?;
-    say(&format!("{}: ok", file.display()))
+    print_line(&format!("{}: ok", file.display()))
 }

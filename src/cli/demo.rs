@@ -25,9 +25,9 @@ use crate::tls::files;
 
 use super::access::Access;
 use super::agent::of_fatal;
-use super::running::{self, Asked};
+use super::running::{self, Signals};
 use super::text::parse;
-use super::{AccessArgs, Failure, say};
+use super::{AccessArgs, Failure, print_line};
 
 /// The name under which the sample origin is reached.
 const NAME: &str = "hello";
@@ -47,23 +47,23 @@ pub struct Args {
 }
 
 /// A relay ready to be started, and an agent to be started against it.
-pub struct Prepared {
+pub struct PreparedDemo {
     /// What the relay does.
-    pub relay: relay::Config,
-    /// What the agent does, but for the port of the relay: see [`Prepared::agent_for`].
-    agent: agent::Config,
+    pub relay: relay::RelayConfig,
+    /// What the agent does, but for the port of the relay: see [`PreparedDemo::agent_for`].
+    agent: agent::AgentConfig,
     /// The CA of the relay's certificate, in PEM.
     ca: String,
 }
 
-impl Prepared {
+impl PreparedDemo {
     /// What the agent does, now that the relay has an address.
     ///
     /// # Errors
     /// [`Failure`] does not happen with the default domain.
-    pub fn agent_for(&self, relay: Listen) -> Result<agent::Config, Failure> {
+    pub fn agent_for(&self, relay: Listen) -> Result<agent::AgentConfig, Failure> {
         let url = address(relay, defaults::DOMAIN)?;
-        Ok(agent::Config { relays: vec![url], ..self.agent.clone() })
+        Ok(agent::AgentConfig { relays: vec![url], ..self.agent.clone() })
     }
 
     /// The address to open in a browser.
@@ -84,7 +84,7 @@ fn address(Listen { address, tls, .. }: Listen, host: &str) -> Result<Uri, Failu
 ///
 /// # Errors
 /// [`Failure`]: code 2 when the listener is open to others, 1 when the system gives no randomness.
-pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
+pub fn prepare(args: &Args) -> Result<PreparedDemo, Failure> {
     let listen = match args.listen {
         Some(listen) => listen,
         None => Listen::tls((Ipv4Addr::LOCALHOST, 0).into()),
@@ -103,12 +103,12 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
     let certs = dev::ephemeral(&hosts).map_err(Failure::failed)?;
     let tokens = Tokens::in_memory();
     let (_, token) = tokens.issue(Grants::names([name.clone()])).map_err(Failure::failed)?;
-    let mut relay = relay::Config::new(domain, tokens);
+    let mut relay = relay::RelayConfig::new(domain, tokens);
     relay.listen = vec![listen];
     relay.grace = GRACE;
     let server = tls::server_config_from_pem(certs.relay.cert.as_bytes(), certs.relay.key.as_bytes(), &[]);
     relay.tls = Some(server.map_err(Failure::failed)?.into());
-    let agent = agent::Config {
+    let agent = agent::AgentConfig {
         relays: Vec::new(),
         names: vec![name],
         hosts: Vec::new(),
@@ -122,22 +122,22 @@ pub fn prepare(args: &Args) -> Result<Prepared, Failure> {
         exclusive: false,
         visitors: None,
     };
-    Ok(Prepared { relay, agent, ca: certs.ca.cert })
+    Ok(PreparedDemo { relay, agent, ca: certs.ca.cert })
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     serve(&prepare(args)?, &args.access.start()?)
 }
 
-fn serve(prepared: &Prepared, access: &Access) -> Result<(), Failure> {
+fn serve(prepared: &PreparedDemo, access: &Access) -> Result<(), Failure> {
     let state = tempfile::Builder::new().prefix("ptth-demo-").tempdir();
     let state =
         state.map_err(|error| Failure::failed(format!("cannot make a directory for the CA: {error}")))?;
     let ca = state.path().join("ca.pem");
     files::create(&ca, 0o644, prepared.ca.as_bytes()).map_err(Failure::failed)?;
     running::block_on(async {
-        let mut asked = Asked::listen()?;
-        let config = relay::Config { access_log: access.sink(), ..prepared.relay.clone() };
+        let mut asked = Signals::listen()?;
+        let config = relay::RelayConfig { access_log: access.sink(), ..prepared.relay.clone() };
         let relay = Relay::start(config).map_err(Failure::failed)?;
         let listen = relay.addresses().first().copied().ok_or_else(|| Failure::failed("no listener"))?;
         let handler = Arc::new(sample(Scope::new()));
@@ -145,13 +145,13 @@ fn serve(prepared: &Prepared, access: &Access) -> Result<(), Failure> {
             agent_side::start(&prepared.agent_for(listen)?, handler, Cores::ambient()).map_err(of_fatal)?;
         tokio::select! {
             biased;
-            () = asked.heard() => return Ok(()),
+            () = asked.received() => return Ok(()),
             connected = serving.connected() => connected.map_err(of_fatal)?,
         };
         let url = prepared.public_url(listen)?;
-        say(&url.to_string())?;
-        say(&curl_line(listen, &ca, &url))?;
-        asked.heard().await;
+        print_line(&url.to_string())?;
+        print_line(&curl_line(listen, &ca, &url))?;
+        asked.received().await;
         asked.patiently(serving.stop(GRACE)).await;
         asked.patiently(relay.stop()).await;
         Ok(())

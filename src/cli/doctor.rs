@@ -1,13 +1,13 @@
 //! `ptth doctor`: where the way to a relay ends, and what to do.
 
 use crate::agent::doctor::{self, Exam, Finding, Verdict};
-use crate::agent::origin::Target;
+use crate::agent::origin::OriginTarget;
 use crate::domain::{HostName, Name, Wanted};
 
 use super::agent::Approach;
-use super::running::{self, Asked};
+use super::running::{self, Signals};
 use super::text::{RelayUrl, parse};
-use super::{Failure, say};
+use super::{Failure, print_line};
 
 /// The flags of `ptth doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,7 +30,7 @@ pub struct Args {
 }
 
 fn prepare(args: Args) -> Result<Exam, Failure> {
-    let target = args.target.map(|text| Target::parse(&text)).transpose().map_err(Failure::usage)?;
+    let target = args.target.map(|text| OriginTarget::parse(&text)).transpose().map_err(Failure::usage)?;
     let token = args.approach.token()?;
     let relay = args.relay.0;
     let tls = args.approach.identified(&args.approach.trust(std::slice::from_ref(&relay))?)?;
@@ -43,20 +43,20 @@ fn prepare(args: Args) -> Result<Exam, Failure> {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let exam = prepare(args)?;
     running::block_on(async {
-        let mut asked = Asked::listen()?;
+        let mut asked = Signals::listen()?;
         let mut said = Ok(());
         let examined = doctor::examine(&exam, |finding| {
-            let line = say(&line(&finding));
+            let line = print_line(&line(&finding));
             said = said.clone().and(line);
         });
         let verdict = tokio::select! {
             biased;
-            () = asked.heard() => return Ok(()),
+            () = asked.received() => return Ok(()),
             verdict = examined => verdict,
         };
         said?;
         match verdict {
-            Verdict::Well => say("all is well: an agent can serve from here"),
+            Verdict::Well => print_line("all is well: an agent can serve from here"),
             Verdict::Ill(remedy) => Err(Failure::failed(remedy)),
             Verdict::Refused(remedy) => Err(Failure::refused(remedy)),
         }

@@ -9,7 +9,7 @@ use super::Failure;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Format {
+pub enum LogFormat {
     /// For people.
     #[default]
     Text,
@@ -31,7 +31,7 @@ pub struct Log {
         env = "PTTH_LOG_FORMAT",
         hide_env_values = true
     )]
-    pub log_format: Format,
+    pub log_format: LogFormat,
     /// What is logged: a level, or parts with levels such as ptth=debug,hyper=info
     #[arg(
         long,
@@ -71,8 +71,8 @@ impl Log {
         let log = tracing_subscriber::fmt().with_env_filter(self.filter()?).with_writer(stderr);
         let log = log.with_ansi(stderr().is_terminal());
         let started = match self.log_format {
-            Format::Text => log.try_init(),
-            Format::Json => log.json().try_init(),
+            LogFormat::Text => log.try_init(),
+            LogFormat::Json => log.json().try_init(),
         };
         started.map_err(|error| Failure::failed(format!("cannot start the log: {error}")))
     }

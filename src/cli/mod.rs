@@ -54,13 +54,13 @@ pub enum Command {
     Doctor(Box<doctor::Args>),
     /// Issue, list and revoke the tokens that agents present
     #[command(subcommand)]
-    Token(token::Command),
+    Token(token::TokenCommand),
     /// Make certificates for development
     #[command(subcommand)]
-    Certs(certs::Command),
+    Certs(certs::CertsCommand),
     /// Look at a configuration file without running anything
     #[command(subcommand)]
-    Config(config::Command),
+    Config(config::ConfigCommand),
     /// Print the completion script of a shell
     Completions {
         /// The shell
@@ -109,7 +109,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 /// One line on stdout, at once.
-fn say(line: &str) -> Result<(), Failure> {
+fn print_line(line: &str) -> Result<(), Failure> {
     print(format!("{line}\n").as_bytes())
 }
 

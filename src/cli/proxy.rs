@@ -21,7 +21,7 @@ pub(super) fn read(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Proxies, Failure> {
     if let Some(text) = said {
-        let proxies = Proxies::said(text, "--proxy").map_err(Failure::usage)?;
+        let proxies = Proxies::parse(text, "--proxy").map_err(Failure::usage)?;
         return match &proxies {
             Proxies::Always(proxy) if proxy.has_password() => Err(Failure::usage(
                 "the password in --proxy can be read by everybody on this machine, in the list of its processes: put \
@@ -31,7 +31,7 @@ pub(super) fn read(
         };
     }
     if let Some(text) = variable(VARIABLE) {
-        return Proxies::said(&text, VARIABLE).map_err(Failure::usage);
+        return Proxies::parse(&text, VARIABLE).map_err(Failure::usage);
     }
     let hosts = relays.iter().filter_map(Uri::host);
     Proxies::environment(hosts, variable).map_err(Failure::usage)
@@ -40,7 +40,7 @@ pub(super) fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::dial::Via;
+    use crate::net::dial::DialRoute;
 
     /// The proxy for a relay, as these flag and environment have it.
     fn chosen(flag: Option<&str>, environment: &[(&str, &str)], relay: &str) -> Result<String, Failure> {
@@ -48,8 +48,8 @@ mod tests {
         let relay: Uri = relay.parse().unwrap();
         let proxies = read(flag, std::slice::from_ref(&relay), get)?;
         Ok(match proxies.via(relay.host().unwrap()) {
-            Via::Direct => "none".into(),
-            Via::Proxy(proxy) => proxy.to_string(),
+            DialRoute::Direct => "none".into(),
+            DialRoute::Proxy(proxy) => proxy.to_string(),
         })
     }
 

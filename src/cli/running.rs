@@ -22,13 +22,13 @@ pub(super) enum Signalled {
 }
 
 /// The signals that a command acts on.
-pub(super) struct Asked {
+pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
 }
 
-impl Asked {
+impl Signals {
     /// Listens from now on, so that a signal during the start is not lost.
     pub(super) fn listen() -> Result<Self, Failure> {
         let failed = |error| Failure::failed(format!("cannot listen for signals: {error}"));
@@ -49,7 +49,7 @@ impl Asked {
         }
     }
 
-    /// Resolves at the next signal that asks to stop; a SIGHUP until then is left to [`Asked::next`]. Cancel safe.
+    /// Resolves at the next signal that asks to stop; a SIGHUP until then is left to [`Signals::next`]. Cancel safe.
     pub(super) async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -58,7 +58,7 @@ impl Asked {
     }
 
     /// Resolves at the next signal that asks to stop; logs each SIGHUP until then. Cancel safe.
-    pub(super) async fn heard(&mut self) {
+    pub(super) async fn received(&mut self) {
         while self.next().await == Signalled::Reload {
             tracing::info!("SIGHUP ignored: no files are read again now");
         }
@@ -68,7 +68,7 @@ impl Asked {
     pub(super) async fn patiently(&mut self, stopping: impl Future<Output = usize>) {
         tokio::select! {
             biased;
-            () = self.heard() => tracing::warn!("asked again: stopping without waiting"),
+            () = self.received() => tracing::warn!("asked again: stopping without waiting"),
             cut = stopping => {
                 if cut > 0 {
                     tracing::warn!(cut, "connections were still busy when the grace ended, and were cut");

@@ -14,11 +14,11 @@ use crate::policy::{self, Grants, Limits, Prefix, Tokens};
 use crate::transport;
 
 use super::text::{FromText, parse};
-use super::{Failure, say, state};
+use super::{Failure, print_line, state};
 
 /// Issue, list and revoke tokens. A running relay notices within a second.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum TokenCommand {
     /// Issue a token and print it, alone; nothing keeps a copy
     New {
         /// Where the relay keeps its state
@@ -26,7 +26,7 @@ pub enum Command {
         state: Option<PathBuf>,
         /// What it may claim, and within which limits
         #[command(flatten)]
-        scope: Box<Scope>,
+        scope: Box<TokenScope>,
     },
     /// Print the tokens, one a line: its id, what it may claim, its limits
     List {
@@ -46,7 +46,7 @@ pub enum Command {
 
 /// What a new token may claim, and within which limits.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Scope {
+pub struct TokenScope {
     /// A name that it may claim, 'WORD-*' for every name that begins so, or '*' for any; without --name and --host: any
     #[arg(long, value_name = "NAME", value_parser = parse::<NameGrant>)]
     pub name: Vec<NameGrant>,
@@ -138,22 +138,22 @@ fn day(text: &str) -> Option<Date> {
     Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok()
 }
 
-pub(super) fn run(command: Command) -> Result<(), Failure> {
+pub(super) fn run(command: TokenCommand) -> Result<(), Failure> {
     match command {
-        Command::New { state, scope } => {
+        TokenCommand::New { state, scope } => {
             let tokens = Tokens::open(&state::directory(state)?).map_err(Failure::failed)?;
             let (_, secret) = tokens.issue(grants(*scope)).map_err(Failure::failed)?;
-            say(secret.expose())
+            print_line(secret.expose())
         }
-        Command::List { state } => {
+        TokenCommand::List { state } => {
             let tokens = existing(&state::directory(state)?)?;
             let now = SystemTime::now();
             tokens.list().iter().try_for_each(|token| {
                 let ended = if token.grants.is_live(now) { "" } else { " (expired)" };
-                say(&format!("{}  {}{ended}", token.id, token.grants))
+                print_line(&format!("{}  {}{ended}", token.id, token.grants))
             })
         }
-        Command::Revoke { state, id } => {
+        TokenCommand::Revoke { state, id } => {
             let state = state::directory(state)?;
             let id = AgentId(Arc::from(bare(&id)));
             match existing(&state)?.revoke(&id).map_err(Failure::failed)? {
@@ -168,8 +168,8 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-fn grants(scope: Scope) -> Grants {
-    let Scope { name, host, transport, sessions, rate, in_flight, expires } = scope;
+fn grants(scope: TokenScope) -> Grants {
+    let TokenScope { name, host, transport, sessions, rate, in_flight, expires } = scope;
     let limits = Limits {
         transports: transport.into_iter().map(Into::into).collect(),
         sessions,
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn what_is_granted_is_what_was_said() {
         let name = |text| NameGrant::from_text(text).unwrap();
-        let said = |name, host| grants(Scope { name, host, ..Scope::default() });
+        let said = |name, host| grants(TokenScope { name, host, ..TokenScope::default() });
         let host = HostName::parse("a.test").unwrap();
         assert_eq!(said(vec![], vec![]), Grants::any());
         assert_eq!(said(vec![name("*")], vec![]), Grants::any());

@@ -46,10 +46,10 @@ pub enum Piece {
 
 /// Finds the body in the bytes that come behind a head.
 #[derive(Debug)]
-pub struct Decoder(Kind);
+pub struct Decoder(DecoderKind);
 
 #[derive(Debug)]
-enum Kind {
+enum DecoderKind {
     Done,
     /// This many bytes are still to come.
     Length(u64),
@@ -61,40 +61,40 @@ enum Kind {
 impl Decoder {
     /// A body of this length, in bytes.
     pub fn length(length: u64) -> Self {
-        Self(if length == 0 { Kind::Done } else { Kind::Length(length) })
+        Self(if length == 0 { DecoderKind::Done } else { DecoderKind::Length(length) })
     }
 
     /// A body that ends with its stream.
     pub fn close() -> Self {
-        Self(Kind::Close)
+        Self(DecoderKind::Close)
     }
 
     /// A body in chunks.
     pub fn chunked() -> Self {
-        Self(Kind::Chunked(Box::default()))
+        Self(DecoderKind::Chunked(Box::default()))
     }
 
     /// A body in chunks whose lines may end with a bare LF, as the programs of 2009 write them into envelopes.
     pub fn chunked_leniently() -> Self {
-        Self(Kind::Chunked(Box::new(Chunked { bare_lf: true, ..Chunked::default() })))
+        Self(DecoderKind::Chunked(Box::new(Chunked { bare_lf: true, ..Chunked::default() })))
     }
 
     /// Whether all of the body was taken.
     pub fn is_done(&self) -> bool {
-        matches!(self.0, Kind::Done)
+        matches!(self.0, DecoderKind::Done)
     }
 
     /// Whether the body ends before its stream does.
     pub fn is_delimited(&self) -> bool {
-        !matches!(self.0, Kind::Close)
+        !matches!(self.0, DecoderKind::Close)
     }
 
     /// How many bytes are still to come, where that is known.
     pub fn left(&self) -> Option<u64> {
         match self.0 {
-            Kind::Done => Some(0),
-            Kind::Length(left) => Some(left),
-            Kind::Close | Kind::Chunked(_) => None,
+            DecoderKind::Done => Some(0),
+            DecoderKind::Length(left) => Some(left),
+            DecoderKind::Close | DecoderKind::Chunked(_) => None,
         }
     }
 
@@ -104,19 +104,19 @@ impl Decoder {
     /// [`BadBody`]
     pub fn next(&mut self, read: &mut BytesMut) -> Result<Option<Piece>, BadBody> {
         let piece = match &mut self.0 {
-            Kind::Done => Piece::End(None),
+            DecoderKind::Done => Piece::End(None),
             _ if read.is_empty() => return Ok(None),
-            Kind::Close => Piece::Data(read.split().freeze()),
-            Kind::Length(left) => {
+            DecoderKind::Close => Piece::Data(read.split().freeze()),
+            DecoderKind::Length(left) => {
                 let data = take(read, left);
                 if *left == 0 {
-                    self.0 = Kind::Done;
+                    self.0 = DecoderKind::Done;
                 }
                 Piece::Data(data)
             }
-            Kind::Chunked(chunked) => match chunked.next(read)? {
+            DecoderKind::Chunked(chunked) => match chunked.next(read)? {
                 Some(Piece::End(trailers)) => {
-                    self.0 = Kind::Done;
+                    self.0 = DecoderKind::Done;
                     Piece::End(trailers)
                 }
                 Some(piece) => piece,
@@ -132,12 +132,12 @@ impl Decoder {
     /// [`BadBody::Incomplete`] unless the body may end there.
     pub fn end_of_stream(&mut self) -> Result<(), BadBody> {
         match self.0 {
-            Kind::Done => Ok(()),
-            Kind::Close => {
-                self.0 = Kind::Done;
+            DecoderKind::Done => Ok(()),
+            DecoderKind::Close => {
+                self.0 = DecoderKind::Done;
                 Ok(())
             }
-            Kind::Length(_) | Kind::Chunked(_) => Err(BadBody::Incomplete),
+            DecoderKind::Length(_) | DecoderKind::Chunked(_) => Err(BadBody::Incomplete),
         }
     }
 }

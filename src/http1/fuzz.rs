@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use super::body::{Decoder, Encoder, Piece};
 use super::head::{self, Search};
 use super::output::Output;
-use super::write::{self, Announced, Case};
+use super::write::{self, BodyFraming, Case};
 use super::{BadBody, BadHead};
 use crate::defaults;
 
@@ -107,7 +107,7 @@ pub(super) fn write(events: &[Event], chunks: bool) -> Vec<u8> {
             Event::End(_) => Some(0),
             _ => None,
         });
-        let announced = if chunks { Announced::Chunks } else { Announced::Length(length.unwrap_or(0)) };
+        let announced = if chunks { BodyFraming::Chunks } else { BodyFraming::Length(length.unwrap_or(0)) };
         match event {
             Event::Request(method, uri, _, headers) => {
                 let target = uri.to_string();

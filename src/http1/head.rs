@@ -45,7 +45,7 @@ pub enum BadHead {
 
 /// What the fields of one head say about its connection and its body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct MessageFacts {
     /// The connection stays open after this message (RFC 9112 §9.3).
     pub keep_alive: bool,
     /// There is an `Upgrade` field.
@@ -66,7 +66,7 @@ pub struct RequestHead {
     /// Method, target, version and fields.
     pub parts: request::Parts,
     /// What the fields say.
-    pub facts: Facts,
+    pub facts: MessageFacts,
     /// Reads its body.
     pub decoder: Decoder,
 }
@@ -77,7 +77,7 @@ pub struct ResponseHead {
     /// Status, version, fields; a [`Reason`] among the extensions where it is not the usual one.
     pub parts: response::Parts,
     /// What the fields say.
-    pub facts: Facts,
+    pub facts: MessageFacts,
     /// Reads its body.
     pub decoder: Decoder,
 }
@@ -141,14 +141,14 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-type Fields<'a> = [MaybeUninit<httparse::Header<'a>>; defaults::H1_FIELDS];
+type FieldBuffer<'a> = [MaybeUninit<httparse::Header<'a>>; defaults::H1_FIELDS];
 
 /// Reads the head of a request, which is all of `head`.
 ///
 /// # Errors
 /// [`BadHead`]
 pub fn request(head: &Bytes) -> Result<RequestHead, BadHead> {
-    let mut fields: Fields<'_> = [const { MaybeUninit::uninit() }; defaults::H1_FIELDS];
+    let mut fields: FieldBuffer<'_> = [const { MaybeUninit::uninit() }; defaults::H1_FIELDS];
     let mut read = httparse::Request::new(&mut []);
     let status = read.parse_with_uninit_headers(head, &mut fields).map_err(of)?;
     let (httparse::Status::Complete(_), Some(method), Some(target)) = (status, read.method, read.path) else {
@@ -175,7 +175,7 @@ pub fn request(head: &Bytes) -> Result<RequestHead, BadHead> {
 /// # Errors
 /// [`BadHead`]
 pub fn response(head: &Bytes, method: &Method, strict: bool) -> Result<ResponseHead, BadHead> {
-    let mut fields: Fields<'_> = [const { MaybeUninit::uninit() }; defaults::H1_FIELDS];
+    let mut fields: FieldBuffer<'_> = [const { MaybeUninit::uninit() }; defaults::H1_FIELDS];
     let mut read = httparse::Response::new(&mut []);
     let mut config = httparse::ParserConfig::default();
     // RFC 9112 §5.1: a proxy removes such space from a response.
@@ -233,9 +233,9 @@ fn collect(
     fields: &[httparse::Header<'_>],
     version: Version,
     headers: &mut HeaderMap,
-) -> Result<Facts, BadHead> {
+) -> Result<MessageFacts, BadHead> {
     headers.reserve(fields.len());
-    let mut facts = Facts { keep_alive: version == Version::HTTP_11, ..Facts::default() };
+    let mut facts = MessageFacts { keep_alive: version == Version::HTTP_11, ..MessageFacts::default() };
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadHead::Field)?;
         let value =
@@ -252,7 +252,7 @@ fn collect(
     Ok(facts)
 }
 
-impl Facts {
+impl MessageFacts {
     /// The length of the body, in bytes, where it is declared.
     pub fn length(self) -> Option<u64> {
         self.length

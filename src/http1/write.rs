@@ -29,7 +29,7 @@ pub enum Case {
 
 /// What a head announces of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Announced {
+pub enum BodyFraming {
     /// Nothing: there is no body, or it ends with the stream.
     Nothing,
     /// This many bytes.
@@ -43,7 +43,7 @@ pub fn request(
     out: &mut BytesMut,
     (method, target): (&Method, &str),
     headers: &HeaderMap,
-    announced: Announced,
+    announced: BodyFraming,
     case: Case,
 ) {
     for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
@@ -57,7 +57,7 @@ pub fn request(
 pub fn response(
     out: &mut BytesMut,
     parts: &response::Parts,
-    announced: Announced,
+    announced: BodyFraming,
     connection: Option<&'static str>,
     case: Case,
 ) {
@@ -73,7 +73,7 @@ pub fn response(
 /// Writes an interim response, which has no body.
 pub fn interim(out: &mut BytesMut, head: &Head, case: Case) {
     status_line(out, Version::HTTP_11, head.status(), None);
-    fields(out, head.headers(), Announced::Nothing, case);
+    fields(out, head.headers(), BodyFraming::Nothing, case);
     out.put_slice(b"\r\n");
 }
 
@@ -87,15 +87,15 @@ fn status_line(out: &mut BytesMut, version: Version, status: StatusCode, reason:
 
 /// Writes all fields, each in its place. Of the length they say what is announced, and only chunks have a place for
 /// trailers.
-pub fn fields(out: &mut BytesMut, headers: &HeaderMap, announced: Announced, case: Case) {
+pub fn fields(out: &mut BytesMut, headers: &HeaderMap, announced: BodyFraming, case: Case) {
     let mut open = announced;
     for (name, value) in headers {
         if *name == CONTENT_LENGTH {
-            if let Announced::Length(_) = open {
+            if let BodyFraming::Length(_) = open {
                 self::announced(out, open, case);
-                open = Announced::Nothing;
+                open = BodyFraming::Nothing;
             }
-        } else if *name != TRANSFER_ENCODING && (*name != TRAILER || announced == Announced::Chunks) {
+        } else if *name != TRANSFER_ENCODING && (*name != TRAILER || announced == BodyFraming::Chunks) {
             field(out, name, value.as_bytes(), case);
         }
     }
@@ -103,13 +103,13 @@ pub fn fields(out: &mut BytesMut, headers: &HeaderMap, announced: Announced, cas
 }
 
 /// Writes the field that announces the body.
-pub fn announced(out: &mut BytesMut, announced: Announced, case: Case) {
+pub fn announced(out: &mut BytesMut, announced: BodyFraming, case: Case) {
     match announced {
-        Announced::Nothing => {}
-        Announced::Length(length) => {
+        BodyFraming::Nothing => {}
+        BodyFraming::Length(length) => {
             field(out, &CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes(), case);
         }
-        Announced::Chunks => field(out, &TRANSFER_ENCODING, b"chunked", case),
+        BodyFraming::Chunks => field(out, &TRANSFER_ENCODING, b"chunked", case),
     }
 }
 

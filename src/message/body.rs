@@ -15,7 +15,7 @@ use crate::defaults;
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is kept until a body has ended or is dropped: slots, counts, permits.
-type Hold = Box<dyn Any + Send>;
+type Guard = Box<dyn Any + Send>;
 
 /// Measures one body. It is dropped when the body has ended or is dropped.
 pub trait Meter: Send {
@@ -29,24 +29,24 @@ pub trait Meter: Send {
 /// A streaming body. It may hold values until its last frame was taken, or until it is dropped.
 #[derive(Default)]
 pub struct Body {
-    kind: Kind,
-    hold: Option<Hold>,
+    kind: BodyKind,
+    hold: Option<Guard>,
     meter: Option<Box<dyn Meter>>,
 }
 
 #[derive(Default)]
-enum Kind {
+enum BodyKind {
     #[default]
     Empty,
     Full(Bytes),
     Incoming(Incoming),
-    Stream(Stream),
+    Stream(Http2Stream),
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
     /// It broke, and says so when it is asked again.
     Broken(BoxError),
 }
 
-impl Kind {
+impl BodyKind {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
@@ -60,14 +60,14 @@ impl Kind {
 }
 
 /// What comes in on an HTTP/2 stream.
-struct Stream {
+struct Http2Stream {
     receiver: h2::RecvStream,
     data_done: bool,
     /// Bytes to come, where they were announced.
     left: Option<u64>,
 }
 
-impl Stream {
+impl Http2Stream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         if !self.data_done {
             match ready!(self.receiver.poll_data(cx)) {
@@ -90,7 +90,7 @@ impl Stream {
 
 impl From<h2::RecvStream> for Body {
     fn from(receiver: h2::RecvStream) -> Self {
-        Self::from(Kind::Stream(Stream { receiver, data_done: false, left: None }))
+        Self::from(BodyKind::Stream(Http2Stream { receiver, data_done: false, left: None }))
     }
 }
 
@@ -102,12 +102,12 @@ impl Body {
 
     /// These bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self::from(Kind::Full(bytes.into()))
+        Self::from(BodyKind::Full(bytes.into()))
     }
 
     /// What comes in on an HTTP/2 stream, and how much that will be, where its head says so.
     pub fn received(receiver: h2::RecvStream, length: Option<u64>) -> Self {
-        Self::from(Kind::Stream(Stream { receiver, data_done: false, left: length }))
+        Self::from(BodyKind::Stream(Http2Stream { receiver, data_done: false, left: length }))
     }
 
     /// Any other body, boxed.
@@ -116,7 +116,7 @@ impl Body {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self::from(Kind::Other(Box::pin(body.map_err(Into::into))))
+        Self::from(BodyKind::Other(Box::pin(body.map_err(Into::into))))
     }
 
     /// Keeps `value` until this body has ended or is dropped, beside what it keeps already.
@@ -135,7 +135,7 @@ impl Body {
     /// Shows each poll of this body to `look`: how many bytes it has brought.
     #[must_use]
     pub fn watched(self, look: impl FnMut(Poll<usize>) + Send + Unpin + 'static) -> Self {
-        Self::wrap(Watched { body: self, look })
+        Self::wrap(WatchedBody { body: self, look })
     }
 
     /// Reads what is left of an upload that nobody wants any more: some visitors take it for a failure when an answer
@@ -155,12 +155,12 @@ impl Body {
     }
 }
 
-struct Watched<F> {
+struct WatchedBody<F> {
     body: Body,
     look: F,
 }
 
-impl<F: FnMut(Poll<usize>) + Unpin> HttpBody for Watched<F> {
+impl<F: FnMut(Poll<usize>) + Unpin> HttpBody for WatchedBody<F> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -188,15 +188,15 @@ impl<F: FnMut(Poll<usize>) + Unpin> HttpBody for Watched<F> {
     }
 }
 
-impl From<Kind> for Body {
-    fn from(kind: Kind) -> Self {
+impl From<BodyKind> for Body {
+    fn from(kind: BodyKind) -> Self {
         Self { kind, hold: None, meter: None }
     }
 }
 
 impl From<Incoming> for Body {
     fn from(body: Incoming) -> Self {
-        Self::from(Kind::Incoming(body))
+        Self::from(BodyKind::Incoming(body))
     }
 }
 
@@ -215,17 +215,19 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = match &mut self.kind {
-            Kind::Broken(_) => {
-                let Kind::Broken(error) = std::mem::take(&mut self.kind) else { return Poll::Ready(None) };
+            BodyKind::Broken(_) => {
+                let BodyKind::Broken(error) = std::mem::take(&mut self.kind) else {
+                    return Poll::Ready(None);
+                };
                 self.hold = None;
                 return Poll::Ready(Some(Err(error)));
             }
-            Kind::Empty => Poll::Ready(None),
-            Kind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Kind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Kind::Stream(stream) => stream.poll_frame(cx).map_err(Into::into),
-            Kind::Other(body) => body.as_mut().poll_frame(cx),
+            BodyKind::Empty => Poll::Ready(None),
+            BodyKind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            BodyKind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            BodyKind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            BodyKind::Stream(stream) => stream.poll_frame(cx).map_err(Into::into),
+            BodyKind::Other(body) => body.as_mut().poll_frame(cx),
         };
         match polled {
             Poll::Ready(None) => {
@@ -238,7 +240,7 @@ impl HttpBody for Body {
             // hyper ends the connection with what it has not written yet. Told one poll later, it has written all that
             // came before: a request that breaks off arrives as such, and its connection is not taken for a bad one.
             Poll::Ready(Some(Err(error))) => {
-                self.kind = Kind::Broken(error);
+                self.kind = BodyKind::Broken(error);
                 if let Some(mut meter) = self.meter.take() {
                     meter.broke();
                 }
@@ -262,13 +264,13 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Incoming(body) => body.size_hint(),
-            Kind::Stream(stream) if stream.receiver.is_end_stream() => SizeHint::with_exact(0),
-            Kind::Stream(Stream { left: Some(left), .. }) => SizeHint::with_exact(*left),
-            Kind::Stream(_) | Kind::Broken(_) => SizeHint::default(),
-            Kind::Other(body) => body.size_hint(),
+            BodyKind::Empty => SizeHint::with_exact(0),
+            BodyKind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            BodyKind::Incoming(body) => body.size_hint(),
+            BodyKind::Stream(stream) if stream.receiver.is_end_stream() => SizeHint::with_exact(0),
+            BodyKind::Stream(Http2Stream { left: Some(left), .. }) => SizeHint::with_exact(*left),
+            BodyKind::Stream(_) | BodyKind::Broken(_) => SizeHint::default(),
+            BodyKind::Other(body) => body.size_hint(),
         }
     }
 }

@@ -98,7 +98,7 @@ pub fn set_upgrade(headers: &mut HeaderMap, token: HeaderValue) {
 }
 
 /// Whether the message asks, in due form, for an Upgrade to `token` (RFC 9110 §7.8).
-pub fn asks_upgrade(headers: &HeaderMap, token: &str) -> bool {
+pub fn requests_upgrade(headers: &HeaderMap, token: &str) -> bool {
     let has = |name: HeaderName, word: &str| {
         headers.get_all(name).iter().flat_map(list).any(|t| t.eq_ignore_ascii_case(word))
     };
@@ -162,11 +162,11 @@ pub(super) mod tests {
     #[test]
     fn an_upgrade_counts_only_in_due_form() {
         let mut asked = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
-        assert!(asks_upgrade(&asked, "WebSocket"));
+        assert!(requests_upgrade(&asked, "WebSocket"));
         assert_eq!(strip(&mut asked).unwrap(), "websocket");
         assert!(asked.is_empty());
         let mut stray = map(&[("upgrade", "websocket")]);
-        assert!(!asks_upgrade(&stray, "websocket"));
+        assert!(!requests_upgrade(&stray, "websocket"));
         assert_eq!(strip(&mut stray), None);
         assert!(stray.is_empty());
     }

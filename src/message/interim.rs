@@ -19,7 +19,7 @@ use super::hop;
 pub type Head = Response<()>;
 
 #[derive(Debug, Default)]
-struct Queue {
+struct InterimQueue {
     filled: AtomicBool,
     heads: Mutex<Vec<Head>>,
     waker: AtomicWaker,
@@ -27,11 +27,11 @@ struct Queue {
 
 /// Sends the interim responses to one request. The default sender has no receiver.
 #[derive(Debug, Clone, Default)]
-pub struct Sender(Option<Arc<Queue>>);
+pub struct Sender(Option<Arc<InterimQueue>>);
 
 /// Where the interim responses to one request arrive.
 #[derive(Debug, Default)]
-pub struct Receiver(Arc<Queue>);
+pub struct Receiver(Arc<InterimQueue>);
 
 /// A way for the interim responses to one request.
 pub fn channel() -> (Sender, Receiver) {

@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use super::store::Store;
+use super::store::SpoolBudget;
 use super::{Body, BoxError};
 use crate::defaults;
 
@@ -24,16 +24,16 @@ use crate::defaults;
 const PIECE: u64 = 64 << 10;
 
 /// Room for the bodies of one session.
-pub struct Room {
+pub struct SpoolRoom {
     /// For all, in bytes.
     all: Arc<Semaphore>,
     /// For one, in bytes.
     one: usize,
     /// For those of all sessions.
-    store: Arc<Store>,
+    store: Arc<SpoolBudget>,
 }
 
-impl Default for Room {
+impl Default for SpoolRoom {
     fn default() -> Self {
         // An agent's: what arrives has a head before its body.
         Self::new(defaults::MESSAGE + defaults::FIELDS as usize, defaults::MESSAGES)
@@ -43,17 +43,17 @@ impl Default for Room {
 /// A complete body. Cloning is cheap; its room is free again when the last clone has gone.
 #[derive(Clone, Default)]
 pub struct Spooled {
-    place: Place,
+    place: SpoolPlace,
     share: Option<Arc<Share>>,
 }
 
 #[derive(Clone)]
-enum Place {
+enum SpoolPlace {
     Memory(Bytes),
     File { file: Arc<File>, length: u64 },
 }
 
-impl Default for Place {
+impl Default for SpoolPlace {
     fn default() -> Self {
         Self::Memory(Bytes::new())
     }
@@ -79,7 +79,7 @@ pub enum SpoolError {
     Disk(#[from] io::Error),
 }
 
-impl Room {
+impl SpoolRoom {
     /// Room for bodies of up to `one` byte each, and `all` bytes together.
     pub fn new(one: usize, all: usize) -> Self {
         // Where addresses are short, a semaphore counts less.
@@ -92,7 +92,7 @@ impl Room {
     }
 
     /// The same, as a part of what all may take.
-    pub fn within(self, store: Arc<Store>) -> Self {
+    pub fn within(self, store: Arc<SpoolBudget>) -> Self {
         Self { store, ..self }
     }
 
@@ -127,7 +127,7 @@ impl Room {
                 grow(&mut share.memory, &self.store.memory, data.len())?;
             }
             if length == data.len() && body.is_end_stream() && file.is_none() {
-                return Ok(Spooled { place: Place::Memory(data), share: Some(Arc::new(share)) });
+                return Ok(Spooled { place: SpoolPlace::Memory(data), share: Some(Arc::new(share)) });
             }
             match &mut file {
                 Some(file) => file.write_all(&data).await?,
@@ -135,10 +135,10 @@ impl Room {
             }
         }
         let place = match file {
-            None => Place::Memory(memory.freeze()),
+            None => SpoolPlace::Memory(memory.freeze()),
             Some(mut file) => {
                 file.flush().await?;
-                Place::File { file: Arc::new(file.into_std().await), length: length as u64 }
+                SpoolPlace::File { file: Arc::new(file.into_std().await), length: length as u64 }
             }
         };
         Ok(Spooled { place, share: (length > 0).then(|| Arc::new(share)) })
@@ -177,16 +177,16 @@ impl Spooled {
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
         match &self.place {
-            Place::Memory(bytes) => bytes.len() as u64,
-            Place::File { length, .. } => *length,
+            SpoolPlace::Memory(bytes) => bytes.len() as u64,
+            SpoolPlace::File { length, .. } => *length,
         }
     }
 
     /// The bytes, if they are in memory.
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.place {
-            Place::Memory(bytes) => Some(bytes),
-            Place::File { .. } => None,
+            SpoolPlace::Memory(bytes) => Some(bytes),
+            SpoolPlace::File { .. } => None,
         }
     }
 
@@ -195,8 +195,8 @@ impl Spooled {
     /// # Errors
     /// When the file cannot be read.
     pub async fn load(&mut self) -> Result<(), BoxError> {
-        if let Place::File { .. } = self.place {
-            self.place = Place::Memory(self.body().collect().await?.to_bytes());
+        if let SpoolPlace::File { .. } = self.place {
+            self.place = SpoolPlace::Memory(self.body().collect().await?.to_bytes());
         }
         Ok(())
     }
@@ -204,9 +204,9 @@ impl Spooled {
     /// The body from its start. Several may be read at the same time.
     pub fn body(&self) -> Body {
         let mut body = match &self.place {
-            Place::Memory(bytes) => Body::full(bytes.clone()),
-            Place::File { file, length } => {
-                Body::wrap(Reading { file: file.clone(), at: 0, length: *length, piece: None })
+            SpoolPlace::Memory(bytes) => Body::full(bytes.clone()),
+            SpoolPlace::File { file, length } => {
+                Body::wrap(FileBody { file: file.clone(), at: 0, length: *length, piece: None })
             }
         };
         if let Some(share) = &self.share {
@@ -216,7 +216,7 @@ impl Spooled {
     }
 }
 
-struct Reading {
+struct FileBody {
     file: Arc<File>,
     at: u64,
     length: u64,
@@ -224,7 +224,7 @@ struct Reading {
     piece: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
-impl HttpBody for Reading {
+impl HttpBody for FileBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -282,7 +282,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_taken_in_can_be_read_again_from_memory_and_from_a_file() {
         for (pieces, size, memory) in [(0, 0, true), (3, 1000, true), (40, 10_007, false)] {
-            let room = Room::default();
+            let room = SpoolRoom::default();
             let spooled = room.take_in(body(pieces, size)).await.unwrap();
             assert_eq!((spooled.length(), spooled.in_memory().is_some()), ((pieces * size) as u64, memory));
             // One that was let go in the middle does not disturb the next.
@@ -303,26 +303,26 @@ mod tests {
 
     #[tokio::test]
     async fn there_are_bounds_for_one_and_for_all() {
-        let room = Room::new(80, 100);
+        let room = SpoolRoom::new(80, 100);
         let _held = room.take_in(body(1, 60)).await.unwrap();
         assert!(matches!(room.take_in(body(1, 60)).await, Err(SpoolError::Full)));
         assert_eq!(room.all.available_permits(), 40);
-        let larger = Room::new(80, 1_000).take_in(body(9, 10)).await;
+        let larger = SpoolRoom::new(80, 1_000).take_in(body(9, 10)).await;
         assert!(matches!(larger, Err(SpoolError::TooLarge(80))));
         assert_eq!(room.all.available_permits(), 40);
     }
 
     #[tokio::test]
     async fn all_sessions_share_what_there_is() {
-        let store = Arc::new(Store::new(100, 300_000, None));
-        let room = || Room::new(1 << 20, 1 << 20).within(store.clone());
+        let store = Arc::new(SpoolBudget::new(100, 300_000, None));
+        let room = || SpoolRoom::new(1 << 20, 1 << 20).within(store.clone());
         let (one, other) = (room(), room());
         let held = one.take_in(body(1, 60)).await.unwrap();
         assert!(matches!(other.take_in(body(1, 60)).await, Err(SpoolError::Full)));
         assert_eq!(store.memory.available_permits(), 40);
         drop(held);
-        let store = Arc::new(Store::new(1 << 20, 300_000, None));
-        let room = || Room::new(1 << 20, 1 << 20).within(store.clone());
+        let store = Arc::new(SpoolBudget::new(1 << 20, 300_000, None));
+        let room = || SpoolRoom::new(1 << 20, 1 << 20).within(store.clone());
         let (one, other) = (room(), room());
         let held = one.take_in(body(3, 100_000)).await.unwrap();
         assert_eq!((store.memory.available_permits(), store.disk.available_permits()), (1 << 20, 0));
@@ -338,7 +338,7 @@ mod tests {
             tokio::time::sleep(defaults::TAKE_IN / 8).await;
             Some((Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x"))), ()))
         });
-        let room = Room::new(80, 100);
+        let room = SpoolRoom::new(80, 100);
         let taken = room.take_in(Body::wrap(StreamBody::new(Box::pin(drops)))).await;
         assert!(matches!(taken, Err(SpoolError::Late)));
         assert_eq!(room.all.available_permits(), 100);

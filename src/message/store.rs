@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::defaults;
 
 /// See the module.
-pub struct Store {
+pub struct SpoolBudget {
     /// In bytes.
     pub(super) memory: Arc<Semaphore>,
     /// In bytes.
@@ -18,13 +18,13 @@ pub struct Store {
     pub(super) folder: Option<PathBuf>,
 }
 
-impl Default for Store {
+impl Default for SpoolBudget {
     fn default() -> Self {
         Self::new(defaults::ENVELOPES_MEMORY, defaults::ENVELOPES_DISK, None)
     }
 }
 
-impl Store {
+impl SpoolBudget {
     /// Room for `memory` bytes, and for `disk` bytes in files of `folder`, which must exist.
     pub fn new(memory: u64, disk: u64, folder: Option<PathBuf>) -> Self {
         // Where addresses are short, a semaphore counts less.

@@ -23,38 +23,38 @@ const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The far end's stream behind an Upgrade, in the extensions of a message.
 #[derive(Clone)]
 pub struct Tunnel {
-    stream: Arc<Mutex<Option<Stream>>>,
+    stream: Arc<Mutex<Option<TunnelStream>>>,
     /// It is all of its connection.
     connection: bool,
 }
 
-enum Stream {
-    Ready(Box<dyn Duplex>),
-    Later(oneshot::Receiver<Box<dyn Duplex>>),
+enum TunnelStream {
+    Ready(Box<dyn ByteStream>),
+    Later(oneshot::Receiver<Box<dyn ByteStream>>),
 }
 
 /// A stream that opens when the answer to its Upgrade is out.
-pub type Opening = BoxFuture<'static, Result<Box<dyn Duplex>, BoxError>>;
+pub type Opening = BoxFuture<'static, Result<Box<dyn ByteStream>, BoxError>>;
 
 impl Tunnel {
     /// A stream that stands already.
-    pub fn ready(stream: impl Duplex + 'static) -> Self {
-        Self::of(Stream::Ready(Box::new(stream)), false)
+    pub fn ready(stream: impl ByteStream + 'static) -> Self {
+        Self::of(TunnelStream::Ready(Box::new(stream)), false)
     }
 
     /// A stream that comes later, or never.
-    pub fn later() -> (oneshot::Sender<Box<dyn Duplex>>, Self) {
+    pub fn later() -> (oneshot::Sender<Box<dyn ByteStream>>, Self) {
         let (opened, opens) = oneshot::channel();
-        (opened, Self::of(Stream::Later(opens), false))
+        (opened, Self::of(TunnelStream::Later(opens), false))
     }
 
     /// As [`Tunnel::later`], for a stream that is all of its connection: the roles on it can change.
-    pub fn connection() -> (oneshot::Sender<Box<dyn Duplex>>, Self) {
+    pub fn connection() -> (oneshot::Sender<Box<dyn ByteStream>>, Self) {
         let (opened, opens) = oneshot::channel();
-        (opened, Self::of(Stream::Later(opens), true))
+        (opened, Self::of(TunnelStream::Later(opens), true))
     }
 
-    fn of(stream: Stream, connection: bool) -> Self {
+    fn of(stream: TunnelStream, connection: bool) -> Self {
         Self { stream: Arc::new(Mutex::new(Some(stream))), connection }
     }
 
@@ -67,19 +67,19 @@ impl Tunnel {
     pub fn take(extensions: &mut Extensions) -> Option<Opening> {
         let stream = extensions.remove::<Self>()?.stream.lock().take()?;
         Some(match stream {
-            Stream::Ready(stream) => Box::pin(std::future::ready(Ok(stream))),
-            Stream::Later(opens) => Box::pin(async move { Ok(opens.await?) }),
+            TunnelStream::Ready(stream) => Box::pin(std::future::ready(Ok(stream))),
+            TunnelStream::Later(opens) => Box::pin(async move { Ok(opens.await?) }),
         })
     }
 }
 
 /// Anything that can be read and written.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {
     /// The stream as what it is: a connection that is to change its roles must be known.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(request.headers().len(), 1, "{:?}", request.headers());
 
         assert!(from_connect(&mut request));
-        assert!(hop::asks_upgrade(request.headers(), "websocket"));
+        assert!(hop::requests_upgrade(request.headers(), "websocket"));
         assert_ne!(request.headers()["sec-websocket-key"], "dGhlIHNhbXBsZSBub25jZQ==");
 
         let mut response = Response::builder().status(101).header("upgrade", "websocket").body(()).unwrap();

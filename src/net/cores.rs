@@ -66,10 +66,10 @@ impl fmt::Display for Core {
 
 /// The runtimes of the data plane.
 #[derive(Debug, Clone)]
-pub struct Cores(Arc<Inner>);
+pub struct Cores(Arc<CoresInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct CoresInner {
     handles: Vec<Handle>,
     next: AtomicUsize,
     stop: CancellationToken,
@@ -93,12 +93,12 @@ impl Cores {
                 runtime.block_on(stop.cancelled());
             })?);
         }
-        Ok(Self(Arc::new(Inner { handles, next: AtomicUsize::new(0), stop, threads: threads.into() })))
+        Ok(Self(Arc::new(CoresInner { handles, next: AtomicUsize::new(0), stop, threads: threads.into() })))
     }
 
     /// The runtime of the caller, as the only core. For programs that embed us.
     pub fn ambient() -> Self {
-        let inner = Inner {
+        let inner = CoresInner {
             handles: vec![Handle::current()],
             next: AtomicUsize::new(0),
             stop: CancellationToken::new(),
@@ -123,7 +123,7 @@ impl Cores {
     }
 }
 
-impl Drop for Inner {
+impl Drop for CoresInner {
     fn drop(&mut self) {
         self.stop.cancel();
         let here = std::thread::current().id();

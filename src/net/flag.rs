@@ -16,11 +16,11 @@ use parking_lot::Mutex;
 #[derive(Debug, Default)]
 pub struct Flag {
     raised: AtomicBool,
-    shared: Mutex<Shared>,
+    shared: Mutex<Listeners>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Listeners {
     next: u64,
     listeners: HashMap<u64, Arc<AtomicWaker>>,
     children: Vec<Weak<Flag>>,
@@ -50,7 +50,7 @@ impl Flag {
         if self.raised.swap(true, Ordering::AcqRel) {
             return;
         }
-        let Shared { listeners, children, .. } = std::mem::take(&mut *self.shared.lock());
+        let Listeners { listeners, children, .. } = std::mem::take(&mut *self.shared.lock());
         listeners.values().for_each(|waker| waker.wake());
         children.iter().filter_map(Weak::upgrade).for_each(|child| child.raise());
     }

@@ -22,9 +22,9 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A TCP stream that can leave its runtime and arrive on another.
-pub struct Tcp(Place);
+pub struct Tcp(IoPlace);
 
-enum Place {
+enum IoPlace {
     Here(TcpStream),
     Between(std::net::TcpStream),
     Lost,
@@ -33,26 +33,26 @@ enum Place {
 impl Tcp {
     /// Wraps a connected stream.
     pub fn new(stream: TcpStream) -> Self {
-        Self(Place::Here(stream))
+        Self(IoPlace::Here(stream))
     }
 
     fn here(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         match &mut self.0 {
-            Place::Here(stream) => Ok(Pin::new(stream)),
+            IoPlace::Here(stream) => Ok(Pin::new(stream)),
             _ => Err(io::Error::other("the socket is between two runtimes")),
         }
     }
 
     fn depart(&mut self) -> io::Result<()> {
-        if let Place::Here(stream) = std::mem::replace(&mut self.0, Place::Lost) {
-            self.0 = Place::Between(stream.into_std()?);
+        if let IoPlace::Here(stream) = std::mem::replace(&mut self.0, IoPlace::Lost) {
+            self.0 = IoPlace::Between(stream.into_std()?);
         }
         Ok(())
     }
 
     fn arrive(&mut self) -> io::Result<()> {
-        if let Place::Between(stream) = std::mem::replace(&mut self.0, Place::Lost) {
-            self.0 = Place::Here(TcpStream::from_std(stream)?);
+        if let IoPlace::Between(stream) = std::mem::replace(&mut self.0, IoPlace::Lost) {
+            self.0 = IoPlace::Here(TcpStream::from_std(stream)?);
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ impl AsyncWrite for Tcp {
     }
 }
 
-enum Stream {
+enum IoStream {
     Plain(Tcp),
     Server(Box<server::TlsStream<Tcp>>),
     Client(Box<client::TlsStream<Tcp>>),
@@ -137,7 +137,7 @@ impl LastRead {
 
 /// One connection. See the module.
 pub struct Io {
-    stream: Stream,
+    stream: IoStream,
     early: Bytes,
     /// How many bytes of what is written next are dropped.
     dropped: usize,
@@ -147,28 +147,28 @@ pub struct Io {
 }
 
 impl Io {
-    fn new(stream: Stream) -> Self {
+    fn new(stream: IoStream) -> Self {
         Self { stream, early: Bytes::new(), dropped: 0, last_read: None, patience: None }
     }
 
     /// A plain TCP connection.
     pub fn plain(tcp: Tcp) -> Self {
-        Self::new(Stream::Plain(tcp))
+        Self::new(IoStream::Plain(tcp))
     }
 
     /// The relay's end of a TLS connection.
     pub fn tls_server(stream: server::TlsStream<Tcp>) -> Self {
-        Self::new(Stream::Server(Box::new(stream)))
+        Self::new(IoStream::Server(Box::new(stream)))
     }
 
     /// The agent's end of a TLS connection.
     pub fn tls_client(stream: client::TlsStream<Tcp>) -> Self {
-        Self::new(Stream::Client(Box::new(stream)))
+        Self::new(IoStream::Client(Box::new(stream)))
     }
 
     /// Anything else: a unix socket, an in-memory pipe.
     pub fn other(stream: impl Duplex + 'static) -> Self {
-        Self::new(Stream::Other(Box::new(stream)))
+        Self::new(IoStream::Other(Box::new(stream)))
     }
 
     /// Puts bytes that were already read back in front.
@@ -203,7 +203,7 @@ impl Io {
 
     /// From now on this is a link: the kernel asks soon whether the far end is there.
     pub fn keep_alive(&mut self) {
-        if let Some(Tcp(Place::Here(stream))) = self.tcp() {
+        if let Some(Tcp(IoPlace::Here(stream))) = self.tcp() {
             FarEnd::Link.keep_alive(stream);
         }
     }
@@ -218,7 +218,7 @@ impl Io {
     fn before_write(&mut self) {
         if let Some(mut patience) = self.patience.take() {
             let stream = match self.tcp() {
-                Some(Tcp(Place::Here(stream))) => Some(&*stream),
+                Some(Tcp(IoPlace::Here(stream))) => Some(&*stream),
                 _ => None,
             };
             patience.apply(stream);
@@ -229,45 +229,45 @@ impl Io {
     /// The ALPN id that the TLS handshake chose.
     pub fn alpn(&self) -> Option<&[u8]> {
         match &self.stream {
-            Stream::Server(tls) => tls.get_ref().1.alpn_protocol(),
-            Stream::Client(tls) => tls.get_ref().1.alpn_protocol(),
-            Stream::Plain(_) | Stream::Other(_) => None,
+            IoStream::Server(tls) => tls.get_ref().1.alpn_protocol(),
+            IoStream::Client(tls) => tls.get_ref().1.alpn_protocol(),
+            IoStream::Plain(_) | IoStream::Other(_) => None,
         }
     }
 
     /// The server name of a client's TLS handshake (SNI, RFC 6066 §3), in lower case.
     pub fn server_name(&self) -> Option<&str> {
         match &self.stream {
-            Stream::Server(tls) => tls.get_ref().1.server_name(),
-            Stream::Client(_) | Stream::Plain(_) | Stream::Other(_) => None,
+            IoStream::Server(tls) => tls.get_ref().1.server_name(),
+            IoStream::Client(_) | IoStream::Plain(_) | IoStream::Other(_) => None,
         }
     }
 
     /// The version of TLS that was agreed on; none without TLS.
     pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
         match &self.stream {
-            Stream::Server(tls) => tls.get_ref().1.protocol_version(),
-            Stream::Client(tls) => tls.get_ref().1.protocol_version(),
-            Stream::Plain(_) | Stream::Other(_) => None,
+            IoStream::Server(tls) => tls.get_ref().1.protocol_version(),
+            IoStream::Client(tls) => tls.get_ref().1.protocol_version(),
+            IoStream::Plain(_) | IoStream::Other(_) => None,
         }
     }
 
     /// The certificate of the far end, verified in the handshake or in one that this connection resumes.
     pub fn peer(&self) -> Option<&CertificateDer<'static>> {
         let all = match &self.stream {
-            Stream::Server(tls) => tls.get_ref().1.peer_certificates(),
-            Stream::Client(tls) => tls.get_ref().1.peer_certificates(),
-            Stream::Plain(_) | Stream::Other(_) => None,
+            IoStream::Server(tls) => tls.get_ref().1.peer_certificates(),
+            IoStream::Client(tls) => tls.get_ref().1.peer_certificates(),
+            IoStream::Plain(_) | IoStream::Other(_) => None,
         };
         all?.first()
     }
 
     fn tcp(&mut self) -> Option<&mut Tcp> {
         match &mut self.stream {
-            Stream::Plain(tcp) => Some(tcp),
-            Stream::Server(tls) => Some(tls.get_mut().0),
-            Stream::Client(tls) => Some(tls.get_mut().0),
-            Stream::Other(_) => None,
+            IoStream::Plain(tcp) => Some(tcp),
+            IoStream::Server(tls) => Some(tls.get_mut().0),
+            IoStream::Client(tls) => Some(tls.get_mut().0),
+            IoStream::Other(_) => None,
         }
     }
 
@@ -291,10 +291,10 @@ impl Io {
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
         match &mut $self.stream {
-            Stream::Plain($stream) => $call,
-            Stream::Server($stream) => $call,
-            Stream::Client($stream) => $call,
-            Stream::Other($stream) => $call,
+            IoStream::Plain($stream) => $call,
+            IoStream::Server($stream) => $call,
+            IoStream::Client($stream) => $call,
+            IoStream::Other($stream) => $call,
         }
     };
 }
@@ -342,10 +342,10 @@ impl AsyncWrite for Io {
 
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
-            Stream::Plain(s) => s.is_write_vectored(),
-            Stream::Server(s) => s.is_write_vectored(),
-            Stream::Client(s) => s.is_write_vectored(),
-            Stream::Other(s) => s.is_write_vectored(),
+            IoStream::Plain(s) => s.is_write_vectored(),
+            IoStream::Server(s) => s.is_write_vectored(),
+            IoStream::Client(s) => s.is_write_vectored(),
+            IoStream::Other(s) => s.is_write_vectored(),
         }
     }
 

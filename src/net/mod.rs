@@ -17,4 +17,4 @@ pub mod watched;
 pub use cores::{Core, Cores};
 pub use io::Io;
 pub use scope::Scope;
-pub use watched::Watched;
+pub use watched::WatchedStream;

@@ -18,7 +18,7 @@ const CLIENT_SSL: u8 = 1;
 
 /// Whose connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source {
+pub struct ProxiedSource {
     /// The far end, as the load balancer saw it.
     pub remote: SocketAddr,
     /// Whether it was encrypted up to there.
@@ -30,7 +30,7 @@ pub struct Source {
 ///
 /// # Errors
 /// When what comes is no such header, or is longer than [`defaults::PROXY_HEADER`].
-pub async fn read<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<Source>> {
+pub async fn read<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<ProxiedSource>> {
     let mut begin = [0; SIGNATURE.len()];
     io.read_exact(&mut begin).await?;
     if begin == SIGNATURE {
@@ -54,7 +54,7 @@ fn malformed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "no header of the PROXY protocol")
 }
 
-fn parse_line(line: &str) -> Option<Option<Source>> {
+fn parse_line(line: &str) -> Option<Option<ProxiedSource>> {
     let words: Vec<_> = line.split(' ').collect();
     let [_, family, rest @ ..] = &words[..] else { return None };
     if *family == "UNKNOWN" {
@@ -68,10 +68,10 @@ fn parse_line(line: &str) -> Option<Option<Source>> {
     };
     let (remote, _) = (address(remote)?, address(local)?);
     let (port, _) = (remote_port.parse().ok()?, local_port.parse::<u16>().ok()?);
-    Some(Some(Source { remote: SocketAddr::new(remote, port), tls: false }))
+    Some(Some(ProxiedSource { remote: SocketAddr::new(remote, port), tls: false }))
 }
 
-async fn read_binary<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<Source>> {
+async fn read_binary<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<ProxiedSource>> {
     let (command, family) = (io.read_u8().await?, io.read_u8().await?);
     let length = usize::from(io.read_u16().await?);
     if length > defaults::PROXY_HEADER {
@@ -82,7 +82,7 @@ async fn read_binary<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<Sour
     parse_binary(command, family, &rest).ok_or_else(malformed)
 }
 
-fn parse_binary(command: u8, family: u8, rest: &[u8]) -> Option<Option<Source>> {
+fn parse_binary(command: u8, family: u8, rest: &[u8]) -> Option<Option<ProxiedSource>> {
     match (command, family) {
         // LOCAL: a connection of the load balancer's own, such as a health check.
         (0x20, _) => Some(None),
@@ -90,14 +90,14 @@ fn parse_binary(command: u8, family: u8, rest: &[u8]) -> Option<Option<Source>> 
             let (addresses, more) = rest.split_first_chunk::<12>()?;
             let [a, b, c, d, _, _, _, _, high, low, _, _] = *addresses;
             let remote = SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])));
-            Some(Some(Source { remote, tls: says_tls(more)? }))
+            Some(Some(ProxiedSource { remote, tls: is_encrypted(more)? }))
         }
         (0x21, 0x21) => {
             let (addresses, more) = rest.split_first_chunk::<36>()?;
             let (address, behind) = addresses.split_first_chunk::<16>()?;
             let port = u16::from_be_bytes([behind[16], behind[17]]);
             let remote = SocketAddr::from((Ipv6Addr::from(*address), port));
-            Some(Some(Source { remote, tls: says_tls(more)? }))
+            Some(Some(ProxiedSource { remote, tls: is_encrypted(more)? }))
         }
         // Unspecified, or a unix socket: nobody with an address.
         (0x21, 0x00 | 0x31) => Some(None),
@@ -106,7 +106,7 @@ fn parse_binary(command: u8, family: u8, rest: &[u8]) -> Option<Option<Source>> 
 }
 
 /// Looks through the further fields (§2.2.1); `None` when they do not fit.
-fn says_tls(mut rest: &[u8]) -> Option<bool> {
+fn is_encrypted(mut rest: &[u8]) -> Option<bool> {
     let mut tls = false;
     while !rest.is_empty() {
         let ([kind, high, low], behind) = rest.split_first_chunk::<3>()?;
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     /// What the header says, and what is left behind it.
-    fn told(bytes: &[u8]) -> io::Result<(Option<Source>, Vec<u8>)> {
+    fn told(bytes: &[u8]) -> io::Result<(Option<ProxiedSource>, Vec<u8>)> {
         let mut left = bytes;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let source = runtime.block_on(read(&mut left))?;
@@ -184,7 +184,7 @@ mod tests {
             (binary(0x21, 0x00, &[1, 2, 3]), None),
         ] {
             let (source, left) = told(&[&bytes[..], b"GET"].concat()).unwrap();
-            let wanted = wanted.map(|(remote, tls)| Source { remote: remote.parse().unwrap(), tls });
+            let wanted = wanted.map(|(remote, tls)| ProxiedSource { remote: remote.parse().unwrap(), tls });
             assert_eq!((source, &left[..]), (wanted, &b"GET"[..]), "{bytes:?}");
         }
         let mut long = binary(0x21, 0x11, &[&v4[..], &[4, 0x20, 0], &[0; 0x2000]].concat());

@@ -13,10 +13,10 @@ use super::flag::{Flag, Listener};
 
 /// The owner of tasks: every task belongs to one, and a scope can be asked to stop and waited for. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
-pub struct Scope(Arc<Inner>);
+pub struct Scope(Arc<ScopeInner>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct ScopeInner {
     stopping: Arc<Flag>,
     abort: Arc<Flag>,
     tasks: TaskTracker,
@@ -30,8 +30,12 @@ impl Scope {
 
     /// A scope that stops with this one, and can be stopped and waited for alone. Its tasks are not this one's.
     pub fn child(&self) -> Self {
-        let Inner { stopping, abort, .. } = &*self.0;
-        Self(Arc::new(Inner { stopping: stopping.child(), abort: abort.child(), tasks: TaskTracker::new() }))
+        let ScopeInner { stopping, abort, .. } = &*self.0;
+        Self(Arc::new(ScopeInner {
+            stopping: stopping.child(),
+            abort: abort.child(),
+            tasks: TaskTracker::new(),
+        }))
     }
 
     /// Spawns on the current runtime. The task is dropped at its next await when the scope's grace has ended.
@@ -78,7 +82,7 @@ impl Scope {
     }
 
     /// Asks every task to stop, without waiting.
-    pub fn ask_to_stop(&self) {
+    pub fn request_stop(&self) {
         self.0.stopping.raise();
     }
 
@@ -90,7 +94,7 @@ impl Scope {
 
     /// As [`Scope::stop`]. When the grace has ended, `name` runs before what is left is aborted: it still sees all of it.
     pub async fn stop_and_name(&self, grace: Duration, name: impl FnOnce()) -> usize {
-        self.ask_to_stop();
+        self.request_stop();
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_ok() {
             return 0;
@@ -105,7 +109,7 @@ impl Scope {
 
     /// Aborts every task now. For owners that are dropped without having been stopped.
     pub fn abort(&self) {
-        self.ask_to_stop();
+        self.request_stop();
         self.0.abort.raise();
     }
 }
@@ -145,10 +149,10 @@ mod tests {
     async fn a_child_stops_with_its_parent_and_not_the_other_way() {
         let parent = Scope::new();
         let child = parent.child();
-        child.ask_to_stop();
+        child.request_stop();
         assert!(!parent.is_stopping());
         let child = parent.child();
-        parent.ask_to_stop();
+        parent.request_stop();
         assert!(child.is_stopping());
     }
 }

@@ -10,13 +10,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::observe::exchange::Bytes;
 
 /// See the module.
-pub struct Watched<T, R, W> {
+pub struct WatchedStream<T, R, W> {
     io: T,
     read: R,
     wrote: W,
 }
 
-impl<T, R, W> Watched<T, R, W>
+impl<T, R, W> WatchedStream<T, R, W>
 where
     R: FnMut(Poll<&[u8]>) -> io::Result<()>,
     W: FnMut(usize),
@@ -46,12 +46,12 @@ where
         }
         Ok(())
     };
-    Watched::new(stream, read, |wrote| {
+    WatchedStream::new(stream, read, |wrote| {
         bytes.sent.fetch_add(wrote as u64, Ordering::Relaxed);
     })
 }
 
-impl<T, R, W> AsyncRead for Watched<T, R, W>
+impl<T, R, W> AsyncRead for WatchedStream<T, R, W>
 where
     T: AsyncRead + Unpin,
     R: FnMut(Poll<&[u8]>) -> io::Result<()> + Unpin,
@@ -72,7 +72,7 @@ where
     }
 }
 
-impl<T, R, W> AsyncWrite for Watched<T, R, W>
+impl<T, R, W> AsyncWrite for WatchedStream<T, R, W>
 where
     T: AsyncWrite + Unpin,
     R: FnMut(Poll<&[u8]>) -> io::Result<()> + Unpin,
@@ -123,7 +123,7 @@ mod tests {
             }
             Ok(())
         };
-        let mut near = Watched::new(near, look, |bytes| wrote += bytes);
+        let mut near = WatchedStream::new(near, look, |bytes| wrote += bytes);
         let mut got = [0; 4];
         let (heard, said) = tokio::join!(near.read_exact(&mut got), far.write_all(b"abcd"));
         assert_eq!((heard.unwrap(), said.unwrap()), (4, ()));
@@ -138,7 +138,7 @@ mod tests {
     async fn who_looks_can_end_it() {
         let (near, mut far) = tokio::io::duplex(2);
         far.write_all(b"a").await.unwrap();
-        let mut near = Watched::new(near, |_| Err(io::ErrorKind::InvalidData.into()), |_| {});
+        let mut near = WatchedStream::new(near, |_| Err(io::ErrorKind::InvalidData.into()), |_| {});
         assert_eq!(near.read_u8().await.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

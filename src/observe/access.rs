@@ -33,13 +33,13 @@ pub struct AccessLog {
     /// Whether the query is shown.
     query: bool,
     dropped: Counter,
-    queue: Mutex<Queue>,
+    queue: Mutex<LineQueue>,
     filled: Condvar,
     closing: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
+struct LineQueue {
     lines: Vec<u8>,
     /// Lines that were dropped since the last batch was taken.
     dropped: u64,
@@ -57,8 +57,10 @@ pub struct Batch {
 impl AccessLog {
     /// A log without a writer. `query`: lines have the query of their request.
     pub fn new(format: Format, query: bool) -> Arc<Self> {
-        let queue =
-            Mutex::new(Queue { lines: Vec::with_capacity(defaults::ACCESS_BATCH), ..Queue::default() });
+        let queue = Mutex::new(LineQueue {
+            lines: Vec::with_capacity(defaults::ACCESS_BATCH),
+            ..LineQueue::default()
+        });
         let (filled, closing) = (Condvar::new(), Condvar::new());
         Arc::new(Self { format, query, dropped: Counter::default(), queue, filled, closing })
     }

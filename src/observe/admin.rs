@@ -8,7 +8,7 @@ use crate::domain::HostName;
 use crate::message::{Body, Response};
 
 /// What the pages show.
-pub trait View: Send + Sync {
+pub trait AdminView: Send + Sync {
     /// Whether visitors and agents are let in.
     fn is_ready(&self) -> bool;
 
@@ -21,7 +21,13 @@ pub trait View: Send + Sync {
 
 /// Answers one request. `loopback`: the listener is for this machine alone, so a `Host` that is not this machine
 /// comes from a page that was made to point here (DNS rebinding), and is refused.
-pub fn answer(view: &dyn View, method: &Method, path: &str, headers: &HeaderMap, loopback: bool) -> Response {
+pub fn answer(
+    view: &dyn AdminView,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    loopback: bool,
+) -> Response {
     if loopback && !is_local(headers) {
         return plain(StatusCode::MISDIRECTED_REQUEST, "this listener is for this machine alone\n");
     }
@@ -64,7 +70,7 @@ mod tests {
 
     struct Fixed(bool);
 
-    impl View for Fixed {
+    impl AdminView for Fixed {
         fn is_ready(&self) -> bool {
             self.0
         }

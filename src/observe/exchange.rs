@@ -314,7 +314,7 @@ impl Recording {
     /// Counts the body of a request.
     pub fn upload(&mut self, body: &mut Body) {
         if !body.is_end_stream() {
-            body.measure(Box::new(Upload(self.elsewhere())));
+            body.measure(Box::new(UploadMeter(self.elsewhere())));
         }
     }
 
@@ -381,9 +381,9 @@ impl Drop for Recording {
     }
 }
 
-struct Upload(Arc<Bytes>);
+struct UploadMeter(Arc<Bytes>);
 
-impl Meter for Upload {
+impl Meter for UploadMeter {
     fn passed(&mut self, bytes: usize, _: bool) {
         self.0.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }

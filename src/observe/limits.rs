@@ -78,7 +78,7 @@ pub(super) struct Label {
 }
 
 /// How often each was reached.
-pub(super) struct Limits {
+pub(super) struct LimitCounters {
     born: Instant,
     each: [Reached; Limit::ALL.len()],
 }
@@ -91,7 +91,7 @@ struct Reached {
     unsaid: AtomicU64,
 }
 
-impl Limits {
+impl LimitCounters {
     pub(super) fn new(family: &Family<Label, Counter>) -> Self {
         let each = Limit::ALL.map(|limit| {
             let count = family.get_or_create(&Label { limit: limit.label() }).clone();

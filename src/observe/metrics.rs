@@ -11,10 +11,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::exchange::{Exchange, Fault, Party};
-use super::limits::{Label, Limit, Limits};
+use super::limits::{Label, Limit, LimitCounters};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Status {
+struct StatusLabels {
     class: &'static str,
 }
 
@@ -24,7 +24,7 @@ struct Code {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Way {
+struct DirectionLabels {
     transport: &'static str,
     carrier: &'static str,
 }
@@ -38,20 +38,20 @@ pub struct Metrics {
     agent_answers: [Counter; 5],
     failures: Family<Code, Counter>,
     refusals: Family<Code, Counter>,
-    agent_connections: Family<Way, Gauge>,
+    agent_connections: Family<DirectionLabels, Gauge>,
     visitor_connections: Gauge,
     certificate_reload_failures: Counter,
-    limits: Limits,
+    limits: LimitCounters,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("ptth");
-        let answers = Family::<Status, Counter>::default();
-        let agent_answers = Family::<Status, Counter>::default();
+        let answers = Family::<StatusLabels, Counter>::default();
+        let agent_answers = Family::<StatusLabels, Counter>::default();
         let limits = Family::<Label, Counter>::default();
-        let of = |family: &Family<Status, Counter>| {
-            CLASSES.map(|class| family.get_or_create(&Status { class }).clone())
+        let of = |family: &Family<StatusLabels, Counter>| {
+            CLASSES.map(|class| family.get_or_create(&StatusLabels { class }).clone())
         };
         let metrics = Self {
             answers: of(&answers),
@@ -61,7 +61,7 @@ impl Default for Metrics {
             agent_connections: Family::default(),
             visitor_connections: Gauge::default(),
             certificate_reload_failures: Counter::default(),
-            limits: Limits::new(&limits),
+            limits: LimitCounters::new(&limits),
             registry: Registry::default(),
         };
         registry.register("answers", "Answers to visitors, by class of status", answers);
@@ -156,7 +156,7 @@ impl Metrics {
 
     /// Counts an agent's connection until the guard goes.
     pub fn agent_connected(&self, transport: &'static str, carrier: &'static str) -> Counted {
-        Counted::new(self.agent_connections.get_or_create(&Way { transport, carrier }).clone())
+        Counted::new(self.agent_connections.get_or_create(&DirectionLabels { transport, carrier }).clone())
     }
 
     /// The OpenMetrics text.

@@ -51,8 +51,8 @@ impl User {
         Ok(Self { name: name.into(), salt, hash: hash(&salt, password.expose()) })
     }
 
-    /// As it was told: salt and hash in one.
-    pub(super) fn told(name: &str, bytes: &[u8]) -> Result<Self, &'static str> {
+    /// From salt and hash in one.
+    pub(super) fn from_digest(name: &str, bytes: &[u8]) -> Result<Self, &'static str> {
         check(name)?;
         let (salt, hash) = bytes.split_at_checked(SALT).ok_or("a hash is too short")?;
         let salt = salt.try_into().map_err(|_| "a hash is too short")?;
@@ -64,7 +64,7 @@ impl User {
         &self.name
     }
 
-    /// What [`User::told`] understands.
+    /// What [`User::from_digest`] understands.
     pub(super) fn bytes(&self) -> Vec<u8> {
         [&self.salt[..], &self.hash].concat()
     }
@@ -178,11 +178,11 @@ mod tests {
         assert_eq!(ann, user("ann", "x"));
         assert_ne!(ann.salt, user("bob", "x").salt);
         assert_ne!(ann.salt, User::new("ann", &Secret::new("x"), "other").unwrap().salt);
-        assert_eq!(User::told("ann", &ann.bytes()).unwrap(), ann);
+        assert_eq!(User::from_digest("ann", &ann.bytes()).unwrap(), ann);
         for bad in ["", "a:b", "ü", "a\n"] {
             assert!(User::new(bad, &Secret::new("x"), "").is_err(), "{bad}");
         }
-        assert!(User::told("ann", &[0; 47]).is_err() && User::told("ann", &[0; 49]).is_err());
+        assert!(User::from_digest("ann", &[0; 47]).is_err() && User::from_digest("ann", &[0; 49]).is_err());
     }
 
     #[test]

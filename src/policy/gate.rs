@@ -48,7 +48,7 @@ impl Default for Checks {
 }
 
 /// The rules of one route, with what they count.
-pub struct Gate {
+pub struct VisitorPolicy {
     rules: Arc<Rules>,
     epoch: Epoch,
     known: Known,
@@ -73,11 +73,11 @@ struct Count {
 #[must_use]
 pub struct VisitorPermit {
     epoch: Epoch,
-    held: Option<Held>,
+    held: Option<HeldCounts>,
 }
 
-struct Held {
-    gate: Arc<Gate>,
+struct HeldCounts {
+    gate: Arc<VisitorPolicy>,
     source: Source,
 }
 
@@ -85,8 +85,8 @@ impl VisitorPermit {
     /// For a route that has no rules at this epoch.
     ///
     /// # Errors
-    /// The gate of a route with rules: [`Gate::visit`] decides.
-    pub fn unless_ruled(gate: Option<Arc<Gate>>, epoch: Epoch) -> Result<Self, Arc<Gate>> {
+    /// The gate of a route with rules: [`VisitorPolicy::visit`] decides.
+    pub fn unless_ruled(gate: Option<Arc<VisitorPolicy>>, epoch: Epoch) -> Result<Self, Arc<VisitorPolicy>> {
         gate.map_or(Ok(Self { epoch, held: None }), Err)
     }
 
@@ -106,7 +106,7 @@ impl VisitorPermit {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldCounts {
     fn drop(&mut self) {
         let mut counts = self.gate.counts.lock();
         counts.in_flight = counts.in_flight.saturating_sub(1);
@@ -116,7 +116,7 @@ impl Drop for Held {
     }
 }
 
-impl Gate {
+impl VisitorPolicy {
     /// Rules that are in force from `epoch` on; no visitor has come yet.
     pub fn new(rules: Arc<Rules>, epoch: Epoch) -> Self {
         let now = Instant::now();
@@ -241,7 +241,7 @@ impl Gate {
         if let Some(count) = &mut visitor {
             count.in_flight += 1;
         }
-        Ok(VisitorPermit { epoch: self.epoch, held: Some(Held { gate: self.clone(), source }) })
+        Ok(VisitorPermit { epoch: self.epoch, held: Some(HeldCounts { gate: self.clone(), source }) })
     }
 }
 
@@ -280,8 +280,8 @@ mod tests {
     use super::*;
     use crate::domain::Secret;
 
-    fn gate(rules: Rules) -> Arc<Gate> {
-        Arc::new(Gate::new(Arc::new(rules), Epoch::default()))
+    fn gate(rules: Rules) -> Arc<VisitorPolicy> {
+        Arc::new(VisitorPolicy::new(Arc::new(rules), Epoch::default()))
     }
 
     fn rules(text: &str) -> Rules {
@@ -294,7 +294,7 @@ mod tests {
     }
 
     async fn visit(
-        gate: &Arc<Gate>,
+        gate: &Arc<VisitorPolicy>,
         checks: &Checks,
         from: &str,
         headers: &mut HeaderMap,
@@ -379,7 +379,7 @@ mod tests {
         let checks = Checks::default();
         let of_name = gate(rules("rate=2"));
         let of_each = gate(rules("visitor-rate=2"));
-        let let_in = async |gate: &Arc<Gate>, from: [&str; 4]| {
+        let let_in = async |gate: &Arc<VisitorPolicy>, from: [&str; 4]| {
             let mut all = 0;
             for from in from {
                 all += usize::from(visit(gate, &checks, from, &mut HeaderMap::new()).await.is_ok());

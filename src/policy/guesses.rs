@@ -14,12 +14,12 @@ use super::source::Source;
 /// Wrong credentials of late. The table is bounded: whoever comes from more networks than it holds makes it forget the
 /// first, and can guess no faster than if it had no table, at secrets of 256 bits.
 pub struct Guesses {
-    table: Mutex<Table>,
+    table: Mutex<GuessTable>,
     most: u32,
 }
 
 #[derive(Default)]
-struct Table {
+struct GuessTable {
     windows: HashMap<Source, Window>,
     order: VecDeque<Source>,
 }
@@ -51,7 +51,7 @@ impl Guesses {
     fn wrong_at(&self, from: IpAddr, now: Instant) -> Option<Duration> {
         let source = Source::from(from);
         let mut table = self.table.lock();
-        let Table { windows, order } = &mut *table;
+        let GuessTable { windows, order } = &mut *table;
         let window = windows.entry(source).or_insert_with(|| {
             order.push_back(source);
             Window { began: now, wrong: 0 }

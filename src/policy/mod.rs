@@ -33,7 +33,7 @@ use self::table::Table;
 
 pub use self::basic::User;
 pub use self::certificate::Certificates;
-pub use self::gate::{Checks, Denied, Gate, VisitorPermit};
+pub use self::gate::{Checks, Denied, VisitorPermit, VisitorPolicy};
 pub use self::guesses::Guesses;
 pub use self::rules::{BadRules, FieldSecret, Rules, network};
 pub use self::scope::{Grants, Limits, Prefix};
@@ -84,10 +84,10 @@ impl Verified {
 /// [`refresh_if_changed`](Self::refresh_if_changed) do file I/O and belong into a blocking context.
 #[derive(Clone)]
 pub struct Tokens {
-    inner: Arc<Inner>,
+    inner: Arc<TokensInner>,
 }
 
-struct Inner {
+struct TokensInner {
     table: ArcSwap<Table>,
     /// Other processes may change the tokens.
     shared: bool,
@@ -114,7 +114,7 @@ impl Tokens {
 
     fn with(table: Table, store: Option<Store>) -> Self {
         let (table, shared) = (ArcSwap::from_pointee(table), store.is_some());
-        Self { inner: Arc::new(Inner { table, shared, store: Mutex::new(store) }) }
+        Self { inner: Arc::new(TokensInner { table, shared, store: Mutex::new(store) }) }
     }
 
     /// Issues a token. The text returned is the only copy: only a digest of it is kept.
@@ -124,7 +124,7 @@ impl Tokens {
     pub fn issue(&self, grants: Grants) -> Result<(AgentId, Secret), StoreError> {
         let fresh = token::generate()?;
         let entry =
-            token::Entry { digest: fresh.digest, grants: Arc::new(grants), created: SystemTime::now() };
+            token::TokenEntry { digest: fresh.digest, grants: Arc::new(grants), created: SystemTime::now() };
         self.change(
             |store| store.insert(&fresh.id, &entry),
             |table| table.insert(fresh.id.clone(), entry.clone()),
@@ -205,7 +205,7 @@ impl Tokens {
 
     /// Whether a live token of this id exists.
     pub fn is_live(&self, id: &AgentId) -> bool {
-        self.inner.table.load().get(&id.0).is_some_and(token::Entry::is_live)
+        self.inner.table.load().get(&id.0).is_some_and(token::TokenEntry::is_live)
     }
 
     /// Whether any live token names exactly this name. (A token for any name does not.)

@@ -87,10 +87,10 @@ impl FieldSecret {
         if !fits {
             return Err("a secret is printable ASCII, without spaces around it");
         }
-        Self::told(name, Sha256::digest(value).into())
+        Self::from_digest(name, Sha256::digest(value).into())
     }
 
-    fn told(name: &str, digest: [u8; 32]) -> Result<Self, &'static str> {
+    fn from_digest(name: &str, digest: [u8; 32]) -> Result<Self, &'static str> {
         let name = HeaderName::try_from(name).map_err(|_| "the name of the secret's field is none")?;
         let ours = ["ptth-", "proxy-", "requesting-"].iter().any(|ours| name.as_str().starts_with(ours));
         if ours || NO_SECRETS.contains(&name.as_str()) {
@@ -193,12 +193,12 @@ fn parameter<'a>(item: &'a Item, wanted: &str) -> Result<&'a [u8], &'static str>
 }
 
 fn user(item: &Item) -> Result<User, &'static str> {
-    User::told(text_of(&item.bare_item)?, parameter(item, "pbkdf2")?)
+    User::from_digest(text_of(&item.bare_item)?, parameter(item, "pbkdf2")?)
 }
 
 fn secret(item: &Item) -> Result<FieldSecret, &'static str> {
     let digest = parameter(item, "sha256")?.try_into().map_err(|_| "a digest has 32 bytes")?;
-    FieldSecret::told(text_of(&item.bare_item)?, digest)
+    FieldSecret::from_digest(text_of(&item.bare_item)?, digest)
 }
 
 impl Rules {

@@ -18,7 +18,7 @@ use crate::domain::{HostName, Malformed, Name};
 use super::layout;
 use super::scope::{Grants, Limits, Prefix};
 use super::table::Table;
-use super::token::Entry;
+use super::token::TokenEntry;
 
 /// The file in the state directory.
 pub const FILE: &str = "ptth.db";
@@ -115,13 +115,13 @@ impl Store {
         for row in rows.live {
             let grants = row.grants().map_err(damaged)?;
             let created = time(row.created);
-            entries.insert(row.id, Entry { digest: row.digest, grants: Arc::new(grants), created });
+            entries.insert(row.id, TokenEntry { digest: row.digest, grants: Arc::new(grants), created });
         }
         self.seen = version;
         Ok(Table::new(entries, rows.ever))
     }
 
-    pub(super) fn insert(&mut self, id: &str, entry: &Entry) -> Result<(), StoreError> {
+    pub(super) fn insert(&mut self, id: &str, entry: &TokenEntry) -> Result<(), StoreError> {
         let grants = &entry.grants;
         let limits = &grants.limits;
         let any = grants.any_name.then(|| ("any", "*".to_owned()));

@@ -8,12 +8,12 @@ use std::time::SystemTime;
 use crate::domain::{AgentId, HostName, Name};
 
 use super::TokenRecord;
-use super::token::Entry;
+use super::token::TokenEntry;
 
 /// All live tokens at one moment. Replaced as a whole, never changed while somebody reads.
 #[derive(Clone, Default)]
 pub(super) struct Table {
-    entries: HashMap<Arc<str>, Entry>,
+    entries: HashMap<Arc<str>, TokenEntry>,
     names: HashMap<Name, End>,
     hosts: HashMap<HostName, End>,
     ever: bool,
@@ -24,7 +24,7 @@ type End = Option<SystemTime>;
 
 impl Table {
     /// `ever`: whether a token was ever issued, live or not.
-    pub(super) fn new(entries: HashMap<Arc<str>, Entry>, ever: bool) -> Self {
+    pub(super) fn new(entries: HashMap<Arc<str>, TokenEntry>, ever: bool) -> Self {
         let mut table = Self { entries, ever, ..Self::default() };
         table.index();
         table
@@ -39,7 +39,7 @@ impl Table {
         }
     }
 
-    pub(super) fn insert(&mut self, id: Arc<str>, entry: Entry) {
+    pub(super) fn insert(&mut self, id: Arc<str>, entry: TokenEntry) {
         self.ever = true;
         self.entries.insert(id, entry);
         self.index();
@@ -51,7 +51,7 @@ impl Table {
         removed
     }
 
-    pub(super) fn get(&self, id: &str) -> Option<&Entry> {
+    pub(super) fn get(&self, id: &str) -> Option<&TokenEntry> {
         self.entries.get(id)
     }
 
@@ -64,7 +64,7 @@ impl Table {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.entries.values().any(Entry::is_live)
+        !self.entries.values().any(TokenEntry::is_live)
     }
 
     pub(super) fn is_new(&self) -> bool {
@@ -72,7 +72,7 @@ impl Table {
     }
 
     pub(super) fn records(&self) -> Vec<TokenRecord> {
-        let record = |(id, entry): (&Arc<str>, &Entry)| TokenRecord {
+        let record = |(id, entry): (&Arc<str>, &TokenEntry)| TokenRecord {
             id: AgentId(id.clone()),
             grants: entry.grants.clone(),
             created: entry.created,

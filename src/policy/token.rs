@@ -23,13 +23,13 @@ pub(super) type DigestBytes = [u8; 32];
 
 /// What is kept of a token.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct TokenEntry {
     pub(super) digest: DigestBytes,
     pub(super) grants: Arc<Grants>,
     pub(super) created: SystemTime,
 }
 
-impl Entry {
+impl TokenEntry {
     pub(super) fn is_live(&self) -> bool {
         self.grants.is_live(SystemTime::now())
     }
@@ -69,8 +69,8 @@ fn split(text: &str) -> Option<(&str, &str)> {
 /// too; that its lookup may end sooner tells only what is no secret.
 pub(super) fn verify<'a>(
     credential: &Secret,
-    find: impl FnOnce(&str) -> Option<&'a Entry>,
-) -> Option<(Arc<str>, Entry)> {
+    find: impl FnOnce(&str) -> Option<&'a TokenEntry>,
+) -> Option<(Arc<str>, TokenEntry)> {
     let (id, secret) = split(credential.expose()).unwrap_or(("", credential.expose()));
     let entry = find(id);
     // No digest of SHA-256 that anybody knows a text for.
@@ -83,8 +83,8 @@ pub(super) fn verify<'a>(
 mod tests {
     use super::*;
 
-    fn entry(fresh: &Fresh) -> Entry {
-        Entry { digest: fresh.digest, grants: Arc::new(Grants::any()), created: SystemTime::UNIX_EPOCH }
+    fn entry(fresh: &Fresh) -> TokenEntry {
+        TokenEntry { digest: fresh.digest, grants: Arc::new(Grants::any()), created: SystemTime::UNIX_EPOCH }
     }
 
     #[test]

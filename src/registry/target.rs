@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::select;
 use crate::defaults;
 use crate::domain::{AgentId, Epoch, Route, SessionId};
-use crate::policy::{Gate, Rules};
-use crate::session::{Session, Waiting};
+use crate::policy::{Rules, VisitorPolicy};
+use crate::session::{Session, WaitingPlace};
 
 /// One route of one owner. Read for every public request; changed only by the registry.
 pub struct Target {
@@ -33,7 +33,7 @@ pub struct Served {
     /// Its sessions.
     pub sessions: Vec<Arc<Session>>,
     /// What a visitor must pass; none when everybody may come in.
-    pub policy: Option<Arc<Gate>>,
+    pub policy: Option<Arc<VisitorPolicy>>,
     /// Grows with each change of the policy.
     pub epoch: Epoch,
 }
@@ -47,7 +47,7 @@ impl Served {
     pub(super) fn rule(&mut self, rules: Option<&Arc<Rules>>) {
         if !self.has_rules(rules) {
             self.epoch = self.epoch.next();
-            self.policy = rules.map(|rules| Arc::new(Gate::new(rules.clone(), self.epoch)));
+            self.policy = rules.map(|rules| Arc::new(VisitorPolicy::new(rules.clone(), self.epoch)));
         }
     }
 }
@@ -105,7 +105,7 @@ impl Target {
         if let Some(picked) = pick() {
             return picked;
         }
-        let _waiting = Waiting::enter(&self.waiting)?;
+        let _waiting = WaitingPlace::enter(&self.waiting)?;
         let wait = async {
             loop {
                 let mut arrived = std::pin::pin!(self.arrived.notified());

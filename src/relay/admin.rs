@@ -39,13 +39,13 @@ pub(super) fn bind(wanted: Option<Admin>) -> Result<Option<(SocketAddr, StdListe
 }
 
 /// What the pages show.
-pub(super) struct View {
+pub(super) struct RelayView {
     pub(super) registry: Arc<Registry>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) draining: CancellationToken,
 }
 
-impl admin::View for View {
+impl admin::AdminView for RelayView {
     fn is_ready(&self) -> bool {
         !self.draining.is_cancelled()
     }
@@ -84,7 +84,7 @@ impl admin::View for View {
 }
 
 /// Serves the pages until the scope stops.
-pub(super) async fn run(view: View, listener: StdListener, address: SocketAddr, scope: Scope) {
+pub(super) async fn run(view: RelayView, listener: StdListener, address: SocketAddr, scope: Scope) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%address, %error, "no admin listener"),
@@ -103,7 +103,7 @@ pub(super) async fn run(view: View, listener: StdListener, address: SocketAddr, 
 }
 
 /// Answers one request, whether its sender reads the answer or not.
-async fn serve<T: Read + Write + Unpin>(view: &View, io: T, local: bool) {
+async fn serve<T: Read + Write + Unpin>(view: &RelayView, io: T, local: bool) {
     let service = service_fn(|request: http::Request<Incoming>| {
         let (method, path) = (request.method(), request.uri().path());
         let response = admin::answer(view, method, path, request.headers(), local);
@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_does_not_read_its_answer_is_closed() {
         let registry = Registry::new(defaults::LEASE);
-        let view = View { registry, metrics: Arc::default(), draining: CancellationToken::new() };
+        let view = RelayView { registry, metrics: Arc::default(), draining: CancellationToken::new() };
         let (mut near, far) = tokio::io::duplex(16);
         let ask = async {
             near.write_all(b"GET /metrics HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::announce::{Announced, Announcer};
-use super::config::Config;
+use super::config::RelayConfig;
 use super::credentials::Credentials;
 use super::names::Names;
 use super::open;
@@ -26,7 +26,7 @@ use crate::transport::{Admission, Attached, Door, Polling};
 
 /// See the module.
 pub(super) struct Doorkeeper {
-    pub(super) config: Arc<Config>,
+    pub(super) config: Arc<RelayConfig>,
     pub(super) credentials: Arc<Credentials>,
     pub(super) names: Arc<Names>,
     pub(super) registry: Arc<Registry>,
@@ -405,7 +405,7 @@ mod tests {
     use crate::domain::{HostName, Name};
     use crate::policy::Tokens;
 
-    fn doorkeeper(config: Config) -> Doorkeeper {
+    fn doorkeeper(config: RelayConfig) -> Doorkeeper {
         let config = Arc::new(config);
         Doorkeeper {
             credentials: Arc::new(Credentials::new(config.clone())),
@@ -426,7 +426,7 @@ mod tests {
     async fn offers_that_are_judged_at_once_do_not_pass_the_limit_together() {
         let tokens = Tokens::in_memory();
         let (_, secret) = tokens.issue(Grants::names([Name::parse("a").unwrap()])).unwrap();
-        let mut config = Config::new(HostName::parse("relay.test").unwrap(), tokens);
+        let mut config = RelayConfig::new(HostName::parse("relay.test").unwrap(), tokens);
         config.connections_per_agent = 8;
         let door = doorkeeper(config);
         let facts = Facts {

@@ -86,7 +86,7 @@ impl fmt::Display for Listen {
 
 /// What a relay does.
 #[derive(Clone)]
-pub struct Config {
+pub struct RelayConfig {
     /// Where visitors and agents come in.
     pub listen: Vec<Listen>,
     /// The domain below which names are served.
@@ -153,7 +153,7 @@ pub struct Admin {
     pub required: bool,
 }
 
-impl Config {
+impl RelayConfig {
     /// A relay with defaults: no listeners, no TLS, no admin.
     pub fn new(domain: HostName, tokens: Tokens) -> Self {
         Self {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::config::{ClientCerts, Config};
+use super::config::{ClientCerts, RelayConfig};
 use super::lookup::Lookup;
 use super::names::Names;
 use super::open::verified;
@@ -15,7 +15,7 @@ use crate::policy::{Certificates, Guesses, Verified};
 
 /// See the module.
 pub(super) struct Credentials {
-    config: Arc<Config>,
+    config: Arc<RelayConfig>,
     certificates: Certificates,
     guesses: Guesses,
     lookup: Lookup,
@@ -24,7 +24,7 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    pub(super) fn new(config: Arc<Config>) -> Self {
+    pub(super) fn new(config: Arc<RelayConfig>) -> Self {
         let certificates = Certificates::new(config.domain.clone());
         let open = config.open_registration.then(|| Open::new(&config.polling.seal_key));
         Self {
@@ -159,7 +159,7 @@ mod tests {
     use crate::policy::Tokens;
 
     fn credentials(mode: ClientCerts) -> Credentials {
-        let mut config = Config::new(HostName::parse("relay.test").unwrap(), Tokens::in_memory());
+        let mut config = RelayConfig::new(HostName::parse("relay.test").unwrap(), Tokens::in_memory());
         config.client_certs = mode;
         Credentials::new(Arc::new(config))
     }

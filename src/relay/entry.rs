@@ -11,11 +11,11 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::Shared;
-use super::forward::Sender;
+use super::forward::Downstream;
 use super::handshake::Handshake;
 use super::seats::Seat;
 use super::streams::{self, Stream};
-use super::transports::Served;
+use super::transports::ServedTransport;
 use super::{public, record, respond};
 use crate::defaults;
 use crate::domain::Visitor;
@@ -27,19 +27,19 @@ use crate::net::Io;
 use crate::net::io::Tcp;
 use crate::net::proxied;
 use crate::observe::{Limit, Observers};
-use crate::session::h2::Room;
+use crate::session::h2::UploadPolicy;
 use crate::session::h2::refused::Refused;
-use crate::session::h2::server::{self, Terms};
+use crate::session::h2::server::{self, Http2Terms};
 use crate::tls::Acceptor;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a visitor's HTTP/2 connection gets.
-fn terms(shared: &Shared) -> Terms {
+fn terms(shared: &Shared) -> Http2Terms {
     let windows = shared.uploads.clone();
-    Terms {
-        room: Room::Connection {
+    Http2Terms {
+        room: UploadPolicy::Connection {
             windows,
             first: defaults::VISITOR_FIRST_WINDOW,
             most: defaults::VISITOR_WINDOW,
@@ -57,7 +57,7 @@ fn terms(shared: &Shared) -> Terms {
 /// A visitor's connection, and what it is connected to.
 struct Inside {
     shared: Arc<Shared>,
-    sender: Sender,
+    sender: Downstream,
 }
 
 impl Inside {
@@ -66,7 +66,7 @@ impl Inside {
         // One count for each connection: one that all cores share would travel between them with each request.
         let observers =
             Observers { metrics: Some(shared.metrics.clone()), sink: shared.config.access_log.clone() };
-        let sender = Sender::new(visitor, front, Handshake::of(io), Arc::new(seat), observers);
+        let sender = Downstream::new(visitor, front, Handshake::of(io), Arc::new(seat), observers);
         Arc::new(Self { shared, sender })
     }
 }
@@ -76,13 +76,13 @@ pub(super) struct Entrance {
     pub(super) local: SocketAddr,
     pub(super) tls: Option<Arc<Acceptor>>,
     /// The transport to which all of it belongs; HTTP without one.
-    pub(super) transport: Option<Arc<Served>>,
+    pub(super) transport: Option<Arc<ServedTransport>>,
 }
 
 /// What has come in.
 enum Entered {
     /// A stream of this transport.
-    Stream(Io, Arc<Served>),
+    Stream(Io, Arc<ServedTransport>),
     Http1(Io),
     Http2(Io),
 }
@@ -171,7 +171,7 @@ async fn sniff(mut io: Io) -> io::Result<Entered> {
 }
 
 /// How a visitor's HTTP/1 connection is served.
-const HTTP1: http1::server::Config = http1::server::Config {
+const HTTP1: http1::server::ServerOptions = http1::server::ServerOptions {
     head: defaults::VISITOR_HEAD,
     head_within: Some(defaults::HEAD),
     stalled: defaults::STALLED,
@@ -240,6 +240,6 @@ async fn serve_h2(inside: Arc<Inside>, mut io: Io) {
     }
 }
 
-fn log(sender: &Sender, error: &dyn std::error::Error) {
+fn log(sender: &Downstream, error: &dyn std::error::Error) {
     tracing::debug!(remote = %sender.visitor().remote, %error, "a connection ended");
 }

@@ -43,7 +43,7 @@ const SIGNED: usize = 6;
 
 /// What every request of one visitor's connection says about its sender; written once for all of them.
 #[derive(Clone)]
-pub(super) struct Sender {
+pub(super) struct Downstream {
     visitor: Visitor,
     handshake: Arc<Handshake>,
     /// The far end of the connection: the visitor, or the last proxy in front of it.
@@ -61,7 +61,7 @@ pub(super) struct Sender {
     observers: Arc<Observers>,
 }
 
-impl Sender {
+impl Downstream {
     pub(super) fn new(
         visitor: Visitor,
         front: bool,
@@ -198,7 +198,7 @@ pub(super) struct Outgoing {
 pub(super) fn outgoing(
     mut request: Request,
     permit: VisitorPermit,
-    sender: &Sender,
+    sender: &Downstream,
     (authority, id): (Authority, &RequestId),
 ) -> Option<Outgoing> {
     let version = request.version();
@@ -293,7 +293,7 @@ pub(super) fn join(
     mut response: Response,
     visitor: Option<Opening>,
     permit: VisitorPermit,
-    sender: &Sender,
+    sender: &Downstream,
     (version, recording): (Version, &mut Box<Recording>),
     scope: &Scope,
 ) -> Option<Response> {
@@ -343,10 +343,10 @@ mod tests {
     use super::*;
     use crate::domain::Epoch;
 
-    fn sender(remote: &str, front: bool) -> Sender {
+    fn sender(remote: &str, front: bool) -> Downstream {
         let local = ([127, 0, 0, 1], 443).into();
         let seat = super::super::seats::Seats::new(1, 1).enter().unwrap();
-        Sender::new(
+        Downstream::new(
             Visitor { remote: remote.parse().unwrap(), local, tls: true },
             front,
             Handshake::default(),

@@ -15,7 +15,7 @@ const HOPS: usize = 32;
 
 /// What the trusted hops say of the visitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Claim {
+pub(super) struct ForwardedVisitor {
     /// Its address; the port is 0 where nobody told it.
     pub(super) remote: Option<SocketAddr>,
     /// Whether its connection was encrypted.
@@ -31,7 +31,7 @@ pub(super) struct Contradiction;
 ///
 /// # Errors
 /// [`Contradiction`]: a proxy that writes one of the two and passes the other on lets its visitors write that one.
-pub(super) fn claim(headers: &HeaderMap, trusted: &Nets) -> Result<Claim, Contradiction> {
+pub(super) fn claim(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisitor, Contradiction> {
     let standard = forwarded(headers, trusted)?;
     let de_facto = x_forwarded(headers, trusted);
     if let (Some(one), Some(other)) = (standard.remote, de_facto.remote)
@@ -39,7 +39,7 @@ pub(super) fn claim(headers: &HeaderMap, trusted: &Nets) -> Result<Claim, Contra
     {
         return Err(Contradiction);
     }
-    Ok(Claim { remote: de_facto.remote.or(standard.remote), tls: de_facto.tls.or(standard.tls) })
+    Ok(ForwardedVisitor { remote: de_facto.remote.or(standard.remote), tls: de_facto.tls.or(standard.tls) })
 }
 
 /// The visitor among the hops, the nearest first, and how many hops away it is. `None` when the nearest is nobody with
@@ -56,13 +56,13 @@ fn walk(hops: impl Iterator<Item = Option<SocketAddr>>, trusted: &Nets) -> Optio
     found
 }
 
-fn x_forwarded(headers: &HeaderMap, trusted: &Nets) -> Claim {
+fn x_forwarded(headers: &HeaderMap, trusted: &Nets) -> ForwardedVisitor {
     let hops = backwards(headers.get_all(fields::X_FORWARDED_FOR).iter().rev()).map(node);
     let found = walk(hops, trusted);
     let away = found.map_or(0, |(_, away)| away);
     // Where each hop wrote its own, the one that the visitor came to; where one wrote for all, that.
     let proto = backwards(headers.get_all(fields::X_FORWARDED_PROTO).iter().rev()).take(away + 1).last();
-    Claim { remote: found.map(|(remote, _)| remote), tls: proto.and_then(encrypted) }
+    ForwardedVisitor { remote: found.map(|(remote, _)| remote), tls: proto.and_then(encrypted) }
 }
 
 /// The elements of a list, the last first.
@@ -94,7 +94,7 @@ struct Hop {
     tls: Option<bool>,
 }
 
-fn forwarded(headers: &HeaderMap, trusted: &Nets) -> Result<Claim, Contradiction> {
+fn forwarded(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisitor, Contradiction> {
     let mut hops = Vec::new();
     for value in headers.get_all(FORWARDED).iter().rev() {
         let text = value.to_str().map_err(|_| Contradiction)?;
@@ -108,7 +108,10 @@ fn forwarded(headers: &HeaderMap, trusted: &Nets) -> Result<Claim, Contradiction
     }
     let found = walk(hops.iter().map(|hop| hop.node), trusted);
     let away = found.map_or(0, |(_, away)| away);
-    Ok(Claim { remote: found.map(|(remote, _)| remote), tls: hops.get(away).and_then(|hop| hop.tls) })
+    Ok(ForwardedVisitor {
+        remote: found.map(|(remote, _)| remote),
+        tls: hops.get(away).and_then(|hop| hop.tls),
+    })
 }
 
 /// RFC 7239 §4: pairs by `;`, elements by `,`, values are tokens or quoted. `None` when it is not that.

@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::admit::Doorkeeper;
 use self::announce::Announcer;
-use self::config::{ClientCerts, Config, Listen, Routing};
+use self::config::{ClientCerts, Listen, RelayConfig, Routing};
 use self::credentials::Credentials;
 use self::entry::Entrance;
 use self::names::Names;
@@ -102,7 +102,7 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// What every connection of a relay shares.
 struct Shared {
-    config: Arc<Config>,
+    config: Arc<RelayConfig>,
     names: Arc<Names>,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
@@ -147,7 +147,7 @@ impl Relay {
     ///
     /// # Errors
     /// [`StartError`]; nothing listens then.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    pub fn start(config: RelayConfig) -> Result<Self, StartError> {
         let cores = Cores::start(config.cores).map_err(StartError::Cores)?;
         Self::start_on(config, cores)
     }
@@ -157,7 +157,7 @@ impl Relay {
     ///
     /// # Errors
     /// [`StartError`]; nothing listens then.
-    pub fn start_on(mut config: Config, cores: Cores) -> Result<Self, StartError> {
+    pub fn start_on(mut config: RelayConfig, cores: Cores) -> Result<Self, StartError> {
         config.cores = cores.count();
         let config = Arc::new(config);
         check(&config)?;
@@ -211,7 +211,7 @@ impl Relay {
         let admin_address = admin_bound.as_ref().map(|(address, _)| *address);
         let admin = Scope::new();
         if let Some((address, listener)) = admin_bound {
-            let view = admin::View { registry, metrics, draining: draining.clone() };
+            let view = admin::RelayView { registry, metrics, draining: draining.clone() };
             admin.spawn_on(cores.handle(0), admin::run(view, listener, address, admin.clone()));
         }
         Ok(Self { shared, room, admin_address, admin, sessions, draining, _cores: cores })
@@ -298,14 +298,14 @@ impl Drop for Relay {
     }
 }
 
-struct Bound {
+struct BoundListeners {
     listen: Listen,
     per_core: Vec<StdListener>,
     tls: Option<Arc<Acceptor>>,
 }
 
 /// What no relay can do.
-fn check(config: &Config) -> Result<(), StartError> {
+fn check(config: &RelayConfig) -> Result<(), StartError> {
     if config.demo && config.routing == Routing::Path {
         return Err(StartError::DemoByPath);
     }
@@ -315,7 +315,7 @@ fn check(config: &Config) -> Result<(), StartError> {
     Ok(config.check_transports()?)
 }
 
-fn bind(config: &Config, transports: &Transports) -> Result<Vec<Bound>, StartError> {
+fn bind(config: &RelayConfig, transports: &Transports) -> Result<Vec<BoundListeners>, StartError> {
     let bind = |listen: &Listen| {
         let tls = match (listen.tls, &config.tls) {
             (false, _) => None,
@@ -324,13 +324,13 @@ fn bind(config: &Config, transports: &Transports) -> Result<Vec<Bound>, StartErr
         };
         let (address, per_core) = listener::bind(listen.address, config.cores)
             .map_err(|source| StartError::Listen { address: listen.address, source })?;
-        Ok(Bound { listen: Listen { address, ..*listen }, per_core, tls })
+        Ok(BoundListeners { listen: Listen { address, ..*listen }, per_core, tls })
     };
     config.listen.iter().map(bind).collect()
 }
 
 /// How many connections have descriptors, beside these listeners and all that was opened before them.
-fn room(bound: &[Bound]) -> usize {
+fn room(bound: &[BoundListeners]) -> usize {
     let last = bound.iter().flat_map(|b| &b.per_core).max_by_key(|listener| listener.as_raw_fd());
     last.map_or(0, |last| Descriptors::of_this_process().fit_beside(last))
 }
@@ -339,7 +339,7 @@ fn newcomers() -> usize {
     (Descriptors::of_this_process().reserved() / defaults::NEWCOMERS_SHARE).min(defaults::NEWCOMERS)
 }
 
-impl Bound {
+impl BoundListeners {
     fn accept_on(self, shared: &Arc<Shared>, cores: &Cores) {
         for (core, listener) in self.per_core.into_iter().enumerate() {
             let local = self.listen.address;

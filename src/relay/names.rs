@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use http::uri::Authority;
 
-use super::config::{Config, Routing};
+use super::config::{RelayConfig, Routing};
 use crate::domain::{Facts, HostName, Name, Route, Wanted};
 
 /// The relay's naming.
 pub(super) struct Names {
-    config: Arc<Config>,
+    config: Arc<RelayConfig>,
     own: Vec<HostName>,
 }
 
 impl Names {
     /// `loopback` adds what a loopback listener may be called.
-    pub(super) fn new(config: Arc<Config>, loopback: bool) -> Self {
+    pub(super) fn new(config: Arc<RelayConfig>, loopback: bool) -> Self {
         let local = ["localhost", "127.0.0.1", "[::1]"].into_iter().filter(|_| loopback);
         let own = std::iter::once(config.domain.clone())
             .chain(config.authorities.iter().cloned())
@@ -107,7 +107,7 @@ mod tests {
     use crate::policy::Tokens;
 
     fn names(routing: Routing, public: Option<&'static str>) -> Names {
-        let mut config = Config::new(HostName::parse("relay.test").unwrap(), Tokens::in_memory());
+        let mut config = RelayConfig::new(HostName::parse("relay.test").unwrap(), Tokens::in_memory());
         config.routing = routing;
         config.public_url = public.map(http::Uri::from_static);
         Names::new(Arc::new(config), true)

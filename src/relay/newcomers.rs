@@ -15,11 +15,11 @@ use crate::net::flag::Flag;
 /// See the module.
 pub(super) struct Newcomers {
     most: usize,
-    table: Mutex<Table>,
+    table: Mutex<NewcomerTable>,
 }
 
 #[derive(Default)]
-struct Table {
+struct NewcomerTable {
     next: u64,
     inside: usize,
     /// Those without a request of an agent under way, the one that has waited longest first.
@@ -54,16 +54,16 @@ impl Newcomers {
             longest.leave.raise();
         }
         let (all, busy) = (self.clone(), AtomicUsize::new(0));
-        Some(Newcomer { place: Arc::new(Place { all, id, leave, busy }) })
+        Some(Newcomer { place: Arc::new(NewcomerPlace { all, id, leave, busy }) })
     }
 }
 
 /// One connection's place. Dropping it and its guards frees it.
 pub(super) struct Newcomer {
-    place: Arc<Place>,
+    place: Arc<NewcomerPlace>,
 }
 
-struct Place {
+struct NewcomerPlace {
     all: Arc<Newcomers>,
     id: u64,
     leave: Arc<Flag>,
@@ -102,12 +102,12 @@ impl Newcomer {
 
 /// A request of an agent on a newcomer's connection. Several may be under way at once.
 pub(super) struct Busy {
-    place: Arc<Place>,
+    place: Arc<NewcomerPlace>,
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let Place { all, id, leave, busy } = &*self.place;
+        let NewcomerPlace { all, id, leave, busy } = &*self.place;
         let mut table = all.table.lock();
         if busy.fetch_sub(1, Ordering::Relaxed) == 1 {
             table.idle.push_back(Idle { id: *id, since: Instant::now(), leave: leave.clone() });
@@ -115,7 +115,7 @@ impl Drop for Busy {
     }
 }
 
-impl Drop for Place {
+impl Drop for NewcomerPlace {
     fn drop(&mut self) {
         let mut table = self.all.table.lock();
         table.inside -= 1;

@@ -11,9 +11,9 @@ use tracing::Instrument as _;
 use super::Shared;
 use super::config::Routing;
 use super::demo;
-use super::forward::{self, Outgoing, Sender};
+use super::forward::{self, Downstream, Outgoing};
 use super::front::Contradiction;
-use super::respond::{self, Failure};
+use super::respond::{self, VisitorFailure};
 use super::{measure, patience, record};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
@@ -21,7 +21,7 @@ use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, authority, framing, hop, interim, repeat, upgrade};
 use crate::observe::exchange::Party;
 use crate::observe::{Limit, Recording};
-use crate::policy::{Denied, Gate, VisitorPermit};
+use crate::policy::{Denied, VisitorPermit, VisitorPolicy};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
@@ -31,7 +31,7 @@ type Beside<'a> = (&'a mut Box<Recording>, &'a interim::Sender);
 /// Answers one request that came in on the public port.
 pub(super) async fn answer(
     shared: &Arc<Shared>,
-    sender: &Sender,
+    sender: &Downstream,
     mut request: Request,
     interim: &interim::Sender,
 ) -> Response {
@@ -43,12 +43,12 @@ pub(super) async fn answer(
     let mut response = route(shared, sender, request, (&mut recording, interim)).instrument(span).await;
     if extended && response.status().is_success() {
         // The Upgrade was ignored, and to this visitor a success would say that it was accepted.
-        response = respond::failure(Failure::Upgrade, &http::HeaderMap::new(), &mut recording);
+        response = respond::failure(VisitorFailure::Upgrade, &http::HeaderMap::new(), &mut recording);
     } else if extended {
         upgrade::to_connected(&mut response);
     } else if version == Version::HTTP_2 && response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // Cannot be: HTTP/2 asks by extended CONNECT alone. An agent that says so all the same is wrong.
-        response = respond::failure(Failure::Upgrade, &http::HeaderMap::new(), &mut recording);
+        response = respond::failure(VisitorFailure::Upgrade, &http::HeaderMap::new(), &mut recording);
     }
     recording.follow(head, &mut response);
     response
@@ -56,20 +56,20 @@ pub(super) async fn answer(
 
 async fn route(
     shared: &Arc<Shared>,
-    sender: &Sender,
+    sender: &Downstream,
     request: Request,
     (recording, interim): Beside<'_>,
 ) -> Response {
     if framing::size(&request) > defaults::VISITOR_HEAD {
         shared.metrics.reached(Limit::Fields, &sender.visitor().remote);
-        return hang_up(Failure::Head, &request, recording);
+        return hang_up(VisitorFailure::Head, &request, recording);
     }
     if request.method() == Method::CONNECT {
-        return hang_up(Failure::Method, &request, recording);
+        return hang_up(VisitorFailure::Method, &request, recording);
     }
     let behind = match sender.behind(request.headers(), &shared.config.trusted_proxies) {
         Ok(behind) => behind,
-        Err(Contradiction) => return hang_up(Failure::Sender, &request, recording),
+        Err(Contradiction) => return hang_up(VisitorFailure::Sender, &request, recording),
     };
     let sender = behind.as_deref().unwrap_or(sender);
     if let Some(line) = recording.line() {
@@ -77,7 +77,7 @@ async fn route(
     }
     let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
         Ok(authority) => authority,
-        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request, recording),
+        Err(unclear) => return hang_up(VisitorFailure::Unclear(unclear), &request, recording),
     };
     // The table holds hosts in their one form, so what is found as it came needs no parsing.
     if let Some(target) = shared.registry.find_host(authority.host()) {
@@ -85,7 +85,7 @@ async fn route(
     }
     let host = match authority::host(&authority) {
         Ok(host) => host,
-        Err(unclear) => return hang_up(Failure::Unclear(unclear), &request, recording),
+        Err(unclear) => return hang_up(VisitorFailure::Unclear(unclear), &request, recording),
     };
     if shared.names.is_own(&host) {
         // Boxed, because it is rare and large, and would make every visitor's future as large.
@@ -98,7 +98,7 @@ async fn route(
 }
 
 /// Refuses a request that others may have read differently. On HTTP/1 what stands behind it is not read.
-fn hang_up(failure: Failure, request: &Request, recording: &mut Recording) -> Response {
+fn hang_up(failure: VisitorFailure, request: &Request, recording: &mut Recording) -> Response {
     let mut response = respond::failure(failure, request.headers(), recording);
     if request.version() < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -106,21 +106,21 @@ fn hang_up(failure: Failure, request: &Request, recording: &mut Recording) -> Re
     response
 }
 
-fn unserved(shared: &Shared, route: &Route) -> Failure {
-    if shared.names.is_known(route) { Failure::NoAgent } else { Failure::NoRoute }
+fn unserved(shared: &Shared, route: &Route) -> VisitorFailure {
+    if shared.names.is_known(route) { VisitorFailure::NoAgent } else { VisitorFailure::NoRoute }
 }
 
 /// The relay's own authority: agents first, then names by path, then the relay's page.
 async fn own(
     shared: &Arc<Shared>,
-    sender: &Sender,
+    sender: &Downstream,
     authority: Authority,
     host: &HostName,
     request: Request,
     (recording, interim): Beside<'_>,
 ) -> Response {
     if sender.seat().is_newcomers() && shared.transports.wanting(&request).is_none() {
-        return hang_up(Failure::Full, &request, recording);
+        return hang_up(VisitorFailure::Full, &request, recording);
     }
     // The connection of a proxy shows nothing of the agent behind it.
     let shows = !closes(&request) && !sender.is_front();
@@ -162,7 +162,7 @@ async fn own(
         if let Ok(name) = Name::parse(segment)
             && shared.names.is_known(&Route::Path(name))
         {
-            return respond::failure(Failure::NoAgent, request.headers(), recording);
+            return respond::failure(VisitorFailure::NoAgent, request.headers(), recording);
         }
     }
     let (method, path, asker) = (request.method(), request.uri().path(), request.headers());
@@ -195,7 +195,7 @@ fn by_http1(request: &Request) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalKind::NoUpgrade, message))
 }
 
-fn facts(sender: &Sender, authority: &Authority, headers: &http::HeaderMap) -> Facts {
+fn facts(sender: &Downstream, authority: &Authority, headers: &http::HeaderMap) -> Facts {
     Facts {
         remote: sender.visitor().remote,
         tls: sender.visitor().tls,
@@ -237,7 +237,7 @@ fn presented(value: &http::HeaderValue) -> Option<Secret> {
 
 async fn visit(
     shared: &Arc<Shared>,
-    sender: &Sender,
+    sender: &Downstream,
     authority: Authority,
     target: &Target,
     request: Request,
@@ -245,7 +245,7 @@ async fn visit(
 ) -> Response {
     recording.takes(&target.route);
     if sender.seat().is_newcomers() {
-        return hang_up(Failure::Full, &request, recording);
+        return hang_up(VisitorFailure::Full, &request, recording);
     }
     let request = request.map(Body::from);
     let permit = {
@@ -264,10 +264,10 @@ async fn visit(
 /// A visitor of a name with rules. The gate is that of the very target that the request goes to.
 async fn permitted(
     shared: &Arc<Shared>,
-    sender: &Sender,
+    sender: &Downstream,
     authority: Authority,
     target: &Target,
-    gate: &Arc<Gate>,
+    gate: &Arc<VisitorPolicy>,
     mut request: Request,
     (recording, interim): Beside<'_>,
 ) -> Response {
@@ -280,13 +280,13 @@ async fn permitted(
             if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
                 shared.visitors.spawn(request.into_body().linger());
             }
-            return respond::failure(Failure::Denied(denied), &accept, recording);
+            return respond::failure(VisitorFailure::Denied(denied), &accept, recording);
         }
     };
     let exceeded = permit.body().map(|most| measure::limit(&mut request, most));
     let response = pass(shared, sender, authority, target, permit, request, (recording, interim)).await;
     match exceeded.is_some_and(|exceeded| exceeded.is_so()) && response.status().is_server_error() {
-        true => respond::failure(Failure::Denied(Denied::TooLarge), &accept, recording),
+        true => respond::failure(VisitorFailure::Denied(Denied::TooLarge), &accept, recording),
         false => response,
     }
 }
@@ -302,7 +302,7 @@ fn accepted(accept: Option<HeaderValue>) -> HeaderMap {
 
 async fn pass(
     shared: &Arc<Shared>,
-    sender: &Sender,
+    sender: &Downstream,
     authority: Authority,
     target: &Target,
     permit: VisitorPermit,
@@ -314,7 +314,7 @@ async fn pass(
     let Some(Outgoing { mut request, permit, upgrade }) =
         forward::outgoing(request, permit, sender, (authority, recording.id()))
     else {
-        return respond::failure(Failure::Head, &accepted(accept), recording);
+        return respond::failure(VisitorFailure::Head, &accepted(accept), recording);
     };
     if target.is_polled() {
         request.extensions_mut().insert(*sender.visitor());
@@ -326,7 +326,7 @@ async fn pass(
             let joined = (version, &mut *recording);
             match forward::join(response, upgrade, permit, sender, joined, &shared.visitors) {
                 Some(response) => return response,
-                None => Failure::Upgrade,
+                None => VisitorFailure::Upgrade,
             }
         }
         Some(Ok(response)) => {
@@ -338,7 +338,7 @@ async fn pass(
             return response;
         }
         Some(Err(failure)) => failure,
-        None => Failure::Timeout,
+        None => VisitorFailure::Timeout,
     };
     tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
     respond::failure(failure, &accepted(accept), recording)
@@ -352,10 +352,10 @@ async fn send(
     permit: &VisitorPermit,
     mut request: Request,
     (recording, interim): (&mut Recording, &interim::Sender),
-) -> Result<Response, Failure> {
+) -> Result<Response, VisitorFailure> {
     let mut repeats = defaults::REPEATS;
     let (mut tried, mut returned): (Vec<SessionId>, Vec<SessionId>) = (Vec::new(), Vec::new());
-    let mut why = Failure::NoAgent;
+    let mut why = VisitorFailure::NoAgent;
     loop {
         // An agent that came while this request waited may have other rules than those that let its visitor in.
         let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(why) };
@@ -367,7 +367,7 @@ async fn send(
                 unsent: Some(unsent),
             }) => {
                 tried.push(session.id);
-                why = Failure::Send(kind);
+                why = VisitorFailure::Send(kind);
                 request = *unsent;
             }
             // The session is gone or going. A link that has joined it meanwhile gets the request, and no third one.
@@ -381,9 +381,9 @@ async fn send(
                     repeats -= 1;
                     request = again;
                 }
-                None => return Err(Failure::Send(SendErrorKind::Closed)),
+                None => return Err(VisitorFailure::Send(SendErrorKind::Closed)),
             },
-            Err(error) => return Err(Failure::Send(error.kind)),
+            Err(error) => return Err(VisitorFailure::Send(error.kind)),
         }
     }
 }

@@ -3,15 +3,15 @@
 use http::header::HOST;
 use http::{HeaderMap, StatusCode};
 
-use super::forward::Sender;
-use super::respond::{self, Failure};
+use super::forward::Downstream;
+use super::respond::{self, VisitorFailure};
 use crate::http1::BadHead;
 use crate::message::{Request, Response, fields};
 use crate::observe::Recording;
 use crate::observe::exchange::{RequestId, id_of};
 
 /// Opens the record of a request.
-pub(super) fn open(sender: &Sender, request: &mut Request) -> Box<Recording> {
+pub(super) fn open(sender: &Downstream, request: &mut Request) -> Box<Recording> {
     let id = id_of(request.headers(), sender.is_front());
     let given = matches!(id, RequestId::Given(_));
     let mut recording = Recording::open(sender.observers(), id);
@@ -33,27 +33,27 @@ fn host(request: &Request) -> &str {
 }
 
 /// Answers a head of HTTP/1 that is no request, and records it.
-pub(super) fn refused_head(sender: &Sender, bad: BadHead) -> Response {
+pub(super) fn refused_head(sender: &Downstream, bad: BadHead) -> Response {
     let mut recording = opened(sender);
-    let response = respond::failure(Failure::BadHead(bad), &HeaderMap::new(), &mut recording);
+    let response = respond::failure(VisitorFailure::BadHead(bad), &HeaderMap::new(), &mut recording);
     recording.answered(response.status());
     recording.ends();
     response
 }
 
 /// Records a head that the HTTP/2 server has refused for its size before there was a request.
-pub(super) fn too_large(sender: &Sender) {
+pub(super) fn too_large(sender: &Downstream) {
     refused(sender, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large");
 }
 
-fn refused(sender: &Sender, status: StatusCode, code: &'static str) {
+fn refused(sender: &Downstream, status: StatusCode, code: &'static str) {
     let mut recording = opened(sender);
     recording.fails("relay", code);
     recording.answered(status);
 }
 
 /// The record of a request of which nothing is known but its sender.
-fn opened(sender: &Sender) -> Box<Recording> {
+fn opened(sender: &Downstream) -> Box<Recording> {
     let mut recording = Recording::open(sender.observers(), RequestId::draw());
     if let Some(line) = recording.line() {
         line.visitor = Some(sender.visitor().remote);

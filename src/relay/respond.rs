@@ -26,7 +26,7 @@ const HOP: &str = "ptth-relay";
 
 /// Why a visitor gets no answer of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum VisitorFailure {
     /// The request does not say clearly which host it is for.
     Unclear(Unclear),
     /// The request does not say clearly where it ends.
@@ -59,7 +59,7 @@ pub(super) enum Failure {
     Late,
 }
 
-impl Failure {
+impl VisitorFailure {
     /// Where the request failed.
     fn hop(self) -> &'static str {
         use SendErrorKind::{Closed, Invalid};
@@ -71,17 +71,17 @@ impl Failure {
 }
 
 /// The response for a visitor. Never names the agent's address, nor says more than what the visitor can act on.
-pub(super) fn failure(failure: Failure, asker: &HeaderMap, recording: &mut Recording) -> Response {
+pub(super) fn failure(failure: VisitorFailure, asker: &HeaderMap, recording: &mut Recording) -> Response {
     let (status, code, detail, error) = describe(failure);
     recording.fails(failure.hop(), code);
     let retry_after = match failure {
-        Failure::Denied(Denied::TooMany(wait)) => Some(round_up(wait)),
+        VisitorFailure::Denied(Denied::TooMany(wait)) => Some(round_up(wait)),
         _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER),
     };
     let request = Some(recording.id().value());
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after, request };
     let mut response = problem.response(asker);
-    if failure == Failure::Denied(Denied::Password) {
+    if failure == VisitorFailure::Denied(Denied::Password) {
         let challenge = HeaderValue::from_static("Basic realm=\"ptth\", charset=\"UTF-8\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
@@ -96,74 +96,83 @@ fn round_up(wait: Duration) -> Duration {
 /// Status, code, words and the `error` of `Proxy-Status`.
 type Words = (StatusCode, &'static str, &'static str, Option<&'static str>);
 
-fn describe(failure: Failure) -> Words {
+fn describe(failure: VisitorFailure) -> Words {
+    use VisitorFailure as F;
     match failure {
-        Failure::Unclear(_) | Failure::Framing | Failure::Sender => describe_unclear(failure),
-        Failure::Head => (
+        F::Unclear(_) | F::Framing | F::Sender => describe_unclear(failure),
+        F::Head => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "head-too-large",
             "The address and the header fields of the request, its cookies among them, have more than 72 KiB.",
             Some("http_request_error"),
         ),
-        Failure::BadHead(bad) => describe_head(bad),
-        Failure::Method => (
+        F::BadHead(bad) => describe_head(bad),
+        F::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
             "CONNECT does not lead anywhere here.",
             Some("http_request_denied"),
         ),
-        Failure::NoRoute => (
+        F::NoRoute => (
             StatusCode::NOT_FOUND,
             "no-route",
             "Nothing is served under this address. If it should be: check the name, and that its agent has connected once.",
             Some("destination_not_found"),
         ),
-        Failure::NoAgent => (
+        F::NoAgent => (
             StatusCode::SERVICE_UNAVAILABLE,
             "no-agent",
             "The agent for this address is not connected at the moment.",
             Some("destination_unavailable"),
         ),
-        Failure::Send(kind) => describe_send(kind),
-        Failure::Timeout => (
+        F::Send(kind) => describe_send(kind),
+        F::Timeout => (
             StatusCode::GATEWAY_TIMEOUT,
             "no-answer",
             "The agent did not answer in time.",
             Some("http_response_timeout"),
         ),
-        Failure::Upgrade => (
+        F::Upgrade => (
             StatusCode::BAD_GATEWAY,
             "upgrade-failed",
             "The upgrade was not carried out.",
             Some("http_upgrade_failed"),
         ),
-        Failure::Full => (
+        F::Full => (
             StatusCode::SERVICE_UNAVAILABLE,
             "relay-full",
             "The relay has as many connections as it can take at the moment.",
             Some("connection_limit_reached"),
         ),
-        Failure::Unreachable => (
-            StatusCode::BAD_GATEWAY,
-            "unreachable",
-            "The destination cannot be reached, or does not answer with HTTP.",
-            Some("destination_unavailable"),
-        ),
-        Failure::Late => (
+        F::Unreachable => describe_destination(false),
+        F::Late => describe_destination(true),
+        F::Denied(denied) => describe_denied(denied),
+    }
+}
+
+/// The destination of a request that the relay has sent itself.
+fn describe_destination(late: bool) -> Words {
+    match late {
+        true => (
             StatusCode::GATEWAY_TIMEOUT,
             "late",
             "The destination did not answer in time.",
             Some("http_response_timeout"),
         ),
-        Failure::Denied(denied) => describe_denied(denied),
+        false => (
+            StatusCode::BAD_GATEWAY,
+            "unreachable",
+            "The destination cannot be reached, or does not answer with HTTP.",
+            Some("destination_unavailable"),
+        ),
     }
 }
 
 /// Heads that are no request, or more than a request may have.
 fn describe_head(bad: BadHead) -> Words {
     let (code, detail) = match bad {
-        BadHead::Framing => return describe(Failure::Framing),
-        BadHead::Bytes(_) => return describe(Failure::Head),
+        BadHead::Framing => return describe(VisitorFailure::Framing),
+        BadHead::Bytes(_) => return describe(VisitorFailure::Head),
         BadHead::Fields => ("head-too-large", TOO_MANY_FIELDS),
         BadHead::Target => ("target-too-long", "The address of the request is longer than 65,534 bytes."),
         BadHead::Version => ("bad-head", "The request is neither of HTTP/1.0 nor of HTTP/1.1."),
@@ -174,14 +183,14 @@ fn describe_head(bad: BadHead) -> Words {
 }
 
 /// Requests that can be read in two ways, or in none.
-fn describe_unclear(failure: Failure) -> Words {
+fn describe_unclear(failure: VisitorFailure) -> Words {
     let (code, detail) = match failure {
-        Failure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
-        Failure::Framing => (
+        VisitorFailure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
+        VisitorFailure::Framing => (
             "unclear-length",
             "The request does not say clearly where it ends: one Content-Length, or the one transfer coding chunked.",
         ),
-        Failure::Sender => ("unclear-sender", "The request says in two ways who sent it."),
+        VisitorFailure::Sender => ("unclear-sender", "The request says in two ways who sent it."),
         _ => ("unclear-host", "The request does not say clearly which host it is for."),
     };
     (StatusCode::BAD_REQUEST, code, detail, Some("http_request_error"))
@@ -219,7 +228,7 @@ fn describe_denied(denied: Denied) -> Words {
 fn describe_send(kind: SendErrorKind) -> Words {
     use SendErrorKind::{Absent, Busy, Closed, Invalid, NoUpgrade, Slow, TooLarge};
     match kind {
-        Absent => describe(Failure::NoAgent),
+        Absent => describe(VisitorFailure::NoAgent),
         Busy => (
             StatusCode::SERVICE_UNAVAILABLE,
             "agent-busy",
@@ -306,10 +315,10 @@ pub(super) fn own(
     recording: &mut Recording,
 ) -> Response {
     if path != "/" {
-        return failure(Failure::NoRoute, asker, recording);
+        return failure(VisitorFailure::NoRoute, asker, recording);
     }
     if method != Method::GET && method != Method::HEAD {
-        return failure(Failure::Method, asker, recording);
+        return failure(VisitorFailure::Method, asker, recording);
     }
     let body = "<p>This is a ptth relay: it serves programs that cannot be called from outside, over connections that \
                 they opened themselves. Each has an address of its own below this one.</p>";
@@ -332,11 +341,11 @@ mod tests {
     #[test]
     fn refusals_name_the_limits_that_are_in_force() {
         let text = |failure| describe(failure).2.replace(',', "");
-        let fields = text(Failure::BadHead(BadHead::Fields));
+        let fields = text(VisitorFailure::BadHead(BadHead::Fields));
         assert!(fields.contains(&format!(" {} ", defaults::H1_FIELDS)), "{fields}");
-        let head = text(Failure::Head);
+        let head = text(VisitorFailure::Head);
         assert!(head.contains(&format!(" {} KiB", defaults::VISITOR_HEAD >> 10)), "{head}");
-        let target = text(Failure::BadHead(BadHead::Target));
+        let target = text(VisitorFailure::BadHead(BadHead::Target));
         let named = BadHead::Target.to_string();
         let most = named.split(' ').find(|word| word.bytes().all(|b| b.is_ascii_digit())).unwrap();
         assert!(target.contains(&format!(" {most} ")), "{target}");

@@ -26,12 +26,12 @@ impl Seats {
     /// A seat, unless all are taken. For whom it is may be known only later.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Seat> {
         let one = self.all.clone().try_acquire_owned().ok()?;
-        Some(Seat { seats: self.clone(), of: None, place: Place::Own(one) })
+        Some(Seat { seats: self.clone(), of: None, place: SeatKind::Own(one) })
     }
 
     /// A seat for a connection that is beyond the limit.
     pub(super) fn beside(self: &Arc<Self>, newcomer: Newcomer) -> Seat {
-        Seat { seats: self.clone(), of: None, place: Place::Newcomer(newcomer) }
+        Seat { seats: self.clone(), of: None, place: SeatKind::Newcomer(newcomer) }
     }
 }
 
@@ -39,10 +39,10 @@ impl Seats {
 pub(super) struct Seat {
     seats: Arc<Seats>,
     of: Option<Source>,
-    place: Place,
+    place: SeatKind,
 }
 
-enum Place {
+enum SeatKind {
     Own(#[expect(dead_code, reason = "kept for its drop")] OwnedSemaphorePermit),
     Newcomer(Newcomer),
 }
@@ -50,22 +50,22 @@ enum Place {
 impl Seat {
     /// Whether only an agent may keep it.
     pub(super) fn is_newcomers(&self) -> bool {
-        matches!(self.place, Place::Newcomer(_))
+        matches!(self.place, SeatKind::Newcomer(_))
     }
 
     /// When the connection is to be closed, where only an agent may keep it.
     pub(super) fn leaves(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         match &self.place {
-            Place::Own(_) => None,
-            Place::Newcomer(newcomer) => Some(newcomer.leaves()),
+            SeatKind::Own(_) => None,
+            SeatKind::Newcomer(newcomer) => Some(newcomer.leaves()),
         }
     }
 
     /// An agent's request is being answered; until the guard is dropped, nobody takes a newcomer's place.
     pub(super) fn busy(&self) -> Option<Busy> {
         match &self.place {
-            Place::Own(_) => None,
-            Place::Newcomer(newcomer) => Some(newcomer.busy()),
+            SeatKind::Own(_) => None,
+            SeatKind::Newcomer(newcomer) => Some(newcomer.busy()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::handshake::Handshake;
-use super::transports::Served;
+use super::transports::ServedTransport;
 use super::{Shared, public};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind, Visitor};
@@ -20,7 +20,7 @@ pub(super) struct Stream {
 }
 
 /// Hands a stream to its transport, until that has admitted or refused it. A stream that is refused is closed.
-pub(super) async fn accept(shared: &Shared, served: &Served, stream: Stream) {
+pub(super) async fn accept(shared: &Shared, served: &ServedTransport, stream: Stream) {
     let (transport, remote) = (served.name, stream.visitor.remote);
     let accepted = tokio::select! {
         biased;
@@ -37,7 +37,7 @@ pub(super) async fn accept(shared: &Shared, served: &Served, stream: Stream) {
     }
 }
 
-async fn offer(shared: &Shared, served: &Served, stream: Stream) -> Result<(), Refusal> {
+async fn offer(shared: &Shared, served: &ServedTransport, stream: Stream) -> Result<(), Refusal> {
     let (transport, remote) = (served.name, stream.visitor.remote);
     public::by_plain(shared, &stream.visitor)?;
     if served.needs_certificate && stream.handshake.certificate.is_none() {

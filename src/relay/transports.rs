@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::config::{ClientCerts, Config, Listen};
+use super::config::{ClientCerts, Listen, RelayConfig};
 use crate::message::Request;
 use crate::transport::{self, Door, RelaySide, Transport};
 
@@ -42,7 +42,7 @@ pub enum BadTransport {
     NoCertificates(Listen),
 }
 
-impl Config {
+impl RelayConfig {
     /// Whether the relay can serve its transports on its listeners.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ impl Config {
     }
 }
 
-fn check(config: &Config) -> Result<(), BadTransport> {
+fn check(config: &RelayConfig) -> Result<(), BadTransport> {
     let (mut names, mut ids) = (HashSet::new(), HashSet::new());
     for transport in all(config) {
         let name = transport.name();
@@ -72,7 +72,7 @@ fn check(config: &Config) -> Result<(), BadTransport> {
     config.listen.iter().try_for_each(|listen| check_listener(config, listen))
 }
 
-fn check_listener(config: &Config, listen: &Listen) -> Result<(), BadTransport> {
+fn check_listener(config: &RelayConfig, listen: &Listen) -> Result<(), BadTransport> {
     let Some(name) = listen.transport else { return Ok(()) };
     let transport = all(config).find(|t| t.name() == name).ok_or(BadTransport::Unknown(*listen))?;
     if !transport.takes_streams() {
@@ -85,12 +85,12 @@ fn check_listener(config: &Config, listen: &Listen) -> Result<(), BadTransport> 
     Ok(())
 }
 
-fn all(config: &Config) -> impl Iterator<Item = &dyn Transport> {
+fn all(config: &RelayConfig) -> impl Iterator<Item = &dyn Transport> {
     transport::ALL.iter().copied().chain(config.transports.iter().map(|transport| &**transport))
 }
 
 /// One transport of a running relay.
-pub(super) struct Served {
+pub(super) struct ServedTransport {
     pub(super) name: &'static str,
     pub(super) needs_certificate: bool,
     pub(super) side: Box<dyn RelaySide>,
@@ -98,19 +98,20 @@ pub(super) struct Served {
 
 /// See the module.
 pub(super) struct Transports {
-    all: Vec<Arc<Served>>,
-    by_alpn: HashMap<Vec<u8>, Arc<Served>>,
+    all: Vec<Arc<ServedTransport>>,
+    by_alpn: HashMap<Vec<u8>, Arc<ServedTransport>>,
     /// The keys of the table, in the order of the transports.
     alpns: Vec<Vec<u8>>,
 }
 
 impl Transports {
     /// The transports of a configuration that [`check`] has passed.
-    pub(super) fn new(config: &Config, door: &Arc<dyn Door>) -> Self {
+    pub(super) fn new(config: &RelayConfig, door: &Arc<dyn Door>) -> Self {
         let mut built = Self { all: Vec::new(), by_alpn: HashMap::new(), alpns: Vec::new() };
         for transport in all(config) {
             let (name, needs_certificate) = (transport.name(), transport.needs_certificate());
-            let served = Arc::new(Served { name, needs_certificate, side: transport.relay(door.clone()) });
+            let served =
+                Arc::new(ServedTransport { name, needs_certificate, side: transport.relay(door.clone()) });
             if !needs_certificate || config.client_certs != ClientCerts::Unused {
                 for id in transport.alpns() {
                     built.by_alpn.insert(id.clone(), served.clone());
@@ -131,12 +132,12 @@ impl Transports {
     }
 
     /// Whose streams have this ALPN id.
-    pub(super) fn by_alpn(&self, id: &[u8]) -> Option<&Arc<Served>> {
+    pub(super) fn by_alpn(&self, id: &[u8]) -> Option<&Arc<ServedTransport>> {
         self.by_alpn.get(id)
     }
 
     /// Whose name this is.
-    pub(super) fn named(&self, name: &str) -> Option<&Arc<Served>> {
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<ServedTransport>> {
         self.all.iter().find(|served| served.name == name)
     }
 

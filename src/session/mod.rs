@@ -23,7 +23,7 @@ pub use h2::Windows;
 pub use carrier::{HeldSlot, Kind, Link, SendError, SendErrorKind, Slot};
 pub use handler::{Handler, handler_fn};
 pub use load::{Load, Loaded};
-pub use pool::{Session, Waiting};
+pub use pool::{Session, WaitingPlace};
 
 /// The core that drives a link.
 pub use crate::net::Core;

@@ -154,7 +154,7 @@ impl Session {
         if let Some(slot) = self.pick() {
             return Some(slot);
         }
-        let _waiting = Waiting::enter(&self.waiting)?;
+        let _waiting = WaitingPlace::enter(&self.waiting)?;
         let since = Instant::now();
         let wait = async {
             loop {
@@ -180,9 +180,9 @@ impl Session {
 }
 
 /// A place in a bounded queue.
-pub struct Waiting<'a>(&'a AtomicUsize);
+pub struct WaitingPlace<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingPlace<'a> {
     /// Takes a place, unless [`defaults::WAITING`] are taken: past that a queue only hides the outage.
     pub fn enter(count: &'a AtomicUsize) -> Option<Self> {
         let guard = Self(count);
@@ -190,7 +190,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingPlace<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

@@ -29,7 +29,7 @@ pub use self::explain::{explain, explain_io};
 pub use self::peer::peer;
 pub use self::reload::{PairFiles, Reloaded, Replaced};
 pub use self::server::{Acceptor, ServerTls};
-pub use self::store::{CertificateStore, ServerCertificate, Slot};
+pub use self::store::{CertificateSlot, CertificateStore, ServerCertificate};
 use self::witness::Witness;
 
 /// Why there is no TLS.

@@ -7,7 +7,7 @@ use rustls::server::danger::ClientCertVerifier;
 use sha2::{Digest as _, Sha256};
 
 use super::files::{self, FileError};
-use super::store::{CertificateStore, ServerCertificate, Slot};
+use super::store::{CertificateSlot, CertificateStore, ServerCertificate};
 use super::{TlsError, peer};
 
 /// The files of a certificate chain, leaf first, and of its key, both PEM.
@@ -69,9 +69,9 @@ pub(super) trait InForce {
 }
 
 /// What a file is for.
-pub(super) enum Watch {
+pub(super) enum FileWatch {
     /// A certificate that is shown. It has no slot before it was loaded.
-    Pair { files: PairFiles, slot: Option<Slot> },
+    Pair { files: PairFiles, slot: Option<CertificateSlot> },
     /// The CAs of the client certificates that are accepted.
     Clients(PathBuf),
 }
@@ -80,8 +80,8 @@ pub(super) enum Watch {
 type Print = [u8; 32];
 
 /// Files that are loaded together.
-pub(super) struct Watched {
-    watch: Watch,
+pub(super) struct WatchedFiles {
+    watch: FileWatch,
     /// In force.
     loaded: Print,
     /// Seen at the last look, where that differs from `loaded`.
@@ -90,9 +90,9 @@ pub(super) struct Watched {
     refused: Option<Print>,
 }
 
-impl Watched {
+impl WatchedFiles {
     /// Loads the files for the first time.
-    pub(super) fn first(mut watch: Watch, tls: &impl InForce) -> Result<Self, TlsError> {
+    pub(super) fn first(mut watch: FileWatch, tls: &impl InForce) -> Result<Self, TlsError> {
         let contents = watch.read();
         let loaded = print(&contents);
         watch.load(contents, tls)?;
@@ -143,7 +143,7 @@ fn print(contents: &Contents) -> Print {
     hash.finalize().into()
 }
 
-impl Watch {
+impl FileWatch {
     fn file(&self) -> &Path {
         match self {
             Self::Pair { files, .. } => &files.cert,

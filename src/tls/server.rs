@@ -12,28 +12,28 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use tokio_rustls::TlsAcceptor;
 
-use super::reload::{InForce, PairFiles, Reloaded, Watch, Watched};
+use super::reload::{FileWatch, InForce, PairFiles, Reloaded, WatchedFiles};
 use super::store::CertificateStore;
 use super::{TlsError, provider};
 use crate::domain::HostName;
 
 /// See the module. Cloning is cheap, and clones change together.
 #[derive(Clone)]
-pub struct ServerTls(Arc<Inner>);
+pub struct ServerTls(Arc<ServerTlsInner>);
 
-struct Inner {
+struct ServerTlsInner {
     /// Replaced as a whole when other client certificates are accepted.
     config: ArcSwap<ServerConfig>,
     /// `None` when a program brings a configuration of its own.
     store: Option<Arc<CertificateStore>>,
-    files: Mutex<Vec<Watched>>,
+    files: Mutex<Vec<WatchedFiles>>,
 }
 
 impl From<Arc<ServerConfig>> for ServerTls {
     /// A configuration that never changes.
     fn from(config: Arc<ServerConfig>) -> Self {
         let config = ArcSwap::new(config);
-        Self(Arc::new(Inner { config, store: None, files: Mutex::default() }))
+        Self(Arc::new(ServerTlsInner { config, store: None, files: Mutex::default() }))
     }
 }
 
@@ -44,7 +44,7 @@ impl ServerTls {
     /// [`TlsError`] when the system gives no randomness.
     pub fn new(store: Arc<CertificateStore>) -> Result<Self, TlsError> {
         let config = ArcSwap::from_pointee(config(store.clone(), None)?);
-        Ok(Self(Arc::new(Inner { config, store: Some(store), files: Mutex::default() })))
+        Ok(Self(Arc::new(ServerTlsInner { config, store: Some(store), files: Mutex::default() })))
     }
 
     /// Shows the certificates of these files, the first where no name matches. With `clients`, asks clients
@@ -57,9 +57,9 @@ impl ServerTls {
         let tls = Self::new(Arc::default())?;
         let files: Vec<_> = pairs
             .iter()
-            .map(|pair| Watch::Pair { files: pair.clone(), slot: None })
-            .chain(clients.map(|clients| Watch::Clients(clients.into())))
-            .map(|watch| Watched::first(watch, &tls))
+            .map(|pair| FileWatch::Pair { files: pair.clone(), slot: None })
+            .chain(clients.map(|clients| FileWatch::Clients(clients.into())))
+            .map(|watch| WatchedFiles::first(watch, &tls))
             .collect::<Result<_, _>>()?;
         *tls.0.files.lock() = files;
         Ok(tls)

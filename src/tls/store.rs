@@ -1,6 +1,6 @@
 //! The certificates that a relay shows, chosen by the server name that a client sends (SNI, RFC 6066 §3).
 //!
-//! Whoever obtains certificates (files, or a CA's protocol) puts each into a [`Slot`] and replaces it there. Handshakes
+//! Whoever obtains certificates (files, or a CA's protocol) puts each into a [`CertificateSlot`] and replaces it there. Handshakes
 //! read the table without a lock, and a connection keeps the certificate that it began with.
 
 use std::collections::HashMap;
@@ -68,21 +68,21 @@ impl fmt::Display for ServerCertificate {
 
 /// Where one certificate lies in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot(usize);
+pub struct CertificateSlot(usize);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct CertificateStore(ArcSwap<Table>);
+pub struct CertificateStore(ArcSwap<CertificateTable>);
 
 #[derive(Debug, Default)]
-struct Table {
+struct CertificateTable {
     slots: Vec<Arc<ServerCertificate>>,
     exact: HashMap<Box<str>, usize>,
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, usize>,
 }
 
-impl Table {
+impl CertificateTable {
     /// Where two certificates are for the same name, the earlier slot is shown.
     fn of(slots: Vec<Arc<ServerCertificate>>) -> Self {
         let mut table = Self { slots, ..Self::default() };
@@ -107,25 +107,25 @@ impl Table {
 
 impl CertificateStore {
     /// Adds a certificate. The one in the first slot is shown where no name matches.
-    pub fn add(&self, certificate: ServerCertificate) -> Slot {
+    pub fn add(&self, certificate: ServerCertificate) -> CertificateSlot {
         let certificate = Arc::new(certificate);
         let before = self.0.rcu(|table| {
             let mut slots = table.slots.clone();
             slots.push(certificate.clone());
-            Table::of(slots)
+            CertificateTable::of(slots)
         });
-        Slot(before.slots.len())
+        CertificateSlot(before.slots.len())
     }
 
     /// Replaces a certificate, for handshakes that begin from now on.
-    pub fn replace(&self, slot: Slot, certificate: ServerCertificate) {
+    pub fn replace(&self, slot: CertificateSlot, certificate: ServerCertificate) {
         let certificate = Arc::new(certificate);
         self.0.rcu(|table| {
             let mut slots = table.slots.clone();
             if let Some(old) = slots.get_mut(slot.0) {
                 *old = certificate.clone();
             }
-            Table::of(slots)
+            CertificateTable::of(slots)
         });
     }
 

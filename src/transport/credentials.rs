@@ -10,9 +10,9 @@ use crate::domain::Secret;
 /// See the module. Connections and requests that begin from now on use what was put here last. Cloning is cheap, and
 /// clones change together.
 #[derive(Clone)]
-pub struct AgentCredentials(Arc<Inner>);
+pub struct AgentCredentials(Arc<CredentialsInner>);
 
-struct Inner {
+struct CredentialsInner {
     tls: ArcSwap<ClientConfig>,
     token: ArcSwap<Option<Secret>>,
 }
@@ -20,7 +20,7 @@ struct Inner {
 impl AgentCredentials {
     /// What to begin with.
     pub fn new(tls: Arc<ClientConfig>, token: Option<Secret>) -> Self {
-        Self(Arc::new(Inner { tls: ArcSwap::new(tls), token: ArcSwap::from_pointee(token) }))
+        Self(Arc::new(CredentialsInner { tls: ArcSwap::new(tls), token: ArcSwap::from_pointee(token) }))
     }
 
     /// What a relay's certificate must chain to, and the client certificate that is shown.

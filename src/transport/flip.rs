@@ -10,7 +10,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Admission, Call, Door, Link, OpenError, Opened, is_ruled, place, query, warnings};
+use super::{Admission, AgentLink, Call, Door, OpenError, Opened, is_ruled, place, query, warnings};
 use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
 use crate::message::upgrade::{Opening, Tunnel};
@@ -246,7 +246,7 @@ async fn exchange(
         warnings: warnings::read(&headers),
         // A relay that does not say is not asked to cope with several.
         connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
-        link: Link::Flipped { kind, io },
+        link: AgentLink::Flipped { kind, io },
     })
 }
 
@@ -264,14 +264,14 @@ where
     B::Error: Into<BoxError>,
 {
     #[derive(serde::Deserialize)]
-    struct Problem {
+    struct OfferProblem {
         detail: String,
     }
     let (parts, body) = response.into_parts();
     let status = parts.status;
     let ours = parts.headers.contains_key(fields::PROXY_STATUS);
     let body = Limited::new(body, REFUSAL).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-    let detail = serde_json::from_slice::<Problem>(&body).ok().map(|p| p.detail);
+    let detail = serde_json::from_slice::<OfferProblem>(&body).ok().map(|p| p.detail);
     match status.as_u16() {
         // A relay says its noes in its own form; anything else that is not a plain "no" comes from in between.
         401 | 403 | 409 | 400 | 406 | 429 | 503 if ours || detail.is_some() => {}
@@ -295,7 +295,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{HostName, Offer, Wanted};
-    use crate::net::dial::Via;
+    use crate::net::dial::DialRoute;
     use crate::transport::{Transport as _, ptth10};
 
     /// Without its names it would be an offer for whatever the token is good for.
@@ -307,7 +307,7 @@ mod tests {
         let offer = Offer { wanted: (0..4_000).map(host).collect(), ..Offer::default() };
         let tls = crate::tls::client_config_for_none().unwrap();
         let credentials = crate::transport::AgentCredentials::new(tls, None);
-        let call = Call { relay, credentials, via: Via::Direct, offer, carriers: vec![Kind::H1] };
+        let call = Call { relay, credentials, via: DialRoute::Direct, offer, carriers: vec![Kind::H1] };
         let sent = async {
             let (mut agent, _) = listener.accept().await.unwrap();
             let mut line = vec![0; 64];

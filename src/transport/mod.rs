@@ -23,9 +23,9 @@ use http::HeaderMap;
 pub use self::flip::open_session;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Wanted};
-use crate::message::store::Store;
+use crate::message::store::SpoolBudget;
 use crate::message::{Request, Response, fields};
-use crate::net::dial::{DialError, Place, Via};
+use crate::net::dial::{DialError, DialRoute, DialTarget};
 use crate::net::flag::Listener;
 use crate::net::{Core, Cores, Io, Scope};
 use crate::session;
@@ -132,7 +132,7 @@ pub struct Polling {
     /// How long requests wait for an agent that polled a moment ago.
     pub absence: Duration,
     /// For the bodies and answers of all registrations.
-    pub store: Arc<Store>,
+    pub store: Arc<SpoolBudget>,
 }
 
 impl Default for Polling {
@@ -146,7 +146,7 @@ impl Polling {
     /// Long bodies go to files in `folder`, which must exist.
     pub fn keep_in(&mut self, folder: PathBuf) {
         let (memory, disk) = (defaults::ENVELOPES_MEMORY, defaults::ENVELOPES_DISK);
-        self.store = Arc::new(Store::new(memory, disk, Some(folder)));
+        self.store = Arc::new(SpoolBudget::new(memory, disk, Some(folder)));
     }
 }
 
@@ -311,7 +311,7 @@ pub struct Call {
     /// Whom to trust, what to show, and the token.
     pub credentials: AgentCredentials,
     /// The way to it.
-    pub via: Via,
+    pub via: DialRoute,
     /// What is asked for.
     pub offer: Offer,
     /// The carriers offered, where the transport lets the relay choose.
@@ -328,10 +328,10 @@ fn target(text: &str) -> Result<http::Uri, OpenError> {
 }
 
 /// Where a relay's URL points.
-pub fn place(relay: &http::Uri) -> Place {
+pub fn place(relay: &http::Uri) -> DialTarget {
     let tls = relay.scheme() != Some(&http::uri::Scheme::HTTP);
     let host = relay.host().unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
-    Place { host: host.into(), port: relay.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls }
+    DialTarget { host: host.into(), port: relay.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls }
 }
 
 /// An open connection, ready to be served.
@@ -343,11 +343,11 @@ pub struct Opened {
     /// How many connections like this the relay can use.
     pub connections: usize,
     /// What to do with it.
-    pub link: Link,
+    pub link: AgentLink,
 }
 
 /// The agent's end of an open session.
-pub enum Link {
+pub enum AgentLink {
     /// A connection on which the relay is the client now.
     Flipped {
         /// What runs on it.
@@ -359,7 +359,7 @@ pub enum Link {
     Polled(Box<dyn ServeLink>),
 }
 
-impl Link {
+impl AgentLink {
     /// What carries requests on it.
     pub fn kind(&self) -> Kind {
         match self {
@@ -372,21 +372,21 @@ impl Link {
 /// Which bodies come through while they are still being sent. A box on the way may hold them back until they are
 /// complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flow {
+pub struct StreamingSupport {
     /// From the relay to the agent: the answers to polls.
     pub down: bool,
     /// From the agent to the relay.
     pub up: bool,
 }
 
-impl Flow {
+impl StreamingSupport {
     /// Nothing holds them back.
     pub const FREE: Self = Self { down: true, up: true };
     /// Each gets through once it is complete.
     pub const HELD: Self = Self { down: false, up: false };
 }
 
-impl std::fmt::Display for Flow {
+impl std::fmt::Display for StreamingSupport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match (self.down, self.up) {
             (true, true) => "bodies stream both ways",
@@ -402,7 +402,7 @@ impl std::fmt::Display for Flow {
 /// A session without a connection of its own.
 pub trait ServeLink: Send {
     /// What was found out about the way when the session was opened; `None` if its messages cross whole anyway.
-    fn flow(&self) -> Option<Flow> {
+    fn flow(&self) -> Option<StreamingSupport> {
         None
     }
 

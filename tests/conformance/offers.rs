@@ -78,7 +78,7 @@ pub(crate) async fn higher_boot_replaces_the_lower(on: On) {
     let [old, new] = [TestOrigin::start().await, TestOrigin::start().await];
     let first = on.agent(&relay);
     let booted = |boot| AgentPlan {
-        config: ptth::agent::config::Config {
+        config: ptth::agent::config::AgentConfig {
             instance: Instance { id: "one".into(), boot },
             ..first.config.clone()
         },

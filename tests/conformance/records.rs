@@ -46,7 +46,7 @@ impl Records {
 
 async fn recorded(on: On) -> (World, Records) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let change = |config: &mut ptth::relay::config::Config| {
+    let change = |config: &mut ptth::relay::config::RelayConfig| {
         config.access_log = Some(Arc::new(Kept(sender)));
         config.admin = Some(Admin { address: ([127, 0, 0, 1], 0).into(), required: true });
     };

@@ -2,8 +2,8 @@
 
 use std::any::Any;
 
-use ptth::agent::config::Config;
-use ptth::agent::origin::{Origin, Target};
+use ptth::agent::config::AgentConfig;
+use ptth::agent::origin::{Origin, OriginTarget};
 use ptth::domain::{Instance, Name, Secret};
 use ptth::net::{Cores, Scope};
 use ptth::session::Kind;
@@ -19,7 +19,7 @@ pub(crate) fn agent(
     (name, token): (&str, &str),
     (transport, carrier): (&str, Kind),
 ) -> Runtime {
-    let config = Config {
+    let config = AgentConfig {
         relays: vec![relay.url().parse().unwrap()],
         names: vec![Name::parse(name).unwrap()],
         hosts: Vec::new(),
@@ -35,7 +35,7 @@ pub(crate) fn agent(
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
-        let target = Target::parse(target).unwrap();
+        let target = OriginTarget::parse(target).unwrap();
         let origin = Origin::new(target, Scope::new(), ptth::tls::client_config_for_none().unwrap());
         let mut serving = ptth::agent::start(&config, origin, Cores::ambient()).unwrap();
         serving.connected().await.unwrap();

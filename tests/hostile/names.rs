@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use ptth::domain::Secret;
-use ptth::relay::config::Config;
+use ptth::relay::config::RelayConfig;
 use ptth::session::Kind;
 use rand::seq::IndexedRandom as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -82,7 +82,7 @@ pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
 /// sish #374: an agent that goes at any byte of its registration, and one that goes with its last, leave nothing behind.
 pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
     const OTHER: &str = "other";
-    let change = |config: &mut Config| config.lease = Duration::from_millis(300);
+    let change = |config: &mut RelayConfig| config.lease = Duration::from_millis(300);
     let relay = TestRelay::planned(Plan { change: Box::new(change), ..Plan::default() });
     let (mine, theirs) = (relay.token(&[NAME, OTHER]), relay.token(&[NAME, OTHER]));
     let text = Stranger::new(on, relay.plain, NAME, mine.expose()).offer();

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use ptth::domain::{HostName, Name};
 use ptth::policy::{Grants, Tokens};
 use ptth::relay::Relay;
-use ptth::relay::config::{Admin, Config, Listen, Routing};
+use ptth::relay::config::{Admin, Listen, RelayConfig, Routing};
 
 use crate::devtools::Browser;
 use crate::recorder::Recorder;
@@ -16,9 +16,9 @@ use crate::world::{NAME, On, connect};
 const EVIL: &str = "<svg/onload=document.title=1>";
 
 /// A relay of this configuration on a plain listener, and where that is.
-fn relay(change: impl FnOnce(&mut Config)) -> (Relay, Tokens, std::net::SocketAddr) {
+fn relay(change: impl FnOnce(&mut RelayConfig)) -> (Relay, Tokens, std::net::SocketAddr) {
     let tokens = Tokens::in_memory();
-    let mut config = Config::new(HostName::parse("ptth.localhost").unwrap(), tokens.clone());
+    let mut config = RelayConfig::new(HostName::parse("ptth.localhost").unwrap(), tokens.clone());
     config.listen = vec![Listen::plain((Ipv4Addr::LOCALHOST, 0).into())];
     config.cores = 1;
     change(&mut config);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ptth::agent::origin::{Origin, Target};
+use ptth::agent::origin::{Origin, OriginTarget};
 use ptth::net::Scope;
 use ptth::session::Handler;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,7 +50,7 @@ impl Recorder {
 
     /// What an agent serves to reach it.
     pub(crate) fn handler(&self) -> Arc<dyn Handler> {
-        let target = Target::parse(&format!("http://{}", self.address)).unwrap();
+        let target = OriginTarget::parse(&format!("http://{}", self.address)).unwrap();
         Origin::new(target, Scope::new(), ptth::tls::client_config_for_none().unwrap())
     }
 

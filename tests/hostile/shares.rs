@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt as _};
 use ptth::defaults;
 use ptth::message::{Body, Response};
 use ptth::policy::Grants;
-use ptth::relay::config::Config;
+use ptth::relay::config::RelayConfig;
 use ptth::session::{Handler, Kind, handler_fn};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
@@ -67,7 +67,7 @@ async fn let_in(on: On, relay: &TestRelay, token: &str, count: usize) -> Vec<tok
 pub(crate) async fn one_agent_does_not_take_all_connections(on: On) {
     // On a slow machine the relay closes the first of a thousand, which answer no PING, before the last has come.
     let most = if is_long() { defaults::CONNECTIONS_PER_AGENT } else { 64 };
-    let change = Box::new(move |config: &mut Config| config.connections_per_agent = most);
+    let change = Box::new(move |config: &mut RelayConfig| config.connections_per_agent = most);
     let relay = TestRelay::planned(Plan { change, ..Plan::default() });
     let origin = Recorder::start().await;
     let _honest = serve(&on.agent(&relay, "honest"), origin.handler()).await;

@@ -11,7 +11,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use ptth::defaults;
 use ptth::message::{Body, BoxError, Request};
-use ptth::relay::config::{Admin, Config};
+use ptth::relay::config::{Admin, RelayConfig};
 use ptth::session::handler::handler_fn;
 use ptth::session::{Handler, Kind};
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use crate::support::{AgentPlan, TestRelay, Wire, named, run, serve, within};
 use crate::ways::{NAME, echo, get, relay, status};
 
 /// With an admin listener, whose `/metrics` are read here.
-fn observed(change: impl FnOnce(&mut Config) + 'static) -> TestRelay {
+fn observed(change: impl FnOnce(&mut RelayConfig) + 'static) -> TestRelay {
     relay(|config| {
         config.admin = Some(Admin { address: (Ipv4Addr::LOCALHOST, 0).into(), required: true });
         change(config);

@@ -4,7 +4,7 @@ use std::fs;
 
 use ptth::domain::{HostName, Secret};
 use ptth::policy::Grants;
-use ptth::relay::config::Config;
+use ptth::relay::config::RelayConfig;
 use ptth::tls::{PairFiles, ServerTls};
 use tempfile::TempDir;
 
@@ -15,7 +15,7 @@ use crate::ways::{Way, each, echo, relay, token};
 const HOST: &str = "www.shop.test";
 
 /// A relay whose certificate, for the domain and the names below it, comes from files.
-fn covered(dir: &TempDir, change: impl FnOnce(&mut Config) + 'static) -> TestRelay {
+fn covered(dir: &TempDir, change: impl FnOnce(&mut RelayConfig) + 'static) -> TestRelay {
     let pair = &certs().relay;
     let files = PairFiles { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
     fs::write(&files.cert, &pair.cert).unwrap();

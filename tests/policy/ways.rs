@@ -9,7 +9,7 @@ use ptth::agent::Serving;
 use ptth::domain::Secret;
 use ptth::message::{Body, Request};
 use ptth::policy::{Grants, Tokens};
-use ptth::relay::config::Config;
+use ptth::relay::config::RelayConfig;
 use ptth::session::handler::handler_fn;
 use ptth::session::{Handler, Kind};
 use ptth::transport;
@@ -82,7 +82,7 @@ impl Way {
 }
 
 /// A relay that is special in this.
-pub(crate) fn relay(change: impl FnOnce(&mut Config) + 'static) -> TestRelay {
+pub(crate) fn relay(change: impl FnOnce(&mut RelayConfig) + 'static) -> TestRelay {
     TestRelay::planned(Plan { change: Box::new(change), ..Plan::default() })
 }
 

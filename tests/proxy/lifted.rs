@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ptth::agent::Serving;
-use ptth::agent::origin::{Origin, Target};
+use ptth::agent::origin::{Origin, OriginTarget};
 use ptth::net::Scope;
 use ptth::session::Kind;
 
@@ -21,7 +21,7 @@ fn agent(site: &Site, nginx: &Middlebox) -> Serving {
     let token = std::fs::read_to_string(site.at("token")).unwrap();
     let builder = ptth::Agent::builder().relay(nginx.url()).name("shop").token(token);
     let builder = builder.ca_file(site.at("certs/ca.pem")).climb(Duration::from_secs(1));
-    let target = Target::parse(&service().to_string()).unwrap();
+    let target = OriginTarget::parse(&service().to_string()).unwrap();
     let tls = ptth::tls::client_config_for_none().unwrap();
     builder.build().unwrap().handle(Origin::new(target, Scope::new(), tls)).unwrap()
 }

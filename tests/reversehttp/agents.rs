@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use ptth::domain::{Name, Offer, Wanted};
-use ptth::net::dial::Via;
+use ptth::net::dial::DialRoute;
 use ptth::transport::{ALL, Call, OpenError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -75,7 +75,7 @@ async fn opened(transport: &str, relay: &str) -> Result<(), OpenError> {
     let wanted = vec![Wanted::Name(Name::parse(&"n".repeat(40)).unwrap())];
     let (offer, carriers) = (Offer { wanted, ..Offer::default() }, ptth::session::Kind::PREFERRED.to_vec());
     let credentials = ptth::transport::AgentCredentials::new(tls, None);
-    let call = Call { relay: relay.parse().unwrap(), credentials, via: Via::Direct, offer, carriers };
+    let call = Call { relay: relay.parse().unwrap(), credentials, via: DialRoute::Direct, offer, carriers };
     let opened = tokio::time::timeout(STEP, side.open(&call)).await;
     opened.expect("it succeeds or fails").map(drop)
 }

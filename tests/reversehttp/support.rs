@@ -9,7 +9,7 @@ use ptth::agent::Serving;
 use ptth::domain::{AgentId, HostName, Name};
 use ptth::policy::{Grants, Tokens};
 use ptth::relay::Relay;
-use ptth::relay::config::{Config, Listen};
+use ptth::relay::config::{Listen, RelayConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -21,7 +21,7 @@ pub(crate) const STEP: Duration = Duration::from_secs(60);
 /// A running relay with a token for any name.
 pub(crate) struct Bench {
     pub(crate) relay: Relay,
-    pub(crate) config: Config,
+    pub(crate) config: RelayConfig,
     pub(crate) token: String,
     pub(crate) id: AgentId,
     pub(crate) at: SocketAddr,
@@ -32,10 +32,10 @@ impl Bench {
         Self::with(|_| {})
     }
 
-    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut RelayConfig)) -> Self {
         let tokens = Tokens::in_memory();
         let (id, secret) = tokens.issue(Grants::any()).unwrap();
-        let mut config = Config::new(HostName::parse("relay.test").unwrap(), tokens);
+        let mut config = RelayConfig::new(HostName::parse("relay.test").unwrap(), tokens);
         config.listen = vec![Listen::plain(([127, 0, 0, 1], 0).into())];
         config.cores = 1;
         config.grace = Duration::from_secs(2);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use ptth::relay::config::{ClientCerts, Config};
+use ptth::relay::config::{ClientCerts, RelayConfig};
 use ptth::tls;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::ServerName;
@@ -41,7 +41,7 @@ impl Identity {
     }
 
     /// Makes a relay take certificates.
-    fn taken(&self) -> impl FnOnce(&mut Config) + use<> {
+    fn taken(&self) -> impl FnOnce(&mut RelayConfig) + use<> {
         let at = |name: &str| self.dir.path().join(name);
         let clients = at("ca.pem");
         let pair = tls::PairFiles { cert: at("relay.pem"), key: at("relay-key.pem") };
@@ -64,7 +64,7 @@ fn its_ids_are_offered_where_certificates_are_taken_alone() {
     run(async {
         let line = line();
         let transport = line.clone();
-        let change = Box::new(|config: &mut Config| config.transports = vec![Arc::new(transport)]);
+        let change = Box::new(|config: &mut RelayConfig| config.transports = vec![Arc::new(transport)]);
         let relay = TestRelay::planned(Plan { change, ..Plan::default() });
         let name = ServerName::try_from(DOMAIN).unwrap();
         let connecting = TlsConnector::from(trust(&[b"line/1"])).connect(name, connect(relay.tls).await);

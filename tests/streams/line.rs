@@ -12,7 +12,7 @@ use ptth::net::Io;
 use ptth::net::dial::dial_via;
 use ptth::session::Kind;
 use ptth::transport::{
-    AgentSide, Call, Door, Link, OpenError, Opened, RelaySide, Transport, open_session, place,
+    AgentLink, AgentSide, Call, Door, OpenError, Opened, RelaySide, Transport, open_session, place,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -182,7 +182,7 @@ impl Agent {
         io.write_all(&first).await.map_err(broken)?;
         io.flush().await.map_err(broken)?;
         // The server of HTTP/2 waits for the preface that this end has sent itself.
-        let link = Link::Flipped { kind: Kind::H2, io: io.with_early(PREFACE.into()) };
+        let link = AgentLink::Flipped { kind: Kind::H2, io: io.with_early(PREFACE.into()) };
         Ok(Opened { urls: Vec::new(), warnings: Vec::new(), connections: 1, link })
     }
 }

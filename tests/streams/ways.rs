@@ -6,7 +6,7 @@ use ptth::domain::{HostName, Secret};
 use ptth::net::{Cores, Io};
 use ptth::policy::Tokens;
 use ptth::relay::BadTransport;
-use ptth::relay::config::{Config, Listen};
+use ptth::relay::config::{Listen, RelayConfig};
 use ptth::relay::{Relay, StartError};
 use ptth::transport;
 use rustls::pki_types::ServerName;
@@ -175,8 +175,8 @@ fn a_transport_of_requests_refuses_a_stream() {
 
 #[test]
 fn a_relay_does_not_start_with_transports_that_it_cannot_serve() {
-    let start = |change: &dyn Fn(&mut Config, Line)| {
-        let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), Tokens::in_memory());
+    let start = |change: &dyn Fn(&mut RelayConfig, Line)| {
+        let mut config = RelayConfig::new(HostName::parse(DOMAIN).unwrap(), Tokens::in_memory());
         config.listen = vec![Listen::plain(LOOPBACK)];
         change(&mut config, Line::new());
         match Relay::start(config).err().expect("it started") {
@@ -260,7 +260,7 @@ fn a_relay_stops_with_streams_open() {
 fn a_relay_on_the_callers_runtime_takes_streams() {
     run(async {
         let line = Line::new();
-        let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), Tokens::in_memory());
+        let mut config = RelayConfig::new(HostName::parse(DOMAIN).unwrap(), Tokens::in_memory());
         config.listen = vec![Listen::plain(LOOPBACK).of("line")];
         config.transports = vec![Arc::new(line.clone())];
         let relay = Relay::start_on(config, Cores::ambient()).unwrap();

@@ -7,10 +7,10 @@ use http::Response;
 use ptth::domain::{Name, Offer, Secret, Wanted};
 use ptth::message::{Body, Request};
 use ptth::net::Scope;
-use ptth::net::dial::Via;
-use ptth::relay::config::{Admin, Config, Listen};
+use ptth::net::dial::DialRoute;
+use ptth::relay::config::{Admin, Listen, RelayConfig};
 use ptth::session::{Load, Windows, handler_fn, serve_half};
-use ptth::transport::{AgentCredentials, Call, Link, Transport};
+use ptth::transport::{AgentCredentials, AgentLink, Call, Transport};
 
 use crate::line::Line;
 use crate::support::relay::{connect, trust};
@@ -20,13 +20,13 @@ pub(crate) const NAME: &str = "shop";
 pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// A relay with the transport, and a listener of its own with TLS and a plain one behind the usual two.
-pub(crate) fn relay(line: &Line, change: impl FnOnce(&mut Config) + 'static) -> TestRelay {
+pub(crate) fn relay(line: &Line, change: impl FnOnce(&mut RelayConfig) + 'static) -> TestRelay {
     planned(line, Plan { change: Box::new(change), ..Plan::default() })
 }
 
 pub(crate) fn planned(line: &Line, plan: Plan) -> TestRelay {
     let (line, change) = (line.clone(), plan.change);
-    let serve = move |config: &mut Config| {
+    let serve = move |config: &mut RelayConfig| {
         config.listen.extend([Listen::tls(LOOPBACK).of(line.name), Listen::plain(LOOPBACK).of(line.name)]);
         config.transports = vec![Arc::new(line)];
         config.admin = Some(Admin { address: LOOPBACK, required: true });
@@ -48,7 +48,7 @@ pub(crate) fn call(scheme: &str, port: u16, token: Option<Secret>) -> Call {
     Call {
         relay: format!("{scheme}://{DOMAIN}:{port}/").parse().unwrap(),
         credentials: AgentCredentials::new(trust(&[]), token),
-        via: Via::Direct,
+        via: DialRoute::Direct,
         offer: Offer { wanted, ..Offer::default() },
         carriers: Vec::new(),
     }
@@ -60,7 +60,7 @@ pub(crate) struct Agent(Scope);
 impl Agent {
     pub(crate) async fn start(line: &Line, call: Call, said: &'static str) -> Self {
         let opened = within("opening a stream", line.agent().open(&call)).await.unwrap();
-        let Link::Flipped { kind, io } = opened.link else { panic!("it is no poll") };
+        let AgentLink::Flipped { kind, io } = opened.link else { panic!("it is no poll") };
         let handler =
             Arc::new(handler_fn(async move |_: Request| Response::new(Body::full(said.as_bytes()))));
         let (scope, load) = (Scope::new(), Load::new(Arc::default()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ptth::agent::config::Config;
+use ptth::agent::config::AgentConfig;
 use ptth::agent::{self, Serving};
 use ptth::domain::{Instance, Name, Secret};
 use ptth::net::Cores;
@@ -14,7 +14,7 @@ use super::within;
 
 /// What an agent does; each has an identity of its own unless told otherwise.
 pub(crate) struct AgentPlan {
-    pub(crate) config: Config,
+    pub(crate) config: AgentConfig,
 }
 
 impl AgentPlan {
@@ -22,7 +22,7 @@ impl AgentPlan {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         Self {
-            config: Config {
+            config: AgentConfig {
                 relays: vec![url.parse().unwrap()],
                 names: vec![Name::parse(name).unwrap()],
                 hosts: Vec::new(),

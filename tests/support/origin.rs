@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ptth::agent::origin::{Origin, Target};
+use ptth::agent::origin::{Origin, OriginTarget};
 use ptth::net::Scope;
 use ptth::session::Handler;
 use tokio::net::{TcpListener, TcpSocket};
@@ -43,7 +43,7 @@ impl TestOrigin {
     }
 
     fn handler_of(&self, scheme: &str) -> std::sync::Arc<dyn Handler> {
-        let target = Target::parse(&format!("{scheme}://{}", self.address())).unwrap();
+        let target = OriginTarget::parse(&format!("{scheme}://{}", self.address())).unwrap();
         Origin::new(target, Scope::new(), ptth::tls::client_config_for_none().unwrap())
     }
 

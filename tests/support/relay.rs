@@ -11,7 +11,7 @@ use ptth::net::io::Duplex;
 use ptth::net::nets::Nets;
 use ptth::policy::{Grants, Tokens};
 use ptth::relay::Relay;
-use ptth::relay::config::{Config, Listen};
+use ptth::relay::config::{Listen, RelayConfig};
 use ptth::tls;
 use ptth::tls::dev::{self, CertHost, DevCerts};
 use rustls::pki_types::ServerName;
@@ -57,7 +57,7 @@ pub(crate) struct Plan {
     pub(crate) trusted_proxies: Nets,
     pub(crate) proxy_protocol: Nets,
     /// Whatever else.
-    pub(crate) change: Box<dyn FnOnce(&mut Config)>,
+    pub(crate) change: Box<dyn FnOnce(&mut RelayConfig)>,
 }
 
 impl Default for Plan {
@@ -95,7 +95,7 @@ impl TestRelay {
 
     pub(crate) fn planned(plan: Plan) -> Self {
         let Plan { tokens, cores, answer, trusted_proxies, proxy_protocol, change } = plan;
-        let mut config = Config::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
+        let mut config = RelayConfig::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
         let address = (Ipv4Addr::LOCALHOST, 0).into();
         config.listen = vec![Listen::tls(address), Listen::plain(address)];
         config.tls = Some(server().into());

@@ -12,13 +12,13 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use self::remedy::{Trouble, by_poll, of_dial, of_open};
-use super::origin::{Origin, Target};
+use super::origin::{Origin, OriginTarget};
 use crate::defaults;
 use crate::domain::{Instance, Offer, Secret, Wanted};
 use crate::net::Scope;
-use crate::net::dial::{self, DialError, Fault, Place, Proxies, Via};
+use crate::net::dial::{self, DialError, DialRoute, DialTarget, Proxies, ProxyFault};
 use crate::session::Kind;
-use crate::transport::{self, AgentCredentials, Call, Link, OpenError, Opened};
+use crate::transport::{self, AgentCredentials, AgentLink, Call, OpenError, Opened};
 
 /// What is to be walked.
 pub struct Exam {
@@ -33,7 +33,7 @@ pub struct Exam {
     /// What an agent would ask for; nothing means the only name of the token.
     pub wanted: Vec<Wanted>,
     /// What an agent would serve.
-    pub target: Option<Target>,
+    pub target: Option<OriginTarget>,
 }
 
 /// How one step went.
@@ -115,16 +115,16 @@ async fn step<T>(
 }
 
 /// The relay, or the proxy in front of it.
-fn first<'a>(via: &'a Via, place: &'a Place) -> &'a Place {
+fn first<'a>(via: &'a DialRoute, place: &'a DialTarget) -> &'a DialTarget {
     match via {
-        Via::Direct => place,
-        Via::Proxy(proxy) => &proxy.place,
+        DialRoute::Direct => place,
+        DialRoute::Proxy(proxy) => &proxy.place,
     }
 }
 
 /// One step of dialling, with the deadline that a whole dial has.
 async fn within<T>(
-    place: &Place,
+    place: &DialTarget,
     dialling: impl Future<Output = Result<T, DialError>>,
 ) -> Result<T, DialError> {
     let within = defaults::CONNECT;
@@ -134,17 +134,19 @@ async fn within<T>(
 
 struct Road<'a> {
     /// Where TCP goes.
-    first: &'a Place,
-    via: &'a Via,
-    place: &'a Place,
+    first: &'a DialTarget,
+    via: &'a DialRoute,
+    place: &'a DialTarget,
 }
 
 impl Road<'_> {
     /// What goes wrong before the proxy has been asked is the proxy's.
     async fn to_first<T>(&self, dialling: impl Future<Output = Result<T, DialError>>) -> Result<T, Trouble> {
         within(self.first, dialling).await.map_err(|error| match self.via {
-            Via::Direct => of_dial(&error),
-            Via::Proxy(proxy) => of_dial(&proxy.failed(self.place, Fault::Unreachable(Box::new(error)))),
+            DialRoute::Direct => of_dial(&error),
+            DialRoute::Proxy(proxy) => {
+                of_dial(&proxy.failed(self.place, ProxyFault::Unreachable(Box::new(error))))
+            }
         })
     }
 
@@ -152,7 +154,7 @@ impl Road<'_> {
         let found = self.to_first(dial::addresses(self.first)).await?;
         let list: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
         let mut text = format!("{} is {}", self.first.host, list.join(", "));
-        if let Via::Proxy(proxy) = self.via {
+        if let DialRoute::Proxy(proxy) = self.via {
             text = format!("the proxy {text}");
             if proxy.resolves() {
                 text.push_str(&format!("; it looks up {} itself", self.place.host));
@@ -171,9 +173,9 @@ impl Road<'_> {
     }
 
     async fn pass(&self, mut stream: TcpStream) -> Result<(TcpStream, String), Trouble> {
-        let Via::Proxy(proxy) = self.via else { return Ok((stream, "none on the way".into())) };
+        let DialRoute::Proxy(proxy) = self.via else { return Ok((stream, "none on the way".into())) };
         let asked = tokio::time::timeout(defaults::CONNECT, proxy.tunnel(&mut stream, self.place)).await;
-        let asked = asked.unwrap_or_else(|_| Err(proxy.failed(self.place, Fault::Timeout)));
+        let asked = asked.unwrap_or_else(|_| Err(proxy.failed(self.place, ProxyFault::Timeout)));
         asked.map_err(|error| of_dial(&error))?;
         Ok((stream, format!("{proxy} connects to {}", self.place)))
     }
@@ -194,13 +196,13 @@ impl Road<'_> {
 }
 
 /// Asks, on a connection of its own, by one transport after the other until one gets through.
-async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
+async fn upgrade(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> {
     let mut absent = None;
     for transport in automatic(false) {
         match transport.agent().open(&question(exam, via, transport.name())).await {
             Ok(Opened { urls, warnings, link, .. }) => {
                 let (kind, granted) = (link.kind(), granted(&urls, &warnings));
-                if let Link::Flipped { mut io, .. } = link {
+                if let AgentLink::Flipped { mut io, .. } = link {
                     let _ = io.shutdown().await;
                 }
                 return Ok(((), format!("{} over {kind} is granted {granted}", transport.name())));
@@ -213,11 +215,11 @@ async fn upgrade(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
 }
 
 /// Asks by ordinary requests alone, and looks whether bodies stream.
-async fn poll(exam: &Exam, via: &Via) -> Result<((), String), Trouble> {
+async fn poll(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> {
     let mut first = None;
     for transport in automatic(true) {
         match transport.agent().open(&question(exam, via, transport.name())).await {
-            Ok(Opened { urls, warnings, link: Link::Polled(link), .. }) => {
+            Ok(Opened { urls, warnings, link: AgentLink::Polled(link), .. }) => {
                 let urls = granted(&urls, &warnings);
                 let flow = link.flow().map_or("messages cross whole".into(), |flow| flow.to_string());
                 return Ok(((), format!("{} is granted {urls}; {flow}", transport.name())));
@@ -243,7 +245,7 @@ fn automatic(polls: bool) -> impl Iterator<Item = &'static dyn transport::Transp
 }
 
 /// An offer that is only a question.
-fn question(exam: &Exam, via: &Via, transport: &'static str) -> Call {
+fn question(exam: &Exam, via: &DialRoute, transport: &'static str) -> Call {
     Call {
         relay: exam.relay.clone(),
         via: via.clone(),
@@ -260,7 +262,7 @@ fn question(exam: &Exam, via: &Via, transport: &'static str) -> Call {
     }
 }
 
-async fn answers(target: &Target, exam: &Exam) -> Result<((), String), Trouble> {
+async fn answers(target: &OriginTarget, exam: &Exam) -> Result<((), String), Trouble> {
     let probe = Origin::new(target.clone(), Scope::new(), exam.tls.clone()).probe().await;
     match probe.answers {
         true => Ok(((), probe.to_string())),

@@ -26,7 +26,7 @@ async fn a_port_where_nobody_listens_ends_the_walk_there() {
         tls: crate::tls::client_config_for_none().unwrap(),
         token: None,
         wanted: Vec::new(),
-        target: Some(Target::Directory("/nonexistent".into())),
+        target: Some(OriginTarget::Directory("/nonexistent".into())),
     };
     let mut findings = Vec::new();
     let verdict = examine(&exam, |finding| findings.push((finding.step, finding.found.is_ok()))).await;

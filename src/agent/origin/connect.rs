@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::net::UnixStream;
 
-use super::Target;
+use super::OriginTarget;
 use crate::defaults;
 use crate::net::Io;
-use crate::net::dial::{DialError, Place, dial};
+use crate::net::dial::{DialError, DialTarget, dial};
 
 /// Why there is no connection to the origin.
 #[derive(Debug, thiserror::Error)]
@@ -24,53 +24,55 @@ pub(super) enum ConnectError {
 
 /// Opens connections to one target.
 pub(super) struct Connector {
-    target: Target,
+    target: OriginTarget,
     tls: Arc<rustls::ClientConfig>,
     /// Which of the two loopback addresses answered the probe.
-    found: OnceLock<Place>,
+    found: OnceLock<DialTarget>,
 }
 
 impl Connector {
     /// `tls` is used with the ALPN of the version that the target speaks, whatever it says itself.
-    pub(super) fn new(target: Target, tls: Arc<rustls::ClientConfig>) -> Self {
+    pub(super) fn new(target: OriginTarget, tls: Arc<rustls::ClientConfig>) -> Self {
         let mut tls = rustls::ClientConfig::clone(&tls);
-        let version = if matches!(target, Target::Http2(_)) { &b"h2"[..] } else { b"http/1.1" };
+        let version = if matches!(target, OriginTarget::Http2(_)) { &b"h2"[..] } else { b"http/1.1" };
         tls.alpn_protocols = vec![version.to_vec()];
         Self { target, tls: Arc::new(tls), found: OnceLock::new() }
     }
 
-    pub(super) fn target(&self) -> &Target {
+    pub(super) fn target(&self) -> &OriginTarget {
         &self.target
     }
 
     /// Connects, within [`defaults::ORIGIN_CONNECT`]. Dropping the future gives up.
     pub(super) async fn connect(&self) -> Result<Io, ConnectError> {
         match &self.target {
-            Target::Web(place) | Target::Http2(place) => {
+            OriginTarget::Web(place) | OriginTarget::Http2(place) => {
                 // A service that was started anew may have gone to the other loopback address.
                 match self.found.get() {
                     Some(found) if let Ok(io) = self.web(found).await => Ok(io),
                     _ => self.web(place).await,
                 }
             }
-            Target::Unix(path) => {
+            OriginTarget::Unix(path) => {
                 let stream = tokio::time::timeout(defaults::ORIGIN_CONNECT, UnixStream::connect(path));
                 let stream = stream.await.map_err(|_| ConnectError::UnixTimeout)?;
                 stream.map(Io::other).map_err(ConnectError::Unix)
             }
             // Never asked for: files need no connection.
-            Target::Directory(_) => Err(ConnectError::Unix(io::ErrorKind::NotConnected.into())),
+            OriginTarget::Directory(_) => Err(ConnectError::Unix(io::ErrorKind::NotConnected.into())),
         }
     }
 
-    async fn web(&self, place: &Place) -> Result<Io, ConnectError> {
+    async fn web(&self, place: &DialTarget) -> Result<Io, ConnectError> {
         Ok(dial(place, &self.tls, defaults::ORIGIN_CONNECT).await?)
     }
 
     /// Asks whether anybody answers; of the two loopback addresses the one that does first is remembered.
     pub(super) async fn probe(&self) -> Probe {
         let answered = match (&self.target, self.target.local_port()) {
-            (Target::Web(place) | Target::Http2(place), Some(_)) if !place.tls => self.loopback(place).await,
+            (OriginTarget::Web(place) | OriginTarget::Http2(place), Some(_)) if !place.tls => {
+                self.loopback(place).await
+            }
             _ => self.connect().await.map(|_| None),
         };
         let (answers, text) = match answered {
@@ -81,8 +83,8 @@ impl Connector {
         Probe::new(answers, text)
     }
 
-    async fn loopback(&self, place: &Place) -> Result<Option<Place>, ConnectError> {
-        let at = |host: &str| Place { host: host.into(), ..place.clone() };
+    async fn loopback(&self, place: &DialTarget) -> Result<Option<DialTarget>, ConnectError> {
+        let at = |host: &str| DialTarget { host: host.into(), ..place.clone() };
         let (v4, v6) = (at("127.0.0.1"), at("::1"));
         let stands = |place| async move { self.web(&place).await.map(|_| place) };
         let (first, last) = (Box::pin(stands(v4)), Box::pin(stands(v6)));

@@ -22,12 +22,12 @@ use crate::message::{Body, Request, Response, problem};
 /// a part that begins with a dot is not found, except below `.well-known` (RFC 8615). Pipes, sockets and devices are
 /// not found either. Whoever may write into the directory while it is served can still win a race against the check.
 #[derive(Clone)]
-pub(super) struct Directory {
+pub(super) struct FileServer {
     root: Arc<Path>,
     files: ServeDir<DefaultServeDirFallback, Walled>,
 }
 
-impl Directory {
+impl FileServer {
     pub(super) fn new(root: &Path) -> Self {
         // A root that is gone serves nothing, and the probe says so.
         let root: Arc<Path> = root.canonicalize().unwrap_or_else(|_| root.to_owned()).into();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use rustls::CertificateError;
 
-use super::Target;
+use super::OriginTarget;
 use super::connect::ConnectError;
 use crate::http1::{self, BadHead};
 use crate::message::Response;
@@ -18,14 +18,14 @@ use crate::session::SendErrorKind;
 pub(super) const HOP: &str = "ptth-agent";
 
 /// As much of the visitor's request as a [`Problem`] asks for; the request itself is long on its way.
-pub(super) fn asker(html: bool) -> HeaderMap {
+pub(super) fn accept_headers(html: bool) -> HeaderMap {
     let accept = html.then_some((http::header::ACCEPT, HeaderValue::from_static("text/html")));
     accept.into_iter().collect()
 }
 
 /// Why there is no answer of the origin.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum OriginFailure {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("no valid answer: {0}")]
@@ -35,7 +35,7 @@ pub(super) enum Failure {
     #[error("no HTTP/2: {0}")]
     Preface(h2::Error),
     #[error(transparent)]
-    Opening(Arc<Failure>),
+    Opening(Arc<OriginFailure>),
     #[error("a 101 that nobody asked for")]
     Unasked,
     #[error("CONNECT is not for origins")]
@@ -45,11 +45,11 @@ pub(super) enum Failure {
 }
 
 /// Status, code, the error of `Proxy-Status` (RFC 9209 §2.3), and what to say after the name of the target.
-type Verdict = (StatusCode, &'static str, &'static str, String);
+type FailureReport = (StatusCode, &'static str, &'static str, String);
 
-impl Failure {
+impl OriginFailure {
     /// The answer in its place. `html` as the visitor prefers it.
-    pub(super) fn response(&self, target: &Target, html: bool) -> Response {
+    pub(super) fn response(&self, target: &OriginTarget, html: bool) -> Response {
         let (status, code, error, what) = self.verdict();
         // The address of the service is for the log of its owner, not for strangers.
         tracing::info!(%target, error = %self, code, "the origin gave no answer");
@@ -63,10 +63,10 @@ impl Failure {
             retry_after: None,
             request: None,
         }
-        .response(&asker(html))
+        .response(&accept_headers(html))
     }
 
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> FailureReport {
         match self {
             Self::Connect(ConnectError::Dial(error)) => dialling(error),
             Self::Connect(ConnectError::Unix(error)) => connecting(error),
@@ -110,11 +110,11 @@ impl Failure {
     }
 }
 
-fn bad(code: &'static str, error: &'static str, what: impl Into<String>) -> Verdict {
+fn bad(code: &'static str, error: &'static str, what: impl Into<String>) -> FailureReport {
     (StatusCode::BAD_GATEWAY, code, error, what.into())
 }
 
-fn timeout() -> Verdict {
+fn timeout() -> FailureReport {
     (
         StatusCode::GATEWAY_TIMEOUT,
         "origin-connect-timeout",
@@ -125,7 +125,7 @@ fn timeout() -> Verdict {
     )
 }
 
-fn dialling(error: &DialError) -> Verdict {
+fn dialling(error: &DialError) -> FailureReport {
     match error {
         DialError::Resolve { source, .. } => {
             bad("origin-name", "dns_error", format!("its name does not resolve ({source}). Check the name."))
@@ -138,7 +138,7 @@ fn dialling(error: &DialError) -> Verdict {
     }
 }
 
-fn connecting(error: &io::Error) -> Verdict {
+fn connecting(error: &io::Error) -> FailureReport {
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => bad(
             "origin-refused",
@@ -154,7 +154,7 @@ fn connecting(error: &io::Error) -> Verdict {
     }
 }
 
-fn handshaking(error: &io::Error) -> Verdict {
+fn handshaking(error: &io::Error) -> FailureReport {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(why)) => {
@@ -180,7 +180,7 @@ fn handshaking(error: &io::Error) -> Verdict {
     }
 }
 
-fn exchange(error: &http1::Error) -> Verdict {
+fn exchange(error: &http1::Error) -> FailureReport {
     if matches!(error, http1::Error::Request(_)) {
         return (
             StatusCode::BAD_REQUEST,

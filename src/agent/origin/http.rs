@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::{StatusCode, Version};
 
-use super::Target;
+use super::OriginTarget;
 use super::connect::{Connector, Probe};
-use super::failure::Failure;
-use super::outgoing::{Outgoing, Upgrade, check, outgoing};
+use super::failure::OriginFailure;
+use super::outgoing::{OriginRequest, Upgrade, check, outgoing};
 use super::pool::{Leased, Pool};
 use crate::agent::recorded::Behind;
 use crate::http1::client::{self, NotAnswered};
@@ -24,7 +24,7 @@ pub(super) struct Web {
 }
 
 impl Web {
-    pub(super) fn new(target: Target, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Self {
+    pub(super) fn new(target: OriginTarget, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Self {
         Self { connector: Connector::new(target, tls), pool: Pool::new(scope.clone()), scope }
     }
 
@@ -42,12 +42,12 @@ impl Web {
         }
     }
 
-    async fn exchange(&self, request: Request, interim: &interim::Sender) -> Result<Response, Failure> {
+    async fn exchange(&self, request: Request, interim: &interim::Sender) -> Result<Response, OriginFailure> {
         check(&request)?;
-        let Outgoing { request, upgrade } = outgoing(request);
+        let OriginRequest { request, upgrade } = outgoing(request);
         let mut response = self.send(request, interim).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switch(response, upgrade.ok_or(Failure::Unasked)?, &self.scope);
+            return switch(response, upgrade.ok_or(OriginFailure::Unasked)?, &self.scope);
         }
         let _ = hop::strip(response.headers_mut());
         // The version is that of the hop.
@@ -58,7 +58,7 @@ impl Web {
     /// Idle connections first, the youngest at the front. One that proves closed before a byte of the request was
     /// written gives it back. One that may have left is repeated if that is harmless and an origin that closes what is
     /// idle may not have seen it (RFC 9112 §9.3.1): on a fresh connection, once.
-    async fn send(&self, mut request: Request, interim: &interim::Sender) -> Result<Response, Failure> {
+    async fn send(&self, mut request: Request, interim: &interim::Sender) -> Result<Response, OriginFailure> {
         while let Some(idle) = self.pool.take() {
             let copy = if idle.rested { repeat::copy(&request) } else { None };
             match self.send_on(idle, request, interim).await {
@@ -95,8 +95,12 @@ impl Web {
 }
 
 /// Passes a 101 on and joins the two streams behind it.
-pub(super) fn switch(mut response: Response, upgrade: Upgrade, scope: &Scope) -> Result<Response, Failure> {
-    let origin = Tunnel::take(response.extensions_mut()).ok_or(Failure::Unasked)?;
+pub(super) fn switch(
+    mut response: Response,
+    upgrade: Upgrade,
+    scope: &Scope,
+) -> Result<Response, OriginFailure> {
+    let origin = Tunnel::take(response.extensions_mut()).ok_or(OriginFailure::Unasked)?;
     scope.spawn(join(upgrade.visitor, origin, upgrade.behind));
     let (mut parts, _) = response.into_parts();
     let token = hop::strip(&mut parts.headers).unwrap_or(upgrade.token);

@@ -8,9 +8,9 @@ use futures_util::future::{BoxFuture, Shared, WeakShared};
 use http::uri::Scheme;
 use parking_lot::Mutex;
 
-use super::Target;
+use super::OriginTarget;
 use super::connect::{Connector, Probe};
-use super::failure::Failure;
+use super::failure::OriginFailure;
 use super::http::switch;
 use super::login::binds_connection;
 use super::outgoing::{check, upgrade};
@@ -18,24 +18,24 @@ use crate::defaults;
 use crate::message::{Request, Response, authority, hop, interim, problem, repeat};
 use crate::net::{Core, Scope};
 use crate::session::h2::Windows;
-use crate::session::h2::client::{self, Client};
+use crate::session::h2::client::{self, Http2Client};
 use crate::session::{SendError, SendErrorKind};
 
 /// More cores than this share connections.
 const PLACES: usize = 64;
 
 /// A connection on its way: all requests of its core wait for it together, and it is given up with the last of them.
-type Opening = BoxFuture<'static, Result<Client, Arc<Failure>>>;
+type PendingConnection = BoxFuture<'static, Result<Http2Client, Arc<OriginFailure>>>;
 
 /// The connection of one core.
 #[derive(Default)]
-struct Place {
-    client: Option<Client>,
-    opening: Option<WeakShared<Opening>>,
+struct SharedConnection {
+    client: Option<Http2Client>,
+    opening: Option<WeakShared<PendingConnection>>,
 }
 
-impl Place {
-    fn known(&self) -> Option<Client> {
+impl SharedConnection {
+    fn known(&self) -> Option<Http2Client> {
         self.client.clone().filter(|client| !client.is_closed())
     }
 }
@@ -43,13 +43,13 @@ impl Place {
 /// An origin that speaks HTTP/2.
 pub(super) struct Web2 {
     connector: Connector,
-    places: Arc<[Mutex<Place>]>,
+    places: Arc<[Mutex<SharedConnection>]>,
     windows: Arc<Windows>,
     scope: Scope,
 }
 
 impl Web2 {
-    pub(super) fn new(target: Target, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Self {
+    pub(super) fn new(target: OriginTarget, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Self {
         let places = (0..PLACES).map(|_| Mutex::default()).collect();
         Self {
             connector: Connector::new(target, tls),
@@ -76,18 +76,18 @@ impl Web2 {
         self: &Arc<Self>,
         mut request: Request,
         interim: &interim::Sender,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, OriginFailure> {
         check(&request)?;
         let upgrade = upgrade(&mut request);
         if let Some(upgrade) = &upgrade {
             hop::set_upgrade(request.headers_mut(), upgrade.token.clone());
         }
-        let tls = matches!(self.connector.target(), Target::Http2(place) if place.tls);
+        let tls = matches!(self.connector.target(), OriginTarget::Http2(place) if place.tls);
         authority::to_absolute_form(&mut request, if tls { Scheme::HTTPS } else { Scheme::HTTP })
-            .map_err(|_| Failure::Hosts)?;
+            .map_err(|_| OriginFailure::Hosts)?;
         let mut response = self.send(request, interim).await?;
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-            return switch(response, upgrade.ok_or(Failure::Unasked)?, &self.scope);
+            return switch(response, upgrade.ok_or(OriginFailure::Unasked)?, &self.scope);
         }
         let _ = hop::strip(response.headers_mut());
         *response.version_mut() = http::Version::HTTP_11;
@@ -100,11 +100,11 @@ impl Web2 {
         self: &Arc<Self>,
         request: Request,
         interim: &interim::Sender,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, OriginFailure> {
         if binds_connection(request.headers()) {
             let (client, connection) = self.connect().await?;
             self.scope.spawn(connection);
-            return client.exchange(request, interim).await.map_err(|error| Failure::Http2(error.kind));
+            return client.exchange(request, interim).await.map_err(|error| OriginFailure::Http2(error.kind));
         }
         let place = Core::current().place(PLACES);
         let response = self.send_shared(request, place, interim).await?;
@@ -121,7 +121,7 @@ impl Web2 {
         mut request: Request,
         place: usize,
         interim: &interim::Sender,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, OriginFailure> {
         let known = self.places[place].lock().known();
         let is_first = known.is_none();
         if let Some(client) = known {
@@ -130,16 +130,16 @@ impl Web2 {
                 (Ok(response), _) => return Ok(response),
                 (Err(SendError { unsent: Some(unsent), .. }), _) => request = *unsent,
                 (Err(SendError { kind: SendErrorKind::Closed, .. }), Some(copy)) => request = copy,
-                (Err(error), _) => return Err(Failure::Http2(error.kind)),
+                (Err(error), _) => return Err(OriginFailure::Http2(error.kind)),
             }
         }
         let client = self.fresh(place, is_first).await?;
-        client.exchange(request, interim).await.map_err(|error| Failure::Http2(error.kind))
+        client.exchange(request, interim).await.map_err(|error| OriginFailure::Http2(error.kind))
     }
 
     /// A fresh connection for this place, which all that want one at the moment share; the one that has come meanwhile,
     /// if any will do. Cancel safe.
-    async fn fresh(self: &Arc<Self>, number: usize, any: bool) -> Result<Client, Failure> {
+    async fn fresh(self: &Arc<Self>, number: usize, any: bool) -> Result<Http2Client, OriginFailure> {
         let opening = {
             let mut place = self.places[number].lock();
             if let Some(client) = place.known().filter(|_| any) {
@@ -157,17 +157,17 @@ impl Web2 {
                 opening
             })
         };
-        opening.await.map_err(Failure::Opening)
+        opening.await.map_err(OriginFailure::Opening)
     }
 
-    async fn connect(&self) -> Result<(Client, impl Future<Output = ()> + Send + use<>), Failure> {
+    async fn connect(&self) -> Result<(Http2Client, impl Future<Output = ()> + Send + use<>), OriginFailure> {
         let io = self.connector.connect().await?;
         let (client, connection, _) =
-            client::open(io, &self.scope, &self.windows).await.map_err(Failure::Preface)?;
+            client::open(io, &self.scope, &self.windows).await.map_err(OriginFailure::Preface)?;
         Ok((client, connection))
     }
 
-    async fn open(&self, place: usize) -> Result<Client, Failure> {
+    async fn open(&self, place: usize) -> Result<Http2Client, OriginFailure> {
         let (client, connection) = self.connect().await?;
         self.places[place].lock().client = Some(client.clone());
         let (places, scope) = (self.places.clone(), self.scope.clone());

@@ -21,45 +21,47 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 pub use self::connect::Probe;
-use self::directory::Directory;
+use self::directory::FileServer;
 use self::http::Web;
 use self::http2::Web2;
 pub use self::sample::sample;
 pub use self::service::tower;
-pub use self::target::{BadTarget, Target};
+pub use self::target::{BadTarget, OriginTarget};
 use crate::message::{Request, Response, interim};
 use crate::net::Scope;
 use crate::session::Handler;
 
-/// A [`Target`] that answers requests.
+/// A [`OriginTarget`] that answers requests.
 ///
 /// Cancel safety: dropping the future of [`Handler::call`], or the body of its answer, cancels the request at the
 /// origin by closing the one connection that it was on. Nothing of another request is lost.
 pub struct Origin {
     kind: Kind,
-    target: Target,
+    target: OriginTarget,
 }
 
 enum Kind {
     Web(Arc<Web>),
     Web2(Arc<Web2>),
-    Directory(Directory),
+    Directory(FileServer),
 }
 
 impl Origin {
     /// An origin whose connections belong to `scope`. `tls` says whom an `https` target may be; its ALPN is ours.
     /// Nothing is opened before the first request or probe.
-    pub fn new(target: Target, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Arc<Self> {
+    pub fn new(target: OriginTarget, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Arc<Self> {
         let kind = match &target {
-            Target::Directory(path) => Kind::Directory(Directory::new(path)),
-            Target::Http2(_) => Kind::Web2(Arc::new(Web2::new(target.clone(), scope, tls))),
-            Target::Web(_) | Target::Unix(_) => Kind::Web(Arc::new(Web::new(target.clone(), scope, tls))),
+            OriginTarget::Directory(path) => Kind::Directory(FileServer::new(path)),
+            OriginTarget::Http2(_) => Kind::Web2(Arc::new(Web2::new(target.clone(), scope, tls))),
+            OriginTarget::Web(_) | OriginTarget::Unix(_) => {
+                Kind::Web(Arc::new(Web::new(target.clone(), scope, tls)))
+            }
         };
         Arc::new(Self { kind, target })
     }
 
     /// What it serves.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &OriginTarget {
         &self.target
     }
 

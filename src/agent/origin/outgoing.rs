@@ -3,13 +3,13 @@
 use http::header::{CONNECTION, HOST, TE};
 use http::{HeaderValue, Method};
 
-use super::failure::Failure;
+use super::failure::OriginFailure;
 use crate::agent::recorded::Behind;
 use crate::message::upgrade::{Opening, Tunnel, join_cookies};
 use crate::message::{Request, authority, hop};
 
 /// The request and what must be kept beside it until its answer.
-pub(super) struct Outgoing {
+pub(super) struct OriginRequest {
     pub(super) request: Request,
     /// The visitor's end of the Upgrade that the request asks for.
     pub(super) upgrade: Option<Upgrade>,
@@ -26,20 +26,20 @@ pub(super) struct Upgrade {
 /// What no origin is asked. Our own relay sends neither, and another may.
 ///
 /// # Errors
-/// [`Failure`] for CONNECT, and where two readers may take two hosts for the right one (RFC 9112 §3.2).
-pub(super) fn check(request: &Request) -> Result<(), Failure> {
+/// [`OriginFailure`] for CONNECT, and where two readers may take two hosts for the right one (RFC 9112 §3.2).
+pub(super) fn check(request: &Request) -> Result<(), OriginFailure> {
     if request.method() == Method::CONNECT {
-        return Err(Failure::Tunnel);
+        return Err(OriginFailure::Tunnel);
     }
     let several = || request.headers().get_all(HOST).iter().nth(1).is_some();
     match request.uri().authority().is_none() && several() {
-        true => Err(Failure::Hosts),
+        true => Err(OriginFailure::Hosts),
         false => Ok(()),
     }
 }
 
 /// Makes it the origin's request. What the visitor sent of its own stays byte for byte: method, path, query, fields.
-pub(super) fn outgoing(mut request: Request) -> Outgoing {
+pub(super) fn outgoing(mut request: Request) -> OriginRequest {
     let upgrade = upgrade(&mut request);
     authority::to_origin_form(&mut request);
     let headers = request.headers_mut();
@@ -50,7 +50,7 @@ pub(super) fn outgoing(mut request: Request) -> Outgoing {
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     join_cookies(headers);
-    Outgoing { request, upgrade }
+    OriginRequest { request, upgrade }
 }
 
 /// Drops what was meant for the last hop, and takes out the Upgrade that it asked for.

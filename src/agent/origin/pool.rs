@@ -24,16 +24,16 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Stack {
-    idle: VecDeque<Idle>,
+    idle: VecDeque<IdleConnection>,
     swept: bool,
 }
 
-struct Idle {
+struct IdleConnection {
     connection: Box<Connection>,
     since: Instant,
 }
 
-impl Idle {
+impl IdleConnection {
     fn is_old(&self) -> bool {
         self.since.elapsed() >= defaults::ORIGIN_IDLE_FOR
     }
@@ -68,8 +68,8 @@ impl Pool {
         Leased { connection: Connection::new(io), lease, rested: false }
     }
 
-    fn lease(self: &Arc<Self>, core: usize) -> Lease {
-        Lease { pool: self.clone(), core, bound: false }
+    fn lease(self: &Arc<Self>, core: usize) -> ConnectionLease {
+        ConnectionLease { pool: self.clone(), core, bound: false }
     }
 
     fn put(self: &Arc<Self>, core: usize, connection: Box<Connection>) {
@@ -81,7 +81,7 @@ impl Pool {
         if stack.idle.len() >= defaults::ORIGIN_IDLE {
             stack.idle.pop_front();
         }
-        stack.idle.push_back(Idle { connection, since: Instant::now() });
+        stack.idle.push_back(IdleConnection { connection, since: Instant::now() });
         if !std::mem::replace(&mut stack.swept, true) {
             drop(stack);
             self.scope.spawn(self.clone().sweep(core));
@@ -97,7 +97,7 @@ impl Pool {
             if stopping {
                 return stack.idle.clear();
             }
-            while stack.idle.front().is_some_and(Idle::is_old) {
+            while stack.idle.front().is_some_and(IdleConnection::is_old) {
                 stack.idle.pop_front();
             }
             if stack.idle.is_empty() {
@@ -116,28 +116,28 @@ impl Pool {
 /// A connection to send one request on.
 pub(super) struct Leased {
     pub(super) connection: Box<Connection>,
-    pub(super) lease: Lease,
+    pub(super) lease: ConnectionLease,
     /// It was idle for so long that the origin may be about to close it.
     pub(super) rested: bool,
 }
 
 /// The way back for a connection whose exchange is over. One that was cut short never comes back, and neither does one
 /// that a login is tied to.
-pub(super) struct Lease {
+pub(super) struct ConnectionLease {
     pool: Arc<Pool>,
     core: usize,
     /// The origin may take what follows on the connection as one visitor's: it is closed instead.
     bound: bool,
 }
 
-impl Lease {
+impl ConnectionLease {
     /// This request goes on the connection.
     pub(super) fn sends(&mut self, request: &Request) {
         self.bound |= binds_connection(request.headers());
     }
 }
 
-impl Home for Lease {
+impl Home for ConnectionLease {
     fn answered(&mut self, head: &response::Parts) -> bool {
         self.bound |= binds_connection(&head.headers);
         !self.bound
@@ -182,7 +182,7 @@ mod tests {
             std::thread::yield_now();
         }
         // As the sweep does when the scope stops.
-        scope.ask_to_stop();
+        scope.request_stop();
         stack.idle.clear();
         drop(stack);
         thread.join().unwrap();

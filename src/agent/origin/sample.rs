@@ -168,7 +168,7 @@ impl http_body::Body for Zeros {
 /// The handshake of RFC 6455 §4.2.
 fn socket(mut request: Request, scope: &Scope) -> Response {
     let stream = Tunnel::take(request.extensions_mut());
-    let Some(stream) = stream.filter(|_| hop::asks_upgrade(request.headers(), "websocket")) else {
+    let Some(stream) = stream.filter(|_| hop::requests_upgrade(request.headers(), "websocket")) else {
         let mut response = text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket.\n");
         hop::set_upgrade(response.headers_mut(), HeaderValue::from_static("websocket"));
         return response;

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tower_service::Service;
 
-use super::failure::{HOP, asker};
+use super::failure::{HOP, accept_headers};
 use crate::http1::client::{self, Connection, Home, NotAnswered};
 use crate::message::problem::{self, Problem};
 use crate::message::upgrade::{Opening, Tunnel};
@@ -154,5 +154,5 @@ fn failed(error: &BoxError, html: bool) -> Response {
         retry_after: None,
         request: None,
     }
-    .response(&asker(html))
+    .response(&accept_headers(html))
 }

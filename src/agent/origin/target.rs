@@ -4,22 +4,22 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::domain::HostName;
-use crate::net::dial::Place;
+use crate::net::dial::DialTarget;
 
 /// Where requests are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum OriginTarget {
     /// An HTTP service at a host and a port, perhaps behind TLS.
-    Web(Place),
+    Web(DialTarget),
     /// The same, for one that speaks HTTP/2 and is not asked in another version (RFC 9113 §3.3, §3.2).
-    Http2(Place),
+    Http2(DialTarget),
     /// An HTTP service that listens on a unix socket.
     Unix(PathBuf),
     /// Files.
     Directory(PathBuf),
 }
 
-/// Why a text is no [`Target`].
+/// Why a text is no [`OriginTarget`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot serve {text:?}: {why}")]
 pub struct BadTarget {
@@ -31,7 +31,7 @@ const HOW: &str = "say a port (3000), host:port, http://…, https://…, h2c://
 const PATH: &str = "a path cannot be part of the target, because the origin gets the path that the visitor asked for; \
                     leave it out";
 
-impl Target {
+impl OriginTarget {
     /// Parses what a person typed. A number is a port, whatever else it may be; a word that is the name of an
     /// existing directory is that directory.
     ///
@@ -52,7 +52,7 @@ impl Target {
             return url(scheme, rest);
         }
         if let Some(port) = number(text.strip_prefix(':').unwrap_or(text)) {
-            return Ok(Self::Web(Place { host: "localhost".into(), port: port?, tls: false }));
+            return Ok(Self::Web(DialTarget { host: "localhost".into(), port: port?, tls: false }));
         }
         let path = Path::new(text);
         if path.is_dir() {
@@ -71,7 +71,7 @@ impl Target {
     }
 
     /// The URL of this target at a place.
-    pub(super) fn at(&self, place: &Place) -> String {
+    pub(super) fn at(&self, place: &DialTarget) -> String {
         let scheme = match (self, place.tls) {
             (Self::Http2(_), true) => "h2",
             (Self::Http2(_), false) => "h2c",
@@ -102,12 +102,12 @@ fn port(text: &str) -> Result<u16, &'static str> {
     }
 }
 
-fn url(scheme: &str, rest: &str) -> Result<Target, &'static str> {
-    let (tls, target): (_, fn(Place) -> Target) = match scheme.to_ascii_lowercase().as_str() {
-        "http" => (false, Target::Web),
-        "https" => (true, Target::Web),
-        "h2c" => (false, Target::Http2),
-        "h2" => (true, Target::Http2),
+fn url(scheme: &str, rest: &str) -> Result<OriginTarget, &'static str> {
+    let (tls, target): (_, fn(DialTarget) -> OriginTarget) = match scheme.to_ascii_lowercase().as_str() {
+        "http" => (false, OriginTarget::Web),
+        "https" => (true, OriginTarget::Web),
+        "h2c" => (false, OriginTarget::Http2),
+        "h2" => (true, OriginTarget::Http2),
         _ => return Err(HOW),
     };
     let (name, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -117,7 +117,7 @@ fn url(scheme: &str, rest: &str) -> Result<Target, &'static str> {
     authority(name, Some(if tls { 443 } else { 80 }), tls).map(target)
 }
 
-fn authority(text: &str, default: Option<u16>, tls: bool) -> Result<Place, &'static str> {
+fn authority(text: &str, default: Option<u16>, tls: bool) -> Result<DialTarget, &'static str> {
     if text.contains('@') {
         return Err("no user and password here: the visitor's own credentials are passed on");
     }
@@ -131,17 +131,17 @@ fn authority(text: &str, default: Option<u16>, tls: bool) -> Result<Place, &'sta
     }
     let host = HostName::parse(host).map_err(|_| HOW)?;
     let host = host.as_str().trim_start_matches('[').trim_end_matches(']');
-    Ok(Place { host: host.into(), port, tls })
+    Ok(DialTarget { host: host.into(), port, tls })
 }
 
-impl std::str::FromStr for Target {
+impl std::str::FromStr for OriginTarget {
     type Err = BadTarget;
     fn from_str(text: &str) -> Result<Self, BadTarget> {
         Self::parse(text)
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for OriginTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Web(place) | Self::Http2(place) => f.write_str(&self.at(place)),
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> String {
-        Target::parse(text).unwrap().to_string()
+        OriginTarget::parse(text).unwrap().to_string()
     }
 
     #[test]
@@ -179,8 +179,8 @@ mod tests {
         ] {
             assert_eq!(shown(text), wanted, "{text}");
             assert_eq!(
-                Target::parse(wanted),
-                Target::parse(text),
+                OriginTarget::parse(wanted),
+                OriginTarget::parse(text),
                 "what is shown is understood again: {text}"
             );
         }
@@ -189,11 +189,11 @@ mod tests {
     #[test]
     fn a_directory_is_one_only_if_it_exists() {
         for text in [".", "./src", "src", "/tmp"] {
-            assert_eq!(Target::parse(text), Ok(Target::Directory(text.into())));
+            assert_eq!(OriginTarget::parse(text), Ok(OriginTarget::Directory(text.into())));
         }
-        assert!(Target::parse("./nowhere").unwrap_err().to_string().contains("no such directory"));
-        assert!(Target::parse("src/nowhere").unwrap_err().to_string().contains("no such directory"));
-        assert!(Target::parse("Cargo.toml").unwrap_err().to_string().contains("not a directory"));
+        assert!(OriginTarget::parse("./nowhere").unwrap_err().to_string().contains("no such directory"));
+        assert!(OriginTarget::parse("src/nowhere").unwrap_err().to_string().contains("no such directory"));
+        assert!(OriginTarget::parse("Cargo.toml").unwrap_err().to_string().contains("not a directory"));
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
             ("unix:", "missing"),
             ("a b:1", "say a port"),
         ] {
-            let error = Target::parse(text).unwrap_err().to_string();
+            let error = OriginTarget::parse(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text:?}: {error}");
         }
     }

@@ -12,8 +12,8 @@ use std::thread::available_parallelism;
 
 use clap::builder::PossibleValuesParser;
 
-use crate::agent::config::Config;
-use crate::agent::origin::{Origin, Target};
+use crate::agent::config::AgentConfig;
+use crate::agent::origin::{Origin, OriginTarget};
 use crate::agent::{self, AUTO, Fatal, Serving};
 use crate::defaults;
 use crate::domain::{HostName, Instance, Name};
@@ -21,9 +21,9 @@ use crate::net::{Cores, Scope, descriptors};
 use crate::session::Kind;
 
 use self::reload::Reload;
-use super::running::{self, Asked, Signalled};
+use super::running::{self, Signalled, Signals};
 use super::text::{RelayUrl, parse};
-use super::{AccessArgs, Failure, say};
+use super::{AccessArgs, Failure, print_line};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
@@ -67,11 +67,11 @@ pub struct Args {
 }
 
 /// An agent ready to be started.
-pub struct Prepared {
+pub struct PreparedAgent {
     /// What it does.
-    pub config: Config,
+    pub config: AgentConfig,
     /// Where requests are served.
-    pub target: Target,
+    pub target: OriginTarget,
     /// What the origin's certificate must chain to; the agent's own is for relays alone.
     origin_tls: Arc<rustls::ClientConfig>,
     /// Reads files again on SIGHUP.
@@ -86,8 +86,8 @@ pub struct Prepared {
 ///
 /// # Errors
 /// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
-pub fn prepare(args: Args) -> Result<Prepared, Failure> {
-    let target = Target::parse(&args.target).map_err(Failure::usage)?;
+pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
+    let target = OriginTarget::parse(&args.target).map_err(Failure::usage)?;
     let token = args.approach.token()?;
     let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
     let origin_tls = args.approach.trust(&relays)?;
@@ -99,7 +99,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         None => (Instance::random(), None),
     };
     let reload = Reload::new(args.approach, relays.clone(), token.clone());
-    let config = Config {
+    let config = AgentConfig {
         relays,
         names: args.name,
         hosts: args.host,
@@ -113,21 +113,21 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
         exclusive: args.exclusive,
         visitors: visitors.map(|rules| rules.to_string().into()),
     };
-    Ok(Prepared { config, target, origin_tls, reload, lock, access: args.access })
+    Ok(PreparedAgent { config, target, origin_tls, reload, lock, access: args.access })
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     serve(prepare(args)?)
 }
 
-fn serve(prepared: Prepared) -> Result<(), Failure> {
-    let Prepared { config, target, origin_tls, mut reload, lock: _lock, access } = prepared;
+fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
+    let PreparedAgent { config, target, origin_tls, mut reload, lock: _lock, access } = prepared;
     let access = access.start()?;
     descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
     running::block_on(async {
-        let mut asked = Asked::listen()?;
+        let mut asked = Signals::listen()?;
         let origin = Origin::new(target, Scope::new(), origin_tls);
         let found = origin.probe().await;
         let handler = agent::recorded(origin, access.sink());
@@ -145,16 +145,16 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
                 urls = serving.connected() => break urls.map_err(of_fatal)?,
             }
         };
-        urls.iter().try_for_each(|url| say(url))?;
+        urls.iter().try_for_each(|url| print_line(url))?;
         if urls.is_empty() {
             let statuses = serving.status();
             let mut relays =
                 config.relays.iter().zip(&statuses).filter(|(_, status)| status.borrow().connected);
             let relay = relays.next().map_or("a relay".into(), |(relay, _)| relay.to_string());
-            say(&format!("connected to {relay}, which announced no public URL"))?;
+            print_line(&format!("connected to {relay}, which announced no public URL"))?;
         }
-        say(&format!("forwards to {found}"))?;
-        warnings(&serving).iter().try_for_each(|warning| say(&format!("warning: {warning}")))?;
+        print_line(&format!("forwards to {found}"))?;
+        warnings(&serving).iter().try_for_each(|warning| print_line(&format!("warning: {warning}")))?;
         loop {
             tokio::select! {
                 biased;

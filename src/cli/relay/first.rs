@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::cli::Failure;
 use crate::domain::Secret;
 use crate::policy::{Grants, Tokens};
-use crate::relay::config::{Config, Listen};
+use crate::relay::config::{Listen, RelayConfig};
 use crate::tls::files;
 
-use super::Prepared;
+use super::PreparedRelay;
 
 /// The token made at the first start.
 pub struct FirstToken {
@@ -58,7 +58,7 @@ pub fn listener_line(what: &str, listen: &Listen) -> String {
 
 /// Everything that is told once the relay accepts connections. The secret is for a terminal only.
 pub fn greeting(
-    prepared: &Prepared,
+    prepared: &PreparedRelay,
     bound: &[Listen],
     admin: Option<SocketAddr>,
     terminal: bool,
@@ -80,14 +80,14 @@ pub fn greeting(
 }
 
 /// A command line that works as it stands.
-fn agent_line(prepared: &Prepared, bound: &[Listen], token: &Path) -> String {
+fn agent_line(prepared: &PreparedRelay, bound: &[Listen], token: &Path) -> String {
     let ca = prepared.ca.as_ref().map(|ca| format!(" --ca {}", quoted(ca))).unwrap_or_default();
     let relay = relay_url(&prepared.config, bound);
     format!("ptth agent 3000 --relay {relay} --name hello{ca} --token-file {}", quoted(token))
 }
 
 /// Where agents reach this relay, as far as it can tell.
-fn relay_url(config: &Config, bound: &[Listen]) -> String {
+fn relay_url(config: &RelayConfig, bound: &[Listen]) -> String {
     if let Some(url) = &config.public_url {
         return url.to_string().trim_end_matches('/').to_owned();
     }
@@ -121,9 +121,9 @@ mod tests {
 
     use super::*;
 
-    fn prepared(domain: &str) -> Prepared {
-        Prepared {
-            config: Config::new(HostName::parse(domain).unwrap(), Tokens::in_memory()),
+    fn prepared(domain: &str) -> PreparedRelay {
+        PreparedRelay {
+            config: RelayConfig::new(HostName::parse(domain).unwrap(), Tokens::in_memory()),
             ca: None,
             first: Some(FirstToken {
                 file: "/state dir/first-token".into(),

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use crate::net::descriptors::{self, Descriptors};
 use crate::policy::Tokens;
 use crate::relay::Relay;
-use crate::relay::config::{Config, Listen};
+use crate::relay::config::{Listen, RelayConfig};
 use crate::tls::{PairFiles, ServerTls, dev};
 
-use super::running::{self, Asked, Signalled};
-use super::{AccessArgs, Failure, say};
+use super::running::{self, Signalled, Signals};
+use super::{AccessArgs, Failure, print_line};
 
 pub use self::first::{FirstToken, greeting, listener_line};
-pub use self::settings::{Certificate, Pair, Said, Settings};
+pub use self::settings::{CertificatePair, CertificateSource, RelaySettings, Settings};
 
 /// The flags of `ptth relay`.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,13 +28,13 @@ pub struct Args {
     pub config: Option<PathBuf>,
     /// Everything else can stand in the file too.
     #[command(flatten)]
-    pub said: Said,
+    pub said: RelaySettings,
 }
 
 /// A relay ready to be started, and what is to be told once it accepts connections.
-pub struct Prepared {
+pub struct PreparedRelay {
     /// What it does.
-    pub config: Config,
+    pub config: RelayConfig,
     /// The CA to give to agents, where the certificate is a development one.
     pub ca: Option<PathBuf>,
     /// The token of the first start, as long as it lives.
@@ -48,17 +48,19 @@ pub struct Prepared {
 ///
 /// # Errors
 /// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
-pub fn prepare(args: Args) -> Result<Prepared, Failure> {
-    let file = args.config.as_deref().map(Said::load).transpose()?.unwrap_or_default();
+pub fn prepare(args: Args) -> Result<PreparedRelay, Failure> {
+    let file = args.config.as_deref().map(RelaySettings::load).transpose()?.unwrap_or_default();
     let Settings { mut config, certificate, client_ca, state, access } =
         Settings::resolve(args.said.or(file))?;
     config.tokens = Tokens::open(&state).map_err(Failure::failed)?;
     let clients = client_ca.as_deref();
     let mut ca = None;
     config.tls = match &certificate {
-        Certificate::None => None,
-        Certificate::Files(pairs) => Some(ServerTls::from_files(pairs, clients).map_err(Failure::usage)?),
-        Certificate::Development(hosts) => {
+        CertificateSource::None => None,
+        CertificateSource::Files(pairs) => {
+            Some(ServerTls::from_files(pairs, clients).map_err(Failure::usage)?)
+        }
+        CertificateSource::Development(hosts) => {
             let kept = dev::load_or_make(&state, hosts).map_err(Failure::failed)?;
             if kept.new_ca {
                 tracing::info!(ca = %kept.ca.display(), "made a development CA; agents that hold an older one must get it");
@@ -74,7 +76,7 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
     let spool = state.join("spool");
     std::fs::create_dir_all(&spool).map_err(|e| Failure::failed(format!("{}: {e}", spool.display())))?;
     config.polling.keep_in(spool);
-    Ok(Prepared { config, ca, first, access })
+    Ok(PreparedRelay { config, ca, first, access })
 }
 
 /// Prints what a person or a script waits for: one line per listener, and how to start an agent. `bound` are
@@ -83,23 +85,27 @@ pub fn prepare(args: Args) -> Result<Prepared, Failure> {
 ///
 /// # Errors
 /// [`Failure`] when nobody reads stdout.
-pub fn announce(prepared: &Prepared, bound: &[Listen], admin: Option<SocketAddr>) -> Result<(), Failure> {
+pub fn announce(
+    prepared: &PreparedRelay,
+    bound: &[Listen],
+    admin: Option<SocketAddr>,
+) -> Result<(), Failure> {
     let terminal = std::io::stdout().is_terminal();
-    greeting(prepared, bound, admin, terminal).iter().try_for_each(|line| say(line))
+    greeting(prepared, bound, admin, terminal).iter().try_for_each(|line| print_line(line))
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     serve(prepare(args)?)
 }
 
-fn serve(prepared: Prepared) -> Result<(), Failure> {
+fn serve(prepared: PreparedRelay) -> Result<(), Failure> {
     descriptors::raise();
     running::block_on(async {
-        let mut asked = Asked::listen()?;
+        let mut asked = Signals::listen()?;
         let access = prepared.access.start()?;
-        let config = Config { access_log: access.sink(), ..prepared.config.clone() };
+        let config = RelayConfig { access_log: access.sink(), ..prepared.config.clone() };
         let relay = Relay::start(config).map_err(Failure::failed)?;
-        tell_room(prepared.config.connections, relay.room());
+        report_connection_limit(prepared.config.connections, relay.room());
         announce(&prepared, relay.addresses(), relay.admin())?;
         if prepared.config.open_registration {
             tracing::warn!(
@@ -123,7 +129,7 @@ fn serve(prepared: Prepared) -> Result<(), Failure> {
 }
 
 /// How many public connections fit, and how to have more where that is fewer than may come.
-fn tell_room(wanted: usize, room: usize) {
+fn report_connection_limit(wanted: usize, room: usize) {
     let limit = Descriptors::of_this_process().limit();
     tracing::info!(connections = wanted.min(room), open_files = limit, "relay started");
     if wanted > room {
@@ -138,18 +144,18 @@ fn tell_room(wanted: usize, room: usize) {
 mod tests {
     use super::*;
 
-    fn start(state: &std::path::Path, said: Said) -> Prepared {
-        prepare(Args { config: None, said: Said { state: Some(state.into()), ..said } }).unwrap()
+    fn start(state: &std::path::Path, said: RelaySettings) -> PreparedRelay {
+        prepare(Args { config: None, said: RelaySettings { state: Some(state.into()), ..said } }).unwrap()
     }
 
     #[test]
     fn a_second_start_finds_what_the_first_made() {
         let state = tempfile::tempdir().unwrap();
-        let first = start(state.path(), Said::default());
+        let first = start(state.path(), RelaySettings::default());
         let secret = first.first.unwrap().secret.unwrap();
         let ca = std::fs::read(first.ca.unwrap()).unwrap();
         assert!(first.config.tls.is_some());
-        let second = start(state.path(), Said::default());
+        let second = start(state.path(), RelaySettings::default());
         assert!(second.config.tokens.verify(&secret).is_some());
         assert_eq!(second.config.polling.seal_key, first.config.polling.seal_key);
         assert_eq!(std::fs::read(second.ca.unwrap()).unwrap(), ca);
@@ -159,7 +165,7 @@ mod tests {
     fn a_plain_relay_makes_no_certificate() {
         let state = tempfile::tempdir().unwrap();
         let listen = Listen::plain("127.0.0.1:0".parse().unwrap());
-        let plain = start(state.path(), Said { listen: vec![listen], ..Said::default() });
+        let plain = start(state.path(), RelaySettings { listen: vec![listen], ..RelaySettings::default() });
         assert!(plain.config.tls.is_none() && plain.ca.is_none());
         assert!(!state.path().join("ca.pem").exists());
     }

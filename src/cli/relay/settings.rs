@@ -12,14 +12,14 @@ use crate::cli::{AccessArgs, AccessForm, Failure, file, state};
 use crate::defaults;
 use crate::domain::HostName;
 use crate::policy::Tokens;
-use crate::relay::config::{Admin, ClientCerts, Config, DEMO_BY_PATH, Destination, Listen, Routing};
+use crate::relay::config::{Admin, ClientCerts, DEMO_BY_PATH, Destination, Listen, RelayConfig, Routing};
 use crate::tls::dev::{CertHost, DevError};
 use crate::tls::{self, PairFiles};
 
 /// What was said about a relay, as flags, in the environment or in the file: the keys are the same.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Said {
+pub struct RelaySettings {
     /// Where to listen: ADDR:PORT for TLS, http://ADDR:PORT for plain HTTP; port 0 takes a free one. A transport that
     /// takes streams without a request can have a listener of its own: TRANSPORT://ADDR:PORT with TLS,
     /// TRANSPORT+plain://ADDR:PORT without [default: 127.0.0.1:8443]
@@ -75,7 +75,7 @@ pub struct Said {
     pub key: Vec<PathBuf>,
     /// In the file, further certificates, each with its key: `[[certificate]]` with `cert = …` and `key = …`.
     #[arg(skip)]
-    pub certificate: Vec<Pair>,
+    pub certificate: Vec<CertificatePair>,
     /// Take client certificates of the CAs in this file: an agent may come with one instead of a token, and claim the
     /// names in it. Browsers that hold one will ask which to show
     #[arg(long, value_name = "PEM", env = "PTTH_CLIENT_CA", hide_env_values = true)]
@@ -139,14 +139,14 @@ pub struct Said {
 /// A certificate and its key, in the file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Pair {
+pub struct CertificatePair {
     /// The chain, leaf first.
     pub cert: PathBuf,
     /// Its key.
     pub key: PathBuf,
 }
 
-impl Said {
+impl RelaySettings {
     /// Reads a file. A relative path in it starts from the directory of the file.
     ///
     /// # Errors
@@ -203,7 +203,7 @@ impl Said {
 
 /// Where the relay's certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Certificate {
+pub enum CertificateSource {
     /// Every listener is plain.
     None,
     /// These files, the first for whoever names no host.
@@ -216,9 +216,9 @@ pub enum Certificate {
 #[derive(Clone)]
 pub struct Settings {
     /// What it does. Its tokens and its certificate are not there yet, and nobody can be let in.
-    pub config: Config,
+    pub config: RelayConfig,
     /// Where the certificate comes from.
-    pub certificate: Certificate,
+    pub certificate: CertificateSource,
     /// The CAs of the client certificates that are taken.
     pub client_ca: Option<PathBuf>,
     /// The state directory.
@@ -232,7 +232,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`Failure`] with code 2.
-    pub fn resolve(said: Said) -> Result<Self, Failure> {
+    pub fn resolve(said: RelaySettings) -> Result<Self, Failure> {
         let default = |text: &str| Listen::from_text(text).map_err(Failure::failed);
         let listen = if said.listen.is_empty() { vec![default(defaults::LISTEN)?] } else { said.listen };
         let domain = match said.domain {
@@ -258,10 +258,10 @@ impl Settings {
         let pairs = pairs(said.cert, said.key, said.certificate)?;
         let certificate = certificate(pairs, &listen, || hosts(&domain, routing, &said.authority))?;
         let client_certs = client_certs(said.client_ca.as_deref(), said.require_client_cert, &listen)?;
-        let unsaid = Config::new(domain, Tokens::in_memory());
+        let unsaid = RelayConfig::new(domain, Tokens::in_memory());
         let seconds = |said: Option<u64>, unsaid| said.map_or(unsaid, Duration::from_secs);
         let count = |said: Option<NonZeroUsize>, unsaid| said.map_or(unsaid, NonZeroUsize::get);
-        let config = Config {
+        let config = RelayConfig {
             listen,
             authorities: said.authority,
             public_url: said.public_url.map(|url| url.0),
@@ -298,7 +298,7 @@ impl Settings {
     /// # Errors
     /// [`Failure`] with code 2.
     pub fn check(&self) -> Result<(), Failure> {
-        if let Certificate::Files(pairs) = &self.certificate {
+        if let CertificateSource::Files(pairs) = &self.certificate {
             pairs.iter().try_for_each(PairFiles::check).map_err(Failure::usage)?;
         }
         if let Some(ca) = &self.client_ca {
@@ -334,7 +334,11 @@ fn client_certs(ca: Option<&Path>, required: bool, listen: &[Listen]) -> Result<
 }
 
 /// The n-th certificate with the n-th key.
-fn pairs(certs: Vec<PathBuf>, keys: Vec<PathBuf>, more: Vec<Pair>) -> Result<Vec<PairFiles>, Failure> {
+fn pairs(
+    certs: Vec<PathBuf>,
+    keys: Vec<PathBuf>,
+    more: Vec<CertificatePair>,
+) -> Result<Vec<PairFiles>, Failure> {
     let without = |one: &str, other: &str| {
         Failure::usage(format!("there is a {one} without its {other}; give both, or neither"))
     };
@@ -344,25 +348,25 @@ fn pairs(certs: Vec<PathBuf>, keys: Vec<PathBuf>, more: Vec<Pair>) -> Result<Vec
         Ordering::Equal => {}
     }
     let said = certs.into_iter().zip(keys).map(|(cert, key)| PairFiles { cert, key });
-    Ok(said.chain(more.into_iter().map(|Pair { cert, key }| PairFiles { cert, key })).collect())
+    Ok(said.chain(more.into_iter().map(|CertificatePair { cert, key }| PairFiles { cert, key })).collect())
 }
 
 fn certificate(
     pairs: Vec<PairFiles>,
     listen: &[Listen],
     hosts: impl FnOnce() -> Result<Vec<CertHost>, DevError>,
-) -> Result<Certificate, Failure> {
+) -> Result<CertificateSource, Failure> {
     let tls = listen.iter().any(|listen| listen.tls);
     match (pairs.is_empty(), tls) {
-        (false, true) => Ok(Certificate::Files(pairs)),
+        (false, true) => Ok(CertificateSource::Files(pairs)),
         (false, false) => Err(Failure::usage(
             "--cert is of no use, since every --listen is plain http://; leave one of them out",
         )),
-        (true, false) => Ok(Certificate::None),
+        (true, false) => Ok(CertificateSource::None),
         (true, true) => {
             let hosts =
                 hosts().map_err(|error| Failure::usage(format!("{error}; or give --cert and --key")))?;
-            Ok(Certificate::Development(hosts))
+            Ok(CertificateSource::Development(hosts))
         }
     }
 }

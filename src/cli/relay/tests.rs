@@ -8,27 +8,27 @@ use crate::net::nets::Nets;
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
-    said: Said,
+    said: RelaySettings,
 }
 
-fn flags(line: &str) -> Said {
+fn flags(line: &str) -> RelaySettings {
     Line::try_parse_from(std::iter::once("x").chain(line.split_whitespace())).unwrap().said
 }
 
-fn file(text: &str) -> Result<Said, Failure> {
+fn file(text: &str) -> Result<RelaySettings, Failure> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("relay.toml");
     fs::write(&path, text).unwrap();
-    Said::load(&path)
+    RelaySettings::load(&path)
 }
 
-fn settled(said: Said) -> Settings {
-    Settings::resolve(Said { state: Some("/state".into()), ..said }).unwrap()
+fn settled(said: RelaySettings) -> Settings {
+    Settings::resolve(RelaySettings { state: Some("/state".into()), ..said }).unwrap()
 }
 
 #[test]
 fn nothing_said_is_the_defaults() {
-    let Settings { config, certificate, .. } = settled(Said::default());
+    let Settings { config, certificate, .. } = settled(RelaySettings::default());
     assert_eq!(config.listen, [Listen::tls(defaults::LISTEN.parse().unwrap())]);
     assert_eq!(config.domain.as_str(), defaults::DOMAIN);
     assert_eq!(config.admin, Some(Admin { address: defaults::ADMIN.parse().unwrap(), required: false }));
@@ -43,7 +43,7 @@ fn nothing_said_is_the_defaults() {
     );
     let hosts =
         [defaults::DOMAIN.to_owned(), format!("*.{}", defaults::DOMAIN)].map(|host| host.parse().unwrap());
-    assert_eq!(certificate, Certificate::Development(hosts.to_vec()));
+    assert_eq!(certificate, CertificateSource::Development(hosts.to_vec()));
 }
 
 /// What the help promises as defaults is what they are.
@@ -117,7 +117,7 @@ fn every_flag_can_stand_in_the_file() {
     assert!(lies(&config.trusted_proxies, "::ffff:10.1.2.3") && !lies(&config.trusted_proxies, "11.0.0.1"));
     assert!(lies(&config.proxy_protocol, "192.0.2.1") && lies(&config.proxy_protocol, "fd00::7"));
     assert_eq!(config.relay_http.len(), 2);
-    assert!(config.open_registration && !settled(Said::default()).config.open_registration);
+    assert!(config.open_registration && !settled(RelaySettings::default()).config.open_registration);
     assert_eq!([config.answer, config.lease, config.grace].map(|d| d.as_secs()), [7, 8, 0]);
     assert_eq!(config.buffers, 64 << 20);
     assert_eq!((config.connections, config.connections_per_address), (99, 9));
@@ -127,7 +127,7 @@ fn every_flag_can_stand_in_the_file() {
     );
     assert!(settings.access.access_log_file.is_some_and(|file| file.is_absolute()));
     assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
-    let Certificate::Files(pairs) = settings.certificate else { panic!() };
+    let CertificateSource::Files(pairs) = settings.certificate else { panic!() };
     let [first, second] = &pairs[..] else { panic!("{pairs:?}") };
     assert!(first.cert.is_absolute() && first.cert.ends_with("cert.pem"));
     assert_eq!(first.key, Path::new("/key.pem"));
@@ -136,8 +136,8 @@ fn every_flag_can_stand_in_the_file() {
 
 #[test]
 fn the_nth_key_goes_with_the_nth_certificate() {
-    let pairs = |said: Said| match settled(said).certificate {
-        Certificate::Files(pairs) => {
+    let pairs = |said: RelaySettings| match settled(said).certificate {
+        CertificateSource::Files(pairs) => {
             pairs.iter().map(|p| format!("{} {}", p.cert.display(), p.key.display())).collect::<Vec<_>>()
         }
         other => panic!("{other:?}"),
@@ -205,7 +205,7 @@ fn what_does_not_fit_together_is_said() {
         let failure = Settings::resolve(flags(line)).err().unwrap();
         assert!(failure.code == 2 && failure.message.contains(what), "{line}: {failure}");
     }
-    assert_eq!(settled(flags("--listen http://127.0.0.1:1")).certificate, Certificate::None);
+    assert_eq!(settled(flags("--listen http://127.0.0.1:1")).certificate, CertificateSource::None);
     let path = settled(flags("--domain localhost --routing path")).certificate;
-    assert_eq!(path, Certificate::Development(vec!["localhost".parse().unwrap()]));
+    assert_eq!(path, CertificateSource::Development(vec!["localhost".parse().unwrap()]));
 }

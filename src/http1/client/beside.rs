@@ -9,11 +9,11 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 
-use super::{Exchange, Home, frame_of, size_of};
+use super::{ClientExchange, Home, frame_of, size_of};
 use crate::message::{Body, BoxError};
 
 /// The body of an answer that came before the end of the upload.
-pub(super) fn body<H: Home>(exchange: Exchange<H>) -> Body {
+pub(super) fn body<H: Home>(exchange: ClientExchange<H>) -> Body {
     let scope = exchange.home.as_ref().map(|home| home.scope().clone());
     let answered = exchange.decoder.is_done();
     let both = Both { exchange: Some(exchange), answered, uploaded: false, writer: None, reader: None };
@@ -23,14 +23,14 @@ pub(super) fn body<H: Home>(exchange: Exchange<H>) -> Body {
     }
     match answered {
         true => Body::empty(),
-        false => Body::wrap(Beside(both)),
+        false => Body::wrap(AnswerDuringUpload(both)),
     }
 }
 
 /// An upload and the answer to it, which go on side by side.
 struct Both<H> {
     /// Until both are over, or the answer is not wanted any more.
-    exchange: Option<Exchange<H>>,
+    exchange: Option<ClientExchange<H>>,
     answered: bool,
     uploaded: bool,
     writer: Option<Waker>,
@@ -77,9 +77,9 @@ async fn go_on<H: Home>(both: Arc<Mutex<Both<H>>>) {
 }
 
 /// The body of an answer beside its upload.
-struct Beside<H: Home>(Arc<Mutex<Both<H>>>);
+struct AnswerDuringUpload<H: Home>(Arc<Mutex<Both<H>>>);
 
-impl<H: Home> HttpBody for Beside<H> {
+impl<H: Home> HttpBody for AnswerDuringUpload<H> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -113,7 +113,7 @@ impl<H: Home> HttpBody for Beside<H> {
     }
 }
 
-impl<H: Home> Drop for Beside<H> {
+impl<H: Home> Drop for AnswerDuringUpload<H> {
     fn drop(&mut self) {
         let mut both = self.0.lock();
         if !both.answered {

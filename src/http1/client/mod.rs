@@ -21,10 +21,10 @@ use parking_lot::Mutex;
 use tokio::time::Sleep;
 
 use super::body::{BadBody, Decoder, Encoder, Piece, write_frame};
-use super::head::{self, Facts, Search};
+use super::head::{self, MessageFacts, Search};
 use super::output::{Input, Output};
 use super::stall::StallDetector;
-use super::write::{self, Announced, Case};
+use super::write::{self, BodyFraming, Case};
 use super::{Error, declared};
 use crate::defaults;
 use crate::message::upgrade::Tunnel;
@@ -184,13 +184,13 @@ pub async fn send<H: Home>(
         write::request(out, (&parts.method, target), &parts.headers, announced, Case::Lower);
     });
     let waits = encoder.is_some() && expects_continue(&parts);
-    let upload = encoder.map(|encoder| Upload {
+    let upload = encoder.map(|encoder| ClientUpload {
         body,
         encoder,
         gate: waits.then(|| Box::pin(tokio::time::sleep(defaults::ORIGIN_CONTINUE))),
     });
     let begun = connection.output.written();
-    let mut exchange = Exchange {
+    let mut exchange = ClientExchange {
         connection,
         home: Some(home),
         method: parts.method.clone(),
@@ -230,14 +230,17 @@ async fn nothing(body: &mut Body) -> Result<(), Error> {
 }
 
 /// What the head of a request announces, and how its body is written, if it has one.
-fn announce(parts: &request::Parts, body: &Body) -> (Announced, Option<Encoder>) {
+fn announce(parts: &request::Parts, body: &Body) -> (BodyFraming, Option<Encoder>) {
     let declared = declared(&parts.headers);
     if body.is_end_stream() {
-        return (declared.filter(|length| *length == 0).map_or(Announced::Nothing, Announced::Length), None);
+        return (
+            declared.filter(|length| *length == 0).map_or(BodyFraming::Nothing, BodyFraming::Length),
+            None,
+        );
     }
     match declared.or(body.size_hint().exact()) {
-        Some(length) => (Announced::Length(length), Some(Encoder::Length(length))),
-        None => (Announced::Chunks, Some(Encoder::Chunked)),
+        Some(length) => (BodyFraming::Length(length), Some(Encoder::Length(length))),
+        None => (BodyFraming::Chunks, Some(Encoder::Chunked)),
     }
 }
 
@@ -247,14 +250,14 @@ fn expects_continue(parts: &request::Parts) -> bool {
 }
 
 /// A body on its way out.
-struct Upload {
+struct ClientUpload {
     body: Body,
     encoder: Encoder,
     /// Holds the body back until a 100 arrives (RFC 9110 §10.1.1) or the timer ends: many servers ignore `Expect`.
     gate: Option<Pin<Box<Sleep>>>,
 }
 
-impl Upload {
+impl ClientUpload {
     /// The next frame, once the body may be sent.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Some(gate) = &mut self.gate {
@@ -266,11 +269,11 @@ impl Upload {
 }
 
 /// A request, and its answer as far as it has come.
-struct Exchange<H> {
+struct ClientExchange<H> {
     connection: Box<Connection>,
     home: Option<H>,
     method: Method,
-    upload: Option<Upload>,
+    upload: Option<ClientUpload>,
     /// Something was taken of the body of the request: the request cannot be sent again.
     taken: bool,
     /// Why the upload ended before its time. The answer may be there all the same.
@@ -281,7 +284,7 @@ struct Exchange<H> {
     keep_alive: bool,
 }
 
-impl<H: Home> Exchange<H> {
+impl<H: Home> ClientExchange<H> {
     /// Writes the request as far as it goes. Resolves when all of it is written, or nothing more can be.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
@@ -367,7 +370,7 @@ impl<H: Home> Exchange<H> {
     }
 
     /// Whether the connection is of use behind an answer with this head.
-    fn keeps(&mut self, head: &response::Parts, facts: Facts) {
+    fn keeps(&mut self, head: &response::Parts, facts: MessageFacts) {
         self.keep_alive &= facts.keep_alive && self.decoder.is_delimited();
         if let Some(home) = &mut self.home {
             self.keep_alive &= home.answered(head);
@@ -429,13 +432,13 @@ fn frame_of(piece: Result<Piece, Error>) -> Option<Result<Frame<Bytes>, BoxError
     }
 }
 
-fn size_of<H>(exchange: Option<&Exchange<H>>) -> SizeHint {
+fn size_of<H>(exchange: Option<&ClientExchange<H>>) -> SizeHint {
     let left = exchange.map_or(Some(0), |exchange| exchange.decoder.left());
     left.map_or_else(SizeHint::default, SizeHint::with_exact)
 }
 
 /// The body of an answer to a request that is written. It reads the connection when it is polled.
-struct Alone<H: Home>(Option<Exchange<H>>);
+struct Alone<H: Home>(Option<ClientExchange<H>>);
 
 impl<H: Home> HttpBody for Alone<H> {
     type Data = Bytes;

@@ -107,7 +107,7 @@ impl Reader {
             Framing::Rest(Some(length)) => Decode::Exactly(length),
             Framing::Chunked => Decode::Chunked(Decoder::chunked_leniently(), BytesMut::new()),
         };
-        Body::wrap(Inner { body: self.body, read: self.read.freeze(), decode, ended: false })
+        Body::wrap(EmbeddedBody { body: self.body, read: self.read.freeze(), decode, ended: false })
     }
 
     /// The body of the message, as a whole; a length that was said and is wrong is not believed.
@@ -115,7 +115,8 @@ impl Reader {
     /// # Errors
     /// [`ReadError`], [`ReadError::TooLarge`] beyond `most` bytes.
     pub async fn whole(self, framing: Framing, most: usize) -> Result<Bytes, ReadError> {
-        let rest = Inner { body: self.body, read: self.read.freeze(), decode: Decode::Rest, ended: false };
+        let rest =
+            EmbeddedBody { body: self.body, read: self.read.freeze(), decode: Decode::Rest, ended: false };
         let rest = whole(Body::wrap(rest), most).await?;
         match framing {
             Framing::Empty => Ok(Bytes::new()),
@@ -174,14 +175,14 @@ enum Decode {
     Chunked(Decoder, BytesMut),
 }
 
-struct Inner {
+struct EmbeddedBody {
     body: Body,
     read: Bytes,
     decode: Decode,
     ended: bool,
 }
 
-impl Inner {
+impl EmbeddedBody {
     fn poll_coded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
         if !self.read.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.read))));
@@ -200,7 +201,7 @@ impl Inner {
     }
 }
 
-impl HttpBody for Inner {
+impl HttpBody for EmbeddedBody {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::BadMessage;
 use crate::defaults;
-use crate::http1::head::{self, Facts};
-use crate::http1::write::{self, Announced, Case};
+use crate::http1::head::{self, MessageFacts};
+use crate::http1::write::{self, BodyFraming, Case};
 use crate::message::hop;
 use crate::message::interim::Head;
 
@@ -24,7 +24,7 @@ pub enum Framing {
 
 /// The head of a request: target and end-to-end fields.
 #[derive(Debug)]
-pub struct RequestHead {
+pub struct EmbeddedRequest {
     /// Method.
     pub method: Method,
     /// The target as it stands: a path, mostly.
@@ -39,7 +39,7 @@ pub struct RequestHead {
 
 /// The head of a response: status and end-to-end fields.
 #[derive(Debug)]
-pub struct ResponseHead {
+pub struct EmbeddedResponse {
     /// Status, a final one.
     pub status: StatusCode,
     /// The end-to-end fields, without `Content-Length`.
@@ -56,14 +56,14 @@ pub enum Next {
     /// An interim response, never a 101; another head follows.
     Interim(Head),
     /// The answer itself.
-    Answer(ResponseHead),
+    Answer(EmbeddedResponse),
 }
 
 /// Reads the head of a final response, which is all of `head`.
 ///
 /// # Errors
 /// [`BadMessage`]
-pub fn parse_response(head: &Bytes) -> Result<ResponseHead, BadMessage> {
+pub fn parse_response(head: &Bytes) -> Result<EmbeddedResponse, BadMessage> {
     final_of(response(head)?, false)
 }
 
@@ -71,7 +71,7 @@ pub fn parse_response(head: &Bytes) -> Result<ResponseHead, BadMessage> {
 ///
 /// # Errors
 /// [`BadMessage`]
-pub fn parse_answer(head: &Bytes) -> Result<ResponseHead, BadMessage> {
+pub fn parse_answer(head: &Bytes) -> Result<EmbeddedResponse, BadMessage> {
     final_of(response(head)?, true)
 }
 
@@ -103,7 +103,7 @@ pub fn parse_next(head: &Bytes, upgrades: bool) -> Result<Next, BadMessage> {
 }
 
 /// The head of a final response; of one that switches protocols only if it `may`.
-fn final_of((_, mut head): (Version, ResponseHead), may: bool) -> Result<ResponseHead, BadMessage> {
+fn final_of((_, mut head): (Version, EmbeddedResponse), may: bool) -> Result<EmbeddedResponse, BadMessage> {
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
         && head.upgrade.is_some()
         && head.framing == Framing::Rest(None);
@@ -114,25 +114,25 @@ fn final_of((_, mut head): (Version, ResponseHead), may: bool) -> Result<Respons
     Err(BadMessage::Status)
 }
 
-fn response(bytes: &Bytes) -> Result<(Version, ResponseHead), BadMessage> {
+fn response(bytes: &Bytes) -> Result<(Version, EmbeddedResponse), BadMessage> {
     let read = head::response(bytes, &Method::GET, true)?;
     let parts = read.parts;
     let (headers, framing, upgrade) = end_to_end(parts.headers, read.facts);
-    Ok((parts.version, ResponseHead { status: parts.status, headers, framing, upgrade }))
+    Ok((parts.version, EmbeddedResponse { status: parts.status, headers, framing, upgrade }))
 }
 
 /// Reads the head of a request, which is all of `head`.
 ///
 /// # Errors
 /// [`BadMessage`]
-pub fn parse_request(head: &Bytes) -> Result<RequestHead, BadMessage> {
+pub fn parse_request(head: &Bytes) -> Result<EmbeddedRequest, BadMessage> {
     let read = head::request(head)?;
     let parts = read.parts;
     let (headers, framing, upgrade) = end_to_end(parts.headers, read.facts);
-    Ok(RequestHead { method: parts.method, target: parts.uri, headers, framing, upgrade })
+    Ok(EmbeddedRequest { method: parts.method, target: parts.uri, headers, framing, upgrade })
 }
 
-fn end_to_end(mut headers: HeaderMap, facts: Facts) -> (HeaderMap, Framing, Option<HeaderValue>) {
+fn end_to_end(mut headers: HeaderMap, facts: MessageFacts) -> (HeaderMap, Framing, Option<HeaderValue>) {
     let framing = if facts.is_chunked() { Framing::Chunked } else { Framing::Rest(facts.length()) };
     let upgrade = hop::strip(&mut headers);
     headers.remove(CONTENT_LENGTH);
@@ -176,9 +176,9 @@ fn fields(out: &mut BytesMut, headers: &HeaderMap, framing: Framing) {
         }
     }
     let announced = match framing {
-        Framing::Chunked => Announced::Chunks,
-        Framing::Rest(Some(length)) => Announced::Length(length),
-        Framing::Rest(None) | Framing::Empty => Announced::Nothing,
+        Framing::Chunked => BodyFraming::Chunks,
+        Framing::Rest(Some(length)) => BodyFraming::Length(length),
+        Framing::Rest(None) | Framing::Empty => BodyFraming::Nothing,
     };
     write::announced(out, announced, Case::Title);
     out.put_slice(b"\r\n");
@@ -202,7 +202,7 @@ mod tests {
         Ok((parse(&head)?, head.len()))
     }
 
-    fn response(text: &str) -> Result<ResponseHead, BadMessage> {
+    fn response(text: &str) -> Result<EmbeddedResponse, BadMessage> {
         read(text.as_bytes(), parse_response).map(|(head, _)| head)
     }
 

@@ -9,8 +9,8 @@ mod pipeline;
 pub use body::{ReadError, Reader, whole};
 pub use coded::Coded;
 pub use head::{
-    Framing, Next, RequestHead, ResponseHead, parse_answer, parse_next, parse_request, parse_response,
-    request_head, response_head,
+    EmbeddedRequest, EmbeddedResponse, Framing, Next, parse_answer, parse_next, parse_request,
+    parse_response, request_head, response_head,
 };
 pub use pipeline::take_response;
 

@@ -5,7 +5,7 @@ use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::body::unchunk;
-use super::{BadMessage, Framing, ResponseHead, parse_response};
+use super::{BadMessage, EmbeddedResponse, Framing, parse_response};
 use crate::defaults;
 use crate::http1::head::Search;
 use crate::message::framing::is_bodiless;
@@ -24,7 +24,7 @@ pub fn take_response(
     let head = Search::default().take(&mut read, defaults::FIELDS as usize)?;
     *rest = read.freeze();
     let head = parse_response(&head.ok_or(BadMessage::Incomplete)?)?;
-    let ResponseHead { status, mut headers, framing, .. } = head;
+    let EmbeddedResponse { status, mut headers, framing, .. } = head;
     headers.remove(TRAILER);
     if is_bodiless(method, status) {
         if let Framing::Rest(Some(said)) = framing

@@ -19,7 +19,7 @@ use crate::net::Io;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// See the module.
-pub(super) struct Connection {
+pub(super) struct ServerConnection {
     pub(super) io: Io,
     pub(super) input: Input,
     pub(super) output: Output,
@@ -39,7 +39,7 @@ pub(super) struct Connection {
     pub(super) driver: Option<Waker>,
 }
 
-impl Connection {
+impl ServerConnection {
     pub(super) fn new(io: Io) -> Self {
         Self {
             io,
@@ -132,7 +132,7 @@ impl Connection {
 
 /// The body of a request. It reads the connection when it is polled.
 pub(super) struct Incoming {
-    pub(super) connection: Arc<Mutex<Connection>>,
+    pub(super) connection: Arc<Mutex<ServerConnection>>,
     pub(super) done: bool,
 }
 

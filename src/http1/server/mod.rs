@@ -21,15 +21,15 @@ use tokio::io::AsyncWrite as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use self::connection::{Connection, Incoming};
+use self::connection::{Incoming, ServerConnection};
 use self::timer::Timer;
 use super::body::{Decoder, Encoder, write_frame};
 use super::head::{self, BadHead, RequestHead, Search};
 use super::output::Output;
-use super::write::{self, Announced, Case};
+use super::write::{self, BodyFraming, Case};
 use super::{Error, declared};
 use crate::defaults;
-use crate::message::upgrade::{Duplex, Tunnel};
+use crate::message::upgrade::{ByteStream, Tunnel};
 use crate::message::{Body, Request, Response, framing, hop, interim};
 use crate::net::Io;
 
@@ -58,7 +58,7 @@ pub fn status_of(bad: BadHead) -> StatusCode {
 
 /// How a connection is served.
 #[derive(Debug, Clone, Copy)]
-pub struct Config {
+pub struct ServerOptions {
     /// Bytes of a head.
     pub head: usize,
     /// For a head, and how long the connection may be silent before it. `None`: for ever.
@@ -81,7 +81,7 @@ pub struct Config {
 
 /// How a connection ended that was served to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum ConnectionEnd {
     /// It was closed between two messages.
     Closed,
     /// Another protocol runs on it.
@@ -96,10 +96,10 @@ pub enum Ended {
 pub async fn serve<S: Service>(
     io: Io,
     service: &S,
-    config: &Config,
+    config: &ServerOptions,
     stop: impl Future<Output = ()>,
-) -> Result<Ended, Error> {
-    let connection = Arc::new(Mutex::new(Connection::new(io)));
+) -> Result<ConnectionEnd, Error> {
+    let connection = Arc::new(Mutex::new(ServerConnection::new(io)));
     let mut server = Server {
         connection,
         service,
@@ -114,24 +114,24 @@ pub async fn serve<S: Service>(
 }
 
 /// What is kept of a request until its answer is written.
-struct Asked {
+struct RequestContext {
     method: Method,
     version: Version,
     keep_alive: bool,
     takes_trailers: bool,
-    tunnel: Option<oneshot::Sender<Box<dyn Duplex>>>,
+    tunnel: Option<oneshot::Sender<Box<dyn ByteStream>>>,
 }
 
-enum Then {
+enum NextStep {
     Next,
     Close,
     Upgraded,
 }
 
 struct Server<'a, S, F> {
-    connection: Arc<Mutex<Connection>>,
+    connection: Arc<Mutex<ServerConnection>>,
     service: &'a S,
-    config: &'a Config,
+    config: &'a ServerOptions,
     stop: Pin<&'a mut F>,
     stopping: bool,
     interim: interim::Receiver,
@@ -141,20 +141,20 @@ struct Server<'a, S, F> {
 }
 
 impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
-    async fn run(&mut self) -> Result<Ended, Error> {
+    async fn run(&mut self) -> Result<ConnectionEnd, Error> {
         loop {
             match self.head().await {
                 Ok(Some(head)) => match self.exchange(head).await? {
-                    Then::Next => {}
-                    Then::Upgraded => return Ok(Ended::Upgraded),
-                    Then::Close => {
+                    NextStep::Next => {}
+                    NextStep::Upgraded => return Ok(ConnectionEnd::Upgraded),
+                    NextStep::Close => {
                         self.close(false).await;
-                        return Ok(Ended::Closed);
+                        return Ok(ConnectionEnd::Closed);
                     }
                 },
                 Ok(None) => {
                     self.close(false).await;
-                    return Ok(Ended::Closed);
+                    return Ok(ConnectionEnd::Closed);
                 }
                 Err(Error::Head(bad)) => {
                     self.refuse(bad).await?;
@@ -172,7 +172,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         poll_fn(|cx| {
             self.look_for_stop(cx);
             let mut connection = self.connection.lock();
-            let Connection { io, input, half_closed, .. } = &mut *connection;
+            let ServerConnection { io, input, half_closed, .. } = &mut *connection;
             loop {
                 if let Some(head) = search.take(&mut input.bytes, self.config.head)? {
                     return Poll::Ready(Ok(Some(head::request(&head)?)));
@@ -199,7 +199,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         self.stopping = self.stopping || self.stop.as_mut().poll(cx).is_ready();
     }
 
-    async fn exchange(&mut self, head: RequestHead) -> Result<Then, Error> {
+    async fn exchange(&mut self, head: RequestHead) -> Result<NextStep, Error> {
         let RequestHead { mut parts, facts, decoder } = head;
         let bodiless = decoder.is_done();
         let old = parts.version < Version::HTTP_11;
@@ -208,7 +208,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             parts.extensions.insert(tunnel);
             opens
         });
-        let asked = Asked {
+        let asked = RequestContext {
             method: parts.method.clone(),
             version: parts.version,
             keep_alive: facts.keep_alive && self.config.keep_alive,
@@ -257,7 +257,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         }
     }
 
-    async fn respond(&mut self, response: Response, asked: Asked) -> Result<Then, Error> {
+    async fn respond(&mut self, response: Response, asked: RequestContext) -> Result<NextStep, Error> {
         let (mut parts, body) = response.into_parts();
         parts.version = asked.version;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -277,11 +277,11 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             }
         }
         let read = self.settle().await;
-        Ok(if keep_alive && read && !self.stopping { Then::Next } else { Then::Close })
+        Ok(if keep_alive && read && !self.stopping { NextStep::Next } else { NextStep::Close })
     }
 
     /// Writes the head of an answer. `keep_alive`: the connection may stay open; says whether it does.
-    fn write_head(&mut self, parts: &mut response::Parts, announced: Announced, keep_alive: bool) -> bool {
+    fn write_head(&mut self, parts: &mut response::Parts, announced: BodyFraming, keep_alive: bool) -> bool {
         let closes = closes(&parts.headers);
         let option = match (keep_alive, parts.version) {
             _ if closes => None,
@@ -403,10 +403,13 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
     async fn switch(
         &mut self,
         parts: &response::Parts,
-        opens: oneshot::Sender<Box<dyn Duplex>>,
-    ) -> Result<Then, Error> {
+        opens: oneshot::Sender<Box<dyn ByteStream>>,
+    ) -> Result<NextStep, Error> {
         let case = self.config.case;
-        self.connection.lock().output.with(|out| write::response(out, parts, Announced::Nothing, None, case));
+        self.connection
+            .lock()
+            .output
+            .with(|out| write::response(out, parts, BodyFraming::Nothing, None, case));
         poll_fn(|cx| self.poll_written(cx)).await?;
         let mut connection = self.connection.lock();
         let early = std::mem::take(&mut connection.input.bytes).freeze();
@@ -414,14 +417,19 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         let io = std::mem::replace(&mut connection.io, Io::other(tokio::io::empty()));
         // If the receiver is gone, dropping the stream closes it.
         let _ = opens.send(Box::new(io.with_early(early)));
-        Ok(Then::Upgraded)
+        Ok(NextStep::Upgraded)
     }
 
     async fn refuse(&mut self, bad: BadHead) -> Result<(), Error> {
         let response = self.service.refuse(bad);
         let version = response.version();
-        let asked =
-            Asked { method: Method::GET, version, keep_alive: false, takes_trailers: false, tunnel: None };
+        let asked = RequestContext {
+            method: Method::GET,
+            version,
+            keep_alive: false,
+            takes_trailers: false,
+            tunnel: None,
+        };
         let (mut parts, body) = response.into_parts();
         let (announced, encoder) = announce(&parts, &body, &asked);
         self.write_head(&mut parts, announced, false);
@@ -442,7 +450,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         let mut shut = false;
         poll_fn(|cx| {
             let mut connection = self.connection.lock();
-            let Connection { io, input, decoder, body_failed, .. } = &mut *connection;
+            let ServerConnection { io, input, decoder, body_failed, .. } = &mut *connection;
             if !shut {
                 match Pin::new(&mut *io).poll_shutdown(cx) {
                     Poll::Ready(Ok(())) => shut = true,
@@ -467,23 +475,23 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
 }
 
 /// What the head of an answer announces, and how its body is written, if it has one.
-fn announce(parts: &response::Parts, body: &Body, asked: &Asked) -> (Announced, Option<Encoder>) {
+fn announce(parts: &response::Parts, body: &Body, asked: &RequestContext) -> (BodyFraming, Option<Encoder>) {
     let declared = declared(&parts.headers);
     if framing::is_bodiless(&asked.method, parts.status) || parts.status.is_informational() {
         // A HEAD gives the length of what a GET would bring (RFC 9110 §8.6).
         let never = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
         let exact = || body.size_hint().exact().filter(|length| *length > 0);
         let announced = match declared.or_else(exact) {
-            Some(length) if asked.method == Method::HEAD && !never => Announced::Length(length),
-            _ => Announced::Nothing,
+            Some(length) if asked.method == Method::HEAD && !never => BodyFraming::Length(length),
+            _ => BodyFraming::Nothing,
         };
         return (announced, None);
     }
     match declared.or(body.size_hint().exact()) {
-        Some(0) => (Announced::Length(0), None),
-        Some(length) => (Announced::Length(length), Some(Encoder::Length(length))),
-        None if asked.version == Version::HTTP_10 => (Announced::Nothing, Some(Encoder::Close)),
-        None => (Announced::Chunks, Some(Encoder::Chunked)),
+        Some(0) => (BodyFraming::Length(0), None),
+        Some(length) => (BodyFraming::Length(length), Some(Encoder::Length(length))),
+        None if asked.version == Version::HTTP_10 => (BodyFraming::Nothing, Some(Encoder::Close)),
+        None => (BodyFraming::Chunks, Some(Encoder::Chunked)),
     }
 }
 

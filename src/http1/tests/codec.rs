@@ -164,7 +164,7 @@ fn a_reason_phrase_passes_as_it_is() {
         super::super::write::response(
             &mut out,
             &parts,
-            super::super::write::Announced::Length(0),
+            super::super::write::BodyFraming::Length(0),
             None,
             super::super::write::Case::Title,
         );

@@ -12,13 +12,13 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 
-use super::server::Config;
+use super::server::ServerOptions;
 use super::write::Case;
 use crate::defaults;
 use crate::message::{Body, BoxError};
 
 /// As for visitors, without a `Date`.
-const CONFIG: Config = Config {
+const CONFIG: ServerOptions = ServerOptions {
     head: defaults::VISITOR_HEAD,
     head_within: Some(Duration::from_secs(30)),
     stalled: Duration::from_secs(300),

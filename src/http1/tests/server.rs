@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::Error;
-use super::super::server::{self, Config, Ended, Service};
+use super::super::server::{self, ConnectionEnd, ServerOptions, Service};
 use super::{CONFIG, Wire, channel, text_of, trailers};
 use crate::defaults;
 use crate::message::upgrade::Tunnel;
@@ -33,7 +33,11 @@ where
 }
 
 /// Serves what `talk` sends, and returns how the connection ended.
-async fn serving<F, T>(config: Config, answer: F, talk: impl AsyncFnOnce(&mut Wire)) -> Result<Ended, Error>
+async fn serving<F, T>(
+    config: ServerOptions,
+    answer: F,
+    talk: impl AsyncFnOnce(&mut Wire),
+) -> Result<ConnectionEnd, Error>
 where
     F: Fn(Request, interim::Sender) -> T + Sync,
     T: Future<Output = Response> + Send,
@@ -73,7 +77,7 @@ async fn requests_are_answered_in_their_order_on_one_connection() {
         },
     )
     .await;
-    assert_eq!(ended.unwrap(), Ended::Closed);
+    assert_eq!(ended.unwrap(), ConnectionEnd::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +112,7 @@ async fn the_version_and_the_wish_of_a_request_decide_whether_the_connection_sta
             },
         )
         .await;
-        assert_eq!(ended.unwrap(), Ended::Closed, "{request}");
+        assert_eq!(ended.unwrap(), ConnectionEnd::Closed, "{request}");
     }
     let kept = serving(
         CONFIG,
@@ -121,7 +125,7 @@ async fn the_version_and_the_wish_of_a_request_decide_whether_the_connection_sta
             }
         },
     );
-    assert_eq!(kept.await.unwrap(), Ended::Closed);
+    assert_eq!(kept.await.unwrap(), ConnectionEnd::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,7 +281,7 @@ async fn a_visitor_that_leaves_cancels_its_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_far_end_that_has_sent_all_may_still_read() {
-    let config = Config { half_close: true, ..CONFIG };
+    let config = ServerOptions { half_close: true, ..CONFIG };
     let answer = |_, _| async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         Response::new(Body::full("abc"))
@@ -288,7 +292,7 @@ async fn a_far_end_that_has_sent_all_may_still_read() {
         assert!(wire.rest().await.ends_with("abc"));
     })
     .await;
-    assert_eq!(ended.unwrap(), Ended::Closed);
+    assert_eq!(ended.unwrap(), ConnectionEnd::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -346,7 +350,7 @@ async fn a_quiet_answer_does_not_count_against_its_reader() {
         assert!(wire.rest().await.ends_with("3\r\nend\r\n0\r\n\r\n"));
     })
     .await;
-    assert_eq!(ended.unwrap(), Ended::Closed);
+    assert_eq!(ended.unwrap(), ConnectionEnd::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,7 +369,7 @@ async fn what_is_left_of_an_upload_is_read_if_it_is_little() {
         assert_eq!(began.elapsed(), defaults::LINGER);
     })
     .await;
-    assert_eq!(ended.unwrap(), Ended::Closed);
+    assert_eq!(ended.unwrap(), ConnectionEnd::Closed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -409,7 +413,7 @@ async fn behind_a_101_the_stream_is_the_handlers_with_all_that_came_early() {
         assert_eq!(wire.rest().await, "early");
     })
     .await;
-    assert_eq!(ended.unwrap(), Ended::Upgraded);
+    assert_eq!(ended.unwrap(), ConnectionEnd::Upgraded);
 }
 
 #[tokio::test(start_paused = true)]
@@ -432,6 +436,6 @@ async fn a_server_that_stops_answers_what_is_in_hand() {
             wire.rest().await
         };
         let (ended, text) = tokio::join!(serve, talk);
-        assert_eq!((ended.unwrap(), &*text), (Ended::Closed, wanted));
+        assert_eq!((ended.unwrap(), &*text), (ConnectionEnd::Closed, wanted));
     }
 }

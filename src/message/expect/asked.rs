@@ -16,36 +16,36 @@ const SAID: u8 = 2;
 
 /// Whether the body of a request with `Expect: 100-continue` was asked for (RFC 9110 §10.1.1).
 #[derive(Default)]
-pub struct Asked {
+pub struct BodyDemand {
     word: AtomicU8,
     waker: AtomicWaker,
 }
 
 /// Has somebody hear when the body of a request with `Expect: 100-continue` is asked for. `None` when its sender does
 /// not wait for that.
-pub fn on_demand(request: &mut Request) -> Option<Arc<Asked>> {
+pub fn on_demand(request: &mut Request) -> Option<Arc<BodyDemand>> {
     if !is_said(request.headers()) || request.body().is_end_stream() {
         return None;
     }
-    let asked = Arc::new(Asked::default());
+    let asked = Arc::new(BodyDemand::default());
     let body = std::mem::take(request.body_mut());
     let mut to_ask = Some(asked.clone());
     *request.body_mut() = body.watched(move |polled| match to_ask.take() {
         // Some send it without waiting for the word.
-        Some(asked) if polled.is_pending() => asked.ask(),
+        Some(asked) if polled.is_pending() => asked.demand(),
         _ => {}
     });
     Some(asked)
 }
 
-impl Asked {
+impl BodyDemand {
     /// Whether it is time to say 100: once. If not, the task is woken when it is.
     pub fn take(&self, cx: &Context<'_>) -> bool {
         self.waker.register(cx.waker());
         self.word.compare_exchange(WANTED, SAID, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    fn ask(&self) {
+    fn demand(&self) {
         if self.word.compare_exchange(NOT_YET, WANTED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.waker.wake();
         }

@@ -14,20 +14,20 @@ use http::HeaderMap;
 use http::header::EXPECT;
 use http_body::Body as _;
 
-pub use self::asked::{Asked, on_demand};
+pub use self::asked::{BodyDemand, on_demand};
 
 const SHUT: u8 = 0;
 const OPEN: u8 = 1;
 const REFUSED: u8 = 2;
 
 #[derive(Default)]
-struct State {
+struct GateState {
     word: AtomicU8,
     waker: AtomicWaker,
 }
 
 /// The hand on the gate. Dropping it without [`Gate::open`] refuses the body.
-pub struct Gate(Arc<State>);
+pub struct Gate(Arc<GateState>);
 
 impl Gate {
     /// The far end said 100: let the body through. Idempotent.
@@ -54,11 +54,11 @@ impl Drop for Gate {
 pub struct NotWanted;
 
 /// Where a body waits for its [`Gate`]: resolves when the body may be sent, or with an error when it is not wanted.
-pub struct Passage(Arc<State>);
+pub struct Passage(Arc<GateState>);
 
 /// A gate, and the passage that it opens.
 pub fn gate() -> (Gate, Passage) {
-    let state = Arc::new(State::default());
+    let state = Arc::new(GateState::default());
     (Gate(state.clone()), Passage(state))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::proxy::{BadProxy, Proxy, Via};
+use super::proxy::{BadProxy, DialRoute, Proxy};
 use crate::domain::HostName;
 
 /// Where the address of a proxy is looked for, the first over the others; the lower case is what curl reads.
@@ -29,7 +29,7 @@ impl Proxies {
     ///
     /// # Errors
     /// [`BadProxy`], which does not repeat the text.
-    pub fn said(text: &str, origin: &'static str) -> Result<Self, BadProxy> {
+    pub fn parse(text: &str, origin: &'static str) -> Result<Self, BadProxy> {
         if text == "off" {
             return Ok(Self::None);
         }
@@ -68,17 +68,17 @@ impl Proxies {
     }
 
     /// The way to a host, written as in a URL.
-    pub fn via(&self, host: &str) -> Via {
+    pub fn via(&self, host: &str) -> DialRoute {
         match self {
-            Self::None => Via::Direct,
-            Self::Always(proxy) => Via::Proxy(proxy.clone()),
+            Self::None => DialRoute::Direct,
+            Self::Always(proxy) => DialRoute::Proxy(proxy.clone()),
             Self::But(proxy, matcher) => {
                 let here = is_here(host);
                 let host = host.trim_end_matches('.');
                 let uri: Option<http::Uri> = format!("https://{host}/").parse().ok();
                 match uri.is_some_and(|uri| !here && matcher.intercept(&uri).is_some()) {
-                    true => Via::Proxy(proxy.clone()),
-                    false => Via::Direct,
+                    true => DialRoute::Proxy(proxy.clone()),
+                    false => DialRoute::Direct,
                 }
             }
         }
@@ -97,8 +97,8 @@ mod tests {
     fn through(environment: &[(&str, &str)], host: &str) -> Option<String> {
         let get = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         match Proxies::environment([host, "relay.test"], get).unwrap().via(host) {
-            Via::Direct => None,
-            Via::Proxy(proxy) => Some(proxy.place.to_string()),
+            DialRoute::Direct => None,
+            DialRoute::Proxy(proxy) => Some(proxy.place.to_string()),
         }
     }
 
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn what_is_said_goes_for_every_host() {
-        let said = Proxies::said("socks5h://p:1", "--proxy").unwrap();
-        assert!(matches!(said.via("localhost"), Via::Proxy(p) if p.resolves()));
-        let error = Proxies::said("http://ann:hush@a:1/x", "--proxy").unwrap_err().to_string();
+        let said = Proxies::parse("socks5h://p:1", "--proxy").unwrap();
+        assert!(matches!(said.via("localhost"), DialRoute::Proxy(p) if p.resolves()));
+        let error = Proxies::parse("http://ann:hush@a:1/x", "--proxy").unwrap_err().to_string();
         assert!(error.starts_with("--proxy names no proxy") && !error.contains("hush"), "{error}");
-        assert!(matches!(Proxies::said("off", "--proxy").unwrap().via("relay.test"), Via::Direct));
+        assert!(matches!(Proxies::parse("off", "--proxy").unwrap().via("relay.test"), DialRoute::Direct));
     }
 }

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::Place;
-use super::fault::Fault;
+use super::DialTarget;
+use super::fault::ProxyFault;
 use super::protocol::Login;
 
 /// Of an answer's head, at most this is read, in bytes.
@@ -16,8 +16,8 @@ const FIELDS: usize = 100;
 /// Asks the proxy behind `stream` for a tunnel to `to`. Dropping the future leaves the stream unusable.
 ///
 /// # Errors
-/// [`Fault`], by what the proxy did instead.
-pub(super) async fn open<S>(stream: &mut S, to: &Place, login: Option<&Login>) -> Result<(), Fault>
+/// [`ProxyFault`], by what the proxy did instead.
+pub(super) async fn open<S>(stream: &mut S, to: &DialTarget, login: Option<&Login>) -> Result<(), ProxyFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -28,37 +28,37 @@ where
         request.push_str(&format!("Proxy-Authorization: Basic {both}\r\n"));
     }
     request.push_str("\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(Fault::Broken)?;
+    stream.write_all(request.as_bytes()).await.map_err(ProxyFault::Broken)?;
     let mut read = Vec::new();
     loop {
         if let Some((answer, length)) = parse(&read)? {
             read.drain(..length);
             match answer {
                 // Nobody behind the proxy has been spoken to, so nobody can have said anything yet.
-                Answer::Tunnel if !read.is_empty() => {
-                    return Err(Fault::Nonsense("it goes on after its answer"));
+                ConnectResponse::Tunnel if !read.is_empty() => {
+                    return Err(ProxyFault::Nonsense("it goes on after its answer"));
                 }
-                Answer::Tunnel => return Ok(()),
-                Answer::Interim => continue,
-                Answer::Login(schemes) => return Err(login_fault(&schemes, login.is_some())),
+                ConnectResponse::Tunnel => return Ok(()),
+                ConnectResponse::Interim => continue,
+                ConnectResponse::Login(schemes) => return Err(login_fault(&schemes, login.is_some())),
                 // tinyproxy says 401 to a password that is wrong.
-                Answer::No(401) if login.is_some() => return Err(Fault::PasswordWrong),
-                Answer::No(status) => return Err(Fault::Status(status)),
+                ConnectResponse::No(401) if login.is_some() => return Err(ProxyFault::PasswordWrong),
+                ConnectResponse::No(status) => return Err(ProxyFault::Status(status)),
             }
         }
         if read.len() >= HEAD {
-            return Err(Fault::Nonsense("its answer has no end"));
+            return Err(ProxyFault::Nonsense("its answer has no end"));
         }
         match stream.read_buf(&mut read).await {
-            Ok(0) => return Err(Fault::Closed),
+            Ok(0) => return Err(ProxyFault::Closed),
             Ok(_) => {}
-            Err(error) => return Err(Fault::Broken(error)),
+            Err(error) => return Err(ProxyFault::Broken(error)),
         }
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+enum ConnectResponse {
     Tunnel,
     Interim,
     /// 407, with the schemes of its `Proxy-Authenticate`.
@@ -67,19 +67,19 @@ enum Answer {
 }
 
 /// The first answer in `bytes` and its length, once it is complete.
-fn parse(bytes: &[u8]) -> Result<Option<(Answer, usize)>, Fault> {
+fn parse(bytes: &[u8]) -> Result<Option<(ConnectResponse, usize)>, ProxyFault> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut response = httparse::Response::new(&mut fields);
     let length = match response.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(Fault::Nonsense("it answered CONNECT with something that is not HTTP")),
+        Err(_) => return Err(ProxyFault::Nonsense("it answered CONNECT with something that is not HTTP")),
     };
     let answer = match response.code.unwrap_or_default() {
-        100..=199 => Answer::Interim,
-        200..=299 => Answer::Tunnel,
-        407 => Answer::Login(schemes(response.headers)),
-        status => Answer::No(status),
+        100..=199 => ConnectResponse::Interim,
+        200..=299 => ConnectResponse::Tunnel,
+        407 => ConnectResponse::Login(schemes(response.headers)),
+        status => ConnectResponse::No(status),
     };
     Ok(Some((answer, length)))
 }
@@ -94,12 +94,12 @@ fn schemes(fields: &[httparse::Header<'_>]) -> Vec<String> {
     words.filter(is_scheme).take(8).map(str::to_owned).collect()
 }
 
-fn login_fault(schemes: &[String], tried: bool) -> Fault {
+fn login_fault(schemes: &[String], tried: bool) -> ProxyFault {
     let basic = schemes.is_empty() || schemes.iter().any(|s| s.eq_ignore_ascii_case("basic"));
     match (basic, tried) {
-        (false, _) => Fault::Unspoken(schemes.join(", ")),
-        (true, false) => Fault::PasswordWanted,
-        (true, true) => Fault::PasswordWrong,
+        (false, _) => ProxyFault::Unspoken(schemes.join(", ")),
+        (true, false) => ProxyFault::PasswordWanted,
+        (true, true) => ProxyFault::PasswordWrong,
     }
 }
 
@@ -109,9 +109,9 @@ mod tests {
     use crate::domain::Secret;
 
     /// What a proxy with this answer makes of it, and what it was sent.
-    async fn asked(answer: &[u8], login: Option<&Login>) -> (Result<(), Fault>, String) {
+    async fn asked(answer: &[u8], login: Option<&Login>) -> (Result<(), ProxyFault>, String) {
         let (mut near, mut far) = tokio::io::duplex(64 << 10);
-        let to = Place { host: "::1".into(), port: 8443, tls: true };
+        let to = DialTarget { host: "::1".into(), port: 8443, tls: true };
         far.write_all(answer).await.unwrap();
         far.shutdown().await.unwrap();
         let result = open(&mut near, &to, login).await;
@@ -144,21 +144,21 @@ mod tests {
             let answer = answer.as_bytes().to_vec();
             async move { asked(&answer, login).await.0.unwrap_err() }
         };
-        assert!(matches!(fault(basic, None).await, Fault::PasswordWanted));
-        assert!(matches!(fault(basic, Some(&login)).await, Fault::PasswordWrong));
-        assert!(matches!(fault(ntlm, Some(&login)).await, Fault::Unspoken(s) if s == "Negotiate, NTLM"));
+        assert!(matches!(fault(basic, None).await, ProxyFault::PasswordWanted));
+        assert!(matches!(fault(basic, Some(&login)).await, ProxyFault::PasswordWrong));
+        assert!(matches!(fault(ntlm, Some(&login)).await, ProxyFault::Unspoken(s) if s == "Negotiate, NTLM"));
         assert!(matches!(
             fault("HTTP/1.0 401 Unauthorized\r\n\r\n", Some(&login)).await,
-            Fault::PasswordWrong
+            ProxyFault::PasswordWrong
         ));
-        assert!(matches!(fault("HTTP/1.1 403 Forbidden\r\n\r\n", None).await, Fault::Status(403)));
-        assert!(matches!(fault("HTTP/1.1 302 Found\r\n\r\n", None).await, Fault::Status(302)));
-        assert!(matches!(fault("", None).await, Fault::Closed));
-        assert!(matches!(fault("HTTP/1.1 200", None).await, Fault::Closed));
+        assert!(matches!(fault("HTTP/1.1 403 Forbidden\r\n\r\n", None).await, ProxyFault::Status(403)));
+        assert!(matches!(fault("HTTP/1.1 302 Found\r\n\r\n", None).await, ProxyFault::Status(302)));
+        assert!(matches!(fault("", None).await, ProxyFault::Closed));
+        assert!(matches!(fault("HTTP/1.1 200", None).await, ProxyFault::Closed));
         for nonsense in ["SSH-2.0-x\r\n", "HTTP/1.1 200 ok\r\n\r\nhello", "\x05\0"] {
-            assert!(matches!(fault(nonsense, None).await, Fault::Nonsense(_)), "{nonsense:?}");
+            assert!(matches!(fault(nonsense, None).await, ProxyFault::Nonsense(_)), "{nonsense:?}");
         }
         let endless = format!("HTTP/1.1 200 ok\r\nX: {}", "x".repeat(2 * HEAD));
-        assert!(matches!(fault(&endless, None).await, Fault::Nonsense(_)));
+        assert!(matches!(fault(&endless, None).await, ProxyFault::Nonsense(_)));
     }
 }

@@ -17,15 +17,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 pub use self::choice::Proxies;
-pub use self::fault::{Fault, ProxyError};
-pub use self::protocol::Kind;
-pub use self::proxy::{BadProxy, Proxy, Via};
+pub use self::fault::{ProxyError, ProxyFault};
+pub use self::protocol::ProxyKind;
+pub use self::proxy::{BadProxy, DialRoute, Proxy};
 pub use self::tcp::{addresses, connect_any, resolve};
 use super::io::{Io, Tcp};
 
 /// Where a connection goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct DialTarget {
     /// A DNS name or an address; IPv6 without brackets.
     pub host: Box<str>,
     /// The port.
@@ -34,7 +34,7 @@ pub struct Place {
     pub tls: bool,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for DialTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.host.contains(':') {
             true => write!(f, "[{}]:{}", self.host, self.port),
@@ -58,7 +58,7 @@ pub enum DialError {
     #[error("cannot connect to {place}: {source}")]
     Connect {
         /// Host and port.
-        place: Place,
+        place: DialTarget,
         /// What the system said of the last address tried.
         source: io::Error,
     },
@@ -69,7 +69,7 @@ pub enum DialError {
     #[error("TLS with {place} failed: {source}")]
     Tls {
         /// Host and port.
-        place: Place,
+        place: DialTarget,
         /// The handshake's error; a `rustls::Error` inside if it was about certificates.
         source: io::Error,
     },
@@ -77,7 +77,7 @@ pub enum DialError {
     #[error("no connection to {place} within {} s", within.as_secs())]
     Timeout {
         /// Host and port.
-        place: Place,
+        place: DialTarget,
         /// The deadline.
         within: Duration,
     },
@@ -87,8 +87,12 @@ pub enum DialError {
 ///
 /// # Errors
 /// [`DialError`], by the step that failed.
-pub async fn dial(place: &Place, tls: &Arc<rustls::ClientConfig>, within: Duration) -> Result<Io, DialError> {
-    dial_via(&Via::Direct, place, tls, within).await
+pub async fn dial(
+    place: &DialTarget,
+    tls: &Arc<rustls::ClientConfig>,
+    within: Duration,
+) -> Result<Io, DialError> {
+    dial_via(&DialRoute::Direct, place, tls, within).await
 }
 
 /// As [`dial`], by the way that `via` says.
@@ -96,8 +100,8 @@ pub async fn dial(place: &Place, tls: &Arc<rustls::ClientConfig>, within: Durati
 /// # Errors
 /// [`DialError`], by the step that failed.
 pub async fn dial_via(
-    via: &Via,
-    place: &Place,
+    via: &DialRoute,
+    place: &DialTarget,
     tls: &Arc<rustls::ClientConfig>,
     within: Duration,
 ) -> Result<Io, DialError> {
@@ -105,8 +109,8 @@ pub async fn dial_via(
     let mut at_proxy = None;
     let connect = async {
         let stream = match via {
-            Via::Direct => tcp::connect(place).await?,
-            Via::Proxy(proxy) => {
+            DialRoute::Direct => tcp::connect(place).await?,
+            DialRoute::Proxy(proxy) => {
                 at_proxy = Some(proxy);
                 let stream = proxy.connect(place).await?;
                 at_proxy = None;
@@ -118,7 +122,7 @@ pub async fn dial_via(
     let done = tokio::time::timeout(within, connect).await;
     done.unwrap_or_else(|_| {
         Err(match at_proxy {
-            Some(proxy) => proxy.failed(place, Fault::Timeout),
+            Some(proxy) => proxy.failed(place, ProxyFault::Timeout),
             None => DialError::Timeout { place: place.clone(), within },
         })
     })
@@ -130,7 +134,7 @@ pub async fn dial_via(
 /// [`DialError::Tls`]
 pub async fn secure(
     stream: TcpStream,
-    place: &Place,
+    place: &DialTarget,
     tls: &Arc<rustls::ClientConfig>,
 ) -> Result<Io, DialError> {
     if !place.tls {
@@ -151,16 +155,16 @@ mod tests {
     async fn a_proxy_that_is_silent_is_the_one_to_blame() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap();
-        let place = Place { host: "relay.test".into(), port: 443, tls: true };
+        let place = DialTarget { host: "relay.test".into(), port: 443, tls: true };
         let tls = tls::client_config_for_none().unwrap();
         for scheme in ["http", "socks5h"] {
-            let via = Proxies::said(&format!("{scheme}://{address}"), "--proxy").unwrap().via("relay.test");
+            let via = Proxies::parse(&format!("{scheme}://{address}"), "--proxy").unwrap().via("relay.test");
             let error = dial_via(&via, &place, &tls, Duration::from_millis(50)).await.err().unwrap();
             let text = error.to_string();
             assert!(text.starts_with(&format!("the proxy {address} gave no answer in time; ")), "{text}");
         }
         drop(silent);
-        let via = Proxies::said(&format!("http://{address}"), "--proxy").unwrap().via("relay.test");
+        let via = Proxies::parse(&format!("http://{address}"), "--proxy").unwrap().via("relay.test");
         let text = dial_via(&via, &place, &tls, Duration::from_secs(5)).await.err().unwrap().to_string();
         assert!(text.starts_with(&format!("cannot connect to the proxy {address}: ")), "{text}");
     }

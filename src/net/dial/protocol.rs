@@ -6,7 +6,7 @@ use crate::domain::Secret;
 
 /// What a proxy speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProxyKind {
     /// HTTP CONNECT.
     Connect,
     /// SOCKS 5.
@@ -16,7 +16,7 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl ProxyKind {
     /// The scheme of its URL.
     pub fn scheme(self) -> &'static str {
         match self {
@@ -36,15 +36,15 @@ pub(super) struct Login {
 
 impl Login {
     /// Reads `USER:PASSWORD`, percent-encoded, for a proxy of this kind.
-    pub(super) fn parse(text: &str, kind: Kind) -> Result<Self, &'static str> {
+    pub(super) fn parse(text: &str, kind: ProxyKind) -> Result<Self, &'static str> {
         let (user, password) = text.split_once(':').unwrap_or((text, ""));
         let decoded =
             |text| percent_decode_str(text).decode_utf8().map_err(|_| "its user or password is not UTF-8");
         let (user, password) = (decoded(user)?, decoded(password)?);
-        if kind == Kind::Connect && user.contains(':') {
+        if kind == ProxyKind::Connect && user.contains(':') {
             return Err("a user with a colon cannot be sent to an HTTP proxy (RFC 7617)");
         }
-        if kind != Kind::Connect && (user.len() > 255 || password.len() > 255) {
+        if kind != ProxyKind::Connect && (user.len() > 255 || password.len() > 255) {
             return Err("SOCKS takes at most 255 bytes of a user and of a password (RFC 1929)");
         }
         Ok(Self { user: user.into(), password: Secret::new(password) })

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use super::fault::{Fault, ProxyError};
-use super::protocol::{Kind, Login};
-use super::{DialError, Place, connect, socks, tcp};
+use super::fault::{ProxyError, ProxyFault};
+use super::protocol::{Login, ProxyKind};
+use super::{DialError, DialTarget, connect, socks, tcp};
 use crate::domain::HostName;
 
 /// How one connection gets to its place.
 #[derive(Debug, Clone, Default)]
-pub enum Via {
+pub enum DialRoute {
     /// Straight there.
     #[default]
     Direct,
@@ -24,9 +24,9 @@ pub enum Via {
 #[derive(Debug, Clone)]
 pub struct Proxy {
     /// What it speaks.
-    pub kind: Kind,
+    pub kind: ProxyKind,
     /// Where it is.
-    pub place: Place,
+    pub place: DialTarget,
     login: Option<Login>,
 }
 
@@ -46,9 +46,9 @@ impl Proxy {
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = text.trim().split_once("://").unwrap_or(("http", text.trim()));
         let (kind, port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Kind::Connect, 80),
-            "socks5" => (Kind::Socks5 { names: false }, 1080),
-            "socks5h" => (Kind::Socks5 { names: true }, 1080),
+            "http" => (ProxyKind::Connect, 80),
+            "socks5" => (ProxyKind::Socks5 { names: false }, 1080),
+            "socks5h" => (ProxyKind::Socks5 { names: true }, 1080),
             "https" => {
                 return Err("a proxy that itself wants TLS is not supported; most take http:// as well");
             }
@@ -69,12 +69,12 @@ impl Proxy {
         };
         let host = HostName::parse(host).map_err(|_| FORM)?;
         let host = host.as_str().trim_matches(['[', ']']).into();
-        Ok(Self { kind, place: Place { host, port, tls: false }, login })
+        Ok(Self { kind, place: DialTarget { host, port, tls: false }, login })
     }
 
     /// Whether it resolves the names of those who are called, rather than us.
     pub fn resolves(&self) -> bool {
-        self.kind != Kind::Socks5 { names: false }
+        self.kind != ProxyKind::Socks5 { names: false }
     }
 
     /// Whether a password is known for it.
@@ -86,12 +86,12 @@ impl Proxy {
     ///
     /// # Errors
     /// [`DialError::Proxy`], and [`DialError::Resolve`] where names are resolved here.
-    pub async fn tunnel(&self, stream: &mut TcpStream, to: &Place) -> Result<(), DialError> {
+    pub async fn tunnel(&self, stream: &mut TcpStream, to: &DialTarget) -> Result<(), DialError> {
         let login = self.login.as_ref();
         let asked = match self.kind {
-            Kind::Connect => connect::open(stream, to, login).await,
-            Kind::Socks5 { names: true } => socks::open(stream, &to.host, to.port, login).await,
-            Kind::Socks5 { names: false } => {
+            ProxyKind::Connect => connect::open(stream, to, login).await,
+            ProxyKind::Socks5 { names: true } => socks::open(stream, &to.host, to.port, login).await,
+            ProxyKind::Socks5 { names: false } => {
                 let found = tcp::addresses(to).await?;
                 // One address can be asked for. The old kind is the one that every network has.
                 let best = found.iter().find(|a| a.is_ipv4()).or(found.first()).map(|a| a.ip().to_string());
@@ -102,15 +102,15 @@ impl Proxy {
     }
 
     /// Connects to the proxy, and through it to `to`.
-    pub(super) async fn connect(&self, to: &Place) -> Result<TcpStream, DialError> {
+    pub(super) async fn connect(&self, to: &DialTarget) -> Result<TcpStream, DialError> {
         let stream = tcp::connect(&self.place).await;
-        let mut stream = stream.map_err(|error| self.failed(to, Fault::Unreachable(Box::new(error))))?;
+        let mut stream = stream.map_err(|error| self.failed(to, ProxyFault::Unreachable(Box::new(error))))?;
         self.tunnel(&mut stream, to).await?;
         Ok(stream)
     }
 
     /// The error for what happened on the way to `to`.
-    pub fn failed(&self, to: &Place, fault: Fault) -> DialError {
+    pub fn failed(&self, to: &DialTarget, fault: ProxyFault) -> DialError {
         let (proxy, kind, to) = (self.place.clone(), self.kind, to.clone());
         DialError::Proxy(Box::new(ProxyError { proxy, kind, to, fault }))
     }
@@ -163,7 +163,7 @@ mod tests {
         let proxy = Proxy::parse("http://ann:p%40ss%3aw%2F@proxy.corp:3128").unwrap();
         let login = proxy.login.as_ref().unwrap();
         assert_eq!((&*login.user, login.password.expose()), ("ann", "p@ss:w/"));
-        let all = format!("{proxy} {proxy:?} {:?}", Via::Proxy(Arc::new(proxy.clone())));
+        let all = format!("{proxy} {proxy:?} {:?}", DialRoute::Proxy(Arc::new(proxy.clone())));
         assert!(!all.contains("p@ss") && !all.contains("p%40ss"), "{all}");
     }
 }

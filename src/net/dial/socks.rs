@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::fault::Fault;
+use super::fault::ProxyFault;
 use super::protocol::Login;
 
 const VERSION: u8 = 5;
@@ -19,8 +19,13 @@ const NONE: u8 = 0xff;
 /// leaves the stream unusable.
 ///
 /// # Errors
-/// [`Fault`], by what the proxy did instead.
-pub(super) async fn open<S>(stream: &mut S, host: &str, port: u16, login: Option<&Login>) -> Result<(), Fault>
+/// [`ProxyFault`], by what the proxy did instead.
+pub(super) async fn open<S>(
+    stream: &mut S,
+    host: &str,
+    port: u16,
+    login: Option<&Login>,
+) -> Result<(), ProxyFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -29,46 +34,50 @@ where
     match (take(stream).await?, login) {
         ([VERSION, NO_LOGIN], _) => {}
         ([VERSION, PASSWORD], Some(login)) => authenticate(stream, login).await?,
-        ([VERSION, NONE], None) => return Err(Fault::PasswordWanted),
-        ([VERSION, NONE], Some(_)) => return Err(Fault::Unspoken("another way than a password".into())),
-        _ => return Err(Fault::Nonsense("it does not answer in SOCKS 5")),
+        ([VERSION, NONE], None) => return Err(ProxyFault::PasswordWanted),
+        ([VERSION, NONE], Some(_)) => return Err(ProxyFault::Unspoken("another way than a password".into())),
+        _ => return Err(ProxyFault::Nonsense("it does not answer in SOCKS 5")),
     }
     send(stream, &request(host, port)?).await?;
     let [version, reply, _, kind] = take(stream).await?;
     if version != VERSION {
-        return Err(Fault::Nonsense("it does not answer in SOCKS 5"));
+        return Err(ProxyFault::Nonsense("it does not answer in SOCKS 5"));
     }
     if reply != 0 {
-        return Err(Fault::Reply(reply));
+        return Err(ProxyFault::Reply(reply));
     }
     // Where the proxy is bound to is of no use here, but it stands before what is.
     let address = match kind {
         1 => 4,
         4 => 16,
         3 => usize::from(take::<_, 1>(stream).await?[0]),
-        _ => return Err(Fault::Nonsense("it bound an address of an unknown kind")),
+        _ => return Err(ProxyFault::Nonsense("it bound an address of an unknown kind")),
     };
     let mut rest = vec![0; address + 2];
     stream.read_exact(&mut rest).await.map_err(broken)?;
     Ok(())
 }
 
-async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, login: &Login) -> Result<(), Fault> {
+async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    login: &Login,
+) -> Result<(), ProxyFault> {
     let mut message = vec![1];
     for text in [&*login.user, login.password.expose()] {
         let length = u8::try_from(text.len());
-        message.push(length.map_err(|_| Fault::Nonsense("SOCKS takes at most 255 bytes of a password"))?);
+        message
+            .push(length.map_err(|_| ProxyFault::Nonsense("SOCKS takes at most 255 bytes of a password"))?);
         message.extend_from_slice(text.as_bytes());
     }
     send(stream, &message).await?;
     match take(stream).await? {
         [_, 0] => Ok(()),
-        _ => Err(Fault::PasswordWrong),
+        _ => Err(ProxyFault::PasswordWrong),
     }
 }
 
 /// CONNECT (RFC 1928 §4).
-fn request(host: &str, port: u16) -> Result<Vec<u8>, Fault> {
+fn request(host: &str, port: u16) -> Result<Vec<u8>, ProxyFault> {
     let mut message = vec![VERSION, 1, 0];
     match host.parse() {
         Ok(IpAddr::V4(address)) => {
@@ -81,7 +90,7 @@ fn request(host: &str, port: u16) -> Result<Vec<u8>, Fault> {
         }
         Err(_) => {
             let length = u8::try_from(host.len());
-            message.extend([3, length.map_err(|_| Fault::Nonsense("SOCKS takes no name so long"))?]);
+            message.extend([3, length.map_err(|_| ProxyFault::Nonsense("SOCKS takes no name so long"))?]);
             message.extend(host.as_bytes());
         }
     }
@@ -89,20 +98,20 @@ fn request(host: &str, port: u16) -> Result<Vec<u8>, Fault> {
     Ok(message)
 }
 
-async fn send<S: AsyncWrite + Unpin>(stream: &mut S, message: &[u8]) -> Result<(), Fault> {
+async fn send<S: AsyncWrite + Unpin>(stream: &mut S, message: &[u8]) -> Result<(), ProxyFault> {
     stream.write_all(message).await.map_err(broken)
 }
 
-async fn take<S: AsyncRead + Unpin, const N: usize>(stream: &mut S) -> Result<[u8; N], Fault> {
+async fn take<S: AsyncRead + Unpin, const N: usize>(stream: &mut S) -> Result<[u8; N], ProxyFault> {
     let mut bytes = [0; N];
     stream.read_exact(&mut bytes).await.map_err(broken)?;
     Ok(bytes)
 }
 
-fn broken(error: io::Error) -> Fault {
+fn broken(error: io::Error) -> ProxyFault {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => Fault::Closed,
-        _ => Fault::Broken(error),
+        io::ErrorKind::UnexpectedEof => ProxyFault::Closed,
+        _ => ProxyFault::Broken(error),
     }
 }
 
@@ -116,7 +125,7 @@ mod tests {
         answers: &[u8],
         host: &str,
         login: Option<&Login>,
-    ) -> (Result<(), Fault>, Vec<u8>, Vec<u8>) {
+    ) -> (Result<(), ProxyFault>, Vec<u8>, Vec<u8>) {
         let (mut near, mut far) = tokio::io::duplex(4096);
         far.write_all(answers).await.unwrap();
         far.shutdown().await.unwrap();
@@ -161,14 +170,14 @@ mod tests {
         let login = Login { user: "ann".into(), password: Secret::new("pw") };
         let fault =
             |answers: &'static [u8], login| async move { asked(answers, "a", login).await.0.unwrap_err() };
-        assert!(matches!(fault(&[5, 255], None).await, Fault::PasswordWanted));
-        assert!(matches!(fault(&[5, 255], Some(&login)).await, Fault::Unspoken(_)));
-        assert!(matches!(fault(&[5, 2, 1, 1], Some(&login)).await, Fault::PasswordWrong));
-        assert!(matches!(fault(&[5, 2], None).await, Fault::Nonsense(_)));
-        assert!(matches!(fault(b"HTTP/1.1 400", None).await, Fault::Nonsense(_)));
-        assert!(matches!(fault(&[5, 0, 5, 2, 0, 1], None).await, Fault::Reply(2)));
-        assert!(matches!(fault(&[5, 0, 5, 0, 0, 9], None).await, Fault::Nonsense(_)));
-        assert!(matches!(fault(&[5], None).await, Fault::Closed));
-        assert!(matches!(fault(&[], None).await, Fault::Closed));
+        assert!(matches!(fault(&[5, 255], None).await, ProxyFault::PasswordWanted));
+        assert!(matches!(fault(&[5, 255], Some(&login)).await, ProxyFault::Unspoken(_)));
+        assert!(matches!(fault(&[5, 2, 1, 1], Some(&login)).await, ProxyFault::PasswordWrong));
+        assert!(matches!(fault(&[5, 2], None).await, ProxyFault::Nonsense(_)));
+        assert!(matches!(fault(b"HTTP/1.1 400", None).await, ProxyFault::Nonsense(_)));
+        assert!(matches!(fault(&[5, 0, 5, 2, 0, 1], None).await, ProxyFault::Reply(2)));
+        assert!(matches!(fault(&[5, 0, 5, 0, 0, 9], None).await, ProxyFault::Nonsense(_)));
+        assert!(matches!(fault(&[5], None).await, ProxyFault::Closed));
+        assert!(matches!(fault(&[], None).await, ProxyFault::Closed));
     }
 }

@@ -7,12 +7,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 
-use super::{DialError, Place};
+use super::{DialError, DialTarget};
 use crate::defaults;
 use crate::net::listener::tune;
 
 /// Resolves and connects. Dropping the future gives up.
-pub(super) async fn connect(place: &Place) -> Result<TcpStream, DialError> {
+pub(super) async fn connect(place: &DialTarget) -> Result<TcpStream, DialError> {
     connect_any(addresses(place).await?, place).await
 }
 
@@ -20,7 +20,7 @@ pub(super) async fn connect(place: &Place) -> Result<TcpStream, DialError> {
 ///
 /// # Errors
 /// [`DialError::Resolve`]
-pub async fn addresses(place: &Place) -> Result<Vec<SocketAddr>, DialError> {
+pub async fn addresses(place: &DialTarget) -> Result<Vec<SocketAddr>, DialError> {
     let found = resolve(&place.host, place.port).await;
     found.map_err(|source| DialError::Resolve { host: place.host.clone(), source })
 }
@@ -29,7 +29,7 @@ pub async fn addresses(place: &Place) -> Result<Vec<SocketAddr>, DialError> {
 ///
 /// # Errors
 /// [`DialError::Connect`], with what the system said of the last of them.
-pub async fn connect_any(addresses: Vec<SocketAddr>, place: &Place) -> Result<TcpStream, DialError> {
+pub async fn connect_any(addresses: Vec<SocketAddr>, place: &DialTarget) -> Result<TcpStream, DialError> {
     race(addresses).await.map_err(|source| DialError::Connect { place: place.clone(), source })
 }
 

@@ -15,12 +15,12 @@ const BEHIND: usize = 4_096;
 
 /// See the module. Relays of one process that share it know of each other's routes.
 pub struct Memory {
-    table: Mutex<Table>,
+    table: Mutex<DirectoryTable>,
     changes: broadcast::Sender<Change>,
 }
 
 #[derive(Default)]
-struct Table {
+struct DirectoryTable {
     members: HashSet<RelayId>,
     routes: HashMap<Route, Entry>,
     last: u64,

@@ -4,8 +4,8 @@
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::config::Config;
-use super::respond::{self, DEMO, Failure};
+use super::config::RelayConfig;
+use super::respond::{self, DEMO, VisitorFailure};
 use crate::message::problem::protect;
 use crate::message::{Body, Response};
 use crate::observe::Recording;
@@ -20,7 +20,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page, or one of its files; `None` for every other path.
 pub(super) fn answer(
-    config: &Config,
+    config: &RelayConfig,
     method: &Method,
     path: &str,
     asker: &HeaderMap,
@@ -37,7 +37,7 @@ pub(super) fn answer(
         _ => return None,
     };
     if method != Method::GET && method != Method::HEAD {
-        return Some(respond::failure(Failure::Method, asker, recording));
+        return Some(respond::failure(VisitorFailure::Method, asker, recording));
     }
     let mut response = Response::new(body);
     let headers = response.headers_mut();

@@ -16,12 +16,12 @@ pub struct BadDestination {
 
 /// A host and a port; shown as a `Host` field has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct HostAndPort {
     pub(super) host: HostName,
     pub(super) port: u16,
 }
 
-impl Asked {
+impl HostAndPort {
     /// Reads `HOST[:PORT]`; without a port it is 80.
     ///
     /// # Errors
@@ -48,7 +48,7 @@ impl Asked {
     }
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for HostAndPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
             80 => write!(f, "{}", self.host),
@@ -71,7 +71,7 @@ fn literal(host: &HostName) -> Option<IpAddr> {
 /// Where requests may be relayed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
-    place: Asked,
+    place: HostAndPort,
     /// The one address that stands for the host, whatever a resolver says.
     pinned: Option<IpAddr>,
 }
@@ -84,14 +84,14 @@ impl Destination {
     /// [`BadDestination`]
     pub fn parse(text: &str) -> Result<Self, BadDestination> {
         let (place, pin) = text.split_once('=').map_or((text, None), |(place, pin)| (place, Some(pin)));
-        let place = Asked::parse(place)?;
+        let place = HostAndPort::parse(place)?;
         let bad = |_| BadDestination { text: text.into(), why: "no IP address stands behind the =".into() };
         let pin = pin.map(|pin| pin.trim_matches(['[', ']']).parse().map_err(bad)).transpose()?;
         Ok(Self { pinned: pin.or_else(|| literal(&place.host)), place })
     }
 
     /// Whether this is where a request wants to go.
-    pub(super) fn is(&self, asked: &Asked) -> bool {
+    pub(super) fn is(&self, asked: &HostAndPort) -> bool {
         self.place == *asked
     }
 
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_place_is_a_host_and_a_port() {
-        let asked = |text: &str| Asked::parse(text).map(|a| (a.host.to_string(), a.port));
+        let asked = |text: &str| HostAndPort::parse(text).map(|a| (a.host.to_string(), a.port));
         for (text, host, port) in [
             ("www.example.com", "www.example.com", 80),
             ("WWW.example.com.:8080", "www.example.com", 8080),
@@ -157,7 +157,7 @@ mod tests {
             "a.1",
             "0x",
         ] {
-            assert!(Asked::parse(bad).is_err(), "{bad:?}");
+            assert!(HostAndPort::parse(bad).is_err(), "{bad:?}");
         }
     }
 

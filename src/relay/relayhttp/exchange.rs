@@ -14,24 +14,24 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::destination::Asked;
+use super::destination::HostAndPort;
 use super::{No, refused};
 use crate::defaults;
 use crate::domain::RefusalKind;
 use crate::http1::embedded::{
-    BadMessage, Framing, MESSAGE_HTTP, ReadError, Reader, RequestHead, parse_request, response_head,
+    BadMessage, EmbeddedRequest, Framing, MESSAGE_HTTP, ReadError, Reader, parse_request, response_head,
 };
 use crate::message::authority::{self, Unclear};
 use crate::message::problem::protect;
 use crate::message::{Body, Request, Response, hop};
 use crate::net::Scope;
-use crate::net::dial::{Place, connect_any};
-use crate::relay::respond::Failure;
+use crate::net::dial::{DialTarget, connect_any};
+use crate::relay::respond::VisitorFailure;
 use crate::relay::seats::Seat;
 
 /// The request in an envelope, as it goes to `asked`: its `Host` must be that destination's, and what is meant for one
 /// hop stays here.
-pub(super) async fn embedded(envelope: Body, asked: &Asked) -> Result<Request, No> {
+pub(super) async fn embedded(envelope: Body, asked: &HostAndPort) -> Result<Request, No> {
     let read = async {
         let mut reader = Reader::new(envelope);
         let head = reader.head(parse_request).await?;
@@ -53,11 +53,11 @@ pub(super) async fn embedded(envelope: Body, asked: &Asked) -> Result<Request, N
     outgoing(head, body, asked)
 }
 
-fn outgoing(head: RequestHead, body: Bytes, asked: &Asked) -> Result<Request, No> {
-    let RequestHead { method, target, mut headers, .. } = head;
+fn outgoing(head: EmbeddedRequest, body: Bytes, asked: &HostAndPort) -> Result<Request, No> {
+    let EmbeddedRequest { method, target, mut headers, .. } = head;
     let plain = target.scheme_str().is_none_or(|scheme| scheme.eq_ignore_ascii_case("http"));
     let same = match authority::effective(Version::HTTP_11, &target, &headers) {
-        Ok(authority) => Asked::parse(authority.as_str()).is_ok_and(|named| named == *asked),
+        Ok(authority) => HostAndPort::parse(authority.as_str()).is_ok_and(|named| named == *asked),
         Err(Unclear::Missing) => true,
         Err(_) => false,
     };
@@ -82,20 +82,23 @@ fn outgoing(head: RequestHead, body: Bytes, asked: &Asked) -> Result<Request, No
 /// else, for they are the asker's to follow. `seat` is held until the connection ends.
 pub(super) async fn send(
     addresses: Vec<SocketAddr>,
-    asked: &Asked,
+    asked: &HostAndPort,
     request: Request,
     (scope, seat): (&Scope, Seat),
 ) -> Result<Response, No> {
     let head_only = request.method() == Method::HEAD;
-    let named =
-        Place { host: asked.host.as_str().trim_matches(['[', ']']).into(), port: asked.port, tls: false };
+    let named = DialTarget {
+        host: asked.host.as_str().trim_matches(['[', ']']).into(),
+        port: asked.port,
+        tls: false,
+    };
     let connecting = tokio::time::timeout(defaults::CONNECT, connect_any(addresses, &named)).await;
-    let stream = connecting.map_err(|_| Failure::Late)?.map_err(|_| Failure::Unreachable)?;
+    let stream = connecting.map_err(|_| VisitorFailure::Late)?.map_err(|_| VisitorFailure::Unreachable)?;
     let (mut sender, connection) = http1::Builder::new()
         .title_case_headers(true)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|_| Failure::Unreachable)?;
+        .map_err(|_| VisitorFailure::Unreachable)?;
     scope.spawn(async move {
         // Whatever is not over by then is cut, and whoever reads the answer sees that. The seat is free then, however
         // slowly the rest is read.
@@ -103,10 +106,10 @@ pub(super) async fn send(
         let _ = tokio::time::timeout(defaults::RELAY_HTTP_TIME, connection).await;
     });
     let answered = tokio::time::timeout(defaults::RELAY_HTTP_TIME, sender.send_request(request)).await;
-    let response = answered.map_err(|_| Failure::Late)?.map_err(|_| Failure::Unreachable)?;
+    let response = answered.map_err(|_| VisitorFailure::Late)?.map_err(|_| VisitorFailure::Unreachable)?;
     match response.status() {
         // Nobody asked for another protocol.
-        StatusCode::SWITCHING_PROTOCOLS => Err(Failure::Unreachable.into()),
+        StatusCode::SWITCHING_PROTOCOLS => Err(VisitorFailure::Unreachable.into()),
         _ => Ok(envelope(response, head_only)),
     }
 }

@@ -15,12 +15,12 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
-use self::destination::Asked;
+use self::destination::HostAndPort;
 pub use self::destination::{BadDestination, Destination};
-use super::config::Config;
+use super::config::RelayConfig;
 use super::credentials::Credentials;
 
-use super::respond::{self, Failure};
+use super::respond::{self, VisitorFailure};
 use super::seats::{Seat, Seats};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
@@ -33,7 +33,7 @@ const BELOW: &str = "/_relay/";
 
 /// Relays requests to the destinations of a configuration.
 pub(super) struct RelayHttp {
-    config: Arc<Config>,
+    config: Arc<RelayConfig>,
     credentials: Arc<Credentials>,
     /// Owns the connections to destinations.
     scope: Scope,
@@ -43,7 +43,7 @@ pub(super) struct RelayHttp {
 /// Why a request is not relayed, or brought nothing.
 enum No {
     Refused(Refusal),
-    Failed(Failure),
+    Failed(VisitorFailure),
 }
 
 impl From<Refusal> for No {
@@ -52,8 +52,8 @@ impl From<Refusal> for No {
     }
 }
 
-impl From<Failure> for No {
-    fn from(failure: Failure) -> Self {
+impl From<VisitorFailure> for No {
+    fn from(failure: VisitorFailure) -> Self {
         Self::Failed(failure)
     }
 }
@@ -63,7 +63,7 @@ fn refused(kind: RefusalKind, message: impl Into<String>) -> No {
 }
 
 impl RelayHttp {
-    pub(super) fn new(config: Arc<Config>, credentials: Arc<Credentials>, scope: Scope) -> Self {
+    pub(super) fn new(config: Arc<RelayConfig>, credentials: Arc<Credentials>, scope: Scope) -> Self {
         Self {
             config,
             credentials,
@@ -117,7 +117,7 @@ impl RelayHttp {
         self.credentials.look_up(&facts).await;
         self.credentials.newcomer(&facts, None)?;
         let text = named(request.uri().path()).unwrap_or_default().to_owned();
-        let asked = Asked::parse(&text).map_err(|e| refused(RefusalKind::Malformed, e.to_string()))?;
+        let asked = HostAndPort::parse(&text).map_err(|e| refused(RefusalKind::Malformed, e.to_string()))?;
         let Some(destination) = self.config.relay_http.iter().find(|allowed| allowed.is(&asked)) else {
             let message = format!("requests are not relayed to {text} here");
             return Err(refused(RefusalKind::Forbidden, message));
@@ -128,7 +128,8 @@ impl RelayHttp {
         let seat = self.seat(&facts)?;
         let embedded = exchange::embedded(request.into_body(), &asked).await?;
         let addresses = tokio::time::timeout(defaults::CONNECT, destination.addresses()).await;
-        let addresses = addresses.map_err(|_| Failure::Late)?.map_err(|_| Failure::Unreachable)?;
+        let addresses =
+            addresses.map_err(|_| VisitorFailure::Late)?.map_err(|_| VisitorFailure::Unreachable)?;
         let Some(addresses) = addresses else {
             tracing::warn!(
                 destination = %asked,

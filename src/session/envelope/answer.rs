@@ -15,7 +15,7 @@ use super::request::Recipient;
 use super::stream::AbortableBody;
 use crate::defaults;
 use crate::http1::embedded::{
-    BadMessage, Framing, Next, ReadError, Reader, ResponseHead, parse_answer, parse_next, parse_response,
+    BadMessage, EmbeddedResponse, Framing, Next, ReadError, Reader, parse_answer, parse_next, parse_response,
     take_response, whole,
 };
 use crate::message::framing::is_bodiless;
@@ -162,7 +162,7 @@ async fn read_head(
     recipient: &Recipient,
     reader: &mut Reader,
     until: Instant,
-) -> Result<ResponseHead, AnswerError> {
+) -> Result<EmbeddedResponse, AnswerError> {
     let parse = if recipient.upgrades { parse_answer } else { parse_response };
     match tokio::time::timeout_at(until, reader.head(parse)).await {
         Ok(head) => Ok(head?),
@@ -176,7 +176,7 @@ async fn await_head(
     queue: &Queue,
     recipient: &mut Recipient,
     reader: &mut Reader,
-) -> Result<Option<ResponseHead>, AnswerError> {
+) -> Result<Option<EmbeddedResponse>, AnswerError> {
     let (mut left, upgrades) = (defaults::INTERIM, recipient.upgrades);
     loop {
         let next = tokio::select! {
@@ -204,7 +204,7 @@ async fn read(
     queue: &Queue,
     recipient: &Recipient,
     mut reader: Reader,
-    head: ResponseHead,
+    head: EmbeddedResponse,
     known: Option<u64>,
 ) -> Result<(Response, bool), AnswerError> {
     let announced = known.unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
@@ -212,7 +212,7 @@ async fn read(
     let mut share = queue.router.store.remember(announced);
     let short = share.is_some() && known.is_some_and(|length| length <= defaults::ANSWER_WHOLE);
     let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
-    let ResponseHead { status, mut headers, framing, upgrade } = head;
+    let EmbeddedResponse { status, mut headers, framing, upgrade } = head;
     let comes = recipient.mode.streams || recipient.mode.live;
     let complete = if comes { share.is_some() && reader.settle(most).await? } else { short };
     // A body that streams holds no more than what has come of it.

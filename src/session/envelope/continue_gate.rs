@@ -12,7 +12,7 @@ use crate::message::expect::NotWanted;
 pub(super) struct ContinueGate(oneshot::Sender<Word>);
 
 /// Resolves when the body may be touched, or is refused.
-pub(super) type Opened = BoxFuture<'static, Result<(), BoxError>>;
+pub(super) type GateOpened = BoxFuture<'static, Result<(), BoxError>>;
 
 enum Word {
     /// The agent has sent a 100.
@@ -23,7 +23,7 @@ enum Word {
 
 /// A gate, and what waits behind it. It opens by itself after [`defaults::ORIGIN_CONTINUE`], as an agent
 /// that forgets it would leave its origin waiting; the time counts from when it is first polled.
-pub(super) fn gate() -> (ContinueGate, Opened) {
+pub(super) fn gate() -> (ContinueGate, GateOpened) {
     let (gate, told) = oneshot::channel();
     let opened = async {
         match tokio::time::timeout(defaults::ORIGIN_CONTINUE, told).await {

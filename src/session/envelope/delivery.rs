@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, TRAILER, UPGRADE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::continue_gate::{ContinueGate, Opened, gate};
+use super::continue_gate::{ContinueGate, GateOpened, gate};
 use super::mailbox::ExchangeId;
 use super::queue::Queue;
 use super::request::{Queued, Upload};
@@ -28,8 +28,8 @@ const PIECE: usize = 64 << 10;
 /// Requests for one poll, to be written as one message. Dropped before all of the message was written, they are queued
 /// again.
 pub struct Delivery {
-    lease: Lease,
-    opened: Option<Opened>,
+    lease: DeliveryLease,
+    opened: Option<GateOpened>,
 }
 
 impl Delivery {
@@ -55,7 +55,7 @@ impl Delivery {
             return None;
         }
         let requests = requests.drain(..).map(|(_, queued)| queued).collect();
-        let lease = Lease { queue: queue.clone(), url, mode, requests, begun: false };
+        let lease = DeliveryLease { queue: queue.clone(), url, mode, requests, begun: false };
         Some(Self { lease, opened })
     }
 
@@ -78,7 +78,7 @@ impl Delivery {
     /// As the transport has written it, ready to be the body of the answer to the poll.
     pub fn written(self, text: Bytes) -> Body {
         let left = Some(text.len() as u64);
-        Body::wrap(Message { parts: [Part::Memory(text)].into(), left, lease: self.lease })
+        Body::wrap(DeliveryBody { parts: [Part::Memory(text)].into(), left, lease: self.lease })
     }
 
     /// As HTTP/1.1, ready to be the body of the answer to the poll. Its length is known unless it streams.
@@ -112,13 +112,16 @@ impl Delivery {
             parts.push_back(Part::Streamed { body, cut, opened: opened.take() });
         }
         parts.push_back(Part::Memory(text.freeze()));
-        Body::wrap(Message { parts, left, lease })
+        Body::wrap(DeliveryBody { parts, left, lease })
     }
 }
 
 /// Holds a body back until its agent asks for it, if it `can`. Else reading the body is what makes the server send 100 to
 /// the visitor, and the request does not ask for it.
-fn hold_back(Queued { request, upload }: &mut Queued, can: bool) -> (Option<ContinueGate>, Option<Opened>) {
+fn hold_back(
+    Queued { request, upload }: &mut Queued,
+    can: bool,
+) -> (Option<ContinueGate>, Option<GateOpened>) {
     let streams = matches!(upload, Upload::Unread) && !request.headers().contains_key(UPGRADE);
     if can && streams && expect::is_said(request.headers()) {
         let (gate, opened) = gate();
@@ -139,7 +142,7 @@ fn framing(request: &Request, known: bool, length: Option<u64>, comes: bool) -> 
 }
 
 /// What is delivered to a URL. Dropped before all of it was sent, it is queued again as far as that can be.
-struct Lease {
+struct DeliveryLease {
     queue: Arc<Queue>,
     url: UrlId,
     mode: PollMode,
@@ -149,7 +152,7 @@ struct Lease {
     begun: bool,
 }
 
-impl Lease {
+impl DeliveryLease {
     /// All of it is on its way; whether it arrives is another matter.
     fn sent(&mut self) {
         if self.requests.is_empty() {
@@ -161,7 +164,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for DeliveryLease {
     fn drop(&mut self) {
         if self.requests.is_empty() {
             return;
@@ -185,18 +188,18 @@ enum Part {
         /// Resolves when the registration is cut.
         cut: Listener,
         /// For a body that is held back.
-        opened: Option<Opened>,
+        opened: Option<GateOpened>,
     },
 }
 
-struct Message {
+struct DeliveryBody {
     parts: VecDeque<Part>,
     /// What is still to be read of a message whose length is known, in bytes.
     left: Option<u64>,
-    lease: Lease,
+    lease: DeliveryLease,
 }
 
-impl Message {
+impl DeliveryBody {
     /// Counts a piece. Whoever knows the length reads no further, also where the body has its end still to come.
     fn passed(&mut self, piece: usize) {
         self.lease.begun = true;
@@ -235,7 +238,7 @@ impl Message {
     }
 }
 
-impl HttpBody for Message {
+impl HttpBody for DeliveryBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -260,7 +263,7 @@ impl HttpBody for Message {
     }
 }
 
-impl Drop for Message {
+impl Drop for DeliveryBody {
     fn drop(&mut self) {
         // A body of which nothing was read is given back with its request.
         for part in self.parts.drain(..) {

@@ -22,7 +22,7 @@ mod tests;
 
 pub use answer::AnswerError;
 pub use delivery::Delivery;
-pub use mailbox::{PollEnd, Status};
+pub use mailbox::{PollEnd, QueueStatus};
 pub use queue::{AnswerRouter, Queue};
 pub use send::carrier;
 

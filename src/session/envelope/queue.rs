@@ -10,30 +10,30 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::UrlId;
-use super::mailbox::{Effect, ExchangeId, Mailbox, Status};
+use super::mailbox::{Effect, ExchangeId, Mailbox, QueueStatus};
 use super::request::{Queued, Recipient};
 use crate::defaults;
-use crate::message::spool::Room;
-use crate::message::store::Store;
+use crate::message::spool::SpoolRoom;
+use crate::message::store::SpoolBudget;
 use crate::net::flag::{Flag, Listener};
 use crate::session::carrier::SendErrorKind;
 
 /// Where a poll waits for its request.
-pub(super) type Place = oneshot::Sender<(ExchangeId, Queued)>;
-type State = Mailbox<Queued, Recipient, Place>;
+pub(super) type PollPlace = oneshot::Sender<(ExchangeId, Queued)>;
+type QueueMailbox = Mailbox<Queued, Recipient, PollPlace>;
 
 /// Finds the queue of each URL that has delivered and has no answer. Outlives registrations: what was delivered may be
 /// answered after their end.
 #[derive(Default)]
 pub struct AnswerRouter {
     /// For what requests bring and what they are answered.
-    pub(super) store: Arc<Store>,
+    pub(super) store: Arc<SpoolBudget>,
     queues: Mutex<HashMap<UrlId, Weak<Queue>>>,
 }
 
 impl AnswerRouter {
     /// Whose bodies and answers stay within `store`.
-    pub fn new(store: Arc<Store>) -> Self {
+    pub fn new(store: Arc<SpoolBudget>) -> Self {
         Self { store, queues: Mutex::default() }
     }
 
@@ -54,10 +54,10 @@ impl AnswerRouter {
 /// See the module.
 pub struct Queue {
     pub(super) router: Arc<AnswerRouter>,
-    pub(super) room: Room,
+    pub(super) room: SpoolRoom,
     /// For answers to batches, as long as they are being read, in bytes.
     pub(super) answers: Arc<Semaphore>,
-    mailbox: Mutex<State>,
+    mailbox: Mutex<QueueMailbox>,
     absence: Duration,
     /// Raised by the first poll.
     pub(super) met: Arc<Flag>,
@@ -72,7 +72,7 @@ impl Queue {
         let answers = defaults::PIPELINES_ANSWERS.min(room).max(defaults::PIPELINE_ANSWERS);
         Arc::new(Self {
             // A quarter: one visitor does not take it all.
-            room: Room::new(most.min(room / 4), room).within(router.store.clone()),
+            room: SpoolRoom::new(most.min(room / 4), room).within(router.store.clone()),
             router,
             answers: Arc::new(Semaphore::new(answers)),
             mailbox: Mutex::new(Mailbox::new(absence, Instant::now())),
@@ -83,7 +83,7 @@ impl Queue {
     }
 
     /// Changes the mailbox, and does what follows from that.
-    pub(super) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut QueueMailbox) -> T) -> T {
         let mut mailbox = self.mailbox.lock();
         mailbox.advance(Instant::now());
         let result = change(&mut mailbox);
@@ -101,7 +101,7 @@ impl Queue {
         result
     }
 
-    fn execute(&self, effect: Effect<Queued, Recipient, Place>) {
+    fn execute(&self, effect: Effect<Queued, Recipient, PollPlace>) {
         match effect {
             Effect::Serve(place, id, queued) => {
                 // The poll may have broken just now.
@@ -221,7 +221,7 @@ impl Queue {
     }
 
     /// How it stands.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> QueueStatus {
         self.update(|mailbox| mailbox.status())
     }
 }

@@ -104,7 +104,7 @@ impl Envelopes {
             (request.method().is_idempotent(), Recipient::of(&request, interim));
         let queued = Queued { request, upload };
         let id = self.0.update(|mailbox| mailbox.request(queued, recipient, idempotent));
-        Waiter { queue: &self.0, id, answer }.wait().await
+        WaitingVisitor { queue: &self.0, id, answer }.wait().await
     }
 
     /// Takes the body in before the request takes a poll, which a slow visitor could hold for long otherwise.
@@ -123,13 +123,13 @@ impl Envelopes {
 }
 
 /// A visitor that waits for its answer.
-struct Waiter<'a> {
+struct WaitingVisitor<'a> {
     queue: &'a Queue,
     id: ExchangeId,
     answer: oneshot::Receiver<Result<Response, SendError>>,
 }
 
-impl Waiter<'_> {
+impl WaitingVisitor<'_> {
     /// How long an answer may take is not this carrier's matter; how long the request waits in the queue is.
     async fn wait(mut self) -> Result<Response, SendError> {
         loop {
@@ -149,7 +149,7 @@ impl Waiter<'_> {
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for WaitingVisitor<'_> {
     fn drop(&mut self) {
         // First, so that whoever looks behind the queue's lock sees it.
         self.answer.close();

@@ -11,7 +11,7 @@ use http_body_util::{BodyDataStream, StreamBody};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use crate::message::upgrade::Duplex;
+use crate::message::upgrade::ByteStream;
 use crate::message::{Body, BoxError};
 use crate::net::flag::Listener;
 
@@ -35,7 +35,7 @@ pub(super) fn reader(body: Body) -> impl AsyncRead + Send + Unpin {
 }
 
 /// A body to be read and a stream to be written, as one.
-pub(super) fn join(read: Body, write: impl AsyncWrite + Send + Unpin + 'static) -> impl Duplex + 'static {
+pub(super) fn join(read: Body, write: impl AsyncWrite + Send + Unpin + 'static) -> impl ByteStream + 'static {
     tokio::io::join(reader(read), write)
 }
 

@@ -22,13 +22,13 @@ use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 struct H1 {
-    place: Arc<Place>,
+    place: Arc<ConnectionPlace>,
     impatience: Impatience,
     scope: Scope,
 }
 
 /// Where the connection is while no request is on it.
-struct Place {
+struct ConnectionPlace {
     /// Away while a request is on its way; gone for good when that request was dropped.
     connection: Mutex<Option<Box<Connection>>>,
     closed: AtomicBool,
@@ -45,7 +45,7 @@ struct Place {
     metrics: Option<Arc<Metrics>>,
 }
 
-impl Place {
+impl ConnectionPlace {
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.changed.wake();
@@ -95,7 +95,7 @@ impl Place {
 /// A connection on its way back, with the slot: both are free at the same time. Dropped before that, the exchange was
 /// cut short, and the connection is lost with it.
 struct Back {
-    place: Arc<Place>,
+    place: Arc<ConnectionPlace>,
     scope: Scope,
     slot: Option<Slot>,
     returned: bool,
@@ -122,7 +122,7 @@ impl Drop for Back {
 }
 
 /// Ends the connection, with what is on it, when it is not driven any more.
-struct Driven(Arc<Place>);
+struct Driven(Arc<ConnectionPlace>);
 
 impl Drop for Driven {
     fn drop(&mut self) {
@@ -143,7 +143,17 @@ pub fn open(mut io: Io, scope: &Scope, metrics: Option<Arc<Metrics>>) -> (Box<dy
     let connection = Mutex::new(Some(connection));
     let [closed, busy, given_up] = [false; 3].map(AtomicBool::new);
     let changed = AtomicWaker::new();
-    let place = Arc::new(Place { connection, closed, busy, cut, closer, changed, stall, given_up, metrics });
+    let place = Arc::new(ConnectionPlace {
+        connection,
+        closed,
+        busy,
+        cut,
+        closer,
+        changed,
+        stall,
+        given_up,
+        metrics,
+    });
     let carrier = H1 { place: place.clone(), impatience, scope: scope.clone() };
     let driven = Driven(place);
     let driver = async move { driven.0.ended().await };

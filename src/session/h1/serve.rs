@@ -7,14 +7,14 @@ use http_body::Body as _;
 
 use crate::defaults;
 use crate::http1;
-use crate::http1::server::{self, Config, Service};
+use crate::http1::server::{self, ServerOptions, Service};
 use crate::http1::write::Case;
 use crate::message::{Request, Response, interim};
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
 /// A relay is one that this agent has verified, and it looks itself after visitors that are slow.
-const CONFIG: Config = Config {
+const CONFIG: ServerOptions = ServerOptions {
     head: defaults::H1_HOP_HEAD,
     head_within: None,
     stalled: defaults::STALLED,
@@ -38,8 +38,8 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
         }
     };
     match server::serve(io, &Loading { handler, load: &load }, &CONFIG, leave).await {
-        Ok(server::Ended::Closed) => Ended::Closed,
-        Ok(server::Ended::Upgraded) => Ended::Upgraded,
+        Ok(server::ConnectionEnd::Closed) => Ended::Closed,
+        Ok(server::ConnectionEnd::Upgraded) => Ended::Upgraded,
         // A relay that is killed cuts an idle connection without a word: that is an end, not a fault.
         Err(error) if error.is_end() => Ended::Closed,
         Err(error) => Ended::Failed(error.to_string()),
@@ -51,7 +51,7 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
 /// # Errors
 /// As [`server::serve`].
 pub(in crate::session) async fn once(io: Io, handler: Arc<dyn Handler>) -> Result<(), http1::Error> {
-    let config = Config { half_close: true, keep_alive: false, ..CONFIG };
+    let config = ServerOptions { half_close: true, keep_alive: false, ..CONFIG };
     server::serve(io, &Plain(handler), &config, pending()).await.map(|_| ())
 }
 

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::flow::{FIRST, Flow, Told, Watch};
+use super::flow::{FIRST, UploadWatch, UploadWindows, WindowUpdater};
 use super::stream::{Raw, Rest, send_body};
 use super::windows::Windows;
 use crate::defaults;
@@ -34,11 +34,11 @@ const SETTINGS: Duration = Duration::from_secs(1);
 
 /// One connection. Once every client and every stream of it is gone, it closes.
 #[derive(Clone)]
-pub(crate) struct Client {
+pub(crate) struct Http2Client {
     handle: SendRequest<Bytes>,
     pub(super) closed: Arc<AtomicBool>,
     scope: Scope,
-    flow: Arc<Flow>,
+    flow: Arc<UploadWindows>,
     /// Streams at once that the far end takes; as many as may be until it has said so.
     streams: Arc<AtomicUsize>,
     /// Notified whenever frames may have been read.
@@ -54,12 +54,12 @@ pub(crate) async fn open<T>(
     io: T,
     scope: &Scope,
     windows: &Arc<Windows>,
-) -> Result<(Client, impl Future<Output = ()> + Send + use<T>, Option<PingPong>), h2::Error>
+) -> Result<(Http2Client, impl Future<Output = ()> + Send + use<T>, Option<PingPong>), h2::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let flow = Flow::new(windows.clone(), FIRST);
-    let mut told = Told::new(flow.clone());
+    let flow = UploadWindows::new(windows.clone(), FIRST);
+    let mut told = WindowUpdater::new(flow.clone());
     let (handle, mut connection) = h2::client::Builder::new()
         .initial_window_size(told.size())
         .initial_connection_window_size(defaults::CONNECTION_WINDOW)
@@ -78,7 +78,7 @@ where
     let (streams, polled) =
         (Arc::new(AtomicUsize::new(defaults::STREAMS as usize)), Arc::<Notify>::default());
     let (most, read) = (streams.clone(), polled.clone());
-    let client = Client { handle, closed: closed.clone(), scope: scope.clone(), flow, streams, polled };
+    let client = Http2Client { handle, closed: closed.clone(), scope: scope.clone(), flow, streams, polled };
     let driver = async move {
         let ended = poll_fn(|cx| {
             loop {
@@ -104,7 +104,7 @@ where
     Ok((client, driver, pings))
 }
 
-impl Client {
+impl Http2Client {
     /// Whether nothing can be sent any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -270,7 +270,7 @@ fn connected(
     response: http::Response<h2::RecvStream>,
     mut sender: h2::SendStream<Bytes>,
     sent: Sent,
-    watch: Option<Watch>,
+    watch: Option<UploadWatch>,
 ) -> Response {
     if !response.status().is_success() {
         let _ = sender.send_data(Bytes::new(), true);

@@ -30,7 +30,7 @@ const ACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// The long bodies that come on one connection, and the window that each has.
 #[derive(Debug)]
-pub(super) struct Flow {
+pub(super) struct UploadWindows {
     windows: Arc<Windows>,
     first: u32,
     told: AtomicU32,
@@ -48,26 +48,26 @@ struct Charges {
     unused: Vec<usize>,
 }
 
-impl Flow {
+impl UploadWindows {
     pub(super) fn new(windows: Arc<Windows>, first: u32) -> Arc<Self> {
         let told = AtomicU32::new(windows.size(first));
         let (version, proven) = (AtomicU32::new(0), AtomicU32::new(first));
         Arc::new(Self { windows, first, told, version, proven, charges: Mutex::default() })
     }
 
-    fn told(&self) -> u32 {
+    fn announced(&self) -> u32 {
         self.told.load(Ordering::Relaxed)
     }
 
     /// Watches a body of this length. `None` for one that is too short to matter.
-    pub(super) fn watch(self: &Arc<Self>, length: Option<u64>) -> Option<Watch> {
+    pub(super) fn watch(self: &Arc<Self>, length: Option<u64>) -> Option<UploadWatch> {
         let long = length.is_none_or(|length| length > SHORT);
-        long.then(|| Watch { flow: self.clone(), charge: None, version: 0, taken: 0 })
+        long.then(|| UploadWatch { flow: self.clone(), charge: None, version: 0, taken: 0 })
     }
 
     fn charge(&self) -> usize {
         let mut charges = self.charges.lock();
-        let told = self.told();
+        let told = self.announced();
         self.windows.take(told as usize);
         match charges.unused.pop() {
             Some(place) => {
@@ -96,7 +96,7 @@ impl Flow {
     /// Nothing of it waits: it is charged for what the window is now.
     fn settle(&self, place: usize) {
         let mut charges = self.charges.lock();
-        let (bytes, told) = (&mut charges.each[place], self.told());
+        let (bytes, told) = (&mut charges.each[place], self.announced());
         self.windows.give_back(bytes.saturating_sub(told) as usize);
         *bytes = told;
     }
@@ -111,7 +111,7 @@ impl Flow {
 
     /// What the window is to be.
     fn wanted(&self) -> u32 {
-        let (told, mut size) = (self.told(), self.windows.size(self.proven.load(Ordering::Relaxed)));
+        let (told, mut size) = (self.announced(), self.windows.size(self.proven.load(Ordering::Relaxed)));
         if size <= told {
             return size;
         }
@@ -126,7 +126,7 @@ impl Flow {
         told
     }
 
-    fn tell(&self, size: u32) {
+    fn announce(&self, size: u32) {
         let mut charges = self.charges.lock();
         for bytes in &mut charges.each {
             let more = more(*bytes, size);
@@ -145,14 +145,14 @@ fn more(charged: u32, size: u32) -> u32 {
 
 /// One long body.
 #[derive(Debug)]
-pub(super) struct Watch {
-    flow: Arc<Flow>,
+pub(super) struct UploadWatch {
+    flow: Arc<UploadWindows>,
     charge: Option<usize>,
     version: u32,
     taken: u64,
 }
 
-impl Watch {
+impl UploadWatch {
     /// Looks at what polling the stream has brought; no bytes are its end.
     pub(super) fn saw(&mut self, bytes: Poll<usize>) {
         match bytes {
@@ -187,15 +187,15 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for UploadWatch {
     fn drop(&mut self) {
         self.release();
     }
 }
 
 /// The end of a connection that tells the other.
-pub(super) struct Told {
-    flow: Arc<Flow>,
+pub(super) struct WindowUpdater {
+    flow: Arc<UploadWindows>,
     refused_since: Option<Instant>,
 }
 
@@ -204,14 +204,14 @@ pub(super) struct Told {
 #[error("the far end does not acknowledge smaller windows")]
 pub(crate) struct Deaf;
 
-impl Told {
-    pub(super) fn new(flow: Arc<Flow>) -> Self {
+impl WindowUpdater {
+    pub(super) fn new(flow: Arc<UploadWindows>) -> Self {
         Self { flow, refused_since: None }
     }
 
     /// What the connection begins with.
     pub(super) fn size(&self) -> u32 {
-        self.flow.told()
+        self.flow.announced()
     }
 
     /// Tells the far end when the window is to change; says whether it did. To be called before a connection is polled
@@ -220,12 +220,12 @@ impl Told {
     /// # Errors
     /// [`Deaf`]
     pub(super) fn update(&mut self, tell: impl FnOnce(u32) -> Result<(), h2::Error>) -> Result<bool, Deaf> {
-        let (told, size) = (self.flow.told(), self.flow.wanted());
+        let (told, size) = (self.flow.announced(), self.flow.wanted());
         if size == told {
             return Ok(false);
         }
         if tell(size).is_ok() {
-            self.flow.tell(size);
+            self.flow.announce(size);
             self.refused_since = None;
             if size < told && size == LEAST {
                 self.flow.windows.is_short();
@@ -248,25 +248,25 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn update(told: &mut Told) -> u32 {
+    fn update(told: &mut WindowUpdater) -> u32 {
         told.update(|_| Ok(())).unwrap();
         told.size()
     }
 
-    fn flow(budget: usize) -> (Arc<Flow>, Told) {
-        let flow = Flow::new(Windows::new(budget), FIRST);
-        (flow.clone(), Told::new(flow))
+    fn flow(budget: usize) -> (Arc<UploadWindows>, WindowUpdater) {
+        let flow = UploadWindows::new(Windows::new(budget), FIRST);
+        (flow.clone(), WindowUpdater::new(flow))
     }
 
     /// A long body of which something was taken and then no more.
-    fn stuck(flow: &Arc<Flow>) -> Watch {
+    fn stuck(flow: &Arc<UploadWindows>) -> UploadWatch {
         let mut watch = flow.watch(None).unwrap();
         watch.saw(Poll::Ready(1));
         watch
     }
 
     /// One whose reader keeps up.
-    fn fast(flow: &Arc<Flow>) -> Watch {
+    fn fast(flow: &Arc<UploadWindows>) -> UploadWatch {
         let mut watch = flow.watch(None).unwrap();
         for _ in 0..2 {
             watch.saw(Poll::Ready(defaults::STREAM_WINDOW as usize));
@@ -277,7 +277,7 @@ mod tests {
 
     /// What may wait of a body: as much as its window has been since its reader waited for more.
     struct Model {
-        watch: Watch,
+        watch: UploadWatch,
         waits: u32,
     }
 
@@ -297,7 +297,7 @@ mod tests {
                     }
                     (3..6, Some(body)) => {
                         body.watch.saw(Poll::Ready(random.random_range(1..1 << 20)));
-                        body.waits = body.waits.max(flow.told());
+                        body.waits = body.waits.max(flow.announced());
                     }
                     _ if room => bodies.push(Model { watch: flow.watch(None).unwrap(), waits: 0 }),
                     _ => {}

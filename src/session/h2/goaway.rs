@@ -74,7 +74,7 @@ impl Frames {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct GoawayState {
     wanted: AtomicBool,
     waker: AtomicWaker,
     received: Arc<Flag>,
@@ -82,7 +82,7 @@ struct Shared {
 
 /// The handle: says GOAWAY at the relay's end, hears it at the agent's.
 #[derive(Debug, Clone)]
-pub(super) struct GoAway(Arc<Shared>);
+pub(super) struct GoAway(Arc<GoawayState>);
 
 impl GoAway {
     /// Asks for a GOAWAY at the next boundary.
@@ -108,7 +108,7 @@ enum Side {
 pub(super) struct Tapped<T = Io> {
     io: T,
     side: Side,
-    shared: Arc<Shared>,
+    shared: Arc<GoawayState>,
 }
 
 impl<T> Tapped<T> {
@@ -123,7 +123,7 @@ impl<T> Tapped<T> {
     }
 
     fn new(io: T, side: Side) -> (Self, GoAway) {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(GoawayState::default());
         (Self { io, side, shared: shared.clone() }, GoAway(shared))
     }
 }

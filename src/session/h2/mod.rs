@@ -15,7 +15,7 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use room::Room;
+pub(crate) use room::UploadPolicy;
 pub use windows::Windows;
 
 #[cfg(any(test, fuzzing))]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::flow::{Deaf, FIRST_UPLOAD, Flow, Told, Watch};
+use super::flow::{Deaf, FIRST_UPLOAD, UploadWatch, UploadWindows, WindowUpdater};
 use super::windows::{LEAST, Windows};
 use crate::defaults;
 
@@ -17,7 +17,7 @@ const WORTH_TELLING: u32 = 4;
 
 /// What may wait of uploads that nobody reads yet.
 #[derive(Debug, Clone)]
-pub(crate) enum Room {
+pub(crate) enum UploadPolicy {
     /// Each long upload takes from this account for itself: those of one connection are many people's.
     Stream(Arc<Windows>),
     /// The connection takes from it, up to `most` bytes, with its first long upload and until it ends: what was granted
@@ -35,7 +35,7 @@ pub(crate) enum Room {
 
 /// The windows of one connection.
 pub(super) enum Granted {
-    Stream(Arc<Flow>, Told),
+    Stream(Arc<UploadWindows>, WindowUpdater),
     Connection(Together),
 }
 
@@ -53,13 +53,13 @@ pub(super) struct Together {
 }
 
 impl Granted {
-    pub(super) fn new(room: Room) -> Self {
+    pub(super) fn new(room: UploadPolicy) -> Self {
         match room {
-            Room::Stream(windows) => {
-                let flow = Flow::new(windows, FIRST_UPLOAD);
-                Self::Stream(flow.clone(), Told::new(flow))
+            UploadPolicy::Stream(windows) => {
+                let flow = UploadWindows::new(windows, FIRST_UPLOAD);
+                Self::Stream(flow.clone(), WindowUpdater::new(flow))
             }
-            Room::Connection { windows, first, most } => {
+            UploadPolicy::Connection { windows, first, most } => {
                 let each = first / PART;
                 Self::Connection(Together { windows, first, most, more: 0, wanted: false, each })
             }
@@ -74,7 +74,7 @@ impl Granted {
         builder.initial_window_size(each).initial_connection_window_size(all)
     }
 
-    /// Tells the far end what has changed; says whether anything has. See [`Told::update`].
+    /// Tells the far end what has changed; says whether anything has. See [`WindowUpdater::update`].
     pub(super) fn update<T>(&mut self, connection: &mut Connection<T, Bytes>) -> Result<bool, Deaf>
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -93,7 +93,7 @@ impl Granted {
     }
 
     /// Watches an upload where each counts for itself.
-    pub(super) fn watch(&self, length: Option<u64>) -> Option<Watch> {
+    pub(super) fn watch(&self, length: Option<u64>) -> Option<UploadWatch> {
         match self {
             Self::Stream(flow, _) => flow.watch(length),
             Self::Connection(_) => None,
@@ -142,7 +142,7 @@ mod tests {
     async fn taken(windows: &Arc<Windows>, at_once: bool) -> usize {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (first, most) = (128 << 10, 1 << 20);
-        let mut granted = Granted::new(Room::Connection { windows: windows.clone(), first, most });
+        let mut granted = Granted::new(UploadPolicy::Connection { windows: windows.clone(), first, most });
         let client = async {
             let (mut handle, connection) = h2::client::handshake(near).await.unwrap();
             let mut connection = Box::pin(connection);

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use std::sync::Arc;
 
-use super::client::{self, Client};
+use super::client::{self, Http2Client};
 use super::goaway::{GoAway, Tapped};
 use super::ping::silence;
 use super::windows::Windows;
@@ -18,7 +18,7 @@ use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, Slot};
 
 struct H2 {
-    client: Client,
+    client: Http2Client,
     last_read: LastRead,
     goaway: GoAway,
 }

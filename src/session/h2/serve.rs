@@ -4,17 +4,17 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::goaway::Tapped;
-use super::room::Room;
-use super::server::{self, Broken, Terms};
+use super::room::UploadPolicy;
+use super::server::{self, Broken, Http2Terms};
 use super::windows::Windows;
 use crate::defaults;
 use crate::message::{Request, upgrade};
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
-fn terms(windows: Arc<Windows>) -> Terms {
-    Terms {
-        room: Room::Stream(windows),
+fn terms(windows: Arc<Windows>) -> Http2Terms {
+    Http2Terms {
+        room: UploadPolicy::Stream(windows),
         streams: defaults::STREAMS,
         fields: defaults::FIELDS,
         // Visitors that hang up become resets, and the relay is one that this agent has verified: a guard against

@@ -16,13 +16,13 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use super::flow::{Deaf, SHORT, Watch};
+use super::flow::{Deaf, SHORT, UploadWatch};
 use super::ping::silence;
-use super::room::{Granted, Room};
+use super::room::{Granted, UploadPolicy};
 use super::stream::{Raw, send_body};
 use crate::defaults;
-use crate::message::expect::{self, Asked};
-use crate::message::upgrade::{Duplex, Tunnel};
+use crate::message::expect::{self, BodyDemand};
+use crate::message::upgrade::{ByteStream, Tunnel};
 use crate::message::{Body, Request, Response, hop, interim};
 use crate::net::Scope;
 use crate::net::io::LastRead;
@@ -30,9 +30,9 @@ use crate::observe::Limit;
 
 /// What a server grants, and endures.
 #[derive(Debug, Clone)]
-pub(crate) struct Terms {
+pub(crate) struct Http2Terms {
     /// For uploads.
-    pub(crate) room: Room,
+    pub(crate) room: UploadPolicy,
     /// At once.
     pub(crate) streams: u32,
     /// A message's fields, in bytes.
@@ -87,7 +87,7 @@ impl Broken {
 pub(crate) async fn serve<T, A, F>(
     io: T,
     last_read: LastRead,
-    terms: Terms,
+    terms: Http2Terms,
     scope: &Scope,
     leave: impl Future<Output = ()>,
     reached: impl Fn(Limit),
@@ -184,7 +184,7 @@ impl Streams {
     }
 }
 
-fn builder(terms: &Terms) -> Builder {
+fn builder(terms: &Http2Terms) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(terms.streams)
@@ -219,7 +219,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         parts.extensions.insert(tunnel);
         let (sender, interim) = interim::channel();
         let answer = answer(Request::from_parts(parts, Body::empty()), sender);
-        let then = Then::Open(opened, receiver, granted.watch(None));
+        let then = AfterHead::Open(opened, receiver, granted.watch(None));
         scope.spawn_light(exchange(answer, respond, (interim, None), (then, open)));
         // What is said in a tunnel is seldom much, and it lasts.
         return false;
@@ -233,7 +233,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     let asked = expect::on_demand(&mut request);
     let (sender, interim) = interim::channel();
     let answer = answer(request, sender);
-    let then = if head { Then::End } else { Then::Body };
+    let then = if head { AfterHead::End } else { AfterHead::Body };
     scope.spawn_light(exchange(answer, respond, (interim, asked), (then, open)));
     long
 }
@@ -244,27 +244,27 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// What follows the head of an answer.
-enum Then {
+enum AfterHead {
     /// Its body.
     Body,
     /// Nothing: the request was a HEAD.
     End,
     /// The stream itself, if the answer is a success.
-    Open(oneshot::Sender<Box<dyn Duplex>>, RecvStream, Option<Watch>),
+    Open(oneshot::Sender<Box<dyn ByteStream>>, RecvStream, Option<UploadWatch>),
 }
 
 async fn exchange(
     answer: impl Future<Output = Response>,
     mut respond: SendResponse<Bytes>,
-    ahead: (interim::Receiver, Option<Arc<Asked>>),
-    (then, open): (Then, Arc<()>),
+    ahead: (interim::Receiver, Option<Arc<BodyDemand>>),
+    (then, open): (AfterHead, Arc<()>),
 ) {
     let Some(response) = answered(answer, &mut respond, ahead).await else { return };
     let (mut parts, body) = response.into_parts();
     let _ = hop::strip(&mut parts.headers);
-    let opens = matches!(then, Then::Open(..)) && parts.status.is_success();
+    let opens = matches!(then, AfterHead::Open(..)) && parts.status.is_success();
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
-    let ends = !opens && (bodiless || matches!(then, Then::End) || body.is_end_stream());
+    let ends = !opens && (bodiless || matches!(then, AfterHead::End) || body.is_end_stream());
     if !ends
         && !opens
         && let Some(length) = body.size_hint().exact()
@@ -279,7 +279,7 @@ async fn exchange(
         }
     };
     match then {
-        Then::Open(opened, receiver, watch) if opens => {
+        AfterHead::Open(opened, receiver, watch) if opens => {
             // Who asked for it may have left meanwhile; the drop closes the stream then.
             let _ = opened.send(Box::new(Raw::new(stream, receiver, (watch, Some(open)))));
         }
@@ -292,7 +292,7 @@ async fn exchange(
 async fn answered(
     answer: impl Future<Output = Response>,
     respond: &mut SendResponse<Bytes>,
-    (interim, asked): (interim::Receiver, Option<Arc<Asked>>),
+    (interim, asked): (interim::Receiver, Option<Arc<BodyDemand>>),
 ) -> Option<Response> {
     let mut answer = pin!(answer);
     poll_fn(|cx| {
@@ -325,8 +325,8 @@ mod tests {
     /// Serves two streams at once and lets requests to `/hold` wait, for what comes from `client`; gives what was
     /// reached.
     async fn limits(far: DuplexStream, client: impl Future) -> Vec<Limit> {
-        let terms = Terms {
-            room: Room::Stream(Windows::new(1 << 20)),
+        let terms = Http2Terms {
+            room: UploadPolicy::Stream(Windows::new(1 << 20)),
             streams: 2,
             fields: 1 << 14,
             resets: 3,

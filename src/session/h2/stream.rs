@@ -13,7 +13,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::flow::Watch;
+use super::flow::UploadWatch;
 use crate::defaults;
 use crate::message::{Body, trailers};
 
@@ -135,7 +135,7 @@ pub(super) struct Raw {
     pub(super) sender: SendStream<Bytes>,
     pub(super) receiver: RecvStream,
     early: Bytes,
-    watch: Option<Watch>,
+    watch: Option<UploadWatch>,
     /// Counts it among the open streams of its connection.
     _open: Option<Arc<()>>,
 }
@@ -144,7 +144,7 @@ impl Raw {
     pub(super) fn new(
         sender: SendStream<Bytes>,
         receiver: RecvStream,
-        (watch, open): (Option<Watch>, Option<Arc<()>>),
+        (watch, open): (Option<UploadWatch>, Option<Arc<()>>),
     ) -> Self {
         Self { sender, receiver, early: Bytes::new(), watch, _open: open }
     }

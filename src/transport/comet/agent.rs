@@ -12,16 +12,16 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::wire::{Asked, JSON, NOTHING, read_request, write_answer};
+use super::wire::{JSON, MessageHeader, NOTHING, read_request, write_answer};
 use crate::defaults;
 use crate::http1::embedded::{ReadError, whole};
 use crate::message::problem::Problem;
 use crate::message::{Body, BoxError, Request, Response, fields, interim, link};
 use crate::net::Scope;
 use crate::session::{Ended, Handler, Load};
-use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, LOST, ask, bring, run};
+use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, LOST, bring, run, send_poll};
 use crate::transport::{
-    AgentSide, Call, Link, OpenError, Opened, ServeLink, flip, is_ruled, query, warnings,
+    AgentLink, AgentSide, Call, OpenError, Opened, ServeLink, flip, is_ruled, query, warnings,
 };
 
 /// How `Proxy-Status` calls this hop.
@@ -68,17 +68,17 @@ impl AgentSide for Agent {
             let warnings = warnings::read(&head.headers);
             let room = || Arc::new(Semaphore::new(defaults::COMET_MESSAGES));
             let (requests, answers, hold) = (room(), room(), self.hold.clone());
-            let link = Polled { client, endpoint, hold, requests, answers };
-            Ok(Opened { urls, warnings, connections: 1, link: Link::Polled(Box::new(link)) })
+            let link = PolledSession { client, endpoint, hold, requests, answers };
+            Ok(Opened { urls, warnings, connections: 1, link: AgentLink::Polled(Box::new(link)) })
         })
     }
 }
 
 /// What the relay knows a poll by, and then what that brings: whoever asks again under one name did not get it.
 #[derive(Clone, Copy)]
-struct Name(u128);
+struct PollName(u128);
 
-impl Default for Name {
+impl Default for PollName {
     fn default() -> Self {
         Self(rand::random())
     }
@@ -108,7 +108,7 @@ impl Endpoint {
     }
 
     /// A poll of this name.
-    fn poll(&self, name: Name) -> Result<Request, BoxError> {
+    fn poll(&self, name: PollName) -> Result<Request, BoxError> {
         let mut request = self.request(Method::POST, true, Body::empty());
         *request.uri_mut() = format!("{}&poll={:032x}", self.target, name.0).parse()?;
         Ok(request)
@@ -128,7 +128,7 @@ impl Endpoint {
 }
 
 /// A session, ready to be polled.
-struct Polled {
+struct PolledSession {
     client: Arc<Client>,
     endpoint: Endpoint,
     hold: Arc<Hold>,
@@ -138,31 +138,32 @@ struct Polled {
     answers: Arc<Semaphore>,
 }
 
-impl ServeLink for Polled {
+impl ServeLink for PolledSession {
     fn serve(
         self: Box<Self>,
         handler: Arc<dyn Handler>,
         load: Arc<Load>,
         scope: Scope,
     ) -> BoxFuture<'static, Ended> {
-        Box::pin(run(*self, Name::default(), handler, load, scope))
+        Box::pin(run(*self, PollName::default(), handler, load, scope))
     }
 }
 
-impl Dialect for Polled {
-    type Turn = Name;
-    type Message = (Asked, Request);
+impl Dialect for PolledSession {
+    type Turn = PollName;
+    type Message = (MessageHeader, Request);
 
-    async fn poll(&self, name: &mut Name, scope: &Scope) -> Result<Brought<Self::Message>, BoxError> {
-        let (answer, since) = match ask(&self.client, &self.hold, self.endpoint.poll(*name)?, scope).await? {
-            Came::Answer(answer, since) => (answer, since),
-            // The name is as good as before: should it have brought a request meanwhile, it does so again.
-            Came::Cut(error) => return Ok(Brought::Cut(error)),
-        };
+    async fn poll(&self, name: &mut PollName, scope: &Scope) -> Result<Brought<Self::Message>, BoxError> {
+        let (answer, since) =
+            match send_poll(&self.client, &self.hold, self.endpoint.poll(*name)?, scope).await? {
+                Came::Answer(answer, since) => (answer, since),
+                // The name is as good as before: should it have brought a request meanwhile, it does so again.
+                Came::Cut(error) => return Ok(Brought::Cut(error)),
+            };
         match answer.status() {
             StatusCode::OK => {
                 let brought = self.read(answer.into_body()).await?;
-                *name = Name::default();
+                *name = PollName::default();
                 if matches!(brought, Brought::Nothing) {
                     self.hold.lasted(since.elapsed());
                 }
@@ -207,8 +208,8 @@ impl Dialect for Polled {
     }
 }
 
-impl Polled {
-    async fn read(&self, body: Body) -> Result<Brought<(Asked, Request)>, BoxError> {
+impl PolledSession {
+    async fn read(&self, body: Body) -> Result<Brought<(MessageHeader, Request)>, BoxError> {
         let reading = gather(&self.requests, body, defaults::JSON);
         let (text, share) = tokio::time::timeout(defaults::ANSWER, reading).await??;
         if text.trim_ascii() == NOTHING.as_bytes() {

@@ -32,7 +32,7 @@ pub(in crate::transport) enum Came {
 ///
 /// # Errors
 /// What broke before the way can have cut it for its age.
-pub(in crate::transport) async fn ask(
+pub(in crate::transport) async fn send_poll(
     client: &Arc<Client>,
     hold: &Hold,
     mut poll: Request,

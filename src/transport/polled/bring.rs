@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::domain::Offer;
     use crate::message::{Body, BoxError};
-    use crate::net::dial::Via;
+    use crate::net::dial::DialRoute;
     use crate::transport::Call;
 
     /// What takes every request on its first connection, and answers when it ends with `end`.
@@ -117,7 +117,7 @@ mod tests {
         let tls = crate::tls::client_config_for_none().unwrap();
         let (offer, carriers) = (Offer::default(), Vec::new());
         let credentials = crate::transport::AgentCredentials::new(tls, None);
-        let call = Call { relay, credentials, via: Via::Direct, offer, carriers };
+        let call = Call { relay, credentials, via: DialRoute::Direct, offer, carriers };
         (Arc::new(Client::new(&call)), scope)
     }
 

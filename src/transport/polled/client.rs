@@ -15,7 +15,7 @@ use super::base::Base;
 use crate::defaults;
 use crate::http1::embedded::{ReadError, whole};
 use crate::message::{Body, BoxError, Request};
-use crate::net::dial::{DialError, Place, Via, dial_via};
+use crate::net::dial::{DialError, DialRoute, DialTarget, dial_via};
 use crate::net::{Io, Scope};
 use crate::transport::{AgentCredentials, Call, OpenError, place};
 
@@ -24,9 +24,9 @@ const IDLE: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(in crate::transport) struct Client {
-    place: Place,
+    place: DialTarget,
     base: Base,
-    via: Via,
+    via: DialRoute,
     credentials: AgentCredentials,
     idle: Mutex<Vec<(Instant, SendRequest<Body>)>>,
 }

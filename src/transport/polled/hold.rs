@@ -11,10 +11,10 @@ use crate::defaults;
 /// The longest hold that has not been cut, as far as is known.
 pub(in crate::transport) struct Hold {
     most: Duration,
-    state: Mutex<State>,
+    state: Mutex<HoldState>,
 }
 
-struct State {
+struct HoldState {
     now: Duration,
     /// Polls in a row that lasted as long as they were to.
     lasted: u32,
@@ -36,7 +36,7 @@ impl Hold {
     pub(in crate::transport) fn new(most: Duration) -> Self {
         Self {
             most,
-            state: Mutex::new(State { now: most, lasted: 0, needed: defaults::POLL_HOLDS, broke: None }),
+            state: Mutex::new(HoldState { now: most, lasted: 0, needed: defaults::POLL_HOLDS, broke: None }),
         }
     }
 
@@ -92,8 +92,8 @@ impl Hold {
     }
 
     /// A poll begins to be held, for an agent that cannot say for how long. Dropped before its end, it broke.
-    pub(in crate::transport) fn enter(&self) -> Held<'_> {
-        Held { hold: self, since: Instant::now(), ended: false }
+    pub(in crate::transport) fn enter(&self) -> HoldMeasurement<'_> {
+        HoldMeasurement { hold: self, since: Instant::now(), ended: false }
     }
 }
 
@@ -103,13 +103,13 @@ fn whole_seconds(time: Duration) -> Duration {
 }
 
 /// See [`Hold::enter`].
-pub(in crate::transport) struct Held<'a> {
+pub(in crate::transport) struct HoldMeasurement<'a> {
     hold: &'a Hold,
     since: Instant,
     ended: bool,
 }
 
-impl Held<'_> {
+impl HoldMeasurement<'_> {
     /// It was not dropped; `quiet` when nothing came for as long as it was held.
     pub(in crate::transport) fn end(mut self, quiet: bool) {
         self.ended = true;
@@ -119,7 +119,7 @@ impl Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HoldMeasurement<'_> {
     fn drop(&mut self) {
         let age = self.since.elapsed();
         if !self.ended && self.hold.broke(age, defaults::POLL_DROPS) {

@@ -10,7 +10,7 @@ mod polls;
 mod registrations;
 mod wait;
 
-pub(super) use ask::{Came, ask};
+pub(super) use ask::{Came, send_poll};
 pub(super) use base::Base;
 pub(super) use bring::{LOST, bring};
 pub(super) use client::Client;

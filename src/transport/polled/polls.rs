@@ -174,7 +174,7 @@ impl<D: Dialect> Polls<D> {
         let mut failures = 0;
         while !self.is_over() {
             let Ok(place) = self.places.clone().acquire_owned().await else { return true };
-            let waiting = Waiting::enter(&self.waiting);
+            let waiting = WaitingPolls::enter(&self.waiting);
             let brought = self.dialect.poll(&mut turn, &self.scope).await;
             drop(waiting);
             match brought {
@@ -235,16 +235,16 @@ impl<D: Dialect> Polls<D> {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitingPolls<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingPolls<'a> {
     fn enter(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingPolls<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

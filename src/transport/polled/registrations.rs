@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::Hold;
 use crate::defaults;
 use crate::domain::{AgentId, Wanted};
-use crate::message::store::Store;
+use crate::message::store::SpoolBudget;
 use crate::net::Scope;
 use crate::session::envelope::{AnswerRouter, Queue, UrlId};
 use crate::transport::Attached;
@@ -71,7 +71,7 @@ struct Deleted {
 
 impl Registrations {
     /// None yet; what they hold stays within `store`.
-    pub(in crate::transport) fn new(store: Arc<Store>) -> Self {
+    pub(in crate::transport) fn new(store: Arc<SpoolBudget>) -> Self {
         Self { router: Arc::new(AnswerRouter::new(store)), ..Self::default() }
     }
 

@@ -28,21 +28,21 @@ pub(in crate::transport) fn wait(headers: &HeaderMap) -> Option<Duration> {
 pub(in crate::transport) struct Waiters(Mutex<HashMap<AgentId, usize>>);
 
 /// One of them.
-struct Waiter<'a>(&'a Waiters, &'a AgentId);
+struct PollPermit<'a>(&'a Waiters, &'a AgentId);
 
 impl Waiters {
     /// One more, unless the agent has as many as it may.
-    fn enter<'a>(&'a self, agent: &'a AgentId) -> Option<Waiter<'a>> {
+    fn enter<'a>(&'a self, agent: &'a AgentId) -> Option<PollPermit<'a>> {
         let mut each = self.0.lock();
         let count = each.entry(agent.clone()).or_default();
         let free = *count < defaults::POLLS_PER_AGENT;
         *count += usize::from(free);
         // Not made where there is none to be had: its drop would count it off.
-        free.then(|| Waiter(self, agent))
+        free.then(|| PollPermit(self, agent))
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for PollPermit<'_> {
     fn drop(&mut self) {
         let mut each = self.0.0.lock();
         if let Some(count) = each.get_mut(self.1) {

@@ -24,7 +24,7 @@ impl Relay {
 
     async fn flip(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
         let no = |kind, message: &str| Err(Refusal::new(kind, message));
-        if !hop::asks_upgrade(request.headers(), TOKEN) {
+        if !hop::requests_upgrade(request.headers(), TOKEN) {
             return no(RefusalKind::UpgradeRequired, "this endpoint wants Upgrade: ptth");
         }
         if request.method() != Method::GET || !request.body().is_end_stream() {
@@ -50,7 +50,7 @@ impl Relay {
 
 impl RelaySide for Relay {
     fn wants(&self, request: &Request) -> bool {
-        hop::asks_upgrade(request.headers(), TOKEN) || wire::is_well_known(request.uri())
+        hop::requests_upgrade(request.headers(), TOKEN) || wire::is_well_known(request.uri())
     }
 
     fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>> {

@@ -43,7 +43,7 @@ impl Relay {
 }
 
 fn token(request: &Request) -> Option<&'static str> {
-    ["PTTH/1.0", "PTTH/0.9"].into_iter().find(|token| hop::asks_upgrade(request.headers(), token))
+    ["PTTH/1.0", "PTTH/0.9"].into_iter().find(|token| hop::requests_upgrade(request.headers(), token))
 }
 
 fn offer(request: &Request) -> Result<Offer, Refusal> {

@@ -6,13 +6,13 @@ use http::header::ACCEPT;
 use crate::http1::embedded::{APPLICATION_HTTP, MESSAGE_HTTP};
 use crate::message::hop;
 use crate::session::envelope::PollMode;
-use crate::transport::Flow;
+use crate::transport::StreamingSupport;
 
 /// What a relay says of the answer to a request that it hands to a poll with the same word (RFC 9110 §12.5.1 lets it).
 pub(super) const LIVE: &str = "message/http;live=1";
 
 /// What an agent says whose way is like this.
-pub(super) fn by(flow: Flow) -> &'static str {
+pub(super) fn by(flow: StreamingSupport) -> &'static str {
     match (flow.down, flow.up) {
         (true, true) => "message/http;stream=1;live=1",
         (true, false) => "message/http;stream=1",
@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn both_sides_read_what_the_other_writes() {
         for (down, up) in [(true, true), (true, false), (false, true), (false, false)] {
-            let said = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(by(Flow { down, up })))]);
+            let said =
+                HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(by(StreamingSupport { down, up })))]);
             assert_eq!(poll_mode(&said), PollMode { streams: down, live: up, ..PollMode::WHOLE });
         }
         assert!(poll_mode(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(LIVE))])).live);

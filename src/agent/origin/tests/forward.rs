@@ -183,7 +183,7 @@ async fn an_old_idle_connection_is_closed() {
 async fn stopping_does_not_wait_for_idle_connections() {
     let scope = Scope::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let target = Target::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+    let target = OriginTarget::parse(&listener.local_addr().unwrap().to_string()).unwrap();
     let origin = Origin::new(target, scope.clone(), trust(rustls::RootCertStore::empty()));
     let raw = Raw { listener, origin };
     let (_, response, _wire) = raw.first(get("/"), OK).await;

@@ -198,7 +198,7 @@ async fn over_tls_it_is_asked_for() {
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = format!("h2://localhost:{}", listener.local_addr().unwrap().port());
-    let origin = Origin::new(Target::parse(&target).unwrap(), Scope::new(), trust(roots));
+    let origin = Origin::new(OriginTarget::parse(&target).unwrap(), Scope::new(), trust(roots));
     let serve = async {
         let (stream, _) = listener.accept().await.unwrap();
         let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap();

@@ -19,9 +19,9 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Origin, Target};
+use super::{Origin, OriginTarget};
 use crate::defaults;
-use crate::http1::server::{self, Config, Service};
+use crate::http1::server::{self, ServerOptions, Service};
 use crate::http1::write::Case;
 use crate::message::{Body, Request, Response, interim};
 use crate::net::{Io, Scope};
@@ -39,7 +39,7 @@ fn trust(roots: rustls::RootCertStore) -> Arc<rustls::ClientConfig> {
 }
 
 fn origin(target: &str) -> Arc<Origin> {
-    Origin::new(Target::parse(target).unwrap(), Scope::new(), trust(rustls::RootCertStore::empty()))
+    Origin::new(OriginTarget::parse(target).unwrap(), Scope::new(), trust(rustls::RootCertStore::empty()))
 }
 
 fn get(path: &str) -> Request {
@@ -152,7 +152,7 @@ impl Raw {
 /// A visitor's connection to `handler`, served as a carrier would: the test speaks HTTP/1.1 on it.
 fn visitor(handler: impl Handler + Clone) -> Wire<DuplexStream> {
     let (near, far) = tokio::io::duplex(64 << 10);
-    let config = Config {
+    let config = ServerOptions {
         head: defaults::VISITOR_HEAD,
         head_within: None,
         stalled: defaults::STALLED,

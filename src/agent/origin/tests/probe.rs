@@ -95,7 +95,7 @@ async fn tls_is_verified_and_names_the_host() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     let acceptor = tokio_rustls::TlsAcceptor::from(server);
-    let to = |roots| Origin::new(Target::parse(&target).unwrap(), Scope::new(), trust(roots));
+    let to = |roots| Origin::new(OriginTarget::parse(&target).unwrap(), Scope::new(), trust(roots));
 
     let serve = async {
         let (tcp, _) = within(listener.accept()).await.unwrap();

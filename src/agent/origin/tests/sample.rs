@@ -59,7 +59,7 @@ async fn events_come_one_a_second_and_end_with_the_scope() {
         assert_eq!(event, format!("id: {count}\ndata: {count} s\n\n"));
     }
     assert_eq!(began.elapsed().as_secs(), 2);
-    scope.ask_to_stop();
+    scope.request_stop();
     assert!(body.frame().await.is_none());
 }
 
@@ -82,7 +82,7 @@ async fn the_websocket_echoes_and_says_goodbye() {
         within(socket.send(message.clone())).await.unwrap();
         assert_eq!(within(socket.next()).await.unwrap().unwrap(), message);
     }
-    scope.ask_to_stop();
+    scope.request_stop();
     assert!(within(socket.next()).await.unwrap().unwrap().is_close());
 }
 

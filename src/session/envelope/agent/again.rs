@@ -13,9 +13,9 @@ use crate::defaults;
 use crate::message::{Body, BoxError};
 
 /// See the module.
-pub struct Again(Arc<Mutex<Source>>);
+pub struct Again(Arc<Mutex<ReplaySource>>);
 
-struct Source {
+struct ReplaySource {
     /// What was taken from `rest`, from its start; `None` when that has become too much.
     taken: Option<Vec<Bytes>>,
     size: usize,
@@ -24,23 +24,23 @@ struct Source {
 
 impl Again {
     pub(super) fn new(body: Body) -> Self {
-        Self(Arc::new(Mutex::new(Source { taken: Some(Vec::new()), size: 0, rest: body })))
+        Self(Arc::new(Mutex::new(ReplaySource { taken: Some(Vec::new()), size: 0, rest: body })))
     }
 
     /// The body from its start; `None` when it broke off, or too much of it has gone for that. One is to be read at a
     /// time.
     pub fn body(&self) -> Option<Body> {
         self.0.lock().taken.as_ref()?;
-        Some(Body::wrap(Reading { source: self.0.clone(), next: 0 }))
+        Some(Body::wrap(ReplayBody { source: self.0.clone(), next: 0 }))
     }
 }
 
-struct Reading {
-    source: Arc<Mutex<Source>>,
+struct ReplayBody {
+    source: Arc<Mutex<ReplaySource>>,
     next: usize,
 }
 
-impl HttpBody for Reading {
+impl HttpBody for ReplayBody {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -12,7 +12,7 @@ use http_body::{Body as HttpBody, Frame};
 
 use super::embed::{AnswerMode, embed};
 use crate::http1::embedded::{Framing, response_head};
-use crate::message::expect::Asked;
+use crate::message::expect::BodyDemand;
 use crate::message::{Body, BoxError, Response, interim};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -25,7 +25,7 @@ struct Live {
 }
 
 /// What may come before an answer: interim responses, and the wish for the body of the request.
-pub(super) type Ahead = (interim::Receiver, Option<Arc<Asked>>);
+pub(super) type Ahead = (interim::Receiver, Option<Arc<BodyDemand>>);
 
 enum Made {
     /// Meanwhile the body of the request may be asked for.

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use super::embed::{AnswerMode, embed};
 use super::live;
 use crate::defaults;
-use crate::http1::embedded::{Framing, ReadError, Reader, RequestHead, parse_request, request_head};
+use crate::http1::embedded::{EmbeddedRequest, Framing, ReadError, Reader, parse_request, request_head};
 use crate::message::{Body, Request, expect, hop, interim};
 use crate::net::{Io, Scope};
 use crate::session::envelope::stream;
@@ -48,7 +48,7 @@ pub async fn serve(
 /// answer as it stands, without interim responses, and behind a 101 whatever the two ends say.
 fn upgrade(
     reader: Reader,
-    mut head: RequestHead,
+    mut head: EmbeddedRequest,
     token: HeaderValue,
     handler: Arc<dyn Handler>,
     scope: &Scope,

@@ -14,7 +14,7 @@ use super::serve::serve;
 use crate::defaults;
 use crate::http1::embedded::ReadError;
 use crate::message::problem::Problem;
-use crate::message::spool::{Room, SpoolError, Spooled};
+use crate::message::spool::{SpoolError, SpoolRoom, Spooled};
 use crate::message::{Body, Request, Response, interim};
 use crate::net::Scope;
 use crate::session::Handler;
@@ -51,14 +51,14 @@ pub async fn serve_by(
     envelope: Body,
     handler: Arc<dyn Handler>,
     scope: &Scope,
-    room: &Room,
+    room: &SpoolRoom,
     way: AnswerMode,
 ) -> Result<Answer, ReadError> {
     if way != AnswerMode::Whole {
         return Ok(Answer::Stream(Again::new(serve(envelope, handler, way, scope).await?)));
     }
     let seen = Arc::<Mutex<Seen>>::default();
-    let handler = Watched { handler, seen: seen.clone() };
+    let handler = InspectingHandler { handler, seen: seen.clone() };
     let answer = serve(envelope, Arc::new(handler), AnswerMode::Whole, scope).await?;
     let Seen { asker, events } = std::mem::take(&mut *seen.lock());
     let patience = if events { defaults::WHOLE_EVENTS } else { defaults::WHOLE };
@@ -91,7 +91,7 @@ pub async fn serve_by(
 ///
 /// # Errors
 /// [`SpoolError`]; after [`SpoolError::Broken`] its URL may be polled again.
-pub async fn arrived(envelope: Body, room: &Room) -> Result<Body, SpoolError> {
+pub async fn arrived(envelope: Body, room: &SpoolRoom) -> Result<Body, SpoolError> {
     Ok(room.take_in(envelope).await?.body())
 }
 
@@ -101,7 +101,7 @@ pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &Heade
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
     let envelope = embed(problem.response(asker), &Method::GET, AnswerMode::Whole);
     // It is short, and the room is its own.
-    Room::default().take_in(envelope).await.unwrap_or_default()
+    SpoolRoom::default().take_in(envelope).await.unwrap_or_default()
 }
 
 /// What matters of the exchange in an envelope.
@@ -114,12 +114,12 @@ struct Seen {
 }
 
 /// Looks at what goes by, and refuses what cannot cross.
-struct Watched {
+struct InspectingHandler {
     handler: Arc<dyn Handler>,
     seen: Arc<Mutex<Seen>>,
 }
 
-impl Handler for Watched {
+impl Handler for InspectingHandler {
     fn call(&self, request: Request, interim: interim::Sender) -> BoxFuture<'static, Response> {
         let asker: HeaderMap =
             request.headers().get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect();
@@ -164,7 +164,7 @@ mod tests {
     async fn served(request: &'static str, way: AnswerMode, answer: fn() -> Response) -> Answer {
         let handler = handler_fn(move |_| async move { answer() });
         let scope = Scope::new();
-        let room = Room::new(2_000, 3_000);
+        let room = SpoolRoom::new(2_000, 3_000);
         serve_by(Body::full(request), Arc::new(handler), &scope, &room, way).await.unwrap()
     }
 

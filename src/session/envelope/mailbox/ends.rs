@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Delivered, Effect, Mailbox, Newcomer, Stage};
+use super::{Delivered, Effect, Mailbox, NewPoller, Stage};
 use crate::defaults;
 use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::{UrlId, poller};
@@ -39,7 +39,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     /// The registration was made again, and `url` is where that poller begins.
     pub(in crate::session::envelope) fn registered(&mut self, url: UrlId) {
         if self.newcomer.as_ref().is_none_or(|newcomer| newcomer.due.is_none()) {
-            self.newcomer = Some(Newcomer { poller: poller(url), registered: self.now, due: None });
+            self.newcomer = Some(NewPoller { poller: poller(url), registered: self.now, due: None });
         }
     }
 

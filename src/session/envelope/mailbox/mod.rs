@@ -79,7 +79,7 @@ enum Stage<R> {
     Gone,
 }
 
-struct Exchange<R, V> {
+struct QueuedExchange<R, V> {
     /// Counts up: what came first is delivered first, also for the second time.
     number: u64,
     stage: Stage<R>,
@@ -103,7 +103,7 @@ struct Delivered {
     closed: Option<Arc<AtomicBool>>,
 }
 
-struct Waiting<P> {
+struct WaitingPoll<P> {
     id: PollId,
     url: UrlId,
     streams: bool,
@@ -111,7 +111,7 @@ struct Waiting<P> {
 }
 
 /// A poller that registered where others had registered before.
-struct Newcomer {
+struct NewPoller {
     poller: u64,
     registered: Instant,
     /// When it is to be decided whether the others are gone: a while after its first poll.
@@ -120,16 +120,16 @@ struct Newcomer {
 
 /// See the module.
 pub(in crate::session::envelope) struct Mailbox<R, V, P> {
-    exchanges: Slab<Exchange<R, V>>,
+    exchanges: Slab<QueuedExchange<R, V>>,
     queue: VecDeque<ExchangeId>,
-    polls: VecDeque<Waiting<P>>,
+    polls: VecDeque<WaitingPoll<P>>,
     urls: HashMap<UrlId, Delivered>,
     used: Used,
     /// URLs whose visitors left before their answers came, oldest first.
     left: VecDeque<UrlId>,
     /// URLs whose visitors left, and of which the agent is still to be told.
     abandoned: VecDeque<UrlId>,
-    newcomer: Option<Newcomer>,
+    newcomer: Option<NewPoller>,
     /// How many are in the agent's hand, or on the way there, and have a visitor.
     in_hand: usize,
     /// How many of them are on the way.
@@ -149,7 +149,7 @@ pub(in crate::session::envelope) struct Mailbox<R, V, P> {
 
 /// How a mailbox stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status {
+pub struct QueueStatus {
     /// Polls that wait.
     pub polls: usize,
     /// Requests that wait.
@@ -198,8 +198,8 @@ impl<R, V, P> Mailbox<R, V, P> {
     }
 
     /// How it stands.
-    pub(in crate::session::envelope) fn status(&self) -> Status {
-        Status {
+    pub(in crate::session::envelope) fn status(&self) -> QueueStatus {
+        QueueStatus {
             polls: self.polls.len(),
             waiting: self.queue.len(),
             in_hand: self.in_hand,

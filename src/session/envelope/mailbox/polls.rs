@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{Delivered, Exchange, ExchangeId, Mailbox, PollEnd, PollId, Stage, Waiting};
+use super::{Delivered, ExchangeId, Mailbox, PollEnd, PollId, QueuedExchange, Stage, WaitingPoll};
 use crate::defaults;
 use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::UrlId;
@@ -41,7 +41,7 @@ impl<R, V, P> Mailbox<R, V, P> {
             return Err(PollEnd::Nothing);
         }
         let id = PollId(self.number());
-        self.polls.push_back(Waiting { id, url, streams, place });
+        self.polls.push_back(WaitingPoll { id, url, streams, place });
         self.match_up();
         Ok(id)
     }
@@ -55,8 +55,8 @@ impl<R, V, P> Mailbox<R, V, P> {
     fn recall(&mut self, url: UrlId) {
         // On its way still as a whole, or nobody waits for its answer. A stream is lost when its URL is polled again.
         let stays = |id: &ExchangeId| match self.exchanges.get(id.0) {
-            Some(Exchange { stage: Stage::Delivering(_), streams, .. }) => !streams,
-            Some(Exchange { stage: Stage::Gone, .. }) | None => true,
+            Some(QueuedExchange { stage: Stage::Delivering(_), streams, .. }) => !streams,
+            Some(QueuedExchange { stage: Stage::Gone, .. }) | None => true,
             Some(_) => false,
         };
         if self.urls.get(&url).is_none_or(|delivered| delivered.exchanges.iter().all(stays)) {

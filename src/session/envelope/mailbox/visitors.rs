@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Exchange, ExchangeId, Mailbox, Stage};
+use super::{ExchangeId, Mailbox, QueuedExchange, Stage};
 use crate::defaults;
 use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::UrlId;
@@ -17,7 +17,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         visitor: V,
         idempotent: bool,
     ) -> ExchangeId {
-        let exchange = Exchange {
+        let exchange = QueuedExchange {
             number: self.number(),
             stage: Stage::Queued(request),
             visitor: Some(visitor),
@@ -78,7 +78,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     /// Time has passed: requests that have waited for too long get an error.
     pub(in crate::session::envelope) fn tick(&mut self) {
         let absent = self.patience().is_zero();
-        let is_due = |e: &Exchange<R, V>| absent || self.now >= e.since + defaults::POLL_BUSY;
+        let is_due = |e: &QueuedExchange<R, V>| absent || self.now >= e.since + defaults::POLL_BUSY;
         let is_overdue = |id: &ExchangeId| self.exchanges.get(id.0).is_none_or(is_due);
         let overdue: Vec<_> = self.queue.iter().copied().filter(is_overdue).collect();
         self.queue.retain(|id| !overdue.contains(id));

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use super::agent::arrived;
 use super::*;
 use crate::defaults;
-use crate::message::spool::{Room, SpoolError};
+use crate::message::spool::{SpoolError, SpoolRoom};
 use crate::message::{Body, BoxError, Request};
 use crate::net::Core;
 use crate::net::flag::Flag;
@@ -122,8 +122,8 @@ async fn nothing_of_a_request_that_broke_off_is_handed_on() {
     let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\n\r\nabc";
     let pieces = [Ok(http_body::Frame::data(head.into())), Err(std::io::Error::other("it fell"))];
     let envelope = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(pieces)));
-    assert!(matches!(arrived(envelope, &Room::default()).await, Err(SpoolError::Broken(_))));
-    let whole = arrived(Body::full("abc"), &Room::default()).await.unwrap();
+    assert!(matches!(arrived(envelope, &SpoolRoom::default()).await, Err(SpoolError::Broken(_))));
+    let whole = arrived(Body::full("abc"), &SpoolRoom::default()).await.unwrap();
     assert_eq!(whole.collect().await.unwrap().to_bytes(), "abc");
 }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::sessions::{Ask, Sessions, number};
+use super::sessions::{CometRequest, Sessions, number};
 use crate::defaults;
 use crate::domain::{AgentId, Refusal, RefusalKind};
 use crate::http1::embedded::ReadError;
@@ -35,7 +35,7 @@ impl Answers {
     pub(super) async fn take(
         &self,
         sessions: &Sessions,
-        ask: &Ask,
+        ask: &CometRequest,
         body: Body,
     ) -> Result<Option<bool>, Refusal> {
         let (router, agent) = (sessions.router(), &ask.agent);

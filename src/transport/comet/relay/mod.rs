@@ -11,7 +11,7 @@ use http::header::{CONTENT_TYPE, LINK, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use self::answers::{Answers, exchange};
-use self::sessions::{Ask, Sessions};
+use self::sessions::{CometRequest, Sessions};
 use super::wire::{JSON, NOTHING, write_request};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
@@ -53,7 +53,7 @@ impl Relay {
             }
             Method::DELETE => {
                 let agent = self.agent(request.headers(), &facts).await?;
-                let ask = Ask::read(agent, request.uri(), request.headers())?;
+                let ask = CometRequest::read(agent, request.uri(), request.headers())?;
                 match self.sessions.end(&ask) {
                     true => Ok(plain(StatusCode::NO_CONTENT)),
                     false => Err(Refusal::new(RefusalKind::NotFound, "no such session stands here")),
@@ -80,7 +80,7 @@ impl Relay {
         // Nothing of what a stranger sends is taken in.
         let agent = self.agent(request.headers(), facts).await?;
         let (parts, body) = request.into_parts();
-        let ask = Ask::read(agent, &parts.uri, &parts.headers)?;
+        let ask = CometRequest::read(agent, &parts.uri, &parts.headers)?;
         let answered = self.answers.take(&self.sessions, &ask, body).await?;
         let waits = wait(&parts.headers) != Some(Duration::ZERO);
         match answered {
@@ -150,7 +150,7 @@ impl RelaySide for Relay {
     fn wants(&self, request: &Request) -> bool {
         let headers = request.headers();
         // An Upgrade, or what is left of one, is another transport's. Some clients ask for h2c wherever they go.
-        let upgrade = headers.contains_key(UPGRADE) && !hop::asks_upgrade(headers, "h2c");
+        let upgrade = headers.contains_key(UPGRADE) && !hop::requests_upgrade(headers, "h2c");
         is_ours(request.uri().path()) && !upgrade && !headers.contains_key(fields::ALPN)
     }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, Uri};
 
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind};
-use crate::message::store::Store;
+use crate::message::store::SpoolBudget;
 use crate::net::Core;
 use crate::session::Kind;
 use crate::session::envelope::{AnswerRouter, Queue, UrlId, carrier};
@@ -20,7 +20,7 @@ const TRANSPORT: &str = "comet";
 const SESSION: usize = 64;
 
 /// Who asks for what.
-pub(super) struct Ask {
+pub(super) struct CometRequest {
     pub(super) agent: AgentId,
     pub(super) offer: Offer,
     /// What the agent calls this poll.
@@ -31,7 +31,7 @@ pub(super) struct Ask {
     identity: Box<str>,
 }
 
-impl Ask {
+impl CometRequest {
     /// Reads what an authenticated agent asks for.
     pub(super) fn read(agent: AgentId, uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
         let malformed = |message: String| Refusal::new(RefusalKind::Malformed, message);
@@ -84,7 +84,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// None yet; what they hold stays within `store`.
-    pub(super) fn new(store: Arc<Store>) -> Self {
+    pub(super) fn new(store: Arc<SpoolBudget>) -> Self {
         Self { all: Arc::new(Registrations::new(store)) }
     }
 
@@ -94,11 +94,11 @@ impl Sessions {
     }
 
     /// Whether the session of whoever asks has given out a request under this name.
-    pub(super) fn has_given(&self, ask: &Ask, exchange: UrlId) -> bool {
+    pub(super) fn has_given(&self, ask: &CometRequest, exchange: UrlId) -> bool {
         self.standing(ask).is_some_and(|session| session.queue.is_used(exchange))
     }
 
-    fn standing(&self, ask: &Ask) -> Option<Arc<Registration>> {
+    fn standing(&self, ask: &CometRequest) -> Option<Arc<Registration>> {
         self.all.get(&ask.identity)
     }
 
@@ -106,7 +106,7 @@ impl Sessions {
     pub(super) async fn begin(
         &self,
         door: &Arc<dyn Door>,
-        ask: &Ask,
+        ask: &CometRequest,
         facts: &Facts,
     ) -> Result<Arc<Registration>, Refusal> {
         let ended = || Refusal::new(RefusalKind::Gone, "this session was ended");
@@ -134,7 +134,7 @@ impl Sessions {
     }
 
     /// Ends a session: its polls end, what is in the agent's hand may still be answered. `false` if none stands.
-    pub(super) fn end(&self, ask: &Ask) -> bool {
+    pub(super) fn end(&self, ask: &CometRequest) -> bool {
         self.standing(ask).is_some_and(|session| self.all.delete(&ask.identity, session.born))
     }
 }

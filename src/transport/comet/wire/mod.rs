@@ -27,7 +27,7 @@ use http::header::{CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
-pub(super) use self::read::{Asked, Bad, id_of, read_answer, read_request};
+pub(super) use self::read::{Bad, MessageHeader, id_of, read_answer, read_request};
 use crate::message::Request;
 use crate::message::framing::expects_length;
 
@@ -100,7 +100,7 @@ pub(super) fn write_request(id: &str, request: &Request, body: &Bytes) -> Bytes 
 }
 
 /// Writes an answer down. Its length is written for a HEAD or a 304 too, if it says one.
-pub(super) fn write_answer(to: &Asked, head: &http::response::Parts, body: &Bytes) -> Bytes {
+pub(super) fn write_answer(to: &MessageHeader, head: &http::response::Parts, body: &Bytes) -> Bytes {
     let mut headers: Vec<_> = fields(&head.headers).collect();
     match head.headers.get(CONTENT_LENGTH) {
         Some(said) if body.is_empty() => headers.push(("Content-Length".into(), latin1(said))),

@@ -43,20 +43,20 @@ pub(in crate::transport::comet) enum Bad {
 
 /// Which exchange a message belongs to, and what its sender speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::transport::comet) struct Asked {
+pub(in crate::transport::comet) struct MessageHeader {
     pub(in crate::transport::comet) id: Box<str>,
     pub(in crate::transport::comet) version: &'static str,
 }
 
 /// Text that is no message, and the id that stood in it before it went wrong.
 #[derive(Debug)]
-pub(in crate::transport::comet) struct Malformed {
+pub(in crate::transport::comet) struct MalformedMessage {
     pub(in crate::transport::comet) id: Option<Box<str>>,
     pub(in crate::transport::comet) why: Bad,
 }
 
 /// What text holds: a message, and of which exchange; or nothing, if it is empty or the empty object.
-type Read<T> = Result<Option<(Asked, T)>, Malformed>;
+type Read<T> = Result<Option<(MessageHeader, T)>, MalformedMessage>;
 
 /// Reads what an agent sent. The fields of an answer hold a `Content-Length` only if they said one clearly.
 pub(in crate::transport::comet) fn read_answer(text: &[u8]) -> Read<Response> {
@@ -73,9 +73,9 @@ fn message<T>(text: &[u8], make: fn(Members) -> Result<T, Bad>) -> Read<T> {
     let id = members.id.take();
     let made = version(&members).and_then(|version| Ok((version, make(members)?)));
     match (id, made) {
-        (Some(id), Ok((version, made))) => Ok(Some((Asked { id, version }, made))),
-        (None, Ok(_)) => Err(Malformed { id: None, why: Bad::Missing("message-id") }),
-        (id, Err(why)) => Err(Malformed { id, why }),
+        (Some(id), Ok((version, made))) => Ok(Some((MessageHeader { id, version }, made))),
+        (None, Ok(_)) => Err(MalformedMessage { id: None, why: Bad::Missing("message-id") }),
+        (id, Err(why)) => Err(MalformedMessage { id, why }),
     }
 }
 
@@ -87,7 +87,7 @@ pub(in crate::transport::comet) fn id_of(beginning: &[u8]) -> Option<Box<str>> {
     }
 }
 
-fn read(text: &[u8]) -> Result<Option<Members>, Malformed> {
+fn read(text: &[u8]) -> Result<Option<Members>, MalformedMessage> {
     if text.trim_ascii().is_empty() {
         return Ok(None);
     }
@@ -99,7 +99,7 @@ fn read(text: &[u8]) -> Result<Option<Members>, Malformed> {
         Ok(()) => Ok(Some(members)),
         Err(error) => {
             let why = Bad::Json(error.to_string().chars().take(WORDS).collect());
-            Err(Malformed { id: members.id, why })
+            Err(MalformedMessage { id: members.id, why })
         }
     }
 }
@@ -159,7 +159,7 @@ fn body(text: Option<String>, encoding: Option<String>) -> Result<Bytes, Bad> {
     if bytes.len() > defaults::COMET_MESSAGE { Err(Bad::TooLarge) } else { Ok(bytes) }
 }
 
-fn fields(fields: Option<Fields>) -> Result<HeaderMap, Bad> {
+fn fields(fields: Option<FieldList>) -> Result<HeaderMap, Bad> {
     let mut headers = HeaderMap::new();
     let mut size = 0;
     for (name, value) in fields.map_or(Vec::new(), |fields| fields.0) {
@@ -196,7 +196,7 @@ struct Members {
     version: Option<String>,
     status: Option<u16>,
     reason: Option<String>,
-    headers: Option<Fields>,
+    headers: Option<FieldList>,
     body: Option<Option<String>>,
     encoding: Option<String>,
 }
@@ -258,19 +258,19 @@ fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
 }
 
 /// Names and values, of no more fields than a message may have.
-struct Fields(Vec<(String, String)>);
+struct FieldList(Vec<(String, String)>);
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for FieldList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct List;
         impl<'de> Visitor<'de> for List {
-            type Value = Fields;
+            type Value = FieldList;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list of fields, each a list of a name and a value")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Fields, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<FieldList, A::Error> {
                 let mut fields = Vec::new();
                 while let Some(field) = list.next_element()? {
                     if fields.len() == FIELDS {
@@ -278,7 +278,7 @@ impl<'de> Deserialize<'de> for Fields {
                     }
                     fields.push(field);
                 }
-                Ok(Fields(fields))
+                Ok(FieldList(fields))
             }
         }
         deserializer.deserialize_seq(List)

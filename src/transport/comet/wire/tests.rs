@@ -38,7 +38,7 @@ fn with(member: &str) -> String {
 fn the_traces_of_the_page_are_read() {
     let (asked, request) = read_request(REQUEST.as_bytes()).unwrap().unwrap();
     let id: Box<str> = "d8af2ffb-4ee1-11dd-9f26-001b63926250".into();
-    assert_eq!(asked, Asked { id, version: "PTTH/0.9" });
+    assert_eq!(asked, MessageHeader { id, version: "PTTH/0.9" });
     assert_eq!((request.method(), request.uri().path()), (&Method::GET, "/"));
     assert_eq!(
         (&request.headers()["host"], request.headers().len()),

@@ -15,17 +15,17 @@ type Id = u128;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Hands(Mutex<State>);
+pub(super) struct Hands(Mutex<HandsState>);
 
 #[derive(Default)]
-struct State {
+struct HandsState {
     held: HashMap<Id, oneshot::Sender<()>>,
     /// Whose visitors left before the requests themselves were here.
     early: VecDeque<Id>,
 }
 
 /// A request in hand.
-pub(super) struct Held {
+pub(super) struct RequestInHand {
     hands: Arc<Hands>,
     id: Option<Id>,
     gone: oneshot::Receiver<()>,
@@ -34,10 +34,10 @@ pub(super) struct Held {
 
 impl Hands {
     /// Takes the request that the head of a poll's answer names.
-    pub(super) fn take(self: &Arc<Self>, answer: &HeaderMap) -> Held {
+    pub(super) fn take(self: &Arc<Self>, answer: &HeaderMap) -> RequestInHand {
         let (tell, gone) = oneshot::channel();
         let id = answer.get(fields::PTTH_REQUEST).and_then(|value| parse(value.to_str().ok()?));
-        let mut held = Held { hands: self.clone(), id, gone, keep: None };
+        let mut held = RequestInHand { hands: self.clone(), id, gone, keep: None };
         let mut state = self.0.lock();
         match id {
             Some(id) if state.early.contains(&id) => state.early.retain(|early| *early != id),
@@ -69,7 +69,7 @@ fn parse(id: &str) -> Option<Id> {
     Id::from_str_radix(id, 16).ok()
 }
 
-impl Held {
+impl RequestInHand {
     /// Resolves when nobody waits for the answer any more. Cancel safe.
     pub(super) async fn gone(&mut self) {
         // Nothing is ever sent: the other end is dropped.
@@ -77,7 +77,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for RequestInHand {
     fn drop(&mut self) {
         if let Some(id) = self.id {
             self.hands.0.lock().held.remove(&id);

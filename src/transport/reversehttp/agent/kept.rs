@@ -13,15 +13,15 @@ use crate::message::{Body, BoxError};
 /// The body, and where it comes to when it is let go before its end.
 pub(super) fn keep(body: Body) -> (Body, oneshot::Receiver<Body>) {
     let (back, kept) = oneshot::channel();
-    (Body::wrap(Kept { body, back: Some(back) }), kept)
+    (Body::wrap(KeepOpen { body, back: Some(back) }), kept)
 }
 
-struct Kept {
+struct KeepOpen {
     body: Body,
     back: Option<oneshot::Sender<Body>>,
 }
 
-impl Drop for Kept {
+impl Drop for KeepOpen {
     fn drop(&mut self) {
         if let Some(back) = self.back.take()
             && !self.body.is_end_stream()
@@ -32,7 +32,7 @@ impl Drop for Kept {
     }
 }
 
-impl HttpBody for Kept {
+impl HttpBody for KeepOpen {
     type Data = Bytes;
     type Error = BoxError;
 

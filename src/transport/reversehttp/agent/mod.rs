@@ -13,12 +13,14 @@ use futures_util::future::BoxFuture;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method};
 
-use self::polls::Polled;
+use self::polls::PolledRegistration;
 use super::form::write;
 use crate::defaults;
 use crate::message::{Body, Request, fields, link};
 use crate::transport::polled::{Base, Client, Hold};
-use crate::transport::{AgentSide, Call, Flow, Link, OpenError, Opened, flip, is_ruled, target, warnings};
+use crate::transport::{
+    AgentLink, AgentSide, Call, OpenError, Opened, StreamingSupport, flip, is_ruled, target, warnings,
+};
 
 /// See the module.
 pub(super) struct Agent {
@@ -57,20 +59,20 @@ impl AgentSide for Agent {
             let urls = link::targets(answer.headers(), "related").map(str::to_owned).collect();
             let warnings = warnings::read(answer.headers());
             let registered = match call.offer.probe {
-                true => asked(answer.headers(), client.base()),
+                true => read_registration(answer.headers(), client.base()),
                 false => registered(answer.headers(), client.base()),
             };
             let registered = registered.map_err(OpenError::Broken)?;
             let flow = match &registered.probe {
                 Some(url) => probe::look(&client, url).await,
-                None => Flow::HELD,
+                None => StreamingSupport::HELD,
             };
-            if flow != Flow::FREE && !call.offer.probe {
+            if flow != StreamingSupport::FREE && !call.offer.probe {
                 tracing::info!(relay = %call.relay, "{flow}");
             }
             let again = registration(call)?.into_parts();
-            let link = Polled::new(client, again, registered, flow, self.hold.clone());
-            Ok(Opened { urls, warnings, connections: 1, link: Link::Polled(Box::new(link)) })
+            let link = PolledRegistration::new(client, again, registered, flow, self.hold.clone());
+            Ok(Opened { urls, warnings, connections: 1, link: AgentLink::Polled(Box::new(link)) })
         })
     }
 }
@@ -117,12 +119,12 @@ fn registered(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
     Ok(Registered {
         first,
         private: private.map(|url| base.rebase(url)).transpose()?,
-        ..asked(headers, base)?
+        ..read_registration(headers, base)?
     })
 }
 
 /// The answer to an offer that is only a question: nothing is registered.
-fn asked(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
+fn read_registration(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
     let streams = headers.get(fields::PTTH_STREAM).is_some_and(|v| v == "?1");
     let probe = link::targets(headers, "probe").next().filter(|_| streams);
     let probe = probe.map(|url| base.rebase(url)).transpose()?;

@@ -8,31 +8,31 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::answers;
-use super::hands::{Hands, Held};
+use super::hands::{Hands, RequestInHand};
 use super::kept::keep;
 use super::{Registered, copy, registered};
 use crate::defaults;
 use crate::http1::embedded::ReadError;
-use crate::message::spool::{Room, SpoolError};
+use crate::message::spool::{SpoolError, SpoolRoom};
 use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
 use crate::session::envelope::agent::{Answer, AnswerMode, apology, arrived, serve_by};
 use crate::session::{Ended, Handler, Load};
-use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, ask, run};
+use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, run, send_poll};
 use crate::transport::reversehttp::accept::{self, poll_mode};
-use crate::transport::{Flow, ServeLink};
+use crate::transport::{ServeLink, StreamingSupport};
 
 /// A registration, ready to be polled.
-pub(super) struct Polled {
+pub(super) struct PolledRegistration {
     client: Arc<Client>,
     /// The form, to ask for another URL to poll.
     again: (http::request::Parts, bytes::Bytes),
     registered: Registered,
-    flow: Flow,
+    flow: StreamingSupport,
     hold: Arc<Hold>,
     hands: Arc<Hands>,
     /// For answers that must be complete before they are sent.
-    room: Room,
+    room: SpoolRoom,
 }
 
 /// A request as a poll brought it.
@@ -42,18 +42,18 @@ pub(super) struct Message {
     envelope: Body,
     way: AnswerMode,
     /// Its place in this agent's hand.
-    held: Held,
+    held: RequestInHand,
 }
 
-impl Polled {
+impl PolledRegistration {
     pub(super) fn new(
         client: Arc<Client>,
         again: (http::request::Parts, bytes::Bytes),
         registered: Registered,
-        flow: Flow,
+        flow: StreamingSupport,
         hold: Arc<Hold>,
     ) -> Self {
-        Self { client, again, registered, flow, hold, hands: Arc::default(), room: Room::default() }
+        Self { client, again, registered, flow, hold, hands: Arc::default(), room: SpoolRoom::default() }
     }
 
     /// Has a request answered, and brings the answer. `false` if the request did not arrive as a whole.
@@ -104,8 +104,8 @@ impl Polled {
     }
 }
 
-impl ServeLink for Polled {
-    fn flow(&self) -> Option<Flow> {
+impl ServeLink for PolledRegistration {
+    fn flow(&self) -> Option<StreamingSupport> {
         Some(self.flow)
     }
 
@@ -120,7 +120,7 @@ impl ServeLink for Polled {
     }
 }
 
-impl Dialect for Polled {
+impl Dialect for PolledRegistration {
     /// The URL to poll; without one it is asked for first.
     type Turn = Option<String>;
     type Message = Message;
@@ -145,7 +145,7 @@ impl Dialect for Polled {
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = target.clone();
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept::by(self.flow)));
-        let (answer, since) = match ask(client, &self.hold, request, scope).await? {
+        let (answer, since) = match send_poll(client, &self.hold, request, scope).await? {
             Came::Answer(answer, since) => (answer, since),
             // The URL is as good as before: should it have delivered a request meanwhile, it does so again.
             Came::Cut(error) => return Ok(Brought::Cut(error)),

@@ -14,16 +14,16 @@ use crate::defaults;
 use crate::http1::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request};
 use crate::net::flag::Flag;
-use crate::transport::Flow;
+use crate::transport::StreamingSupport;
 use crate::transport::polled::Client;
 use crate::transport::reversehttp::{DOWN, UP};
 
 /// Looks, on two connections of its own, for at most [`defaults::PROBE`] once they stand. What cannot be found out
 /// counts as held: whole messages get through everywhere. Dropping the future gives up.
-pub(super) async fn look(client: &Client, url: &str) -> Flow {
+pub(super) async fn look(client: &Client, url: &str) -> StreamingSupport {
     let (Ok((mut get, getting)), Ok((mut post, posting))) = tokio::join!(client.connect(), client.connect())
     else {
-        return Flow::HELD;
+        return StreamingSupport::HELD;
     };
     let (down, up) = (Arc::<Flag>::default(), Arc::<Flag>::default());
     let known = async {
@@ -32,7 +32,7 @@ pub(super) async fn look(client: &Client, url: &str) -> Flow {
     };
     let looking = async {
         let looks = async {
-            tokio::join!(watch(&mut get, client, url, &down, &up), tell(&mut post, client, url, &up))
+            tokio::join!(watch(&mut get, client, url, &down, &up), report(&mut post, client, url, &up))
         };
         let _ = tokio::join!(getting, posting, looks);
     };
@@ -44,7 +44,7 @@ pub(super) async fn look(client: &Client, url: &str) -> Flow {
         }
     })
     .await;
-    Flow { down: down.is_raised(), up: up.is_raised() }
+    StreamingSupport { down: down.is_raised(), up: up.is_raised() }
 }
 
 /// Reads what the relay says while its answer stays open.
@@ -80,7 +80,7 @@ async fn watch(
 
 /// Sends the start of a body that has no end. The answer to it is one proof that it came through; another is what the
 /// relay says to [`watch`], for boxes that let no answer through before its request has ended.
-async fn tell(post: &mut SendRequest<Body>, client: &Client, url: &str, up: &Flag) -> Option<()> {
+async fn report(post: &mut SendRequest<Body>, client: &Client, url: &str, up: &Flag) -> Option<()> {
     let start = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(UP)))]);
     let mut request = Request::new(Body::wrap(StreamBody::new(start.chain(stream::pending()))));
     *request.method_mut() = Method::POST;

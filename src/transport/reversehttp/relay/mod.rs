@@ -188,7 +188,7 @@ impl RelaySide for Relay {
     fn wants(&self, request: &Request) -> bool {
         let headers = request.headers();
         // An Upgrade, or what is left of one, is another transport's. Some clients ask for h2c wherever they go.
-        let upgrade = headers.contains_key(UPGRADE) && !hop::asks_upgrade(headers, "h2c");
+        let upgrade = headers.contains_key(UPGRADE) && !hop::requests_upgrade(headers, "h2c");
         resource(request.uri().path()).is_some() && !upgrade && !headers.contains_key(fields::ALPN)
     }
 

@@ -39,19 +39,25 @@ struct Look {
     from: IpAddr,
     /// Raised when the body of the agent has come through.
     through: Arc<Flag>,
-    /// Which of its two requests have come, by [`Way`].
+    /// Which of its two requests have come, by [`ProbeDirection`].
     asked: [bool; 2],
 }
 
 #[derive(Clone, Copy)]
-enum Way {
+enum ProbeDirection {
     Down,
     Up,
 }
 
 impl Probes {
     /// What the two requests of one look have in common.
-    fn enter(&self, url: UrlId, agent: AgentId, from: IpAddr, way: Way) -> Result<Arc<Flag>, Refusal> {
+    fn enter(
+        &self,
+        url: UrlId,
+        agent: AgentId,
+        from: IpAddr,
+        way: ProbeDirection,
+    ) -> Result<Arc<Flag>, Refusal> {
         let mut looks = self.0.lock();
         if let Some(look) = looks.get_mut(&url) {
             return match std::mem::replace(&mut look.asked[way as usize], true) {
@@ -84,7 +90,7 @@ impl Relay {
     /// GET of a probe's URL: says something at once, and again when the POST has come through. The body has no end
     /// before its time: one that is complete gets through everywhere.
     pub(super) fn probe_down(&self, sealed: &str, facts: &Facts) -> Result<Response, Refusal> {
-        let (url, through) = self.probe(sealed, facts, Way::Down)?;
+        let (url, through) = self.probe(sealed, facts, ProbeDirection::Down)?;
         let (leave, through) = (Leave(self.probes.0.clone(), url), through.listen());
         let first = stream::iter([Bytes::from_static(DOWN)]);
         let second = stream::once(async move {
@@ -113,7 +119,7 @@ impl Relay {
         request: Request,
         facts: &Facts,
     ) -> Result<Response, Refusal> {
-        let (_, through) = self.probe(sealed, facts, Way::Up)?;
+        let (_, through) = self.probe(sealed, facts, ProbeDirection::Up)?;
         let mut body = request.into_body();
         match tokio::time::timeout(OPEN, body.frame()).await {
             Ok(Some(Ok(_))) => {
@@ -124,7 +130,7 @@ impl Relay {
         }
     }
 
-    fn probe(&self, sealed: &str, facts: &Facts, way: Way) -> Result<(UrlId, Arc<Flag>), Refusal> {
+    fn probe(&self, sealed: &str, facts: &Facts, way: ProbeDirection) -> Result<(UrlId, Arc<Flag>), Refusal> {
         let claims = self.open(Use::Probe, sealed, facts)?;
         let gone = || Refusal::new(RefusalKind::Gone, "this URL is too old: register again");
         let (agent, _) = identified(&claims.identity).filter(|_| claims.expires >= now()).ok_or_else(gone)?;
@@ -145,24 +151,27 @@ mod tests {
             let share = url / defaults::PROBES_PER_AGENT;
             probes.enter(url as u128, agent(share), address(share), way)
         };
-        let first = enter(0, Way::Down).unwrap();
+        let first = enter(0, ProbeDirection::Down).unwrap();
         for url in 1..defaults::PROBES_PER_AGENT {
-            enter(url, Way::Down).unwrap();
+            enter(url, ProbeDirection::Down).unwrap();
         }
         for own in [(agent(0), address(9)), (agent(9), address(0))] {
-            let own = probes.enter(7_000, own.0, own.1, Way::Down);
+            let own = probes.enter(7_000, own.0, own.1, ProbeDirection::Down);
             assert_eq!(own.unwrap_err().kind, RefusalKind::TooMany);
         }
         for url in defaults::PROBES_PER_AGENT..defaults::PROBES {
-            enter(url, Way::Down).unwrap();
+            enter(url, ProbeDirection::Down).unwrap();
         }
-        assert_eq!(enter(7_000, Way::Down).unwrap_err().kind, RefusalKind::TooMany);
-        assert!(Arc::ptr_eq(&first, &enter(0, Way::Up).unwrap()), "both requests of one look meet");
-        assert_eq!(enter(0, Way::Up).unwrap_err().kind, RefusalKind::Gone);
+        assert_eq!(enter(7_000, ProbeDirection::Down).unwrap_err().kind, RefusalKind::TooMany);
+        assert!(
+            Arc::ptr_eq(&first, &enter(0, ProbeDirection::Up).unwrap()),
+            "both requests of one look meet"
+        );
+        assert_eq!(enter(0, ProbeDirection::Up).unwrap_err().kind, RefusalKind::Gone);
         drop(Leave(probes.0.clone(), 0));
-        enter(7_000, Way::Down).unwrap();
+        enter(7_000, ProbeDirection::Down).unwrap();
         tokio::time::advance(OPEN).await;
-        enter(7_001, Way::Up).unwrap();
+        enter(7_001, ProbeDirection::Up).unwrap();
         assert_eq!(probes.0.lock().len(), 1);
     }
 }
