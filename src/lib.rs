@@ -23,9 +23,21 @@
 //!
 //! # Words
 //!
-//! A *visitor* sends a public request. An *origin* is the service that an agent speaks for. A *transport* opens a
-//! *session*, the live link between relay and agent; a *carrier* takes requests across it. An agent *offers*
-//! *routes*; an *admission* is the one-use "yes" to an offer, a *claim* holds its routes until it is dropped.
+//! | word | is |
+//! |---|---|
+//! | visitor | sends a public request |
+//! | origin | the service that an agent speaks for |
+//! | transport | how an agent connects to a relay: a dialect of reverse HTTP |
+//! | session | the links of one agent process to one relay |
+//! | link | one connection of a session, or one registration of an agent that polls |
+//! | carrier | takes requests across a link: `h1`, `h2` or `envelope` |
+//! | offer | the routes that an agent asks for |
+//! | admission | permission for one offer, used once |
+//! | claim | holds the routes of an offer until it is dropped |
+//! | route | a host, or a name in the path, that leads to an agent |
+//! | registration | a session of an agent that polls: its queue and its lease |
+//! | exchange | one request and its answer |
+//! | delivery | the requests in the answer to one poll |
 //!
 //! # The life of a public request
 //!
