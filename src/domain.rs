@@ -1,4 +1,4 @@
-//! The nouns that every part shares. Nothing here does I/O, and nothing here imports another module.
+//! The types that all modules share. Nothing here does I/O, and nothing here imports another module.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,7 +33,7 @@ fn label(text: &str) -> Result<Box<str>, &'static str> {
     Ok(text.to_ascii_lowercase().into())
 }
 
-/// What an agent is called: one DNS label, in lower case (RFC 1123 §2.1).
+/// The name of an agent: one DNS label, in lower case (RFC 1123 §2.1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Box<str>);
 
@@ -86,7 +86,7 @@ impl HostName {
             return Err(bad("it is longer than 253 characters"));
         }
         for part in text.split('.') {
-            // Underscores stand in real host names, though not in RFC 1123 ones.
+            // Real host names contain underscores, though RFC 1123 does not allow them.
             label(&part.replace('_', "x")).map_err(bad)?;
         }
         Ok(Self(text.to_ascii_lowercase().into()))
@@ -103,8 +103,8 @@ impl HostName {
         (!rest.is_empty() && !rest.contains('.')).then_some(rest)
     }
 
-    /// Whether this host is certain to be this machine: a loopback address, or a name under `localhost` (RFC 6761
-    /// §6.3).
+    /// Whether this host is certain to be this machine: a loopback address, or a name under `localhost`
+    /// (RFC 6761 §6.3).
     pub fn is_this_machine(&self) -> bool {
         match self.0.trim_matches(['[', ']']).parse::<std::net::IpAddr>() {
             Ok(address) => address.is_loopback(),
@@ -159,7 +159,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// An identity that nobody else has.
+    /// A random identity, which no other process has.
     pub fn random() -> Self {
         Self { id: format!("{:016x}", rand::random::<u64>()).into(), boot: 1 }
     }
@@ -185,35 +185,38 @@ impl fmt::Display for Instance {
     }
 }
 
-/// One thing that an agent asks to speak for.
+/// A name or a host that an agent requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
     /// A name below the relay's domain.
     Name(Name),
     /// A host of the agent's own.
     Host(HostName),
-    /// The host of an origin (RFC 6454): either of the two, the relay knows which.
+    /// The host of an origin (RFC 6454). The relay knows whether it is a name below its domain or a host of
+    /// the agent's own.
     Origin(HostName),
 }
 
-/// What an agent asks for when it opens a session.
+/// The request of an agent that opens a session.
 #[derive(Debug, Clone, Default)]
 pub struct Offer {
-    /// The routes asked for; empty means "the only name of my token".
+    /// The requested routes. An empty list requests the only name of the token.
     pub wanted: Vec<Wanted>,
-    /// The process that asks, if it says.
+    /// The process that makes the offer, if the offer names it.
     pub instance: Option<Instance>,
-    /// This process is to fence every other one of its token and routes.
+    /// Whether this process fences every other process of its token and routes.
     pub exclusive: bool,
-    /// Only asks whether the offer would be taken: nothing is served on it, and no running agent is disturbed.
+    /// Whether the offer is only a check of whether the relay would accept it: nothing is served on it, and no running
+    /// agent is disturbed.
     pub probe: bool,
     /// The transport by which the offer came.
     pub transport: &'static str,
-    /// Who may visit, as the agent said it (`PTTH-Visitors`); nothing means everybody.
+    /// The rules for visitors, as the agent sent them (`PTTH-Visitors`). Without rules every visitor is admitted.
     pub visitors: Option<Box<str>>,
 }
 
-/// A secret that somebody presented. It is never printed, and compared in a time that does not tell where it differs.
+/// A secret that one side presents to the other. It is never printed, and the time of a comparison does not reveal
+/// where two secrets differ.
 #[derive(Clone)]
 pub struct Secret(Box<str>);
 
@@ -231,7 +234,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The secret itself; for comparing and for the one header that carries it.
+    /// The secret itself, for comparisons and for the one header that carries it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -243,36 +246,37 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What is known of the far end of a connection.
+/// Known facts about the far end of a connection.
 #[derive(Debug, Clone)]
 pub struct Facts {
-    /// The address it came from.
+    /// The address of the far end.
     pub remote: SocketAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
-    /// The authority (host and port) under which it called the relay. A stream that began without a request has called
-    /// its TLS server name, or the address of the listener without one; the port is where visitors come in.
+    /// The authority (host and port) at which the far end reached the relay. For a stream that began without
+    /// a request, the host is the TLS server name, or else the address of the listener; the port is that of
+    /// the visitors' listener.
     pub authority: Arc<str>,
     /// The server name of its TLS handshake (SNI, RFC 6066 §3).
     pub server_name: Option<HostName>,
-    /// The token it presented.
+    /// The token that the far end presented.
     pub credential: Option<Secret>,
-    /// The client certificate it presented, if the relay has a CA for them.
+    /// The client certificate that the far end presented, if the relay has a CA for client certificates.
     pub certificate: Option<Arc<Certificate>>,
-    /// Set when the far end has closed the connection; `None` where that shows nothing of the agent.
+    /// Set when the far end has closed the connection; `None` where a close shows nothing about the agent.
     pub closed: Option<Arc<AtomicBool>>,
 }
 
-/// What a client certificate says, once TLS has found that a CA of the relay's vouches for it.
+/// The contents of a client certificate that TLS has verified against a CA of the relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// Its DNS names (RFC 5280 §4.2.1.6), in lower case; some may begin with `*.`.
     pub hosts: Vec<Box<str>>,
-    /// When it ends. TLS has looked at this too, but a connection may live longer.
+    /// When the certificate expires. TLS has checked this too, but a connection may live longer.
     pub expires: SystemTime,
 }
 
-/// Who sends a public request.
+/// The sender of a public request.
 #[derive(Debug, Clone, Copy)]
 pub struct Visitor {
     /// The visitor's address, as the relay saw it.
@@ -283,7 +287,7 @@ pub struct Visitor {
     pub tls: bool,
 }
 
-/// Whoever a credential belongs to. Two connections with one `AgentId` are the same party.
+/// The owner of a credential. Two connections with one `AgentId` belong to the same party.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentId(pub Arc<str>);
 
@@ -293,12 +297,12 @@ impl fmt::Display for AgentId {
     }
 }
 
-/// Counts the changes of a route's rules for visitors, so that a visitor that was let in by earlier rules is recognised.
+/// Counts the changes of a route's rules for visitors, so that a visitor that earlier rules admitted is recognised.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// The one that follows.
+    /// The next epoch.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
@@ -314,7 +318,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// The kinds of policy "no". Each has one HTTP status.
+/// The kinds of refusal. Each has one HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
     /// The request does not make sense (400).
@@ -325,29 +329,29 @@ pub enum RefusalKind {
     Forbidden,
     /// There is no such resource (404).
     NotFound,
-    /// A method that this resource does not know (405).
+    /// A method that this resource does not support (405).
     Method,
-    /// A newer process of the same agent stands already (409).
+    /// Another process of the same agent has taken the place of this one (409).
     Fenced,
-    /// Another agent stands there on other terms (409); later it may be gone.
+    /// Another agent serves the route with other rules (409); later it may be gone.
     OtherRules,
     /// The request has its answer already (409).
     Answered,
-    /// It was there, and was ended for good (410).
+    /// The resource existed, and was ended for good (410).
     Gone,
-    /// More than what is taken here (413).
+    /// The message is larger than the limit (413).
     TooLarge,
-    /// A media type that is not taken here (415).
+    /// A media type that is not accepted (415).
     MediaType,
-    /// This endpoint wants an Upgrade (426).
+    /// This endpoint requires an Upgrade (426).
     UpgradeRequired,
     /// An Upgrade over HTTP/2: a stream cannot change the roles of its connection (501).
     NoUpgrade,
     /// No protocol in common (406).
     NothingInCommon,
-    /// A limit is reached; later it may work (429).
+    /// A limit is reached; a later attempt may succeed (429).
     TooMany,
-    /// All that there is to give is taken (503).
+    /// No capacity is left (503).
     Full,
     /// The relay is stopping (503).
     Draining,
@@ -398,20 +402,20 @@ impl RefusalKind {
     }
 }
 
-/// A policy "no", with words for the person on the other side.
+/// A refusal by policy, with a message for the person on the other side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Which "no" it is.
+    /// The kind of the refusal.
     pub kind: RefusalKind,
-    /// What happened and what to try. Shown to the agent; holds no secret.
+    /// The cause and the remedy. The message is shown to the agent and holds no secret.
     pub message: String,
-    /// When another try makes sense.
+    /// When another attempt makes sense.
     pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
-    /// A refusal without a time for another try.
+    /// A refusal without a time for another attempt.
     pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), retry_after: None }
     }

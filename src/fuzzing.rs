@@ -1,5 +1,5 @@
-//! What must hold of everything that strangers' bytes reach first, whatever they are. `fuzz/` feeds each of these
-//! functions with bytes that a fuzzer makes up; the tests feed them with the corpus that it found.
+//! Properties of the parsers that untrusted bytes reach first. Each property must hold for any bytes. `fuzz/` feeds
+//! each function with bytes from a fuzzer; the tests feed it with the corpus that the fuzzer found.
 
 use std::convert::Infallible;
 
@@ -22,7 +22,7 @@ use crate::message::{Body, authority, hop, link};
 use crate::session::h2;
 use crate::transport::{comet, reversehttp};
 
-/// One function for the bytes of one source.
+/// Checks the parser of one source of bytes.
 pub type Property = fn(&[u8]);
 
 /// Every property, by the name of its target and of its corpus.
@@ -40,18 +40,18 @@ pub const ALL: &[(&str, Property)] = &[
     ("frames", h2::fuzz_frames),
 ];
 
-/// Feeds the property of that name.
+/// Feeds the bytes to the property of that name.
 ///
 /// # Panics
-/// When it does not hold, or when there is none of that name.
+/// When the property does not hold, or when no property has that name.
 pub fn run(name: &str, bytes: &[u8]) {
     let found = ALL.iter().find(|(known, _)| *known == name);
     let Some((_, property)) = found else { unreachable!("no property is called {name}") };
     property(bytes);
 }
 
-/// An embedded response: what is passed on of it is one message that everybody reads alike, and how it was cut on the
-/// way changes nothing.
+/// An embedded response: the part that is passed on is one message that every parser reads alike, and the way in which
+/// it was cut into pieces changes nothing.
 fn answer(bytes: &[u8]) {
     let mut rest = BytesMut::from(bytes);
     let mut first = bytes;
@@ -78,7 +78,7 @@ fn answer(bytes: &[u8]) {
     assert_eq!(whole, pieces, "how it is cut must not matter");
 }
 
-/// An embedded request: the same.
+/// An embedded request: the part that is passed on is one message that every parser reads alike.
 fn request(bytes: &[u8]) {
     let Some(head) = head_of(&mut BytesMut::from(bytes)) else { return };
     let Ok(head) = parse_request(&head) else { return };
@@ -87,7 +87,7 @@ fn request(bytes: &[u8]) {
     assert!(!head.headers.contains_key(UPGRADE) && head.framing != Framing::Empty);
 }
 
-/// The first head in `bytes`, which is found at its last line end and not before.
+/// The first head in `bytes`. It is found at its last line end and not before.
 fn head_of(bytes: &mut BytesMut) -> Option<Bytes> {
     let before = bytes.clone();
     let head = Search::default().take(bytes, defaults::FIELDS as usize).ok()??;
@@ -98,7 +98,7 @@ fn head_of(bytes: &mut BytesMut) -> Option<Bytes> {
     Some(head)
 }
 
-/// Another parser finds the same fields in what we wrote, and nothing behind them.
+/// Another parser finds the same fields in the written head, and nothing behind them.
 fn same_to_others(written: &[u8], headers: &HeaderMap) {
     let mut room = [httparse::EMPTY_HEADER; 1024];
     let names: Vec<_> = if written.starts_with(b"HTTP/") {
@@ -135,7 +135,7 @@ fn body_of(bytes: &[u8], size: usize) -> Option<(StatusCode, Bytes)> {
     now(work)
 }
 
-/// What a future comes to that waits for nothing but to be asked again, as a broken body does.
+/// The output of a future that needs only to be polled again, as that of a broken body does.
 fn now<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -147,7 +147,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     unreachable!("nothing in it waits")
 }
 
-/// A `Link` field: targets are pieces of it, and come back from what we write of them.
+/// A `Link` field: its targets are pieces of it, and are read back from a field that is written from them.
 fn link_field(bytes: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
     let headers = HeaderMap::from_iter([(LINK, value)]);
@@ -159,7 +159,7 @@ fn link_field(bytes: &[u8]) {
     }
 }
 
-/// The host of a request: one of its inputs, folded, and the same when it is asked again.
+/// The host of a request: one of its inputs, folded, and the same when it is parsed again.
 fn host_of(bytes: &[u8]) {
     let Some((&flags, rest)) = bytes.split_first() else { return };
     let mut parts = rest.splitn(2, |byte| *byte == 0);
@@ -178,7 +178,7 @@ fn host_of(bytes: &[u8]) {
     assert!(!host.as_str().bytes().any(|b| b.is_ascii_uppercase() || b <= b' ' || b"/\\@,#?%".contains(&b)));
 }
 
-/// Hop-by-hop fields: none is left, and nothing else goes but what `Connection` names.
+/// Hop-by-hop fields: none is left, and of the other fields only those that `Connection` names are removed.
 fn hop_by_hop(bytes: &[u8]) {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let mut headers = HeaderMap::new();
@@ -198,7 +198,7 @@ fn hop_by_hop(bytes: &[u8]) {
     assert_eq!(headers.get_all(HOST).iter().count(), had_host, "nobody may have Host taken away");
 }
 
-/// Names, hosts and instances: what was read is read again from what is shown of it.
+/// Names, hosts and instances: each is parsed again from its own text.
 fn names(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(name) = Name::parse(text) {

@@ -1,5 +1,5 @@
-//! How long to wait before the next try: exponential, with full jitter, so that a thousand agents do not come back
-//! in one moment.
+//! The wait before the next attempt to reach a relay: exponential with full jitter, so that a thousand agents do not
+//! reconnect at the same moment.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// All is well again.
+    /// Ends the outage: the next failure starts from the first wait.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// The wait after one more failure; at least what the relay asked for, if it is not unreasonable.
+    /// The wait after one more failure: at least the `Retry-After` of the relay, up to [`defaults::RETRY_AFTER_MOST`].
     pub(super) fn failed(&mut self, retry_after: Option<Duration>) -> Duration {
         let since = *self.since.get_or_insert_with(Instant::now);
         let most = match since.elapsed() < defaults::OUTAGE_LONG {

@@ -37,7 +37,7 @@ pub struct Agent {
     config: AgentConfig,
 }
 
-/// What is said about an agent before it is one.
+/// The settings of an [`Agent`] that is not built yet.
 #[derive(Default)]
 pub struct Builder {
     relays: Vec<String>,
@@ -56,16 +56,18 @@ pub struct Builder {
 /// Why an agent cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// No relay was named, or one is not `https://HOST[:PORT][/PATH]`. Plain `http` is taken for loopback hosts.
+    /// No relay is set, or a relay is not `https://HOST[:PORT][/PATH]`. Plain `http` is accepted for loopback hosts
+    /// only.
     #[error("{0:?} is not a relay: write https://HOST[:PORT]")]
     Relay(String),
     /// A name or a host is malformed.
     #[error(transparent)]
     Malformed(#[from] crate::domain::Malformed),
-    /// What was said of a proxy, here or in the environment, names none.
+    /// The proxy setting, from [`Builder::proxy`] or from the environment, is malformed.
     #[error(transparent)]
     Proxy(#[from] BadProxy),
-    /// A token or rules for visitors that no header field can hold. The text is not repeated: it may be a secret.
+    /// The token or the rules for visitors cannot be the value of a header field. The error does not repeat the text,
+    /// which may be a secret.
     #[error("the {0} cannot stand in a header field: only what is printable and in one line can")]
     Unprintable(&'static str),
     /// The roots cannot be read.
@@ -74,18 +76,18 @@ pub enum BuildError {
 }
 
 impl Agent {
-    /// Starts with nothing said.
+    /// A builder without settings.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// An agent of a configuration made elsewhere.
+    /// An agent with an existing configuration.
     pub fn new(config: AgentConfig) -> Self {
         Self { config }
     }
 
-    /// Serves any tower service: an `axum::Router`, or whatever else answers [`http::Request`]s. WebSockets reach it
-    /// as HTTP/1.1 Upgrades, whatever carried them. Must be called within a tokio runtime, which runs everything.
+    /// Serves a tower service, such as an `axum::Router`, that answers [`http::Request`]s. WebSockets reach the service
+    /// as HTTP/1.1 Upgrades on every carrier. Must be called within a tokio runtime, on which all tasks run.
     ///
     /// # Errors
     /// [`Fatal::Usage`] for a transport that does not exist.
@@ -114,21 +116,21 @@ impl Agent {
 }
 
 impl Builder {
-    /// Adds a relay; a session is kept to each.
+    /// Adds a relay. The agent keeps a session to every relay.
     #[must_use]
     pub fn relay(mut self, url: impl Into<String>) -> Self {
         self.relays.push(url.into());
         self
     }
 
-    /// Asks for a name below the relay's domain.
+    /// Requests a name below the relay's domain.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.names.push(name.into());
         self
     }
 
-    /// Asks for a host of your own; the token must list it.
+    /// Requests a host of your own, which the token must list.
     #[must_use]
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.hosts.push(host.into());
@@ -149,23 +151,23 @@ impl Builder {
         self
     }
 
-    /// Goes out through this proxy (`http://`, `socks5://` or `socks5h://`, with `USER:PASSWORD@` where it is
-    /// needed), or with `off` through none. Without this the environment decides: `HTTPS_PROXY`, `ALL_PROXY`,
-    /// `NO_PROXY`.
+    /// Connects through this proxy (`http://`, `socks5://` or `socks5h://`, with `USER:PASSWORD@` if the proxy needs
+    /// it), or directly with `off`. By default the environment decides: `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`.
     #[must_use]
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.proxy = Some(url.into());
         self
     }
 
-    /// One of [`transports`](super::transports) by name, instead of `auto`.
+    /// Sets the transport, one of [`transports`](super::transports), instead of `auto`.
     #[must_use]
     pub fn transport(mut self, name: impl Into<Box<str>>) -> Self {
         self.transport = Some(name.into());
         self
     }
 
-    /// After how long better transports are tried again, where the best one does not work; half a minute otherwise.
+    /// Sets the wait after which the agent tries better transports again while the best does not work; half a minute by
+    /// default.
     #[must_use]
     pub fn climb(mut self, wait: Duration) -> Self {
         self.climb = Some(wait);
@@ -179,22 +181,24 @@ impl Builder {
         self
     }
 
-    /// Shows this client certificate to relays that take one: the chain, leaf first, and its key, both PEM files.
+    /// Presents this client certificate to relays that accept one: the chain, leaf first, and its key, both as PEM
+    /// files.
     #[must_use]
     pub fn identity(mut self, cert: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.identity = Some((cert.as_ref().into(), key.as_ref().into()));
         self
     }
 
-    /// Who may visit, as the value of [`PTTH-Visitors`](crate::message::fields::PTTH_VISITORS), such as
-    /// `net=("192.0.2.0/24"), visitor-rate=10`. The relay holds visitors to it; one that cannot is not served.
+    /// Sets the rules for visitors, as the value of [`PTTH-Visitors`](crate::message::fields::PTTH_VISITORS), such as
+    /// `net=("192.0.2.0/24"), visitor-rate=10`. The relay enforces them. The agent does not serve through a relay that
+    /// does not support them.
     #[must_use]
     pub fn visitors(mut self, rules: impl Into<Box<str>>) -> Self {
         self.visitors = Some(rules.into());
         self
     }
 
-    /// Checks what was said.
+    /// Checks the settings and makes the agent.
     ///
     /// # Errors
     /// [`BuildError`]
@@ -214,7 +218,7 @@ impl Builder {
         let proxies = match self.proxy {
             Some(text) => Proxies::parse(&text, "proxy()")?,
             None => Proxies::environment(relays.iter().filter_map(http::Uri::host), |name| {
-                // What is not Unicode is no proxy, and not the absence of one.
+                // A value that is not Unicode does not count as a missing variable.
                 std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
             })?,
         };
@@ -269,7 +273,7 @@ mod tests {
         }
     }
 
-    /// They would be left out of the offer without a word.
+    /// Otherwise the offer would leave out such a value without an error.
     #[test]
     fn what_fits_in_no_field_is_refused() {
         let builder = || Agent::builder().relay("https://relay.test");

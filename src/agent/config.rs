@@ -1,4 +1,4 @@
-//! What an agent does.
+//! The configuration of an agent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,33 +7,36 @@ use crate::domain::{HostName, Instance, Name, Secret};
 use crate::net::dial::Proxies;
 use crate::session::Kind;
 
-/// What an agent does. The origin is not part of it: it is given where serving starts.
+/// The configuration of an agent. The origin is not part of it: a program passes the origin when serving starts.
 #[derive(Clone)]
 pub struct AgentConfig {
-    /// The relays: a session is kept to each. Scheme `https` or `http`, a host, perhaps a port and a path.
+    /// The relays. The agent keeps a session to each. A URL has the scheme `https` or `http`, a host, and optionally a
+    /// port and a path.
     pub relays: Vec<http::Uri>,
-    /// The names asked for; with no hosts either, the only name of the token.
+    /// The requested names. Without names and hosts the agent requests the only name of the token.
     pub names: Vec<Name>,
-    /// Hosts of the agent's own.
+    /// The requested hosts of the agent's own.
     pub hosts: Vec<HostName>,
     /// The token; never printed.
     pub token: Option<Secret>,
     /// One of [`super::transports`].
     pub transport: Box<str>,
-    /// The carriers offered to a relay, which chooses; [`Kind::PREFERRED`] unless one is known to do harm on the way.
+    /// The carriers offered to a relay, which chooses one: [`Kind::PREFERRED`], unless a carrier is known to fail on
+    /// the way.
     pub carriers: Vec<Kind>,
-    /// After how long an agent that is not on its best transport tries the better ones again; twice as long after each
-    /// try in vain, up to five minutes. [`crate::defaults::CLIMB_FIRST`] unless there is a reason.
+    /// The wait after which an agent below its best transport tries the better ones again. The wait doubles after each
+    /// failed attempt, up to five minutes. The usual value is [`crate::defaults::CLIMB_FIRST`].
     pub climb: Duration,
-    /// What a relay's certificate must chain to.
+    /// The TLS configuration, with the roots that a relay's certificate must chain to.
     pub tls: Arc<rustls::ClientConfig>,
-    /// By which way the relays are reached.
+    /// The proxies on the way to the relays.
     pub proxies: Proxies,
-    /// Which process this is.
+    /// The identity of this process.
     pub instance: Instance,
     /// Fence every other process of this token and name.
     pub exclusive: bool,
-    /// Who may visit: the value of [`PTTH-Visitors`](crate::message::fields::PTTH_VISITORS), which the relay holds
-    /// visitors to; nothing means everybody. A relay that does not know such rules is not served.
+    /// The rules for visitors, which the relay enforces: the value of
+    /// [`PTTH-Visitors`](crate::message::fields::PTTH_VISITORS). `None` admits every visitor. The agent does not serve
+    /// through a relay that does not support the rules.
     pub visitors: Option<Box<str>>,
 }

@@ -1,8 +1,9 @@
-//! Which transport works here. From the best rung down until one holds; what held is remembered; and while it is not
-//! the best, the better ones are tried again in the background.
+//! The ladder chooses the transport. The agent tries the rungs from the best downwards until a connection opens, and
+//! remembers that rung. While better rungs exist, the agent tries them again in the background.
 //!
-//! A rung is left only for what another rung can cure: no 101 where one was due, or a connection that broke on the
-//! way to it or right behind it. A refusal, a certificate, or a relay that cannot be reached is the same on each.
+//! The agent leaves a rung only for an error that another rung can cure: an answer other than 101, or a connection that
+//! broke before its 101 or right behind it. A refusal, a certificate error or an unreachable relay is the same on every
+//! rung.
 
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use crate::defaults;
 use crate::session::Kind;
 use crate::transport::{AgentSide, Call, OpenError, Opened, Transport};
 
-/// One way to the relay.
+/// One step of the ladder: a transport with the carriers that it offers.
 pub(super) struct Rung {
-    /// What logs call it.
+    /// The name of the rung in logs and in the status.
     pub(super) name: &'static str,
     side: Box<dyn AgentSide>,
     call: Call,
@@ -24,26 +25,26 @@ pub(super) struct Rung {
 /// See the module.
 pub(super) struct Ladder {
     rungs: Vec<Rung>,
-    /// The first wait for a better rung.
+    /// The first wait before better rungs are tried again.
     climb: Duration,
     state: Mutex<LadderState>,
 }
 
 struct LadderState {
-    /// The rung that is stood on, or tried first.
+    /// The rung in use; the next open starts there.
     rung: usize,
     /// Connections in a row that broke right behind their 101.
     stumbles: u32,
     climb_at: Option<Instant>,
     climb_wait: Duration,
-    /// Where it stood before a climb that nothing has confirmed, and how long it had waited for that.
+    /// The rung before a climb that no connection has confirmed yet, and the wait before that climb.
     climbed_from: Option<(usize, Duration)>,
 }
 
 impl Ladder {
-    /// The rungs of `transports`, the best first; the better ones are tried again after `climb` at the latest. If
-    /// nobody asked for one, a transport that lets the relay choose a carrier gets a second rung with the plain one
-    /// alone: what comes behind a 101 can be too much for a box that let the 101 pass.
+    /// The rungs of `transports`, the best first. Better rungs are tried again after `climb` at the latest. If the
+    /// choice is `automatic`, a transport with several carriers gets a second rung with `h1` alone: a middlebox that
+    /// passes a 101 can still break the protocol behind it.
     pub(super) fn new(
         transports: &[&'static dyn Transport],
         call: &Call,
@@ -70,11 +71,11 @@ impl Ladder {
         self.rungs.get(rung).map_or("", |r| r.name)
     }
 
-    /// Opens a connection on the rung that held last, or on the first below it that holds. Dropping the future gives
-    /// up.
+    /// Opens a connection on the rung in use or, if that fails, on the first lower rung that works. Dropping the future
+    /// cancels the attempt.
     ///
     /// # Errors
-    /// [`OpenError`] of the rung that was tried first when none holds, or when no other could help.
+    /// [`OpenError`] of the first rung tried, when no rung works or when another rung cannot cure an error.
     pub(super) async fn open(&self) -> Result<(usize, Opened), OpenError> {
         let start = self.state.lock().rung;
         let mut first = None;
@@ -93,17 +94,17 @@ impl Ladder {
                 Err(error) => return Err(first.unwrap_or(error)),
             }
         }
-        // None holds: perhaps it is not the way but the hour. The next try starts at the top again.
+        // No rung works, so the fault may be temporary. The next attempt starts at the top rung again.
         self.state.lock().rung = 0;
         Err(first.unwrap_or_else(|| OpenError::Broken("there is no transport to try".into())))
     }
 
-    /// When a better rung is to be tried; `None` at the top.
+    /// When better rungs are tried again; `None` on the top rung.
     pub(super) fn climb_at(&self) -> Option<Instant> {
         self.state.lock().climb_at
     }
 
-    /// Tries the rungs above the one that is stood on, the best first. Dropping the future gives up.
+    /// Tries the rungs above the rung in use, the best first. Dropping the future cancels the attempt.
     pub(super) async fn climb(&self) -> Option<(usize, Opened)> {
         let current = self.state.lock().rung;
         for (place, rung) in self.rungs.iter().enumerate().take(current) {
@@ -118,7 +119,7 @@ impl Ladder {
         None
     }
 
-    /// A connection that came from [`Ladder::climb`] is in use.
+    /// Makes the rung of a connection from [`Ladder::climb`] the rung in use.
     pub(super) fn climbed(&self, rung: usize) {
         let from = {
             let state = self.state.lock();
@@ -128,8 +129,9 @@ impl Ladder {
         self.state.lock().climbed_from = Some(from);
     }
 
-    /// A connection ended; `early` when it broke right behind its 101, before it served anything. Twice in a row, and
-    /// the rung does not hold; the first of a climb is enough, because a rung below holds.
+    /// Notes the end of a connection. `early`: the connection broke right behind its 101, before it served a request.
+    /// After two early ends in a row the agent moves one rung down. The first early end after a climb returns to the
+    /// rung before the climb, which is known to work.
     pub(super) fn ended(&self, rung: usize, early: bool) {
         let below = {
             let mut state = self.state.lock();
@@ -148,7 +150,7 @@ impl Ladder {
         }
     }
 
-    /// The next climb waits for twice as long as the one that failed.
+    /// Returns to the rung before a failed climb, and doubles the wait before the next climb.
     fn fall_back(&self, below: usize, waited: Duration) {
         self.stand_on(below, "a connection broke right behind the 101");
         let mut state = self.state.lock();
@@ -176,7 +178,7 @@ impl Ladder {
     }
 }
 
-/// Between half of it and all of it.
+/// A random wait between half of `wait` and all of it.
 fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)
 }
@@ -202,7 +204,7 @@ mod tests {
 
     type Answers = Arc<Mutex<VecDeque<Result<(), OpenError>>>>;
 
-    /// A transport that answers as it was told; with nothing left to say, it holds.
+    /// A transport with prepared answers. Once they are used up, each open succeeds.
     struct Told(Answers);
 
     impl AgentSide for Told {

@@ -1,4 +1,4 @@
-//! The side behind the firewall: dials out, and answers.
+//! The agent: dials out from behind a firewall, and answers requests.
 
 mod backoff;
 mod builder;
@@ -27,10 +27,10 @@ use crate::net::{Cores, Scope};
 use crate::session::{Handler, Kind, Windows};
 use crate::transport::{self, AgentCredentials, Call};
 
-/// Finds out by itself which transport works.
+/// The automatic choice: the agent finds a transport that works.
 pub const AUTO: &str = "auto";
 
-/// What can be asked for as the transport: [`AUTO`], and every rung of the ladder by its name.
+/// The names of transports that an agent accepts: [`AUTO`] and the name of every rung of the ladder.
 pub fn transports() -> impl Iterator<Item = &'static str> {
     let rungs = transport::ALL.iter().flat_map(|t| {
         let plain = Some(t.plain_name()).filter(|plain| *plain != t.name());
@@ -39,39 +39,39 @@ pub fn transports() -> impl Iterator<Item = &'static str> {
     [AUTO].into_iter().chain(rungs)
 }
 
-/// Why an agent gave up: a further try could not succeed. With several relays, every one of them has refused it.
+/// Why an agent ended: a further attempt could not succeed. With several relays, every relay has refused the agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fatal {
-    /// The relay refused the token or what it asked for (401, 403).
+    /// The relay refused the token, or the routes requested with it (401, 403).
     #[error("{0}")]
     Refused(String),
-    /// The offer does not make sense as it is (400, 406), or the transport does not exist.
+    /// The offer is invalid (400, 406), or the transport does not exist.
     #[error("{0}")]
     Usage(String),
     /// A newer process of this agent has taken its place (409).
     #[error("{0}")]
     Fenced(String),
-    /// What keeps the connection to a relay up broke: a bug.
+    /// The task that keeps the connections to a relay up has panicked: a bug.
     #[error("the task that keeps the connection to a relay up broke; please report this with the log")]
     Lost,
 }
 
-/// How it stands with one relay.
+/// The state of the connections to one relay.
 #[derive(Debug, Clone, Default)]
 pub struct Status {
-    /// Whether requests can come.
+    /// Whether the relay can send requests.
     pub connected: bool,
     /// The public URLs; kept while disconnected.
     pub urls: Vec<String>,
-    /// What the relay warned of when it granted them; kept while disconnected.
+    /// The warnings that the relay sent when it granted the URLs; kept while disconnected.
     pub warnings: Vec<String>,
     /// The rung of the ladder that the connection is on.
     pub rung: &'static str,
-    /// What runs on it.
+    /// The carrier of the connection.
     pub carrier: Option<Kind>,
 }
 
-/// An agent that is serving. Dropping it cuts its connections; [`Serving::stop`] lets what is in flight finish.
+/// A running agent. Dropping it cuts its connections; [`Serving::stop`] lets requests in flight finish.
 pub struct Serving {
     scope: Scope,
     relays: Vec<SupervisedLink>,
@@ -79,8 +79,8 @@ pub struct Serving {
     _cores: Cores,
 }
 
-/// Starts serving `handler` through every relay of `config`, on `cores`. Must be called within a runtime, which
-/// does the dialling.
+/// Serves `handler` through every relay of `config`, on `cores`. Must be called within a tokio runtime, on which the
+/// agent dials.
 ///
 /// # Errors
 /// [`Fatal::Usage`] for a transport that does not exist.
@@ -140,8 +140,8 @@ pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> R
 }
 
 impl Serving {
-    /// Waits for the first connection to any relay and returns its public URLs, none if that relay announces none.
-    /// Cancel safe.
+    /// Waits for the first connection to any relay and returns the public URLs of that relay, or an empty list if the
+    /// relay announces none. Cancel safe.
     ///
     /// # Errors
     /// [`Fatal`] when every relay has refused the agent.
@@ -156,18 +156,18 @@ impl Serving {
         }
     }
 
-    /// How it stands with each relay, in the order of the configuration.
+    /// The status of each relay, in the order of the configuration.
     pub fn status(&self) -> Vec<watch::Receiver<Status>> {
         self.relays.iter().map(|(status, _)| status.clone()).collect()
     }
 
-    /// What the relays are shown and which of them are trusted: what is replaced here is used from the next connection
-    /// on, and connections that stand are untouched.
+    /// The token and the TLS configuration for connections to relays. A replacement applies to new connections;
+    /// existing connections are unaffected.
     pub fn credentials(&self) -> &AgentCredentials {
         &self.credentials
     }
 
-    /// Waits until the agent gives up, since every relay has refused it. Cancel safe.
+    /// Waits until the agent ends because every relay has refused it. Cancel safe.
     ///
     /// # Errors
     /// [`Fatal`], always unless the agent was stopped.
@@ -175,14 +175,14 @@ impl Serving {
         first_end(&mut self.relays).await
     }
 
-    /// Stops: tells the relays, lets what is in flight finish for at most `grace`. Returns how many connections had
-    /// to be cut.
+    /// Announces the stop to the relays, and lets requests in flight finish for at most `grace`. Returns the number of
+    /// connections that were cut.
     pub async fn stop(self, grace: Duration) -> usize {
         self.scope.stop(grace).await
     }
 }
 
-/// How it stands with one relay, and what ended it.
+/// The status of one relay, and the result of its supervisor.
 type SupervisedLink = (watch::Receiver<Status>, oneshot::Receiver<Result<(), Fatal>>);
 
 async fn first_end(relays: &mut [SupervisedLink]) -> Result<(), Fatal> {

@@ -1,4 +1,4 @@
-//! The record of each request, at the agent's end.
+//! Records each request at the agent.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::observe::exchange::{Bytes, RequestId};
 use crate::observe::{Observers, Recording, Sink};
 use crate::session::Handler;
 
-/// Records each request that `handler` answers. Without a sink it is the handler itself.
+/// Wraps `handler` so that each request is recorded. Without a sink, returns `handler` unchanged.
 pub fn recorded(handler: Arc<dyn Handler>, sink: Option<Arc<dyn Sink>>) -> Arc<dyn Handler> {
     match sink {
         None => handler,
@@ -29,18 +29,18 @@ struct Recorded {
     observers: Arc<Observers>,
 }
 
-/// The record of a request that asks for an Upgrade. Whoever joins the streams behind a 101 keeps it to their end.
+/// The record of a request for an Upgrade. The task that joins the streams behind the 101 holds it until they end.
 #[derive(Clone)]
 pub(super) struct Behind(Arc<RecordedAnswer>);
 
 struct RecordedAnswer {
-    /// Handed over when nobody keeps it any more.
+    /// Passed to the sink when the last holder is dropped.
     recording: Mutex<Option<Box<Recording>>>,
     bytes: Arc<Bytes>,
 }
 
 impl Behind {
-    /// What passes behind the 101.
+    /// The byte counts of the stream behind the 101.
     pub(super) fn bytes(&self) -> &Bytes {
         &self.0.bytes
     }
@@ -71,7 +71,7 @@ impl Handler for Recorded {
 
 fn open(observers: &Arc<Observers>, request: &mut Request) -> Box<Recording> {
     let headers = request.headers();
-    // The relay sends its own, or a visitor's that it has logged beside its own.
+    // The relay sends its own request id, or the visitor's id, which it has logged beside its own.
     let id = headers.get(fields::X_REQUEST_ID).and_then(RequestId::given).unwrap_or_else(RequestId::draw);
     let mut recording = Recording::open(observers, id);
     if let Some(line) = recording.line() {
@@ -86,7 +86,7 @@ fn open(observers: &Arc<Observers>, request: &mut Request) -> Box<Recording> {
     recording
 }
 
-/// As the relay tells it; the port is not known.
+/// The visitor's address from the `X-Forwarded-For` of the relay; the port is not known.
 fn visitor(headers: &HeaderMap) -> Option<SocketAddr> {
     let first = headers.get(fields::X_FORWARDED_FOR)?.to_str().ok()?.split(',').next()?;
     Some(SocketAddr::new(first.trim().parse::<IpAddr>().ok()?, 0))

@@ -1,4 +1,5 @@
-//! Which relays refuse the agent. It gives up when all of them do; until then a relay that refuses is tried again.
+//! Records which relays refuse the agent. The agent ends when all relays refuse it; until then it retries the relays
+//! that refused.
 
 use parking_lot::Mutex;
 
@@ -13,10 +14,10 @@ impl Refusals {
         Self(Mutex::new(vec![None; relays]))
     }
 
-    /// This relay has refused the agent.
+    /// Records a refusal by this relay.
     ///
     /// # Errors
-    /// [`Fatal`] when all relays have, with the text of each refusal.
+    /// [`Fatal`], with the text of each refusal, when all relays have refused.
     pub(super) fn refused(&self, relay: usize, why: Fatal) -> Result<(), Fatal> {
         let mut all = self.0.lock();
         if let Some(last) = all.get_mut(relay) {
@@ -26,7 +27,7 @@ impl Refusals {
         if refusals.len() < all.len() { Ok(()) } else { Err(together(&refusals)) }
     }
 
-    /// This relay has admitted the agent.
+    /// Records that this relay admitted the agent.
     pub(super) fn admitted(&self, relay: usize) {
         if let Some(last) = self.0.lock().get_mut(relay) {
             *last = None;
@@ -34,7 +35,7 @@ impl Refusals {
     }
 }
 
-/// One end of all refusals. Refusals of several kinds are [`Fatal::Refused`].
+/// Merges the refusals of all relays. Refusals of different kinds become [`Fatal::Refused`].
 fn together(refusals: &[Fatal]) -> Fatal {
     let text = refusals.iter().map(Fatal::to_string).collect::<Vec<_>>().join("; ");
     let all = |is: fn(&Fatal) -> bool| refusals.iter().all(is);

@@ -1,4 +1,5 @@
-//! Keeps the connections to one relay up: dial, serve, open more while there is load, back off when there is no way.
+//! Keeps the connections of an agent to one relay up: dials, serves requests, opens more connections under load, and
+//! backs off while the relay cannot be reached.
 
 use std::sync::Arc;
 
@@ -17,16 +18,16 @@ use crate::session::{Ended, Handler, Kind, Load, Windows, serve_half};
 use crate::tls;
 use crate::transport::{AgentLink, OpenError, Opened};
 
-/// Connections that may end before the supervisor has looked: more than one relay can use.
+/// Capacity of the channel on which connections report their end, above the number that one relay can use.
 const ENDS: usize = 256;
 
-/// What one supervisor needs.
+/// Opens and supervises the connections to one relay.
 pub(super) struct Supervisor {
     pub(super) ladder: Ladder,
     pub(super) relay: http::Uri,
-    /// Which of the agent's relays it is.
+    /// The index of the relay in the agent's configuration.
     pub(super) place: usize,
-    /// Of all relays of this agent.
+    /// Shared by the supervisors of all relays of this agent.
     pub(super) refusals: Arc<Refusals>,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) windows: Arc<Windows>,
@@ -42,7 +43,8 @@ struct Linked {
     load: Arc<Load>,
 }
 
-/// Logs that a connection was dropped before it had ended: when the grace of a stop ends, or without a stop.
+/// Logs a warning when a connection is dropped before it has finished: when the grace of a stop ends, or when the agent
+/// is dropped without a stop.
 struct Unfinished {
     relay: http::Uri,
     kind: Kind,
@@ -64,7 +66,7 @@ impl Drop for Unfinished {
     }
 }
 
-/// What changes while it runs.
+/// The state of a running [`Supervisor`].
 struct SuperviseState {
     links: Vec<Linked>,
     next_id: u64,
@@ -77,10 +79,10 @@ struct SuperviseState {
 }
 
 impl Supervisor {
-    /// Runs until the scope stops; then lets what is in flight finish.
+    /// Runs until the scope stops, then waits for the requests in flight.
     ///
     /// # Errors
-    /// [`Fatal`], when this relay refuses the agent as all others do.
+    /// [`Fatal`], when this relay refuses the agent and all other relays have refused it.
     pub(super) async fn run(self) -> Result<(), Fatal> {
         let (ended, mut ends) = mpsc::channel::<(u64, Ended)>(ENDS);
         let mut state = SuperviseState::new();
@@ -113,7 +115,7 @@ impl Supervisor {
                     if let Some((rung, opened)) = climbed {
                         self.ladder.climbed(rung);
                         self.opened(&mut state, rung, opened, &ended);
-                        // Those below finish what they carry; nothing new comes to them.
+                        // Connections on lower rungs finish their requests in flight and get no new ones.
                         state.links.iter().filter(|l| l.rung > rung).for_each(|l| l.load.retire());
                     }
                 }
@@ -122,9 +124,10 @@ impl Supervisor {
                 _ = tick.tick() => {}
             }
         }
-        // One that is half open must not be granted requests that nobody will read.
+        // A connection that is still being opened is dropped: no task would read the requests that the relay sends on
+        // it.
         drop((opening, climbing, ended));
-        // Each link hears the scope, finishes what is in flight and says so.
+        // Each link observes the scope, finishes its requests in flight and reports its end.
         while ends.recv().await.is_some() {}
         Ok(())
     }
@@ -179,7 +182,8 @@ impl Supervisor {
         }
     }
 
-    /// Without a connection that counts no request can come, whether the last one broke or was told to leave.
+    /// Reports the relay as disconnected when no connection is left on which requests can arrive: the last connection
+    /// broke or is leaving.
     fn note_absence(&self, state: &SuperviseState) {
         if state.standing().next().is_none() && self.status.borrow().connected {
             tracing::info!(relay = %self.relay, "disconnected");
@@ -200,10 +204,11 @@ impl Supervisor {
         if let Ended::Failed(why) = &end {
             tracing::warn!(relay = %self.relay, why, "a connection to the relay broke");
         }
-        // A visitor that hangs up takes its `h1` connection along. Whoever does that again and again must not make the
-        // agent hesitate to open the next.
+        // When a visitor disconnects, the `h1` connection that carries its request closes too. Repeated disconnects
+        // must not delay the next connection.
         let spent = gone.kind == Kind::H1 && gone.load.has_served();
-        // Also when others stand: what kills each new connection at once must not be answered by a storm of them.
+        // An early end causes a wait even while other connections stand. Without the wait, a fault that breaks each new
+        // connection at once would cause a storm of new connections.
         if young || !others && !gone.load.is_leaving() && !upgraded && !spent {
             state.not_before = Instant::now() + state.backoff.failed(None);
         }
@@ -226,7 +231,7 @@ impl Supervisor {
             None => (state.backoff.failed(retry_after), "trying again"),
         };
         state.not_before = Instant::now() + wait;
-        // One line for each thing that is wrong, not for each try.
+        // A repeated error is logged at debug level, so that each fault is one warning, not one per attempt.
         if state.last_error == message {
             tracing::debug!(wait = ?wait, "{message}");
         } else {
@@ -237,13 +242,14 @@ impl Supervisor {
     }
 }
 
-/// What is a refusal for good, if no other relay serves.
+/// The [`Fatal`] of a permanent refusal; `None` for any other error. It ends the agent once every relay refuses.
 fn refusal(error: &OpenError, message: &str) -> Option<Fatal> {
     let OpenError::Refused { status, retry_after, .. } = error else { return None };
     match status.as_u16() {
         401 | 403 => Some(Fatal::Refused(message.into())),
         400 | 406 => Some(Fatal::Usage(message.into())),
-        // One that has taken the place does not give it back; one with other rules for visitors may go.
+        // Without `Retry-After`, a newer process has taken the place and keeps it. With `Retry-After` the conflict may
+        // end, as when an agent with other rules for visitors leaves.
         409 if retry_after.is_none() => Some(Fatal::Fenced(message.into())),
         _ => None,
     }
@@ -273,15 +279,15 @@ impl SuperviseState {
         self.links.iter().filter(|l| !l.load.is_leaving())
     }
 
-    /// Whether another connection is of use: the first always; of `h2` when each is busy; of `h1` when too few are
-    /// idle.
+    /// Whether another connection is useful: always while there is none, with `h2` when every connection is busy, with
+    /// `h1` when too few are idle.
     fn wants_another(&self) -> bool {
         let count = self.standing().count();
         let Some(first) = self.standing().next() else { return true };
         match first.kind {
             _ if count >= self.most => false,
             Kind::H2 => self.standing().all(|l| l.load.in_flight() > defaults::BUSY),
-            // Its polls grow and shrink on their own.
+            // The link of an agent that polls adapts the number of its polls itself.
             Kind::Envelope => false,
             Kind::H1 => {
                 count < defaults::H1_MOST
@@ -290,8 +296,8 @@ impl SuperviseState {
         }
     }
 
-    /// Wakes this supervisor for what could call for another connection, and for nothing else: it happens on the hot
-    /// path.
+    /// Sets the number of requests in flight at which a link wakes this supervisor. Only a load that may need another
+    /// connection wakes it, because the check is on the hot path.
     fn set_alarms(&self) {
         let more = self.standing().count() < self.most;
         for linked in self.standing() {
@@ -303,7 +309,8 @@ impl SuperviseState {
         }
     }
 
-    /// Ends `h1` connections that are old, or that have been idle beyond the spare ones.
+    /// Retires idle `h1` connections that are too old, and those beyond the spare ones that have been idle for too
+    /// long.
     fn retire_surplus(&self) {
         let mut idle: Vec<_> =
             self.standing().filter(|l| l.kind == Kind::H1 && l.load.in_flight() == 0).collect();
@@ -317,7 +324,7 @@ impl SuperviseState {
     }
 }
 
-/// What happened, at which hop, and what to try.
+/// An error as a message for a person: the fault, the hop, and often a remedy.
 fn describe(error: &OpenError, relay: &http::Uri) -> String {
     match error {
         OpenError::Dial(DialError::Tls { place, source }) => match tls::explain_io(source) {

@@ -1,4 +1,4 @@
-//! `--access-log`: where lines go, and the thread that writes them.
+//! `--access-log`: the destination of the lines, and the thread that writes them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _, stderr};
@@ -56,7 +56,8 @@ pub struct Args {
 }
 
 impl Args {
-    /// As [`Access::start`], with lines on a terminal and in a file that is named, unless something else was said.
+    /// As [`Access::start`]. Without `--access-log`, the form is text if stderr is a terminal or a file is set, else
+    /// off.
     pub(super) fn start(&self) -> Result<Access, Failure> {
         let unsaid =
             if stderr().is_terminal() || self.access_log_file.is_some() { Form::Text } else { Form::Off };
@@ -99,12 +100,12 @@ impl Access {
         Ok(Self(Some(Writing { log, reopen, ended })))
     }
 
-    /// Where the records of requests go.
+    /// The sink for the records of requests, if there is a log.
     pub(super) fn sink(&self) -> Option<Arc<dyn Sink>> {
         self.0.as_ref().map(|writing| writing.log.clone() as Arc<dyn Sink>)
     }
 
-    /// Opens the file again before the next line: it may have been moved away.
+    /// Opens the file again before the next lines are written: it may have been moved away.
     pub(super) fn reopen(&self) {
         if let Some(writing) = &self.0 {
             writing.reopen.store(true, Ordering::Release);
@@ -112,7 +113,7 @@ impl Access {
     }
 }
 
-/// Waits for the last lines, for a while.
+/// Waits up to [`defaults::ACCESS_LAST`] for the last lines to be written.
 impl Drop for Access {
     fn drop(&mut self) {
         if let Some(writing) = &self.0 {
@@ -126,10 +127,10 @@ fn shown(file: Option<&Path>) -> String {
     file.map_or("stderr".into(), |file| file.display().to_string())
 }
 
-/// Where lines go.
+/// The destination of the lines.
 struct LogOutput {
     path: Option<PathBuf>,
-    /// None: stderr.
+    /// `None` for stderr.
     file: Option<File>,
 }
 
@@ -168,7 +169,7 @@ fn write(log: &AccessLog, mut output: LogOutput, reopen: &AtomicBool) {
         }
         match output.write(&batch.lines) {
             Ok(()) => failed = false,
-            // Once, and not for each batch: a full disk stays full.
+            // Logged once, not for each batch: a full disk stays full.
             Err(error) if !failed => {
                 failed = true;
                 tracing::warn!(file = shown(output.path.as_deref()), %error, "cannot write the access log");

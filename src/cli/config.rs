@@ -1,4 +1,4 @@
-//! `ptth config`: a file is looked at, nothing is run or made.
+//! `ptth config`: checks a configuration file, and runs and makes nothing.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `ptth demo`: everything in one process, kept nowhere.
+//! `ptth demo`: relay, agent and origin in one process, without any kept state.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -32,7 +32,7 @@ use super::{AccessArgs, Failure, print_line};
 /// The name under which the sample origin is reached.
 const NAME: &str = "hello";
 
-/// A demo is stopped by a person who is done with it.
+/// The grace of a stop. It is short, because the person who stops a demo is done with it.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The flags of `ptth demo`.
@@ -48,16 +48,16 @@ pub struct Args {
 
 /// A relay ready to be started, and an agent to be started against it.
 pub struct PreparedDemo {
-    /// What the relay does.
+    /// The configuration of the relay.
     pub relay: relay::RelayConfig,
-    /// What the agent does, but for the port of the relay: see [`PreparedDemo::agent_for`].
+    /// The configuration of the agent, without the URL of the relay: see [`PreparedDemo::agent_for`].
     agent: agent::AgentConfig,
     /// The CA of the relay's certificate, in PEM.
     ca: String,
 }
 
 impl PreparedDemo {
-    /// What the agent does, now that the relay has an address.
+    /// The configuration of the agent for a relay with this listener.
     ///
     /// # Errors
     /// [`Failure`] does not happen with the default domain.
@@ -83,7 +83,8 @@ fn address(Listen { address, tls, .. }: Listen, host: &str) -> Result<Uri, Failu
 /// Makes token and certificates in memory, and configurations that fit each other.
 ///
 /// # Errors
-/// [`Failure`]: code 2 when the listener is open to others, 1 when the system gives no randomness.
+/// [`Failure`]: code 2 for a listener that other machines reach or that belongs to a transport, 1 when the system gives
+/// no randomness.
 pub fn prepare(args: &Args) -> Result<PreparedDemo, Failure> {
     let listen = match args.listen {
         Some(listen) => listen,
@@ -158,7 +159,7 @@ fn serve(prepared: &PreparedDemo, access: &Access) -> Result<(), Failure> {
     })
 }
 
-/// What to paste into another shell.
+/// The command that requests the sample, to be pasted into another shell.
 fn curl_line(listen: Listen, ca: &Path, url: &Uri) -> String {
     match listen.tls {
         true => format!("curl --cacert {} {url}", ca.display()),

@@ -1,4 +1,4 @@
-//! `ptth doctor`: where the way to a relay ends, and what to do.
+//! `ptth doctor`: finds the step at which the way to a relay fails, and its remedy.
 
 use crate::agent::doctor::{self, Exam, Finding, Verdict};
 use crate::agent::origin::OriginTarget;
@@ -63,7 +63,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     })
 }
 
-/// One line, with columns that stand below each other.
+/// A finding as one line with aligned columns.
 fn line(finding: &Finding) -> String {
     let (verdict, text) = match &finding.found {
         Ok(text) => ("PASS", text),

@@ -1,4 +1,4 @@
-//! How a command ends when it does not end well.
+//! The failure of a command.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,27 +8,27 @@ use clap::error::ErrorKind;
 
 use super::Cli;
 
-/// Why a command ended, and the exit code that tells it to scripts.
+/// Why a command failed, with an exit code for scripts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// 1 failed, 2 wrong usage or configuration, 3 refused by the relay.
     pub code: u8,
-    /// What happened, where, and what to try.
+    /// The fault, its place, and a remedy.
     pub message: String,
 }
 
 impl Failure {
-    /// It was tried and failed (1).
+    /// The operation failed (1).
     pub fn failed(message: impl fmt::Display) -> Self {
         Self { code: 1, message: message.to_string() }
     }
 
-    /// It cannot be tried as it was said (2).
+    /// The usage or the configuration is wrong (2).
     pub fn usage(message: impl fmt::Display) -> Self {
         Self { code: 2, message: message.to_string() }
     }
 
-    /// The relay refused it, and another try would not help (3).
+    /// The relay refused the agent, and another try would not help (3).
     pub fn refused(message: impl fmt::Display) -> Self {
         Self { code: 3, message: message.to_string() }
     }
@@ -47,7 +47,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What clap says in a paragraph, in a line: its first part, its tips, and where help is.
+/// An error of clap as one line: its first part, its tips, and the command that prints the help.
 pub(super) fn of_clap(error: &clap::Error, args: &[OsString]) -> Failure {
     let mut what = String::new();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -64,7 +64,7 @@ pub(super) fn of_clap(error: &clap::Error, args: &[OsString]) -> Failure {
     Failure::usage(format!("{what}; try '{} --help'", command(args)))
 }
 
-/// The command, without its flags, that somebody wrote.
+/// The command in a command line, without its flags.
 fn command(args: &[OsString]) -> String {
     let mut command = Cli::command();
     let mut path = String::from("ptth");

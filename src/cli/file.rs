@@ -1,4 +1,4 @@
-//! Configuration files (TOML): read, and complained about in one line.
+//! Reads configuration files (TOML). An error is one line.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What is logged, and how.
+//! The log: its filter and its format.
 
 use std::io::{IsTerminal as _, stderr};
 
@@ -51,7 +51,7 @@ impl Log {
     fn filter(&self) -> Result<EnvFilter, Failure> {
         let text = match (self.verbose, &self.log) {
             (0, Some(filter)) => filter,
-            // What the verifier dislikes we say ourselves, once; it says it at every try.
+            // ptth logs an error of the verifier itself, once; the verifier would log it at every try.
             (0, None) => "warn,ptth=info,rustls_platform_verifier=off",
             (1, _) => "info,ptth=debug",
             _ => "debug,ptth=trace",

@@ -1,7 +1,6 @@
-//! The command line: what a person said, in flags, environment and file, turned into what a relay or an agent
-//! does.
+//! The command line: turns flags, the environment and a file into the configuration of a relay or an agent.
 //!
-//! Layers, the later over the earlier: `defaults` < the `--config` file < the environment < flags.
+//! A later layer overrides an earlier one: `defaults` < the `--config` file < the environment < flags.
 
 mod access;
 pub mod agent;
@@ -68,10 +67,10 @@ pub enum Command {
     },
 }
 
-/// Understands a command line. `None`: help or the version was asked for, and has been printed.
+/// Parses a command line. `None`: help or the version was requested, and has been printed.
 ///
 /// # Errors
-/// [`Failure`] with code 2 and one line that says what is wrong.
+/// [`Failure`] with code 2 and a message of one line.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
     let args: Vec<OsString> = args.into_iter().collect();
     let error = match Cli::try_parse_from(&args) {
@@ -87,7 +86,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Fa
     }
 }
 
-/// Does what was said. Returns when it is done, or when it was asked to stop.
+/// Runs a command. Returns when the command is done, or after a signal to stop.
 ///
 /// # Errors
 /// [`Failure`] with its exit code.
@@ -108,7 +107,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// One line on stdout, at once.
+/// Prints one line on stdout and flushes it.
 fn print_line(line: &str) -> Result<(), Failure> {
     print(format!("{line}\n").as_bytes())
 }

@@ -1,20 +1,20 @@
-//! Which way out was said: a flag without secrets, or the environment.
+//! The proxy setting: a flag without a password, or the environment.
 
 use http::Uri;
 
 use super::Failure;
 use crate::net::dial::Proxies;
 
-/// As `--proxy`, for one who has to give a password with it.
+/// As `--proxy`, for a URL with a password.
 const VARIABLE: &str = "PTTH_PROXY";
 
-/// A variable of the environment. What is not Unicode names no proxy, and is not the absence of one.
+/// A variable of the environment. A value that is not Unicode does not count as a missing variable.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// The flag is over `PTTH_PROXY`, and that over what every program reads. For relays on this machine the latter says
-/// nothing, and is not even looked at.
+/// The flag takes precedence over `PTTH_PROXY`, and `PTTH_PROXY` over the variables that every program reads. Those are
+/// not read when all relays are on this machine.
 pub(super) fn read(
     said: Option<&str>,
     relays: &[Uri],
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::net::dial::DialRoute;
 
-    /// The proxy for a relay, as these flag and environment have it.
+    /// The proxy for a relay with this flag and this environment.
     fn chosen(flag: Option<&str>, environment: &[(&str, &str)], relay: &str) -> Result<String, Failure> {
         let get = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         let relay: Uri = relay.parse().unwrap();

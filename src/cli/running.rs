@@ -1,4 +1,4 @@
-//! What every long-running command does: a runtime for the control plane, and a wait for the signal to stop.
+//! Shared by the long-running commands: a runtime for the control plane, and the wait for a signal to stop.
 
 use std::future::Future;
 
@@ -12,7 +12,7 @@ pub(super) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Re
     runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?.block_on(command)
 }
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signalled {
     /// SIGTERM or SIGINT: stop.
@@ -49,7 +49,7 @@ impl Signals {
         }
     }
 
-    /// Resolves at the next signal that asks to stop; a SIGHUP until then is left to [`Signals::next`]. Cancel safe.
+    /// Resolves at the next SIGTERM or SIGINT; a SIGHUP until then is left to [`Signals::next`]. Cancel safe.
     pub(super) async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -57,14 +57,14 @@ impl Signals {
         }
     }
 
-    /// Resolves at the next signal that asks to stop; logs each SIGHUP until then. Cancel safe.
+    /// Resolves at the next SIGTERM or SIGINT; logs each SIGHUP until then. Cancel safe.
     pub(super) async fn received(&mut self) {
         while self.next().await == Signalled::Reload {
             tracing::info!("SIGHUP ignored: no files are read again now");
         }
     }
 
-    /// Waits for `stopping`; a second signal cuts it short.
+    /// Waits for `stopping`; a further SIGTERM or SIGINT ends the wait.
     pub(super) async fn patiently(&mut self, stopping: impl Future<Output = usize>) {
         tokio::select! {
             biased;

@@ -1,11 +1,11 @@
-//! Where a relay keeps what must outlive it.
+//! The directory for the state that outlives a relay process.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::Failure;
 
-/// The directory that was said, or the one of the XDG Base Directory Specification.
+/// The directory `said`, or the default of the XDG Base Directory Specification.
 pub(super) fn directory(said: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let default = || from_environment(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"));
     said.or_else(default).ok_or_else(|| {
@@ -15,7 +15,7 @@ pub(super) fn directory(said: Option<PathBuf>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// A path that is not absolute is to be ignored, says the specification.
+/// The specification requires that a path that is not absolute is ignored.
 fn from_environment(xdg: Option<OsString>, home: Option<OsString>) -> Option<PathBuf> {
     let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute(xdg).or_else(|| absolute(home).map(|home| home.join(".local/state")));

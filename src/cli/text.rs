@@ -1,4 +1,4 @@
-//! Values that people write, the same on the command line and in the file.
+//! Values in text form, the same on the command line and in the file.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,11 +16,11 @@ use crate::transport::{self, Transport};
 
 /// A value that a person writes as text.
 pub(super) trait FromText: Sized {
-    /// Understands the text, or says in a few words what would have been understood.
+    /// Parses the text, or returns a short description of the accepted form.
     fn from_text(text: &str) -> Result<Self, String>;
 }
 
-/// For clap.
+/// The value parser for clap.
 pub(super) fn parse<T: FromText>(text: &str) -> Result<T, String> {
     T::from_text(text)
 }
@@ -43,12 +43,12 @@ impl<'de, T: FromText> Deserialize<'de> for Text<T> {
     }
 }
 
-/// For the file: one value.
+/// Deserializes one value of the file.
 pub(super) fn one<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<Option<T>, D::Error> {
     Text::deserialize(deserializer).map(|text| Some(text.0))
 }
 
-/// For the file: several values, at least one.
+/// Deserializes a list of values of the file, which must not be empty.
 pub(super) fn several<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let all: Vec<Text<T>> = Vec::deserialize(deserializer)?;
     if all.is_empty() {
@@ -57,7 +57,7 @@ pub(super) fn several<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -
     Ok(all.into_iter().map(|text| text.0).collect())
 }
 
-/// For the file: one path, or several.
+/// Deserializes one path of the file, or a list of paths.
 pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
     struct Paths;
     impl<'de> Visitor<'de> for Paths {
@@ -134,7 +134,7 @@ impl FromText for Routing {
     }
 }
 
-/// Where the admin listener is to be, or that there is to be none.
+/// The address of the admin listener; `None` turns the listener off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminAt(pub Option<SocketAddr>);
 
@@ -163,7 +163,7 @@ impl FromText for Net {
     }
 }
 
-/// The start of the addresses that visitors use: a scheme, a host, perhaps a port.
+/// The start of public URLs: a scheme, a host, and optionally a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl(pub Uri);
 
@@ -179,7 +179,7 @@ impl FromText for PublicUrl {
     }
 }
 
-/// The address of a relay, as an agent is told it.
+/// The URL of a relay, as an agent is configured with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayUrl(pub Uri);
 
@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    /// A transport that takes streams on listeners of its own alone.
+    /// A transport that takes streams, on its own listeners only.
     struct Raw;
 
     impl Transport for Raw {

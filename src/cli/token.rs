@@ -1,4 +1,4 @@
-//! `ptth token`: who may speak for what.
+//! `ptth token`: which agents may claim which names and hosts.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -70,12 +70,12 @@ pub struct TokenScope {
     pub expires: Option<Expiry>,
 }
 
-/// A name to be granted, several, or all of them.
+/// A name or a set of names that a token may claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NameGrant {
     /// Any name.
     Any,
-    /// Every name that begins so.
+    /// Every name with this prefix.
     Prefix(Prefix),
     /// This name.
     One(Name),
@@ -97,9 +97,9 @@ impl FromText for NameGrant {
 /// When a token ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
-    /// This long after it was issued.
+    /// This long after the token was issued.
     After(Duration),
-    /// Then.
+    /// At this time.
     At(SystemTime),
 }
 
@@ -192,13 +192,14 @@ fn grants(scope: TokenScope) -> Grants {
     grants
 }
 
-/// The id in what somebody may have pasted: a whole token is understood too, and its secret not repeated.
+/// The id in a text that may be a whole token; the secret is cut off and never repeated.
 fn bare(id: &str) -> &str {
     let id = id.strip_prefix("ptth_").unwrap_or(id);
     id.split_once('_').map_or(id, |(id, _)| id)
 }
 
-/// To look does not make a state where there is none: a directory that was mistyped is said so.
+/// Opens the tokens of an existing state. A missing state is an error and is not created, because the directory may be
+/// mistyped.
 fn existing(state: &Path) -> Result<Tokens, Failure> {
     if !state.join(policy::FILE).exists() {
         let state = state.display();

@@ -1,4 +1,4 @@
-//! Bodies of HTTP/1 messages (RFC 9112 §6, §7), read as they come and written as they go.
+//! Incremental decoding and encoding of HTTP/1 bodies (RFC 9112 §6, §7).
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -8,19 +8,19 @@ use super::output::Output;
 use crate::defaults;
 use crate::message::{BoxError, trailers};
 
-/// The end of a body in chunks without trailers.
+/// The end of a chunked body without trailers.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Why a body is not what its head announced.
+/// Why a body does not match its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadBody {
-    /// The stream ended before the body did.
+    /// The stream ended before the body was complete.
     #[error("the body ended before its time")]
     Incomplete,
     /// The chunked coding is broken.
     #[error("the chunked coding of the body is broken")]
     Chunk,
-    /// More bytes of chunk extensions in one body than anybody needs.
+    /// One body has too many bytes of chunk extensions.
     #[error("the chunks have more than {} bytes of extensions", defaults::CHUNK_EXTENSIONS)]
     Extensions,
     /// More trailers than a message may have.
@@ -30,7 +30,7 @@ pub enum BadBody {
         defaults::TRAILERS
     )]
     Trailers,
-    /// There is more of it than its length.
+    /// The body is longer than its declared length.
     #[error("the body is longer than its length")]
     TooLong,
 }
@@ -38,13 +38,13 @@ pub enum BadBody {
 /// A part of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// Some bytes, never none.
+    /// At least one byte.
     Data(Bytes),
-    /// Its end, and the trailers that may be passed on (RFC 9110 §6.5.1).
+    /// The end of the body, and the trailers that may be passed on (RFC 9110 §6.5.1).
     End(Option<HeaderMap>),
 }
 
-/// Finds the body in the bytes that come behind a head.
+/// Decodes a body from the bytes that follow its head.
 #[derive(Debug)]
 pub struct Decoder(DecoderKind);
 
@@ -69,17 +69,17 @@ impl Decoder {
         Self(DecoderKind::Close)
     }
 
-    /// A body in chunks.
+    /// A chunked body.
     pub fn chunked() -> Self {
         Self(DecoderKind::Chunked(Box::default()))
     }
 
-    /// A body in chunks whose lines may end with a bare LF, as the programs of 2009 write them into envelopes.
+    /// A chunked body whose lines may end with a bare LF, as programs of 2009 write them into envelopes.
     pub fn chunked_leniently() -> Self {
         Self(DecoderKind::Chunked(Box::new(Chunked { bare_lf: true, ..Chunked::default() })))
     }
 
-    /// Whether all of the body was taken.
+    /// Whether the whole body was taken.
     pub fn is_done(&self) -> bool {
         matches!(self.0, DecoderKind::Done)
     }
@@ -89,7 +89,7 @@ impl Decoder {
         !matches!(self.0, DecoderKind::Close)
     }
 
-    /// How many bytes are still to come, where that is known.
+    /// The number of bytes still to come, if known.
     pub fn left(&self) -> Option<u64> {
         match self.0 {
             DecoderKind::Done => Some(0),
@@ -98,7 +98,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the next part of the body off `read`; `None` when more must be read first.
+    /// Takes the next piece of the body from `read`. `None` when more bytes must be read first.
     ///
     /// # Errors
     /// [`BadBody`]
@@ -126,7 +126,7 @@ impl Decoder {
         Ok(Some(piece))
     }
 
-    /// The stream has ended.
+    /// Ends the body at the end of the stream.
     ///
     /// # Errors
     /// [`BadBody::Incomplete`] unless the body may end there.
@@ -166,7 +166,7 @@ enum Step {
     #[default]
     Size,
     Data(u64),
-    /// The line end behind the data of a chunk.
+    /// The line end after the data of a chunk.
     DataEnd,
     Trailers,
 }
@@ -176,7 +176,7 @@ impl Chunked {
         loop {
             match &mut self.step {
                 Step::Size => {
-                    // The longest number, and what may stand behind it.
+                    // Room for the longest size and for extensions.
                     let most = 20 + defaults::CHUNK_EXTENSIONS;
                     let Some(line) = self.line(read, most, BadBody::Extensions)? else { return Ok(None) };
                     self.step = match self.size(&line)? {
@@ -210,7 +210,7 @@ impl Chunked {
         }
     }
 
-    /// Takes a line off `read`, without its end.
+    /// Takes a line from `read`, without its line end. `None` when the line is incomplete.
     fn line(&self, read: &mut BytesMut, most: usize, long: BadBody) -> Result<Option<Bytes>, BadBody> {
         let Some(end) = memchr::memchr(b'\n', &read[..read.len().min(most + 1)]) else {
             return if read.len() > most { Err(long) } else { Ok(None) };
@@ -228,9 +228,9 @@ impl Chunked {
     fn size(&mut self, line: &[u8]) -> Result<u64, BadBody> {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (number, rest) = line.split_at(digits);
-        // Space in front of an extension is bad, and yet there (RFC 9112 §7.1.1).
+        // Space before an extension is accepted, although no sender may generate it (BWS, RFC 9112 §7.1.1).
         let extension = rest.trim_ascii_start();
-        // 15 digits are a million terabytes.
+        // 15 hexadecimal digits suffice for a million terabytes.
         if !(1..=15).contains(&digits) || !(extension.is_empty() || extension.starts_with(b";")) {
             return Err(BadBody::Chunk);
         }
@@ -243,8 +243,8 @@ impl Chunked {
     }
 }
 
-/// A field line. One that begins with a blank continues the line before it (RFC 9112 §5.2), which two readers read in
-/// two ways; no name begins with a blank, so it is none.
+/// Parses a field line. A line that begins with a blank would continue the previous line (RFC 9112 §5.2), which readers
+/// interpret differently. Such a line is refused, because no name begins with a blank.
 pub(super) fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     let colon = memchr::memchr(b':', line)?;
     let name = HeaderName::from_bytes(&line[..colon]).ok()?;
@@ -256,20 +256,20 @@ pub(super) fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
 pub enum Encoder {
     /// This many bytes are still to be written.
     Length(u64),
-    /// In chunks.
+    /// In the chunked coding.
     Chunked,
-    /// As it is, up to the end of the stream.
+    /// Unchanged, up to the end of the stream.
     Close,
 }
 
 impl Encoder {
-    /// Writes some bytes.
+    /// Writes `data`.
     ///
     /// # Errors
-    /// [`BadBody::TooLong`]; nothing of them is written then.
+    /// [`BadBody::TooLong`]; nothing of `data` is written then.
     pub fn data(&mut self, data: Bytes, out: &mut Output) -> Result<(), BadBody> {
         match self {
-            // An empty chunk would be the last.
+            // An empty chunk would end the body.
             _ if data.is_empty() => {}
             Self::Length(left) => {
                 *left = left.checked_sub(data.len() as u64).ok_or(BadBody::TooLong)?;
@@ -283,7 +283,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Writes the end. Trailers have a place in chunks alone.
+    /// Writes the end of the body. Only the chunked coding can carry trailers.
     ///
     /// # Errors
     /// [`BadBody::Incomplete`] for fewer bytes than were announced.
@@ -302,10 +302,10 @@ impl Encoder {
     }
 }
 
-/// Writes one frame of a body; says whether that was the last. `ends`: none follows.
+/// Writes one frame of a body. Returns whether it was the last. `ends`: no frame follows this one.
 ///
 /// # Errors
-/// Of the body, or [`BadBody`] where it is not as long as announced.
+/// The error of the body, or [`BadBody`] when the body does not have the announced length.
 pub fn write_frame(
     frame: Option<Result<Frame<Bytes>, BoxError>>,
     ends: bool,

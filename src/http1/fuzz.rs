@@ -1,5 +1,5 @@
-//! What must hold of HTTP/1 whatever bytes come: how they were cut on the way changes nothing, and what was read is
-//! written so that it is read again.
+//! Properties of the HTTP/1 codec for arbitrary bytes: the result does not depend on how the bytes are split, and a
+//! message that was read and written is read as the same message again.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
@@ -11,10 +11,10 @@ use super::write::{self, BodyFraming, Case};
 use super::{BadBody, BadHead};
 use crate::defaults;
 
-/// Messages of one stream that are looked at.
+/// The number of messages of one stream that are examined.
 const MESSAGES: usize = 16;
 
-/// One thing that is found in a stream of bytes.
+/// An event in a stream of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Event {
     Request(Method, Uri, Version, HeaderMap),
@@ -25,7 +25,7 @@ pub(super) enum Event {
     BadBody(BadBody),
 }
 
-/// The requests in a stream of bytes that comes in pieces of `size`, up to the first that is none.
+/// The requests in a stream of bytes that arrives in pieces of `size`, up to the first invalid request.
 pub(super) fn requests(bytes: &[u8], size: usize) -> Vec<Event> {
     read(bytes, size, |head| {
         let read = head::request(head)?;
@@ -34,7 +34,7 @@ pub(super) fn requests(bytes: &[u8], size: usize) -> Vec<Event> {
     })
 }
 
-/// As [`requests`], of responses to requests with `method`.
+/// As [`requests`], for responses to requests with `method`.
 pub(super) fn responses(bytes: &[u8], size: usize, method: &Method) -> Vec<Event> {
     read(bytes, size, |head| {
         let read = head::response(head, method, false)?;
@@ -98,7 +98,7 @@ fn read(
     events
 }
 
-/// Writes what was read, each body in chunks of `size` or with its length.
+/// Writes the events. `chunks`: bodies are chunked; otherwise each body has a length.
 pub(super) fn write(events: &[Event], chunks: bool) -> Vec<u8> {
     let mut output = Output::default();
     for (at, event) in events.iter().enumerate() {
@@ -134,7 +134,7 @@ pub(super) fn write(events: &[Event], chunks: bool) -> Vec<u8> {
     output.into_bytes()
 }
 
-/// Whatever comes, and however it is cut, the same is found; and what is written of it is read as the same.
+/// Checks that the events do not depend on how `bytes` are split, and that they are the same after writing and reading.
 fn holds(bytes: &[u8], read: impl Fn(&[u8], usize) -> Vec<Event>) {
     let whole = read(bytes, bytes.len().max(1));
     for size in [1, 3] {
@@ -149,7 +149,7 @@ fn holds(bytes: &[u8], read: impl Fn(&[u8], usize) -> Vec<Event>) {
     }
 }
 
-/// Without what belongs to one way of writing it.
+/// Removes the version and the framing fields, which depend on how a message is written.
 fn plain(event: Event) -> Event {
     let strip = |mut headers: HeaderMap| {
         headers.remove(http::header::CONTENT_LENGTH);
@@ -165,7 +165,7 @@ fn plain(event: Event) -> Event {
     }
 }
 
-/// A status that has no body cannot have chunks.
+/// Whether a message may have a body. A response without a body cannot be chunked.
 fn has_body(event: &Event) -> bool {
     match event {
         Event::Response(status, ..) => !status.is_informational() && ![204, 304].contains(&status.as_u16()),
@@ -173,15 +173,15 @@ fn has_body(event: &Event) -> bool {
     }
 }
 
-/// What a visitor may send.
+/// Checks arbitrary bytes from a visitor.
 pub(crate) fn fuzz_requests(bytes: &[u8]) {
     holds(bytes, requests);
 }
 
-/// What an origin or an agent may send.
+/// Checks arbitrary bytes from an origin or an agent.
 pub(crate) fn fuzz_responses(bytes: &[u8]) {
     for method in [Method::GET, Method::HEAD] {
-        // Written as chunks, the answer to a HEAD would be none.
+        // The answer to a HEAD has no body, so it cannot be written as chunks.
         match method {
             Method::GET => holds(bytes, |bytes, size| responses(bytes, size, &Method::GET)),
             _ => assert_eq!(responses(bytes, 1, &method), responses(bytes, bytes.len().max(1), &method)),

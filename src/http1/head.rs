@@ -1,4 +1,4 @@
-//! Heads of HTTP/1 messages (RFC 9112 §2 to §6), read by one set of rules in both directions.
+//! Parsing of HTTP/1 heads (RFC 9112 §2 to §6), with the same rules for requests and responses.
 
 use std::mem::MaybeUninit;
 
@@ -14,13 +14,13 @@ use crate::message::{framing, hop};
 /// The longest target that the `http` crate takes, in bytes.
 const TARGET: usize = u16::MAX as usize - 1;
 
-/// Why bytes are not a head that may be passed on.
+/// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadHead {
     /// The first line is not that of a request or of a response.
     #[error("the first line is malformed")]
     StartLine,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
+    /// The version is neither HTTP/1.0 nor HTTP/1.1.
     #[error("the version is neither HTTP/1.0 nor HTTP/1.1")]
     Version,
     /// The status is not a number from 100 to 999.
@@ -29,7 +29,7 @@ pub enum BadHead {
     /// The target is longer than the `http` crate takes.
     #[error("the target has more than {TARGET} bytes")]
     Target,
-    /// A field is not `name: value`, is folded, or holds a byte that no field may.
+    /// A field is not `name: value`, is folded, or contains a byte that no field may contain.
     #[error("a field is malformed")]
     Field,
     /// More bytes than a head may have.
@@ -38,12 +38,12 @@ pub enum BadHead {
     /// More fields than a head may have.
     #[error("the head has more than {} fields", defaults::H1_FIELDS)]
     Fields,
-    /// Two readers may find two ends of the message (RFC 9112 §6.3).
+    /// The end of the message is ambiguous (RFC 9112 §6.3).
     #[error("the message does not say clearly where it ends")]
     Framing,
 }
 
-/// What the fields of one head say about its connection and its body.
+/// The facts about the connection and the body that the fields of a head declare.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MessageFacts {
     /// The connection stays open after this message (RFC 9112 §9.3).
@@ -55,7 +55,7 @@ pub struct MessageFacts {
     /// There is a `TE` field.
     pub te: bool,
     length: Option<u64>,
-    /// `Content-Length` stands there more than once, or as a list, with one value.
+    /// `Content-Length` occurs more than once, or as a list, always with the same value.
     repeated: bool,
     chunked: bool,
 }
@@ -65,32 +65,32 @@ pub struct MessageFacts {
 pub struct RequestHead {
     /// Method, target, version and fields.
     pub parts: request::Parts,
-    /// What the fields say.
+    /// The facts that the fields declare.
     pub facts: MessageFacts,
-    /// Reads its body.
+    /// Decodes the body.
     pub decoder: Decoder,
 }
 
 /// A response up to its body.
 #[derive(Debug)]
 pub struct ResponseHead {
-    /// Status, version, fields; a [`Reason`] among the extensions where it is not the usual one.
+    /// Status, version and fields. The extensions have a [`Reason`] if the reason phrase is not the usual one.
     pub parts: response::Parts,
-    /// What the fields say.
+    /// The facts that the fields declare.
     pub facts: MessageFacts,
-    /// Reads its body.
+    /// Decodes the body.
     pub decoder: Decoder,
 }
 
-/// Finds the end of a head in bytes that come in pieces. Each byte is looked at about once.
+/// Finds the end of a head that arrives in pieces. Each byte is examined about once.
 #[derive(Debug, Default)]
 pub struct Search {
     seen: usize,
 }
 
 impl Search {
-    /// Takes the bytes of a whole head off `read`; `None` when its end has not come yet. Empty lines in front of it are
-    /// dropped (RFC 9112 §2.2).
+    /// Takes the bytes of a complete head from `read`. `None` when the end of the head has not arrived yet. Empty lines
+    /// before the head are dropped (RFC 9112 §2.2).
     ///
     /// # Errors
     /// [`BadHead::Bytes`]
@@ -100,14 +100,14 @@ impl Search {
                 match read[..] {
                     [b'\n', ..] => read.advance(1),
                     [b'\r', b'\n', ..] => read.advance(2),
-                    // A byte that no head begins with, such as the first of a TLS handshake, is refused at once.
+                    // A byte that cannot begin a head, such as the first byte of a TLS handshake, is refused at once.
                     [first, ..] if !is_token(first) && read[..] != [b'\r'] => return Err(BadHead::StartLine),
                     [b'\r'] | [] => return Ok(None),
                     [..] => break,
                 }
             }
         }
-        // A line end may be the last that has come so far.
+        // The end of the head may begin in the last two bytes that were examined before.
         let from = self.seen.saturating_sub(2);
         let end = memchr::memchr_iter(b'\n', &read[from..]).find_map(|at| {
             let behind = from + at + 1;
@@ -130,7 +130,7 @@ impl Search {
         }
     }
 
-    /// Whether a part of a head has come.
+    /// Whether a part of a head has arrived.
     pub fn has_begun(&self) -> bool {
         self.seen > 0
     }
@@ -143,7 +143,7 @@ fn is_token(byte: u8) -> bool {
 
 type FieldBuffer<'a> = [MaybeUninit<httparse::Header<'a>>; defaults::H1_FIELDS];
 
-/// Reads the head of a request, which is all of `head`.
+/// Parses `head`, the complete head of a request.
 ///
 /// # Errors
 /// [`BadHead`]
@@ -169,8 +169,8 @@ pub fn request(head: &Bytes) -> Result<RequestHead, BadHead> {
     Ok(RequestHead { parts, facts, decoder })
 }
 
-/// Reads the head of a response to a request with `method`, which is all of `head`. `strict`: space in front of a colon
-/// is refused, as in a request.
+/// Parses `head`, the complete head of a response to a request with `method`. `strict`: space before a colon is
+/// refused, as in a request.
 ///
 /// # Errors
 /// [`BadHead`]
@@ -202,7 +202,7 @@ pub fn response(head: &Bytes, method: &Method, strict: bool) -> Result<ResponseH
     Ok(ResponseHead { parts, facts, decoder })
 }
 
-/// The reason phrase as it stands: the parser shows none that has bytes beyond ASCII.
+/// The reason phrase, byte for byte: the parser omits a phrase with bytes beyond ASCII.
 fn reason_in(head: &Bytes) -> Bytes {
     let line = head.iter().position(|byte| *byte == b'\n').unwrap_or(head.len());
     let line = head[..line].strip_suffix(b"\r").unwrap_or(&head[..line]);
@@ -227,7 +227,7 @@ fn of(error: httparse::Error) -> BadHead {
     }
 }
 
-/// Puts the fields into `headers`, without a copy of their values.
+/// Puts the fields into `headers` without copying their values.
 fn collect(
     head: &Bytes,
     fields: &[httparse::Header<'_>],
@@ -253,12 +253,12 @@ fn collect(
 }
 
 impl MessageFacts {
-    /// The length of the body, in bytes, where it is declared.
+    /// The length of the body, in bytes, if it is declared.
     pub fn length(self) -> Option<u64> {
         self.length
     }
 
-    /// Whether the body comes in chunks.
+    /// Whether the body is chunked.
     pub fn is_chunked(self) -> bool {
         self.chunked
     }
@@ -268,7 +268,7 @@ impl MessageFacts {
             return self.declare(value);
         }
         if *name == TRANSFER_ENCODING {
-            // A coding in front of `chunked` would be lost here, and HTTP/1.0 has no codings (RFC 9112 §6.1).
+            // A coding before `chunked` would be lost here, and HTTP/1.0 has no transfer codings (RFC 9112 §6.1).
             let only_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
             if !only_chunked || self.chunked || version == Version::HTTP_10 {
                 return Err(BadHead::Framing);
@@ -292,7 +292,7 @@ impl MessageFacts {
         Ok(())
     }
 
-    /// One length, however often it is said (RFC 9112 §6.3).
+    /// Records a declared length. Repeated lengths must be equal (RFC 9112 §6.3).
     fn declare(&mut self, value: &HeaderValue) -> Result<(), BadHead> {
         for text in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);

@@ -1,4 +1,4 @@
-//! What is to be written on a connection, and what was read from it.
+//! The buffers of a connection: bytes to be written, and bytes that were read.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -10,61 +10,61 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::write;
 
-/// Pieces up to this are copied behind each other: a write of several slices costs as much as the copy.
+/// Pieces up to this size, in bytes, are copied into one buffer: a write of several slices costs as much as the copy.
 const COPIED: usize = 4 << 10;
-/// Slices in one write.
+/// The most slices in one write.
 const SLICES: usize = 32;
-/// Where reads begin: a head with a few cookies.
+/// The least room for a read, in bytes: a head with a few cookies.
 const FIRST_READ: usize = 4 << 10;
-/// And where they end: a body that fills its reads is read in larger ones.
+/// The most room for a read, in bytes. The room doubles after each read that fills it.
 const MOST_READ: usize = 128 << 10;
 
-/// Bytes on their way out, in order. The queue has no bound of its own: its user stops at [`Output::FULL`].
+/// Outgoing bytes, in order. The queue has no bound of its own: its user adds no more of a body at [`Output::FULL`].
 #[derive(Debug, Default)]
 pub struct Output {
     queue: VecDeque<Bytes>,
-    /// Behind the queue.
+    /// Copied pieces, which follow the queue.
     small: BytesMut,
     waiting: usize,
-    /// Since the connection began.
+    /// Bytes written since the connection began.
     written: u64,
-    /// Some of what was written may still be in the stream, as a part of a TLS record is.
+    /// The stream may still buffer bytes that it has taken, such as a part of a TLS record.
     unflushed: bool,
 }
 
 impl Output {
-    /// So much may wait before no more of a body is taken.
+    /// While this many bytes wait, no more of a body is taken.
     pub const FULL: usize = 64 << 10;
 
-    /// Bytes that wait.
+    /// The number of bytes that wait to be written.
     pub fn len(&self) -> usize {
         self.waiting
     }
 
-    /// Whether nothing waits.
+    /// Whether no byte waits to be written.
     pub fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
-    /// Bytes that the stream has taken since it began.
+    /// The number of bytes that the stream has taken since it began.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// Copies some bytes.
+    /// Appends a copy of `bytes`.
     pub fn put(&mut self, bytes: &[u8]) {
         self.waiting += bytes.len();
         self.small.extend_from_slice(bytes);
     }
 
-    /// Lets `write` write at the end.
+    /// Appends the bytes that `write` writes.
     pub fn with(&mut self, write: impl FnOnce(&mut BytesMut)) {
         let before = self.small.len();
         write(&mut self.small);
         self.waiting += self.small.len() - before;
     }
 
-    /// Takes some bytes, without a copy if there are many.
+    /// Appends `data`; only a small piece is copied.
     pub fn data(&mut self, data: Bytes) {
         if data.len() <= COPIED {
             return self.put(&data);
@@ -76,14 +76,14 @@ impl Output {
         self.queue.push_back(data);
     }
 
-    /// Takes some bytes as one chunk (RFC 9112 §7.1).
+    /// Appends `data` as one chunk (RFC 9112 §7.1).
     pub fn chunk(&mut self, data: Bytes) {
         self.with(|out| write::chunk_size(out, data.len()));
         self.data(data);
         self.put(b"\r\n");
     }
 
-    /// All that waits, as it would be written.
+    /// All waiting bytes, in the order of writing.
     #[cfg(any(test, fuzzing))]
     pub(super) fn into_bytes(self) -> Vec<u8> {
         let mut all: Vec<u8> = self.queue.iter().flat_map(|piece| piece.to_vec()).collect();
@@ -91,7 +91,7 @@ impl Output {
         all
     }
 
-    /// Writes all that waits, and flushes the stream.
+    /// Writes all waiting bytes, and flushes the stream.
     pub fn poll_flush<T: AsyncWrite + Unpin>(
         &mut self,
         io: &mut T,
@@ -144,22 +144,22 @@ impl Output {
     }
 }
 
-/// Bytes that have come in and were not taken yet.
+/// Bytes that were read and not consumed yet.
 #[derive(Debug, Default)]
 pub struct Input {
-    /// What has come.
+    /// The bytes.
     pub bytes: BytesMut,
-    /// How much the next read takes.
+    /// The room for the next read, in bytes.
     next: usize,
 }
 
 impl Input {
-    /// Bytes that have come already.
+    /// An input that begins with `bytes`, which were read already.
     pub fn new(bytes: BytesMut) -> Self {
         Self { bytes, next: FIRST_READ }
     }
 
-    /// Reads once; how many bytes came, 0 at the end of the stream.
+    /// Reads once. Returns the number of bytes, 0 at the end of the stream.
     pub fn poll_fill<T: AsyncRead + Unpin>(
         &mut self,
         io: &mut T,

@@ -1,6 +1,6 @@
-//! How fast the exchange on a connection moves, and whether a slow visitor holds it up. On HTTP/1.1 a visitor that sends
-//! or reads byte by byte holds a whole connection of the agent, of which there are few; while others wait for one, such
-//! a visitor has to go.
+//! Measures the pace of the exchange on a connection, and detects whether a slow visitor holds up the exchange. Over
+//! HTTP/1.1 a visitor that sends or reads byte by byte occupies a whole connection of the agent, and the agent has few.
+//! While other requests wait for a connection, the exchange of such a visitor must end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,15 +14,15 @@ use crate::defaults;
 #[derive(Debug)]
 pub struct StallDetector {
     born: Instant,
-    /// When what is counted began, in milliseconds since `born`.
+    /// When the measurement began, in milliseconds since `born`.
     since: AtomicU64,
-    /// In both directions since then.
+    /// Bytes in both directions since then.
     bytes: AtomicU64,
-    /// The visitor is to send more of its upload.
+    /// The exchange waits for the visitor to send more of its upload.
     sending: AtomicBool,
-    /// The agent has sent something of its answer, and the visitor is to take it.
+    /// The agent has sent bytes of its answer, and the exchange waits for the visitor to read them.
     taking: AtomicBool,
-    /// All that had come was taken, at some time since then.
+    /// At some time since then, all bytes that had arrived were taken.
     taken: AtomicBool,
 }
 
@@ -43,7 +43,7 @@ impl StallDetector {
         self.born.elapsed().as_millis() as u64
     }
 
-    /// A request goes on the connection.
+    /// Starts the measurement for a request on the connection.
     pub fn begin(&self) {
         self.sending.store(false, Ordering::Relaxed);
         self.taking.store(false, Ordering::Relaxed);
@@ -56,9 +56,9 @@ impl StallDetector {
         self.taken.store(false, Ordering::Relaxed);
     }
 
-    /// The connection was read: so many bytes came, 0 at its end.
+    /// Records a read of the connection: the number of bytes, 0 at the end of the stream.
     pub fn read(&self, read: Poll<usize>) {
-        // Who has read and does not read on waits for the visitor. Behind the end there is nothing to read.
+        // A reader that got bytes and does not read on waits for the visitor. After the end there is nothing to read.
         let more = matches!(read, Poll::Ready(1..));
         self.taking.store(more, Ordering::Relaxed);
         match read {
@@ -67,12 +67,12 @@ impl StallDetector {
         }
     }
 
-    /// So many bytes were written.
+    /// Records the number of bytes that were written.
     pub fn wrote(&self, bytes: usize) {
         self.moved(bytes);
     }
 
-    /// Whether the visitor is to send more of its upload.
+    /// Records whether the exchange waits for the visitor to send more of its upload.
     pub fn uploads(&self, waits: bool) {
         self.sending.store(waits, Ordering::Relaxed);
     }
@@ -81,8 +81,9 @@ impl StallDetector {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Whether it has been too slow for a while, and the agent is not what it waits for. What was fast until now, and
-    /// what the visitor has kept up with, is counted anew: it may have been so at first alone.
+    /// Whether the exchange has been too slow for a while, and waits for the visitor, not for the agent. The
+    /// measurement restarts when the exchange was fast enough or the visitor has kept up with the answer, because
+    /// either may change later.
     pub fn is_held_up(&self) -> bool {
         let now = self.now();
         let since = now.saturating_sub(self.since.load(Ordering::Relaxed));
@@ -144,7 +145,7 @@ mod tests {
         stall.read(Poll::Pending);
         tokio::time::advance(Duration::from_secs(6)).await;
         assert!(!stall.is_held_up());
-        // An event every few seconds: whenever one looks, the visitor has taken the one before.
+        // The answer is an event every few seconds. At each check the visitor has taken the previous event.
         for _ in 0..5 {
             stall.read(Poll::Ready(1));
             assert!(!stall.is_held_up());

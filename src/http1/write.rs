@@ -1,4 +1,4 @@
-//! Heads of HTTP/1 messages, written.
+//! Encoding of HTTP/1 heads.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
@@ -6,12 +6,12 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Version, response};
 
 use crate::message::interim::Head;
 
-/// The reason phrase of a response whose sender chose another than the usual one (RFC 9112 §4), or none.
+/// The reason phrase of a response, if it is not the usual phrase of the status (RFC 9112 §4). It may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason(pub(super) Bytes);
 
 impl Reason {
-    /// Its bytes, which may be none.
+    /// The bytes of the phrase.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -27,10 +27,10 @@ pub enum Case {
     Title,
 }
 
-/// What a head announces of its body.
+/// How a head announces its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// Nothing: there is no body, or it ends with the stream.
+    /// No framing field: there is no body, or the body ends with the stream.
     Nothing,
     /// This many bytes.
     Length(u64),
@@ -38,7 +38,7 @@ pub enum BodyFraming {
     Chunks,
 }
 
-/// Writes the head of a request with this target, which stands as it is.
+/// Writes the head of a request. The target is written unchanged.
 pub fn request(
     out: &mut BytesMut,
     (method, target): (&Method, &str),
@@ -53,7 +53,7 @@ pub fn request(
     out.put_slice(b"\r\n");
 }
 
-/// Writes the head of a response. `connection` is what it says of its connection beside its own fields.
+/// Writes the head of a response. `connection` is an option of `Connection` that is added to the fields of `parts`.
 pub fn response(
     out: &mut BytesMut,
     parts: &response::Parts,
@@ -85,8 +85,8 @@ fn status_line(out: &mut BytesMut, version: Version, status: StatusCode, reason:
     out.put_slice(b"\r\n");
 }
 
-/// Writes all fields, each in its place. Of the length they say what is announced, and only chunks have a place for
-/// trailers.
+/// Writes the fields in order. `announced` replaces `Content-Length` and `Transfer-Encoding`. `Trailer` is written only
+/// for a chunked body.
 pub fn fields(out: &mut BytesMut, headers: &HeaderMap, announced: BodyFraming, case: Case) {
     let mut open = announced;
     for (name, value) in headers {
@@ -145,7 +145,7 @@ pub fn chunk_size(out: &mut BytesMut, size: usize) {
     out.put_slice(b"\r\n");
 }
 
-/// One chunk, of at least a byte: an empty one would be the last.
+/// Encodes one chunk of at least one byte: an empty chunk would end the body.
 pub fn chunk(data: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + 20);
     chunk_size(&mut out, data.len());

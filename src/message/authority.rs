@@ -9,22 +9,22 @@ use crate::domain::HostName;
 /// Why a request names no host that can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unclear {
-    /// Neither an authority nor a `Host` field.
+    /// The request has neither an authority nor a `Host` field.
     #[error("the request has no Host")]
     Missing,
-    /// Several `Host` fields, or one that differs from `:authority`.
+    /// The request has several `Host` fields, or a `Host` that differs from `:authority`.
     #[error("the request names more than one host")]
     Several,
-    /// Not a host.
+    /// The value is not a host.
     #[error("the Host of the request is malformed")]
     Malformed,
 }
 
-/// The effective authority: that of the target if it has one, else the one `Host` field.
+/// The effective authority: the authority of the target if there is one, else the value of the only `Host` field.
 ///
 /// # Errors
-/// [`Unclear`] for none, several or a malformed one. On HTTP/2 a `Host` that contradicts `:authority` is
-/// [`Unclear::Several`]; on HTTP/1.1 an absolute target wins, as RFC 9112 §3.2.2 has it.
+/// [`Unclear`] for a missing, ambiguous or malformed host. On HTTP/2 a `Host` that contradicts `:authority` is
+/// [`Unclear::Several`]; on HTTP/1.1 an absolute target takes precedence (RFC 9112 §3.2.2).
 pub fn effective(version: http::Version, uri: &Uri, headers: &HeaderMap) -> Result<Authority, Unclear> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next();
@@ -48,7 +48,7 @@ pub fn effective(version: http::Version, uri: &Uri, headers: &HeaderMap) -> Resu
     }
 }
 
-/// The host of an authority: folded, without port and trailing dot.
+/// The host of an authority: in lower case, without port and trailing dot.
 ///
 /// # Errors
 /// [`Unclear::Malformed`] when it is neither a DNS name nor an address.
@@ -56,8 +56,8 @@ pub fn host(authority: &Authority) -> Result<HostName, Unclear> {
     HostName::parse(authority.host()).map_err(|_| Unclear::Malformed)
 }
 
-/// Makes a request fit for HTTP/1.1: `Host` instead of an authority in the target, whose absolute form is for proxies
-/// only; path and query as they came. What userinfo there is does not pass (RFC 9110 §4.2.4).
+/// Converts a request to HTTP/1.1. The authority moves from the target to `Host`, because the absolute form is for
+/// proxies only. Path and query stay unchanged. Userinfo is dropped (RFC 9110 §4.2.4).
 pub fn to_origin_form<B>(request: &mut http::Request<B>) {
     if let Some(authority) = request.uri().authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str().rsplit('@').next().unwrap_or_default())
@@ -68,10 +68,11 @@ pub fn to_origin_form<B>(request: &mut http::Request<B>) {
     *request.version_mut() = http::Version::HTTP_11;
 }
 
-/// Makes a request fit for HTTP/2: an absolute target, whose authority is that of the target it has, else its `Host`.
+/// Converts a request to HTTP/2: the target becomes absolute. The authority is the authority of the present target,
+/// else the value of `Host`.
 ///
 /// # Errors
-/// [`Unclear`] for a request that names no host, or none that can stand in a target.
+/// [`Unclear`] for a request without a host, or with a host that is not valid in a target.
 pub fn to_absolute_form<B>(request: &mut http::Request<B>, scheme: Scheme) -> Result<(), Unclear> {
     let host = request.headers_mut().remove(HOST);
     let mut parts = std::mem::take(request.uri_mut()).into_parts();

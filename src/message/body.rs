@@ -1,4 +1,4 @@
-//! The one body type that crosses every seam.
+//! The single body type that all parts of this crate exchange.
 
 use std::any::Any;
 use std::pin::Pin;
@@ -14,12 +14,12 @@ use crate::defaults;
 /// Any error, for bodies and services.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What is kept until a body has ended or is dropped: slots, counts, permits.
+/// Values that are kept until a body has ended or is dropped: slots, counts, permits.
 type Guard = Box<dyn Any + Send>;
 
-/// Measures one body. It is dropped when the body has ended or is dropped.
+/// Measures one body. The meter is dropped when the body has ended or is dropped.
 pub trait Meter: Send {
-    /// A frame with so many bytes was taken. `last`: no data follows.
+    /// A frame with this many bytes was taken. `last`: no data follows.
     fn passed(&mut self, bytes: usize, last: bool);
 
     /// The body broke off.
@@ -42,7 +42,7 @@ enum BodyKind {
     Incoming(Incoming),
     Stream(Http2Stream),
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
-    /// It broke, and says so when it is asked again.
+    /// The body broke off; the next poll returns the error.
     Broken(BoxError),
 }
 
@@ -59,11 +59,11 @@ impl BodyKind {
     }
 }
 
-/// What comes in on an HTTP/2 stream.
+/// The body received on an HTTP/2 stream.
 struct Http2Stream {
     receiver: h2::RecvStream,
     data_done: bool,
-    /// Bytes to come, where they were announced.
+    /// The number of bytes still to come, if a length was announced.
     left: Option<u64>,
 }
 
@@ -72,12 +72,12 @@ impl Http2Stream {
         if !self.data_done {
             match ready!(self.receiver.poll_data(cx)) {
                 Some(Ok(data)) => {
-                    // Handed on is as good as consumed: what takes it has bounds of its own.
+                    // Data that is passed on counts as consumed: its receiver has bounds of its own.
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     let released = self.receiver.flow_control().release_capacity(data.len());
                     return Poll::Ready(Some(released.map(|()| Frame::data(data))));
                 }
-                // RFC 9113 §8.1: the far end has said all, and wants no more of the upload.
+                // RFC 9113 §8.1: the far end has sent its complete answer, and wants no more of the upload.
                 Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => return Poll::Ready(None),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => self.data_done = true,
@@ -95,17 +95,17 @@ impl From<h2::RecvStream> for Body {
 }
 
 impl Body {
-    /// No bytes at all.
+    /// A body without bytes.
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// These bytes.
+    /// A body of these bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::from(BodyKind::Full(bytes.into()))
     }
 
-    /// What comes in on an HTTP/2 stream, and how much that will be, where its head says so.
+    /// The body received on an HTTP/2 stream, with the length that its head announces, if any.
     pub fn received(receiver: h2::RecvStream, length: Option<u64>) -> Self {
         Self::from(BodyKind::Stream(Http2Stream { receiver, data_done: false, left: length }))
     }
@@ -119,7 +119,7 @@ impl Body {
         Self::from(BodyKind::Other(Box::pin(body.map_err(Into::into))))
     }
 
-    /// Keeps `value` until this body has ended or is dropped, beside what it keeps already.
+    /// Keeps `value` until this body has ended or is dropped, beside the values that it keeps already.
     pub fn hold(&mut self, value: impl Any + Send) {
         self.hold = Some(match self.hold.take() {
             Some(earlier) => Box::new((earlier, value)),
@@ -132,15 +132,15 @@ impl Body {
         self.meter = Some(meter);
     }
 
-    /// Shows each poll of this body to `look`: how many bytes it has brought.
+    /// Calls `look` after each poll of this body, with the number of bytes that the poll returned.
     #[must_use]
     pub fn watched(self, look: impl FnMut(Poll<usize>) + Send + Unpin + 'static) -> Self {
         Self::wrap(WatchedBody { body: self, look })
     }
 
-    /// Reads what is left of an upload that nobody wants any more: some visitors take it for a failure when an answer
-    /// comes and their upload is cut. Only a little, and not for long; who sends more is cut all the same. Dropping
-    /// the future cuts it.
+    /// Reads and discards the rest of an unwanted upload, because some visitors treat an upload that is cut after an
+    /// answer as a failure. Bytes and time are limited; a longer upload is cut nevertheless. Dropping the future cuts
+    /// the upload.
     pub async fn linger(mut self) {
         let rest = async {
             let mut left = defaults::LINGER_BYTES;
@@ -237,8 +237,9 @@ impl HttpBody for Body {
                 }
                 Poll::Ready(None)
             }
-            // hyper ends the connection with what it has not written yet. Told one poll later, it has written all that
-            // came before: a request that breaks off arrives as such, and its connection is not taken for a bad one.
+            // On an error hyper closes the connection and drops its unwritten bytes. The error is returned one poll
+            // later, when hyper has written all earlier bytes. So the far end receives a request that breaks off, and
+            // does not treat the connection as bad.
             Poll::Ready(Some(Err(error))) => {
                 self.kind = BodyKind::Broken(error);
                 if let Some(mut meter) = self.meter.take() {

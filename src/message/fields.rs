@@ -1,15 +1,16 @@
-//! Every field name that is more than a constant of the `http` crate, each with its source.
+//! All field names that are not constants of the `http` crate, each with its source.
 
 use http::HeaderName;
 
-/// Fields that mean something inside begin so, all but one: nobody may send them through.
+/// The prefix of the fields that are internal to relay and agent and are never forwarded. [`REQUESTING_CLIENT`] is such
+/// a field without the prefix.
 pub const INTERNAL: &str = "ptth-";
 
 /// `ALPN` (RFC 7639 §2; as a response field draft-kazuho-ptth-ptth-01 §3).
 pub const ALPN: HeaderName = HeaderName::from_static("alpn");
 /// `Keep-Alive` (RFC 2068 §19.7.1.1): hop-by-hop.
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// `Prefer` (RFC 7240): agents say with `wait` how long a poll is to be held.
+/// `Prefer` (RFC 7240): agents set with `wait` how long a poll is to be held.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// `Proxy-Connection`: never standardised, hop-by-hop all the same (RFC 9113 §8.2.2).
 pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -33,44 +34,45 @@ pub const X_CLIENT_IP: HeaderName = HeaderName::from_static("x-client-ip");
 pub const TRUE_CLIENT_IP: HeaderName = HeaderName::from_static("true-client-ip");
 /// `X-Real-IP`: de facto (nginx). Dropped from visitors.
 pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-/// `X-Request-Id`: de facto. The name of a request, in the logs of all that it passes.
+/// `X-Request-Id`: de facto. Identifies a request in the logs of every hop.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `Requesting-Client` (ReverseHttp, "Polling"). Dropped from visitors.
 pub const REQUESTING_CLIENT: HeaderName = HeaderName::from_static("requesting-client");
-/// `PTTH-Instance: ID;boot=N`: our own. Which process a connection belongs to.
+/// `PTTH-Instance: ID;boot=N`: our own. The process that a connection belongs to.
 pub const PTTH_INSTANCE: HeaderName = HeaderName::from_static("ptth-instance");
-/// `PTTH-Connections: N`: our own. How many connections the relay can use.
+/// `PTTH-Connections: N`: our own. The number of connections that the relay can use.
 pub const PTTH_CONNECTIONS: HeaderName = HeaderName::from_static("ptth-connections");
-/// `PTTH-Status: CODE`: our own. The status of a success that did not accept an Upgrade, where the answer to an
-/// extended CONNECT can only say that it did (RFC 8441 §5).
+/// `PTTH-Status: CODE`: our own. The status of a success that did not accept an Upgrade. In the answer to an extended
+/// CONNECT a success itself would mean acceptance (RFC 8441 §5).
 pub const PTTH_STATUS: HeaderName = HeaderName::from_static("ptth-status");
-/// `PTTH-Exclusive: ?1`: our own. This process fences every other of its token and name.
+/// `PTTH-Exclusive: ?1`: our own. This process fences every other process with its token and name.
 pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive");
 /// `PTTH-Stream: ?1`: our own, on the answer to a ReverseHttp registration. The relay streams messages through polls
-/// and answers, for those that ask for it.
+/// and answers, for agents that request it.
 pub const PTTH_STREAM: HeaderName = HeaderName::from_static("ptth-stream");
-/// `PTTH-Request: ID`: our own. Names the request that a poll brings, for agents that stream.
+/// `PTTH-Request: ID`: our own. Names the request in the answer to a poll, for agents that stream.
 pub const PTTH_REQUEST: HeaderName = HeaderName::from_static("ptth-request");
-/// `PTTH-Gone: ID, …`: our own. Nobody waits for the answers to these requests any more.
+/// `PTTH-Gone: ID, …`: our own. The visitors of these requests have left; their answers are no longer needed.
 pub const PTTH_GONE: HeaderName = HeaderName::from_static("ptth-gone");
-/// `PTTH-Probe: ?1`: our own. Answer as to any offer, then hang up: `ptth doctor` asks this way.
+/// `PTTH-Probe: ?1`: our own. The relay answers as to any offer, then closes. `ptth doctor` sends this field.
 pub const PTTH_PROBE: HeaderName = HeaderName::from_static("ptth-probe");
-/// `PTTH-Visitors`: our own, a dictionary (RFC 9651 §3.2) of the rules that the relay is to hold visitors to; on every
-/// offer of an agent that has some. All that is said must hold:
+/// `PTTH-Visitors`: our own, a dictionary (RFC 9651 §3.2) of the rules that the relay is to enforce on visitors. Every
+/// offer of an agent with rules has this field. A visitor must satisfy all members present:
 ///
 /// | member | is |
 /// |---|---|
 /// | `basic` | users, each a string with the parameter `pbkdf2`: 16 bytes of salt and 32 of PBKDF2-HMAC-SHA-256 in 100,000 rounds |
 /// | `net` | networks, each a string as in `192.0.2.0/24` |
-/// | `secret` | the name of a field, with the parameter `sha256`: the digest of the value that it must have |
-/// | `rate`, `in-flight` | requests per second, and at once, of the name |
+/// | `secret` | the name of a field, with the parameter `sha256`: the digest of its required value |
+/// | `rate`, `in-flight` | requests per second, and requests in flight, for the name |
 /// | `visitor-rate`, `visitor-in-flight` | the same for one address: IPv4, or the first 64 bits of IPv6 |
-/// | `body` | bytes of a request's body |
+/// | `body` | the most bytes in a request's body |
 ///
-/// What is not understood is refused with the whole offer. The answer to an offer with rules says `PTTH-Visitors: ?1`;
-/// without that an agent does not serve, because a relay that has never heard of the field would let everybody in.
+/// The relay refuses the whole offer if it does not understand a member. The answer to an offer with rules has
+/// `PTTH-Visitors: ?1`. Without that field an agent does not serve, because a relay that does not know the field would
+/// admit every visitor.
 pub const PTTH_VISITORS: HeaderName = HeaderName::from_static("ptth-visitors");
-/// `PTTH-Warning`: our own, a list of strings (RFC 9651 §3.1), on the answer to an offer that was granted. Each tells the
-/// agent's owner of something that visitors will meet, such as a host without a certificate. An agent shows them and goes
-/// on; one that does not know the field loses nothing else.
+/// `PTTH-Warning`: our own, a list of strings (RFC 9651 §3.1), on the answer to an offer that was granted. Each string
+/// warns the agent's owner of a problem that visitors will meet, such as a host without a certificate. An agent shows
+/// the strings and continues. An agent that does not know the field misses only the warnings.
 pub const PTTH_WARNING: HeaderName = HeaderName::from_static("ptth-warning");

@@ -2,23 +2,23 @@
 
 use http::{Method, Request, StatusCode};
 
-/// What is in a line beside its name and its value, in bytes.
+/// The bytes of a field line besides name and value.
 const LINE: usize = ": \r\n".len();
 
-/// What the head of a request takes as HTTP/1.1 at least, in bytes. HTTP/2 measures otherwise (RFC 9113 §6.5.2): where
-/// heads end for everybody is decided by this.
+/// The least size of a request's head as HTTP/1.1, in bytes. HTTP/2 measures differently (RFC 9113 §6.5.2); the limit
+/// for all visitors uses this size.
 pub fn size<B>(request: &Request<B>) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
     request.method().as_str().len() + target + fields.sum::<usize>()
 }
 
-/// Whether the answer to this method ends with its head, whatever length that says (RFC 9112 §6.3).
+/// Whether an answer with this method and status ends with its head, whatever length the head declares (RFC 9112 §6.3).
 pub fn is_bodiless(method: &Method, status: StatusCode) -> bool {
     *method == Method::HEAD || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
 }
 
-/// Whether a request says its length even if that is 0: with this method readers expect a body (RFC 9110 §8.6).
+/// Whether a request declares its length even if it is 0: with this method readers expect a body (RFC 9110 §8.6).
 pub fn expects_length(method: &Method) -> bool {
     [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }

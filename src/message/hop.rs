@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::fields;
 
-/// The fields that are meant for one hop (RFC 9110 §7.6.1), but for `TE`, of which a part is not.
+/// The fields that are meant for one hop (RFC 9110 §7.6.1), except `TE`: `TE: trailers` is passed on.
 pub const HOP_BY_HOP: [HeaderName; 6] = [
     CONNECTION,
     fields::KEEP_ALIVE,
@@ -15,7 +15,7 @@ pub const HOP_BY_HOP: [HeaderName; 6] = [
     fields::HTTP2_SETTINGS,
 ];
 
-/// Fields that `Connection` may not take away: naming them there is an attack, not a wish.
+/// Fields that stay even if `Connection` names them: only an attacker names them there.
 const NEVER_NOMINATED: [HeaderName; 9] = [
     http::header::HOST,
     http::header::CONTENT_LENGTH,
@@ -28,10 +28,10 @@ const NEVER_NOMINATED: [HeaderName; 9] = [
     TRAILER,
 ];
 
-/// Removes what is meant for this hop alone. `TE: trailers` stays, every other `TE` goes. Returns the token of
-/// `Upgrade`, if the message asked for one in due form; putting it back is the caller's decision.
+/// Removes the hop-by-hop fields. `TE: trailers` stays, every other `TE` is removed. Returns the token of `Upgrade`, if
+/// the message requests an Upgrade in due form; the caller decides whether to put the token back.
 pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    // One pass over the few fields that are there is cheaper than asking for each that might be.
+    // One pass over the few fields present is cheaper than a lookup of each possible field.
     if !headers.keys().any(is_of_this_hop) {
         return None;
     }
@@ -58,8 +58,7 @@ pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
     upgrade
 }
 
-/// Whether a name is among [`HOP_BY_HOP`] or is `TE`. Most names differ in their length already, which is all that is
-/// looked at then.
+/// Whether a name is among [`HOP_BY_HOP`] or is `TE`. Most other names differ in length: no more is compared.
 fn is_of_this_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -73,7 +72,7 @@ fn is_of_this_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// Whether whoever sent the request takes trailers, and drops none (`TE: trailers`, RFC 9110 §10.1.4).
+/// Whether the sender of the request accepts trailers and drops none (`TE: trailers`, RFC 9110 §10.1.4).
 pub fn takes_trailers(headers: &HeaderMap) -> bool {
     headers.get_all(TE).iter().any(|value| list(value).any(|t| t.eq_ignore_ascii_case("trailers")))
 }
@@ -97,7 +96,7 @@ pub fn set_upgrade(headers: &mut HeaderMap, token: HeaderValue) {
     headers.insert(UPGRADE, token);
 }
 
-/// Whether the message asks, in due form, for an Upgrade to `token` (RFC 9110 §7.8).
+/// Whether the message requests, in due form, an Upgrade to `token` (RFC 9110 §7.8).
 pub fn requests_upgrade(headers: &HeaderMap, token: &str) -> bool {
     let has = |name: HeaderName, word: &str| {
         headers.get_all(name).iter().flat_map(list).any(|t| t.eq_ignore_ascii_case(word))
@@ -114,7 +113,7 @@ pub fn list(value: &HeaderValue) -> impl Iterator<Item = &str> {
 pub(super) mod tests {
     use super::*;
 
-    /// These fields.
+    /// A map of these fields.
     pub(in crate::message) fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {

@@ -1,8 +1,8 @@
-//! Interim responses (1xx, RFC 9110 §15.2) on their way from an origin to a visitor. Whoever answers a request has a
-//! [`Sender`] for them beside it; whoever writes the answer has the [`Receiver`], and writes first what comes by it.
+//! Interim responses (1xx, RFC 9110 §15.2) on their way from an origin to a visitor. The part that answers a request
+//! has a [`Sender`] for them. The part that writes the answer has the [`Receiver`], and writes interim responses first.
 //! A sender without a receiver drops them, as RFC 9110 §15.2 allows.
 //!
-//! A 100 goes by the gate of its body ([`super::expect`]), and a 101 is an answer: neither is ever sent here.
+//! A 100 opens the gate of a body ([`super::expect`]), and a 101 is an answer: neither is sent here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::hop;
 
-/// The head of an interim response: there is nothing else to it.
+/// The head of an interim response, which has no body.
 pub type Head = Response<()>;
 
 #[derive(Debug, Default)]
@@ -29,18 +29,18 @@ struct InterimQueue {
 #[derive(Debug, Clone, Default)]
 pub struct Sender(Option<Arc<InterimQueue>>);
 
-/// Where the interim responses to one request arrive.
+/// Receives the interim responses to one request.
 #[derive(Debug, Default)]
 pub struct Receiver(Arc<InterimQueue>);
 
-/// A way for the interim responses to one request.
+/// A channel for the interim responses to one request.
 pub fn channel() -> (Sender, Receiver) {
     let receiver = Receiver::default();
     (receiver.sender(), receiver)
 }
 
 impl Sender {
-    /// Sends an interim response on, without the fields of its hop.
+    /// Forwards an interim response, without its hop-by-hop fields.
     pub fn send(&self, mut head: Head) {
         let Some(queue) = &self.0 else { return };
         let status = head.status();
@@ -50,10 +50,10 @@ impl Sender {
         }
         let headers = head.headers_mut();
         let _ = hop::strip(headers);
-        // There is no body, whatever it says.
+        // There is no body, whatever these fields announce.
         headers.remove(CONTENT_LENGTH);
         headers.remove(TRAILER);
-        // Whose cookies they may be is judged on answers alone.
+        // The domain of a cookie is checked on answers alone, so interim responses set none.
         headers.remove(SET_COOKIE);
         queue.heads.lock().push(head);
         queue.filled.store(true, Ordering::Release);
@@ -62,7 +62,7 @@ impl Sender {
 }
 
 impl Receiver {
-    /// A sender of its own requests alone: what a sender of an earlier request still sends goes nowhere.
+    /// A sender for the next request. Interim responses from the sender of an earlier request are dropped.
     pub fn renew(&mut self) -> Sender {
         match Arc::get_mut(&mut self.0) {
             Some(queue) => {
@@ -78,7 +78,7 @@ impl Receiver {
         Sender(Some(self.0.clone()))
     }
 
-    /// What has arrived. The task is woken when more does.
+    /// Takes the heads that have arrived. The task is woken when more arrive.
     pub fn take(&self, cx: &Context<'_>) -> Vec<Head> {
         self.0.waker.register(cx.waker());
         match self.0.filled.swap(false, Ordering::AcqRel) {

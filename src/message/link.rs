@@ -1,8 +1,8 @@
-//! `Link` fields (RFC 8288), as far as this field of work uses them.
+//! `Link` fields (RFC 8288), as far as reverse HTTP uses them.
 
 use http::{HeaderMap, HeaderValue, header::LINK};
 
-/// The targets of every link with relation `rel`, in order. Quoted and bare relations count, several in one too.
+/// The targets of every link with relation `rel`, in order. A `rel` may be quoted or bare, and may list several.
 pub fn targets<'a>(headers: &'a HeaderMap, rel: &'a str) -> impl Iterator<Item = &'a str> {
     headers.get_all(LINK).iter().filter_map(|v| v.to_str().ok()).flat_map(links).filter_map(
         move |(url, params)| {

@@ -1,5 +1,5 @@
-//! HTTP messages as both sides need them: the body, the field names, the effective authority, the
-//! framing, hop-by-hop rules, trailers.
+//! HTTP messages, for relay and agent: the body, the field names, the effective authority, the framing, hop-by-hop
+//! rules, trailers.
 
 pub mod authority;
 pub mod body;

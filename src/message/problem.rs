@@ -1,5 +1,5 @@
-//! The shape of an error made by us: problem details (RFC 9457) for programs, a small page for people,
-//! `Proxy-Status` (RFC 9209) naming the hop.
+//! The form of an error response of ptth itself: problem details (RFC 9457) for programs, a small page for people, and
+//! `Proxy-Status` (RFC 9209), which names the hop.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Body, Response, fields};
 
-/// What went wrong, ready to be shown.
+/// An error that can be rendered as a response.
 #[derive(Debug)]
 pub struct Problem<'a> {
     /// The status of the response.
@@ -18,18 +18,18 @@ pub struct Problem<'a> {
     pub code: &'a str,
     /// One sentence for a person: what happened, at which hop, what to try.
     pub detail: &'a str,
-    /// The hop that failed, as `Proxy-Status` calls it: `ptth-relay` or `ptth-agent`.
+    /// The hop that failed, as named in `Proxy-Status`: `ptth-relay` or `ptth-agent`.
     pub hop: &'a str,
     /// The `error` of `Proxy-Status` (RFC 9209 §2.3), if one fits.
     pub error: Option<&'a str>,
-    /// When another try makes sense.
+    /// The time after which a retry makes sense.
     pub retry_after: Option<Duration>,
-    /// The request's id (`X-Request-Id`), which the log has too.
+    /// The request's id (`X-Request-Id`), which is also in the log.
     pub request: Option<HeaderValue>,
 }
 
 impl Problem<'_> {
-    /// Renders the problem in the form that the asker's `Accept` prefers.
+    /// Renders the problem in the form that the request's `Accept` prefers.
     pub fn response(&self, asker: &HeaderMap) -> Response {
         let html = wants_html(asker);
         let body = if html { self.html() } else { self.json() };
@@ -88,7 +88,7 @@ impl Problem<'_> {
     }
 }
 
-/// A page of ours. `title` is escaped here; `body` must be HTML already.
+/// A page of ptth. `title` is escaped here; `body` must be HTML already.
 pub fn page(title: &str, body: &str) -> String {
     let title = escape(title);
     format!(
@@ -97,7 +97,7 @@ pub fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// What every page of ours carries: no script, no sniffing, no framing.
+/// Adds the fields that every page of ptth has: no script, no sniffing, no framing.
 pub fn protect(headers: &mut HeaderMap) {
     headers.insert(
         CONTENT_SECURITY_POLICY,
@@ -106,7 +106,7 @@ pub fn protect(headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
 }
 
-/// Whether the asker prefers HTML: browsers name it, programs do not.
+/// Whether the client prefers HTML: browsers name HTML in `Accept`, programs do not.
 pub fn wants_html(asker: &HeaderMap) -> bool {
     asker
         .get_all(ACCEPT)

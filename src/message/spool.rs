@@ -1,5 +1,5 @@
-//! Bodies that must be complete before they go on: short ones in memory, long ones in a file without a name. They can
-//! be read more than once, so what was sent into the void can be sent again.
+//! Bodies that must be complete before they are forwarded: short bodies in memory, long bodies in an unnamed file. Such
+//! a body can be read more than once, so a body that was sent and lost can be sent again.
 
 use std::fs::File;
 use std::io;
@@ -25,22 +25,22 @@ const PIECE: u64 = 64 << 10;
 
 /// Room for the bodies of one session.
 pub struct SpoolRoom {
-    /// For all, in bytes.
+    /// The room for all bodies of the session, in bytes.
     all: Arc<Semaphore>,
-    /// For one, in bytes.
+    /// The room for one body, in bytes.
     one: usize,
-    /// For those of all sessions.
+    /// The room for the bodies of all sessions.
     store: Arc<SpoolBudget>,
 }
 
 impl Default for SpoolRoom {
     fn default() -> Self {
-        // An agent's: what arrives has a head before its body.
+        // The default is for an agent: an envelope has a head before its body.
         Self::new(defaults::MESSAGE + defaults::FIELDS as usize, defaults::MESSAGES)
     }
 }
 
-/// A complete body. Cloning is cheap; its room is free again when the last clone has gone.
+/// A complete body. Cloning is cheap; the room is released when the last clone is dropped.
 #[derive(Clone, Default)]
 pub struct Spooled {
     place: SpoolPlace,
@@ -59,30 +59,30 @@ impl Default for SpoolPlace {
     }
 }
 
-/// Why a body cannot be had as a whole.
+/// Why a body cannot be taken in as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// It is larger than any that is taken in.
+    /// The body is larger than the limit.
     #[error("it is larger than {0} bytes")]
     TooLarge(usize),
-    /// The others have taken the room of this session, or of all.
+    /// Other bodies occupy the room of this session or of all sessions.
     #[error("too many bodies wait already")]
     Full,
-    /// It did not come in time.
+    /// The body did not end in time.
     #[error("it did not come in time")]
     Late,
-    /// It broke off.
+    /// The body broke off.
     #[error("it broke off: {0}")]
     Broken(BoxError),
-    /// The directory for temporary files does not take it.
+    /// The temporary file cannot be created or written.
     #[error("no temporary file: {0}")]
     Disk(#[from] io::Error),
 }
 
 impl SpoolRoom {
-    /// Room for bodies of up to `one` byte each, and `all` bytes together.
+    /// Room for bodies of up to `one` bytes each, and `all` bytes together.
     pub fn new(one: usize, all: usize) -> Self {
-        // Where addresses are short, a semaphore counts less.
+        // On 32-bit targets a semaphore has fewer permits.
         Self { all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))), one, store: Arc::default() }
     }
 
@@ -91,12 +91,12 @@ impl SpoolRoom {
         self.one
     }
 
-    /// The same, as a part of what all may take.
+    /// The same room, as a part of the budget of all sessions.
     pub fn within(self, store: Arc<SpoolBudget>) -> Self {
         Self { store, ..self }
     }
 
-    /// Takes a body in, up to its end. Trailers are lost. Dropping the future gives the room back.
+    /// Takes a body in, up to its end. Trailers are dropped. Dropping the future releases the room.
     ///
     /// # Errors
     /// [`SpoolError`]
@@ -145,7 +145,7 @@ impl SpoolRoom {
     }
 }
 
-/// What one body takes.
+/// The room that one body occupies.
 #[derive(Default)]
 struct Share {
     own: Option<OwnedSemaphorePermit>,
@@ -167,7 +167,7 @@ fn grow(
     Ok(())
 }
 
-/// A file that is gone when it is closed, however this process ends.
+/// An unnamed file, which is deleted when it is closed, however this process ends.
 async fn unnamed(folder: Option<PathBuf>) -> io::Result<File> {
     let make = move || folder.map_or_else(tempfile::tempfile, tempfile::tempfile_in);
     tokio::task::spawn_blocking(make).await.map_err(io::Error::other)?
@@ -201,7 +201,7 @@ impl Spooled {
         Ok(())
     }
 
-    /// The body from its start. Several may be read at the same time.
+    /// The body from its start. Several of these bodies may be read at the same time.
     pub fn body(&self) -> Body {
         let mut body = match &self.place {
             SpoolPlace::Memory(bytes) => Body::full(bytes.clone()),
@@ -220,7 +220,7 @@ struct FileBody {
     file: Arc<File>,
     at: u64,
     length: u64,
-    /// Not aborted when this is dropped; then it reads for nobody.
+    /// The task is not aborted when this body is dropped; its result is discarded then.
     piece: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
@@ -285,7 +285,7 @@ mod tests {
             let room = SpoolRoom::default();
             let spooled = room.take_in(body(pieces, size)).await.unwrap();
             assert_eq!((spooled.length(), spooled.in_memory().is_some()), ((pieces * size) as u64, memory));
-            // One that was let go in the middle does not disturb the next.
+            // A body that is dropped in the middle does not disturb the next body.
             let mut broken_off = spooled.body();
             let _ = broken_off.frame().await;
             let all = read(&spooled).await;

@@ -1,5 +1,5 @@
-//! What the bodies and answers of all registrations of one relay may take together. Each registration has its share
-//! besides; but where anybody may register, shares add up to more than there is.
+//! The budget of memory and disk for the bodies and answers of all registrations of one relay. Each registration has a
+//! limit of its own as well, but where anybody may register, these limits add up to more than the relay has.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use crate::defaults;
 
 /// See the module.
 pub struct SpoolBudget {
-    /// In bytes.
+    /// The memory, in bytes.
     pub(super) memory: Arc<Semaphore>,
-    /// In bytes.
+    /// The space on disk, in bytes.
     pub(super) disk: Arc<Semaphore>,
-    /// Where long bodies go; else the directory for temporary files.
+    /// The directory for long bodies. `None`: the directory for temporary files.
     pub(super) folder: Option<PathBuf>,
 }
 
@@ -27,13 +27,13 @@ impl Default for SpoolBudget {
 impl SpoolBudget {
     /// Room for `memory` bytes, and for `disk` bytes in files of `folder`, which must exist.
     pub fn new(memory: u64, disk: u64, folder: Option<PathBuf>) -> Self {
-        // Where addresses are short, a semaphore counts less.
+        // On 32-bit targets a semaphore has fewer permits.
         let count = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let semaphore = |bytes| Arc::new(Semaphore::new(count(bytes)));
         Self { memory: semaphore(memory), disk: semaphore(disk), folder }
     }
 
-    /// Memory for an answer, if there is some.
+    /// Reserves memory for an answer. `None` when too little is free.
     pub fn remember(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         self.memory.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }

@@ -1,10 +1,10 @@
-//! Trailers (RFC 9110 §6.5): which fields may be some, and how they stand behind a body in chunks.
+//! Trailers (RFC 9110 §6.5): which fields may be trailers, and how trailers are written after a chunked body.
 //!
-//! Whoever reads chunks reads over what follows the last one (RFC 9112 §7.1.2), so trailers need neither `Trailer` in
-//! the head, which is a hint (RFC 9110 §6.6.2), nor `TE: trailers` in the request: that says only that they will not be
-//! dropped on the way (§6.5.1). They pass from hop to hop as they come. The relay alone keeps them from visitors with
-//! HTTP/1.1 that did not say it: some were written when a server had to be asked first (RFC 2616 §3.6.1), and an
-//! answer must do without its trailers anyway.
+//! A reader of the chunked coding may skip the trailers after the last chunk (RFC 9112 §7.1.2). So trailers need
+//! neither `Trailer` in the head, which is a hint (RFC 9110 §6.6.2), nor `TE: trailers` in the request, which only
+//! promises that they are not dropped on the way (§6.5.1). Each hop passes trailers on as they arrive. The only
+//! exception: the relay sends no trailers to an HTTP/1.1 visitor without `TE: trailers`. Some clients date from a time
+//! when a server sent trailers only on request (RFC 2616 §3.6.1), and an answer must be complete without trailers.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue};
 use super::{fields, hop};
 use crate::defaults;
 
-/// What must be known before the body, or be told by nobody but whoever wrote the head (RFC 9110 §6.5.1): framing,
+/// Fields that must be known before the body, or that only the author of the head may set (RFC 9110 §6.5.1): framing,
 /// routing and senders, modifiers of the request, authentication, control of the answer, the format of the content.
 const NEVER: [HeaderName; 40] = [
     CONTENT_LENGTH,
@@ -63,7 +63,7 @@ const NEVER: [HeaderName; 40] = [
     CONTENT_RANGE,
 ];
 
-/// What of them may be trailers.
+/// Removes the fields that may not be trailers.
 pub fn allowed(mut trailers: HeaderMap) -> HeaderMap {
     let _ = hop::strip(&mut trailers);
     let never: Vec<_> = trailers.keys().filter(|name| !may_follow(name)).cloned().collect();
@@ -73,8 +73,9 @@ pub fn allowed(mut trailers: HeaderMap) -> HeaderMap {
     trailers
 }
 
-/// The last chunk with the trailers behind it, to the end of the message. `None` when there are none that may stand
-/// there, or more than [`defaults::TRAILERS`] and [`defaults::TRAILER_FIELDS`] allow: a part of them would be a lie.
+/// The last chunk and the trailers after it, to the end of the message. `None` when no field may be a trailer, or when
+/// there are more trailers than [`defaults::TRAILERS`] and [`defaults::TRAILER_FIELDS`] allow: a part of them would
+/// mislead the receiver.
 pub fn last_chunk(trailers: HeaderMap) -> Option<Bytes> {
     let trailers = allowed(trailers);
     if trailers.is_empty() {
@@ -92,8 +93,8 @@ pub fn last_chunk(trailers: HeaderMap) -> Option<Bytes> {
     Some(out.freeze())
 }
 
-/// Also not in the spelling with underscores, which CGI and its children read as the same name; and nothing that means
-/// something between relay and agent.
+/// Whether a field may be a trailer. Underscores count as hyphens, because CGI and its successors read both spellings
+/// as the same name. Fields that are internal to relay and agent are refused.
 fn may_follow(name: &HeaderName) -> bool {
     let read = || name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
     let internal = read().take(fields::INTERNAL.len()).eq(fields::INTERNAL.bytes());

@@ -1,5 +1,5 @@
-//! One shape for every Upgrade. Inside, an upgrade is always an HTTP/1.1 one (RFC 9110 §7.8); on HTTP/2 it travels
-//! as extended CONNECT (RFC 8441), for WebSocket as that RFC has it and for other tokens in the same way.
+//! One form for every Upgrade. Within this crate an Upgrade always has the form of HTTP/1.1 (RFC 9110 §7.8). On HTTP/2
+//! it is sent as an extended CONNECT (RFC 8441): for WebSocket as that RFC defines, for other tokens in the same way.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use super::{BoxError, fields, hop};
 /// RFC 6455 §1.3.
 const WEBSOCKET_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The far end's stream behind an Upgrade, in the extensions of a message.
+/// The stream to the far end after an Upgrade, in the extensions of a message.
 #[derive(Clone)]
 pub struct Tunnel {
     stream: Arc<Mutex<Option<TunnelStream>>>,
-    /// It is all of its connection.
+    /// The stream is a whole connection.
     connection: bool,
 }
 
@@ -33,22 +33,22 @@ enum TunnelStream {
     Later(oneshot::Receiver<Box<dyn ByteStream>>),
 }
 
-/// A stream that opens when the answer to its Upgrade is out.
+/// A stream that opens when the answer to its Upgrade is sent.
 pub type Opening = BoxFuture<'static, Result<Box<dyn ByteStream>, BoxError>>;
 
 impl Tunnel {
-    /// A stream that stands already.
+    /// A stream that is open already.
     pub fn ready(stream: impl ByteStream + 'static) -> Self {
         Self::of(TunnelStream::Ready(Box::new(stream)), false)
     }
 
-    /// A stream that comes later, or never.
+    /// A stream that opens later, or never.
     pub fn later() -> (oneshot::Sender<Box<dyn ByteStream>>, Self) {
         let (opened, opens) = oneshot::channel();
         (opened, Self::of(TunnelStream::Later(opens), false))
     }
 
-    /// As [`Tunnel::later`], for a stream that is all of its connection: the roles on it can change.
+    /// As [`Tunnel::later`], for a stream that is a whole connection: client and server can swap roles on it.
     pub fn connection() -> (oneshot::Sender<Box<dyn ByteStream>>, Self) {
         let (opened, opens) = oneshot::channel();
         (opened, Self::of(TunnelStream::Later(opens), true))
@@ -58,7 +58,7 @@ impl Tunnel {
         Self { stream: Arc::new(Mutex::new(Some(stream))), connection }
     }
 
-    /// Whether it is all of its connection.
+    /// Whether the stream is a whole connection.
     pub fn is_connection(&self) -> bool {
         self.connection
     }
@@ -75,7 +75,7 @@ impl Tunnel {
 
 /// Anything that can be read and written.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {
-    /// The stream as what it is: a connection that is to change its roles must be known.
+    /// The stream as its concrete type, which is needed for a connection whose ends swap roles.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
@@ -85,15 +85,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {
     }
 }
 
-/// What the sender of a translated request needs to translate the answer back.
+/// The values that the sender of a translated request needs to translate the answer back.
 #[derive(Debug, Clone)]
 pub struct Sent {
     token: HeaderValue,
     key: Option<HeaderValue>,
 }
 
-/// Turns an Upgrade request into an extended CONNECT. `None`, and the request untouched, when it asks for none or
-/// its token cannot be a `:protocol`.
+/// Turns an Upgrade request into an extended CONNECT. Returns `None` and leaves the request untouched when the request
+/// has no Upgrade or its token cannot be a `:protocol`.
 pub fn to_connect<B>(request: &mut Request<B>) -> Option<Sent> {
     let token = request.headers().get(UPGRADE)?.clone();
     let protocol = token.to_str().ok()?.to_owned();
@@ -105,7 +105,7 @@ pub fn to_connect<B>(request: &mut Request<B>) -> Option<Sent> {
     Some(Sent { token, key })
 }
 
-/// Turns the answer to an extended CONNECT into what an Upgrade would have been answered.
+/// Turns the answer to an extended CONNECT into the answer to an Upgrade.
 pub fn from_connected<B>(response: &mut Response<B>, sent: Sent) {
     if let Some(status) = response.headers_mut().remove(fields::PTTH_STATUS) {
         *response.status_mut() = StatusCode::from_bytes(status.as_bytes()).unwrap_or(response.status());
@@ -123,8 +123,8 @@ pub fn from_connected<B>(response: &mut Response<B>, sent: Sent) {
     hop::set_upgrade(headers, sent.token);
 }
 
-/// Turns a received extended CONNECT into an Upgrade request; a WebSocket gets a key of our own. `false`, and the
-/// request untouched, when it is something else.
+/// Turns a received extended CONNECT into an Upgrade request; a WebSocket gets a fresh key. Returns `false` and leaves
+/// the request untouched when it is no extended CONNECT.
 pub fn from_connect<B>(request: &mut Request<B>) -> bool {
     if request.method() != Method::CONNECT {
         return false;
@@ -142,9 +142,9 @@ pub fn from_connect<B>(request: &mut Request<B>) -> bool {
     true
 }
 
-/// Turns the answer to an Upgrade into the answer to the extended CONNECT that it came as. Who ignores an Upgrade may
-/// answer with a success (RFC 9110 §7.8), which here would mean that it was accepted: such a one travels as a 501 that
-/// says what it was.
+/// Turns the answer to an Upgrade into the answer to the extended CONNECT that the Upgrade arrived as. A server that
+/// ignores an Upgrade may answer with a success (RFC 9110 §7.8), which here would mean acceptance. Such an answer is
+/// sent as a 501 that has the real status in `PTTH-Status`.
 pub fn to_connected<B>(response: &mut Response<B>) {
     if response.status().is_success() {
         let status = HeaderValue::from(response.status().as_u16());
@@ -163,7 +163,7 @@ pub fn accept(key: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::try_from(STANDARD.encode(digest)).ok()
 }
 
-/// Joins the cookie crumbs of HTTP/2 into one field, as HTTP/1.1 wants it (RFC 9113 §8.2.3).
+/// Joins the cookie crumbs of HTTP/2 into one field, as HTTP/1.1 requires (RFC 9113 §8.2.3).
 pub fn join_cookies(headers: &mut HeaderMap) {
     const COOKIE: HeaderName = http::header::COOKIE;
     let mut crumbs = headers.get_all(COOKIE).iter();

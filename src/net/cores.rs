@@ -1,5 +1,5 @@
-//! One current-thread runtime per core. Everything that belongs to one request stays on one of them: the largest
-//! single gain there is here, because a small request costs mostly wake-ups between threads.
+//! One current-thread runtime per core. Everything that belongs to one request stays on one core. That is the largest
+//! single performance gain, because a small request costs mostly wake-ups between threads.
 
 use std::fmt;
 use std::hash::{Hash as _, Hasher};
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::{self, Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
-/// Tells cores apart, by the runtime that something runs on.
+/// Identifies a core by its runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Core(Option<runtime::Id>);
 
@@ -26,7 +26,8 @@ impl Core {
         Self(Some(runtime.id()))
     }
 
-    /// Its place among `count`, from 0. Cores that were started together have places of their own, if there are enough.
+    /// The place of this core among `count` places, from 0. Cores that were started together have different places, if
+    /// there are enough.
     pub fn place(self, count: usize) -> usize {
         let mut number = Number::default();
         if let Some(id) = self.0 {
@@ -36,7 +37,7 @@ impl Core {
     }
 }
 
-/// The number of a runtime, which counts up with each: a hash that keeps their order.
+/// Yields the number of a runtime. Each new runtime has a higher number, and this hash keeps their order.
 #[derive(Default)]
 struct Number(u64);
 
@@ -96,7 +97,7 @@ impl Cores {
         Ok(Self(Arc::new(CoresInner { handles, next: AtomicUsize::new(0), stop, threads: threads.into() })))
     }
 
-    /// The runtime of the caller, as the only core. For programs that embed us.
+    /// The runtime of the caller, as the only core. For programs that embed this library.
     pub fn ambient() -> Self {
         let inner = CoresInner {
             handles: vec![Handle::current()],
@@ -107,7 +108,7 @@ impl Cores {
         Self(Arc::new(inner))
     }
 
-    /// How many there are.
+    /// The number of cores.
     pub fn count(&self) -> usize {
         self.0.handles.len()
     }
@@ -117,7 +118,7 @@ impl Cores {
         &self.0.handles[index % self.0.handles.len()]
     }
 
-    /// Deals the runtimes of the cores out in turn.
+    /// The runtime of the next core, in turn.
     pub fn next(&self) -> &Handle {
         self.handle(self.0.next.fetch_add(1, Ordering::Relaxed))
     }
@@ -128,7 +129,7 @@ impl Drop for CoresInner {
         self.stop.cancel();
         let here = std::thread::current().id();
         for thread in self.threads.get_mut().drain(..) {
-            // The last clone may go on a core itself; that thread ends by its token alone.
+            // The last clone may be dropped on a core itself; the thread of that core ends by its token alone.
             if thread.thread().id() != here {
                 let _ = thread.join();
             }

@@ -1,20 +1,21 @@
-//! File descriptors: how many this process may have, and which of them are kept for what must always get one.
+//! File descriptors: how many this process may have, and which of them are reserved for agents, the admin
+//! listener and files.
 
 use std::os::fd::AsRawFd;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// A limit that is not finite is raised to this: macOS refuses more (setrlimit(2), `OPEN_MAX`).
+/// The limit that is set when the hard limit is infinite: macOS refuses more (setrlimit(2), `OPEN_MAX`).
 const INFINITE: u64 = 10_240;
-/// Of all descriptors, one in so many is reserved,
+/// One in this many descriptors is reserved.
 const RESERVED: usize = 4;
-/// at most so many in all,
+/// The most descriptors that are reserved.
 const RESERVED_MOST: usize = 4_096;
-/// and of those one in so many is for nobody's connections.
+/// One in this many reserved descriptors is for no connection of the public listeners.
 const LAST: usize = 8;
 
 /// Raises this process's soft limit to its hard limit. Shells set a soft limit of 1,024 for programs that use
-/// select(2), which none of ours does.
+/// select(2); ptth does not use it.
 pub fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let most = maximum.unwrap_or(INFINITE);
@@ -26,41 +27,42 @@ pub fn raise() {
     }
 }
 
-/// How a process's descriptors are shared out. The system always gives the lowest one that is free (POSIX, "File
-/// Descriptor Allocation"), so the number of a fresh connection is how many are in use, whatever for.
+/// The shares of a process's descriptors. The system always assigns the lowest free descriptor (POSIX, "File Descriptor
+/// Allocation"), so the number of a fresh connection is the count of all descriptors in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Descriptors {
     limit: usize,
 }
 
 impl Descriptors {
-    /// Those of this process, by its soft limit now.
+    /// The descriptors of this process, by its current soft limit.
     pub fn of_this_process() -> Self {
         let limit = getrlimit(Resource::Nofile).current.and_then(|limit| limit.try_into().ok());
         Self { limit: limit.unwrap_or(usize::MAX) }
     }
 
-    /// How many there may be.
+    /// The number of descriptors that the process may have.
     pub fn limit(self) -> usize {
         self.limit
     }
 
-    /// How many are kept for agents, the admin listener and files.
+    /// The number of descriptors that are reserved for agents, the admin listener and files.
     pub fn reserved(self) -> usize {
         (self.limit / RESERVED).min(RESERVED_MOST)
     }
 
-    /// Whether a fresh connection has taken a reserved one.
+    /// Whether a fresh connection has taken a reserved descriptor.
     pub fn is_reserved(self, fresh: &impl AsRawFd) -> bool {
         number(fresh) >= self.limit - self.reserved()
     }
 
-    /// Whether it has taken one of the last, which no connection of the public listeners may keep.
+    /// Whether a fresh connection has taken one of the last descriptors, which no connection of the public
+    /// listeners may keep.
     pub fn is_last(self, fresh: &impl AsRawFd) -> bool {
         number(fresh) >= self.limit - self.reserved() / LAST
     }
 
-    /// How many connections fit before the reserve, beside `fresh` and all that was opened before it.
+    /// How many connections fit before the reserve, in addition to `fresh` and all that was opened before it.
     pub fn fit_beside(self, fresh: &impl AsRawFd) -> usize {
         (self.limit - self.reserved()).saturating_sub(number(fresh) + 1)
     }

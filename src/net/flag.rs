@@ -1,6 +1,6 @@
-//! A flag that is raised once, and that thousands of connections listen for. Every poll of a connection looks at it, so
-//! looking takes no lock: each listener has a waker of its own, and only joining and leaving touch what is shared. (A
-//! cancellation token locks one list of waiters at each poll, which all cores then fight for.)
+//! A flag that is raised once and has thousands of connections as listeners. Every poll of a connection reads the flag,
+//! so a read takes no lock: each listener has a waker of its own, and only joining and leaving touch the shared list.
+//! (A cancellation token locks one list of waiters at each poll, and all cores contend for that lock.)
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,7 +27,7 @@ struct Listeners {
 }
 
 impl Flag {
-    /// A flag that is raised with this one, and can be raised alone.
+    /// A child of this flag: it is raised with this flag, and can be raised alone.
     pub fn child(self: &Arc<Self>) -> Arc<Self> {
         let child = Arc::new(Self::default());
         let mut shared = self.shared.lock();
@@ -40,12 +40,12 @@ impl Flag {
         child
     }
 
-    /// Whether it was raised.
+    /// Whether the flag was raised.
     pub fn is_raised(&self) -> bool {
         self.raised.load(Ordering::Acquire)
     }
 
-    /// Raises it, and every flag below it. Idempotent.
+    /// Raises the flag, and every flag below it. Idempotent.
     pub fn raise(&self) {
         if self.raised.swap(true, Ordering::AcqRel) {
             return;
@@ -55,7 +55,7 @@ impl Flag {
         children.iter().filter_map(Weak::upgrade).for_each(|child| child.raise());
     }
 
-    /// A future of the flag being raised.
+    /// A future that resolves when the flag is raised.
     pub fn listen(self: &Arc<Self>) -> Listener {
         Listener { flag: self.clone(), waker: Arc::default(), id: None }
     }
@@ -85,7 +85,7 @@ impl Future for Listener {
             drop(shared);
             self.id = Some(id);
         }
-        // Raised in between: the wake may have missed a waker that was not there yet.
+        // If the flag was raised in between, the wake may have missed a waker that was not registered yet.
         if self.flag.is_raised() { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -1,5 +1,6 @@
-//! The byte stream under every connection: TCP, TLS on either side, or any other; with bytes that were read too
-//! early, bytes that the far end must not get, the time of the last read, and the way from one core to another.
+//! The byte stream under every connection: TCP, TLS on either side, or any other stream. It also holds bytes that were
+//! read too early, drops bytes that the far end must not get, records the time of the last read, and moves from one
+//! core to another.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -101,7 +102,7 @@ enum IoStream {
     Other(Box<dyn Duplex>),
 }
 
-/// When bytes last came in on an [`Io`]. Cheap to ask from anywhere.
+/// When bytes last arrived on an [`Io`]. Cheap to read from anywhere.
 #[derive(Debug, Clone)]
 pub struct LastRead(Arc<Clock>);
 
@@ -112,24 +113,24 @@ struct Clock {
 }
 
 impl LastRead {
-    /// Starts with now.
+    /// Starts with the current time.
     pub fn now() -> Self {
         Self(Arc::new(Clock { born: Instant::now(), millis: AtomicU64::new(0) }))
     }
 
-    /// Bytes came in.
+    /// Records that bytes have arrived.
     pub fn touch(&self) {
         self.0.millis.store(self.0.born.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Resolves once nothing has come in for `most`. Cancel safe.
+    /// Resolves once no bytes have arrived for `most`. Cancel safe.
     pub async fn silence(&self, most: Duration) {
         while let Some(left) = most.checked_sub(self.elapsed()).filter(|left| !left.is_zero()) {
             tokio::time::sleep(left).await;
         }
     }
 
-    /// How long ago.
+    /// The time since the last read.
     pub fn elapsed(&self) -> Duration {
         self.0.born.elapsed().saturating_sub(Duration::from_millis(self.0.millis.load(Ordering::Relaxed)))
     }
@@ -139,9 +140,9 @@ impl LastRead {
 pub struct Io {
     stream: IoStream,
     early: Bytes,
-    /// How many bytes of what is written next are dropped.
+    /// How many of the bytes that are written next are dropped.
     dropped: usize,
-    /// Only where somebody asked for it: it costs a look at the clock for each read.
+    /// Present only if [`Io::last_read`] was called: each read then costs a look at the clock.
     last_read: Option<LastRead>,
     patience: Option<Patience>,
 }
@@ -171,7 +172,7 @@ impl Io {
         Self::new(IoStream::Other(Box::new(stream)))
     }
 
-    /// Puts bytes that were already read back in front.
+    /// Puts bytes that were already read in front of the stream again.
     #[must_use]
     pub fn with_early(mut self, early: Bytes) -> Self {
         self.early = match self.early.is_empty() {
@@ -181,15 +182,15 @@ impl Io {
         self
     }
 
-    /// Drops the first `count` bytes that are written: they count as written and go nowhere. For a writer that begins
-    /// with bytes that the far end has already, or has sent itself, such as the preface of HTTP/2.
+    /// Drops the first `count` bytes that are written: they count as written and are not sent. For a writer that begins
+    /// with bytes that the far end already has, or has sent itself, such as the preface of HTTP/2.
     #[must_use]
     pub fn with_dropped(mut self, count: usize) -> Self {
         self.dropped += count;
         self
     }
 
-    /// How many of `length` bytes that are handed over are to be dropped; `None` when nothing is left to drop.
+    /// How many of the next `length` bytes are to be dropped; `None` when nothing is left to drop.
     fn drop_written(&mut self, length: usize) -> Option<usize> {
         let taken = (self.dropped > 0).then(|| length.min(self.dropped))?;
         self.dropped -= taken;
@@ -201,14 +202,14 @@ impl Io {
         self.last_read.get_or_insert_with(LastRead::now).clone()
     }
 
-    /// From now on this is a link: the kernel asks soon whether the far end is there.
+    /// Makes this connection a link: from now on the kernel soon probes whether the far end is there.
     pub fn keep_alive(&mut self) {
         if let Some(Tcp(IoPlace::Here(stream))) = self.tcp() {
             FarEnd::Link.keep_alive(stream);
         }
     }
 
-    /// A handle that says how soon what is written must be acknowledged.
+    /// A handle that sets how soon written bytes must be acknowledged.
     pub fn impatience(&mut self) -> Impatience {
         let (patience, handle) = Patience::new();
         self.patience = Some(patience);
@@ -243,7 +244,7 @@ impl Io {
         }
     }
 
-    /// The version of TLS that was agreed on; none without TLS.
+    /// The negotiated version of TLS; `None` without TLS.
     pub fn tls_version(&self) -> Option<rustls::ProtocolVersion> {
         match &self.stream {
             IoStream::Server(tls) => tls.get_ref().1.protocol_version(),
@@ -252,7 +253,8 @@ impl Io {
         }
     }
 
-    /// The certificate of the far end, verified in the handshake or in one that this connection resumes.
+    /// The certificate of the far end, verified in this handshake or in the handshake whose session
+    /// this connection resumes.
     pub fn peer(&self) -> Option<&CertificateDer<'static>> {
         let all = match &self.stream {
             IoStream::Server(tls) => tls.get_ref().1.peer_certificates(),
@@ -271,7 +273,7 @@ impl Io {
         }
     }
 
-    /// Takes the socket off the current runtime. Between this and [`Io::arrive`] nothing may be read or written.
+    /// Takes the socket off the current runtime. Nothing may be read or written before [`Io::arrive`].
     ///
     /// # Errors
     /// When the socket cannot be taken off its event queue; the connection is lost then.
@@ -377,9 +379,9 @@ mod tests {
         assert_eq!(text, "hello world");
     }
 
-    /// Writes each piece whole, in two slices or in one, and returns what the far end gets.
+    /// Writes each piece whole, in two slices or in one, and returns the bytes that the far end receives.
     async fn written(dropped: usize, pieces: &[(Vec<u8>, bool)]) -> Vec<u8> {
-        // So small that a write takes a part of a piece.
+        // So small that a write takes only a part of a piece.
         let (near, mut far) = tokio::io::duplex(3);
         let mut io = Io::other(near).with_dropped(dropped / 2).with_dropped(dropped - dropped / 2);
         let write = async move {

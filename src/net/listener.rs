@@ -26,14 +26,14 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Binds `count` listeners to one address. A port that somebody else listens on is an error, also if they would
-/// share it: the first bind asks for it alone.
+/// Binds `count` listeners to one address. A port on which another process listens is an error, even if that process
+/// would share the port: the first bind requests the port exclusively.
 ///
 /// # Errors
-/// What the system says: in use, not permitted, no such address.
+/// The error of the system: in use, not permitted, no such address.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
-    // A port that the system chooses is nobody else's, and is kept from the start: between a first bind and a second
-    // another relay that asks for any port could be given the same.
+    // No other process has a port that the system chooses, and the first socket keeps it from the start: between a
+    // first bind and a second, another relay that requests any port could get the same one.
     let any = address.port() == 0;
     let first = open(address, any)?;
     let bound = first.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP address"))?;
@@ -53,8 +53,8 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<St
     Ok((bound, listeners))
 }
 
-/// Accepts one connection. Never fails: what concerns one connection is passed over, and when the system has no
-/// descriptor left it waits. Cancel safe.
+/// Accepts one connection. Never fails: an error of a single connection is skipped, and when the system has no
+/// descriptor left the call waits. Cancel safe.
 pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -76,7 +76,8 @@ fn is_one_connections(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// What every socket gets: no Nagle, and a kernel that notices in the end that the far end is gone.
+/// Sets the options of every socket: no Nagle, and keep-alive, by which the kernel finds in the end that the far
+/// end is gone.
 pub fn tune(stream: &TcpStream) {
     silence::log(SockRef::from(stream).set_tcp_nodelay(true));
     FarEnd::Other.keep_alive(stream);

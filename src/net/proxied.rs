@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2 (HAProxy, "The PROXY protocol", 2020/03/05): what a load balancer writes in
-//! front of a connection that it passes on, to say whose it is.
+//! The PROXY protocol, versions 1 and 2 (HAProxy, "The PROXY protocol", 2020/03/05): a header with the source of a
+//! connection, which a load balancer writes in front of a connection that it passes on.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,24 +12,24 @@ use crate::defaults;
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// §2.1: the longest line of version 1, with its end.
 const LINE: usize = 107;
-/// §2.2.6: the visitor's side of TLS.
+/// §2.2.6: TLS between the visitor and the load balancer.
 const TYPE_SSL: u8 = 0x20;
 const CLIENT_SSL: u8 = 1;
 
-/// Whose connection it is.
+/// The source of a connection that a load balancer passes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProxiedSource {
     /// The far end, as the load balancer saw it.
     pub remote: SocketAddr,
-    /// Whether it was encrypted up to there.
+    /// Whether the connection to the load balancer was encrypted.
     pub tls: bool,
 }
 
-/// Reads the header, and not a byte more. `None` when it says that nobody knows, or that the load balancer speaks for
-/// itself. Dropping the future loses what was read.
+/// Reads the header, and not a byte more. `None` when the header names no source, or when the load balancer opened the
+/// connection for itself. Dropping the future loses the bytes that were read.
 ///
 /// # Errors
-/// When what comes is no such header, or is longer than [`defaults::PROXY_HEADER`].
+/// When the bytes are no such header, or when the header is longer than [`defaults::PROXY_HEADER`].
 pub async fn read<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<ProxiedSource>> {
     let mut begin = [0; SIGNATURE.len()];
     io.read_exact(&mut begin).await?;
@@ -99,13 +99,13 @@ fn parse_binary(command: u8, family: u8, rest: &[u8]) -> Option<Option<ProxiedSo
             let remote = SocketAddr::from((Ipv6Addr::from(*address), port));
             Some(Some(ProxiedSource { remote, tls: is_encrypted(more)? }))
         }
-        // Unspecified, or a unix socket: nobody with an address.
+        // Unspecified, or a unix socket: there is no IP address.
         (0x21, 0x00 | 0x31) => Some(None),
         _ => None,
     }
 }
 
-/// Looks through the further fields (§2.2.1); `None` when they do not fit.
+/// Looks for TLS in the further fields (§2.2.1); `None` when they are malformed.
 fn is_encrypted(mut rest: &[u8]) -> Option<bool> {
     let mut tls = false;
     while !rest.is_empty() {
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// What the header says, and what is left behind it.
+    /// The source in the header, and the bytes that are left behind the header.
     fn told(bytes: &[u8]) -> io::Result<(Option<ProxiedSource>, Vec<u8>)> {
         let mut left = bytes;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

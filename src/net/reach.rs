@@ -1,9 +1,10 @@
-//! Which addresses are everybody's: where nobody inside a network is reached by the word of somebody outside it.
+//! Which addresses are on the public internet. A client outside a network must not reach hosts inside it
+//! through the relay.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What is not on the public internet, as address and length of prefix (the IANA special-purpose registry of IPv4, by
-/// RFC 6890, and multicast).
+/// IPv4 networks that are not on the public internet, as address and length of prefix (the IANA special-purpose
+/// registry of IPv4, by RFC 6890, and multicast).
 const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -27,8 +28,8 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 16] = [
 /// addresses are all outside of it.
 const PUBLIC_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// What is inside of it and not on the public internet, or leads to an IPv4 address that is named in it: protocol
-/// assignments with Teredo, documentation, 6to4.
+/// Networks inside [`PUBLIC_V6`] that are not on the public internet, or whose addresses name an IPv4 address to which
+/// they lead: protocol assignments with Teredo, documentation, 6to4.
 const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
@@ -36,7 +37,7 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// Whether an address is on the public internet. An IPv4 address mapped into IPv6 is judged as what it is.
+/// Whether an address is on the public internet. An IPv4 address mapped into IPv6 is checked as an IPv4 address.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => !NOT_PUBLIC_V4

@@ -1,4 +1,4 @@
-//! The one place that spawns.
+//! The only module that spawns tasks.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tracing::{Instrument as _, Span};
 
 use super::flag::{Flag, Listener};
 
-/// The owner of tasks: every task belongs to one, and a scope can be asked to stop and waited for. Cloning is cheap.
+/// The owner of tasks. Every task belongs to one scope, and a scope can be stopped and awaited. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct Scope(Arc<ScopeInner>);
 
@@ -23,12 +23,12 @@ struct ScopeInner {
 }
 
 impl Scope {
-    /// A scope of its own.
+    /// A scope without a parent.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A scope that stops with this one, and can be stopped and waited for alone. Its tasks are not this one's.
+    /// A scope that stops with this one, and can be stopped and awaited alone. Its tasks do not belong to this scope.
     pub fn child(&self) -> Self {
         let ScopeInner { stopping, abort, .. } = &*self.0;
         Self(Arc::new(ScopeInner {
@@ -49,8 +49,8 @@ impl Scope {
         runtime.spawn(self.owned(task));
     }
 
-    /// As [`Scope::spawn`] for a task that ends with its connection: it is waited for, and not aborted, which spares
-    /// the hot path a registration with the token.
+    /// As [`Scope::spawn`], for a task that ends with its connection: the scope waits for the task and does not abort
+    /// it, which spares the hot path a registration with the abort flag.
     #[expect(clippy::disallowed_methods, reason = "this is the owner that the lint asks for")]
     pub fn spawn_light<F: Future<Output: Send> + Send + 'static>(&self, task: F) {
         tokio::spawn(self.0.tasks.track_future(task.instrument(current())));
@@ -71,28 +71,29 @@ impl Scope {
         self.0.tasks.track_future(task.instrument(current()))
     }
 
-    /// Resolves when the scope was asked to stop. Cancel safe.
+    /// Resolves when a stop of the scope is requested. Cancel safe.
     pub fn stopping(&self) -> Listener {
         self.0.stopping.listen()
     }
 
-    /// Whether the scope was asked to stop.
+    /// Whether a stop of the scope was requested.
     pub fn is_stopping(&self) -> bool {
         self.0.stopping.is_raised()
     }
 
-    /// Asks every task to stop, without waiting.
+    /// Requests every task to stop, without waiting.
     pub fn request_stop(&self) {
         self.0.stopping.raise();
     }
 
-    /// Asks every task to stop, waits at most `grace`, then aborts what is left and returns how many that were.
-    /// Dropping the future leaves the scope stopping.
+    /// Requests every task to stop, waits at most `grace`, then aborts the tasks that are left and returns their
+    /// number. Dropping the future leaves the scope stopping.
     pub async fn stop(&self, grace: Duration) -> usize {
         self.stop_and_name(grace, || {}).await
     }
 
-    /// As [`Scope::stop`]. When the grace has ended, `name` runs before what is left is aborted: it still sees all of it.
+    /// As [`Scope::stop`]. When the grace has ended, `name` runs before the tasks that are left are aborted, and still
+    /// sees all of them.
     pub async fn stop_and_name(&self, grace: Duration, name: impl FnOnce()) -> usize {
         self.request_stop();
         self.0.tasks.close();
@@ -102,7 +103,7 @@ impl Scope {
         let left = self.0.tasks.len();
         name();
         self.0.abort.raise();
-        // Aborted tasks end at their next await; one that never awaits is not ours to wait for.
+        // Aborted tasks end at their next await. A task that never awaits must not hold up the stop.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.0.tasks.wait()).await;
         left
     }
@@ -114,7 +115,7 @@ impl Scope {
     }
 }
 
-/// The span of the task that spawns, for what it spawns. Where no span is on, the subscriber is not asked.
+/// The span of the task that spawns, for the spawned task. When spans are not enabled, the subscriber is not consulted.
 fn current() -> Span {
     if LevelFilter::current() < LevelFilter::DEBUG { Span::none() } else { Span::current() }
 }

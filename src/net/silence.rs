@@ -1,9 +1,9 @@
-//! How the kernel finds that a far end is gone. It asks on a connection that is idle; where something was written, it
-//! waits for that to be acknowledged, and by itself for many minutes.
+//! How the kernel finds that a far end is gone. On an idle connection the kernel sends keep-alive probes. After a write
+//! the kernel waits for the acknowledgement, by default for many minutes.
 //!
-//! `TCP_USER_TIMEOUT` shortens that wait, but it also cuts a far end that lives and only does not read for as long: the
-//! kernel does not tell the two apart. So it is short only where the far end always reads, which is where a head is
-//! written to an agent, and not while a body follows; and for visitors and origins it is as long as anybody may pause.
+//! `TCP_USER_TIMEOUT` shortens that wait, but it also cuts a live far end that does not read for as long: the kernel
+//! does not distinguish the two. So the timeout is short only where the far end always reads: when a head is written to
+//! an agent, and not while a body follows. For visitors and origins the timeout is as long as they may pause.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,23 +14,23 @@ use tokio::net::TcpStream;
 
 use crate::defaults;
 
-/// Whose silence it is.
+/// The kind of far end, which decides how long it may be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FarEnd {
-    /// A visitor or an origin: a phone may be out of reach for a while, and nobody waits for it.
+    /// A visitor or an origin: a phone may be out of reach for a while, and no request waits for it.
     Other,
     /// The other end of a link between relay and agent, where requests would be lost.
     Link,
 }
 
 impl FarEnd {
-    /// How a connection to it is kept alive.
+    /// Sets how a connection to this far end is kept alive.
     pub(super) fn keep_alive(self, stream: &TcpStream) {
         let (idle, every, unread) = match self {
             Self::Other => {
                 (defaults::OTHERS_KEEPALIVE_IDLE, defaults::OTHERS_KEEPALIVE_EVERY, defaults::STALLED)
             }
-            // Any limit here would also take the place of the number of questions.
+            // A user timeout here would also replace the number of keep-alive probes.
             Self::Link => (defaults::KEEPALIVE_IDLE, defaults::KEEPALIVE_EVERY, Duration::ZERO),
         };
         let keepalive = TcpKeepalive::new()
@@ -42,18 +42,18 @@ impl FarEnd {
     }
 }
 
-/// Says of a connection whether what is written must be acknowledged soon. Takes effect with the next write.
+/// Sets whether the bytes written to a connection must be acknowledged soon. Takes effect with the next write.
 #[derive(Debug, Clone, Default)]
 pub struct Impatience(Arc<AtomicBool>);
 
 impl Impatience {
-    /// From the next write on.
+    /// Takes effect with the next write.
     pub fn set(&self, impatient: bool) {
         self.0.store(impatient, Ordering::Relaxed);
     }
 }
 
-/// What a connection was told last, and what it is to be told.
+/// The timeout that a connection has, and the timeout that is wanted.
 #[derive(Debug)]
 pub(super) struct Patience {
     wanted: Impatience,
@@ -66,7 +66,7 @@ impl Patience {
         (Self { wanted: wanted.clone(), told: false }, wanted)
     }
 
-    /// Looks before a write whether anything has changed.
+    /// Before a write, sets the timeout if the wanted one has changed.
     pub(super) fn apply(&mut self, stream: Option<&TcpStream>) {
         let wanted = self.wanted.0.load(Ordering::Relaxed);
         if wanted != self.told

@@ -1,4 +1,4 @@
-//! A connection that is looked at as it is read and written. Nothing is copied, and nothing is held back.
+//! A connection whose reads and writes are observed. Nothing is copied, and nothing is held back.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,8 +21,8 @@ where
     R: FnMut(Poll<&[u8]>) -> io::Result<()>,
     W: FnMut(usize),
 {
-    /// Shows each poll for bytes to `read`: those that came, and none at the end or behind an error. An error of its own
-    /// is that of the connection. Tells `wrote` how many bytes each write took.
+    /// Passes each poll for bytes to `read`: the bytes that arrived, and none at the end or after an error. An error
+    /// from `read` becomes the error of the connection. Passes to `wrote` how many bytes each write took.
     pub fn new(io: T, read: R, wrote: W) -> Self {
         Self { io, read, wrote }
     }
@@ -35,7 +35,7 @@ where
     }
 }
 
-/// Counts what passes on a visitor's stream.
+/// Counts the bytes on a visitor's stream.
 pub fn counted<T>(stream: T, bytes: &Bytes) -> impl AsyncRead + AsyncWrite + Unpin
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_passes_is_seen_once() {
-        // So small that it passes in pieces.
+        // So small that the bytes pass in pieces.
         let (near, mut far) = tokio::io::duplex(2);
         let (mut read, mut ended, mut wrote) = (Vec::new(), 0, 0);
         let look = |polled: Poll<&[u8]>| {

@@ -1,8 +1,8 @@
-//! The access log: one line for each request of a visitor. Cores of the data plane write into a queue in memory and never
-//! wait; one thread takes the lines out and writes them. When the queue is full, lines are dropped and counted.
+//! The access log: one line for each request of a visitor. Cores of the data plane put lines into a queue in memory and
+//! never wait; one thread takes the lines and writes them. When the queue is full, lines are dropped and counted.
 //!
-//! Of a request only its first line and its ids are in it: no `Authorization`, no `Cookie`, no body; and the query only
-//! if that is asked for, because queries carry secrets.
+//! From a request, a line takes only the method, the host, the target and the ids: no `Authorization`, no `Cookie`, no
+//! body. The query is left out unless an option includes it, because queries carry secrets.
 
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use super::exchange::{Exchange, Party, RequestLine, Sink};
 use crate::defaults;
 use crate::message::problem::quote;
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// For people: the fields that each request has, then `name=value`.
@@ -50,12 +50,12 @@ struct LineQueue {
 pub struct Batch {
     /// Whole lines.
     pub lines: Vec<u8>,
-    /// How many more there would have been.
+    /// The number of lines that were dropped since the last batch.
     pub dropped: u64,
 }
 
 impl AccessLog {
-    /// A log without a writer. `query`: lines have the query of their request.
+    /// A log without a writer. `query`: lines contain the query of the request.
     pub fn new(format: Format, query: bool) -> Arc<Self> {
         let queue = Mutex::new(LineQueue {
             lines: Vec::with_capacity(defaults::ACCESS_BATCH),
@@ -65,7 +65,7 @@ impl AccessLog {
         Arc::new(Self { format, query, dropped: Counter::default(), queue, filled, closing })
     }
 
-    /// Waits for lines and takes them; `spare` takes the next ones. `None` when the log is closed and empty.
+    /// Waits for lines and takes them; `spare` becomes the queue's buffer. `None` when the log is closed and empty.
     pub fn take(&self, mut spare: Vec<u8>) -> Option<Batch> {
         spare.clear();
         let mut queue = self.queue.lock();
@@ -79,7 +79,7 @@ impl AccessLog {
         Some(Batch { lines, dropped: std::mem::take(&mut queue.dropped) })
     }
 
-    /// Lets lines gather for so long, or until the log is closed.
+    /// Lets lines gather for `time`, or until the log is closed.
     pub fn gather(&self, time: Duration) {
         let mut queue = self.queue.lock();
         if !queue.closed {
@@ -87,7 +87,7 @@ impl AccessLog {
         }
     }
 
-    /// No line follows; what is in the queue is still taken.
+    /// Closes the log: no line follows, but the lines in the queue can still be taken.
     pub fn close(&self) {
         self.queue.lock().closed = true;
         self.filled.notify_all();
@@ -132,7 +132,7 @@ impl Sink for AccessLog {
 }
 
 impl AccessLog {
-    /// Path, and the query if it is shown; none where the head was refused unread.
+    /// The path, and the query if it is shown. Both are `None` if the head was refused unread.
     fn split<'a>(&self, line: &'a RequestLine) -> (Option<&'a str>, Option<&'a str>) {
         let Some(target) = line.target.as_deref() else { return (None, None) };
         match target.split_once('?') {
@@ -141,7 +141,8 @@ impl AccessLog {
         }
     }
 
-    /// Without `format!`'s machinery wherever a field is in each line: a line is written on a core of the data plane.
+    /// Writes a line of text. Fields that every line has are written without `format!`, because lines are written on a
+    /// core of the data plane.
     fn text(&self, out: &mut String, exchange: &Exchange, line: &RequestLine) -> fmt::Result {
         let (path, query) = self.split(line);
         time(out, line);
@@ -257,9 +258,9 @@ fn time(out: &mut String, line: &RequestLine) {
     out.push('Z');
 }
 
-/// Milliseconds, with microseconds behind the point.
+/// Milliseconds, with microseconds after the point.
 fn millis(out: &mut String, duration: Duration) {
-    // More microseconds than 64 bits hold are half a million years.
+    // 64 bits of microseconds last for half a million years.
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     number(out, micros / 1000);
     out.push('.');
@@ -290,7 +291,7 @@ fn address(out: &mut String, address: SocketAddr) -> fmt::Result {
     Ok(())
 }
 
-/// A text of the visitor's: no control character, no space, and nothing at all is `-`.
+/// Writes a text from the visitor: control characters and spaces are escaped, an empty text is `-`.
 fn word(out: &mut String, text: &str) {
     if text.is_empty() {
         out.push('-');

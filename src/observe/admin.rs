@@ -1,5 +1,5 @@
-//! The pages of the admin listener: `/live`, `/ready`, `/metrics`, `/sessions`. They are on a listener of their own,
-//! because what they tell is nobody's business on the public one.
+//! The pages of the admin listener: `/live`, `/ready`, `/metrics`, `/sessions`. They have a listener of their own,
+//! because their content is not for the public.
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use crate::domain::HostName;
 use crate::message::{Body, Response};
 
-/// What the pages show.
+/// The content of the pages.
 pub trait AdminView: Send + Sync {
-    /// Whether visitors and agents are let in.
+    /// Whether visitors and agents are admitted.
     fn is_ready(&self) -> bool;
 
     /// The OpenMetrics text.
@@ -19,8 +19,8 @@ pub trait AdminView: Send + Sync {
     fn sessions(&self) -> String;
 }
 
-/// Answers one request. `loopback`: the listener is for this machine alone, so a `Host` that is not this machine
-/// comes from a page that was made to point here (DNS rebinding), and is refused.
+/// Answers one request. `loopback`: the listener is for this machine alone. A request whose `Host` is not this machine
+/// is refused, because it comes from a web page whose name was made to resolve to this machine (DNS rebinding).
 pub fn answer(
     view: &dyn AdminView,
     method: &Method,

@@ -1,5 +1,5 @@
-//! One record for each request: it is filled on the way, and handed over once, at the end of the answer's body or when
-//! the visitor has gone. The metrics are counted from it, and the access log is written from it.
+//! One record for each request. It is filled while the request is handled, and handed over once: at the end of the
+//! answer's body, or when the visitor has gone. Metrics and access log are derived from the record.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,28 +21,28 @@ use crate::domain::{Route, SessionId};
 use crate::message::body::Meter;
 use crate::message::{Body, Response, fields};
 
-/// An `X-Request-Id` of a trusted proxy may have so many bytes.
+/// The most bytes in an `X-Request-Id` of a trusted proxy.
 const GIVEN: usize = 128;
 
-/// The longest word of `Proxy-Status` that is recorded.
+/// The longest `error` of `Proxy-Status` that is recorded, in bytes.
 const WORD: usize = 64;
 
-/// Names one request in the log, on error pages and at the origin.
+/// Identifies one request in the log, on error pages and at the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestId {
     /// Random: 128 bits, so that the id of another request cannot be guessed.
     Drawn(u128),
-    /// That of a proxy in front.
+    /// The id from a proxy in front.
     Given(HeaderValue),
 }
 
 impl RequestId {
-    /// A fresh one.
+    /// A fresh id.
     pub fn draw() -> Self {
         Self::Drawn(rand::random())
     }
 
-    /// That of a proxy in front, if it is one: printable, without spaces, and not long.
+    /// The id from a proxy in front, if it is valid: printable, without spaces, and not too long.
     pub fn given(value: &HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
         let fits = (1..=GIVEN).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
@@ -54,7 +54,7 @@ impl RequestId {
         match self {
             Self::Drawn(id) => {
                 let mut value = HeaderValue::from_bytes(&hex(*id)).unwrap_or(HeaderValue::from_static(""));
-                // It never comes again, and would push the fields that do out of the table of HTTP/2 (RFC 7541 §7.1.3).
+                // The id never recurs. It would evict recurring fields from HPACK's dynamic table (RFC 7541 §7.1.3).
                 value.set_sensitive(true);
                 value
             }
@@ -86,40 +86,40 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Whose request it is.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Party {
-    /// A visitor's, for an agent or for a page of the relay.
+    /// A visitor. The request is for an agent or for a page of the relay.
     #[default]
     Visitor,
-    /// An agent's own: a registration, a poll, the POST of an answer.
+    /// An agent. The request is a registration, a poll, or the POST of an answer.
     Agent,
 }
 
-/// Why a request did not end as it should.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where: `visitor`, `relay`, `agent` or `origin`.
+    /// The hop that failed: `visitor`, `relay`, `agent` or `origin`.
     pub hop: &'static str,
     /// A stable word for machines.
     pub code: Cow<'static, str>,
 }
 
-/// The visitor went before the answer had ended.
+/// The visitor left before the answer had ended.
 const VISITOR_GONE: Fault = Fault { hop: "visitor", code: Cow::Borrowed("visitor-gone") };
 /// The body of the answer broke off.
 const ANSWER_BROKEN: Fault = Fault { hop: "agent", code: Cow::Borrowed("answer-broken") };
 
-/// What is read from a request for the log.
+/// The facts about a request that only the log needs.
 #[derive(Debug, Clone, Default)]
 pub struct RequestLine {
-    /// When it began.
+    /// When the request began.
     pub at: Option<SystemTime>,
-    /// Who sent it.
+    /// The address of the sender.
     pub visitor: Option<SocketAddr>,
-    /// Its method; none where the head was refused unread.
+    /// The method. `None` if the head was refused unread.
     pub method: Option<Method>,
-    /// The host that it is for, as it was sent.
+    /// The requested host, as it was sent.
     pub host: Box<str>,
     /// Path and query.
     pub target: Option<Box<str>>,
@@ -130,35 +130,35 @@ pub struct RequestLine {
 /// One request and its answer. See the module.
 #[derive(Debug, Clone)]
 pub struct Exchange {
-    /// Its name.
+    /// The id of the request.
     pub id: RequestId,
-    /// Whose it is.
+    /// The sender of the request.
     pub party: Party,
-    /// What was asked; only where there is a sink.
+    /// The facts for the log. `None` without a sink.
     pub line: Option<Box<RequestLine>>,
-    /// The status of the answer; none where there was no answer.
+    /// The status of the answer. `None` if there was no answer.
     pub status: Option<StatusCode>,
-    /// Bytes of the request's body, or behind a 101 from the visitor.
+    /// Bytes of the request's body, or bytes from the visitor after a 101.
     pub received: u64,
-    /// Bytes of the answer's body, or behind a 101 to the visitor.
+    /// Bytes of the answer's body, or bytes to the visitor after a 101.
     pub sent: u64,
-    /// From the request's head to the answer's.
+    /// The time from the request's head to the answer's head.
     pub first_byte: Option<Duration>,
-    /// From the request's head to the end.
+    /// The time from the request's head to the end of the exchange.
     pub total: Option<Duration>,
-    /// The route that it took.
+    /// The route of the request.
     pub route: Option<Route>,
-    /// The session that it went to last.
+    /// The session that the request was sent to last.
     pub session: Option<SessionId>,
-    /// How that session's agent connected, and what runs on its connection.
+    /// The transport and the carrier of that session's connection.
     pub via: Option<Via>,
-    /// How often it was sent again.
+    /// How often the request was sent again.
     pub retries: u32,
-    /// Why it did not end as it should.
+    /// Why the request failed.
     pub fault: Option<Fault>,
 }
 
-/// By which connection of an agent a request went.
+/// The kind of connection to an agent that carried a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Via {
     /// The transport.
@@ -167,28 +167,28 @@ pub struct Via {
     pub carrier: &'static str,
 }
 
-/// Takes records.
+/// Receives records.
 pub trait Sink: Send + Sync {
     /// An exchange has ended. Must not block: this runs on a core of the data plane.
     fn ended(&self, exchange: &Exchange);
 
-    /// Counts the records that it had no room for, if it has a bound.
+    /// The counter of records that the sink had no room for, if its room is bounded.
     fn dropped(&self) -> Option<Counter> {
         None
     }
 }
 
-/// Who gets the records of one connection. Each connection has one of its own: a count that all cores share would
-/// travel between them with each request.
+/// The receivers of the records of one connection. Each connection has its own value: a reference count that all cores
+/// share would move between their caches with each request.
 #[derive(Clone, Default)]
 pub struct Observers {
-    /// Counts them.
+    /// Counts the records.
     pub metrics: Option<Arc<Metrics>>,
-    /// Writes them down.
+    /// Receives the records.
     pub sink: Option<Arc<dyn Sink>>,
 }
 
-/// Bytes that pass elsewhere while a record is open.
+/// Bytes that do not pass through the record itself while it is open.
 #[derive(Debug, Default)]
 pub struct Bytes {
     /// From the visitor.
@@ -197,20 +197,20 @@ pub struct Bytes {
     pub sent: AtomicU64,
 }
 
-/// A record that is open. Dropping it hands it over.
+/// A record that is open. Dropping the recording hands the record over.
 pub struct Recording {
     exchange: Exchange,
     observers: Arc<Observers>,
     begun: Option<Instant>,
     elsewhere: Option<Arc<Bytes>>,
-    /// How long the answer's body is, where that is known.
+    /// The length of the answer's body, if known.
     length: Option<u64>,
     ended: bool,
     span: Span,
 }
 
 impl Recording {
-    /// Opens a record. Its clock runs only where somebody reads it.
+    /// Opens a record. Times are measured only if there is a sink.
     pub fn open(observers: &Arc<Observers>, id: RequestId) -> Box<Self> {
         let seen = observers.sink.is_some();
         let line = seen.then(|| Box::new(RequestLine { at: Some(SystemTime::now()), ..Default::default() }));
@@ -242,27 +242,27 @@ impl Recording {
         })
     }
 
-    /// What is recorded so far.
+    /// The record so far.
     pub fn exchange(&mut self) -> &mut Exchange {
         &mut self.exchange
     }
 
-    /// The name of the request.
+    /// The id of the request.
     pub fn id(&self) -> &RequestId {
         &self.exchange.id
     }
 
-    /// The span of what is done for it; none is created unless the log is at DEBUG.
+    /// The tracing span of the request. It is disabled unless the log is at DEBUG.
     pub fn span(&self) -> &Span {
         &self.span
     }
 
-    /// What was asked, where somebody reads it.
+    /// The facts for the log. `None` without a sink.
     pub fn line(&mut self) -> Option<&mut RequestLine> {
         self.exchange.line.as_deref_mut()
     }
 
-    /// The request takes this route.
+    /// Records the route of the request.
     pub fn takes(&mut self, route: &Route) {
         if self.begun.is_some() {
             self.exchange.route = Some(route.clone());
@@ -272,12 +272,12 @@ impl Recording {
         }
     }
 
-    /// It fails, at this hop and for this reason.
+    /// Records a failure, with its hop and its reason.
     pub fn fails(&mut self, hop: &'static str, code: impl Into<Cow<'static, str>>) {
         self.exchange.fault = Some(Fault { hop, code: code.into() });
     }
 
-    /// Records a failure that the agent found at its origin, by its word in `Proxy-Status` (RFC 9209 §2.3).
+    /// Records a failure that the agent found at its origin, by the `error` in `Proxy-Status` (RFC 9209 §2.3).
     pub fn failed_behind(&mut self, response: &Response) {
         if !response.status().is_server_error() {
             return;
@@ -290,7 +290,8 @@ impl Recording {
         }
     }
 
-    /// It is sent to this session, for the first time or again. Returns where the session notes by which connection.
+    /// Records that the request is sent to this session, for the first time or again. Returns the place where the
+    /// session records the connection.
     pub fn sends(&mut self, session: SessionId) -> &mut Option<Via> {
         self.exchange.retries += u32::from(self.exchange.session.is_some());
         self.exchange.session = Some(session);
@@ -300,36 +301,36 @@ impl Recording {
         &mut self.exchange.via
     }
 
-    /// Takes the record, for a task that outlives the answer's head. Nobody reads what is recorded in its place.
+    /// Takes the record, for a task that outlives the answer's head. A record without observers replaces it.
     pub fn take(self: &mut Box<Self>) -> Box<Self> {
         let silent = Self::open(&Arc::default(), self.exchange.id.clone());
         std::mem::replace(self, silent)
     }
 
-    /// Counts what passes elsewhere: an upload, or both ways behind a 101.
+    /// The counts of bytes that pass elsewhere: an upload, or both directions after a 101.
     pub fn elsewhere(&mut self) -> Arc<Bytes> {
         self.elsewhere.get_or_insert_default().clone()
     }
 
-    /// Counts the body of a request.
+    /// Counts the bytes of a request's body.
     pub fn upload(&mut self, body: &mut Body) {
         if !body.is_end_stream() {
             body.measure(Box::new(UploadMeter(self.elsewhere())));
         }
     }
 
-    /// The head of the answer is there.
+    /// Records the status of the answer and the time of its head.
     pub fn answered(&mut self, status: StatusCode) {
         self.exchange.status = Some(status);
         self.exchange.first_byte = self.begun.map(|begun| begun.elapsed());
     }
 
-    /// What was recorded is all of it: nothing more follows.
+    /// Marks the record as complete: nothing more follows.
     pub fn ends(&mut self) {
         self.ended = true;
     }
 
-    /// Goes with the body of the answer, to its end. `head`: the request was a HEAD, whose answer has no body.
+    /// Measures the body of the answer, to its end. `head`: the request was a HEAD, whose answer has no body.
     pub fn follow(mut self: Box<Self>, head: bool, response: &mut Response) {
         let status = response.status();
         self.answered(status);

@@ -1,4 +1,4 @@
-//! Limits that were reached: counted, and logged so seldom that a flood of connections is not one of lines too.
+//! Limits that were reached. Each is counted, but logged so seldom that a flood of connections does not flood the log.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
-/// Between two lines about one limit.
+/// The least time between two log lines about one limit.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// What can be reached, beside what an answer tells: requests that are refused count by their reason.
+/// The limits that are counted here. A refused request is not among them: it is counted by the reason for its refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// Public connections in all.
@@ -25,15 +25,15 @@ pub enum Limit {
     Head,
     /// The bytes of a request's head, or the number of its fields over HTTP/1.1.
     Fields,
-    /// Streams at once on one HTTP/2 connection of a visitor: it has as many as it may, and one more is refused.
+    /// Concurrent streams on one HTTP/2 connection of a visitor: at the limit, a further stream is refused.
     Streams,
     /// Streams that a visitor opened and reset at once, or made the relay reset.
     Resets,
     /// The time without a request on an HTTP/2 connection of a visitor, or without an answer to a PING.
     Idle,
-    /// The memory for what is not read yet: streams get smaller windows.
+    /// The memory for data that is not read yet: streams get smaller windows.
     Buffers,
-    /// The time in which a visitor must take or send something while others wait for its agent's connection.
+    /// The pace at which a visitor must read or send while other requests wait for its agent's connection.
     Pace,
 }
 
@@ -51,7 +51,7 @@ impl Limit {
         Self::Pace,
     ];
 
-    /// Reached by connections that did nothing wrong, all the time.
+    /// Whether well-behaved connections reach the limit all the time.
     const fn is_routine(self) -> bool {
         matches!(self, Self::Head | Self::Idle)
     }
@@ -77,7 +77,7 @@ pub(super) struct Label {
     limit: &'static str,
 }
 
-/// How often each was reached.
+/// Counts how often each limit was reached.
 pub(super) struct LimitCounters {
     born: Instant,
     each: [Reached; Limit::ALL.len()],
@@ -85,9 +85,9 @@ pub(super) struct LimitCounters {
 
 struct Reached {
     count: Counter,
-    /// Since `born`, in milliseconds: when the next line may come.
+    /// The time of the next log line at the earliest, in milliseconds since `born`.
     quiet_until: AtomicU64,
-    /// Since the last line.
+    /// How often the limit was reached since the last log line.
     unsaid: AtomicU64,
 }
 

@@ -107,7 +107,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// With the lines that an access log drops.
+    /// Metrics that include the count of lines that an access log drops.
     pub fn with_dropped(dropped: Option<Counter>) -> Self {
         let mut metrics = Self::default();
         if let Some(dropped) = dropped {
@@ -117,7 +117,7 @@ impl Metrics {
         metrics
     }
 
-    /// A request has ended: counts its answer, and why the relay gave it.
+    /// Counts a request that has ended: its answer, and the reason if relay or agent failed it.
     pub fn ended(&self, exchange: &Exchange) {
         let counters = match exchange.party {
             Party::Visitor => &self.answers,
@@ -134,27 +134,27 @@ impl Metrics {
         }
     }
 
-    /// A request of an agent was refused, for this reason.
+    /// Counts a request of an agent that was refused, by its reason.
     pub fn refused(&self, code: &'static str) {
         self.refusals.get_or_create(&Code { code }).inc();
     }
 
-    /// A limit took effect on `by`: an address, an agent.
+    /// Counts a limit that took effect on `by`: an address, an agent.
     pub fn reached(&self, limit: Limit, by: &dyn Display) {
         self.limits.reached(limit, by);
     }
 
-    /// A changed file of certificates or CAs could not be loaded.
+    /// Counts a changed file of certificates or CAs that could not be loaded.
     pub fn certificate_reload_failed(&self) {
         self.certificate_reload_failures.inc();
     }
 
-    /// Counts a visitor's connection until the guard goes.
+    /// Counts a visitor's connection until the guard is dropped.
     pub fn visitor_connected(&self) -> Counted {
         Counted::new(self.visitor_connections.clone())
     }
 
-    /// Counts an agent's connection until the guard goes.
+    /// Counts an agent's connection until the guard is dropped.
     pub fn agent_connected(&self, transport: &'static str, carrier: &'static str) -> Counted {
         Counted::new(self.agent_connections.get_or_create(&DirectionLabels { transport, carrier }).clone())
     }
@@ -168,7 +168,7 @@ impl Metrics {
     }
 }
 
-/// One that counts while it lives.
+/// A guard that adds one to a gauge until the guard is dropped.
 pub struct Counted(Gauge);
 
 impl Counted {

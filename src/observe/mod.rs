@@ -1,4 +1,5 @@
-//! What an operator can see: the record of each request, the access log, counters, and the pages of the admin listener.
+//! The sources of information for an operator: the record of each request, the access log, counters, and the pages of
+//! the admin listener.
 
 pub mod access;
 pub mod admin;

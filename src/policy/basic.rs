@@ -1,10 +1,10 @@
-//! Visitors with a password (RFC 7617), of whom the relay is told a hash.
+//! Visitors with a password (RFC 7617), of which the relay gets only a hash from the agent.
 //!
-//! The hash is PBKDF2-HMAC-SHA-256. Every visitor shows the relay the password itself, and the relay writes the hash
-//! nowhere, so it guards no more than a copy of the memory; what a harder one would guard besides is not worth what it
-//! would cost: memory for each try (argon2, scrypt) is a lever for whoever floods a name with wrong passwords. As it is
-//! a try costs about twenty milliseconds, few run at once, those of one address are counted, and a credential that was
-//! right once is known by a keyed digest.
+//! The hash is PBKDF2-HMAC-SHA-256. Every visitor sends the relay the password itself, and the relay keeps the hash
+//! only in memory, so the hash protects only against a copy of that memory. A harder hash would not be worth its cost:
+//! memory for each try (argon2, scrypt) helps an attacker that floods a name with wrong passwords. A try costs about
+//! twenty milliseconds, few tries run at once, wrong ones are counted by address, and a credential that was right once
+//! is recognised by a keyed digest.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -20,12 +20,12 @@ use subtle::ConstantTimeEq as _;
 use crate::defaults;
 use crate::domain::Secret;
 
-/// Told apart from other hashes by the name of its parameter. In rounds.
+/// The rounds of PBKDF2. The name of the parameter in the rules distinguishes this hash from others.
 const ROUNDS: NonZeroU32 = NonZeroU32::MIN.saturating_add(99_999);
 const SALT: usize = 16;
 const HASH: usize = 32;
 
-/// A visitor who may come in with a password.
+/// A visitor that is admitted with a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     name: Box<str>,
@@ -34,11 +34,11 @@ pub struct User {
 }
 
 impl User {
-    /// Hashes a password. `about` is what the salt is made of, together with the name: the same for every agent that
-    /// is to be interchangeable, and else for nobody. Takes about twenty milliseconds.
+    /// Hashes a password. The salt is made from `about` and the name: `about` must be the same for agents that are to
+    /// be interchangeable, and differ for all others. Takes about twenty milliseconds.
     ///
     /// # Errors
-    /// In a few words, for a name that cannot be one.
+    /// A short message, for an invalid name or an empty password.
     pub fn new(name: &str, password: &Secret, about: &str) -> Result<Self, &'static str> {
         check(name)?;
         if password.expose().is_empty() {
@@ -51,7 +51,7 @@ impl User {
         Ok(Self { name: name.into(), salt, hash: hash(&salt, password.expose()) })
     }
 
-    /// From salt and hash in one.
+    /// Makes a user from the salt followed by the hash.
     pub(super) fn from_digest(name: &str, bytes: &[u8]) -> Result<Self, &'static str> {
         check(name)?;
         let (salt, hash) = bytes.split_at_checked(SALT).ok_or("a hash is too short")?;
@@ -64,13 +64,13 @@ impl User {
         &self.name
     }
 
-    /// What [`User::from_digest`] understands.
+    /// The bytes that [`User::from_digest`] reads.
     pub(super) fn bytes(&self) -> Vec<u8> {
         [&self.salt[..], &self.hash].concat()
     }
 }
 
-/// A name of printable ASCII, which every client encodes alike, and without the colon that ends it.
+/// Checks a name: printable ASCII, which every client encodes alike, without a colon, which would end the name.
 fn check(name: &str) -> Result<(), &'static str> {
     let fits = |b: u8| (b.is_ascii_graphic() || b == b' ') && b != b':';
     let well = !name.is_empty() && name.len() <= 64 && name.bytes().all(fits);
@@ -100,7 +100,7 @@ impl Credential {
         Some(Self { user: user.into(), password: Secret::new(password) })
     }
 
-    /// Whether it is one of these users'. As much work for a name that is none of theirs.
+    /// Whether the credential is right for one of these users. An unknown name takes as much work as a known one.
     pub(super) fn is_of(&self, users: &[User]) -> bool {
         let user = users.iter().find(|user| *user.name == *self.user);
         let (salt, expected) = user.map_or(([0; SALT], [0; HASH]), |user| (user.salt, user.hash));
@@ -109,7 +109,7 @@ impl Credential {
     }
 }
 
-/// Credentials that were right, known by a digest that nobody outside of this process can compute.
+/// Credentials that were right, recognised by a digest that only this process can compute.
 pub(super) struct Known {
     key: [u8; 32],
     digests: Mutex<HashSet<[u8; 32]>>,
@@ -132,7 +132,7 @@ impl Known {
     pub(super) fn learn(&self, value: &HeaderValue) {
         let digest = self.digest(value);
         let mut digests = self.digests.lock();
-        // One password can be written in several ways; whoever has it could fill the memory with them.
+        // One password has several encodings, and a visitor that has it could fill the memory with them.
         if digests.len() >= defaults::CREDENTIALS_KNOWN {
             digests.clear();
         }

@@ -1,8 +1,8 @@
-//! Agents with a client certificate, and what it lets them claim.
+//! Agents with a client certificate, and the grants of a certificate.
 //!
-//! A DNS name directly below the relay's domain gives that name, `*.DOMAIN` gives any name, and every other DNS name
-//! gives that host. Nothing else of a certificate counts, its common name neither. Certificates of the same DNS names
-//! are one party, so that one can be renewed while its agent serves.
+//! A DNS name directly below the relay's domain grants that name, `*.DOMAIN` grants any name, and every other DNS name
+//! grants that host. Nothing else in a certificate counts, not even its common name. Certificates with the same DNS
+//! names identify the same agent, so that a certificate can be renewed while its agent serves.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,13 +16,14 @@ use crate::domain::{AgentId, Certificate, HostName, Name};
 use super::Verified;
 use super::scope::Grants;
 
-/// What the id of such an agent begins with; that of a token is of hexadecimal digits alone.
+/// The prefix of the ids of such agents. The ids of tokens are hexadecimal digits, so none has this prefix.
 const MARK: &str = "cert-";
 
-/// The certificates that were seen. There are as many as the CA has issued, and each is forgotten when it ends.
+/// The certificates that agents have presented. There are as many as the CA has issued, and each is dropped after it
+/// expires.
 pub struct Certificates {
     domain: HostName,
-    /// When they end.
+    /// When they expire.
     seen: Mutex<HashMap<AgentId, SystemTime>>,
 }
 
@@ -32,7 +33,7 @@ impl Certificates {
         Self { domain, seen: Mutex::default() }
     }
 
-    /// Whose certificate it is and what it lets them claim. `None` when it has ended.
+    /// The agent and the grants of a certificate. `None` when it has expired.
     pub fn verify(&self, certificate: &Certificate) -> Option<Verified> {
         let now = SystemTime::now();
         if certificate.expires <= now {
@@ -47,12 +48,12 @@ impl Certificates {
         Some(Verified { id, grants, besides: None })
     }
 
-    /// Whether an id is of a certificate, seen or not.
+    /// Whether an id is that of a certificate, presented or not.
     pub fn is_one(id: &AgentId) -> bool {
         id.0.starts_with(MARK)
     }
 
-    /// Whether a certificate of this id was seen that has not ended.
+    /// Whether a certificate of this id was presented and has not expired.
     pub fn is_live(&self, id: &AgentId) -> bool {
         self.seen.lock().get(id).is_some_and(|end| *end > SystemTime::now())
     }
@@ -100,7 +101,7 @@ mod tests {
         assert_eq!(grants(&["shop.relay.test", "www.shop.test"]), "name shop, host www.shop.test");
         assert_eq!(grants(&["*.relay.test"]), "any name");
         assert_eq!(grants(&["*.shop.test", "*", "*.test", "*.a.relay.test", "a b"]), "nothing");
-        // These are hosts, and the relay's own, which nobody may claim.
+        // These grant hosts, but the relay's own hosts, which no agent may claim.
         assert_eq!(grants(&["relay.test", "a.b.relay.test"]), "host relay.test, host a.b.relay.test");
         assert_eq!(grants(&["xrelay.test"]), "host xrelay.test");
     }

@@ -1,4 +1,4 @@
-//! The rules of one name at work: who comes in, counted.
+//! The gate of one name: applies its rules to visitors, and counts their requests.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,20 +21,20 @@ use super::rate::Bucket;
 use super::rules::Rules;
 use super::source::Source;
 
-/// Why a visitor's request is not let through.
+/// Why a visitor's request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     /// Not from one of the networks, or without the secret field.
     Forbidden,
     /// No password, or a wrong one.
     Password,
-    /// Too many requests, or too many wrong passwords; when another makes sense.
+    /// Too many requests, or too many wrong passwords; with the time until another request makes sense.
     TooMany(Duration),
     /// The body is too large.
     TooLarge,
 }
 
-/// What every gate of a relay shares.
+/// The state that all gates of a relay share.
 pub struct Checks {
     guesses: Guesses,
     hashing: Arc<Semaphore>,
@@ -47,12 +47,12 @@ impl Default for Checks {
     }
 }
 
-/// The rules of one route, with what they count.
+/// The rules of one route, and their counts.
 pub struct VisitorPolicy {
     rules: Arc<Rules>,
     epoch: Epoch,
     known: Known,
-    /// Passwords of this name at once, so that one name does not take the places of all.
+    /// The places for password checks of this name, so that one name does not take the places of all.
     hashing: Arc<Semaphore>,
     counts: Mutex<Counts>,
 }
@@ -68,8 +68,8 @@ struct Count {
     in_flight: u32,
 }
 
-/// Proof that a visitor may make this request. Held until the answer has ended, because some rules count what is under
-/// way.
+/// Proof that a visitor may make this request. Held until the answer has ended, because some rules count the requests
+/// in flight.
 #[must_use]
 pub struct VisitorPermit {
     epoch: Epoch,
@@ -90,7 +90,7 @@ impl VisitorPermit {
         gate.map_or(Ok(Self { epoch, held: None }), Err)
     }
 
-    /// When it was given: an agent may have come with other rules since.
+    /// The epoch at which the permit was given: since then an agent with other rules may have connected.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
@@ -100,7 +100,7 @@ impl VisitorPermit {
         self.held.as_ref()?.gate.rules.body
     }
 
-    /// Whether something is counted for as long as it is held.
+    /// Whether the permit counts nothing, so that it need not be held.
     pub fn is_free(&self) -> bool {
         self.held.is_none()
     }
@@ -117,7 +117,7 @@ impl Drop for HeldCounts {
 }
 
 impl VisitorPolicy {
-    /// Rules that are in force from `epoch` on; no visitor has come yet.
+    /// A gate with rules that are in force from `epoch` on and no visitors yet.
     pub fn new(rules: Arc<Rules>, epoch: Epoch) -> Self {
         let now = Instant::now();
         let name = Bucket::full(rules.rate.unwrap_or(NonZeroU32::MAX), now);
@@ -131,11 +131,11 @@ impl VisitorPolicy {
         &self.rules
     }
 
-    /// Judges a request, and takes out of its head what was for the relay alone: the password and the secret field.
-    /// `length` is that of the body, if it is told. Dropping the future lets nobody in.
+    /// Judges a request, and removes from its head the fields for the relay alone: the password and the secret field.
+    /// `length` is the length of the body, if it is known. Dropping the future gives no permit.
     ///
-    /// What is cheap comes first, and what a stranger may use up comes last: an address has a rate before its
-    /// password is looked at, and the name's own rate counts only those who may come in.
+    /// Cheap checks come first, and limits that a stranger could exhaust come last: the rate of an address is checked
+    /// before its password, and the name's own rate counts only requests that the other rules admit.
     ///
     /// # Errors
     /// [`Denied`]
@@ -154,7 +154,7 @@ impl VisitorPolicy {
         let source = Source::from(from);
         self.enter(source)?;
         if let Some(secret) = &rules.secret {
-            // One field, or it is not clear which of them counts.
+            // The field must occur only once; of two it is not clear which counts.
             let mut values = headers.get_all(secret.name()).iter();
             let (first, second) = (values.next(), values.next());
             if second.is_some() || !first.is_some_and(|value| secret.is(value.as_bytes())) {
@@ -172,7 +172,7 @@ impl VisitorPolicy {
         self.begin(source)
     }
 
-    /// One more request of a source.
+    /// Counts one more request of a source.
     fn enter(&self, source: Source) -> Result<(), Denied> {
         let Some(rate) = self.visitor_rate() else { return Ok(()) };
         let now = Instant::now();
@@ -180,7 +180,7 @@ impl VisitorPolicy {
         count_of(&mut counts.visitors, source, rate, now)?.bucket.take(rate, now).map_err(Denied::TooMany)
     }
 
-    /// The rate of each visitor; none when visitors are not counted.
+    /// The rate of each visitor; `None` when visitors are not counted.
     fn visitor_rate(&self) -> Option<NonZeroU32> {
         self.rules.visitor_rate.or(self.rules.visitor_in_flight.map(|_| NonZeroU32::MAX))
     }
@@ -192,20 +192,21 @@ impl VisitorPolicy {
             return Ok(());
         }
         let Some(credential) = Credential::parse(value) else { return Err(Denied::Password) };
-        // First a place of this name, so that no name has more than one request in the queue of all.
+        // The place of this name comes first, so that no name has more than one request in the queue for the shared
+        // places.
         let places = async {
             let own = self.hashing.clone().acquire_owned().await.ok()?;
             Some((own, checks.hashing.clone().acquire_owned().await.ok()?))
         };
         let place = tokio::time::timeout(defaults::HASHING_WAIT, places).await;
         let Ok(Some(place)) = place else { return Err(Denied::TooMany(defaults::RETRY_AFTER)) };
-        // Asked with the place in hand, or many tries at once would all come before the first is counted.
+        // Checked only with the place held: otherwise many tries at once would all pass before the first is counted.
         if let Some(wait) = checks.guesses.exhausted(from) {
             return Err(Denied::TooMany(wait));
         }
         let rules = self.rules.clone();
         let hashed = tokio::task::spawn_blocking(move || {
-            // The place is given back when the work is done, not when its visitor has left.
+            // The place is held until the work is done, even if the visitor has left.
             let _place = place;
             credential.is_of(&rules.basic)
         });
@@ -218,12 +219,12 @@ impl VisitorPolicy {
         }
     }
 
-    /// The name's own limits, and what is under way.
+    /// Checks the name's own limits, and counts the request as in flight.
     fn begin(self: &Arc<Self>, source: Source) -> Result<VisitorPermit, Denied> {
         let rules = &self.rules;
         let mut counts = self.counts.lock();
         let counts = &mut *counts;
-        // It may have been forgotten while its password was checked.
+        // The table may have dropped the visitor while its password was checked.
         let mut visitor = match self.visitor_rate() {
             Some(rate) => Some(count_of(&mut counts.visitors, source, rate, Instant::now())?),
             None => None,
@@ -260,7 +261,8 @@ fn count_of(
     Ok(visitors.entry(source).or_insert_with(fresh))
 }
 
-/// Forgets those of whom nothing needs to be known; if there are none, one with nothing under way.
+/// Drops the visitors with a full bucket and no request in flight; if there are none, one visitor without a request in
+/// flight. Returns whether there is room.
 fn make_room(visitors: &mut HashMap<Source, Count>, rate: NonZeroU32, now: Instant) -> bool {
     visitors.retain(|_, count| count.in_flight > 0 || !count.bucket.is_full(rate, now));
     if visitors.len() < defaults::VISITORS_KNOWN {
@@ -354,7 +356,7 @@ mod tests {
         assert!(matches!(ask("another", "192.0.2.1").await, Some(Denied::TooMany(_))));
         assert_eq!(ask("right", "192.0.2.1").await, None, "it was right before");
         assert_eq!(ask("another", "192.0.2.2").await, Some(Denied::Password), "another address");
-        // Two fields are two answers to one question.
+        // Two `Authorization` fields are refused, even if one is right.
         let mut both = basic("right");
         both.append(AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));
         assert_eq!(visit(&gate, &checks, "192.0.2.2", &mut both).await.err(), Some(Denied::Password));
@@ -428,7 +430,7 @@ mod tests {
         let gate = gate(rules("visitor-in-flight=1"));
         let source = Source::V4(u32::MAX);
         gate.enter(source).unwrap();
-        // Meanwhile so many others come that the table has no room for it.
+        // Meanwhile so many other visitors come that the table drops this one.
         for n in 0..=defaults::VISITORS_KNOWN as u32 {
             gate.enter(Source::V4(n)).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Wrong credentials, counted by where they come from.
+//! Wrong credentials, counted by their source.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -11,8 +11,8 @@ use crate::defaults;
 
 use super::source::Source;
 
-/// Wrong credentials of late. The table is bounded: whoever comes from more networks than it holds makes it forget the
-/// first, and can guess no faster than if it had no table, at secrets of 256 bits.
+/// Recent wrong credentials. The table is bounded, and a new source evicts the oldest: an attacker with more sources
+/// than the table holds can guess no faster than without a table, at secrets of 256 bits.
 pub struct Guesses {
     table: Mutex<GuessTable>,
     most: u32,
@@ -30,7 +30,7 @@ struct Window {
 }
 
 impl Window {
-    /// How long until the next one begins; nothing once it is over.
+    /// How long until the window ends; `None` once it has ended.
     fn left(&self, now: Instant) -> Option<Duration> {
         let until = self.began + defaults::GUESSES_WITHIN;
         until.checked_duration_since(now).filter(|left| !left.is_zero())
@@ -38,12 +38,12 @@ impl Window {
 }
 
 impl Guesses {
-    /// Lets `most` pass from each source within [`defaults::GUESSES_WITHIN`].
+    /// Allows `most` wrong credentials from each source within [`defaults::GUESSES_WITHIN`].
     pub fn new(most: u32) -> Self {
         Self { table: Mutex::default(), most }
     }
 
-    /// Counts a wrong one. When there were too many before: how long until it may be tried again.
+    /// Counts a wrong credential. If there were too many before, returns how long until the source may try again.
     pub fn wrong(&self, from: IpAddr) -> Option<Duration> {
         self.wrong_at(from, Instant::now())
     }
@@ -70,7 +70,7 @@ impl Guesses {
         over
     }
 
-    /// How long until a source may try again, if it had as many as it may have.
+    /// How long until a source may try again, if it has reached its limit.
     pub fn exhausted(&self, from: IpAddr) -> Option<Duration> {
         let table = self.table.lock();
         let window = table.windows.get(&from.into())?;

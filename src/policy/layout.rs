@@ -1,12 +1,12 @@
-//! The tables in the file of tokens, and the way from each earlier layout to the next.
+//! The tables in the file of tokens, and the migration of each earlier layout to the next.
 
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The layout that this version writes (`PRAGMA user_version`).
 pub(super) const LATEST: i64 = 2;
 
-/// What leads from layout N, its place in this list, to N + 1. A step is never changed once it was released: files of
-/// every layout are out there.
+/// The migrations: the step at index N leads from layout N to N + 1. A step never changes after its release, because
+/// files of every layout exist.
 const STEPS: [&str; 2] = [
     "
 CREATE TABLE token (
@@ -38,8 +38,8 @@ DROP TABLE claimable;
 ",
 ];
 
-/// Takes the steps that are missing, all or none; returns the layout that the file has then, which is beyond
-/// [`LATEST`] if a newer version wrote it.
+/// Runs the missing steps, all or none. Returns the layout that the file has then, which is above [`LATEST`] if a newer
+/// version wrote it.
 pub(super) fn bring_up(connection: &mut Connection) -> rusqlite::Result<i64> {
     let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let layout: i64 = change.pragma_query_value(None, "user_version", |row| row.get(0))?;

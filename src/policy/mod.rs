@@ -1,9 +1,8 @@
-//! Who may offer: tokens and certificates, what each may claim, and where tokens are kept. Who may visit: the rules of
-//! a name, and the gate that holds visitors to them.
+//! The policy for agents: tokens and certificates, the claims that each allows, and the store of tokens. The policy for
+//! visitors: the rules of a name, and the gate that applies them.
 //!
-//! The answers come from a table in memory, so that a request never waits for a disk. Whoever runs a relay
-//! calls
-//! [`Tokens::refresh_if_changed`] now and then, and changes made by another process take effect.
+//! Look-ups use a table in memory, so that a request never waits for a disk. A relay calls
+//! [`Tokens::refresh_if_changed`] regularly, so that changes by another process take effect.
 
 mod basic;
 mod certificate;
@@ -40,25 +39,25 @@ pub use self::scope::{Grants, Limits, Prefix};
 pub use self::source::Source;
 pub use self::store::{FILE, StoreError};
 
-/// One token, as it may be shown: all but the secret, which nobody has.
+/// A token without its secret, which is not stored.
 #[derive(Debug, Clone)]
 pub struct TokenRecord {
-    /// The part of the token that is no secret.
+    /// The part of the token that is not secret.
     pub id: AgentId,
-    /// What the token may claim.
+    /// The grants of the token.
     pub grants: Arc<Grants>,
     /// When it was issued.
     pub created: SystemTime,
 }
 
-/// Proof that a credential was checked: whose it is and what it may claim.
+/// Proof that a credential was verified: its agent and its grants.
 #[derive(Debug, Clone)]
 pub struct Verified {
-    /// Whose credential it is.
+    /// The agent that the credential identifies.
     pub id: AgentId,
-    /// What it may claim.
+    /// The grants of the credential.
     pub grants: Arc<Grants>,
-    /// What a second credential lets it claim: both must allow what is asked for.
+    /// The grants of a second credential: both must allow a claim.
     pub besides: Option<Arc<Grants>>,
 }
 
@@ -96,7 +95,7 @@ struct TokensInner {
 }
 
 impl Tokens {
-    /// Opens the tokens in a state directory; makes directory and file, for the owner alone, when they are
+    /// Opens the tokens in a state directory. Makes the directory and the file, for the owner alone, if they are
     /// missing.
     ///
     /// # Errors
@@ -107,7 +106,7 @@ impl Tokens {
         Ok(Self::with(table, Some(store)))
     }
 
-    /// Tokens that end with the process: for tests, for a demonstration, and for embedding.
+    /// Tokens that are lost when the process ends: for tests, for a demonstration, and for embedding.
     pub fn in_memory() -> Self {
         Self::with(Table::default(), None)
     }
@@ -120,7 +119,7 @@ impl Tokens {
     /// Issues a token. The text returned is the only copy: only a digest of it is kept.
     ///
     /// # Errors
-    /// [`StoreError`] when it cannot be written down, or when the system has no randomness to give.
+    /// [`StoreError`] when the token cannot be stored, or when the system provides no random bytes.
     pub fn issue(&self, grants: Grants) -> Result<(AgentId, Secret), StoreError> {
         let fresh = token::generate()?;
         let entry =
@@ -132,10 +131,10 @@ impl Tokens {
         Ok((AgentId(fresh.id), fresh.text))
     }
 
-    /// Ends a token. `false` when there is no live token of this id.
+    /// Revokes a token. `false` when there is no live token of this id.
     ///
     /// # Errors
-    /// [`StoreError`] when it cannot be written down; the token is live then.
+    /// [`StoreError`] when the change cannot be stored; the token stays live.
     pub fn revoke(&self, id: &AgentId) -> Result<bool, StoreError> {
         self.change(|store| store.revoke(&id.0), |table| table.remove(&id.0))
     }
@@ -162,8 +161,7 @@ impl Tokens {
         Ok(answer)
     }
 
-    /// Reads the table again when another process has changed it; says whether one had. Without a store:
-    /// `false`.
+    /// Reads the table again if another process has changed it, and returns whether one had. Without a store: `false`.
     ///
     /// # Errors
     /// [`StoreError`] when the file cannot be read; the table stays as it was.
@@ -182,16 +180,16 @@ impl Tokens {
         self.inner.shared
     }
 
-    /// Whose credential this is, if it is a live token. Takes the same work for an unknown id as for a wrong
+    /// The agent and the grants of a credential, if it is a live token. An unknown id takes the same work as a wrong
     /// secret.
     pub fn verify(&self, credential: &Secret) -> Option<Verified> {
         let table = self.inner.table.load();
         let (id, entry) = token::verify(credential, |id| table.get(id))?;
-        // Only now: whether a token has expired is told to nobody but its owner's like.
+        // Checked last, so that only the holder of the token can learn that it has expired.
         entry.is_live().then(|| Verified { id: AgentId(id), grants: entry.grants.clone(), besides: None })
     }
 
-    /// What a live token of this id may claim, without its secret: for whoever proved earlier that it is theirs.
+    /// The grants of a live token of this id, without its secret: for an agent whose token was verified earlier.
     pub fn find(&self, id: &AgentId) -> Option<Verified> {
         let table = self.inner.table.load();
         let entry = table.get(&id.0).filter(|entry| entry.is_live())?;
@@ -223,9 +221,8 @@ impl Tokens {
         self.inner.table.load().is_empty()
     }
 
-    /// Whether no token was ever issued here. After the last one was revoked this stays `false`: who revokes
-    /// all
-    /// tokens does not want a new one made for everybody.
+    /// Whether no token was ever issued here. Stays `false` after the last token was revoked: an operator who revokes
+    /// all tokens does not want a new one to be made.
     pub fn is_new(&self) -> bool {
         self.inner.table.load().is_new()
     }

@@ -1,35 +1,36 @@
 //! Open registration: anybody may claim a name that is free, first come, first served (ReverseHttp, "Registration").
-//! Such an agent has no token; what it says of itself decides only whether it is the same one again.
+//! Such an agent has no token; its secret or its instance only serves to recognise the same agent again.
 
 use aws_lc_rs::hmac;
 
 use crate::defaults;
 use crate::domain::{AgentId, Instance, Name, Secret};
 
-/// What the ids of such agents begin with. The ids of tokens are hexadecimal digits, so none of them does.
+/// The prefix of the ids of such agents. The ids of tokens are hexadecimal digits, so none has this prefix.
 const PREFIX: &str = "open-";
 
-/// Tells agents without a token from each other.
+/// Distinguishes agents without a token.
 pub struct Open {
-    /// Ids are logged and shown. Without a key, whoever sees one could try out short secrets until one fits.
+    /// The key of the ids, which are logged and shown. Without a key, a reader of an id could find a short secret by
+    /// trial.
     key: hmac::Key,
 }
 
 impl Open {
-    /// With the same `key` an agent is the same one again after a restart of the relay.
+    /// With the same `key` an agent keeps its id after a restart of the relay.
     pub fn new(key: &[u8]) -> Self {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
     }
 
-    /// Who makes claims by a shared secret: the same secret is the same agent. Nobody, where the text is empty or was
-    /// meant to be a token: a mistyped token must fail, and not claim by another right.
+    /// The agent that a shared secret identifies: the same secret is the same agent. `None` if the text is empty or was
+    /// meant to be a token: a mistyped token must fail, and must not claim by another right.
     pub fn by_secret(&self, secret: &Secret) -> Option<AgentId> {
         let text = secret.expose();
         let meant = text.to_ascii_lowercase().contains("ptth_");
         (!text.is_empty() && !meant).then(|| self.id("secret", text))
     }
 
-    /// Who comes with nothing: the same process again, if it says which one it is, else somebody new.
+    /// An agent without a credential: the same agent again for the same instance, else a new agent.
     pub fn anonymous(&self, instance: Option<&Instance>) -> AgentId {
         match instance {
             Some(instance) => self.id("instance", &instance.id),

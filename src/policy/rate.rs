@@ -1,11 +1,11 @@
-//! So many a second, and a second's worth at once.
+//! A limit per second, with a burst of one second's worth.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A bucket that fills at a rate and holds what comes in a second.
+/// A bucket that fills at a rate and holds one second's worth.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bucket {
     left: f64,
@@ -22,7 +22,7 @@ impl Bucket {
         self.at = now;
     }
 
-    /// Takes one out; when it is empty, says when there is one again.
+    /// Takes one unit. If the bucket is empty, returns the time until it has one again.
     pub(super) fn take(&mut self, rate: NonZeroU32, now: Instant) -> Result<(), Duration> {
         let rate = f64::from(rate.get());
         self.fill(rate, now);
@@ -33,7 +33,7 @@ impl Bucket {
         Err(Duration::from_secs_f64((1.0 - self.left) / rate))
     }
 
-    /// Whether nothing was taken for so long that it is as good as new.
+    /// Whether the bucket is full again, and so equal to a new one.
     pub(super) fn is_full(&mut self, rate: NonZeroU32, now: Instant) -> bool {
         let rate = f64::from(rate.get());
         self.fill(rate, now);

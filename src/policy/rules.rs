@@ -1,7 +1,7 @@
-//! Who may visit a name: what its agent said in `PTTH-Visitors`, a dictionary (RFC 9651 §3.2).
+//! The rules for visitors of a name, which its agent sends in `PTTH-Visitors`, a dictionary (RFC 9651 §3.2).
 //!
-//! A member or a parameter that is not understood makes the whole of it invalid: a rule that is dropped is a door that
-//! stands open.
+//! An unknown member or parameter makes the whole field invalid: to ignore a rule would admit visitors that the rule
+//! excludes.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,19 +20,19 @@ use crate::defaults;
 use super::basic::User;
 use super::scope::Limits;
 
-/// Why rules are not understood.
+/// Why the rules are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the rules for visitors are not understood: {0}")]
 pub struct BadRules(String);
 
-/// Who may visit. Whatever is said must hold, all of it; what is not said does not matter.
+/// The rules for visitors. A request must satisfy every rule that is present; an absent rule has no effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// `basic`: one of these, with the password.
+    /// `basic`: the visitor is one of these users, with the password.
     pub basic: Vec<User>,
-    /// `net`: from one of these networks.
+    /// `net`: the visitor's address is in one of these networks.
     pub networks: Vec<IpNet>,
-    /// `secret`: with this field.
+    /// `secret`: the request has this field.
     pub secret: Option<FieldSecret>,
     /// `rate`: requests per second.
     pub rate: Option<NonZeroU32>,
@@ -42,12 +42,12 @@ pub struct Rules {
     pub visitor_rate: Option<NonZeroU32>,
     /// `visitor-in-flight`: requests at once from one address.
     pub visitor_in_flight: Option<NonZeroU32>,
-    /// `body`: bytes of a request's body.
+    /// `body`: the most bytes of a request's body.
     pub body: Option<u64>,
 }
 
-/// A field that a visitor must send, and the digest of its value. A digest does, because what shares a secret with a
-/// program need not fit into a head, and can be as long as it likes.
+/// A field that a visitor must send, and the digest of its value. A plain digest suffices, because a program sends the
+/// secret: nobody has to memorise it, and it can have any length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldSecret {
     name: HeaderName,
@@ -79,7 +79,7 @@ impl FieldSecret {
     /// A field and the value that it must have.
     ///
     /// # Errors
-    /// In a few words, when the field is none that can carry a secret, or the value cannot stand in one.
+    /// A short message, when the field cannot carry a secret, or the value cannot stand in a field.
     pub fn new(name: &str, value: &str) -> Result<Self, &'static str> {
         let fits = !value.is_empty()
             && value.trim() == value
@@ -110,10 +110,10 @@ impl FieldSecret {
     }
 }
 
-/// A network, or an address alone.
+/// Parses a network, or a single address.
 ///
 /// # Errors
-/// In a few words, for anything else.
+/// A short message, for any other text.
 pub fn network(text: &str) -> Result<IpNet, &'static str> {
     let alone = text.parse::<IpAddr>().map(IpNet::from);
     let net = alone.or_else(|_| text.parse::<IpNet>());
@@ -183,7 +183,7 @@ fn number(item: &Item) -> Result<u64, &'static str> {
     u64::try_from(i64::from(number)).map_err(|_| "a number below 0")
 }
 
-/// The bytes of the only parameter.
+/// The bytes of the only parameter, which must be `wanted`.
 fn parameter<'a>(item: &'a Item, wanted: &str) -> Result<&'a [u8], &'static str> {
     let mut all = item.params.iter();
     match (all.next(), all.next()) {
@@ -202,7 +202,7 @@ fn secret(item: &Item) -> Result<FieldSecret, &'static str> {
 }
 
 impl Rules {
-    /// These rules, within what a token allows; nothing when there is no rule at all.
+    /// These rules, lowered to the limits of a token; `None` when there is no rule at all.
     #[must_use]
     pub fn within(mut self, limits: &Limits) -> Option<Self> {
         let less = |said: Option<NonZeroU32>, most: Option<NonZeroU32>| match (said, most) {
@@ -215,7 +215,7 @@ impl Rules {
     }
 }
 
-/// The value of the field.
+/// Displays the value of `PTTH-Visitors`.
 impl fmt::Display for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! What a token may claim, and within which limits. No I/O.
+//! The grants of a token, and their limits. No I/O.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 
 use crate::domain::{HostName, Malformed, Name};
 
-/// The names that begin with a word and a hyphen, written `WORD-*`. The hyphen is part of it, so that `team-*` is not
-/// `teamster` too.
+/// The names that begin with a word and a hyphen, written `WORD-*`. The hyphen is part of the prefix, so that `team-*`
+/// does not allow `teamster`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix(Box<str>);
 
@@ -17,7 +17,7 @@ impl Prefix {
     /// Parses `WORD-*`. `None` for another form.
     ///
     /// # Errors
-    /// [`Malformed`] when the word is none that a name can begin with.
+    /// [`Malformed`] when no name can begin with the word.
     pub fn parse(text: &str) -> Option<Result<Self, Malformed>> {
         let word = text.strip_suffix("-*")?;
         Some(Name::parse(word).map(|word| Self(format!("{word}-").into())))
@@ -39,10 +39,10 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// What a token may claim.
+/// The grants of a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
-    /// Any name that is free; the names below are reserved for it besides.
+    /// Any name that is free. The names in `names` are also reserved for the token.
     pub any_name: bool,
     /// These names.
     pub names: Vec<Name>,
@@ -50,27 +50,27 @@ pub struct Grants {
     pub prefixes: Vec<Prefix>,
     /// These hosts, exactly.
     pub hosts: Vec<HostName>,
-    /// How, how much and how long.
+    /// The limits on transports, sessions, requests and time.
     pub limits: Limits,
 }
 
-/// Within which limits a token may claim what it may claim.
+/// The limits within which a token may claim its grants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// The transports by which its agents may come; empty is every one.
+    /// The transports that its agents may use; empty allows every transport.
     pub transports: Vec<Box<str>>,
-    /// Its sessions at once: processes, each with as many connections as it needs.
+    /// The most sessions at once. A session is a process, with as many connections as it needs.
     pub sessions: Option<NonZeroU32>,
     /// Requests of visitors per second, for each of its names.
     pub rate: Option<NonZeroU32>,
     /// Requests of visitors at once, for each of its names.
     pub in_flight: Option<NonZeroU32>,
-    /// When it ends.
+    /// When the token expires.
     pub expires: Option<SystemTime>,
 }
 
 impl Grants {
-    /// Any name, and no host: what a first token gets.
+    /// Any name, and no host: the grants of a first token.
     pub fn any() -> Self {
         Self { any_name: true, ..Self::default() }
     }
@@ -85,12 +85,12 @@ impl Grants {
         self.any_name || self.names.contains(name) || self.prefixes.iter().any(|prefix| prefix.allows(name))
     }
 
-    /// Whether the host may be claimed: only one that is listed, letter by letter.
+    /// Whether the host may be claimed: it must be listed exactly.
     pub fn allows_host(&self, host: &HostName) -> bool {
         self.hosts.contains(host)
     }
 
-    /// The only name that may be claimed, if there is but one and no host besides.
+    /// The only name that may be claimed, if the grants allow nothing else.
     pub fn only_name(&self) -> Option<&Name> {
         match (&self.names[..], &self.prefixes[..], &self.hosts[..]) {
             ([only], [], []) if !self.any_name => Some(only),
@@ -98,14 +98,14 @@ impl Grants {
         }
     }
 
-    /// Whether these still hold at a time.
+    /// Whether the grants are valid at a time.
     pub fn is_live(&self, now: SystemTime) -> bool {
         self.limits.expires.is_none_or(|end| now < end)
     }
 }
 
 impl Limits {
-    /// Whether an agent may come by this transport.
+    /// Whether an agent may use this transport.
     pub fn allows_transport(&self, transport: &str) -> bool {
         self.transports.is_empty() || self.transports.iter().any(|allowed| **allowed == *transport)
     }
@@ -124,7 +124,7 @@ impl fmt::Display for Grants {
     }
 }
 
-/// What goes behind the claims: nothing where there is no limit.
+/// The text after the claims; empty if there is no limit.
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.transports.is_empty() {

@@ -1,9 +1,9 @@
-//! Where a request comes from, as coarse as one party is.
+//! The source of a request: the addresses that count as one party.
 
 use std::net::IpAddr;
 
-/// One IPv4 address, or the 64 bits of an IPv6 address that name a network: whoever has one address of it has them
-/// all, so limits by address would be none.
+/// One IPv4 address, or the 64 bits of an IPv6 address that name a network: a host with one address of that network can
+/// use them all, which would defeat a limit by address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
     /// The address.

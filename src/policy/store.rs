@@ -1,6 +1,5 @@
-//! Where tokens are kept: SQLite in the state directory, in WAL mode, so that `ptth token` can write while a
-//! relay
-//! reads. SQLite gives its two side files the mode of the main one.
+//! The store of tokens: SQLite in the state directory, in WAL mode, so that `ptth token` can write while a relay reads.
+//! SQLite gives its two side files the mode of the main one.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -29,12 +28,12 @@ pub enum StoreError {
     /// The directory or the file cannot be made or opened.
     #[error("cannot open {}: {source}; check --state and its owner", path.display())]
     Open {
-        /// Which one.
+        /// The directory or the file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Others may write to the file, so what it says proves nothing.
+    /// Other users may write to the file, so its tokens prove nothing.
     #[error("{} may be written by others; chmod go-w it, and look whether its tokens are yours", .0.display())]
     Exposed(PathBuf),
     /// A newer version wrote the file.
@@ -50,15 +49,15 @@ pub enum StoreError {
     Database {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
-    /// A name or a host in the file is none.
+    /// A name or a host in the file is not valid.
     #[error("{} holds a damaged token: {source}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The defect.
         source: Malformed,
     },
     /// The system gave no random bytes.
@@ -77,7 +76,8 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn open(state: &Path) -> Result<Self, StoreError> {
         let path = state.join(FILE);
-        // SQLite's busy timeout does not cover the change to WAL, so those who open wait for each other here.
+        // SQLite's busy timeout does not cover the change to WAL, so processes that open the file wait for each other
+        // here.
         let _first = make(state, &path)?;
         let failed = |source| StoreError::Database { path: path.clone(), source };
         let connection = connect(&path).map_err(failed)?;
@@ -86,7 +86,7 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes the tables, or brings those of an older version up to date; once, whoever comes first.
+    /// Makes the tables, or brings those of an older version up to date. Of several processes, only the first does so.
     fn lay_out(&mut self) -> Result<(), StoreError> {
         let path = self.path.clone();
         match layout::bring_up(&mut self.connection) {
@@ -107,7 +107,7 @@ impl Store {
 
     /// Reads every token that was not revoked.
     pub(super) fn load(&mut self) -> Result<Table, StoreError> {
-        // Asked first: a change that comes in between is then read now, and once more at the next look.
+        // The version is read first: a change after it is then read now, and once more at the next check.
         let version = self.version()?;
         let rows = read(&self.connection).map_err(|e| self.failed(e))?;
         let damaged = |source| StoreError::Damaged { path: self.path.clone(), source };
@@ -164,9 +164,8 @@ impl Store {
     }
 }
 
-/// Makes directory and file for the owner alone, where they are missing, and refuses a file that others may
-/// write.
-/// Returns the directory, locked.
+/// Makes the directory and the file, for the owner alone, if they are missing, and refuses a file that others may
+/// write. Returns the directory, locked.
 fn make(state: &Path, path: &Path) -> Result<File, StoreError> {
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -175,8 +174,7 @@ fn make(state: &Path, path: &Path) -> Result<File, StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(at(state))?;
     let directory = File::open(state).map_err(at(state))?;
     directory.lock().map_err(at(state))?;
-    // An existing file is not opened here: closing it again would drop the locks that SQLite holds on it in
-    // this
+    // An existing file is not opened here: closing it again would drop the locks that SQLite holds on it in this
     // process (fcntl(2): closing any descriptor of a file ends the process's record locks on it).
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(path)(error)),
@@ -190,7 +188,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(defaults::STATE_BUSY)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-    // A token that was printed must not be lost with the power.
+    // A token that was printed must survive a power failure.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     Ok(connection)
@@ -211,7 +209,7 @@ impl Row {
             match kind.as_str() {
                 "any" => grants.any_name = true,
                 "name" => grants.names.push(Name::parse(value)?),
-                // One that is damaged is read as a name, whose error says so.
+                // A damaged prefix is parsed as a name, whose error reports the damage.
                 "prefix" => match Prefix::parse(value) {
                     Some(prefix) => grants.prefixes.push(prefix?),
                     None => grants.names.push(Name::parse(value)?),
@@ -229,7 +227,7 @@ struct Rows {
     ever: bool,
 }
 
-/// One moment's rows: both queries see the same state.
+/// Reads all rows in one transaction: both queries see the same state.
 fn read(connection: &Connection) -> rusqlite::Result<Rows> {
     let moment = connection.unchecked_transaction()?;
     let mut tokens = moment.prepare_cached(

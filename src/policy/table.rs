@@ -1,4 +1,4 @@
-//! All live tokens at one moment, ready to be asked.
+//! All live tokens at one moment, indexed for look-ups.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,7 +10,7 @@ use crate::domain::{AgentId, HostName, Name};
 use super::TokenRecord;
 use super::token::TokenEntry;
 
-/// All live tokens at one moment. Replaced as a whole, never changed while somebody reads.
+/// All live tokens at one moment. Replaced as a whole, never changed while it is read.
 #[derive(Clone, Default)]
 pub(super) struct Table {
     entries: HashMap<Arc<str>, TokenEntry>,
@@ -19,7 +19,7 @@ pub(super) struct Table {
     ever: bool,
 }
 
-/// When the last token ends that names something; `None` is never.
+/// When the last token that names a key expires; `None` is never.
 type End = Option<SystemTime>;
 
 impl Table {

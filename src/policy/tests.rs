@@ -16,7 +16,7 @@ fn shop() -> Grants {
     Grants { hosts, ..Grants::names([name("shop"), name("shop2")]) }
 }
 
-/// What holds with a store must hold without one.
+/// Tokens without a store and with one: both must behave alike.
 fn both() -> [(Tokens, Option<tempfile::TempDir>); 2] {
     let state = tempfile::tempdir().unwrap();
     [(Tokens::in_memory(), None), (Tokens::open(state.path()).unwrap(), Some(state))]
@@ -146,7 +146,7 @@ fn a_newer_or_damaged_file_is_named() {
     assert!(error.to_string().contains("ptth.db"), "{error}");
 }
 
-/// A token as the first layout kept it: made by a binary of that time.
+/// A token in the first layout, made by a program of that time.
 const OLD: (&str, &str) = ("3c864cde8a89", "ptth_3c864cde8a89_ab-Ilt981lKtBsNmnlElQUnA-KHroJMerxKudNAe1qM");
 
 #[test]

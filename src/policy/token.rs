@@ -1,8 +1,7 @@
-//! One token: its text, its digest, what it grants. No I/O.
+//! One token: its text, its digest, its grants. No I/O.
 //!
-//! The text is `ptth_ID_SECRET`: an id of 12 hexadecimal digits, and 32 random bytes in URL-safe base64
-//! without
-//! padding (RFC 4648 §5). That alphabet holds `_` too, so only the first two underscores separate.
+//! The text is `ptth_ID_SECRET`: an id of 12 hexadecimal digits, and 32 random bytes in URL-safe base64 without padding
+//! (RFC 4648 §5). That alphabet contains `_` too, so only the first two underscores separate.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -21,7 +20,7 @@ use super::scope::Grants;
 /// SHA-256 of the secret's text. Fast on purpose: 256 random bits need no stretching.
 pub(super) type DigestBytes = [u8; 32];
 
-/// What is kept of a token.
+/// The part of a token that is stored.
 #[derive(Debug, Clone)]
 pub(super) struct TokenEntry {
     pub(super) digest: DigestBytes,
@@ -35,7 +34,7 @@ impl TokenEntry {
     }
 }
 
-/// A token just made; `text` is handed out and forgotten.
+/// A new token; `text` is given to the operator and not kept.
 pub(super) struct Fresh {
     pub(super) id: Arc<str>,
     pub(super) digest: DigestBytes,
@@ -57,23 +56,22 @@ fn digest(secret: &str) -> DigestBytes {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-/// Id and secret of a token's text; nothing for a text of another form.
+/// The id and the secret in a token's text; `None` for a text of another form.
 fn split(text: &str) -> Option<(&str, &str)> {
     let (id, secret) = text.strip_prefix("ptth_")?.split_once('_')?;
     let well_formed = id.len() == 12 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     (well_formed && !secret.is_empty()).then_some((id, secret))
 }
 
-/// Checks a credential against the entry that `find` has for its id. An unknown id costs a digest and a
-/// comparison
-/// too; that its lookup may end sooner tells only what is no secret.
+/// Checks a credential against the entry that `find` returns for its id. An unknown id costs a digest and a comparison
+/// too. Its look-up may end sooner, which reveals nothing secret.
 pub(super) fn verify<'a>(
     credential: &Secret,
     find: impl FnOnce(&str) -> Option<&'a TokenEntry>,
 ) -> Option<(Arc<str>, TokenEntry)> {
     let (id, secret) = split(credential.expose()).unwrap_or(("", credential.expose()));
     let entry = find(id);
-    // No digest of SHA-256 that anybody knows a text for.
+    // No text with this SHA-256 digest is known.
     let expected = entry.map_or([0; 32], |entry| entry.digest);
     let same = bool::from(digest(secret).ct_eq(&expected));
     entry.filter(|_| same).map(|entry| (id.into(), entry.clone()))

@@ -1,5 +1,5 @@
-//! What one agent has at this relay: its routes, sessions and connections. Every limit of an agent is judged here, at a
-//! cost that grows with what that agent has and with nothing else.
+//! The routes, sessions and connections of one agent at this relay. Every limit of an agent is checked here, at a cost
+//! that grows only with the state of that agent.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -19,14 +19,14 @@ const FENCED: usize = 64;
 /// One route that an agent holds.
 pub(super) struct Holding {
     pub(super) target: Arc<Target>,
-    /// The address that is charged for it, where it is held without a token.
+    /// The address that is charged for the route, if it is held without a token.
     pub(super) charged: Option<IpAddr>,
     pub(super) claims: usize,
     /// When its lease ends; `None` while no connection has used it.
     pub(super) free_at: Option<Instant>,
-    /// It stands in the queue of leases, once however often it was claimed and released.
+    /// Whether the route is in the queue of leases. It is there at most once.
     pub(super) is_queued: bool,
-    /// Processes that another one has taken this route from. They do not get it back by another try.
+    /// Processes that have lost this route to another process. A further claim does not return it to them.
     fenced: VecDeque<Instance>,
 }
 
@@ -46,14 +46,14 @@ impl Holding {
         self.fenced.push_back(instance.clone());
     }
 
-    /// Whether a session serves it, and goes on to, with other rules than these.
+    /// Whether a session that this claim will not fence serves the route with other rules.
     fn is_served_otherwise(&self, terms: &Terms) -> bool {
         let served = self.target.served();
         !served.has_rules(terms.rules.as_ref()) && served.sessions.iter().any(|s| terms.conflicts(s))
     }
 
-    /// Whether the process of these terms may not serve it: a newer boot of the process serves it, another process has
-    /// taken it, or another has it for itself alone. An exclusive process is stopped only by the first two.
+    /// Whether the process of these terms may not serve the route: a newer boot of the process serves it, another
+    /// process has taken it, or another process serves it exclusively. Only the first two stop an exclusive process.
     fn fences(&self, terms: &Terms) -> bool {
         let instance = terms.instance.as_ref();
         let stops = |s: &Arc<Session>| match (&s.instance, instance) {
@@ -70,7 +70,7 @@ impl Holding {
 pub(super) struct AgentEntry {
     pub(super) routes: HashMap<Route, Holding>,
     pub(super) sessions: Vec<Arc<Session>>,
-    /// Counted from the claim on: a connection that is on its way counts like one that stands.
+    /// Counted from the claim on: a connection in its handshake counts like an open one.
     pub(super) connections: usize,
 }
 
@@ -79,7 +79,7 @@ impl AgentEntry {
         self.routes.is_empty() && self.sessions.is_empty() && self.connections == 0
     }
 
-    /// How many of the routes it does not hold yet.
+    /// The number of routes in the terms that the agent does not hold yet.
     pub(super) fn more(&self, terms: &Terms) -> usize {
         terms.routes.iter().filter(|route| !self.routes.contains_key(*route)).count()
     }
@@ -124,7 +124,7 @@ impl AgentEntry {
         }
     }
 
-    /// No session of this process may serve these routes again.
+    /// Fences a process: none of its sessions may serve these routes again.
     pub(super) fn fence(&mut self, terms: &Terms, instance: &Instance) {
         for route in &terms.routes {
             if let Some(holding) = self.routes.get_mut(route) {
@@ -134,19 +134,19 @@ impl AgentEntry {
     }
 }
 
-/// What becomes of a connection that joins.
+/// The decision about a connection that joins.
 pub(super) struct Decision {
-    /// Sessions of earlier processes, whose place it takes.
+    /// Sessions of earlier processes, which this connection replaces.
     pub(super) fenced: Vec<Arc<Session>>,
-    /// The session that it joins; a fresh one if there is none.
+    /// The session that the connection joins; `None` for a new session.
     pub(super) session: Option<Arc<Session>>,
-    /// It came too late, and is cut: since its claim a newer boot has come, or an agent with other rules, or as many as
-    /// its token may have, or an agent with a better right.
+    /// Whether the connection is too late and is cut: since its claim a newer boot, an agent with other rules, as many
+    /// sessions as its token may have, or an agent with a better right has come.
     pub(super) is_outdated: bool,
 }
 
-/// Decides about a connection of this agent on these terms. `changed`: its rules for visitors were not those in force when
-/// it claimed.
+/// Decides about a connection of this agent on these terms. `changed`: whether its rules for visitors differed from
+/// those in force when it claimed.
 pub(super) fn decide(entry: &AgentEntry, terms: &Terms, changed: bool) -> Decision {
     let mut present: Vec<Arc<Session>> = Vec::new();
     for holding in entry.held(terms) {
@@ -162,7 +162,7 @@ pub(super) fn decide(entry: &AgentEntry, terms: &Terms, changed: bool) -> Decisi
         || terms.too_many(&entry.sessions).is_some();
     let rules = terms.rules.as_ref();
     let changed = changed || entry.held(terms).any(|holding| !holding.target.served().has_rules(rules));
-    // A request that waits in a session was let in by the rules of before.
+    // A request that waits in a session was admitted by the earlier rules, so changed rules need a new session.
     let mine = |s: &&Arc<Session>| !changed && s.instance.as_ref() == instance && s.routes == terms.routes;
     let session = present.iter().find(mine).cloned();
     present.retain(|other| is_fenced_by(other.instance.as_ref(), instance, terms.exclusive));

@@ -1,4 +1,4 @@
-//! Routes held until dropped, and the way of a link into its session.
+//! Claims: routes that are held until the claim is dropped, and the step by which a link joins its session.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,26 +10,27 @@ use crate::domain::{AgentId, Route, SessionId};
 use crate::session::carrier::Carrier;
 use crate::session::{Core, Kind, Link, Session};
 
-/// Routes that are held, and a connection that is counted. Dropping it starts the lease of the routes.
+/// Routes that are held, and a connection that is counted. A drop starts the lease of the routes.
 pub struct Claim {
     pub(super) registry: Arc<Registry>,
     pub(super) owner: AgentId,
     pub(super) terms: Terms,
     pub(super) targets: Vec<Arc<Target>>,
-    /// Its rules for visitors are not those of before.
+    /// Whether its rules for visitors differ from those in force before the claim.
     pub(super) changed: bool,
-    /// A link has come of it. Without one the routes are as free as they were before.
+    /// Whether a link has joined. If none has, the routes are as free after the claim as before.
     pub(super) used: bool,
 }
 
 impl Claim {
-    /// What is claimed.
+    /// The claimed routes.
     pub fn routes(&self) -> &[Route] {
         &self.terms.routes
     }
 
-    /// Puts a fresh link into the session of its process, making one if it is the first. A newer boot of the same
-    /// process, and an exclusive process, cut the others. Returns the link, and what takes it out again on drop.
+    /// Adds a fresh link to the session of its process, and makes the session if this is its first link. A newer boot
+    /// of a process, and an exclusive process, cut the others. Returns the link, and a guard that removes the link on
+    /// drop.
     pub fn join(
         mut self,
         carrier: Box<dyn Carrier>,

@@ -1,6 +1,6 @@
-//! Which routes exist, whose they are, and which sessions speak for them. A look-up is read for every public request and
-//! takes no lock. What changes takes one lock, for as long as the routes of one agent need and never across an await; no
-//! change looks at the routes of others.
+//! Which routes exist, which agents hold them, and which sessions serve them. Every public request does a look-up,
+//! which takes no lock. Every change takes one lock, for as long as the routes of one agent need and never across an
+//! await; no change visits the routes of other agents.
 
 mod agents;
 mod claim;
@@ -31,7 +31,7 @@ use self::terms::Charged;
 use crate::domain::{AgentId, Route};
 use crate::session::Session;
 
-/// Leases that one claim ends beside its own work, so that they do not pile up between two rounds of tidying.
+/// The number of leases that one claim ends at most, so that leases do not pile up between two runs of `tidy`.
 const LEASES_AT_ONCE: usize = 64;
 
 /// The routes of one relay.
@@ -41,11 +41,11 @@ pub struct Registry {
     books: Mutex<Books>,
     lease: Duration,
     next_session: AtomicU64,
-    /// Cancelled when no agent is let in any more.
+    /// Cancelled when no agent is admitted any more.
     closed: CancellationToken,
 }
 
-/// What is looked at only to change something.
+/// The state that only changes use, and no look-up.
 #[derive(Default)]
 struct Books {
     agents: HashMap<AgentId, AgentEntry>,
@@ -53,7 +53,7 @@ struct Books {
     leases: BinaryHeap<Reverse<Lease>>,
 }
 
-/// When a route that nobody claims becomes free. Compared by time alone.
+/// When a route without a claim becomes free. Compared by time alone.
 struct Lease {
     ends: Instant,
     target: Arc<Target>,
@@ -80,7 +80,7 @@ impl Ord for Lease {
 }
 
 impl Registry {
-    /// An empty registry. Routes stay held for `lease` after their last claim went.
+    /// An empty registry. A route stays held for `lease` after its last claim has ended.
     pub fn new(lease: Duration) -> Arc<Self> {
         Arc::new(Self {
             hosts: papaya::HashMap::new(),
@@ -92,7 +92,8 @@ impl Registry {
         })
     }
 
-    /// No agent is let in any more: requests that wait for one stop waiting, and none begins to wait.
+    /// Announces that no agent is admitted any more: requests that wait for an agent stop waiting, and no request
+    /// begins to wait.
     pub fn close(&self) {
         self.closed.cancel();
     }
@@ -119,7 +120,7 @@ impl Registry {
         }
     }
 
-    /// Claims all routes of the terms for `owner`, or none, and counts one connection of it.
+    /// Claims all routes of the terms for `owner`, or none, and counts one connection of `owner`.
     ///
     /// # Errors
     /// [`Unavailable`]
@@ -131,7 +132,7 @@ impl Registry {
         let mut targets = Vec::with_capacity(terms.routes.len());
         for route in &terms.routes {
             match self.find(route) {
-                // A probe takes nothing from the present owner.
+                // A probe takes no route from the present owner.
                 Some(target) if target.owner == *owner || terms.probe => {
                     targets.push(target);
                     continue;
@@ -149,7 +150,7 @@ impl Registry {
             if let Some(holding) = entry.routes.get_mut(&target.route) {
                 holding.claims += 1;
             }
-            // Where no session serves, the rules can be in force before the first request waits for this agent.
+            // If no session serves the route, the rules take effect before the first request waits for this agent.
             if !terms.probe && !target.served().sessions.iter().any(|s| s.is_usable()) {
                 target.change(|served| served.rule(rules));
             }
@@ -161,7 +162,7 @@ impl Registry {
         let taken = |route: &&Route| {
             let Some(target) = self.find(route).filter(|target| target.owner != *owner) else { return false };
             let holding = books.holding(&target);
-            // What is held without a token gives way to one with a token.
+            // An agent with a token takes a route that is held without one.
             let gives_way =
                 |h: &Holding| h.is_free(now) || matches!(terms.right, Right::Granted) && h.charged.is_some();
             !holding.is_none_or(gives_way)
@@ -191,7 +192,7 @@ impl Registry {
         target
     }
 
-    /// Gives a route up to an agent with a better right.
+    /// Takes a route from its owner, and cuts the sessions that serve it.
     fn lose(&self, books: &mut Books, target: &Arc<Target>) {
         for session in &target.served().sessions {
             tracing::info!(session = %session.id, agent = %session.agent, route = %target.route, "a token claims its name: session cut");
@@ -200,8 +201,8 @@ impl Registry {
         self.forget(books, target);
     }
 
-    /// Ends the hold on a route of an owner that may not stay, as [`Registry::tidy`] would a moment later. Whether there
-    /// was one.
+    /// Takes a route from an owner that may not keep it, as [`Registry::tidy`] would a moment later. Returns whether
+    /// there was such an owner.
     pub fn evict(&self, route: &Route, may_stay: impl Fn(&AgentId, &Route) -> bool) -> bool {
         let held = self.find(route).filter(|target| !may_stay(&target.owner, route));
         if let Some(target) = &held {
@@ -210,7 +211,7 @@ impl Registry {
         held.is_some()
     }
 
-    /// Takes a route out of everything.
+    /// Removes a route from all tables.
     fn forget(&self, books: &mut Books, target: &Arc<Target>) {
         if books.holding(target).is_none() {
             return;
@@ -224,7 +225,7 @@ impl Registry {
         }
     }
 
-    /// Ends up to `most` leases whose time has come. Whether more are left.
+    /// Ends up to `most` expired leases. Returns whether more may be left.
     fn end_leases(&self, books: &mut Books, now: Instant, most: usize) -> bool {
         for _ in 0..most {
             let Some(Reverse(lease)) = books.leases.peek().filter(|lease| lease.0.ends <= now) else {
@@ -237,7 +238,7 @@ impl Registry {
             if holding.is_free(now) {
                 self.forget(books, &target);
             } else if let (0, Some(ends)) = (holding.claims, holding.free_at) {
-                // It was claimed and released again since.
+                // The route was claimed and released again, so its lease ends later.
                 holding.is_queued = true;
                 books.leases.push(Reverse(Lease { ends, target }));
             }
@@ -245,7 +246,7 @@ impl Registry {
         true
     }
 
-    /// Ends what a claim held.
+    /// Releases the routes and the connection of a claim.
     fn release(&self, claim: &Claim) {
         let now = Instant::now();
         let mut books = self.books.lock();
@@ -274,7 +275,7 @@ impl Registry {
         books.clear(&claim.owner);
     }
 
-    /// Every session, once. Looks at all routes.
+    /// Every session, once. Visits all routes.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         let mut all = Vec::new();
         self.each(|target| all.extend(target.served().sessions.iter().cloned()));
@@ -283,15 +284,15 @@ impl Registry {
         all
     }
 
-    /// Calls with every target, while others come and go.
+    /// Calls `visit` with every target, while other threads add and remove targets.
     fn each(&self, mut visit: impl FnMut(&Arc<Target>)) {
         for table in [&self.hosts, &self.paths] {
             table.pin().values().for_each(&mut visit);
         }
     }
 
-    /// Forgets routes whose lease has ended, and cuts the sessions of agents that may not hold their routes. Looks at all
-    /// routes, without a lock but for each that goes: it is for a thread that serves no requests.
+    /// Removes routes whose lease has ended, and cuts the sessions of agents that may not hold their routes. Visits all
+    /// routes, and takes the lock only to remove some: it is for a thread that serves no requests.
     pub fn tidy(&self, may_stay: impl Fn(&AgentId, &Route) -> bool) {
         while self.end_leases(&mut self.books.lock(), Instant::now(), LEASES_AT_ONCE) {}
         let mut seen = HashSet::new();
@@ -303,7 +304,7 @@ impl Registry {
                     session.cut();
                 }
             }
-            // A lease is for an owner who may come back.
+            // A lease is only for an owner that may still hold the route.
             if !may_stay(&target.owner, &target.route) {
                 unentitled.push(target.clone());
             }
@@ -318,7 +319,7 @@ impl Registry {
 }
 
 impl Books {
-    /// What is known of a target, unless another has taken its place.
+    /// The holding of a target, unless another target has taken its place.
     fn holding(&self, target: &Arc<Target>) -> Option<&Holding> {
         let holding = self.agents.get(&target.owner)?.routes.get(&target.route)?;
         Arc::ptr_eq(&holding.target, target).then_some(holding)
@@ -329,7 +330,7 @@ impl Books {
         Arc::ptr_eq(&holding.target, target).then_some(holding)
     }
 
-    /// Forgets an agent that has nothing.
+    /// Removes an agent without routes, sessions and connections.
     fn clear(&mut self, agent: &AgentId) {
         if self.agents.get(agent).is_some_and(AgentEntry::is_empty) {
             self.agents.remove(agent);

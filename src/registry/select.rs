@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::SessionId;
 use crate::session::Session;
 
-/// The less busy of two taken at random; one that is late with its PING only when none other is there.
+/// The less busy of two random sessions. A session that is late with its PING is taken only if there is no other.
 pub(super) fn pick(sessions: &[Arc<Session>], tried: &[SessionId]) -> Option<Arc<Session>> {
     let usable = |s: &&Arc<Session>| s.is_usable() && !tried.contains(&s.id);
     if let [only] = sessions {

@@ -1,4 +1,4 @@
-//! Where the requests of one route go.
+//! The target of the requests of one route.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use crate::session::{Session, WaitingPlace};
 pub struct Target {
     /// The route.
     pub route: Route,
-    /// Whose it is.
+    /// The agent that holds the route.
     pub owner: AgentId,
     served: ArcSwap<Served>,
     arrived: Notify,
@@ -26,13 +26,13 @@ pub struct Target {
     closed: CancellationToken,
 }
 
-/// What serves a route. One value, so that the rules that let a visitor in and the sessions that get its request are
-/// read together.
+/// The sessions and the policy of a route. They are one value, so that the rules that admit a visitor and the sessions
+/// that get its request are read together.
 #[derive(Default, Clone)]
 pub struct Served {
     /// Its sessions.
     pub sessions: Vec<Arc<Session>>,
-    /// What a visitor must pass; none when everybody may come in.
+    /// The gate that a visitor must pass; `None` admits every visitor.
     pub policy: Option<Arc<VisitorPolicy>>,
     /// Grows with each change of the policy.
     pub epoch: Epoch,
@@ -43,7 +43,7 @@ impl Served {
         self.policy.as_ref().map(|policy| policy.rules()) == rules
     }
 
-    /// Puts the rules in force. A visitor that was let in by others, and waits, has to come again.
+    /// Puts the rules in force. A request that earlier rules admitted and that still waits gets no session.
     pub(super) fn rule(&mut self, rules: Option<&Arc<Rules>>) {
         if !self.has_rules(rules) {
             self.epoch = self.epoch.next();
@@ -65,12 +65,12 @@ impl Target {
         })
     }
 
-    /// What serves it now.
+    /// The current sessions and policy.
     pub fn served(&self) -> arc_swap::Guard<Arc<Served>> {
         self.served.load()
     }
 
-    /// Changes what serves it. Only while the registry is locked: two changes at once would lose one.
+    /// Changes the sessions and the policy. Only while the registry is locked: two changes at once would lose one.
     pub(super) fn change(&self, change: impl FnOnce(&mut Served)) {
         let mut served = Served::clone(&self.served.load());
         change(&mut served);
@@ -82,18 +82,18 @@ impl Target {
         self.arrived.notify_waiters();
     }
 
-    /// An agent that polls serves it.
+    /// Records that an agent that polls serves the route.
     pub(super) fn polled(&self) {
         self.polled.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an agent that polls has ever served it: such an agent gets each visitor's address and port.
+    /// Whether an agent that polls has ever served the route: such an agent gets each visitor's address and port.
     pub fn is_polled(&self) -> bool {
         self.polled.load(Ordering::Relaxed)
     }
 
-    /// The session for the next request of a visitor that was let in at `epoch`: none of `tried`. Waits a moment if the
-    /// agent has just gone and may come back. `None` also when the rules have changed since. Cancel safe.
+    /// The session for a request that was admitted at `epoch`, but none of `tried`. Waits a moment if the agent has
+    /// just gone and may come back. `None` also when the rules have changed since. Cancel safe.
     pub async fn session(&self, tried: &[SessionId], epoch: Epoch) -> Option<Arc<Session>> {
         let pick = || {
             let served = self.served.load();

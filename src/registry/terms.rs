@@ -1,4 +1,4 @@
-//! On what terms routes are asked for and held: by which right, beside whom, with which rules for visitors.
+//! The terms on which an agent requests and holds routes: its right, its limits, its rules for visitors.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,20 +10,20 @@ use crate::domain::{Instance, Route};
 use crate::policy::Rules;
 use crate::session::Session;
 
-/// On what terms an agent asks for routes.
+/// The terms on which an agent requests routes.
 #[derive(Debug, Clone, Default)]
 pub struct Terms {
-    /// What is asked for.
+    /// The requested routes.
     pub routes: Box<[Route]>,
-    /// By which right.
+    /// The right by which the routes are requested.
     pub right: Right,
-    /// The process that asks, if it says.
+    /// The process of the agent, if the agent sent its instance.
     pub instance: Option<Instance>,
-    /// It fences every other process of its token and routes.
+    /// Whether the process fences every other process of its token and routes.
     pub exclusive: bool,
-    /// It only asks, and will serve nothing.
+    /// Whether this is a probe, which serves nothing.
     pub probe: bool,
-    /// The rules for visitors; nothing means everybody.
+    /// The rules for visitors; `None` admits every visitor.
     pub rules: Option<Arc<Rules>>,
     /// The most sessions that its owner may have.
     pub sessions: Option<NonZeroU32>,
@@ -32,12 +32,12 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Whether a session stands on other terms, and is not to be fenced by this process.
+    /// Whether a session is usable, and is not fenced by this process.
     pub(super) fn conflicts(&self, other: &Session) -> bool {
         other.is_usable() && !is_fenced_by(other.instance.as_ref(), self.instance.as_ref(), self.exclusive)
     }
 
-    /// The number of the owner's sessions, when one more on these terms would be too many.
+    /// The number of the owner's sessions, if one more on these terms would be too many.
     pub(super) fn too_many(&self, sessions: &[Arc<Session>]) -> Option<usize> {
         let most = self.sessions?.get() as usize;
         let others = sessions
@@ -54,13 +54,13 @@ pub(super) fn is_fenced_by(present: Option<&Instance>, arriving: Option<&Instanc
     }
 }
 
-/// By which right routes are asked for.
+/// The right by which routes are requested.
 #[derive(Debug, Clone, Default)]
 pub enum Right {
-    /// By a token or a certificate, which also takes them from a holder who has neither.
+    /// A token or a certificate, which also takes routes from a holder that has neither.
     #[default]
     Granted,
-    /// With neither: what is free, within bounds.
+    /// Neither: free routes only, within bounds.
     Open(Quota),
 }
 
@@ -78,11 +78,11 @@ impl Right {
 pub struct Quota {
     /// The address that is charged.
     pub address: IpAddr,
-    /// For one agent.
+    /// The bound for one agent.
     pub per_agent: usize,
-    /// For one address, over all its agents.
+    /// The bound for one address, over all its agents.
     pub per_address: usize,
-    /// For all.
+    /// The bound for all.
     pub total: usize,
 }
 
@@ -109,11 +109,11 @@ impl Charged {
         }
     }
 
-    /// Whether `more` routes of an agent that holds `of_agent` fit beside those that are held.
+    /// Whether an agent that holds `of_agent` routes may hold `more` routes besides.
     pub(super) fn judge(&self, quota: &Quota, of_agent: usize, more: usize) -> Result<(), Bound> {
         let of_address = self.by_address.get(&quota.address).copied().unwrap_or_default();
         match () {
-            // What stands already may be claimed again, however full it is.
+            // An agent may always claim again the routes that it holds, even if a bound is reached.
             () if more == 0 => Ok(()),
             () if of_agent + more > quota.per_agent => Err(Bound::Agent(quota.per_agent)),
             () if of_address + more > quota.per_address => Err(Bound::Address(quota.per_address)),
@@ -123,25 +123,25 @@ impl Charged {
     }
 }
 
-/// Which bound is reached, and what it is.
+/// The bound that is reached, and its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// That of one agent.
+    /// The bound for one agent.
     Agent(usize),
-    /// That of one address.
+    /// The bound for one address.
     Address(usize),
-    /// That of all.
+    /// The bound for all.
     Total,
 }
 
-/// Why routes cannot be had.
+/// Why routes cannot be claimed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// This one is held by another agent, or was until a moment ago.
+    /// Another agent holds this route, or its lease has not ended yet.
     #[error("{0} belongs to another agent")]
     Taken(Route),
-    /// Another agent serves this one with other rules for its visitors: whichever of the two were in force, the other
-    /// agent would be served to visitors that it did not let in.
+    /// Another agent serves this route with other rules for its visitors: under either set of rules, one of the agents
+    /// would get visitors that its own rules exclude.
     #[error("{0} is served with other rules for its visitors")]
     OtherRules(Route),
     /// The process is fenced: a newer boot of it serves, or another process has taken its place.
@@ -153,10 +153,10 @@ pub enum Unavailable {
     /// The owner has as many sessions as it may have.
     #[error("there are {0} sessions of this token already")]
     TooMany(usize),
-    /// The owner holds so many routes, and may not hold as many more as are asked for.
+    /// The owner holds this many routes, and may not hold the requested ones besides.
     #[error("this token holds {0} routes already")]
     TooManyRoutes(usize),
-    /// More than may be held without a token.
+    /// The bound for routes without a token is reached.
     #[error("no more routes may be held without a token")]
     Full(Bound),
 }

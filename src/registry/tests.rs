@@ -27,7 +27,7 @@ fn agent(id: &str) -> AgentId {
     AgentId(id.into())
 }
 
-/// A connection that joins and stands.
+/// A connection that joins and stays open.
 fn join(claim: Claim) -> (Arc<crate::session::Link>, impl Sized + use<>) {
     let carrier = Fake::carrier(1, |_, _| unreachable!("no request is sent"));
     claim.join(carrier, (Kind::H2, Core::default()))
@@ -123,7 +123,7 @@ async fn connections_of_one_process_share_a_session_and_two_processes_have_two()
     let _second = join(one("y", 2).unwrap());
     assert_eq!(registry.sessions().len(), 2);
     assert_eq!(one("z", 2).err(), Some(Unavailable::TooMany(2)));
-    // Two that were let in at once: the one that joins last is cut.
+    // Two processes that were admitted at once: the last one to join is cut.
     let late = [one("z", 3).unwrap(), one("w", 3).unwrap()].map(join);
     assert_eq!(late.iter().map(|(link, _)| link.is_out()).collect::<Vec<_>>(), [false, true]);
 }

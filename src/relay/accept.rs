@@ -1,4 +1,5 @@
-//! The accept loop of one listener on one core: limit, then spawn. It never handshakes and never fails.
+//! The accept loop of one listener on one core: takes a seat, then spawns a task for the connection. It performs no
+//! handshake and never fails.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,11 +22,11 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Ar
             () = shared.listeners.stopping() => return,
             accepted = listener::accept(&listener) => accepted,
         };
-        // Full: this one goes, those inside stay.
+        // Without a seat the new connection is closed; the open ones stay.
         let Some(seat) = seat(&shared, &stream, &remote) else { continue };
         let visitor = Visitor { remote, local: entrance.local, tls: entrance.tls.is_some() };
         let (shared, entrance, owner) = (shared.clone(), entrance.clone(), shared.visitors.clone());
-        // Each is found by its id in the lines of all of its tasks.
+        // The span puts the id of the connection into the log lines of all its tasks.
         let span = tracing::debug_span!(
             "connection", id = %format_args!("{:08x}", rand::random::<u32>()), %remote, listener = %entrance.local
         );
@@ -33,7 +34,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Ar
             let _inside = shared.metrics.visitor_connected();
             match seat.leaves() {
                 None => entry::serve(shared, stream, visitor, entrance, seat).await,
-                // Boxed, because it is rare, and would make every visitor's future as large.
+                // Boxed, because this case is rare and would enlarge the future of every visitor.
                 Some(leaves) => {
                     Box::pin(async move {
                         tokio::select! {
@@ -50,7 +51,7 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Ar
     }
 }
 
-/// A visitor's seat; when there is none, a newcomer's, because it may be an agent.
+/// A visitor's seat. If there is none, a newcomer's seat, because the connection may be an agent's.
 fn seat(shared: &Shared, stream: &TcpStream, remote: &SocketAddr) -> Option<Seat> {
     if !shared.descriptors.is_reserved(stream)
         && let Some(seat) = shared.seats.enter()

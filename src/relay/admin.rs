@@ -1,4 +1,4 @@
-//! The admin listener: where it is, and what its pages show.
+//! The admin listener: its address, and the data of its pages.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,7 +21,7 @@ use crate::net::{Scope, listener};
 use crate::observe::{Metrics, admin};
 use crate::registry::Registry;
 
-/// Binds the listener. A port that is taken ends the start only if the address was asked for.
+/// Binds the listener. A failure ends the start only if the address is required.
 pub(super) fn bind(wanted: Option<Admin>) -> Result<Option<(SocketAddr, StdListener)>, StartError> {
     let Some(Admin { address, required }) = wanted else { return Ok(None) };
     match listener::bind(address, 1) {
@@ -38,7 +38,7 @@ pub(super) fn bind(wanted: Option<Admin>) -> Result<Option<(SocketAddr, StdListe
     }
 }
 
-/// What the pages show.
+/// The data of the pages.
 pub(super) struct RelayView {
     pub(super) registry: Arc<Registry>,
     pub(super) metrics: Arc<Metrics>,

@@ -1,4 +1,5 @@
-//! The door for agents: authenticate, ask policy, claim the routes. Nobody else can admit an agent.
+//! The admission of agents: verifies the credentials, applies the policy, claims the routes. No other code admits an
+//! agent.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub(super) struct Doorkeeper {
     pub(super) shares: Shares,
     pub(super) announcer: Announcer,
     pub(super) presence: Arc<Presence>,
-    /// Cancelled when the relay begins to stop: from then on agents are sent away.
+    /// Cancelled when the relay begins to stop: from then on it refuses agents.
     pub(super) draining: CancellationToken,
 }
 
@@ -47,7 +48,7 @@ impl Doorkeeper {
         judged.inspect_err(|refusal| log_refusal(transport, facts, refusal))
     }
 
-    /// Lets the other relays know of an offer that this one grants.
+    /// Judges an offer, and announces its routes to the other relays if this relay grants them.
     async fn announced(&self, offer: Offer, facts: &Facts) -> Result<Box<dyn Admission>, Refusal> {
         self.credentials.look_up(facts).await;
         let (transport, probe, exclusive) = (offer.transport, offer.probe, offer.exclusive);
@@ -111,8 +112,8 @@ impl Doorkeeper {
         })
     }
 
-    /// A name does not stay with a token that was revoked a moment ago: an agent may come back with its successor before
-    /// the relay has looked after its routes.
+    /// Claims the routes. An owner that may not keep its route, such as one whose token was revoked a moment ago, loses
+    /// the route first: the agent may connect with a new token before the relay has released the route.
     fn claim(&self, agent: &AgentId, terms: Terms) -> Result<Claim, Unavailable> {
         let taken = match self.registry.claim(agent, terms.clone()) {
             Err(Unavailable::Taken(route)) => route,
@@ -145,7 +146,7 @@ impl Doorkeeper {
                     "another agent serves {} with other rules for its visitors; give both the same, or stop the other",
                     called(route)
                 );
-                // It may be the former self of this one, on its way out.
+                // The other agent may be an earlier process of this agent that is about to end.
                 let retry_after = Some(defaults::RETRY_SOON);
                 Refusal { retry_after, ..Refusal::new(RefusalKind::OtherRules, message) }
             }
@@ -168,7 +169,7 @@ impl Doorkeeper {
         }
     }
 
-    /// What the offer asks for, held against the token one by one: none is granted unless all are.
+    /// The names and hosts of the offer. Each is checked against the token; none is granted unless all are.
     fn wanted(&self, offer: &Offer, verified: &Verified) -> Result<Vec<Wanted>, Refusal> {
         let only = verified.grants.only_name().cloned().map(Wanted::Name);
         let asked = match (offer.wanted.is_empty(), only) {
@@ -184,7 +185,7 @@ impl Doorkeeper {
             return Err(Refusal::new(RefusalKind::Malformed, message));
         }
         let granted = |wanted: &Wanted| match wanted {
-            // An authority of ours may stand below the domain, where a name would take its place.
+            // One of the relay's own authorities may be a host below the domain; no agent may claim its name.
             Wanted::Name(name) => {
                 verified.allows_name(name)
                     && !matches!(self.names.route(wanted), Route::Host(host) if self.names.is_own(&host))
@@ -205,8 +206,8 @@ impl Doorkeeper {
         Ok(all)
     }
 
-    /// A warning for each public URL whose visitors are shown a certificate for other hosts. Where visitors come through
-    /// another proxy they are shown that proxy's, which is not known here.
+    /// A warning for each public URL whose host the relay's certificate does not cover. With trusted proxies there are
+    /// no warnings: visitors may get the certificate of a proxy, which the relay does not know.
     fn uncovered(&self, urls: &[String]) -> Vec<String> {
         let tls = self.config.tls.as_ref().filter(|_| self.config.trusted_proxies.is_empty());
         let warning = |url: &String| {
@@ -238,7 +239,7 @@ fn may_not(wanted: &Wanted) -> String {
     }
 }
 
-/// What the agent asks for, within what its token allows.
+/// The terms of the offer, within the limits of the token.
 fn terms(offer: &Offer, verified: &Verified, right: Right) -> Result<Terms, Refusal> {
     let limits = &verified.grants.limits;
     let said = offer.visitors.as_deref().map(str::parse::<Rules>).transpose();
@@ -439,7 +440,7 @@ mod tests {
             closed: None,
         };
         let ask = || door.judge(Offer { transport: "ptth10", ..Offer::default() }, &facts, None);
-        // Each has its 101 on the way, and no link yet.
+        // Each stands for an agent whose 101 is being sent and that has no link yet.
         let mut admitted = Vec::new();
         for _ in 0..8 {
             admitted.push(ask().map_err(|refusal| refusal.to_string()).unwrap());

@@ -1,4 +1,4 @@
-//! Announces to the directory which routes this relay serves, so that the other relays that share it know.
+//! Announces to the directory which routes this relay serves, for the other relays that share the directory.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Announcer {
 }
 
 impl Unannounced {
-    /// The refusal for an agent, where another's route is described by `taken`.
+    /// The refusal for the agent. `taken` makes the refusal for a route of another owner.
     pub(super) fn refusal(self, taken: impl FnOnce(&Route) -> Refusal) -> Refusal {
         match self {
             Self::Taken(route) => taken(&route),
@@ -77,7 +77,7 @@ impl Unannounced {
     }
 }
 
-/// Routes that are announced. Dropping it withdraws the announcement in the background.
+/// Announced routes. A drop withdraws the announcement in the background.
 pub(super) struct Announced {
     announcer: Announcer,
     routes: Box<[Route]>,

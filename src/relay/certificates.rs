@@ -1,4 +1,5 @@
-//! Looks after the files of certificates: what changed is shown in new handshakes, what is broken is logged and counted.
+//! Watches the files of certificates. New handshakes use a changed file; a file that cannot be loaded is logged and
+//! counted.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::defaults;
 use crate::observe::Metrics;
 use crate::tls::{Reloaded, ServerTls};
 
-/// Looks every few seconds whether the files have changed, if there are any, until the relay stops listening.
+/// Checks every few seconds whether the files have changed, if there are any, until the relay stops listening.
 pub(super) async fn keep(shared: Arc<Shared>) {
     if !shared.config.tls.as_ref().is_some_and(ServerTls::has_files) {
         return;

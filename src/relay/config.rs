@@ -1,4 +1,4 @@
-//! What a relay does. Everything is decided here; nothing "must be set by now".
+//! The configuration of a relay. Every field has a value from the start; none has to be set later.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,23 +19,23 @@ pub use super::relayhttp::{BadDestination, Destination};
 /// How public addresses are made from names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Routing {
-    /// `https://NAME.DOMAIN/`: an origin of its own in the browser's sense.
+    /// `https://NAME.DOMAIN/`: each name has its own browser origin.
     #[default]
     Host,
     /// `https://DOMAIN/NAME/`: one browser origin shared by all, for names that trust each other.
     Path,
 }
 
-/// What an agent's client certificate is good for. Whatever an agent presents must be valid and must allow what it asks
-/// for: a bad token is not made good by a certificate.
+/// How the relay uses client certificates of agents. Each credential that an agent presents must be valid and must
+/// allow the offer: a certificate does not make up for a bad token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientCerts {
-    /// Nothing: a token is needed, and is enough.
+    /// Certificates are not used: a token is required, and suffices.
     #[default]
     Unused,
-    /// A certificate does as well as a token.
+    /// A certificate suffices, as a token does.
     Accepted,
-    /// Both are needed. Open registration spares the token alone.
+    /// Both are required. Open registration makes only the token optional.
     Required,
 }
 /// Why there is no demo page with [`Routing::Path`].
@@ -48,8 +48,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// TLS, or plain TCP (behind another proxy, and in tests).
     pub tls: bool,
-    /// The name of the transport to which every stream on this listener belongs, whatever its ALPN id and its first
-    /// bytes are. Without one the listener is for HTTP, and for the ALPN ids of every transport.
+    /// The name of the transport of every stream on this listener, whatever its ALPN id and its first bytes are. With
+    /// `None` the listener serves HTTP, and the ALPN ids of every transport.
     pub transport: Option<&'static str>,
 }
 
@@ -64,15 +64,15 @@ impl Listen {
         Self { address, tls: false, transport: None }
     }
 
-    /// The same for the streams of one transport.
+    /// The same listener for the streams of one transport.
     #[must_use]
     pub const fn of(self, transport: &'static str) -> Self {
         Self { transport: Some(transport), ..self }
     }
 }
 
-/// As it is written after `--listen`: `https://ADDR:PORT`, `http://ADDR:PORT`, `TRANSPORT://ADDR:PORT` with TLS, and
-/// `TRANSPORT+plain://ADDR:PORT` without.
+/// Displayed in the form of the option `--listen`: `https://ADDR:PORT`, `http://ADDR:PORT`, `TRANSPORT://ADDR:PORT`
+/// with TLS, and `TRANSPORT+plain://ADDR:PORT` without.
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.transport, self.tls) {
@@ -84,72 +84,72 @@ impl fmt::Display for Listen {
     }
 }
 
-/// What a relay does.
+/// The configuration of a relay.
 #[derive(Clone)]
 pub struct RelayConfig {
-    /// Where visitors and agents come in.
+    /// The listening addresses for visitors and agents.
     pub listen: Vec<Listen>,
     /// The domain below which names are served.
     pub domain: HostName,
-    /// Further hosts that are the relay's own.
+    /// Further authorities of the relay itself.
     pub authorities: Vec<HostName>,
-    /// Replaces scheme, host and port of the public URLs that agents are told, such as `https://example.org:443`.
-    /// With [`Routing::Host`] the name is put in front of its host.
+    /// Replaces scheme, host and port of the public URLs that agents get, such as `https://example.org:443`. With
+    /// [`Routing::Host`] the name is put in front of its host.
     pub public_url: Option<http::Uri>,
     /// How public addresses are made from names.
     pub routing: Routing,
-    /// Proxies in front of the relay: from them `Forwarded` and `X-Forwarded-*` are believed, and from nobody else.
+    /// Proxies in front of the relay. `Forwarded` and `X-Forwarded-*` are trusted from them alone.
     pub trusted_proxies: Nets,
-    /// Load balancers whose every connection begins with a header of the PROXY protocol.
+    /// Load balancers that begin each connection with a header of the PROXY protocol.
     pub proxy_protocol: Nets,
     /// TLS for the listeners that use it. ALPN is set by the relay itself.
     pub tls: Option<ServerTls>,
-    /// Which relay serves which route, shared by all relays of one domain.
+    /// The directory of the routes of each relay, shared by all relays of one domain.
     pub directory: Arc<dyn Directory>,
-    /// Who may offer.
+    /// The tokens of agents.
     pub tokens: Tokens,
-    /// What client certificates are good for; `tls` says whose are believed.
+    /// How client certificates are used; `tls` sets the CAs that are trusted.
     pub client_certs: ClientCerts,
-    /// Agents are let in by plain HTTP from other machines too.
+    /// Whether agents on other machines may connect without TLS.
     pub allow_plain: bool,
     /// Whether agents without a token may claim names that are free.
     pub open_registration: bool,
-    /// Whether a page on the relay's own authority lets browser tabs be agents. Not with [`Routing::Path`].
+    /// Whether a page on the relay's own authority lets browser tabs act as agents. Not with [`Routing::Path`].
     pub demo: bool,
-    /// Where requests may be relayed to (RelayHttp); without any, nothing is.
+    /// The destinations of RelayHttp; without any, RelayHttp is off.
     pub relay_http: Vec<Destination>,
-    /// Live, ready, metrics and sessions; `None` is off.
+    /// The admin listener: liveness, readiness, metrics and sessions. `None` is off.
     pub admin: Option<Admin>,
-    /// Who gets the record of each request of a visitor at its end: an access log.
+    /// The access log: it gets the record of each visitor's request when the request ends.
     pub access_log: Option<Arc<dyn Sink>>,
     /// Threads of the data plane; one per core by default.
     pub cores: usize,
-    /// Until the head of an answer.
+    /// The timeout for the head of an answer.
     pub answer: Duration,
-    /// How long routes stay held for their token after its last connection went.
+    /// How long the routes of an agent stay held after its last connection has closed.
     pub lease: Duration,
-    /// What is in flight gets this long when the relay stops.
+    /// How long requests in flight may take to finish when the relay stops.
     pub grace: Duration,
     /// Transports of the program that embeds the relay, beside those of [`crate::transport::ALL`].
     pub transports: Vec<Arc<dyn Transport>>,
-    /// How agents that poll are treated.
+    /// The settings for agents that poll.
     pub polling: Polling,
-    /// What may wait here for slow visitors and slow agents, in bytes, beside one frame for each body.
+    /// The memory for data that waits for slow visitors and slow agents, in bytes, beside one frame for each body.
     pub buffers: usize,
-    /// Public connections at once. An agent's count until they are flipped.
+    /// The most public connections at once. A connection of an agent counts until its roles are swapped.
     pub connections: usize,
-    /// And from one address (one /64 with IPv6). Trusted proxies may have more.
+    /// The most public connections from one address (one /64 with IPv6). Trusted proxies may have more.
     pub connections_per_address: usize,
-    /// Connections of one agent at once, flipped ones and registrations.
+    /// The most connections of one agent at once, registrations included.
     pub connections_per_agent: usize,
 }
 
 /// The admin listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admin {
-    /// Where.
+    /// The address.
     pub address: SocketAddr,
-    /// Whether a port in use ends the start (asked for) or is only said (the default address).
+    /// Whether a failure to bind ends the start (a configured address) or is only logged (the default address).
     pub required: bool,
 }
 
@@ -187,7 +187,7 @@ impl RelayConfig {
         }
     }
 
-    /// Whether requests come in on a loopback address.
+    /// Whether a listener for HTTP has a loopback address.
     pub(super) fn is_on_loopback(&self) -> bool {
         self.listen.iter().any(|listen| listen.transport.is_none() && listen.address.ip().is_loopback())
     }

@@ -1,16 +1,16 @@
 //! Cookies that would reach other tenants. A name is a host below the relay's domain, and a cookie for that domain, or
-//! for one above it, goes to every name there: one tenant could plant a session in another's service. So the `Domain`
-//! of such a cookie is taken away, and it stays with the host that set it (RFC 6265 §5.3). Nothing else of an answer
-//! is changed.
+//! for a domain above it, is sent to every name there: one tenant could plant a session in another's service. So the
+//! relay removes the `Domain` of such a cookie, which then stays with the host that set it (RFC 6265 §5.3). Nothing
+//! else in an answer is changed.
 
 use http::header::{Entry, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
 use crate::domain::HostName;
 
-/// Takes the `Domain` from each cookie whose domain covers one of `own`.
+/// Removes the `Domain` from each cookie whose domain covers one of `own`.
 pub(super) fn confine(headers: &mut HeaderMap, own: &[HostName]) {
-    // Asked first, because an entry makes room for itself.
+    // Checked first, because `entry` reserves room in the map.
     if !headers.contains_key(SET_COOKIE) {
         return;
     }
@@ -38,14 +38,14 @@ fn confined(cookie: &[u8], own: &[HostName]) -> Option<HeaderValue> {
     HeaderValue::from_bytes(&left).ok()
 }
 
-/// The value of a `Domain` attribute, without the leading dot that means nothing (RFC 6265 §5.2.3).
+/// The value of a `Domain` attribute, without its leading dot, which has no meaning (RFC 6265 §5.2.3).
 fn domain(part: &[u8]) -> Option<&[u8]> {
     let at = part.iter().position(|byte| *byte == b'=')?;
     let (name, value) = (part[..at].trim_ascii(), part[at + 1..].trim_ascii());
     name.eq_ignore_ascii_case(b"domain").then(|| value.strip_prefix(b".").unwrap_or(value))
 }
 
-/// Whether a cookie for `domain` goes to `host`, or to names below it. The dot at an end is no part of a name.
+/// Whether `domain` is `host` or a domain above it. A dot at the end of `domain` is ignored.
 fn covers(domain: &[u8], host: &HostName) -> bool {
     let domain = domain.strip_suffix(b".").unwrap_or(domain);
     let host = host.as_str().as_bytes();

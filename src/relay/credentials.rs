@@ -1,6 +1,7 @@
-//! Who an agent is: by its token, by its certificate, by both, or, where registration is open, by what it says of itself.
+//! The identity of an agent: from its token, from its certificate, from both, or, with open registration, from its own
+//! secret or its instance.
 //!
-//! A certificate that is required is required of everybody: open registration spares the token alone.
+//! A required certificate is required of every agent: open registration makes only the token optional.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub(super) struct Credentials {
     certificates: Certificates,
     guesses: Guesses,
     lookup: Lookup,
-    /// Tells agents without a token from each other, where registration is open.
+    /// Distinguishes agents without a token; `None` unless registration is open.
     open: Option<Open>,
 }
 
@@ -36,19 +37,22 @@ impl Credentials {
         }
     }
 
-    /// To be awaited before a credential is judged: a token may have been issued a moment ago. Cancel safe.
+    /// Must be awaited before a credential is verified, because the token may have been issued a moment ago. Cancel
+    /// safe.
     pub(super) async fn look_up(&self, facts: &Facts) {
         if let Some(secret) = &facts.credential {
             self.lookup.unless_known(&self.config.tokens, secret).await;
         }
     }
 
-    /// Whose credentials these are, if all that is presented is valid, and all that is needed is presented.
+    /// The agent that these credentials identify. All credentials that are presented must be valid, and all that are
+    /// required must be presented.
     pub(super) fn verify(&self, facts: &Facts) -> Result<Verified, Refusal> {
         self.presented(facts, || None)
     }
 
-    /// As [`Credentials::verify`], for whoever comes for the first time: where registration is open, it needs no token.
+    /// As [`Credentials::verify`], for an agent that connects for the first time: with open registration it needs no
+    /// token.
     pub(super) fn newcomer(&self, facts: &Facts, instance: Option<&Instance>) -> Result<Verified, Refusal> {
         self.presented(facts, || Some(self.open.as_ref()?.anonymous(instance)))
     }
@@ -64,7 +68,8 @@ impl Credentials {
                 let by_secret = || Some(verified(self.open.as_ref()?.by_secret(secret)?));
                 let wrong =
                     "the token is not valid here: it is mistyped, revoked, expired, or another relay's";
-                // Tried even when there were too many: others may share the address, and a right one is not guessed.
+                // Verified even after too many wrong credentials: other agents may share the address, and a right
+                // credential is no guess.
                 let who = self.config.tokens.verify(secret).or_else(by_secret);
                 who.ok_or_else(|| self.guessed(facts, unauthenticated(wrong)))?
             }
@@ -81,7 +86,7 @@ impl Credentials {
         Ok(Verified { besides: certificate.map(|c| c.grants), ..who })
     }
 
-    /// As [`Credentials::verify`], for whoever proved earlier who it is.
+    /// As [`Credentials::verify`], for an agent whose identity was verified earlier.
     pub(super) fn again(&self, agent: &AgentId, facts: &Facts) -> Result<Verified, Refusal> {
         let certificate = self.certificate(facts)?;
         if Certificates::is_one(agent) {
@@ -98,7 +103,7 @@ impl Credentials {
         Ok(Verified { besides: certificate.map(|c| c.grants), ..who })
     }
 
-    /// Whether a certificate does without a token.
+    /// Whether a certificate suffices without a token.
     fn does_alone(&self) -> bool {
         self.config.client_certs == ClientCerts::Accepted
     }
@@ -116,12 +121,13 @@ impl Credentials {
         }
     }
 
-    /// Whether an agent may hold a route from now on. What a live token names exactly is no longer open.
+    /// Whether an agent may keep a route. An agent without a token may not keep a route that a live token names
+    /// exactly.
     pub(super) fn may_stay(&self, names: &Names, agent: &AgentId, route: &Route) -> bool {
         self.is_live(agent) && !(is_open(agent) && names.is_known(route))
     }
 
-    /// Whether an agent may be here at all. Certificates cannot be revoked, they end.
+    /// Whether the credential of an agent is still valid. Certificates cannot be revoked; they expire.
     pub(super) fn is_live(&self, agent: &AgentId) -> bool {
         match is_open(agent) {
             true => self.open.is_some(),
@@ -129,7 +135,7 @@ impl Credentials {
         }
     }
 
-    /// Whether an agent that proved who it is may go on, on this connection.
+    /// Whether an agent whose identity was verified may continue on this connection.
     pub(super) fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {
         match (Certificates::is_one(agent), self.certificate(facts)) {
             (true, Ok(Some(verified))) => verified.id == *agent && self.does_alone(),
@@ -138,7 +144,7 @@ impl Credentials {
         }
     }
 
-    /// Counts a credential that was wrong, and refuses it: as it would be refused anyway, or as one too many.
+    /// Counts a wrong credential, and returns its refusal: `refusal`, or the one for too many wrong credentials.
     pub(super) fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {
         let Some(wait) = self.guesses.wrong(facts.remote.ip()) else { return refusal };
         let message = "too many credentials that are not valid here came from this address";

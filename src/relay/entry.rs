@@ -1,5 +1,5 @@
-//! A fresh connection: TLS and the first bytes under one deadline, then the transport that it belongs to, or HTTP of
-//! the version that it speaks.
+//! A fresh connection. The TLS handshake and the first bytes share one deadline; then a transport, HTTP/1 or HTTP/2
+//! serves the connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,10 +32,10 @@ use crate::session::h2::refused::Refused;
 use crate::session::h2::server::{self, Http2Terms};
 use crate::tls::Acceptor;
 
-/// What an HTTP/2 client sends first (RFC 9113 §3.4).
+/// The connection preface of an HTTP/2 client (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a visitor's HTTP/2 connection gets.
+/// The settings and limits of a visitor's HTTP/2 connection.
 fn terms(shared: &Shared) -> Http2Terms {
     let windows = shared.uploads.clone();
     Http2Terms {
@@ -54,7 +54,7 @@ fn terms(shared: &Shared) -> Http2Terms {
     }
 }
 
-/// A visitor's connection, and what it is connected to.
+/// A visitor's connection and the relay that serves it.
 struct Inside {
     shared: Arc<Shared>,
     sender: Downstream,
@@ -63,7 +63,8 @@ struct Inside {
 impl Inside {
     fn new(shared: Arc<Shared>, visitor: Visitor, io: &Io, seat: Seat) -> Arc<Self> {
         let front = shared.config.trusted_proxies.contains(visitor.remote.ip());
-        // One count for each connection: one that all cores share would travel between them with each request.
+        // Each connection has its own reference count: a count that all cores share would move between them with each
+        // request.
         let observers =
             Observers { metrics: Some(shared.metrics.clone()), sink: shared.config.access_log.clone() };
         let sender = Downstream::new(visitor, front, Handshake::of(io), Arc::new(seat), observers);
@@ -71,15 +72,15 @@ impl Inside {
     }
 }
 
-/// What a connection on one listener meets.
+/// The properties of one listener.
 pub(super) struct Entrance {
     pub(super) local: SocketAddr,
     pub(super) tls: Option<Arc<Acceptor>>,
-    /// The transport to which all of it belongs; HTTP without one.
+    /// The transport of every connection on the listener; `None` for HTTP.
     pub(super) transport: Option<Arc<ServedTransport>>,
 }
 
-/// What has come in.
+/// The protocol of a fresh connection.
 enum Entered {
     /// A stream of this transport.
     Stream(Io, Arc<ServedTransport>),
@@ -87,7 +88,7 @@ enum Entered {
     Http2(Io),
 }
 
-/// Serves one connection to its end, or until the relay stops and what is in flight has finished.
+/// Serves one connection to its end, or until the relay stops and the requests in flight have finished.
 pub(super) async fn serve(
     shared: Arc<Shared>,
     stream: TcpStream,
@@ -108,7 +109,7 @@ pub(super) async fn serve(
     match entered {
         Entered::Http1(io) => serve_h1(Inside::new(shared, visitor, &io, seat), io).await,
         Entered::Http2(io) => serve_h2(Inside::new(shared, visitor, &io, seat), io).await,
-        // It keeps its seat until it is admitted, as a request does that asks for an Upgrade.
+        // The stream keeps its seat until it is admitted, as a request for an Upgrade does.
         Entered::Stream(io, served) => {
             let own_listener = entrance.transport.is_some();
             let stream = Stream { handshake: Handshake::of(&io), io, visitor, own_listener };
@@ -124,7 +125,7 @@ async fn open(
     entrance: &Entrance,
     seat: &mut Seat,
 ) -> io::Result<Entered> {
-    // Whoever passes connections on says so on each, and nobody else is believed.
+    // A load balancer begins each connection with a PROXY header; the relay accepts that header from no other address.
     if shared.config.proxy_protocol.contains(visitor.remote.ip())
         && let Some(source) = proxied::read(&mut stream).await?
     {
@@ -157,7 +158,7 @@ async fn open(
     }
 }
 
-/// Without TLS there is no ALPN; an HTTP/2 client shows itself by its preface (RFC 9113 §3.3).
+/// Without TLS there is no ALPN; the preface identifies an HTTP/2 client (RFC 9113 §3.3).
 async fn sniff(mut io: Io) -> io::Result<Entered> {
     let mut read = BytesMut::with_capacity(4096);
     while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
@@ -170,14 +171,15 @@ async fn sniff(mut io: Io) -> io::Result<Entered> {
     Ok(if h2 { Entered::Http2(io) } else { Entered::Http1(io) })
 }
 
-/// How a visitor's HTTP/1 connection is served.
+/// The options of a visitor's HTTP/1 connection.
 const HTTP1: http1::server::ServerOptions = http1::server::ServerOptions {
     head: defaults::VISITOR_HEAD,
     head_within: Some(defaults::HEAD),
     stalled: defaults::STALLED,
     linger: defaults::LINGER,
     keep_alive: true,
-    // The Java client of ReverseHttp knows `Link` in this spelling alone, and registers for ever without it.
+    // The Java client of ReverseHttp recognises `Link` in this spelling alone, and without it repeats its registration
+    // for ever.
     case: Case::Title,
     half_close: false,
     trailers_on_demand: true,
@@ -196,7 +198,7 @@ impl Service for Inside {
 
 async fn serve_h1(inside: Arc<Inside>, io: Io) {
     let ended = http1::server::serve(io, &*inside, &HTTP1, inside.shared.visitors.stopping()).await;
-    // The relay itself closes what is idle for long, and an agent that is at work may be idle.
+    // `HeadLate` is the relay's own idle timeout, and an agent that works may be idle on this connection.
     if !matches!(ended, Err(http1::Error::HeadLate)) {
         inside.sender.closed().store(true, Ordering::Release);
     }

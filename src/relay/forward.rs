@@ -1,5 +1,5 @@
-//! From a visitor's request to the agent's, and from the agent's answer to the visitor's: hop-by-hop fields, the
-//! names of the sender, and the splice behind a 101.
+//! Turns a visitor's request into the relay's request to the agent, and the agent's answer into the relay's answer:
+//! hop-by-hop fields, the fields that identify the sender, and the splice after a 101.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::observe::{Observers, Recording, RequestId};
 use crate::policy::VisitorPermit;
 use crate::session::HeldSlot;
 
-/// Fields that say who the visitor is and where it came in: only a trusted proxy may.
+/// Fields that identify the visitor and the address that it connected to. Only a trusted proxy may set them.
 const SENDERS: [HeaderName; 9] = [
     fields::X_FORWARDED_PORT,
     fields::X_FORWARDED_PREFIX,
@@ -38,26 +38,26 @@ const SENDERS: [HeaderName; 9] = [
     fields::X_REAL_IP,
 ];
 
-/// Fields that are added to each request: making room once is cheaper than growing.
+/// The number of fields that are added to each request. To reserve room for all of them is cheaper than to grow.
 const SIGNED: usize = 6;
 
-/// What every request of one visitor's connection says about its sender; written once for all of them.
+/// The sender of every request on one visitor's connection. Its field values are made once for all requests.
 #[derive(Clone)]
 pub(super) struct Downstream {
     visitor: Visitor,
     handshake: Arc<Handshake>,
-    /// The far end of the connection: the visitor, or the last proxy in front of it.
+    /// The address of the far end: the visitor, or the last proxy in front of it.
     address: HeaderValue,
     node: String,
-    /// How the far end speaks.
+    /// The scheme that the far end uses.
     proto: &'static str,
     /// The far end is a proxy that the operator trusts.
     front: bool,
-    /// Its seat among the public connections, which an upgraded stream keeps.
+    /// The seat of the connection, which an upgraded stream keeps.
     seat: Arc<Seat>,
     /// Set when the far end has closed the connection.
     closed: Arc<AtomicBool>,
-    /// Who gets the records of its requests.
+    /// The observers that get the records of its requests.
     observers: Arc<Observers>,
 }
 
@@ -80,7 +80,7 @@ impl Downstream {
         &self.observers
     }
 
-    /// Who sent a request that came by a trusted proxy; `None` where the connection says it all.
+    /// The sender of a request that came through a trusted proxy; `None` if the far end is no trusted proxy.
     ///
     /// # Errors
     /// [`Contradiction`]
@@ -117,7 +117,7 @@ impl Downstream {
         &self.visitor
     }
 
-    /// What the TLS handshake of its connection told.
+    /// The facts from the TLS handshake of the connection.
     pub(super) fn handshake(&self) -> &Handshake {
         &self.handshake
     }
@@ -126,7 +126,7 @@ impl Downstream {
         if self.visitor.tls { Scheme::HTTPS } else { Scheme::HTTP }
     }
 
-    /// `Forwarded` (RFC 7239) and the trio that came before it.
+    /// Sets `Forwarded` (RFC 7239) and its predecessors `X-Forwarded-For`, `-Host` and `-Proto`.
     fn sign(&self, headers: &mut HeaderMap, host: &Authority) {
         let mine = format!("for={};host=\"{host}\";proto={}", self.node, self.proto);
         if self.front {
@@ -142,7 +142,8 @@ impl Downstream {
         headers.insert(fields::X_FORWARDED_PROTO, HeaderValue::from_static(self.proto));
     }
 
-    /// Puts the proxy behind what it says. Where it says only one of the two forms, the other is made of it.
+    /// Appends the proxy to the hops in its request. If the request has only one of `Forwarded` and `X-Forwarded-For`,
+    /// the relay makes the other.
     fn extend(&self, headers: &mut HeaderMap, host: &Authority, mine: &str) {
         let visitor = self.visitor.remote.ip().to_canonical();
         let proto = proto(self.visitor.tls);
@@ -170,7 +171,7 @@ impl Downstream {
     }
 }
 
-/// As `Forwarded` writes an address (RFC 7239 §6).
+/// An address in the form that `Forwarded` requires (RFC 7239 §6).
 fn node(ip: IpAddr) -> String {
     if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() }
 }
@@ -179,22 +180,22 @@ const fn proto(tls: bool) -> &'static str {
     if tls { "https" } else { "http" }
 }
 
-/// The lines of a list as one.
+/// The lines of a list field, joined to one value.
 fn joined(headers: &HeaderMap, name: HeaderName) -> Option<Vec<u8>> {
     let lines: Vec<_> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     (!lines.is_empty()).then(|| lines.join(&b", "[..]))
 }
 
-/// A request made ready for a carrier, and the visitor's end of an Upgrade it asks for.
+/// A request that is ready for a carrier, and the visitor's end of the Upgrade that it requests.
 pub(super) struct Outgoing {
     pub(super) request: Request,
-    /// The visitor's, to be held until the answer has ended.
+    /// The visitor's permit, to be held until the answer has ended.
     pub(super) permit: VisitorPermit,
     pub(super) upgrade: Option<Opening>,
 }
 
-/// Makes a visitor's request the relay's own. It takes the permit: without one no request is forwarded, and with one no
-/// second. `None` for a target that is too long for the form that it is forwarded in.
+/// Turns a visitor's request into the relay's own. It consumes the permit, so each forwarded request has a permit of
+/// its own. `None` if the target is too long for the form in which it is forwarded.
 pub(super) fn outgoing(
     mut request: Request,
     permit: VisitorPermit,
@@ -226,7 +227,7 @@ pub(super) fn outgoing(
     Some(Outgoing { request, permit, upgrade })
 }
 
-/// An absolute target may have a query behind no path at all, which is `/` (RFC 9110 §4.2.3).
+/// An absolute target may have a query after an empty path, which means `/` (RFC 9110 §4.2.3).
 fn rooted(target: PathAndQuery) -> Option<PathAndQuery> {
     match target.as_str().strip_prefix('?') {
         None => Some(target),
@@ -234,7 +235,7 @@ fn rooted(target: PathAndQuery) -> Option<PathAndQuery> {
     }
 }
 
-/// Whether a name may be one that [`drop_claims`] drops: a quick look, since hardly any request has one.
+/// Whether [`drop_claims`] might drop this field. A quick check, because hardly any request has such a field.
 fn may_claim(name: &HeaderName) -> bool {
     let name = name.as_str();
     let begins_like_one = matches!(name.as_bytes().first(), Some(b'f' | b'p' | b'r' | b't' | b'x'));
@@ -246,8 +247,9 @@ fn is_internal(name: &str) -> bool {
     name.starts_with(fields::INTERNAL) || name == fields::REQUESTING_CLIENT.as_str()
 }
 
-/// Drops what a visitor says of itself; also in the spelling with underscores, which CGI and its children read as the
-/// same name. A trusted proxy's words stay, in their own spelling.
+/// Drops the fields by which a visitor could claim an identity, and internal fields; also in the spelling with
+/// underscores, which CGI and its successors read as the same name. The identity fields of a trusted proxy stay, in
+/// their usual spelling.
 fn drop_claims(headers: &mut HeaderMap, front: bool) {
     let claims = |name: &HeaderName| {
         let plain = name.as_str().replace('_', "-");
@@ -261,7 +263,7 @@ fn drop_claims(headers: &mut HeaderMap, front: bool) {
     }
 }
 
-/// Upgrade is a matter of HTTP/1.1, and a request with a body must not change its protocol half way.
+/// Only HTTP/1.1 has Upgrade, and a request with a body must not change its protocol half way.
 fn may_upgrade(request: &Request) -> bool {
     request.version() == Version::HTTP_11 && request.method() == Method::GET && request.body().is_end_stream()
 }
@@ -274,12 +276,12 @@ const fn via(version: Version) -> HeaderValue {
     }
 }
 
-/// Makes an agent's answer the relay's own. A 101 must be [`join`]ed before.
+/// Turns an agent's answer into the relay's own. A 101 goes to [`join`] instead.
 pub(super) fn incoming(mut response: Response, visitor: Version, own: &[HostName]) -> Response {
     let headers = response.headers_mut();
     let _ = hop::strip(headers);
     cookies::confine(headers, own);
-    // A body with trailers has no place for them behind a length (RFC 9112 §7.1.2).
+    // Trailers need chunked coding, which excludes `Content-Length` (RFC 9112 §7.1.2).
     if visitor < Version::HTTP_2 && headers.contains_key(TRAILER) {
         headers.remove(CONTENT_LENGTH);
     }
@@ -287,8 +289,8 @@ pub(super) fn incoming(mut response: Response, visitor: Version, own: &[HostName
     response
 }
 
-/// Joins the visitor's stream with the agent's behind a 101, and returns the 101 for the visitor. `None` when one
-/// of the two ends is missing.
+/// Joins the visitor's stream with the agent's after a 101, and returns the 101 for the visitor. `None` when one of the
+/// two ends is missing.
 pub(super) fn join(
     mut response: Response,
     visitor: Option<Opening>,
@@ -408,7 +410,7 @@ mod tests {
         assert_eq!(request.headers()["traceparent"], trace);
     }
 
-    /// As the agent gets it, behind the proxy 10.0.0.9.
+    /// The head that the agent gets when the request came through the proxy 10.0.0.9.
     fn out_behind(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut request = http::Request::get("/").body(Body::empty()).unwrap();
         for (name, value) in fields {
@@ -469,7 +471,7 @@ mod tests {
         }
     }
 
-    /// With its slash it is longer than a target can be.
+    /// With its slash the target is longer than a target can be.
     #[test]
     fn a_target_that_cannot_be_forwarded_is_not_replaced() {
         let target = PathAndQuery::try_from(format!("?{}", "a".repeat(65_533))).unwrap();

@@ -1,6 +1,6 @@
-//! Front proxies: who the visitor is when the connection is that of a proxy which the operator has named. Its word is
-//! read from the right, over every hop that is trusted too, to the first that is not: whatever stands left of that one
-//! may be the visitor's own invention.
+//! Front proxies: finds the visitor when the connection comes from a proxy that the operator trusts. The hops in the
+//! proxy's fields are read from the right, over every trusted hop, to the first that is not trusted: the visitor may
+//! have invented all hops to the left of it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,19 +10,19 @@ use http::{HeaderMap, HeaderValue};
 use crate::message::fields;
 use crate::net::nets::Nets;
 
-/// Hops that are looked at: longer chains are loops.
+/// The most hops that are read: longer chains are loops.
 const HOPS: usize = 32;
 
-/// What the trusted hops say of the visitor.
+/// The visitor, as the trusted hops report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ForwardedVisitor {
-    /// Its address; the port is 0 where nobody told it.
+    /// Its address; the port is 0 if no hop reported it.
     pub(super) remote: Option<SocketAddr>,
     /// Whether its connection was encrypted.
     pub(super) tls: Option<bool>,
 }
 
-/// The fields tell two stories, or none that can be read: one of them was written by the visitor.
+/// The fields contradict each other or cannot be parsed: the visitor may have written one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is not clear who sent this")]
 pub(super) struct Contradiction;
@@ -30,7 +30,8 @@ pub(super) struct Contradiction;
 /// Reads `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Proto`.
 ///
 /// # Errors
-/// [`Contradiction`]: a proxy that writes one of the two and passes the other on lets its visitors write that one.
+/// [`Contradiction`]: if a proxy writes one of the two fields and passes the other on, its visitors can write the
+/// latter.
 pub(super) fn claim(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisitor, Contradiction> {
     let standard = forwarded(headers, trusted)?;
     let de_facto = x_forwarded(headers, trusted);
@@ -42,8 +43,8 @@ pub(super) fn claim(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisi
     Ok(ForwardedVisitor { remote: de_facto.remote.or(standard.remote), tls: de_facto.tls.or(standard.tls) })
 }
 
-/// The visitor among the hops, the nearest first, and how many hops away it is. `None` when the nearest is nobody with
-/// an address.
+/// The visitor among the hops, which come nearest first, and its distance in hops. `None` when the nearest hop has no
+/// address.
 fn walk(hops: impl Iterator<Item = Option<SocketAddr>>, trusted: &Nets) -> Option<(SocketAddr, usize)> {
     let mut found = None;
     for (away, hop) in hops.take(HOPS).enumerate() {
@@ -60,7 +61,8 @@ fn x_forwarded(headers: &HeaderMap, trusted: &Nets) -> ForwardedVisitor {
     let hops = backwards(headers.get_all(fields::X_FORWARDED_FOR).iter().rev()).map(node);
     let found = walk(hops, trusted);
     let away = found.map_or(0, |(_, away)| away);
-    // Where each hop wrote its own, the one that the visitor came to; where one wrote for all, that.
+    // If each hop has added its own value, the value of the hop that the visitor connected to; if there are fewer, the
+    // first.
     let proto = backwards(headers.get_all(fields::X_FORWARDED_PROTO).iter().rev()).take(away + 1).last();
     ForwardedVisitor { remote: found.map(|(remote, _)| remote), tls: proto.and_then(encrypted) }
 }
@@ -98,7 +100,7 @@ fn forwarded(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisitor, Co
     let mut hops = Vec::new();
     for value in headers.get_all(FORWARDED).iter().rev() {
         let text = value.to_str().map_err(|_| Contradiction)?;
-        // What a quote opens may reach over hops, so a value is read from its start.
+        // A quoted string may contain commas, so a value is parsed from its start.
         let mut here = elements(text).ok_or(Contradiction)?;
         here.reverse();
         hops.append(&mut here);
@@ -114,7 +116,8 @@ fn forwarded(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisitor, Co
     })
 }
 
-/// RFC 7239 §4: pairs by `;`, elements by `,`, values are tokens or quoted. `None` when it is not that.
+/// Parses `Forwarded` (RFC 7239 §4): elements separated by `,`, pairs by `;`, each value a token or quoted. `None` for
+/// any other syntax.
 fn elements(text: &str) -> Option<Vec<Hop>> {
     let mut all = vec![Hop::default()];
     let mut rest = text.trim_start();

@@ -1,4 +1,4 @@
-//! What a TLS handshake shows of the far end.
+//! The facts about the far end of a connection that its TLS handshake shows.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::domain::{Certificate, HostName};
 use crate::net::Io;
 use crate::tls;
 
-/// The far end of a connection, as far as its TLS handshake shows it.
+/// The server name and the client certificate of a handshake, if it had them.
 #[derive(Default)]
 pub(super) struct Handshake {
     pub(super) server_name: Option<HostName>,
@@ -14,7 +14,7 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    /// That of a stream behind its handshake.
+    /// The facts of a stream whose handshake is complete.
     pub(super) fn of(io: &Io) -> Self {
         let server_name = io.server_name().and_then(|name| HostName::parse(name).ok());
         Self { server_name, certificate: io.peer().and_then(tls::peer).map(Arc::new) }

@@ -1,9 +1,9 @@
-//! Credentials that are not in memory: the tokens are read again before one is refused, because another process may have
-//! issued it a moment ago.
+//! Credentials that are not in memory. The relay reads the tokens again before it refuses one, because another process
+//! may have issued the token a moment ago.
 //!
-//! Everything that does not verify waits in the same way, whether its id is unknown or its secret is wrong, so the time
-//! of the answer shows neither. One read of the store serves every request that waits, and reads have a least distance, so
-//! wrong credentials cause a bounded rate of reads.
+//! All credentials that do not verify wait alike, whether the id is unknown or the secret is wrong, so the response
+//! time reveals neither. One read of the store serves all requests that wait. Between reads there is a minimum
+//! interval, so wrong credentials cause a bounded rate of reads.
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -20,14 +20,14 @@ pub(super) struct Lookup {
 
 #[derive(Default)]
 struct Looks {
-    /// When the last one began.
+    /// The start of the last read.
     began: Option<Instant>,
-    /// When the last one began that was finished.
+    /// The start of the last read that was completed.
     finished: Option<Instant>,
 }
 
 impl Lookup {
-    /// Reads the tokens again if this is none that is known. Returns at once for one that is. Cancel safe.
+    /// Reads the tokens again unless the credential is known; returns at once if it is. Cancel safe.
     pub(super) async fn unless_known(&self, tokens: &Tokens, credential: &Secret) {
         if !tokens.are_shared() || tokens.verify(credential).is_some() {
             return;

@@ -1,4 +1,4 @@
-//! How long a visitor's upload may be, when that is not known before it has come.
+//! Limits the length of a visitor's upload, also of one whose length is not announced.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::message::{Body, BoxError, Request};
 
-/// Breaks an upload off once it is longer than `most` bytes; never ends it as if it were whole. Returns what tells
-/// whether it was.
+/// Ends an upload with an error once it is longer than `most` bytes, so that it never looks complete. The returned flag
+/// shows whether that happened.
 pub(super) fn limit(request: &mut Request, most: u64) -> Exceeded {
     let exceeded = Exceeded::default();
     let body = std::mem::take(request.body_mut());

@@ -1,4 +1,4 @@
-//! The public side.
+//! The relay: the public side of a tunnel.
 
 mod accept;
 mod admin;
@@ -62,27 +62,27 @@ use crate::transport::Door;
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A listener could not be had.
+    /// A listener could not be bound.
     #[error("cannot listen on {address}: {source}{}", hint(.source))]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A TLS listener without a certificate.
     #[error("the listener {0} wants TLS, and there is no certificate")]
     NoCertificate(SocketAddr),
-    /// Client certificates are asked for, and no listener can.
+    /// Client certificates are configured, and no listener uses TLS.
     #[error("client certificates are asked for, and there is no listener with TLS")]
     NoClientCertificates,
     /// The demo page would share its browser origin with the pages of agents.
     #[error("{}", config::DEMO_BY_PATH)]
     DemoByPath,
-    /// A transport that cannot be served, or a listener for it.
+    /// A transport, or a listener for a transport, that the relay cannot serve.
     #[error(transparent)]
     Transport(#[from] BadTransport),
-    /// No threads or event queues.
+    /// The threads or the event queues could not be started.
     #[error("cannot start the data plane: {0}")]
     Cores(io::Error),
 }
@@ -100,7 +100,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// What every connection of a relay shares.
+/// The state that all connections of a relay share.
 struct Shared {
     config: Arc<RelayConfig>,
     names: Arc<Names>,
@@ -108,21 +108,21 @@ struct Shared {
     metrics: Arc<Metrics>,
     credentials: Arc<Credentials>,
     checks: Checks,
-    /// What the uploads of visitors may have.
+    /// The windows for the uploads of visitors.
     uploads: Arc<Windows>,
     transports: Transports,
     relay_http: RelayHttp,
     seats: Arc<Seats>,
     descriptors: Descriptors,
     newcomers: Arc<Newcomers>,
-    /// Where it listens, with the ports that it got.
+    /// The listening addresses, with the ports that were bound.
     addresses: Vec<Listen>,
     listeners: Scope,
     visitors: Scope,
 }
 
 impl Shared {
-    /// A port where visitors come in, with or without TLS.
+    /// The port of a listener for visitors, with this setting of TLS if there is one.
     fn visitors_port(&self, tls: bool) -> Option<u16> {
         let of_visitors = || self.addresses.iter().filter(|listen| listen.transport.is_none());
         let alike = of_visitors().find(|listen| listen.tls == tls);
@@ -130,7 +130,7 @@ impl Shared {
     }
 }
 
-/// A running relay. Dropping it cuts everything at once; [`Relay::stop`] lets what is in flight finish.
+/// A running relay. A drop cuts all connections at once; [`Relay::stop`] lets requests in flight finish.
 pub struct Relay {
     shared: Arc<Shared>,
     room: usize,
@@ -138,7 +138,7 @@ pub struct Relay {
     admin: Scope,
     sessions: Scope,
     draining: CancellationToken,
-    // Last, so that the threads end after what runs on them.
+    // The last field, so that the threads end after the tasks that run on them.
     _cores: Cores,
 }
 
@@ -152,8 +152,8 @@ impl Relay {
         Self::start_on(config, cores)
     }
 
-    /// As [`Relay::start`], on these cores, whatever the configuration says of their number: with [`Cores::ambient`] all
-    /// of a relay runs on the runtime of the caller.
+    /// As [`Relay::start`], on these cores; their number replaces the one in the configuration. With [`Cores::ambient`]
+    /// the whole relay runs on the runtime of the caller.
     ///
     /// # Errors
     /// [`StartError`]; nothing listens then.
@@ -217,47 +217,49 @@ impl Relay {
         Ok(Self { shared, room, admin_address, admin, sessions, draining, _cores: cores })
     }
 
-    /// Where it listens, with the ports that it got, in the order of the configuration.
+    /// The listening addresses, with the ports that were bound, in the order of the configuration.
     pub fn addresses(&self) -> &[Listen] {
         &self.shared.addresses
     }
 
-    /// How many public connections this process has file descriptors for, beside those that are reserved for agents, the
-    /// admin listener and files.
+    /// The number of public connections for which this process has file descriptors, beside the descriptors that are
+    /// reserved for agents, the admin listener and files.
     pub fn room(&self) -> usize {
         self.room
     }
 
-    /// Where the admin listener is, if there is one.
+    /// The address of the admin listener, if there is one.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin_address
     }
 
-    /// Reads the files of certificates and client CAs again and logs what changed; tokens are read again without being
-    /// asked to. What cannot be loaded changes nothing, and connections that stand are untouched. Dropping the future
-    /// does not stop the reading.
+    /// Reads the files of certificates and client CAs again and logs the changes. Tokens need no such call: the relay
+    /// reads them again by itself. A file that cannot be loaded changes nothing, and open connections are not affected.
+    /// Dropping the future does not stop the reading.
     pub async fn reload(&self) {
         certificates::reload(&self.shared).await;
     }
 
-    /// Stops in order, each step with its reason; returns how many connections had to be cut.
+    /// Stops the relay in a fixed order; returns the number of connections that were cut.
     ///
-    /// Agents are told first, so that they stand elsewhere before the last answer is out, and are sent away when
-    /// they come back here. Then no visitor is accepted any more, and what is in flight gets the grace. The agents'
-    /// links go after that, because what is in flight needs them, and the admin listener last, so that it can tell.
+    /// The relay drains the agents' sessions first, so that agents connect elsewhere before their last answer has been
+    /// sent, and from then on it refuses agents. Then it stops accepting visitors, and requests in flight get the grace
+    /// period. The agents' links close after that, because requests in flight need them. The admin listener stops last,
+    /// so that it can report until then.
     pub async fn stop(self) -> usize {
         self.draining.cancel();
         self.shared.registry.close();
         let until = tokio::time::Instant::now() + self.shared.config.grace;
         self.drain();
-        // The answers of agents that poll come in by the listeners, until they have begun.
+        // Agents that poll send their answers in requests to the listeners, so the listeners stay open until each
+        // answer has begun.
         while self.links().iter().any(|link| link.awaits_calls()) && tokio::time::Instant::now() < until {
             tokio::time::sleep(defaults::ANSWERS_CHECK).await;
         }
         self.shared.listeners.stop(defaults::FLIP).await;
         let left = until.saturating_duration_since(tokio::time::Instant::now());
         let mut cut = self.shared.visitors.stop_and_name(left, || self.name_what_is_cut()).await;
-        // An agent that was let in a moment before the stop may have joined its session after it.
+        // An agent that was admitted just before the stop may have joined its session after the first drain.
         self.drain();
         cut += self.sessions.stop(std::time::Duration::from_secs(1)).await;
         self.admin.stop(std::time::Duration::from_secs(1)).await;
@@ -304,7 +306,7 @@ struct BoundListeners {
     tls: Option<Arc<Acceptor>>,
 }
 
-/// What no relay can do.
+/// Refuses a configuration that no relay can serve.
 fn check(config: &RelayConfig) -> Result<(), StartError> {
     if config.demo && config.routing == Routing::Path {
         return Err(StartError::DemoByPath);
@@ -329,7 +331,8 @@ fn bind(config: &RelayConfig, transports: &Transports) -> Result<Vec<BoundListen
     config.listen.iter().map(bind).collect()
 }
 
-/// How many connections have descriptors, beside these listeners and all that was opened before them.
+/// The number of connections for which descriptors are left, beside these listeners and all descriptors opened before
+/// them.
 fn room(bound: &[BoundListeners]) -> usize {
     let last = bound.iter().flat_map(|b| &b.per_core).max_by_key(|listener| listener.as_raw_fd());
     last.map_or(0, |last| Descriptors::of_this_process().fit_beside(last))
@@ -356,14 +359,15 @@ impl BoundListeners {
     }
 }
 
-/// Starts what looks after tokens, routes and certificates for as long as the relay listens.
+/// Starts the tasks that maintain tokens, routes and certificates while the relay listens.
 fn look_after(shared: &Arc<Shared>, cores: &Cores) {
     let control = cores.handle(0);
     shared.listeners.spawn_on(control, keep(shared.clone()));
     shared.listeners.spawn_on(control, certificates::keep(shared.clone()));
 }
 
-/// Notices tokens that changed on disk, cuts whom they no longer let in, forgets routes that nobody holds.
+/// Reads tokens that changed on disk, cuts agents that have lost their rights, and removes routes whose lease has
+/// ended.
 async fn keep(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(defaults::TOKENS_CHECK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -381,7 +385,7 @@ async fn keep(shared: Arc<Shared>) {
             }
             Err(error) => tracing::warn!(%error, "cannot look after the tokens"),
         }
-        // Looks at every route, which no core of the data plane has the time for.
+        // This visits every route, which would delay the requests on a core of the data plane.
         let inside = shared.clone();
         let tidied = tokio::task::spawn_blocking(move || {
             let may_stay = |agent: &_, route: &_| inside.credentials.may_stay(&inside.names, agent, route);

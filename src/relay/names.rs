@@ -1,4 +1,4 @@
-//! Names, hosts and public addresses: what belongs to whom, before anybody has claimed anything.
+//! Names, hosts and public addresses, as the configuration alone determines them, before any agent has claimed a route.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// `loopback` adds what a loopback listener may be called.
+    /// `loopback` adds the hosts by which a loopback listener is reached.
     pub(super) fn new(config: Arc<RelayConfig>, loopback: bool) -> Self {
         let local = ["localhost", "127.0.0.1", "[::1]"].into_iter().filter(|_| loopback);
         let own = std::iter::once(config.domain.clone())
@@ -34,7 +34,8 @@ impl Names {
         self.own.contains(host)
     }
 
-    /// Whether agents may never claim a host as theirs: our own ones, and all below the domain, where names live.
+    /// Whether no agent may claim a host: the relay's own authorities, and all hosts below the domain, which are for
+    /// names.
     pub(super) fn is_ours(&self, host: &HostName) -> bool {
         self.is_own(host) || host.is_within(&self.config.domain)
     }
@@ -45,8 +46,8 @@ impl Names {
         (self.config.routing == Routing::Host).then(|| Name::parse(label).ok()).flatten()
     }
 
-    /// An origin becomes the name or the host that it is. Agents may call the relay by any of its own authorities,
-    /// so a label below each of them is a name.
+    /// Resolves an origin to a name or a host. An agent may reach the relay by any of its own authorities, so a label
+    /// below each of them is a name.
     pub(super) fn resolve(&self, wanted: &Wanted) -> Wanted {
         let Wanted::Origin(host) = wanted else { return wanted.clone() };
         let label = self.own.iter().find_map(|own| host.label_below(own));
@@ -56,7 +57,7 @@ impl Names {
         }
     }
 
-    /// Where requests for it arrive.
+    /// The route on which requests for a name or a host arrive.
     pub(super) fn route(&self, wanted: &Wanted) -> Route {
         match wanted {
             Wanted::Host(host) | Wanted::Origin(host) => Route::Host(host.clone()),
@@ -71,7 +72,7 @@ impl Names {
         }
     }
 
-    /// The public URL, as the agent is told it: scheme and port as in its own request, unless configured.
+    /// The public URL that the agent gets: scheme and port as in its own request, unless configured.
     pub(super) fn public_url(&self, wanted: &Wanted, facts: &Facts) -> String {
         let public = self.config.public_url.as_ref();
         let scheme = public.and_then(|u| u.scheme_str()).unwrap_or(if facts.tls { "https" } else { "http" });
@@ -89,7 +90,7 @@ impl Names {
         }
     }
 
-    /// Whether somebody could claim a route some day: a live token names it exactly.
+    /// Whether a live token names a route exactly, so that an agent may claim it later.
     pub(super) fn is_known(&self, route: &Route) -> bool {
         match route {
             Route::Path(name) => self.config.tokens.names_exactly(name),

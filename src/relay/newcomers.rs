@@ -1,6 +1,6 @@
-//! Connections that come when visitors have all the connections that visitors may have. Such a connection is an agent's,
-//! or it is soon closed: at the latest after [`defaults::HANDSHAKE`] without a request of an agent, and before that when
-//! the places are taken and another one comes. So idle visitors cannot keep agents out.
+//! Newcomers: connections that arrive when visitors have all the connections that they may have. Only an agent may keep
+//! such a connection. The relay closes it after [`defaults::HANDSHAKE`] without a request of an agent, or earlier if
+//! all places are taken and another newcomer arrives. So idle visitors cannot keep agents out.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) struct Newcomers {
 struct NewcomerTable {
     next: u64,
     inside: usize,
-    /// Those without a request of an agent under way, the one that has waited longest first.
+    /// The newcomers without a request of an agent in progress, the longest idle first.
     idle: VecDeque<Idle>,
 }
 
@@ -33,12 +33,13 @@ struct Idle {
 }
 
 impl Newcomers {
-    /// At most twice as many connections: those whose place was taken need a moment to close.
+    /// `most` places for at most twice as many connections: a connection that has lost its place needs a moment to
+    /// close.
     pub(super) fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most: most.max(1), table: Mutex::default() })
     }
 
-    /// A place, if need be that of the connection that has been idle longest.
+    /// A place. If all are taken, the connection that has been idle longest loses its place.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Newcomer> {
         let mut table = self.table.lock();
         if table.inside >= 2 * self.most {
@@ -58,7 +59,7 @@ impl Newcomers {
     }
 }
 
-/// One connection's place. Dropping it and its guards frees it.
+/// The place of one connection. It is free again when this value and its guards have been dropped.
 pub(super) struct Newcomer {
     place: Arc<NewcomerPlace>,
 }
@@ -67,12 +68,12 @@ struct NewcomerPlace {
     all: Arc<Newcomers>,
     id: u64,
     leave: Arc<Flag>,
-    /// Requests under way; changes under the lock of the table.
+    /// Requests of an agent in progress; changed under the lock of the table.
     busy: AtomicUsize,
 }
 
 impl Newcomer {
-    /// A request of an agent is being answered.
+    /// Marks a request of an agent as in progress until the guard is dropped.
     pub(super) fn busy(&self) -> Busy {
         let mut table = self.place.all.table.lock();
         self.place.busy.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +101,7 @@ impl Newcomer {
     }
 }
 
-/// A request of an agent on a newcomer's connection. Several may be under way at once.
+/// A request of an agent in progress on a newcomer's connection. There may be several at once.
 pub(super) struct Busy {
     place: Arc<NewcomerPlace>,
 }

@@ -1,4 +1,4 @@
-//! Open registration at the door: who comes without a token, what is open to them, and how much of it.
+//! Open registration: the grants, the checks and the quota of agents without a token.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Wanted};
 use crate::policy::{Grants, Tokens, Verified, open};
 use crate::registry::{Bound, Quota};
 
-/// An agent without a token, with the grants that it has: names, and each only if [`check`] agrees.
+/// An agent without a token. Its grants allow every name; [`check`] decides about each name of an offer.
 pub(super) fn verified(id: AgentId) -> Verified {
     Verified { id, grants: Grants::any().into(), besides: None }
 }
 
-/// Looks whether all of an offer is open to agents without a token.
+/// Checks that an agent without a token may claim every route of an offer.
 pub(super) fn check(offer: &Offer, names: &Names, tokens: &Tokens) -> Result<(), Refusal> {
     for wanted in &offer.wanted {
         let wanted = names.resolve(wanted);
@@ -35,7 +35,7 @@ pub(super) fn check(offer: &Offer, names: &Names, tokens: &Tokens) -> Result<(),
     Ok(())
 }
 
-/// The words for whoever has reached a bound.
+/// The refusal for an agent that has reached a bound.
 pub(super) fn full(bound: Bound, lease: Duration) -> Refusal {
     let (kind, message) = match bound {
         Bound::Agent(most) => {
@@ -49,12 +49,12 @@ pub(super) fn full(bound: Bound, lease: Duration) -> Refusal {
         }
     };
     let mut refusal = Refusal::new(kind, message);
-    // A name is free again when the lease of whoever left it is over.
+    // A name becomes free when the lease of its last holder ends.
     refusal.retry_after = Some(lease.max(defaults::RETRY_AFTER));
     refusal
 }
 
-/// The bounds for whoever comes from there.
+/// The bounds for an agent at this remote address.
 pub(super) fn quota(facts: &Facts) -> Quota {
     Quota {
         address: charged(facts.remote.ip()),
@@ -64,7 +64,7 @@ pub(super) fn quota(facts: &Facts) -> Quota {
     }
 }
 
-/// What counts as one address: with IPv6 the /64, which is the least that one line has (RFC 6177 §2).
+/// The address that is charged: for IPv6 its /64, the least that a subscriber has (RFC 6177 §2).
 fn charged(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

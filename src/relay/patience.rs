@@ -1,5 +1,5 @@
-//! How long an answer is waited for: from the last byte of the upload, not from the first. Most origins answer when an
-//! upload is through, and a large one takes its time.
+//! The timeout of an answer. It begins with the last byte of the upload, not with the first: most origins answer only
+//! after the upload, and a large upload takes time.
 
 use std::future::Future;
 use std::pin::pin;
@@ -10,7 +10,7 @@ use http_body::Body as _;
 use crate::message::Request;
 use crate::net::io::LastRead;
 
-/// Watches the upload of a request. `None` when there is none to watch.
+/// Watches the upload of a request. `None` when the request has no body.
 pub(super) fn watch(request: &mut Request) -> Option<LastRead> {
     if request.body().is_end_stream() {
         return None;
@@ -26,7 +26,7 @@ pub(super) fn watch(request: &mut Request) -> Option<LastRead> {
     Some(moved)
 }
 
-/// Waits for an answer as long as the upload moves, and `most` from then on. `None` when it did not come in time.
+/// Waits for an answer until the upload has made no progress for `most`. `None` when the answer did not come in time.
 pub(super) async fn wait<T>(
     answer: impl Future<Output = T>,
     moved: Option<LastRead>,

@@ -1,4 +1,5 @@
-//! Which sessions stand: the first connection of a session is logged as its beginning, and the last as its end.
+//! The open sessions. The first connection of a session is logged as its beginning, and the end of the last one as its
+//! end.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,7 +31,7 @@ impl Presence {
         here.connections == 1
     }
 
-    /// Returns for how long the session stood, if this was its last connection.
+    /// Removes a connection. Returns how long the session existed, if this was its last connection.
     fn leave(&self, session: SessionId) -> Option<Duration> {
         let mut sessions = self.0.lock();
         let here = sessions.get_mut(&session)?;
@@ -44,7 +45,7 @@ impl Presence {
     }
 }
 
-/// Whose connection it is.
+/// The agent of a connection.
 pub(super) struct Who {
     pub(super) agent: AgentId,
     pub(super) remote: SocketAddr,
@@ -53,12 +54,12 @@ pub(super) struct Who {
     pub(super) urls: String,
 }
 
-/// A connection of an agent. Its drop is logged, and where it is the last of its session, so is the session's end.
+/// A connection of an agent. Its drop is logged, and with the last connection of a session also the session's end.
 pub(super) struct Present {
     who: Who,
     link: Arc<Link>,
     presence: Arc<Presence>,
-    /// The relay stops.
+    /// Cancelled when the relay begins to stop.
     draining: CancellationToken,
 }
 

@@ -25,7 +25,7 @@ use crate::policy::{Denied, VisitorPermit, VisitorPolicy};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
-/// What is beside a request until it is answered: its record, and where interim responses go.
+/// The companions of a request until it is answered: its record, and the sender of its interim responses.
 type Beside<'a> = (&'a mut Box<Recording>, &'a interim::Sender);
 
 /// Answers one request that came in on the public port.
@@ -42,12 +42,13 @@ pub(super) async fn answer(
     let span = recording.span().clone();
     let mut response = route(shared, sender, request, (&mut recording, interim)).instrument(span).await;
     if extended && response.status().is_success() {
-        // The Upgrade was ignored, and to this visitor a success would say that it was accepted.
+        // The Upgrade was ignored. For an extended CONNECT a success would mean that it was accepted.
         response = respond::failure(VisitorFailure::Upgrade, &http::HeaderMap::new(), &mut recording);
     } else if extended {
         upgrade::to_connected(&mut response);
     } else if version == Version::HTTP_2 && response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        // Cannot be: HTTP/2 asks by extended CONNECT alone. An agent that says so all the same is wrong.
+        // HTTP/2 requests an Upgrade only by extended CONNECT, so an agent that answers this request with a 101 is
+        // wrong.
         response = respond::failure(VisitorFailure::Upgrade, &http::HeaderMap::new(), &mut recording);
     }
     recording.follow(head, &mut response);
@@ -79,7 +80,7 @@ async fn route(
         Ok(authority) => authority,
         Err(unclear) => return hang_up(VisitorFailure::Unclear(unclear), &request, recording),
     };
-    // The table holds hosts in their one form, so what is found as it came needs no parsing.
+    // The table holds normalised hosts, so a host that is found as it was received needs no parsing.
     if let Some(target) = shared.registry.find_host(authority.host()) {
         return visit(shared, sender, authority, &target, request, (recording, interim)).await;
     }
@@ -88,7 +89,7 @@ async fn route(
         Err(unclear) => return hang_up(VisitorFailure::Unclear(unclear), &request, recording),
     };
     if shared.names.is_own(&host) {
-        // Boxed, because it is rare and large, and would make every visitor's future as large.
+        // Boxed, because this case is rare and large, and would enlarge the future of every visitor.
         return Box::pin(own(shared, sender, authority, &host, request, (recording, interim))).await;
     }
     match shared.registry.find_host(host.as_str()) {
@@ -97,7 +98,7 @@ async fn route(
     }
 }
 
-/// Refuses a request that others may have read differently. On HTTP/1 what stands behind it is not read.
+/// Refuses a request that another hop may have parsed differently. On HTTP/1 nothing after the request is read.
 fn hang_up(failure: VisitorFailure, request: &Request, recording: &mut Recording) -> Response {
     let mut response = respond::failure(failure, request.headers(), recording);
     if request.version() < Version::HTTP_2 {
@@ -110,7 +111,8 @@ fn unserved(shared: &Shared, route: &Route) -> VisitorFailure {
     if shared.names.is_known(route) { VisitorFailure::NoAgent } else { VisitorFailure::NoRoute }
 }
 
-/// The relay's own authority: agents first, then names by path, then the relay's page.
+/// Answers a request on the relay's own authority: RelayHttp and the transports first, then names by path, then the
+/// relay's pages.
 async fn own(
     shared: &Arc<Shared>,
     sender: &Downstream,
@@ -122,7 +124,7 @@ async fn own(
     if sender.seat().is_newcomers() && shared.transports.wanting(&request).is_none() {
         return hang_up(VisitorFailure::Full, &request, recording);
     }
-    // The connection of a proxy shows nothing of the agent behind it.
+    // The end of a proxy's connection shows nothing about the agent behind the proxy.
     let shows = !closes(&request) && !sender.is_front();
     let entering = |asker| {
         by_plain(shared, sender.visitor())?;
@@ -172,8 +174,8 @@ async fn own(
     }
 }
 
-/// A token that came by plain HTTP has been shown to everyone on the way, and so has what an agent answers. On this
-/// machine there is nobody on the way.
+/// Refuses an agent without TLS: everyone on the path can read its token and its answers. A connection to a loopback
+/// address has no such path.
 pub(super) fn by_plain(shared: &Shared, visitor: &Visitor) -> Result<(), Refusal> {
     let Visitor { tls, local, remote } = visitor;
     if *tls || local.ip().is_loopback() || shared.config.allow_plain {
@@ -185,7 +187,7 @@ pub(super) fn by_plain(shared: &Shared, visitor: &Visitor) -> Result<(), Refusal
     Err(Refusal::new(RefusalKind::Forbidden, message))
 }
 
-/// An extended CONNECT (RFC 8441) is a stream of its connection, and that cannot change its roles.
+/// Refuses an extended CONNECT (RFC 8441): it is one stream of an HTTP/2 connection, which cannot swap its roles.
 fn by_http1(request: &Request) -> Result<(), Refusal> {
     if request.extensions().get::<Tunnel>().is_none_or(Tunnel::is_connection) {
         return Ok(());
@@ -207,14 +209,14 @@ fn facts(sender: &Downstream, authority: &Authority, headers: &http::HeaderMap) 
     }
 }
 
-/// Whether the connection of a request was to be closed after it anyway (RFC 9112 §9.3).
+/// Whether the connection closes after this request in any case (RFC 9112 §9.3).
 fn closes(request: &Request) -> bool {
     let mut options = request.headers().get_all(CONNECTION).iter().flat_map(hop::list);
     request.version() < Version::HTTP_11 || options.any(|option| option.eq_ignore_ascii_case("close"))
 }
 
-/// `Bearer`, or `Basic` with the token as its password (RFC 6750 §2.1, RFC 7617). What is there and cannot be read is
-/// a wrong token, not none: where registration is open, the two are treated differently.
+/// The credential in `Bearer`, or in `Basic` as the password (RFC 6750 §2.1, RFC 7617). A field that cannot be parsed
+/// is a wrong token, not a missing one: open registration treats the two differently.
 fn credential(headers: &http::HeaderMap) -> Option<Secret> {
     let value = headers.get(http::header::AUTHORIZATION)?;
     Some(presented(value).unwrap_or_else(|| Secret::new("")))
@@ -254,14 +256,14 @@ async fn visit(
     };
     match permit {
         Ok(permit) => pass(shared, sender, authority, target, permit, request, (recording, interim)).await,
-        // Boxed, because most names have no rules, and it would make every visitor's future as large.
+        // Boxed, because most names have no rules, and this would enlarge the future of every visitor.
         Err(gate) => {
             Box::pin(permitted(shared, sender, authority, target, &gate, request, (recording, interim))).await
         }
     }
 }
 
-/// A visitor of a name with rules. The gate is that of the very target that the request goes to.
+/// Serves a visitor of a name with rules. The gate belongs to the same target that gets the request.
 async fn permitted(
     shared: &Arc<Shared>,
     sender: &Downstream,
@@ -276,7 +278,8 @@ async fn permitted(
     let permit = match gate.visit(&shared.checks, from, request.headers_mut(), length).await {
         Ok(permit) => permit,
         Err(denied) => {
-            // To read is to ask for it where the visitor waits for that (RFC 9110 §10.1.1).
+            // With `Expect` the visitor waits before it sends the body, and reading would request the body (RFC 9110
+            // §10.1.1).
             if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
                 shared.visitors.spawn(request.into_body().linger());
             }
@@ -291,7 +294,7 @@ async fn permitted(
     }
 }
 
-/// What decides the form of an error, and nothing else.
+/// The only field that decides the form of an error.
 fn accept(headers: &HeaderMap) -> HeaderMap {
     accepted(headers.get(ACCEPT).cloned())
 }
@@ -344,9 +347,9 @@ async fn pass(
     respond::failure(failure, &accepted(accept), recording)
 }
 
-/// Sends a request to one session after the other until one takes it. What a session gave back unsent goes to the
-/// next; what was sent and lost is repeated, and only if repeating is harmless (RFC 9110 §9.2.2) and nothing of it
-/// could have been a body.
+/// Sends a request to one session after the other until a session answers it. A request that a session returned unsent
+/// goes to the next session. A request that was sent and whose answer was lost is repeated only if that is harmless
+/// (RFC 9110 §9.2.2) and the request cannot have had a body.
 async fn send(
     target: &Target,
     permit: &VisitorPermit,
@@ -357,7 +360,7 @@ async fn send(
     let (mut tried, mut returned): (Vec<SessionId>, Vec<SessionId>) = (Vec::new(), Vec::new());
     let mut why = VisitorFailure::NoAgent;
     loop {
-        // An agent that came while this request waited may have other rules than those that let its visitor in.
+        // An agent that connected while this request waited may have other rules than those that admitted its visitor.
         let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(why) };
         let copy = if repeats > 0 { harmless(&request) } else { None };
         match session.send(request, recording.sends(session.id), interim).await {
@@ -370,7 +373,8 @@ async fn send(
                 why = VisitorFailure::Send(kind);
                 request = *unsent;
             }
-            // The session is gone or going. A link that has joined it meanwhile gets the request, and no third one.
+            // The session has ended or is ending. If a link has joined it meanwhile, that link gets the request; there
+            // is no third try.
             Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) => {
                 let again = returned.contains(&session.id);
                 if again { &mut tried } else { &mut returned }.push(session.id);
@@ -408,7 +412,8 @@ mod tests {
     use crate::session::Kind;
     use crate::session::carrier::Fake;
 
-    /// The target of a session whose link gives every request back and stays open, and how often it was asked.
+    /// The target of a session whose link returns every request unsent and stays open, and the number of requests that
+    /// the link got.
     fn returning() -> (Arc<Target>, Arc<AtomicUsize>, impl Sized) {
         let registry = Registry::new(defaults::LEASE);
         let (route, agent) = (Route::Path(Name::parse("a").unwrap()), AgentId("a".into()));

@@ -1,4 +1,4 @@
-//! What the record of a visitor's request takes from the request, and from an answer that tells of a failure.
+//! Opens the record of a visitor's request, and records the heads that the relay refuses.
 
 use http::header::HOST;
 use http::{HeaderMap, StatusCode};
@@ -32,7 +32,7 @@ fn host(request: &Request) -> &str {
     authority.or_else(field).unwrap_or_default()
 }
 
-/// Answers a head of HTTP/1 that is no request, and records it.
+/// Answers an HTTP/1 head that is not a valid request, and records it.
 pub(super) fn refused_head(sender: &Downstream, bad: BadHead) -> Response {
     let mut recording = opened(sender);
     let response = respond::failure(VisitorFailure::BadHead(bad), &HeaderMap::new(), &mut recording);
@@ -52,7 +52,7 @@ fn refused(sender: &Downstream, status: StatusCode, code: &'static str) {
     recording.answered(status);
 }
 
-/// The record of a request of which nothing is known but its sender.
+/// The record of a request of which only the sender is known.
 fn opened(sender: &Downstream) -> Box<Recording> {
     let mut recording = Recording::open(sender.observers(), RequestId::draw());
     if let Some(line) = recording.line() {

@@ -1,4 +1,4 @@
-//! Every error and refusal becomes one response here, and what a visitor may know is decided here.
+//! Turns each error and each refusal into one response, and decides which details a visitor gets.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,36 +16,36 @@ use crate::observe::Recording;
 use crate::policy::Denied;
 use crate::session::SendErrorKind;
 
-/// Where the demo page is.
+/// The path of the demo page.
 pub(super) const DEMO: &str = "/demo";
 
 const TOO_MANY_FIELDS: &str = "The request has more than 512 header fields.";
 
-/// Who says so, in `Proxy-Status`.
+/// The name of the relay in `Proxy-Status`.
 const HOP: &str = "ptth-relay";
 
 /// Why a visitor gets no answer of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum VisitorFailure {
-    /// The request does not say clearly which host it is for.
+    /// The host of the request is missing or ambiguous.
     Unclear(Unclear),
-    /// The request does not say clearly where it ends.
+    /// The length of the request is ambiguous.
     Framing,
-    /// The head of the request is beyond all measure.
+    /// The head of the request is too large.
     Head,
-    /// The head of an HTTP/1 request is none.
+    /// The head of an HTTP/1 request is not valid.
     BadHead(BadHead),
-    /// The request, which came by a trusted proxy, does not say clearly who sent it.
+    /// The sender of a request from a trusted proxy is ambiguous.
     Sender,
-    /// A method that no agent can be asked with.
+    /// The method is not allowed.
     Method,
-    /// Nobody claims the route, and no token names it.
+    /// No agent claims the route, and no token names it.
     NoRoute,
-    /// The route is known, and no agent is there.
+    /// The route is known, and no agent serves it.
     NoAgent,
-    /// The agent is there, but the request was not answered.
+    /// The request could not be sent to the agent, or its answer failed.
     Send(SendErrorKind),
-    /// No answer in time.
+    /// The agent did not answer in time.
     Timeout,
     /// The visitor's Upgrade could not be carried out.
     Upgrade,
@@ -53,7 +53,7 @@ pub(super) enum VisitorFailure {
     Denied(Denied),
     /// All connections that visitors may have are taken.
     Full,
-    /// A destination of RelayHttp is not there, or did not answer with HTTP.
+    /// A destination of RelayHttp cannot be reached, or did not answer with HTTP.
     Unreachable,
     /// A destination of RelayHttp did not answer in time.
     Late,
@@ -70,7 +70,7 @@ impl VisitorFailure {
     }
 }
 
-/// The response for a visitor. Never names the agent's address, nor says more than what the visitor can act on.
+/// The response for a visitor. It never contains the agent's address, and only details on which the visitor can act.
 pub(super) fn failure(failure: VisitorFailure, asker: &HeaderMap, recording: &mut Recording) -> Response {
     let (status, code, detail, error) = describe(failure);
     recording.fails(failure.hop(), code);
@@ -88,12 +88,12 @@ pub(super) fn failure(failure: VisitorFailure, asker: &HeaderMap, recording: &mu
     response
 }
 
-/// To whole seconds, so that nobody comes a moment too early.
+/// Rounds up to whole seconds, so that no client retries too early.
 fn round_up(wait: Duration) -> Duration {
     Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
-/// Status, code, words and the `error` of `Proxy-Status`.
+/// Status, code, detail and the `error` of `Proxy-Status`.
 type Words = (StatusCode, &'static str, &'static str, Option<&'static str>);
 
 fn describe(failure: VisitorFailure) -> Words {
@@ -150,7 +150,7 @@ fn describe(failure: VisitorFailure) -> Words {
     }
 }
 
-/// The destination of a request that the relay has sent itself.
+/// A failure of a destination to which the relay itself sent a request.
 fn describe_destination(late: bool) -> Words {
     match late {
         true => (
@@ -168,7 +168,7 @@ fn describe_destination(late: bool) -> Words {
     }
 }
 
-/// Heads that are no request, or more than a request may have.
+/// Heads that are not a valid request, or that exceed a limit.
 fn describe_head(bad: BadHead) -> Words {
     let (code, detail) = match bad {
         BadHead::Framing => return describe(VisitorFailure::Framing),
@@ -182,7 +182,7 @@ fn describe_head(bad: BadHead) -> Words {
     (status_of(bad), code, detail, Some("http_request_error"))
 }
 
-/// Requests that can be read in two ways, or in none.
+/// Requests with an ambiguous or missing host, length or sender.
 fn describe_unclear(failure: VisitorFailure) -> Words {
     let (code, detail) = match failure {
         VisitorFailure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
@@ -288,7 +288,7 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap, recording: &mut Reco
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"ptth\""));
         }
         RefusalKind::UpgradeRequired => {
-            // RFC 9110 §15.5.22: a 426 names what it wants.
+            // RFC 9110 §15.5.22: a 426 names the required protocols.
             headers.insert(UPGRADE, HeaderValue::from_static("PTTH/1.0, ptth"));
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
@@ -297,7 +297,7 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap, recording: &mut Reco
     response
 }
 
-/// Adds the time to an answer over HTTP/2 that has none (RFC 9110 §6.6.1).
+/// Adds `Date` to an answer over HTTP/2 that has none (RFC 9110 §6.6.1).
 pub(super) fn date(headers: &mut HeaderMap) {
     if !headers.contains_key(DATE)
         && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
@@ -306,7 +306,8 @@ pub(super) fn date(headers: &mut HeaderMap) {
     }
 }
 
-/// The page at `/` of the relay's own authority, and 404 for all else there. `demo`: it leads to the demo page.
+/// The page at `/` of the relay's own authority, and 404 for all other paths. `demo`: whether the page links to the
+/// demo page.
 pub(super) fn own(
     method: &Method,
     path: &str,
@@ -337,7 +338,7 @@ pub(super) fn own(
 mod tests {
     use super::*;
 
-    /// The texts are constants, and the limits are others.
+    /// The texts repeat limits that are constants elsewhere.
     #[test]
     fn refusals_name_the_limits_that_are_in_force() {
         let text = |failure| describe(failure).2.replace(',', "");

@@ -1,4 +1,4 @@
-//! Seats: so many in all, and so many for each address, so that one stranger cannot have them all.
+//! Seats for connections, limited in total and per address, so that one address cannot have them all.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::policy::Source;
 pub(super) struct Seats {
     all: Arc<Semaphore>,
     per_address: usize,
-    /// Those that have some.
+    /// The number of seats of each address.
     taken: Mutex<HashMap<Source, usize>>,
 }
 
@@ -23,7 +23,7 @@ impl Seats {
         Arc::new(Self { all: Arc::new(Semaphore::new(all)), per_address, taken: Mutex::default() })
     }
 
-    /// A seat, unless all are taken. For whom it is may be known only later.
+    /// A seat, unless all are taken. Its address may be known only later: see `is_for`.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Seat> {
         let one = self.all.clone().try_acquire_owned().ok()?;
         Some(Seat { seats: self.clone(), of: None, place: SeatKind::Own(one) })
@@ -35,7 +35,7 @@ impl Seats {
     }
 }
 
-/// One connection's. Dropping it frees it.
+/// The seat of one connection. A drop frees it.
 pub(super) struct Seat {
     seats: Arc<Seats>,
     of: Option<Source>,
@@ -53,7 +53,7 @@ impl Seat {
         matches!(self.place, SeatKind::Newcomer(_))
     }
 
-    /// When the connection is to be closed, where only an agent may keep it.
+    /// Resolves when a newcomer's connection is to be closed; `None` for the seat of a visitor.
     pub(super) fn leaves(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
         match &self.place {
             SeatKind::Own(_) => None,
@@ -61,7 +61,8 @@ impl Seat {
         }
     }
 
-    /// An agent's request is being answered; until the guard is dropped, nobody takes a newcomer's place.
+    /// Marks an agent's request as in progress: until the guard is dropped, no other connection takes a newcomer's
+    /// place.
     pub(super) fn busy(&self) -> Option<Busy> {
         match &self.place {
             SeatKind::Own(_) => None,
@@ -69,7 +70,7 @@ impl Seat {
         }
     }
 
-    /// Counts it for this address; says whether that may have one more.
+    /// Counts the seat for this address; returns `false` if the address has as many as it may have.
     pub(super) fn is_for(&mut self, address: IpAddr) -> bool {
         let source = Source::from(address);
         let mut taken = self.seats.taken.lock();

@@ -1,4 +1,4 @@
-//! What each agent may have of the memory for what nobody reads yet.
+//! The part of the buffer memory that each agent may use.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -9,7 +9,7 @@ use crate::defaults;
 use crate::domain::AgentId;
 use crate::session::Windows;
 
-/// The share of each agent that is here, whatever number of connections it has.
+/// The share of each connected agent; all its connections use the same share.
 pub(super) struct Shares {
     whole: Arc<Windows>,
     of: Mutex<HashMap<AgentId, Weak<Windows>>>,
@@ -25,7 +25,7 @@ impl Shares {
         if let Some(share) = of.get(agent).and_then(Weak::upgrade) {
             return share;
         }
-        // Agents come and go; those that went cost no more than those that are here.
+        // Drops the shares of agents that have gone before the table grows.
         if of.len() == of.capacity() {
             of.retain(|_, share| share.strong_count() > 0);
         }

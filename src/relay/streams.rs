@@ -1,4 +1,4 @@
-//! A stream that is a transport's from its first byte: by its ALPN id, or by the listener that it came to.
+//! A stream that belongs to a transport from its first byte: by its ALPN id, or by its listener.
 
 use std::net::SocketAddr;
 
@@ -10,16 +10,17 @@ use crate::domain::{Facts, Refusal, RefusalKind, Visitor};
 use crate::net::Io;
 use crate::observe::Limit;
 
-/// A fresh stream, and what is known of its far end.
+/// A fresh stream, and the known facts about its far end.
 pub(super) struct Stream {
     pub(super) io: Io,
     pub(super) visitor: Visitor,
     pub(super) handshake: Handshake,
-    /// It came to a listener of the transport's own, and no visitor comes in there.
+    /// The stream came in on a listener of the transport's own, which serves no visitors.
     pub(super) own_listener: bool,
 }
 
-/// Hands a stream to its transport, until that has admitted or refused it. A stream that is refused is closed.
+/// Hands a stream to its transport, and returns when the transport has admitted or refused it. A refused stream is
+/// closed.
 pub(super) async fn accept(shared: &Shared, served: &ServedTransport, stream: Stream) {
     let (transport, remote) = (served.name, stream.visitor.remote);
     let accepted = tokio::select! {

@@ -1,4 +1,4 @@
-//! The transports of one relay, found by the request that they want, by ALPN id, or by the name of a listener.
+//! The transports of one relay, found by a request, by an ALPN id, or by the name in a listener.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,35 +7,35 @@ use super::config::{ClientCerts, Listen, RelayConfig};
 use crate::message::Request;
 use crate::transport::{self, Door, RelaySide, Transport};
 
-/// The ALPN ids of HTTP as visitors speak it (RFC 9113 §3.1, RFC 7301 §6). Some clients offer `http/1.0` alone
-/// (`curl --http1.0`); without it their handshake fails.
+/// The ALPN ids of HTTP for visitors (RFC 9113 §3.1, RFC 7301 §6). Some clients, such as `curl --http1.0`, offer
+/// `http/1.0` alone; their handshake fails without that id.
 const HTTP: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
 /// Why a relay cannot serve a transport.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadTransport {
-    /// Listeners, tokens and metrics go by the name.
+    /// Two transports have the same name, which identifies a transport in listeners, tokens and metrics.
     #[error("there are two transports {0:?}; give one of them another name")]
     Name(&'static str),
-    /// An ALPN id decides which transport a stream belongs to.
+    /// A transport has an id that it cannot have: the ALPN id decides which transport a stream belongs to.
     #[error("the transport {transport:?} cannot have the ALPN id {id:?}: {why}")]
     Alpn {
-        /// Which transport.
+        /// The transport.
         transport: &'static str,
         /// Its id, with `\x` escapes where it is not ASCII.
         id: String,
-        /// What is wrong with it.
+        /// Why the transport cannot have the id.
         why: &'static str,
     },
-    /// A listener is for a transport that is not there.
+    /// A listener names a transport that the relay does not have.
     #[error("the listener {0} belongs to a transport that this relay does not have")]
     Unknown(Listen),
-    /// A listener is for a transport whose sessions begin with requests.
+    /// A listener names a transport that takes no streams, because its sessions begin with requests.
     #[error(
         "the listener {0} belongs to a transport that takes no streams: its agents send requests to the others"
     )]
     NoStreams(Listen),
-    /// A listener on which no stream can have the certificate that it needs.
+    /// A listener names a transport that needs client certificates, and streams on the listener cannot have one.
     #[error(
         "every stream on the listener {0} needs a client certificate, so it wants TLS and a CA of such certificates"
     )]
@@ -100,7 +100,7 @@ pub(super) struct ServedTransport {
 pub(super) struct Transports {
     all: Vec<Arc<ServedTransport>>,
     by_alpn: HashMap<Vec<u8>, Arc<ServedTransport>>,
-    /// The keys of the table, in the order of the transports.
+    /// The keys of `by_alpn`, in the order of the transports.
     alpns: Vec<Vec<u8>>,
 }
 
@@ -123,25 +123,26 @@ impl Transports {
         built
     }
 
-    /// What a listener with TLS offers: the ids of every transport, or of its own, and those of HTTP. Those of
-    /// transports stand first, because no visitor offers them; an agent may offer those of HTTP as well.
+    /// The ALPN ids of a listener with TLS: the ids of its own transport, or of all transports, then the ids of HTTP.
+    /// The ids of transports come first, because no visitor offers them, while an agent may offer the ids of HTTP as
+    /// well.
     pub(super) fn alpn(&self, listen: &Listen) -> Vec<Vec<u8>> {
         let own = |id: &&Vec<u8>| listen.transport.is_none_or(|name| self.by_alpn[*id].name == name);
         let ids = self.alpns.iter().filter(own).cloned();
         ids.chain(HTTP.map(<[u8]>::to_vec)).collect()
     }
 
-    /// Whose streams have this ALPN id.
+    /// The transport whose streams have this ALPN id.
     pub(super) fn by_alpn(&self, id: &[u8]) -> Option<&Arc<ServedTransport>> {
         self.by_alpn.get(id)
     }
 
-    /// Whose name this is.
+    /// The transport of this name.
     pub(super) fn named(&self, name: &str) -> Option<&Arc<ServedTransport>> {
         self.all.iter().find(|served| served.name == name)
     }
 
-    /// Who answers a request on the relay's own authority.
+    /// The transport that answers a request on the relay's own authority.
     pub(super) fn wanting(&self, request: &Request) -> Option<&dyn RelaySide> {
         self.all.iter().map(|served| &*served.side).find(|side| side.wants(request))
     }

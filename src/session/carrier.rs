@@ -24,10 +24,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What is preferred, best first.
+    /// The kinds that `ALPN` offers, the preferred one first.
     pub const PREFERRED: [Self; 2] = [Self::H2, Self::H1];
 
-    /// What logs and metrics call it.
+    /// The name of the kind in logs and metrics.
     pub const fn label(self) -> &'static str {
         match self {
             Self::H1 => "h1",
@@ -36,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// The id as it stands in an `ALPN` field, percent-encoded (RFC 7639 §2.2); empty for what has none.
+    /// The protocol id in an `ALPN` field, percent-encoded (RFC 7639 §2.2); empty for a kind without an id.
     pub const fn alpn_field(self) -> &'static str {
         match self {
             Self::H1 => "http%2F1.1",
@@ -63,31 +63,32 @@ impl fmt::Display for Kind {
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct SendError {
-    /// What happened.
+    /// Why the request failed.
     pub kind: SendErrorKind,
-    /// The request, if not one byte of it has left this process: sending it elsewhere repeats nothing.
+    /// The request, if it may be sent elsewhere.
     pub unsent: Option<Box<Request>>,
 }
 
-/// What happened to a request on a carrier.
+/// Why a request on a carrier failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendErrorKind {
     /// Every connection of the agent is busy, and the queue is full or the wait was too long.
     #[error("every connection of the agent is busy")]
     Busy,
-    /// The connection was gone, or went while the request was on it.
+    /// The connection had ended, or ended while the request was on it.
     #[error("the agent's connection closed before it answered")]
     Closed,
-    /// What came back is not HTTP.
+    /// The answer is not valid HTTP.
     #[error("the agent's answer was not valid HTTP")]
     Invalid,
-    /// The agent has asked for no request for a while.
+    /// The agent has not polled for a while.
     #[error("the agent does not poll")]
     Absent,
-    /// The body is larger than what this agent can be given.
+    /// The body is larger than this agent can take.
     #[error("the body is too large for this agent")]
     TooLarge,
-    /// The visitor did not send the body in time, and this agent must have it as a whole.
+    /// The visitor was too slow: it did not send a body in time that this agent takes only as a whole, or it held up a
+    /// connection for which other requests waited.
     #[error("the body did not come in time")]
     Slow,
     /// This agent cannot carry an Upgrade.
@@ -107,12 +108,12 @@ impl SendErrorKind {
 
 /// Sends requests down one flipped connection.
 pub trait Carrier: Send + Sync {
-    /// Sends one request: absolute target, no `Host`, no hop-by-hop fields but those of an Upgrade. The slot is kept
-    /// until the answer's body has ended and the next request could really go. Interim responses go to `interim`.
-    /// Dropping the future cancels the request at the agent.
+    /// Sends one request. The request has an absolute target, no `Host`, and no hop-by-hop fields but those of an
+    /// Upgrade. The slot is held until the answer's body has ended and the carrier can take the next request. Interim
+    /// responses go to `interim`. Dropping the future cancels the request at the agent.
     ///
     /// # Errors
-    /// [`SendError`]; `unsent` tells whether it may be sent elsewhere.
+    /// [`SendError`]; `unsent` holds the request if it may be sent elsewhere.
     fn send(
         &self,
         request: Request,
@@ -120,41 +121,42 @@ pub trait Carrier: Send + Sync {
         interim: interim::Sender,
     ) -> BoxFuture<'_, Result<Response, SendError>>;
 
-    /// The transport that it came by, where that is known.
+    /// The transport of the carrier, where it is known.
     fn transport(&self) -> &'static str {
         ""
     }
 
-    /// Requests at once.
+    /// How many requests the carrier takes at once.
     fn capacity(&self) -> usize;
 
-    /// Tells the agent that no more requests come; what is in flight finishes.
+    /// Announces to the agent that no more requests come. Requests in flight finish.
     fn drain(&self);
 
-    /// Whether the far end was heard in time.
+    /// Whether the far end has sent nothing for too long.
     fn is_late(&self) -> bool;
 
-    /// Whether nothing can be sent any more.
+    /// Whether the carrier takes no more requests.
     fn is_closed(&self) -> bool;
 
-    /// Whether a slow visitor holds up all that is on it. What fails from then on fails for that.
+    /// Whether a slow visitor holds up the connection. A request on it that fails from then on fails as
+    /// [`SendErrorKind::Slow`].
     fn gives_up(&self) -> bool {
         false
     }
 
-    /// Whether answers are still to come on connections that the agent has yet to open.
+    /// Whether answers are still to come on connections that the agent has not opened yet.
     fn awaits_calls(&self) -> bool {
         false
     }
 }
 
-/// A carrier that knows the transport by which it came.
+/// A carrier with the name of its transport.
 struct Named {
     carrier: Box<dyn Carrier>,
     transport: &'static str,
 }
 
-/// The same carrier, which came by this transport.
+/// The same carrier, with the name of its transport.
 pub fn named(carrier: Box<dyn Carrier>, transport: &'static str) -> Box<dyn Carrier> {
     Box::new(Named { carrier, transport })
 }
@@ -230,37 +232,37 @@ impl Link {
         })
     }
 
-    /// Notes the session that it is in.
+    /// Notes the session of the link.
     pub(super) fn joins(&self, session: SessionId) {
         let _ = self.session.set(session);
     }
 
-    /// The session that it is in; 0 before it has joined one.
+    /// The session of the link; 0 before the link has joined a session.
     pub fn session(&self) -> SessionId {
         self.session.get().copied().unwrap_or(SessionId(0))
     }
 
-    /// Whether this end cut it.
+    /// Whether this end cut the link.
     pub fn was_cut(&self) -> bool {
         self.cut.is_raised()
     }
 
-    /// What runs on it.
+    /// The protocol on the link.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What the record of a request has of it.
+    /// The transport and the carrier, for the record of a request.
     pub fn via(&self) -> Via {
         Via { transport: self.carrier.transport(), carrier: self.kind.label() }
     }
 
-    /// The core that drives it.
+    /// The core that drives the link.
     pub fn core(&self) -> Core {
         self.core
     }
 
-    /// Requests on it now.
+    /// Requests in flight on the link.
     pub fn in_flight(&self) -> usize {
         self.in_flight.count()
     }
@@ -297,20 +299,21 @@ impl Link {
         self.send(request, slot, interim::Sender::default()).await
     }
 
-    /// Takes the link out of use and tells the agent; what is in flight finishes. Idempotent.
+    /// Takes the link out of use and announces that to the agent. Requests in flight finish. Idempotent.
     pub fn drain(&self) {
         if self.in_flight.retire() {
             self.carrier.drain();
         }
     }
 
-    /// Ends the link at once, with what is on it.
+    /// Cuts the link at once, with the requests on it.
     pub fn cut(&self) {
         self.in_flight.retire();
         self.cut.raise();
     }
 
-    /// Ends it if it is in use and a slow visitor holds it up; others wait for it. Says whether it did.
+    /// Cuts the link if it is in use and a slow visitor holds it up, because other requests wait for it. Returns
+    /// whether the link was cut.
     pub(super) fn give_up(&self) -> bool {
         let gives_up = !self.is_out() && self.in_flight() > 0 && self.carrier.gives_up();
         if gives_up {
@@ -319,13 +322,13 @@ impl Link {
         gives_up
     }
 
-    /// Resolves when the link is to be ended at once; whoever drives the connection listens.
+    /// Resolves when the link is cut, for the task that drives the connection.
     pub fn is_cut(&self) -> Listener {
         self.cut.listen()
     }
 
-    /// The HTTP connection has ended: takes the link out of use, and waits for what lives on behind it, the upgraded
-    /// streams. Cancel safe.
+    /// Takes the link out of use after its HTTP connection has ended, and waits for the end of the upgraded streams
+    /// that live on. Cancel safe.
     pub async fn emptied(&self) {
         self.in_flight.retire();
         if self.in_flight() > 0 {
@@ -333,7 +336,7 @@ impl Link {
         }
     }
 
-    /// Whether no new request may go on it.
+    /// Whether the link takes no new requests.
     pub fn is_out(&self) -> bool {
         self.in_flight.is_retired() || self.carrier.is_closed()
     }
@@ -349,16 +352,16 @@ impl Link {
     }
 }
 
-/// The right to one request on a link. Dropping it frees the place.
+/// The permit for one request on a link. Dropping it frees the place.
 pub struct Slot(Arc<Link>);
 
 impl Slot {
-    /// The link it is on.
+    /// The link of the slot.
     pub fn link(&self) -> &Arc<Link> {
         &self.0
     }
 
-    /// Keeps the slot with an answer: with the stream behind a 101, else until the body has ended.
+    /// Holds the slot with an answer: as long as the stream behind a 101, else until the body has ended.
     pub(super) fn keep_with(self, response: &mut Response) {
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             response.extensions_mut().insert(HeldSlot(Arc::new(self)));
@@ -377,11 +380,11 @@ impl Drop for Slot {
     }
 }
 
-/// Keeps a slot with an upgraded stream: the forwarder takes it out of the answer's extensions.
+/// Holds a slot with an upgraded stream. The forwarder takes it out of the answer's extensions.
 #[derive(Clone)]
 pub struct HeldSlot(pub Arc<Slot>);
 
-/// A carrier that lives in memory, for tests of what stands above it.
+/// A carrier in memory, for tests of the code that uses carriers.
 #[cfg(test)]
 pub(crate) struct Fake {
     capacity: usize,
@@ -390,7 +393,7 @@ pub(crate) struct Fake {
 
 #[cfg(test)]
 impl Fake {
-    /// `answer` decides about each request.
+    /// A carrier that gets the result of each request from `answer`.
     pub(crate) fn carrier(
         capacity: usize,
         answer: impl Fn(Request, Slot) -> Result<Response, SendError> + Send + Sync + 'static,

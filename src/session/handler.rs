@@ -1,4 +1,4 @@
-//! What answers requests at the agent's end of a session.
+//! The handler that answers requests at the agent's end of a session.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use crate::message::{Request, Response, interim};
 
 /// Answers requests. Infallible: a failure is an answer too.
 ///
-/// A request that asks for an Upgrade carries `Connection: upgrade`, `Upgrade: TOKEN` and a
-/// [`Tunnel`](crate::message::upgrade::Tunnel) in its extensions, whatever carried it. An answer 101 means that the
-/// handler has taken that tunnel and will speak on the stream behind it; any other answer leaves the stream unused.
+/// On every carrier, a request for an Upgrade has `Connection: upgrade`, `Upgrade: TOKEN`, and a
+/// [`Tunnel`](crate::message::upgrade::Tunnel) in its extensions. An answer 101 means that the handler has taken the
+/// tunnel and uses the stream behind it. Any other answer leaves the stream unused.
 ///
-/// The returned future is dropped when the visitor has gone away; the handler then lets go of its origin.
+/// The returned future is dropped when the visitor has gone away; the handler then releases its origin.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. Interim responses go to `interim`, before the future resolves.
     fn call(&self, request: Request, interim: interim::Sender) -> BoxFuture<'static, Response>;

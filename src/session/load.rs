@@ -1,4 +1,4 @@
-//! How busy one link is, at the agent's end: what decides whether another is opened.
+//! The load of one link, at the agent's end. The load decides whether the agent opens another link.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::net::flag::{Flag, Listener};
 
-/// The requests of one link, and what is known of its end.
+/// The requests of one link, and whether the link is about to end.
 #[derive(Debug)]
 pub struct Load {
     in_flight: AtomicUsize,
@@ -23,7 +23,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// A fresh link. `changed` is notified when something happened that may call for another link, or for fewer.
+    /// The load of a new link. `changed` is notified when the agent may need more links, or fewer.
     pub fn new(changed: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             in_flight: AtomicUsize::new(0),
@@ -42,12 +42,12 @@ impl Load {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether a request ever came.
+    /// Whether the link has received a request.
     pub fn has_served(&self) -> bool {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// For how long nothing has been in flight; zero while something is.
+    /// How long no request has been in flight; zero while a request is in flight.
     pub fn idle_for(&self) -> Duration {
         match self.in_flight() {
             0 => self
@@ -58,40 +58,41 @@ impl Load {
         }
     }
 
-    /// Since the link stands.
+    /// How long the link has existed.
     pub fn age(&self) -> Duration {
         self.born.elapsed()
     }
 
-    /// The relay has said that it goes, or the link is to be retired: it counts no more.
+    /// Whether the link takes no more requests: the relay has announced that it sends none, or the link is to be
+    /// retired.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
     }
 
-    /// The far end sends no more requests.
+    /// Notes that the far end sends no more requests.
     pub fn leave(&self) {
         if !self.leaving.swap(true, Ordering::AcqRel) {
             self.changed.notify_one();
         }
     }
 
-    /// Asks the link to end once nothing is in flight.
+    /// Makes the link end once no request is in flight.
     pub fn retire(&self) {
         self.leave();
         self.retire.raise();
     }
 
-    /// Resolves when the link was asked to end. Cancel safe.
+    /// Resolves when the link is to end. Cancel safe.
     pub fn retired(&self) -> Listener {
         self.retire.listen()
     }
 
-    /// Says with how many requests in flight one more is worth a look; `None` for never.
+    /// Sets with how many requests in flight one more request notifies `changed`; `None` for never.
     pub fn set_alarm(&self, at: Option<usize>) {
         self.alarm.store(at.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    /// Counts one request until the guard goes.
+    /// Counts one request until the guard is dropped.
     pub fn enter(self: &Arc<Self>) -> Loaded {
         let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
         if !self.has_served() {
@@ -104,7 +105,7 @@ impl Load {
     }
 }
 
-/// One request that counts. See [`Load::enter`].
+/// One request that is counted. See [`Load::enter`].
 #[derive(Debug)]
 pub struct Loaded(Arc<Load>);
 

@@ -1,4 +1,4 @@
-//! Live links between a relay and an agent. `send` is the relay's end, `serve` the agent's.
+//! Live links between a relay and an agent. The modules `send` are the relay's end, the modules `serve` the agent's.
 
 pub mod carrier;
 pub mod envelope;
@@ -9,7 +9,7 @@ mod in_flight;
 mod load;
 mod pool;
 
-/// What [`in_flight`] takes its atomics from; its test has others in their place.
+/// The atomics of [`in_flight`]. Its test in tests/models.rs uses those of loom instead.
 mod atomic {
     pub(super) use std::sync::atomic::{AtomicUsize, Ordering};
 }
@@ -31,10 +31,10 @@ pub use crate::net::Core;
 use crate::message::BoxError;
 use crate::net::{Io, Scope};
 
-/// What must be polled for a link to live; resolves when the connection has ended.
+/// The future that drives the connection of a link. It resolves when the connection has ended.
 pub type Driver = BoxFuture<'static, ()>;
 
-/// The relay's end of a fresh flip: a carrier, and the future that drives its connection.
+/// Opens the relay's end of a flipped connection. Returns a carrier, and the future that drives the connection.
 ///
 /// # Errors
 /// When the connection breaks at once.
@@ -54,16 +54,16 @@ pub async fn send_half(
 /// How a link ended, at the agent's end.
 #[derive(Debug)]
 pub enum Ended {
-    /// The relay closed it, or both agreed to.
+    /// The relay closed the link, or both ends agreed to close it.
     Closed,
-    /// It became another protocol, and lives on as that.
+    /// The connection was upgraded, and lives on with another protocol.
     Upgraded,
-    /// It broke, or the far end was silent for too long.
+    /// The connection broke, or the far end sent nothing for too long.
     Failed(String),
 }
 
-/// The agent's end: serves what the relay sends until the link ends. When `scope` stops, what is in flight
-/// finishes first. Dropping the future cuts the connection.
+/// The agent's end: serves the relay's requests until the link ends. When `scope` stops, requests in flight finish
+/// first. Dropping the future cuts the connection.
 pub async fn serve_half(
     io: Io,
     kind: Kind,

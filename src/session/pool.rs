@@ -17,15 +17,15 @@ use crate::observe::exchange::Via;
 
 /// See the module.
 pub struct Session {
-    /// Its number.
+    /// The number of the session.
     pub id: SessionId,
-    /// Whose it is.
+    /// The agent of the session.
     pub agent: AgentId,
-    /// The process, if it said.
+    /// The process of the agent, if the agent has named it.
     pub instance: Option<Instance>,
-    /// It has its routes for itself alone.
+    /// The session shares its routes with no other session.
     pub exclusive: bool,
-    /// What it speaks for.
+    /// The routes that lead to the session.
     pub routes: Box<[Route]>,
     links: ArcSwap<Vec<Arc<Link>>>,
     freed: Arc<Notify>,
@@ -53,7 +53,7 @@ impl Session {
         })
     }
 
-    /// What links of this session notify when a slot gets free.
+    /// The `Notify` that links of this session notify when a slot becomes free.
     pub fn freed(&self) -> Arc<Notify> {
         self.freed.clone()
     }
@@ -62,7 +62,7 @@ impl Session {
     pub fn add(&self, link: Arc<Link>) {
         link.joins(self.id);
         self.links.rcu(|links| links.iter().chain([&link]).cloned().collect::<Vec<_>>());
-        // It may have room for all that wait.
+        // The link may have room for every request that waits.
         self.freed.notify_waiters();
     }
 
@@ -72,44 +72,44 @@ impl Session {
         self.links.load().len()
     }
 
-    /// Its links now.
+    /// The links of the session now.
     pub fn links(&self) -> Arc<Vec<Arc<Link>>> {
         self.links.load_full()
     }
 
-    /// Requests on it, and waiting for it.
+    /// Requests in flight on the session, and requests that wait for a slot.
     pub fn load(&self) -> usize {
         self.links.load().iter().map(|l| l.in_flight()).sum::<usize>() + self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Whether a request could go on it.
+    /// Whether the session has a link that is in use.
     pub fn is_usable(&self) -> bool {
         self.links.load().iter().any(|l| !l.is_out())
     }
 
-    /// Whether every usable link of it is overdue with its PING.
+    /// Whether every usable link of the session is late.
     pub fn is_late(&self) -> bool {
         self.links.load().iter().filter(|l| !l.is_out()).all(|l| l.is_late())
     }
 
-    /// Tells the agent that no more requests come on any link. What waits for a slot of them looks elsewhere.
+    /// Announces to the agent that no more requests come on any link. Requests that wait for a slot are sent elsewhere.
     pub fn drain(&self) {
         self.links.load().iter().for_each(|l| l.drain());
         self.freed.notify_waiters();
     }
 
-    /// Ends every link at once, with what is on it.
+    /// Cuts every link at once, with the requests on it.
     pub fn cut(&self) {
         self.links.load().iter().for_each(|l| l.cut());
     }
 
-    /// Sends one request on a free link: one of this core if there is one, else the least busy. A link that turns
-    /// out to be dead gives the request back, and the next one gets it. The slot is held until the answer's body
-    /// has ended. `via` gets the connection that it went on last, `interim` the interim responses. Dropping the future
-    /// cancels the request.
+    /// Sends one request on a free link. A link that is not late comes first, then the link with the fewest requests in
+    /// flight; a link of another core counts as 8 requests more. A link that turns out to be dead gives the request
+    /// back, and the next link gets it. The slot is held until the answer's body has ended. `via` is set to the link
+    /// that the request went on last; `interim` gets the interim responses. Dropping the future cancels the request.
     ///
     /// # Errors
-    /// [`SendError`]; with `unsent` when this session has no link left that would take the request.
+    /// [`SendError`]; with `unsent` when no link of this session takes the request.
     pub async fn send(
         &self,
         mut request: Request,
@@ -126,11 +126,11 @@ impl Session {
             *via = Some(link.via());
             match link.send(request, slot, interim.clone()).await {
                 Ok(response) => return Ok(response),
-                // A link that gave a request back has closed, so this loop runs at most once for each.
+                // A link that gave a request back has closed, so this loop runs at most once for each link.
                 Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) if link.is_out() => {
                     request = *unsent;
                 }
-                // A stream that was refused: its agent may have a place now.
+                // The agent refused the stream. It may have room for another stream now.
                 Err(SendError { kind: SendErrorKind::Busy, unsent: Some(unsent) })
                     if link.kind() == Kind::H2 && refusals < defaults::REPEATS =>
                 {
@@ -158,7 +158,8 @@ impl Session {
         let since = Instant::now();
         let wait = async {
             loop {
-                // Registered before the look, or two slots that get free in between would wake one waiter.
+                // Registered before the look for a slot: else two slots that become free in between would wake one
+                // waiter.
                 let mut freed = std::pin::pin!(self.freed.notified());
                 freed.as_mut().enable();
                 if let Some(slot) = self.pick() {
@@ -168,10 +169,10 @@ impl Session {
                     return None;
                 }
                 if since.elapsed() >= defaults::PACE_PATIENCE {
-                    // One for each that waits.
+                    // At most one link is cut: this request needs one slot.
                     self.links.load().iter().any(|link| link.give_up());
                 }
-                // A link may close without a word; look again from time to time.
+                // A link may close without a notification, so the loop looks again from time to time.
                 let _ = tokio::time::timeout(Duration::from_millis(500), freed).await;
             }
         };
@@ -183,7 +184,7 @@ impl Session {
 pub struct WaitingPlace<'a>(&'a AtomicUsize);
 
 impl<'a> WaitingPlace<'a> {
-    /// Takes a place, unless [`defaults::WAITING`] are taken: past that a queue only hides the outage.
+    /// Takes a place, unless [`defaults::WAITING`] places are taken: a longer queue would only hide the outage.
     pub fn enter(count: &'a AtomicUsize) -> Option<Self> {
         let guard = Self(count);
         (count.fetch_add(1, Ordering::AcqRel) < defaults::WAITING).then_some(guard)

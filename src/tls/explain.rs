@@ -9,8 +9,7 @@ use rustls::{CertificateError, Error};
 use super::dev;
 use super::witness::Stranger;
 
-/// What is wrong with the relay's certificate and what to try, in one sentence; nothing for another kind of
-/// failure.
+/// What is wrong with the relay's certificate and what to try, in one sentence; `None` for another kind of failure.
 pub fn explain(error: &Error) -> Option<String> {
     let Error::InvalidCertificate(error) = error else { return None };
     Some(match error {
@@ -51,8 +50,8 @@ pub fn explain_io(error: &io::Error) -> Option<String> {
     error.get_ref()?.downcast_ref::<Error>().and_then(explain)
 }
 
-/// The right host and an issuer that nobody here knows: inspection, or a CA of one's own. Another host as well:
-/// somebody else altogether.
+/// A certificate of an unknown issuer. For the right host the cause is TLS inspection or a private CA. For another
+/// host, another server answers in the relay's place.
 fn strange(stranger: &Stranger) -> String {
     if !stranger.fits {
         return format!(
@@ -79,7 +78,7 @@ fn hosts(presented: &[String]) -> String {
     if all.is_empty() { "no host at all".into() } else { all.join(", ") }
 }
 
-/// How long from `earlier` to `later`, as a person would say it.
+/// The time from `earlier` to `later`, in words for a person.
 fn span(later: UnixTime, earlier: UnixTime) -> String {
     let seconds = Duration::from_secs(later.as_secs().saturating_sub(earlier.as_secs())).as_secs();
     match seconds {

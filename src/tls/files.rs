@@ -5,29 +5,29 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// No certificate chain, key or token comes near this, in bytes.
+/// The largest file that is read, in bytes: certificate chains, keys and tokens are far smaller.
 const MOST: u64 = 1 << 20;
 
 /// Why a file was not read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system says no.
+    /// The system refuses the read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The system says no.
+    /// The system refuses the write.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A secret that somebody else may have put there.
+    /// A secret that others than its owner may have written.
     #[error("{path} may be written by others than its owner; chmod go-w {path}", path = .0.display())]
     Exposed(PathBuf),
     /// Far larger than anything that belongs there.
@@ -43,7 +43,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     contents(path, &File::open(path).map_err(|source| FileError::Read { path: path.into(), source })?)
 }
 
-/// Reads a small file that holds a secret, and looks at the very file that it reads.
+/// Reads a small file that holds a secret. The permissions are checked on the very file that is read.
 ///
 /// # Errors
 /// As [`read`], and [`FileError::Exposed`] when its group or others may write it.
@@ -64,7 +64,7 @@ fn contents(path: &Path, file: &File) -> Result<Vec<u8>, FileError> {
     if bytes.len() as u64 > MOST { Err(FileError::TooLarge(path.into())) } else { Ok(bytes) }
 }
 
-/// Writes a file that did not exist, with this mode, down to the disk.
+/// Creates a file with this mode and syncs it to the disk. The file must not exist.
 ///
 /// # Errors
 /// [`FileError::Write`]; of the kind [`io::ErrorKind::AlreadyExists`] when it did exist.
@@ -77,10 +77,10 @@ pub fn create(path: &Path, mode: u32, contents: &[u8]) -> Result<(), FileError> 
     write().map_err(|source| FileError::Write { path: path.into(), source })
 }
 
-/// Replaces a file as a whole, or makes it, with this mode: after a crash it is the old or the new one.
+/// Replaces a file as a whole, or creates it, with this mode: after a crash the path holds the old file or the new one.
 ///
 /// # Errors
-/// [`FileError::Write`]; the old file stands then.
+/// [`FileError::Write`]; the old file stays then.
 pub fn replace(path: &Path, mode: u32, contents: &[u8]) -> Result<(), FileError> {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {

@@ -1,8 +1,7 @@
-//! TLS for both sides: which certificate the relay shows, and what the agent believes.
+//! TLS for both sides: the certificate that the relay shows, and the certificates that the agent trusts.
 //!
-//! Verification cannot be turned off here: a private CA is given as a file, and the development CA of [`dev`]
-//! costs
-//! nothing.
+//! Verification cannot be turned off here: a private CA is given as a file, and the development CA of
+//! [`dev`] costs nothing.
 
 pub mod dev;
 mod explain;
@@ -43,7 +42,7 @@ pub enum TlsError {
     Pem {
         /// The file; `memory` when there is none.
         origin: PathBuf,
-        /// What was looked for.
+        /// The kind of item that was expected.
         what: &'static str,
         /// What is wrong.
         why: String,
@@ -53,7 +52,7 @@ pub enum TlsError {
     Unusable {
         /// What does not fit.
         what: String,
-        /// What rustls says.
+        /// The error of rustls.
         source: rustls::Error,
     },
     /// The system has no trust store.
@@ -65,16 +64,16 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// Whether a file holds CAs of client certificates, for whoever only looks.
+/// Checks that a file holds CAs of client certificates, without using them.
 ///
 /// # Errors
-/// [`TlsError`] when it cannot be read or holds none.
+/// [`TlsError`] when the file cannot be read or holds no CA.
 pub fn check_clients(clients: &Path) -> Result<(), TlsError> {
     peer::verifier(clients, &files::read(clients)?).map(drop)
 }
 
-/// The configuration of a server, from a certificate chain (leaf first) and its key, both PEM. `alpn` are the protocols in
-/// the order of preference; empty offers none.
+/// The configuration of a server, from a certificate chain (leaf first) and its key, both PEM. `alpn` lists the
+/// protocols in order of preference; an empty list offers none.
 ///
 /// # Errors
 /// [`TlsError`] when the texts are not PEM or do not fit together.
@@ -94,8 +93,8 @@ fn server(cert: (&Path, &[u8]), key: (&Path, &[u8]), alpn: &[&[u8]]) -> Result<A
     Ok(Arc::new(config))
 }
 
-/// A configuration that shows a certificate when a relay asks for one: the chain (leaf first) and its key, both PEM
-/// files. All else stays as it is.
+/// A configuration that sends a certificate when a relay requests one: the chain (leaf first) and its key, both PEM
+/// files. The rest of `config` stays as it is.
 ///
 /// # Errors
 /// [`TlsError`] naming the file; also when others than the owner may write the key.
@@ -107,13 +106,13 @@ pub fn with_identity(config: &ClientConfig, cert: &Path, key: &Path) -> Result<A
     let identity = CertifiedKey::from_der(chain, secret, &provider()).map_err(unusable)?;
     let mut config = config.clone();
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
-    // What was resumed from another identity's sessions would be that identity's.
+    // A session that belongs to another identity would bring that identity along.
     config.resumption = Resumption::default();
     Ok(Arc::new(config))
 }
 
-/// What an agent believes: the certificates of the file `ca` alone, or without one those that the system
-/// trusts.
+/// The configuration of an agent. It trusts the certificates of the file `ca` alone, or without a file those that
+/// the system trusts.
 ///
 /// # Errors
 /// [`TlsError`] when the file holds none, or when the system trusts none.
@@ -135,7 +134,7 @@ pub fn client_config_from_pem(ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientCon
     client(Path::new("memory"), ca, alpn)
 }
 
-/// A configuration that believes nobody: for an agent whose relays are all plain HTTP on this machine.
+/// A configuration that trusts no certificate: for an agent whose relays are all plain HTTP on this machine.
 ///
 /// # Errors
 /// [`TlsError`] does not happen with the algorithms built in.
@@ -152,7 +151,7 @@ fn client(origin: &Path, ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>,
     believing(verifier, alpn).map_err(unusable)
 }
 
-/// Believes what `verifier` believes; the witness around it only names issuers.
+/// Trusts the certificates that `verifier` accepts; the witness around it only names issuers.
 fn believing(
     verifier: Arc<dyn ServerCertVerifier>,
     alpn: &[&[u8]],

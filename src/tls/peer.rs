@@ -1,4 +1,4 @@
-//! Client certificates: whose are believed, and what one says.
+//! Client certificates: which are accepted, and their contents.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use super::{TlsError, provider, roots};
 use crate::domain::Certificate;
 
-/// Believes the certificates of the CAs in `pem`, which came from the file `ca`, and lets those pass who show none: visitors come by the same port.
+/// Accepts the certificates of the CAs in `pem`, which came from the file `ca`, and clients without a certificate:
+/// visitors come by the same port.
 pub(super) fn verifier(ca: &Path, pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let roots = roots(ca, pem)?;
     let builder = WebPkiClientVerifier::builder_with_provider(roots, provider()).allow_unauthenticated();
@@ -23,7 +24,7 @@ pub(super) fn verifier(ca: &Path, pem: &[u8]) -> Result<Arc<dyn ClientCertVerifi
     builder.build().map_err(unusable)
 }
 
-/// What a certificate says that a handshake has verified. `None` when it cannot be read; then it says nothing.
+/// The contents of a certificate that a handshake has verified; `None` when it cannot be read.
 pub fn peer(certificate: &CertificateDer<'_>) -> Option<Certificate> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let hosts = dns_names(&certificate)?;

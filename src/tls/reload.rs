@@ -20,7 +20,7 @@ pub struct PairFiles {
 }
 
 impl PairFiles {
-    /// Looks whether a relay could use them.
+    /// Checks whether a relay could use the files.
     ///
     /// # Errors
     /// [`TlsError`] naming the file.
@@ -38,37 +38,37 @@ impl PairFiles {
     }
 }
 
-/// What reading the files again came to.
+/// The result of reading the files again.
 #[derive(Debug, Default)]
 pub struct Reloaded {
-    /// What is in force now, one for each file or pair.
+    /// The contents that are in force now, one entry for each file or pair.
     pub replaced: Vec<Replaced>,
-    /// Why what was in force before stays; each names its file.
+    /// The errors for which the former contents stay in force; each names its file.
     pub failed: Vec<TlsError>,
-    /// A file has changed and is to be looked at once more, soon.
+    /// Whether a file has changed and must be read once more, soon.
     pub unsettled: bool,
 }
 
-/// One thing that was read again and is in force now.
+/// A file or a pair that was read again and is in force now.
 #[derive(Debug)]
 pub struct Replaced {
     /// The file.
     pub file: PathBuf,
-    /// What it holds.
+    /// A description of its contents.
     pub what: String,
 }
 
-/// Where what was read is in force.
+/// The configuration in which loaded files take effect.
 pub(super) trait InForce {
     /// The certificates that are shown; `None` when a program brought a configuration of its own.
     fn store(&self) -> Option<&Arc<CertificateStore>>;
 
-    /// Accepts these client certificates in handshakes that begin from now on. No session that was begun before is
-    /// resumed, since it would bring a certificate of the former CAs along.
+    /// Accepts these client certificates in handshakes that begin from now on. No earlier session is resumed, since it
+    /// would bring a certificate of the former CAs along.
     fn accept_clients(&self, clients: Arc<dyn ClientCertVerifier>) -> Result<(), TlsError>;
 }
 
-/// What a file is for.
+/// The purpose of a file.
 pub(super) enum FileWatch {
     /// A certificate that is shown. It has no slot before it was loaded.
     Pair { files: PairFiles, slot: Option<CertificateSlot> },
@@ -76,17 +76,17 @@ pub(super) enum FileWatch {
     Clients(PathBuf),
 }
 
-/// The digest of what files hold, or of the reason why they cannot be read.
+/// The digest of the contents of files, or of the reason why they cannot be read.
 type Print = [u8; 32];
 
 /// Files that are loaded together.
 pub(super) struct WatchedFiles {
     watch: FileWatch,
-    /// In force.
+    /// The digest of the contents in force.
     loaded: Print,
-    /// Seen at the last look, where that differs from `loaded`.
+    /// The digest at the last read, where it differs from `loaded`.
     seen: Option<Print>,
-    /// Seen, and not fit to be loaded.
+    /// The digest of contents that could not be loaded.
     refused: Option<Print>,
 }
 
@@ -112,7 +112,7 @@ impl WatchedFiles {
             reloaded.unsettled = true;
             return;
         }
-        // Reported already, once for each state of the files.
+        // The error was reported already, once for each state of the files.
         if !now && self.refused == Some(print) {
             return;
         }
@@ -158,7 +158,7 @@ impl FileWatch {
         }
     }
 
-    /// Puts what was read in force, or nothing of it. Returns what that is.
+    /// Puts the contents in force, or nothing of them. Returns their description.
     fn load(&mut self, contents: Contents, tls: &impl InForce) -> Result<String, TlsError> {
         let (first, second) = contents?;
         match self {

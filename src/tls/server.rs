@@ -1,5 +1,5 @@
-//! TLS of a relay's listeners: what they show, whose client certificates they accept, and how both change while
-//! connections come in.
+//! TLS of a relay's listeners: the certificates that they show, the client certificates that they accept, and how both
+//! change while connections come in.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl From<Arc<ServerConfig>> for ServerTls {
 }
 
 impl ServerTls {
-    /// Shows the certificates of `store`, whoever puts them there. No client is asked for a certificate.
+    /// Shows the certificates of `store`, from any source. Requests no certificate from clients.
     ///
     /// # Errors
     /// [`TlsError`] when the system gives no randomness.
@@ -47,9 +47,9 @@ impl ServerTls {
         Ok(Self(Arc::new(ServerTlsInner { config, store: Some(store), files: Mutex::default() })))
     }
 
-    /// Shows the certificates of these files, the first where no name matches. With `clients`, asks clients
-    /// for a certificate of the CAs in that file: a client without a certificate comes in, a client with one that does
-    /// not verify does not.
+    /// Shows the certificates of these files, the first where no name matches. With `clients`, requests a certificate
+    /// of the CAs in that file: a client without a certificate is accepted, a client whose certificate does not
+    /// verify is refused.
     ///
     /// # Errors
     /// [`TlsError`] naming the file; also when others than the owner may write a key.
@@ -70,21 +70,21 @@ impl ServerTls {
         self.store().map(|store| store.covers(host))
     }
 
-    /// Whether there are files that [`ServerTls::reload`] looks at.
+    /// Whether there are files for [`ServerTls::reload`] to read.
     pub fn has_files(&self) -> bool {
         !self.0.files.lock().is_empty()
     }
 
-    /// What accepts connections with these protocols, in the order of preference; empty offers none.
+    /// An acceptor of connections with these protocols, in order of preference; an empty list offers none.
     pub fn acceptor(&self, alpn: Vec<Vec<u8>>) -> Acceptor {
         let from = self.0.config.load_full();
         let ready = ArcSwap::from_pointee(Ready::new(from, &alpn));
         Acceptor { tls: self.clone(), alpn, ready }
     }
 
-    /// Looks at the files and loads those that changed. A changed file is loaded at the second look that finds the same
-    /// bytes, because the first may have met it half written; with `now` it is loaded at once. What cannot be loaded
-    /// changes nothing. Reads files, so it belongs on a thread that may block.
+    /// Reads the files and loads those that changed. A changed file is loaded at the second read that finds the same
+    /// bytes, because the first may have found it half written; with `now` it is loaded at once. A file that cannot be
+    /// loaded changes nothing. The call belongs on a thread that may block.
     pub fn reload(&self, now: bool) -> Reloaded {
         let mut reloaded = Reloaded::default();
         for watched in self.0.files.lock().iter_mut() {
@@ -118,7 +118,7 @@ pub(super) fn config(
         .map_err(unusable)?
         .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
         .with_cert_resolver(certificates);
-    // Tickets sealed by a key that turns over, instead of a cache behind one lock for every core.
+    // Session tickets under a rotating key, instead of a cache behind one lock for every core.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
     Ok(config)
 }
@@ -145,7 +145,7 @@ impl Ready {
 }
 
 impl Acceptor {
-    /// What accepts the next connection.
+    /// The acceptor of the next connection.
     pub fn current(&self) -> TlsAcceptor {
         let ready = self.ready.load();
         let config = self.tls.0.config.load();

@@ -1,7 +1,7 @@
 //! The certificates that a relay shows, chosen by the server name that a client sends (SNI, RFC 6066 §3).
 //!
-//! Whoever obtains certificates (files, or a CA's protocol) puts each into a [`CertificateSlot`] and replaces it there. Handshakes
-//! read the table without a lock, and a connection keeps the certificate that it began with.
+//! The source of certificates (files, or a CA's protocol) puts each into a [`CertificateSlot`] and replaces it there.
+//! Handshakes read the table without a lock, and a connection keeps the certificate that it began with.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -66,7 +66,7 @@ impl fmt::Display for ServerCertificate {
     }
 }
 
-/// Where one certificate lies in a store.
+/// The place of one certificate in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateSlot(usize);
 
@@ -78,7 +78,7 @@ pub struct CertificateStore(ArcSwap<CertificateTable>);
 struct CertificateTable {
     slots: Vec<Arc<ServerCertificate>>,
     exact: HashMap<Box<str>, usize>,
-    /// By what follows `*.`.
+    /// The key is the name behind `*.`.
     wildcard: HashMap<Box<str>, usize>,
 }
 
@@ -97,7 +97,8 @@ impl CertificateTable {
         table
     }
 
-    /// An exact name before a wildcard; the first slot for every other name, and for a client that sends none.
+    /// The certificate for a server name: an exact name before a wildcard; the first slot for every other name, and for
+    /// a client that sends none.
     fn shown(&self, name: Option<&str>) -> Option<&Arc<ServerCertificate>> {
         let parent = |name: &str| self.wildcard.get(name.split_once('.')?.1).copied();
         let slot = name.and_then(|name| self.exact.get(name).copied().or_else(|| parent(name)));
@@ -129,8 +130,8 @@ impl CertificateStore {
         });
     }
 
-    /// Whether clients that call this host are shown a certificate that is valid for it. Its issuer and its dates are
-    /// not looked at.
+    /// Whether clients of this host are shown a certificate that is valid for it. The issuer and the dates of the
+    /// certificate are not checked.
     pub fn covers(&self, host: &HostName) -> bool {
         let bare = host.as_str().trim_matches(['[', ']']);
         let Ok(name) = ServerName::try_from(bare) else { return false };

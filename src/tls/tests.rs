@@ -14,7 +14,7 @@ fn certs(hosts: &[&str]) -> DevCerts {
     ephemeral(&hosts).unwrap()
 }
 
-/// A handshake in memory: the protocol agreed on, or what the client says.
+/// A handshake in memory: the negotiated protocol, or the client's error.
 async fn shake(
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
@@ -61,7 +61,8 @@ async fn another_host_or_another_ca_is_explained() {
     assert!(shake(server(&ours), none, "a.test").await.is_err());
 }
 
-/// The constraint is in the CA, and not only in what it happens to sign. Addresses have none: see [`super::dev`].
+/// The constraint is in the CA, and not only in the certificates that it signs. Addresses have no
+/// constraint: see [`super::dev`].
 #[tokio::test]
 async fn the_ca_speaks_for_no_other_name_even_if_its_key_does() {
     let narrow = certs(&["a.test"]);
@@ -135,7 +136,7 @@ impl Site {
     }
 }
 
-/// Whether a client of this CA accepts what is shown.
+/// Whether a client of this CA accepts the certificate that it is shown.
 async fn is_shown(tls: &ServerTls, certs: &DevCerts, host: &str) -> bool {
     let (near, far) = tokio::io::duplex(16 << 10);
     let name = ServerName::try_from(host.to_owned()).unwrap();
@@ -238,7 +239,7 @@ async fn each_host_is_shown_its_own_certificate() {
     assert_eq!(ServerTls::from(server(&one)).covers(&"a.test".parse().unwrap()), None, "not known");
 }
 
-/// Whether a client comes in, and whether it resumed a session.
+/// Whether a client's handshake succeeds, and whether it resumed a session.
 async fn comes_in(acceptor: &Acceptor, client: &Arc<ClientConfig>) -> Option<bool> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let (near, far) = tokio::io::duplex(16 << 10);

@@ -1,5 +1,5 @@
-//! Who vouches for a certificate that is not believed. rustls says only that nobody known does; for a person it
-//! makes the difference between "another CA" and "somebody on the way opens TLS".
+//! The issuer of a certificate that is not trusted. rustls reports only that the issuer is unknown. To a person its
+//! name shows whether the relay has another CA or something on the way opens TLS.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Longer names are cut, in characters: they come from a stranger.
+/// Longer names are cut, in characters: an untrusted server sends them.
 const NAME: usize = 80;
 
-/// Leaves every decision to the verifier inside, and only puts a name to a "no" for want of a known issuer.
+/// Leaves every decision to the verifier inside, and only adds the issuer's name to a refusal for an unknown issuer.
 #[derive(Debug)]
 pub(super) struct Witness(pub(super) Arc<dyn ServerCertVerifier>);
 
@@ -69,7 +69,7 @@ impl ServerCertVerifier for Witness {
     }
 }
 
-/// The same "no", with the issuer's name; nothing when the certificate cannot be read.
+/// The same refusal, with the issuer's name; `None` when the certificate cannot be read.
 fn named(end_entity: &CertificateDer<'_>, server_name: &ServerName<'_>) -> Option<Error> {
     let (_, certificate) = X509Certificate::from_der(end_entity).ok()?;
     let issuer = certificate.issuer();
@@ -81,11 +81,11 @@ fn named(end_entity: &CertificateDer<'_>, server_name: &ServerName<'_>) -> Optio
     Some(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(stranger)))))
 }
 
-/// A certificate of nobody known.
+/// A certificate of an unknown issuer.
 pub(super) struct Stranger {
-    /// Who vouches for it.
+    /// The name of the issuer.
     pub(super) issuer: String,
-    /// It is for the host that was called.
+    /// Whether the certificate is for the requested host.
     pub(super) fits: bool,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Stranger {
     }
 }
 
-/// rustls shows what is inside its own errors by this.
+/// rustls shows the inner error of its own errors with `Debug`.
 impl fmt::Debug for Stranger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

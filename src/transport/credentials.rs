@@ -1,4 +1,5 @@
-//! What an agent shows to its relays and whom it trusts: both can be replaced while connections stand.
+//! The credentials that an agent presents to its relays, and the roots that it trusts. Both can be replaced
+//! while connections stand.
 
 use std::sync::Arc;
 
@@ -7,8 +8,7 @@ use rustls::ClientConfig;
 
 use crate::domain::Secret;
 
-/// See the module. Connections and requests that begin from now on use what was put here last. Cloning is cheap, and
-/// clones change together.
+/// See the module. New connections and requests use the latest values. Cloning is cheap, and clones change together.
 #[derive(Clone)]
 pub struct AgentCredentials(Arc<CredentialsInner>);
 
@@ -18,12 +18,12 @@ struct CredentialsInner {
 }
 
 impl AgentCredentials {
-    /// What to begin with.
+    /// The first values.
     pub fn new(tls: Arc<ClientConfig>, token: Option<Secret>) -> Self {
         Self(Arc::new(CredentialsInner { tls: ArcSwap::new(tls), token: ArcSwap::from_pointee(token) }))
     }
 
-    /// What a relay's certificate must chain to, and the client certificate that is shown.
+    /// The roots for a relay's certificate, and the client certificate.
     pub fn tls(&self) -> Arc<ClientConfig> {
         self.0.tls.load_full()
     }
@@ -33,7 +33,7 @@ impl AgentCredentials {
         self.0.token.load().as_ref().clone()
     }
 
-    /// Trusts these roots and shows this client certificate from now on.
+    /// From now on, trusts these roots and presents this client certificate.
     pub fn replace_tls(&self, tls: Arc<ClientConfig>) {
         self.0.tls.store(tls);
     }

@@ -1,4 +1,4 @@
-//! What every Upgrade-based transport does in the same way: the swap of roles after a 101, at both ends.
+//! The common part of all transports that use Upgrade: the swap of roles after a 101, at both ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::net::dial::dial_via;
 use crate::net::{Core, Cores, Io, Scope};
 use crate::session::{Kind, send_half};
 
-/// Of a refusal's body, at most this is read, in bytes.
+/// How much of a refusal's body is read, in bytes.
 const REFUSAL: usize = 16 << 10;
 
 /// The carriers that an `ALPN` field offers (RFC 7639 §2), or `None` without the field.
@@ -40,7 +40,7 @@ pub(super) fn choose(offered: &[Kind]) -> Result<Kind, Refusal> {
     })
 }
 
-/// The 101. Spelling and single values matter to real agents.
+/// The 101. Existing agents depend on this spelling, and on a single value in each field.
 pub(super) fn switching(
     connection: &'static str,
     token: &'static str,
@@ -62,14 +62,14 @@ pub(super) fn switching(
     response
 }
 
-/// Says which carrier was chosen, and how many connections with it are of use.
+/// Adds the chosen carrier, and the number of connections with it that the relay can use.
 pub(super) fn announce(response: &mut Response, kind: Kind, admission: &dyn Admission) {
     let headers = response.headers_mut();
     headers.insert(fields::ALPN, HeaderValue::from_static(kind.alpn_field()));
     headers.insert(fields::PTTH_CONNECTIONS, HeaderValue::from(admission.connections(kind)));
 }
 
-/// What follows the 101 to `request`.
+/// Continues after the 101 to `request`: ends a probe, or swaps the roles.
 pub(super) fn proceed(door: &Arc<dyn Door>, mut request: Request, kind: Kind, admission: Box<dyn Admission>) {
     let Some(upgrade) = Tunnel::take(request.extensions_mut()) else {
         return tracing::error!("an offer came by a connection that cannot be flipped");
@@ -80,7 +80,7 @@ pub(super) fn proceed(door: &Arc<dyn Door>, mut request: Request, kind: Kind, ad
     }
 }
 
-/// Lets the 101 to a probe out, and hangs up. The routes that it asked for are free again at once.
+/// Sends the 101 to a probe, and closes the connection. The routes that the probe claimed are free again at once.
 fn answer_probe(door: &Arc<dyn Door>, upgrade: Opening, admission: Box<dyn Admission>) {
     drop(admission);
     door.scope().spawn(async move {
@@ -91,7 +91,7 @@ fn answer_probe(door: &Arc<dyn Door>, upgrade: Opening, admission: Box<dyn Admis
     });
 }
 
-/// Once the 101 is out, opens a session on that connection.
+/// Opens a session on that connection once the 101 is sent.
 fn swap(door: &Arc<dyn Door>, upgrade: Opening, kind: Kind, admission: Box<dyn Admission>) {
     let (cores, scope) = (door.cores().clone(), door.scope().clone());
     door.scope().spawn(async move {
@@ -106,14 +106,14 @@ fn swap(door: &Arc<dyn Door>, upgrade: Opening, kind: Kind, admission: Box<dyn A
     });
 }
 
-/// Makes the relay the client on a stream, and attaches it by its admission. Returns at once; the session lives in the
-/// door's scope, on one of the cores.
+/// Makes the relay the client on a stream, and attaches the stream by its admission. Returns at once; the session lives
+/// in the door's scope, on one of the cores.
 pub fn open_session(door: &Arc<dyn Door>, io: Io, kind: Kind, admission: Box<dyn Admission>) {
     let (cores, scope) = (door.cores().clone(), door.scope().clone());
     door.scope().spawn(async move { deal(io, kind, admission, &cores, scope).await });
 }
 
-/// Deals a stream to the cores in turn, wherever the kernel accepted it, and drives it there.
+/// Assigns streams to the cores in turn, whichever core accepted them, and drives each stream on its core.
 async fn deal(mut io: Io, kind: Kind, admission: Box<dyn Admission>, cores: &Cores, scope: Scope) {
     let runtime = cores.next();
     let core = Core::of(runtime);
@@ -132,7 +132,7 @@ async fn deal(mut io: Io, kind: Kind, admission: Box<dyn Admission>, cores: &Cor
 
 fn raw(upgraded: Upgraded) -> Option<Io> {
     let parts = upgraded.downcast::<TokioIo<Io>>().ok()?;
-    // What the other side wrote right behind the head was read with it, and is the start of the new conversation.
+    // Bytes that the other side sent right behind the head were read with the head. They are the start of the session.
     Some(parts.io.into_inner().with_early(parts.read_buf))
 }
 
@@ -148,7 +148,7 @@ async fn drive(io: Io, kind: Kind, core: Core, admission: Box<dyn Admission>, sc
         () = scope.stopping() => return,
         () = driver => {}
     }
-    // A stream that was upgraded lives on behind its connection, and is cut with its session all the same.
+    // An upgraded stream outlives its connection, and is still cut with its session.
     let emptied = attached.emptied();
     tokio::select! {
         biased;
@@ -161,7 +161,7 @@ async fn drive(io: Io, kind: Kind, core: Core, admission: Box<dyn Admission>, sc
 /// The Upgrade request of an agent.
 ///
 /// # Errors
-/// [`OpenError::Broken`] for an offer of so much that it does not fit into a target.
+/// [`OpenError::Broken`] if the offer is too long for a target.
 pub(super) fn request(
     call: &Call,
     method: Method,
@@ -188,7 +188,7 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// Dials the relay, sends `request`, if there is one, and takes the connection over on the 101.
+/// Dials the relay, sends `request`, and takes the connection over after the 101. An error in `request` is returned.
 ///
 /// # Errors
 /// [`OpenError`]
@@ -244,21 +244,21 @@ async fn exchange(
     Ok(Opened {
         urls: link::targets(&headers, "related").map(str::to_owned).collect(),
         warnings: warnings::read(&headers),
-        // A relay that does not say is not asked to cope with several.
+        // To a relay that announces no number, the agent opens one connection.
         connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
         link: AgentLink::Flipped { kind, io },
     })
 }
 
-/// Whether a 101 names a protocol (RFC 9110 §15.2.2), and not the one that was asked for. One that names none is an old
-/// relay's.
+/// Whether a 101 names protocols (RFC 9110 §15.2.2), and the requested one is not among them. The 101 of an old
+/// relay names none.
 fn is_another(answer: &HeaderMap, asked: Option<&HeaderValue>) -> bool {
     let asked = asked.map(HeaderValue::as_bytes).unwrap_or_default();
     let mut named = answer.get_all(UPGRADE).iter().flat_map(hop::list).peekable();
     named.peek().is_some() && !named.any(|token| token.as_bytes().eq_ignore_ascii_case(asked))
 }
 
-/// What an answer that is no "yes" means.
+/// The error for an answer that does not accept the offer.
 pub(super) async fn refused<B: http_body::Body>(response: http::Response<B>) -> OpenError
 where
     B::Error: Into<BoxError>,
@@ -273,14 +273,14 @@ where
     let body = Limited::new(body, REFUSAL).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     let detail = serde_json::from_slice::<OfferProblem>(&body).ok().map(|p| p.detail);
     match status.as_u16() {
-        // A relay says its noes in its own form; anything else that is not a plain "no" comes from in between.
+        // A refusal by a relay has `Proxy-Status` or a problem body. Any other answer comes from a box on the way.
         401 | 403 | 409 | 400 | 406 | 429 | 503 if ours || detail.is_some() => {}
-        // Another relay's challenge is its own too. Its 403 may be a firewall's: the next rung will tell.
+        // A 401 with a challenge is a refusal too, of another relay. A 403 may be a firewall's: try the next rung.
         401 if parts.headers.contains_key(WWW_AUTHENTICATE) => {}
         _ => return OpenError::Absent { status },
     }
     let seconds = |value: &HeaderValue| value.to_str().ok()?.parse().ok().map(Duration::from_secs);
-    // A date is not read, and is no refusal for good either.
+    // A date is not parsed. It counts as the default delay, so that the refusal is not final.
     let retry_after = parts.headers.get(RETRY_AFTER).map(|v| seconds(v).unwrap_or(defaults::RETRY_AFTER));
     OpenError::Refused {
         status,
@@ -298,7 +298,7 @@ mod tests {
     use crate::net::dial::DialRoute;
     use crate::transport::{Transport as _, ptth10};
 
-    /// Without its names it would be an offer for whatever the token is good for.
+    /// Without its names, the offer would request whatever the token grants.
     #[tokio::test]
     async fn an_offer_that_does_not_fit_into_a_target_is_not_sent_without_its_names() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

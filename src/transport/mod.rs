@@ -1,6 +1,6 @@
-//! Ways to open a session. A transport answers only how a session comes into being; how requests cross it is the
-//! carrier's matter. To add one: a folder, and a row in [`ALL`]. A program that embeds a relay gives it others by its
-//! configuration.
+//! Ways to open a session. A transport decides only how a session opens; the carrier decides how requests
+//! cross it. A new transport needs a folder and a row in [`ALL`]. A program that embeds a relay can add
+//! transports by its configuration.
 
 pub mod comet;
 mod credentials;
@@ -37,35 +37,35 @@ pub use self::credentials::AgentCredentials;
 /// Every transport, the preferred first.
 pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp, &comet::Comet];
 
-/// One dialect.
+/// One way to open sessions.
 pub trait Transport: Send + Sync {
-    /// What people call it: `--transport NAME`, the label in metrics.
+    /// The name in `--transport NAME`, and the label in metrics.
     fn name(&self) -> &'static str;
 
     /// The carriers that its sessions can have. With several, the relay chooses among those that an agent offers.
     fn carriers(&self) -> &'static [Kind];
 
-    /// What people and logs call it when only the plain carrier is offered.
+    /// The name in `--transport NAME` and in logs when only the plain carrier is offered.
     fn plain_name(&self) -> &'static str {
         self.name()
     }
 
-    /// Whether `auto` tries it; what does nothing that one above it does not, need not be tried.
+    /// Whether `auto` tries this transport. A transport that works only where a preferred one works need not be tried.
     fn is_automatic(&self) -> bool {
         true
     }
 
-    /// Where it is written down.
+    /// The specification.
     fn spec(&self) -> &'static str;
 
-    /// The ALPN ids (RFC 7301 §3.2) of its streams, the preferred first: a TLS connection that agrees on one of them
-    /// goes to [`RelaySide::accept_stream`], on every listener. With none, its sessions begin with requests, or on
-    /// listeners of its own.
+    /// The ALPN ids (RFC 7301 §3.2) of its streams, the preferred first. On every listener, a TLS connection that
+    /// negotiates one of them goes to [`RelaySide::accept_stream`]. Without ids, its sessions begin with requests, or
+    /// on listeners of its own.
     fn alpns(&self) -> Vec<Vec<u8>> {
         Vec::new()
     }
 
-    /// Whether it takes streams that begin without a request. Without an ALPN id they come on listeners of its own.
+    /// Whether it takes streams that begin without a request. If it has no ALPN id, they come on listeners of its own.
     fn takes_streams(&self) -> bool {
         !self.alpns().is_empty()
     }
@@ -76,62 +76,63 @@ pub trait Transport: Send + Sync {
         false
     }
 
-    /// What accepts it at the relay.
+    /// Builds the relay's half.
     fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide>;
 
-    /// What opens it at the agent.
+    /// Builds the agent's half.
     fn agent(&self) -> Box<dyn AgentSide>;
 }
 
 /// The relay's half of a transport.
 pub trait RelaySide: Send + Sync {
-    /// Whether a request on the relay's own authority is this transport's.
+    /// Whether a request on the relay's own authority belongs to this transport.
     fn wants(&self, request: &Request) -> bool;
 
-    /// Answers such a request; what lives longer than the answer runs in the door's scope.
+    /// Answers such a request. Work that outlives the answer runs in the door's scope.
     fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>>;
 
-    /// Takes a stream that is this transport's from its first byte: it came with one of the ids of
-    /// [`Transport::alpns`], which [`Io::alpn`] tells, or on a listener of the transport's own. Nothing has been read
-    /// from it and nothing written to it. What `facts` knows comes from the connection alone; a credential must come
-    /// on the stream.
+    /// Takes a stream that belongs to this transport from its first byte: the connection negotiated one of the ids
+    /// of [`Transport::alpns`], which [`Io::alpn`] returns, or came to a listener of the transport's own. Nothing
+    /// has been read from the stream or written to it. `facts` come from the connection alone; a credential must
+    /// come on the stream.
     ///
-    /// Resolves once the stream is admitted or refused. What lives longer runs in the door's scope, as
-    /// [`open_session`] does. The relay drops the future after [`defaults::STREAM`] and when it stops; the stream is
-    /// closed then, and nothing may stay claimed.
+    /// Resolves once the stream is admitted or refused. Work that outlives the future runs in the door's scope, as with
+    /// [`open_session`]. The relay drops the future after [`defaults::STREAM`], and when the relay stops. The stream is
+    /// closed then, and no route may stay claimed.
     ///
     /// # Errors
-    /// [`Refusal`] for the relay's log and metrics. The stream is closed; a refusal in the transport's own form is
-    /// written before.
+    /// [`Refusal`] for the relay's log and metrics. The stream is closed. A refusal in the transport's own form is
+    /// written before the future resolves.
     fn accept_stream(&self, _io: Io, _facts: Facts) -> BoxFuture<'_, Result<(), Refusal>> {
         let message = "this transport takes no streams: its sessions begin with an HTTP request";
         Box::pin(std::future::ready(Err(Refusal::new(RefusalKind::NothingInCommon, message))))
     }
 
-    /// Adds what every response on this transport's resources carries, refusals too.
+    /// Adds the fields that every response on this transport's resources carries, refusals included.
     fn dress(&self, _asker: &HeaderMap, _response: &mut Response) {}
 }
 
 /// The agent's half of a transport.
 pub trait AgentSide: Send + Sync {
-    /// Opens one connection and takes it to the point where the relay may send requests. Dropping the future gives
-    /// up.
+    /// Opens one connection, up to the point where the relay may send requests. Dropping the future
+    /// abandons the attempt.
     ///
     /// # Errors
-    /// [`OpenError`], which tells a refusal from an absence.
+    /// [`OpenError`], which distinguishes a refusal from the absence of this transport.
     fn open<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>>;
 }
 
 /// How a relay treats polls.
 #[derive(Clone)]
 pub struct Polling {
-    /// Seals the URLs that agents poll. Kept over restarts, so that the URLs are; else random.
+    /// The key that seals the URLs that agents poll. The URLs stay valid over a restart only if the key is kept; the
+    /// default is random.
     pub seal_key: [u8; 32],
     /// How long a poll is held open.
     pub hold: Duration,
     /// How long requests wait for an agent that polled a moment ago.
     pub absence: Duration,
-    /// For the bodies and answers of all registrations.
+    /// The store for the bodies and answers of all registrations.
     pub store: Arc<SpoolBudget>,
 }
 
@@ -150,21 +151,21 @@ impl Polling {
     }
 }
 
-/// The way in for agents: nobody else admits one. Built once for each transport, because a session may outlive
-/// every request of it.
+/// The entrance for agents: nothing else admits an agent. One door is built for each transport, because a session may
+/// outlive every request of it.
 pub trait Door: Send + Sync {
-    /// Authenticates, asks policy, claims the routes. Dropping the future claims nothing.
+    /// Authenticates the agent, applies policy, and claims the routes. Dropping the future claims nothing.
     ///
     /// # Errors
-    /// [`Refusal`], with words for the agent's owner.
+    /// [`Refusal`], with a message for the agent's owner.
     fn check<'a>(
         &'a self,
         offer: Offer,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>>;
 
-    /// As [`Door::check`], for an agent that holds proof of an earlier admission instead of its token. Everything is
-    /// judged anew: the token may have been revoked, and the names may belong to others.
+    /// As [`Door::check`], for an agent that holds proof of an earlier admission instead of its token. All checks are
+    /// repeated: the token may have been revoked, and the names may belong to others.
     ///
     /// # Errors
     /// [`Refusal`]
@@ -175,13 +176,13 @@ pub trait Door: Send + Sync {
         facts: &Facts,
     ) -> Result<Box<dyn Admission>, Refusal>;
 
-    /// Whose credential it is.
+    /// The agent that the credential belongs to.
     ///
     /// # Errors
-    /// [`Refusal`] when there is none, or none that is valid.
+    /// [`Refusal`] when there is no credential, or the credential is not valid.
     fn who(&self, facts: &Facts) -> Result<AgentId, Refusal>;
 
-    /// As [`Door::who`]; where registration is open, whoever has no credential is who `instance` says.
+    /// As [`Door::who`]. Where registration is open, `instance` identifies an agent without a credential.
     ///
     /// # Errors
     /// [`Refusal`]
@@ -191,60 +192,59 @@ pub trait Door: Send + Sync {
         instance: Option<&'a Instance>,
     ) -> BoxFuture<'a, Result<AgentId, Refusal>>;
 
-    /// Whether an agent that holds proof of an earlier admission may still be here, on a connection of which this is
-    /// known.
+    /// Whether an agent that holds proof of an earlier admission may continue, on the connection that `facts` describe.
     fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool;
 
-    /// What the owner of an agent should know that was granted these public URLs, such as a host that no certificate of
-    /// the relay covers. The agent is served all the same.
+    /// Warnings for the owner of an agent that was granted these public URLs, such as a host that no certificate of the
+    /// relay covers. The agent is served all the same.
     fn warnings(&self, _urls: &[String]) -> Vec<String> {
         Vec::new()
     }
 
-    /// Counts a proof that was none, such as a URL that was not made here. Returns the refusal, or that of one try too
-    /// many.
+    /// Counts an invalid proof, such as a URL that this relay did not make. Returns `refusal`, or the refusal of
+    /// too many attempts.
     fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal;
 
     /// How polls are treated.
     fn polling(&self) -> &Polling;
 
-    /// Owns the tasks of sessions.
+    /// The scope that owns the tasks of sessions.
     fn scope(&self) -> &Scope;
 
-    /// Where sessions are driven.
+    /// The cores that drive sessions.
     fn cores(&self) -> &Cores;
 }
 
-/// A one-use "yes" to an offer. Dropping it gives the routes back.
+/// The grant of one offer, for one use. Dropping the grant frees the routes.
 pub trait Admission: Send {
-    /// Who was admitted.
+    /// The agent that was admitted.
     fn agent(&self) -> &AgentId;
 
-    /// What was granted.
+    /// The names and hosts granted.
     fn granted(&self) -> &[Wanted];
 
-    /// The public URLs of what was granted.
+    /// The public URLs of the names and hosts granted.
     fn urls(&self) -> &[String];
 
-    /// Whether rules for visitors came with the offer, and will be in force.
+    /// Whether the offer came with rules for visitors. The relay enforces them.
     fn is_ruled(&self) -> bool;
 
     /// How many connections of this agent the relay can use with this carrier.
     fn connections(&self, kind: Kind) -> usize;
 
-    /// What the bodies of requests that wait for a poll may take, in bytes.
+    /// How many bytes the bodies of requests that wait for a poll may take.
     fn memory(&self) -> usize;
 
-    /// How far this agent may send ahead of its visitors.
+    /// The account of bytes that this agent may send before its visitors read them.
     fn windows(&self) -> &Arc<Windows>;
 
-    /// Puts a fresh link into its session; requests may come on it from now on.
+    /// Puts a fresh link into its session. From now on the relay may send requests on the link.
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: Core) -> Attached;
 }
 
-/// A link in its session. Dropping this takes it out, and frees the routes if it was the last.
+/// A link in its session. Dropping this value removes the link, and frees the routes if no other link is left.
 pub struct Attached {
-    /// Resolves when the link is to be cut at once: fenced, or its token revoked.
+    /// Resolves when the link is to be cut at once: the link was fenced, or its token was revoked.
     pub cut: Listener,
     link: Option<Arc<session::Link>>,
     #[expect(dead_code, reason = "kept for its drop")]
@@ -252,24 +252,24 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// A guard, and what says that its link is to be cut.
+    /// Holds a guard, and the listener that resolves when the guarded link is to be cut.
     pub fn new(cut: Listener, guard: impl Any + Send) -> Self {
         Self { cut, link: None, guard: Box::new(guard) }
     }
 
-    /// Says which link it is.
+    /// Sets the link.
     #[must_use]
     pub fn on(mut self, link: Arc<session::Link>) -> Self {
         self.link = Some(link);
         self
     }
 
-    /// Whether as many requests are on the link as it takes: its agent has no place for another, and does not poll.
+    /// Whether the link has no free slot. Then its agent has no place for another request, and does not poll.
     fn is_full(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.is_full())
     }
 
-    /// Resolves when nothing is on the link any more, once its HTTP connection has ended. Cancel safe.
+    /// Resolves when nothing is in flight on the link any more, after its HTTP connection has ended. Cancel safe.
     pub fn emptied(&self) -> impl Future<Output = ()> + Send + use<> {
         let link = self.link.clone();
         async move {
@@ -280,7 +280,7 @@ impl Attached {
     }
 }
 
-/// The rules for visitors that came with an offer, as one text however many fields they came in.
+/// The rules for visitors in an offer: all `PTTH-Visitors` fields, joined into one text.
 fn visitors(headers: &HeaderMap) -> Result<Option<Box<str>>, Refusal> {
     let mut all = Vec::new();
     for value in headers.get_all(fields::PTTH_VISITORS) {
@@ -291,10 +291,10 @@ fn visitors(headers: &HeaderMap) -> Result<Option<Box<str>>, Refusal> {
     Ok((!all.is_empty()).then(|| all.join(", ").into()))
 }
 
-/// Whether the answer to an offer says that the rules are in force, if there are any.
+/// Checks that the answer to an offer announces the offer's rules as being in force. An offer without rules passes.
 ///
 /// # Errors
-/// In words, when it does not.
+/// A message, when the answer does not announce them.
 fn is_ruled(offer: &Offer, headers: &HeaderMap) -> Result<(), String> {
     let told = headers.get(fields::PTTH_VISITORS).is_some_and(|value| value == "?1");
     if offer.visitors.is_none() || told {
@@ -308,17 +308,17 @@ fn is_ruled(offer: &Offer, headers: &HeaderMap) -> Result<(), String> {
 pub struct Call {
     /// The relay: scheme, host, perhaps port and path.
     pub relay: http::Uri,
-    /// Whom to trust, what to show, and the token.
+    /// The roots to trust, the client certificate, and the token.
     pub credentials: AgentCredentials,
-    /// The way to it.
+    /// How to dial the relay.
     pub via: DialRoute,
-    /// What is asked for.
+    /// The offer.
     pub offer: Offer,
-    /// The carriers offered, where the transport lets the relay choose.
+    /// The carriers to offer, where the transport lets the relay choose.
     pub carriers: Vec<Kind>,
 }
 
-/// The target of a request to a relay. Anything else in its place would offer the token to another resource.
+/// The target of a request to a relay. A replacement for a malformed target would send the token to another resource.
 fn target(text: &str) -> Result<http::Uri, OpenError> {
     text.parse().map_err(|error| {
         OpenError::Broken(format!(
@@ -327,7 +327,7 @@ fn target(text: &str) -> Result<http::Uri, OpenError> {
     })
 }
 
-/// Where a relay's URL points.
+/// The host and port to dial for a relay's URL.
 pub fn place(relay: &http::Uri) -> DialTarget {
     let tls = relay.scheme() != Some(&http::uri::Scheme::HTTP);
     let host = relay.host().unwrap_or("localhost").trim_start_matches('[').trim_end_matches(']');
@@ -338,11 +338,11 @@ pub fn place(relay: &http::Uri) -> DialTarget {
 pub struct Opened {
     /// The public URLs.
     pub urls: Vec<String>,
-    /// What the relay warned of when it granted them.
+    /// The relay's warnings about these URLs.
     pub warnings: Vec<String>,
     /// How many connections like this the relay can use.
     pub connections: usize,
-    /// What to do with it.
+    /// The agent's end of the session.
     pub link: AgentLink,
 }
 
@@ -350,7 +350,7 @@ pub struct Opened {
 pub enum AgentLink {
     /// A connection on which the relay is the client now.
     Flipped {
-        /// What runs on it.
+        /// The carrier on the connection.
         kind: Kind,
         /// The connection.
         io: Io,
@@ -360,7 +360,7 @@ pub enum AgentLink {
 }
 
 impl AgentLink {
-    /// What carries requests on it.
+    /// The carrier of its requests.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Flipped { kind, .. } => *kind,
@@ -369,8 +369,8 @@ impl AgentLink {
     }
 }
 
-/// Which bodies come through while they are still being sent. A box on the way may hold them back until they are
-/// complete.
+/// Which bodies get through while they are still being sent. A box on the way may hold bodies back until
+/// they are complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamingSupport {
     /// From the relay to the agent: the answers to polls.
@@ -380,9 +380,9 @@ pub struct StreamingSupport {
 }
 
 impl StreamingSupport {
-    /// Nothing holds them back.
+    /// Bodies stream in both directions.
     pub const FREE: Self = Self { down: true, up: true };
-    /// Each gets through once it is complete.
+    /// In both directions, a body gets through only when it is complete.
     pub const HELD: Self = Self { down: false, up: false };
 }
 
@@ -401,12 +401,12 @@ impl std::fmt::Display for StreamingSupport {
 
 /// A session without a connection of its own.
 pub trait ServeLink: Send {
-    /// What was found out about the way when the session was opened; `None` if its messages cross whole anyway.
+    /// Which bodies stream on the way, as found when the session was opened. `None` if messages cross whole anyway.
     fn flow(&self) -> Option<StreamingSupport> {
         None
     }
 
-    /// Serves until the session ends. When `scope` stops, or `load` is retired, what is in flight finishes first.
+    /// Serves until the session ends. When `scope` stops, or `load` is retired, requests in flight finish first.
     /// Dropping the future ends the session at once.
     fn serve(
         self: Box<Self>,
@@ -419,25 +419,25 @@ pub trait ServeLink: Send {
 /// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no way to the relay.
+    /// No connection to the relay could be opened.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// The relay answered with a "no".
+    /// The relay refused the offer.
     #[error("{message}")]
     Refused {
         /// The status.
         status: http::StatusCode,
-        /// What the relay said, or what the status means.
+        /// The detail in the relay's answer, or else a message with the status.
         message: String,
-        /// When another try makes sense.
+        /// How long to wait before another attempt.
         retry_after: Option<Duration>,
     },
-    /// Something answered that does not speak this transport.
+    /// The answer came from something that does not implement this transport.
     #[error(
         "the answer to the Upgrade was {status}, not 101: something on the way removes Upgrade, or no relay is there"
     )]
     Absent {
-        /// What it said instead.
+        /// The status of that answer.
         status: http::StatusCode,
     },
     /// The answer was not what the transport allows, or the connection broke.

@@ -1,4 +1,4 @@
-//! How an offer stands in a request: what is asked for in the query, who asks in fields.
+//! How a request carries an offer: the names and hosts in the query, everything else in fields.
 
 use form_urlencoded::Serializer;
 use http::header::AUTHORIZATION;
@@ -8,7 +8,7 @@ use super::{Call, visitors};
 use crate::domain::{HostName, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::fields;
 
-/// Reads `name=` and `host=`, each any number of times; other fields are the business of others.
+/// Reads `name=` and `host=`, each any number of times. Other parameters are ignored here.
 pub(super) fn wanted(query: &str) -> Result<Vec<Wanted>, Malformed> {
     let mut wanted = Vec::new();
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -21,7 +21,7 @@ pub(super) fn wanted(query: &str) -> Result<Vec<Wanted>, Malformed> {
     Ok(wanted)
 }
 
-/// An offer of `wanted`, by whoever the fields name.
+/// An offer of `wanted`, completed from the fields of its request.
 pub(super) fn offer(
     wanted: Vec<Wanted>,
     headers: &HeaderMap,
@@ -39,7 +39,7 @@ pub(super) fn offer(
     Ok(Offer { wanted, instance, exclusive, probe, transport, visitors })
 }
 
-/// Writes who asks into the fields of an agent's request.
+/// Writes the fields of an agent's request: its instance, its token, and the options of its offer.
 pub(super) fn introduce(headers: &mut HeaderMap, call: &Call) {
     let mut set = |name, value: Result<HeaderValue, _>| {
         if let Ok(value) = value {
@@ -70,7 +70,7 @@ pub(super) fn introduce(headers: &mut HeaderMap, call: &Call) {
     }
 }
 
-/// Writes an offer behind a path.
+/// Appends the names and hosts of an offer to a path, as a query.
 pub(super) fn target(path: &str, offer: &Offer) -> String {
     let mut query = Serializer::new(String::new());
     for wanted in &offer.wanted {
@@ -85,7 +85,7 @@ pub(super) fn target(path: &str, offer: &Offer) -> String {
     }
 }
 
-/// Whether the offer is only a question: the 101 is the answer, and the connection ends with it.
+/// Whether the offer is only a probe. After an Upgrade, its connection ends with the 101.
 pub(super) fn is_probe(headers: &HeaderMap) -> bool {
     headers.get(fields::PTTH_PROBE).is_some_and(|value| value == "?1")
 }

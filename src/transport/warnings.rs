@@ -1,14 +1,14 @@
-//! What a relay warns of when it grants an offer: `PTTH-Warning`.
+//! The warnings of a relay that grants an offer: `PTTH-Warning`.
 
 use http::{HeaderMap, HeaderValue};
 use sfv::{BareItem, Item, List, ListEntry, Parser, StringRef};
 
 use crate::message::fields::PTTH_WARNING;
 
-/// An agent shows at most so many: they come from another machine.
+/// The most warnings that an agent shows: they come from another machine.
 const MOST: usize = 16;
 
-/// Puts warnings into the head of an answer. One that is no ASCII is left out.
+/// Puts warnings into the head of an answer. A warning that is not ASCII is left out.
 pub(super) fn write(headers: &mut HeaderMap, warnings: &[String]) {
     let entry = |text: &String| {
         let text = StringRef::from_str(text).ok()?.to_owned();

@@ -1,4 +1,4 @@
-//! Walks the way from here to a relay, one step after the other, and finds the one where it ends.
+//! Checks the way from this machine to a relay step by step, and finds the step that fails.
 
 mod remedy;
 
@@ -20,48 +20,49 @@ use crate::net::dial::{self, DialError, DialRoute, DialTarget, Proxies, ProxyFau
 use crate::session::Kind;
 use crate::transport::{self, AgentCredentials, AgentLink, Call, OpenError, Opened};
 
-/// What is to be walked.
+/// The relay to check, with the settings that an agent would use.
 pub struct Exam {
     /// The relay.
     pub relay: http::Uri,
-    /// By which way it is reached.
+    /// The proxies on the way to the relay.
     pub proxies: Proxies,
-    /// What its certificate must chain to.
+    /// The TLS configuration, with the roots that the relay's certificate must chain to.
     pub tls: Arc<rustls::ClientConfig>,
     /// The token; never printed.
     pub token: Option<Secret>,
-    /// What an agent would ask for; nothing means the only name of the token.
+    /// The routes that an agent would request; an empty list requests the only name of the token.
     pub wanted: Vec<Wanted>,
-    /// What an agent would serve.
+    /// The origin that an agent would serve.
     pub target: Option<OriginTarget>,
 }
 
-/// How one step went.
+/// The result of one step.
 #[derive(Debug)]
 pub struct Finding {
-    /// Which step.
+    /// The name of the step.
     pub step: &'static str,
-    /// How long it took.
+    /// The duration of the step.
     pub took: Duration,
-    /// What was found, or what is wrong.
+    /// The finding, or the fault.
     pub found: Result<String, String>,
 }
 
-/// What comes of it all.
+/// The result of all steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Every step passed.
     Well,
-    /// A step failed; the one thing to do.
+    /// A step failed; the text is the remedy.
     Ill(String),
-    /// The relay refuses the token, or what is asked for with it (401, 403); the one thing to do.
+    /// The relay refuses the token, or the routes requested with it (401, 403); the text is the remedy.
     Refused(String),
 }
 
-/// Walks. Each finding is told as soon as it is made; a step whose ground is missing is not walked.
+/// Runs the steps. `tell` receives each finding as soon as its step ends. A step is skipped when an earlier step that
+/// it needs has failed.
 ///
-/// The relay is asked with an offer that says it is only a question, as a process of its own: agents that serve the
-/// same name are not disturbed. Dropping the future gives up.
+/// The offer to the relay is marked as a probe and comes from an instance of its own, so that agents that serve the
+/// same name are not disturbed. Dropping the future cancels the check.
 pub async fn examine(exam: &Exam, mut tell: impl FnMut(Finding)) -> Verdict {
     let way = walk(exam, &mut tell).await;
     let target = match &exam.target {
@@ -93,7 +94,7 @@ async fn walk(exam: &Exam, tell: &mut impl FnMut(Finding)) -> Result<(), Trouble
     }
 }
 
-/// Takes one step, and tells how it went.
+/// Runs one step and reports its finding.
 async fn step<T>(
     step: &'static str,
     tell: &mut impl FnMut(Finding),
@@ -114,7 +115,7 @@ async fn step<T>(
     }
 }
 
-/// The relay, or the proxy in front of it.
+/// The first hop: the proxy if there is one, otherwise the relay.
 fn first<'a>(via: &'a DialRoute, place: &'a DialTarget) -> &'a DialTarget {
     match via {
         DialRoute::Direct => place,
@@ -122,7 +123,7 @@ fn first<'a>(via: &'a DialRoute, place: &'a DialTarget) -> &'a DialTarget {
     }
 }
 
-/// One step of dialling, with the deadline that a whole dial has.
+/// Limits one step of dialling to the timeout of a whole dial.
 async fn within<T>(
     place: &DialTarget,
     dialling: impl Future<Output = Result<T, DialError>>,
@@ -133,14 +134,14 @@ async fn within<T>(
 }
 
 struct Road<'a> {
-    /// Where TCP goes.
+    /// The target of the TCP connection.
     first: &'a DialTarget,
     via: &'a DialRoute,
     place: &'a DialTarget,
 }
 
 impl Road<'_> {
-    /// What goes wrong before the proxy has been asked is the proxy's.
+    /// A fault before the request to the proxy is reported as a fault of the proxy.
     async fn to_first<T>(&self, dialling: impl Future<Output = Result<T, DialError>>) -> Result<T, Trouble> {
         within(self.first, dialling).await.map_err(|error| match self.via {
             DialRoute::Direct => of_dial(&error),
@@ -195,7 +196,7 @@ impl Road<'_> {
     }
 }
 
-/// Asks, on a connection of its own, by one transport after the other until one gets through.
+/// Sends the probe as an Upgrade, each time on a new connection, with one transport after the other until one succeeds.
 async fn upgrade(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> {
     let mut absent = None;
     for transport in automatic(false) {
@@ -214,7 +215,7 @@ async fn upgrade(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> 
     Err(absent.map_or_else(Trouble::default, |error| of_open(&error)))
 }
 
-/// Asks by ordinary requests alone, and looks whether bodies stream.
+/// Sends the probe with the transports that poll, and reports whether bodies stream.
 async fn poll(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> {
     let mut first = None;
     for transport in automatic(true) {
@@ -231,7 +232,7 @@ async fn poll(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> {
     Err(first.unwrap_or_default())
 }
 
-/// What a relay granted, and what it warned of.
+/// The public URLs and the warnings of a relay, as text.
 fn granted(urls: &[String], warnings: &[String]) -> String {
     let urls = if urls.is_empty() { "without a public URL".into() } else { urls.join(" ") };
     let warnings: Vec<_> = warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
@@ -244,7 +245,7 @@ fn automatic(polls: bool) -> impl Iterator<Item = &'static dyn transport::Transp
     all.filter(move |t| t.carriers().contains(&Kind::Envelope) == polls)
 }
 
-/// An offer that is only a question.
+/// A call whose offer is marked as a probe.
 fn question(exam: &Exam, via: &DialRoute, transport: &'static str) -> Call {
     Call {
         relay: exam.relay.clone(),

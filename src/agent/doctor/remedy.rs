@@ -1,4 +1,4 @@
-//! For each thing that can be wrong on the way: what it is, and the one thing to do.
+//! Describes each fault on the way to a relay, and its remedy.
 
 use crate::net::dial::DialError;
 use crate::tls;
@@ -7,13 +7,13 @@ use crate::transport::OpenError;
 /// Why a step failed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Trouble {
-    /// What is wrong.
+    /// The fault.
     pub(super) what: String,
-    /// What to do.
+    /// The remedy.
     pub(super) remedy: String,
-    /// The relay said no to the token, or to what was asked for with it.
+    /// The relay refused the token, or the routes requested with it.
     pub(super) refused: bool,
-    /// No Upgrade came through; requests may all the same.
+    /// No Upgrade came through; ordinary requests still may.
     pub(super) blocked: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn of_dial(error: &DialError) -> Trouble {
         ),
         DialError::Proxy(error) => Trouble::new(error.what(), error.remedy()),
         DialError::Tls { place, source } => match tls::explain_io(source) {
-            // Each of these sentences ends with what to do.
+            // Each explanation ends with its remedy.
             Some(why) => {
                 let (what, remedy) = why.rsplit_once("; ").unwrap_or((&why, "renew it on the relay"));
                 Trouble::new(format!("the certificate of {place} is not accepted: {what}"), remedy)
@@ -79,7 +79,7 @@ fn blocked(error: &OpenError, remedy: &str) -> Trouble {
     Trouble { blocked: true, ..Trouble::new(error.to_string(), remedy) }
 }
 
-/// Upgrade is blocked, and polls come through.
+/// The remedy when Upgrades are blocked and polls come through.
 pub(super) fn by_poll() -> String {
     "nothing must be done: an agent serves from here by long poll; for more speed, have whatever stands in between let \
      Upgrade through"

@@ -1,4 +1,4 @@
-//! Connections to the origin, and the question whether anybody is there.
+//! Opens connections to the origin, and probes whether the origin answers.
 
 use std::fmt;
 use std::io;
@@ -26,12 +26,12 @@ pub(super) enum ConnectError {
 pub(super) struct Connector {
     target: OriginTarget,
     tls: Arc<rustls::ClientConfig>,
-    /// Which of the two loopback addresses answered the probe.
+    /// The loopback address that answered the probe.
     found: OnceLock<DialTarget>,
 }
 
 impl Connector {
-    /// `tls` is used with the ALPN of the version that the target speaks, whatever it says itself.
+    /// The ALPN protocols of `tls` are replaced by the HTTP version of the target.
     pub(super) fn new(target: OriginTarget, tls: Arc<rustls::ClientConfig>) -> Self {
         let mut tls = rustls::ClientConfig::clone(&tls);
         let version = if matches!(target, OriginTarget::Http2(_)) { &b"h2"[..] } else { b"http/1.1" };
@@ -47,7 +47,7 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<Io, ConnectError> {
         match &self.target {
             OriginTarget::Web(place) | OriginTarget::Http2(place) => {
-                // A service that was started anew may have gone to the other loopback address.
+                // A restarted service may listen on the other loopback address.
                 match self.found.get() {
                     Some(found) if let Ok(io) = self.web(found).await => Ok(io),
                     _ => self.web(place).await,
@@ -58,7 +58,7 @@ impl Connector {
                 let stream = stream.await.map_err(|_| ConnectError::UnixTimeout)?;
                 stream.map(Io::other).map_err(ConnectError::Unix)
             }
-            // Never asked for: files need no connection.
+            // Never called: a directory needs no connection.
             OriginTarget::Directory(_) => Err(ConnectError::Unix(io::ErrorKind::NotConnected.into())),
         }
     }
@@ -67,7 +67,7 @@ impl Connector {
         Ok(dial(place, &self.tls, defaults::ORIGIN_CONNECT).await?)
     }
 
-    /// Asks whether anybody answers; of the two loopback addresses the one that does first is remembered.
+    /// Checks whether the target answers, and remembers which of the two loopback addresses answered first.
     pub(super) async fn probe(&self) -> Probe {
         let answered = match (&self.target, self.target.local_port()) {
             (OriginTarget::Web(place) | OriginTarget::Http2(place), Some(_)) if !place.tls => {
@@ -109,7 +109,7 @@ impl Connector {
     }
 }
 
-/// What [`super::Origin::probe`] found; its text is one sentence for a person.
+/// The result of [`super::Origin::probe`], displayed as one sentence for a person.
 #[derive(Debug, Clone)]
 pub struct Probe {
     /// Whether the target answers.

@@ -1,4 +1,5 @@
-//! A directory as an origin: ranges, dates, types and `index.html` by `tower-http`, the walls around it by us.
+//! A directory as an origin. `tower-http` serves ranges, dates, types and `index.html`; this module restricts the
+//! paths.
 
 use std::fs::Metadata;
 use std::io;
@@ -18,9 +19,9 @@ use crate::message::{Body, Request, Response, problem};
 
 /// Serves the files below one directory.
 ///
-/// Nothing outside of it can be reached, neither by `..` nor by a link that leads out, and nothing hidden: a path with
-/// a part that begins with a dot is not found, except below `.well-known` (RFC 8615). Pipes, sockets and devices are
-/// not found either. Whoever may write into the directory while it is served can still win a race against the check.
+/// No path leads out of the directory, neither by `..` nor by a link. A path with a part that begins with a dot is not
+/// found, unless that part is `.well-known` (RFC 8615). Pipes, sockets and devices are not found either. A process that
+/// may write into the directory while it is served can still win a race against the check.
 #[derive(Clone)]
 pub(super) struct FileServer {
     root: Arc<Path>,
@@ -29,7 +30,7 @@ pub(super) struct FileServer {
 
 impl FileServer {
     pub(super) fn new(root: &Path) -> Self {
-        // A root that is gone serves nothing, and the probe says so.
+        // A missing root serves no files, and the probe reports it.
         let root: Arc<Path> = root.canonicalize().unwrap_or_else(|_| root.to_owned()).into();
         Self { files: ServeDir::with_backend(root.clone(), Walled { root: root.clone() }), root }
     }
@@ -45,7 +46,7 @@ impl FileServer {
         }
     }
 
-    /// Answers one request. Files are read as they are sent; dropping the future or the body closes them.
+    /// Answers one request. A file is read while it is sent; dropping the future or the body closes it.
     pub(super) async fn answer(mut self, request: Request) -> Response {
         let html = problem::wants_html(request.headers());
         let (mut parts, _) = request.into_parts();
@@ -65,7 +66,7 @@ impl FileServer {
     }
 }
 
-/// Without authority, and without leading slashes that would turn a redirect into one to another host.
+/// The target without authority and with a single leading slash: with several, a redirect would lead to another host.
 fn plain(uri: &Uri) -> Uri {
     let target = origin_form(uri);
     let text = target.to_string();
@@ -88,7 +89,7 @@ fn note(status: StatusCode, text: &str, html: bool) -> Response {
     response
 }
 
-/// The file system, as far as it lies within the root.
+/// The part of the file system within the root.
 #[derive(Clone)]
 struct Walled {
     root: Arc<Path>,

@@ -1,4 +1,4 @@
-//! What the visitor is told when the origin gives no answer.
+//! The responses to visitors when the origin gives no answer.
 
 use std::io;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::message::problem::Problem;
 use crate::net::dial::DialError;
 use crate::session::SendErrorKind;
 
-/// How `Proxy-Status` calls this hop.
+/// The name of this hop in `Proxy-Status`.
 pub(super) const HOP: &str = "ptth-agent";
 
-/// As much of the visitor's request as a [`Problem`] asks for; the request itself is long on its way.
+/// The fields of the visitor's request that a [`Problem`] needs. The request itself has been passed on by then.
 pub(super) fn accept_headers(html: bool) -> HeaderMap {
     let accept = html.then_some((http::header::ACCEPT, HeaderValue::from_static("text/html")));
     accept.into_iter().collect()
 }
 
-/// Why there is no answer of the origin.
+/// Why the origin gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OriginFailure {
     #[error(transparent)]
@@ -44,14 +44,14 @@ pub(super) enum OriginFailure {
     Hosts,
 }
 
-/// Status, code, the error of `Proxy-Status` (RFC 9209 §2.3), and what to say after the name of the target.
+/// Status, code, error of `Proxy-Status` (RFC 9209 §2.3), and the explanation for the visitor.
 type FailureReport = (StatusCode, &'static str, &'static str, String);
 
 impl OriginFailure {
-    /// The answer in its place. `html` as the visitor prefers it.
+    /// The response that replaces the missing answer. `html`: the visitor prefers HTML.
     pub(super) fn response(&self, target: &OriginTarget, html: bool) -> Response {
         let (status, code, error, what) = self.verdict();
-        // The address of the service is for the log of its owner, not for strangers.
+        // The address of the service goes to the log of its owner, not to visitors.
         tracing::info!(%target, error = %self, code, "the origin gave no answer");
         let detail = format!("The service behind the agent gave no answer: {what}");
         Problem {
@@ -131,7 +131,7 @@ fn dialling(error: &DialError) -> FailureReport {
             bad("origin-name", "dns_error", format!("its name does not resolve ({source}). Check the name."))
         }
         DialError::Connect { source, .. } => connecting(source),
-        // Origins are reached straight; were it ever otherwise, this would be the word for it.
+        // Origins are dialled without a proxy. The code covers the case nevertheless.
         DialError::Proxy(error) => bad("origin-unreachable", "destination_unavailable", error.what()),
         DialError::Tls { source, .. } => handshaking(source),
         DialError::Timeout { .. } => timeout(),
@@ -158,7 +158,7 @@ fn handshaking(error: &io::Error) -> FailureReport {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(why)) => {
-            // Who issued it is for the log of the agent's owner, not for strangers.
+            // The issuer goes to the log of the agent's owner, not to visitors.
             let why = match why {
                 CertificateError::Other(_) => "its issuer is unknown".to_owned(),
                 why => why.to_string(),

@@ -16,7 +16,7 @@ use crate::message::{Body, BoxError, Request, Response, hop, interim, problem, r
 use crate::net::watched::counted;
 use crate::net::{Scope, splice};
 
-/// An origin that speaks HTTP/1.1.
+/// An HTTP/1.1 origin.
 pub(super) struct Web {
     connector: Connector,
     pool: Arc<Pool>,
@@ -50,14 +50,15 @@ impl Web {
             return switch(response, upgrade.ok_or(OriginFailure::Unasked)?, &self.scope);
         }
         let _ = hop::strip(response.headers_mut());
-        // The version is that of the hop.
+        // The version belongs to the hop to the origin and is not passed on.
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
     }
 
-    /// Idle connections first, the youngest at the front. One that proves closed before a byte of the request was
-    /// written gives it back. One that may have left is repeated if that is harmless and an origin that closes what is
-    /// idle may not have seen it (RFC 9112 §9.3.1): on a fresh connection, once.
+    /// Sends a request on idle connections, the youngest first, then on a fresh one. A connection that proves closed
+    /// before a byte was written returns the request, which goes on the next connection. A request that may have been
+    /// sent is repeated once, on a fresh connection, if a repeat is harmless and the connection was idle for so long
+    /// that the origin may have closed it without reading the request (RFC 9112 §9.3.1).
     async fn send(&self, mut request: Request, interim: &interim::Sender) -> Result<Response, OriginFailure> {
         while let Some(idle) = self.pool.take() {
             let copy = if idle.rested { repeat::copy(&request) } else { None };
@@ -109,7 +110,7 @@ pub(super) fn switch(
     Ok(Response::from_parts(parts, Body::empty()))
 }
 
-/// Both streams, or neither: one that never comes closes the other.
+/// Joins both streams. If one of them never opens, the other is closed.
 async fn join(visitor: Opening, origin: Opening, behind: Option<Behind>) {
     let joined = async {
         let (mut visitor, mut origin) = futures_util::future::try_join(visitor, origin).await?;

@@ -1,5 +1,4 @@
-//! Forwarding to an origin that speaks HTTP/2 and nothing else, as gRPC services do: one connection for each core, with
-//! all requests of that core on it.
+//! Forwarding to an HTTP/2-only origin, such as a gRPC service. All requests of a core share one connection.
 
 use std::sync::Arc;
 
@@ -24,7 +23,8 @@ use crate::session::{SendError, SendErrorKind};
 /// More cores than this share connections.
 const PLACES: usize = 64;
 
-/// A connection on its way: all requests of its core wait for it together, and it is given up with the last of them.
+/// A connection that is being opened. All requests of its core wait for it. The attempt is cancelled when the last of
+/// them is dropped.
 type PendingConnection = BoxFuture<'static, Result<Http2Client, Arc<OriginFailure>>>;
 
 /// The connection of one core.
@@ -40,7 +40,7 @@ impl SharedConnection {
     }
 }
 
-/// An origin that speaks HTTP/2.
+/// An HTTP/2 origin.
 pub(super) struct Web2 {
     connector: Connector,
     places: Arc<[Mutex<SharedConnection>]>,
@@ -63,7 +63,7 @@ impl Web2 {
         self.connector.probe().await
     }
 
-    /// Answers one request. Dropping the future, or later the body of the answer, resets its stream.
+    /// Answers one request. Dropping the future, or later the body of the answer, resets the stream of the request.
     pub(super) async fn answer(self: Arc<Self>, request: Request, interim: interim::Sender) -> Response {
         let html = problem::wants_html(request.headers());
         match self.exchange(request, &interim).await {
@@ -94,8 +94,9 @@ impl Web2 {
         Ok(response)
     }
 
-    /// On a connection that all requests of this core share. A request with a login that is tied to its connection has one
-    /// of its own, and a challenge to such a login ends the shared use of the connection that it came on.
+    /// Sends a request on the connection that all requests of this core share. A request with a login that is tied to
+    /// its connection gets a connection of its own. After a challenge for such a login, the connection is no longer
+    /// shared.
     async fn send(
         self: &Arc<Self>,
         request: Request,
@@ -114,8 +115,8 @@ impl Web2 {
         Ok(response)
     }
 
-    /// A request that a used connection gave back unsent goes on a fresh one. A request that may have been sent on it is
-    /// repeated once, if that is harmless.
+    /// A request that a used connection returned unsent goes on a fresh connection. A request that may have been sent
+    /// is repeated once, if a repeat is harmless.
     async fn send_shared(
         self: &Arc<Self>,
         mut request: Request,
@@ -137,8 +138,8 @@ impl Web2 {
         client.exchange(request, interim).await.map_err(|error| OriginFailure::Http2(error.kind))
     }
 
-    /// A fresh connection for this place, which all that want one at the moment share; the one that has come meanwhile,
-    /// if any will do. Cancel safe.
+    /// A fresh connection for the place `number`. All requests that need one at the same time share it. With `any`, a
+    /// connection that was opened meanwhile is returned instead. Cancel safe.
     async fn fresh(self: &Arc<Self>, number: usize, any: bool) -> Result<Http2Client, OriginFailure> {
         let opening = {
             let mut place = self.places[number].lock();
@@ -176,7 +177,7 @@ impl Web2 {
             tokio::select! {
                 biased;
                 () = scope.stopping() => {
-                    // What is on it holds it open, and the place no longer.
+                    // The place releases the connection; the requests on it keep it open.
                     places[place].lock().client.take();
                     connection.await;
                 }

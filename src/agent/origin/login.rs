@@ -1,5 +1,5 @@
-//! Logins that an origin ties to the connection that they came on (NTLM; Negotiate, RFC 4559): whatever follows on that
-//! connection is served as whoever logged in, so it must never carry the request of another visitor.
+//! Logins that an origin ties to a connection (NTLM; Negotiate, RFC 4559). The origin serves every later request on
+//! that connection as the user who logged in, so the connection must never carry the request of another visitor.
 
 use http::header::{AUTHORIZATION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue};
@@ -12,8 +12,8 @@ pub(super) fn binds_connection(headers: &HeaderMap) -> bool {
     FIELDS.iter().flat_map(|name| headers.get_all(name)).any(names_scheme)
 }
 
-/// Several challenges may share a field (RFC 9110 §11.6.1). A comma in a quoted string splits too: that can only bind
-/// a connection which need not be.
+/// Several challenges may share a field (RFC 9110 §11.6.1). A comma in a quoted string splits the value too; at worst,
+/// a connection is bound without need.
 fn names_scheme(value: &HeaderValue) -> bool {
     value.as_bytes().split(|byte| *byte == b',').any(|part| {
         let scheme = part.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Where requests are served: an HTTP service at an address, a URL or a unix socket; a directory; a `tower` service in
-//! this process; or the sample of `ptth demo`. Each is a [`Handler`], so that no carrier knows which.
+//! Origins: an HTTP service at an address, a URL or a unix socket; a directory; a `tower` service in this process; or
+//! the sample of `ptth demo`. Each origin is a [`Handler`], so that carriers do not depend on its kind.
 
 mod connect;
 mod directory;
@@ -31,10 +31,10 @@ use crate::message::{Request, Response, interim};
 use crate::net::Scope;
 use crate::session::Handler;
 
-/// A [`OriginTarget`] that answers requests.
+/// Answers requests from an [`OriginTarget`].
 ///
 /// Cancel safety: dropping the future of [`Handler::call`], or the body of its answer, cancels the request at the
-/// origin by closing the one connection that it was on. Nothing of another request is lost.
+/// origin by closing its HTTP/1.1 connection or resetting its HTTP/2 stream. Other requests are unaffected.
 pub struct Origin {
     kind: Kind,
     target: OriginTarget,
@@ -47,8 +47,8 @@ enum Kind {
 }
 
 impl Origin {
-    /// An origin whose connections belong to `scope`. `tls` says whom an `https` target may be; its ALPN is ours.
-    /// Nothing is opened before the first request or probe.
+    /// An origin whose connections belong to `scope`. `tls` has the roots for the certificate of a target with TLS; its
+    /// ALPN protocols are replaced. No connection is opened before the first request or probe.
     pub fn new(target: OriginTarget, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Arc<Self> {
         let kind = match &target {
             OriginTarget::Directory(path) => Kind::Directory(FileServer::new(path)),
@@ -60,13 +60,14 @@ impl Origin {
         Arc::new(Self { kind, target })
     }
 
-    /// What it serves.
+    /// The target of this origin.
     pub fn target(&self) -> &OriginTarget {
         &self.target
     }
 
-    /// Asks, within [`crate::defaults::ORIGIN_CONNECT`], whether anybody answers. For a port of this machine both
-    /// loopback addresses are asked, and the one that answered is used from then on. Dropping the future gives up.
+    /// Checks, within [`crate::defaults::ORIGIN_CONNECT`], whether the target answers. For a port of this machine the
+    /// probe tries both loopback addresses, and later connections use the address that answered. Dropping the future
+    /// cancels the probe.
     pub async fn probe(&self) -> Probe {
         match &self.kind {
             Kind::Web(web) => web.probe().await,

@@ -1,4 +1,4 @@
-//! A visitor's request, made ready for the origin: HTTP/1.1, origin form, this hop's fields only.
+//! Prepares a visitor's request for the origin: HTTP/1.1, origin form, hop-by-hop fields of this hop only.
 
 use http::header::{CONNECTION, HOST, TE};
 use http::{HeaderValue, Method};
@@ -8,10 +8,10 @@ use crate::agent::recorded::Behind;
 use crate::message::upgrade::{Opening, Tunnel, join_cookies};
 use crate::message::{Request, authority, hop};
 
-/// The request and what must be kept beside it until its answer.
+/// The request for the origin, with the state that is kept until its answer.
 pub(super) struct OriginRequest {
     pub(super) request: Request,
-    /// The visitor's end of the Upgrade that the request asks for.
+    /// The visitor's end of the requested Upgrade.
     pub(super) upgrade: Option<Upgrade>,
 }
 
@@ -23,10 +23,11 @@ pub(super) struct Upgrade {
     pub(super) behind: Option<Behind>,
 }
 
-/// What no origin is asked. Our own relay sends neither, and another may.
+/// Refuses requests that no origin receives. The relay of this crate sends none of them; another relay may.
 ///
 /// # Errors
-/// [`OriginFailure`] for CONNECT, and where two readers may take two hosts for the right one (RFC 9112 §3.2).
+/// [`OriginFailure`] for CONNECT, and for several `Host` fields without an authority, of which two recipients may
+/// choose different hosts (RFC 9112 §3.2).
 pub(super) fn check(request: &Request) -> Result<(), OriginFailure> {
     if request.method() == Method::CONNECT {
         return Err(OriginFailure::Tunnel);
@@ -38,7 +39,8 @@ pub(super) fn check(request: &Request) -> Result<(), OriginFailure> {
     }
 }
 
-/// Makes it the origin's request. What the visitor sent of its own stays byte for byte: method, path, query, fields.
+/// Converts a visitor's request into the request for the origin. The visitor's method, path, query and fields stay byte
+/// for byte.
 pub(super) fn outgoing(mut request: Request) -> OriginRequest {
     let upgrade = upgrade(&mut request);
     authority::to_origin_form(&mut request);
@@ -53,14 +55,14 @@ pub(super) fn outgoing(mut request: Request) -> OriginRequest {
     OriginRequest { request, upgrade }
 }
 
-/// Drops what was meant for the last hop, and takes out the Upgrade that it asked for.
+/// Removes the fields of the previous hop, and returns the Upgrade that they request.
 pub(super) fn upgrade(request: &mut Request) -> Option<Upgrade> {
     let token = hop::strip(request.headers_mut()).filter(may_pass)?;
     let behind = request.extensions_mut().remove::<Behind>();
     Some(Upgrade { token, visitor: Tunnel::take(request.extensions_mut())?, behind })
 }
 
-/// `h2c` changes the meaning of the connection itself, and nobody on the way could see the requests any more.
+/// `h2c` would change the protocol of the whole connection, and no hop could read the requests any more.
 fn may_pass(token: &HeaderValue) -> bool {
     !hop::list(token).any(|t| t.eq_ignore_ascii_case("h2c"))
 }

@@ -1,5 +1,6 @@
-//! Idle connections to the origin: last in, first out, one stack per core, so that a connection stays on the core
-//! whose runtime watches it. One task per core closes what has been idle for too long, and only while there is any.
+//! Idle connections to the origin: one last-in, first-out stack per core, so that a connection stays on the core whose
+//! runtime watches its socket. One task per core closes connections that have been idle for too long; it runs only
+//! while the stack has connections.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::http1::client::{Connection, Home};
 use crate::message::Request;
 use crate::net::{Core, Io, Scope};
 
-/// More cores than this share stacks, which costs a wake-up between them and nothing else.
+/// The number of stacks. More cores than this share stacks, which costs a wake-up between cores and nothing else.
 const STACKS: usize = 64;
 
 pub(super) struct Pool {
@@ -50,7 +51,7 @@ impl Pool {
         let mut stack = self.stacks[core].lock();
         while let Some(mut idle) = stack.idle.pop_back() {
             if idle.is_old() {
-                // What lies below is older still.
+                // The connections below are older still.
                 stack.idle.clear();
                 break;
             }
@@ -74,7 +75,8 @@ impl Pool {
 
     fn put(self: &Arc<Self>, core: usize, connection: Box<Connection>) {
         let mut stack = self.stacks[core].lock();
-        // Under the lock: the sweep of a stop, which takes it once, has not passed yet, or else the stop is seen here.
+        // Checked under the lock: either the sweep of a stop has not taken the lock yet and will clear this connection,
+        // or the stop is visible here.
         if self.scope.is_stopping() {
             return;
         }
@@ -88,7 +90,8 @@ impl Pool {
         }
     }
 
-    /// Closes the old, until nothing is left or the scope stops; then everything, so that stopping need not wait.
+    /// Closes old connections until none is left. When the scope stops, closes all connections, so that the stop need
+    /// not wait for them.
     async fn sweep(self: Arc<Self>, core: usize) {
         loop {
             let stopping =
@@ -117,21 +120,22 @@ impl Pool {
 pub(super) struct Leased {
     pub(super) connection: Box<Connection>,
     pub(super) lease: ConnectionLease,
-    /// It was idle for so long that the origin may be about to close it.
+    /// The connection was idle for so long that the origin may be about to close it.
     pub(super) rested: bool,
 }
 
-/// The way back for a connection whose exchange is over. One that was cut short never comes back, and neither does one
-/// that a login is tied to.
+/// Returns a connection to the pool when its exchange is over. A connection whose exchange was cut short, or that a
+/// login is tied to, does not return.
 pub(super) struct ConnectionLease {
     pool: Arc<Pool>,
     core: usize,
-    /// The origin may take what follows on the connection as one visitor's: it is closed instead.
+    /// A login is tied to the connection, so the origin may take later requests for the same visitor's. The connection
+    /// is closed after its exchange.
     bound: bool,
 }
 
 impl ConnectionLease {
-    /// This request goes on the connection.
+    /// Notes that this request is sent on the connection.
     pub(super) fn sends(&mut self, request: &Request) {
         self.bound |= binds_connection(request.headers());
     }
@@ -175,7 +179,7 @@ mod tests {
             returning.put(0, connection);
         });
         let stat = std::path::Path::new("/proc").join(receives.recv().unwrap()).join("stat");
-        // The thread waits for the lock when it sleeps.
+        // A sleeping thread is waiting for the lock.
         let until = Instant::now() + Duration::from_secs(20);
         while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
             assert!(Instant::now() < until, "the thread does not wait for the lock");

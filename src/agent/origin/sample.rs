@@ -1,4 +1,4 @@
-//! The sample origin of `ptth demo`: something to look at for every feature that a relay could break.
+//! The sample origin of `ptth demo`, with a resource for every feature that a relay could break.
 
 use std::fmt::Write as _;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use crate::session::{Handler, handler_fn};
 
 /// Seconds after which an event stream ends by itself.
 const EVENTS: u64 = 3_600;
-/// Bytes of a download that does not say.
+/// Bytes of a download without `bytes` in its query.
 const DOWNLOAD: u64 = 1 << 20;
 /// Bytes of the largest download.
 const DOWNLOAD_MOST: u64 = 1 << 30;
@@ -83,7 +83,7 @@ fn show(request: &Request) -> Response {
     response
 }
 
-/// The head of the request in the form of HTTP/1.1, however it came.
+/// The head of a request of any version, in the form of HTTP/1.1.
 fn as_seen(request: &Request) -> String {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let mut out = format!("{} {target} HTTP/1.1\n", request.method());
@@ -137,7 +137,7 @@ fn download(query: &str) -> Response {
     }
 }
 
-/// So many zeros, none of them held.
+/// A body of `left` zeros, all sent from one static chunk.
 struct Zeros {
     left: u64,
 }

@@ -21,14 +21,14 @@ use crate::net::splice::splice;
 use crate::net::{Io, Scope};
 use crate::session::Handler;
 
-/// Bytes on their way between the stream of an Upgrade and the service that answers it.
+/// Bytes in the buffer between the stream of an Upgrade and the service that answers it.
 const BUFFER: usize = 64 << 10;
 
-/// Makes any `tower` service of requests a [`Handler`], for instance an `axum::Router`. Each request is served by a
-/// clone that has said it is ready; an error becomes a 500.
+/// Makes a [`Handler`] of a `tower` service, such as an `axum::Router`. Each request goes to a clone of the service
+/// that is ready; an error becomes a 500.
 ///
-/// Upgrades work as with a server of hyper: the service takes the [`hyper::upgrade::OnUpgrade`] from the extensions
-/// of the request and answers 101. Dropping the future of a call drops the service's.
+/// Upgrades work as with a server of hyper: the service takes the [`hyper::upgrade::OnUpgrade`] from the extensions of
+/// the request and answers 101. Dropping the future of a call drops the future of the service.
 pub fn tower<S, B>(service: S) -> impl Handler
 where
     S: Service<Request, Response = http::Response<B>> + Clone + Send + 'static,
@@ -41,7 +41,7 @@ where
 }
 
 struct Tower<S> {
-    /// The lock is held for one clone, and spares the service from having to be `Sync`.
+    /// The lock is held only to clone the service, which therefore need not be `Sync`.
     service: Mutex<S>,
     /// Owns the streams of Upgrades.
     scope: Scope,
@@ -82,8 +82,8 @@ where
     }
 }
 
-/// Lets a connection in memory answer an Upgrade: services expect hyper's own stream behind their 101, and hyper makes
-/// one for its own connections alone.
+/// Serves an Upgrade on a connection in memory: a service expects hyper's own stream behind its 101, and hyper makes
+/// such a stream only for its own connections.
 async fn upgrade<S, B>(service: S, mut request: Request, visitor: Opening, scope: Scope) -> Response
 where
     S: Service<Request, Response = http::Response<B>> + Clone + Send + 'static,
@@ -147,7 +147,7 @@ fn failed(error: &BoxError, html: bool) -> Response {
     Problem {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         code: "service-failed",
-        // What the error says is the operator's business, and in the log.
+        // The text of the error is for the operator, and only in the log.
         detail: "The service behind the agent failed to answer. The agent's log says why.",
         hop: HOP,
         error: Some("proxy_internal_error"),

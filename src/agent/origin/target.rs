@@ -1,4 +1,4 @@
-//! What a person calls their service: `3000`, `localhost:3000`, a URL, a unix socket, a directory.
+//! The address of a service as a person writes it: `3000`, `localhost:3000`, a URL, a unix socket, a directory.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::net::dial::DialTarget;
 pub enum OriginTarget {
     /// An HTTP service at a host and a port, perhaps behind TLS.
     Web(DialTarget),
-    /// The same, for one that speaks HTTP/2 and is not asked in another version (RFC 9113 §3.3, §3.2).
+    /// The same with HTTP/2 only: with prior knowledge, or over TLS with ALPN (RFC 9113 §3.3, §3.2).
     Http2(DialTarget),
     /// An HTTP service that listens on a unix socket.
     Unix(PathBuf),
@@ -32,11 +32,11 @@ const PATH: &str = "a path cannot be part of the target, because the origin gets
                     leave it out";
 
 impl OriginTarget {
-    /// Parses what a person typed. A number is a port, whatever else it may be; a word that is the name of an
-    /// existing directory is that directory.
+    /// Parses a text that a person typed. A number is always a port. A word that names an existing directory is that
+    /// directory.
     ///
     /// # Errors
-    /// [`BadTarget`], with a sentence that says what to type instead.
+    /// [`BadTarget`], with advice on what to type instead.
     pub fn parse(text: &str) -> Result<Self, BadTarget> {
         Self::read(text).map_err(|why| BadTarget { text: text.to_owned(), why })
     }

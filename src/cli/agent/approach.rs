@@ -1,5 +1,5 @@
-//! How a relay is approached, by an agent and by `ptth doctor`: with which token, whom to trust, what to show, and by
-//! what proxy.
+//! The settings with which `ptth agent` and `ptth doctor` connect to a relay: token, trusted roots, client certificate
+//! and proxy.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ impl Approach {
         token::read(self.token_file.as_deref(), std::env::var_os("PTTH_TOKEN"))
     }
 
-    /// Whom to trust at the other end of TLS; the roots of the system are read only if one of `relays` needs them.
+    /// The TLS configuration with the trusted roots. The roots of the system are read only if one of `relays` uses TLS.
     pub(in crate::cli) fn trust(&self, relays: &[Uri]) -> Result<Arc<ClientConfig>, Failure> {
         let encrypted = relays.iter().any(|relay| relay.scheme_str() == Some("https"));
         let tls = match (&self.ca, encrypted) {
@@ -50,7 +50,7 @@ impl Approach {
         tls.map_err(Failure::usage)
     }
 
-    /// The same, with a certificate to show if there is one.
+    /// `tls` with the client certificate, if one is set.
     pub(in crate::cli) fn identified(&self, tls: &Arc<ClientConfig>) -> Result<Arc<ClientConfig>, Failure> {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => tls::with_identity(tls, cert, key).map_err(Failure::usage),

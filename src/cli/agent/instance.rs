@@ -1,4 +1,4 @@
-//! Which process an agent is: by chance, or kept in its state directory.
+//! The identity of an agent process: random, or kept in its state directory.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -9,16 +9,16 @@ use crate::cli::Failure;
 use crate::domain::Instance;
 use crate::tls::files::{self, FileError};
 
-/// The kept identity: `ID;boot=N`, as it stands in the header field.
+/// The file with the kept identity: `ID;boot=N`, as in the header field.
 const FILE: &str = "agent-instance";
-/// Locked while its owner lives. A file of its own, since the other is replaced at each start.
+/// Locked while a process uses the identity. A file of its own, because the other file is replaced at each start.
 const LOCK: &str = "agent-instance.lock";
 
-/// Held as long as a process uses a kept identity; the system lets go of it at the end of the process.
+/// Held while a process uses a kept identity. The system releases the lock when the process ends.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "to be open is all it does")] File);
 
-/// The identity kept in a directory, with one more start counted.
+/// The identity kept in a directory, with its count of starts raised by one.
 pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
     let failed =
         |error: io::Error| Failure::failed(format!("cannot use --state {}: {error}", state.display()));

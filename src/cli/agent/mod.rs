@@ -1,4 +1,4 @@
-//! `ptth agent`: from what was said to an agent's configuration.
+//! `ptth agent`: makes an agent's configuration from flags, environment and files.
 
 mod approach;
 mod instance;
@@ -68,24 +68,24 @@ pub struct Args {
 
 /// An agent ready to be started.
 pub struct PreparedAgent {
-    /// What it does.
+    /// The configuration of the agent.
     pub config: AgentConfig,
-    /// Where requests are served.
+    /// The target where requests are served.
     pub target: OriginTarget,
-    /// What the origin's certificate must chain to; the agent's own is for relays alone.
+    /// The TLS configuration for the origin, without the agent's client certificate, which is for relays only.
     origin_tls: Arc<rustls::ClientConfig>,
     /// Reads files again on SIGHUP.
     reload: Reload,
-    /// Keeps its identity from being used twice, until the end of the process.
+    /// Keeps other processes from using the agent's identity until this process ends.
     pub lock: Option<Lock>,
-    /// What is logged of each request.
+    /// The settings of the access log.
     access: AccessArgs,
 }
 
-/// Makes an agent's configuration: reads the token and the CA, takes the identity.
+/// Makes an agent's configuration: reads the token and the CA, and locks the identity.
 ///
 /// # Errors
-/// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
+/// [`Failure`]: code 2 for wrong usage, 1 for an operation that failed.
 pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
     let target = OriginTarget::parse(&args.target).map_err(Failure::usage)?;
     let token = args.approach.token()?;
@@ -174,7 +174,7 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
     })
 }
 
-/// What the relays warned of that are connected now.
+/// The warnings that the relays have sent so far.
 fn warnings(serving: &Serving) -> Vec<String> {
     serving.status().iter().flat_map(|status| status.borrow().warnings.clone()).collect()
 }

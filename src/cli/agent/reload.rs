@@ -11,23 +11,23 @@ use crate::domain::Secret;
 use crate::tls::files;
 use crate::transport::AgentCredentials;
 
-/// What was read, and from where.
+/// The files and the token that were read last.
 pub(super) struct Reload {
     approach: Approach,
     relays: Vec<Uri>,
-    /// The files of CA, client certificate and its key, each with a digest of what it holds.
+    /// The files of CA, client certificate and its key, each with a digest of its contents.
     files: Vec<(PathBuf, [u8; 32])>,
     token: Option<Secret>,
 }
 
 impl Reload {
-    /// Remembers what an agent begins with.
+    /// Remembers the files and the token with which an agent starts.
     pub(super) fn new(approach: Approach, relays: Vec<Uri>, token: Option<Secret>) -> Self {
         let files = prints(&approach);
         Self { approach, relays, files, token }
     }
 
-    /// Reads everything again. What cannot be read changes nothing.
+    /// Reads the files and the token again. A file that cannot be read changes nothing.
     pub(super) fn run(&mut self, credentials: &AgentCredentials) {
         tracing::info!("SIGHUP: reading CA, client certificate and token again");
         let unchanged = [self.tls(credentials), self.token(credentials)] == [Ok(false), Ok(false)];
@@ -51,7 +51,7 @@ impl Reload {
     }
 
     fn token(&mut self, credentials: &AgentCredentials) -> Result<bool, ()> {
-        // What came by stdin or in the environment cannot be read again.
+        // A token from stdin or from the environment cannot be read again.
         let Some(file) = self.approach.token_file.as_deref().filter(|file| *file != Path::new("-")) else {
             return Ok(false);
         };

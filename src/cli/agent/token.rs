@@ -1,4 +1,4 @@
-//! Where an agent has its token from: a file, stdin or the environment, never the command line.
+//! The source of an agent's token: a file, stdin or the environment, never the command line.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -8,11 +8,10 @@ use crate::cli::Failure;
 use crate::domain::Secret;
 use crate::tls::files;
 
-/// No token comes near this, in bytes.
+/// The limit for a token in bytes, far above the length of any token.
 const MOST: u64 = 4096;
 
-/// Reads the token: a file that was named is over the environment. None at all is for relays that ask for
-/// none.
+/// Reads the token. A file takes precedence over the environment. `None` is for relays that require no token.
 pub(in crate::cli) fn read(
     file: Option<&Path>,
     environment: Option<OsString>,
@@ -35,7 +34,7 @@ fn from_reader(reader: impl Read) -> Result<Secret, Failure> {
     clean(&bytes, "stdin")
 }
 
-/// The token in what was read: without one line end, and fit for a header field. It is never repeated.
+/// The token in `bytes`, without one line end and fit for a header field. An error never repeats it.
 fn clean(bytes: &[u8], origin: &str) -> Result<Secret, Failure> {
     let token = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let token = token.strip_suffix(b"\r").unwrap_or(token);

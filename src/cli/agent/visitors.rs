@@ -1,4 +1,4 @@
-//! Who may visit: from flags and files to the rules that the relay is told.
+//! The rules for visitors: made from flags and files, and sent to the relay.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -51,13 +51,14 @@ impl FromText for IpNet {
 }
 
 impl Args {
-    /// Reads the files. Nothing when there is no rule.
+    /// Reads the files and makes the rules; `None` without a rule.
     ///
     /// # Errors
-    /// [`Failure`] with code 2; a file that cannot be read, or says nothing, is never the same as no rule.
+    /// [`Failure`] with code 2. An unreadable or empty file is an error, never the absence of a rule.
     pub fn rules(&self, names: &[Name], hosts: &[HostName]) -> Result<Option<Rules>, Failure> {
         let names = names.iter().map(ToString::to_string).chain(hosts.iter().map(ToString::to_string));
-        // Agents that share names share salts, so that they are not taken for agents with other rules.
+        // Agents with the same names use the same salts, so that the relay does not take their rules for different
+        // ones.
         let about: Vec<String> = names.collect();
         let rules = Rules {
             basic: self
@@ -95,7 +96,7 @@ fn lines(file: &Path) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// What is wrong is told with its line, and never with what stands there.
+/// An error names the number of the line, and never its text.
 fn users(file: &Path, about: &str) -> Result<Vec<User>, Failure> {
     let user = |(index, line): (usize, String)| {
         let made = match line.split_once(':') {

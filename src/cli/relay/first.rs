@@ -1,4 +1,4 @@
-//! The first start: a token to begin with, and the line that starts an agent.
+//! The first start: the first token, and the command line that starts an agent.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,18 @@ use super::PreparedRelay;
 
 /// The token made at the first start.
 pub struct FirstToken {
-    /// The file that it is written to, for the owner alone.
+    /// The file with the token, readable by its owner only.
     pub file: PathBuf,
-    /// The token itself, if it was made just now.
+    /// The token itself, if this start made it.
     pub secret: Option<Secret>,
 }
 
 impl FirstToken {
-    /// Makes a token for any name, if none was ever issued here; later finds it again as long as it lives,
-    /// since the
-    /// very first start may have failed before anybody was told.
+    /// Makes a token for any name, if no token was ever issued here. A later start finds it again while it is live,
+    /// because the first start may have failed before the token was announced.
     ///
     /// # Errors
-    /// [`Failure`] when it cannot be written down; then there is no such token either.
+    /// [`Failure`] when the token cannot be issued or written; a token that cannot be written is revoked.
     pub fn make(tokens: &Tokens, state: &Path) -> Result<Option<Self>, Failure> {
         let file = state.join("first-token");
         if !tokens.is_new() {
@@ -51,12 +50,12 @@ fn lives(tokens: &Tokens, file: &Path) -> bool {
     text.is_some_and(|text| tokens.verify(&Secret::new(text.trim_end())).is_some())
 }
 
-/// The line that says that a listener accepts connections.
+/// The line that announces that a listener accepts connections.
 pub fn listener_line(what: &str, listen: &Listen) -> String {
     format!("{what} {listen}")
 }
 
-/// Everything that is told once the relay accepts connections. The secret is for a terminal only.
+/// The lines that are printed once the relay accepts connections. The secret is printed on a terminal only.
 pub fn greeting(
     prepared: &PreparedRelay,
     bound: &[Listen],
@@ -79,14 +78,14 @@ pub fn greeting(
     lines
 }
 
-/// A command line that works as it stands.
+/// The command line that starts an agent, complete as printed.
 fn agent_line(prepared: &PreparedRelay, bound: &[Listen], token: &Path) -> String {
     let ca = prepared.ca.as_ref().map(|ca| format!(" --ca {}", quoted(ca))).unwrap_or_default();
     let relay = relay_url(&prepared.config, bound);
     format!("ptth agent 3000 --relay {relay} --name hello{ca} --token-file {}", quoted(token))
 }
 
-/// Where agents reach this relay, as far as it can tell.
+/// The URL at which agents reach this relay, as far as the relay knows.
 fn relay_url(config: &RelayConfig, bound: &[Listen]) -> String {
     if let Some(url) = &config.public_url {
         return url.to_string().trim_end_matches('/').to_owned();
@@ -100,7 +99,7 @@ fn relay_url(config: &RelayConfig, bound: &[Listen]) -> String {
             Some(listen) if domain.is_this_machine() => {
                 format!("http://{domain}:{}", listen.address.port())
             }
-            // Plain, and for others: TLS ends in front of this relay.
+            // Plain HTTP for other machines: TLS ends in front of this relay.
             _ => format!("https://{domain}"),
         },
     }

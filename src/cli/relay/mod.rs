@@ -1,4 +1,4 @@
-//! `ptth relay`: from what was said to a relay's configuration.
+//! `ptth relay`: makes a relay's configuration from flags, environment and file.
 
 mod first;
 mod seal;
@@ -31,23 +31,22 @@ pub struct Args {
     pub said: RelaySettings,
 }
 
-/// A relay ready to be started, and what is to be told once it accepts connections.
+/// A relay ready to be started, with the data that [`announce`] prints once the relay accepts connections.
 pub struct PreparedRelay {
-    /// What it does.
+    /// The configuration of the relay.
     pub config: RelayConfig,
-    /// The CA to give to agents, where the certificate is a development one.
+    /// The CA to give to agents, if the certificate is a development certificate.
     pub ca: Option<PathBuf>,
-    /// The token of the first start, as long as it lives.
+    /// The token of the first start, while it is live.
     pub first: Option<FirstToken>,
     /// The access log.
     pub access: AccessArgs,
 }
 
-/// Makes a relay's configuration: reads the file, opens the tokens, loads the certificate, makes what is
-/// missing.
+/// Makes a relay's configuration: reads the file, opens the tokens, loads the certificate, and makes missing files.
 ///
 /// # Errors
-/// [`Failure`]: code 2 for what was said wrongly, 1 for what failed.
+/// [`Failure`]: code 2 for wrong usage, 1 for an operation that failed.
 pub fn prepare(args: Args) -> Result<PreparedRelay, Failure> {
     let file = args.config.as_deref().map(RelaySettings::load).transpose()?.unwrap_or_default();
     let Settings { mut config, certificate, client_ca, state, access } =
@@ -72,19 +71,18 @@ pub fn prepare(args: Args) -> Result<PreparedRelay, Failure> {
     };
     let first = FirstToken::make(&config.tokens, &state)?;
     config.polling.seal_key = seal::key(&state).map_err(Failure::failed)?;
-    // The directory for temporary files is in memory on many systems.
+    // The spool is in the state directory, because the directory for temporary files is in memory on many systems.
     let spool = state.join("spool");
     std::fs::create_dir_all(&spool).map_err(|e| Failure::failed(format!("{}: {e}", spool.display())))?;
     config.polling.keep_in(spool);
     Ok(PreparedRelay { config, ca, first, access })
 }
 
-/// Prints what a person or a script waits for: one line per listener, and how to start an agent. `bound` are
-/// the
-/// listeners with the addresses that they got.
+/// Prints the lines that a person or a script waits for: one per listener, and the command that starts an agent.
+/// `bound` are the listeners with their actual addresses.
 ///
 /// # Errors
-/// [`Failure`] when nobody reads stdout.
+/// [`Failure`] when stdout cannot be written.
 pub fn announce(
     prepared: &PreparedRelay,
     bound: &[Listen],
@@ -128,7 +126,7 @@ fn serve(prepared: PreparedRelay) -> Result<(), Failure> {
     })
 }
 
-/// How many public connections fit, and how to have more where that is fewer than may come.
+/// Logs how many public connections fit, and warns with a remedy when they are fewer than `wanted`.
 fn report_connection_limit(wanted: usize, room: usize) {
     let limit = Descriptors::of_this_process().limit();
     tracing::info!(connections = wanted.min(room), open_files = limit, "relay started");

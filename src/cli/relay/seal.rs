@@ -6,8 +6,8 @@ use crate::tls::files::{self, FileError};
 
 const FILE: &str = "seal-key";
 
-/// The key in the state directory; made for the owner alone when it is missing. A file of another length is replaced:
-/// the URLs of before are dead then.
+/// The key in the state directory; made for the owner alone when it is missing. A file of another length is replaced,
+/// which invalidates the URLs sealed before.
 pub(super) fn key(state: &Path) -> Result<[u8; 32], FileError> {
     let file = state.join(FILE);
     if file.exists() {

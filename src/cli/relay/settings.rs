@@ -1,4 +1,4 @@
-//! What can be said about a relay, and what it comes to.
+//! The settings of a relay, and how they resolve to a configuration.
 
 use std::cmp::Ordering;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -150,7 +150,7 @@ impl RelaySettings {
     /// Reads a file. A relative path in it starts from the directory of the file.
     ///
     /// # Errors
-    /// [`Failure`] with code 2: file, line and column, what is wrong.
+    /// [`Failure`] with code 2, and file, line, column and fault.
     pub fn load(path: &Path) -> Result<Self, Failure> {
         let mut said: Self = file::load(path)?;
         let base = path.parent().unwrap_or(Path::new(""));
@@ -162,12 +162,12 @@ impl RelaySettings {
         Ok(said)
     }
 
-    /// What is not said here is taken from the layer below.
+    /// Takes each setting that is missing here from the layer below.
     pub fn or(self, below: Self) -> Self {
         fn list<T>(said: Vec<T>, below: Vec<T>) -> Vec<T> {
             if said.is_empty() { below } else { said }
         }
-        // A certificate and its key are one thing: half of it from another layer would be another's half.
+        // A certificate and its key must come from the same layer: halves of two layers do not fit each other.
         let pair = !self.cert.is_empty() || !self.key.is_empty() || !self.certificate.is_empty();
         Self {
             listen: list(self.listen, below.listen),
@@ -201,25 +201,25 @@ impl RelaySettings {
     }
 }
 
-/// Where the relay's certificate comes from.
+/// The source of the relay's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateSource {
     /// Every listener is plain.
     None,
-    /// These files, the first for whoever names no host.
+    /// These files; the first is for clients that name no host.
     Files(Vec<PairFiles>),
-    /// A development CA in the state, for these hosts.
+    /// A development CA in the state directory, for these hosts.
     Development(Vec<CertHost>),
 }
 
-/// What a relay comes to, before anything is opened or made.
+/// The resolved settings of a relay, before any file is opened or made.
 #[derive(Clone)]
 pub struct Settings {
-    /// What it does. Its tokens and its certificate are not there yet, and nobody can be let in.
+    /// The configuration of the relay. Tokens and certificate are not loaded yet, so the relay could admit no agent.
     pub config: RelayConfig,
-    /// Where the certificate comes from.
+    /// The source of the certificate.
     pub certificate: CertificateSource,
-    /// The CAs of the client certificates that are taken.
+    /// The CAs of the accepted client certificates.
     pub client_ca: Option<PathBuf>,
     /// The state directory.
     pub state: PathBuf,
@@ -228,7 +228,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Fills in the defaults and looks whether it all fits together. Touches no file.
+    /// Fills in the defaults and checks that the settings fit together. Touches no file.
     ///
     /// # Errors
     /// [`Failure`] with code 2.
@@ -284,7 +284,7 @@ impl Settings {
         };
         config.check_transports().map_err(Failure::usage)?;
         let access = AccessArgs {
-            // A file that is named is wanted.
+            // A file without a form turns the access log on.
             access_log: said.access_log.or(said.access_log_file.is_none().then_some(AccessForm::Off)),
             access_log_file: said.access_log_file,
             access_log_query: said.access_log_query,
@@ -293,7 +293,7 @@ impl Settings {
         Ok(Self { config, certificate, client_ca: said.client_ca, state, access })
     }
 
-    /// Looks at the files that are named, and makes none.
+    /// Checks the files in the settings, and makes none.
     ///
     /// # Errors
     /// [`Failure`] with code 2.
@@ -318,7 +318,7 @@ fn admin(said: Option<AdminAt>) -> Result<Option<Admin>, Failure> {
     }
 }
 
-/// A rule that cannot be held to is not dropped: without its CA, or without TLS, the relay does not start.
+/// A rule that cannot be enforced is an error: without its CA, or without TLS, the relay does not start.
 fn client_certs(ca: Option<&Path>, required: bool, listen: &[Listen]) -> Result<ClientCerts, Failure> {
     match (ca, required) {
         (None, false) => Ok(ClientCerts::Unused),
@@ -371,7 +371,7 @@ fn certificate(
     }
 }
 
-/// What a development certificate is for.
+/// The hosts of a development certificate.
 fn hosts(domain: &HostName, routing: Routing, authorities: &[HostName]) -> Result<Vec<CertHost>, DevError> {
     let star = (routing == Routing::Host).then(|| format!("*.{domain}"));
     let own = std::iter::once(domain).chain(authorities).map(ToString::to_string);

@@ -46,7 +46,7 @@ fn nothing_said_is_the_defaults() {
     assert_eq!(certificate, CertificateSource::Development(hosts.to_vec()));
 }
 
-/// What the help promises as defaults is what they are.
+/// The defaults in the help text are the actual defaults.
 #[test]
 fn the_help_tells_the_defaults() {
     let help = <Line as clap::CommandFactory>::command().render_long_help().to_string();

@@ -1,4 +1,5 @@
-//! An upload that goes on behind the head of its answer: as a task, for it must go on whether or not the answer is read.
+//! An upload that continues after the head of its answer. It runs as a task, because it must continue whether or not
+//! the answer is read.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -27,9 +28,9 @@ pub(super) fn body<H: Home>(exchange: ClientExchange<H>) -> Body {
     }
 }
 
-/// An upload and the answer to it, which go on side by side.
+/// An upload and its answer, which run concurrently.
 struct Both<H> {
-    /// Until both are over, or the answer is not wanted any more.
+    /// `None` when both are over or the answer is no longer wanted.
     exchange: Option<ClientExchange<H>>,
     answered: bool,
     uploaded: bool,
@@ -44,7 +45,7 @@ impl<H: Home> Both<H> {
         }
     }
 
-    /// Nothing more goes either way.
+    /// Ends the exchange in both directions.
     fn end(&mut self) {
         self.exchange = None;
         self.writer.take().into_iter().chain(self.reader.take()).for_each(Waker::wake);
@@ -76,7 +77,7 @@ async fn go_on<H: Home>(both: Arc<Mutex<Both<H>>>) {
     .await;
 }
 
-/// The body of an answer beside its upload.
+/// The body of an answer whose upload continues.
 struct AnswerDuringUpload<H: Home>(Arc<Mutex<Both<H>>>);
 
 impl<H: Home> HttpBody for AnswerDuringUpload<H> {

@@ -1,8 +1,8 @@
-//! The client's end of a connection: one request at a time.
+//! The client side of a connection: one request at a time.
 //!
-//! No task drives a connection. Whoever waits for the answer writes the request and reads the head, and whoever reads the
-//! body of the answer reads the connection. Only an upload that goes on behind the head of its answer is a task, because
-//! it must go on whether or not the answer is read.
+//! No task drives a connection. The task that awaits the answer writes the request and reads the head; the task that
+//! polls the body of the answer reads the connection. Only an upload that continues after the head of its answer runs
+//! as a task of its own, because it must continue whether or not the answer is read.
 
 mod beside;
 
@@ -34,37 +34,37 @@ use crate::net::{Io, Scope};
 
 /// A connection between two requests.
 pub struct Connection {
-    /// Gone when it was closed from elsewhere.
+    /// `None` after a [`Closer`] has closed the connection.
     io: Arc<Mutex<Option<Io>>>,
     input: Input,
     output: Output,
     stall: Option<Arc<StallDetector>>,
-    /// Resolves when the connection is to be ended at once, with what is on it.
+    /// Resolves when the connection is to be closed at once, together with its exchange.
     cut: Option<Listener>,
-    /// What is tolerated in responses of origins is refused.
+    /// Responses are parsed without the leniency for responses of origins.
     strict: bool,
 }
 
-/// Where a connection goes when its exchange is over. Dropping it means that the connection is closed.
+/// Takes a connection back when its exchange is over. If the home is dropped instead, the connection is closed.
 pub trait Home: Send + Unpin + Sized + 'static {
-    /// The answer has this head. Says whether the connection may be used again.
+    /// Receives the head of the answer. Returns whether the connection may be used again.
     fn answered(&mut self, _head: &response::Parts) -> bool {
         true
     }
 
-    /// The exchange is over, and the next request may go on the connection.
+    /// Takes the connection after the exchange. The connection is ready for the next request.
     fn back(self, connection: Box<Connection>);
 
-    /// Who owns an upload that goes on behind the head of its answer.
+    /// The owner of an upload that continues after the head of its answer.
     fn scope(&self) -> &Scope;
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub struct NotAnswered {
-    /// What happened.
+    /// The error.
     pub error: Error,
-    /// The request, if not one byte of it was written and all of its body is there.
+    /// The request, if no byte of it was written and nothing was taken from its body.
     pub unsent: Option<Box<Request>>,
 }
 
@@ -76,15 +76,15 @@ impl Connection {
         Box::new(Self { io, input, output, stall: None, cut: None, strict: false })
     }
 
-    /// As [`Connection::new`], for the link to an agent: its pace is measured, it ends when `cut` resolves, and its
-    /// answers are read as strictly as requests.
+    /// As [`Connection::new`], for the link to an agent: `stall` measures its pace, the connection is closed when `cut`
+    /// resolves, and answers are parsed as strictly as requests.
     pub fn link(io: Io, stall: Arc<StallDetector>, cut: Listener) -> Box<Self> {
         let mut connection = Self::new(io);
         (connection.stall, connection.cut, connection.strict) = (Some(stall), Some(cut), true);
         connection
     }
 
-    /// A handle that can close the connection although nobody polls what is on it.
+    /// A handle that can close the connection even while no task polls its exchange.
     pub fn closer(&self) -> Closer {
         Closer(self.io.clone())
     }
@@ -107,12 +107,12 @@ impl Connection {
         }
     }
 
-    /// Resolves when the far end has closed the connection, or has sent what nobody asked for.
+    /// Resolves when the far end has closed the connection or has sent unsolicited bytes.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_io(cx, |io, input, _, cx| input.poll_fill(io, cx)).map(|_| ())
     }
 
-    /// Whether a request can be sent, as far as can be seen from here.
+    /// Whether a request can be sent, as far as this end can detect.
     pub fn is_open(&mut self) -> bool {
         self.input.bytes.is_empty() && self.poll_closed(&mut Context::from_waker(Waker::noop())).is_pending()
     }
@@ -143,17 +143,17 @@ impl Connection {
 pub struct Closer(Arc<Mutex<Option<Io>>>);
 
 impl Closer {
-    /// Closes the connection now. A stream behind a 101 is no part of it any more.
+    /// Closes the connection now. The stream after a 101 is not affected.
     pub fn close(&self) {
         drop(self.0.lock().take());
     }
 }
 
-/// Sends a request: origin form, no `Host` but among its fields. Interim responses go to `interim`, but a 100, behind
-/// which a body is sent that waits for it. Dropping the future, or later the body of the answer, cancels the request by
-/// closing the connection: HTTP/1.1 has no other way.
+/// Sends a request in origin form. `Host` comes from its fields alone. Interim responses go to `interim`, except a 100,
+/// which releases a body that waits for it. Dropping the future, or later the body of the answer, cancels the request
+/// by closing the connection: HTTP/1.1 has no other way to cancel a request.
 ///
-/// With a 101 the home is returned, and the connection is the [`Tunnel`] of the response.
+/// After a 101 the home is returned, and the connection becomes the [`Tunnel`] of the response.
 ///
 /// # Errors
 /// [`NotAnswered`]
@@ -168,7 +168,7 @@ pub async fn send<H: Home>(
     }
     let (parts, mut body) = request.into_parts();
     if declared(&parts.headers) == Some(0) && !body.is_end_stream() {
-        // For the far end the head alone is a complete request. It is not sent if the body turns out to be invalid.
+        // For the far end the head alone is a complete request. So the head is not sent if the body is invalid.
         match tokio::time::timeout(EMPTY, nothing(&mut body)).await {
             Ok(Ok(())) => body = Body::empty(),
             Ok(Err(error)) => {
@@ -229,7 +229,7 @@ async fn nothing(body: &mut Body) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the head of a request announces, and how its body is written, if it has one.
+/// How the head of a request announces its body, and how the body is written, if there is one.
 fn announce(parts: &request::Parts, body: &Body) -> (BodyFraming, Option<Encoder>) {
     let declared = declared(&parts.headers);
     if body.is_end_stream() {
@@ -249,7 +249,7 @@ fn expects_continue(parts: &request::Parts) -> bool {
     value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// A body on its way out.
+/// The body of a request that is being sent.
 struct ClientUpload {
     body: Body,
     encoder: Encoder,
@@ -268,15 +268,15 @@ impl ClientUpload {
     }
 }
 
-/// A request, and its answer as far as it has come.
+/// The state of a request and of its answer.
 struct ClientExchange<H> {
     connection: Box<Connection>,
     home: Option<H>,
     method: Method,
     upload: Option<ClientUpload>,
-    /// Something was taken of the body of the request: the request cannot be sent again.
+    /// The body of the request was read at least in part, so the request cannot be sent again.
     taken: bool,
-    /// Why the upload ended before its time. The answer may be there all the same.
+    /// Why the upload failed. The answer may arrive nevertheless.
     upload_failed: Option<Error>,
     /// Why the body of the request broke off.
     broken: Option<BoxError>,
@@ -285,7 +285,7 @@ struct ClientExchange<H> {
 }
 
 impl<H: Home> ClientExchange<H> {
-    /// Writes the request as far as it goes. Resolves when all of it is written, or nothing more can be.
+    /// Writes as much of the request as possible. Resolves when all of it is written or the upload has failed.
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             let mut waits = false;
@@ -369,13 +369,14 @@ impl<H: Home> ClientExchange<H> {
         }
     }
 
-    /// Whether the connection is of use behind an answer with this head.
+    /// Decides whether the connection can be reused after an answer with this head.
     fn keeps(&mut self, head: &response::Parts, facts: MessageFacts) {
         self.keep_alive &= facts.keep_alive && self.decoder.is_delimited();
         if let Some(home) = &mut self.home {
             self.keep_alive &= home.answered(head);
         }
-        // An answer without a 100 before it means that the body is not wanted. What cannot be written is not wanted either.
+        // An answer without a 100 before it means that the body is not wanted. The rest of a failed upload is dropped
+        // as well.
         if self.upload_failed.is_some() || self.upload.as_ref().is_some_and(|upload| upload.gate.is_some()) {
             self.upload = None;
             self.keep_alive = false;
@@ -414,9 +415,9 @@ impl<H: Home> ClientExchange<H> {
         }
     }
 
-    /// Both messages are over.
+    /// Returns the connection to its home after the end of both messages.
     fn finish(self) {
-        // What is there already was not asked for.
+        // Bytes that are in the buffer now are unsolicited.
         let keeps = self.keep_alive && self.upload_failed.is_none() && self.connection.input.bytes.is_empty();
         if let Some(home) = self.home.filter(|_| keeps) {
             home.back(self.connection);
@@ -437,7 +438,7 @@ fn size_of<H>(exchange: Option<&ClientExchange<H>>) -> SizeHint {
     left.map_or_else(SizeHint::default, SizeHint::with_exact)
 }
 
-/// The body of an answer to a request that is written. It reads the connection when it is polled.
+/// The body of an answer whose request is written completely. Polling it reads the connection.
 struct Alone<H: Home>(Option<ClientExchange<H>>);
 
 impl<H: Home> HttpBody for Alone<H> {
@@ -450,7 +451,7 @@ impl<H: Home> HttpBody for Alone<H> {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Some(exchange) = &mut self.0 else { return Poll::Ready(None) };
         let piece = ready!(exchange.poll_piece(cx));
-        // A body whose last bytes are there is over, and the connection is free before they are read.
+        // The last piece ends the body: the connection is free before the consumer gets that piece.
         let over = piece.is_err() || exchange.decoder.is_done();
         if let Some(exchange) = self.0.take_if(|_| over)
             && piece.is_ok()

@@ -1,4 +1,4 @@
-//! The body of an envelope: the head of the message in it, then the body of the message.
+//! The body of an envelope: the head of the embedded message, then the body of that message.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,21 +13,21 @@ use crate::http1::body::{Decoder, Piece};
 use crate::http1::head::Search;
 use crate::message::{Body, BoxError};
 
-/// Why no message came out of an envelope.
+/// Why no message could be read from an envelope.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It is not a message.
+    /// The envelope contains no valid message.
     #[error(transparent)]
     Bad(#[from] BadMessage),
-    /// It is larger than what is held in memory.
+    /// The message is larger than the limit for messages in memory.
     #[error("the message is larger than {0} bytes")]
     TooLarge(usize),
-    /// The connection broke.
+    /// The envelope broke off.
     #[error("the envelope broke off: {0}")]
     Broken(BoxError),
 }
 
-/// Reads an envelope as it comes.
+/// Reads an envelope incrementally.
 pub struct Reader {
     body: Body,
     read: BytesMut,
@@ -39,7 +39,7 @@ impl Reader {
         Self { body, read: BytesMut::new() }
     }
 
-    /// Reads the head. Dropping the future loses what was read.
+    /// Reads the head. Cancel safe: the bytes that were read stay with the reader.
     ///
     /// # Errors
     /// [`ReadError`]
@@ -62,8 +62,8 @@ impl Reader {
         }
     }
 
-    /// Takes in what has come already, up to about `most` bytes, and waits for no more. `true` when that is all there
-    /// is. Dropping the future loses what was read.
+    /// Reads the bytes that have arrived already, up to about `most`, and waits for no more. Returns `true` when the
+    /// envelope has ended. Dropping the future loses the bytes that were read.
     ///
     /// # Errors
     /// [`ReadError::Broken`]
@@ -81,7 +81,7 @@ impl Reader {
                         asked = false;
                     }
                 }
-                // A connection may hold what came with that, and gives it when it is polled itself.
+                // The connection may hold more bytes, which it delivers when its own task is polled.
                 Poll::Pending if !asked => {
                     asked = true;
                     tokio::task::yield_now().await;
@@ -92,12 +92,12 @@ impl Reader {
         Ok(true)
     }
 
-    /// What has come already and was not asked for, in bytes.
+    /// The number of bytes that were read and not consumed yet.
     pub fn ahead(&self) -> usize {
         self.read.len()
     }
 
-    /// The body of the message, as it comes. A length that was said must be right: whoever reads along was told it.
+    /// The body of the message, as a stream. A declared length must be right, because the receiver relies on it.
     pub fn stream(self, framing: Framing) -> Body {
         let rest = self.body.size_hint().exact().map(|rest| rest + self.read.len() as u64);
         let decode = match framing {
@@ -110,7 +110,7 @@ impl Reader {
         Body::wrap(EmbeddedBody { body: self.body, read: self.read.freeze(), decode, ended: false })
     }
 
-    /// The body of the message, as a whole; a length that was said and is wrong is not believed.
+    /// The body of the message, as a whole. A wrong declared length is ignored.
     ///
     /// # Errors
     /// [`ReadError`], [`ReadError::TooLarge`] beyond `most` bytes.
@@ -136,7 +136,7 @@ impl Reader {
     }
 }
 
-/// Takes a body in chunks off `rest`, without its trailers.
+/// Takes a chunked body from `rest`, without its trailers.
 pub(super) fn unchunk(rest: &mut BytesMut) -> Result<Bytes, BadMessage> {
     let mut decoder = Decoder::chunked_leniently();
     let mut out = BytesMut::with_capacity(rest.len());

@@ -11,7 +11,7 @@ use super::Framing;
 use crate::http1::write;
 use crate::message::{Body, BoxError, trailers};
 
-/// See the module. Only the chunked coding has a place for trailers.
+/// See the module. Only the chunked coding can carry trailers.
 pub struct Coded {
     body: Body,
     chunked: bool,
@@ -19,12 +19,12 @@ pub struct Coded {
 }
 
 impl Coded {
-    /// A body as its head announces it.
+    /// Encodes `body` with the framing that its head announces.
     pub fn new(body: Body, framing: Framing) -> Self {
         Self { body, chunked: framing == Framing::Chunked, ended: false }
     }
 
-    /// The body itself, of which nothing was taken yet.
+    /// The unencoded body. Nothing of it may have been taken yet.
     pub fn into_body(self) -> Body {
         self.body
     }

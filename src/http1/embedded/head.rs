@@ -1,4 +1,4 @@
-//! Heads of embedded messages: read with care, written plainly.
+//! Parsing and encoding of the heads of embedded messages.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST, TRAILER, TRANSFER_ENCODING};
@@ -14,11 +14,11 @@ use crate::message::interim::Head;
 /// Where the body of an embedded message ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none, whatever follows.
+    /// There is no body, whatever bytes follow.
     Empty,
-    /// It is the rest of the envelope; the message said this length, rightly or wrongly.
+    /// The body is the rest of the envelope. The message declared this length, which may be wrong.
     Rest(Option<u64>),
-    /// It is chunked (RFC 9112 §7.1).
+    /// The body is chunked (RFC 9112 §7.1).
     Chunked,
 }
 
@@ -27,13 +27,13 @@ pub enum Framing {
 pub struct EmbeddedRequest {
     /// Method.
     pub method: Method,
-    /// The target as it stands: a path, mostly.
+    /// The target, unchanged: a path, mostly.
     pub target: Uri,
     /// The end-to-end fields, `Host` among them, without `Content-Length`.
     pub headers: HeaderMap,
     /// Where its body ends.
     pub framing: Framing,
-    /// The protocol that it asks for (RFC 9110 §7.8).
+    /// The protocol that the request names in `Upgrade` (RFC 9110 §7.8).
     pub upgrade: Option<HeaderValue>,
 }
 
@@ -46,7 +46,7 @@ pub struct EmbeddedResponse {
     pub headers: HeaderMap,
     /// Where its body ends.
     pub framing: Framing,
-    /// The protocol that it changes to, on a 101.
+    /// The protocol that a 101 switches to.
     pub upgrade: Option<HeaderValue>,
 }
 
@@ -59,7 +59,7 @@ pub enum Next {
     Answer(EmbeddedResponse),
 }
 
-/// Reads the head of a final response, which is all of `head`.
+/// Parses `head`, the complete head of a final response.
 ///
 /// # Errors
 /// [`BadMessage`]
@@ -67,7 +67,7 @@ pub fn parse_response(head: &Bytes) -> Result<EmbeddedResponse, BadMessage> {
     final_of(response(head)?, false)
 }
 
-/// As [`parse_response`], of the answer to a request for an Upgrade: it may be a 101 in due form.
+/// As [`parse_response`], for the answer to a request for an Upgrade: the answer may be a valid 101.
 ///
 /// # Errors
 /// [`BadMessage`]
@@ -75,8 +75,8 @@ pub fn parse_answer(head: &Bytes) -> Result<EmbeddedResponse, BadMessage> {
     final_of(response(head)?, true)
 }
 
-/// Reads the next head of an answer that may have interim responses in front of it. The answer may be a 101 if the
-/// request asked for an Upgrade (`upgrades`).
+/// Parses the next head of an answer, which interim responses may precede. `upgrades`: the request was for an Upgrade,
+/// so the answer may be a 101.
 ///
 /// # Errors
 /// [`BadMessage`]
@@ -86,11 +86,11 @@ pub fn parse_next(head: &Bytes, upgrades: bool) -> Result<Next, BadMessage> {
         return final_of((version, read), upgrades).map(Next::Answer);
     }
     if version == Version::HTTP_10 {
-        // HTTP/1.0 does not know them.
+        // HTTP/1.0 has no interim responses.
         return Err(BadMessage::Status);
     }
     if read.framing != Framing::Rest(None) {
-        // It has no body (RFC 9110 §15.2), and not everybody would read on behind it at the same place.
+        // An interim response has no body (RFC 9110 §15.2). Readers would disagree about where the next head begins.
         return Err(BadMessage::Framing);
     }
     if head.len() > defaults::INTERIM_BYTES {
@@ -102,7 +102,7 @@ pub fn parse_next(head: &Bytes, upgrades: bool) -> Result<Next, BadMessage> {
     Ok(Next::Interim(interim))
 }
 
-/// The head of a final response; of one that switches protocols only if it `may`.
+/// Accepts the head of a final response. `may`: the response may be a 101.
 fn final_of((_, mut head): (Version, EmbeddedResponse), may: bool) -> Result<EmbeddedResponse, BadMessage> {
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
         && head.upgrade.is_some()
@@ -121,7 +121,7 @@ fn response(bytes: &Bytes) -> Result<(Version, EmbeddedResponse), BadMessage> {
     Ok((parts.version, EmbeddedResponse { status: parts.status, headers, framing, upgrade }))
 }
 
-/// Reads the head of a request, which is all of `head`.
+/// Parses `head`, the complete head of a request.
 ///
 /// # Errors
 /// [`BadMessage`]
@@ -137,14 +137,14 @@ fn end_to_end(mut headers: HeaderMap, facts: MessageFacts) -> (HeaderMap, Framin
     let upgrade = hop::strip(&mut headers);
     headers.remove(CONTENT_LENGTH);
     if framing != Framing::Chunked {
-        // Nothing else has a place for what it announces.
+        // Only the chunked coding can carry the trailers that this field announces.
         headers.remove(TRAILER);
     }
     (headers, framing, upgrade)
 }
 
-/// Writes the head of a request. A body that is the rest of the envelope says its length, if it is known: the clients
-/// of 2009 understand no other framing.
+/// Writes the head of a request. A body that is the rest of the envelope gets a `Content-Length`, if its length is
+/// known: the clients of 2009 understand no other framing.
 pub fn request_head(method: &Method, uri: &Uri, headers: &HeaderMap, framing: Framing) -> Bytes {
     let mut out = BytesMut::with_capacity(512);
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::http1::head::Search;
 
-    /// The head at the start of `bytes`, and how many bytes that has.
+    /// The head at the start of `bytes`, and its length in bytes.
     fn read<T>(
         bytes: &[u8],
         parse: impl Fn(&Bytes) -> Result<T, BadMessage>,

@@ -1,5 +1,5 @@
-//! `message/http` (RFC 9112 §10.1): a whole message carried as the body of another. What is read here was written by
-//! somebody else's program, so lenient is what harms nobody: bare LF, odd case, a missing length.
+//! `message/http` (RFC 9112 §10.1): a whole message carried as the body of another. Programs of other authors write the
+//! messages that are read here, so harmless deviations are accepted: bare LF, odd case, a missing length.
 
 mod body;
 mod coded;
@@ -23,28 +23,28 @@ pub const MESSAGE_HTTP: &str = "message/http";
 /// The media type of several.
 pub const APPLICATION_HTTP: &str = "application/http";
 
-/// Why bytes are not a message that may be passed on.
+/// Why an embedded message is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadMessage {
-    /// It ends before its head does.
+    /// The message ends before its head is complete.
     #[error("the message has no complete head")]
     Incomplete,
-    /// The head is larger than any honest one.
+    /// The head is larger than a limit.
     #[error("the head of the message is too large")]
     TooLarge,
     /// The first line is not one of HTTP/1.
     #[error("the first line of the message is malformed")]
     StartLine,
-    /// Not a final status from 200 to 599.
+    /// The status is not a final status from 200 to 599.
     #[error("the status of the message is not a final one")]
     Status,
-    /// More interim responses than any answer has.
+    /// Too many interim responses precede the message.
     #[error("there are more than {} interim responses in front of the message", defaults::INTERIM)]
     Flood,
-    /// A field is not `name: value`, is folded, or holds what no field may.
+    /// A field is not `name: value`, is folded, or contains a byte that no field may contain.
     #[error("a field of the message is malformed")]
     Field,
-    /// Its length is said twice, or in a way that nobody reads alike.
+    /// The length of the message is ambiguous, or the body does not have the declared length.
     #[error("the message does not say clearly how long it is")]
     Framing,
     /// Another message follows the first.

@@ -1,4 +1,4 @@
-//! `application/http` (RFC 9112 §10.2): several messages, one behind the other.
+//! `application/http` (RFC 9112 §10.2): several messages, one after the other.
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRAILER};
@@ -10,11 +10,11 @@ use crate::defaults;
 use crate::http1::head::Search;
 use crate::message::framing::is_bodiless;
 
-/// Takes the first response off `rest`, as the answer to a request with `method`. Each says itself where it ends; only
-/// the `last` may end with the envelope, because the answers behind one that does not say would be taken for its body.
+/// Takes the first response from `rest`, as the answer to a request with `method`. Each response must declare its end.
+/// Only the `last` response may end with the envelope: otherwise the answers after it would be read as its body.
 ///
 /// # Errors
-/// [`BadMessage`]; what is in `rest` is of no use then.
+/// [`BadMessage`]; `rest` is unusable then.
 pub fn take_response(
     rest: &mut Bytes,
     method: &Method,

@@ -1,4 +1,4 @@
-//! A connection, as the driver and the body of the request in hand share it.
+//! The state of a connection that the driver shares with the body of the current request.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -24,17 +24,17 @@ pub(super) struct ServerConnection {
     pub(super) input: Input,
     pub(super) output: Output,
     pub(super) decoder: Decoder,
-    /// The sender of the request waits for a 100 before it sends the body.
+    /// The client waits for a 100 before it sends the body.
     pub(super) awaits_continue: bool,
     /// The body of the request was dropped.
     pub(super) body_dropped: bool,
     /// The body of the request could not be read.
     pub(super) body_failed: bool,
-    /// The far end has sent all.
+    /// The far end has closed its sending direction.
     pub(super) half_closed: bool,
-    /// When something of a body was last read.
+    /// When bytes of a body were last read.
     pub(super) last_read: Instant,
-    /// Since when what waits to be written does not move.
+    /// Since when the waiting output has made no progress.
     pub(super) blocked_since: Option<Instant>,
     pub(super) driver: Option<Waker>,
 }
@@ -72,7 +72,7 @@ impl ServerConnection {
         self.output.poll_flush(&mut self.io, cx).map_err(|_| Error::Gone)
     }
 
-    /// Writes what waits, and looks whether the far end has gone. Never resolves otherwise.
+    /// Writes the waiting output, and checks whether the far end has left. Resolves only with an error.
     pub(super) fn poll_attend(
         &mut self,
         half_close: bool,
@@ -82,7 +82,7 @@ impl ServerConnection {
         if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
             return Poll::Ready(Err(error));
         }
-        // With a request behind this one in the buffer nothing more is read.
+        // While the buffer holds bytes of the next request, nothing more is read.
         if !self.decoder.is_done() || !self.input.bytes.is_empty() || self.half_closed {
             return Poll::Pending;
         }
@@ -94,9 +94,9 @@ impl ServerConnection {
         Poll::Pending
     }
 
-    /// The next part of the body of the request in hand.
+    /// The next piece of the current request's body.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Error>> {
-        // Sent even if the body has arrived already: some clients wait for the 100 nevertheless.
+        // The 100 is sent even if the body has arrived already: some clients wait for the 100 nevertheless.
         if std::mem::take(&mut self.awaits_continue) {
             self.output.put(CONTINUE);
             self.wake_driver();
@@ -119,7 +119,7 @@ impl ServerConnection {
         }
     }
 
-    /// Reads what is left of a body that nobody wants, up to `left` bytes.
+    /// Reads and discards the rest of an unwanted body, up to `left` bytes.
     pub(super) fn poll_drain(&mut self, left: &mut usize, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.decoder.is_done() {
             if let Piece::Data(data) = ready!(self.poll_piece(cx))? {
@@ -130,7 +130,7 @@ impl ServerConnection {
     }
 }
 
-/// The body of a request. It reads the connection when it is polled.
+/// The body of a request. Polling it reads the connection.
 pub(super) struct Incoming {
     pub(super) connection: Arc<Mutex<ServerConnection>>,
     pub(super) done: bool,
@@ -154,7 +154,7 @@ impl http_body::Body for Incoming {
             Err(error) => Some(Err(error.into())),
         };
         self.done = true;
-        // It looks for the end of the stream from now on.
+        // From now on the driver watches for the end of the stream.
         self.connection.lock().wake_driver();
         Poll::Ready(frame)
     }

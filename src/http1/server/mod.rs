@@ -1,8 +1,8 @@
-//! The server's end of a connection: requests are answered one after the other, in their order.
+//! The server side of a connection: requests are answered one after the other, in order.
 //!
-//! One task drives a connection. It reads heads, polls the answer and writes it. The body of a request reads for itself:
-//! whoever polls it reads the connection, in whichever task that is, so nothing is read that nobody asked for. While no
-//! body is to come the driver looks for the end of the stream, because a visitor that has left needs no answer.
+//! One task drives a connection: it reads heads, polls the answer and writes the answer. The task that polls the body
+//! of a request reads the connection itself, so the bytes of a body are read only on demand. While no body is
+//! outstanding, the driver watches for the end of the stream, because a visitor that has left needs no answer.
 
 mod connection;
 mod timer;
@@ -35,11 +35,12 @@ use crate::net::Io;
 
 /// Answers the requests of one connection.
 pub trait Service {
-    /// Answers a request. Interim responses are sent by `interim` before the future resolves. The future is dropped when
-    /// the far end has gone. A request for an Upgrade has a [`Tunnel`] among its extensions, which opens behind a 101.
+    /// Answers a request. Interim responses are sent through `interim` before the future resolves. The future is
+    /// dropped when the far end has closed the connection. A request for an Upgrade has a [`Tunnel`] among its
+    /// extensions, which opens after a 101.
     fn call(&self, request: Request, interim: interim::Sender) -> impl Future<Output = Response> + Send;
 
-    /// The answer to a head that is no request. The connection is closed behind it.
+    /// The answer to an invalid head. The connection is closed after this answer.
     fn refuse(&self, bad: BadHead) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status_of(bad);
@@ -47,7 +48,7 @@ pub trait Service {
     }
 }
 
-/// The status for a head that is no request.
+/// The status for an invalid head.
 pub fn status_of(bad: BadHead) -> StatusCode {
     match bad {
         BadHead::Bytes(_) | BadHead::Fields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -59,37 +60,38 @@ pub fn status_of(bad: BadHead) -> StatusCode {
 /// How a connection is served.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerOptions {
-    /// Bytes of a head.
+    /// The most bytes in a head.
     pub head: usize,
-    /// For a head, and how long the connection may be silent before it. `None`: for ever.
+    /// The time until a head is complete, including the idle time before the head. `None`: no limit.
     pub head_within: Option<Duration>,
-    /// How long the far end may take or send nothing in the middle of a message.
+    /// How long the far end may read or send nothing in the middle of a message.
     pub stalled: Duration,
-    /// How long what is left of an unwanted upload is read, and once more before the connection is closed.
+    /// How long the rest of an unwanted upload is read. The close of the connection lingers as long again.
     pub linger: Duration,
-    /// A second request may follow the first.
+    /// Whether the connection may stay open for further requests.
     pub keep_alive: bool,
     /// How names of fields are spelled.
     pub case: Case,
-    /// The far end still reads once it has sent all. If not, the end of its stream cancels the request in hand.
+    /// Whether the far end may close its sending direction and still read. If not, the end of its stream cancels the
+    /// current request.
     pub half_close: bool,
-    /// Trailers are sent to those alone who send `TE: trailers` (RFC 9110 §6.5.1).
+    /// Whether trailers are sent only if the request has `TE: trailers` (RFC 9110 §6.5.1).
     pub trailers_on_demand: bool,
-    /// Answers without a `Date` get one (RFC 9110 §6.6.1).
+    /// Whether an answer without a `Date` gets a `Date` (RFC 9110 §6.6.1).
     pub date: bool,
 }
 
-/// How a connection ended that was served to its end.
+/// How a connection ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionEnd {
-    /// It was closed between two messages.
+    /// The connection was closed between two messages.
     Closed,
-    /// Another protocol runs on it.
+    /// Another protocol runs on the connection.
     Upgraded,
 }
 
-/// Serves a connection until it ends, becomes another protocol, or `stop` resolves and the request in hand is answered.
-/// Dropping the future closes the connection.
+/// Serves a connection until it ends or switches protocols, or until `stop` resolves and the current request is
+/// answered. Dropping the future closes the connection.
 ///
 /// # Errors
 /// [`Error`]; the connection is closed.
@@ -113,7 +115,7 @@ pub async fn serve<S: Service>(
     server.run().await
 }
 
-/// What is kept of a request until its answer is written.
+/// The facts about a request that are kept until its answer is written.
 struct RequestContext {
     method: Method,
     version: Version,
@@ -136,7 +138,7 @@ struct Server<'a, S, F> {
     stopping: bool,
     interim: interim::Receiver,
     timer: Timer,
-    /// The `Date` of a second.
+    /// The cached value of `Date`, and the second that it is for.
     dated: Option<(u64, HeaderValue)>,
 }
 
@@ -165,7 +167,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         }
     }
 
-    /// Awaits the next request; `None` when the connection ends in front of it.
+    /// Awaits the head of the next request. `None` when the connection ends or stops before a head.
     async fn head(&mut self) -> Result<Option<RequestHead>, Error> {
         let until = self.config.head_within.map(|within| Instant::now() + within);
         let mut search = Search::default();
@@ -216,7 +218,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                 || facts.te && hop::takes_trailers(&parts.headers),
             tunnel: opens,
         };
-        // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
+        // HTTP/1.0 has no interim responses (RFC 9110 §15.2).
         let interim = if old { interim::Sender::default() } else { self.interim.renew() };
         let request = HttpRequest::from_parts(parts, self.body(decoder, facts.expects_continue && !old));
         let response = {
@@ -264,7 +266,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             let opens = asked.tunnel.ok_or(Error::UnaskedUpgrade)?;
             return self.switch(&parts, opens).await;
         }
-        // Without a 100 the client may send the body or omit it: what follows is ambiguous, so the connection closes.
+        // Without a 100 the client may send or omit the body. The next bytes are ambiguous: the connection closes.
         let unread = std::mem::take(&mut self.connection.lock().awaits_continue);
         let (announced, encoder) = announce(&parts, &body, &asked);
         let keep_alive = asked.keep_alive && !self.stopping && !unread && encoder != Some(Encoder::Close);
@@ -280,7 +282,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         Ok(if keep_alive && read && !self.stopping { NextStep::Next } else { NextStep::Close })
     }
 
-    /// Writes the head of an answer. `keep_alive`: the connection may stay open; says whether it does.
+    /// Writes the head of an answer. `keep_alive`: the connection may stay open. Returns whether it stays open.
     fn write_head(&mut self, parts: &mut response::Parts, announced: BodyFraming, keep_alive: bool) -> bool {
         let closes = closes(&parts.headers);
         let option = match (keep_alive, parts.version) {
@@ -312,7 +314,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         }
     }
 
-    /// Writes the body of an answer. One that breaks off ends its connection, behind all that came of it.
+    /// Writes the body of an answer. If the body breaks off, the connection ends after all bytes of the body so far.
     async fn send(&mut self, body: Body, mut encoder: Encoder, trailers: bool) -> Result<(), Error> {
         let (mut body, mut broken) = (Some(body), None);
         poll_fn(|cx| {
@@ -321,7 +323,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                 let full = self.connection.lock().output.len() >= Output::FULL;
                 let mut waits = false;
                 if let Some(taken) = body.as_mut().filter(|_| !full) {
-                    // The body may be that of the request, sent back. Polling it takes the lock.
+                    // The answer may echo the body of the request. Polling that body takes the lock.
                     match Pin::new(&mut *taken).poll_frame(cx) {
                         Poll::Pending => waits = true,
                         Poll::Ready(frame) => {
@@ -353,7 +355,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         .await
     }
 
-    /// Writes all that waits, unless the far end takes nothing for too long.
+    /// Writes the waiting output. Fails when the far end reads nothing for too long.
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut connection = self.connection.lock();
         connection.register(cx);
@@ -362,7 +364,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             connection.blocked_since = None;
             return Poll::Ready(written);
         }
-        // The time counts while something waits, not while the answer itself is quiet.
+        // The time runs only while output waits, not while the answer itself yields nothing.
         let since = match connection.blocked_since {
             Some(since) if connection.output.written() == before => since,
             _ => Instant::now(),
@@ -371,9 +373,9 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         self.timer.poll_until(since + self.config.stalled, cx).map(|()| Err(Error::Stalled))
     }
 
-    /// Awaits the end of the request's body. Whoever has the body reads it; what nobody wants is read here, if it is
-    /// little: some visitors take it for a failure when an answer comes and their upload is cut. Says whether the next
-    /// request can be read.
+    /// Awaits the end of the request's body. The owner of the body reads it. The rest of a dropped body is read here if
+    /// it is short, because some visitors treat an upload that is cut after an answer as a failure. Returns whether the
+    /// next request can be read.
     async fn settle(&mut self) -> bool {
         let (mut left, mut linger) = (defaults::LINGER_BYTES, None);
         let began = Instant::now();
@@ -441,9 +443,9 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         Ok(())
     }
 
-    /// Ends the connection. While the far end may still send, its bytes are read for a while: the kernel answers unread
-    /// bytes with a reset, and that could discard the answer at the far end (RFC 9112 §9.6). `refused`: the request in
-    /// hand was refused unread.
+    /// Closes the connection. If the far end may still send, its bytes are read for a while: the kernel answers unread
+    /// bytes with a reset, which could discard the answer at the far end (RFC 9112 §9.6). `refused`: the current
+    /// request was refused unread.
     async fn close(&mut self, refused: bool) {
         let mut left = defaults::LINGER_BYTES;
         let until = Instant::now() + self.config.linger;
@@ -474,11 +476,11 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
     }
 }
 
-/// What the head of an answer announces, and how its body is written, if it has one.
+/// How the head of an answer announces its body, and how the body is written, if there is one.
 fn announce(parts: &response::Parts, body: &Body, asked: &RequestContext) -> (BodyFraming, Option<Encoder>) {
     let declared = declared(&parts.headers);
     if framing::is_bodiless(&asked.method, parts.status) || parts.status.is_informational() {
-        // A HEAD gives the length of what a GET would bring (RFC 9110 §8.6).
+        // The answer to a HEAD has the length of the answer to a GET (RFC 9110 §8.6).
         let never = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
         let exact = || body.size_hint().exact().filter(|length| *length > 0);
         let announced = match declared.or_else(exact) {

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 
 use tokio::time::{Instant, Sleep};
 
-/// It is moved when it has run out, not whenever a deadline changes.
+/// An earlier deadline moves the timer at once, a later deadline only when the timer has run out.
 #[derive(Default)]
 pub(super) struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Resolves at `deadline`, for the last task that asked.
+    /// Resolves at `deadline`. Only the task that polled last is woken.
     pub(super) fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if Instant::now() >= deadline {
             return Poll::Ready(());

@@ -1,4 +1,4 @@
-//! The client's end, over a stream in memory and with a clock that the tests turn.
+//! Tests of the client side, over a stream in memory and with a paused clock.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, interim};
 use crate::net::{Io, Scope};
 
-/// Where connections of a client come back to.
+/// Collects the connections that a client returns.
 #[derive(Clone, Default)]
 struct Shelf(Arc<Mutex<Vec<Connection>>>, Scope);
 
@@ -304,7 +304,7 @@ async fn a_101_gives_the_stream_with_all_that_came_early() {
     assert!(shelf.is_empty());
 }
 
-/// A stream whose far end is gone, which shows when something is written.
+/// A stream whose far end is gone, which only a write detects.
 struct Broken(bool);
 
 impl tokio::io::AsyncRead for Broken {

@@ -191,7 +191,7 @@ fn message(head: Event, body: &[u8], trailers: &HeaderMap, chunks: bool) -> Vec<
     [head].into_iter().chain(data).chain([Event::End(trailers)]).collect()
 }
 
-/// What was read has a field for its length that was not among what was written.
+/// Removes the framing fields, which a message that was read has in addition to the fields that were written.
 fn without_length(events: Vec<Event>) -> Vec<Event> {
     let strip = |mut headers: HeaderMap| {
         headers.remove("content-length");

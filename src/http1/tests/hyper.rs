@@ -1,5 +1,5 @@
-//! The same bytes go to hyper, and what it makes of them is compared. Each kind of difference is listed with its reason,
-//! and a kind that does not occur any more fails the test.
+//! Compares this implementation with hyper on the same bytes. Each kind of difference is listed with its reason, and a
+//! listed kind that no longer occurs fails the test.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use super::CONFIG;
 use crate::message::{Body, Request, Response, interim};
 use crate::net::{Io, Scope};
 
-/// What a reader makes of one message.
+/// One message as an implementation parses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Read {
     /// Method and target, or status.
     line: String,
     fields: Vec<(String, Vec<u8>)>,
-    /// The body and its trailers, unless it is broken.
+    /// The body and the number of its trailers. `None` if the body is broken.
     body: Option<(Bytes, usize)>,
 }
 
@@ -39,14 +39,14 @@ async fn taken<B: http_body::Body<Data = Bytes>>(body: B) -> Option<(Bytes, usiz
     Some((all.to_bytes(), trailers))
 }
 
-/// A difference that is meant.
+/// An intended difference.
 struct Difference {
     why: &'static str,
-    /// Of which messages.
+    /// Whether a message may differ for this reason.
     of: fn(&str) -> bool,
 }
 
-/// In both directions.
+/// Differences for requests and responses.
 const BOTH: &[Difference] = &[
     Difference {
         why: "`Transfer-Encoding` beside `Content-Length` is refused, not resolved (RFC 9112 §6.3)",
@@ -104,7 +104,7 @@ fn many() -> String {
     (0..120).map(|number| format!("X-Many-{number}: y\r\n")).collect()
 }
 
-/// Fields that say something of the length, each with bodies that fit and that do not.
+/// Framing fields, each with bodies that match them and with bodies that do not.
 fn framed() -> Vec<String> {
     let fields = [
         "",
@@ -150,7 +150,7 @@ fn framed() -> Vec<String> {
     fields.iter().flat_map(|fields| bodies.iter().map(move |body| format!("{fields}\r\n{body}"))).collect()
 }
 
-/// Lines and fields that have nothing to do with the length.
+/// Lines and fields that do not affect the framing.
 fn others() -> Vec<String> {
     let fields = [
         "A: b\r\n",
@@ -254,7 +254,7 @@ async fn see(seen: Seen, request: http::Request<impl http_body::Body<Data = Byte
     Response::new(Body::empty())
 }
 
-/// The requests that a server sees, and whether its last answer is a refusal.
+/// The requests that a server receives, and whether its last answer is a refusal.
 type Served = (Vec<Read>, bool);
 
 async fn serve(text: &str, run: impl AsyncFnOnce(tokio::io::DuplexStream, Seen)) -> Served {
@@ -300,7 +300,8 @@ async fn by_us(text: &str) -> Served {
     .await
 }
 
-/// Compares all of `texts`; prints each kind of difference, and fails for one that is not meant or does not occur.
+/// Compares the results for all `texts`, and prints each kind of difference. Fails for an unintended difference, and
+/// for a listed kind that does not occur.
 fn compare<T: PartialEq + std::fmt::Debug>(texts: &[String], own: &[Difference], both: Vec<(T, T)>) {
     let meant: Vec<_> = own.iter().chain(BOTH).collect();
     let mut counts = vec![0; meant.len()];
@@ -344,7 +345,7 @@ impl Home for Nowhere {
     }
 }
 
-/// What a client gets: nothing for what is no answer.
+/// The answer that a client receives. `None` if it is invalid.
 async fn answered(text: &str, ours: bool) -> Option<Read> {
     let (mut near, far) = tokio::io::duplex(1 << 20);
     let answering = async {

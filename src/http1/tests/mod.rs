@@ -17,7 +17,7 @@ use super::write::Case;
 use crate::defaults;
 use crate::message::{Body, BoxError};
 
-/// As for visitors, without a `Date`.
+/// The options for visitors, without a `Date`.
 const CONFIG: ServerOptions = ServerOptions {
     head: defaults::VISITOR_HEAD,
     head_within: Some(Duration::from_secs(30)),
@@ -61,7 +61,7 @@ async fn text_of(body: Body) -> String {
     String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
-/// A body whose frames are sent from elsewhere.
+/// A body, and the sender of its frames.
 fn channel() -> (mpsc::UnboundedSender<Result<Frame<Bytes>, BoxError>>, Body) {
     let (frames, mut taken) = mpsc::unbounded_channel();
     let stream = futures_util::stream::poll_fn(move |cx| taken.poll_recv(cx));

@@ -1,4 +1,4 @@
-//! The server's end, over a stream in memory and with a clock that the tests turn.
+//! Tests of the server side, over a stream in memory and with a paused clock.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ where
     }
 }
 
-/// Serves what `talk` sends, and returns how the connection ended.
+/// Serves the requests that `talk` sends, and returns how the connection ended.
 async fn serving<F, T>(
     config: ServerOptions,
     answer: F,
@@ -164,7 +164,7 @@ async fn a_body_is_asked_for_when_somebody_reads_it() {
         assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
         wire.send("abc").await;
         assert!(wire.until("abc").await.starts_with("HTTP/1.1 200 OK\r\n"));
-        // Some send it without waiting for that, and are sent it all the same.
+        // A client that sends the body without waiting for the 100 receives the 100 nevertheless.
         wire.send(&format!("{ask}def")).await;
         assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
         assert!(wire.until("def").await.starts_with("HTTP/1.1 200 OK\r\n"));
@@ -240,7 +240,7 @@ async fn a_body_that_is_not_as_long_as_announced_ends_the_connection() {
     }
 }
 
-/// Resolves its sender when it is dropped.
+/// Notifies its receiver when it is dropped.
 struct Gone(Option<oneshot::Sender<()>>);
 
 impl Drop for Gone {
@@ -339,7 +339,7 @@ async fn a_quiet_answer_does_not_count_against_its_reader() {
         wire.send("GET / HTTP/1.1\r\nConnection: close\r\n\r\n").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         let sender = frames.lock().take().unwrap();
-        // As much as the stream takes, and not one byte more waits for its reader.
+        // The head and this frame fill the stream exactly, so no output waits for the reader.
         let first = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
         let fills = (1 << 14) - first.len() - "3fa0\r\n\r\n".len();
         sender.send(Ok(Frame::data(vec![b'x'; fills].into()))).unwrap();
@@ -361,7 +361,7 @@ async fn what_is_left_of_an_upload_is_read_if_it_is_little() {
         wire.until("no").await;
         wire.send("bcGET / HTTP/1.1\r\n\r\n").await;
         wire.until("no").await;
-        // Nothing more of this one comes, and its time is short.
+        // The rest of this upload never arrives, and the server waits only briefly.
         wire.send("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na").await;
         wire.until("no").await;
         let began = Instant::now();
@@ -382,7 +382,7 @@ async fn a_head_that_is_none_is_refused_and_the_connection_closed() {
     ] {
         let answer = |_, _| async { unreachable!("it is no request") };
         let ended = serving(CONFIG, answer, async |wire| {
-            // The server may close while it is being sent.
+            // The server may close the connection while the head is being sent.
             let _ = wire.0.write_all(head.as_bytes()).await;
             let answer = wire.rest().await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");

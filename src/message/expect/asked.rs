@@ -1,4 +1,4 @@
-//! The other end of the way: whoever has a request from its sender hears when its body is asked for, and says 100 then.
+//! The receiving side of a request: the server is notified when the body is wanted, and sends a 100 then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -14,15 +14,15 @@ const NOT_YET: u8 = 0;
 const WANTED: u8 = 1;
 const SAID: u8 = 2;
 
-/// Whether the body of a request with `Expect: 100-continue` was asked for (RFC 9110 §10.1.1).
+/// Whether the body of a request with `Expect: 100-continue` is wanted (RFC 9110 §10.1.1).
 #[derive(Default)]
 pub struct BodyDemand {
     word: AtomicU8,
     waker: AtomicWaker,
 }
 
-/// Has somebody hear when the body of a request with `Expect: 100-continue` is asked for. `None` when its sender does
-/// not wait for that.
+/// Detects when the body of a request with `Expect: 100-continue` is wanted. `None` when the sender of the request does
+/// not wait for a 100.
 pub fn on_demand(request: &mut Request) -> Option<Arc<BodyDemand>> {
     if !is_said(request.headers()) || request.body().is_end_stream() {
         return None;
@@ -31,7 +31,7 @@ pub fn on_demand(request: &mut Request) -> Option<Arc<BodyDemand>> {
     let body = std::mem::take(request.body_mut());
     let mut to_ask = Some(asked.clone());
     *request.body_mut() = body.watched(move |polled| match to_ask.take() {
-        // Some send it without waiting for the word.
+        // Some clients send the body without waiting for the 100.
         Some(asked) if polled.is_pending() => asked.demand(),
         _ => {}
     });
@@ -39,7 +39,7 @@ pub fn on_demand(request: &mut Request) -> Option<Arc<BodyDemand>> {
 }
 
 impl BodyDemand {
-    /// Whether it is time to say 100: once. If not, the task is woken when it is.
+    /// Whether a 100 must be sent now; `true` only once. Otherwise the task is woken when a 100 must be sent.
     pub fn take(&self, cx: &Context<'_>) -> bool {
         self.waker.register(cx.waker());
         self.word.compare_exchange(WANTED, SAID, Ordering::AcqRel, Ordering::Acquire).is_ok()

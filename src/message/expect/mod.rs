@@ -1,5 +1,5 @@
-//! `Expect: 100-continue`, end to end (RFC 9110 §10.1.1): the body of a request is not touched before the far end
-//! has said 100 or has answered, because touching it is what makes our own server say 100 to the sender.
+//! `Expect: 100-continue`, end to end (RFC 9110 §10.1.1). The body of a request is not polled before the far end has
+//! sent a 100 or an answer, because polling the body makes this crate's server send a 100 to the client.
 
 mod asked;
 
@@ -26,17 +26,17 @@ struct GateState {
     waker: AtomicWaker,
 }
 
-/// The hand on the gate. Dropping it without [`Gate::open`] refuses the body.
+/// Releases or refuses a body that is held back. Dropping the gate without [`Gate::open`] refuses the body.
 pub struct Gate(Arc<GateState>);
 
 impl Gate {
-    /// The far end said 100: let the body through. Idempotent.
+    /// Releases the body after a 100 from the far end. Idempotent.
     pub fn open(&self) {
         self.set(OPEN);
     }
 
     fn set(&self, word: u8) {
-        // Only the first word counts: a 100 that was heard is not taken back by the drop that follows.
+        // Only the first state counts: the drop that follows does not revoke a 100.
         let _ = self.0.word.compare_exchange(SHUT, word, Ordering::AcqRel, Ordering::Acquire);
         self.0.waker.wake();
     }
@@ -48,12 +48,12 @@ impl Drop for Gate {
     }
 }
 
-/// The far end gave its final answer without asking for the body.
+/// The far end sent its final answer without a 100.
 #[derive(Debug, thiserror::Error)]
 #[error("the final answer came before the body was asked for")]
 pub struct NotWanted;
 
-/// Where a body waits for its [`Gate`]: resolves when the body may be sent, or with an error when it is not wanted.
+/// Waits for a [`Gate`]: resolves when the body may be sent, or with an error when the body is not wanted.
 pub struct Passage(Arc<GateState>);
 
 /// A gate, and the passage that it opens.
@@ -75,13 +75,13 @@ impl Future for Passage {
     }
 }
 
-/// Whether a request says `Expect: 100-continue`.
+/// Whether a request has `Expect: 100-continue`.
 pub fn is_said(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// A gate for the body of a request with `Expect: 100-continue`. The gate must live as long as the answer: its drop
-/// refuses the body, which ends the stream. `None` when nothing is to be held back.
+/// refuses the body, which ends the stream. `None` when no body is to be held back.
 pub fn hold_back(request: &super::Request) -> Option<(Arc<Gate>, Passage)> {
     if !is_said(request.headers()) || request.body().is_end_stream() {
         return None;

@@ -1,4 +1,4 @@
-//! Which way out: as somebody said, or as the environment says.
+//! The choice of a proxy: by an explicit setting, or by the environment.
 
 use std::sync::Arc;
 
@@ -7,25 +7,27 @@ use hyper_util::client::proxy::matcher::Matcher;
 use super::proxy::{BadProxy, DialRoute, Proxy};
 use crate::domain::HostName;
 
-/// Where the address of a proxy is looked for, the first over the others; the lower case is what curl reads.
+/// The variables that may name a proxy, in order of precedence; curl reads the lower-case ones.
 const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-/// Where the hosts are that need none.
+/// The variables that list hosts to reach without a proxy.
 const EXCEPTIONS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// Which way each host is reached.
+/// How each host is reached.
 #[derive(Debug, Clone, Default)]
 pub enum Proxies {
-    /// Straight.
+    /// Every host directly.
     #[default]
     None,
-    /// All of them by this proxy: somebody said so.
+    /// Every host through this proxy, by an explicit setting.
     Always(Arc<Proxy>),
-    /// By this proxy of the environment, but for the exceptions there, and for hosts that are this machine.
+    /// Through this proxy of the environment, except hosts that the environment excludes and hosts that
+    /// are this machine.
     But(Arc<Proxy>, Arc<Matcher>),
 }
 
 impl Proxies {
-    /// What a person says: the URL of a proxy for every host, or `off`. `origin` is where it was said.
+    /// Parses an explicit setting: the URL of a proxy for every host, or `off`. `origin` names the source
+    /// of the setting.
     ///
     /// # Errors
     /// [`BadProxy`], which does not repeat the text.
@@ -37,9 +39,9 @@ impl Proxies {
         Ok(Self::Always(Arc::new(proxy)))
     }
 
-    /// What the environment says in `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`; the latter has hosts with all below
-    /// them, addresses, networks such as `10.0.0.0/8`, or `*`. When all of `hosts` are this machine it is not even
-    /// looked at.
+    /// Reads `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` of the environment. `NO_PROXY` lists hosts with all below
+    /// them, addresses, networks such as `10.0.0.0/8`, or `*`. When all of `hosts` are this machine, the environment
+    /// is not read.
     ///
     /// # Errors
     /// [`BadProxy`], which does not repeat the text.
@@ -57,7 +59,7 @@ impl Proxies {
         let Some((origin, text)) = first(&VARIABLES) else { return Ok(Self::None) };
         let proxy = Proxy::parse(&text).map_err(|why| BadProxy { origin, why })?;
         let list = first(&EXCEPTIONS).map_or(String::new(), |(_, list)| list);
-        // Many write *.example.org for what everybody reads as .example.org.
+        // Many people write *.example.org where programs expect .example.org.
         let entries = list.split([',', ' ']).map(|entry| match entry.strip_prefix("*.") {
             Some(_) => &entry[1..],
             None => entry,
@@ -67,7 +69,7 @@ impl Proxies {
         Ok(Self::But(Arc::new(proxy), Arc::new(matcher)))
     }
 
-    /// The way to a host, written as in a URL.
+    /// The route to a host, which is written as in a URL.
     pub fn via(&self, host: &str) -> DialRoute {
         match self {
             Self::None => DialRoute::Direct,
@@ -93,7 +95,7 @@ fn is_here(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Whether each host goes through the proxy of this environment.
+    /// The proxy through which this environment routes a host; `None` for a direct connection.
     fn through(environment: &[(&str, &str)], host: &str) -> Option<String> {
         let get = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         match Proxies::environment([host, "relay.test"], get).unwrap().via(host) {

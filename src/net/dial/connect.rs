@@ -8,15 +8,15 @@ use super::DialTarget;
 use super::fault::ProxyFault;
 use super::protocol::Login;
 
-/// Of an answer's head, at most this is read, in bytes.
+/// At most this much of an answer's head is read, in bytes.
 const HEAD: usize = 16 << 10;
 /// Fields of an answer, at most.
 const FIELDS: usize = 100;
 
-/// Asks the proxy behind `stream` for a tunnel to `to`. Dropping the future leaves the stream unusable.
+/// Requests a tunnel to `to` from the proxy behind `stream`. Dropping the future leaves the stream unusable.
 ///
 /// # Errors
-/// [`ProxyFault`], by what the proxy did instead.
+/// [`ProxyFault`], by the failure of the proxy.
 pub(super) async fn open<S>(stream: &mut S, to: &DialTarget, login: Option<&Login>) -> Result<(), ProxyFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -34,14 +34,14 @@ where
         if let Some((answer, length)) = parse(&read)? {
             read.drain(..length);
             match answer {
-                // Nobody behind the proxy has been spoken to, so nobody can have said anything yet.
+                // Nothing was sent through the tunnel yet, so the far end cannot have sent anything.
                 ConnectResponse::Tunnel if !read.is_empty() => {
                     return Err(ProxyFault::Nonsense("it goes on after its answer"));
                 }
                 ConnectResponse::Tunnel => return Ok(()),
                 ConnectResponse::Interim => continue,
                 ConnectResponse::Login(schemes) => return Err(login_fault(&schemes, login.is_some())),
-                // tinyproxy says 401 to a password that is wrong.
+                // tinyproxy answers 401 to a wrong password.
                 ConnectResponse::No(401) if login.is_some() => return Err(ProxyFault::PasswordWrong),
                 ConnectResponse::No(status) => return Err(ProxyFault::Status(status)),
             }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::domain::Secret;
 
-    /// What a proxy with this answer makes of it, and what it was sent.
+    /// The result for a proxy with this answer, and the bytes that the proxy received.
     async fn asked(answer: &[u8], login: Option<&Login>) -> (Result<(), ProxyFault>, String) {
         let (mut near, mut far) = tokio::io::duplex(64 << 10);
         let to = DialTarget { host: "::1".into(), port: 8443, tls: true };

@@ -1,51 +1,51 @@
-//! What goes wrong at a proxy, in words for a person. No user and no password is ever part of them.
+//! Failures at a proxy, in words for a person. The words never contain a user or a password.
 
 use std::io;
 
 use super::protocol::ProxyKind;
 use super::{DialError, DialTarget};
 
-/// A proxy did not give the connection that was asked for.
+/// A proxy did not open the requested connection.
 #[derive(Debug, thiserror::Error)]
 #[error("{}; {}", self.what(), self.remedy())]
 pub struct ProxyError {
     /// The proxy.
     pub proxy: DialTarget,
-    /// What it speaks.
+    /// The protocol of the proxy.
     pub kind: ProxyKind,
-    /// Where it was to connect to.
+    /// The target of the requested connection.
     pub to: DialTarget,
-    /// What happened.
+    /// The failure.
     pub fault: ProxyFault,
 }
 
-/// What happened at a proxy.
+/// A failure at a proxy.
 #[derive(Debug)]
 pub enum ProxyFault {
     /// There is no connection to the proxy itself.
     Unreachable(Box<DialError>),
-    /// It said nothing in time.
+    /// The proxy did not answer in time.
     Timeout,
-    /// It hung up instead of answering.
+    /// The proxy closed the connection instead of answering.
     Closed,
-    /// The connection to it broke.
+    /// The connection to the proxy broke.
     Broken(io::Error),
-    /// It wants a password, and there is none.
+    /// The proxy requires a password, and none is set.
     PasswordWanted,
-    /// It does not accept the password.
+    /// The proxy does not accept the password.
     PasswordWrong,
-    /// It wants a proof of identity that is not spoken here; the schemes that it takes.
+    /// The proxy requires a login that is not implemented here; the schemes that it accepts.
     Unspoken(String),
     /// An HTTP proxy answered with this status.
     Status(u16),
     /// A SOCKS proxy answered with this code (RFC 1928 §6).
     Reply(u8),
-    /// What it said is not of its protocol.
+    /// The answer is not of the proxy's protocol.
     Nonsense(&'static str),
 }
 
 impl ProxyError {
-    /// What happened, without what to try.
+    /// The failure, without the remedy.
     pub fn what(&self) -> String {
         let Self { proxy, to, .. } = self;
         match &self.fault {
@@ -110,7 +110,7 @@ impl ProxyError {
         }
     }
 
-    /// HTTP proxies say it by a status that people look up.
+    /// The status, which people look up; only HTTP proxies send one.
     fn number(&self, status: u16) -> String {
         match self.kind {
             ProxyKind::Connect => format!(" ({status})"),

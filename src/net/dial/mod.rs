@@ -1,4 +1,4 @@
-//! TCP and TLS out, directly or through a proxy, under one deadline.
+//! Outbound TCP and TLS connections, directly or through a proxy, under one deadline.
 
 mod choice;
 mod connect;
@@ -23,14 +23,14 @@ pub use self::proxy::{BadProxy, DialRoute, Proxy};
 pub use self::tcp::{addresses, connect_any, resolve};
 use super::io::{Io, Tcp};
 
-/// Where a connection goes.
+/// The destination of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialTarget {
     /// A DNS name or an address; IPv6 without brackets.
     pub host: Box<str>,
     /// The port.
     pub port: u16,
-    /// With TLS.
+    /// Whether the connection uses TLS.
     pub tls: bool,
 }
 
@@ -51,26 +51,26 @@ pub enum DialError {
     Resolve {
         /// The name.
         host: Box<str>,
-        /// What the resolver said.
+        /// The error of the resolver.
         source: io::Error,
     },
-    /// Nobody answers there.
+    /// No address accepts a connection.
     #[error("cannot connect to {place}: {source}")]
     Connect {
         /// Host and port.
         place: DialTarget,
-        /// What the system said of the last address tried.
+        /// The system's error for the last address that was tried.
         source: io::Error,
     },
-    /// The proxy on the way did not give the connection.
+    /// The proxy on the way did not open the connection.
     #[error(transparent)]
     Proxy(Box<ProxyError>),
-    /// TCP stands, TLS does not.
+    /// TCP is connected, but the TLS handshake failed.
     #[error("TLS with {place} failed: {source}")]
     Tls {
         /// Host and port.
         place: DialTarget,
-        /// The handshake's error; a `rustls::Error` inside if it was about certificates.
+        /// The handshake's error; it contains a `rustls::Error` if it was about certificates.
         source: io::Error,
     },
     /// The deadline passed.
@@ -83,7 +83,7 @@ pub enum DialError {
     },
 }
 
-/// Connects straight, with TLS if the place wants it, within `within`. Dropping the future gives up.
+/// Connects directly, with TLS if the place requires it, within `within`. Dropping the future gives up.
 ///
 /// # Errors
 /// [`DialError`], by the step that failed.
@@ -95,7 +95,7 @@ pub async fn dial(
     dial_via(&DialRoute::Direct, place, tls, within).await
 }
 
-/// As [`dial`], by the way that `via` says.
+/// As [`dial`], by the route `via`.
 ///
 /// # Errors
 /// [`DialError`], by the step that failed.
@@ -105,7 +105,7 @@ pub async fn dial_via(
     tls: &Arc<rustls::ClientConfig>,
     within: Duration,
 ) -> Result<Io, DialError> {
-    // Who is to blame when the time is over.
+    // The proxy to blame if the deadline passes.
     let mut at_proxy = None;
     let connect = async {
         let stream = match via {
@@ -128,7 +128,7 @@ pub async fn dial_via(
     })
 }
 
-/// The handshake, if the place wants TLS, on a connection that leads there. Dropping the future gives up.
+/// The handshake, if the place requires TLS, on a connection to the place. Dropping the future gives up.
 ///
 /// # Errors
 /// [`DialError::Tls`]

@@ -1,10 +1,10 @@
-//! What a proxy speaks, and whom it lets through.
+//! The protocols of proxies, and the credentials for them.
 
 use percent_encoding::percent_decode_str;
 
 use crate::domain::Secret;
 
-/// What a proxy speaks.
+/// The protocol of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyKind {
     /// HTTP CONNECT.
@@ -27,7 +27,7 @@ impl ProxyKind {
     }
 }
 
-/// Whoever a proxy lets through.
+/// The user and password for a proxy.
 #[derive(Debug, Clone)]
 pub(super) struct Login {
     pub(super) user: Box<str>,

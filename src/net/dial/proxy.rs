@@ -1,4 +1,4 @@
-//! The way of one connection: straight, or through a proxy.
+//! The route of one connection: direct, or through a proxy.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use super::protocol::{Login, ProxyKind};
 use super::{DialError, DialTarget, connect, socks, tcp};
 use crate::domain::HostName;
 
-/// How one connection gets to its place.
+/// The route of one connection to its target.
 #[derive(Debug, Clone, Default)]
 pub enum DialRoute {
-    /// Straight there.
+    /// Directly.
     #[default]
     Direct,
     /// Through a proxy.
@@ -23,9 +23,9 @@ pub enum DialRoute {
 /// A proxy. Shown without user and password.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    /// What it speaks.
+    /// The protocol of the proxy.
     pub kind: ProxyKind,
-    /// Where it is.
+    /// The host and port of the proxy.
     pub place: DialTarget,
     login: Option<Login>,
 }
@@ -72,17 +72,17 @@ impl Proxy {
         Ok(Self { kind, place: DialTarget { host, port, tls: false }, login })
     }
 
-    /// Whether it resolves the names of those who are called, rather than us.
+    /// Whether the proxy resolves the names of targets, rather than this side.
     pub fn resolves(&self) -> bool {
         self.kind != ProxyKind::Socks5 { names: false }
     }
 
-    /// Whether a password is known for it.
+    /// Whether a password for the proxy is known.
     pub fn has_password(&self) -> bool {
         self.login.as_ref().is_some_and(|login| !login.password.expose().is_empty())
     }
 
-    /// Makes of a connection to the proxy one to `to`. Dropping the future leaves the stream unusable.
+    /// Turns a connection to the proxy into a connection to `to`. Dropping the future leaves the stream unusable.
     ///
     /// # Errors
     /// [`DialError::Proxy`], and [`DialError::Resolve`] where names are resolved here.
@@ -93,7 +93,7 @@ impl Proxy {
             ProxyKind::Socks5 { names: true } => socks::open(stream, &to.host, to.port, login).await,
             ProxyKind::Socks5 { names: false } => {
                 let found = tcp::addresses(to).await?;
-                // One address can be asked for. The old kind is the one that every network has.
+                // Only one address can be requested. IPv4 comes first, because every network has it.
                 let best = found.iter().find(|a| a.is_ipv4()).or(found.first()).map(|a| a.ip().to_string());
                 socks::open(stream, best.as_deref().unwrap_or(&to.host), to.port, login).await
             }
@@ -109,7 +109,7 @@ impl Proxy {
         Ok(stream)
     }
 
-    /// The error for what happened on the way to `to`.
+    /// The error for a fault on the route to `to`.
     pub fn failed(&self, to: &DialTarget, fault: ProxyFault) -> DialError {
         let (proxy, kind, to) = (self.place.clone(), self.kind, to.clone());
         DialError::Proxy(Box::new(ProxyError { proxy, kind, to, fault }))

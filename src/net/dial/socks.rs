@@ -1,5 +1,5 @@
-//! SOCKS 5 (RFC 1928), with a user and a password where the proxy asks for them (RFC 1929). Every answer has a length
-//! that is known before its next byte is read, so nothing of what follows is ever read with it.
+//! SOCKS 5 (RFC 1928), with a user and a password where the proxy requires them (RFC 1929). The length of every answer
+//! is known before its next byte is read, so no byte behind an answer is read with it.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,11 +15,11 @@ const NO_LOGIN: u8 = 0;
 const PASSWORD: u8 = 2;
 const NONE: u8 = 0xff;
 
-/// Asks the proxy behind `stream` for a connection to `host`, which is an address or a name. Dropping the future
+/// Requests a connection to `host`, which is an address or a name, from the proxy behind `stream`. Dropping the future
 /// leaves the stream unusable.
 ///
 /// # Errors
-/// [`ProxyFault`], by what the proxy did instead.
+/// [`ProxyFault`], by the failure of the proxy.
 pub(super) async fn open<S>(
     stream: &mut S,
     host: &str,
@@ -46,7 +46,7 @@ where
     if reply != 0 {
         return Err(ProxyFault::Reply(reply));
     }
-    // Where the proxy is bound to is of no use here, but it stands before what is.
+    // The address that the proxy has bound is not used, but it stands in front of the target's bytes.
     let address = match kind {
         1 => 4,
         4 => 16,
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::domain::Secret;
 
-    /// What comes of these answers, what the proxy was sent, and what is left to read.
+    /// The result for these answers, the bytes that the proxy received, and the bytes that are left to read.
     async fn asked(
         answers: &[u8],
         host: &str,

@@ -28,15 +28,15 @@ pub async fn addresses(place: &DialTarget) -> Result<Vec<SocketAddr>, DialError>
 /// Connects to the first of the addresses of `place` that answers. Dropping the future gives up.
 ///
 /// # Errors
-/// [`DialError::Connect`], with what the system said of the last of them.
+/// [`DialError::Connect`], with the system's error for the last address.
 pub async fn connect_any(addresses: Vec<SocketAddr>, place: &DialTarget) -> Result<TcpStream, DialError> {
     race(addresses).await.map_err(|source| DialError::Connect { place: place.clone(), source })
 }
 
-/// The addresses of a host. Every name under `localhost` is the loopback (RFC 6761 §6.3), without asking anybody.
+/// The addresses of a host. Every name under `localhost` is the loopback (RFC 6761 §6.3), without a query.
 ///
 /// # Errors
-/// What the resolver says; also when it says nothing.
+/// The error of the resolver; also when the name has no address.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let folded = host.trim_end_matches('.').to_ascii_lowercase();
     if folded == "localhost" || folded.ends_with(".localhost") {
@@ -50,7 +50,8 @@ pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Tries the addresses in order, each with a head start over the next (RFC 8305 §5); the first to stand wins.
+/// Tries the addresses in order, each with a head start over the next (RFC 8305 §5); the first
+/// established connection wins.
 async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut waiting = addresses.into_iter();
     let mut trying = FuturesUnordered::new();

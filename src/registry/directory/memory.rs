@@ -10,10 +10,10 @@ use tokio::sync::broadcast;
 use super::{Announcement, Change, Directory, DirectoryError, Generation, RelayId};
 use crate::domain::{AgentId, Route};
 
-/// Changes that a reader may be behind.
+/// The most changes that a reader may be behind.
 const BEHIND: usize = 4_096;
 
-/// See the module. Relays of one process that share it know of each other's routes.
+/// See the module. Relays of one process that share it see each other's routes.
 pub struct Memory {
     table: Mutex<DirectoryTable>,
     changes: broadcast::Sender<Change>,
@@ -88,12 +88,12 @@ impl Memory {
         }
     }
 
-    /// While the table is locked, so that changes are read in their order.
+    /// Must be called while the table is locked, so that changes are read in their order.
     fn publish(&self, route: &Route, entry: Option<&Entry>) {
         let newest = |(relay, claims): (&RelayId, &BTreeSet<Generation>)| {
             claims.last().map(|generation| (relay.clone(), *generation))
         };
-        // Without a reader there is nobody to send to.
+        // `send` fails when there is no reader, which does no harm.
         let _ = self.changes.send(Change {
             route: route.clone(),
             owner: entry.map(|entry| entry.owner.clone()),

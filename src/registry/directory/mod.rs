@@ -1,7 +1,7 @@
-//! Which relay serves which route, for all relays that share one domain. A claim goes here after this relay's own table
-//! has granted it, and before the agent gets its answer; a look-up never does.
+//! Which relay serves which route, for all relays that share one domain. A claim is entered here after the relay's own
+//! registry has granted it, and before the agent gets its answer. A look-up never uses the directory.
 //!
-//! The only engine today is [`Memory`]: one process, whose relays share the value.
+//! The only implementation is [`Memory`]: one process, whose relays share the value.
 
 mod memory;
 
@@ -36,29 +36,29 @@ impl fmt::Display for RelayId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(pub u64);
 
-/// What a relay announces.
+/// The announcement of a relay.
 #[derive(Debug, Clone)]
 pub struct Announcement {
-    /// Whose the routes are.
+    /// The owner of the routes.
     pub owner: AgentId,
-    /// All of them, or none, are claimed.
+    /// The routes, which are claimed all or none.
     pub routes: Box<[Route]>,
-    /// The agent has them for itself alone: claims of the same owner at other relays end.
+    /// Whether the agent serves them exclusively: claims of the same owner at other relays end.
     pub exclusive: bool,
 }
 
-/// One route has changed: who serves it from now on.
+/// The new owner and relays of one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The route.
     pub route: Route,
-    /// Whose it is; `None` when no relay serves it any more.
+    /// The owner; `None` when no relay serves the route any more.
     pub owner: Option<AgentId>,
     /// The relays that serve it, each with its newest claim.
     pub at: Vec<(RelayId, Generation)>,
 }
 
-/// Why the directory did not do as it was asked.
+/// Why a call of the directory failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
     /// Another owner has this route at another relay.
@@ -72,15 +72,16 @@ pub enum DirectoryError {
     Unreachable(String),
 }
 
-/// See the module. Dropping a future leaves it open whether its call had an effect.
+/// See the module. If a future is dropped, its call may have had an effect or not.
 pub trait Directory: Send + Sync + 'static {
-    /// Makes a relay a member. A member that joins again keeps what it has announced.
+    /// Makes a relay a member. A member that joins again keeps its announcements.
     ///
     /// # Errors
     /// [`DirectoryError::Unreachable`]
     fn join<'a>(&'a self, relay: &'a RelayId) -> BoxFuture<'a, Result<(), DirectoryError>>;
 
-    /// Enters routes that the relay's own registry has granted. What an earlier owner had at the same relay is replaced.
+    /// Enters routes that the relay's own registry has granted. They replace the claims of an earlier owner at the same
+    /// relay.
     ///
     /// # Errors
     /// [`DirectoryError`]; nothing has changed then.
@@ -101,7 +102,7 @@ pub trait Directory: Send + Sync + 'static {
         generation: Generation,
     ) -> BoxFuture<'a, Result<(), DirectoryError>>;
 
-    /// The changes from now on, in the order of their generations. Ends when the reader is too far behind; it then has to
-    /// read everything anew.
+    /// The changes from now on, in the order of their generations. The stream ends when the reader is too far behind;
+    /// the reader then has to read everything anew.
     fn watch(&self) -> BoxStream<'static, Change>;
 }

@@ -1,5 +1,5 @@
-//! The demo page: a browser tab that answers requests. It stands on the relay's own authority alone, which with host
-//! routing is a browser origin that no agent's page shares.
+//! The demo page: a browser tab that answers requests. The relay serves the page only on its own authority, which with
+//! host routing is a browser origin that no agent's page shares.
 
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use http::{HeaderMap, HeaderValue, Method};
@@ -10,7 +10,8 @@ use crate::message::problem::protect;
 use crate::message::{Body, Response};
 use crate::observe::Recording;
 
-/// Its own files and its own relay; nothing inline, nothing from elsewhere, nowhere to send a form.
+/// The page loads its own files and connects to its own relay. It has no inline code, loads nothing from elsewhere, and
+/// sends no form.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -1,4 +1,4 @@
-//! Where RelayHttp leads: what the operator allows, what a request asks for, and the address that comes of it.
+//! The destinations of RelayHttp: the ones that the operator allows, the one that a request names, and its addresses.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::domain::HostName;
 use crate::net::{dial, reach};
 
-/// Why a text is no destination.
+/// Why a text is not a destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not HOST or HOST:PORT: {why}")]
 pub struct BadDestination {
@@ -14,7 +14,7 @@ pub struct BadDestination {
     why: String,
 }
 
-/// A host and a port; shown as a `Host` field has it.
+/// A host and a port, displayed in the form of a `Host` field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HostAndPort {
     pub(super) host: HostName,
@@ -22,10 +22,10 @@ pub(super) struct HostAndPort {
 }
 
 impl HostAndPort {
-    /// Reads `HOST[:PORT]`; without a port it is 80.
+    /// Parses `HOST[:PORT]`; the default port is 80.
     ///
     /// # Errors
-    /// [`BadDestination`], also for the many other ways to write an IPv4 address, which a resolver would understand.
+    /// [`BadDestination`], also for the other notations of an IPv4 address that a resolver would accept.
     pub(super) fn parse(text: &str) -> Result<Self, BadDestination> {
         let bad = |why: &str| BadDestination { text: text.into(), why: why.into() };
         let end = match text.strip_prefix('[') {
@@ -57,7 +57,7 @@ impl fmt::Display for HostAndPort {
     }
 }
 
-/// The URL Standard's sign of an IPv4 address, in whatever way it is written.
+/// Whether a host is an IPv4 address in any notation, by the rule of the URL Standard.
 fn ends_in_a_number(host: &HostName) -> bool {
     let last = host.as_str().rsplit('.').next().unwrap_or_default();
     let hex = last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
@@ -68,17 +68,18 @@ fn literal(host: &HostName) -> Option<IpAddr> {
     host.as_str().trim_matches(['[', ']']).parse().ok()
 }
 
-/// Where requests may be relayed to.
+/// A destination to which requests may be relayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     place: HostAndPort,
-    /// The one address that stands for the host, whatever a resolver says.
+    /// The fixed address of the host, used instead of a resolver's answer.
     pinned: Option<IpAddr>,
 }
 
 impl Destination {
-    /// Reads `HOST[:PORT]` or `HOST[:PORT]=ADDRESS`. Without a port it is 80. A host that is an IP address, and one
-    /// with an address behind `=`, may be inside a network; any other must resolve to public addresses when it is used.
+    /// Parses `HOST[:PORT]` or `HOST[:PORT]=ADDRESS`; the default port is 80. A host that is an IP address or has an
+    /// address after `=` may be inside a private network; any other host must resolve to public addresses when it is
+    /// used.
     ///
     /// # Errors
     /// [`BadDestination`]
@@ -90,13 +91,13 @@ impl Destination {
         Ok(Self { pinned: pin.or_else(|| literal(&place.host)), place })
     }
 
-    /// Whether this is where a request wants to go.
+    /// Whether a request for `asked` goes to this destination.
     pub(super) fn is(&self, asked: &HostAndPort) -> bool {
         self.place == *asked
     }
 
-    /// The addresses to connect to: looked up once, and judged before they are used. `None` when one of them is inside
-    /// a network: a name that leads in and out is not to be trusted at all.
+    /// The addresses to connect to: resolved once, and checked before use. `None` when one of them is not public: a
+    /// name with public and private addresses is not trusted at all.
     pub(super) async fn addresses(&self) -> std::io::Result<Option<Vec<SocketAddr>>> {
         let port = self.place.port;
         match self.pinned {

@@ -1,4 +1,4 @@
-//! One request to a destination: read with care, written anew, and its answer embedded as it comes.
+//! One request to a destination: it is parsed strictly and written anew, and its answer is embedded as it arrives.
 
 use std::net::SocketAddr;
 
@@ -29,8 +29,8 @@ use crate::net::dial::{DialTarget, connect_any};
 use crate::relay::respond::VisitorFailure;
 use crate::relay::seats::Seat;
 
-/// The request in an envelope, as it goes to `asked`: its `Host` must be that destination's, and what is meant for one
-/// hop stays here.
+/// Reads the request in an envelope and makes it ready for `asked`. A `Host` must be that of the destination, and
+/// fields for a single hop are removed.
 pub(super) async fn embedded(envelope: Body, asked: &HostAndPort) -> Result<Request, No> {
     let read = async {
         let mut reader = Reader::new(envelope);
@@ -78,8 +78,8 @@ fn outgoing(head: EmbeddedRequest, body: Bytes, asked: &HostAndPort) -> Result<R
     Ok(request)
 }
 
-/// Sends a request to the first of `addresses` that answers, and embeds what comes back: redirects like everything
-/// else, for they are the asker's to follow. `seat` is held until the connection ends.
+/// Sends a request to the first of `addresses` that accepts the connection, and embeds the answer. Redirects are
+/// embedded too, because the client decides whether to follow them. `seat` is held until the connection ends.
 pub(super) async fn send(
     addresses: Vec<SocketAddr>,
     asked: &HostAndPort,
@@ -100,7 +100,7 @@ pub(super) async fn send(
         .await
         .map_err(|_| VisitorFailure::Unreachable)?;
     scope.spawn(async move {
-        // Whatever is not over by then is cut, and whoever reads the answer sees that. The seat is free then, however
+        // After this time the connection is cut, which the reader of the answer detects. The seat is then free, however
         // slowly the rest is read.
         let _seat = seat;
         let _ = tokio::time::timeout(defaults::RELAY_HTTP_TIME, connection).await;
@@ -108,7 +108,7 @@ pub(super) async fn send(
     let answered = tokio::time::timeout(defaults::RELAY_HTTP_TIME, sender.send_request(request)).await;
     let response = answered.map_err(|_| VisitorFailure::Late)?.map_err(|_| VisitorFailure::Unreachable)?;
     match response.status() {
-        // Nobody asked for another protocol.
+        // The relay requested no other protocol.
         StatusCode::SWITCHING_PROTOCOLS => Err(VisitorFailure::Unreachable.into()),
         _ => Ok(envelope(response, head_only)),
     }
@@ -120,7 +120,7 @@ fn envelope(response: http::Response<Incoming>, head_only: bool) -> Response {
     let silent = head_only || parts.status == StatusCode::NOT_MODIFIED;
     let said = || parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
     let length = if silent { Some(0) } else { body.size_hint().exact() };
-    // What has no body may still say how long it would be.
+    // An answer without a body may still have a `Content-Length`.
     let framing = Framing::Rest(if silent { said() } else { length });
     let head = response_head(parts.status, &parts.headers, framing);
     let whole = length.map(|length| length + head.len() as u64);

@@ -1,8 +1,8 @@
-//! RelayHttp (T. Garnock-Jones, 2009): a page that may call nobody but its own relay sends requests to others through
-//! it. Without a list of destinations there is no such thing; with one, it leads nowhere else.
+//! RelayHttp (T. Garnock-Jones, 2009): a web page that may call only its own relay sends requests to other hosts
+//! through it. Without a list of destinations RelayHttp is off; with a list, requests go only to those destinations.
 //!
-//! Redirects are answers like others: whoever asked may ask for the new place, and that request is judged like the first.
-//! Nothing is reversed here and no agent takes part, so this is no transport: it only stands below the same path.
+//! A redirect is an answer like any other: the client may send a request for the new target, which is checked like the
+//! first. No agent takes part, so RelayHttp is no transport; it only shares the path of the gateway.
 
 mod destination;
 mod exchange;
@@ -28,7 +28,7 @@ use crate::message::{Body, Request, Response};
 use crate::net::Scope;
 use crate::observe::Recording;
 
-/// The path below the gateway; what follows is the destination.
+/// The path below the gateway; the destination follows it.
 const BELOW: &str = "/_relay/";
 
 /// Relays requests to the destinations of a configuration.
@@ -40,7 +40,7 @@ pub(super) struct RelayHttp {
     seats: Arc<Seats>,
 }
 
-/// Why a request is not relayed, or brought nothing.
+/// Why a request was not relayed, or got no answer.
 enum No {
     Refused(Refusal),
     Failed(VisitorFailure),
@@ -72,15 +72,15 @@ impl RelayHttp {
         }
     }
 
-    /// Whether a request on the relay's own authority is one of these.
+    /// Whether a request on the relay's own authority is for RelayHttp.
     pub(super) fn wants(&self, request: &Request) -> bool {
-        // An Upgrade is a transport's, on any path.
+        // A request for an Upgrade is for a transport, on any path.
         let upgrade = request.headers().contains_key(UPGRADE);
         !self.config.relay_http.is_empty() && !upgrade && named(request.uri().path()).is_some()
     }
 
-    /// Relays the message in a request's body, and answers with the message that came back. Dropping the future gives
-    /// up.
+    /// Relays the message in a request's body, and answers with the message that comes back. Dropping the future
+    /// abandons the request.
     pub(super) async fn answer(
         &self,
         request: Request,
@@ -93,7 +93,8 @@ impl RelayHttp {
             Err(No::Refused(refusal)) => respond::refusal(&refusal, &asker, recording),
             Err(No::Failed(failure)) => respond::failure(failure, &asker, recording),
         };
-        // As with the gateway: a token opens it, never a cookie, so pages of any origin may ask.
+        // As with the gateway, access depends on a token and never on a cookie, so pages of any origin may send
+        // requests.
         if asker.contains_key(ORIGIN) {
             let headers = response.headers_mut();
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
@@ -112,7 +113,7 @@ impl RelayHttp {
             Method::POST => {}
             _ => return Err(refused(RefusalKind::Method, "this resource takes POST, OPTIONS")),
         }
-        // Whoever could not be an agent here learns nothing of where it leads. Whoever could, may relay.
+        // Only a client that could be an agent here may relay. Any other client must not learn the destinations.
         let facts = facts?;
         self.credentials.look_up(&facts).await;
         self.credentials.newcomer(&facts, None)?;

@@ -25,21 +25,21 @@ use crate::session::carrier::SendErrorKind;
 /// Why an answer was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
-    /// No request was delivered to this URL, or it has its answer.
+    /// No request was delivered to this URL, or the request has its answer.
     #[error("no request waits for an answer here")]
     Unknown,
-    /// It is not a response.
+    /// The envelope is not a response.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// All answers together have taken the memory that there is for them.
+    /// All answers together have taken the memory for answers.
     #[error("there is no room for an answer at the moment")]
     Full,
-    /// It took too long.
+    /// The answer took too long.
     #[error("the answer took too long")]
     Timeout,
 }
 
-/// What the visitor gets whose answer was not taken.
+/// The error for a visitor whose answer was not taken.
 fn kind_of(error: &AnswerError) -> SendErrorKind {
     match error {
         AnswerError::Read(ReadError::Bad(_)) => SendErrorKind::Invalid,
@@ -49,7 +49,7 @@ fn kind_of(error: &AnswerError) -> SendErrorKind {
 }
 
 impl AnswerRouter {
-    /// Whoever waits for the answer to what `url` delivered.
+    /// The visitors that wait for the answer to the delivery of `url`.
     fn take(&self, url: UrlId) -> Result<(Arc<Queue>, Vec<Recipient>), AnswerError> {
         let queue = self.find(url).ok_or(AnswerError::Unknown)?;
         let recipients = queue.update(|mailbox| mailbox.answer(url));
@@ -62,10 +62,10 @@ impl AnswerRouter {
         Ok((queue, recipients.pop().ok_or(AnswerError::Unknown)?))
     }
 
-    /// Takes the answer that `envelope` brings. A short one is read first, so that the agent is free for its next
-    /// request; a long or endless one streams as its visitor reads, and so does all that an agent that streams has not
-    /// sent yet. Interim responses in front of one that is live go to its visitor as they come. An answer that comes
-    /// after its visitor left is thrown away. Dropping the future breaks the answer off.
+    /// Takes the answer in `envelope`. A short answer is read first, so that the agent is free for its next request. A
+    /// long or endless answer streams as its visitor reads, and so does an answer that an agent that streams has not
+    /// sent completely. Interim responses before a live answer go to its visitor as they come. An answer that comes
+    /// after its visitor left is discarded. Dropping the future breaks the answer off.
     ///
     /// # Errors
     /// [`AnswerError`]; a visitor that still waits gets an error too.
@@ -80,9 +80,9 @@ impl AnswerRouter {
         }
     }
 
-    /// Gives the visitor of `url` its answer, which is in memory. The `Content-Length` of the answer counts where it has
-    /// no body, as the length of what a GET would have brought. An answer that comes after its visitor left is thrown
-    /// away. Returns whether the session of the request goes on.
+    /// Gives the visitor of `url` its answer, which is in memory. `Content-Length` is kept only in an answer that can
+    /// have no body, except a 204: it is the length of the answer to a GET. An answer that comes after its visitor left
+    /// is discarded. Returns whether the session of the request goes on.
     ///
     /// # Errors
     /// [`AnswerError::Unknown`]
@@ -100,7 +100,7 @@ impl AnswerRouter {
         Ok(!queue.is_ended())
     }
 
-    /// The visitor of `url` gets an error: what came is no answer.
+    /// Gives the visitor of `url` an error: the message that came is no answer.
     ///
     /// # Errors
     /// [`AnswerError::Unknown`]
@@ -119,7 +119,7 @@ async fn answer_one(queue: &Arc<Queue>, mut recipient: Recipient, envelope: Body
         false => read_head(&recipient, &mut reader, until).await.map(Some),
     };
     let answer = match head {
-        // Nobody waits for the answer that is being made.
+        // The visitor no longer waits for the answer that is being made.
         Ok(None) => return Ok(()),
         Ok(Some(head)) => {
             let until = if recipient.mode.live { Instant::now() + defaults::ANSWER } else { until };
@@ -135,7 +135,7 @@ async fn answer_one(queue: &Arc<Queue>, mut recipient: Recipient, envelope: Body
             return Err(error);
         }
     };
-    // An agent that did not ask for the body before the answer gets nothing of it.
+    // An agent that did not request the body before the answer gets no part of it.
     if let Some(gate) = recipient.gate.take() {
         response.body_mut().hold(gate.keep_shut());
     }
@@ -157,7 +157,7 @@ async fn answer_one(queue: &Arc<Queue>, mut recipient: Recipient, envelope: Body
     Ok(())
 }
 
-/// The head of an answer that is made already.
+/// The head of an answer that is not live.
 async fn read_head(
     recipient: &Recipient,
     reader: &mut Reader,
@@ -170,8 +170,8 @@ async fn read_head(
     }
 }
 
-/// The head of an answer that is being made; interim responses in front of it go to the visitor at once. `None` when that
-/// has left: how long it waits is the deadline here.
+/// The head of a live answer. Interim responses before it go to the visitor at once. `None` when the visitor has left:
+/// the only deadline here is how long the visitor waits.
 async fn await_head(
     queue: &Queue,
     recipient: &mut Recipient,
@@ -199,7 +199,7 @@ async fn await_head(
     }
 }
 
-/// The answer, and whether it is complete; `known` is how long its envelope is.
+/// The answer, and whether it is complete. `known` is the length of its envelope, if it has one.
 async fn read(
     queue: &Queue,
     recipient: &Recipient,
@@ -208,14 +208,14 @@ async fn read(
     known: Option<u64>,
 ) -> Result<(Response, bool), AnswerError> {
     let announced = known.unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
-    // Without memory it streams.
+    // Without memory the answer streams.
     let mut share = queue.router.store.remember(announced);
     let short = share.is_some() && known.is_some_and(|length| length <= defaults::ANSWER_WHOLE);
     let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
     let EmbeddedResponse { status, mut headers, framing, upgrade } = head;
     let comes = recipient.mode.streams || recipient.mode.live;
     let complete = if comes { share.is_some() && reader.settle(most).await? } else { short };
-    // A body that streams holds no more than what has come of it.
+    // A body that streams holds only its bytes that have come.
     let ahead = reader.ahead();
     if let Some(token) = upgrade {
         hop::set_upgrade(&mut headers, token);
@@ -223,7 +223,7 @@ async fn read(
     let bodiless = is_bodiless(&recipient.method, status);
     let body = match framing {
         _ if bodiless => {
-            // The length of what a GET would have brought.
+            // The length of the answer to a GET.
             if let Framing::Rest(Some(length)) = framing
                 && status != StatusCode::NO_CONTENT
             {
@@ -235,10 +235,10 @@ async fn read(
             Body::empty()
         }
         Framing::Chunked if comes => reader.stream(framing),
-        // If that is all there is, it broke off at the origin: its visitor sees that, if it reads as this comes.
+        // If no more bytes come, the answer broke off at the origin. The visitor sees that if the body streams.
         Framing::Rest(Some(length)) if recipient.mode.live && length > ahead as u64 => reader.stream(framing),
         framing if complete => {
-            // Trailers are lost when the body is taken in.
+            // A body that is taken in loses its trailers.
             headers.remove(TRAILER);
             Body::full(reader.whole(framing, most).await?)
         }
@@ -257,7 +257,7 @@ async fn read(
     Ok((response, complete || bodiless))
 }
 
-/// A body where none belongs is dropped, as the clients of 2009 send one; a second message is not.
+/// Drops a body where none belongs, because the clients of 2009 send one, but refuses a second message.
 async fn refuse_second(reader: Reader) -> Result<(), ReadError> {
     let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
     match reader.whole(Framing::Rest(Some(0)), most).await {
@@ -266,8 +266,8 @@ async fn refuse_second(reader: Reader) -> Result<(), ReadError> {
     }
 }
 
-/// Takes the answers to a batch, in the order of its requests. What cannot be read ends the reading: nobody knows where
-/// the next would begin.
+/// Takes the answers to a batch, in the order of its requests. An answer that cannot be read ends the reading: the
+/// start of the next answer is not known.
 async fn answer_batch(queue: &Queue, recipients: Vec<Recipient>, envelope: Body) -> Result<(), AnswerError> {
     let mut rest = match take_in(queue, envelope).await {
         Ok(rest) => rest,
@@ -300,7 +300,7 @@ async fn answer_batch(queue: &Queue, recipients: Vec<Recipient>, envelope: Body)
     bad.or(more).map_or(Ok(()), |bad| Err(ReadError::from(bad).into()))
 }
 
-/// The envelope of a batch, within the memory that the registration has for such.
+/// Reads the envelope of a batch, within the registration's memory for answers to batches.
 async fn take_in(queue: &Queue, envelope: Body) -> Result<Bytes, AnswerError> {
     let known = envelope.size_hint().exact().and_then(|length| usize::try_from(length).ok());
     let room = known.unwrap_or(defaults::PIPELINE_ANSWERS);

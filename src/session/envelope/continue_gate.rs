@@ -1,5 +1,5 @@
-//! `Expect: 100-continue` where request and answer cross on connections of their own: the body of a delivery waits for
-//! a 100 that comes with the answer (RFC 9110 §10.1.1).
+//! `Expect: 100-continue` (RFC 9110 §10.1.1) where request and answer cross on connections of their own: the body of a
+//! delivery waits for a 100 that comes with the answer.
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -11,18 +11,18 @@ use crate::message::expect::NotWanted;
 /// Opens a body that is held back. Dropping it refuses the body.
 pub(super) struct ContinueGate(oneshot::Sender<Word>);
 
-/// Resolves when the body may be touched, or is refused.
+/// Resolves when the body may be read, or is refused.
 pub(super) type GateOpened = BoxFuture<'static, Result<(), BoxError>>;
 
 enum Word {
     /// The agent has sent a 100.
     Go,
-    /// The answer is there, and this ends with it.
+    /// The answer has come. The receiver resolves when the answer ends.
     Answered(oneshot::Receiver<()>),
 }
 
-/// A gate, and what waits behind it. It opens by itself after [`defaults::ORIGIN_CONTINUE`], as an agent
-/// that forgets it would leave its origin waiting; the time counts from when it is first polled.
+/// A gate, and the future that waits for it. The gate opens by itself after [`defaults::ORIGIN_CONTINUE`], because an
+/// agent that sends no 100 would leave its origin waiting. The time counts from the first poll of the future.
 pub(super) fn gate() -> (ContinueGate, GateOpened) {
     let (gate, told) = oneshot::channel();
     let opened = async {
@@ -42,12 +42,12 @@ pub(super) fn gate() -> (ContinueGate, GateOpened) {
 impl ContinueGate {
     /// The agent has sent a 100: lets the body through.
     pub(super) fn open(self) {
-        // A delivery that has ended needs none.
+        // A delivery that has ended needs no body.
         let _ = self.0.send(Word::Go);
     }
 
-    /// The answer is there, and the body was not asked for: nothing of it goes any more. What comes back is to be kept
-    /// as long as the answer: a body that is let go ends its visitor's connection.
+    /// The answer has come without a 100, so no part of the body is sent any more. The returned sender is to be held as
+    /// long as the answer: dropping the body ends its visitor's connection.
     pub(super) fn keep_shut(self) -> oneshot::Sender<()> {
         let (keep, over) = oneshot::channel();
         let _ = self.0.send(Word::Answered(over));

@@ -25,16 +25,16 @@ use crate::net::flag::Listener;
 /// A message in memory is written in pieces of this size, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// Requests for one poll, to be written as one message. Dropped before all of the message was written, they are queued
-/// again.
+/// Requests for one poll, to be written as one message. If this is dropped before all of the message was written, the
+/// requests are queued again.
 pub struct Delivery {
     lease: DeliveryLease,
     opened: Option<GateOpened>,
 }
 
 impl Delivery {
-    /// The requests are taken, and delivered to `url` from now on. `None` if there are none, another poll of the same URL
-    /// was quicker, or a visitor has left.
+    /// Takes the requests, which are delivered to `url` from now on. `None` if there are no requests, another poll of
+    /// the same URL was quicker, a visitor has left, or the registration was cut.
     pub(super) fn begin(
         queue: &Arc<Queue>,
         url: UrlId,
@@ -59,7 +59,7 @@ impl Delivery {
         Some(Self { lease, opened })
     }
 
-    /// Who sent each request.
+    /// The address of each request's visitor.
     pub fn visitors(&self) -> impl Iterator<Item = Option<SocketAddr>> {
         let remote =
             |queued: &Queued| queued.request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
@@ -75,13 +75,13 @@ impl Delivery {
         Some((request, spooled.in_memory()?))
     }
 
-    /// As the transport has written it, ready to be the body of the answer to the poll.
+    /// The message as the transport has written it, ready to be the body of the answer to the poll.
     pub fn written(self, text: Bytes) -> Body {
         let left = Some(text.len() as u64);
         Body::wrap(DeliveryBody { parts: [Part::Memory(text)].into(), left, lease: self.lease })
     }
 
-    /// As HTTP/1.1, ready to be the body of the answer to the poll. Its length is known unless it streams.
+    /// The message as HTTP/1.1, ready to be the body of the answer to the poll. Its length is known unless it streams.
     pub fn message(self) -> Body {
         let Self { mut lease, mut opened } = self;
         let (mut parts, mut text, mut left) = (VecDeque::new(), BytesMut::new(), Some(0_u64));
@@ -116,8 +116,8 @@ impl Delivery {
     }
 }
 
-/// Holds a body back until its agent asks for it, if it `can`. Else reading the body is what makes the server send 100 to
-/// the visitor, and the request does not ask for it.
+/// Holds a body with `Expect` back until its agent sends a 100, if the agent `can`. Else reading the body makes the
+/// server send 100 to the visitor, and the request loses its `Expect`.
 fn hold_back(
     Queued { request, upload }: &mut Queued,
     can: bool,
@@ -131,29 +131,30 @@ fn hold_back(
     (None, None)
 }
 
-/// How a message announces its end. Only an agent that takes it as it comes gets one that does not announce its length.
+/// How a request announces its end. Only an agent that reads a request while it arrives gets a chunked body.
 fn framing(request: &Request, known: bool, length: Option<u64>, comes: bool) -> Framing {
     if comes && (length.is_none() || request.headers().contains_key(TRAILER)) {
         return Framing::Chunked;
     }
-    // A request without a body needs no length, unless it had one or its method makes readers expect it.
+    // A request without a body needs no length, unless it had a length or its method makes readers expect one.
     let expected = known || expects_length(request.method());
     Framing::Rest(length.filter(|length| *length > 0 || expected))
 }
 
-/// What is delivered to a URL. Dropped before all of it was sent, it is queued again as far as that can be.
+/// The requests that are delivered to a URL. If this is dropped before all of them were sent, each request that can be
+/// delivered again is queued again.
 struct DeliveryLease {
     queue: Arc<Queue>,
     url: UrlId,
     mode: PollMode,
-    /// None when all of them were sent.
+    /// Empty when all of them were sent.
     requests: Vec<Queued>,
     /// A part was sent.
     begun: bool,
 }
 
 impl DeliveryLease {
-    /// All of it is on its way; whether it arrives is another matter.
+    /// Notes that all of the message is on its way. The message may still not arrive.
     fn sent(&mut self) {
         if self.requests.is_empty() {
             return;
@@ -170,8 +171,8 @@ impl Drop for DeliveryLease {
             return;
         }
         let comes_again = |queued: &Queued| match &queued.upload {
-            // An agent that reads it as it comes may have passed its head on already, and its origin must not see that
-            // twice.
+            // An agent that reads a request while it arrives may have passed its head on already, and the origin must
+            // not receive the head twice.
             Upload::Spooled(spooled) => !(self.begun && self.mode.streams && spooled.length() > 0),
             _ => !self.begun,
         };
@@ -187,20 +188,20 @@ enum Part {
         body: Coded,
         /// Resolves when the registration is cut.
         cut: Listener,
-        /// For a body that is held back.
+        /// The gate of a body that is held back.
         opened: Option<GateOpened>,
     },
 }
 
 struct DeliveryBody {
     parts: VecDeque<Part>,
-    /// What is still to be read of a message whose length is known, in bytes.
+    /// The bytes still to be read of a message whose length is known.
     left: Option<u64>,
     lease: DeliveryLease,
 }
 
 impl DeliveryBody {
-    /// Counts a piece. Whoever knows the length reads no further, also where the body has its end still to come.
+    /// Counts a piece. A reader that knows the length reads no further, even if the end of the body is still to come.
     fn passed(&mut self, piece: usize) {
         self.lease.begun = true;
         self.left = self.left.map(|left| left.saturating_sub(piece as u64));
@@ -216,7 +217,8 @@ impl DeliveryBody {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
         while let Some(part) = self.parts.front_mut() {
             let piece = match part {
-                // In pieces: the last is asked for when those before are on their way, and then it counts as sent.
+                // In pieces: the last piece is polled for when the pieces before it are on their way, and then counts
+                // as sent.
                 Part::Memory(bytes) => {
                     Some(bytes.split_to(bytes.len().min(PIECE))).filter(|piece| !piece.is_empty())
                 }

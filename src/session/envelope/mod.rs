@@ -1,9 +1,9 @@
-//! Requests that wait for polls, and answers that come by POST: the carrier of transports without a connection of
-//! their own. A request is embedded in the answer to a poll, and named by the URL that was polled; the answer comes to
-//! that same URL.
+//! The carrier of transports without a connection of their own: requests wait for polls, and answers come by POST. A
+//! request is embedded in the answer to a poll, and is named by the URL of the poll. The answer to the request comes to
+//! the same URL.
 //!
-//! [`Queue`] is one registration: a mailbox without I/O behind a lock. `send` is what visitors do to it, `poll` and
-//! `delivery` what polls do, and `answer` what answers do. [`agent`] is the other end.
+//! [`Queue`] is one registration: a mailbox without I/O behind a lock. `send` serves visitors, `poll` and `delivery`
+//! serve polls, and `answer` takes answers. [`agent`] is the other end.
 
 pub mod agent;
 mod answer;
@@ -26,41 +26,41 @@ pub use mailbox::{PollEnd, QueueStatus};
 pub use queue::{AnswerRouter, Queue};
 pub use send::carrier;
 
-/// What names a Request URL: random, so that it cannot be guessed.
+/// The id of a Request URL: random, so that it cannot be guessed.
 pub type UrlId = u128;
 
-/// A URL that goes on where another one ends, for the same poller.
+/// The URL that follows `url`, for the same poller.
 pub fn following(url: UrlId) -> UrlId {
     url & !UrlId::from(u64::MAX) | UrlId::from(rand::random::<u64>())
 }
 
-/// What the URLs of one poller have in common.
+/// The part of the id that all URLs of one poller share.
 fn poller(url: UrlId) -> u64 {
     (url >> u64::BITS) as u64
 }
 
-/// What a poll takes, and how its agent answers.
+/// How a poll takes requests, and how its agent answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollMode {
-    /// The agent reads a request as it comes; else each is complete before it is sent.
+    /// The agent reads a request while it arrives; else each request is complete before it is sent.
     pub streams: bool,
-    /// The agent writes its answer as that is made, interim responses first: one that ends before its own end has broken
-    /// off at the origin, and a 100 asks for the body of the request.
+    /// The agent sends an answer while the origin makes it, interim responses first. An answer that stops before its
+    /// own end has broken off at the origin. A 100 requests the body of the request.
     pub live: bool,
-    /// Several requests in one message, and their answers in one.
+    /// Several requests in one message, and their answers in one message.
     pub batch: bool,
-    /// Its URL can be polled again, and then delivers again what did not arrive.
+    /// A URL can be polled again, and then delivers again the requests that did not arrive.
     pub again: bool,
-    /// The transport writes the message itself, of a body that is in memory.
+    /// The transport writes the message itself; the body of the request is in memory.
     pub in_memory: bool,
 }
 
 impl PollMode {
     /// Both messages are complete before they are sent.
     pub const WHOLE: Self = Self { streams: false, live: false, batch: false, again: true, in_memory: false };
-    /// The agent reads as the request comes, and its answer has an end of its own or none.
+    /// The agent reads a request while it arrives, and its answer has an end of its own or none.
     pub const STREAM: Self = Self { streams: true, ..Self::WHOLE };
-    /// As many complete requests as wait.
+    /// All complete requests that wait, up to a limit.
     pub const BATCH: Self = Self { batch: true, ..Self::WHOLE };
     /// One complete request in memory.
     pub const IN_MEMORY: Self = Self { in_memory: true, ..Self::WHOLE };

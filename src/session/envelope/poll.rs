@@ -1,4 +1,4 @@
-//! What polls do: each waits for its turn, takes requests, and makes a message of them.
+//! Polls: each waits for its turn, takes requests, and makes a message of them.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::session::carrier::SendErrorKind;
 
 impl Queue {
     /// Waits for a request for at most `hold`. Polls are served in turn. Dropping the future gives the turn up, and a
-    /// request that had just come to it goes to the next.
+    /// request that had just come to the poll goes to the next poll.
     ///
     /// # Errors
     /// [`PollEnd`]
@@ -35,7 +35,7 @@ impl Queue {
         let mut again = mode.again;
         loop {
             let first = self.next(url, (mode.streams, again), until).await?;
-            // What this poll itself has queued again was not delivered before.
+            // A request that this poll itself has queued again was not delivered before.
             again = false;
             let mut making = Making::new(self);
             making.add(first, mode).await;
@@ -69,7 +69,8 @@ impl Queue {
         }
     }
 
-    /// Adds what waits behind the first request of a batch, and can be sent at once. Behind a long one nobody is to wait.
+    /// Adds requests that wait behind the first request of a batch and can be sent at once. None is added behind a long
+    /// request, for which it would have to wait.
     async fn fill(&self, making: &mut Making<'_>, mode: PollMode) {
         let mut size = making.last_length();
         while making.requests.len() < defaults::PIPELINE && size < defaults::MESSAGE_MEMORY as u64 {
@@ -92,7 +93,7 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // First, so that what is served from now on goes to another poll.
+        // Closed first, so that a request that is served from now on goes to another poll.
         self.served.close();
         self.queue.update(|mailbox| mailbox.poll_left(self.id));
         if let Ok((id, queued)) = self.served.try_recv() {
@@ -101,8 +102,8 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Requests of which a poll makes a message. Those that are still here when this is dropped are queued again, in their
-/// order: the poll broke.
+/// Requests of which a poll makes a message. If the poll breaks, this is dropped, and the requests that are still here
+/// are queued again, in their order.
 struct Making<'a> {
     queue: &'a Arc<Queue>,
     requests: Vec<(ExchangeId, Queued)>,
@@ -113,8 +114,8 @@ impl<'a> Making<'a> {
         Self { queue, requests: Vec::new() }
     }
 
-    /// Adds a request, with all of its body unless the poll streams. It is left out if its visitor has gone, or gets an
-    /// error: the body could not be had, or the request asks for an Upgrade, which a complete message cannot be.
+    /// Adds a request, with all of its body unless the poll streams. The request is left out if its visitor has gone.
+    /// It fails if its body could not be read, or if it requests an Upgrade, which a complete message cannot carry.
     async fn add(&mut self, (id, queued): (ExchangeId, Queued), mode: PollMode) {
         let upgrades = queued.request.headers().contains_key(UPGRADE);
         self.requests.push((id, queued));
@@ -134,7 +135,7 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// The body of the request that was added last, in bytes.
+    /// The length of the body of the request that was added last, in bytes.
     fn last_length(&self) -> u64 {
         match self.requests.last() {
             Some((_, Queued { upload: Upload::Spooled(spooled), .. })) => spooled.length(),
@@ -148,7 +149,8 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// Reads the body. One that can stream is left alone, unless a part of it has been read before.
+    /// Reads the body of the request that was added last. A body that can stream is not read, unless a part of it was
+    /// read before.
     async fn complete_last(&mut self, streams: bool) -> Result<(), SendErrorKind> {
         let Some((_, queued)) = self.requests.last_mut() else { return Ok(()) };
         match &queued.upload {
@@ -160,7 +162,7 @@ impl<'a> Making<'a> {
             Upload::Unread if streams => return Ok(()),
             Upload::Unread => {
                 let (body, queue) = (std::mem::take(queued.request.body_mut()), self.queue.clone());
-                // Reading it makes the server send 100 to the visitor.
+                // Reading the body makes the server send 100 to the visitor.
                 queued.request.headers_mut().remove(EXPECT);
                 queued.upload = Upload::Spooling(Box::pin(async move { queue.room.take_in(body).await }));
             }

@@ -1,4 +1,4 @@
-//! One registration's queue: its [`Mailbox`] behind a lock, and what is done about its effects.
+//! One registration's queue: its [`Mailbox`] behind a lock, and the execution of its effects.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
@@ -22,17 +22,17 @@ use crate::session::carrier::SendErrorKind;
 pub(super) type PollPlace = oneshot::Sender<(ExchangeId, Queued)>;
 type QueueMailbox = Mailbox<Queued, Recipient, PollPlace>;
 
-/// Finds the queue of each URL that has delivered and has no answer. Outlives registrations: what was delivered may be
-/// answered after their end.
+/// Finds the queue of each URL that has delivered and has no answer. Outlives registrations: a delivered request may be
+/// answered after the end of its registration.
 #[derive(Default)]
 pub struct AnswerRouter {
-    /// For what requests bring and what they are answered.
+    /// The room for the bodies of requests and answers.
     pub(super) store: Arc<SpoolBudget>,
     queues: Mutex<HashMap<UrlId, Weak<Queue>>>,
 }
 
 impl AnswerRouter {
-    /// Whose bodies and answers stay within `store`.
+    /// A router of queues whose bodies and answers stay within `store`.
     pub fn new(store: Arc<SpoolBudget>) -> Self {
         Self { store, queues: Mutex::default() }
     }
@@ -55,13 +55,13 @@ impl AnswerRouter {
 pub struct Queue {
     pub(super) router: Arc<AnswerRouter>,
     pub(super) room: SpoolRoom,
-    /// For answers to batches, as long as they are being read, in bytes.
+    /// The room for answers to batches while they are being read, in bytes.
     pub(super) answers: Arc<Semaphore>,
     mailbox: Mutex<QueueMailbox>,
     absence: Duration,
     /// Raised by the first poll.
     pub(super) met: Arc<Flag>,
-    /// Raised when what streams is to break off.
+    /// Raised when the bodies that stream are to break off.
     cut: Arc<Flag>,
 }
 
@@ -71,7 +71,7 @@ impl Queue {
     pub fn new(router: Arc<AnswerRouter>, absence: Duration, most: usize, room: usize) -> Arc<Self> {
         let answers = defaults::PIPELINES_ANSWERS.min(room).max(defaults::PIPELINE_ANSWERS);
         Arc::new(Self {
-            // A quarter: one visitor does not take it all.
+            // At most a quarter for one body, so that one visitor does not take all of the room.
             room: SpoolRoom::new(most.min(room / 4), room).within(router.store.clone()),
             router,
             answers: Arc::new(Semaphore::new(answers)),
@@ -82,7 +82,7 @@ impl Queue {
         })
     }
 
-    /// Changes the mailbox, and does what follows from that.
+    /// Changes the mailbox, and executes the effects of the change.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut QueueMailbox) -> T) -> T {
         let mut mailbox = self.mailbox.lock();
         mailbox.advance(Instant::now());
@@ -132,7 +132,7 @@ impl Queue {
         self.mailbox.lock().is_wanted(id)
     }
 
-    /// As [`Mailbox::deliver`]; from then on the answer finds this queue.
+    /// As [`Mailbox::deliver`]; from then on the router finds this queue for the answer.
     pub(super) fn deliver(
         self: &Arc<Self>,
         url: UrlId,
@@ -148,49 +148,49 @@ impl Queue {
         })
     }
 
-    /// URLs whose requests nobody waits for any more, each once: what a poll that streams brings when it brings nothing
-    /// else.
+    /// URLs whose visitors have left, each once. A poll that streams announces them when it has no request.
     pub fn abandoned(&self) -> Vec<UrlId> {
         self.update(|mailbox| mailbox.abandoned())
     }
 
-    /// Ends the registration: polls end, what waits is sent elsewhere; what is in hand may still be answered.
+    /// Ends the registration. Polls end, and requests that wait are sent elsewhere. Requests in hand may still be
+    /// answered.
     pub fn end(&self) {
         self.update(|mailbox| mailbox.end());
     }
 
-    /// Ends the registration, what is in hand, and what streams.
+    /// Ends the registration, the requests in hand, and the bodies that stream.
     pub fn cut(&self) {
         self.update(|mailbox| mailbox.cut());
         self.cut.raise();
     }
 
-    /// Ends the registration of an agent that is gone, and what it has in hand.
+    /// Ends the registration of an agent that is gone, and the requests that the agent has in hand.
     pub fn desert(&self) {
         self.update(|mailbox| mailbox.desert());
     }
 
-    /// `url` delivers on a connection of which `closed` shows whether the agent has closed it.
+    /// `url` delivers on a connection, and `closed` is set when the agent has closed that connection.
     pub fn delivers_on(&self, url: UrlId, closed: &Arc<AtomicBool>) {
         self.update(|mailbox| mailbox.delivers_on(url, closed));
     }
 
-    /// The registration was made again, and `url` is where that poller begins.
+    /// A poller has registered again, and `url` is its first URL.
     pub fn registered(&self, url: UrlId) {
         self.update(|mailbox| mailbox.registered(url));
     }
 
-    /// Whether the poll of `url` is the first of a poller that has registered where others had before.
+    /// Whether the poll of `url` is the first poll of a poller that has registered after others.
     pub fn is_newcomer(&self, url: UrlId) -> bool {
         self.update(|mailbox| mailbox.is_newcomer(url))
     }
 
-    /// Takes over what was in the hands of pollers that are gone, once it is time; else returns how long that is.
+    /// Takes over the requests in the hands of pollers that are gone. If that is too early, returns how long to wait.
     pub fn take_over(&self) -> Option<Duration> {
         self.update(|mailbox| mailbox.take_over())
     }
 
-    /// Resolves when what streams is to break off. Cancel safe.
+    /// Resolves when the bodies that stream are to break off. Cancel safe.
     pub(super) fn is_cut(&self) -> Listener {
         self.cut.listen()
     }
@@ -205,7 +205,7 @@ impl Queue {
         self.mailbox.lock().is_used(url)
     }
 
-    /// Resolves when the agent has polled once, so that it is known what it takes. Cancel safe.
+    /// Resolves when the agent has polled once, so that its kind of messages is known. Cancel safe.
     pub(super) fn met(&self) -> Listener {
         self.met.listen()
     }
@@ -220,7 +220,7 @@ impl Queue {
         self.absence
     }
 
-    /// How it stands.
+    /// The state of the queue.
     pub fn status(&self) -> QueueStatus {
         self.update(|mailbox| mailbox.status())
     }

@@ -20,16 +20,17 @@ pub(super) struct Queued {
 
 /// The body of a request that waits.
 pub(super) enum Upload {
-    /// It is in the request, and nothing of it was read.
+    /// The body is in the request, and no part of it was read.
     Unread,
-    /// It is being read. A poll began with that and broke, and the next one goes on. The future owns the body.
+    /// The body is being read. If the poll that began to read it breaks, the next poll goes on. The future owns the
+    /// body.
     Spooling(BoxFuture<'static, Result<Spooled, SpoolError>>),
-    /// All of it is here.
+    /// All of the body was read.
     Spooled(Spooled),
 }
 
 impl Queued {
-    /// Whether it can be sent at once: without a body, or with one in memory.
+    /// Whether the request can be sent at once: it has no body, or its body is in memory.
     pub(super) fn is_ready(&self) -> bool {
         match &self.upload {
             Upload::Unread => self.request.body().is_end_stream(),
@@ -50,21 +51,21 @@ impl Queued {
     }
 }
 
-/// Where the answer to one request goes, and how it is to be read.
+/// Where the answer to one request goes, and how the answer is to be read.
 pub(super) struct Recipient {
     answer: oneshot::Sender<Result<Response, SendError>>,
     pub(super) interim: interim::Sender,
     pub(super) method: Method,
-    /// The request asks for an Upgrade, so a 101 may be its answer.
+    /// The request is for an Upgrade, so its answer may be a 101.
     pub(super) upgrades: bool,
-    /// That of the poll which took the request.
+    /// The mode of the poll that took the request.
     pub(super) mode: PollMode,
-    /// For a body that waits for a 100.
+    /// The gate of a body that waits for a 100.
     pub(super) gate: Option<ContinueGate>,
 }
 
 impl Recipient {
-    /// The place for the answer to this request, and where its visitor waits.
+    /// The place for the answer to this request, and the receiver on which its visitor waits.
     pub(super) fn of(
         request: &Request,
         interim: interim::Sender,
@@ -74,24 +75,24 @@ impl Recipient {
         (Self { answer, interim, method, upgrades, mode: PollMode::WHOLE, gate: None }, receiver)
     }
 
-    /// Hands the answer over. Whether somebody waited for it.
+    /// Hands the answer over. Returns whether the visitor still waited.
     pub(super) fn respond(self, answer: Result<Response, SendErrorKind>) -> bool {
         self.answer.send(answer.map_err(SendErrorKind::error)).is_ok()
     }
 
-    /// Hands an error over, and the request, if it can go elsewhere.
+    /// Hands an error over, and the request if the request can be sent elsewhere.
     pub(super) fn fail(self, kind: SendErrorKind, queued: Option<Queued>) {
         let request = queued.and_then(Queued::into_request);
         let _ = self.answer.send(Err(request.map_or_else(|| kind.error(), |request| kind.unsent(request))));
     }
 
-    /// Resolves when nobody waits for the answer. Cancel safe.
+    /// Resolves when the visitor no longer waits for the answer. Cancel safe.
     pub(super) async fn closed(&mut self) {
         self.answer.closed().await;
     }
 }
 
-/// What it means for a request that its body cannot be had as a whole.
+/// The error of a request whose body could not be read as a whole.
 pub(super) fn of_spool(error: &SpoolError) -> SendErrorKind {
     match error {
         SpoolError::TooLarge(_) => SendErrorKind::TooLarge,

@@ -91,10 +91,10 @@ impl Envelopes {
         upgrade::join_cookies(request.headers_mut());
         let mut upload = Upload::Unread;
         if upgrades || request.body().is_end_stream() {
-            // There is nothing to ask for.
+            // There is no body to request.
             request.headers_mut().remove(EXPECT);
         } else {
-            // Before the first poll nobody takes the request anyway.
+            // Before the first poll the request cannot be delivered anyway.
             let _ = tokio::time::timeout(self.0.absence(), self.0.met()).await;
             if self.0.wants_whole().unwrap_or(true) {
                 upload = self.take_in(&mut request).await?;
@@ -107,7 +107,7 @@ impl Envelopes {
         WaitingVisitor { queue: &self.0, id, answer }.wait().await
     }
 
-    /// Takes the body in before the request takes a poll, which a slow visitor could hold for long otherwise.
+    /// Takes the body in before the request takes a poll. Otherwise a slow visitor could hold the poll for long.
     async fn take_in(&self, request: &mut Request) -> Result<Upload, SendError> {
         let most = self.0.room.most() as u64;
         if request.body().size_hint().exact().is_some_and(|length| length > most) {
@@ -130,7 +130,7 @@ struct WaitingVisitor<'a> {
 }
 
 impl WaitingVisitor<'_> {
-    /// How long an answer may take is not this carrier's matter; how long the request waits in the queue is.
+    /// This carrier limits how long the request waits in the queue, but not how long the answer takes.
     async fn wait(mut self) -> Result<Response, SendError> {
         loop {
             let now = Instant::now();
@@ -151,7 +151,7 @@ impl WaitingVisitor<'_> {
 
 impl Drop for WaitingVisitor<'_> {
     fn drop(&mut self) {
-        // First, so that whoever looks behind the queue's lock sees it.
+        // Closed first, so that code under the queue's lock sees that the visitor has left.
         self.answer.close();
         self.queue.update(|mailbox| mailbox.visitor_left(self.id));
     }
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!(since.elapsed().as_secs(), defaults::POLL_BUSY.as_secs());
             router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
-        // The poll comes first: whoever has been away for so long is not waited for any more.
+        // The poll comes first: requests do not wait for an agent that has been away for so long.
         assert_eq!(tokio::join!(work, first).1.unwrap().status(), 200);
     }
 
@@ -215,7 +215,7 @@ mod tests {
         let sent = link.send_plain(get(), link.reserve().unwrap());
         let work = async {
             drop(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap());
-            // The URL is as good as before, since it brought nothing.
+            // The URL can be polled as before, because it delivered nothing.
             let message = read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
             assert!(message.starts_with("GET / HTTP/1.1\r\nHost: a.test\r\n"), "{message}");
             router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
@@ -271,7 +271,7 @@ mod tests {
             }
             let sent = link.send_plain(request, link.reserve().unwrap());
             let work = async {
-                // It left this process, and a box on the way kept it for itself.
+                // The message left this process, but something on the way did not pass it on.
                 let lost = read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
                 let again = read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
                 assert_eq!((&lost, upload), (&again, lost.ends_with("abc")));

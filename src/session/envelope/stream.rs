@@ -1,5 +1,5 @@
-//! Bodies that go on: the two directions of a stream behind a 101, which are the rest of the poll's message and the rest
-//! of the agent's answer, and bodies that break off with their registration.
+//! Bodies that stream. Behind a 101, the two directions of the stream are the rest of the poll's message and the rest
+//! of the agent's answer. Other bodies break off when their registration is cut.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use crate::message::upgrade::ByteStream;
 use crate::message::{Body, BoxError};
 use crate::net::flag::Listener;
 
-/// Bytes on their way between the two bodies and whoever reads and writes them.
+/// How many bytes may wait in each direction of a stream in memory.
 const BUFFER: usize = 64 << 10;
 
 /// A stream in memory with two ends.
@@ -23,18 +23,18 @@ pub(super) fn pipe() -> (DuplexStream, DuplexStream) {
     tokio::io::duplex(BUFFER)
 }
 
-/// What is read from here, as a body.
+/// A body of the bytes that `read` yields.
 pub(super) fn body(read: impl AsyncRead + Send + 'static) -> Body {
     Body::wrap(StreamBody::new(ReaderStream::new(read).map(|read| read.map(Frame::data))))
 }
 
-/// A body, to be read from.
+/// A reader of a body.
 pub(super) fn reader(body: Body) -> impl AsyncRead + Send + Unpin {
     let data = BodyDataStream::new(body);
     StreamReader::new(data.map(|data| data.map_err(std::io::Error::other)))
 }
 
-/// A body to be read and a stream to be written, as one.
+/// One stream that reads from the body `read` and writes to `write`.
 pub(super) fn join(read: Body, write: impl AsyncWrite + Send + Unpin + 'static) -> impl ByteStream + 'static {
     tokio::io::join(reader(read), write)
 }
@@ -52,7 +52,7 @@ impl AbortableBody {
     }
 }
 
-/// Whether `cut` has resolved; if not, the task is woken when it does.
+/// Fails if `cut` has resolved; if not, the task is woken when `cut` resolves.
 pub(super) fn poll_cut(cut: &mut Listener, cx: &mut Context<'_>) -> Result<(), BoxError> {
     match Pin::new(cut).poll(cx) {
         Poll::Ready(()) => Err("the registration was cut".into()),

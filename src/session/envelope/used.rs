@@ -1,11 +1,11 @@
-//! Which URLs have delivered, so that none delivers twice.
+//! The URLs that have delivered, so that none delivers twice.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::UrlId;
 use crate::defaults;
 
-/// Remembers the last so many.
+/// Remembers the last [`defaults::URLS_USED`] URLs.
 #[derive(Debug, Default)]
 pub(super) struct Used {
     known: HashSet<UrlId>,

@@ -27,20 +27,20 @@ struct H1 {
     scope: Scope,
 }
 
-/// Where the connection is while no request is on it.
+/// The place of the connection while no request is on it.
 struct ConnectionPlace {
-    /// Away while a request is on its way; gone for good when that request was dropped.
+    /// `None` while a request is on the connection, and for good once such a request was dropped.
     connection: Mutex<Option<Box<Connection>>>,
     closed: AtomicBool,
     /// A request is on the connection.
     busy: AtomicBool,
-    /// Raised when the connection is ended at once, for whoever waits for something on it.
+    /// Raised when the connection is cut, for the exchange that waits on it.
     cut: Arc<Flag>,
     closer: Closer,
-    /// Wakes whoever looks for the end of the connection.
+    /// Wakes the driver, which waits for the end of the connection.
     changed: AtomicWaker,
     stall: Arc<StallDetector>,
-    /// Its visitor was too slow while others waited.
+    /// The visitor was too slow while other requests waited.
     given_up: AtomicBool,
     metrics: Option<Arc<Metrics>>,
 }
@@ -59,7 +59,7 @@ impl ConnectionPlace {
 
     fn put(&self, connection: Box<Connection>) {
         self.busy.store(false, Ordering::Release);
-        // Under the lock, so that a connection does not come back behind a drain that has just looked for it.
+        // Under the lock: else a connection could come back after a drain has looked for it.
         let mut place = self.connection.lock();
         if !self.closed.load(Ordering::Acquire) {
             *place = Some(connection);
@@ -92,8 +92,8 @@ impl ConnectionPlace {
     }
 }
 
-/// A connection on its way back, with the slot: both are free at the same time. Dropped before that, the exchange was
-/// cut short, and the connection is lost with it.
+/// Returns the connection to its place after an exchange. The slot becomes free at the same time. If this is dropped
+/// before the connection has come back, the exchange was cut short and the connection is closed.
 struct Back {
     place: Arc<ConnectionPlace>,
     scope: Scope,
@@ -121,7 +121,7 @@ impl Drop for Back {
     }
 }
 
-/// Ends the connection, with what is on it, when it is not driven any more.
+/// Cuts the connection, with the request on it, when its driver ends or is dropped.
 struct Driven(Arc<ConnectionPlace>);
 
 impl Drop for Driven {
@@ -175,13 +175,13 @@ impl Carrier for H1 {
     }
 
     fn drain(&self) {
-        // Without its place the connection closes: now if idle, else when the request on it is through.
+        // An idle connection closes now. A busy connection closes when the request on it has finished.
         self.place.close();
         drop(self.place.connection.lock().take());
     }
 
     fn is_late(&self) -> bool {
-        // No PING here; the kernel's keep-alive closes what is dead.
+        // HTTP/1.1 has no PING; the kernel's keep-alive closes a dead connection.
         false
     }
 
@@ -214,7 +214,7 @@ impl H1 {
         };
         authority::to_origin_form(&mut request);
         upgrade::join_cookies(request.headers_mut());
-        // An agent takes every head at once. A body goes as slowly as the service behind it reads.
+        // An agent reads every head at once. It reads a body as slowly as its origin does.
         self.impatience.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
         self.place.stall.begin();
         let (place, scope) = (self.place.clone(), self.scope.clone());

@@ -13,7 +13,7 @@ use crate::message::{Request, Response, interim};
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
-/// A relay is one that this agent has verified, and it looks itself after visitors that are slow.
+/// A head has no time limit: the agent has verified the relay, and the relay itself limits slow visitors.
 const CONFIG: ServerOptions = ServerOptions {
     head: defaults::H1_HOP_HEAD,
     head_within: None,
@@ -26,7 +26,7 @@ const CONFIG: ServerOptions = ServerOptions {
     date: false,
 };
 
-/// Serves until the relay closes, the connection becomes another protocol, or `scope` stops. See
+/// Serves until the relay closes the connection, the connection is upgraded, the link is retired, or `scope` stops. See
 /// [`crate::session::serve_half`].
 pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: Scope) -> Ended {
     io.keep_alive();
@@ -40,7 +40,7 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
     match server::serve(io, &Loading { handler, load: &load }, &CONFIG, leave).await {
         Ok(server::ConnectionEnd::Closed) => Ended::Closed,
         Ok(server::ConnectionEnd::Upgraded) => Ended::Upgraded,
-        // A relay that is killed cuts an idle connection without a word: that is an end, not a fault.
+        // A relay that is killed cuts an idle connection without an announcement. That is an end, not a fault.
         Err(error) if error.is_end() => Ended::Closed,
         Err(error) => Ended::Failed(error.to_string()),
     }
@@ -63,7 +63,7 @@ impl Service for Plain {
     }
 }
 
-/// Counts what it serves.
+/// Counts the requests that it serves.
 struct Loading<'a> {
     handler: Arc<dyn Handler>,
     load: &'a Arc<Load>,
@@ -72,7 +72,7 @@ struct Loading<'a> {
 impl Service for Loading<'_> {
     async fn call(&self, mut request: Request, interim: interim::Sender) -> Response {
         let loaded = Arc::new(self.load.enter());
-        // An answer may end before the upload that it answers; the connection is busy until both have.
+        // An answer may end before the upload of its request. The connection is busy until both have ended.
         if !request.body().is_end_stream() {
             request.body_mut().hold(loaded.clone());
         }

@@ -1,5 +1,5 @@
-//! Sends requests on one HTTP/2 connection: the relay's end of a flipped one, and an agent's to an origin that speaks
-//! HTTP/2. On the h2 crate itself, because hyper's client does not hear interim responses (1xx).
+//! Sends requests on one HTTP/2 connection: the relay's end of a flipped connection, or an agent's connection to an
+//! HTTP/2 origin. Uses the h2 crate itself, because hyper's client does not pass on interim responses (1xx).
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -29,24 +29,24 @@ use crate::message::{Body, Request, Response, interim, repeat};
 use crate::net::Scope;
 use crate::session::carrier::{SendError, SendErrorKind};
 
-/// A server's first SETTINGS come with its first bytes; an Upgrade that is earlier waits this long for them.
+/// How long an Upgrade waits for a server's first SETTINGS, which come with the server's first bytes.
 const SETTINGS: Duration = Duration::from_secs(1);
 
-/// One connection. Once every client and every stream of it is gone, it closes.
+/// One connection. It closes once every client and every stream of it is dropped.
 #[derive(Clone)]
 pub(crate) struct Http2Client {
     handle: SendRequest<Bytes>,
     pub(super) closed: Arc<AtomicBool>,
     scope: Scope,
     flow: Arc<UploadWindows>,
-    /// Streams at once that the far end takes; as many as may be until it has said so.
+    /// How many streams the far end takes at once: [`defaults::STREAMS`] until its SETTINGS have come.
     streams: Arc<AtomicUsize>,
     /// Notified whenever frames may have been read.
     polled: Arc<Notify>,
 }
 
-/// Writes the preface. What it returns beside the client drives the connection, and resolves when it has ended; the
-/// pings are the caller's to send, once.
+/// Writes the preface. The returned future drives the connection, and resolves when the connection has ended. The
+/// caller sends the PINGs.
 ///
 /// # Errors
 /// When the connection breaks at once.
@@ -67,8 +67,8 @@ where
         .max_header_list_size(defaults::FIELDS)
         .max_send_buffer_size(defaults::SEND_BUFFER)
         .enable_push(false)
-        // Visitors hang up in crowds. What still arrives for their streams is no fault of the far end's, and must not
-        // end the connection for everybody.
+        // Many visitors may hang up at once. Frames that still arrive for their streams are no fault of the far end,
+        // and must not end the connection for all visitors.
         .max_concurrent_reset_streams(defaults::STREAMS as usize)
         .max_local_error_reset_streams(None)
         .handshake(io)
@@ -86,7 +86,7 @@ where
                 let taken = connection.max_concurrent_send_streams().min(defaults::STREAMS as usize);
                 most.store(taken, Ordering::Relaxed);
                 read.notify_waiters();
-                // What is told goes out with the next look.
+                // The next poll of the connection writes the new SETTINGS.
                 match told.update(|size| connection.set_initial_window_size(size)) {
                     Ok(true) if ended.is_pending() => {}
                     Ok(_) => return ended,
@@ -105,13 +105,13 @@ where
 }
 
 impl Http2Client {
-    /// Whether nothing can be sent any more.
+    /// Whether the connection takes no more requests.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Requests at once: what the far end takes (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113 §5.1.2). More would wait
-    /// inside of h2, where nobody could send them elsewhere.
+    /// How many requests the far end takes at once (SETTINGS_MAX_CONCURRENT_STREAMS, RFC 9113 §5.1.2). More requests
+    /// would wait inside the h2 crate, from where they cannot be sent elsewhere.
     pub(crate) fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
@@ -120,8 +120,8 @@ impl Http2Client {
     /// future cancels the request.
     ///
     /// # Errors
-    /// [`SendError`]; `unsent` tells whether it may be sent elsewhere. What is harmless is never given back: whoever
-    /// sent it can repeat it after [`SendErrorKind::Closed`] anyway.
+    /// [`SendError`]; `unsent` holds the request if it may be sent elsewhere. A harmless request is not given back once
+    /// it was handed to h2: the caller can repeat it after [`SendErrorKind::Closed`] anyway.
     pub(crate) async fn exchange(
         &self,
         mut request: Request,
@@ -129,7 +129,7 @@ impl Http2Client {
     ) -> Result<Response, SendError> {
         let mut handle = self.handle.clone();
         if poll_fn(|cx| handle.poll_ready(cx)).await.is_err() {
-            // Gone, or the far end has said that it goes.
+            // The connection has ended, or the far end has sent GOAWAY.
             self.closed.store(true, Ordering::Release);
             return Err(SendErrorKind::Closed.unsent(request));
         }
@@ -151,11 +151,11 @@ impl Http2Client {
                 Err(lost) => Err(self.lost(&lost, again)),
             };
         }
-        // Boxed, so that the many without a body are not as large.
+        // Boxed, so that the futures of the many requests without a body are not as large.
         Box::pin(self.upload(handle, request, interim)).await
     }
 
-    /// Sends a request with its body, behind the gate that `Expect` asks for.
+    /// Sends a request with its body. With `Expect` in the request, the body waits behind a gate.
     async fn upload(
         &self,
         mut handle: SendRequest<Bytes>,
@@ -164,7 +164,7 @@ impl Http2Client {
     ) -> Result<Response, SendError> {
         let (gate, passage) = expect::hold_back(&request).unzip();
         let (parts, body) = request.into_parts();
-        // A body that waited behind a gate is refused with it.
+        // A body that waits behind a gate is refused with the gate, so that request is never sent again.
         let head = gate.is_none().then(|| parts.clone());
         let again = |body| head.zip(body).map(|(head, body)| Request::from_parts(head, body));
         let (response, stream) = match handle.send_request(http::Request::from_parts(parts, ()), false) {
@@ -211,7 +211,7 @@ impl Http2Client {
         Ok(response)
     }
 
-    /// Watches the body that comes, unless it is short.
+    /// Watches the body of the answer, unless it is short.
     fn received(&self, response: http::Response<h2::RecvStream>) -> Response {
         let mut response = response.map(Body::from);
         let said =
@@ -230,7 +230,7 @@ impl Http2Client {
         mut request: Request,
         interim: &interim::Sender,
     ) -> Result<Response, SendError> {
-        // The far end says in its SETTINGS whether it takes this (RFC 8441 §3).
+        // The far end announces in its SETTINGS whether it takes an extended CONNECT (RFC 8441 §3).
         let latest = Instant::now() + SETTINGS;
         loop {
             let polled = self.polled.notified();
@@ -251,10 +251,10 @@ impl Http2Client {
         Ok(connected(response, sender, sent, self.flow.watch(None)))
     }
 
-    /// The error of a request, with the request itself where the far end has not looked at it and there is a copy.
+    /// The error of a request, with the request itself if the far end has not processed it and there is a copy.
     fn lost(&self, lost: &Lost, again: Option<Request>) -> SendError {
         if lost.unseen && lost.kind == SendErrorKind::Closed {
-            // It has said that it goes.
+            // The far end has sent GOAWAY, or the connection has ended.
             self.closed.store(true, Ordering::Release);
         }
         match (again.filter(|_| lost.unseen), lost.kind) {
@@ -265,7 +265,7 @@ impl Http2Client {
     }
 }
 
-/// A success opens the stream; anything else is an ordinary answer.
+/// A success status opens the stream; a response with any other status is an ordinary answer.
 fn connected(
     response: http::Response<h2::RecvStream>,
     mut sender: h2::SendStream<Bytes>,
@@ -285,7 +285,7 @@ fn connected(
     response
 }
 
-/// Awaits the head of an answer. What comes before it goes to `interim`, but a 100, which opens the gate.
+/// Awaits the head of an answer. Interim responses before it go to `interim`, but a 100 opens the gate if there is one.
 async fn answer(
     mut response: ResponseFuture,
     gate: Option<Arc<Gate>>,
@@ -294,14 +294,14 @@ async fn answer(
     let mut count = 0;
     poll_fn(move |cx| {
         loop {
-            // A look for the answer itself would throw away what stands in front of it.
+            // Polling for the answer itself would discard the interim responses before it.
             let Some(head) = ready!(response.poll_informational(cx)) else {
                 return response.poll_unpin(cx).map_err(|error| Lost::of(&error));
             };
             let head = head.map_err(|error| Lost::of(&error))?;
             count += 1;
             match (head.status(), &gate) {
-                // There is no such thing in HTTP/2 (RFC 9113 §8.6).
+                // HTTP/2 has no 101 (RFC 9113 §8.6).
                 (StatusCode::SWITCHING_PROTOCOLS, _) => {
                     return Poll::Ready(Err(Lost::INVALID));
                 }
@@ -314,7 +314,8 @@ async fn answer(
     .await
 }
 
-/// Opens the gate when nobody says 100, as an agent that does not know `Expect` would never. Never resolves.
+/// Opens the gate after [`defaults::ORIGIN_CONTINUE`], because a far end that does not know `Expect` never sends a 100.
+/// Never resolves.
 async fn open_in_the_end(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
     if let Some(gate) = gate {
         tokio::time::sleep(defaults::ORIGIN_CONTINUE).await;
@@ -326,19 +327,19 @@ async fn open_in_the_end(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
 /// Why a request has no answer.
 struct Lost {
     kind: SendErrorKind,
-    /// The far end has not looked at the request: sending it again repeats nothing.
+    /// The far end has not processed the request: sending it again repeats nothing.
     unseen: bool,
 }
 
 impl Lost {
     const INVALID: Self = Self { kind: SendErrorKind::Invalid, unseen: false };
 
-    /// After the request was sent. A refused stream (RFC 9113 §8.7) was not looked at, nor was one above the last of a
-    /// GOAWAY (§6.8), which is all that a GOAWAY ends by itself.
+    /// The request was sent. The far end has not processed a refused stream (RFC 9113 §8.7), nor a stream above the
+    /// last stream of a GOAWAY (§6.8). A GOAWAY by itself ends no other streams.
     fn of(error: &h2::Error) -> Self {
         tracing::debug!(%error, "a request failed over HTTP/2");
         if error.is_library() {
-            // What this end ends, it ends for a fault of the other.
+            // This end resets a stream or ends a connection only for a fault of the far end.
             return Self::INVALID;
         }
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
@@ -346,7 +347,7 @@ impl Lost {
         Self { kind, unseen: error.is_remote() && (refused || error.is_go_away()) }
     }
 
-    /// The request was not sent: the connection went, or was told to go, a moment before.
+    /// The request was not sent: the connection had just ended, or the far end had just sent GOAWAY.
     fn before(error: &h2::Error) -> Self {
         let gone = error.is_io() || error.is_go_away() && error.is_remote();
         Self { unseen: gone, ..Self::of(error) }

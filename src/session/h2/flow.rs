@@ -1,7 +1,8 @@
-//! How far one end of HTTP/2 may send ahead of whoever reads at the other. What is not read waits here, up to the window
-//! of its stream, which is one for all streams of a connection (SETTINGS_INITIAL_WINDOW_SIZE, RFC 9113 §6.9.2). A body
-//! is charged for as much as its window has been since its reader last waited for more: that much may wait of it. The
-//! window follows from what the account has left, and grows only as far as all who are charged can pay for it.
+//! The windows of the bodies that this end of HTTP/2 receives. Bytes that are not read yet wait here, up to the window
+//! of their stream. All streams of a connection have the same window (SETTINGS_INITIAL_WINDOW_SIZE, RFC 9113 §6.9.2). A
+//! body is charged the largest window since its reader last waited for more: that many bytes of it may wait. The window
+//! follows from the bytes that the account has left. It grows only if the account can pay the difference for every body
+//! that is charged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,34 +15,34 @@ use tokio::time::Instant;
 use super::windows::{LEAST, Windows};
 use crate::defaults;
 
-/// Where the windows for answers begin: most of what the web is made of fits, and many long ones that come all at once
-/// have no more than that each before they are charged.
+/// The first window for answers, in bytes. Most answers of the web fit in it, and of many long answers that come at
+/// once each has no more than this before it is charged.
 pub(super) const FIRST: u32 = 256 << 10;
-/// And those for uploads: what HTTP/2 begins with everywhere (RFC 9113 §6.9.2).
+/// The first window for uploads, in bytes: the initial window of HTTP/2 (RFC 9113 §6.9.2).
 pub(super) const FIRST_UPLOAD: u32 = 64 << 10;
-/// How they grow once a body has filled one and was read as fast as it came.
+/// The factor by which a window grows once a body has filled it and was read as fast as it came.
 const STEP: u32 = 16;
-/// A larger window is told when it is so many times as large: a number that goes up and down is no conversation.
+/// A larger window is announced only when it is this many times as large, so that small changes cause no frames.
 const WORTH_TELLING: u32 = 4;
-/// A body up to this costs no more than its own length. One that was longer is charged until it ends.
+/// A body up to this length, in bytes, costs no more than its own length. A longer body is charged until it ends.
 pub(super) const SHORT: u64 = 64 << 10;
-/// A far end that has not acknowledged a smaller window by then means to send on (RFC 9113 §6.5.3).
+/// A far end that does not acknowledge a smaller window within this time is taken to ignore it (RFC 9113 §6.5.3).
 const ACKNOWLEDGED: Duration = Duration::from_secs(10);
 
-/// The long bodies that come on one connection, and the window that each has.
+/// The long bodies that come on one connection, and the window of each.
 #[derive(Debug)]
 pub(super) struct UploadWindows {
     windows: Arc<Windows>,
     first: u32,
     told: AtomicU32,
-    /// Counts what was told.
+    /// Counts the announced windows.
     version: AtomicU32,
-    /// What readers have shown that they keep up with, in bytes.
+    /// The largest window that the pace of the readers allows, in bytes.
     proven: AtomicU32,
     charges: Mutex<Charges>,
 }
 
-/// What each body is charged, in bytes; nothing where there is none.
+/// The charge of each body, in bytes; 0 at a place without a body.
 #[derive(Debug, Default)]
 struct Charges {
     each: Vec<u32>,
@@ -59,7 +60,7 @@ impl UploadWindows {
         self.told.load(Ordering::Relaxed)
     }
 
-    /// Watches a body of this length. `None` for one that is too short to matter.
+    /// Watches a body of this length. `None` for a body that is too short to be charged.
     pub(super) fn watch(self: &Arc<Self>, length: Option<u64>) -> Option<UploadWatch> {
         let long = length.is_none_or(|length| length > SHORT);
         long.then(|| UploadWatch { flow: self.clone(), charge: None, version: 0, taken: 0 })
@@ -88,12 +89,12 @@ impl UploadWindows {
         self.windows.give_back(bytes as usize);
         if charges.unused.len() == charges.each.len() {
             *charges = Charges::default();
-            // The next may be slow.
+            // The next reader may be slow.
             self.proven.store(self.first, Ordering::Relaxed);
         }
     }
 
-    /// Nothing of it waits: it is charged for what the window is now.
+    /// No byte of the body waits: the body is charged the present window.
     fn settle(&self, place: usize) {
         let mut charges = self.charges.lock();
         let (bytes, told) = (&mut charges.each[place], self.announced());
@@ -109,13 +110,13 @@ impl UploadWindows {
         }
     }
 
-    /// What the window is to be.
+    /// The window that is to be announced.
     fn wanted(&self) -> u32 {
         let (told, mut size) = (self.announced(), self.windows.size(self.proven.load(Ordering::Relaxed)));
         if size <= told {
             return size;
         }
-        // Who is stuck gets the difference too.
+        // A body whose reader is stuck is charged the difference too.
         while size / WORTH_TELLING >= told {
             let cost = self.charges.lock().each.iter().map(|bytes| more(*bytes, size) as usize).sum();
             if self.windows.affords(cost, size) {
@@ -138,7 +139,7 @@ impl UploadWindows {
     }
 }
 
-/// What a body that is charged costs beyond that with this window.
+/// The cost of a larger window for a body that is charged, beyond its charge.
 fn more(charged: u32, size: u32) -> u32 {
     if charged == 0 { 0 } else { size.saturating_sub(charged) }
 }
@@ -153,7 +154,7 @@ pub(super) struct UploadWatch {
 }
 
 impl UploadWatch {
-    /// Looks at what polling the stream has brought; no bytes are its end.
+    /// Takes the result of polling the stream: how many bytes have come, or 0 at the end.
     pub(super) fn saw(&mut self, bytes: Poll<usize>) {
         match bytes {
             Poll::Ready(0) => self.release(),
@@ -167,7 +168,7 @@ impl UploadWatch {
         }
     }
 
-    /// Its reader has taken all that there was.
+    /// The reader has taken all bytes that had come.
     fn drained(&mut self) {
         let Some(place) = self.charge else { return };
         self.flow.proves(self.taken);
@@ -193,13 +194,13 @@ impl Drop for UploadWatch {
     }
 }
 
-/// The end of a connection that tells the other.
+/// Announces the windows of a connection to the far end.
 pub(super) struct WindowUpdater {
     flow: Arc<UploadWindows>,
     refused_since: Option<Instant>,
 }
 
-/// The far end does not acknowledge that its windows are smaller now.
+/// The far end does not acknowledge smaller windows.
 #[derive(Debug, thiserror::Error)]
 #[error("the far end does not acknowledge smaller windows")]
 pub(crate) struct Deaf;
@@ -209,13 +210,14 @@ impl WindowUpdater {
         Self { flow, refused_since: None }
     }
 
-    /// What the connection begins with.
+    /// The announced window, with which the connection begins.
     pub(super) fn size(&self) -> u32 {
         self.flow.announced()
     }
 
-    /// Tells the far end when the window is to change; says whether it did. To be called before a connection is polled
-    /// and after, because polling it may bring the acknowledgement that was waited for.
+    /// Announces a new window to the far end if the window is to change. Returns whether the window has changed. To be
+    /// called before and after the connection is polled, because the poll may bring the acknowledgement of the last
+    /// window.
     ///
     /// # Errors
     /// [`Deaf`]
@@ -232,7 +234,7 @@ impl WindowUpdater {
             }
             return Ok(true);
         }
-        // The one before is not acknowledged yet.
+        // The window before is not acknowledged yet.
         match self.refused_since.get_or_insert_with(Instant::now).elapsed() > ACKNOWLEDGED {
             true => Err(Deaf),
             false => Ok(false),
@@ -258,14 +260,14 @@ mod tests {
         (flow.clone(), WindowUpdater::new(flow))
     }
 
-    /// A long body of which something was taken and then no more.
+    /// A long body whose reader took something and then stopped.
     fn stuck(flow: &Arc<UploadWindows>) -> UploadWatch {
         let mut watch = flow.watch(None).unwrap();
         watch.saw(Poll::Ready(1));
         watch
     }
 
-    /// One whose reader keeps up.
+    /// A long body whose reader keeps up.
     fn fast(flow: &Arc<UploadWindows>) -> UploadWatch {
         let mut watch = flow.watch(None).unwrap();
         for _ in 0..2 {
@@ -275,7 +277,7 @@ mod tests {
         watch
     }
 
-    /// What may wait of a body: as much as its window has been since its reader waited for more.
+    /// How many bytes of a body may wait: the largest window since its reader waited for more.
     struct Model {
         watch: UploadWatch,
         waits: u32,

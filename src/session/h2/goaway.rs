@@ -1,7 +1,7 @@
-//! GOAWAY from the side that sends requests (RFC 9113 §6.8). An HTTP/2 client of the libraries can neither say that
-//! it will send no more while answers are still under way, nor does a server tell its program that the client said
-//! so. A relay that stops needs the first, an agent the second, to stand elsewhere before the last answer is out.
-//! So the frames are followed as they pass, and one is put in between two others.
+//! GOAWAY from the side that sends requests (RFC 9113 §6.8). A client of the HTTP/2 libraries cannot send GOAWAY while
+//! answers are still under way, and a server of theirs does not report a GOAWAY that it receives. A relay that stops
+//! must send one, and its agent must notice it, to have links elsewhere before the last answer is out. So this module
+//! follows the frames on the connection, and inserts a GOAWAY between two of them.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,16 +15,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::net::Io;
 use crate::net::flag::{Flag, Listener};
 
-/// What an HTTP/2 client sends first (RFC 9113 §3.4): 24 bytes.
+/// The length of the connection preface of a client (RFC 9113 §3.4), in bytes.
 const PREFACE: usize = 24;
-/// Length, type, flags, stream (RFC 9113 §4.1).
+/// The bytes of a frame's head: length, type, flags, stream (RFC 9113 §4.1).
 const HEAD: usize = 9;
 const HEADERS: u8 = 1;
 const PUSH_PROMISE: u8 = 5;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
-/// NO_ERROR, and no stream of the agent's was ever expected.
+/// A GOAWAY with NO_ERROR and the last stream 0: an agent opens no streams.
 const FRAME: [u8; 17] = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Follows the frames that a client sends.
@@ -44,7 +44,7 @@ impl Frames {
         Self { skip: PREFACE, head: [0; HEAD], have: 0, in_block: false, seen_goaway: false }
     }
 
-    /// Between two frames, where another may stand.
+    /// Whether the connection is between two frames, where another frame may be inserted.
     const fn at_boundary(&self) -> bool {
         self.skip == 0 && self.have == 0 && !self.in_block
     }
@@ -80,27 +80,27 @@ struct GoawayState {
     received: Arc<Flag>,
 }
 
-/// The handle: says GOAWAY at the relay's end, hears it at the agent's.
+/// The handle: sends GOAWAY at the relay's end, and reports a received GOAWAY at the agent's end.
 #[derive(Debug, Clone)]
 pub(super) struct GoAway(Arc<GoawayState>);
 
 impl GoAway {
-    /// Asks for a GOAWAY at the next boundary.
+    /// Requests that a GOAWAY is sent at the next boundary between frames.
     pub(super) fn send(&self) {
         self.0.wanted.store(true, Ordering::Release);
         self.0.waker.wake();
     }
 
-    /// Resolves once one has come in. Cancel safe.
+    /// Resolves once a GOAWAY was received. Cancel safe.
     pub(super) fn received(&self) -> Listener {
         self.0.received.listen()
     }
 }
 
 enum Side {
-    /// Follows what is written; holds what is left of the inserted frame.
+    /// Follows the frames that are written. `left` is the unwritten rest of the inserted frame.
     Sender { frames: Frames, left: &'static [u8], done: bool },
-    /// Follows what is read.
+    /// Follows the frames that are read.
     Receiver(Frames),
 }
 
@@ -129,7 +129,8 @@ impl<T> Tapped<T> {
 }
 
 impl<T: AsyncWrite + Unpin> Tapped<T> {
-    /// Writes the inserted frame if it is wanted and may stand here. Ready when nothing of it is left.
+    /// Writes the GOAWAY if it is wanted and the connection is between two frames. Ready when no part of it is left to
+    /// write.
     fn poll_insert(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Side::Sender { frames, left, done } = &mut self.side else { return Poll::Ready(Ok(())) };
         if !*done && frames.at_boundary() && self.shared.wanted.load(Ordering::Acquire) {
@@ -168,7 +169,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tapped<T> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if let Side::Sender { .. } = this.side {
-            // Reading is what an idle connection does, so this is where a wish reaches it.
+            // An idle connection only reads, so a wanted GOAWAY must be noticed here.
             this.shared.waker.register(cx.waker());
             if let Poll::Ready(Err(error)) = this.poll_insert(cx) {
                 return Poll::Ready(Err(error));
@@ -219,7 +220,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tapped<T> {
     }
 }
 
-/// However a stream of frames is cut, the same is known of it at its end.
+/// However a stream of frames is cut into pieces, the state at its end is the same.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn property(bytes: &[u8]) {
     let [size, bytes @ ..] = bytes else { return };

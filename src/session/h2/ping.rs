@@ -1,4 +1,4 @@
-//! Whether the far end of an HTTP/2 connection is there (RFC 9113 §6.7).
+//! PINGs that detect a dead far end of an HTTP/2 connection (RFC 9113 §6.7).
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use crate::net::io::LastRead;
 
-/// Resolves when the far end has not been heard for too long. Whatever comes in counts; only a connection that was
-/// silent for `every` is asked, and then has `most` to answer. A PING is asked once and waited for until it is answered,
-/// since another may not be sent before.
+/// Resolves when the far end has sent nothing for too long. All received bytes count. After `every` without a byte a
+/// PING is sent, and the far end then has `most` to send something. The next PING is not sent before the last one is
+/// acknowledged.
 pub(super) async fn silence(pings: Option<PingPong>, last_read: LastRead, every: Duration, most: Duration) {
     let Some(mut pings) = pings else { return std::future::pending().await };
     loop {
@@ -32,7 +32,7 @@ pub(super) async fn silence(pings: Option<PingPong>, last_read: LastRead, every:
             match tokio::time::timeout(left, poll_fn(|cx| pings.poll_pong(cx))).await {
                 Ok(Ok(_)) => break,
                 Ok(Err(_)) => return std::future::pending().await,
-                // Something else came in meanwhile: the far end lives, and the answer is on its way.
+                // If other bytes came meanwhile, the far end lives, and the loop waits on for the acknowledgement.
                 Err(_) => {}
             }
         }

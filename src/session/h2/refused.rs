@@ -1,5 +1,5 @@
-//! Heads that the h2 crate refuses by itself: one with too many fields gets a 431 that no caller sees. It is found where
-//! it is written, as the only answer that has a status and no other field.
+//! Finds heads that the h2 crate refuses by itself: it answers a head with too many fields with a 431 that no caller
+//! sees. The 431 is found among the written frames, because it is the only answer that has a status and no other field.
 
 use std::collections::HashSet;
 use std::io::{self, IoSlice};
@@ -8,16 +8,16 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// RFC 9113 §4.1.
+/// The bytes of a frame's head (RFC 9113 §4.1).
 const FRAME_HEAD: usize = 9;
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
-/// A head that has only a status takes at most so many bytes.
+/// A head that has only a status takes at most this many bytes.
 const SHORT: usize = 16;
 /// The first index of HPACK's dynamic table (RFC 7541 §2.3.3).
 const DYNAMIC: u8 = 62;
 
-/// A server's connection that calls `refused` for each head which the library has refused.
+/// A server's connection that calls `refused` for each head that the h2 crate has refused.
 pub(crate) struct Refused<T, F> {
     io: T,
     scanner: Scanner,
@@ -39,14 +39,14 @@ impl<T, F: FnMut()> Refused<T, F> {
 /// Reads the frames that are written.
 #[derive(Default)]
 struct Scanner {
-    /// Bytes of a payload to come that nobody looks at.
+    /// Bytes of a payload to come that are skipped.
     skip: usize,
-    /// A frame's head, and the payload behind it where that is short.
+    /// A frame's head, and the part of its payload that is examined.
     read: Vec<u8>,
-    /// Bytes that `read` waits for.
+    /// The length at which `read` is complete; 0 while the head of a frame is read.
     wanted: usize,
-    /// The streams whose answer has begun, once a 431 may stand in HPACK's table: the fields at the end of an answer
-    /// look the same then.
+    /// The streams whose answer has begun. `None` until a 431 may be in HPACK's table: from then on trailers may look
+    /// like a 431.
     begun: Option<HashSet<u32>>,
 }
 
@@ -72,12 +72,13 @@ impl Scanner {
         refused
     }
 
-    /// Looks at a frame's head, or at a short frame. Returns whether it refuses a head.
+    /// Examines a frame's head, or the payload behind it. Returns whether the frame refuses a head.
     fn frame(&mut self) -> bool {
         let [a, b, c, kind, flags, d, e, f, g] = self.read[..FRAME_HEAD] else { return false };
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         let (ends, stream) = (flags & END_STREAM != 0, u32::from_be_bytes([d, e, f, g]));
-        // A HEADERS frame that is too long for h2's own refusal is read up to its first byte: it may add a status.
+        // A HEADERS frame that is too long for the 431 of the h2 crate is read up to its first byte: it may add a
+        // status to the table.
         let looks = if kind != HEADERS {
             0
         } else if ends && length <= SHORT {
@@ -200,7 +201,7 @@ mod tests {
             frame(4, 0, 0, &[0; 6]),
             frame(HEADERS, 4, 1, &[0x88, 0x61]),
             frame(0, 0, 1, &[7; 40]),
-            // The fields at the end, before a 431 was ever there.
+            // Trailers, before the first 431.
             frame(HEADERS, 5, 1, &[0xbf]),
             frame(HEADERS, 5, 3, &[0x3f, 0xe1, 0x1f, 0x48, 0x83, 0x69, 0x90, 0x7f]),
             frame(HEADERS, 4, 5, &[0x88, 0x61]),

@@ -1,4 +1,4 @@
-//! How much of its uploads a server takes before somebody reads them.
+//! How many bytes of uploads a server receives before they are read.
 
 use std::sync::Arc;
 
@@ -10,25 +10,25 @@ use super::flow::{Deaf, FIRST_UPLOAD, UploadWatch, UploadWindows, WindowUpdater}
 use super::windows::{LEAST, Windows};
 use crate::defaults;
 
-/// One upload of a connection may take this part of its room, so that one that waits does not stop all others.
+/// One upload may take this part of its connection's room, so that an upload that is not read does not stop all others.
 const PART: u32 = 2;
-/// More room is told when it is so many times as much.
+/// More room is announced only when it is this many times as much.
 const WORTH_TELLING: u32 = 4;
 
-/// What may wait of uploads that nobody reads yet.
+/// How many bytes of uploads may wait unread.
 #[derive(Debug, Clone)]
 pub(crate) enum UploadPolicy {
-    /// Each long upload takes from this account for itself: those of one connection are many people's.
+    /// Each long upload takes from this account by itself: the uploads of one connection come from many visitors.
     Stream(Arc<Windows>),
-    /// The connection takes from it, up to `most` bytes, with its first long upload and until it ends: what was granted
-    /// cannot be taken back, and a stranger who was granted it may use it at any time. Until then it is `first` and no
-    /// more.
+    /// The connection takes up to `most` bytes from the account with its first long upload, and keeps them until the
+    /// connection ends: a granted window cannot be taken back, and a stranger may use it at any time. Before the first
+    /// long upload, the connection has `first` bytes and no more.
     Connection {
         /// The account.
         windows: Arc<Windows>,
-        /// In bytes.
+        /// Granted before the first long upload, in bytes.
         first: u32,
-        /// In bytes.
+        /// Taken from the account at most, in bytes.
         most: u32,
     },
 }
@@ -44,11 +44,11 @@ pub(super) struct Together {
     windows: Arc<Windows>,
     first: u32,
     most: u32,
-    /// Taken from the account.
+    /// Bytes taken from the account.
     more: u32,
     /// A long upload has come.
     wanted: bool,
-    /// What the far end knows for each stream.
+    /// The window of each stream, as last announced.
     each: u32,
 }
 
@@ -74,7 +74,7 @@ impl Granted {
         builder.initial_window_size(each).initial_connection_window_size(all)
     }
 
-    /// Tells the far end what has changed; says whether anything has. See [`WindowUpdater::update`].
+    /// Announces changed windows to the far end. Returns whether any has changed. See [`WindowUpdater::update`].
     pub(super) fn update<T>(&mut self, connection: &mut Connection<T, Bytes>) -> Result<bool, Deaf>
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -92,7 +92,7 @@ impl Granted {
         }
     }
 
-    /// Watches an upload where each counts for itself.
+    /// Watches an upload if each upload takes from the account by itself.
     pub(super) fn watch(&self, length: Option<u64>) -> Option<UploadWatch> {
         match self {
             Self::Stream(flow, _) => flow.watch(length),
@@ -117,7 +117,7 @@ impl Together {
             }
         }
         let each = (self.first + self.more) / PART;
-        // Refused until the far end has acknowledged what was told before; it is asked again then.
+        // This fails until the far end has acknowledged the last window. The next call tries again.
         if each != self.each && connection.set_initial_window_size(each).is_ok() {
             self.each = each;
         }
@@ -138,7 +138,8 @@ mod tests {
 
     use super::*;
 
-    /// How much of a long upload is taken that nobody reads, where it was sent before the first SETTINGS came or after.
+    /// How many bytes of an unread long upload are received. With `at_once`, the upload begins before the first
+    /// SETTINGS come.
     async fn taken(windows: &Arc<Windows>, at_once: bool) -> usize {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (first, most) = (128 << 10, 1 << 20);

@@ -17,8 +17,8 @@ fn terms(windows: Arc<Windows>) -> Http2Terms {
         room: UploadPolicy::Stream(windows),
         streams: defaults::STREAMS,
         fields: defaults::FIELDS,
-        // Visitors that hang up become resets, and the relay is one that this agent has verified: a guard against
-        // strangers would end everybody's requests here.
+        // Each visitor that hangs up causes a reset, and the agent has verified the relay. A limit against strangers
+        // would end the requests of all visitors here.
         resets: 100_000,
         faults: None,
         ping_every: defaults::PING_EVERY,
@@ -27,7 +27,8 @@ fn terms(windows: Arc<Windows>) -> Http2Terms {
     }
 }
 
-/// Serves until the relay goes or `scope` stops. See [`crate::session::serve_half`].
+/// Serves until the relay closes the connection, the link is retired, or `scope` stops. See
+/// [`crate::session::serve_half`].
 pub async fn run(
     mut io: Io,
     handler: Arc<dyn Handler>,

@@ -1,5 +1,6 @@
-//! An HTTP/2 server: the agent's end of a flipped connection, and what visitors with HTTP/2 speak to. On the h2 crate
-//! itself, because hyper's server can neither send interim responses (1xx) nor wait with its 100 for the origin's.
+//! An HTTP/2 server: the agent's end of a flipped connection, and the relay's server for visitors with HTTP/2. Uses the
+//! h2 crate itself, because hyper's server can neither send interim responses (1xx) nor delay its 100 until the origin
+//! sends one.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -28,22 +29,22 @@ use crate::net::Scope;
 use crate::net::io::LastRead;
 use crate::observe::Limit;
 
-/// What a server grants, and endures.
+/// The limits of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Http2Terms {
-    /// For uploads.
+    /// How many bytes of uploads may wait unread.
     pub(crate) room: UploadPolicy,
-    /// At once.
+    /// Streams at once.
     pub(crate) streams: u32,
     /// A message's fields, in bytes.
     pub(crate) fields: u32,
-    /// Streams that were reset before they were looked at; more end the connection.
+    /// Streams that the far end resets before they are accepted; more end the connection.
     pub(crate) resets: usize,
-    /// Streams that this end resets for faults of the other; more end the connection. `None` is no limit.
+    /// Streams that this end resets for faults of the far end; more end the connection. `None` is no limit.
     pub(crate) faults: Option<usize>,
-    /// A connection that was silent for this long is asked.
+    /// A PING is sent after this long without a byte from the far end.
     pub(crate) ping_every: Duration,
-    /// And is dead when it does not answer for this long.
+    /// The connection is dead when no byte comes for this long after the PING.
     pub(crate) ping_dead: Duration,
     /// A connection without a request for this long is closed, at the latest after twice that.
     pub(crate) idle: Option<Duration>,
@@ -52,19 +53,19 @@ pub(crate) struct Http2Terms {
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
-    /// Nothing was heard for too long.
+    /// The far end sent nothing for too long.
     #[error("the far end was silent for too long")]
     Silent,
-    /// It would not have its windows made smaller.
+    /// The far end did not acknowledge smaller windows.
     #[error(transparent)]
     Deaf(#[from] Deaf),
-    /// The connection broke, or what came on it was not HTTP/2.
+    /// The connection broke, or the bytes on it were not valid HTTP/2.
     #[error(transparent)]
     Connection(#[from] h2::Error),
 }
 
 impl Broken {
-    /// The limit that ended it, if it was one.
+    /// The limit that ended the connection, if a limit did.
     pub(crate) fn reached(&self) -> Option<Limit> {
         match self {
             Self::Silent => Some(Limit::Idle),
@@ -78,9 +79,10 @@ impl Broken {
     }
 }
 
-/// Serves until the far end goes, or until `leave` resolves and what is in flight has finished. `answer` is called for
-/// each request; its future is dropped when the far end resets the stream. An extended CONNECT (RFC 8441) comes with a
-/// [`Tunnel`] in its extensions, which opens if the answer is a success. Dropping the future cuts everything.
+/// Serves until the far end closes the connection, or until `leave` resolves and the requests in flight have finished.
+/// `answer` is called for each request; its future is dropped when the far end resets the stream. An extended CONNECT
+/// (RFC 8441) comes with a [`Tunnel`] in its extensions, which opens if the answer is a success. Dropping the future
+/// cuts the connection.
 ///
 /// # Errors
 /// [`Broken`]
@@ -128,7 +130,7 @@ where
                         None => return Poll::Ready(Ok(())),
                     }
                 }
-                // What is told goes out with the next look.
+                // The next poll of the connection writes the new SETTINGS.
                 if !granted.update(&mut connection)? {
                     return Poll::Pending;
                 }
@@ -162,21 +164,21 @@ async fn sleep(idle: Option<Duration>) {
 /// The streams of one connection.
 #[derive(Default)]
 struct Streams {
-    /// Each that is answered has one more of it.
+    /// Each stream that is being answered holds a clone.
     open: Arc<()>,
     accepted: u64,
-    /// As many as were accepted when last asked; none while some were open.
+    /// The value of `accepted` at the last call of `were_quiet`; `None` if streams were open then.
     quiet_since: Option<u64>,
 }
 
 impl Streams {
-    /// Counts one more; returns how many there are with it.
+    /// Counts one more stream. Returns how many streams are open, including this one.
     fn enter(&mut self) -> usize {
         self.accepted += 1;
         Arc::strong_count(&self.open)
     }
 
-    /// Whether there was none since the last time that this was asked. A clock would be looked at for each request.
+    /// Whether no stream was open since the last call. A clock would have to be read for each request.
     fn were_quiet(&mut self) -> bool {
         let now = (Arc::strong_count(&self.open) == 1).then_some(self.accepted);
         let before = std::mem::replace(&mut self.quiet_since, now);
@@ -196,7 +198,7 @@ fn builder(terms: &Http2Terms) -> Builder {
     builder
 }
 
-/// Begins to answer; says whether a long upload comes.
+/// Begins to answer. Returns whether a long upload comes.
 fn accept<F: Future<Output = Response> + Send + 'static>(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -210,7 +212,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     let head = parts.method == Method::HEAD;
     if parts.method == Method::CONNECT {
         if length.is_some_and(|length| length > 0) {
-            // Nobody could tell it from what is said behind the answer.
+            // The body of a CONNECT could not be distinguished from the bytes of the stream behind the answer.
             respond.send_reset(Reason::PROTOCOL_ERROR);
             return false;
         }
@@ -221,7 +223,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         let answer = answer(Request::from_parts(parts, Body::empty()), sender);
         let then = AfterHead::Open(opened, receiver, granted.watch(None));
         scope.spawn_light(exchange(answer, respond, (interim, None), (then, open)));
-        // What is said in a tunnel is seldom much, and it lasts.
+        // A tunnel is no long upload: it lasts, and seldom carries much.
         return false;
     }
     let mut body = Body::received(receiver, length);
@@ -238,7 +240,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     long
 }
 
-/// The length that the fields say. h2 has seen to it that the bytes will be as many.
+/// The length in `Content-Length`. The h2 crate checks that the body has this length.
 fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -280,7 +282,7 @@ async fn exchange(
     };
     match then {
         AfterHead::Open(opened, receiver, watch) if opens => {
-            // Who asked for it may have left meanwhile; the drop closes the stream then.
+            // The receiver of the stream may be gone by now. The stream is then dropped, which closes it.
             let _ = opened.send(Box::new(Raw::new(stream, receiver, (watch, Some(open)))));
         }
         _ if ends => {}
@@ -288,7 +290,7 @@ async fn exchange(
     }
 }
 
-/// Awaits the answer, and sends meanwhile what comes before it. `None` when the far end has reset the stream.
+/// Awaits the answer, and sends interim responses meanwhile. `None` when the far end has reset the stream.
 async fn answered(
     answer: impl Future<Output = Response>,
     respond: &mut SendResponse<Bytes>,
@@ -298,7 +300,7 @@ async fn answered(
     poll_fn(|cx| {
         let polled = answer.as_mut().poll(cx);
         for head in interim.take(cx) {
-            // Where this fails, so does the answer, which is where it is told.
+            // If this fails, sending the answer fails too, and that failure is logged.
             let _ = respond.send_informational(head);
         }
         if let Poll::Ready(response) = polled {
@@ -322,7 +324,7 @@ mod tests {
     use crate::net::Io;
     use crate::session::h2::Windows;
 
-    /// Serves two streams at once and lets requests to `/hold` wait, for what comes from `client`; gives what was
+    /// Serves `client` with two streams at once; requests to `/hold` get no answer. Returns the limits that were
     /// reached.
     async fn limits(far: DuplexStream, client: impl Future) -> Vec<Limit> {
         let terms = Http2Terms {
@@ -348,7 +350,7 @@ mod tests {
         let mut io = Io::other(far);
         let last_read = io.last_read();
         let serving = serve(io, last_read, terms, &scope, leave, reached, answer);
-        // Who has left breaks the pipe for what is still to be said.
+        // A client that has left breaks the pipe while the server still writes.
         if let (Err(broken), _) = tokio::join!(serving, client) {
             said.lock().extend(broken.reached());
         }
@@ -393,7 +395,7 @@ mod tests {
         assert_eq!(said, []);
     }
 
-    /// CVE-2023-44487: streams that are reset before anybody has looked at them.
+    /// CVE-2023-44487: streams that are reset before the server has accepted them.
     #[tokio::test(start_paused = true)]
     async fn who_resets_all_that_it_opens_is_told_apart() {
         let (mut near, far) = tokio::io::duplex(1 << 16);

@@ -17,26 +17,26 @@ use super::flow::UploadWatch;
 use crate::defaults;
 use crate::message::{Body, trailers};
 
-/// A body that was sent in one piece is kept for another try up to this, in bytes.
+/// A body that was sent in one piece is kept for another try if it has at most this many bytes.
 const KEPT: usize = 16 << 10;
 
-/// What a stream leaves of the body that it was to carry.
+/// The part of a body that is left when its stream has ended.
 #[derive(Default)]
 pub(super) struct Rest {
     body: Option<Body>,
-    /// It is all of the body.
+    /// `body` is the whole body.
     whole: bool,
-    /// The far end wants no more of it, and whoever sends it must still be let finish.
+    /// The far end needs no more of the body, but the sender of the body must still be able to finish.
     pub(super) lingers: bool,
 }
 
 impl Rest {
-    /// The body for another try, if there is all of it.
+    /// The body for another try, if it is whole.
     pub(super) fn whole(self) -> Option<Body> {
         self.body.filter(|_| self.whole)
     }
 
-    /// Reads what nobody wants, for a while.
+    /// Reads and discards the rest that the far end does not need, for a while.
     pub(super) async fn linger(self) {
         if let (Some(body), true) = (self.body, self.lingers) {
             body.linger().await;
@@ -44,9 +44,9 @@ impl Rest {
     }
 }
 
-/// Sends a body, as fast as the far end's windows allow. Ends early when the far end resets the stream; a body that
-/// breaks off resets it for the reason `broken`. Dropping the future leaves the stream to the other half's drop, which
-/// cancels it.
+/// Sends a body, as fast as the far end's windows allow. Ends early when the far end resets the stream. A body that
+/// breaks off resets the stream for the reason `broken`. If the future is dropped, the drop of the stream's other half
+/// cancels the stream.
 pub(super) async fn send_body(mut body: Body, mut stream: SendStream<Bytes>, broken: Reason) -> Rest {
     let (mut untouched, mut kept) = (true, None);
     let rest =
@@ -103,10 +103,10 @@ fn end(stream: &mut SendStream<Bytes>, trailers: HeaderMap) -> Result<(), h2::Er
     }
 }
 
-/// Sends one piece; says whether it was the last.
+/// Sends one piece. Returns whether nothing more is to be sent.
 async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<bool, h2::Error> {
     if last && data.is_empty() {
-        // A frame of its own may say that nothing more comes.
+        // The end of a body may come in an empty frame of its own.
         stream.send_data(data, true)?;
         return Ok(true);
     }
@@ -130,13 +130,13 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Re
     Ok(last)
 }
 
-/// A stream as raw bytes. Dropping it cancels what is not finished.
+/// A stream as raw bytes. Dropping it cancels a stream that is not finished.
 pub(super) struct Raw {
     pub(super) sender: SendStream<Bytes>,
     pub(super) receiver: RecvStream,
     early: Bytes,
     watch: Option<UploadWatch>,
-    /// Counts it among the open streams of its connection.
+    /// Counts this stream among the open streams of its connection.
     _open: Option<Arc<()>>,
 }
 

@@ -57,7 +57,7 @@ async fn an_agent_gets_as_many_requests_at_once_as_it_takes() {
         panic!("the agent got {third} beside {}", held.len());
     };
     let ask = async {
-        // Its SETTINGS come before its answer.
+        // The agent's SETTINGS come before its answer.
         assert_eq!(answer_to(&session, get("/0")).await.unwrap().status(), 200);
         assert_eq!(link.in_flight(), 0);
         tokio::select! {

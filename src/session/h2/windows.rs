@@ -1,17 +1,18 @@
-//! An account of what waits unread. How the windows of HTTP/2 follow from it, see [`super::flow`] and [`super::room`].
+//! An account of the bytes that wait unread. [`super::flow`] and [`super::room`] derive the windows of HTTP/2 from it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::observe::{Limit, Metrics};
 
-/// One frame of the default size (RFC 9113 §4.2): less would make every frame wait for the one before.
+/// The smallest window: one frame of the default size (RFC 9113 §4.2). With less, each frame would wait for the frame
+/// before.
 pub(super) const LEAST: u32 = 16 << 10;
-/// What is free is given to this many at once, so that there is always some left for the next.
+/// One window takes at most this part of the free bytes, so that some are always left for the next.
 const PARTS: usize = 4;
 
-/// An account of what may wait unread, in bytes. Who takes from a share takes from the whole as well, so nobody has more
-/// than a share leaves, and all shares together no more than the whole.
+/// An account of the bytes that may wait unread. Bytes taken from a share are taken from the whole as well. A window
+/// must fit into the free bytes of its share and of the whole.
 #[derive(Debug)]
 pub struct Windows {
     taken: AtomicUsize,
@@ -26,24 +27,24 @@ impl Windows {
         Arc::new(Self { taken: AtomicUsize::new(0), budget, whole: None, metrics: None })
     }
 
-    /// The same; where it is short is counted.
+    /// The same, with metrics that count when the account is short.
     pub fn watched(budget: usize, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { taken: AtomicUsize::new(0), budget, whole: None, metrics: Some(metrics) })
     }
 
-    /// One of `parts` equal shares. There may be more of them than that: the whole is first come, first served.
+    /// One of `parts` equal shares. More shares than `parts` may be made: the whole is first come, first served.
     pub fn share(self: &Arc<Self>, parts: usize) -> Arc<Self> {
         let budget = self.budget / parts;
         let (whole, metrics) = (Some(self.clone()), self.metrics.clone());
         Arc::new(Self { taken: AtomicUsize::new(0), budget, whole, metrics })
     }
 
-    /// Where it is counted what limits do.
+    /// The metrics that count when limits are reached.
     pub(crate) fn metrics(&self) -> Option<Arc<Metrics>> {
         self.metrics.clone()
     }
 
-    /// It is short: whoever comes next has less than what HTTP/2 begins with.
+    /// Counts that the account is short: the next window is smaller than the initial window of HTTP/2.
     pub(super) fn is_short(&self) {
         if let Some(metrics) = &self.metrics {
             metrics.reached(Limit::Buffers, &format_args!("{} of {} bytes", self.taken(), self.budget));
@@ -58,14 +59,14 @@ impl Windows {
         self.budget.saturating_sub(self.taken())
     }
 
-    /// The window that the next may have, in bytes, up to `most`: a power of two, so that it changes seldom.
+    /// The next window that the account allows, in bytes, up to `most`: a power of two, so that it changes seldom.
     pub(super) fn size(&self, most: u32) -> u32 {
         let part = (self.free() / PARTS).min(most as usize).max(LEAST as usize);
         let own = 1 << part.ilog2();
         self.whole.as_ref().map_or(own, |whole| own.min(whole.size(most)))
     }
 
-    /// Whether `cost` bytes can be taken, and the next may still have `size`.
+    /// Whether `cost` bytes can be taken and the next window can still be `size`.
     pub(super) fn affords(&self, cost: usize, size: u32) -> bool {
         let own = self.free().checked_sub(cost).is_some_and(|left| left / PARTS >= size as usize);
         own && self.whole.as_ref().is_none_or(|whole| whole.affords(cost, size))
@@ -88,7 +89,7 @@ impl Windows {
 
 #[cfg(test)]
 impl Windows {
-    /// What is taken of it and of what it is a share of.
+    /// The bytes taken from this account, and from the whole if this is a share.
     pub(super) fn both_taken(&self) -> (usize, usize) {
         (self.taken(), self.whole.as_ref().map_or(0, |whole| whole.taken()))
     }

@@ -1,4 +1,4 @@
-//! What development certificates are for.
+//! The hosts of development certificates.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use crate::domain::HostName;
 
 use super::DevError;
 
-/// What a certificate can be for.
+/// A host that a certificate can be for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertHost {
     /// This host.
@@ -50,7 +50,7 @@ impl CertHost {
         })
     }
 
-    /// What constrains a CA to it; nothing does so for addresses (see [`super`]).
+    /// The name constraint that limits a CA to this host; `None` for addresses (see [`super`]).
     pub(super) fn subtree(&self) -> Option<GeneralSubtree> {
         match self {
             Self::Name(host) | Self::Star(host) => Some(GeneralSubtree::DnsName(host.as_str().into())),
@@ -58,7 +58,7 @@ impl CertHost {
         }
     }
 
-    /// A host that a certificate for this one must be valid for.
+    /// A host for which a certificate with this entry must be valid.
     pub(super) fn sample(&self) -> Option<ServerName<'static>> {
         match self {
             Self::Name(host) => ServerName::try_from(host.as_str().to_owned()).ok(),
@@ -68,7 +68,7 @@ impl CertHost {
     }
 }
 
-/// The hosts asked for, and those of this machine, each once.
+/// The requested hosts, and those of this machine, each once.
 pub(super) fn with_local(hosts: &[CertHost]) -> Vec<CertHost> {
     let local = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].map(CertHost::Address);
     let localhost = HostName::parse("localhost").into_iter().map(CertHost::Name);

@@ -17,7 +17,7 @@ use crate::tls::{TlsError, certificates, provider, server_config_from_pem};
 use super::host::with_local;
 use super::{CertHost, DevError, Pair, ephemeral, make_ca, sign_relay};
 
-/// A kept certificate that ends sooner than this is made again.
+/// A kept certificate that expires sooner than this is made again.
 const RENEW: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const CA: &str = "ca.pem";
@@ -30,7 +30,7 @@ const AGENT_KEY: &str = "agent-key.pem";
 /// Makes certificates as [`ephemeral`] does and writes all six files; returns their paths. Keys get mode 600.
 ///
 /// # Errors
-/// [`DevError::Exists`] when one of the files is there: then nothing is written. Else [`DevError`].
+/// [`DevError::Exists`] when one of the files exists: then nothing is written. Otherwise another [`DevError`].
 pub fn write_dir(out: &Path, hosts: &[CertHost]) -> Result<Vec<PathBuf>, DevError> {
     make_dir(out, 0o777)?;
     let certs = ephemeral(hosts)?;
@@ -57,7 +57,7 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), DevError> {
     made.map_err(|source| DevError::Directory { path: path.into(), source })
 }
 
-/// What a relay without a certificate of its own uses.
+/// The files of a relay without a certificate of its own.
 pub struct Kept {
     /// The file of the CA, for the agents.
     pub ca: PathBuf,
@@ -65,12 +65,11 @@ pub struct Kept {
     pub cert: PathBuf,
     /// The relay's key.
     pub key: PathBuf,
-    /// Whether the CA is a new one: agents that hold an older one will not believe this relay.
+    /// Whether the CA is a new one: agents that trust an older one will refuse this relay.
     pub new_ca: bool,
 }
 
-/// Takes the certificates kept in a state directory. The relay's is made again when it is missing, ends soon
-/// or does
+/// Takes the certificates kept in a state directory. The relay's is made again when it is missing, expires soon or does
 /// not cover the hosts, and the CA too when it cannot sign for them.
 ///
 /// # Errors
@@ -111,7 +110,7 @@ fn text(bytes: Vec<u8>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A pair of files; nothing when either is missing.
+/// A pair of files; `None` when either is missing.
 fn load(cert: &Path, key: &Path) -> Result<Option<Pair>, FileError> {
     let missing = |error: &FileError| matches!(error, FileError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound);
     match files::read(cert).and_then(|cert| Ok((cert, files::read_secret(key)?))) {
@@ -121,7 +120,7 @@ fn load(cert: &Path, key: &Path) -> Result<Option<Pair>, FileError> {
     }
 }
 
-/// Whether a client that trusts only `ca` will, for a while yet, believe `leaf` for all these hosts.
+/// Whether a client that trusts only `ca` will still accept `leaf` for all these hosts when `RENEW` has passed.
 fn covers(ca: &str, leaf: &str, hosts: &[CertHost]) -> bool {
     covers_at(ca, leaf, hosts, SystemTime::now() + RENEW).unwrap_or(false)
 }

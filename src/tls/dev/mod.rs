@@ -1,9 +1,9 @@
-//! Certificates for development: a CA that can vouch for no host name but those it was made for and those below them,
-//! and what it signs.
+//! Certificates for development: a CA, and the certificates that it signs. The CA is valid for no host names but those
+//! that it was made for and those below them.
 //!
-//! The name constraints (RFC 5280 §4.2.1.10) are what makes it safe to let a browser trust this CA. They are for names
-//! alone, so whoever has the key of the CA can vouch for any IP address: BoringSSL, which gRPC uses, refuses every
-//! certificate for an address whose CA has a constraint for addresses.
+//! The name constraints (RFC 5280 §4.2.1.10) make it safe to let a browser trust this CA. There is no constraint for
+//! addresses, because BoringSSL, which gRPC uses, refuses every certificate for an address whose CA has one. So a
+//! holder of the CA's key can sign for any IP address.
 
 mod host;
 mod keep;
@@ -24,11 +24,11 @@ pub use self::host::CertHost;
 pub use self::keep::{Kept, load_or_make, write_dir};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// A clock that is somewhat behind must not refuse a fresh certificate.
+/// A client whose clock is somewhat behind must not refuse a fresh certificate.
 const BACKDATED: Duration = DAY;
-/// Of the CA. It is made again by whoever needs it longer.
+/// The lifetime of the CA. A CA that is needed for longer is made again.
 const CA_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
-/// Of what the CA signs, with the day before: browsers refuse more than 398 days.
+/// The lifetime of a certificate that the CA signs, with the day before: browsers refuse more than 398 days.
 const LEAF_LIFE: Duration = Duration::from_secs(397 * 24 * 3600);
 /// Why there are no certificates.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub enum DevError {
         /// What is wrong with it.
         why: String,
     },
-    /// A file stands where one would be written.
+    /// A file exists where one would be written.
     #[error("{} exists already, and nothing is overwritten; move it away, or choose another directory", .0.display())]
     Exists(PathBuf),
     /// The directory cannot be made.
@@ -49,7 +49,7 @@ pub enum DevError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file cannot be read or written.
@@ -72,7 +72,7 @@ pub struct Pair {
 /// Development certificates in memory.
 #[derive(Clone)]
 pub struct DevCerts {
-    /// The CA: what an agent, a browser or curl is told to trust.
+    /// The CA that an agent, a browser or curl is set to trust.
     pub ca: Pair,
     /// The relay's, for TLS servers.
     pub relay: Pair,
@@ -80,7 +80,7 @@ pub struct DevCerts {
     pub agent: Pair,
 }
 
-/// What the name of every CA that is made here begins with.
+/// The name of every CA that is made here begins with this.
 const CA_NAME: &str = "ptth development CA ";
 
 /// Whether an issuer of this name is a CA that was made here.
@@ -99,14 +99,14 @@ fn params(common_name: String, life: Duration) -> CertificateParams {
 }
 
 fn make_ca(hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
-    // Two CAs of one subject in one trust store would be taken for each other.
+    // Clients would confuse two CAs of one subject in one trust store.
     let serial: u32 = rand::random();
     let mut ca = params(format!("{CA_NAME}{serial:08x}"), CA_LIFE);
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let mut permitted_subtrees = Vec::new();
     for subtree in hosts.iter().filter_map(CertHost::subtree) {
-        // `a.test` and `*.a.test` ask for the same.
+        // `a.test` and `*.a.test` have the same subtree.
         if !permitted_subtrees.contains(&subtree) {
             permitted_subtrees.push(subtree);
         }
@@ -137,7 +137,8 @@ fn sign_relay(ca: &Pair, hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
     sign(ca, &relay)
 }
 
-/// For the same hosts: with a relay that takes client certificates, they are what the agent may claim.
+/// A certificate for the same hosts: at a relay that accepts client certificates, they are the hosts that the
+/// agent may claim.
 fn sign_agent(ca: &Pair, hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
     let mut agent = leaf("ptth agent", ExtendedKeyUsagePurpose::ClientAuth);
     agent.subject_alt_names = hosts.iter().map(CertHost::san).collect::<Result<_, _>>()?;

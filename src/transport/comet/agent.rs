@@ -1,5 +1,5 @@
-//! The agent's half: several polls wait, and each answer goes by a POST of its own that waits for nothing, so that a
-//! slow answer holds up no request.
+//! The agent's half: several polls wait. Each answer goes in a POST of its own that does not wait, so that a slow
+//! answer delays no request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,17 +24,17 @@ use crate::transport::{
     AgentLink, AgentSide, Call, OpenError, Opened, ServeLink, flip, is_ruled, query, warnings,
 };
 
-/// How `Proxy-Status` calls this hop.
+/// The name of this hop in `Proxy-Status`.
 const HOP: &str = "ptth-agent";
-/// How long the relay may take to hear that a session ends.
+/// How long the relay may take to acknowledge the end of a session.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Up to this a message takes no share of the memory, in bytes: what comes by drops holds up nothing else.
+/// A message of at most this many bytes takes no share of the memory, so that slow bodies delay no others.
 const SHORT: usize = 64 << 10;
 
 /// See the module.
 pub(super) struct Agent {
-    /// Outlives sessions: what cuts polls stays where it is.
+    /// Outlives sessions, because a box that cuts polls stays on the way.
     hold: Arc<Hold>,
 }
 
@@ -59,7 +59,7 @@ impl AgentSide for Agent {
             }
             is_ruled(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
             let (head, body) = answer.into_parts();
-            // It is in memory already.
+            // The body is in memory already.
             let said = whole(body, defaults::FORM).await.unwrap_or_default();
             if !said.starts_with(b"{") || !matches!(read_request(&said), Ok(None)) {
                 return Err(absent("what answered does not speak JSON"));
@@ -74,7 +74,8 @@ impl AgentSide for Agent {
     }
 }
 
-/// What the relay knows a poll by, and then what that brings: whoever asks again under one name did not get it.
+/// The name of a poll, and of the request that the poll brings. A second poll of that name means that the request
+/// did not arrive.
 #[derive(Clone, Copy)]
 struct PollName(u128);
 
@@ -84,7 +85,7 @@ impl Default for PollName {
     }
 }
 
-/// Where every request of a session goes, and what each says.
+/// The target and the fields of every request of a session.
 struct Endpoint {
     target: Uri,
     headers: HeaderMap,
@@ -99,7 +100,7 @@ impl Endpoint {
         };
         let target = query::target(&path, &call.offer);
         let join = if target.contains('?') { '&' } else { '?' };
-        // With a name of its own the session stays ended once it was, whatever polls are still on the way.
+        // A session with a name stays ended after its DELETE, even if polls of it arrive later.
         let target = format!("{target}{join}session={:032x}", rand::random::<u128>());
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
@@ -114,7 +115,7 @@ impl Endpoint {
         Ok(request)
     }
 
-    /// A request that waits for what comes next, or does not.
+    /// A request. Unless it waits for the next message, it has `Prefer: wait=0`.
     fn request<T>(&self, method: Method, waits: bool, body: T) -> http::Request<T> {
         let mut request = http::Request::new(body);
         *request.method_mut() = method;
@@ -132,8 +133,8 @@ struct PolledSession {
     client: Arc<Client>,
     endpoint: Endpoint,
     hold: Arc<Hold>,
-    /// What requests may take of memory, in bytes; answers have as much of their own, so that neither waits for the
-    /// other in a circle.
+    /// Memory for requests, in bytes. Answers have as much of their own, so that requests and answers cannot
+    /// block each other.
     requests: Arc<Semaphore>,
     answers: Arc<Semaphore>,
 }
@@ -157,7 +158,8 @@ impl Dialect for PolledSession {
         let (answer, since) =
             match send_poll(&self.client, &self.hold, self.endpoint.poll(*name)?, scope).await? {
                 Came::Answer(answer, since) => (answer, since),
-                // The name is as good as before: should it have brought a request meanwhile, it does so again.
+                // The name stays valid: if the poll has brought a request meanwhile, the next poll of that name
+                // brings it again.
                 Came::Cut(error) => return Ok(Brought::Cut(error)),
             };
         match answer.status() {
@@ -184,7 +186,7 @@ impl Dialect for PolledSession {
         let (head, body, _share) = self.take_in(answer).await;
         let text = write_answer(&asked, &head, &body);
         drop(body);
-        // Each for as long as the relay may take to read it.
+        // As long as the relay may take to read the answer.
         let most = defaults::ANSWER + defaults::UPGRADE;
         let post = |text: Bytes| self.endpoint.request(Method::POST, false, Body::full(text));
         let bringing = bring(&self.client, || Some(post(text.clone())), scope);
@@ -223,7 +225,7 @@ impl PolledSession {
         Ok(Brought::Request((asked, request)))
     }
 
-    /// An answer in memory. What cannot be had whole is never sent as if it were: the visitor is told instead.
+    /// Reads an answer into memory. If it is too large or incomplete, the visitor gets a 502 instead.
     async fn take_in(
         &self,
         answer: Response,
@@ -245,7 +247,7 @@ impl PolledSession {
     }
 }
 
-/// An answer in the place of one that its visitor cannot have.
+/// A 502 in the place of an answer that the visitor cannot have.
 async fn problem(code: &str, detail: &str) -> (http::response::Parts, Bytes) {
     let (status, error) = (StatusCode::BAD_GATEWAY, Some("http_response_incomplete"));
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
@@ -257,7 +259,7 @@ fn length(body: &Body) -> Option<usize> {
     body.size_hint().exact().and_then(|length| usize::try_from(length).ok())
 }
 
-/// A body in one piece, of at most `most` bytes. What is not short waits for its share of the memory.
+/// A body in one piece, of at most `most` bytes. A body longer than `SHORT` waits for its share of the memory.
 async fn gather(
     room: &Arc<Semaphore>,
     mut body: Body,

@@ -1,4 +1,4 @@
-//! One poll on its way: how long it is to be held, and what its end says of the way.
+//! One poll: for how long it may be held, and what its end shows about the way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::defaults;
 use crate::message::{Body, BoxError, Request, fields};
 use crate::net::Scope;
 
-/// How boxes answer a request that has waited too long for them.
+/// The statuses by which boxes answer a request that waited longer than they allow.
 const CUT: [StatusCode; 4] = [
     StatusCode::BAD_GATEWAY,
     StatusCode::SERVICE_UNAVAILABLE,
@@ -19,19 +19,19 @@ const CUT: [StatusCode; 4] = [
     StatusCode::REQUEST_TIMEOUT,
 ];
 
-/// What a poll came to.
+/// The outcome of a poll.
 pub(in crate::transport) enum Came {
-    /// The relay's answer, and since when the poll was on its way.
+    /// The relay's answer, and when the poll was sent.
     Answer(http::Response<Body>, Instant),
-    /// Something on the way does not bear to wait so long, or the way broke.
+    /// Something on the way cut the poll because it waited too long, or the connection broke.
     Cut(BoxError),
 }
 
-/// Sends a poll that says how long it may be held: for as long as the way bears, as far as is known. Dropping the future
-/// gives the poll up.
+/// Sends a poll that requests to be held for as long as the way is known to allow. Dropping the future gives
+/// the poll up.
 ///
 /// # Errors
-/// What broke before the way can have cut it for its age.
+/// The poll was not sent, failed too soon to have been cut for its age, or was refused on the way with 429.
 pub(in crate::transport) async fn send_poll(
     client: &Arc<Client>,
     hold: &Hold,
@@ -40,7 +40,7 @@ pub(in crate::transport) async fn send_poll(
 ) -> Result<Came, BoxError> {
     let now = hold.now();
     poll.headers_mut().insert(fields::PREFER, HeaderValue::try_from(format!("wait={}", now.as_secs()))?);
-    // Only what was sent can be cut: that no connection is had is another matter.
+    // Only a poll that was sent can be cut. A failure to connect is another matter.
     let mut since = None;
     let sent = client.send_at(poll, scope, &mut since);
     let answer = tokio::time::timeout(now + defaults::UPGRADE, sent).await;
@@ -48,12 +48,12 @@ pub(in crate::transport) async fn send_poll(
         (Ok(Ok(answer)), Some(since)) => (answer, since),
         (Ok(Err(error)), Some(since)) => return cut(hold, since.elapsed(), defaults::POLL_BREAKS, error),
         (Ok(Err(error)), None) => return Err(error),
-        // Something has forgotten the connection: nobody knows when.
+        // Something on the way has forgotten the connection, at an unknown time.
         (Err(late), Some(_)) => return cut(hold, now, 1, late.into()),
         (_, None) => return Err("the relay could not be reached".into()),
     };
     let status = answer.status();
-    // What is our relay's own answer says so.
+    // Our relay marks its own answers with `Proxy-Status`.
     if answer.headers().contains_key(fields::PROXY_STATUS) {
         return Ok(Came::Answer(answer, since));
     }
@@ -66,8 +66,8 @@ pub(in crate::transport) async fn send_poll(
     Ok(Came::Answer(answer, since))
 }
 
-/// A poll that had waited for a while got no answer of the relay. After `sure` of them the next ones wait less; the
-/// session stands.
+/// Handles a poll that got no answer from the relay. If it had waited for a while, it counts as cut: after `sure` such
+/// polls the next ones are held shorter, and the session stands.
 fn cut(hold: &Hold, age: Duration, sure: u32, error: BoxError) -> Result<Came, BoxError> {
     if age < defaults::POLL_CUT {
         return Err(error);

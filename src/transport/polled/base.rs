@@ -1,5 +1,5 @@
-//! The relay that the agent was given. Every URL that it is told is taken as a path there: a relay behind something
-//! that ends TLS does not know its own scheme, and no relay may send an agent elsewhere.
+//! The relay's URL in the agent's configuration. Each URL that the relay sends is reduced to a path on that relay: a
+//! relay behind a TLS terminator does not know its own scheme, and no relay may send an agent elsewhere.
 
 use http::Uri;
 use http::uri::Authority;
@@ -17,12 +17,12 @@ impl Base {
         Self { tls, authority: authority.unwrap_or(Authority::from_static("localhost")) }
     }
 
-    /// What stands in `Host`.
+    /// The value of `Host`.
     pub(in crate::transport) fn authority(&self) -> &str {
         self.authority.as_str()
     }
 
-    /// The path of a URL of this relay; an error for one of another.
+    /// The path of a URL of this relay. A URL of another relay is an error.
     pub(in crate::transport) fn rebase(&self, url: &str) -> Result<String, String> {
         let malformed = || format!("the relay gave a URL that is none: {url:?}");
         let uri: Uri = url.parse().map_err(|_| malformed())?;
@@ -38,7 +38,7 @@ impl Base {
     fn is_here(&self, authority: &Authority, tls: bool) -> bool {
         let port = |a: &Authority, tls: bool| a.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let same_host = self.authority.host().eq_ignore_ascii_case(authority.host());
-        // Written alike, they mean the same place whatever the schemes say.
+        // Equal authorities name the same place, whatever the schemes are.
         self.authority.as_str().eq_ignore_ascii_case(authority.as_str())
             || same_host && port(&self.authority, self.tls) == port(authority, tls)
     }

@@ -10,17 +10,17 @@ use crate::defaults;
 use crate::message::{Body, BoxError, Request, fields};
 use crate::net::Scope;
 
-/// How often an answer is sent whose connections break.
+/// How many times an answer is sent if its connections break.
 const TRIES: u32 = 3;
-/// The code of the problem that a visitor is told whose answer did not arrive.
+/// The code of the problem for a visitor whose answer did not arrive.
 pub(in crate::transport) const LOST: &str = "answer-lost";
 
-/// Brings an answer to the relay, if need be more than once, as long as `post` can make another request of it: the
-/// relay takes the first. One that stands still on its way for [`defaults::ANSWER_STUCK`] is given up. Dropping the
-/// future breaks the answer off.
+/// Brings an answer to the relay. If a connection breaks, the answer is sent again, up to `TRIES` times in all and as
+/// long as `post` can make another request; the relay takes the first to arrive. An answer that does not move for
+/// [`defaults::ANSWER_STUCK`] is given up. Dropping the future breaks the answer off.
 ///
 /// # Errors
-/// What the visitor is to hear, because the relay has not heard of the answer.
+/// A message for the visitor, because the answer did not reach the relay.
 pub(in crate::transport) async fn bring(
     client: &Arc<Client>,
     post: impl Fn() -> Option<Request>,
@@ -41,8 +41,8 @@ pub(in crate::transport) async fn bring(
     Err("The agent's way to the relay broke while the answer was on it.".into())
 }
 
-/// Sends an answer. `None` when nothing of it moved for [`defaults::ANSWER_STUCK`], or when the relay did not respond for as
-/// long after its end. An answer may be silent for hours while its origin is.
+/// Sends an answer. `None` when nothing of it moved for [`defaults::ANSWER_STUCK`], or when the relay did not respond
+/// for as long after its end. An answer may pause for hours while its origin does.
 async fn send(
     client: &Arc<Client>,
     request: Request,
@@ -68,7 +68,7 @@ async fn send(
     }
 }
 
-/// What was said to an answer. If it was not the relay that refused it, the visitor is to hear that.
+/// Judges the response to an answer. A refusal that does not come from the relay is reported to the visitor.
 fn judge(heard: &http::Response<()>) -> Result<(), String> {
     let status = heard.status();
     if status.is_success() {
@@ -100,7 +100,7 @@ mod tests {
     use crate::net::dial::DialRoute;
     use crate::transport::Call;
 
-    /// What takes every request on its first connection, and answers when it ends with `end`.
+    /// A relay that reads requests on its first connection, and responds when the bytes read end with `end`.
     async fn relay(end: Option<&'static str>) -> (Arc<Client>, Scope) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();

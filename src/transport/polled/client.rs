@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections to one relay: as many as there are requests at once, kept for the next.
+//! HTTP/1.1 connections to one relay: one for each request in flight, kept for later requests.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::net::dial::{DialError, DialRoute, DialTarget, dial_via};
 use crate::net::{Io, Scope};
 use crate::transport::{AgentCredentials, Call, OpenError, place};
 
-/// An idle connection is used again within this time; relays and what stands before them close those that are older.
+/// An idle connection is used again only within this time. Relays and the boxes before them close older ones.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -64,8 +64,8 @@ impl Client {
                         return Err(OpenError::Broken(format!("the relay's answer broke off: {error}")));
                     }
                     Err(error) => {
-                        // The status of a refusal is worth more than its words, and what is as large is another
-                        // program's page: that shows in its head.
+                        // The status of a refusal matters more than its body. A body that is too large is another
+                        // program's page, and the head shows that.
                         tracing::debug!(%error, "the body of the relay's answer could not be read");
                         bytes::Bytes::new()
                     }
@@ -80,11 +80,12 @@ impl Client {
             .unwrap_or_else(|_| Err(OpenError::Broken("the relay did not answer the registration".into())))
     }
 
-    /// Sends one request. The connection returns when the answer's body has ended; it is driven in `scope`. What an
-    /// old connection gave back unsent goes on a fresh one. Dropping the future gives up, with the connection.
+    /// Sends one request. `scope` drives the connection, which is free for the next request when the answer's body has
+    /// ended. A request that an old connection returned unsent goes on a fresh one. Dropping the future gives up the
+    /// request and its connection.
     ///
     /// # Errors
-    /// What broke.
+    /// The connection could not be opened, or broke.
     pub(in crate::transport) async fn send(
         self: &Arc<Self>,
         request: Request,
@@ -93,10 +94,10 @@ impl Client {
         self.send_at(request, scope, &mut None).await
     }
 
-    /// As [`Client::send`], and notes in `since` when the request was put on a connection that stands.
+    /// As [`Client::send`]. Sets `since` to the time when the request was put on an open connection.
     ///
     /// # Errors
-    /// What broke.
+    /// As those of [`Client::send`].
     pub(super) async fn send_at(
         self: &Arc<Self>,
         request: Request,
@@ -132,7 +133,7 @@ impl Client {
         &self,
     ) -> Result<(SendRequest<Body>, Connection<TokioIo<Io>, Body>), DialError> {
         let mut io = dial_via(&self.via, &self.place, &self.credentials.tls(), defaults::CONNECT).await?;
-        // A poll waits in silence: only the kernel finds out that nobody is there any more.
+        // A waiting poll is silent: only the kernel's keep-alive detects that the relay is gone.
         io.keep_alive();
         let connected = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(io)).await;
         connected
@@ -149,7 +150,7 @@ impl Client {
         Ok(handle)
     }
 
-    /// The request with what each of ours carries.
+    /// The request with the fields that each of our requests carries.
     pub(in crate::transport) fn own(&self, mut request: Request) -> Request {
         let headers = request.headers_mut();
         if let Ok(host) = HeaderValue::try_from(self.base.authority()) {
@@ -163,7 +164,7 @@ impl Client {
     fn take(&self) -> Option<SendRequest<Body>> {
         let now = Instant::now();
         let mut idle = self.idle.lock();
-        // They stand in the order of their return.
+        // The connections are in the order of their return.
         let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= IDLE);
         idle.drain(..old);
         while let Some((_, handle)) = idle.pop() {

@@ -1,5 +1,5 @@
-//! How long polls may be held. Boxes cut what is silent for too long, each after a time of its own, and none says so:
-//! it is learned from the polls that they cut.
+//! How long polls may be held. A box cuts a connection that is silent for too long. Each box has a limit of its own,
+//! and none announces it: the limit is learned from the polls that are cut.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::defaults;
 
-/// The longest hold that has not been cut, as far as is known.
+/// The longest hold that is not known to be cut.
 pub(in crate::transport) struct Hold {
     most: Duration,
     state: Mutex<HoldState>,
@@ -16,9 +16,9 @@ pub(in crate::transport) struct Hold {
 
 struct HoldState {
     now: Duration,
-    /// Polls in a row that lasted as long as they were to.
+    /// Polls in a row that lasted for their whole hold.
     lasted: u32,
-    /// How many it takes to try a longer one.
+    /// How many such polls it takes before a longer hold is tried.
     needed: u32,
     broke: Option<Broke>,
 }
@@ -27,12 +27,12 @@ struct HoldState {
 struct Broke {
     at: Instant,
     age: Duration,
-    /// How many of that age there were in a row, with it.
+    /// How many polls in a row broke at about this age, this one included.
     alike: u32,
 }
 
 impl Hold {
-    /// Nothing was cut yet.
+    /// No poll was cut yet: holds are `most`.
     pub(in crate::transport) fn new(most: Duration) -> Self {
         Self {
             most,
@@ -45,7 +45,7 @@ impl Hold {
         self.state.lock().now
     }
 
-    /// Polls are cut at this age. Whether that was news.
+    /// Notes that polls are cut at this age. Returns whether that makes the hold shorter.
     fn cut(&self, age: Duration) -> bool {
         let mut state = self.state.lock();
         state.lasted = 0;
@@ -58,8 +58,9 @@ impl Hold {
         true
     }
 
-    /// A poll broke at this age. Relays restart, and people close pages; a box cuts at the same age
-    /// again and again: `sure` of them in a row are a cut. Whether that was news.
+    /// A poll broke at this age. Restarts of the relay and closed pages break polls at various ages; a box cuts them
+    /// at the same age again and again. So `sure` polls in a row at one age count as cut. Returns whether that makes
+    /// the hold shorter.
     pub(in crate::transport) fn broke(&self, age: Duration, sure: u32) -> bool {
         if age < defaults::POLL_CUT {
             return false;
@@ -67,7 +68,7 @@ impl Hold {
         let alike = {
             let mut state = self.state.lock();
             let alike = match &state.broke {
-                // Those that go together, as with a page, are one.
+                // Polls that break together, as those of a page do, count once.
                 Some(last) if last.at.elapsed() < defaults::POLL_CUT => return false,
                 Some(last) if last.age.abs_diff(age) <= age / 10 => last.alike + 1,
                 _ => 1,
@@ -91,13 +92,14 @@ impl Hold {
         }
     }
 
-    /// A poll begins to be held, for an agent that cannot say for how long. Dropped before its end, it broke.
+    /// Begins to measure a poll of an agent that cannot set its hold. A measurement that is dropped before its end is a
+    /// poll that broke.
     pub(in crate::transport) fn enter(&self) -> HoldMeasurement<'_> {
         HoldMeasurement { hold: self, since: Instant::now(), ended: false }
     }
 }
 
-/// An agent can only say whole seconds.
+/// An agent can request only whole seconds.
 fn whole_seconds(time: Duration) -> Duration {
     Duration::from_secs(time.as_secs())
 }
@@ -110,7 +112,7 @@ pub(in crate::transport) struct HoldMeasurement<'a> {
 }
 
 impl HoldMeasurement<'_> {
-    /// It was not dropped; `quiet` when nothing came for as long as it was held.
+    /// The poll was not dropped. `quiet` if no request came for the whole hold.
     pub(in crate::transport) fn end(mut self, quiet: bool) {
         self.ended = true;
         if quiet {
@@ -140,7 +142,7 @@ mod tests {
     fn a_cut_makes_it_shorter_and_time_longer_again() {
         let hold = Hold::new(seconds(25));
         assert!(hold.cut(seconds(20)) && hold.now() == seconds(13));
-        // The others of the same moment say nothing new.
+        // Further polls that are cut at the same moment change nothing.
         assert!(!hold.cut(seconds(20)) && !hold.cut(seconds(60)));
         assert!(hold.cut(Duration::from_millis(3_100)) && hold.now() == seconds(2));
         assert!(!hold.cut(seconds(1)), "there is a shortest");
@@ -167,7 +169,7 @@ mod tests {
         for age in [3, 9, 20, 5, 14, 2] {
             drop_at(seconds(age)).await;
         }
-        // Nor those that break at once, nor many that go together.
+        // Polls that break at once, or many that break together, do not count either.
         for _ in 0..5 {
             drop_at(Duration::from_millis(10)).await;
         }

@@ -1,4 +1,4 @@
-//! What transports share whose agents fetch requests by polling.
+//! The common part of transports whose agents poll for requests.
 
 mod ask;
 mod base;

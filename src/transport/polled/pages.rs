@@ -1,5 +1,5 @@
-//! What pages in browsers need to be agents: a token opens these resources, never a cookie, so any origin may ask
-//! (Fetch §3.2).
+//! CORS, so that pages in browsers can be agents. Any origin may send requests, because these resources need a token,
+//! and never a cookie (Fetch §3.2).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::message::{Body, Response};
 
-/// A response without a body, for nobody but its asker.
+/// A response without a body, which no cache may store.
 pub(in crate::transport) fn plain(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -17,7 +17,7 @@ pub(in crate::transport) fn plain(status: StatusCode) -> Response {
     response
 }
 
-/// The answer to OPTIONS: what this resource takes, and what pages may send to this transport.
+/// The answer to OPTIONS: the methods of this resource, and the methods and fields that pages may send.
 pub(in crate::transport) fn options(
     takes: &'static str,
     methods: &'static str,
@@ -32,7 +32,7 @@ pub(in crate::transport) fn options(
     response
 }
 
-/// Lets a page of another origin read a response, and `exposed` of its fields.
+/// Lets a page of another origin read a response, and its `exposed` fields.
 pub(in crate::transport) fn open(asker: &HeaderMap, response: &mut Response, exposed: &'static str) {
     if asker.contains_key(ORIGIN) {
         let headers = response.headers_mut();

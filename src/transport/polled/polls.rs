@@ -1,4 +1,4 @@
-//! The polls of one session: a few while nothing happens, more under load, and the requests that they bring.
+//! The polls of one session, few while it is idle and more under load, and the requests that they bring.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,28 +13,28 @@ use crate::net::Scope;
 use crate::net::flag::Flag;
 use crate::session::{Ended, Handler, Load};
 
-/// Polls that may fail one after the other before the session counts as broken.
+/// Failures in a row of one poll after which the session counts as broken.
 const FAILURES: u32 = 3;
 
 /// How a transport polls, answers and ends.
 pub(in crate::transport) trait Dialect: Send + Sync + 'static {
-    /// What one poll leaves to the next.
+    /// The state that one poll leaves to the next.
     type Turn: Default + Send;
-    /// A request as it came.
+    /// A request, as a poll brought it.
     type Message: Send + 'static;
 
     /// One poll. Dropping the future gives its turn up.
     ///
     /// # Errors
-    /// What another try may cure.
+    /// A failure after which the poll may be tried again.
     fn poll(
         &self,
         turn: &mut Self::Turn,
         scope: &Scope,
     ) -> impl Future<Output = Result<Brought<Self::Message>, BoxError>> + Send;
 
-    /// Has a request answered, and brings the answer to the relay. A turn, if the request did not arrive as a whole: it
-    /// comes again to that.
+    /// Serves a request, and brings the answer to the relay. Returns a turn if the request did not arrive as a whole: a
+    /// poll with that turn brings the request again.
     fn serve(
         &self,
         message: Self::Message,
@@ -42,7 +42,8 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
         scope: &Scope,
     ) -> impl Future<Output = Option<Self::Turn>> + Send;
 
-    /// Tells the relay that the session ends, so that no poll takes a request with it. Whether it heard.
+    /// Announces to the relay that the session ends, so that no poll takes a request with it. Returns whether
+    /// the relay acknowledged.
     fn end(&self, scope: &Scope) -> impl Future<Output = bool> + Send;
 }
 
@@ -50,16 +51,16 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
 pub(in crate::transport) enum Brought<T> {
     Request(T),
     Nothing,
-    /// This poll was one too many.
+    /// The relay allows no more polls than those that wait.
     TooMany,
-    /// Something on the way does not bear to wait so long, or the way broke. The turn is as good as before: should it
-    /// have delivered a request meanwhile, a dialect may deliver it again.
+    /// Something on the way cut the poll because it waited too long, or the connection broke. The turn stays valid: if
+    /// it has delivered a request meanwhile, a dialect may deliver that request again.
     Cut(BoxError),
-    /// The session does not stand any more.
+    /// The session has ended.
     Ended(StatusCode),
 }
 
-/// What the polls of one session share.
+/// The state that the polls of one session share.
 struct Polls<D> {
     dialect: D,
     handler: Arc<dyn Handler>,
@@ -71,12 +72,12 @@ struct Polls<D> {
     all: AtomicUsize,
     waiting: AtomicUsize,
     places: Arc<Semaphore>,
-    /// Held by whatever must finish before the session has ended.
+    /// Every task that must finish before the end of the session holds a clone.
     alive: mpsc::Sender<()>,
 }
 
-/// Polls until the session ends; the first poll begins with `first`. When `scope` stops, or `load` is retired, what is
-/// in flight finishes first. Dropping the future ends the polls at once.
+/// Polls until the session ends; the first poll begins with `first`. When `scope` stops, or `load` is retired, requests
+/// in flight finish first. Dropping the future ends the polls at once.
 pub(in crate::transport) async fn run<D: Dialect>(
     dialect: D,
     first: D::Turn,
@@ -138,7 +139,7 @@ impl<D: Dialect> Polls<D> {
         self.spawn(turn);
     }
 
-    /// Begins one more poll, unless there are as many as may be.
+    /// Begins one more poll, unless the maximum is reached.
     fn begin_if_few(self: &Arc<Self>) {
         let more = |all| (all < defaults::POLLS_BUSY).then_some(all + 1);
         if self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
@@ -146,8 +147,8 @@ impl<D: Dialect> Polls<D> {
         }
     }
 
-    /// Ends one poll that brought nothing, unless there are as few as there should be: looked at and counted at once, or
-    /// several polls would end for each other's sake.
+    /// Ends one poll that brought nothing, unless only the minimum is left. The check and the count are one step;
+    /// otherwise several polls could end for the same surplus.
     fn end_if_many(&self) -> bool {
         let fewer = |all| (all > defaults::POLLS).then(|| all - 1);
         self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok()
@@ -169,7 +170,7 @@ impl<D: Dialect> Polls<D> {
         });
     }
 
-    /// Polls until this poll is to end. Whether it is still counted then.
+    /// Polls until this poll is to end. Returns whether it is still counted then.
     async fn go_on(self: &Arc<Self>, mut turn: D::Turn) -> bool {
         let mut failures = 0;
         while !self.is_over() {

@@ -1,4 +1,4 @@
-//! Who is registered, and which registrations were ended for good.
+//! The registrations that stand, and those that were deleted for good.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::transport::Attached;
 
 /// One registration.
 pub(in crate::transport) struct Registration {
-    /// Who asked for what, as a form: what makes two registrations the same.
+    /// The agent and its offer, as a form. Registrations with the same identity are one.
     pub(in crate::transport) identity: Box<str>,
     pub(in crate::transport) agent: AgentId,
     pub(in crate::transport) granted: Vec<Wanted>,
@@ -25,7 +25,7 @@ pub(in crate::transport) struct Registration {
     pub(in crate::transport) urls: Vec<String>,
     pub(in crate::transport) queue: Arc<Queue>,
     pub(in crate::transport) lease: Mutex<Duration>,
-    /// How long polls are held that do not say.
+    /// The hold of polls that do not set one.
     pub(in crate::transport) hold: Hold,
     changed: Notify,
 }
@@ -42,7 +42,8 @@ impl Registration {
         Arc::new(Self { identity, agent, granted, born, urls, queue, lease, hold: Hold::new(hold), changed })
     }
 
-    /// A poll of `url` comes. The first of another poller may take over what one before it left.
+    /// A poll of `url` comes. With its first poll, a new poller may take over the requests of an earlier one
+    /// that is gone.
     pub(in crate::transport) fn polled(&self, url: UrlId) {
         if self.queue.is_newcomer(url) {
             self.changed.notify_one();
@@ -70,7 +71,7 @@ struct Deleted {
 }
 
 impl Registrations {
-    /// None yet; what they hold stays within `store`.
+    /// No registrations yet; their bodies and answers stay within `store`.
     pub(in crate::transport) fn new(store: Arc<SpoolBudget>) -> Self {
         Self { router: Arc::new(AnswerRouter::new(store)), ..Self::default() }
     }
@@ -80,7 +81,7 @@ impl Registrations {
         self.table.lock().get(identity).filter(|r| !r.queue.is_ended()).cloned()
     }
 
-    /// What an agent has registered.
+    /// The registrations of an agent, the oldest first.
     pub(in crate::transport) fn of(&self, agent: &AgentId) -> Vec<Arc<Registration>> {
         let table = self.table.lock();
         let mut all: Vec<_> = table.values().filter(|r| r.agent == *agent).cloned().collect();
@@ -88,19 +89,19 @@ impl Registrations {
         all
     }
 
-    /// A birth that is later than every deletion of this identity.
+    /// A time of birth that is later than every deletion of this identity.
     pub(in crate::transport) fn birth(&self, identity: &str) -> u64 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let after = self.deleted.lock().until.get(identity).map_or(0, |until| until + 1);
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(after)
     }
 
-    /// Whether what was born then has been deleted.
+    /// Whether the registration that was born then has been deleted.
     pub(in crate::transport) fn is_deleted(&self, identity: &str, born: u64) -> bool {
         self.deleted.lock().until.get(identity).is_some_and(|until| born <= *until)
     }
 
-    /// Ends a registration for good, if it was not: its URLs are dead from now on.
+    /// Deletes a registration for good: its URLs are dead from now on. `false` if it was deleted before.
     pub(in crate::transport) fn delete(&self, identity: &str, born: u64) -> bool {
         if self.is_deleted(identity, born) {
             return false;
@@ -123,9 +124,9 @@ impl Registrations {
         true
     }
 
-    /// The registration of an identity, and whether it is new: the one that stands, or what `make` makes, which is
-    /// kept until it is deleted, cut, or silent for longer than its lease. `None` where what was `born` then is to come
-    /// back, and has been deleted.
+    /// The registration of an identity, and whether it is new. If none stands, `make` makes one, which is kept until it
+    /// is deleted, cut, or silent for longer than its lease. `None` if a registration that was `born` then is to come
+    /// back, but has been deleted.
     pub(in crate::transport) fn enter(
         self: &Arc<Self>,
         identity: &str,
@@ -133,9 +134,10 @@ impl Registrations {
         scope: &Scope,
         make: impl FnOnce() -> (Arc<Registration>, Attached),
     ) -> Option<(Arc<Registration>, bool)> {
-        // Under the lock, because the polls of one agent return at once after a restart, on several cores.
+        // `make` runs under the lock: after a restart, the polls of one agent return at once, on several cores.
         let mut table = self.table.lock();
-        // A deletion is noted first and takes this lock then: it is seen here, or what is made here is seen there.
+        // `delete` notes the deletion before it takes this lock. So this check sees the deletion, or `delete` sees
+        // the new registration.
         if born.is_some_and(|born| self.is_deleted(identity, born)) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! How long the relay holds a poll: for as long as its agent says, or else for as long as the way has borne.
+//! How long the relay holds a poll: for as long as its agent requests, or else for as long as earlier polls lasted.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::domain::{AgentId, Refusal, RefusalKind};
 use crate::message::{fields, hop};
 use crate::session::envelope::PollEnd;
 
-/// `Prefer: wait=N` (RFC 7240 §4.3): how long the agent would have its poll held, in seconds.
+/// `Prefer: wait=N` (RFC 7240 §4.3): the hold that the agent requests, in seconds.
 pub(in crate::transport) fn wait(headers: &HeaderMap) -> Option<Duration> {
     let preferences = headers.get_all(fields::PREFER).iter().flat_map(hop::list);
     let mut waits = preferences.filter_map(|preference| {
@@ -23,21 +23,21 @@ pub(in crate::transport) fn wait(headers: &HeaderMap) -> Option<Duration> {
     waits.next()
 }
 
-/// The polls of each agent that wait.
+/// The number of waiting polls of each agent.
 #[derive(Debug, Default)]
 pub(in crate::transport) struct Waiters(Mutex<HashMap<AgentId, usize>>);
 
-/// One of them.
+/// One waiting poll.
 struct PollPermit<'a>(&'a Waiters, &'a AgentId);
 
 impl Waiters {
-    /// One more, unless the agent has as many as it may.
+    /// Counts one more poll, unless the agent has as many as it may have.
     fn enter<'a>(&'a self, agent: &'a AgentId) -> Option<PollPermit<'a>> {
         let mut each = self.0.lock();
         let count = each.entry(agent.clone()).or_default();
         let free = *count < defaults::POLLS_PER_AGENT;
         *count += usize::from(free);
-        // Not made where there is none to be had: its drop would count it off.
+        // Without a free place no permit is made, because the drop of a permit decreases the count.
         free.then(|| PollPermit(self, agent))
     }
 }
@@ -54,17 +54,17 @@ impl Drop for PollPermit<'_> {
     }
 }
 
-/// What [`PollEnd::TooMany`] is for whoever polls.
+/// The refusal for [`PollEnd::TooMany`].
 pub(in crate::transport) fn too_many() -> Refusal {
     let message = "as many polls of this agent wait already as may";
     Refusal { retry_after: Some(defaults::RETRY_AFTER), ..Refusal::new(RefusalKind::TooMany, message) }
 }
 
-/// Has `poll` wait: for at most `most` if the `asker` says for how long, or for what is learned of this registration's
-/// way. Dropping the future drops the poll, which may be news for that.
+/// Runs `poll` with a hold: the one that the `asker` requests, of at most `most`, or else the one that was learned for
+/// this registration. Dropping the future drops the poll, which may make the learned hold shorter.
 ///
 /// # Errors
-/// Those of `poll`, and [`PollEnd::TooMany`] for an agent of whom as many wait as may.
+/// Those of `poll`, and [`PollEnd::TooMany`] if as many polls of the agent wait as may.
 pub(in crate::transport) async fn held<T, F: Future<Output = Result<T, PollEnd>>>(
     waiters: &Waiters,
     Registration { agent, hold, .. }: &Registration,

@@ -1,4 +1,4 @@
-//! `Upgrade: ptth` (draft-kazuho-ptth-ptth-01): the agent names the origins that it asks to speak for.
+//! `Upgrade: ptth` (draft-kazuho-ptth-ptth-01): the agent names the origins that it requests.
 
 mod agent;
 mod relay;
@@ -18,7 +18,7 @@ impl Transport for Ptth {
     }
 
     fn is_automatic(&self) -> bool {
-        // It needs the same Upgrade as ptth10, from the same box on the way.
+        // It needs Upgrade as ptth10 does: a box that removes Upgrade breaks both.
         false
     }
 

@@ -21,8 +21,8 @@ pub(super) fn is_well_known(uri: &Uri) -> bool {
     uri.path().starts_with(WELL_KNOWN)
 }
 
-/// The origins of a target: in the well-known path, or in the query in either form. The list is split at literal
-/// commas first and decoded then. No origins at all is an empty list.
+/// The origins of a target, in the well-known path or in either form of the query. Each list is split at literal commas
+/// before it is decoded. A target without origins gives an empty list.
 pub(super) fn wanted(uri: &Uri) -> Result<Vec<Wanted>, BadOrigins> {
     let in_path = uri.path().strip_prefix(WELL_KNOWN).map(|rest| rest.trim_end_matches('/'));
     let in_query = uri.query().into_iter().flat_map(|q| q.split('&')).filter_map(|pair| {
@@ -48,7 +48,7 @@ fn origin(encoded: &str) -> Result<Wanted, BadOrigins> {
     HostName::parse(authority.host()).map(Wanted::Origin).map_err(|_| bad("its host is malformed"))
 }
 
-/// The target that asks for an offer. A name becomes the origin `https://NAME.` + the relay's own authority.
+/// The target that requests an offer's origins. A name becomes the origin `https://NAME.` + the relay's own authority.
 pub(super) fn target(relay: &Uri, offer: &Offer) -> String {
     let authority = relay.authority().map_or("localhost", |a| a.as_str());
     let origins = offer.wanted.iter().map(|wanted| match wanted {

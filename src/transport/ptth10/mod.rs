@@ -1,5 +1,5 @@
 //! `Upgrade: PTTH/1.0` (draft-lentczner-rhttp-00), and `PTTH/0.9`, its alias of 2008. Our own agent also offers
-//! carriers by `ALPN`; a peer that says nothing of them gets plain HTTP/1.1.
+//! carriers in `ALPN`; a peer without that field gets plain HTTP/1.1.
 
 mod agent;
 mod relay;

@@ -54,7 +54,7 @@ fn offer(request: &Request) -> Result<Offer, Refusal> {
 
 impl RelaySide for Relay {
     fn wants(&self, request: &Request) -> bool {
-        // A request with ALPN and without Upgrade was an Upgrade before somebody removed it.
+        // In a request with ALPN and without Upgrade, something on the way has removed Upgrade.
         let stripped =
             request.headers().contains_key(fields::ALPN) && !request.headers().contains_key(UPGRADE);
         token(request).is_some() || stripped

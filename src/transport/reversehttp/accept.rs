@@ -1,4 +1,4 @@
-//! `Accept`, on both sides of a poll: what the agent takes and how it answers, and whether the relay takes such an answer.
+//! `Accept` on both sides of a poll: what an agent takes and how it answers, and whether a relay takes live answers.
 
 use http::HeaderMap;
 use http::header::ACCEPT;
@@ -8,10 +8,11 @@ use crate::message::hop;
 use crate::session::envelope::PollMode;
 use crate::transport::StreamingSupport;
 
-/// What a relay says of the answer to a request that it hands to a poll with the same word (RFC 9110 §12.5.1 lets it).
+/// The `Accept` of a relay that takes a live answer, in the response to a poll with the same parameter (RFC 9110
+/// §12.5.1 allows that).
 pub(super) const LIVE: &str = "message/http;live=1";
 
-/// What an agent says whose way is like this.
+/// The `Accept` of an agent on such a way.
 pub(super) fn by(flow: StreamingSupport) -> &'static str {
     match (flow.down, flow.up) {
         (true, true) => "message/http;stream=1;live=1",
@@ -21,9 +22,9 @@ pub(super) fn by(flow: StreamingSupport) -> &'static str {
     }
 }
 
-/// What the sender of an `Accept` takes: `message/http`, by parameters that are our own (`stream=1`, the agent reads a
-/// message as it comes; `live=1`, it writes its answer as that is made), or `application/http`, as many whole messages
-/// as wait.
+/// What the sender of an `Accept` takes: `message/http` with our own parameters (`stream=1`: the agent reads a
+/// message while it arrives; `live=1`: it writes its answer while that is made), or `application/http`: as many whole
+/// messages as wait.
 pub(super) fn poll_mode(headers: &HeaderMap) -> PollMode {
     let (mut mode, mut batch) = (PollMode::WHOLE, false);
     for range in headers.get_all(ACCEPT).iter().flat_map(hop::list) {

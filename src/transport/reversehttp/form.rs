@@ -1,4 +1,4 @@
-//! The fields of a registration: a form, in the body or in the query, whatever its `Content-Type` says.
+//! The fields of a registration: a form, in the body or in the query, whatever its `Content-Type` is.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use form_urlencoded::Serializer;
 use crate::defaults;
 use crate::domain::{HostName, Malformed, Name, Secret, Wanted};
 
-/// What a registration says. Unknown fields are the business of others.
+/// The fields of a registration. Unknown fields are ignored.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields {
     pub(super) wanted: Vec<Wanted>,
@@ -18,15 +18,15 @@ pub(super) struct Fields {
 /// Why a form is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadForm {
-    /// A name or a host that is none.
+    /// A malformed name or host.
     #[error(transparent)]
     Wanted(#[from] Malformed),
-    /// Not a number of seconds.
+    /// A lease that is not a number of seconds.
     #[error("{0:?} is not a lease: write a whole number of seconds")]
     Lease(String),
 }
 
-/// Reads a registration. What the body says stands before what the query says.
+/// Reads a registration. Fields in the body take precedence over those in the query.
 pub(super) fn read(query: &str, body: &[u8]) -> Result<Fields, BadForm> {
     let body = one(body)?;
     let query = one(query.as_bytes())?;
@@ -55,13 +55,13 @@ fn one(text: &[u8]) -> Result<Fields, BadForm> {
 
 fn lease(text: &str) -> Result<Duration, BadForm> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    // So many digits that they are no number any more: clamped like any other that is too large.
+    // A number with too many digits is clamped, like any other number that is too large.
     let seconds = digits.then(|| text.parse().unwrap_or(u64::MAX));
     let seconds = seconds.ok_or_else(|| BadForm::Lease(text.to_owned()))?;
     Ok(Duration::from_secs(seconds).clamp(defaults::POLL_LEASE, defaults::POLL_LEASE_MOST))
 }
 
-/// Appends what is asked for.
+/// Appends the requested names and hosts.
 pub(super) fn write(form: &mut Serializer<'_, String>, wanted: &[Wanted]) {
     for wanted in wanted {
         match wanted {
@@ -71,7 +71,7 @@ pub(super) fn write(form: &mut Serializer<'_, String>, wanted: &[Wanted]) {
     }
 }
 
-/// What is asked for comes back from what we write of it; a lease has bounds.
+/// Names and hosts that `write` writes are read as the same, and a lease is within its bounds.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn property(bytes: &[u8]) {
     let (query, body) = bytes.split_at(bytes.iter().position(|b| *b == 0).unwrap_or(0));

@@ -1,27 +1,34 @@
 //! ReverseHttp (T. Garnock-Jones, 2008): an agent that can only send requests. It registers with a form, fetches each
 //! request by long-polling a URL, and posts the answer to that same URL.
 //!
-//! Ours beside it: `Accept: message/http;stream=1` on a poll, for messages that are read as they come, and whose
-//! visitors are known by `PTTH-Request` and `PTTH-Gone`; `live=1` beside it, for answers that are written as they are
-//! made (below); `Accept: application/http`, for several whole messages at once; a link of relation `probe` in the
-//! answer to our agents' registration, where they look whether bodies get through while they are open; `Prefer: wait=N`
-//! (RFC 7240 §4.3) on a poll, for a hold that the way bears; and a poll of a URL whose request has no answer yet hands
-//! that request out again, because nobody who got it polls there.
+//! Our extensions:
 //!
-//! An agent says `Accept: message/http;live=1` on a poll, and the relay says the same in the poll's answer (RFC 9110
-//! §12.5.1 lets it). Only where both have said it is the answer live; an agent whose bodies are held back until they
-//! are complete does not say it, and drops interim responses. The POST of a live answer
+//! - `Accept: message/http;stream=1` on a poll: the agent reads messages while they arrive. `PTTH-Request` names each
+//!   request, and `PTTH-Gone` the requests whose visitors have left.
+//! - `live=1` on a poll, with or without `stream=1`: the agent writes answers while they are made (below).
+//! - `Accept: application/http`: several whole messages at once.
+//! - A link of relation `probe` in the answer to our agents' registration: there they probe whether bodies get through
+//!   while they are open.
+//! - `Prefer: wait=N` (RFC 7240 §4.3) on a poll: a hold that the way allows.
+//! - A poll of a URL whose request has no answer yet delivers that request again, because an agent that received it
+//!   does not poll that URL.
 //!
-//! - may begin with interim responses, which go to the visitor as they come: at most [`INTERIM`], each of at most
-//!   [`INTERIM_BYTES`] bytes, of HTTP/1.1, and with no word of a body. More of them, a 101 that nobody asked for, and an
-//!   envelope that ends behind them are no answer: 400 for the agent, 502 for the visitor. So is an interim response
-//!   in an answer that is not live, and among several messages (`application/http`).
-//! - may end before the message in it does, by its length or its chunks: that message broke off at the origin, and its
-//!   visitor is cut at once. A POST that itself breaks off says nothing of the origin.
+//! An agent sends `Accept: message/http;live=1` on a poll, and the relay sends the same in the poll's answer (RFC 9110
+//! §12.5.1 allows that). The answer is live only if both have sent it. An agent whose bodies are held back until they
+//! are complete does not send it, and drops interim responses. The POST of a live answer
 //!
-//! With `stream=1` beside it, a request that says `Expect: 100-continue` comes with that field, and its body waits for a
-//! 100 in the POST, or for [`ORIGIN_CONTINUE`]; an answer without one leaves it where it is. The agent keeps the poll
-//! open until its answer has begun. To everybody else the relay gives the body that it has asked for itself.
+//! - may begin with interim responses, which go to the visitor as they come: at most [`INTERIM`], each of at
+//!   most [`INTERIM_BYTES`] bytes, of HTTP/1.1, and without fields that frame a body. An envelope with more of
+//!   them, with a 101 that the request did not permit, or with nothing behind them is no answer: the agent gets
+//!   400, and the visitor 502. The same applies to an interim response in an answer that is not live, or among
+//!   several messages (`application/http`).
+//! - may end before the message in it is complete by its length or its chunks. Then that message broke off at the
+//!   origin, and its visitor is cut at once. A POST that itself breaks off shows nothing about the origin.
+//!
+//! With `stream=1` and `live=1` together, a request with `Expect: 100-continue` keeps that field, and its body waits
+//! for a 100 in the POST, or for [`ORIGIN_CONTINUE`]. After an answer without a 100, the relay does not send the body.
+//! The agent keeps the poll open until its answer has begun. For every other agent, the relay itself requests the body
+//! from the visitor.
 //!
 //! [`INTERIM`]: crate::defaults::INTERIM
 //! [`INTERIM_BYTES`]: crate::defaults::INTERIM_BYTES
@@ -41,9 +48,9 @@ use std::sync::Arc;
 use super::{AgentSide, Door, RelaySide, Transport};
 use crate::session::Kind;
 
-/// What the relay says to a probe as soon as it is asked.
+/// The relay's first line in the answer to a probe, sent at once.
 const DOWN: &[u8] = b"down\n";
-/// What it says when it has heard the same of the agent.
+/// The agent's line in a probe's POST. Once it has arrived, the relay sends the same line in the answer to the GET.
 const UP: &[u8] = b"up\n";
 
 /// See the module.

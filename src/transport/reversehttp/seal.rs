@@ -1,5 +1,6 @@
-//! What stands in the URLs that agents hold: who, what, since when and until when, sealed with a key of the relay's.
-//! The URL alone brings a registration back after a restart; nobody can read or change it, and no token is in it.
+//! The content of the URLs that agents hold: the identity of a registration, its birth and its expiry, sealed with a
+//! key of the relay. The URL alone brings a registration back after a restart. Nobody else can read or change it, and
+//! it contains no token.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine as _;
@@ -7,27 +8,27 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::session::envelope::UrlId;
 
-/// What a URL is for. One kind does not open as the other.
+/// The use of a URL. A URL for one use does not open as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
-    /// To be polled, and to bring the answer to.
+    /// The agent polls it, and posts the answer to it.
     Request,
-    /// To manage a registration.
+    /// The owner manages a registration by it.
     Private,
-    /// To find out whether bodies get through while they are open.
+    /// The agent probes there whether bodies get through while they are open.
     Probe,
 }
 
-/// What a sealed URL says.
+/// The content of a sealed URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claims {
-    /// When the registration was made, in milliseconds since 1970: of two of one identity, which.
+    /// When the registration was made, in milliseconds since 1970. It distinguishes registrations of one identity.
     pub(super) born: u64,
-    /// Until when the URL is good, in seconds since 1970.
+    /// When the URL expires, in seconds since 1970.
     pub(super) expires: u64,
-    /// Names this URL.
+    /// The id of this URL.
     pub(super) url: UrlId,
-    /// Who asked for what, as a form.
+    /// The agent and its grant, as a form.
     pub(super) identity: Box<str>,
 }
 
@@ -40,7 +41,7 @@ impl Seal {
         Self(UnboundKey::new(&AES_256_GCM_SIV, key).ok().map(LessSafeKey::new))
     }
 
-    /// The last segment of a URL.
+    /// Seals claims into the last segment of a URL.
     pub(super) fn seal(&self, what: Use, claims: &Claims) -> String {
         let Claims { born, expires, url, identity } = claims;
         let mut text = format!("{born:x} {expires:x} {url:x} {identity}").into_bytes();
@@ -50,15 +51,15 @@ impl Seal {
             key.seal_in_place_append_tag(nonce, Aad::from(what.label()), &mut text).is_ok()
         });
         if !sealed {
-            // Neither can happen with a key of 32 bytes and a short text. A URL that opens nothing is better than one
-            // that shows who is where.
+            // Cannot happen with a key of 32 bytes and a short text. A URL that opens nothing is better than one that
+            // shows the identity.
             tracing::error!("a URL could not be sealed");
             text.clear();
         }
         URL_SAFE_NO_PAD.encode([&nonce[..], &text].concat())
     }
 
-    /// Opens it again. Nothing, if it was not sealed here for this use.
+    /// Opens a segment. `None` if it was not sealed here for this use.
     pub(super) fn open(&self, what: Use, segment: &str) -> Option<Claims> {
         let mut bytes = URL_SAFE_NO_PAD.decode(segment).ok()?;
         let (nonce, text) = bytes.split_at_mut_checked(NONCE_LEN)?;

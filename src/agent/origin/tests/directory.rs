@@ -127,8 +127,8 @@ async fn nothing_outside_and_nothing_hidden_is_found() {
     }
 }
 
-/// Each spelling of a way out, behind every directory and link, from a root that is itself and one that is a link:
-/// zrok CVE-2026-42275 and -45576, CWE-22, CWE-59.
+/// Each spelling of a path that leads out, behind every directory and link, from a real root and from a root that is a
+/// link: zrok CVE-2026-42275 and -45576, CWE-22, CWE-59.
 #[tokio::test]
 async fn no_spelling_leads_out_through_a_link() {
     let mut site = site();

@@ -76,8 +76,8 @@ async fn a_connection_that_died_idle_costs_nobody_an_answer() {
     let (_, response, wire) = raw.first(get("/"), OK).await;
     text(response).await;
     raw.settled(1).await;
-    // Both ends come with one turn of the event queue, and this test runs before the connection's own task: that one
-    // is handed a request before it has seen the end.
+    // Both ends arrive with one turn of the event queue, and this test runs before the connection's own task: the
+    // connection gets a request before its task has seen the end.
     let near = TcpStream::connect(raw.listener.local_addr().unwrap()).await.unwrap();
     let far = raw.accept().await;
     drop((wire, far));
@@ -89,7 +89,7 @@ async fn a_connection_that_died_idle_costs_nobody_an_answer() {
     assert_eq!(text(response).await, "ok");
 }
 
-/// A connection that has rested, on which the origin reads a request and closes.
+/// A rested connection. The origin reads the next request on it and closes it.
 async fn closing(raw: &Raw) -> impl Future<Output = ()> + use<> {
     let (_, response, mut wire) = raw.first(get("/"), OK).await;
     text(response).await;

@@ -10,7 +10,7 @@ use crate::message::interim;
 
 type Served = Connection<Box<dyn crate::net::io::Duplex>, Bytes>;
 
-/// An origin that speaks nothing but HTTP/2.
+/// An HTTP/2-only origin.
 struct Two {
     listener: TcpListener,
     origin: Arc<Origin>,
@@ -43,7 +43,7 @@ async fn request(served: &mut Served) -> (http::Request<RecvStream>, SendRespons
 async fn say(served: &mut Served, respond: &mut SendResponse<Bytes>, word: &'static str) {
     let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
     stream.send_data(word.into(), true).unwrap();
-    // Once it is polled, it writes.
+    // One poll writes the answer.
     let _ = futures_util::poll!(std::pin::pin!(served.accept()));
 }
 
@@ -146,7 +146,7 @@ async fn a_login_of_a_connection_is_not_shared() {
         request.headers_mut().insert(name, "Negotiate YIIJ".parse().unwrap());
         request
     };
-    // What one visitor gets on its connection, and on which.
+    // Serves one request and returns its connection, which must not be `old`.
     let serve = async |request: Request, challenge: bool, mut old: Option<Served>| {
         let mut call = Box::pin(two.origin.answer(request));
         let ((_, mut respond), mut served) = tokio::select! {

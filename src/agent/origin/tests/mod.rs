@@ -1,4 +1,4 @@
-//! Real sockets on port 0, origins that are told byte by byte what to say, and no sleeps.
+//! Tests with real sockets on port 0, and origins whose every byte the test writes.
 
 mod directory;
 mod expect;
@@ -27,7 +27,7 @@ use crate::message::{Body, Request, Response, interim};
 use crate::net::{Io, Scope};
 use crate::session::Handler;
 
-/// Everything in a test ends long before this, or never.
+/// Panics after a time that no step of a test takes, unless the step hangs.
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("no progress")
 }
@@ -51,7 +51,7 @@ async fn text(response: Response) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// One end of a connection on which the test says and hears every byte.
+/// One end of a connection on which the test writes and reads every byte.
 struct Wire<S>(S);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -59,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         within(self.0.write_all(bytes.as_ref())).await.unwrap();
     }
 
-    /// Everything up to and with `end`.
+    /// Reads up to and including `end`.
     async fn hear(&mut self, end: &str) -> String {
         let mut heard = Vec::new();
         while !heard.ends_with(end.as_bytes()) {
@@ -75,14 +75,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.hear("\r\n\r\n").await
     }
 
-    /// What comes until the other side closes, or resets.
+    /// Reads until the other side closes or resets the connection.
     async fn rest(&mut self) -> String {
         let mut rest = Vec::new();
         let _ = within(self.0.read_to_end(&mut rest)).await;
         String::from_utf8(rest).unwrap()
     }
 
-    /// Nothing has arrived so far, although everything that is ready has run.
+    /// Whether no byte has arrived after all ready tasks have run.
     async fn is_quiet(&mut self) -> bool {
         for _ in 0..50 {
             tokio::task::yield_now().await;
@@ -121,7 +121,7 @@ impl Raw {
         (head, response, wire)
     }
 
-    /// One request that is to come on a connection that stands.
+    /// One request that must arrive on the existing connection `wire`.
     async fn next(&self, wire: &mut Wire<TcpStream>, request: Request, answer: &str) -> Response {
         let serve = async {
             wire.head().await;
@@ -137,7 +137,7 @@ impl Raw {
         }
     }
 
-    /// Lets every task run that can.
+    /// Lets other tasks run until the pool has `idle` connections.
     async fn settled(&self, idle: usize) {
         for _ in 0..1_000 {
             if self.idle() == idle {
@@ -149,7 +149,7 @@ impl Raw {
     }
 }
 
-/// A visitor's connection to `handler`, served as a carrier would: the test speaks HTTP/1.1 on it.
+/// A visitor's connection to `handler`, served as by a carrier. The test sends HTTP/1.1 on it.
 fn visitor(handler: impl Handler + Clone) -> Wire<DuplexStream> {
     let (near, far) = tokio::io::duplex(64 << 10);
     let config = ServerOptions {

@@ -10,7 +10,7 @@ use tower_service::Service;
 use super::*;
 use crate::agent::origin::tower;
 
-/// Counts its readiness, and fails when it is called without.
+/// A service that panics when it is called before it is ready.
 #[derive(Clone)]
 struct Careful {
     ready: bool,

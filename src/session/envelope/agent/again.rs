@@ -1,5 +1,5 @@
-//! An answer that can be sent again: a connection may have gone just when it was used, and the relay takes one answer
-//! for each request, however often it is brought.
+//! An answer that can be sent again. A connection may have ended just when the agent used it, and the relay takes one
+//! answer for each request, however often the answer is sent.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::message::{Body, BoxError};
 pub struct Again(Arc<Mutex<ReplaySource>>);
 
 struct ReplaySource {
-    /// What was taken from `rest`, from its start; `None` when that has become too much.
+    /// The pieces that were read from `rest`; `None` when they have become too large, or when `rest` broke off.
     taken: Option<Vec<Bytes>>,
     size: usize,
     rest: Body,
@@ -27,8 +27,8 @@ impl Again {
         Self(Arc::new(Mutex::new(ReplaySource { taken: Some(Vec::new()), size: 0, rest: body })))
     }
 
-    /// The body from its start; `None` when it broke off, or too much of it has gone for that. One is to be read at a
-    /// time.
+    /// The body from its start; `None` when the body broke off, or when more of it was read than is kept. Only one such
+    /// body is to be read at a time.
     pub fn body(&self) -> Option<Body> {
         self.0.lock().taken.as_ref()?;
         Some(Body::wrap(ReplayBody { source: self.0.clone(), next: 0 }))
@@ -56,7 +56,7 @@ impl HttpBody for ReplayBody {
         }
         let polled = ready!(Pin::new(&mut source.rest).poll_frame(cx));
         if let Some(Err(_)) = &polled {
-            // What broke off must not look complete the next time.
+            // A body that broke off must not look complete the next time.
             source.taken = None;
         } else if let Some(Ok(frame)) = &polled
             && let Some(data) = frame.data_ref()
@@ -69,7 +69,7 @@ impl HttpBody for ReplayBody {
             }
         }
         if polled.is_none() || source.rest.is_end_stream() {
-            // What the rest holds, a connection of the origin's, is needed by others.
+            // `rest` holds a connection to the origin, which other requests need.
             source.rest = Body::empty();
         }
         Poll::Ready(polled)

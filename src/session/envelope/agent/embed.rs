@@ -17,10 +17,11 @@ use crate::message::{Body, BoxError, Response};
 pub enum AnswerMode {
     /// Complete, because something on the way holds bodies back.
     Whole,
-    /// As it comes. One that breaks off breaks its envelope off.
+    /// While it arrives. If the answer breaks off, its envelope breaks off too.
     Stream,
-    /// As it is made, for a relay that knows of that: see [`PollMode::live`](crate::session::envelope::PollMode::live). The envelope of one
-    /// that breaks off ends where that ends, so that the relay does not take the way for broken.
+    /// While the origin makes it, for a relay that supports this: see
+    /// [`PollMode::live`](crate::session::envelope::PollMode::live). If the answer breaks off, its envelope ends there
+    /// without an error, so that the relay does not take the connection for broken.
     Live,
 }
 
@@ -44,7 +45,7 @@ pub(super) fn embed(answer: Response, method: &Method, way: AnswerMode) -> Body 
 struct Embedded {
     head: Option<Bytes>,
     body: Coded,
-    /// What breaks off ends.
+    /// A body that breaks off ends the envelope without an error.
     live: bool,
 }
 
@@ -74,7 +75,7 @@ impl HttpBody for Embedded {
 
     fn size_hint(&self) -> SizeHint {
         if self.live {
-            // It may end before its time, which an envelope that says its length cannot.
+            // The body may break off, and an envelope that announces its length cannot end early.
             return SizeHint::default();
         }
         let head = self.head.as_ref().map_or(0, Bytes::len) as u64;

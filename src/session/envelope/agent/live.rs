@@ -1,4 +1,4 @@
-//! An answer as it is made: interim responses in front of it, each as soon as it is said.
+//! An answer that is sent while it is made. Each interim response before it is sent as soon as it comes.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,18 +17,18 @@ use crate::message::{Body, BoxError, Response, interim};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The envelope of an answer that is still being made, and what is in front of it.
+/// The envelope of an answer that is still being made, and the interim responses before it.
 struct Live {
     made: Made,
-    /// Heads that are not sent yet.
+    /// Heads of interim responses that are not sent yet.
     ahead: BytesMut,
 }
 
-/// What may come before an answer: interim responses, and the wish for the body of the request.
+/// The sources of heads before an answer: interim responses, and the demand for the body of the request.
 pub(super) type Ahead = (interim::Receiver, Option<Arc<BodyDemand>>);
 
 enum Made {
-    /// Meanwhile the body of the request may be asked for.
+    /// The answer is being made. Meanwhile the body of the request may be requested.
     Awaited(BoxFuture<'static, Response>, Method, Ahead),
     Embedded(Body),
 }

@@ -14,9 +14,10 @@ use crate::net::{Io, Scope};
 use crate::session::envelope::stream;
 use crate::session::{Handler, h1};
 
-/// Reads the request of an envelope, has it answered, and returns the envelope of the answer. Unless that is live, its
-/// length is known if that of the answer is; if not, the answer is chunked, but for [`AnswerMode::Whole`]. Dropping the future
-/// drops the handler's, and so does dropping an envelope that is live.
+/// Reads the request of an envelope, calls the handler, and returns the envelope of the answer. The length of the
+/// envelope is known if the length of the answer is known and the envelope is not live. An answer of unknown length is
+/// chunked, but not with [`AnswerMode::Whole`]. Dropping the future, or an envelope that is live, drops the handler's
+/// future.
 ///
 /// # Errors
 /// When the envelope holds no request.
@@ -44,8 +45,9 @@ pub async fn serve(
     Ok(embed(handler.call(request, interim::Sender::default()).await, &head.method, way))
 }
 
-/// Lets a connection in memory answer, because only a connection can be upgraded: what comes out of it is an embedded
-/// answer as it stands, without interim responses, and behind a 101 whatever the two ends say.
+/// Serves the request on a connection in memory, because only a connection can be upgraded. The bytes that come from
+/// this connection are already an embedded answer, without interim responses. Behind a 101 they are the bytes of the
+/// stream.
 fn upgrade(
     reader: Reader,
     mut head: EmbeddedRequest,
@@ -59,7 +61,7 @@ fn upgrade(
     let (read, mut write) = tokio::io::split(near);
     let mut rest = stream::reader(reader.stream(Framing::Rest(None)));
     scope.spawn(async move {
-        // Either end may go first; the other hears of it by its own end.
+        // Either end may close first; the other end then sees the end of its own stream.
         if write.write_all(&first).await.is_ok() {
             let _ = tokio::io::copy(&mut rest, &mut write).await;
             let _ = write.shutdown().await;

@@ -1,5 +1,5 @@
-//! Answers where something on the way holds bodies back: complete before they are sent, within bounds of size and
-//! time, and a clear word to the visitor where that cannot be.
+//! Answers where something on the way holds bodies back. They are complete before they are sent, within limits of size
+//! and time. Where that is not possible, the visitor gets an error with the reason.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::message::{Body, Request, Response, interim};
 use crate::net::Scope;
 use crate::session::Handler;
 
-/// How `Proxy-Status` calls this hop.
+/// The name of this hop in `Proxy-Status`.
 const HOP: &str = "ptth-agent";
 const EVENTS: &[u8] = b"text/event-stream";
 
@@ -27,13 +27,13 @@ const EVENTS: &[u8] = b"text/event-stream";
 pub enum Answer {
     /// Complete: its length is known.
     Whole(Spooled),
-    /// To be sent as it comes.
+    /// To be sent while it arrives.
     Stream(Again),
 }
 
 impl Answer {
-    /// The envelope from its start; `None` when it broke off, or too much of what streams has gone for that. One is to
-    /// be read at a time.
+    /// The envelope from its start; `None` when a stream broke off, or when more of it was read than is kept. Only one
+    /// such body is to be read at a time.
     pub fn body(&self) -> Option<Body> {
         match self {
             Self::Whole(whole) => Some(whole.body()),
@@ -42,8 +42,8 @@ impl Answer {
     }
 }
 
-/// As [`serve()`]; with [`AnswerMode::Whole`], what has no end in time, or is too large, becomes a 502 for its visitor, and an
-/// Upgrade a 501.
+/// As [`serve()`]. With [`AnswerMode::Whole`], an answer that does not end in time, or is too large, becomes a 502 for
+/// its visitor, and an Upgrade becomes a 501.
 ///
 /// # Errors
 /// When the envelope holds no request.
@@ -72,7 +72,7 @@ pub async fn serve_by(
         }
         Ok(Err(SpoolError::TooLarge(most))) => format!("this one is larger than {most} bytes"),
         Ok(Err(error)) => {
-            // What is wrong with the agent's own machine is for its owner.
+            // A fault of the agent's own machine is for its owner, not for the visitor.
             tracing::warn!(%error, "there is no room for an answer");
             "there is no room for this one at the moment".into()
         }
@@ -86,8 +86,8 @@ pub async fn serve_by(
     Ok(Answer::Whole(apology(StatusCode::BAD_GATEWAY, "answer-held", &detail, &asker).await))
 }
 
-/// An envelope that has arrived as a whole, so that nothing of it is handed on before: one that breaks off comes again,
-/// and its origin must not see its head twice. Dropping the future lets it go.
+/// Takes an envelope in as a whole, so that no part of it is passed on before. An envelope that breaks off is delivered
+/// again, and its origin must not receive its head twice. Dropping the future drops the envelope.
 ///
 /// # Errors
 /// [`SpoolError`]; after [`SpoolError::Broken`] its URL may be polled again.
@@ -95,25 +95,25 @@ pub async fn arrived(envelope: Body, room: &SpoolRoom) -> Result<Body, SpoolErro
     Ok(room.take_in(envelope).await?.body())
 }
 
-/// The envelope of an answer that says why its visitor gets no other.
+/// The envelope of an answer with the reason why its visitor gets no other answer.
 pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &HeaderMap) -> Spooled {
     let error = Some("http_response_incomplete");
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
     let envelope = embed(problem.response(asker), &Method::GET, AnswerMode::Whole);
-    // It is short, and the room is its own.
+    // The envelope is short, and has the room for itself.
     SpoolRoom::default().take_in(envelope).await.unwrap_or_default()
 }
 
-/// What matters of the exchange in an envelope.
+/// The properties of an exchange that [`serve_by`] needs.
 #[derive(Default)]
 struct Seen {
-    /// What a problem asks of the request.
+    /// The fields of the request that a problem needs.
     asker: HeaderMap,
     /// The answer is a `text/event-stream`.
     events: bool,
 }
 
-/// Looks at what goes by, and refuses what cannot cross.
+/// Notes the properties of the exchange, and refuses an Upgrade, which cannot cross.
 struct InspectingHandler {
     handler: Arc<dyn Handler>,
     seen: Arc<Mutex<Seen>>,

@@ -1,4 +1,4 @@
-//! What becomes of requests whose registration ends, or whose agent is gone.
+//! The handling of requests whose registration ends, or whose agent is gone.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::{UrlId, poller};
 
 impl<R, V, P> Mailbox<R, V, P> {
-    /// Ends it: polls end, what waits is given back; what is in hand may still be answered.
+    /// Ends the registration. Polls end, and requests that wait are given back. Requests in hand may still be answered.
     pub(in crate::session::envelope) fn end(&mut self) {
         self.ended = true;
         while !self.polls.is_empty() {
@@ -23,27 +23,27 @@ impl<R, V, P> Mailbox<R, V, P> {
         }
     }
 
-    /// Ends it, and what is in hand.
+    /// Ends the registration, and the requests that are in hand or being delivered.
     pub(in crate::session::envelope) fn cut(&mut self) {
         self.cut = true;
         self.end();
         self.lose(|_, _, _| true);
     }
 
-    /// Ends it because the agent is gone, and what that had in hand.
+    /// Ends the registration, and the requests in hand, because the agent is gone.
     pub(in crate::session::envelope) fn desert(&mut self) {
         self.end();
         self.lose(|_, _, delivered| delivered.sent.is_some());
     }
 
-    /// The registration was made again, and `url` is where that poller begins.
+    /// A poller has registered again, and `url` is its first URL.
     pub(in crate::session::envelope) fn registered(&mut self, url: UrlId) {
         if self.newcomer.as_ref().is_none_or(|newcomer| newcomer.due.is_none()) {
             self.newcomer = Some(NewPoller { poller: poller(url), registered: self.now, due: None });
         }
     }
 
-    /// Whether the poll of `url` is the first of a poller that has registered where others had before.
+    /// Whether the poll of `url` is the first poll of a poller that has registered after others.
     pub(in crate::session::envelope) fn is_newcomer(&mut self, url: UrlId) -> bool {
         let new = self.newcomer.as_mut().filter(|new| new.poller == poller(url) && new.due.is_none());
         let is_new = new.is_some();
@@ -53,9 +53,9 @@ impl<R, V, P> Mailbox<R, V, P> {
         is_new
     }
 
-    /// Takes over what was in the hands of pollers that are gone, once it is time; else returns how long that is. A
-    /// poller is gone if it does not poll, and has closed the connection that took its request. What came to a poller
-    /// after the newest registered stays: a process registers more than once.
+    /// Takes over the requests in the hands of pollers that are gone. If that is too early, returns how long to wait. A
+    /// poller is gone if it does not poll and has closed the connection that took its request. A request that was
+    /// delivered after the newest poller registered stays: one process may register more than once.
     pub(in crate::session::envelope) fn take_over(&mut self) -> Option<Duration> {
         let left = self.newcomer.as_ref()?.due?.saturating_duration_since(self.now);
         if !left.is_zero() {
@@ -71,14 +71,14 @@ impl<R, V, P> Mailbox<R, V, P> {
         None
     }
 
-    /// Takes requests out of the hands of an agent that is gone. Each is queued again if that is safe; the visitors of
-    /// others get an error.
+    /// Takes requests out of the hands of an agent that is gone. A request is queued again if that is safe; else its
+    /// visitor gets an error.
     fn lose(&mut self, is_lost: impl Fn(&Self, UrlId, &Delivered) -> bool) {
         let lost = self.urls.iter().filter(|(url, delivered)| is_lost(self, **url, delivered));
         let lost: Vec<_> = lost.map(|(url, _)| *url).collect();
         let taken: Vec<_> = lost.into_iter().filter_map(|url| self.take_url(url)).collect();
         let mut ids: Vec<_> = taken.into_iter().flat_map(|delivered| delivered.exchanges).collect();
-        // The oldest is queued last, and so is the first in the queue.
+        // Each request is queued first, so the oldest comes last here.
         ids.sort_unstable_by_key(|id| {
             self.exchanges.get(id.0).map(|exchange| std::cmp::Reverse(exchange.number))
         });

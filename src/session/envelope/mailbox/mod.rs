@@ -1,8 +1,8 @@
-//! The requests and polls of one registration, first come first served on both sides: which poll takes which request,
-//! what each URL has delivered, and what becomes of requests whose agent or visitor is gone.
+//! The requests and polls of one registration, first come, first served on both sides. The mailbox decides which poll
+//! takes which request, notes the delivery of each URL, and handles requests whose agent or visitor is gone.
 //!
-//! Nothing here reads, writes, waits or looks at a clock: a method is what happens, [`Mailbox::advance`] is how time
-//! passes, and what is to be done about both comes out of [`Mailbox::effects`].
+//! The mailbox does no I/O, does not wait, and reads no clock. Each method is an event, [`Mailbox::advance`] sets the
+//! time, and [`Mailbox::effects`] returns the effects that the caller executes.
 
 mod ends;
 mod polls;
@@ -32,7 +32,7 @@ pub(in crate::session::envelope) struct PollId(u64);
 /// Why a poll brings no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PollEnd {
-    /// There was none for as long as a poll is held, another poll of the same URL came, or visitors left
+    /// No request came while the poll was held, another poll of the same URL came, or visitors left
     /// ([`Queue::abandoned`](super::Queue::abandoned)).
     #[error("there was no request")]
     Nothing,
@@ -47,20 +47,20 @@ pub enum PollEnd {
     Ended,
 }
 
-/// What is to be done outside. `R` is a request, `V` a visitor's place, `P` a poll's.
+/// An effect that the caller executes. `R` is a request, `V` a visitor's place, `P` a poll's place.
 #[derive(Debug)]
 pub(in crate::session::envelope) enum Effect<R, V, P> {
     /// The poll takes this request, and makes a message of it.
     Serve(P, ExchangeId, R),
     /// The poll ends without a request.
     EndPoll(P),
-    /// The visitor gets an error, with its request if nothing of that has left this process.
+    /// The visitor gets an error, with its request if that was still queued.
     Fail(V, SendErrorKind, Option<R>),
-    /// These are needed no more; their ends may call back.
+    /// These are needed no more. Dropping them may call the mailbox again.
     Drop(Option<R>, Option<V>),
     /// No answer is taken at this URL any more.
     Forget(UrlId),
-    /// The agent that had so many requests in hand is gone.
+    /// The agent that had this many requests in hand is gone.
     Lost(usize),
 }
 
@@ -69,35 +69,36 @@ pub(in crate::session::envelope) enum Effect<R, V, P> {
 enum Stage<R> {
     /// It waits for a poll.
     Queued(R),
-    /// A poll has it. With a URL, its message is being written there; before that, the message is being made.
+    /// A poll has the request. With a URL, the message is being written to that URL; before that, it is being made.
     Delivering(Option<UrlId>),
     /// All of its message has left this process. `kept` is the request, if it can be delivered again.
     InHand { url: UrlId, kept: Option<R> },
-    /// It has its answer or its error, or will have it without this mailbox.
+    /// The request has its answer or its error, or will get it without this mailbox.
     Answering,
-    /// Its visitor has left. A delivery or a URL refers to it still.
+    /// The visitor has left. A delivery or a URL still refers to the exchange.
     Gone,
 }
 
 struct QueuedExchange<R, V> {
-    /// Counts up: what came first is delivered first, also for the second time.
+    /// Counts up: the oldest request is delivered first, also when requests are delivered again.
     number: u64,
     stage: Stage<R>,
     visitor: Option<V>,
-    /// Since when it is in the queue.
+    /// When the request was queued.
     since: Instant,
-    /// It may be executed more than once (RFC 9110 §9.2.2).
+    /// The request may be executed more than once (RFC 9110 §9.2.2).
     idempotent: bool,
-    /// How often it may still be delivered after it may have been executed: one that ends each agent must not go on.
+    /// How often the request may still be delivered after it may have been executed: a request that makes each agent
+    /// crash must not be repeated for ever.
     repeats: usize,
-    /// Its poll reads messages as they come.
+    /// The poll that took the request reads messages while they arrive.
     streams: bool,
 }
 
 /// A URL that delivers, or has delivered, and has no answer.
 struct Delivered {
     exchanges: SmallVec<[ExchangeId; 1]>,
-    /// When all of it had left this process.
+    /// When all of the message had left this process.
     sent: Option<Instant>,
     /// Set when the agent has closed the connection that took the message; `None` where that is not known.
     closed: Option<Arc<AtomicBool>>,
@@ -114,7 +115,7 @@ struct WaitingPoll<P> {
 struct NewPoller {
     poller: u64,
     registered: Instant,
-    /// When it is to be decided whether the others are gone: a while after its first poll.
+    /// When the mailbox decides whether the other pollers are gone: a while after the first poll of this poller.
     due: Option<Instant>,
 }
 
@@ -127,14 +128,14 @@ pub(in crate::session::envelope) struct Mailbox<R, V, P> {
     used: Used,
     /// URLs whose visitors left before their answers came, oldest first.
     left: VecDeque<UrlId>,
-    /// URLs whose visitors left, and of which the agent is still to be told.
+    /// URLs whose visitors left, still to be announced to the agent.
     abandoned: VecDeque<UrlId>,
     newcomer: Option<NewPoller>,
-    /// How many are in the agent's hand, or on the way there, and have a visitor.
+    /// How many requests are in the agent's hand or on their way there, and have a visitor.
     in_hand: usize,
-    /// How many of them are on the way.
+    /// How many of these requests are on their way.
     delivering: usize,
-    /// When the agent was last seen to poll, to take a request, or to answer.
+    /// When the agent last polled, took a request, or answered.
     seen: Instant,
     /// How long requests wait for an agent that does not poll.
     absence: Duration,
@@ -147,7 +148,7 @@ pub(in crate::session::envelope) struct Mailbox<R, V, P> {
     effects: Vec<Effect<R, V, P>>,
 }
 
-/// How a mailbox stands.
+/// The state of a mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueStatus {
     /// Polls that wait.
@@ -156,14 +157,14 @@ pub struct QueueStatus {
     pub waiting: usize,
     /// Requests in the agent's hand, or on their way there.
     pub in_hand: usize,
-    /// For how long the agent was not seen; zero while it polls or has requests in hand.
+    /// How long the agent has been silent; zero while it polls or has requests in hand.
     pub silent: Duration,
-    /// The same, but requests in hand do not count.
+    /// The same, but requests that have reached the agent's hand do not count.
     pub unpolled: Duration,
 }
 
 impl<R, V, P> Mailbox<R, V, P> {
-    /// An empty one; requests wait for `absence` after the last poll.
+    /// An empty mailbox; requests wait for `absence` after the last poll.
     pub(in crate::session::envelope) fn new(absence: Duration, now: Instant) -> Self {
         Self {
             exchanges: Slab::new(),
@@ -187,17 +188,17 @@ impl<R, V, P> Mailbox<R, V, P> {
         }
     }
 
-    /// It is so late now.
+    /// Sets the time.
     pub(in crate::session::envelope) fn advance(&mut self, now: Instant) {
         self.now = now;
     }
 
-    /// What is to be done about all that has happened since the last call, in this order.
+    /// The effects of all events since the last call, in the order in which they are to be executed.
     pub(in crate::session::envelope) fn effects(&mut self) -> Vec<Effect<R, V, P>> {
         std::mem::take(&mut self.effects)
     }
 
-    /// How it stands.
+    /// The state of the mailbox.
     pub(in crate::session::envelope) fn status(&self) -> QueueStatus {
         QueueStatus {
             polls: self.polls.len(),
@@ -218,7 +219,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         }
     }
 
-    /// Whether it has ended.
+    /// Whether the registration has ended.
     pub(in crate::session::envelope) fn is_ended(&self) -> bool {
         self.ended
     }
@@ -238,7 +239,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.urls.keys().copied()
     }
 
-    /// Exchanges that somebody refers to.
+    /// How many exchanges a visitor, a poll or a URL refers to.
     #[cfg(test)]
     pub(in crate::session::envelope) fn exchanges(&self) -> usize {
         self.exchanges.len()
@@ -270,7 +271,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         }
         match self.set(id, Stage::Delivering(None))? {
             Stage::Queued(request) => Some(request),
-            // Nothing else is in the queue.
+            // The queue has only queued requests.
             _ => None,
         }
     }
@@ -289,7 +290,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.effects.extend(self.polls.remove(place).map(|poll| Effect::EndPoll(poll.place)));
     }
 
-    /// Puts a request back in front, unless its visitor has left.
+    /// Puts a request at the front of the queue, unless its visitor has left.
     fn queue_first(&mut self, id: ExchangeId, request: R) {
         match self.exchanges.get_mut(id.0) {
             Some(exchange) if !matches!(exchange.stage, Stage::Gone) => {
@@ -304,7 +305,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         }
     }
 
-    /// The visitor gets an error; its request too, if that was queued.
+    /// Gives the visitor an error, and its request if that was queued.
     fn fail(&mut self, id: ExchangeId, kind: SendErrorKind) {
         let request = match self.set(id, Stage::Answering) {
             Some(Stage::Queued(request)) => Some(request),
@@ -331,7 +332,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         Some(delivered)
     }
 
-    /// The URL has delivered nothing, and may deliver what comes next.
+    /// Notes that the URL has delivered nothing, and may deliver the next request.
     fn may_deliver(&mut self, url: UrlId) {
         self.used.forget(url);
         self.left.retain(|left| *left != url);

@@ -1,4 +1,4 @@
-//! What polls and answers do.
+//! The events of polls and answers.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,8 +9,9 @@ use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::UrlId;
 
 impl<R, V, P> Mailbox<R, V, P> {
-    /// A poll comes. What `url` has delivered before did not arrive if it may be polled `again`, for nobody who got it
-    /// would poll but the next URL: it is queued first, and what cannot be delivered again fails.
+    /// A poll comes. If `url` may be polled `again`, its earlier delivery did not arrive: an agent that had received it
+    /// would poll the next URL. The requests of that delivery are queued first; a request that cannot be delivered
+    /// again fails.
     ///
     /// # Errors
     /// [`PollEnd`]
@@ -29,7 +30,8 @@ impl<R, V, P> Mailbox<R, V, P> {
         if self.used.contains(url) {
             return Err(PollEnd::Used);
         }
-        // Whoever polls the same URL again has given up on the first poll, even if its connection stands.
+        // A second poll of a URL means that the agent has given up the first poll, even if its connection is still
+        // open.
         while let Some(place) = self.polls.iter().position(|poll| poll.url == url) {
             self.end_poll(place);
         }
@@ -53,7 +55,8 @@ impl<R, V, P> Mailbox<R, V, P> {
     }
 
     fn recall(&mut self, url: UrlId) {
-        // On its way still as a whole, or nobody waits for its answer. A stream is lost when its URL is polled again.
+        // A request stays if its whole message is still being written, or if its visitor has left. A stream is lost
+        // when its URL is polled again.
         let stays = |id: &ExchangeId| match self.exchanges.get(id.0) {
             Some(QueuedExchange { stage: Stage::Delivering(_), streams, .. }) => !streams,
             Some(QueuedExchange { stage: Stage::Gone, .. }) | None => true,
@@ -90,13 +93,13 @@ impl<R, V, P> Mailbox<R, V, P> {
         Some((id, self.take(id, false)?))
     }
 
-    /// Whether the visitor of a request that a poll has still waits.
+    /// Whether a poll has the request and its visitor still waits.
     pub(in crate::session::envelope) fn is_wanted(&self, id: ExchangeId) -> bool {
         self.exchanges.get(id.0).is_some_and(|exchange| matches!(exchange.stage, Stage::Delivering(_)))
     }
 
-    /// A message of these requests is made, and is to be written to `url`; `note` gets each visitor. `false` if another
-    /// poll of the same URL was quicker, a visitor has left, or the registration was cut.
+    /// A message of these requests is made, and is to be written to `url`. `note` is called for each visitor. `false`
+    /// if another poll of the same URL was quicker, a visitor has left, or the registration was cut.
     pub(in crate::session::envelope) fn deliver(
         &mut self,
         url: UrlId,
@@ -131,14 +134,14 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.match_up();
     }
 
-    /// The connection of a delivery shows by `closed` that the agent has closed it.
+    /// `url` delivers on a connection, and `closed` is set when the agent has closed that connection.
     pub(in crate::session::envelope) fn delivers_on(&mut self, url: UrlId, closed: &Arc<AtomicBool>) {
         if let Some(delivered) = self.urls.get_mut(&url) {
             delivered.closed = Some(closed.clone());
         }
     }
 
-    /// All of what `url` delivers has left this process. `kept` has the requests in their order, if they can be
+    /// The whole message of `url` has left this process. `kept` has the requests in their order, each if it can be
     /// delivered again.
     pub(in crate::session::envelope) fn delivered(
         &mut self,
@@ -165,7 +168,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     /// queued first, the visitors of others get an error.
     pub(in crate::session::envelope) fn delivery_failed(&mut self, url: UrlId, back: Vec<Option<R>>) {
         let Some(delivered) = self.take_url(url) else {
-            // It has its answer.
+            // The delivery has its answer.
             return back.into_iter().for_each(|back| self.discard(back, None));
         };
         if back.iter().any(Option::is_some) {
@@ -180,13 +183,14 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.match_up();
     }
 
-    /// URLs whose requests nobody waits for any more, each once.
+    /// URLs whose visitors have left, each once.
     pub(in crate::session::envelope) fn abandoned(&mut self) -> Vec<UrlId> {
         let some = self.abandoned.len().min(defaults::GONE_AT_ONCE);
         self.abandoned.drain(..some).collect()
     }
 
-    /// An answer to what `url` delivered comes: the visitors, in the order of the requests, also those that have left.
+    /// The answer to the delivery of `url` comes. Returns the visitors in the order of the requests, also those that
+    /// have left.
     pub(in crate::session::envelope) fn answer(&mut self, url: UrlId) -> Option<Vec<V>> {
         let delivered = self.take_url(url)?;
         self.left.retain(|left| *left != url);

@@ -1,4 +1,4 @@
-//! What visitors do, and how long they wait.
+//! The events of visitors, and how long visitors wait.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::UrlId;
 
 impl<R, V, P> Mailbox<R, V, P> {
-    /// A visitor's request comes. It is given back where the registration has ended.
+    /// A visitor's request comes. It is given back if the registration has ended.
     pub(in crate::session::envelope) fn request(
         &mut self,
         request: R,
@@ -36,7 +36,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         id
     }
 
-    /// A visitor has left, or has its answer. Its exchange has no name any more.
+    /// A visitor has left, or has its answer. The id of its exchange is not valid any more.
     pub(in crate::session::envelope) fn visitor_left(&mut self, id: ExchangeId) {
         let url = match self.set(id, Stage::Gone) {
             Some(Stage::Queued(request)) => {
@@ -63,14 +63,14 @@ impl<R, V, P> Mailbox<R, V, P> {
         }
     }
 
-    /// Until when a request waits in the queue; `None` while it is not there.
+    /// Until when a request waits in the queue; `None` while it is not queued.
     pub(in crate::session::envelope) fn deadline(&self, id: ExchangeId) -> Option<Instant> {
         let exchange = self.exchanges.get(id.0)?;
         let busy = exchange.since + defaults::POLL_BUSY;
         matches!(exchange.stage, Stage::Queued(_)).then(|| busy.min(self.now + self.patience()))
     }
 
-    /// How much longer an agent that is not seen is waited for.
+    /// How much longer requests wait for an agent that is silent.
     fn patience(&self) -> Duration {
         self.absence.saturating_sub(self.silent())
     }
@@ -86,7 +86,8 @@ impl<R, V, P> Mailbox<R, V, P> {
         overdue.into_iter().for_each(|id| self.fail(id, kind));
     }
 
-    /// An agent that streams is told that nobody waits for an answer: by a poll that waits, or else by its next.
+    /// Announces to an agent that streams that a visitor of `url` has left: by ending a poll that waits, or else by the
+    /// agent's next poll.
     fn abandon(&mut self, url: UrlId) {
         if self.whole != Some(false) {
             return;

@@ -1,4 +1,4 @@
-//! Requests that a transport writes down itself.
+//! Requests whose messages a transport writes itself.
 
 use http::Method;
 

@@ -1,5 +1,5 @@
-//! The mailbox under visitors that leave, polls that break, batches, restarts and two pollers, in any order: no request is
-//! lost, answered twice, or held past its deadline, and none is repeated that may have been executed.
+//! The mailbox with visitors that leave, polls that break, batches, restarts and two pollers, in any order. No request
+//! is lost, answered twice, or held past its deadline, and no request that may have been executed is repeated.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ enum Step {
     Request {
         idempotent: bool,
     },
-    /// One of them leaves.
+    /// A visitor leaves.
     Leave(usize),
     Poll {
         url: UrlId,
@@ -31,12 +31,12 @@ enum Step {
         again: bool,
     },
     PollLeaves(usize),
-    /// A message is made of what a poll has, and of so many more; or it breaks meanwhile.
+    /// A poll makes a message of its request and of `more` further requests, or breaks meanwhile.
     Make {
         more: usize,
         breaks: bool,
     },
-    /// The message of a delivery leaves this process, to be kept or not; or it breaks.
+    /// The message of a delivery leaves this process, and its requests are kept or not; or the delivery breaks.
     Finish {
         kept: bool,
         breaks: bool,
@@ -76,7 +76,8 @@ struct Visitor {
     id: Option<ExchangeId>,
     results: usize,
     idempotent: bool,
-    /// The URL that all of its request was delivered to, unless that URL was polled again: then it did not arrive.
+    /// The URL to which all of its request was delivered. `None` again if that URL was polled again: the request did
+    /// not arrive.
     executed: Option<UrlId>,
 }
 

@@ -1,4 +1,4 @@
-//! What visitors, polls and answers do to each other.
+//! Visitors, polls and answers of one queue together.
 
 mod in_memory;
 mod mailbox;
@@ -35,7 +35,7 @@ impl Bench {
         Self { router, queue, link }
     }
 
-    /// The visitor of a request leaves while the poll of `url` has it; whether what it brought is gone then.
+    /// A visitor leaves while the poll of `url` has its request. The result shows whether the request is still kept.
     async fn left(&self, url: UrlId, mode: PollMode) -> Weak<()> {
         let token = Arc::new(());
         let kept = Arc::downgrade(&token);
@@ -102,7 +102,7 @@ async fn a_visitor_that_leaves_after_the_end_leaves_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_began_to_stream_is_not_delivered_twice() {
     let Bench { queue, link, .. } = Bench::new();
-    // The agent took whole messages when the request came, and streams when it is handed out.
+    // The agent takes whole messages when the request comes, and streams when the request is delivered.
     assert!(matches!(queue.poll(1, PollMode::WHOLE, Duration::from_secs(1)).await, Err(PollEnd::Nothing)));
     let mut request = post();
     *request.body_mut() = Body::full(vec![0; 200_000]);
@@ -137,7 +137,7 @@ async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
     *request.body_mut() =
         Body::wrap(http_body_util::StreamBody::new(futures_util::stream::pending::<std::io::Result<_>>()));
     let work = async {
-        // The connection of this delivery broke, and nobody here has heard of it.
+        // The connection of this delivery broke, and the relay has not noticed.
         let mut stuck = poll.await.ok().unwrap().message();
         assert!(stuck.frame().await.unwrap().is_ok());
         assert!(matches!(queue.poll(1, PollMode::STREAM, HOLD).await, Err(PollEnd::Used)));
@@ -149,7 +149,7 @@ async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
     assert!(since.elapsed().is_zero());
 }
 
-/// How the body of an answer comes to the visitor of a request that was handed out in this manner.
+/// The body of the answer that the visitor gets when its request was delivered in this mode.
 async fn answered(manner: PollMode, pieces: &[&'static str]) -> Result<bytes::Bytes, BoxError> {
     let Bench { router, queue, link } = Bench::new();
     let sent = link.send_plain(http::Request::new(Body::empty()), link.reserve().unwrap());
@@ -180,11 +180,11 @@ async fn a_live_answer_that_ends_before_its_end_has_broken_off() {
         assert_eq!(answered(manner, &[chunks, "0\r\n\r\n"]).await.unwrap(), "half");
         assert_eq!(answered(manner, &["HTTP/1.1 200 OK\r\n\r\n", "half"]).await.unwrap(), "half");
     }
-    // The clients of 2009 count badly.
+    // The clients of 2009 send wrong lengths.
     assert_eq!(answered(PollMode::STREAM, &[head, "half"]).await.unwrap(), "half");
 }
 
-/// An upload that waits to be asked for, and a flag that is raised when it is.
+/// An upload with `Expect`, and a flag that is raised when its body is read.
 fn expecting() -> (Request, Arc<Flag>) {
     let asked = Arc::<Flag>::default();
     let asks = asked.clone();
@@ -209,10 +209,10 @@ async fn a_body_goes_when_the_agent_asks_or_forgets_to() {
     for (asks, after) in [(true, Duration::ZERO), (false, defaults::ORIGIN_CONTINUE)] {
         let Bench { router, queue, link } = Bench::new();
         let (request, asked) = expecting();
-        // It is known what the agent takes.
+        // The first poll shows the mode of the agent.
         assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
         let work = async {
-            // A delivery that fails comes again, and nobody was asked meanwhile.
+            // A delivery that fails comes again, and the body was not read meanwhile.
             drop(queue.poll(1, LIVE, HOLD).await.ok().unwrap());
             let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message();
             assert!(head(&mut message).await.contains("Expect: 100-continue\r\n"));
@@ -279,10 +279,10 @@ fn halting(go: tokio::sync::oneshot::Receiver<()>) -> (Request, Arc<Flag>) {
     (request, began)
 }
 
-/// A poll that takes a request by a transport's own words, of a URL that is not polled again.
+/// A poll whose transport writes the message itself, of a URL that is not polled again.
 const IN_MEMORY: PollMode = PollMode { again: false, ..PollMode::IN_MEMORY };
 
-/// What one poll brings.
+/// The message that one poll brings.
 async fn polled(queue: &Arc<Queue>, url: UrlId, mode: PollMode) -> bytes::Bytes {
     let delivery = queue.poll(url, mode, HOLD).await.ok().unwrap();
     let message = match mode.in_memory {
@@ -301,7 +301,7 @@ async fn a_poll_that_is_dropped_while_it_takes_a_body_in_leaves_the_request_to_t
         let Bench { router, queue, link } = Bench::new();
         let (go, wait) = tokio::sync::oneshot::channel();
         let (request, began) = halting(wait);
-        // The last poll took bodies as they come, so nobody took this one in before.
+        // The last poll was one that streams, so the body was not taken in before.
         assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
         let work = async {
             tokio::select! {
@@ -332,7 +332,7 @@ async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once(
             std::future::pending::<()>().await;
         };
         let poll = async {
-            // Kept, as by an agent that reads what it was sent before its connection ends.
+            // Kept, as by an agent that reads its message before its connection ends.
             let _brought = queue.poll(1, mode, HOLD).await.ok();
             std::future::pending::<()>().await;
         };

@@ -19,18 +19,18 @@ use crate::session::SendErrorKind;
 use crate::session::envelope::{AnswerError, AnswerRouter, UrlId};
 use crate::transport::comet::wire::{Bad, id_of, read_answer};
 
-/// What the answers of each agent may take of the relay's memory.
+/// The relay's memory for the answers of each agent.
 #[derive(Default)]
 pub(super) struct Answers(Mutex<HashMap<AgentId, Weak<Semaphore>>>);
 
-/// What names an exchange: the id that the agent is told, bound to that agent. In another's hand it names nothing.
+/// The name of an exchange: its id, bound to the agent that received it. The id is of no use to another agent.
 pub(super) fn exchange(agent: &AgentId, id: u128) -> UrlId {
     let hash = Sha256::new().chain_update(id.to_be_bytes()).chain_update(agent.0.as_bytes()).finalize();
     hash.iter().take(16).fold(0, |all, byte| all << 8 | UrlId::from(*byte))
 }
 
 impl Answers {
-    /// Takes the answer that `body` brings to its visitor. `None` when it brings none, else whether the session of the
+    /// Takes the answer in `body` to its visitor. `None` without an answer, otherwise whether the session of the
     /// request goes on.
     pub(super) async fn take(
         &self,
@@ -84,7 +84,7 @@ impl Answers {
         }
     }
 
-    /// Reads a body into `text`. What is not short waits for its share of the agent's memory.
+    /// Reads a body into `text`. A body that is not short waits for its share of the agent's memory.
     async fn take_in(
         &self,
         agent: &AgentId,
@@ -92,7 +92,7 @@ impl Answers {
         text: &mut BytesMut,
     ) -> Result<Option<OwnedSemaphorePermit>, ReadError> {
         let (said, short) = (body.size_hint(), defaults::ANSWER_WHOLE as usize);
-        // Of what says that it is too large, the beginning is enough: it tells whose answer it would have been.
+        // If the announced length is too large, only the beginning is read: it holds the id of the exchange.
         let too_large = said.lower() > defaults::JSON as u64;
         let most = if too_large { defaults::FORM } else { defaults::JSON };
         let mut share = None;
@@ -125,7 +125,7 @@ impl Answers {
     }
 }
 
-/// Of a share, what the body takes stays until its visitor has read it.
+/// Keeps the body's part of a share until the visitor has read the body.
 fn keep_with(body: &mut Body, share: Option<OwnedSemaphorePermit>) {
     let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
     if let (Some(mut share), Some(length)) = (share, length)
@@ -135,7 +135,7 @@ fn keep_with(body: &mut Body, share: Option<OwnedSemaphorePermit>) {
     }
 }
 
-/// No request waits for this answer; perhaps because it has one.
+/// No request waits for this answer, perhaps because the request has its answer already.
 fn unknown(given: bool) -> Refusal {
     match given {
         true => Refusal::new(RefusalKind::Answered, "this request has its answer already"),
@@ -152,7 +152,7 @@ fn malformed(error: &impl std::fmt::Display) -> Refusal {
 
 fn refuse(router: &AnswerRouter, agent: &AgentId, id: Option<Box<str>>, why: SendErrorKind) {
     if let Some(id) = id.as_deref().and_then(number) {
-        // It may have its answer already, and then keeps it.
+        // If the request has its answer already, that answer stands.
         let _ = router.refuse(exchange(agent, id), why);
     }
 }

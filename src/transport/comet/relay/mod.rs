@@ -1,4 +1,4 @@
-//! The relay's half: one resource, where answers come and polls wait.
+//! The relay's half: one resource, where answers arrive and polls wait.
 
 mod answers;
 mod sessions;
@@ -43,7 +43,7 @@ impl Relay {
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
         match *request.method() {
             Method::POST => {
-                // The rules are part of what makes a session, so where one stands they are in force.
+                // The rules are part of the session's identity, so a session that stands has them in force.
                 let ruled = request.headers().contains_key(fields::PTTH_VISITORS);
                 let mut response = self.post(request, &facts).await?;
                 if ruled {
@@ -68,7 +68,7 @@ impl Relay {
         }
     }
 
-    /// Who asks. An agent without a token is itself again by its instance alone.
+    /// The agent that sent the request. An agent without a token is recognised by its instance alone.
     async fn agent(&self, headers: &HeaderMap, facts: &Facts) -> Result<AgentId, Refusal> {
         let instance =
             headers.get(fields::PTTH_INSTANCE).and_then(|text| Instance::parse(text.to_str().ok()?));
@@ -77,14 +77,14 @@ impl Relay {
 
     /// Takes the answer, if the agent brings one, and waits for its next request.
     async fn post(&self, request: Request, facts: &Facts) -> Result<Response, Refusal> {
-        // Nothing of what a stranger sends is taken in.
+        // The body of an unauthenticated request is not read.
         let agent = self.agent(request.headers(), facts).await?;
         let (parts, body) = request.into_parts();
         let ask = CometRequest::read(agent, &parts.uri, &parts.headers)?;
         let answered = self.answers.take(&self.sessions, &ask, body).await?;
         let waits = wait(&parts.headers) != Some(Duration::ZERO);
         match answered {
-            // Whoever ended a session, or was told that it ends, still has answers to bring.
+            // An agent may bring answers after the end of its session. Such a POST begins no session.
             Some(goes_on) if !goes_on || !waits => return Ok(nothing(&[])),
             None if ask.offer.probe => {
                 let admission = self.door.check(ask.offer, facts).await?;
@@ -101,10 +101,10 @@ impl Relay {
         {
             Ok(response) => Ok(response),
             Err(PollEnd::Nothing | PollEnd::Used) => Ok(nothing(&session.urls)),
-            // Its answer was taken all the same.
+            // The answer in this POST was taken all the same.
             Err(PollEnd::TooMany) if answered.is_some() => Ok(nothing(&session.urls)),
             Err(PollEnd::TooMany) => Err(too_many()),
-            // Perhaps it was cut: then a new one is refused, and the reason is told.
+            // If the session was cut, `check` refuses a new one, with the reason.
             Err(PollEnd::Ended) => match self.door.check(ask.offer, facts).await {
                 Ok(_) => Err(Refusal::new(RefusalKind::Gone, "this session has ended")),
                 Err(refusal) => Err(refusal),
@@ -112,7 +112,7 @@ impl Relay {
         }
     }
 
-    /// The answer to an agent that asks how it stands, as each does first.
+    /// The response to a probe, or to a POST that brings no answer and does not wait. Our agent opens a session by one.
     fn welcome(&self, urls: &[String]) -> Response {
         let mut response = nothing(urls);
         warnings::write(response.headers_mut(), &self.door.warnings(urls));
@@ -149,7 +149,8 @@ fn success(body: Body, urls: &[String]) -> Response {
 impl RelaySide for Relay {
     fn wants(&self, request: &Request) -> bool {
         let headers = request.headers();
-        // An Upgrade, or what is left of one, is another transport's. Some clients ask for h2c wherever they go.
+        // A request with Upgrade, or with the ALPN field that is left of one, belongs to another transport. Some
+        // clients request h2c everywhere.
         let upgrade = headers.contains_key(UPGRADE) && !hop::requests_upgrade(headers, "h2c");
         is_ours(request.uri().path()) && !upgrade && !headers.contains_key(fields::ALPN)
     }

@@ -1,4 +1,5 @@
-//! Which sessions stand: begun by their first poll, kept while polls come, ended for good by those who name them.
+//! The sessions that stand. A session begins with its first POST and lasts while polls come. A session with a name can
+//! be ended for good.
 
 use std::sync::Arc;
 
@@ -14,25 +15,25 @@ use crate::session::envelope::{AnswerRouter, Queue, UrlId, carrier};
 use crate::transport::polled::{Registration, Registrations};
 use crate::transport::{Door, query};
 
-/// The name that this transport has among others.
+/// The name of this transport.
 const TRANSPORT: &str = "comet";
-/// Of the name of a session, at most so many characters.
+/// The longest name of a session, in characters.
 const SESSION: usize = 64;
 
-/// Who asks for what.
+/// An agent, and its offer.
 pub(super) struct CometRequest {
     pub(super) agent: AgentId,
     pub(super) offer: Offer,
-    /// What the agent calls this poll.
+    /// The agent's name for this poll.
     pub(super) poll: Option<u128>,
     /// The session has a name of the agent's choice.
     named: bool,
-    /// What makes two requests belong to one session.
+    /// Requests with the same identity belong to one session.
     identity: Box<str>,
 }
 
 impl CometRequest {
-    /// Reads what an authenticated agent asks for.
+    /// Reads the request of an authenticated agent.
     pub(super) fn read(agent: AgentId, uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
         let malformed = |message: String| Refusal::new(RefusalKind::Malformed, message);
         let asked = uri.query().unwrap_or_default();
@@ -65,7 +66,8 @@ impl CometRequest {
         if let Some(rules) = &offer.visitors {
             form.append_pair("visitors", rules);
         }
-        // What was asked for, not what was granted: who need not say its name is still the same the next time.
+        // The identity has the requested names, not the granted ones, so an agent that requests none
+        // keeps its identity.
         let identity = query::target(&form.finish(), &offer).into();
         Ok(Self { agent, offer, poll, named: session.is_some(), identity })
     }
@@ -83,17 +85,17 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// None yet; what they hold stays within `store`.
+    /// No sessions yet; their bodies and answers stay within `store`.
     pub(super) fn new(store: Arc<SpoolBudget>) -> Self {
         Self { all: Arc::new(Registrations::new(store)) }
     }
 
-    /// Where answers find their visitors.
+    /// The router that finds the visitor of an answer.
     pub(super) fn router(&self) -> &AnswerRouter {
         &self.all.router
     }
 
-    /// Whether the session of whoever asks has given out a request under this name.
+    /// Whether the session of `ask` has delivered a request under this name.
     pub(super) fn has_given(&self, ask: &CometRequest, exchange: UrlId) -> bool {
         self.standing(ask).is_some_and(|session| session.queue.is_used(exchange))
     }
@@ -102,7 +104,7 @@ impl Sessions {
         self.all.get(&ask.identity)
     }
 
-    /// The session of whoever asks; if none stands, a new one.
+    /// The session of `ask`, or a new one if none stands.
     pub(super) async fn begin(
         &self,
         door: &Arc<dyn Door>,
@@ -128,12 +130,12 @@ impl Sessions {
             let times = (defaults::POLL_LEASE, polling.hold);
             (Registration::new(ask.identity.clone(), granted, born, queue, times), attached)
         });
-        // It may have been ended meanwhile.
+        // The session may have been ended meanwhile.
         let (session, _) = begun.ok_or_else(ended)?;
         Ok(session)
     }
 
-    /// Ends a session: its polls end, what is in the agent's hand may still be answered. `false` if none stands.
+    /// Ends a session and its polls. The agent may still answer requests that it has in hand. `false` if none stands.
     pub(super) fn end(&self, ask: &CometRequest) -> bool {
         self.standing(ask).is_some_and(|session| self.all.delete(&ask.identity, session.born))
     }

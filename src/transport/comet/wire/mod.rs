@@ -1,17 +1,17 @@
-//! Messages as JSON (wiki.secondlife.com, Reverse HTTP, 2008), one object each, in both directions. What the page
-//! leaves open is settled here:
+//! Messages as JSON (wiki.secondlife.com, Reverse HTTP, 2008), one object each, in both directions. These rules settle
+//! the points that the page leaves open:
 //!
 //! - `http-version` is `PTTH/0.9` or `PTTH/1.0`, or left out. The relay writes `PTTH/0.9`, as the page does for this
-//!   form; our agent answers with what the request said.
+//!   form; our agent answers with the version of the request.
 //! - A `body` is a JSON string if it is text: UTF-8 without control characters beyond `\b \t \n \f \r`, so that its
-//!   JSON is at most twice as long. Anything else is Base64 (RFC 4648 §4), and says so by
-//!   `"body-encoding":"base64"`. An agent may use Base64 for text too. No `body`, or `null`, is an empty one.
-//! - A field's value is bytes, and each of its characters stands for one: U+0000 to U+00FF, as in Fetch and in WSGI. So
-//!   every value passes both ways unharmed; a character beyond is an error.
-//! - The length of a body is what arrived: `Content-Length` is written for those who read it and not believed, except
-//!   where a body was left out (HEAD, 304); `Transfer-Encoding` and whatever else is for one hop is dropped. There is no
-//!   place for trailers: they are dropped.
-//! - Members that are not known are passed over; one that is known and comes twice is an error.
+//!   JSON is at most twice as long. Any other body is Base64 (RFC 4648 §4), with `"body-encoding":"base64"`. An agent
+//!   may use Base64 for text too. No `body`, or `null`, is an empty body.
+//! - The value of a field is bytes. Each of its characters stands for one byte, U+0000 to U+00FF, as in Fetch and in
+//!   WSGI. So every value passes both ways unharmed; a character beyond U+00FF is an error.
+//! - The length of a body is the length that arrived. `Content-Length` is written for readers that need it, and not
+//!   trusted when read, except where a body was left out (HEAD, 304). `Transfer-Encoding` and all other hop-by-hop
+//!   fields are dropped. Trailers have no place in a message, and are dropped.
+//! - Unknown members are ignored. A known member that comes twice is an error.
 
 mod read;
 #[cfg(test)]
@@ -36,12 +36,12 @@ pub(super) const JSON: &str = "application/json";
 /// No message at all.
 pub(super) const NOTHING: &str = "{}";
 
-/// What the relay speaks.
+/// The version that the relay writes.
 const VERSION: &str = "PTTH/0.9";
 const VERSIONS: [&str; 2] = [VERSION, "PTTH/1.0"];
 
 const BASE64: &str = "base64";
-/// Writes padding, and reads what has none.
+/// Writes padding, and reads Base64 with or without it.
 const CODE: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -75,7 +75,7 @@ struct AnswerText<'a> {
     body: Cow<'a, str>,
 }
 
-/// Writes a request down.
+/// Writes a request as JSON.
 pub(super) fn write_request(id: &str, request: &Request, body: &Bytes) -> Bytes {
     let mut headers = Vec::with_capacity(request.headers().len() + 2);
     if let Some(authority) = request.uri().authority() {
@@ -99,7 +99,7 @@ pub(super) fn write_request(id: &str, request: &Request, body: &Bytes) -> Bytes 
     written(&text)
 }
 
-/// Writes an answer down. Its length is written for a HEAD or a 304 too, if it says one.
+/// Writes an answer as JSON. An answer without a body, as to HEAD or as 304, keeps its own `Content-Length`.
 pub(super) fn write_answer(to: &MessageHeader, head: &http::response::Parts, body: &Bytes) -> Bytes {
     let mut headers: Vec<_> = fields(&head.headers).collect();
     match head.headers.get(CONTENT_LENGTH) {
@@ -119,7 +119,7 @@ pub(super) fn write_answer(to: &MessageHeader, head: &http::response::Parts, bod
     written(&text)
 }
 
-/// A body as a JSON string, and how that is to be read.
+/// A body as a JSON string, and its `body-encoding`.
 fn coded(body: &[u8]) -> (Option<&'static str>, Cow<'_, str>) {
     let is_text = |text: &&str| text.bytes().all(|b| b >= b' ' || b"\x08\t\n\x0c\r".contains(&b));
     match std::str::from_utf8(body).ok().filter(is_text) {
@@ -129,7 +129,7 @@ fn coded(body: &[u8]) -> (Option<&'static str>, Cow<'_, str>) {
 }
 
 fn written(text: &impl Serialize) -> Bytes {
-    // What is made of text, numbers and lists always has a JSON.
+    // Text, numbers and lists can always be written as JSON.
     serde_json::to_vec(text).unwrap_or_default().into()
 }
 
@@ -154,7 +154,7 @@ fn latin1(value: &HeaderValue) -> String {
     value.as_bytes().iter().map(|byte| char::from(*byte)).collect()
 }
 
-/// An answer that was read is written so that it is read as the same, and nothing makes a reader panic.
+/// An answer that is read, written and read again stays the same, and no input makes a reader panic.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn property(bytes: &[u8]) {
     use futures_util::FutureExt as _;

@@ -1,4 +1,4 @@
-//! Reading: what comes was written by somebody else's program.
+//! Reads messages, which any program may have written.
 
 use std::fmt;
 
@@ -13,9 +13,9 @@ use super::{BASE64, CODE, VERSION, VERSIONS};
 use crate::defaults;
 use crate::message::{Body, Request, Response, hop};
 
-/// Fields of one message: ten times what browsers send.
+/// The most fields of one message: ten times as many as browsers send.
 const FIELDS: usize = 512;
-/// Of the words of an error, at most so many characters are passed on: some repeat what was read.
+/// The most characters of a JSON error that are passed on: some errors quote the input.
 const WORDS: usize = 200;
 
 /// Why text is no message.
@@ -41,29 +41,29 @@ pub(in crate::transport::comet) enum Bad {
     TooLarge,
 }
 
-/// Which exchange a message belongs to, and what its sender speaks.
+/// The exchange that a message belongs to, and the version of its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::transport::comet) struct MessageHeader {
     pub(in crate::transport::comet) id: Box<str>,
     pub(in crate::transport::comet) version: &'static str,
 }
 
-/// Text that is no message, and the id that stood in it before it went wrong.
+/// Text that is no message, and the id that was read before the error.
 #[derive(Debug)]
 pub(in crate::transport::comet) struct MalformedMessage {
     pub(in crate::transport::comet) id: Option<Box<str>>,
     pub(in crate::transport::comet) why: Bad,
 }
 
-/// What text holds: a message, and of which exchange; or nothing, if it is empty or the empty object.
+/// A message and its exchange; nothing if the text is empty or the empty object.
 type Read<T> = Result<Option<(MessageHeader, T)>, MalformedMessage>;
 
-/// Reads what an agent sent. The fields of an answer hold a `Content-Length` only if they said one clearly.
+/// Reads an agent's answer. The answer keeps a `Content-Length` only if it has exactly one valid length.
 pub(in crate::transport::comet) fn read_answer(text: &[u8]) -> Read<Response> {
     message(text, answer)
 }
 
-/// Reads what the relay sent.
+/// Reads a request of the relay.
 pub(in crate::transport::comet) fn read_request(text: &[u8]) -> Read<Request> {
     message(text, request)
 }
@@ -130,10 +130,10 @@ fn request(members: Members) -> Result<Request, Bad> {
     let _ = hop::strip(&mut headers);
     headers.remove(TRAILER);
     headers.remove(CONTENT_LENGTH);
-    // No host at all is an empty one: the agent's resources need none (draft-lentczner-rhttp-00).
+    // A request without a host gets an empty one: the agent's resources need none (draft-lentczner-rhttp-00).
     headers.entry(HOST).or_insert(HeaderValue::from_static(""));
     let body = body(members.body.flatten(), members.encoding)?;
-    // Some origins want to hear that a POST has no body.
+    // Some origins require `Content-Length: 0` in a POST without a body.
     if length == Some(0) && body.is_empty() {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
@@ -175,7 +175,7 @@ fn fields(fields: Option<FieldList>) -> Result<HeaderMap, Bad> {
     Ok(headers)
 }
 
-/// The length that is said, if it is said in one way.
+/// The `Content-Length`, if every value is the same number.
 fn clear_length(headers: &HeaderMap) -> Option<u64> {
     let mut said = headers.get_all(CONTENT_LENGTH).iter().map(|value| {
         let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
@@ -185,10 +185,10 @@ fn clear_length(headers: &HeaderMap) -> Option<u64> {
     said.all(|other| other == Some(first)).then_some(first)
 }
 
-/// Everything that a message may hold, as it was read.
+/// The members of a message, as they were read.
 #[derive(Default)]
 struct Members {
-    /// Members of any name.
+    /// How many members there are, of any name.
     count: usize,
     id: Option<Box<str>>,
     method: Option<String>,
@@ -257,7 +257,7 @@ fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
     Ok(())
 }
 
-/// Names and values, of no more fields than a message may have.
+/// Names and values of at most `FIELDS` fields.
 struct FieldList(Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for FieldList {

@@ -1,4 +1,4 @@
-//! Brings answers to the relay, and a word to their visitors where that cannot be.
+//! Brings answers to the relay. The visitor of an answer that cannot be brought gets a 502.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::transport::polled::{Client, LOST, bring};
 
 /// Brings the answer to a request. Dropping the future breaks the answer off.
 pub(super) async fn answer(client: &Arc<Client>, url: &Uri, answer: Answer, scope: &Scope) {
-    // What broke off itself, or is too long to be kept, is sent once.
+    // An answer that broke off, or is too long to be kept, is sent only once.
     let Err(detail) = bring(client, || answer.body().map(|body| post(url, body)), scope).await else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Requests in this agent's hand, so that one can be let go when its visitor leaves.
+//! Requests that this agent has in hand, so that each can be dropped when its visitor leaves.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::defaults;
 use crate::message::{fields, hop};
 
-/// What names a request; the relay says which.
+/// The id of a request, set by the relay.
 type Id = u128;
 
 /// See the module.
@@ -20,7 +20,7 @@ pub(super) struct Hands(Mutex<HandsState>);
 #[derive(Default)]
 struct HandsState {
     held: HashMap<Id, oneshot::Sender<()>>,
-    /// Whose visitors left before the requests themselves were here.
+    /// Ids of requests whose visitors left before the requests arrived.
     early: VecDeque<Id>,
 }
 
@@ -50,7 +50,7 @@ impl Hands {
         held
     }
 
-    /// Lets those go whose visitors have left, as the head of a poll's answer says.
+    /// Drops the requests whose visitors have left, as named in the head of a poll's answer.
     pub(super) fn let_go(&self, answer: &HeaderMap) {
         let gone = answer.get_all(fields::PTTH_GONE);
         for id in gone.iter().flat_map(hop::list).filter_map(parse) {

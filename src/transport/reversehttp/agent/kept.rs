@@ -1,5 +1,5 @@
-//! A request that its origin stops reading is still open: its connection is another than that of its answer, and a relay
-//! that sees it close first takes the whole exchange for broken.
+//! Keeps a request open that its origin stops reading. The request and its answer have different connections, and a
+//! relay whose request connection closes first treats the whole exchange as broken.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::message::{Body, BoxError};
 
-/// The body, and where it comes to when it is let go before its end.
+/// The body, and the receiver to which it goes if it is dropped before its end.
 pub(super) fn keep(body: Body) -> (Body, oneshot::Receiver<Body>) {
     let (back, kept) = oneshot::channel();
     (Body::wrap(KeepOpen { body, back: Some(back) }), kept)
@@ -26,7 +26,7 @@ impl Drop for KeepOpen {
         if let Some(back) = self.back.take()
             && !self.body.is_end_stream()
         {
-            // Where nobody waits for it, it ends here.
+            // Without a receiver, the body ends here.
             let _ = back.send(std::mem::take(&mut self.body));
         }
     }

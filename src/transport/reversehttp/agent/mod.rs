@@ -1,4 +1,4 @@
-//! The agent's half: registers, then keeps several polls open and serves what they bring.
+//! The agent's half: registers, then keeps several polls open and serves the requests that they bring.
 
 mod answers;
 mod hands;
@@ -24,7 +24,7 @@ use crate::transport::{
 
 /// See the module.
 pub(super) struct Agent {
-    /// Outlives sessions: what cuts polls stays where it is.
+    /// Outlives sessions, because a box that cuts polls stays on the way.
     hold: Arc<Hold>,
 }
 
@@ -34,11 +34,11 @@ impl Default for Agent {
     }
 }
 
-/// What a registration brought. URLs are paths on the relay that was asked.
+/// The URLs from a registration, as paths on the relay that sent them.
 struct Registered {
     first: String,
     private: Option<String>,
-    /// Where the relay lets an agent look whether bodies stream.
+    /// Where an agent probes whether bodies stream.
     probe: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl AgentSide for Agent {
     }
 }
 
-/// The form, as the specification has it: the token is one of its fields.
+/// The form of the specification: the token is one of its fields.
 fn registration(call: &Call) -> Result<http::Request<bytes::Bytes>, OpenError> {
     let mut form = Serializer::new(String::new());
     write(&mut form, &call.offer.wanted);
@@ -123,7 +123,7 @@ fn registered(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
     })
 }
 
-/// The answer to an offer that is only a question: nothing is registered.
+/// Reads the part of the answer that a probing offer gets too: such an offer registers nothing.
 fn read_registration(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
     let streams = headers.get(fields::PTTH_STREAM).is_some_and(|v| v == "?1");
     let probe = link::targets(headers, "probe").next().filter(|_| streams);

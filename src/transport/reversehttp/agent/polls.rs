@@ -25,13 +25,13 @@ use crate::transport::{ServeLink, StreamingSupport};
 /// A registration, ready to be polled.
 pub(super) struct PolledRegistration {
     client: Arc<Client>,
-    /// The form, to ask for another URL to poll.
+    /// The form, sent again for another URL to poll.
     again: (http::request::Parts, bytes::Bytes),
     registered: Registered,
     flow: StreamingSupport,
     hold: Arc<Hold>,
     hands: Arc<Hands>,
-    /// For answers that must be complete before they are sent.
+    /// Room for answers that must be complete before they are sent.
     room: SpoolRoom,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Message {
     url: Uri,
     envelope: Body,
     way: AnswerMode,
-    /// Its place in this agent's hand.
+    /// Its entry among the requests in hand.
     held: RequestInHand,
 }
 
@@ -56,7 +56,7 @@ impl PolledRegistration {
         Self { client, again, registered, flow, hold, hands: Arc::default(), room: SpoolRoom::default() }
     }
 
-    /// Has a request answered, and brings the answer. `false` if the request did not arrive as a whole.
+    /// Serves a request, and brings the answer. `false` if the request did not arrive as a whole.
     async fn exchange(
         &self,
         url: &Uri,
@@ -67,7 +67,7 @@ impl PolledRegistration {
     ) -> bool {
         let envelope = match self.flow.down {
             true => envelope,
-            // It may come again, so nothing of it is handed on before it is here.
+            // The request may be delivered again, so nothing of it goes to the origin before all of it has arrived.
             false => match arrived(envelope, &self.room).await {
                 Ok(envelope) => envelope,
                 Err(SpoolError::Broken(error)) => {
@@ -121,7 +121,7 @@ impl ServeLink for PolledRegistration {
 }
 
 impl Dialect for PolledRegistration {
-    /// The URL to poll; without one it is asked for first.
+    /// The URL to poll. Without one, the agent registers again first.
     type Turn = Option<String>;
     type Message = Message;
 
@@ -147,7 +147,7 @@ impl Dialect for PolledRegistration {
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept::by(self.flow)));
         let (answer, since) = match send_poll(client, &self.hold, request, scope).await? {
             Came::Answer(answer, since) => (answer, since),
-            // The URL is as good as before: should it have delivered a request meanwhile, it does so again.
+            // The URL stays valid: if it has delivered a request meanwhile, it delivers that request again.
             Came::Cut(error) => return Ok(Brought::Cut(error)),
         };
         let next = link::targets(answer.headers(), "next").next().map(|url| client.base().rebase(url));
@@ -170,7 +170,7 @@ impl Dialect for PolledRegistration {
                 Ok(Brought::Nothing)
             }
             StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
-            // The URL is spent: its last answer got lost on the way. The registration gives another.
+            // The URL is spent: the answer to its last poll was lost on the way. The registration gives another URL.
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 *url = None;
                 Err("a URL to poll was spent".into())

@@ -1,4 +1,4 @@
-//! Looks whether something on the way holds bodies back: a GET whose answer stays open, and a POST that does.
+//! Probes whether something on the way holds bodies back: a GET's answer stays open, and so does a POST's body.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use crate::transport::StreamingSupport;
 use crate::transport::polled::Client;
 use crate::transport::reversehttp::{DOWN, UP};
 
-/// Looks, on two connections of its own, for at most [`defaults::PROBE`] once they stand. What cannot be found out
-/// counts as held: whole messages get through everywhere. Dropping the future gives up.
+/// Probes on two connections of its own, for at most [`defaults::PROBE`] once they stand. A direction without a result
+/// counts as held, because whole messages get through everywhere. Dropping the future gives up.
 pub(super) async fn look(client: &Client, url: &str) -> StreamingSupport {
     let (Ok((mut get, getting)), Ok((mut post, posting))) = tokio::join!(client.connect(), client.connect())
     else {
@@ -47,7 +47,7 @@ pub(super) async fn look(client: &Client, url: &str) -> StreamingSupport {
     StreamingSupport { down: down.is_raised(), up: up.is_raised() }
 }
 
-/// Reads what the relay says while its answer stays open.
+/// Reads the lines that the relay sends while its answer stays open.
 async fn watch(
     get: &mut SendRequest<Body>,
     client: &Client,
@@ -78,8 +78,8 @@ async fn watch(
     None
 }
 
-/// Sends the start of a body that has no end. The answer to it is one proof that it came through; another is what the
-/// relay says to [`watch`], for boxes that let no answer through before its request has ended.
+/// Sends the start of a body that has no end. The answer to it proves that the start came through. The line that the
+/// relay then sends to [`watch`] proves it too, for boxes that let no answer through before its request has ended.
 async fn report(post: &mut SendRequest<Body>, client: &Client, url: &str, up: &Flag) -> Option<()> {
     let start = stream::iter([Ok::<_, BoxError>(Frame::data(Bytes::from_static(UP)))]);
     let mut request = Request::new(Body::wrap(StreamBody::new(start.chain(stream::pending()))));

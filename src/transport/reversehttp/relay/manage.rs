@@ -1,4 +1,4 @@
-//! What an agent's owner sees and changes: the gateway's page, and private URLs.
+//! Resources for the owner of an agent: the gateway's page, and private URLs.
 
 use form_urlencoded::Serializer;
 use http::header::CONTENT_TYPE;
@@ -14,7 +14,7 @@ use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::Use;
 
 impl Relay {
-    /// GET of the gateway: what the asker's own token has registered.
+    /// GET of the gateway: the registrations of the token in the request.
     pub(super) fn status(&self, request: &Request, facts: &Facts) -> Result<Response, Refusal> {
         let malformed = |e: crate::transport::reversehttp::form::BadForm| {
             Refusal::new(RefusalKind::Malformed, e.to_string())
@@ -34,7 +34,7 @@ impl Relay {
         Ok(shown(request.headers(), "Registration", &[line(&registration, false)]))
     }
 
-    /// PUT of a private URL: the lease. A token can be confirmed, not changed; a name is ignored.
+    /// PUT of a private URL: sets the lease. A token is checked, but cannot be changed; a name is ignored.
     pub(super) async fn change(
         &self,
         sealed: &str,
@@ -60,7 +60,7 @@ impl Relay {
         Ok(plain(StatusCode::NO_CONTENT))
     }
 
-    /// DELETE of a private URL. Polls end; what is in the agent's hand may still be answered.
+    /// DELETE of a private URL. Polls end; the agent may still answer requests that it has in hand.
     pub(super) fn delete(&self, sealed: &str, facts: &Facts) -> Result<Response, Refusal> {
         let claims = self.open(Use::Private, sealed, facts)?;
         match self.registrations.delete(&claims.identity, claims.born) {

@@ -22,7 +22,7 @@ use crate::transport::polled::pages;
 use crate::transport::polled::{Registration, Registrations, Waiters};
 use crate::transport::{Door, RelaySide};
 
-/// What a page of another origin must be able to read.
+/// The fields that a page of another origin must be able to read.
 const EXPOSED: &str =
     "Link, Location, Accept, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Gone, PTTH-Visitors";
 
@@ -45,7 +45,7 @@ enum Resource<'a> {
 }
 
 fn resource(path: &str) -> Option<Resource<'_>> {
-    // One path below the gateway is another transport's.
+    // The path of comet, below the gateway, belongs to that transport.
     let rest = path.strip_prefix(defaults::GATEWAY).filter(|rest| *rest != defaults::COMET)?;
     match rest.split_once('/') {
         None if rest.is_empty() => Some(Resource::Gateway),
@@ -56,7 +56,7 @@ fn resource(path: &str) -> Option<Resource<'_>> {
             Some(("probe", sealed)) => Resource::Probe(sealed),
             _ => Resource::Unknown,
         }),
-        // `/reversehttpx` only begins alike.
+        // `/reversehttpx` only has the same beginning.
         _ => None,
     }
 }
@@ -96,14 +96,14 @@ impl Relay {
         }
     }
 
-    /// What a sealed URL says, if it may be used by whoever came with it.
+    /// The claims of a sealed URL, if the sender of the request may use the URL.
     fn open(&self, what: Use, sealed: &str, facts: &Facts) -> Result<Claims, Refusal> {
         let unknown = || {
             let refusal = Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
             self.door.guessed(facts, refusal)
         };
         let claims = self.seal.open(what, sealed).ok_or_else(unknown)?;
-        // Of a registration that stands it is known; else the URL says it.
+        // A registration that stands names its agent; otherwise the URL names the agent.
         let agent = match self.registrations.get(&claims.identity) {
             Some(known) => known.agent.clone(),
             None => register::identified(&claims.identity).ok_or_else(unknown)?.0,
@@ -118,7 +118,7 @@ impl Relay {
         Ok(claims)
     }
 
-    /// The absolute URL of a resource, as the agent itself calls this relay.
+    /// The absolute URL of a resource, with the authority by which the agent reached this relay.
     fn url(&self, facts: &Facts, what: Use, claims: &Claims) -> String {
         let scheme = if facts.tls { "https" } else { "http" };
         let folder = match what {
@@ -130,7 +130,7 @@ impl Relay {
         format!("{scheme}://{}{}/{folder}/{sealed}", facts.authority, defaults::GATEWAY)
     }
 
-    /// A Request URL of a registration, good for a while.
+    /// A Request URL of a registration, valid for `defaults::REQUEST_URL_AGE` seconds.
     fn request_url(&self, facts: &Facts, registration: &Registration, url: u128) -> String {
         let expires = now() + defaults::REQUEST_URL_AGE;
         let identity = registration.identity.clone();
@@ -176,7 +176,7 @@ async fn form(body: Body) -> Result<bytes::Bytes, Refusal> {
     })
 }
 
-/// On this transport a wrong token and a foreign name are one status (ReverseHttp, "Registration").
+/// On this transport a wrong token and a foreign name get the same status (ReverseHttp, "Registration").
 fn as_403(mut refusal: Refusal) -> Refusal {
     if refusal.kind == RefusalKind::Unauthenticated {
         refusal.kind = RefusalKind::Forbidden;
@@ -187,7 +187,8 @@ fn as_403(mut refusal: Refusal) -> Refusal {
 impl RelaySide for Relay {
     fn wants(&self, request: &Request) -> bool {
         let headers = request.headers();
-        // An Upgrade, or what is left of one, is another transport's. Some clients ask for h2c wherever they go.
+        // A request with Upgrade, or with the ALPN field that is left of one, belongs to another transport. Some
+        // clients request h2c everywhere.
         let upgrade = headers.contains_key(UPGRADE) && !hop::requests_upgrade(headers, "h2c");
         resource(request.uri().path()).is_some() && !upgrade && !headers.contains_key(fields::ALPN)
     }
@@ -196,7 +197,7 @@ impl RelaySide for Relay {
         Box::pin(async move { self.answer(request.map(Body::from), facts).await.map_err(as_403) })
     }
 
-    /// Pages of any origin may be agents: a token opens these resources, never a cookie.
+    /// Pages of any origin may be agents: these resources need a token, and never a cookie.
     fn dress(&self, asker: &HeaderMap, response: &mut Response) {
         pages::open(asker, response, EXPOSED);
     }

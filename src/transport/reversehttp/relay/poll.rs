@@ -1,4 +1,4 @@
-//! A Request URL: polled for a request, and where its answer comes to.
+//! A Request URL: the agent polls it for a request, and posts the answer to it.
 
 use std::net::SocketAddr;
 
@@ -63,7 +63,7 @@ impl Relay {
                 }
                 Err(PollEnd::Used) => Err(gone("this URL has delivered its request: poll the next one")),
                 Err(PollEnd::TooMany) => Err(too_many()),
-                // Why it has ended shows when it is to be brought back.
+                // The attempt to revive the registration shows why it has ended.
                 Err(PollEnd::Ended) if !ended_before => {
                     ended_before = true;
                     continue;
@@ -101,7 +101,7 @@ impl Relay {
     }
 }
 
-/// Names requests to the agent; the ids alone open nothing.
+/// Names requests to the agent. An id alone gives no access.
 fn name(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
     let ids: Vec<_> = requests.iter().map(|id| format!("{id:x}")).collect();
     if !ids.is_empty()
@@ -123,7 +123,7 @@ fn envelope(kind: &'static str, delivery: Delivery) -> Response {
     response
 }
 
-/// Python and Ruby lose a request without it.
+/// The Python and Ruby clients lose a request without this field.
 fn requesting_client(visitor: Option<SocketAddr>) -> Option<HeaderValue> {
     let visitor = visitor.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
     let visitor = SocketAddr::new(visitor.ip().to_canonical(), visitor.port());

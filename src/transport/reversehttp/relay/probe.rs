@@ -1,5 +1,5 @@
-//! Whether something on an agent's way holds bodies back: two that stay open, one in each direction, and how far each
-//! gets. A URL is good for one look.
+//! Probes whether something on an agent's way holds bodies back: two bodies stay open, one in each direction, and each
+//! shows how far it gets. A URL is valid for one probe.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,10 +26,10 @@ use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::seal::Use;
 use crate::transport::reversehttp::{DOWN, UP};
 
-/// How long each of the two is kept open: the agent gives up sooner.
+/// How long each of the two bodies is kept open. The agent gives up sooner.
 const OPEN: std::time::Duration = defaults::PROBE.saturating_mul(2);
 
-/// The looks that are being taken.
+/// The probes in progress.
 #[derive(Default)]
 pub(super) struct Probes(Arc<Mutex<HashMap<UrlId, Look>>>);
 
@@ -37,9 +37,9 @@ struct Look {
     since: Instant,
     agent: AgentId,
     from: IpAddr,
-    /// Raised when the body of the agent has come through.
+    /// Raised when the agent's body has come through.
     through: Arc<Flag>,
-    /// Which of its two requests have come, by [`ProbeDirection`].
+    /// Which of its two requests have arrived, by [`ProbeDirection`].
     asked: [bool; 2],
 }
 
@@ -50,7 +50,7 @@ enum ProbeDirection {
 }
 
 impl Probes {
-    /// What the two requests of one look have in common.
+    /// The flag that the two requests of one probe share.
     fn enter(
         &self,
         url: UrlId,
@@ -77,7 +77,7 @@ impl Probes {
     }
 }
 
-/// Forgets a look when its GET has ended.
+/// Removes a probe when its GET has ended.
 struct Leave(Arc<Mutex<HashMap<UrlId, Look>>>, UrlId);
 
 impl Drop for Leave {
@@ -87,8 +87,8 @@ impl Drop for Leave {
 }
 
 impl Relay {
-    /// GET of a probe's URL: says something at once, and again when the POST has come through. The body has no end
-    /// before its time: one that is complete gets through everywhere.
+    /// GET of a probe's URL: sends a line at once, and another when the POST's body has come through. The body stays
+    /// open, because a complete body gets through everywhere.
     pub(super) fn probe_down(&self, sealed: &str, facts: &Facts) -> Result<Response, Refusal> {
         let (url, through) = self.probe(sealed, facts, ProbeDirection::Down)?;
         let (leave, through) = (Leave(self.probes.0.clone(), url), through.listen());
@@ -107,12 +107,12 @@ impl Relay {
         let body = first.chain(second).chain(rest).map(|piece| Ok::<_, BoxError>(Frame::data(piece)));
         *response.body_mut() = Body::wrap(StreamBody::new(body));
         response.body_mut().hold(leave);
-        // What a box does may depend on the type: it is that of the polls.
+        // A box may treat media types differently, so this is the type of the polls.
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
         Ok(response)
     }
 
-    /// POST to a probe's URL: answered as soon as something of its body has come.
+    /// POST to a probe's URL: answered as soon as some of its body has arrived.
     pub(super) async fn probe_up(
         &self,
         sealed: &str,

@@ -1,4 +1,4 @@
-//! Registration, and its return by a URL that was given out before.
+//! Registration, and the return of a registration by a URL that was given out before.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::transport::reversehttp::form::{read, write};
 use crate::transport::reversehttp::seal::{Claims, Use};
 use crate::transport::{Admission, query, warnings};
 
-/// The name that this transport has among others.
+/// The name of this transport.
 const TRANSPORT: &str = "reversehttp";
 
-/// The rules for visitors in an identity: they come back with it.
+/// The rules for visitors in an identity: they return with the registration.
 const VISITORS: &str = "visitors";
 
 impl Relay {
@@ -48,7 +48,7 @@ impl Relay {
             return Ok(self.registered(StatusCode::CREATED, &registration, url, &facts));
         }
         if offer.instance.is_none() {
-            // With an instance it is the same process, and a new one is a registration of its own.
+            // With an instance, this is the same process: a new process has a registration of its own.
             registration.queue.registered(url);
         }
         if let Some(lease) = fields.lease {
@@ -81,7 +81,7 @@ impl Relay {
         response
     }
 
-    /// What was granted, and where the agent finds the rest.
+    /// The response with the granted public URLs, and with the agent's own URLs.
     fn granted(
         &self,
         status: StatusCode,
@@ -102,9 +102,9 @@ impl Relay {
         if offer.visitors.is_some() {
             headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
         }
-        // The clients of 2009 are not shown a relation that they have never seen.
+        // The clients of 2009, which send no instance, do not get a relation that they do not know.
         let probe = offer.instance.is_some().then(|| self.url(facts, Use::Probe, &probe));
-        // Old clients split at ", " and "; ": one field, this spelling, these relations in this order.
+        // Old clients split at ", " and "; ", so there is one field, with this spelling and this order of relations.
         let links = [
             link::value(first, "first"),
             link::value(urls.iter().map(String::as_str), "related"),
@@ -140,8 +140,8 @@ impl Relay {
         })
     }
 
-    /// The registration of a URL. One that has gone with a restart or with its lease comes back, if its agent may
-    /// still have what it had; one that was deleted does not.
+    /// The registration of a URL. A registration that ended with a restart or with its lease comes back, if its agent
+    /// may still have its names and hosts. A deleted registration does not come back.
     pub(super) fn revive(&self, claims: &Claims, facts: &Facts) -> Result<Arc<Registration>, Refusal> {
         let gone = || Refusal::new(RefusalKind::Gone, "this registration was deleted");
         if self.registrations.is_deleted(&claims.identity, claims.born) {
@@ -152,7 +152,7 @@ impl Relay {
         }
         let (agent, offer) = identified(&claims.identity).ok_or_else(gone)?;
         let admission = self.door.check_again(&agent, offer, facts)?;
-        // It may have been deleted meanwhile.
+        // The registration may have been deleted meanwhile.
         let (registration, _) = self
             .enter(claims.identity.clone(), Some(claims.born), admission, defaults::POLL_LEASE)
             .ok_or_else(gone)?;
@@ -160,7 +160,7 @@ impl Relay {
     }
 }
 
-/// Who asked for what, as a form. Two registrations of one text are one.
+/// The agent and its grant, as a form. Registrations with the same text are one.
 fn identity(admission: &dyn Admission, offer: &Offer) -> Box<str> {
     let mut form = Serializer::new(String::new());
     form.append_pair("agent", &admission.agent().0);
@@ -177,7 +177,7 @@ fn identity(admission: &dyn Admission, offer: &Offer) -> Box<str> {
     form.finish().into()
 }
 
-/// What [`identity`] wrote.
+/// Reads the text of [`identity`].
 pub(super) fn identified(identity: &str) -> Option<(AgentId, Offer)> {
     let mut agent = None;
     let mut offer = Offer { transport: TRANSPORT, ..Offer::default() };
@@ -209,7 +209,7 @@ mod tests {
     use crate::session::carrier::Carrier;
     use crate::transport::{Attached, Door, Polling};
 
-    /// Lets everybody in, and does something first when an agent comes back.
+    /// Admits every agent, and runs `first` before an agent comes back.
     struct Open {
         polling: Polling,
         scope: Scope,
@@ -312,7 +312,7 @@ mod tests {
         let (known, _) = relay.enter("agent=a".into(), None, yes(), Duration::from_secs(30)).unwrap();
         let (identity, url, expires) = (known.identity.clone(), 7, u64::MAX);
         let claims = Claims { born: known.born, expires, url, identity };
-        // Its lease has ended, so that a poll would bring it back; and it is deleted just then.
+        // The lease has ended, so a poll would bring the registration back. It is deleted at that moment.
         known.queue.end();
         let (all, born) = (relay.registrations.clone(), known.born);
         *first.lock() = Some(Box::new(move || assert!(all.delete("agent=a", born))));
