@@ -160,7 +160,9 @@ impl DeliveryLease {
             return;
         }
         let keeps = |queued: &Queued| self.mode.again && matches!(queued.upload, Upload::Spooled(_));
-        let kept = std::mem::take(&mut self.requests).into_iter().map(|queued| Some(queued).filter(keeps));
+        let kept = std::mem::take(&mut self.requests).into_iter();
+        // Outside of the lock: requests that are not kept are dropped here.
+        let kept: Vec<_> = kept.map(|queued| Some(queued).filter(keeps)).collect();
         self.queue.update(|mailbox| mailbox.delivered(self.url, kept));
     }
 }

@@ -102,6 +102,8 @@ struct Delivered {
     sent: Option<Instant>,
     /// Set when the agent has closed the connection that took the message; `None` where that is not known.
     closed: Option<Arc<AtomicBool>>,
+    /// The URL was polled again meanwhile: the agent has given up the connection of this delivery.
+    recalled: bool,
 }
 
 struct WaitingPoll<P> {

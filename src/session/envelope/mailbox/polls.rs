@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{Delivered, ExchangeId, Mailbox, PollEnd, PollId, QueuedExchange, Stage, WaitingPoll};
+use super::{Delivered, ExchangeId, Mailbox, PollEnd, PollId, Stage, WaitingPoll};
 use crate::defaults;
 use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::UrlId;
@@ -27,7 +27,9 @@ impl<R, V, P> Mailbox<R, V, P> {
         if self.ended {
             return Err(PollEnd::Ended);
         }
-        if self.used.contains(url) {
+        // A delivery that was recalled while it was written comes back when its writing ends.
+        let comes_back = self.urls.get(&url).is_some_and(|delivered| delivered.recalled);
+        if self.used.contains(url) && !comes_back {
             return Err(PollEnd::Used);
         }
         // A second poll of a URL means that the agent has given up the first poll, even if its connection is still
@@ -55,14 +57,17 @@ impl<R, V, P> Mailbox<R, V, P> {
     }
 
     fn recall(&mut self, url: UrlId) {
-        // A request stays if its whole message is still being written, or if its visitor has left. A stream is lost
-        // when its URL is polled again.
-        let stays = |id: &ExchangeId| match self.exchanges.get(id.0) {
-            Some(QueuedExchange { stage: Stage::Delivering(_), streams, .. }) => !streams,
-            Some(QueuedExchange { stage: Stage::Gone, .. }) | None => true,
-            Some(_) => false,
-        };
-        if self.urls.get(&url).is_none_or(|delivered| delivered.exchanges.iter().all(stays)) {
+        let Some(delivered) = self.urls.get_mut(&url) else { return };
+        let mut exchanges = delivered.exchanges.iter().filter_map(|id| self.exchanges.get(id.0));
+        // A complete message is still being written: its requests come back when that ends. A stream is lost.
+        if exchanges
+            .clone()
+            .any(|exchange| matches!(exchange.stage, Stage::Delivering(_)) && !exchange.streams)
+        {
+            delivered.recalled = true;
+            return;
+        }
+        if exchanges.all(|exchange| matches!(exchange.stage, Stage::Gone)) {
             return;
         }
         let Some(delivered) = self.take_url(url) else { return };
@@ -99,18 +104,20 @@ impl<R, V, P> Mailbox<R, V, P> {
     }
 
     /// A message of these requests is made, and is to be written to `url`. `note` is called for each visitor. `false`
-    /// if another poll of the same URL was quicker, a visitor has left, or the registration was cut.
+    /// if another poll of the same URL was quicker or waits, a visitor has left, or the registration was cut.
     pub(in crate::session::envelope) fn deliver(
         &mut self,
         url: UrlId,
         ids: &[ExchangeId],
         mut note: impl FnMut(usize, &mut V),
     ) -> bool {
-        if self.cut || self.used.contains(url) || !ids.iter().all(|id| self.is_wanted(*id)) {
+        let given_up = self.polls.iter().any(|poll| poll.url == url);
+        if self.cut || given_up || self.used.contains(url) || !ids.iter().all(|id| self.is_wanted(*id)) {
             return false;
         }
         self.used.insert(url);
-        self.urls.insert(url, Delivered { exchanges: ids.into(), sent: None, closed: None });
+        let exchanges = ids.into();
+        self.urls.insert(url, Delivered { exchanges, sent: None, closed: None, recalled: false });
         for (place, id) in ids.iter().enumerate() {
             self.set(*id, Stage::Delivering(Some(url)));
             if let Some(visitor) = self.exchanges.get_mut(id.0).and_then(|e| e.visitor.as_mut()) {
@@ -143,12 +150,11 @@ impl<R, V, P> Mailbox<R, V, P> {
 
     /// The whole message of `url` has left this process. `kept` has the requests in their order, each if it can be
     /// delivered again.
-    pub(in crate::session::envelope) fn delivered(
-        &mut self,
-        url: UrlId,
-        kept: impl IntoIterator<Item = Option<R>>,
-    ) {
+    pub(in crate::session::envelope) fn delivered(&mut self, url: UrlId, kept: Vec<Option<R>>) {
         self.seen = self.now;
+        if self.urls.get(&url).is_some_and(|delivered| delivered.recalled) {
+            return self.delivery_failed(url, kept);
+        }
         let ids = self.urls.get_mut(&url).map(|delivered| {
             delivered.sent = Some(self.now);
             delivered.exchanges.clone()

@@ -1,7 +1,7 @@
 //! The mailbox with visitors that leave, polls that break, batches, restarts and two pollers, in any order. No request
 //! is lost, answered twice, or held past its deadline, and no request that may have been executed is repeated.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use tokio::time::Instant;
@@ -88,6 +88,8 @@ struct World {
     polls: HashMap<usize, (PollId, UrlId)>,
     making: Vec<(UrlId, Vec<(ExchangeId, Asked)>)>,
     leases: Vec<(UrlId, Vec<Asked>)>,
+    /// URLs that were polled again while their message was written.
+    recalled: HashSet<UrlId>,
     /// The poll that was served last.
     served: Option<usize>,
     urls: HashMap<usize, UrlId>,
@@ -105,6 +107,7 @@ impl World {
             polls: HashMap::new(),
             making: Vec::new(),
             leases: Vec::new(),
+            recalled: HashSet::new(),
             served: None,
             urls: HashMap::new(),
             losing: false,
@@ -216,6 +219,8 @@ impl World {
         if again {
             let recalled = self.visitors.iter_mut().filter(|visitor| visitor.executed == Some(url));
             recalled.for_each(|visitor| visitor.executed = None);
+            self.recalled
+                .extend(self.leases.iter().map(|(leased, _)| *leased).filter(|leased| *leased == url));
         }
         let poll = self.urls.len();
         self.urls.insert(poll, url);
@@ -246,7 +251,8 @@ impl World {
             return;
         }
         let (url, requests) = self.leases.remove(0);
-        if !breaks {
+        let recalled = self.recalled.remove(&url);
+        if !breaks && !recalled {
             requests.iter().for_each(|asked| self.visitors[asked.0].executed = Some(url));
         }
         let requests: Vec<_> = requests.into_iter().map(|asked| Some(asked).filter(|_| kept)).collect();

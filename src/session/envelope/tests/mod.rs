@@ -149,6 +149,25 @@ async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
     assert!(since.elapsed().is_zero());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_url_that_is_polled_again_while_it_delivers_delivers_again() {
+    for mode in [PollMode::WHOLE, PollMode::BATCH, PollMode::IN_MEMORY] {
+        let Bench { router, queue, link } = Bench::new();
+        let work = async {
+            let lost = queue.poll(1, mode, HOLD).await.ok().unwrap();
+            let again = polled(&queue, 1, mode);
+            tokio::pin!(again);
+            assert!(futures_util::poll!(&mut again).is_pending(), "{mode:?}");
+            // All of it leaves this process, on a connection that the agent has given up.
+            lost.written("lost".into()).collect().await.unwrap();
+            assert!(again.await.ends_with(b"abc"), "{mode:?}");
+            assert!(router.respond(1, http::Response::new(Body::empty())).unwrap());
+        };
+        let (sent, ()) = tokio::join!(link.send_plain(post(), link.reserve().unwrap()), work);
+        assert_eq!(sent.unwrap().status(), 200, "{mode:?}");
+    }
+}
+
 /// The body of the answer that the visitor gets when its request was delivered in this mode.
 async fn answered(manner: PollMode, pieces: &[&'static str]) -> Result<bytes::Bytes, BoxError> {
     let Bench { router, queue, link } = Bench::new();
