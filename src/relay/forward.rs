@@ -142,8 +142,7 @@ impl Downstream {
         headers.insert(fields::X_FORWARDED_PROTO, HeaderValue::from_static(self.proto));
     }
 
-    /// Appends the proxy to the hops in its request. If the request has only one of `Forwarded` and `X-Forwarded-For`,
-    /// the relay makes the other.
+    /// Appends the proxy to the hops in its request. Of `Forwarded` and `X-Forwarded-For`, the relay makes a missing one.
     fn extend(&self, headers: &mut HeaderMap, host: &Authority, mine: &str) {
         let visitor = self.visitor.remote.ip().to_canonical();
         let proto = proto(self.visitor.tls);
@@ -247,9 +246,8 @@ fn is_internal(name: &str) -> bool {
     name.starts_with(fields::INTERNAL) || name == fields::REQUESTING_CLIENT.as_str()
 }
 
-/// Drops the fields by which a visitor could claim an identity, and internal fields; also in the spelling with
-/// underscores, which CGI and its successors read as the same name. The identity fields of a trusted proxy stay, in
-/// their usual spelling.
+/// Drops internal fields, and fields by which a visitor could claim an identity; also in the spelling with underscores,
+/// which CGI and its successors read as the same name. Those of a trusted proxy stay, in their usual spelling.
 fn drop_claims(headers: &mut HeaderMap, front: bool) {
     let claims = |name: &HeaderName| {
         let plain = name.as_str().replace('_', "-");

@@ -72,8 +72,7 @@ pub struct ServerOptions {
     pub keep_alive: bool,
     /// How names of fields are spelled.
     pub case: Case,
-    /// Whether the far end may close its sending direction and still read. If not, the end of its stream cancels the
-    /// current request.
+    /// Whether the far end may close its sending direction and still read. Else that cancels the current request.
     pub half_close: bool,
     /// Whether trailers are sent only if the request has `TE: trailers` (RFC 9110 §6.5.1).
     pub trailers_on_demand: bool,
@@ -373,9 +372,8 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         self.timer.poll_until(since + self.config.stalled, cx).map(|()| Err(Error::Stalled))
     }
 
-    /// Awaits the end of the request's body. The owner of the body reads it. The rest of a dropped body is read here if
-    /// it is short, because some visitors treat an upload that is cut after an answer as a failure. Returns whether the
-    /// next request can be read.
+    /// Awaits the end of the request's body, and returns whether the next request can be read. A short rest of a dropped
+    /// body is read here, because some visitors treat an upload that is cut after an answer as a failure.
     async fn settle(&mut self) -> bool {
         let (mut left, mut linger) = (defaults::LINGER_BYTES, None);
         let began = Instant::now();
