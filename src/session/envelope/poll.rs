@@ -45,6 +45,11 @@ impl Queue {
             if let Some(delivery) = Delivery::begin(self, url, mode, &mut making.requests) {
                 return Ok(delivery);
             }
+            drop(making);
+            // The agent has given up this poll for a newer poll of the same URL, which must keep its turn.
+            if self.update(|mailbox| mailbox.is_polled(url)) {
+                return Err(PollEnd::Nothing);
+            }
         }
     }
 

@@ -56,6 +56,11 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.seen = self.now;
     }
 
+    /// Whether a poll of `url` waits.
+    pub(in crate::session::envelope) fn is_polled(&self, url: UrlId) -> bool {
+        self.polls.iter().any(|poll| poll.url == url)
+    }
+
     fn recall(&mut self, url: UrlId) {
         let Some(delivered) = self.urls.get_mut(&url) else { return };
         let mut exchanges = delivered.exchanges.iter().filter_map(|id| self.exchanges.get(id.0));
@@ -111,8 +116,11 @@ impl<R, V, P> Mailbox<R, V, P> {
         ids: &[ExchangeId],
         mut note: impl FnMut(usize, &mut V),
     ) -> bool {
-        let given_up = self.polls.iter().any(|poll| poll.url == url);
-        if self.cut || given_up || self.used.contains(url) || !ids.iter().all(|id| self.is_wanted(*id)) {
+        if self.cut
+            || self.is_polled(url)
+            || self.used.contains(url)
+            || !ids.iter().all(|id| self.is_wanted(*id))
+        {
             return false;
         }
         self.used.insert(url);

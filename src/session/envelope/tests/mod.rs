@@ -369,6 +369,40 @@ async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once(
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_was_given_up_leaves_its_url_to_the_newer_poll() {
+    let Bench { router, queue, link } = Bench::new();
+    let (go, wait) = tokio::sync::oneshot::channel();
+    let (request, began) = halting(wait);
+    assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
+    let work = async {
+        let mut given_up = Box::pin(queue.poll(1, PollMode::WHOLE, HOLD));
+        tokio::select! {
+            biased;
+            _ = &mut given_up => panic!("half of the body is missing"),
+            () = began.listen() => {}
+        }
+        let (mut other, mut newer) =
+            (Box::pin(polled(&queue, 2, PollMode::WHOLE)), Box::pin(polled(&queue, 1, PollMode::WHOLE)));
+        assert!(futures_util::poll!(&mut other).is_pending() && futures_util::poll!(&mut newer).is_pending());
+        go.send(()).unwrap();
+        assert!(matches!(given_up.await, Err(PollEnd::Nothing)));
+        assert!(other.await.ends_with(b"abcdef"));
+        router.answer(2, Body::full(OK)).await.unwrap();
+        assert!(newer.await.ends_with(b"abc"), "the next request");
+        router.answer(1, Body::full(OK)).await.unwrap();
+    };
+    let sent = async {
+        let first = link.send_plain(request, link.reserve().unwrap()).await;
+        (first, link.send_plain(post(), link.reserve().unwrap()).await)
+    };
+    let ((first, second), ()) = tokio::join!(sent, work);
+    assert_eq!(
+        (first.unwrap().status(), second.unwrap().status()),
+        (200.try_into().unwrap(), 200.try_into().unwrap())
+    );
+}
+
 #[test]
 fn a_poll_that_is_dropped_while_it_reads_a_file_leaves_the_request_to_the_next() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
