@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    fn ask(version: Version, target: &str, hosts: &[&'static str]) -> Result<String, Unclear> {
+    fn effective_of(version: Version, target: &str, hosts: &[&'static str]) -> Result<String, Unclear> {
         let mut headers = HeaderMap::new();
         for host in hosts {
             headers.append(HOST, HeaderValue::from_static(host));
@@ -112,14 +112,14 @@ mod tests {
     #[test]
     fn one_value_decides() {
         let h1 = Version::HTTP_11;
-        assert_eq!(ask(h1, "/", &["a.test:80"]).as_deref(), Ok("a.test:80"));
-        assert_eq!(ask(h1, "http://b.test/", &["a.test"]).as_deref(), Ok("b.test"));
-        assert_eq!(ask(h1, "/", &[]), Err(Unclear::Missing));
-        assert_eq!(ask(h1, "/", &["a", "a"]), Err(Unclear::Several));
-        assert_eq!(ask(h1, "/", &["a b"]), Err(Unclear::Malformed));
-        assert_eq!(ask(h1, "/", &["u@a.test"]), Err(Unclear::Malformed));
-        assert_eq!(ask(Version::HTTP_2, "https://b.test/", &["a.test"]), Err(Unclear::Several));
-        assert_eq!(ask(Version::HTTP_2, "https://b.test/", &["B.test"]).as_deref(), Ok("b.test"));
+        assert_eq!(effective_of(h1, "/", &["a.test:80"]).as_deref(), Ok("a.test:80"));
+        assert_eq!(effective_of(h1, "http://b.test/", &["a.test"]).as_deref(), Ok("b.test"));
+        assert_eq!(effective_of(h1, "/", &[]), Err(Unclear::Missing));
+        assert_eq!(effective_of(h1, "/", &["a", "a"]), Err(Unclear::Several));
+        assert_eq!(effective_of(h1, "/", &["a b"]), Err(Unclear::Malformed));
+        assert_eq!(effective_of(h1, "/", &["u@a.test"]), Err(Unclear::Malformed));
+        assert_eq!(effective_of(Version::HTTP_2, "https://b.test/", &["a.test"]), Err(Unclear::Several));
+        assert_eq!(effective_of(Version::HTTP_2, "https://b.test/", &["B.test"]).as_deref(), Ok("b.test"));
     }
 
     #[test]

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     /// The source in the header, and the bytes that are left behind the header.
-    fn told(bytes: &[u8]) -> io::Result<(Option<ProxiedSource>, Vec<u8>)> {
+    fn parse_bytes(bytes: &[u8]) -> io::Result<(Option<ProxiedSource>, Vec<u8>)> {
         let mut left = bytes;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let source = runtime.block_on(read(&mut left))?;
@@ -146,7 +146,7 @@ mod tests {
             ("PROXY UNKNOWN\r\n", None),
             ("PROXY UNKNOWN ffff::1 whatever\r\n", None),
         ] {
-            let (source, left) = told(&[line.as_bytes(), b"GET"].concat()).unwrap();
+            let (source, left) = parse_bytes(&[line.as_bytes(), b"GET"].concat()).unwrap();
             assert_eq!(source.map(|s| s.remote), remote.map(|r| r.parse().unwrap()), "{line}");
             assert_eq!(left, b"GET");
         }
@@ -166,7 +166,7 @@ mod tests {
             "PROXY TCP4 192.0.2.7",
             &long,
         ] {
-            assert!(told(line.as_bytes()).is_err(), "{line}");
+            assert!(parse_bytes(line.as_bytes()).is_err(), "{line}");
         }
     }
 
@@ -183,12 +183,12 @@ mod tests {
             (binary(0x20, 0x11, &v4), None),
             (binary(0x21, 0x00, &[1, 2, 3]), None),
         ] {
-            let (source, left) = told(&[&bytes[..], b"GET"].concat()).unwrap();
+            let (source, left) = parse_bytes(&[&bytes[..], b"GET"].concat()).unwrap();
             let wanted = wanted.map(|(remote, tls)| ProxiedSource { remote: remote.parse().unwrap(), tls });
             assert_eq!((source, &left[..]), (wanted, &b"GET"[..]), "{bytes:?}");
         }
         let mut long = binary(0x21, 0x11, &[&v4[..], &[4, 0x20, 0], &[0; 0x2000]].concat());
-        assert!(told(&long).is_err());
+        assert!(parse_bytes(&long).is_err());
         long.truncate(20);
         for bytes in [
             long,
@@ -198,15 +198,15 @@ mod tests {
             binary(0x11, 0x11, &v4),
             binary(0x21, 0x11, &[&v4[..], &[4, 0, 2, 0]].concat()),
         ] {
-            assert!(told(&bytes).is_err(), "{bytes:?}");
+            assert!(parse_bytes(&bytes).is_err(), "{bytes:?}");
         }
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(command: u8, family: u8, rest: Vec<u8>, line: String) {
-            let _ = told(&binary(command, family, &rest));
-            let _ = told(format!("PROXY {line}\r\n").as_bytes());
+            let _ = parse_bytes(&binary(command, family, &rest));
+            let _ = parse_bytes(format!("PROXY {line}\r\n").as_bytes());
         }
     }
 }

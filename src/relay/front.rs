@@ -168,7 +168,7 @@ fn unquote(quoted: &str) -> Option<(String, &str)> {
 mod tests {
     use super::*;
 
-    fn told(
+    fn forwarded(
         fields: &[(&'static str, &'static str)],
     ) -> Result<(Option<String>, Option<bool>), Contradiction> {
         let mut headers = HeaderMap::new();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn one(name: &'static str, value: &'static str) -> (Option<String>, Option<bool>) {
-        told(&[(name, value)]).unwrap()
+        forwarded(&[(name, value)]).unwrap()
     }
 
     #[test]
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(for_("1.1.1.1, unknown, 10.0.0.2").as_deref(), Some("10.0.0.2:0"), "nobody knows beyond");
         assert_eq!(for_("192.0.2.7, unknown"), None);
         assert_eq!(for_(""), None);
-        let lines = told(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "192.0.2.7, 10.0.0.1")]);
+        let lines = forwarded(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "192.0.2.7, 10.0.0.1")]);
         assert_eq!(lines.unwrap().0.as_deref(), Some("192.0.2.7:0"));
     }
 
@@ -219,13 +219,13 @@ mod tests {
             assert_eq!(one("forwarded", value), (remote.map(str::to_owned), tls), "{value}");
         }
         for bad in ["for=\"1.1.1.1, for=192.0.2.7", "for", "for=a b;x=\"\\", "\"a\"=b", "for=\"a\"b"] {
-            assert_eq!(told(&[("forwarded", bad)]), Err(Contradiction), "{bad}");
+            assert_eq!(forwarded(&[("forwarded", bad)]), Err(Contradiction), "{bad}");
         }
     }
 
     #[test]
     fn two_stories_are_none() {
-        let both = |one, other| told(&[("forwarded", one), ("x-forwarded-for", other)]);
+        let both = |one, other| forwarded(&[("forwarded", one), ("x-forwarded-for", other)]);
         assert_eq!(both("for=1.1.1.1", "192.0.2.7"), Err(Contradiction));
         assert_eq!(both("for=192.0.2.7", "1.1.1.1, 192.0.2.7").unwrap().0.as_deref(), Some("192.0.2.7:0"));
         assert_eq!(both("for=unknown", "192.0.2.7").unwrap().0.as_deref(), Some("192.0.2.7:0"));
@@ -233,7 +233,8 @@ mod tests {
 
     #[test]
     fn the_scheme_is_that_of_the_same_hop() {
-        let tls = |hops, protos| told(&[("x-forwarded-for", hops), ("x-forwarded-proto", protos)]).unwrap().1;
+        let tls =
+            |hops, protos| forwarded(&[("x-forwarded-for", hops), ("x-forwarded-proto", protos)]).unwrap().1;
         assert_eq!(tls("192.0.2.7", "https"), Some(true));
         assert_eq!(tls("192.0.2.7", "https, http"), Some(false), "the left one is the visitor's own word");
         assert_eq!(tls("192.0.2.7, 10.0.0.1", "https, http"), Some(true));

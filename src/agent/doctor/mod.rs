@@ -58,15 +58,15 @@ pub enum Verdict {
     Refused(String),
 }
 
-/// Runs the steps. `tell` receives each finding as soon as its step ends. A step is skipped when an earlier step that
+/// Runs the steps. `report` receives each finding as soon as its step ends. A step is skipped when an earlier step that
 /// it needs has failed.
 ///
 /// The offer to the relay is marked as a probe and comes from an instance of its own, so that agents that serve the
 /// same name are not disturbed. Dropping the future cancels the check.
-pub async fn examine(exam: &Exam, mut tell: impl FnMut(Finding)) -> Verdict {
-    let way = walk(exam, &mut tell).await;
+pub async fn examine(exam: &Exam, mut report: impl FnMut(Finding)) -> Verdict {
+    let way = walk(exam, &mut report).await;
     let target = match &exam.target {
-        Some(target) => step("target", &mut tell, answers(target, exam)).await,
+        Some(target) => step("target", &mut report, answers(target, exam)).await,
         None => Ok(()),
     };
     match way.and(target) {
@@ -76,17 +76,17 @@ pub async fn examine(exam: &Exam, mut tell: impl FnMut(Finding)) -> Verdict {
     }
 }
 
-async fn walk(exam: &Exam, tell: &mut impl FnMut(Finding)) -> Result<(), Trouble> {
+async fn walk(exam: &Exam, report: &mut impl FnMut(Finding)) -> Result<(), Trouble> {
     let place = transport::place(&exam.relay);
     let via = exam.proxies.via(exam.relay.host().unwrap_or_default());
     let road = Road { first: first(&via, &place), via: &via, place: &place };
-    let addresses = step("name", tell, road.resolve()).await?;
-    let stream = step("tcp", tell, road.connect(addresses)).await?;
-    let stream = step("proxy", tell, road.pass(stream)).await?;
-    step("tls", tell, road.secure(stream, exam)).await?;
-    let upgraded = step("upgrade", tell, upgrade(exam, &via)).await;
+    let addresses = step("name", report, road.resolve()).await?;
+    let stream = step("tcp", report, road.connect(addresses)).await?;
+    let stream = step("proxy", report, road.pass(stream)).await?;
+    step("tls", report, road.secure(stream, exam)).await?;
+    let upgraded = step("upgrade", report, upgrade(exam, &via)).await;
     match upgraded {
-        Err(trouble) if trouble.blocked => match step("poll", tell, poll(exam, &via)).await {
+        Err(trouble) if trouble.blocked => match step("poll", report, poll(exam, &via)).await {
             Ok(()) => Err(Trouble { remedy: by_poll(), ..trouble }),
             Err(_) => Err(trouble),
         },
@@ -97,7 +97,7 @@ async fn walk(exam: &Exam, tell: &mut impl FnMut(Finding)) -> Result<(), Trouble
 /// Runs one step and reports its finding.
 async fn step<T>(
     step: &'static str,
-    tell: &mut impl FnMut(Finding),
+    report: &mut impl FnMut(Finding),
     taken: impl Future<Output = Result<(T, String), Trouble>>,
 ) -> Result<T, Trouble> {
     let start = Instant::now();
@@ -105,11 +105,11 @@ async fn step<T>(
     let took = start.elapsed();
     match outcome {
         Ok((value, found)) => {
-            tell(Finding { step, took, found: Ok(found) });
+            report(Finding { step, took, found: Ok(found) });
             Ok(value)
         }
         Err(trouble) => {
-            tell(Finding { step, took, found: Err(trouble.what.clone()) });
+            report(Finding { step, took, found: Err(trouble.what.clone()) });
             Err(trouble)
         }
     }

@@ -109,7 +109,7 @@ mod tests {
     use crate::domain::Secret;
 
     /// The result for a proxy with this answer, and the bytes that the proxy received.
-    async fn asked(answer: &[u8], login: Option<&Login>) -> (Result<(), ProxyFault>, String) {
+    async fn handshake(answer: &[u8], login: Option<&Login>) -> (Result<(), ProxyFault>, String) {
         let (mut near, mut far) = tokio::io::duplex(64 << 10);
         let to = DialTarget { host: "::1".into(), port: 8443, tls: true };
         far.write_all(answer).await.unwrap();
@@ -123,12 +123,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_tunnel_is_asked_for_in_authority_form() {
-        let (result, sent) = asked(b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n", None).await;
+        let (result, sent) = handshake(b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n", None).await;
         assert!(result.is_ok());
         assert!(sent.starts_with("CONNECT [::1]:8443 HTTP/1.1\r\nHost: [::1]:8443\r\n"), "{sent}");
         assert!(sent.ends_with("\r\n\r\n") && !sent.contains("Authorization"), "{sent}");
         let login = Login { user: "Aladdin".into(), password: Secret::new("open sesame") };
-        let (result, sent) = asked(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 299 \r\n\r\n", Some(&login)).await;
+        let (result, sent) =
+            handshake(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 299 \r\n\r\n", Some(&login)).await;
         assert!(result.is_ok());
         // RFC 7617 §2
         assert!(sent.contains("\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"), "{sent}");
@@ -142,7 +143,7 @@ mod tests {
             "HTTP/1.1 407 x\r\nProxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM abc==\r\n\r\n";
         let fault = |answer: &str, login| {
             let answer = answer.as_bytes().to_vec();
-            async move { asked(&answer, login).await.0.unwrap_err() }
+            async move { handshake(&answer, login).await.0.unwrap_err() }
         };
         assert!(matches!(fault(basic, None).await, ProxyFault::PasswordWanted));
         assert!(matches!(fault(basic, Some(&login)).await, ProxyFault::PasswordWrong));

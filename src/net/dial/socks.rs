@@ -121,7 +121,7 @@ mod tests {
     use crate::domain::Secret;
 
     /// The result for these answers, the bytes that the proxy received, and the bytes that are left to read.
-    async fn asked(
+    async fn handshake(
         answers: &[u8],
         host: &str,
         login: Option<&Login>,
@@ -146,30 +146,31 @@ mod tests {
             ("1.2.3.4", &[5, 1, 0, 1, 1, 2, 3, 4, 1, 187]),
             ("::1", &[5, 1, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 187]),
         ] {
-            let (result, sent, left) = asked(&[&[5, 0], BOUND, b"next"].concat(), host, None).await;
+            let (result, sent, left) = handshake(&[&[5, 0], BOUND, b"next"].concat(), host, None).await;
             assert!(result.is_ok(), "{host}");
             assert_eq!(sent, [&[5, 1, 0], wanted].concat(), "{host}");
             assert_eq!(left, b"next", "what follows is not touched");
         }
         let named = [&[5, 0, 5, 0, 0, 3, 1][..], b"x", &[0, 1], b"next"].concat();
-        assert_eq!(asked(&named, "a", None).await.2, b"next");
+        assert_eq!(handshake(&named, "a", None).await.2, b"next");
     }
 
     #[tokio::test]
     async fn a_password_is_given_when_it_is_asked_for() {
         let login = Login { user: "ann".into(), password: Secret::new("pw") };
-        let (result, sent, _) = asked(&[&[5, 2, 1, 0], BOUND].concat(), "1.2.3.4", Some(&login)).await;
+        let (result, sent, _) = handshake(&[&[5, 2, 1, 0], BOUND].concat(), "1.2.3.4", Some(&login)).await;
         assert!(result.is_ok());
         assert!(sent.starts_with(b"\x05\x02\x00\x02\x01\x03ann\x02pw\x05\x01\x00\x01"), "{sent:?}");
-        let (result, sent, _) = asked(&[&[5, 0], BOUND].concat(), "1.2.3.4", Some(&login)).await;
+        let (result, sent, _) = handshake(&[&[5, 0], BOUND].concat(), "1.2.3.4", Some(&login)).await;
         assert!(result.is_ok() && !sent.windows(2).any(|w| w == b"pw"));
     }
 
     #[tokio::test]
     async fn each_no_is_told_apart() {
         let login = Login { user: "ann".into(), password: Secret::new("pw") };
-        let fault =
-            |answers: &'static [u8], login| async move { asked(answers, "a", login).await.0.unwrap_err() };
+        let fault = |answers: &'static [u8], login| async move {
+            handshake(answers, "a", login).await.0.unwrap_err()
+        };
         assert!(matches!(fault(&[5, 255], None).await, ProxyFault::PasswordWanted));
         assert!(matches!(fault(&[5, 255], Some(&login)).await, ProxyFault::Unspoken(_)));
         assert!(matches!(fault(&[5, 2, 1, 1], Some(&login)).await, ProxyFault::PasswordWrong));

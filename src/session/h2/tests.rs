@@ -39,7 +39,7 @@ async fn agent(far: DuplexStream, streams: u32) -> Agent {
     Builder::new().max_concurrent_streams(streams).enable_connect_protocol().handshake(far).await.unwrap()
 }
 
-async fn asked(agent: &mut Agent) -> (String, SendResponse<Bytes>) {
+async fn accept_request(agent: &mut Agent) -> (String, SendResponse<Bytes>) {
     let (request, respond) = agent.accept().await.unwrap().unwrap();
     (request.uri().path().to_owned(), respond)
 }
@@ -50,10 +50,10 @@ async fn an_agent_gets_as_many_requests_at_once_as_it_takes() {
     let (session, link, far) = linked(&scope).await;
     let serve = async {
         let mut agent = agent(far, 2).await;
-        let (_, mut first) = asked(&mut agent).await;
+        let (_, mut first) = accept_request(&mut agent).await;
         first.send_response(http::Response::new(()), true).unwrap();
-        let held = [asked(&mut agent).await, asked(&mut agent).await];
-        let (third, _) = asked(&mut agent).await;
+        let held = [accept_request(&mut agent).await, accept_request(&mut agent).await];
+        let (third, _) = accept_request(&mut agent).await;
         panic!("the agent got {third} beside {}", held.len());
     };
     let ask = async {

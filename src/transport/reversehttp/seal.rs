@@ -1,5 +1,5 @@
 //! The content of the URLs that agents hold: the identity of a registration, its birth and its expiry, sealed with a
-//! key of the relay. The URL alone brings a registration back after a restart. Nobody else can read or change it, and
+//! key of the relay. The URL alone brings a registration back after a restart. No other party can read or change it, and
 //! it contains no token.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};

@@ -29,7 +29,7 @@ impl Two {
     }
 
     /// The first request of the next connection.
-    async fn asked(&self) -> ((http::Request<RecvStream>, SendResponse<Bytes>), Served) {
+    async fn accept_request(&self) -> ((http::Request<RecvStream>, SendResponse<Bytes>), Served) {
         let mut served = self.accept().await;
         (request(&mut served).await, served)
     }
@@ -94,7 +94,7 @@ async fn many_share_a_connection_and_a_fresh_one_follows_the_last() {
     for _ in 0..2 {
         let mut first = Box::pin(two.origin.answer(get("/1")));
         let ((got, mut one), mut served) = tokio::select! {
-            asked = two.asked() => asked,
+            asked = two.accept_request() => asked,
             _ = &mut first => panic!("nobody answered"),
         };
         assert_eq!((got.uri().path(), got.uri().host()), ("/1", Some("shop.test")));
@@ -118,12 +118,12 @@ async fn a_request_that_was_refused_unseen_comes_again_on_a_fresh_connection() {
         let asked =
             || http::Request::builder().method(method).uri("http://shop.test/").body(Body::empty()).unwrap();
         let serve = async {
-            let ((_, mut respond), mut served) = two.asked().await;
+            let ((_, mut respond), mut served) = two.accept_request().await;
             say(&mut served, &mut respond, "first").await;
             let (_, mut respond) = request(&mut served).await;
             respond.send_reset(h2::Reason::REFUSED_STREAM);
             let ((_, mut respond), mut fresh) = tokio::select! {
-                asked = two.asked() => asked,
+                asked = two.accept_request() => asked,
                 Some(_) = served.accept() => panic!("it came to the same connection"),
             };
             say(&mut fresh, &mut respond, "again").await;
@@ -150,7 +150,7 @@ async fn a_login_of_a_connection_is_not_shared() {
     let serve = async |request: Request, challenge: bool, mut old: Option<Served>| {
         let mut call = Box::pin(two.origin.answer(request));
         let ((_, mut respond), mut served) = tokio::select! {
-            asked = two.asked() => asked,
+            asked = two.accept_request() => asked,
             Some(_) = async { old.as_mut()?.accept().await } => {
                 panic!("a request came on a connection with a login")
             }
@@ -180,7 +180,7 @@ async fn a_request_that_nobody_waits_for_is_reset() {
     let two = Two::start().await;
     let mut asking = Box::pin(two.origin.answer(get("/")));
     let ((_, mut respond), mut served) = tokio::select! {
-        asked = two.asked() => asked,
+        asked = two.accept_request() => asked,
         _ = &mut asking => panic!("nobody answered"),
     };
     drop(asking);

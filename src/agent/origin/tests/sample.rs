@@ -5,7 +5,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::*;
 use crate::agent::origin::sample;
 
-async fn ask(request: Request) -> Response {
+async fn sampled(request: Request) -> Response {
     within(sample(Scope::new()).answer(request)).await
 }
 
@@ -13,9 +13,9 @@ async fn ask(request: Request) -> Response {
 async fn the_front_page_shows_the_request() {
     let request =
         http::Request::get("/?x=1").header("host", "a.test").header("x-y", "<i>").body(Body::empty());
-    assert_eq!(text(ask(request.unwrap()).await).await, "GET /?x=1 HTTP/1.1\nhost: a.test\nx-y: <i>\n");
+    assert_eq!(text(sampled(request.unwrap()).await).await, "GET /?x=1 HTTP/1.1\nhost: a.test\nx-y: <i>\n");
     let request = http::Request::get("https://a.test/").header("accept", "text/html").header("x-y", "<i>");
-    let response = ask(request.body(Body::empty()).unwrap()).await;
+    let response = sampled(request.body(Body::empty()).unwrap()).await;
     assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
     assert!(response.headers().contains_key("content-security-policy"));
     let page = text(response).await;
@@ -26,7 +26,7 @@ async fn the_front_page_shows_the_request() {
 #[tokio::test]
 async fn echo_sends_back_what_came() {
     let request = http::Request::post("/echo").header("content-type", "a/b").body(Body::full("hi")).unwrap();
-    let response = ask(request).await;
+    let response = sampled(request).await;
     assert_eq!(response.headers()["content-type"], "a/b");
     assert_eq!(text(response).await, "hi");
 }
@@ -36,14 +36,14 @@ async fn a_download_has_the_length_asked_for() {
     for (path, wanted) in
         [("/download", 1 << 20), ("/download?bytes=0", 0), ("/download?bytes=100000", 100_000)]
     {
-        let response = ask(get(path)).await;
+        let response = sampled(get(path)).await;
         assert_eq!(response.body().size_hint().exact(), Some(wanted));
         let got = within(response.into_body().collect()).await.unwrap().to_bytes().len();
         assert_eq!(got as u64, wanted, "{path}");
     }
-    assert_eq!(ask(get("/download?bytes=1073741824")).await.status(), 200);
+    assert_eq!(sampled(get("/download?bytes=1073741824")).await.status(), 200);
     for path in ["/download?bytes=1073741825", "/download?bytes=-1", "/download?bytes=x"] {
-        assert_eq!(ask(get(path)).await.status(), 400, "{path}");
+        assert_eq!(sampled(get(path)).await.status(), 400, "{path}");
     }
 }
 
@@ -65,7 +65,7 @@ async fn events_come_one_a_second_and_end_with_the_scope() {
 
 #[tokio::test(start_paused = true)]
 async fn events_end_after_an_hour() {
-    let mut body = ask(get("/events")).await.into_body();
+    let mut body = sampled(get("/events")).await.into_body();
     let mut count = 0;
     while body.frame().await.is_some() {
         count += 1;
@@ -88,9 +88,9 @@ async fn the_websocket_echoes_and_says_goodbye() {
 
 #[tokio::test]
 async fn what_is_no_websocket_is_told_so() {
-    assert_eq!(ask(get("/ws")).await.status(), 426);
+    assert_eq!(sampled(get("/ws")).await.status(), 426);
     let mut visitor = visitor(Arc::new(sample(Scope::new())));
     visitor.say("GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
     assert!(visitor.head().await.starts_with("HTTP/1.1 400 "));
-    assert_eq!(ask(get("/none")).await.status(), 404);
+    assert_eq!(sampled(get("/none")).await.status(), 404);
 }

@@ -9,14 +9,14 @@ fn ok() -> Response {
     http::Response::builder().header("content-length", "7").body(Body::full("hey")).unwrap()
 }
 
-fn ask(method: Method, body: &'static str) -> Request {
+fn request(method: Method, body: &'static str) -> Request {
     http::Request::builder().method(method).uri("http://a.test/x").body(Body::full(body)).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_dropped_before_it_was_sent_goes_to_the_next_poll() {
     let Bench { router, queue, link } = Bench::new();
-    let sent = link.send_plain(ask(Method::PUT, "abc"), link.reserve().unwrap());
+    let sent = link.send_plain(request(Method::PUT, "abc"), link.reserve().unwrap());
     let work = async {
         drop(queue.poll(1, IN_MEMORY, HOLD).await.ok().unwrap());
         let given = queue.poll(2, IN_MEMORY, HOLD).await.ok().unwrap();
@@ -41,7 +41,7 @@ async fn what_is_dropped_before_it_was_sent_goes_to_the_next_poll() {
 #[tokio::test(start_paused = true)]
 async fn what_did_not_arrive_comes_again_to_who_can_ask_for_it() {
     let Bench { router, queue, link } = Bench::new();
-    let sent = link.send_plain(ask(Method::PUT, "abc"), link.reserve().unwrap());
+    let sent = link.send_plain(request(Method::PUT, "abc"), link.reserve().unwrap());
     let work = async {
         for _ in 0..2 {
             let given = queue.poll(1, PollMode::IN_MEMORY, HOLD).await.ok().unwrap();
@@ -57,7 +57,7 @@ async fn what_did_not_arrive_comes_again_to_who_can_ask_for_it() {
 #[tokio::test(start_paused = true)]
 async fn an_answer_outlives_its_session_and_a_head_has_no_body() {
     let Bench { router, queue, link } = Bench::new();
-    let sent = link.send_plain(ask(Method::HEAD, ""), link.reserve().unwrap());
+    let sent = link.send_plain(request(Method::HEAD, ""), link.reserve().unwrap());
     let work = async {
         let given = queue.poll(1, IN_MEMORY, HOLD).await.ok().unwrap();
         given.written("sent".into()).collect().await.unwrap();
