@@ -411,8 +411,10 @@ fn a_poll_that_is_dropped_while_it_reads_a_file_leaves_the_request_to_the_next()
     let mut request = post();
     *request.body_mut() = Body::full(vec![b'x'; defaults::MESSAGE_MEMORY + 1]);
     let work = async {
+        assert!(matches!(queue.poll(7, IN_MEMORY, Duration::ZERO).await, Err(PollEnd::Nothing)));
+        // Not by sleeping: the paused clock would run while the body is written to its file.
         while queue.status().waiting == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
         // The one thread that reads files is busy.
         let (free, busy) = std::sync::mpsc::channel::<()>();
@@ -426,8 +428,15 @@ fn a_poll_that_is_dropped_while_it_reads_a_file_leaves_the_request_to_the_next()
         assert!(router.respond(2, http::Response::new(Body::empty())).unwrap());
     };
     let sent = link.send_plain(request, link.reserve().unwrap());
-    let (sent, ()) = runtime.block_on(async { tokio::join!(sent, work) });
-    assert_eq!(sent.unwrap().status(), 200);
+    runtime.block_on(async {
+        let mut sent = std::pin::pin!(sent);
+        tokio::select! {
+            biased;
+            sent = &mut sent => panic!("the request ended before its answer: {:?}", sent.map(drop)),
+            () = work => {}
+        }
+        assert_eq!(sent.await.unwrap().status(), 200);
+    });
 }
 
 #[tokio::test(start_paused = true)]
