@@ -1,7 +1,6 @@
 //! Reverse HTTP. A **relay** stands on the public internet. An **agent** stands next to a service, behind a firewall,
 //! and only dials out. The agent opens one TLS connection to the relay and sends an HTTP `Upgrade`. After the `101` the
-//! two swap roles on that same socket: the relay becomes the HTTP client, the agent the HTTP server. The connection
-//! still carries HTTP.
+//! connection is flipped: on the same socket the relay becomes the HTTP client, and the agent becomes the HTTP server.
 //!
 //! # Parts
 //!
@@ -25,19 +24,31 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | visitor | sends a public request |
+//! | visitor | the client that sends a public request |
 //! | origin | the service behind an agent |
 //! | transport | how an agent connects to a relay: a dialect of reverse HTTP |
 //! | session | the links of one agent process to one relay |
 //! | link | one connection of a session, or one registration of an agent that polls |
 //! | carrier | carries requests over a link: `h1`, `h2` or `envelope` |
-//! | offer | the routes that an agent requests |
+//! | offer | an agent's request to serve routes, with its rules for visitors |
 //! | admission | permission for one offer, used once |
 //! | claim | holds the routes of an offer until it is dropped |
 //! | route | a host, or a name in the path, that leads to an agent |
-//! | registration | a session of an agent that polls: its queue and its lease |
+//! | registration | the link of an agent that polls, at the relay: its queue of requests and its lease |
 //! | exchange | one request and its answer |
+//! | poll | a request by which an agent fetches the requests that wait for it |
+//! | hold | how long a relay keeps a poll open while no request waits |
 //! | delivery | the requests in the answer to one poll |
+//! | envelope | a request or an answer that is embedded in the body of another HTTP message |
+//! | spool | keep a body, in memory or in an unnamed file, until it is complete |
+//! | lease | how long a route stays reserved after its last link has ended, or a registration lives without a poll |
+//! | instance | the identity of an agent process: an id, random or from its state directory, and a boot |
+//! | boot | counts the starts with one instance id; a process with a higher boot fences the lower ones |
+//! | fence | cut the sessions of another process of the same agent, and refuse its further offers |
+//! | ladder | the transports that an agent tries, the best first |
+//! | rung | one step of the ladder: a transport with the carriers that it offers |
+//! | climb | try the rungs above the rung in use again, in the background |
+//! | grace | the time that requests in flight have to finish when a process stops |
 //!
 //! # The life of a public request
 //!
