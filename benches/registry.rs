@@ -5,7 +5,7 @@
 //! Instructions, which do not depend on what else the machine does, are counted by valgrind, if it is installed: each
 //! figure is the difference of two runs that differ in the number of operations alone.
 
-#![expect(clippy::unwrap_used, reason = "a bench that cannot go on may panic")]
+#![expect(clippy::unwrap_used, reason = "a benchmark may panic when it cannot continue")]
 
 use std::hint::black_box;
 use std::process::Command;
@@ -121,14 +121,14 @@ fn instructions(operation: &str, names: usize, times: usize) -> Option<f64> {
     command.args(["count", operation, &names.to_string(), &times.to_string()]);
     let report = String::from_utf8(command.output().ok()?.stderr).unwrap();
     let line = report.lines().find(|line| line.contains("I   refs:") || line.contains("I refs:"));
-    let line = line.unwrap_or_else(|| panic!("valgrind counted nothing: {report}"));
+    let line = line.unwrap_or_else(|| panic!("valgrind reported no instructions: {report}"));
     Some(line.rsplit(':').next().unwrap().trim().replace(',', "").parse().unwrap())
 }
 
 fn table(what: &str, cost: impl Fn(Operation, &str, usize) -> Option<f64>) {
     for (name, operation) in Operation::ALL {
         let Some(first) = cost(operation, name, SIZES[0]) else {
-            return println!("{what}: valgrind is not installed, so none were counted");
+            return println!("{what}: not counted, because valgrind is not installed");
         };
         for names in SIZES {
             let cost = if names == SIZES[0] { first } else { cost(operation, name, names).unwrap() };

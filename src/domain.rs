@@ -28,7 +28,7 @@ fn label(text: &str) -> Result<Box<str>, &'static str> {
         return Err("only letters, digits and hyphens are allowed");
     }
     if text.starts_with('-') || text.ends_with('-') {
-        return Err("a hyphen may not stand first or last");
+        return Err("it begins or ends with a hyphen");
     }
     Ok(text.to_ascii_lowercase().into())
 }
@@ -78,7 +78,7 @@ impl HostName {
         let bad = |why| Malformed { what: "host", text: text.into(), why };
         if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
             let address: std::net::Ipv6Addr =
-                inner.parse().map_err(|_| bad("no IPv6 address in the brackets"))?;
+                inner.parse().map_err(|_| bad("the brackets hold no IPv6 address"))?;
             return Ok(Self(format!("[{address}]").into()));
         }
         let text = text.strip_suffix('.').unwrap_or(text);
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_folded_and_loses_its_dot() {
+    fn a_host_is_lowercased_without_its_trailing_dot() {
         let host = HostName::parse("Shop.Example.COM.").unwrap();
         assert_eq!(host.as_str(), "shop.example.com");
         assert_eq!(HostName::parse("[0:0::1]").unwrap().as_str(), "[::1]");
@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_survives_its_own_text() {
+    fn an_instance_survives_a_round_trip() {
         let instance = Instance { id: "a1_-".into(), boot: 7 };
         assert_eq!(Instance::parse(&instance.to_string()), Some(instance));
         assert_eq!(Instance::parse("abc").map(|i| i.boot), Some(0));

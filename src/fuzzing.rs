@@ -69,13 +69,11 @@ fn answer(bytes: &[u8]) {
     let written = response_head(read.status, &read.headers, Framing::Rest(None));
     same_to_others(&written, &read.headers);
     if read.upgrade.is_none() {
-        let Ok(again) = parse_answer(&written) else {
-            unreachable!("what was read is written so that it can be")
-        };
+        let Ok(again) = parse_answer(&written) else { unreachable!("a written head cannot be read") };
         assert_eq!((again.status, again.headers), (read.status, read.headers));
     }
     let (whole, pieces) = (body_of(first, first.len().max(1)), body_of(first, 3));
-    assert_eq!(whole, pieces, "how it is cut must not matter");
+    assert_eq!(whole, pieces, "the size of the pieces changes the result");
 }
 
 /// An embedded request: the part that is passed on is one message that every parser reads alike.
@@ -94,7 +92,7 @@ fn head_of(bytes: &mut BytesMut) -> Option<Bytes> {
     let used = before.len() - bytes.len();
     assert!(head.ends_with(b"\n") && before[..used].ends_with(&head));
     let half = Search::default().take(&mut BytesMut::from(&before[..used - 1]), defaults::FIELDS as usize);
-    assert_eq!(half, Ok(None), "half a head is none");
+    assert_eq!(half, Ok(None), "a part of a head is taken for a head");
     Some(head)
 }
 
@@ -144,7 +142,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
             return value;
         }
     }
-    unreachable!("nothing in it waits")
+    unreachable!("the future waits")
 }
 
 /// A `Link` field: its targets are pieces of it, and are read back from a field that is written from them.
@@ -174,7 +172,7 @@ fn host_of(bytes: &[u8]) {
     let Ok(authority) = authority::effective(version, &uri, &headers) else { return };
     assert!(!authority.as_str().contains('@') && headers.len() == 1 || uri.authority().is_some());
     let Ok(host) = authority::host(&authority) else { return };
-    assert_eq!(HostName::parse(host.as_str()).as_ref(), Ok(&host), "a host that was read can be read again");
+    assert_eq!(HostName::parse(host.as_str()).as_ref(), Ok(&host), "a host cannot be read again");
     assert!(!host.as_str().bytes().any(|b| b.is_ascii_uppercase() || b <= b' ' || b"/\\@,#?%".contains(&b)));
 }
 
@@ -195,7 +193,7 @@ fn hop_by_hop(bytes: &[u8]) {
     for gone in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"] {
         assert!(!headers.contains_key(gone) || gone == "te" && headers[gone] == "trailers", "{gone} is left");
     }
-    assert_eq!(headers.get_all(HOST).iter().count(), had_host, "nobody may have Host taken away");
+    assert_eq!(headers.get_all(HOST).iter().count(), had_host, "a Host field was removed");
 }
 
 /// Names, hosts and instances: each is parsed again from its own text.
@@ -221,11 +219,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_fuzzer_has_found_holds() {
+    fn every_corpus_seed_passes_its_property() {
         let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
         for (name, property) in ALL {
             let target = fs::read_to_string(fuzz.join(format!("fuzz_targets/{name}.rs"))).unwrap();
-            assert!(target.contains(&format!("run(\"{name}\"")), "the target {name} feeds its property");
+            assert!(target.contains(&format!("run(\"{name}\"")), "the target {name} runs another property");
             let mut seeds = 0;
             for entry in fs::read_dir(fuzz.join("corpus").join(name)).unwrap() {
                 let path = entry.unwrap().path();
@@ -238,9 +236,9 @@ mod tests {
                     .unwrap();
                 seeds += 1;
             }
-            assert!(seeds > 0, "{name} has a corpus");
+            assert!(seeds > 0, "{name} has no corpus");
         }
         let targets = fs::read_dir(fuzz.join("fuzz_targets")).unwrap().count();
-        assert_eq!(targets, ALL.len(), "each target has its property");
+        assert_eq!(targets, ALL.len(), "a fuzz target has no property");
     }
 }

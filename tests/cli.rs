@@ -1,4 +1,4 @@
-//! The program as a person or a script meets it: what it prints, what it writes, how it ends.
+//! The program as a person or a script runs it: its output, its files and its exit codes.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic, in its helpers too")]
 
@@ -27,7 +27,7 @@ fn ptth_in(home: &Path, args: &[&str], env: &[(&str, &str)], stdin: &str) -> Out
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Whoever fails before it reads has closed its end already.
+    // A program that fails before it reads stdin has closed the pipe already.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -89,7 +89,7 @@ fn a_token_is_issued_listed_and_revoked() {
 }
 
 #[test]
-fn the_state_is_where_it_was_said_or_in_its_usual_place() {
+fn the_state_is_in_the_given_or_the_default_directory() {
     let home = home();
     succeeds(ptth(home.path(), &["token", "new"]));
     assert!(home.path().join(".local/state/ptth/ptth.db").exists());
@@ -98,7 +98,7 @@ fn the_state_is_where_it_was_said_or_in_its_usual_place() {
     succeeds(ptth_in(home.path(), &["token", "new"], &env, ""));
     assert!(elsewhere.join("ptth.db").exists());
     fails(&ptth(home.path(), &["token", "list", "--state", "mistyped"]), 1, "mistyped");
-    assert!(!home.path().join("mistyped").exists(), "to look makes nothing");
+    assert!(!home.path().join("mistyped").exists(), "token list creates no directory");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn certificates_are_made_once() {
 }
 
 #[test]
-fn a_configuration_is_checked_without_making_anything() {
+fn a_configuration_check_makes_no_files() {
     let home = home();
     let check = |text: &str| {
         fs::write(home.path().join("relay.toml"), text).unwrap();
@@ -155,7 +155,7 @@ fn a_configuration_is_checked_without_making_anything() {
 }
 
 #[test]
-fn a_relay_that_is_told_nonsense_starts_nothing() {
+fn a_relay_with_invalid_settings_does_not_start() {
     let home = home();
     for (args, what) in [
         (&["--cert", "a.pem"][..], "--key"),
@@ -172,7 +172,7 @@ fn a_relay_that_is_told_nonsense_starts_nothing() {
 }
 
 #[test]
-fn an_agent_takes_its_token_from_safe_places_only() {
+fn an_agent_reads_its_token_from_safe_sources_only() {
     let home = home();
     let token = home.path().join("token");
     fs::write(&token, "ptth_0123456789ab_hush\n").unwrap();
@@ -183,13 +183,13 @@ fn an_agent_takes_its_token_from_safe_places_only() {
     fails(&run("absent", ""), 2, "absent");
     fails(&run("-", "\n"), 2, "stdin");
     fails(&run("-", "hush hush"), 2, "one word");
-    assert!(!run("-", "hush hush").err.contains("hush"), "what may be a secret is not repeated");
+    assert!(!run("-", "hush hush").err.contains("hush"), "a possible secret is not repeated");
     fails(&ptth_in(home.path(), &agent[..4], &[("PTTH_TOKEN", "")], ""), 2, "PTTH_TOKEN");
     fails(&ptth(home.path(), &["agent", "3000", "--relay", "r.test", "--token", "x"]), 2, "--token-file");
 }
 
 #[test]
-fn an_agent_that_is_told_nonsense_dials_nowhere() {
+fn an_agent_with_invalid_flags_does_not_start() {
     let home = home();
     for (args, what) in [
         (&["agent", "3000"][..], "--relay"),
@@ -204,9 +204,9 @@ fn an_agent_that_is_told_nonsense_dials_nowhere() {
     }
 }
 
-/// To go past it would be to go where its owner did not want to go.
+/// A direct connection would go against the setting of the user.
 #[test]
-fn a_proxy_that_cannot_be_read_is_not_passed_by() {
+fn a_malformed_proxy_variable_is_an_error() {
     use std::os::unix::ffi::OsStrExt as _;
     let home = home();
     for variable in ["HTTPS_PROXY", "PTTH_PROXY"] {
@@ -221,7 +221,7 @@ fn a_proxy_that_cannot_be_read_is_not_passed_by() {
 }
 
 #[test]
-fn help_goes_to_stdout_and_shows_no_environment() {
+fn help_goes_to_stdout_and_shows_no_environment_values() {
     let home = home();
     let env =
         [("PTTH_TOKEN", "hush"), ("PTTH_STATE", "hush"), ("PTTH_TOKEN_FILE", "hush"), ("PTTH_RELAY", "hush")];
@@ -229,7 +229,7 @@ fn help_goes_to_stdout_and_shows_no_environment() {
         let help = succeeds(ptth_in(home.path(), args, &env, ""));
         assert!(help.contains("Usage: ptth") && !help.contains("hush"), "{help}");
     }
-    // Each way to a relay that a log line can name.
+    // Each rung that a log line can name.
     for args in [&["agent", "--help"][..], &["completions", "bash"]] {
         let text = succeeds(ptth(home.path(), args));
         for name in ["auto", "ptth10", "ptth10-h1", "ptth", "reversehttp", "comet"] {

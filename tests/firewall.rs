@@ -45,16 +45,16 @@ table inet firewall {
 ";
 
 #[test]
-fn a_service_behind_a_firewall_is_reached_through_the_relay_and_not_directly() {
+fn a_service_behind_a_firewall_is_reachable_only_through_the_relay() {
     if std::env::var_os(INSIDE).is_some() {
-        return Lab::new().show();
+        return Lab::new().verify();
     }
-    let name = "a_service_behind_a_firewall_is_reached_through_the_relay_and_not_directly";
+    let name = "a_service_behind_a_firewall_is_reachable_only_through_the_relay";
     let done = in_namespaces(|command| {
         command.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
     });
     let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(done.status.success() && said.contains("1 passed"), "inside of the namespaces:\n{said}");
+    assert!(done.status.success() && said.contains("1 passed"), "inside the namespaces:\n{said}");
 }
 
 /// Runs a command in a network and a mount namespace of its own: as root, or as somebody who is root only there.
@@ -79,8 +79,8 @@ fn in_namespaces(what: impl Fn(&mut Command)) -> Output {
         }
     }
     panic!(
-        "this machine gives no network namespaces, and without them there is no firewall to test: run as root with \
-         CAP_SYS_ADMIN and CAP_NET_ADMIN, or where users may make namespaces of their own. As root: {}. As a user: {}.",
+        "cannot create the network namespaces that this test needs: run it as root with CAP_SYS_ADMIN and \
+         CAP_NET_ADMIN, or on a machine that permits user namespaces. As root: {}. As a user: {}.",
         reasons[0], reasons[1]
     );
 }
@@ -114,19 +114,19 @@ impl Lab {
     }
 
     /// The order matters: what the firewall is to prevent is first seen to work without it.
-    fn show(&self) {
+    fn verify(&self) {
         let _origin = self.origin();
         let relay = self.relay();
         let direct = format!("http://{AGENT}:{ORIGIN}/");
         let other = format!("https://{RELAY}:{OTHER}/");
-        assert_eq!(self.curl("public", &direct).0, 0, "without a firewall the origin is open");
+        assert_eq!(self.curl("public", &direct).0, 0, "without a firewall the origin is reachable");
         assert_eq!(self.curl("inside", &other).0, 0, "without a firewall every port can be dialled");
 
         std::fs::write(self.at("rules"), RULES).unwrap();
         run("ip", &["netns", "exec", "inside", "nft", "-f", &self.at("rules").display().to_string()]);
         // 28: it took too long. A packet filter that drops gives no answer.
-        assert_eq!(self.curl("public", &direct).0, 28, "the firewall lets somebody in");
-        assert_eq!(self.curl("inside", &other).0, 28, "the firewall lets out to another port");
+        assert_eq!(self.curl("public", &direct).0, 28, "the firewall lets a connection in");
+        assert_eq!(self.curl("inside", &other).0, 28, "the firewall lets a connection out to port {OTHER}");
         let (code, body) = self.curl("inside", &format!("http://127.0.0.1:{ORIGIN}/"));
         assert_eq!((code, body.as_str()), (0, "behind the firewall\n"));
 
@@ -134,8 +134,8 @@ impl Lab {
         assert_eq!(agent.line(0), "https://shop.relay.test/", "{agent} {relay}");
         let (code, body) = self.curl("public", "https://shop.relay.test/");
         assert_eq!((code, body.as_str()), (0, "behind the firewall\n"), "{agent} {relay}");
-        assert_eq!(self.curl("public", &direct).0, 28, "the agent has opened the firewall");
-        assert!(!agent.says("connected").contains(&OTHER.to_string()), "{agent}");
+        assert_eq!(self.curl("public", &direct).0, 28, "the agent makes the origin reachable directly");
+        assert!(!agent.logs("connected").contains(&OTHER.to_string()), "{agent}");
     }
 
     fn origin(&self) -> Process {
@@ -149,11 +149,11 @@ impl Lab {
             http {{ access_log off; {temps} server {{ listen {ORIGIN}; root {dir}/www; }} }}"
         );
         std::fs::write(self.at("nginx.conf"), conf).unwrap();
-        let mut command = on("inside", "nginx");
+        let mut command = command_on("inside", "nginx");
         command.arg("-p").arg(self.dir.path()).arg("-c").arg(self.at("nginx.conf")).args(["-e", "stderr"]);
         let nginx = Process::start(&mut command);
         // Its sockets are open when it says who it is.
-        nginx.says("nginx/");
+        nginx.logs("nginx/");
         nginx
     }
 
@@ -161,7 +161,7 @@ impl Lab {
         let hosts = ["--host", RELAY, "--host", "relay.test", "--host", "*.relay.test"];
         let certs = self.at("certs").display().to_string();
         run(env!("CARGO_BIN_EXE_ptth"), &[&["certs", "new", "--out", &certs][..], &hosts].concat());
-        let mut command = on("public", env!("CARGO_BIN_EXE_ptth"));
+        let mut command = command_on("public", env!("CARGO_BIN_EXE_ptth"));
         command.args(["relay", "--domain", "relay.test", "--authority", RELAY, "--admin", "off"]);
         command.args([
             "--listen",
@@ -177,7 +177,7 @@ impl Lab {
     }
 
     fn agent(&self) -> Process {
-        let mut command = on("inside", env!("CARGO_BIN_EXE_ptth"));
+        let mut command = command_on("inside", env!("CARGO_BIN_EXE_ptth"));
         command.args([
             "agent",
             &ORIGIN.to_string(),
@@ -196,7 +196,7 @@ impl Lab {
 
     /// The exit code of curl on one side, and the body that it got.
     fn curl(&self, side: &str, url: &str) -> (i32, String) {
-        let mut command = on(side, "curl");
+        let mut command = command_on(side, "curl");
         command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "3", "--cacert"]);
         command.arg(self.at("certs/ca.pem"));
         let done =
@@ -207,7 +207,7 @@ impl Lab {
 }
 
 /// A command on one side. `ip netns exec` becomes the command, so that its process id is the command's.
-fn on(side: &str, program: &str) -> Command {
+fn command_on(side: &str, program: &str) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", side, program]);
     command

@@ -44,8 +44,8 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("std::time::{Duration, Instant", &[], "use tokio::time::Instant: one clock, which tests can pause"),
     ("process::exit", &["main.rs"], "only main.rs ends the process"),
     ("process::abort", &["main.rs"], "only main.rs ends the process"),
-    (".unwrap()", &[], "say what happens when it is not there"),
-    (".expect(", &[], "say what happens when it is not there"),
+    (".unwrap()", &[], "handle the missing value"),
+    (".expect(", &[], "handle the missing value"),
     ("[allow(", &[], "use #[expect(…, reason = \"…\")]"),
 ];
 
@@ -60,7 +60,7 @@ const NAMED_ALIKE: [(&str, &str); 3] = [
 const RIDDLES: [&str; 10] = ["say", "said", "tell", "told", "hear", "heard", "ask", "asked", "way", "glance"];
 
 /// The keyword and the name of what a line of code defines: a function or a type. Associated types are not counted.
-fn defined(line: &str) -> Option<(&str, &str)> {
+fn definition(line: &str) -> Option<(&str, &str)> {
     let line_start = line.trim_start();
     let public = line_start.strip_prefix("pub").map_or(line_start, |rest| match rest.strip_prefix('(') {
         Some(rest) => rest.split_once(')').map_or(rest, |(_, rest)| rest),
@@ -105,7 +105,7 @@ impl Source {
             return Vec::new();
         }
         // Tests are the last thing in a file.
-        let lines = bare(&self.text);
+        let lines = without_comments_and_strings(&self.text);
         let code = lines.lines().take_while(|line| !line.trim_start().starts_with("#[cfg(test)]"));
         code.map(str::to_owned).enumerate().map(|(index, line)| (index + 1, line)).collect()
     }
@@ -125,9 +125,9 @@ impl Source {
                     fault(format!("{word}: {instead}"));
                 }
             }
-            let riddle = defined(line).filter(|(_, name)| RIDDLES.contains(&first_word(name).as_str()));
+            let riddle = definition(line).filter(|(_, name)| RIDDLES.contains(&first_word(name).as_str()));
             if let Some((keyword, name)) = riddle {
-                fault(format!("{keyword} {name}: name what it is or does, in a term of the field"));
+                fault(format!("{keyword} {name}: use a term of the field for the thing or its action"));
             }
             if line.contains("cfg(feature") {
                 let next =
@@ -153,7 +153,7 @@ impl Source {
         let allowed = MAY_IMPORT.iter().find(|(module, _)| *module == top).map_or(&[][..], |row| row.1);
         let root = if top == "main" { "ptth::" } else { "crate::" };
         for (at, _) in line.match_indices(root) {
-            for named in heads(&on[at + root.len()..]) {
+            for named in first_segments(&on[at + root.len()..]) {
                 let free = EVERYBODYS.contains(&named) && !EVERYBODYS.contains(&top);
                 if named != top && !free && !allowed.contains(&named) {
                     fault(format!("{top} may not import {named}"));
@@ -175,7 +175,7 @@ impl Source {
             _ => return,
         };
         for (at, _) in line.match_indices("crate::transport::") {
-            for other in heads(&on[at + "crate::transport::".len()..]) {
+            for other in first_segments(&on[at + "crate::transport::".len()..]) {
                 if Some(other) != own && TRANSPORTS.contains(&other) {
                     let importer = own.map_or(top.to_owned(), |own| format!("the transport {own}"));
                     fault(format!("{importer} may not import the transport {other}"));
@@ -189,7 +189,7 @@ impl Source {
 const TRANSPORTS: [&str; 8] = ["ptth10", "ptth", "reverse", "rh1", "rh2", "rh3", "reversehttp", "comet"];
 
 /// The first names of a path, or of a group of paths in braces: of `{a::b, c}` these are `a` and `c`.
-fn heads(path: &str) -> Vec<&str> {
+fn first_segments(path: &str) -> Vec<&str> {
     let name = |text: &'_ str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     let Some(group) = path.strip_prefix('{') else { return vec![&path[..name(path)]] };
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());
@@ -213,7 +213,7 @@ fn heads(path: &str) -> Vec<&str> {
 }
 
 /// Rust without its comments and without what is in its quotes; the lines stay where they are.
-fn bare(text: &str) -> String {
+fn without_comments_and_strings(text: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(c) = rest.chars().next() {
         let quoted =
@@ -260,25 +260,25 @@ fn sources(dir: &Path, below: &str, found: &mut Vec<Source>) {
     }
 }
 
-fn all(folder: &str) -> Vec<Source> {
+fn all_sources(folder: &str) -> Vec<Source> {
     let mut found = Vec::new();
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), "", &mut found);
-    assert!(!found.is_empty(), "no source below {folder}");
+    assert!(!found.is_empty(), "no source file in {folder}");
     found
 }
 
 #[test]
-fn every_file_keeps_the_rules() {
-    let faults: Vec<String> = all("src").iter().flat_map(Source::faults).collect();
+fn every_source_file_follows_the_rules() {
+    let faults: Vec<String> = all_sources("src").iter().flat_map(Source::faults).collect();
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]
-fn no_name_stands_for_two_types() {
+fn every_type_has_a_unique_name() {
     let mut types: HashMap<String, Vec<String>> = HashMap::new();
-    for source in all("src") {
+    for source in all_sources("src") {
         for (_, line) in source.code() {
-            if let Some((keyword, name)) = defined(&line)
+            if let Some((keyword, name)) = definition(&line)
                 && keyword != "fn"
             {
                 types.entry(name.to_owned()).or_default().push(source.path.clone());
@@ -289,38 +289,38 @@ fn no_name_stands_for_two_types() {
         .iter()
         .filter(|(name, paths)| paths.len() > 1 && !NAMED_ALIKE.iter().any(|(allowed, _)| allowed == name));
     let twice: Vec<_> = twice.collect();
-    assert!(types.len() > 300, "the definitions are not found: {}", types.len());
-    assert!(twice.is_empty(), "{twice:?}");
+    assert!(types.len() > 300, "only {} types were found in src", types.len());
+    assert!(twice.is_empty(), "several types share a name: {twice:?}");
 }
 
 #[test]
-fn tests_are_no_longer_than_what_they_test() {
-    for source in all("tests") {
+fn test_files_obey_the_line_limit() {
+    for source in all_sources("tests") {
         let lines = source.text.lines().count();
         assert!(lines <= MOST_LINES, "tests/{}: {lines} lines, {MOST_LINES} at most", source.path);
     }
 }
 
 #[test]
-fn every_top_module_has_its_row() {
-    for source in all("src") {
+fn every_top_module_has_a_row_in_may_import() {
+    for source in all_sources("src") {
         let top = source.top();
         let known = MAY_IMPORT.iter().any(|(module, _)| *module == top);
         assert!(
             known || top == "lib" || EVERYBODYS.contains(&top),
-            "{} is in no row of MAY_IMPORT",
+            "{} has no row in MAY_IMPORT",
             source.path
         );
     }
 }
 
 #[test]
-fn no_module_imports_itself_by_way_of_others() {
+fn the_import_table_has_no_cycle() {
     // Rows only name what stands below them, so there is no way back up.
     for (row, (module, imports)) in MAY_IMPORT.iter().enumerate() {
         for import in *imports {
             let place = MAY_IMPORT.iter().position(|(other, _)| other == import);
-            assert!(place.is_some_and(|place| place > row), "{module} → {import} can be a cycle");
+            assert!(place.is_some_and(|place| place > row), "{module} → {import} may form a cycle");
         }
     }
 }
@@ -328,11 +328,11 @@ fn no_module_imports_itself_by_way_of_others() {
 /// Versions below these have weaknesses that anybody can use before being let in.
 const FLOORS: &[(&str, [u64; 3], &str)] = &[
     ("h2", [0, 4, 16], "RUSTSEC-2026-0258: empty DATA frames without limit"),
-    ("hyper", [1, 5, 1], "the limit of resets was not in force"),
+    ("hyper", [1, 5, 1], "the limit on resets was not enforced"),
     ("rustls", [0, 23, 45], "RUSTSEC-2026-0285"),
     ("rustls-webpki", [0, 103, 12], "RUSTSEC-2026-0098"),
-    ("tokio-rustls", [0, 26, 0], "RUSTSEC-2020-0019 and everything since"),
-    ("tungstenite", [0, 20, 1], "RUSTSEC-2023-0065: a header of any size is read"),
+    ("tokio-rustls", [0, 26, 0], "RUSTSEC-2020-0019 and all later advisories"),
+    ("tungstenite", [0, 20, 1], "RUSTSEC-2023-0065: headers of unlimited size are read"),
 ];
 
 /// What is wrong with the versions of a lock file.
@@ -349,7 +349,7 @@ fn below_floor(lock: &str) -> Vec<String> {
     for (name, floor, why) in FLOORS {
         let versions: Vec<_> = packages.iter().filter(|(n, _)| n == name).map(|(_, v)| v).collect();
         if versions.is_empty() {
-            faults.push(format!("{name} is not used any more: take it out of the list"));
+            faults.push(format!("{name} is no longer a dependency: remove it from FLOORS"));
         }
         for version in versions {
             let numbers: Vec<u64> = version.split(['.', '-', '+']).filter_map(|n| n.parse().ok()).collect();
@@ -362,7 +362,7 @@ fn below_floor(lock: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_library_is_older_than_its_last_serious_fault() {
+fn no_dependency_is_older_than_its_last_security_fix() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let faults = below_floor(&fs::read_to_string(root.join("Cargo.lock")).unwrap());
     assert!(faults.is_empty(), "{faults:?}");
@@ -373,7 +373,7 @@ fn no_library_is_older_than_its_last_serious_fault() {
 }
 
 #[test]
-fn what_is_wrong_is_found() {
+fn violations_are_reported() {
     let faults = |path: &str, text: &str| Source { path: path.into(), text: text.into() }.faults();
     let long = "\n".repeat(MOST_LINES + 1);
     for (path, text, words) in [
@@ -398,10 +398,10 @@ fn what_is_wrong_is_found() {
         ("net/mod.rs", "\ntokio::spawn(f)", "net/mod.rs:2"),
         ("relay/mod.rs", "runtime.spawn(f)", "Scope spawns"),
         ("cli/mod.rs", "std::process::exit(1)", "only main.rs"),
-        ("net/mod.rs", "a.unwrap();", "what happens"),
-        ("net/mod.rs", "a.expect(\"\");", "what happens"),
-        ("net/mod.rs", "let a = '\"'; b.unwrap(); // \"", "what happens"),
-        ("net/mod.rs", "let a = r#\"\"\"#; b.unwrap();", "what happens"),
+        ("net/mod.rs", "a.unwrap();", "handle the missing value"),
+        ("net/mod.rs", "a.expect(\"\");", "handle the missing value"),
+        ("net/mod.rs", "let a = '\"'; b.unwrap(); // \"", "handle the missing value"),
+        ("net/mod.rs", "let a = r#\"\"\"#; b.unwrap();", "handle the missing value"),
         ("net/mod.rs", "#[allow(dead_code)]", "#[expect("),
         ("net/mod.rs", "#[cfg(feature = \"a\")]\nfn f() {}", "mod line"),
         ("net/mod.rs", "    pub(super) async fn ask_relay(a: u8) {", "fn ask_relay"),
@@ -414,7 +414,7 @@ fn what_is_wrong_is_found() {
 }
 
 #[test]
-fn what_is_right_is_left_alone() {
+fn valid_code_is_accepted() {
     for (path, text) in [
         ("relay/mod.rs", "use crate::transport::{Door, agent};\nuse self::agent;"),
         ("relay/a/b.rs", "use super::super::c;"),

@@ -19,7 +19,7 @@ const MOST: usize = 2;
 /// A link ends while its last request ends: either the link sees that nothing is in flight, or the request sees that the
 /// link waits for it. If both missed each other, the link would wait for ever.
 #[test]
-fn a_link_that_waits_for_its_last_request_is_woken() {
+fn the_last_request_wakes_a_waiting_link() {
     loom::model(|| {
         let link = Arc::new(InFlight::new());
         assert!(link.enter(MOST));
@@ -34,7 +34,7 @@ fn a_link_that_waits_for_its_last_request_is_woken() {
 
 /// Two requests end at once on a retired link: exactly one of them is the last.
 #[test]
-fn one_request_is_the_last_of_a_retired_link() {
+fn exactly_one_request_is_the_last_of_a_retired_link() {
     loom::model(|| {
         let link = Arc::new(InFlight::new());
         assert!(link.enter(MOST) && link.enter(MOST) && !link.enter(MOST));
@@ -48,7 +48,7 @@ fn one_request_is_the_last_of_a_retired_link() {
 
 /// A request that enters while the link is retired is either refused or seen by the link.
 #[test]
-fn no_request_enters_a_link_unseen() {
+fn a_retiring_link_refuses_or_counts_a_request() {
     loom::model(|| {
         let link = Arc::new(InFlight::new());
         let request = link.clone();
@@ -56,6 +56,6 @@ fn no_request_enters_a_link_unseen() {
         link.retire();
         let seen = link.count();
         let entered = request.join().unwrap();
-        assert_eq!(seen > 0, entered, "a request entered the link after it had found itself empty");
+        assert_eq!(seen > 0, entered, "the count of the link and the result of `enter` disagree");
     });
 }

@@ -49,7 +49,7 @@ impl Captured {
     }
 }
 
-fn is_strict_101(head: &Head, token: &str, who: &str) {
+fn assert_strict_101(head: &Head, token: &str, who: &str) {
     assert_eq!(head.first, "HTTP/1.1 101 Switching Protocols", "{who}");
     // Agents compare these letter by letter.
     assert_eq!(head.get("upgrade"), Some(token), "{who}: {head:?}");
@@ -63,7 +63,7 @@ fn is_strict_101(head: &Head, token: &str, who: &str) {
 async fn raw_agent(relay: &TestRelay, bytes: &str, token: &str) -> Wire {
     let mut agent = relay.visitor().await;
     agent.send(bytes).await;
-    is_strict_101(&agent.head().await, token, bytes);
+    assert_strict_101(&agent.head().await, token, bytes);
     agent
 }
 
@@ -72,7 +72,7 @@ fn get(target: &str) -> String {
 }
 
 #[test]
-fn captured_agents_get_a_101_they_accept_and_answer_requests() {
+fn captured_agents_accept_the_101_and_answer_requests() {
     run(async {
         for captured in AGENTS {
             let relay = TestRelay::start();
@@ -103,7 +103,7 @@ fn captured_agents_get_a_101_they_accept_and_answer_requests() {
 }
 
 #[test]
-fn other_forms_of_the_offer_mean_the_same() {
+fn equivalent_forms_of_an_offer_are_accepted() {
     run(async {
         let forms = [
             // Any method; the token in any case, in a list, among others; no length at all (Yaler); a basic credential.
@@ -134,7 +134,7 @@ fn other_forms_of_the_offer_mean_the_same() {
 }
 
 #[test]
-fn an_agent_that_answers_once_and_closes_is_replaced_by_its_next_connection() {
+fn a_connection_closed_after_one_answer_is_replaced_by_the_next() {
     run(async {
         let relay = TestRelay::start();
         let bytes = AGENTS[1].at(&relay);
@@ -161,7 +161,7 @@ fn an_agent_that_answers_once_and_closes_is_replaced_by_its_next_connection() {
 }
 
 #[test]
-fn several_connections_of_one_agent_are_a_pool() {
+fn connections_of_one_agent_form_a_pool() {
     run(async {
         let relay = TestRelay::start();
         let bytes = AGENTS[0].at(&relay);
@@ -187,21 +187,21 @@ fn several_connections_of_one_agent_are_a_pool() {
 const PLANTED: &str = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted";
 
 #[test]
-fn bytes_glued_to_the_offer_are_not_an_answer() {
+fn bytes_after_the_offer_are_not_an_answer() {
     run(async {
         let relay = TestRelay::start();
         let bytes = AGENTS[0].at(&relay);
         let mut agent = relay.visitor().await;
         agent.send(format!("{bytes}{PLANTED}")).await;
-        is_strict_101(&agent.head().await, "PTTH/1.0", "glued");
+        assert_strict_101(&agent.head().await, "PTTH/1.0", "bytes after the offer");
         // Nobody has asked yet, so this connection cannot be trusted to keep answers and requests together.
         agent.closed().await;
-        the_next_visitor_is_safe(&relay, &bytes).await;
+        assert_next_visitor_is_served(&relay, &bytes).await;
     });
 }
 
 #[test]
-fn an_answer_that_nobody_asked_for_reaches_nobody() {
+fn an_unsolicited_answer_reaches_no_visitor() {
     run(async {
         for planted in [PLANTED, "HTTP/1.1 101 Switching Protocols\r\n\r\n", "x"] {
             let relay = TestRelay::start();
@@ -209,7 +209,7 @@ fn an_answer_that_nobody_asked_for_reaches_nobody() {
             let mut agent = raw_agent(&relay, &bytes, "PTTH/1.0").await;
             agent.send(planted).await;
             agent.closed().await;
-            the_next_visitor_is_safe(&relay, &bytes).await;
+            assert_next_visitor_is_served(&relay, &bytes).await;
 
             // And behind an answer that was asked for, in one write.
             let mut agent = raw_agent(&relay, &bytes, "PTTH/1.0").await;
@@ -220,13 +220,13 @@ fn an_answer_that_nobody_asked_for_reaches_nobody() {
             assert_eq!(visitor.message().await.1, "ok");
             visitor.quiet().await;
             agent.closed().await;
-            the_next_visitor_is_safe(&relay, &bytes).await;
+            assert_next_visitor_is_served(&relay, &bytes).await;
         }
     });
 }
 
 /// The next request is answered by the agent's next connection, and by nothing else.
-async fn the_next_visitor_is_safe(relay: &TestRelay, bytes: &str) {
+async fn assert_next_visitor_is_served(relay: &TestRelay, bytes: &str) {
     let mut visitor = relay.visitor().await;
     visitor.send(get("/next")).await;
     let mut agent = raw_agent(relay, bytes, "PTTH/1.0").await;
@@ -250,7 +250,7 @@ impl StrictRelay {
 
     /// The next offer of the agent.
     async fn accept(&self) -> (Wire, Head) {
-        let (stream, _) = within("waiting for the agent", self.listener.accept()).await.unwrap();
+        let (stream, _) = within("the agent dials", self.listener.accept()).await.unwrap();
         let mut wire = Wire::new(stream);
         let head = wire.head().await;
         (wire, head)
@@ -288,7 +288,7 @@ fn our_agent_serves_a_strict_relay() {
         at_origin.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst").await;
         let (head, body) = wire.message().await;
         assert_eq!((&*head.first, &*body), ("HTTP/1.1 200 OK", "first"));
-        assert_eq!(head.get("connection"), None, "it goes on");
+        assert_eq!(head.get("connection"), None, "the connection stays open");
 
         // The draft's own form: an empty Host.
         wire.send("POST /event HTTP/1.1\r\nHost:\r\nContent-Length: 5\r\n\r\nplist").await;
@@ -297,12 +297,12 @@ fn our_agent_serves_a_strict_relay() {
         assert_eq!(head.get("host"), Some(""));
         at_origin.send("HTTP/1.1 204 No Content\r\n\r\n").await;
         assert_eq!(wire.head().await.status(), 204);
-        assert_eq!(within("connected", agent.connected()).await, Ok(Vec::new()));
+        assert_eq!(within("the agent connects", agent.connected()).await, Ok(Vec::new()));
     });
 }
 
 #[test]
-fn our_agent_comes_back_to_a_relay_that_closes() {
+fn our_agent_reconnects_after_the_relay_closes() {
     run(async {
         let origin = TestOrigin::start().await;
         let (relay, address) = StrictRelay::start().await;

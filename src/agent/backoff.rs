@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn waits_grow_to_a_cap_and_start_again() {
+    async fn waits_grow_to_a_cap_and_are_reset() {
         let mut backoff = Backoff::default();
         for round in 0..200 {
             let ceiling = defaults::BACKOFF_FIRST * (1 << round.min(10));
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_may_ask_for_patience_within_reason() {
+    fn retry_after_lengthens_the_wait_up_to_a_limit() {
         let mut backoff = Backoff::default();
         assert!(backoff.failed(Some(Duration::from_secs(7))) >= Duration::from_secs(7));
         assert!(backoff.failed(Some(Duration::MAX)) <= defaults::RETRY_AFTER_MOST + defaults::BACKOFF_MOST);

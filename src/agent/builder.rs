@@ -58,7 +58,7 @@ pub struct Builder {
 pub enum BuildError {
     /// No relay is set, or a relay is not `https://HOST[:PORT][/PATH]`. Plain `http` is accepted for loopback hosts
     /// only.
-    #[error("{0:?} is not a relay: write https://HOST[:PORT]")]
+    #[error("{0:?} is not the URL of a relay: write https://HOST[:PORT]")]
     Relay(String),
     /// A name or a host is malformed.
     #[error(transparent)]
@@ -68,7 +68,7 @@ pub enum BuildError {
     Proxy(#[from] BadProxy),
     /// The token or the rules for visitors cannot be the value of a header field. The error does not repeat the text,
     /// which may be a secret.
-    #[error("the {0} cannot stand in a header field: only what is printable and in one line can")]
+    #[error("the {0} must fit in a header field: use one line of printable characters")]
     Unprintable(&'static str),
     /// The roots cannot be read.
     #[error(transparent)]
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relay_is_reached_by_tls_unless_it_is_here() {
+    fn a_relay_url_needs_https_unless_its_host_is_loopback() {
         for good in [
             "https://relay.test",
             "https://relay.test:8443/x",
@@ -275,7 +275,7 @@ mod tests {
 
     /// Otherwise the offer would leave out such a value without an error.
     #[test]
-    fn what_fits_in_no_field_is_refused() {
+    fn a_value_that_fits_in_no_header_field_is_refused() {
         let builder = || Agent::builder().relay("https://relay.test");
         assert!(builder().token("ptth_x_y\n").visitors("rate=1").build().is_ok());
         let token = builder().token("ptth_x\ny").build().err().unwrap().to_string();

@@ -88,7 +88,7 @@ impl Ladder {
                     return Ok((place, opened));
                 }
                 Err(error) if is_cured_by_another(&error) => {
-                    tracing::debug!(rung = rung.name, %error, "this rung does not hold");
+                    tracing::debug!(rung = rung.name, %error, "this rung does not work");
                     first.get_or_insert(error);
                 }
                 Err(error) => return Err(first.unwrap_or(error)),
@@ -96,7 +96,7 @@ impl Ladder {
         }
         // No rung works, so the fault may be temporary. The next attempt starts at the top rung again.
         self.state.lock().rung = 0;
-        Err(first.unwrap_or_else(|| OpenError::Broken("there is no transport to try".into())))
+        Err(first.unwrap_or_else(|| OpenError::Broken("no transport is available".into())))
     }
 
     /// When better rungs are tried again; `None` on the top rung.
@@ -110,7 +110,7 @@ impl Ladder {
         for (place, rung) in self.rungs.iter().enumerate().take(current) {
             match rung.side.open(&rung.call).await {
                 Ok(opened) => return Some((place, opened)),
-                Err(error) => tracing::debug!(rung = rung.name, %error, "a better rung does not hold yet"),
+                Err(error) => tracing::debug!(rung = rung.name, %error, "a better rung does not work yet"),
             }
         }
         let mut state = self.state.lock();
@@ -125,7 +125,7 @@ impl Ladder {
             let state = self.state.lock();
             (state.rung, state.climb_wait)
         };
-        self.stand_on(rung, "it holds again");
+        self.stand_on(rung, "a better rung works again");
         self.state.lock().climbed_from = Some(from);
     }
 
@@ -146,13 +146,13 @@ impl Ladder {
             (state.stumbles >= 2 && rung + 1 < self.rungs.len()).then_some(rung + 1)
         };
         if let Some(below) = below {
-            self.stand_on(below, "connections broke right behind the 101");
+            self.stand_on(below, "connections broke right after the 101");
         }
     }
 
     /// Returns to the rung before a failed climb, and doubles the wait before the next climb.
     fn fall_back(&self, below: usize, waited: Duration) {
-        self.stand_on(below, "a connection broke right behind the 101");
+        self.stand_on(below, "a connection broke right after the 101");
         let mut state = self.state.lock();
         state.climb_wait = (waited * 2).min(defaults::CLIMB_MOST);
         state.climb_at = Some(Instant::now() + jittered(state.climb_wait));
@@ -168,12 +168,7 @@ impl Ladder {
         state.climb_at = (rung > 0).then(|| Instant::now() + jittered(state.climb_wait));
         drop(state);
         if rung != from {
-            tracing::info!(
-                rung = self.name(rung),
-                from = self.name(from),
-                why,
-                "changed the way to the relay"
-            );
+            tracing::info!(rung = self.name(rung), from = self.name(from), why, "changed to another rung");
         }
     }
 }
@@ -239,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn flipped_connections_stand_above_polls_and_comet_is_the_last() {
+    fn rungs_with_upgrade_precede_polling_rungs_and_comet_is_last() {
         let all: Vec<_> = crate::transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect();
         let ladder = Ladder::new(&all, &call(&Kind::PREFERRED), true, defaults::CLIMB_FIRST);
         let names: Vec<_> = ladder.rungs.iter().map(|rung| rung.name).collect();
@@ -251,12 +246,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_descends_remembers_and_climbs_back() {
+    async fn the_ladder_descends_keeps_a_working_rung_and_climbs_back() {
         let (ladder, told) = ladder(3);
         told[0].lock().push_back(absent());
         told[1].lock().push_back(Err(OpenError::Broken("reset".into())));
         assert_eq!(ladder.open().await.unwrap().0, 2);
-        assert_eq!(ladder.open().await.unwrap().0, 2, "what held is remembered");
+        assert_eq!(ladder.open().await.unwrap().0, 2, "the rung that works is kept");
 
         let due = ladder.climb_at().unwrap() - Instant::now();
         assert!(due >= defaults::CLIMB_FIRST / 2 && due <= defaults::CLIMB_FIRST, "{due:?}");
@@ -267,14 +262,14 @@ mod tests {
 
         told[0].lock().push_back(absent());
         let (rung, _) = ladder.climb().await.unwrap();
-        assert_eq!(rung, 1, "a better one is better, if not the best");
+        assert_eq!(rung, 1, "the best rung that works is used");
         ladder.climbed(rung);
         ladder.climbed(ladder.climb().await.unwrap().0);
         assert_eq!((ladder.open().await.unwrap().0, ladder.climb_at()), (0, None));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_climb_that_breaks_behind_its_101_waits_longer_for_the_next() {
+    async fn a_climb_that_breaks_after_its_101_doubles_the_wait() {
         let (ladder, told) = ladder(3);
         told[0].lock().push_back(absent());
         told[1].lock().push_back(absent());
@@ -283,14 +278,14 @@ mod tests {
             let (rung, _) = ladder.climb().await.unwrap();
             ladder.climbed(rung);
             ladder.ended(rung, true);
-            assert_eq!(ladder.open().await.unwrap().0, 2, "it serves where it served before");
+            assert_eq!(ladder.open().await.unwrap().0, 2, "the rung before the climb is used");
             let due = ladder.climb_at().unwrap() - Instant::now();
             assert!(due >= wait / 2 && due <= wait, "{due:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_the_same_on_every_rung() {
+    async fn a_refusal_does_not_change_the_rung() {
         let (ladder, told) = ladder(2);
         let status = http::StatusCode::FORBIDDEN;
         told[0].lock().push_back(Err(OpenError::Refused { status, message: "no".into(), retry_after: None }));
@@ -299,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_connections_that_break_behind_the_101_are_enough() {
+    async fn two_early_ends_in_a_row_move_one_rung_down() {
         let (ladder, _) = ladder(2);
         ladder.ended(0, true);
         ladder.ended(0, false);
@@ -309,11 +304,11 @@ mod tests {
         assert_eq!(ladder.open().await.unwrap().0, 1);
         ladder.ended(1, true);
         ladder.ended(1, true);
-        assert_eq!(ladder.open().await.unwrap().0, 1, "there is nothing below the last");
+        assert_eq!(ladder.open().await.unwrap().0, 1, "there is no rung below the last");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn when_none_holds_the_first_reason_is_told() {
+    async fn when_no_rung_works_the_first_error_is_returned() {
         let (ladder, told) = ladder(2);
         told[0].lock().push_back(absent());
         told[1].lock().push_back(Err(OpenError::Broken("cut".into())));

@@ -52,7 +52,7 @@ pub enum Fatal {
     #[error("{0}")]
     Fenced(String),
     /// The task that keeps the connections to a relay up has panicked: a bug.
-    #[error("the task that keeps the connection to a relay up broke; please report this with the log")]
+    #[error("the task that keeps the connection to a relay has failed; please report this bug with the log")]
     Lost,
 }
 
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_supervisor_that_is_lost_is_no_orderly_end() {
+    async fn a_panicked_supervisor_is_reported_as_lost() {
         let (done, end) = oneshot::channel();
         drop(done);
         let (_status, watcher) = watch::channel(Status::default());

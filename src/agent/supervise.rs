@@ -225,7 +225,7 @@ impl Supervisor {
                 self.refusals.refused(self.place, fatal)?;
                 (
                     state.backoff.refused(),
-                    "the agent goes on with its other relays, and tries this one now and then",
+                    "the agent continues with its other relays, and retries this relay from time to time",
                 )
             }
             None => (state.backoff.failed(retry_after), "trying again"),
@@ -329,7 +329,7 @@ fn describe(error: &OpenError, relay: &http::Uri) -> String {
     match error {
         OpenError::Dial(DialError::Tls { place, source }) => match tls::explain_io(source) {
             Some(why) => format!("the certificate of the relay {place} was not accepted: {why}"),
-            None => format!("TLS with the relay {place} failed: {source}; is it a TLS port?"),
+            None => format!("TLS with the relay {place} failed: {source}; check that it is a TLS port"),
         },
         OpenError::Dial(error) => format!("cannot reach the relay {relay}: {error}"),
         OpenError::Refused { status, message, .. } => {

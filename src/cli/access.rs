@@ -19,11 +19,11 @@ use crate::observe::access::{AccessLog, Format};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
-    /// None.
+    /// No access log.
     Off,
     /// For people.
     Text,
-    /// For programs: one JSON object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
@@ -31,7 +31,7 @@ pub enum Form {
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// Log one line for each request, when it has ended [default: text where stderr is a terminal, else off]
+    /// Log one line for each request when it ends [default: text if stderr is a terminal or a file is given, else off]
     #[arg(
         long,
         value_name = "FORM",
@@ -41,7 +41,7 @@ pub struct Args {
         hide_env_values = true
     )]
     pub access_log: Option<Form>,
-    /// Write the access log to this file instead of stderr; it is opened again on SIGHUP
+    /// Write the access log to this file instead of stderr; SIGHUP reopens the file
     #[arg(
         long,
         value_name = "FILE",
@@ -50,7 +50,7 @@ pub struct Args {
         hide_env_values = true
     )]
     pub access_log_file: Option<PathBuf>,
-    /// Log the query of each request too; queries carry secrets
+    /// Log the query of each request too; queries may contain secrets
     #[arg(long, help_heading = "Logging")]
     pub access_log_query: bool,
 }
@@ -146,7 +146,7 @@ impl LogOutput {
         match Self::open(self.path.clone()) {
             Ok(output) => *self = output,
             Err(error) => {
-                tracing::warn!(file = shown(self.path.as_deref()), %error, "cannot open the access log again");
+                tracing::warn!(file = shown(self.path.as_deref()), %error, "cannot reopen the access log");
             }
         }
     }
@@ -179,7 +179,7 @@ fn write(log: &AccessLog, mut output: LogOutput, reopen: &AtomicBool) {
         if batch.dropped > 0 {
             tracing::warn!(
                 lines = batch.dropped,
-                "the access log was not written fast enough: lines were dropped"
+                "lines of the access log were dropped: they were not written fast enough"
             );
         }
         spare = batch.lines;

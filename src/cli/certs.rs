@@ -13,12 +13,13 @@ use super::{Failure, print_line};
 /// Make certificates for development.
 #[derive(Debug, Subcommand)]
 pub enum CertsCommand {
-    /// Make a CA that can vouch for no other host names, and certificates for a relay and an agent; print the paths
+    /// Make a CA that is limited to these host names, and certificates for a relay and an agent; print the paths
     New {
-        /// The directory to write to; nothing in it is overwritten
+        /// The directory to write to; existing files are not overwritten
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// A host, a star with a domain, or an address; without: the default domain and a star below it
+        /// A host name, a wildcard such as *.ptth.localhost, or an IP address [default: ptth.localhost and
+        /// *.ptth.localhost]
         #[arg(long, value_name = "HOST", value_parser = parse::<CertHost>)]
         host: Vec<CertHost>,
     },

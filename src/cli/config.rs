@@ -7,12 +7,12 @@ use clap::Subcommand;
 use super::relay::{RelaySettings, Settings};
 use super::{Failure, print_line};
 
-/// Look at a configuration file.
+/// Check a configuration file.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Say whether a relay would take this file, and what is wrong with it if not
+    /// Check that a relay accepts this file, and report the first error if it does not
     Check {
-        /// The file
+        /// The configuration file of a relay (TOML)
         file: PathBuf,
     },
 }

@@ -38,7 +38,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The flags of `ptth demo`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// Where the relay listens; port 0 takes a free one [default: 127.0.0.1:0]
+    /// The address of the relay's listener; port 0 selects a free port [default: 127.0.0.1:0]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse::<Listen>)]
     pub listen: Option<Listen>,
     /// What is logged of each request.
@@ -92,11 +92,13 @@ pub fn prepare(args: &Args) -> Result<PreparedDemo, Failure> {
     };
     if !SocketAddr::ip(&listen.address).is_loopback() {
         return Err(Failure::usage(
-            "the demo is for this machine alone; give --listen an address such as 127.0.0.1:0",
+            "the demo serves this machine only; give --listen a loopback address, such as 127.0.0.1:0",
         ));
     }
     if listen.transport.is_some() {
-        return Err(Failure::usage("the demo has visitors; give --listen an address without a transport"));
+        return Err(Failure::usage(
+            "the demo needs a listener for visitors; give --listen an address without a transport",
+        ));
     }
     let domain = HostName::parse(defaults::DOMAIN).map_err(Failure::failed)?;
     let name = Name::parse(NAME).map_err(Failure::failed)?;
@@ -173,7 +175,7 @@ mod tests {
     use crate::cli::text::FromText as _;
 
     #[test]
-    fn relay_and_agent_fit_each_other() {
+    fn the_agent_configuration_matches_the_relay() {
         let prepared = prepare(&Args { listen: None, access: AccessArgs::default() }).unwrap();
         let bound = Listen::tls("127.0.0.1:4711".parse().unwrap());
         let agent = prepared.agent_for(bound).unwrap();
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_demo_is_not_for_others() {
+    fn a_demo_listens_on_loopback_only() {
         let listen = Listen::from_text("0.0.0.0:0").ok();
         assert_eq!(prepare(&Args { listen, access: AccessArgs::default() }).err().unwrap().code, 2);
     }

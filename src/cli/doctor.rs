@@ -12,19 +12,19 @@ use super::{Failure, print_line};
 /// The flags of `ptth doctor`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// What an agent would put on the internet; asked whether it answers
+    /// The target that an agent would serve, in the same form as for ptth agent; doctor checks that it answers
     #[arg(value_name = "TARGET")]
     pub target: Option<String>,
-    /// The relay to walk to
+    /// The URL of the relay
     #[arg(long, value_name = "URL", value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true)]
     pub relay: RelayUrl,
-    /// A name that an agent would ask for; without --name and --host: the token's only one
+    /// A name that an agent would request; without --name and --host, the only name of the token
     #[arg(long, value_name = "NAME", value_parser = parse::<Name>)]
     pub name: Vec<Name>,
-    /// A host that an agent would ask for
+    /// A host that an agent would request
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,
-    /// With what to come in.
+    /// Token, trusted roots, client certificate and proxy.
     #[command(flatten)]
     pub approach: Approach,
 }
@@ -56,7 +56,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         };
         said?;
         match verdict {
-            Verdict::Well => print_line("all is well: an agent can serve from here"),
+            Verdict::Well => print_line("all steps passed: an agent can serve from here"),
             Verdict::Ill(remedy) => Err(Failure::failed(remedy)),
             Verdict::Refused(remedy) => Err(Failure::refused(remedy)),
         }

@@ -51,7 +51,7 @@ impl std::error::Error for Failure {}
 pub(super) fn of_clap(error: &clap::Error, args: &[OsString]) -> Failure {
     let mut what = String::new();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        what.push_str("there is nothing to do: a command is missing");
+        what.push_str("a command is missing");
     } else {
         let text = error.render().to_string();
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

@@ -12,7 +12,7 @@ use super::Failure;
 pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let bytes = files::read(path).map_err(Failure::usage)?;
     let text = String::from_utf8(bytes).map_err(|_| {
-        Failure::usage(format!("{}: this is no text in UTF-8; is it the right file?", path.display()))
+        Failure::usage(format!("{}: the file is not UTF-8 text; check the path of the file", path.display()))
     })?;
     toml::from_str(&text).map_err(|error| complain(path, &text, &error))
 }

@@ -13,14 +13,14 @@ pub enum LogFormat {
     /// For people.
     #[default]
     Text,
-    /// For programs: one JSON object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
 /// What is logged, and how. Logs go to stderr.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Log {
-    /// How log lines look
+    /// The format of log lines
     #[arg(
         long,
         global = true,
@@ -32,7 +32,7 @@ pub struct Log {
         hide_env_values = true
     )]
     pub log_format: LogFormat,
-    /// What is logged: a level, or parts with levels such as ptth=debug,hyper=info
+    /// The log filter: a level, or a level for each part, such as ptth=debug,hyper=info
     #[arg(
         long,
         global = true,
@@ -42,7 +42,7 @@ pub struct Log {
         hide_env_values = true
     )]
     pub log: Option<String>,
-    /// Log more; twice for everything of ptth
+    /// Log debug messages of ptth; given twice, also trace messages
     #[arg(long, short, global = true, help_heading = "Logging", action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -58,7 +58,7 @@ impl Log {
         };
         EnvFilter::try_new(text).map_err(|error| {
             Failure::usage(format!(
-                "--log {text:?} is no filter: {error}; try --log debug or --log ptth=debug,hyper=info"
+                "--log {text:?} is not a filter: {error}; try --log debug or --log ptth=debug,hyper=info"
             ))
         })
     }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_that_makes_no_sense_is_wrong_usage() {
+    fn an_invalid_filter_is_wrong_usage() {
         let log = |text: &str, verbose| Log { log: Some(text.into()), verbose, ..Log::default() };
         assert_eq!(log("ptth=debug", 0).filter().unwrap().to_string(), "ptth=debug");
         assert!(log("ptth=debug", 1).filter().unwrap().to_string().contains("ptth=debug"));

@@ -43,13 +43,13 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show it all in one process: relay, agent and a sample origin, with a certificate made on the spot
+    /// Run a relay, an agent and a sample origin in one process, with a temporary certificate
     Demo(demo::Args),
-    /// Run the public side
+    /// Run a relay: the public side
     Relay(Box<relay::Args>),
-    /// Run the side behind the firewall, in front of TARGET
+    /// Run an agent: the side behind the firewall, which serves TARGET
     Agent(Box<agent::Args>),
-    /// Walk the way from here to a relay, and say where it ends
+    /// Check each step of the connection from here to a relay, and report the first fault and its remedy
     Doctor(Box<doctor::Args>),
     /// Issue, list and revoke the tokens that agents present
     #[command(subcommand)]
@@ -57,7 +57,7 @@ pub enum Command {
     /// Make certificates for development
     #[command(subcommand)]
     Certs(certs::CertsCommand),
-    /// Look at a configuration file without running anything
+    /// Check a configuration file without starting a relay
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Print the completion script of a shell
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_usage_is_one_line_and_code_2() {
+    fn wrong_usage_is_a_one_line_error_with_code_2() {
         for line in [
             "ptth",
             "ptth nonsense",

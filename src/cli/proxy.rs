@@ -24,8 +24,8 @@ pub(super) fn read(
         let proxies = Proxies::parse(text, "--proxy").map_err(Failure::usage)?;
         return match &proxies {
             Proxies::Always(proxy) if proxy.has_password() => Err(Failure::usage(
-                "the password in --proxy can be read by everybody on this machine, in the list of its processes: put \
-                 the same URL into the environment variable HTTPS_PROXY or PTTH_PROXY, and leave --proxy out",
+                "every user of this machine can read the password in --proxy in the process list: put the \
+                 same URL into the environment variable HTTPS_PROXY or PTTH_PROXY, and leave --proxy out",
             )),
             _ => Ok(proxies),
         };
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_is_over_the_environment() {
+    fn the_flag_overrides_the_environment() {
         let all = [("PTTH_PROXY", "socks5://u:p@own:1"), ("HTTPS_PROXY", "http://u:p@every:1")];
         let (far, near) = ("https://relay.test", "https://localhost:8443");
         assert_eq!(chosen(Some("http://flag:1"), &all, far).as_deref(), Ok("http://flag:1"));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_does_not_stand_on_the_command_line() {
+    fn a_password_in_the_flag_is_refused_and_never_repeated() {
         for (flag, environment) in [
             (Some("http://ann:hush@p:1"), &[][..]),
             (Some("http://ann:hush@p:x"), &[]),

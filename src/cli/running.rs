@@ -9,7 +9,7 @@ use super::Failure;
 /// Runs a command's control plane on this thread; the data plane has threads of its own.
 pub(super) fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::failed(format!("cannot start: {error}")))?.block_on(command)
+    runtime.map_err(|error| Failure::failed(format!("cannot start a runtime: {error}")))?.block_on(command)
 }
 
 /// The meaning of a signal.
@@ -60,7 +60,7 @@ impl Signals {
     /// Resolves at the next SIGTERM or SIGINT; logs each SIGHUP until then. Cancel safe.
     pub(super) async fn received(&mut self) {
         while self.next().await == Signalled::Reload {
-            tracing::info!("SIGHUP ignored: no files are read again now");
+            tracing::info!("SIGHUP ignored: no files are reloaded at this point");
         }
     }
 
@@ -68,10 +68,10 @@ impl Signals {
     pub(super) async fn patiently(&mut self, stopping: impl Future<Output = usize>) {
         tokio::select! {
             biased;
-            () = self.received() => tracing::warn!("asked again: stopping without waiting"),
+            () = self.received() => tracing::warn!("second signal: stopping without waiting"),
             cut = stopping => {
                 if cut > 0 {
-                    tracing::warn!(cut, "connections were still busy when the grace ended, and were cut");
+                    tracing::warn!(cut, "connections were cut at the end of the grace period");
                 }
             }
         }

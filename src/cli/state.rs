@@ -10,7 +10,7 @@ pub(super) fn directory(said: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let default = || from_environment(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"));
     said.or_else(default).ok_or_else(|| {
         Failure::usage(
-            "there is no place for the state: neither XDG_STATE_HOME nor HOME is set; pass --state DIR",
+            "there is no directory for the state: neither XDG_STATE_HOME nor HOME is set; pass --state DIR",
         )
     })
 }

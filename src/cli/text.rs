@@ -52,7 +52,7 @@ pub(super) fn one<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Re
 pub(super) fn several<'de, D: Deserializer<'de>, T: FromText>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let all: Vec<Text<T>> = Vec::deserialize(deserializer)?;
     if all.is_empty() {
-        return Err(D::Error::custom("an empty list says nothing; leave the key out to have the default"));
+        return Err(D::Error::custom("an empty list is not allowed; leave the key out to use the default"));
     }
     Ok(all.into_iter().map(|text| text.0).collect())
 }
@@ -63,7 +63,7 @@ pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pa
     impl<'de> Visitor<'de> for Paths {
         type Value = Vec<PathBuf>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a path in quotes, or a list of them")
+            f.write_str("a path in quotes, or a list of paths")
         }
         fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<PathBuf>, E> {
             Ok(vec![text.into()])
@@ -108,7 +108,7 @@ fn listen(text: &str, transports: &[&dyn Transport]) -> Result<Listen, String> {
     };
     let find = |name: &str| match transports.iter().find(|transport| transport.name() == name) {
         Some(transport) if transport.takes_streams() => Ok(transport.name()),
-        Some(_) => Err(format!("{name} has no listener of its own: its agents send requests to the others")),
+        Some(_) => Err(format!("{name} has no own listener: its agents send requests to the HTTP listeners")),
         None => Err(format!("{name:?} is neither https, nor http, nor a transport")),
     };
     let transport = name.map(find).transpose()?;
@@ -129,7 +129,7 @@ impl FromText for Routing {
         match text {
             "host" => Ok(Self::Host),
             "path" => Ok(Self::Path),
-            _ => Err("it is either host (https://NAME.DOMAIN/) or path (https://DOMAIN/NAME/)".into()),
+            _ => Err("write host (https://NAME.DOMAIN/) or path (https://DOMAIN/NAME/)".into()),
         }
     }
 }
@@ -200,11 +200,11 @@ impl FromText for RelayUrl {
             Some("https") => Ok(Self(uri)),
             Some("http") if host.is_this_machine() => Ok(Self(uri)),
             Some("http") => {
-                Err("plain http would show the token to everyone on the way, and is taken only for \
+                Err("plain http would expose the token on the network, and is accepted only for \
                                  localhost, *.localhost, 127.* and [::1]; use https://"
                     .into())
             }
-            _ => Err(format!("a relay is reached by https; {form}")),
+            _ => Err(format!("the URL of a relay starts with https://; {form}")),
         }
     }
 }
@@ -218,7 +218,7 @@ mod tests {
     use crate::transport::{AgentSide, Door, RelaySide};
 
     #[test]
-    fn a_listener_is_tls_unless_it_says_http() {
+    fn a_listener_uses_tls_unless_its_scheme_is_http() {
         let listen = |text| Listen::from_text(text).map(|l| (l.address.to_string(), l.tls));
         assert_eq!(listen("127.0.0.1:0"), Ok(("127.0.0.1:0".into(), true)));
         assert_eq!(listen("https://[::1]:8443"), Ok(("[::1]:8443".into(), true)));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_reaches_only_this_machine() {
+    fn plain_http_is_accepted_for_loopback_relays_only() {
         for good in [
             "http://localhost:8080",
             "http://a.localhost",
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn admin_is_somewhere_or_off() {
+    fn admin_is_an_address_or_off() {
         assert_eq!(AdminAt::from_text("off"), Ok(AdminAt(None)));
         assert_eq!(AdminAt::from_text("127.0.0.1:0"), Ok(AdminAt("127.0.0.1:0".parse().ok())));
         assert!(AdminAt::from_text("on").is_err());

@@ -19,27 +19,27 @@ use super::{Failure, print_line, state};
 /// Issue, list and revoke tokens. A running relay notices within a second.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Issue a token and print it, alone; nothing keeps a copy
+    /// Issue a token and print only the token; the relay stores only a digest
     New {
-        /// Where the relay keeps its state
+        /// The state directory of the relay [default: $XDG_STATE_HOME/ptth]
         #[arg(long, value_name = "DIR", env = "PTTH_STATE", hide_env_values = true)]
         state: Option<PathBuf>,
         /// What it may claim, and within which limits
         #[command(flatten)]
         scope: Box<TokenScope>,
     },
-    /// Print the tokens, one a line: its id, what it may claim, its limits
+    /// Print one line for each token: its id, the names and hosts that it may claim, and its limits
     List {
-        /// Where the relay keeps its state
+        /// The state directory of the relay [default: $XDG_STATE_HOME/ptth]
         #[arg(long, value_name = "DIR", env = "PTTH_STATE", hide_env_values = true)]
         state: Option<PathBuf>,
     },
-    /// End a token
+    /// Revoke a token
     Revoke {
-        /// Where the relay keeps its state
+        /// The state directory of the relay [default: $XDG_STATE_HOME/ptth]
         #[arg(long, value_name = "DIR", env = "PTTH_STATE", hide_env_values = true)]
         state: Option<PathBuf>,
-        /// Its id, as the list says it
+        /// The id of the token, as ptth token list prints it
         id: String,
     },
 }
@@ -47,25 +47,26 @@ pub enum TokenCommand {
 /// What a new token may claim, and within which limits.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TokenScope {
-    /// A name that it may claim, 'WORD-*' for every name that begins so, or '*' for any; without --name and --host: any
+    /// A name that the token may claim, 'WORD-*' for every name with this prefix, or '*' for any name; without --name
+    /// and --host, any name
     #[arg(long, value_name = "NAME", value_parser = parse::<NameGrant>)]
     pub name: Vec<NameGrant>,
-    /// A host of the agent's own that it may claim, exactly
+    /// A host of your own that the token may claim; wildcards are not possible
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,
-    /// A transport by which its agents may come; without: every one
+    /// A transport that agents with this token may use; without this flag, any transport
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(transport::ALL.iter().map(|t| t.name())))]
     pub transport: Vec<String>,
-    /// How many of its agents may be connected at once
+    /// Limit the agents that are connected with this token at once
     #[arg(long, value_name = "N")]
     pub sessions: Option<NonZeroU32>,
-    /// How many requests of visitors a second each of its names gets; its agents may set less, never more
+    /// Limit the visitors' requests per second for each name; agents may set a lower limit, but not a higher one
     #[arg(long, value_name = "N")]
     pub rate: Option<NonZeroU32>,
-    /// How many requests of visitors at once each of its names gets; its agents may set less, never more
+    /// Limit the visitors' requests in flight for each name; agents may set a lower limit, but not a higher one
     #[arg(long, value_name = "N")]
     pub in_flight: Option<NonZeroU32>,
-    /// When it ends: 30d, 12h or 45m from now, or the day on which it is no more, as in 2027-01-31 (UTC)
+    /// When the token expires: 30d, 12h or 45m from now, or at the start of a day (UTC), as in 2027-01-31
     #[arg(long, value_name = "TIME", value_parser = parse::<Expiry>)]
     pub expires: Option<Expiry>,
 }
@@ -87,7 +88,7 @@ impl FromText for NameGrant {
             ("*", _) => Ok(Self::Any),
             (_, Some(prefix)) => prefix.map(Self::Prefix).map_err(|error| error.to_string()),
             (_, None) if text.contains('*') => {
-                Err("a star stands alone, or behind a hyphen at the end: 'team-*'".into())
+                Err("a star must stand alone, or follow a hyphen at the end: 'team-*'".into())
             }
             (name, None) => Name::from_text(name).map(Self::One),
         }
@@ -108,7 +109,7 @@ impl FromText for Expiry {
         let form = || "write 30d, 12h, 45m, or a date as in 2027-01-31".to_owned();
         if let Some(day) = day(text) {
             return match SystemTime::from(day.midnight().assume_utc()) {
-                end if end <= SystemTime::now() => Err(format!("{text} is past")),
+                end if end <= SystemTime::now() => Err(format!("{text} is in the past")),
                 end => Ok(Self::At(end)),
             };
         }
@@ -204,7 +205,7 @@ fn existing(state: &Path) -> Result<Tokens, Failure> {
     if !state.join(policy::FILE).exists() {
         let state = state.display();
         return Err(Failure::failed(format!(
-            "there are no tokens in {state}; is it the --state of the relay?"
+            "there are no tokens in {state}; check that it is the --state directory of the relay"
         )));
     }
     Tokens::open(state).map_err(Failure::failed)
@@ -215,13 +216,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_granted_is_what_was_said() {
+    fn flags_become_grants() {
         let name = |text| NameGrant::from_text(text).unwrap();
         let said = |name, host| grants(TokenScope { name, host, ..TokenScope::default() });
         let host = HostName::parse("a.test").unwrap();
         assert_eq!(said(vec![], vec![]), Grants::any());
         assert_eq!(said(vec![name("*")], vec![]), Grants::any());
-        assert!(!said(vec![], vec![host.clone()]).any_name, "a token for a host is for no name");
+        assert!(!said(vec![], vec![host.clone()]).any_name, "a token for a host allows no name");
         assert!(!said(vec![name("a")], vec![host]).any_name);
         let team = said(vec![name("team-*")], vec![]);
         assert_eq!((team.prefixes.len(), team.any_name), (1, false));
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_a_span_or_a_day() {
+    fn an_expiry_is_a_duration_or_a_date() {
         let hours = |n: u64| Ok(Expiry::After(Duration::from_secs(n * 3600)));
         assert_eq!(Expiry::from_text("30d"), hours(30 * 24));
         assert_eq!((Expiry::from_text("12h"), Expiry::from_text("120m")), (hours(12), hours(2)));
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_found_in_a_whole_token() {
+    fn the_id_is_taken_from_a_whole_token() {
         assert_eq!(bare("0123456789ab"), "0123456789ab");
         assert_eq!(bare("ptth_0123456789ab_se_cret"), "0123456789ab");
     }

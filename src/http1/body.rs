@@ -15,23 +15,23 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadBody {
     /// The stream ended before the body was complete.
-    #[error("the body ended before its time")]
+    #[error("the body is incomplete")]
     Incomplete,
     /// The chunked coding is broken.
-    #[error("the chunked coding of the body is broken")]
+    #[error("the chunked coding of the body is malformed")]
     Chunk,
     /// One body has too many bytes of chunk extensions.
     #[error("the chunks have more than {} bytes of extensions", defaults::CHUNK_EXTENSIONS)]
     Extensions,
     /// More trailers than a message may have.
     #[error(
-        "there are more than {} trailers, or than {} bytes of them",
+        "the body has more than {} trailer fields, or more than {} bytes of them",
         defaults::TRAILER_FIELDS,
         defaults::TRAILERS
     )]
     Trailers,
     /// The body is longer than its declared length.
-    #[error("the body is longer than its length")]
+    #[error("the body is longer than its Content-Length")]
     TooLong,
 }
 

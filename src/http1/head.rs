@@ -39,7 +39,7 @@ pub enum BadHead {
     #[error("the head has more than {} fields", defaults::H1_FIELDS)]
     Fields,
     /// The end of the message is ambiguous (RFC 9112 §6.3).
-    #[error("the message does not say clearly where it ends")]
+    #[error("the end of the message is ambiguous")]
     Framing,
 }
 

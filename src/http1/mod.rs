@@ -78,20 +78,20 @@ pub enum Error {
     #[error("the connection was closed before the message was complete")]
     Gone,
     /// No complete head of a request arrived in time.
-    #[error("no request came within the time for its head")]
+    #[error("no complete request head arrived in time")]
     HeadLate,
     /// The far end has taken or sent nothing for too long.
-    #[error("the far end has taken or sent nothing for too long")]
+    #[error("the far end has read or sent nothing for too long")]
     Stalled,
     /// An answer has too many interim responses, or one that is too large.
     #[error(
-        "more than {} interim responses to one request, or one of more than {} bytes",
+        "more than {} interim responses to one request, or an interim response of more than {} bytes",
         defaults::INTERIM,
         defaults::INTERIM_BYTES
     )]
     Interims,
     /// A 101 to a request without an Upgrade.
-    #[error("an answer switches protocols, and its request did not ask for that")]
+    #[error("the answer switches protocols, but its request had no Upgrade")]
     UnaskedUpgrade,
     /// The rest of an unread body exceeds the limit up to which it is read and discarded.
     #[error("the rest of an unread body exceeds {} bytes", defaults::LINGER_BYTES)]

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_visitor_that_sends_byte_by_byte_holds_it_up() {
+    async fn a_visitor_that_sends_byte_by_byte_counts_as_stalled() {
         let stall = StallDetector::new();
         stall.begin();
         for second in 0..20 {
@@ -120,11 +120,11 @@ mod tests {
         }
         stall.begin();
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(!stall.is_held_up(), "the agent is waited for");
+        assert!(!stall.is_held_up(), "the request waits for the agent");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_fast_at_first_is_slow_in_the_end() {
+    async fn an_early_burst_does_not_hide_a_later_stall() {
         let stall = StallDetector::new();
         stall.begin();
         stall.moved(1 << 30);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_on_waits_for_the_agent_and_who_does_not_for_the_visitor() {
+    async fn a_pending_read_waits_for_the_agent_and_no_read_for_the_visitor() {
         let stall = StallDetector::new();
         stall.begin();
         stall.read(Poll::Ready(1));

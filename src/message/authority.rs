@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn one_value_decides() {
+    fn a_request_has_exactly_one_authority() {
         let h1 = Version::HTTP_11;
         assert_eq!(effective_of(h1, "/", &["a.test:80"]).as_deref(), Ok("a.test:80"));
         assert_eq!(effective_of(h1, "http://b.test/", &["a.test"]).as_deref(), Ok("b.test"));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn case_port_and_dot_do_not_make_another_host() {
+    fn case_port_and_trailing_dot_do_not_change_the_host() {
         for text in ["A.Test", "a.test.", "a.test:8443", "a.test.:1"] {
             assert_eq!(host(&text.parse().unwrap()).unwrap().as_str(), "a.test", "{text}");
         }

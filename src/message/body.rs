@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_a_body_holds_goes_with_its_end() {
+    async fn a_body_frees_its_held_values_at_its_end() {
         let token = Arc::new(());
         let mut body = Body::full("abc");
         body.hold(token.clone());
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_body_holds_goes_with_its_drop() {
+    fn a_body_frees_its_held_values_when_it_is_dropped() {
         let token = Arc::new(());
         let mut body = Body::full("abc");
         body.hold(token.clone());

@@ -123,7 +123,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_connection_names_goes_and_what_matters_stays() {
+    fn fields_named_by_connection_are_removed_except_essential_ones() {
         let mut headers = map(&[
             ("connection", "x-plain, Host, close"),
             ("connection", "cookie, authorization, content-length"),
@@ -143,7 +143,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn every_name_of_this_hop_is_known() {
+    fn every_hop_by_hop_field_is_recognized() {
         assert!(HOP_BY_HOP.iter().chain([&TE]).all(is_of_this_hop));
         assert!(!is_of_this_hop(&TRAILER) && !is_of_this_hop(&http::header::HOST));
     }
@@ -159,7 +159,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_upgrade_counts_only_in_due_form() {
+    fn an_upgrade_counts_only_if_connection_lists_it() {
         let mut asked = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
         assert!(requests_upgrade(&asked, "WebSocket"));
         assert_eq!(strip(&mut asked).unwrap(), "websocket");

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_arrives_in_order_and_without_the_fields_of_its_hop() {
+    fn interim_responses_arrive_in_order_without_hop_by_hop_fields() {
         let (sender, receiver) = channel();
         let cx = Context::from_waker(Waker::noop());
         assert!(receiver.take(&cx).is_empty());
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_of_an_earlier_request_reaches_no_later_one() {
+    fn a_sender_of_an_earlier_request_does_not_reach_a_later_request() {
         let (early, mut receiver) = channel();
         let late = receiver.renew();
         early.send(head(103));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_arrives_wakes_whoever_waits_for_it() {
+    async fn an_interim_response_wakes_the_waiting_receiver() {
         let (sender, receiver) = channel();
         let take = std::future::poll_fn(|cx| match &receiver.take(cx)[..] {
             [] => std::task::Poll::Pending,

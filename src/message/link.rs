@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_come_back_as_they_went() {
+    fn links_are_read_as_they_were_written() {
         let mut headers = HeaderMap::new();
         headers.insert(LINK, value(["https://a.test/x,y", "https://b.test/"], "related").unwrap());
         headers.append(LINK, HeaderValue::from_static("<https://c.test/>; title=x; rel=\"next related\""));

@@ -63,19 +63,19 @@ impl Default for SpoolPlace {
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// The body is larger than the limit.
-    #[error("it is larger than {0} bytes")]
+    #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
     /// Other bodies occupy the room of this session or of all sessions.
-    #[error("too many bodies wait already")]
+    #[error("too many bodies are held already")]
     Full,
     /// The body did not end in time.
-    #[error("it did not come in time")]
+    #[error("the body did not arrive in time")]
     Late,
     /// The body broke off.
-    #[error("it broke off: {0}")]
+    #[error("the body broke off: {0}")]
     Broken(BoxError),
     /// The temporary file cannot be created or written.
-    #[error("no temporary file: {0}")]
+    #[error("cannot create or write a temporary file: {0}")]
     Disk(#[from] io::Error),
 }
 
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_taken_in_can_be_read_again_from_memory_and_from_a_file() {
+    async fn a_spooled_body_can_be_read_again_from_memory_or_a_file() {
         for (pieces, size, memory) in [(0, 0, true), (3, 1000, true), (40, 10_007, false)] {
             let room = SpoolRoom::default();
             let spooled = room.take_in(body(pieces, size)).await.unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_are_bounds_for_one_and_for_all() {
+    async fn one_body_and_all_bodies_together_have_limits() {
         let room = SpoolRoom::new(80, 100);
         let _held = room.take_in(body(1, 60)).await.unwrap();
         assert!(matches!(room.take_in(body(1, 60)).await, Err(SpoolError::Full)));
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_sessions_share_what_there_is() {
+    async fn all_sessions_share_one_spool_budget() {
         let store = Arc::new(SpoolBudget::new(100, 300_000, None));
         let room = || SpoolRoom::new(1 << 20, 1 << 20).within(store.clone());
         let (one, other) = (room(), room());
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_drips_does_not_hold_its_room_for_ever() {
+    async fn a_slow_body_does_not_hold_its_room_for_ever() {
         let drops = stream::unfold((), |()| async {
             tokio::time::sleep(defaults::TAKE_IN / 8).await;
             Some((Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"x"))), ()))

@@ -85,7 +85,7 @@ pub fn last_chunk(trailers: HeaderMap) -> Option<Bytes> {
     for (name, value) in &trailers {
         put(&mut out, name, value);
         if trailers.len() > defaults::TRAILER_FIELDS || out.len() > defaults::TRAILERS - 2 {
-            tracing::debug!("a message has too many trailers: they are dropped");
+            tracing::debug!("a message has too many trailer fields: they are dropped");
             return None;
         }
     }
@@ -115,7 +115,7 @@ mod tests {
     use crate::message::hop::tests::map;
 
     #[test]
-    fn what_belongs_in_front_goes_and_the_rest_follows() {
+    fn fields_that_belong_in_the_head_are_removed_from_trailers() {
         let trailers = map(&[
             ("x-sum", "294"),
             ("content-length", "9"),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_far_end_takes_is_none() {
+    fn trailers_above_the_limits_are_dropped() {
         let long = |length: usize| {
             let value = HeaderValue::from_bytes(&vec![b'a'; length]).unwrap();
             last_chunk(HeaderMap::from_iter([(HeaderName::from_static("x"), value)]))

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_websocket_crosses_h2_and_comes_back_with_the_accept_of_its_own_key() {
+    fn a_websocket_over_h2_gets_the_accept_value_of_its_own_key() {
         let mut request = websocket();
         let sent = to_connect(&mut request).unwrap();
         assert_eq!(request.method(), Method::CONNECT);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_upgrade_stays_what_it_was() {
+    fn a_refused_upgrade_keeps_its_status() {
         let mut request = websocket();
         let sent = to_connect(&mut request).unwrap();
         let mut response = Response::builder().status(403).body(()).unwrap();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ignored_upgrade_stays_a_success() {
+    fn an_ignored_upgrade_keeps_its_success_status() {
         let sent = to_connect(&mut websocket()).unwrap();
         let mut response = Response::builder().status(203).body(()).unwrap();
         to_connected(&mut response);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_become_one_cookie() {
+    fn split_cookie_fields_are_joined() {
         let mut request = Request::get("/").header("cookie", "a=1").header("cookie", "b=2").body(()).unwrap();
         join_cookies(request.headers_mut());
         assert_eq!(request.headers().get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);

@@ -155,7 +155,7 @@ mod tests {
         }
         let (first, second) = (Core::of(cores.next()), Core::of(cores.next()));
         assert_ne!(first, second);
-        assert_ne!(first.place(64), second.place(64), "two cores would share what each has for itself");
+        assert_ne!(first.place(64), second.place(64), "two cores share one place");
         assert_eq!((Core::current(), Core::current().place(64)), (Core::default(), 0));
     }
 }

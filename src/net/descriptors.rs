@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_is_reserved_and_the_last_are_for_no_connection() {
+    fn a_quarter_is_reserved_and_the_last_are_closed_to_connections() {
         let few = Descriptors { limit: 1_024 };
         let shares = [767, 768, 991, 992].map(|n| (few.is_reserved(&Number(n)), few.is_last(&Number(n))));
         assert_eq!(shares, [(false, false), (true, false), (true, false), (true, true)]);

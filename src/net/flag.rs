@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn everybody_hears_it_once_and_for_ever() {
+    async fn a_raised_flag_wakes_every_listener_and_stays_raised() {
         let flag = Arc::new(Flag::default());
         let child = flag.child();
         let mut early = flag.listen();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_left_is_forgotten() {
+    async fn a_dropped_listener_is_removed() {
         let flag = Arc::new(Flag::default());
         let mut listener = flag.listen();
         assert!(futures_util::poll!(&mut listener).is_pending());

@@ -405,7 +405,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_bytes_that_are_written_are_dropped_and_no_others(
+        fn only_the_first_written_bytes_are_dropped(
             dropped in 0_usize..40,
             pieces in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..12), any::<bool>()), 0..8),
         ) {
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_http2_client_speaks_without_its_preface() {
+    async fn an_http2_client_starts_without_its_preface() {
         const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let (near, mut far) = tokio::io::duplex(1024);
         let io = Io::other(near).with_dropped(PREFACE.len());
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_moves_between_cores_with_what_is_in_flight() {
+    fn a_socket_moves_between_cores_with_its_bytes_in_flight() {
         let cores = Cores::start(2).unwrap();
         let (tx, rx) = std::sync::mpsc::channel();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

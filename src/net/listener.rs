@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_relay_on_the_port_fails_loudly() {
+    fn a_second_relay_on_the_port_fails_to_bind() {
         let (address, first) = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         assert_eq!(first.len(), 2);
         assert_eq!(bind(address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);

@@ -51,7 +51,7 @@ pub async fn read<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<Proxied
 }
 
 fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "no header of the PROXY protocol")
+    io::Error::new(io::ErrorKind::InvalidData, "the PROXY protocol header is missing or malformed")
 }
 
 fn parse_line(line: &str) -> Option<Option<ProxiedSource>> {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_whose_it_is_and_takes_nothing_more() {
+    fn a_proxy_line_gives_the_source_and_leaves_the_following_bytes() {
         for (line, remote) in [
             ("PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", Some("192.0.2.7:56324")),
             ("PROXY TCP6 2001:db8::7 2001:db8::1 1 65535\r\n", Some("[2001:db8::7]:1")),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_refused() {
+    fn a_malformed_proxy_line_is_refused() {
         let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LINE));
         for line in [
             "GET / HTTP/1.1\r\n\r\n",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_header_says_whose_it_is_and_whether_it_was_encrypted() {
+    fn a_binary_header_gives_the_source_and_whether_tls_was_used() {
         let v4 = [192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 0x04, 1, 187];
         let v6 = [&[0x20, 1, 0x0d, 0xb8][..], &[0; 11], &[7], &[0; 16], &[0, 9, 0, 1]].concat();
         let ssl = |client: u8| [&v4[..], &[4, 0, 1, 0], &[TYPE_SSL, 0, 5, client, 0, 0, 0, 0]].concat();
@@ -204,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(command: u8, family: u8, rest: Vec<u8>, line: String) {
+        fn no_bytes_make_the_parser_panic(command: u8, family: u8, rest: Vec<u8>, line: String) {
             let _ = parse_bytes(&binary(command, family, &rest));
             let _ = parse_bytes(format!("PROXY {line}\r\n").as_bytes());
         }

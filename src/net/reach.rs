@@ -65,7 +65,7 @@ mod tests {
         172.15.255.255 172.32.0.0 192.0.1.0 223.255.255.255 ::ffff:1.1.1.1 2606:4700::1111 2a00:1450:4001::1";
 
     #[test]
-    fn what_is_inside_is_told_from_what_is_outside() {
+    fn internal_and_public_addresses_are_distinguished() {
         for (all, public) in [(INSIDE, false), (OUTSIDE, true)] {
             for text in all.split_whitespace() {
                 assert_eq!(is_public(text.parse().unwrap()), public, "{text}");

@@ -39,7 +39,7 @@ impl Scope {
     }
 
     /// Spawns on the current runtime. The task is dropped at its next await when the scope's grace has ended.
-    #[expect(clippy::disallowed_methods, reason = "this is the owner that the lint asks for")]
+    #[expect(clippy::disallowed_methods, reason = "this scope is the owner that the lint requires")]
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(self.owned(task));
     }
@@ -51,7 +51,7 @@ impl Scope {
 
     /// As [`Scope::spawn`], for a task that ends with its connection: the scope waits for the task and does not abort
     /// it, which spares the hot path a registration with the abort flag.
-    #[expect(clippy::disallowed_methods, reason = "this is the owner that the lint asks for")]
+    #[expect(clippy::disallowed_methods, reason = "this scope is the owner that the lint requires")]
     pub fn spawn_light<F: Future<Output: Send> + Send + 'static>(&self, task: F) {
         tokio::spawn(self.0.tasks.track_future(task.instrument(current())));
     }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn stop_waits_for_the_willing_and_counts_the_rest() {
+    async fn stop_waits_for_ending_tasks_and_counts_the_rest() {
         let scope = Scope::new();
         let willing = scope.clone();
         scope.spawn(async move { willing.stopping().await });

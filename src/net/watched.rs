@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_passes_is_seen_once() {
+    async fn each_byte_is_observed_once() {
         // So small that the bytes pass in pieces.
         let (near, mut far) = tokio::io::duplex(2);
         let (mut read, mut ended, mut wrote) = (Vec::new(), 0, 0);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_looks_can_end_it() {
+    async fn an_observer_can_end_the_stream() {
         let (near, mut far) = tokio::io::duplex(2);
         far.write_all(b"a").await.unwrap();
         let mut near = WatchedStream::new(near, |_| Err(io::ErrorKind::InvalidData.into()), |_| {});

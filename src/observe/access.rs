@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_all_of_a_request_and_not_its_query() {
+    fn a_line_contains_every_field_of_a_request_except_its_query() {
         let text = line(Format::Text, false, &exchange());
         assert_eq!(
             text,
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_own_requests_have_no_line() {
+    fn requests_of_agents_have_no_line() {
         let log = AccessLog::new(Format::Text, false);
         log.ended(&Exchange { party: Party::Agent, ..exchange() });
         log.close();
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_drops_and_counts() {
+    fn a_full_queue_drops_lines_and_counts_them() {
         let log = AccessLog::new(Format::Text, false);
         for _ in 0..=defaults::ACCESS_QUEUE / 200 {
             log.ended(&exchange());

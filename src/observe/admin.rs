@@ -29,10 +29,13 @@ pub fn answer(
     loopback: bool,
 ) -> Response {
     if loopback && !is_local(headers) {
-        return plain(StatusCode::MISDIRECTED_REQUEST, "this listener is for this machine alone\n");
+        return plain(
+            StatusCode::MISDIRECTED_REQUEST,
+            "the Host of the request must be this machine, and the request must have no Origin\n",
+        );
     }
     if method != Method::GET && method != Method::HEAD {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n");
     }
     match path {
         "/live" => plain(StatusCode::OK, "live\n"),
@@ -91,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_follows_the_relay() {
+    fn ready_is_503_while_the_relay_stops() {
         let here = [("host", "127.0.0.1:9180")];
         assert_eq!(status(&Fixed(true), "/ready", &here), 200);
         assert_eq!(status(&Fixed(false), "/ready", &here), 503);
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_from_elsewhere_gets_nothing() {
+    fn a_request_for_another_host_or_from_another_origin_is_refused() {
         assert_eq!(status(&Fixed(true), "/metrics", &[("host", "evil.test")]), 421);
         assert_eq!(status(&Fixed(true), "/metrics", &[]), 421);
         assert_eq!(

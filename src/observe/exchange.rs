@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_has_32_digits_and_a_given_one_is_printable() {
+    fn a_drawn_id_has_32_digits_and_a_given_id_is_printable() {
         assert_eq!(RequestId::Drawn(0xab).to_string(), format!("{:032x}", 0xab));
         assert_eq!(RequestId::Drawn(u128::MAX).value(), "f".repeat(32));
         assert_ne!(RequestId::draw(), RequestId::draw());
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_visitor_that_goes_is_recorded() {
+    async fn a_visitor_that_disconnects_is_recorded() {
         let (recording, kept) = recording();
         let mut response = Response::new(Body::full("abc"));
         recording.follow(false, &mut response);

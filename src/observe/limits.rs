@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_limit_has_its_place_and_its_own_name() {
+    fn each_limit_has_its_own_index_and_label() {
         let names: std::collections::HashSet<_> = Limit::ALL.iter().map(|limit| limit.label()).collect();
         assert_eq!(names.len(), Limit::ALL.len());
         assert!(Limit::ALL.iter().enumerate().all(|(place, limit)| place == *limit as usize));

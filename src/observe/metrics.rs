@@ -67,7 +67,7 @@ impl Default for Metrics {
         registry.register("answers", "Answers to visitors, by class of status", answers);
         registry.register(
             "agent_answers",
-            "Answers to agents' own requests: registrations, polls, answers that they bring",
+            "Answers to agents' own requests: registrations, polls, posted answers",
             agent_answers,
         );
         registry.register(
@@ -82,12 +82,12 @@ impl Default for Metrics {
         );
         registry.register(
             "agent_connections",
-            "Connections of agents that stand now",
+            "Open connections of agents",
             metrics.agent_connections.clone(),
         );
         registry.register(
             "visitor_connections",
-            "Public connections that stand now",
+            "Open public connections",
             metrics.visitor_connections.clone(),
         );
         registry.register(
@@ -194,7 +194,7 @@ mod tests {
     use crate::observe::exchange::{Observers, Recording, RequestId};
 
     #[test]
-    fn what_was_counted_is_in_the_text() {
+    fn the_text_contains_every_count() {
         let metrics = Metrics::default();
         let metrics = Arc::new(metrics);
         let observers = Arc::new(Observers { metrics: Some(metrics.clone()), sink: None });

@@ -56,7 +56,7 @@ impl User {
         check(name)?;
         let (salt, hash) = bytes.split_at_checked(SALT).ok_or("a hash is too short")?;
         let salt = salt.try_into().map_err(|_| "a hash is too short")?;
-        let hash = hash.try_into().map_err(|_| "a hash has another length than 48 bytes")?;
+        let hash = hash.try_into().map_err(|_| "a hash must have 48 bytes")?;
         Ok(Self { name: name.into(), salt, hash })
     }
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn only_name_and_password_together_are_right() {
+    fn a_password_is_right_only_for_its_own_user() {
         let users = [user("ann", "pass:word"), user("bob", "other")];
         let right = |user, password| Credential::parse(&value(user, password)).unwrap().is_of(&users);
         assert!(right("ann", "pass:word") && right("bob", "other"));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_the_same_for_agents_of_one_name_alone() {
+    fn a_salt_depends_on_the_user_and_the_name_that_it_protects() {
         let ann = user("ann", "x");
         assert_eq!(ann, user("ann", "x"));
         assert_ne!(ann.salt, user("bob", "x").salt);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_bounded() {
+    fn the_set_of_known_credentials_is_bounded() {
         let known = Known::new();
         for n in 0..=defaults::CREDENTIALS_KNOWN {
             known.learn(&value("ann", &n.to_string()));

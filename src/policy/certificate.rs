@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_gives_what_its_dns_names_say() {
+    fn a_certificate_grants_its_dns_names() {
         let certificates = Certificates::new(HostName::parse("relay.test").unwrap());
         let later = SystemTime::now() + Duration::from_secs(60);
         let grants = |hosts: &[&str]| certificates.grants(&certificate(hosts, later)).to_string();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_names_are_the_same_party() {
+    fn certificates_with_the_same_names_identify_one_agent() {
         let certificates = Certificates::new(HostName::parse("relay.test").unwrap());
         let now = SystemTime::now();
         let verify = |hosts: &[&str], seconds| {

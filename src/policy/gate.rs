@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_these_networks_come_in() {
+    async fn only_listed_networks_are_admitted() {
         let (gate, checks) = (gate(rules(r#"net=("192.0.2.0/24" "2001:db8::/32")"#)), Checks::default());
         for (from, in_) in [
             ("192.0.2.255", true),
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_secret_stays_at_the_relay() {
+    async fn the_secret_field_is_checked_and_removed() {
         let rules = Rules { secret: Some(FieldSecret::new("x-edge", "hush").unwrap()), ..Rules::default() };
         let (gate, checks) = (gate(rules), Checks::default());
         let fields = |all: &[&'static str]| {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_passwords_are_counted_and_known_ones_pass_all_the_same() {
+    async fn wrong_passwords_are_limited_and_known_credentials_still_pass() {
         let ann = User::new("ann", &Secret::new("right"), "").unwrap();
         let (gate, checks) = (gate(Rules { basic: vec![ann], ..Rules::default() }), Checks::default());
         let ask =
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_under_way_is_counted_until_the_permit_goes() {
+    async fn requests_in_flight_are_counted_until_their_permits_are_dropped() {
         let (gate, checks) = (gate(rules("in-flight=3, visitor-in-flight=2")), Checks::default());
         let ask = async |from: &str| visit(&gate, &checks, from, &mut HeaderMap::new()).await;
         let (first, second) = (ask("192.0.2.1").await.unwrap(), ask("192.0.2.1").await.unwrap());
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rate_is_of_the_name_or_of_each_visitor() {
+    async fn a_rate_limits_the_name_or_each_visitor() {
         let checks = Checks::default();
         let of_name = gate(rules("rate=2"));
         let of_each = gate(rules("visitor-rate=2"));
@@ -392,12 +392,12 @@ mod tests {
         assert_eq!(
             let_in(&of_each, ["::1", "::2", "::3", "192.0.2.2"]).await,
             3,
-            "one network of IPv6 is one"
+            "an IPv6 network is one visitor"
         );
     }
 
     #[tokio::test]
-    async fn a_body_has_its_most() {
+    async fn a_body_over_the_limit_is_refused() {
         let (gate, checks) = (gate(rules("body=10")), Checks::default());
         let from = [127, 0, 0, 1].into();
         for (length, in_) in [(None, true), (Some(10), true), (Some(11), false)] {
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_visitors_that_are_known_are_bounded() {
+    fn the_table_of_visitors_is_bounded() {
         let gate = gate(rules("visitor-rate=1"));
         for n in 0..defaults::VISITORS_KNOWN as u32 + 10 {
             gate.enter(Source::V4(n)).unwrap();
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_that_was_forgotten_while_its_password_was_checked_is_counted() {
+    fn a_visitor_evicted_during_its_password_check_is_counted() {
         let gate = gate(rules("visitor-in-flight=1"));
         let source = Source::V4(u32::MAX);
         gate.enter(source).unwrap();

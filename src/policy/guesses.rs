@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn each_source_has_so_many_in_a_window() {
+    fn each_source_has_a_limit_of_wrong_credentials_per_window() {
         let guesses = Guesses::new(3);
         let now = Instant::now();
         for _ in 0..3 {

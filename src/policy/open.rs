@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_secret_is_the_same_agent_and_no_other_is() {
+    fn a_secret_identifies_one_agent() {
         let open = Open::new(b"key");
         let id = |text: &str| open.by_secret(&secret(text)).unwrap();
         assert_eq!(id("a"), id("a"));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_itself_again_and_nobody_is_somebody_new() {
+    fn an_instance_identifies_one_agent_and_its_absence_a_new_agent() {
         let open = Open::new(b"key");
         let instance = |id: &str, boot| Instance { id: id.into(), boot };
         assert_eq!(open.anonymous(Some(&instance("a", 1))), open.anonymous(Some(&instance("a", 2))));
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_meant_to_be_a_token_is_no_secret() {
+    fn a_malformed_token_is_not_accepted_as_a_secret() {
         let open = Open::new(b"key");
         for text in ["ptth_", "ptth_0123456789ab_x", " ptth_x", "\"ptth_x\"", "PTTH_x", "token=ptth_x", ""] {
             assert_eq!(open.by_secret(&secret(text)), None, "{text:?}");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reserved_name_is_a_name() {
+    fn every_reserved_name_is_valid() {
         for text in defaults::OPEN_RESERVED {
             assert_eq!(Name::parse(text).unwrap().as_str(), *text);
         }

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_is_let_through_and_then_the_rate() {
+    fn a_burst_of_one_second_passes_and_then_the_rate_applies() {
         let (rate, start) = (NonZeroU32::new(10).unwrap(), Instant::now());
         let mut bucket = Bucket::full(rate, start);
         assert_eq!((0..20).filter(|_| bucket.take(rate, start).is_ok()).count(), 10);

@@ -22,7 +22,7 @@ use super::scope::Limits;
 
 /// Why the rules are not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the rules for visitors are not understood: {0}")]
+#[error("the rules for visitors are not valid: {0}")]
 pub struct BadRules(String);
 
 /// The rules for visitors. A request must satisfy every rule that is present; an absent rule has no effect.
@@ -85,16 +85,16 @@ impl FieldSecret {
             && value.trim() == value
             && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
         if !fits {
-            return Err("a secret is printable ASCII, without spaces around it");
+            return Err("a secret must be printable ASCII, without spaces around it");
         }
         Self::from_digest(name, Sha256::digest(value).into())
     }
 
     fn from_digest(name: &str, digest: [u8; 32]) -> Result<Self, &'static str> {
-        let name = HeaderName::try_from(name).map_err(|_| "the name of the secret's field is none")?;
+        let name = HeaderName::try_from(name).map_err(|_| "the name of the secret's field is not valid")?;
         let ours = ["ptth-", "proxy-", "requesting-"].iter().any(|ours| name.as_str().starts_with(ours));
         if ours || NO_SECRETS.contains(&name.as_str()) {
-            return Err("this field means something else and cannot carry a secret");
+            return Err("this field has another meaning and cannot carry a secret");
         }
         Ok(Self { name, digest })
     }
@@ -127,7 +127,7 @@ impl std::str::FromStr for Rules {
     fn from_str(text: &str) -> Result<Self, BadRules> {
         let bad = |why: &str| BadRules(why.to_owned());
         if text.len() > defaults::VISITORS {
-            return Err(BadRules(format!("they are longer than {} bytes", defaults::VISITORS)));
+            return Err(BadRules(format!("the rules are longer than {} bytes", defaults::VISITORS)));
         }
         let all: Dictionary = Parser::new(text).parse().map_err(|error| BadRules(error.to_string()))?;
         let mut rules = Self::default();
@@ -151,12 +151,12 @@ impl std::str::FromStr for Rules {
                         _ => return Err(told("there is no such rule")),
                     };
                     let number = u32::try_from(number(item).map_err(told)?).ok().and_then(NonZeroU32::new);
-                    *count = Some(number.ok_or_else(|| told("it is not a number from 1 to 4294967295"))?);
+                    *count = Some(number.ok_or_else(|| told("a value must be from 1 to 4294967295"))?);
                 }
                 _ => return Err(told("there is no such rule")),
             }
         }
-        if rules == Self::default() { Err(bad("they say nothing")) } else { Ok(rules) }
+        if rules == Self::default() { Err(bad("there is no rule")) } else { Ok(rules) }
     }
 }
 
@@ -165,22 +165,22 @@ fn each<T>(
     read: impl Fn(&Item) -> Result<T, &'static str>,
 ) -> Result<Vec<T>, &'static str> {
     if list.items.is_empty() || !list.params.is_empty() {
-        return Err("it is an empty list, or one with a parameter");
+        return Err("the list is empty or has a parameter");
     }
     list.items.iter().map(read).collect()
 }
 
 fn bare(item: &Item) -> Result<&BareItem, &'static str> {
-    if item.params.is_empty() { Ok(&item.bare_item) } else { Err("there is a parameter that means nothing") }
+    if item.params.is_empty() { Ok(&item.bare_item) } else { Err("there is an unknown parameter") }
 }
 
 fn text_of(item: &BareItem) -> Result<&str, &'static str> {
-    item.as_string().map(|text| text.as_str()).ok_or("a string is wanted")
+    item.as_string().map(|text| text.as_str()).ok_or("the value must be a string")
 }
 
 fn number(item: &Item) -> Result<u64, &'static str> {
-    let number = bare(item)?.as_integer().ok_or("a whole number is wanted")?;
-    u64::try_from(i64::from(number)).map_err(|_| "a number below 0")
+    let number = bare(item)?.as_integer().ok_or("the value must be a whole number")?;
+    u64::try_from(i64::from(number)).map_err(|_| "the number is below 0")
 }
 
 /// The bytes of the only parameter, which must be `wanted`.
@@ -188,7 +188,7 @@ fn parameter<'a>(item: &'a Item, wanted: &str) -> Result<&'a [u8], &'static str>
     let mut all = item.params.iter();
     match (all.next(), all.next()) {
         (Some((key, BareItem::ByteSequence(bytes))), None) if key.as_str() == wanted => Ok(bytes),
-        _ => Err("a parameter is missing or means nothing"),
+        _ => Err("a parameter is missing or unknown"),
     }
 }
 
@@ -197,7 +197,7 @@ fn user(item: &Item) -> Result<User, &'static str> {
 }
 
 fn secret(item: &Item) -> Result<FieldSecret, &'static str> {
-    let digest = parameter(item, "sha256")?.try_into().map_err(|_| "a digest has 32 bytes")?;
+    let digest = parameter(item, "sha256")?.try_into().map_err(|_| "a digest must have 32 bytes")?;
     FieldSecret::from_digest(text_of(&item.bare_item)?, digest)
 }
 
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_survive_their_own_text() {
+    fn rules_survive_a_round_trip_through_their_text() {
         let rules = everything();
         let text = rules.to_string();
         assert_eq!(text.parse(), Ok(rules), "{text}");
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_not_dropped() {
+    fn an_unknown_or_malformed_rule_is_an_error() {
         for bad in [
             "",
             "rate",
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_lowers_and_never_raises() {
+    fn a_token_lowers_limits_and_never_raises_them() {
         let limits =
             Limits { rate: NonZeroU32::new(10), in_flight: NonZeroU32::new(10), ..Limits::default() };
         let within = |text: &str| text.parse::<Rules>().unwrap().within(&limits).unwrap().to_string();

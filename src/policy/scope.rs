@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_told_behind_the_claims() {
+    fn limits_are_displayed_after_the_grants() {
         let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_798_761_600);
         let limits = Limits {
             transports: vec!["ptth10".into(), "ptth".into()],

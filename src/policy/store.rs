@@ -34,7 +34,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Other users may write to the file, so its tokens prove nothing.
-    #[error("{} may be written by others; chmod go-w it, and look whether its tokens are yours", .0.display())]
+    #[error("other users may write to {}: run chmod go-w on it, and check its tokens", .0.display())]
     Exposed(PathBuf),
     /// A newer version wrote the file.
     #[error("{} was written by a newer ptth (layout {layout}); use that version, or another --state", path.display())]

@@ -56,7 +56,7 @@ fn clones_share_one_table() {
 }
 
 #[test]
-fn a_restart_forgets_nothing() {
+fn tokens_and_revocations_survive_a_restart() {
     let state = tempfile::tempdir().unwrap();
     let (id, secret) = Tokens::open(state.path()).unwrap().issue(shop()).unwrap();
     let again = Tokens::open(state.path()).unwrap();
@@ -68,7 +68,7 @@ fn a_restart_forgets_nothing() {
 }
 
 #[test]
-fn what_another_process_writes_is_noticed() {
+fn changes_by_another_process_are_detected() {
     let state = tempfile::tempdir().unwrap();
     let relay = Tokens::open(state.path()).unwrap();
     let person = Tokens::open(state.path()).unwrap();
@@ -84,7 +84,7 @@ fn what_another_process_writes_is_noticed() {
 }
 
 #[test]
-fn what_others_write_is_not_lost_by_a_change_of_ones_own() {
+fn a_change_keeps_the_changes_of_other_processes() {
     let state = tempfile::tempdir().unwrap();
     let (one, two) = (Tokens::open(state.path()).unwrap(), Tokens::open(state.path()).unwrap());
     let (_, theirs) = two.issue(shop()).unwrap();
@@ -93,7 +93,7 @@ fn what_others_write_is_not_lost_by_a_change_of_ones_own() {
 }
 
 #[test]
-fn everyone_may_come_first() {
+fn several_openers_may_create_the_store_at_once() {
     let state = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
         let open = || Tokens::open(state.path()).and_then(|tokens| tokens.issue(shop()));
@@ -106,7 +106,7 @@ fn everyone_may_come_first() {
 }
 
 #[test]
-fn only_the_owner_reads_and_no_secret_is_kept() {
+fn only_the_owner_can_read_the_files_and_they_contain_no_secret() {
     let state = tempfile::tempdir().unwrap();
     let deep = state.path().join("a/b");
     let tokens = Tokens::open(&deep).unwrap();
@@ -135,7 +135,7 @@ fn a_file_that_others_may_write_is_refused() {
 }
 
 #[test]
-fn a_newer_or_damaged_file_is_named() {
+fn a_newer_or_damaged_file_is_reported() {
     let state = tempfile::tempdir().unwrap();
     drop(Tokens::open(state.path()).unwrap());
     let file = state.path().join(FILE);
@@ -170,7 +170,7 @@ fn a_store_of_the_first_layout_opens() {
     let verified = tokens.verify(&Secret::new(secret)).unwrap();
     let grants = Grants { hosts: vec![host("shop.example")], ..Grants::names([name("shop")]) };
     assert_eq!((&*verified.id.0, &*verified.grants), (id, &grants));
-    assert_eq!(tokens.list().len(), 1, "what was revoked stays so");
+    assert_eq!(tokens.list().len(), 1, "a revoked token stays revoked");
     let (_, fresh) = tokens.issue(limited()).unwrap();
     let again = Tokens::open(state.path()).unwrap();
     assert_eq!(*again.verify(&fresh).unwrap().grants, limited());
@@ -196,7 +196,7 @@ fn limits_survive_a_restart() {
 }
 
 #[test]
-fn an_expired_token_is_nobodys() {
+fn an_expired_token_is_invalid_and_stays_listed() {
     for (tokens, _state) in both() {
         let ends = |expires| Limits { expires: Some(expires), ..Limits::default() };
         let now = SystemTime::now();

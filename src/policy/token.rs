@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_has_the_form_that_is_promised() {
+    fn a_token_has_the_documented_form() {
         for _ in 0..64 {
             let fresh = generate().unwrap();
             let text = fresh.text.expose();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_no_tokens() {
+    fn malformed_texts_are_no_tokens() {
         for bad in [
             "",
             "ptth_",

@@ -43,7 +43,7 @@ impl Claim {
         let entry = books.agents.entry(agent.clone()).or_default();
         let decision = decide(entry, terms, self.changed);
         for other in &decision.fenced {
-            tracing::info!(session = %other.id, %agent, "a newer process took its place: session cut");
+            tracing::info!(session = %other.id, %agent, "session cut: a newer process serves its routes");
             if let Some(instance) = &other.instance {
                 entry.fence(terms, instance);
             }

@@ -195,7 +195,10 @@ impl Registry {
     /// Takes a route from its owner, and cuts the sessions that serve it.
     fn lose(&self, books: &mut Books, target: &Arc<Target>) {
         for session in &target.served().sessions {
-            tracing::info!(session = %session.id, agent = %session.agent, route = %target.route, "a token claims its name: session cut");
+            tracing::info!(
+                session = %session.id, agent = %session.agent, route = %target.route,
+                "session cut: another agent claims its route"
+            );
             session.cut();
         }
         self.forget(books, target);
@@ -300,7 +303,10 @@ impl Registry {
         self.each(|target| {
             for session in target.served().sessions.iter().filter(|session| seen.insert(session.id)) {
                 if !session.routes.iter().all(|route| may_stay(&session.agent, route)) {
-                    tracing::info!(session = %session.id, agent = %session.agent, "it has no right to its routes any more: session cut");
+                    tracing::info!(
+                        session = %session.id, agent = %session.agent,
+                        "session cut: its agent may no longer hold its routes"
+                    );
                     session.cut();
                 }
             }

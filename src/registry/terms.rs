@@ -145,7 +145,7 @@ pub enum Unavailable {
     #[error("{0} is served with other rules for its visitors")]
     OtherRules(Route),
     /// The process is fenced: a newer boot of it serves, or another process has taken its place.
-    #[error("another process of this owner has taken the place of this one")]
+    #[error("another process of this owner now serves the routes")]
     Fenced,
     /// The owner has as many connections as it may have.
     #[error("there are {0} connections of this agent already")]
@@ -168,7 +168,7 @@ mod tests {
     use crate::registry::Registry;
 
     #[test]
-    fn each_bound_holds_for_itself() {
+    fn each_bound_applies_independently() {
         let [here, there]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
         let quota = |address| Quota { address, per_agent: 2, per_address: 3, total: 4 };
         let mut held = Charged::default();
@@ -184,11 +184,11 @@ mod tests {
         assert_eq!(held.judge(&quota(here), 1, 0), Ok(()), "a route that is held is not lost");
         (0..4).for_each(|_| held.remove(here));
         assert!(held.by_address.is_empty());
-        assert_eq!(held.judge(&quota(there), 0, 2), Ok(()), "a route that was given up is not counted");
+        assert_eq!(held.judge(&quota(there), 0, 2), Ok(()), "a released route is not counted");
     }
 
     #[test]
-    fn what_is_named_is_taken_and_not_by_asking() {
+    fn a_token_takes_an_open_route_and_a_probe_does_not() {
         let registry = Registry::new(std::time::Duration::from_secs(60));
         let route = Route::Path(Name::parse("a").unwrap());
         let reserve = |who: &str, right: Right, probe| {

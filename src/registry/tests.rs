@@ -49,7 +49,7 @@ async fn a_lease_follows_the_clock_of_the_runtime() {
     assert_eq!(claim("second").err(), Some(Unavailable::Taken(routes(&["a"])[0].clone())));
     drop(join(claim("first").unwrap()));
     tokio::time::advance(LEASE - Duration::from_secs(1)).await;
-    assert!(claim("second").is_err(), "the lease begins anew with each connection that goes");
+    assert!(claim("second").is_err(), "each closed connection renews the lease");
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(claim("second").is_ok(), "the lease of the first has ended");
     assert!(registry.is_forgotten(), "a claim that was never used leaves no lease");
@@ -67,7 +67,7 @@ async fn tidying_ends_every_lease_and_leaves_no_trace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_comes_and_goes_queues_one_lease() {
+async fn an_agent_that_reconnects_often_queues_one_lease() {
     let registry = Registry::new(LEASE);
     for _ in 0..100 {
         drop(join(registry.claim(&agent("a"), terms(&["a"])).unwrap()));
@@ -92,7 +92,7 @@ async fn an_owner_without_a_right_loses_its_sessions_and_its_lease() {
 }
 
 #[tokio::test]
-async fn a_route_is_taken_from_an_owner_that_may_not_stay() {
+async fn a_route_is_taken_from_an_owner_that_may_not_keep_it() {
     let registry = Registry::new(LEASE);
     let (link, _joined) = join(registry.claim(&agent("old"), terms(&["a"])).unwrap());
     let route = &routes(&["a"])[0];
@@ -112,7 +112,7 @@ async fn a_claim_counts_as_a_connection_before_it_has_joined() {
 }
 
 #[tokio::test]
-async fn connections_of_one_process_share_a_session_and_two_processes_have_two() {
+async fn each_process_has_one_session_for_all_its_connections() {
     let registry = Registry::new(LEASE);
     let one = |id: &str, sessions| {
         let sessions = NonZeroU32::new(sessions);
@@ -129,7 +129,7 @@ async fn connections_of_one_process_share_a_session_and_two_processes_have_two()
 }
 
 #[tokio::test]
-async fn a_newer_boot_takes_the_place_of_an_older_one_for_good() {
+async fn a_newer_boot_fences_an_older_boot_permanently() {
     let registry = Registry::new(LEASE);
     let boot = |n| registry.claim(&agent("a"), Terms { instance: process("x", n), ..terms(&["a"]) });
     let early = boot(1).unwrap();
@@ -141,7 +141,7 @@ async fn a_newer_boot_takes_the_place_of_an_older_one_for_good() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_visitor_that_was_let_in_by_other_rules_gets_no_session() {
+async fn a_visitor_admitted_by_earlier_rules_gets_no_session() {
     let registry = Registry::new(LEASE);
     let ruled = |rules: Option<&str>| {
         let rules = rules.map(|rules| Arc::new(rules.parse::<Rules>().unwrap()));
@@ -160,7 +160,7 @@ async fn a_visitor_that_was_let_in_by_other_rules_gets_no_session() {
 }
 
 #[tokio::test]
-async fn what_waits_for_an_agent_ends_when_the_registry_closes() {
+async fn requests_that_wait_for_an_agent_end_when_the_registry_closes() {
     let registry = Registry::new(LEASE);
     let _claim = registry.claim(&agent("a"), terms(&["a"])).unwrap();
     let target = registry.find_path("a").unwrap();

@@ -29,7 +29,7 @@ pub(super) fn bind(wanted: Option<Admin>) -> Result<Option<(SocketAddr, StdListe
         Err(source) if required => Err(StartError::Listen { address, source }),
         Err(error) => {
             if error.kind() == io::ErrorKind::AddrInUse {
-                tracing::warn!(%address, "another program has the admin port: no admin listener (see --admin)");
+                tracing::warn!(%address, "no admin listener: another program uses the port (see --admin)");
             } else {
                 tracing::warn!(%address, %error, "no admin listener");
             }

@@ -143,7 +143,8 @@ impl Doorkeeper {
             }
             Unavailable::OtherRules(route) => {
                 let message = format!(
-                    "another agent serves {} with other rules for its visitors; give both the same, or stop the other",
+                    "another agent serves {} with other rules for visitors; give both agents the same rules, \
+                     or stop the other agent",
                     called(route)
                 );
                 // The other agent may be an earlier process of this agent that is about to end.
@@ -152,7 +153,7 @@ impl Doorkeeper {
             }
             Unavailable::Fenced => {
                 let message =
-                    "another process of this token has taken the place of this one; stop one of the two";
+                    "another process with this token now serves its routes; stop one of the two processes";
                 Refusal::new(RefusalKind::Fenced, message)
             }
             Unavailable::TooManyConnections(connections) => {
@@ -181,7 +182,7 @@ impl Doorkeeper {
         };
         if asked.len() > defaults::ROUTES_PER_OFFER {
             let most = defaults::ROUTES_PER_OFFER;
-            let message = format!("one agent may ask for {most} names and hosts; start several");
+            let message = format!("an agent may request {most} names and hosts; start several agents");
             return Err(Refusal::new(RefusalKind::Malformed, message));
         }
         let granted = |wanted: &Wanted| match wanted {
@@ -215,7 +216,10 @@ impl Doorkeeper {
             let host = HostName::parse(parsed.host()?).ok()?;
             let uncovered = parsed.scheme_str() == Some("https") && tls?.covers(&host) == Some(false);
             uncovered.then(|| {
-                format!("the relay has no certificate for {host}: browsers will refuse {url} until its operator adds one")
+                format!(
+                    "the relay has no certificate for {host}: browsers refuse {url} until the operator \
+                     of the relay adds one"
+                )
             })
         };
         urls.iter().filter_map(warning).collect()
@@ -261,7 +265,7 @@ fn by_transport(offer: &Offer, verified: &Verified) -> Result<(), Refusal> {
         return Ok(());
     }
     let message = format!(
-        "this token may not come by {}; choose with --transport: {}",
+        "this token does not allow the transport {}; choose another with --transport: {}",
         offer.transport,
         limits.transports.join(", ")
     );
@@ -272,10 +276,10 @@ fn choose_one(grants: &Grants) -> String {
     let names = grants.names.iter().map(ToString::to_string);
     let list: Vec<_> = names.chain(grants.prefixes.iter().map(ToString::to_string)).collect();
     match (grants.any_name, list.is_empty()) {
-        (true, _) => "any name that is free may be claimed: choose one with --name".into(),
-        (false, true) => "this token may claim no name: say which host with --host".into(),
+        (true, _) => "any free name may be claimed: choose one with --name".into(),
+        (false, true) => "this token may claim no name: choose a host with --host".into(),
         (false, false) => {
-            format!("this token may claim several names, choose with --name: {}", list.join(", "))
+            format!("this token may claim several names; choose one with --name: {}", list.join(", "))
         }
     }
 }
@@ -424,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn offers_that_are_judged_at_once_do_not_pass_the_limit_together() {
+    async fn concurrent_offers_do_not_exceed_the_connection_limit() {
         let tokens = Tokens::in_memory();
         let (_, secret) = tokens.issue(Grants::names([Name::parse("a").unwrap()])).unwrap();
         let mut config = RelayConfig::new(HostName::parse("relay.test").unwrap(), tokens);

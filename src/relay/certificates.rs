@@ -43,7 +43,7 @@ async fn look(shared: &Shared, now: bool) -> Reloaded {
     match tokio::task::spawn_blocking(move || tls.reload(now)).await {
         Ok(reloaded) => reloaded,
         Err(error) => {
-            tracing::warn!(%error, "cannot look after the certificates");
+            tracing::warn!(%error, "the task that reads the certificates failed");
             Reloaded::default()
         }
     }
@@ -55,6 +55,6 @@ fn report(reloaded: &Reloaded, metrics: &Metrics) {
     }
     for error in &reloaded.failed {
         metrics.certificate_reload_failed();
-        tracing::warn!("{error}; what was loaded before stays in force");
+        tracing::warn!("{error}; the previously loaded files stay in use");
     }
 }

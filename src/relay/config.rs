@@ -39,7 +39,8 @@ pub enum ClientCerts {
     Required,
 }
 /// Why there is no demo page with [`Routing::Path`].
-pub const DEMO_BY_PATH: &str = "the demo page cannot be had with path routing: the pages of agents would share its origin in browsers; use --routing host";
+pub const DEMO_BY_PATH: &str = "the demo page is not available with path routing: in browsers, the pages of \
+                                agents would share its origin; use --routing host";
 
 /// One listening address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_reaches_others_is_confined() {
+    fn only_cookies_that_reach_other_names_lose_their_domain() {
         let own = [HostName::parse("relay.example.org").unwrap()];
         for (cookie, left) in [
             ("a=1; Domain=relay.example.org; Path=/", "a=1; Path=/"),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cookie_is_looked_at_and_bytes_stay() {
+    fn every_cookie_is_checked_and_its_other_bytes_are_kept() {
         let own = [HostName::parse("relay.test").unwrap()];
         let mut headers = HeaderMap::new();
         let cookies: [&[u8]; 3] =

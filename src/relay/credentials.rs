@@ -67,7 +67,7 @@ impl Credentials {
             Some(secret) => {
                 let by_secret = || Some(verified(self.open.as_ref()?.by_secret(secret)?));
                 let wrong =
-                    "the token is not valid here: it is mistyped, revoked, expired, or another relay's";
+                    "the token is not valid here: mistyped, revoked, expired, or issued by another relay";
                 // Verified even after too many wrong credentials: other agents may share the address, and a right
                 // credential is no guess.
                 let who = self.config.tokens.verify(secret).or_else(by_secret);
@@ -92,7 +92,7 @@ impl Credentials {
         if Certificates::is_one(agent) {
             let same = certificate.filter(|verified| verified.id == *agent && self.does_alone());
             return same.ok_or_else(|| {
-                unauthenticated("this was registered with another client certificate, or needs a token now")
+                unauthenticated("the agent registered with another client certificate, or needs a token now")
             });
         }
         let who = match is_open(agent) {
@@ -112,7 +112,7 @@ impl Credentials {
         match (&facts.certificate, self.config.client_certs) {
             (_, ClientCerts::Unused) | (None, ClientCerts::Accepted) => Ok(None),
             (None, ClientCerts::Required) => Err(unauthenticated(
-                "this relay wants a client certificate besides the token: give one with --cert and --key",
+                "this relay requires a client certificate besides the token: give one with --cert and --key",
             )),
             (Some(certificate), _) => {
                 let verified = self.certificates.verify(certificate);
@@ -147,7 +147,7 @@ impl Credentials {
     /// Counts a wrong credential, and returns its refusal: `refusal`, or the one for too many wrong credentials.
     pub(super) fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {
         let Some(wait) = self.guesses.wrong(facts.remote.ip()) else { return refusal };
-        let message = "too many credentials that are not valid here came from this address";
+        let message = "too many invalid credentials were sent from this address";
         Refusal { retry_after: Some(wait), ..Refusal::new(RefusalKind::TooMany, message) }
     }
 }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn who_came_by_a_certificate_alone_does_not_go_on_where_a_token_is_needed_too() {
+    fn a_certificate_alone_is_refused_once_a_token_is_required() {
         let hosts = vec!["shop.relay.test".into()];
         let certificate = Certificate { hosts, expires: SystemTime::now() + Duration::from_secs(60) };
         let facts = Facts {

@@ -103,7 +103,10 @@ pub(super) async fn serve(
     };
     let entered = match opened {
         Ok(Ok(entered)) => entered,
-        Ok(Err(error)) => return tracing::debug!(remote = %visitor.remote, %error, "no HTTP on a connection"),
+        Ok(Err(error)) => {
+            tracing::debug!(remote = %visitor.remote, %error, "a connection failed before its first request");
+            return;
+        }
         Err(_) => return shared.metrics.reached(Limit::Handshake, &visitor.remote),
     };
     match entered {
@@ -138,7 +141,7 @@ async fn open(
         && !seat.is_for(from)
     {
         shared.metrics.reached(Limit::ConnectionsPerAddress, &from);
-        return Err(io::Error::other("as many connections as one address may have"));
+        return Err(io::Error::other("the address has reached its limit of connections"));
     }
     let io = match &entrance.tls {
         Some(acceptor) => Io::tls_server(acceptor.current().accept(Tcp::new(stream)).await?),

@@ -310,7 +310,7 @@ pub(super) fn join(
     owner.spawn(async move {
         let _kept = (slot, seat, permit);
         let (Ok(mut agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
-            return tracing::debug!("one end of an upgrade went away before it began");
+            return tracing::debug!("an upgrade failed: one end closed before the streams were joined");
         };
         let bytes = recording.elsewhere();
         let mut visitor = counted(visitor, &bytes);
@@ -324,7 +324,7 @@ pub(super) fn join(
             biased;
             () = cut => {
                 recording.fails("agent", "agent-gone");
-                tracing::debug!("an upgraded stream was cut with its agent");
+                tracing::debug!("an upgraded stream was cut together with its agent's link");
             }
             ended = splice(&mut visitor, &mut agent) => {
                 recording.ends();
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_cannot_say_who_it_is() {
+    fn a_visitor_cannot_forge_its_identity() {
         let request = out(http::Request::get("/a?b")
             .header("host", "shop.test:8443")
             .header("forwarded", "for=1.2.3.4")
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_look_misses_no_claim() {
+    fn the_quick_check_covers_every_claim() {
         let internal = [fields::REQUESTING_CLIENT, HeaderName::from_static("ptth-x")];
         assert!(SENDERS.iter().chain(&internal).all(may_claim));
         assert!(may_claim(&HeaderName::from_static("true_client_ip")) && !may_claim(&HOST));
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_is_believed_and_named_too() {
+    fn fields_of_a_trusted_proxy_are_kept_and_its_hop_is_appended() {
         let headers = out_behind(&[
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-for", "192.0.2.7"),
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_pass_as_they_came() {
+    fn targets_are_forwarded_unchanged() {
         for target in ["//", "/a/../b", "/%2f;x=1?y", "/a//b?", "*"] {
             let method = if target == "*" { Method::OPTIONS } else { Method::GET };
             let request = out(http::Request::builder().method(method).uri(target));

@@ -24,7 +24,7 @@ pub(super) struct ForwardedVisitor {
 
 /// The fields contradict each other or cannot be parsed: the visitor may have written one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is not clear who sent this")]
+#[error("the sender of the request is ambiguous")]
 pub(super) struct Contradiction;
 
 /// Reads `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Proto`.
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_from_the_right_that_is_not_trusted_is_the_visitor() {
+    fn the_rightmost_untrusted_address_is_the_visitor() {
         let for_ = |value| one("x-forwarded-for", value).0;
         assert_eq!(for_("192.0.2.7").as_deref(), Some("192.0.2.7:0"));
         assert_eq!(for_("1.1.1.1, 192.0.2.7, 10.0.0.1,10.0.0.2").as_deref(), Some("192.0.2.7:0"));
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(for_("::ffff:192.0.2.7:").as_deref(), None);
         assert_eq!(for_("::ffff:192.0.2.7").as_deref(), Some("192.0.2.7:0"));
         assert_eq!(for_("10.0.0.3, 10.0.0.2").as_deref(), Some("10.0.0.3:0"), "all are trusted");
-        assert_eq!(for_("1.1.1.1, unknown, 10.0.0.2").as_deref(), Some("10.0.0.2:0"), "nobody knows beyond");
+        assert_eq!(for_("1.1.1.1, unknown, 10.0.0.2").as_deref(), Some("10.0.0.2:0"), "one hop is unknown");
         assert_eq!(for_("192.0.2.7, unknown"), None);
         assert_eq!(for_(""), None);
         let lines = forwarded(&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "192.0.2.7, 10.0.0.1")]);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn forwarded_says_the_same_in_its_own_form() {
+    fn forwarded_is_read_like_x_forwarded_for() {
         for (value, remote, tls) in [
             ("for=192.0.2.7", Some("192.0.2.7:0"), None),
             ("For=\"[2001:db8::7]:47011\" ; Proto=HTTPS;by=x", Some("[2001:db8::7]:47011"), Some(true)),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn two_stories_are_none() {
+    fn contradictory_fields_are_an_error() {
         let both = |one, other| forwarded(&[("forwarded", one), ("x-forwarded-for", other)]);
         assert_eq!(both("for=1.1.1.1", "192.0.2.7"), Err(Contradiction));
         assert_eq!(both("for=192.0.2.7", "1.1.1.1, 192.0.2.7").unwrap().0.as_deref(), Some("192.0.2.7:0"));
@@ -232,11 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_is_that_of_the_same_hop() {
+    fn the_scheme_is_taken_from_the_visitors_hop() {
         let tls =
             |hops, protos| forwarded(&[("x-forwarded-for", hops), ("x-forwarded-proto", protos)]).unwrap().1;
         assert_eq!(tls("192.0.2.7", "https"), Some(true));
-        assert_eq!(tls("192.0.2.7", "https, http"), Some(false), "the left one is the visitor's own word");
+        assert_eq!(tls("192.0.2.7", "https, http"), Some(false), "the left value is the visitor's own");
         assert_eq!(tls("192.0.2.7, 10.0.0.1", "https, http"), Some(true));
         assert_eq!(tls("192.0.2.7, 10.0.0.1", "https"), Some(true));
         assert_eq!(tls("192.0.2.7", "gopher"), None);

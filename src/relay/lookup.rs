@@ -33,7 +33,7 @@ impl Lookup {
             return;
         }
         if tokio::time::timeout(defaults::TOKENS_LOOKUP_WAIT, self.look(tokens)).await.is_err() {
-            tracing::warn!("could not look for a token in time; it is judged by those in memory");
+            tracing::warn!("the tokens were not read again in time; the relay uses the known tokens");
         }
     }
 
@@ -51,8 +51,10 @@ impl Lookup {
         let tokens = tokens.clone();
         match tokio::task::spawn_blocking(move || tokens.refresh_if_changed()).await {
             Ok(Ok(_)) => looks.finished = Some(now),
-            Ok(Err(error)) => tracing::warn!(%error, "cannot look for a token; those known stay in force"),
-            Err(error) => tracing::warn!(%error, "cannot look for a token"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot read the tokens again; the known tokens remain valid")
+            }
+            Err(error) => tracing::warn!(%error, "the task that reads the tokens failed"),
         }
     }
 }
@@ -71,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn wrong_credentials_look_at_a_bounded_rate_and_wait_alike() {
+    async fn wrong_credentials_cause_reads_at_a_bounded_rate_and_wait_alike() {
         let state = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(state.path()).unwrap();
         let (_, right) = tokens.issue(Grants::any()).unwrap();
@@ -81,19 +83,19 @@ mod tests {
         for credential in [&nearly, &wrong(1), &Secret::new("no token"), &nearly] {
             let began = Instant::now();
             lookup.unless_known(&tokens, credential).await;
-            assert_eq!(began.elapsed(), defaults::TOKENS_LOOKUP, "one look for each that comes alone");
+            assert_eq!(began.elapsed(), defaults::TOKENS_LOOKUP, "one read for each separate credential");
         }
         let began = Instant::now();
         let all: Vec<_> = (0..500).map(wrong).collect();
         join_all(all.iter().map(|credential| lookup.unless_known(&tokens, credential))).await;
-        assert!(began.elapsed() <= 2 * defaults::TOKENS_LOOKUP, "one look serves all: {:?}", began.elapsed());
+        assert!(began.elapsed() <= 2 * defaults::TOKENS_LOOKUP, "one read serves all: {:?}", began.elapsed());
         let began = Instant::now();
         lookup.unless_known(&tokens, &right).await;
         assert_eq!(began.elapsed(), Duration::ZERO, "a known token waits for nothing");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_in_memory_alone_are_looked_for_nowhere() {
+    async fn tokens_without_a_store_cause_no_read() {
         let (tokens, lookup, began) = (Tokens::in_memory(), Lookup::default(), Instant::now());
         for n in 0..10 {
             lookup.unless_known(&tokens, &wrong(n)).await;
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_was_given_up_is_no_look() {
+    async fn a_cancelled_read_does_not_count_as_a_read() {
         let state = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(state.path()).unwrap();
         let lookup = Lookup::default();

@@ -54,7 +54,7 @@ impl HttpBody for Limited {
                 None => {
                     self.exceeded.0.store(true, Ordering::Release);
                     self.body = Body::empty();
-                    return Poll::Ready(Some(Err("the upload is longer than it may be".into())));
+                    return Poll::Ready(Some(Err("the upload exceeds its size limit".into())));
                 }
             }
         }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_long_does_not_end_as_if_it_were_whole() {
+    async fn an_upload_over_the_limit_ends_with_an_error() {
         assert_eq!(sent("12345", 5).await, (true, false));
         assert_eq!(sent("12345", 4).await, (false, true));
         assert_eq!(sent("", 0).await, (true, false));

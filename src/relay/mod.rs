@@ -71,10 +71,10 @@ pub enum StartError {
         source: io::Error,
     },
     /// A TLS listener without a certificate.
-    #[error("the listener {0} wants TLS, and there is no certificate")]
+    #[error("the listener {0} uses TLS, and no certificate is configured")]
     NoCertificate(SocketAddr),
     /// Client certificates are configured, and no listener uses TLS.
-    #[error("client certificates are asked for, and there is no listener with TLS")]
+    #[error("client certificates are configured, and no listener uses TLS")]
     NoClientCertificates,
     /// The demo page would share its browser origin with the pages of agents.
     #[error("{}", config::DEMO_BY_PATH)]
@@ -90,10 +90,10 @@ pub enum StartError {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "; another program has the port: stop it, or choose another with --listen"
+            "; another program uses the port: stop that program, or choose another port with --listen"
         }
         io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need a privilege: try one above, or grant CAP_NET_BIND_SERVICE"
+            "; ports below 1024 need a privilege: choose a higher port, or grant CAP_NET_BIND_SERVICE"
         }
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
         _ => "",
@@ -277,10 +277,10 @@ impl Relay {
         for session in busy.iter().take(defaults::CUT_NAMED) {
             let routes: Vec<_> = session.routes.iter().map(ToString::to_string).collect();
             let (agent, routes, requests) = (&session.agent, routes.join(" "), session.load());
-            tracing::warn!(%agent, %routes, requests, "requests were cut when the grace ended");
+            tracing::warn!(%agent, %routes, requests, "requests were cut at the end of the grace period");
         }
         if let Some(agents @ 1..) = busy.len().checked_sub(defaults::CUT_NAMED) {
-            tracing::warn!(agents, "requests of further agents were cut when the grace ended");
+            tracing::warn!(agents, "requests of further agents were cut at the end of the grace period");
         }
     }
 
@@ -381,9 +381,9 @@ async fn keep(shared: Arc<Shared>) {
         match tokio::task::spawn_blocking(move || tokens.refresh_if_changed()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot read the tokens again; those known stay in force")
+                tracing::warn!(%error, "cannot read the tokens again; the known tokens remain valid")
             }
-            Err(error) => tracing::warn!(%error, "cannot look after the tokens"),
+            Err(error) => tracing::warn!(%error, "the task that reads the tokens failed"),
         }
         // This visits every route, which would delay the requests on a core of the data plane.
         let inside = shared.clone();
@@ -392,7 +392,7 @@ async fn keep(shared: Arc<Shared>) {
             inside.registry.tidy(may_stay);
         });
         if let Err(error) = tidied.await {
-            tracing::warn!(%error, "cannot look after the routes");
+            tracing::warn!(%error, "the task that removes expired routes failed");
         }
     }
 }

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_cannot_be_claimed_as_a_host() {
+    fn the_relays_own_hosts_cannot_be_claimed() {
         let names = names(Routing::Host, None);
         for ours in ["relay.test", "shop.relay.test", "a.b.relay.test", "localhost", "127.0.0.1", "[::1]"] {
             assert!(names.is_ours(&HostName::parse(ours).unwrap()), "{ours}");

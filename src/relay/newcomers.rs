@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_one_that_was_idle_longest_leaves_for_the_next() {
+    async fn the_longest_idle_newcomer_loses_its_place_to_the_next() {
         let all = Newcomers::new(2);
         let [first, second] = [all.enter().unwrap(), all.enter().unwrap()];
         let busy = first.busy();
@@ -140,7 +140,7 @@ mod tests {
         assert!(second.leaves().now_or_never().is_some(), "it was idle longest");
         assert!(first.leaves().now_or_never().is_none() && third.leaves().now_or_never().is_none());
         let fourth = all.enter().unwrap();
-        assert!(all.enter().is_none(), "those that leave have not closed yet");
+        assert!(all.enter().is_none(), "the connections that lost their places are still open");
         drop((second, third));
         drop(busy);
         let fifth = all.enter().unwrap();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_shows_nothing_leaves_in_time() {
+    async fn a_newcomer_without_an_agents_request_is_closed_in_time() {
         let all = Newcomers::new(2);
         let (idle, busy) = (all.enter().unwrap(), all.enter().unwrap());
         let request = busy.busy();

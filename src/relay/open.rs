@@ -20,10 +20,10 @@ pub(super) fn check(offer: &Offer, names: &Names, tokens: &Tokens) -> Result<(),
         let wanted = names.resolve(wanted);
         let refused = match &wanted {
             Wanted::Host(host) | Wanted::Origin(host) => {
-                format!("the host {host} takes a token that lists it; without a token only names are free")
+                format!("the host {host} needs a token that lists it; without a token choose a --name")
             }
             Wanted::Name(name) if open::is_reserved(name) => {
-                format!("the name {:?} takes a token; try another --name", name.as_str())
+                format!("the name {:?} needs a token; try another --name", name.as_str())
             }
             Wanted::Name(name) if tokens.names_exactly(name) => {
                 format!("the name {:?} belongs to a token; try another --name", name.as_str())
@@ -39,13 +39,13 @@ pub(super) fn check(offer: &Offer, names: &Names, tokens: &Tokens) -> Result<(),
 pub(super) fn full(bound: Bound, lease: Duration) -> Refusal {
     let (kind, message) = match bound {
         Bound::Agent(most) => {
-            (RefusalKind::TooMany, format!("an agent without a token may hold {most} names"))
+            (RefusalKind::TooMany, format!("an agent without a token may hold at most {most} names"))
         }
         Bound::Address(most) => {
-            (RefusalKind::TooMany, format!("agents without a token at one address may hold {most} names"))
+            (RefusalKind::TooMany, format!("one address may hold at most {most} names without a token"))
         }
         Bound::Total => {
-            (RefusalKind::Full, "all names that this relay gives without a token are taken".to_owned())
+            (RefusalKind::Full, "this relay has no more names for agents without a token".to_owned())
         }
     };
     let mut refusal = Refusal::new(kind, message);
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_charged_as_one() {
+    fn an_ipv6_network_is_charged_as_one_address() {
         let same = |a: &str, b: &str| charged(a.parse().unwrap()) == charged(b.parse().unwrap());
         assert!(same("2001:db8::1", "2001:db8::ffff:1") && !same("2001:db8::1", "2001:db8:0:1::1"));
         assert!(same("::ffff:192.0.2.1", "192.0.2.1") && !same("192.0.2.1", "192.0.2.2"));

@@ -54,7 +54,7 @@ mod tests {
     use crate::message::{Body, BoxError};
 
     #[tokio::test]
-    async fn an_upload_that_moves_is_not_out_of_time() {
+    async fn an_upload_with_progress_does_not_time_out() {
         let most = Duration::from_millis(200);
         let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
         let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_at_all_is_out_of_time() {
+    async fn a_missing_answer_times_out() {
         let answer = wait(std::future::pending::<()>(), None, Duration::from_secs(5)).await;
         assert!(answer.is_none());
     }

@@ -82,10 +82,10 @@ impl Present {
 
     fn reason(&self) -> &'static str {
         match () {
-            () if self.link.was_cut() => "the relay cut it",
+            () if self.link.was_cut() => "the relay cut the connection",
             () if self.draining.is_cancelled() => "the relay is stopping",
-            () if self.link.is_late() => "the agent was silent for too long",
-            () => "the agent closed it, or the connection broke",
+            () if self.link.is_late() => "the agent did not respond in time",
+            () => "the agent closed the connection, or the connection broke",
         }
     }
 }

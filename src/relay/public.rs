@@ -181,9 +181,9 @@ pub(super) fn by_plain(shared: &Shared, visitor: &Visitor) -> Result<(), Refusal
     if *tls || local.ip().is_loopback() || shared.config.allow_plain {
         return Ok(());
     }
-    tracing::info!(%remote, "agent refused: it came without TLS");
-    let message = "this listener is plain HTTP, and agents come by https:// alone; use the relay's https:// address, or \
-                   start the relay with --allow-plain if something in front of it speaks TLS";
+    tracing::info!(%remote, "agent refused: its connection has no TLS");
+    let message = "this listener is plain HTTP, and agents must connect over TLS; use the relay's https:// \
+                   address, or start the relay with --allow-plain if a proxy in front of it terminates TLS";
     Err(Refusal::new(RefusalKind::Forbidden, message))
 }
 
@@ -192,8 +192,8 @@ fn by_http1(request: &Request) -> Result<(), Refusal> {
     if request.extensions().get::<Tunnel>().is_none_or(Tunnel::is_connection) {
         return Ok(());
     }
-    let message = "agents connect by an Upgrade of HTTP/1.1, and this one came as an extended CONNECT of HTTP/2; let the \
-                   proxy in front of this relay speak HTTP/1.1 to it";
+    let message = "agents connect with an Upgrade of HTTP/1.1, and this request is an extended CONNECT of \
+                   HTTP/2; configure the proxy in front of this relay to send HTTP/1.1";
     Err(Refusal::new(RefusalKind::NoUpgrade, message))
 }
 
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_that_gives_a_request_back_is_not_tried_for_ever() {
+    async fn a_session_that_returns_a_request_is_tried_at_most_twice() {
         let (target, asked, _kept) = returning();
         let permit = VisitorPermit::unless_ruled(None, target.served().epoch).ok().unwrap();
         let mut recording = Recording::open(&Arc::default(), RequestId::draw());
@@ -437,6 +437,6 @@ mod tests {
             send(&target, &permit, Request::default(), (&mut recording, &interim::Sender::default())).await;
         assert!(sent.is_err());
         assert_eq!(recording.exchange().retries, 1);
-        assert_eq!(asked.load(Ordering::Relaxed), 2, "a link that came meanwhile gets it, and no third");
+        assert_eq!(asked.load(Ordering::Relaxed), 2, "the second try is for a link that joined meanwhile");
     }
 }

@@ -103,20 +103,20 @@ fn describe(failure: VisitorFailure) -> Words {
         F::Head => (
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "head-too-large",
-            "The address and the header fields of the request, its cookies among them, have more than 72 KiB.",
+            "The address and the header fields of the request, including cookies, are larger than 72 KiB.",
             Some("http_request_error"),
         ),
         F::BadHead(bad) => describe_head(bad),
         F::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
-            "CONNECT does not lead anywhere here.",
+            "The relay does not accept this method here.",
             Some("http_request_denied"),
         ),
         F::NoRoute => (
             StatusCode::NOT_FOUND,
             "no-route",
-            "Nothing is served under this address. If it should be: check the name, and that its agent has connected once.",
+            "No agent serves this address. Check the name, and check that its agent has connected.",
             Some("destination_not_found"),
         ),
         F::NoAgent => (
@@ -135,13 +135,13 @@ fn describe(failure: VisitorFailure) -> Words {
         F::Upgrade => (
             StatusCode::BAD_GATEWAY,
             "upgrade-failed",
-            "The upgrade was not carried out.",
+            "The protocol upgrade failed.",
             Some("http_upgrade_failed"),
         ),
         F::Full => (
             StatusCode::SERVICE_UNAVAILABLE,
             "relay-full",
-            "The relay has as many connections as it can take at the moment.",
+            "The relay has reached its limit of connections. Try again later.",
             Some("connection_limit_reached"),
         ),
         F::Unreachable => describe_destination(false),
@@ -175,8 +175,8 @@ fn describe_head(bad: BadHead) -> Words {
         BadHead::Bytes(_) => return describe(VisitorFailure::Head),
         BadHead::Fields => ("head-too-large", TOO_MANY_FIELDS),
         BadHead::Target => ("target-too-long", "The address of the request is longer than 65,534 bytes."),
-        BadHead::Version => ("bad-head", "The request is neither of HTTP/1.0 nor of HTTP/1.1."),
-        BadHead::Field => ("bad-head", "A field of the request is malformed."),
+        BadHead::Version => ("bad-head", "The version of the request is neither HTTP/1.0 nor HTTP/1.1."),
+        BadHead::Field => ("bad-head", "A header field of the request is malformed."),
         BadHead::StartLine | BadHead::Status => ("bad-head", "The first line of the request is malformed."),
     };
     (status_of(bad), code, detail, Some("http_request_error"))
@@ -188,10 +188,13 @@ fn describe_unclear(failure: VisitorFailure) -> Words {
         VisitorFailure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
         VisitorFailure::Framing => (
             "unclear-length",
-            "The request does not say clearly where it ends: one Content-Length, or the one transfer coding chunked.",
+            "The length of the request is ambiguous: send one Content-Length, or Transfer-Encoding: chunked.",
         ),
-        VisitorFailure::Sender => ("unclear-sender", "The request says in two ways who sent it."),
-        _ => ("unclear-host", "The request does not say clearly which host it is for."),
+        VisitorFailure::Sender => (
+            "unclear-sender",
+            "The sender of the request is ambiguous: its forwarding fields are malformed or differ.",
+        ),
+        _ => ("unclear-host", "The host of the request is malformed or ambiguous."),
     };
     (StatusCode::BAD_REQUEST, code, detail, Some("http_request_error"))
 }
@@ -201,25 +204,25 @@ fn describe_denied(denied: Denied) -> Words {
         Denied::Forbidden => (
             StatusCode::FORBIDDEN,
             "not-for-you",
-            "Whoever serves this address does not let you in.",
+            "The rules for this address do not admit this request.",
             Some("http_request_denied"),
         ),
         Denied::Password => (
             StatusCode::UNAUTHORIZED,
             "password",
-            "This address is for those who know its password.",
+            "This address requires a user name and a password.",
             Some("http_request_denied"),
         ),
         Denied::TooMany(_) => (
             StatusCode::TOO_MANY_REQUESTS,
             "too-many",
-            "Too many requests for this address, or too many wrong passwords.",
+            "There were too many requests for this address, or too many wrong passwords. Try again later.",
             Some("http_request_denied"),
         ),
         Denied::TooLarge => (
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-large",
-            "Whoever serves this address does not take a body of this size.",
+            "The rules for this address do not allow a body of this size.",
             Some("http_request_denied"),
         ),
     }
@@ -232,19 +235,19 @@ fn describe_send(kind: SendErrorKind) -> Words {
         Busy => (
             StatusCode::SERVICE_UNAVAILABLE,
             "agent-busy",
-            "The agent for this address has more requests than it can take at the moment.",
+            "The agent for this address has reached its limit of requests in flight. Try again later.",
             Some("connection_limit_reached"),
         ),
         Closed => (
             StatusCode::BAD_GATEWAY,
             "agent-gone",
-            "The agent went away after the request was sent to it and before it answered.",
+            "The connection to the agent closed after the request was sent and before the answer arrived.",
             Some("connection_terminated"),
         ),
         Slow => (
             StatusCode::REQUEST_TIMEOUT,
             "body-late",
-            "The body of the request did not come in time.",
+            "The body of the request did not arrive in time.",
             Some("http_request_error"),
         ),
         Invalid => (
@@ -321,8 +324,8 @@ pub(super) fn own(
     if method != Method::GET && method != Method::HEAD {
         return failure(VisitorFailure::Method, asker, recording);
     }
-    let body = "<p>This is a ptth relay: it serves programs that cannot be called from outside, over connections that \
-                they opened themselves. Each has an address of its own below this one.</p>";
+    let body = "<p>This is a ptth relay. It forwards requests to services behind firewalls, over connections \
+                that the services' agents have opened. Each service has its own address below this one.</p>";
     let link = format!("\n<p><a href=\"{DEMO}\">Answer requests from a browser tab</a></p>");
     let body = if demo { format!("{body}{link}") } else { body.to_owned() };
     let mut response = Response::new(Body::full(page("ptth relay", &body)));
@@ -340,7 +343,7 @@ mod tests {
 
     /// The texts repeat limits that are constants elsewhere.
     #[test]
-    fn refusals_name_the_limits_that_are_in_force() {
+    fn refusal_texts_match_the_limits() {
         let text = |failure| describe(failure).2.replace(',', "");
         let fields = text(VisitorFailure::BadHead(BadHead::Fields));
         assert!(fields.contains(&format!(" {} ", defaults::H1_FIELDS)), "{fields}");

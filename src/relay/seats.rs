@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_leaves_places_to_others() {
+    fn one_address_cannot_take_all_seats() {
         let seats = Seats::new(4, 2);
         let enter = |address: &str| {
             let mut seat = seats.enter().unwrap();

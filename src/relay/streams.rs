@@ -42,7 +42,7 @@ async fn offer(shared: &Shared, served: &ServedTransport, stream: Stream) -> Res
     let (transport, remote) = (served.name, stream.visitor.remote);
     public::by_plain(shared, &stream.visitor)?;
     if served.needs_certificate && stream.handshake.certificate.is_none() {
-        tracing::info!(transport, %remote, "agent refused: it came without a client certificate");
+        tracing::info!(transport, %remote, "agent refused: its connection has no client certificate");
         let message =
             "an agent needs a client certificate with this transport: give one with --cert and --key";
         return Err(Refusal::new(RefusalKind::Unauthenticated, message));

@@ -32,12 +32,12 @@ pub enum BadTransport {
     Unknown(Listen),
     /// A listener names a transport that takes no streams, because its sessions begin with requests.
     #[error(
-        "the listener {0} belongs to a transport that takes no streams: its agents send requests to the others"
+        "the listener {0} belongs to a transport without streams: its agents connect to an HTTP listener"
     )]
     NoStreams(Listen),
     /// A listener names a transport that needs client certificates, and streams on the listener cannot have one.
     #[error(
-        "every stream on the listener {0} needs a client certificate, so it wants TLS and a CA of such certificates"
+        "the transport of the listener {0} needs client certificates: use TLS there, and set --client-ca"
     )]
     NoCertificates(Listen),
 }
@@ -62,9 +62,9 @@ fn check(config: &RelayConfig) -> Result<(), BadTransport> {
         for id in transport.alpns() {
             let bad = |why| BadTransport::Alpn { transport: name, id: id.escape_ascii().to_string(), why };
             match id.len() {
-                _ if HTTP.contains(&&id[..]) => return Err(bad("visitors have it")),
+                _ if HTTP.contains(&&id[..]) => return Err(bad("HTTP uses this id")),
                 1..=255 if ids.insert(id.clone()) => {}
-                1..=255 => return Err(bad("another transport has it")),
+                1..=255 => return Err(bad("another transport uses this id")),
                 _ => return Err(bad("an id has 1 to 255 bytes")),
             }
         }

@@ -89,7 +89,7 @@ pub enum SendErrorKind {
     TooLarge,
     /// The visitor was too slow: it did not send a body in time that this agent takes only as a whole, or it held up a
     /// connection for which other requests waited.
-    #[error("the body did not come in time")]
+    #[error("the body did not arrive in time")]
     Slow,
     /// This agent cannot carry an Upgrade.
     #[error("the agent's connection cannot carry this Upgrade")]

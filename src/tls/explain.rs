@@ -17,9 +17,10 @@ pub fn explain(error: &Error) -> Option<String> {
             format!("its certificate expired {} ago; renew it on the relay", span(*time, *not_after))
         }
         CertificateError::Expired => "its certificate has expired; renew it on the relay".into(),
-        CertificateError::NotValidYetContext { time, not_before } => {
-            format!("its certificate is valid only in {}; check this machine's clock", span(*not_before, *time))
-        }
+        CertificateError::NotValidYetContext { time, not_before } => format!(
+            "its certificate becomes valid in {}; check this machine's clock",
+            span(*not_before, *time)
+        ),
         CertificateError::NotValidYet => "its certificate is not valid yet; check this machine's clock".into(),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
             "its certificate is not valid for {} but for {}; use one of these in --relay, or renew it with that host",
@@ -34,7 +35,7 @@ pub fn explain(error: &Error) -> Option<String> {
                 .into()
         }
         CertificateError::BadSignature => {
-            "its certificate is not signed by the CA it names; is --ca FILE of another relay?".into()
+            "its certificate is not signed by the CA it names; check that --ca FILE is for this relay".into()
         }
         CertificateError::Revoked => "its certificate was revoked; renew it on the relay".into(),
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
@@ -55,16 +56,16 @@ pub fn explain_io(error: &io::Error) -> Option<String> {
 fn strange(stranger: &Stranger) -> String {
     if !stranger.fits {
         return format!(
-            "{stranger}, and it is for another host: somebody else answers in the relay's place; check --relay, and \
-             whether this network wants a login in a browser first"
+            "{stranger}, and it is for another host: another server answers in the relay's place; check \
+             --relay, and whether this network requires a login in a browser first"
         );
     }
     if dev::is_development_ca(&stranger.issuer) {
         return format!("{stranger}; pass --ca FILE with the ca.pem that was made together with it");
     }
     format!(
-        "{stranger}: something on the way opens TLS, or the relay has a CA of its own; if that is your company's \
-         inspection, or your relay's CA, pass its root with --ca FILE"
+        "{stranger}: something on the way intercepts TLS, or the relay has a CA of its own; if that is your \
+         company's inspection, or your relay's CA, pass its root with --ca FILE"
     )
 }
 
@@ -75,7 +76,7 @@ fn hosts(presented: &[String]) -> String {
         inner.trim_matches('"').to_owned()
     };
     let all: Vec<String> = presented.iter().map(bare).collect();
-    if all.is_empty() { "no host at all".into() } else { all.join(", ") }
+    if all.is_empty() { "no host".into() } else { all.join(", ") }
 }
 
 /// The time from `earlier` to `later`, in words for a person.
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_certificates_are_explained() {
+    fn only_certificate_errors_are_explained() {
         assert_eq!(explain(&Error::DecryptError), None);
         assert_eq!(explain_io(&io::Error::other("reset")), None);
         let inner = Error::InvalidCertificate(CertificateError::UnknownIssuer);
@@ -103,21 +104,21 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_not_trusted_is_named() {
+    fn an_untrusted_issuer_is_named() {
         let words = |issuer: &str, fits| strange(&Stranger { issuer: issuer.into(), fits });
         let inspected = words("Corp \"x\" CA", true);
         assert!(
             inspected.starts_with(r#"it was issued by "Corp \"x\" CA", an issuer that is not"#),
             "{inspected}"
         );
-        assert!(inspected.contains("something on the way opens TLS") && inspected.contains("--ca FILE"));
-        assert!(words("Hotel", false).contains("somebody else answers"));
+        assert!(inspected.contains("something on the way intercepts TLS") && inspected.contains("--ca FILE"));
+        assert!(words("Hotel", false).contains("another server answers"));
         let ours = words("ptth development CA 00c0ffee", true);
-        assert!(ours.contains("ca.pem") && !ours.contains("opens TLS"), "{ours}");
+        assert!(ours.contains("ca.pem") && !ours.contains("intercepts TLS"), "{ours}");
     }
 
     #[test]
-    fn an_age_is_told_in_fitting_units() {
+    fn an_age_is_printed_in_a_fitting_unit() {
         let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         assert_eq!(span(at(100), at(1)), "99 seconds");
         assert_eq!(span(at(600), at(0)), "10 minutes");

@@ -115,11 +115,11 @@ mod tests {
         }
         let error = read_secret(&path).unwrap_err().to_string();
         assert!(error.contains("chmod go-w") && !error.contains('\n'), "{error}");
-        assert_eq!(read(&path).unwrap(), b"secret", "what is no secret may be anybody's");
+        assert_eq!(read(&path).unwrap(), b"secret", "a file without a secret may be writable by others");
     }
 
     #[test]
-    fn a_new_file_never_replaces_one() {
+    fn a_new_file_never_replaces_an_existing_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
         create(&path, 0o600, b"first").unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_far_too_large_is_not_read() {
+    fn a_file_above_the_limit_is_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
         File::create(&path).unwrap().set_len(MOST + 1).unwrap();

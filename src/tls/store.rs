@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exact_name_is_chosen_before_a_wildcard_and_the_first_certificate_otherwise() {
+    fn an_exact_name_precedes_a_wildcard_and_the_default_is_the_first() {
         let store = CertificateStore::default();
         assert_eq!(shown(&store, None), "", "an empty store shows nothing");
         for hosts in [&["first.test"][..], &["*.a.test"], &["x.a.test"], &["*.a.test", "y.a.test"]] {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_certificate_takes_its_names_along() {
+    fn replacing_a_certificate_removes_its_old_names() {
         let store = CertificateStore::default();
         store.add(certificate(&["first.test"]));
         let slot = store.add(certificate(&["old.test"]));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_covered_by_the_certificate_that_its_visitors_are_shown() {
+    fn a_host_is_covered_if_a_certificate_for_it_is_shown() {
         let store = CertificateStore::default();
         store.add(certificate(&["relay.test", "127.0.0.1", "::1"]));
         store.add(certificate(&["*.relay.test"]));

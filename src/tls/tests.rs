@@ -39,7 +39,7 @@ fn client(certs: &DevCerts) -> Arc<ClientConfig> {
 }
 
 #[tokio::test]
-async fn the_development_ca_is_believed_for_its_hosts() {
+async fn the_development_ca_is_trusted_for_its_hosts() {
     let certs = certs(&["ptth.localhost", "*.ptth.localhost", "192.0.2.7"]);
     for host in ["ptth.localhost", "shop.ptth.localhost", "192.0.2.7", "localhost", "127.0.0.1", "::1"] {
         let alpn = shake(server(&certs), client(&certs), host).await;
@@ -48,7 +48,7 @@ async fn the_development_ca_is_believed_for_its_hosts() {
 }
 
 #[tokio::test]
-async fn another_host_or_another_ca_is_explained() {
+async fn a_wrong_host_or_ca_is_explained() {
     let (ours, theirs) = (certs(&["a.test"]), certs(&["a.test"]));
     let why = |result: io::Result<_>| explain_io(&result.unwrap_err()).unwrap();
     let words = why(shake(server(&ours), client(&ours), "b.test").await);
@@ -56,7 +56,7 @@ async fn another_host_or_another_ca_is_explained() {
     let words = why(shake(server(&ours), client(&theirs), "a.test").await);
     assert!(words.contains("--ca FILE") && words.contains("\"ptth development CA "), "{words}");
     let words = why(shake(server(&ours), client(&theirs), "c.test").await);
-    assert!(words.contains("somebody else answers in the relay's place"), "{words}");
+    assert!(words.contains("another server answers in the relay's place"), "{words}");
     let none = client_config_for_none().unwrap();
     assert!(shake(server(&ours), none, "a.test").await.is_err());
 }
@@ -64,7 +64,7 @@ async fn another_host_or_another_ca_is_explained() {
 /// The constraint is in the CA, and not only in the certificates that it signs. Addresses have no
 /// constraint: see [`super::dev`].
 #[tokio::test]
-async fn the_ca_speaks_for_no_other_name_even_if_its_key_does() {
+async fn the_ca_is_rejected_for_other_names_even_if_its_key_signs_them() {
     let narrow = certs(&["a.test"]);
     let key = rcgen::KeyPair::from_pem(&narrow.ca.key).unwrap();
     let issuer = rcgen::Issuer::from_ca_cert_pem(&narrow.ca.cert, key).unwrap();
@@ -79,7 +79,7 @@ async fn the_ca_speaks_for_no_other_name_even_if_its_key_does() {
 }
 
 #[test]
-fn files_are_named_when_they_do_not_fit() {
+fn the_error_names_the_unusable_file() {
     let directory = tempfile::tempdir().unwrap();
     let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
     let (one, two) = (certs(&["a.test"]), certs(&["a.test"]));
@@ -146,7 +146,7 @@ async fn is_shown(tls: &ServerTls, certs: &DevCerts, host: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_changed_pair_is_loaded_once_both_files_are_still() {
+async fn a_changed_pair_is_loaded_when_both_files_are_stable() {
     let (old, new) = (certs(&["a.test"]), certs(&["a.test"]));
     let site = Site::new(&old.relay);
     let tls = site.tls();
@@ -155,7 +155,7 @@ async fn a_changed_pair_is_loaded_once_both_files_are_still() {
     assert!(!tls.reload(false).unsettled, "nothing has changed");
 
     site.write("cert.pem", &new.relay.cert);
-    assert!(tls.reload(false).unsettled, "the key may be on its way");
+    assert!(tls.reload(false).unsettled, "the new key may follow");
     site.write("key.pem", &new.relay.key);
     let look = tls.reload(false);
     assert!(look.unsettled && look.failed.is_empty() && shows(&old).await, "{look:?}");
@@ -186,7 +186,7 @@ async fn a_broken_pair_changes_nothing_and_is_reported_once() {
         assert!(error.to_string().contains(named) && look.replaced.is_empty(), "{named}: {error}");
         let again = tls.reload(false);
         assert!(again.failed.is_empty() && !again.unsettled, "{named}: {again:?}");
-        assert_eq!(tls.reload(true).failed.len(), 1, "whoever asks for it is answered again");
+        assert_eq!(tls.reload(true).failed.len(), 1, "a requested reload reports the error again");
         assert!(is_shown(&tls, &old, "a.test").await, "{named}");
     }
     fs::remove_file(site.at("key.pem")).unwrap();
@@ -202,7 +202,7 @@ async fn a_broken_pair_changes_nothing_and_is_reported_once() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_swapped_by_a_link_is_noticed() {
+async fn a_directory_swapped_by_a_symlink_is_noticed() {
     let (old, new) = (certs(&["a.test"]), certs(&["a.test"]));
     let site = Site::new(&old.relay);
     let link = |from: &str| {
@@ -259,7 +259,7 @@ async fn comes_in(acceptor: &Acceptor, client: &Arc<ClientConfig>) -> Option<boo
 }
 
 #[tokio::test]
-async fn other_client_cas_are_in_force_at_once_and_no_ticket_outlives_the_old_ones() {
+async fn new_client_cas_apply_at_once_and_invalidate_old_tickets() {
     let (one, two) = (certs(&["a.test"]), certs(&["a.test"]));
     let site = Site::new(&one.relay);
     site.write("clients.pem", &one.ca.cert);
@@ -281,7 +281,7 @@ async fn other_client_cas_are_in_force_at_once_and_no_ticket_outlives_the_old_on
 
     site.write("clients.pem", &two.ca.cert);
     assert_eq!(tls.reload(true).replaced.len(), 1);
-    assert_eq!(comes_in(&acceptor, &ours).await, None, "nobody vouches for it any more");
+    assert_eq!(comes_in(&acceptor, &ours).await, None, "its CA is not trusted any more");
     assert_eq!(comes_in(&acceptor, &theirs).await, Some(false));
     assert_eq!(comes_in(&acceptor, &client(&one)).await, Some(false), "visitors need none");
 }

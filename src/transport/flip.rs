@@ -35,7 +35,7 @@ pub(super) fn offered(headers: &HeaderMap) -> Option<Vec<Kind>> {
 /// [`RefusalKind::NothingInCommon`]
 pub(super) fn choose(offered: &[Kind]) -> Result<Kind, Refusal> {
     Kind::PREFERRED.into_iter().find(|kind| offered.contains(kind)).ok_or_else(|| {
-        let message = "no carrier in common: this relay speaks h2 and http%2F1.1";
+        let message = "no carrier in common: this relay supports h2 and http%2F1.1";
         Refusal::new(RefusalKind::NothingInCommon, message)
     })
 }
@@ -72,7 +72,7 @@ pub(super) fn announce(response: &mut Response, kind: Kind, admission: &dyn Admi
 /// Continues after the 101 to `request`: ends a probe, or swaps the roles.
 pub(super) fn proceed(door: &Arc<dyn Door>, mut request: Request, kind: Kind, admission: Box<dyn Admission>) {
     let Some(upgrade) = Tunnel::take(request.extensions_mut()) else {
-        return tracing::error!("an offer came by a connection that cannot be flipped");
+        return tracing::error!("an offer arrived on a connection that cannot be flipped");
     };
     match query::is_probe(request.headers()) {
         true => answer_probe(door, upgrade, admission),
@@ -97,10 +97,10 @@ fn swap(door: &Arc<dyn Door>, upgrade: Opening, kind: Kind, admission: Box<dyn A
     door.scope().spawn(async move {
         let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
         let Ok(Ok(upgraded)) = upgraded else {
-            return tracing::debug!("an agent went away before its 101 was out");
+            return tracing::debug!("an agent left before its 101 was sent");
         };
         let Ok(io) = upgraded.into_any().downcast::<Io>() else {
-            return tracing::error!("a connection came in by a way that cannot be flipped");
+            return tracing::error!("an upgraded connection is of a type that cannot be flipped");
         };
         deal(*io, kind, admission, &cores, scope).await;
     });
@@ -139,7 +139,7 @@ fn raw(upgraded: Upgraded) -> Option<Io> {
 async fn drive(io: Io, kind: Kind, core: Core, admission: Box<dyn Admission>, scope: Scope) {
     let (carrier, driver) = match send_half(io, kind, &scope, admission.windows()).await {
         Ok(open) => open,
-        Err(error) => return tracing::debug!(%error, "an agent went away before its session began"),
+        Err(error) => return tracing::debug!(%error, "an agent left before its session began"),
     };
     let mut attached = admission.attach(carrier, kind, core);
     tokio::select! {
@@ -222,7 +222,7 @@ async fn exchange(
             return Err(refused(response).await);
         }
         if is_another(response.headers(), asked.as_ref()) {
-            return Err(OpenError::Broken("the relay switched to a protocol that was not asked for".into()));
+            return Err(OpenError::Broken("the relay switched to a protocol that was not requested".into()));
         }
         let upgrade = hyper::upgrade::on(&mut response);
         Ok((response.into_parts().0.headers, upgrade.await.map_err(broken)?))
@@ -300,7 +300,7 @@ mod tests {
 
     /// Without its names, the offer would request whatever the token grants.
     #[tokio::test]
-    async fn an_offer_that_does_not_fit_into_a_target_is_not_sent_without_its_names() {
+    async fn an_offer_too_long_for_a_target_is_not_sent_without_its_names() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let relay = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let host = |n: usize| Wanted::Host(HostName::parse(&format!("host-{n}.example.org")).unwrap());
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_date_to_come_back_at_is_no_refusal_for_good() {
+    async fn a_refusal_with_a_retry_date_is_not_permanent() {
         let answer = |after: &str| {
             let answer = http::Response::builder().status(409).header("proxy-status", "relay");
             answer.header("retry-after", after).body(Empty::<bytes::Bytes>::new()).unwrap()

@@ -104,7 +104,7 @@ pub trait RelaySide: Send + Sync {
     /// [`Refusal`] for the relay's log and metrics. The stream is closed. A refusal in the transport's own form is
     /// written before the future resolves.
     fn accept_stream(&self, _io: Io, _facts: Facts) -> BoxFuture<'_, Result<(), Refusal>> {
-        let message = "this transport takes no streams: its sessions begin with an HTTP request";
+        let message = "this transport accepts no streams: its sessions begin with an HTTP request";
         Box::pin(std::future::ready(Err(Refusal::new(RefusalKind::NothingInCommon, message))))
     }
 
@@ -285,7 +285,7 @@ fn visitors(headers: &HeaderMap) -> Result<Option<Box<str>>, Refusal> {
     let mut all = Vec::new();
     for value in headers.get_all(fields::PTTH_VISITORS) {
         let text =
-            value.to_str().map_err(|_| Refusal::new(RefusalKind::Malformed, "PTTH-Visitors is no ASCII"))?;
+            value.to_str().map_err(|_| Refusal::new(RefusalKind::Malformed, "PTTH-Visitors is not ASCII"))?;
         all.push(text);
     }
     Ok((!all.is_empty()).then(|| all.join(", ").into()))
@@ -300,7 +300,7 @@ fn is_ruled(offer: &Offer, headers: &HeaderMap) -> Result<(), String> {
     if offer.visitors.is_none() || told {
         return Ok(());
     }
-    Err("this relay does not know rules for visitors, and would let everybody in".into())
+    Err("this relay does not support rules for visitors, and would admit every visitor".into())
 }
 
 /// What an agent needs to open a connection.
@@ -322,7 +322,7 @@ pub struct Call {
 fn target(text: &str) -> Result<http::Uri, OpenError> {
     text.parse().map_err(|error| {
         OpenError::Broken(format!(
-            "the path of the relay's URL and the names and hosts asked for are too long together: {error}"
+            "the path of the relay's URL and the requested names and hosts are too long together: {error}"
         ))
     })
 }

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warnings_survive_the_field() {
+    fn warnings_survive_a_round_trip() {
         let warnings = ["no certificate for \"a.test\", yet".to_owned(), "b\\c".to_owned()];
         let mut headers = HeaderMap::new();
         write(&mut headers, &warnings);
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn no_warning_is_no_field_and_a_malformed_field_is_no_warning() {
+    fn empty_and_malformed_warnings_are_skipped() {
         let mut headers = HeaderMap::new();
         write(&mut headers, &[]);
         write(&mut headers, &["\u{fc}\n".to_owned()]);

@@ -33,7 +33,7 @@ async function app(request, info) {
     case '/none':
       return new Response(null, { status: 204 });
     case '/fail':
-      throw new Error('as it should');
+      throw new Error('deliberate failure');
     case '/meet':
       if (++arrived === 2) met();
       await both;

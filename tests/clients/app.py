@@ -18,7 +18,7 @@ def twice(broken):
 def app(environ, start_response):
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
     if path == "/fail":
-        raise RuntimeError("as it should")
+        raise RuntimeError("deliberate failure")
     if path == "/none":
         start_response("204 No Content", [])
         return []
@@ -47,7 +47,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path == "/fail":
-            raise RuntimeError("as it should")
+            raise RuntimeError("deliberate failure")
         self.send_response(200)
         self.end_headers()
         self.wfile.write(f"GET {self.path}".encode())

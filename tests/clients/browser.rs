@@ -70,7 +70,7 @@ impl Demo {
 #[test]
 fn a_tab_answers_visitors() {
     let demo = Demo::start(&["--open-registration"]);
-    demo.relay.process.says("registration is open");
+    demo.relay.process.logs("registration is open");
     let mut browser = Browser::start();
     let (tab, url) = demo.serving(&mut browser, "tab");
     let said = "document.getElementById('visits').innerText";
@@ -114,7 +114,7 @@ fn a_tab_answers_over_tls_and_http_2() {
 }
 
 #[test]
-fn what_visitors_send_is_text() {
+fn visitor_input_is_shown_as_text() {
     let demo = Demo::start(&["--open-registration"]);
     let mut browser = Browser::start();
     let (tab, url) = demo.serving(&mut browser, "tab");
@@ -130,11 +130,11 @@ fn what_visitors_send_is_text() {
     // As long as an image takes to fail.
     browser.value(&tab, "new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)))");
     assert_eq!(browser.value(&tab, "window.hurt === undefined"), true);
-    assert_eq!(browser.value(&tab, "document.styleSheets.length"), 1, "its own style is let in");
+    assert_eq!(browser.value(&tab, "document.styleSheets.length"), 1, "the page's own style sheet applies");
 }
 
 #[test]
-fn a_tab_that_closes_gives_its_name_back() {
+fn a_closed_tab_releases_its_name() {
     let demo = Demo::start(&["--open-registration"]);
     let mut browser = Browser::start();
     let (tab, url) = demo.serving(&mut browser, "tab");
@@ -142,14 +142,14 @@ fn a_tab_that_closes_gives_its_name_back() {
     assert_eq!(demo.claims("tab"), 403);
     browser.close(&tab);
     // By its own word, sooner than a lease could end.
-    demo.relay.process.says(" agent connection ended ");
+    demo.relay.process.logs(" agent connection ended ");
     assert!(poll(|| (demo.claims("tab") == 201).then_some(())).is_some(), "{}", demo.relay.process);
     assert!(!demo.relay.process.err.all().iter().any(|line| line.contains("its lease")));
 }
 
 /// The lease of a registration is 30 seconds at least, so this takes as long: only with `PTTH_LONG`.
 #[test]
-fn a_browser_that_dies_loses_its_name_with_the_lease() {
+fn a_killed_browser_loses_its_name_when_the_lease_ends() {
     if !is_long() {
         return;
     }
@@ -158,10 +158,10 @@ fn a_browser_that_dies_loses_its_name_with_the_lease() {
     let (_, url) = demo.serving(&mut browser, "tab");
     assert_eq!(demo.site.curl([&url]).status, 200);
     browser.process.kill();
-    assert_eq!(demo.claims("tab"), 403, "it has not been away for as long as its lease");
+    assert_eq!(demo.claims("tab"), 403, "the lease has not ended");
     let freed = || poll(|| (demo.claims("tab") == 201).then_some(()));
     assert!(freed().or_else(freed).is_some(), "{}", demo.relay.process);
-    demo.relay.process.says("an agent has not polled for as long as its lease");
+    demo.relay.process.logs("an agent has not polled for as long as its lease");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn without_open_registration_a_tab_needs_a_token() {
 }
 
 #[test]
-fn the_page_stands_on_the_relays_own_authority_alone() {
+fn the_demo_page_is_served_only_at_the_relays_own_authority() {
     let demo = Demo::start(&[]);
     for (path, kind) in [
         ("/demo", "text/html"),
@@ -199,7 +199,7 @@ fn the_page_stands_on_the_relays_own_authority_alone() {
         assert_eq!((got.field("x-content-type-options"), got.field("set-cookie")), ("nosniff", ""));
         assert_eq!(demo.site.curl(["--data", "", &demo.at(path)]).status, 405);
         let named = format!("http://shop.ptth.localhost:{}{path}", demo.relay.port);
-        assert_eq!(demo.site.curl([&named]).status, 503, "it is the agent's path there");
+        assert_eq!(demo.site.curl([&named]).status, 503, "on a name the path belongs to the agent");
     }
     assert!(demo.site.curl([demo.at("/")]).text().contains("href=\"/demo\""));
     let site = Site::new();
@@ -286,5 +286,5 @@ fn a_page_of_another_origin_can_be_an_agent() {
     let got = demo.site.curl(["--data-binary", &format!("@{}", bytes.display()), &url]);
     assert!(got.status == 200 && got.body == every_byte(), "{got:?}");
     browser.value(&tab, "agent.stop()");
-    demo.relay.process.says(" agent connection ended ");
+    demo.relay.process.logs(" agent connection ended ");
 }

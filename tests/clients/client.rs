@@ -90,7 +90,7 @@ pub(crate) fn plain(relay: &Relay) -> String {
 fn installed(path: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| file("target"), PathBuf::from);
     let found = target.join(path);
-    assert!(found.exists(), "{} is not there: scripts/test installs it", found.display());
+    assert!(found.exists(), "{} is missing: scripts/test installs it", found.display());
     found
 }
 

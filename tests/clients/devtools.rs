@@ -74,7 +74,7 @@ impl Browser {
         let exchange = async {
             socket.send(Message::text(call.to_string())).await.unwrap();
             loop {
-                let message = socket.next().await.expect("the browser is there").unwrap();
+                let message = socket.next().await.expect("the browser closed its connection").unwrap();
                 let Message::Text(text) = message else { continue };
                 let answer: Value = serde_json::from_str(&text).unwrap();
                 if answer["id"] == id {

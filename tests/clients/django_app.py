@@ -22,7 +22,7 @@ settings.configure(
 def answer(request):
     path = request.path
     if path == "/fail":
-        raise RuntimeError("as it should")
+        raise RuntimeError("deliberate failure")
     if path == "/none":
         return HttpResponse(status=204)
     if path == "/echo":

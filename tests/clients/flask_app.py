@@ -25,7 +25,7 @@ def none():
 
 @app.get("/fail")
 def fail():
-    raise RuntimeError("as it should")
+    raise RuntimeError("deliberate failure")
 
 
 @app.get("/meet")

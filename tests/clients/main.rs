@@ -32,29 +32,29 @@ macro_rules! scenarios {
 
 scenarios!(
     js,
-    Js: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
-    a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
-    no_token_is_needed_where_registration_is_open
+    Js: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream
+    a_wrong_token_is_reported a_client_reconnects_to_a_restarted_relay an_interrupt_releases_the_name
+    a_client_trusts_a_custom_ca no_token_is_needed_where_registration_is_open
 );
-scenarios!(js_18, Js18: requests_are_answered any_bytes_cross bodies_stream an_interrupt_gives_the_name_back);
+scenarios!(js_18, Js18: requests_are_answered any_bytes_cross bodies_stream an_interrupt_releases_the_name);
 scenarios!(
     deno,
-    Deno: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
-    an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
+    Deno: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream
+    a_wrong_token_is_reported an_interrupt_releases_the_name a_client_trusts_a_custom_ca
 );
 scenarios!(flask, Flask: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream);
 scenarios!(django, Django: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream);
 scenarios!(
     python,
-    Wsgi: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream a_wrong_token_is_told
-    a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
-    no_token_is_needed_where_registration_is_open
+    Wsgi: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream
+    a_wrong_token_is_reported a_client_reconnects_to_a_restarted_relay an_interrupt_releases_the_name
+    a_client_trusts_a_custom_ca no_token_is_needed_where_registration_is_open
 );
 scenarios!(python_handler, Handler: any_bytes_cross an_error_is_a_500);
 scenarios!(
     curl,
-    Shell: requests_are_answered any_bytes_cross an_error_is_a_500 a_wrong_token_is_told
-    a_relay_that_comes_back_is_found an_interrupt_gives_the_name_back tls_with_a_ca_of_ones_own
+    Shell: requests_are_answered any_bytes_cross an_error_is_a_500 a_wrong_token_is_reported
+    a_client_reconnects_to_a_restarted_relay an_interrupt_releases_the_name a_client_trusts_a_custom_ca
 );
 
 /// It promises as much.

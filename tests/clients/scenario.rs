@@ -67,7 +67,7 @@ pub(crate) fn an_error_is_a_500(client: Client) {
     assert_eq!(serving.site.curl([serving.at("fail")]).status, 500);
     assert_eq!(serving.site.curl([serving.at("a")]).text(), "GET /a", "{}", serving.agent);
     if !matches!(client, Client::Shell) {
-        serving.agent.says("Error: as it should");
+        serving.agent.logs("Error: deliberate failure");
     }
 }
 
@@ -75,9 +75,9 @@ pub(crate) fn requests_overlap(client: Client) {
     let serving = Serving::start(client);
     // Each of the two is answered only when the other has come as well.
     std::thread::scope(|scope| {
-        let ask = || scope.spawn(|| serving.site.curl([serving.at("meet")]).text());
-        for asked in [ask(), ask()] {
-            assert_eq!(asked.join().unwrap(), "met", "{}", serving.agent);
+        let fetch = || scope.spawn(|| serving.site.curl([serving.at("meet")]).text());
+        for fetched in [fetch(), fetch()] {
+            assert_eq!(fetched.join().unwrap(), "met", "{}", serving.agent);
         }
     });
 }
@@ -89,15 +89,15 @@ pub(crate) fn bodies_stream(client: Client) {
     assert_eq!((whole.line(0), broken.line(0)), ("first".to_owned(), "first".to_owned()));
     assert_eq!(serving.site.curl([serving.at("go")]).text(), "gone");
     assert_eq!((whole.line(1), whole.ends()), ("second".to_owned(), 0));
-    assert_ne!(broken.ends(), 0, "what fails half-way is no whole answer; {broken}");
+    assert_ne!(broken.ends(), 0, "a broken answer must not look complete; {broken}");
     assert_eq!(serving.site.curl([serving.at("a")]).text(), "GET /a", "{}", serving.agent);
 }
 
-pub(crate) fn a_wrong_token_is_told(client: Client) {
+pub(crate) fn a_wrong_token_is_reported(client: Client) {
     let site = Site::new();
     let relay = site.relay_at("http://127.0.0.1:0");
     let mut agent = Process::start(&mut client.command(&site, &plain(&relay), "wrong"));
-    let said = agent.says("refused the name");
+    let said = agent.logs("refused the name");
     assert!(said.contains("shop") && said.contains("403"), "{said}");
     assert_eq!(agent.ends(), 3, "{agent}");
     assert!(agent.out.all().is_empty(), "{agent}");
@@ -119,11 +119,11 @@ pub(crate) fn no_token_is_needed_where_registration_is_open(client: Client) {
     }
     relay.process.kill();
     relay = start();
-    relay.process.says(" agent connected ");
+    relay.process.logs(" agent connected ");
     assert_eq!(site.curl([&url]).text(), "GET /", "{agent}");
 }
 
-pub(crate) fn a_relay_that_comes_back_is_found(client: Client) {
+pub(crate) fn a_client_reconnects_to_a_restarted_relay(client: Client) {
     let site = Site::new();
     let listen = format!("http://127.0.0.1:{}", free_port());
     let mut relay = site.relay_at(&listen);
@@ -131,22 +131,22 @@ pub(crate) fn a_relay_that_comes_back_is_found(client: Client) {
     assert_eq!(site.curl([&url]).text(), "GET /", "{agent}");
     relay.process.kill();
     let relay = site.relay_at(&listen);
-    relay.process.says(" agent connected ");
+    relay.process.logs(" agent connected ");
     assert_eq!(site.curl([&url]).text(), "GET /", "{agent}");
     assert_eq!(agent.out.all(), [url], "the URL is printed once; {agent}");
 }
 
-pub(crate) fn an_interrupt_gives_the_name_back(client: Client) {
+pub(crate) fn an_interrupt_releases_the_name(client: Client) {
     let Serving { relay, mut agent, .. } = Serving::start(client);
     agent.signal("INT");
     assert_eq!(agent.ends(), 0, "{agent}");
     // By its own word: without one it would stay until its lease is over, and the relay would say so.
-    relay.process.says(" agent connection ended ");
+    relay.process.logs(" agent connection ended ");
     assert!(!relay.process.err.all().iter().any(|line| line.contains("lease")), "{}", relay.process);
     assert!(agent.err.all().is_empty(), "{agent}");
 }
 
-pub(crate) fn tls_with_a_ca_of_ones_own(client: Client) {
+pub(crate) fn a_client_trusts_a_custom_ca(client: Client) {
     let site = Site::new();
     let relay = site.relay();
     let (agent, url) = client.start(&site, &relay.url());

@@ -10,7 +10,7 @@ pub(crate) async fn answer(origin: &mut Wire, visitor: &mut Wire) {
 }
 
 /// That the next request crosses on the same two connections.
-pub(crate) async fn goes_on(mut visitor: Wire, mut origin: Wire) {
+pub(crate) async fn next_request_passes(mut visitor: Wire, mut origin: Wire) {
     visitor.send(World::head("GET", "/next", "")).await;
     assert_eq!(origin.head().await.first, "GET /next HTTP/1.1");
     answer(&mut origin, &mut visitor).await;

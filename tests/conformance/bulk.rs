@@ -73,7 +73,7 @@ async fn the_rest(sender: &mut Wire, receiver: &mut Wire, taken: usize) {
     assert_eq!(count, LARGE);
 }
 
-pub(crate) async fn a_slow_visitor_bounds_what_the_origin_can_send(on: On) {
+pub(crate) async fn a_slow_visitor_slows_the_origin(on: On) {
     let world = on.world_with(TestOrigin::with_small_buffers()).await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
     origin.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n")).await;
@@ -81,7 +81,7 @@ pub(crate) async fn a_slow_visitor_bounds_what_the_origin_can_send(on: On) {
     let taken = origin.send_until_stuck(LARGE).await;
     assert!(
         taken < defaults::STREAM_WINDOW as usize + SLACK,
-        "{taken} bytes were taken for a visitor that reads none"
+        "{taken} bytes were accepted for a visitor that does not read"
     );
     // One that does not read holds nobody else up.
     world.still_works().await;
@@ -89,14 +89,14 @@ pub(crate) async fn a_slow_visitor_bounds_what_the_origin_can_send(on: On) {
     the_rest(&mut origin, &mut visitor, taken).await;
 }
 
-pub(crate) async fn a_slow_origin_bounds_what_the_visitor_can_send(on: On) {
+pub(crate) async fn a_slow_origin_slows_the_visitor(on: On) {
     let world = on.world_with(TestOrigin::with_small_buffers()).await;
     let (mut visitor, mut origin, _) =
         world.begin("POST", "/", &format!("Content-Length: {LARGE}\r\n")).await;
     let taken = visitor.send_until_stuck(LARGE).await;
     assert!(
         taken < defaults::STREAM_WINDOW as usize + SLACK,
-        "{taken} bytes were taken for an origin that reads none"
+        "{taken} bytes were accepted for an origin that does not read"
     );
     world.still_works().await;
     the_rest(&mut visitor, &mut origin, taken).await;

@@ -18,11 +18,11 @@ const fn whole(scenario: &'static str, why: &'static str) -> Exception {
     Exception { scenario, transport: "comet", why }
 }
 
-const STREAM: &str = "a message crosses when all of it is there";
-const TRAILERS: &str = "its JSON has no place for trailers";
+const STREAM: &str = "a message is forwarded only once it is complete";
+const TRAILERS: &str = "its JSON has no trailer fields";
 const LENGTH: &str = "a message has at most 8 MiB, in memory on both sides";
-const UPGRADE: &str = "a stream behind an Upgrade has no end, so the relay refuses it";
-const LEFT: &str = "the agent is not told of visitors that left";
+const UPGRADE: &str = "an upgraded stream has no end, so the relay refuses the Upgrade";
+const LEFT: &str = "the agent is not notified when a visitor leaves";
 
 /// See the module.
 pub(crate) const EXCEPTIONS: &[Exception] = &[
@@ -31,18 +31,18 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
     whole("server_sent_events", STREAM),
     whole("early_answer_while_the_upload_runs", STREAM),
     whole("a_revoked_token_cuts_running_bodies", STREAM),
-    whole("expectation_failed_without_the_body", "the relay asks for the body before it asks the origin"),
+    whole("expectation_failed_without_the_body", "the relay sends 100 before it forwards the request"),
     whole(
         "relay_drains_while_an_answer_runs",
-        "no answer runs: one that has not come yet is in agent_goes_to_the_next_relay",
+        "answers are sent whole; agent_moves_to_the_next_relay covers a pending answer",
     ),
     whole("request_trailers", TRAILERS),
     whole("response_trailers", TRAILERS),
     whole("forbidden_trailers_are_dropped", TRAILERS),
     whole("large_download", LENGTH),
     whole("large_upload", LENGTH),
-    whole("a_slow_visitor_bounds_what_the_origin_can_send", LENGTH),
-    whole("a_slow_origin_bounds_what_the_visitor_can_send", LENGTH),
+    whole("a_slow_visitor_slows_the_origin", LENGTH),
+    whole("a_slow_origin_slows_the_visitor", LENGTH),
     whole("a_visitor_that_pauses_loses_nothing", LENGTH),
     whole("an_origin_that_pauses_loses_nothing", LENGTH),
     whole("websocket", UPGRADE),
@@ -50,7 +50,7 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
     whole("fragments_and_pings", UPGRADE),
     whole("close_codes", UPGRADE),
     whole("compression", UPGRADE),
-    whole("another_token_with_glued_bytes", UPGRADE),
+    whole("another_protocol_with_early_bytes", UPGRADE),
     whole("a_refused_upgrade", UPGRADE),
     whole("an_ignored_upgrade", UPGRADE),
     whole("an_ignored_upgrade_of_an_http2_visitor", UPGRADE),
@@ -58,13 +58,10 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
     whole("a_revoked_token_ends_open_streams", UPGRADE),
     whole("visitor_leaves_before_the_head", LEFT),
     whole("visitor_leaves_during_the_body", LEFT),
-    whole("visitor_leaves_during_the_upload", "half an upload reaches no origin"),
-    whole("connections_grow_with_load", "polls come and go on connections of any number: nobody counts them"),
+    whole("visitor_leaves_during_the_upload", "a partial upload does not reach the origin"),
+    whole("connections_grow_with_load", "polls use any number of short connections"),
     whole("stripped_upgrade", "there is no Upgrade to strip"),
-    polled(
-        "connections_grow_with_load",
-        "polls come and go on connections of any number: nobody counts them",
-    ),
+    polled("connections_grow_with_load", "polls use any number of short connections"),
     polled("stripped_upgrade", "there is no Upgrade to strip"),
 ];
 
@@ -82,6 +79,6 @@ fn an_exception_names_a_scenario_a_transport_and_a_reason() {
         assert!(!why.is_empty(), "{scenario} on {transport}");
         let earlier =
             EXCEPTIONS[..place].iter().any(|e| (e.scenario, e.transport) == (*scenario, *transport));
-        assert!(!earlier, "{scenario} on {transport} stands twice");
+        assert!(!earlier, "{scenario} on {transport} is listed twice");
     }
 }

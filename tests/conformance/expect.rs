@@ -4,7 +4,7 @@ use crate::world::{On, World};
 
 const EXPECT: &str = "Expect: 100-continue\r\nContent-Length: 5\r\n";
 
-pub(crate) async fn continue_when_the_origin_asks(on: On) {
+pub(crate) async fn an_expectation_is_answered_with_100(on: On) {
     let world = on.world().await;
     let mut visitor = world.relay.visitor().await;
     visitor.send(World::head("POST", "/", EXPECT)).await;

@@ -4,7 +4,7 @@ use crate::answers::answer;
 use crate::support::named;
 use crate::world::{NAME, On};
 
-pub(crate) async fn forwarded_is_ours(on: On) {
+pub(crate) async fn forwarding_fields_are_set_by_the_relay(on: On) {
     let world = on.world().await;
     let spoofed = "Forwarded: for=1.2.3.4\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
                    X-Forwarded-Host: evil.test\r\nX-Real-IP: 1.2.3.4\r\nRequesting-Client: 1.2.3.4:5\r\n\
@@ -33,7 +33,7 @@ pub(crate) async fn an_encrypted_visitor(on: On) {
     answer(&mut origin, &mut visitor).await;
 }
 
-pub(crate) async fn hop_by_hop_stays_here(on: On) {
+pub(crate) async fn hop_by_hop_fields_are_not_forwarded(on: On) {
     let world = on.world().await;
     let mine = "Connection: keep-alive, X-Secret, close-not\r\nKeep-Alive: timeout=5\r\nX-Secret: s\r\n\
                 Proxy-Connection: keep-alive\r\nTE: gzip\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\nX-Mine: kept\r\n";

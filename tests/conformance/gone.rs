@@ -38,7 +38,7 @@ pub(crate) async fn origin_leaves_during_the_body(on: On) {
     let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
     if on.is_whole() {
-        return the_visitor_hears_of_it(&world, visitor, origin).await;
+        return the_visitor_gets_502(&world, visitor, origin).await;
     }
     let head = visitor.head().await;
     assert_eq!(visitor.exact(5).await, "hello");
@@ -54,7 +54,7 @@ pub(crate) async fn origin_leaves_during_a_body_without_length(on: On) {
     let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
     origin.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
     if on.is_whole() {
-        return the_visitor_hears_of_it(&world, visitor, origin).await;
+        return the_visitor_gets_502(&world, visitor, origin).await;
     }
     visitor.head().await;
     assert_eq!(visitor.chunk().await, "abc");
@@ -65,7 +65,7 @@ pub(crate) async fn origin_leaves_during_a_body_without_length(on: On) {
 }
 
 /// Where nothing of an answer has crossed yet, another can take its place.
-async fn the_visitor_hears_of_it(world: &World, mut visitor: Wire, origin: Wire) {
+async fn the_visitor_gets_502(world: &World, mut visitor: Wire, origin: Wire) {
     drop(origin);
     let (head, body) = visitor.message().await;
     assert_eq!(head.status(), 502, "{body}");

@@ -8,7 +8,7 @@ use crate::world::{On, World};
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// An origin with such a login takes every later request of a connection as its sender's.
-pub(crate) async fn a_login_of_a_connection_serves_its_own_visitor_alone(on: On) {
+pub(crate) async fn a_connection_login_serves_only_its_visitor(on: On) {
     let world = on.world().await;
     let mut alice = world.relay.visitor().await;
     for scheme in ["NTLM", "Negotiate", "negotiate"] {
@@ -36,7 +36,7 @@ pub(crate) async fn a_login_of_a_connection_serves_its_own_visitor_alone(on: On)
 }
 
 /// A password that each request brings along is nothing that a connection remembers.
-pub(crate) async fn a_login_of_each_request_keeps_the_connection(on: On) {
+pub(crate) async fn a_login_per_request_keeps_the_connection(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, _) =
         world.begin("GET", "/", "Authorization: Basic bmVnb3RpYXRlOm50bG0=\r\n").await;
@@ -53,7 +53,7 @@ async fn on_a_fresh_connection(world: &World, last: Wire) -> Wire {
         origin = world.origin.accept() => origin,
         ended = last.read_buf(&mut read) => {
             let text = String::from_utf8_lossy(&read);
-            assert!(matches!(ended, Ok(0) | Err(_)), "a request came on a connection with a login: {text}");
+            assert!(matches!(ended, Ok(0) | Err(_)), "a request used a connection with a login: {text}");
             world.origin.accept().await
         }
     }

@@ -20,13 +20,13 @@ async fn world_behind_a_proxy(on: On) -> (World, Proxy) {
     (World { relay, origin, agent }, proxy)
 }
 
-pub(crate) async fn a_cut_tells_the_visitor_and_heals(on: On) {
+pub(crate) async fn a_cut_request_is_answered_and_the_agent_reconnects(on: On) {
     let (world, proxy) = world_behind_a_proxy(on).await;
     let (mut visitor, mut origin, _) = world.begin_with("POST", "/", "Content-Length: 2\r\n", "hi").await;
     assert_eq!(origin.exact(2).await, "hi");
     proxy.cut();
     if on.carrier == Kind::Envelope {
-        return the_answer_takes_another_way(&world, visitor, origin).await;
+        return the_answer_uses_another_connection(&world, visitor, origin).await;
     }
     let (head, body) = visitor.message().await;
     assert_eq!(head.status(), 502, "{body}");
@@ -35,12 +35,12 @@ pub(crate) async fn a_cut_tells_the_visitor_and_heals(on: On) {
     world.still_works().await;
 }
 
-pub(crate) async fn a_cut_repeats_what_is_harmless(on: On) {
+pub(crate) async fn a_safe_request_is_repeated_after_a_cut(on: On) {
     let (world, proxy) = world_behind_a_proxy(on).await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
     proxy.cut();
     if on.carrier == Kind::Envelope {
-        return the_answer_takes_another_way(&world, visitor, origin).await;
+        return the_answer_uses_another_connection(&world, visitor, origin).await;
     }
     origin.closed().await;
     let mut again = world.origin.accept().await;
@@ -51,14 +51,14 @@ pub(crate) async fn a_cut_repeats_what_is_harmless(on: On) {
 }
 
 /// What was delivered whole is not lost with the connection that brought it: nothing is cut, and nothing repeated.
-async fn the_answer_takes_another_way(world: &World, mut visitor: Wire, mut origin: Wire) {
+async fn the_answer_uses_another_connection(world: &World, mut visitor: Wire, mut origin: Wire) {
     origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nsaved").await;
     let (head, body) = visitor.message().await;
     assert_eq!((head.status(), &*body), (200, "saved"));
     world.still_works().await;
 }
 
-pub(crate) async fn half_open_is_found(on: On) {
+pub(crate) async fn a_half_open_connection_is_detected(on: On) {
     let (world, proxy) = world_behind_a_proxy(on).await;
     world.still_works().await;
     let before = proxy.accepted();
@@ -72,8 +72,8 @@ pub(crate) async fn half_open_is_found(on: On) {
     })
     .await;
     let found = frozen.elapsed();
-    assert!(found >= defaults::PING_EVERY / 2, "a silence of {found:?} is not yet a loss");
-    assert!(found <= limit(FOUND), "found after {found:?}");
+    assert!(found >= defaults::PING_EVERY / 2, "a silence of {found:?} was treated as a loss");
+    assert!(found <= limit(FOUND), "detected after {found:?}");
     // By then the relay knows as well, and gives no request to what is lost.
     tokio::time::sleep_until((frozen + FOUND).into()).await;
     world.still_works().await;

@@ -49,24 +49,25 @@ scenarios! {
         not_modified,
         repeated_fields_keep_their_order, server_sent_events, early_answer_while_the_upload_runs,
         several_requests_on_one_connection, pipelined_requests_keep_their_order, a_visitor_with_http2;
-    bulk: large_download, large_upload, a_slow_visitor_bounds_what_the_origin_can_send,
-        a_slow_origin_bounds_what_the_visitor_can_send, a_visitor_that_pauses_loses_nothing,
-        an_origin_that_pauses_loses_nothing;
-    uploads: an_upload_whose_end_comes_apart;
-    logins: a_login_of_a_connection_serves_its_own_visitor_alone, a_login_of_each_request_keeps_the_connection;
-    expect: continue_when_the_origin_asks, expectation_failed_without_the_body;
-    fields: forwarded_is_ours, an_encrypted_visitor, hop_by_hop_stays_here, host_is_unchanged;
+    bulk: large_download, large_upload, a_slow_visitor_slows_the_origin, a_slow_origin_slows_the_visitor,
+        a_visitor_that_pauses_loses_nothing, an_origin_that_pauses_loses_nothing;
+    uploads: an_upload_with_a_separate_end_frame_is_answered;
+    logins: a_connection_login_serves_only_its_visitor, a_login_per_request_keeps_the_connection;
+    expect: an_expectation_is_answered_with_100, expectation_failed_without_the_body;
+    fields: forwarding_fields_are_set_by_the_relay, an_encrypted_visitor, hop_by_hop_fields_are_not_forwarded,
+        host_is_unchanged;
     upgrade: websocket, websocket_of_an_http2_visitor, fragments_and_pings, close_codes, compression,
-        another_token_with_glued_bytes, a_refused_upgrade, an_ignored_upgrade,
+        another_protocol_with_early_bytes, a_refused_upgrade, an_ignored_upgrade,
         an_ignored_upgrade_of_an_http2_visitor, half_close_is_kept;
     gone: visitor_leaves_before_the_head, visitor_leaves_during_the_body, visitor_leaves_during_the_upload,
         origin_leaves_during_the_body, origin_leaves_during_a_body_without_length, origin_leaves_without_an_answer,
         a_revoked_token_cuts_running_bodies, a_revoked_token_ends_open_streams;
-    records: each_request_is_recorded_once, a_request_id_goes_to_the_origin_and_onto_pages;
-    routing: unknown_name, known_name_without_agent, problems_have_a_shape;
+    records: each_request_is_recorded_once, a_request_id_reaches_the_origin_and_error_pages;
+    routing: unknown_name, known_name_without_agent, problem_documents_have_one_form;
     sharing: two_agents_share_load, connections_grow_with_load;
-    stopping: relay_drains_while_an_answer_runs, agent_goes_to_the_next_relay, agent_stop_finishes_answers,
-        agent_names_what_it_cuts, a_stopping_relay_waits_for_no_agent;
-    loss: a_cut_tells_the_visitor_and_heals, a_cut_repeats_what_is_harmless, half_open_is_found;
+    stopping: relay_drains_while_an_answer_runs, agent_moves_to_the_next_relay, agent_stop_finishes_answers,
+        agent_logs_each_cut_connection, a_stopping_relay_does_not_wait_for_an_agent;
+    loss: a_cut_request_is_answered_and_the_agent_reconnects, a_safe_request_is_repeated_after_a_cut,
+        a_half_open_connection_is_detected;
     offers: refused_offers, a_held_name_is_refused_to_another_token, stripped_upgrade, higher_boot_replaces_the_lower;
 }

@@ -4,7 +4,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use ptth::message::Body;
 
-use crate::answers::{answer, goes_on};
+use crate::answers::{answer, next_request_passes};
 use crate::support::{named, within};
 use crate::world::{NAME, On, World};
 
@@ -128,7 +128,7 @@ pub(crate) async fn head_keeps_its_length(on: On) {
     let head = visitor.head().await;
     assert_eq!((head.status(), head.get("content-length")), (200, Some("4711")));
     // No body comes: the next answer on the connection is the next request's.
-    goes_on(visitor, origin).await;
+    next_request_passes(visitor, origin).await;
 }
 
 pub(crate) async fn no_content(on: On) {
@@ -147,7 +147,7 @@ async fn without_a_body(on: On, answer: &str, status: u16, field: &str, value: &
     let head = visitor.head().await;
     assert_eq!((head.status(), head.get(field)), (status, Some(value)));
     assert_eq!((head.get("content-length"), head.get("transfer-encoding")), (None, None), "{head:?}");
-    goes_on(visitor, origin).await;
+    next_request_passes(visitor, origin).await;
 }
 
 pub(crate) async fn repeated_fields_keep_their_order(on: On) {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::support::relay::connect;
 use crate::support::{Plan, TestOrigin, TestRelay, Wire, named, serve, within};
-use crate::upgrade::{converse, open};
+use crate::upgrade::{exchange_messages, open};
 use crate::world::{NAME, On, World};
 
 struct Kept(UnboundedSender<Exchange>);
@@ -103,7 +103,7 @@ pub(crate) async fn each_request_is_recorded_once(on: On) {
     }
     assert_eq!(records.line().await, "GET /left - 0/0 visitor/visitor-gone");
 
-    let (head, _) = world.relay.ask("GET /none HTTP/1.1\r\nHost: none.ptth.localhost\r\n\r\n").await;
+    let (head, _) = world.relay.fetch("GET /none HTTP/1.1\r\nHost: none.ptth.localhost\r\n\r\n").await;
     let none = records.next().await;
     assert_eq!((head.status(), &*none.fault.as_ref().unwrap().code), (404, "no-route"));
     assert_eq!(head.get("x-request-id"), Some(&*none.id.to_string()));
@@ -113,7 +113,7 @@ pub(crate) async fn each_request_is_recorded_once(on: On) {
 
 /// Heads that are refused before there is a request.
 async fn refused_heads(world: &World, records: &mut Records) {
-    let (head, _) = world.relay.ask("GET / HTTP/1.1\r\nHost: a\r\nbad field\r\n\r\n").await;
+    let (head, _) = world.relay.fetch("GET / HTTP/1.1\r\nHost: a\r\nbad field\r\n\r\n").await;
     assert_eq!((head.status(), &*records.line().await), (400, "- - 400 0/0 relay/bad-head"));
     let mut visitor = world.relay.visitor().await;
     // The relay may close before all of it is taken.
@@ -144,12 +144,12 @@ async fn counted(on: On, world: &World, records: &mut Records) {
     for class in &all {
         agents += metric(relay, class).await;
     }
-    assert!(agents > 0, "the agent's own requests are counted apart");
+    assert!(agents > 0, "requests of agents are not counted separately");
     if on.is_whole() {
         return;
     }
     let (visitor, origin) = open(world).await;
-    converse(visitor, origin).await;
+    exchange_messages(visitor, origin).await;
     let record = records.next().await;
     assert_eq!(record.status.unwrap(), 101);
     assert!(record.received > 0 && record.sent > 0, "{record:?}");
@@ -157,7 +157,7 @@ async fn counted(on: On, world: &World, records: &mut Records) {
     assert!(records.0.try_recv().is_err(), "a request was recorded twice");
 }
 
-pub(crate) async fn a_request_id_goes_to_the_origin_and_onto_pages(on: On) {
+pub(crate) async fn a_request_id_reaches_the_origin_and_error_pages(on: On) {
     let (world, mut records) = recorded(on).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let fields = format!("traceparent: {trace}\r\n");
@@ -177,7 +177,7 @@ pub(crate) async fn a_request_id_goes_to_the_origin_and_onto_pages(on: On) {
 
     for accept in ["*/*", "text/html"] {
         let ask = format!("GET / HTTP/1.1\r\nHost: none.ptth.localhost\r\nAccept: {accept}\r\n\r\n");
-        let (head, body) = world.relay.ask(&ask).await;
+        let (head, body) = world.relay.fetch(&ask).await;
         let id = head.get("x-request-id").unwrap();
         assert!(body.contains(id), "{body}");
         assert_eq!(records.next().await.id.to_string(), id);

@@ -24,7 +24,7 @@ fn numbered(number: usize, seen: Arc<AtomicUsize>, gate: Arc<Semaphore>) -> Arc<
     }))
 }
 
-async fn ask_all(relay: &TestRelay, count: usize) -> Vec<Wire> {
+async fn send_all(relay: &TestRelay, count: usize) -> Vec<Wire> {
     let visitors = (0..count).map(|_| async {
         let mut visitor = relay.visitor().await;
         visitor.send(World::head("GET", "/", "")).await;
@@ -33,7 +33,7 @@ async fn ask_all(relay: &TestRelay, count: usize) -> Vec<Wire> {
     join_all(visitors).await
 }
 
-async fn until(what: &str, done: impl Fn() -> bool) {
+async fn wait_until(what: &str, done: impl Fn() -> bool) {
     within(what, async {
         while !done() {
             tokio::task::yield_now().await;
@@ -53,17 +53,17 @@ pub(crate) async fn two_agents_share_load(on: On) {
     let _second = serve(&second, numbered(1, seen[1].clone(), gate.clone())).await;
     let count = || seen.each_ref().map(|s| s.load(Ordering::Relaxed));
     // An agent knows of its connection a moment before the relay has it in the table.
-    within("both agents at work", async {
+    within("a request at both agents", async {
         while count().contains(&0) {
-            relay.ask(&World::head("GET", "/", "")).await;
+            relay.fetch(&World::head("GET", "/", "")).await;
         }
     })
     .await;
     gate.forget_permits(100);
     let before = count();
     let count = || [0, 1].map(|n| count()[n] - before[n]);
-    let mut visitors = ask_all(&relay, 20).await;
-    until("every request at an agent", || count().iter().sum::<usize>() == 20).await;
+    let mut visitors = send_all(&relay, 20).await;
+    wait_until("every request at an agent", || count().iter().sum::<usize>() == 20).await;
     // The less busy of the two gets the next: neither can be far ahead while nothing is answered.
     assert!(count().iter().all(|&n| n >= 5), "{:?}", count());
     gate.add_permits(100);
@@ -89,14 +89,14 @@ pub(crate) async fn connections_grow_with_load(on: On) {
         Kind::H1 => (1, 6, 6 + defaults::H1_SPARE),
         _ => (8, defaults::BUSY + 1, 2),
     };
-    let mut visitors = ask_all(&relay, few).await;
-    until("the first requests", || seen.load(Ordering::Relaxed) == few).await;
+    let mut visitors = send_all(&relay, few).await;
+    wait_until("the first requests", || seen.load(Ordering::Relaxed) == few).await;
     if on.carrier == Kind::H2 {
         assert_eq!(proxy.accepted(), 1);
     }
-    visitors.extend(ask_all(&relay, many - few).await);
-    until("the other requests", || seen.load(Ordering::Relaxed) == many).await;
-    until("another connection", || proxy.accepted() == connections).await;
+    visitors.extend(send_all(&relay, many - few).await);
+    wait_until("the other requests", || seen.load(Ordering::Relaxed) == many).await;
+    wait_until("another connection", || proxy.accepted() == connections).await;
     gate.add_permits(1000);
     for visitor in &mut visitors {
         assert_eq!(visitor.message().await.1, "0");

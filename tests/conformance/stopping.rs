@@ -14,7 +14,7 @@ use crate::world::{On, World};
 /// A stop that waits for what finishes meanwhile.
 async fn uncut(stopping: impl Future<Output = usize>, finishing: impl Future<Output = ()>) {
     let (cut, ()) = within("a stop", async { tokio::join!(stopping, finishing) }).await;
-    assert_eq!(cut, 0, "nothing had to be cut");
+    assert_eq!(cut, 0, "connections were cut");
 }
 
 /// The end of a body that has begun.
@@ -38,7 +38,7 @@ pub(crate) async fn relay_drains_while_an_answer_runs(on: On) {
     let finishing = async {
         // Nobody comes in any more, while what is in flight goes on.
         idle.closed().await;
-        within("the door being shut", async {
+        within("the listeners closing", async {
             // Each core shuts its own; what one has still accepted is closed unheard.
             while let Ok(stream) = TcpStream::connect(address).await {
                 Wire::new(stream).closed().await;
@@ -48,10 +48,10 @@ pub(crate) async fn relay_drains_while_an_answer_runs(on: On) {
         the_rest(&mut origin, &mut visitor).await;
     };
     uncut(stopping, finishing).await;
-    within("the agent noticing", status.wait_for(|s| !s.connected)).await.unwrap();
+    within("the agent disconnecting", status.wait_for(|s| !s.connected)).await.unwrap();
 }
 
-pub(crate) async fn agent_goes_to_the_next_relay(on: On) {
+pub(crate) async fn agent_moves_to_the_next_relay(on: On) {
     let tokens = Tokens::in_memory();
     let plan = || Plan { tokens: tokens.clone(), ..Plan::default() };
     let (old, new) = (TestRelay::planned(plan()), TestRelay::planned(plan()));
@@ -64,7 +64,7 @@ pub(crate) async fn agent_goes_to_the_next_relay(on: On) {
     visitor.send(World::head("GET", "/old", "")).await;
     let mut at_old = origin.accept().await;
     at_old.head().await;
-    proxy.lead_to(new.tls);
+    proxy.redirect_to(new.tls);
     let stopping = old.stop();
     let moving = async {
         let (mut next, mut at_new) = first_answered(&new, &origin).await;
@@ -93,7 +93,7 @@ async fn first_answered(relay: &TestRelay, origin: &TestOrigin) -> (Wire, Wire) 
 }
 
 /// A request waits for an agent that has just gone. Once the relay stops, that agent is not let in any more.
-pub(crate) async fn a_stopping_relay_waits_for_no_agent(on: On) {
+pub(crate) async fn a_stopping_relay_does_not_wait_for_an_agent(on: On) {
     let World { relay, agent, .. } = on.world().await;
     drop(agent);
     let mut visitor = relay.visitor().await;
@@ -127,7 +127,7 @@ pub(crate) async fn agent_stop_finishes_answers(on: On) {
     };
     uncut(stopping, finishing).await;
     // The name is still known, and nobody is there.
-    let (head, _) = relay.ask(&World::head("GET", "/", "")).await;
+    let (head, _) = relay.fetch(&World::head("GET", "/", "")).await;
     assert_eq!(head.status(), 503);
 }
 
@@ -151,7 +151,7 @@ impl std::io::Write for Log {
     }
 }
 
-pub(crate) async fn agent_names_what_it_cuts(on: On) {
+pub(crate) async fn agent_logs_each_cut_connection(on: On) {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
@@ -159,7 +159,7 @@ pub(crate) async fn agent_names_what_it_cuts(on: On) {
     let world = on.world().await;
     let _in_flight = world.begin("GET", "/", "").await;
     let World { relay, agent, .. } = world;
-    assert!(within("a stop", agent.stop(Duration::ZERO)).await > 0, "a request was in flight");
+    assert!(within("a stop", agent.stop(Duration::ZERO)).await > 0, "the request in flight was not cut");
     let text = log.text();
     let line = text.lines().find(|line| line.contains("a connection was cut before it had finished"));
     let line = line.unwrap_or_else(|| panic!("{text}"));

@@ -77,7 +77,7 @@ async fn pass(
         }
         return answer;
     }
-    forward(request, relay).await.unwrap_or_else(|error| panic!("a request that was not forwarded: {error}"))
+    forward(request, relay).await.unwrap_or_else(|error| panic!("a request was not forwarded: {error}"))
 }
 
 /// Other requests go on as they came.
@@ -129,7 +129,7 @@ async fn connect<B>(relay: Front, token: &str, mut request: Request<B>, scope: &
 }
 
 #[test]
-fn an_agent_that_comes_by_extended_connect_is_answered_501() {
+fn an_agents_extended_connect_is_answered_501() {
     run(async {
         let relay = TestRelay::start();
         let token = relay.token(&[NAME]);
@@ -148,13 +148,13 @@ fn an_agent_that_comes_by_extended_connect_is_answered_501() {
             }
         }
         // Nothing was claimed.
-        assert_eq!(relay.ask(&World::head("GET", "/", "")).await.0.status(), 503);
+        assert_eq!(relay.fetch(&World::head("GET", "/", "")).await.0.status(), 503);
         scope.abort();
     });
 }
 
 #[test]
-fn an_agent_behind_a_proxy_that_translates_serves_by_polls() {
+fn an_agent_behind_a_translating_proxy_polls() {
     run(async {
         let relay = TestRelay::start();
         let proxy = Translator::start(*relay).await;
@@ -163,7 +163,7 @@ fn an_agent_behind_a_proxy_that_translates_serves_by_polls() {
         plan.config.carriers = vec![Kind::H2, Kind::H1];
         let origin = TestOrigin::start().await;
         let mut agent = plan.start(origin.handler());
-        within("an agent connecting", agent.connected()).await.expect("admitted");
+        within("an agent connecting", agent.connected()).await.expect("the relay admits the agent");
         assert_eq!(agent.status()[0].borrow().rung, "reversehttp");
         relay.works(&named(NAME), &origin).await;
         // One for each carrier that an Upgrade could have.

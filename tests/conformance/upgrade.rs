@@ -12,19 +12,19 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-use crate::answers::goes_on;
+use crate::answers::next_request_passes;
 use crate::support::{named, within};
 use crate::world::{NAME, On, World};
 
 type Socket = WebSocketStream<Box<dyn Duplex>>;
 
-pub(crate) async fn converse(mut visitor: Socket, mut origin: Socket) {
+pub(crate) async fn exchange_messages(mut visitor: Socket, mut origin: Socket) {
     let large = Message::binary(vec![7_u8; 1 << 20]);
     for message in [Message::text("hello"), Message::binary(vec![0, 255]), large] {
         within("sending", visitor.send(message.clone())).await.unwrap();
-        assert_eq!(within("at the origin", origin.next()).await.unwrap().unwrap(), message);
+        assert_eq!(within("a message at the origin", origin.next()).await.unwrap().unwrap(), message);
         within("sending", origin.send(message.clone())).await.unwrap();
-        assert_eq!(within("at the visitor", visitor.next()).await.unwrap().unwrap(), message);
+        assert_eq!(within("a message at the visitor", visitor.next()).await.unwrap().unwrap(), message);
     }
     within("closing", visitor.close(None)).await.unwrap();
     assert!(within("a close", origin.next()).await.unwrap().unwrap().is_close());
@@ -64,7 +64,7 @@ fn connect(host: &str) -> Request<Body> {
 pub(crate) async fn websocket(on: On) {
     let world = on.world().await;
     let (visitor, origin) = open(&world).await;
-    converse(visitor, origin).await;
+    exchange_messages(visitor, origin).await;
     world.still_works().await;
 }
 
@@ -159,7 +159,7 @@ pub(crate) async fn websocket_of_an_http2_visitor(on: On) {
         within("a handshake", async { tokio::join!(visitor.send(request), at_origin(&world)) }).await;
     assert_eq!(response.status(), 200);
     let io: Box<dyn Duplex> = Box::new(TokioIo::new(hyper::upgrade::on(response).await.unwrap()));
-    converse(WebSocketStream::from_raw_socket(io, Role::Client, None).await, origin).await;
+    exchange_messages(WebSocketStream::from_raw_socket(io, Role::Client, None).await, origin).await;
 }
 
 pub(crate) async fn an_ignored_upgrade_of_an_http2_visitor(on: On) {
@@ -178,7 +178,7 @@ pub(crate) async fn an_ignored_upgrade_of_an_http2_visitor(on: On) {
 
 const RAW: &str = "Connection: Upgrade\r\nUpgrade: raw-echo\r\n";
 
-pub(crate) async fn another_token_with_glued_bytes(on: On) {
+pub(crate) async fn another_protocol_with_early_bytes(on: On) {
     let world = on.world().await;
     let mut visitor = world.relay.visitor().await;
     // Sent before the 101: the visitor is sure of itself.
@@ -228,7 +228,7 @@ pub(crate) async fn a_refused_upgrade(on: On) {
     origin.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
     let (head, body) = visitor.message().await;
     assert_eq!((head.status(), &*body), (403, "no"));
-    goes_on(visitor, origin).await;
+    next_request_passes(visitor, origin).await;
 }
 
 pub(crate) async fn an_ignored_upgrade(on: On) {
@@ -238,5 +238,5 @@ pub(crate) async fn an_ignored_upgrade(on: On) {
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage").await;
     let (head, body) = visitor.message().await;
     assert_eq!((head.status(), &*body), (200, "page"));
-    goes_on(visitor, origin).await;
+    next_request_passes(visitor, origin).await;
 }

@@ -8,22 +8,22 @@ use http::Request;
 use ptth::net::Scope;
 use ptth::session::Kind;
 
-use crate::holder::{Holds, holder};
+use crate::holder::{Holds, buffering_proxy};
 use crate::support::{TestOrigin, TestRelay, Wire, named, run, serve, within};
 use crate::world::{NAME, On, World};
 
-pub(crate) async fn an_upload_whose_end_comes_apart(on: On) {
+pub(crate) async fn an_upload_with_a_separate_end_frame_is_answered(on: On) {
     is_answered(on.world().await, on.is_whole()).await;
 }
 
 /// The same where a box on the way holds bodies.
 #[test]
-fn an_upload_whose_end_comes_apart_is_answered_where_bodies_are_held() {
+fn an_upload_with_a_separate_end_frame_passes_a_buffering_proxy() {
     run(async {
         for holds in [Holds { up: true, down: true }, Holds { up: false, down: true }] {
             let on = On { transport: "reversehttp", carrier: Kind::Envelope };
             let relay = TestRelay::start();
-            let port = holder(relay.plain.port(), crate::support::relay::server(), holds);
+            let port = buffering_proxy(relay.plain.port(), crate::support::relay::server(), holds);
             let origin = TestOrigin::start().await;
             let plan = on.agent_at(&format!("https://ptth.localhost:{port}/"), &relay);
             let agent = serve(&plan, origin.handler()).await;

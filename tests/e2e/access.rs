@@ -33,7 +33,7 @@ fn service(runtime: &tokio::runtime::Runtime) -> u16 {
     port
 }
 
-async fn converse(site: &Site, port: u16) {
+async fn send_message(site: &Site, port: u16) {
     let tls = ptth::tls::client_config(Some(&site.ca()), &[b"http/1.1"]).unwrap();
     let host = ServerName::try_from("shop.ptth.localhost").unwrap();
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -67,7 +67,7 @@ fn visit(site: &Site, port: u16, runtime: &tokio::runtime::Runtime) {
     assert_eq!(get.text(), "hello");
     assert_eq!(site.curl(["--data-binary", "12345", &url("shop", "/up")]).text(), "5 bytes");
     runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, converse(site, port)).await.expect("the WebSocket takes too long");
+        tokio::time::timeout(PATIENCE, send_message(site, port)).await.expect("the WebSocket takes too long");
     });
     let mut download = curl();
     download.arg("--cacert").arg(site.ca()).arg(url("shop", "/endless")).stdout(Stdio::piped());
@@ -102,7 +102,7 @@ fn visited(form: &str) -> (Site, Relay, [Agent; 2], tokio::runtime::Runtime) {
 }
 
 #[test]
-fn each_kind_of_request_has_its_line_as_text() {
+fn each_kind_of_request_is_logged_as_text() {
     let (site, relay, [shop, _polls], _runtime) = visited("text");
     let file = site.at("access.log");
     let host = |name: &str| format!(" {name}.ptth.localhost:{} ", relay.port);
@@ -122,17 +122,17 @@ fn each_kind_of_request_has_its_line_as_text() {
     line(&file, &[&host("polls"), " / 200 in=0 out=5 ", " transport=reversehttp carrier=envelope "]);
     assert!(!fs::read_to_string(&file).unwrap().contains("s3cret"), "secrets are not logged");
     for part in [" / 200 in=0 out=5 ", " /up 200 in=5 out=7 ", " /ws 101 in="] {
-        println!("{}", shop.process.says(part));
+        println!("{}", shop.process.logs(part));
     }
     fs::rename(&file, site.at("access.log.1")).unwrap();
     relay.process.signal("HUP");
-    relay.process.says("SIGHUP");
+    relay.process.logs("SIGHUP");
     site.curl([format!("https://shop.ptth.localhost:{}/", relay.port)]);
     line(&file, &[" GET ", " / 200 in=0 out=5 "]);
 }
 
 #[test]
-fn each_kind_of_request_has_its_line_as_json() {
+fn each_kind_of_request_is_logged_as_json() {
     let (site, relay, _agents, _runtime) = visited("json");
     let file = site.at("access.log");
     let read = |parts: &[&str]| -> serde_json::Value { serde_json::from_str(&line(&file, parts)).unwrap() };
@@ -150,7 +150,7 @@ fn each_kind_of_request_has_its_line_as_json() {
 }
 
 #[test]
-fn a_query_is_logged_where_it_is_asked_for() {
+fn a_query_is_logged_if_configured() {
     let site = Site::new();
     let config = site
         .write("relay.toml", "access-log = \"text\"\naccess-log-query = true\naccess-log-file = \"q.log\"\n");
@@ -167,16 +167,16 @@ fn a_line_at_debug_level_names_its_connection_and_its_request() {
     for (filter, has_spans) in [("ptth=debug", true), ("ptth=info", false)] {
         let relay = Relay::start(site.relay_command("127.0.0.1:0").args(["--log", filter]));
         let _agent = site.agent(&relay, port.to_string());
-        let connected = relay.process.says("agent connected");
+        let connected = relay.process.logs("agent connected");
         assert!(connected.contains(" session=s") && connected.contains(" remote=127.0.0.1:"), "{connected}");
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, converse(&site, relay.port))
+            tokio::time::timeout(PATIENCE, send_message(&site, relay.port))
                 .await
                 .expect("the WebSocket takes too long");
         });
         if has_spans {
             // The task that joins the streams was spawned by the request's.
-            let ended = relay.process.says("an upgraded stream ended");
+            let ended = relay.process.logs("an upgraded stream ended");
             for part in [
                 "connection{id=",
                 " remote=127.0.0.1:",
@@ -202,7 +202,7 @@ fn a_line_at_debug_level_names_its_connection_and_its_request() {
 }
 
 #[test]
-fn a_request_has_the_id_that_a_trusted_proxy_gave_it() {
+fn a_request_keeps_the_id_from_a_trusted_proxy() {
     for trusted in [true, false] {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -106,7 +106,7 @@ fn every_tls_stack_accepts_the_relays_own_certificate() {
 
 /// The CA's key cannot vouch for a name that the CA was not made for.
 #[test]
-fn every_tls_stack_holds_the_ca_to_its_names() {
+fn every_tls_stack_enforces_the_name_constraints_of_the_ca() {
     let site = Site::new();
     let ca = std::fs::read_to_string(site.ca()).unwrap();
     let key = KeyPair::from_pem(&std::fs::read_to_string(site.at("certs/ca-key.pem")).unwrap()).unwrap();

@@ -8,7 +8,7 @@ use crate::site::{Site, curl};
 const VISITORS: usize = 200;
 
 #[test]
-fn two_hundred_at_once_each_get_their_own_answer() {
+fn two_hundred_concurrent_visitors_each_get_their_own_answer() {
     let site = Site::new();
     let held = Held::start();
     let relay = site.relay();

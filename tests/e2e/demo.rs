@@ -6,7 +6,7 @@ use crate::process::Process;
 use crate::site::ptth;
 
 #[test]
-fn the_demo_prints_a_url_and_a_line_that_works() {
+fn the_demo_prints_a_url_and_a_working_curl_command() {
     let mut demo = Process::start(ptth().arg("demo"));
     let (url, line) = (demo.line(0), demo.line(1));
     let port = url.strip_prefix("https://hello.ptth.localhost:").and_then(|rest| rest.strip_suffix('/'));
@@ -18,7 +18,7 @@ fn the_demo_prints_a_url_and_a_line_that_works() {
     assert!(body.starts_with("GET / HTTP/1.1\n") && body.contains("\nhost: hello.ptth.localhost"), "{body}");
     // The terminal that started it was closed.
     demo.signal("HUP");
-    demo.says("SIGHUP");
+    demo.logs("SIGHUP");
     demo.signal("INT");
     assert_eq!(demo.ends(), 0, "{demo}");
     let ca = line.split_whitespace().nth(2).unwrap();

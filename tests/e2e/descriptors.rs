@@ -76,24 +76,24 @@ fn idle_visitors_leave_descriptors_for_agents_and_the_admin_listener() {
 }
 
 #[test]
-fn the_start_line_says_how_many_connections_fit() {
+fn the_start_line_reports_how_many_connections_fit() {
     let site = Site::new();
     let few = Relay::start(&mut relay_command(&site));
-    let line = few.process.says("relay started");
+    let line = few.process.logs("relay started");
     let fit = line.split("connections=").nth(1).and_then(|rest| rest.split_whitespace().next());
     let fit: usize = fit.and_then(|fit| fit.parse().ok()).unwrap_or_else(|| panic!("{line}"));
     assert!((LIMIT / 2..LIMIT).contains(&fit), "{line}");
-    few.process.says("--connections 16384 do not fit");
+    few.process.logs("--connections 16384 do not fit");
 
     let mut enough = relay_command(&site);
     let enough = Relay::start(enough.args(["--connections", "100"]));
-    assert!(enough.process.says("relay started").contains("connections=100"), "{}", enough.process);
+    assert!(enough.process.logs("relay started").contains("connections=100"), "{}", enough.process);
     assert!(!enough.process.err.all().iter().any(|line| line.contains("do not fit")), "{}", enough.process);
 }
 
 /// A shell's soft limit is often a fraction of the hard one.
 #[test]
-fn the_soft_limit_is_raised_to_the_hard_one() {
+fn the_soft_limit_is_raised_to_the_hard_limit() {
     let site = Site::new();
     let relay = site.relay();
     let mut command = Command::new("sh");

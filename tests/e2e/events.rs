@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ptth::session::Kind;
 
-use crate::library::carried;
+use crate::library::agent_over;
 use crate::long::is_long;
 use crate::site::{Site, curl};
 
@@ -17,7 +17,7 @@ fn events() -> u32 {
 }
 
 /// Sends one event each second, and then the end.
-fn tell(mut stream: TcpStream) {
+fn send_events(mut stream: TcpStream) {
     let mut request = [0; 4096];
     let _ = stream.read(&mut request).unwrap();
     stream
@@ -53,11 +53,11 @@ fn each_event_arrives_on(carrier: Kind) {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            std::thread::spawn(move || tell(stream.unwrap()));
+            std::thread::spawn(move || send_events(stream.unwrap()));
         }
     });
     let relay = site.relay();
-    let _agent = carried(&site, &relay, &format!("http://127.0.0.1:{port}"), carrier);
+    let _agent = agent_over(&site, &relay, &format!("http://127.0.0.1:{port}"), carrier);
     let url = format!("https://shop.ptth.localhost:{}/", relay.port);
     let visits = ["--http1.1", "--http2"].map(|version| {
         let mut command = curl();
@@ -79,7 +79,7 @@ fn each_event_arrives_on(carrier: Kind) {
         assert_eq!(numbers, (0..events()).collect::<Vec<_>>());
         for (number, at) in &arrived {
             let late = at.duration_since(arrived[0].1).as_secs_f64() - f64::from(*number);
-            assert!(late.abs() < 0.9, "event {number} came {late} s late");
+            assert!(late.abs() < 0.9, "event {number} arrived {late} s late");
         }
     }
 }

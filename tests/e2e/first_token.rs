@@ -10,7 +10,7 @@ use crate::process::Process;
 use crate::site::{Relay, curl, ptth};
 
 #[test]
-fn the_line_that_a_new_relay_prints_starts_an_agent() {
+fn the_agent_command_printed_by_a_new_relay_works() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("a state");
     let start = || {
@@ -24,7 +24,7 @@ fn the_line_that_a_new_relay_prints_starts_an_agent() {
         .process
         .out
         .wait(|lines| lines.iter().find_map(|l| l.split_once("ptth agent ")).map(|l| l.1.to_owned()));
-    let line = printed.unwrap_or_else(|| panic!("no line for an agent; {}", relay.process));
+    let line = printed.unwrap_or_else(|| panic!("the relay printed no agent command; {}", relay.process));
     let file = state.join("first-token");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let token = fs::read_to_string(&file).unwrap();

@@ -33,18 +33,18 @@ fn start() -> Running {
 }
 
 #[test]
-fn requests_in_a_row_are_answered() {
+fn consecutive_requests_are_answered() {
     let Running { site, relay, agent, url } = start();
     for number in 0..10 {
         let got = site.curl([format!("{url}{number}")]);
         assert_eq!(got.status, 200, "{got:?} {}", relay.process);
         assert_eq!(got.text(), format!("GET /{number} shop.ptth.localhost:{} 0\n", relay.port));
     }
-    assert_eq!(agent.out.all(), ["connected"], "one connection is enough; {agent}");
+    assert_eq!(agent.out.all(), ["connected"], "the agent connected more than once; {agent}");
 }
 
 #[test]
-fn bodies_arrive_with_a_length_and_in_chunks() {
+fn bodies_with_a_length_and_chunked_bodies_arrive() {
     let Running { site, relay: _relay, agent: _agent, url } = start();
     let body: Vec<u8> = (0..300_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     let file = format!("@{}", site.write("body", &body).display());
@@ -57,12 +57,12 @@ fn bodies_arrive_with_a_length_and_in_chunks() {
 }
 
 #[test]
-fn a_request_over_the_gap_of_a_reconnect_is_answered() {
+fn a_request_during_a_reconnect_is_answered() {
     let Running { site, relay, agent, url } = start();
     assert_eq!(site.curl([&url]).status, 200);
     // Node closes what was idle for five seconds, and the library dials again.
     let started = Instant::now();
-    relay.process.says(" agent connection ended ");
+    relay.process.logs(" agent connection ended ");
     let asked = site.curl([&url]);
     assert_eq!(asked.status, 200, "{asked:?} {agent} {}", relay.process);
     println!("the connection was closed and the next request answered after {:?}", started.elapsed());
@@ -73,7 +73,7 @@ fn a_request_over_the_gap_of_a_reconnect_is_answered() {
 }
 
 #[test]
-fn a_wrong_token_is_an_answer_that_the_library_understands() {
+fn the_library_reports_the_refusal_of_a_wrong_token() {
     let site = Site::new();
     let relay = site.relay_at("http://127.0.0.1:0");
     let mut node = Command::new("node");
@@ -86,7 +86,7 @@ fn a_wrong_token_is_an_answer_that_the_library_understands() {
 
 /// A relay may admit an agent without a word about where visitors reach it.
 #[test]
-fn a_relay_that_announces_no_url_is_named_so() {
+fn an_agent_reports_that_the_relay_announces_no_url() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let relay = format!("http://{}", listener.local_addr().unwrap());
     let admitting = std::thread::spawn(move || {
@@ -107,7 +107,7 @@ fn a_relay_that_announces_no_url_is_named_so() {
     let agent = Process::start(ptth().args(["agent", "3000", "--relay", &relay, "--transport", "ptth10"]));
     let _connection = admitting.join().unwrap();
     assert_eq!(agent.line(0), format!("connected to {relay}/, which announced no public URL"), "{agent}");
-    assert!(agent.line(1).starts_with("forwards to "), "{agent}");
-    let line = agent.says("connected");
+    assert!(agent.line(1).starts_with("target: "), "{agent}");
+    let line = agent.logs("connected");
     assert!(line.contains("announced no public URL") && !line.contains("urls=\"\""), "{line}");
 }

@@ -7,7 +7,7 @@ use crate::site::{Relay, Site};
 const VISITOR: &str = "127.0.0.3";
 
 #[test]
-fn behind_nginx_the_visitor_is_known() {
+fn a_relay_behind_nginx_identifies_the_visitor() {
     let site = Site::new();
     let origin = Nginx::start(&site);
     let mut command = site.relay_command("http://127.0.0.1:0");
@@ -16,12 +16,12 @@ fn behind_nginx_the_visitor_is_known() {
     let _agent = crate::site::Agent::start(&mut site.agent_command(&url, origin.port.to_string()));
     let front = Nginx::before(&site, relay.port);
 
-    let ask = |url: String| {
+    let fetch = |url: String| {
         let claims = ["X-Forwarded-For: 1.1.1.1", "Forwarded: for=1.1.1.1", "X-Forwarded-Proto: gopher"];
         let claims = claims.iter().flat_map(|claim| ["--header", *claim]);
         site.curl(["--interface", VISITOR, "--http2", &url].into_iter().chain(claims))
     };
-    let through = ask(format!("https://shop.ptth.localhost:{}/sender", front.tls_port));
+    let through = fetch(format!("https://shop.ptth.localhost:{}/sender", front.tls_port));
     let host = format!("host=\"shop.ptth.localhost:{}\"", front.tls_port);
     assert_eq!(
         through.text(),
@@ -30,13 +30,13 @@ fn behind_nginx_the_visitor_is_known() {
         )
     );
     // Past the proxy a visitor is who it is, whatever it says.
-    let past = ask(format!("http://shop.ptth.localhost:{}/sender", relay.port));
+    let past = fetch(format!("http://shop.ptth.localhost:{}/sender", relay.port));
     let host = format!("host=\"shop.ptth.localhost:{}\"", relay.port);
     assert_eq!(past.text(), format!("{VISITOR} | http | for={VISITOR};{host};proto=http"));
 }
 
 #[test]
-fn a_load_balancer_says_whose_connection_it_is() {
+fn the_proxy_protocol_header_identifies_the_visitor() {
     let site = Site::new();
     let origin = Nginx::start(&site);
     let mut command = site.relay_command("127.0.0.1:0");

@@ -114,7 +114,7 @@ async function visit() {
   }
   both.end();
   assert.strictEqual((await over)[0].code, 0);
-  console.log('both streaming');
+  console.log('bidirectional streaming');
 
   const [late] = await ended(client.Hang(Buffer.alloc(0), { deadline: Date.now() + 500 }));
   assert.strictEqual(late.code, grpc.status.DEADLINE_EXCEEDED);

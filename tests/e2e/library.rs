@@ -46,7 +46,7 @@ pub(crate) fn agent(
 }
 
 /// An agent of `shop` with this carrier: the binary where it takes it by itself. It serves until it is dropped.
-pub(crate) fn carried(site: &Site, relay: &Relay, target: &str, carrier: Kind) -> Box<dyn Any> {
+pub(crate) fn agent_over(site: &Site, relay: &Relay, target: &str, carrier: Kind) -> Box<dyn Any> {
     let transport = match carrier {
         Kind::H2 => "ptth10",
         Kind::Envelope => "reversehttp",

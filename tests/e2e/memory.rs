@@ -39,7 +39,7 @@ for _ in range(count):
     visitor.sendall(f"GET /large HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     visitors.append(visitor)
 for visitor in visitors:
-    assert visitor.recv(12) == b"HTTP/1.1 200", "a visitor has no answer"
+    assert visitor.recv(12) == b"HTTP/1.1 200", "a visitor received no answer"
 print("all", flush=True)
 sys.stdin.read()
 "#;
@@ -59,7 +59,7 @@ for _ in range(count):
 while ready := poll.poll(2000):
     for number, _ in ready:
         visitors[number][1] += visitors[number][0].send(piece)
-        assert visitors[number][1] < most, "a visitor can send without end"
+        assert visitors[number][1] < most, "a visitor can send without limit"
 print("all", flush=True)
 sys.stdin.read()
 "#;
@@ -86,7 +86,7 @@ impl Crowd {
 }
 
 /// A service that takes every connection and reads nothing.
-fn deaf() -> String {
+fn stalled_service() -> String {
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = service.local_addr().unwrap().to_string();
     // Ends with the process: it waits in accept.
@@ -104,15 +104,15 @@ async fn uploads_over_http2(port: u16) -> tokio::task::JoinSet<()> {
         connections.spawn(async move { drop(connection.await) });
         let request = http::Request::post("http://shop.ptth.localhost/").body(()).unwrap();
         let (answer, mut upload) = handle.send_request(request, false).unwrap();
-        let (tell, told) = tokio::sync::oneshot::channel();
-        stuck.push(told);
+        let (report, reported) = tokio::sync::oneshot::channel();
+        stuck.push(reported);
         connections.spawn(async move {
-            let (mut tell, mut sent) = (Some(tell), 0);
+            let (mut report, mut sent) = (Some(report), 0);
             loop {
                 upload.reserve_capacity(64 << 10);
                 let more = std::future::poll_fn(|cx| upload.poll_capacity(cx));
                 let Ok(more) = tokio::time::timeout(Duration::from_secs(2), more).await else {
-                    let _ = tell.take().map(|tell| tell.send(sent));
+                    let _ = report.take().map(|report| report.send(sent));
                     continue;
                 };
                 let Some(Ok(more)) = more else { break };
@@ -122,9 +122,9 @@ async fn uploads_over_http2(port: u16) -> tokio::task::JoinSet<()> {
             drop((answer, handle));
         });
     }
-    for told in stuck {
-        let sent = told.await.unwrap();
-        assert!(sent < 16 * MIB, "a visitor can send without end");
+    for reported in stuck {
+        let sent = reported.await.unwrap();
+        assert!(sent < 16 * MIB, "a visitor can send without limit");
     }
     connections
 }
@@ -179,21 +179,21 @@ fn a_thousand_slow_readers_cost_no_more_than_the_budget() {
 }
 
 #[test]
-fn a_thousand_uploads_that_nobody_reads_cost_no_more_than_the_budget() {
+fn a_thousand_unread_uploads_cost_no_more_than_the_budget() {
     let site = Site::new();
     let crowd = |port| Crowd::gather(WRITERS, port);
-    let (at_relay, at_agent, crowd) = growth("uploads of 1 GiB", &deaf(), &site, crowd);
+    let (at_relay, at_agent, crowd) = growth("uploads of 1 GiB", &stalled_service(), &site, crowd);
     crowd.leave();
     assert!(at_relay < BUDGET + VISITORS * SENDING, "{} MiB at the relay", at_relay / MIB);
     assert!(at_agent < defaults::AGENT_BUFFERS + VISITORS * UPLOAD, "{} MiB at the agent", at_agent / MIB);
 }
 
 #[test]
-fn neither_do_a_thousand_over_http2() {
+fn a_thousand_unread_http2_uploads_cost_no_more_than_the_budget() {
     let site = Site::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let crowd = |port| runtime.block_on(uploads_over_http2(port));
-    let (at_relay, at_agent, crowd) = growth("uploads over HTTP/2", &deaf(), &site, crowd);
+    let (at_relay, at_agent, crowd) = growth("uploads over HTTP/2", &stalled_service(), &site, crowd);
     drop(crowd);
     assert!(at_relay < BUDGET + VISITORS * SENDING_H2, "{} MiB at the relay", at_relay / MIB);
     assert!(at_agent < defaults::AGENT_BUFFERS + VISITORS * UPLOAD, "{} MiB at the agent", at_agent / MIB);

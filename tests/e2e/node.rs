@@ -6,7 +6,7 @@ use std::process::Command;
 
 use ptth::session::Kind;
 
-use crate::library::carried;
+use crate::library::agent_over;
 use crate::process::Process;
 use crate::site::{Relay, Site};
 
@@ -42,7 +42,7 @@ impl Halves {
         let origin = Process::start(Command::new("node").arg(&script).arg(&modules).arg("serve"));
         let target = format!("{scheme}://127.0.0.1:{}", origin.line(0));
         let relay = site.relay();
-        let agent = carried(&site, &relay, &target, carrier);
+        let agent = agent_over(&site, &relay, &target, carrier);
         Self { site, relay, origin, _agent: agent, script, modules }
     }
 
@@ -56,7 +56,7 @@ impl Halves {
 }
 
 #[test]
-fn grpc_of_every_kind() {
+fn every_kind_of_grpc_call_crosses() {
     for carrier in [Kind::H2, Kind::H1, Kind::Envelope] {
         let halves = Halves::start("grpc.js", modules("@grpc/grpc-js", "1.14.7"), "h2c", carrier);
         let kinds = [
@@ -64,7 +64,7 @@ fn grpc_of_every_kind() {
             "status",
             "server streaming",
             "client streaming",
-            "both streaming",
+            "bidirectional streaming",
             "deadline",
             "cancel",
         ];
@@ -77,7 +77,7 @@ fn grpc_of_every_kind() {
 }
 
 #[test]
-fn websockets_with_compression() {
+fn websockets_cross_with_compression() {
     for carrier in [Kind::H2, Kind::H1, Kind::Envelope] {
         let halves = Halves::start("websocket.js", modules("ws", "8.23.0"), "http", carrier);
         assert_eq!(halves.visit(), ["compression", "messages", "ping", "close"], "{carrier}");

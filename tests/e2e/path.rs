@@ -43,7 +43,7 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_visitor_reaches_nginx_over_either_version() {
+fn a_visitor_reaches_nginx_over_http1_and_http2() {
     let Running { site, agent, relay, _nginx } = start();
     assert_eq!(agent.url, format!("https://shop.ptth.localhost:{}/", relay.port));
     for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
@@ -74,7 +74,7 @@ fn a_large_file_arrives_whole_and_in_parts() {
         let part = site.curl([flag, "--range", "1000000-1999999", &url]);
         assert_eq!(part.status, 206);
         assert_eq!(part.field("content-range"), format!("bytes 1000000-1999999/{LARGE}"));
-        assert!(part.body == large[1_000_000..2_000_000], "{flag}: another part of the file");
+        assert!(part.body == large[1_000_000..2_000_000], "{flag}: the wrong part of the file");
     }
 }
 
@@ -95,13 +95,13 @@ fn an_upload_arrives_whole() {
 }
 
 #[test]
-fn there_is_one_connection_and_the_agent_opened_it() {
+fn the_agent_opens_the_only_connection() {
     let Running { site, agent, relay, _nginx } = start();
     assert_eq!(site.curl([&agent.url]).status, 200);
     let agents = sockets::of(agent.process.id());
     let to_relay: Vec<_> = agents.iter().filter(|s| s.connected && s.remote_port == relay.port).collect();
-    let [link] = to_relay[..] else { panic!("connections to the relay: {to_relay:?}") };
-    assert!(!agents.iter().any(|s| s.listening), "an agent listens: {agents:?}");
+    let [link] = to_relay[..] else { panic!("not exactly one connection: {to_relay:?}") };
+    assert!(!agents.iter().any(|s| s.listening), "the agent listens: {agents:?}");
     let relays = sockets::of(relay.process.id());
     assert!(relays.iter().any(|s| s.listening && s.local_port == relay.port), "{relays:?}");
     let (ours, others): (Vec<_>, Vec<_>) =

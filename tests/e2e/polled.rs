@@ -49,13 +49,13 @@ impl Check {
         self.read.extend_from_slice(data);
         while self.read.len() >= BLOCK {
             let rest = self.read.split_off(BLOCK);
-            assert!(self.read == block(self.number), "block {} is another", self.number);
+            assert!(self.read == block(self.number), "block {} differs", self.number);
             (self.read, self.number) = (rest, self.number + 1);
         }
     }
 
     fn blocks(&self) -> u64 {
-        assert!(self.read.is_empty(), "{} bytes of a block", self.read.len());
+        assert!(self.read.is_empty(), "the stream ended after {} bytes of a block", self.read.len());
         self.number
     }
 }

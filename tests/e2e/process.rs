@@ -36,14 +36,14 @@ impl Process {
     }
 
     /// The first line of stderr with this text in it.
-    pub(crate) fn says(&self, text: &str) -> String {
-        self.says_times(text, 1)
+    pub(crate) fn logs(&self, text: &str) -> String {
+        self.logs_times(text, 1)
     }
 
     /// The line of stderr in which this text stands for the `times`th time.
-    pub(crate) fn says_times(&self, text: &str, times: usize) -> String {
+    pub(crate) fn logs_times(&self, text: &str, times: usize) -> String {
         let nth = |lines: &[String]| lines.iter().filter(|line| line.contains(text)).nth(times - 1).cloned();
-        self.err.wait(nth).unwrap_or_else(|| panic!("{text:?} was not said {times} times; {self}"))
+        self.err.wait(nth).unwrap_or_else(|| panic!("{text:?} was not logged {times} times; {self}"))
     }
 }
 

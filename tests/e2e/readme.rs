@@ -16,7 +16,7 @@ fn block(heading: &str) -> String {
 
 /// The block names ports, so it runs in namespaces of its own, which end whatever it leaves in the background.
 #[test]
-fn the_block_for_one_machine_works_when_it_is_pasted() {
+fn the_readme_block_for_one_machine_works_when_pasted() {
     let home = tempfile::tempdir().unwrap();
     let program = Path::new(ptth().get_program()).parent().unwrap().to_owned();
     let script = format!("ip link set lo up\nset -e\n{}", block("### The same on one machine, without DNS"));

@@ -13,7 +13,7 @@ fn ends(command: &mut Command, code: i32) -> String {
     assert_eq!(process.err.wait(|_| None::<()>), None);
     let lines = process.err.all();
     assert_eq!(process.out.all().len(), 0, "{process}");
-    let [line] = &lines[..] else { panic!("not one line: {process}") };
+    let [line] = &lines[..] else { panic!("stderr is not exactly one line: {process}") };
     line.clone()
 }
 
@@ -51,7 +51,7 @@ fn a_revoked_token_ends_its_agent() {
     let id = id.split_whitespace().next().unwrap();
     site.run(ptth().args(["token", "revoke", id, "--state"]).arg(site.at("state")));
     assert_eq!(agent.process.ends(), 3, "{}", agent.process);
-    let last = agent.process.says("ptth: ");
+    let last = agent.process.logs("ptth: ");
     assert!(last.contains("401") && last.contains("revoked"), "{last}");
 }
 
@@ -65,7 +65,7 @@ fn a_port_in_use_ends_the_relay() {
 }
 
 #[test]
-fn what_is_written_wrongly_is_said_before_anything_starts() {
+fn invalid_input_is_reported_before_anything_starts() {
     let site = Site::new();
     let url = "https://localhost:1";
     let line = ends(site.agent_command(url, "3000").args(["--name", "not a name"]), 2);
@@ -78,16 +78,16 @@ fn what_is_written_wrongly_is_said_before_anything_starts() {
 }
 
 #[test]
-fn an_unknown_relay_is_one_line_and_another_try() {
+fn an_unreachable_relay_is_reported_once_and_retried() {
     let site = Site::new();
     let relay = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://localhost:{}", relay.local_addr().unwrap().port());
     drop(relay);
     let mut agent = Process::start(site.agent_command(&url, "3000").arg("--verbose"));
-    let line = agent.says(" WARN ");
+    let line = agent.logs(" WARN ");
     assert!(line.contains(&url) && line.contains("trying again"), "{line}");
     // At the more talkative level the tries after the first are seen; they are not said again.
-    agent.says_times("cannot reach the relay", 4);
+    agent.logs_times("cannot reach the relay", 4);
     assert_eq!(agent.err.all().iter().filter(|line| line.contains(" WARN ")).count(), 1, "{agent}");
     assert!(agent.runs() && agent.out.all().is_empty(), "{agent}");
 }

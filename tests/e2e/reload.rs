@@ -84,7 +84,7 @@ fn metric(admin: &str) -> String {
 }
 
 #[test]
-fn a_replaced_certificate_is_shown_and_a_broken_one_is_not() {
+fn a_replaced_certificate_is_loaded_and_a_broken_one_is_ignored() {
     let site = Site::new();
     let held = Held::start();
     let mut command = ptth();
@@ -110,15 +110,15 @@ fn a_replaced_certificate_is_shown_and_a_broken_one_is_not() {
     renew(&site, "relay");
     let replaced = Instant::now();
     let second = poll(|| Some(shown()).filter(|serial| *serial != first));
-    let second = second.unwrap_or_else(|| panic!("still {first}; {}", relay.process));
+    let second = second.unwrap_or_else(|| panic!("the relay still presents {first}; {}", relay.process));
     println!("{first} became {second} after {:?}", replaced.elapsed());
     assert!(replaced.elapsed() < limit(Duration::from_secs(10)), "{:?}", replaced.elapsed());
-    relay.process.says("loaded again: serial ");
+    relay.process.logs("loaded again: serial ");
     runtime.block_on(echoes(&mut socket, "after"));
     assert_eq!(metric(&admin), "ptth_certificate_reload_failures_total 0");
 
     site.secret("certs/relay.pem", "-----BEGIN CERTIFICATE-----\nnothing\n-----END CERTIFICATE-----\n");
-    let line = relay.process.says("what was loaded before stays in force");
+    let line = relay.process.logs("the previously loaded files stay in use");
     assert!(line.contains("WARN") && line.contains("certs/relay.pem"), "{line}");
     assert_eq!(metric(&admin), "ptth_certificate_reload_failures_total 1");
     assert_eq!(shown(), second);
@@ -127,7 +127,7 @@ fn a_replaced_certificate_is_shown_and_a_broken_one_is_not() {
 }
 
 #[test]
-fn the_certificate_is_chosen_by_the_host_that_is_called() {
+fn the_certificate_is_chosen_by_the_requested_host() {
     let site = Site::new();
     let hosts = ["--host", "www.shop.test"];
     site.run(ptth().args(["certs", "new", "--out"]).arg(site.at("other")).args(hosts));
@@ -141,18 +141,18 @@ fn the_certificate_is_chosen_by_the_host_that_is_called() {
     command.args(["relay", "--admin", "off", "--listen", "127.0.0.1:0", "--state"]).arg(site.at("state"));
     let relay = Relay::start(command.arg("--config").arg(config));
     let serial = |host| serial(relay.port, host);
-    assert_eq!(serial("shop.ptth.localhost"), serial("unknown.test"), "the first");
+    assert_eq!(serial("shop.ptth.localhost"), serial("unknown.test"), "the first certificate is the default");
     assert_ne!(serial("shop.ptth.localhost"), serial("www.shop.test"));
     let mut agent = site.agent_of("shop", "hosts", &relay.url(), "3000");
     let mut agent = Agent::start(agent.args(["--host", "www.shop.test"]));
-    assert!(agent.process.line(2).starts_with("forwards to"), "{}", agent.process);
+    assert!(agent.process.line(2).starts_with("target: "), "{}", agent.process);
     agent.process.signal("TERM");
     assert_eq!(agent.process.ends(), 0, "{}", agent.process);
     assert_eq!(agent.process.out.all().len(), 3, "two URLs, the target and no warning: {}", agent.process);
 }
 
 #[test]
-fn an_agent_prints_the_warning_beside_the_url() {
+fn an_agent_prints_a_warning_about_a_missing_certificate() {
     let site = Site::new();
     let mut new = ptth();
     new.args(["token", "new", "--host", "www.shop.test", "--state"]).arg(site.at("state"));
@@ -187,7 +187,7 @@ fn load(site: &Site, url: &str, done: &AtomicBool, served: &AtomicUsize) -> Vec<
 }
 
 #[test]
-fn sighup_reads_again_what_can_be_read_and_fails_no_request() {
+fn sighup_reloads_certificates_and_tokens_without_a_failed_request() {
     let site = Site::new();
     site.write("files/index.html", "here");
     // The agent's own copies, so that a change of theirs is not one of the relay's.
@@ -203,13 +203,16 @@ fn sighup_reads_again_what_can_be_read_and_fails_no_request() {
         let loads = [(); 4].map(|()| scope.spawn(|| load(&site, &agent.url, &done, &served)));
         let more = |count: usize| {
             let want = served.load(Ordering::SeqCst) + count;
-            assert!(poll(|| (served.load(Ordering::SeqCst) >= want).then_some(())).is_some(), "no requests");
+            assert!(
+                poll(|| (served.load(Ordering::SeqCst) >= want).then_some(())).is_some(),
+                "requests are no longer served"
+            );
         };
         more(20);
         relay.process.signal("HUP");
-        relay.process.says("certificates and client CAs are unchanged");
+        relay.process.logs("certificates and client CAs are unchanged");
         agent.process.signal("HUP");
-        agent.process.says("CA, client certificate and token are unchanged");
+        agent.process.logs("CA, client certificate and token are unchanged");
         more(20);
         // A second CA beside the first, another token, and a certificate of the same CA.
         let both = ["certs/ca.pem", "other/ca.pem"];
@@ -223,7 +226,7 @@ fn sighup_reads_again_what_can_be_read_and_fails_no_request() {
             (&agent.process, &["agent-ca.pem", "loaded the token again"]),
         ] {
             process.signal("HUP");
-            lines.iter().for_each(|line| drop(process.says(line)));
+            lines.iter().for_each(|line| drop(process.logs(line)));
         }
         more(60);
         done.store(true, Ordering::SeqCst);
@@ -235,7 +238,7 @@ fn sighup_reads_again_what_can_be_read_and_fails_no_request() {
 }
 
 #[test]
-fn an_agent_comes_back_with_the_token_that_it_read_again() {
+fn an_agent_reconnects_with_its_reloaded_token() {
     let site = Site::new();
     site.write("files/index.html", "here");
     let listen = format!("127.0.0.1:{}", free_port());
@@ -250,12 +253,12 @@ fn an_agent_comes_back_with_the_token_that_it_read_again() {
     let old = list.split_whitespace().next().unwrap();
     site.secret("token", &site.token("shop"));
     agent.process.signal("HUP");
-    agent.process.says("loaded the token again");
-    assert_eq!(site.curl([&agent.url]).text(), "here", "the connection stands");
+    agent.process.logs("loaded the token again");
+    assert_eq!(site.curl([&agent.url]).text(), "here", "the connection stays open");
     relay.process.signal("TERM");
     assert_eq!(relay.process.ends(), 0, "{}", relay.process);
     site.run(token("revoke").arg(old));
     let _relay = site.relay_at(&listen);
-    agent.process.says_times(" connected", 2);
+    agent.process.logs_times(" connected", 2);
     assert_eq!(site.curl([&agent.url]).text(), "here");
 }

@@ -14,7 +14,7 @@ use crate::process::PATIENCE;
 use crate::site::{Agent, Relay, Site, free_port, poll};
 
 #[test]
-fn a_killed_agent_comes_back_under_its_name() {
+fn a_restarted_agent_serves_under_the_same_name() {
     let site = Site::new();
     site.write("files/index.html", "here");
     let relay = site.relay();
@@ -31,7 +31,7 @@ fn a_killed_agent_comes_back_under_its_name() {
 }
 
 #[test]
-fn without_its_agent_a_known_name_is_503_and_an_unknown_one_404() {
+fn a_name_without_an_agent_is_503_and_an_unknown_name_is_404() {
     let site = Site::new();
     let relay = site.relay();
     let at = |name: &str| site.curl([format!("https://{name}.ptth.localhost:{}/", relay.port)]);
@@ -45,7 +45,7 @@ fn without_its_agent_a_known_name_is_503_and_an_unknown_one_404() {
 }
 
 #[test]
-fn a_killed_relay_gets_its_agents_back() {
+fn an_agent_reconnects_to_a_restarted_relay() {
     let site = Site::new();
     site.write("files/index.html", "here");
     let listen = format!("127.0.0.1:{}", free_port());
@@ -53,13 +53,13 @@ fn a_killed_relay_gets_its_agents_back() {
     let agent = site.agent(&relay, site.at("files"));
     assert_eq!(site.curl([&agent.url]).text(), "here");
     relay.process.kill();
-    agent.process.says(" disconnected");
+    agent.process.logs(" disconnected");
     let started = Instant::now();
     let relay = site.relay_at(&listen);
     let listening = started.elapsed();
-    relay.process.says(" agent connected ");
+    relay.process.logs(" agent connected ");
     let back = started.elapsed();
-    let again = agent.process.says_times(" connected ", 2);
+    let again = agent.process.logs_times(" connected ", 2);
     assert!(again.contains(&agent.url), "{again}");
     assert_eq!(site.curl([&agent.url]).text(), "here");
     println!("the relay listened after {listening:?}, its agent was back after {back:?}");
@@ -75,14 +75,14 @@ fn an_agent_that_starts_before_its_relay_waits_for_it() {
     let agent = crate::process::Process::start(
         &mut site.agent_command(&format!("https://localhost:{port}"), site.at("files")),
     );
-    agent.says("cannot reach the relay");
+    agent.logs("cannot reach the relay");
     assert!(agent.out.all().is_empty(), "{agent}");
     let _relay = site.relay_at(&format!("127.0.0.1:{port}"));
     let url = agent.line(0);
     let answer = poll(|| Some(site.curl([&url])).filter(|answer| answer.status == 200));
     assert_eq!(answer.unwrap().text(), "here");
     let tries = agent.err.all().iter().filter(|line| line.contains("cannot reach")).count();
-    assert_eq!(tries, 1, "one line for each thing that is wrong; {agent}");
+    assert_eq!(tries, 1, "a lasting failure is logged once; {agent}");
 }
 
 /// An origin that never answers a POST, and answers the second GET of a test and each later one; how many came.
@@ -121,7 +121,7 @@ fn answer(visitor: &mut TcpStream) -> String {
 }
 
 #[test]
-fn what_a_killed_polling_agent_had_in_hand_is_settled_by_its_next_boot() {
+fn requests_of_a_killed_polling_agent_are_settled_by_its_next_boot() {
     for transport in ["reversehttp", "comet"] {
         let site = Site::new();
         let (_runtime, port, came) = holding();
@@ -133,7 +133,7 @@ fn what_a_killed_polling_agent_had_in_hand_is_settled_by_its_next_boot() {
         };
         let mut agent = start();
         let (mut get, mut post) = (visitor(&relay, "GET", ""), visitor(&relay, "POST", "abc"));
-        poll(|| (came.load(Ordering::SeqCst) == 2).then_some(())).expect("both are with the origin");
+        poll(|| (came.load(Ordering::SeqCst) == 2).then_some(())).expect("a request did not arrive");
         agent.process.kill();
         let _agent = start();
         let since = Instant::now();

@@ -247,7 +247,7 @@ impl Process {
     /// Waits for its end; its exit code.
     pub(crate) fn ends(&mut self) -> i32 {
         let ended = poll(|| self.child.try_wait().unwrap());
-        ended.unwrap_or_else(|| panic!("it did not end: {self}")).code().unwrap_or(-1)
+        ended.unwrap_or_else(|| panic!("the process did not end: {self}")).code().unwrap_or(-1)
     }
 }
 

@@ -46,7 +46,7 @@ fn round(port: u16, name: &str) -> f64 {
 }
 
 #[test]
-fn polling_reaches_a_quarter_of_a_flipped_connection() {
+fn polling_reaches_a_quarter_of_the_request_rate_of_ptth10() {
     if !is_long() {
         return println!("takes half a minute: set PTTH_LONG=1");
     }

@@ -37,20 +37,20 @@ fn in_flight(site: &Site, held: &Held, url: &str, meanwhile: impl FnOnce()) -> V
 }
 
 #[test]
-fn a_relay_that_is_asked_to_stop_finishes_what_is_in_flight() {
+fn a_relay_finishes_requests_in_flight_after_sigterm() {
     let Running { site, held, mut relay, mut agent } = start();
     let mut late = None;
     let answers = in_flight(&site, &held, &agent.url, || {
         relay.process.signal("TERM");
-        relay.process.says("stopping");
+        relay.process.logs("stopping");
         // Whoever comes now is not let in, neither a visitor nor an agent.
         let refused = poll(|| {
             let done = curl().arg("--cacert").arg(site.ca()).arg(&agent.url).output().unwrap();
             (done.status.code() == Some(7)).then_some(())
         });
-        assert!(refused.is_some(), "a visitor still got in; {}", relay.process);
+        assert!(refused.is_some(), "the relay still accepts visitors; {}", relay.process);
         let second = Process::start(&mut site.agent_command(&relay.url(), held.port.to_string()));
-        second.says("cannot reach the relay");
+        second.logs("cannot reach the relay");
         late = Some(second);
     });
     for answer in answers {
@@ -58,16 +58,16 @@ fn a_relay_that_is_asked_to_stop_finishes_what_is_in_flight() {
     }
     assert_eq!(relay.process.ends(), 0, "{}", relay.process);
     assert!(!relay.process.err.all().iter().any(|line| line.contains("were cut")), "{}", relay.process);
-    assert!(late.is_some_and(|mut second| second.runs()), "an agent gave up on a relay that restarts");
+    assert!(late.is_some_and(|mut second| second.runs()), "the agent ended although the relay restarts");
     assert!(agent.process.runs(), "{}", agent.process);
 }
 
 #[test]
-fn an_agent_that_is_asked_to_stop_finishes_what_is_in_flight() {
+fn an_agent_finishes_requests_in_flight_after_sigterm() {
     let Running { site, held, relay, mut agent } = start();
     let answers = in_flight(&site, &held, &agent.url, || {
         agent.process.signal("TERM");
-        agent.process.says("stopping");
+        agent.process.logs("stopping");
         // The relay gives it nothing new, and waits in vain for another.
         assert_eq!(site.curl([format!("{}wait/late", agent.url)]).status, 503);
     });
@@ -75,19 +75,19 @@ fn an_agent_that_is_asked_to_stop_finishes_what_is_in_flight() {
         assert_eq!((answer.status, &*answer.text()), (200, "patience"), "{answer:?}");
     }
     assert_eq!(agent.process.ends(), 0, "{}", agent.process);
-    relay.process.says(" agent connection ended ");
+    relay.process.logs(" agent connection ended ");
 }
 
 #[test]
-fn a_hangup_ends_neither_a_relay_nor_an_agent() {
+fn sighup_ends_neither_a_relay_nor_an_agent() {
     let Running { site, held, mut relay, mut agent } = start();
     held.let_go();
     for _ in 0..2 {
         for process in [&relay.process, &agent.process] {
             process.signal("HUP");
         }
-        relay.process.says("SIGHUP");
-        agent.process.says("SIGHUP");
+        relay.process.logs("SIGHUP");
+        agent.process.logs("SIGHUP");
         assert_eq!(site.curl([format!("{}wait/on", agent.url)]).text(), "on");
     }
     for process in [&mut agent.process, &mut relay.process] {
@@ -110,7 +110,7 @@ fn an_idle_process_stops_at_once() {
 }
 
 #[test]
-fn a_relay_names_what_it_cuts_when_the_grace_ends() {
+fn a_relay_logs_the_requests_cut_at_the_end_of_the_grace_period() {
     let (site, held) = (Site::new(), Held::start());
     let mut relay = Relay::start(site.relay_command("127.0.0.1:0").args(["--grace-seconds", "1"]));
     let agent = site.agent(&relay, held.port.to_string());
@@ -121,9 +121,9 @@ fn a_relay_names_what_it_cuts_when_the_grace_ends() {
         relay.process.signal("TERM");
         assert_eq!(relay.process.ends(), 0, "{}", relay.process);
     });
-    let line = relay.process.says("requests were cut when the grace ended");
+    let line = relay.process.logs("requests were cut at the end of the grace period");
     assert!(line.contains("requests=1") && line.contains("routes=shop.ptth.localhost"), "{line}");
-    let connected = relay.process.says("agent connected");
+    let connected = relay.process.logs("agent connected");
     let id = connected.split_whitespace().find(|word| word.starts_with("agent=")).unwrap();
     assert!(line.contains(id), "{line}");
 }

@@ -14,7 +14,7 @@ fn a_directory_is_served() {
     symlink(site.at("secret.txt"), site.at("files/way-out")).unwrap();
     let relay = site.relay();
     let agent = site.agent(&relay, site.at("files"));
-    assert!(agent.process.line(1).starts_with("forwards to the files of "), "{}", agent.process);
+    assert!(agent.process.line(1).starts_with("target: the files of "), "{}", agent.process);
     let get = |path: &str, flags: &[&str]| {
         let url = format!("{}{path}", agent.url);
         site.curl(flags.iter().copied().chain(["--path-as-is", &url]))
@@ -61,7 +61,7 @@ fn a_service_behind_tls_is_served_and_verified() {
 }
 
 #[test]
-fn a_target_that_is_not_there_is_said_and_answered_502() {
+fn a_missing_target_is_reported_and_answered_502() {
     let site = Site::new();
     let relay = site.relay();
     let port = crate::site::free_port();
@@ -70,7 +70,7 @@ fn a_target_that_is_not_there_is_said_and_answered_502() {
     assert!(said.contains(&format!("nothing listens on port {port}")) && said.contains("502"), "{said}");
     let got = site.curl([&agent.url]);
     assert_eq!((got.status, got.field("content-type")), (502, "application/problem+json"), "{got:?}");
-    assert!(!got.text().contains(&port.to_string()), "a visitor learns what is inside: {}", got.text());
+    assert!(!got.text().contains(&port.to_string()), "the answer reveals the origin's port: {}", got.text());
     // It is served as soon as it is there; nobody has to start the agent again.
     let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let origin = std::thread::spawn(move || {

@@ -1,10 +1,10 @@
-//! Every way to a relay, asked for by its name.
+//! Every way to a relay, selected by its name.
 
 use crate::origin::Held;
 use crate::site::{Agent, Site};
 
 #[test]
-fn every_rung_can_be_asked_for_by_its_name() {
+fn every_rung_can_be_selected_by_its_name() {
     let (site, held) = (Site::new(), Held::start());
     held.let_go();
     let relay = site.relay();
@@ -19,7 +19,7 @@ fn every_rung_can_be_asked_for_by_its_name() {
         let mut command = site.agent_command(&relay.url(), held.port.to_string());
         let agent = Agent::start(command.args(["--transport", name]));
         let rung = if name == "auto" { "ptth10" } else { name };
-        let line = agent.process.says(" connected ");
+        let line = agent.process.logs(" connected ");
         let said = [format!("rung=\"{rung}\""), format!("carrier={carrier}")];
         assert!(said.iter().all(|said| line.split_whitespace().any(|word| word == said)), "{name}: {line}");
         assert_eq!(site.curl([format!("{}wait/{name}", agent.url)]).text(), name);

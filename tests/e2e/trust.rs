@@ -34,52 +34,52 @@ fn agent(site: &Site, relay: &Relay, ca: Option<&str>) -> Command {
 }
 
 /// Starts an agent that must not connect. The one line that it says.
-fn distrusts(relay: &Relay, mut agent: Command) -> String {
+fn refusal(relay: &Relay, mut agent: Command) -> String {
     // Each try is a failed handshake at the relay.
     let tries =
-        || relay.process.err.all().iter().filter(|line| line.contains("no HTTP on a connection")).count();
+        || relay.process.err.all().iter().filter(|line| line.contains("before its first request")).count();
     let before = tries();
     let mut agent = Process::start(&mut agent);
     let several = poll(|| (tries() >= before + 3).then_some(()));
-    agent.says("certificate");
-    assert!(several.is_some(), "it did not try again; {agent} {}", relay.process);
+    agent.logs("certificate");
+    assert!(several.is_some(), "the agent did not try again; {agent} {}", relay.process);
     assert!(agent.runs() && agent.out.all().is_empty(), "{agent}");
     assert!(!format!("{}", relay.process).contains("agent connected"), "{}", relay.process);
     let lines = agent.err.all();
-    let [line] = &lines[..] else { panic!("not one line for one thing that is wrong: {agent}") };
+    let [line] = &lines[..] else { panic!("stderr is not exactly one line: {agent}") };
     assert!(line.contains("trying again"), "{line}");
     line.clone()
 }
 
 #[test]
-fn an_expired_certificate() {
+fn an_agent_refuses_an_expired_certificate() {
     let site = Site::new();
     let relay = relay_with(&site, "localhost", 2021);
-    let line = distrusts(&relay, agent(&site, &relay, Some("other-ca.pem")));
+    let line = refusal(&relay, agent(&site, &relay, Some("other-ca.pem")));
     assert!(line.contains("expired") && line.contains("renew it on the relay"), "{line}");
 }
 
 #[test]
-fn a_certificate_of_a_foreign_ca() {
+fn an_agent_refuses_a_certificate_of_an_untrusted_ca() {
     let site = Site::new();
     let relay = relay_with(&site, "localhost", 2100);
     // Neither the CA that was given nor the system's vouch for it.
     for ca in [Some("certs/ca.pem"), None] {
-        let line = distrusts(&relay, agent(&site, &relay, ca));
+        let line = refusal(&relay, agent(&site, &relay, ca));
         assert!(line.contains("issuer that is not trusted") && line.contains("--ca"), "{line}");
     }
 }
 
 #[test]
-fn a_certificate_for_another_host() {
+fn an_agent_refuses_a_certificate_for_another_host() {
     let site = Site::new();
     let relay = relay_with(&site, "relay.example", 2100);
-    let line = distrusts(&relay, agent(&site, &relay, Some("other-ca.pem")));
+    let line = refusal(&relay, agent(&site, &relay, Some("other-ca.pem")));
     assert!(line.contains("localhost") && line.contains("relay.example"), "{line}");
 }
 
 #[test]
-fn the_right_certificate_from_the_same_hands() {
+fn an_agent_accepts_a_valid_certificate_of_a_trusted_ca() {
     let site = Site::new();
     let relay = relay_with(&site, "localhost", 2100);
     let agent = Process::start(&mut agent(&site, &relay, Some("other-ca.pem")));

@@ -29,13 +29,13 @@ fn messages_cross(transport: &str) {
     let agent = Agent::start(agent.args(["--transport", transport]));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, converse(&site, relay.port, &agent.url))
+        tokio::time::timeout(PATIENCE, send_messages(&site, relay.port, &agent.url))
             .await
-            .expect("it takes too long");
+            .expect("the WebSocket takes too long");
     });
 }
 
-async fn converse(site: &Site, port: u16, url: &str) {
+async fn send_messages(site: &Site, port: u16, url: &str) {
     let tls = ptth::tls::client_config(Some(&site.ca()), &[b"http/1.1"]).unwrap();
     let host = ServerName::try_from("shop.ptth.localhost").unwrap();
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -46,7 +46,7 @@ async fn converse(site: &Site, port: u16, url: &str) {
     let large = Message::binary((0..3_u32 << 20).map(|n| n.to_le_bytes()[0]).collect::<Vec<_>>());
     for message in [Message::text("hello"), large, Message::text("")] {
         socket.send(message.clone()).await.unwrap();
-        assert!(socket.next().await.unwrap().unwrap() == message, "another message came back");
+        assert!(socket.next().await.unwrap().unwrap() == message, "the echo differs from the message");
     }
     // Nothing on the way takes a silence for an end.
     let quiet = tokio::time::timeout(Duration::from_secs(1), socket.next()).await;
@@ -58,5 +58,5 @@ async fn converse(site: &Site, port: u16, url: &str) {
     while let Some(Ok(_)) = last {
         last = socket.next().await;
     }
-    assert!(last.is_none(), "no orderly end: {last:?}");
+    assert!(last.is_none(), "the WebSocket did not close cleanly: {last:?}");
 }

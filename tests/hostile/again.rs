@@ -56,7 +56,7 @@ async fn pass(near: TcpStream, to: SocketAddr, log: Arc<Mutex<Vec<Vec<u8>>>>, nu
 }
 
 /// A28, RFC 8446 §8: whoever has every byte that an agent sent can send them again, and is nobody.
-pub(crate) async fn what_is_recorded_and_sent_again_does_nothing(on: On) {
+pub(crate) async fn a_replayed_connection_has_no_effect(on: On) {
     let (relay, origin) = (TestRelay::start(), Recorder::start().await);
     let tapped = Tapped::start(relay.tls).await;
     let mut plan = on.agent(&relay, NAME);
@@ -64,7 +64,7 @@ pub(crate) async fn what_is_recorded_and_sent_again_does_nothing(on: On) {
     plan.config.relays = vec![relay.url().replace(&port(relay.tls), &port(tapped.at)).parse().unwrap()];
     let agent = serve(&plan, origin.handler()).await;
     honest(&relay, NAME).await;
-    within("the agent leaving", agent.stop(STEP)).await;
+    within("the agent stopping", agent.stop(STEP)).await;
     let recorded = tapped.heard.lock().clone();
     tapped.scope.abort();
     assert!(recorded.iter().any(|bytes| bytes.len() > 500), "nothing was recorded");
@@ -80,12 +80,12 @@ pub(crate) async fn what_is_recorded_and_sent_again_does_nothing(on: On) {
     }
     let ask = format!("GET /again HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", named(NAME));
     let got = raw(&relay, ask.as_bytes(), STEP).await;
-    assert_eq!(status(&got), 503, "somebody speaks for it: {}", String::from_utf8_lossy(&got));
+    assert_eq!(status(&got), 503, "a replayed connection serves the name: {}", String::from_utf8_lossy(&got));
     assert_eq!(origin.whole().len(), before);
 }
 
 /// zrok CVE-2026-40304: what one tenant has registered no other ends, moves or takes over.
-pub(crate) async fn a_registration_is_ended_by_its_owner_alone(on: On) {
+pub(crate) async fn only_the_owner_ends_a_registration(on: On) {
     let (relay, origin) = (TestRelay::start(), Recorder::start().await);
     let mut mine = on.agent(&relay, NAME);
     let own = relay.token(&[NAME, "beside"]);
@@ -99,7 +99,7 @@ pub(crate) async fn a_registration_is_ended_by_its_owner_alone(on: On) {
         "POST /reversehttp?name=beside HTTP/1.1\r\nHost: ptth.localhost\r\nAuthorization: Bearer {own}\r\n\
          Content-Length: 0\r\n\r\n"
     );
-    let head = relay.ask(&registration).await.0;
+    let head = relay.fetch(&registration).await.0;
     let path = |url: &str| url[url.find("/reversehttp").unwrap()..].to_owned();
     let private = path(head.get("location").unwrap());
     let first = path(head.get("link").unwrap().split('>').next().unwrap());
@@ -118,13 +118,13 @@ pub(crate) async fn a_registration_is_ended_by_its_owner_alone(on: On) {
         let ask = format!(
             "{method} {target} HTTP/1.1\r\nHost: ptth.localhost\r\n{bearer}Content-Length: 0\r\n\r\n"
         );
-        let (head, _) = relay.ask(&ask).await;
+        let (head, _) = relay.fetch(&ask).await;
         assert!((400..500).contains(&head.status()), "{method} {target}: {head:?}");
     }
     let instance = &mine.config.instance.id;
     let fields = format!("PTTH-Instance: {instance};boot=99\r\nPTTH-Exclusive: ?1\r\n");
     let usurper = Stranger { fields: &fields, ..Stranger::new(on, relay.plain, NAME, theirs.expose()) };
-    assert_eq!(usurper.comes().await.err(), Some(403), "another took its place");
+    assert_eq!(usurper.connect().await.err(), Some(403), "another agent took the name");
     for _ in 0..4 {
         honest(&relay, NAME).await;
     }

@@ -49,21 +49,21 @@ fn answers() -> Vec<(&'static str, String, &'static [u16])> {
         ("two lengths", with("Content-Length: 2\r\nContent-Length: 40\r\n", &format!("ok{PLANTED}")), NO),
         ("a length with a sign", with("Content-Length: +2\r\n", &format!("ok{PLANTED}")), NO),
         ("a list of lengths", with("Content-Length: 2, 40\r\n", &format!("ok{PLANTED}")), NO),
-        ("a length that is no number", with("Content-Length: x\r\n", PLANTED), NO),
+        ("a length that is not a number", with("Content-Length: x\r\n", PLANTED), NO),
         ("a fold", with("X-A: b\r\n Set-Cookie: planted=1\r\nContent-Length: 0\r\n", ""), NO),
         ("NUL in a value", with("X-A: b\0c\r\nContent-Length: 0\r\n", ""), NO),
         ("a bare CR in a value", with("X-A: b\rX-Planted: planted\r\nContent-Length: 0\r\n", ""), NO),
         ("a blank in a name", with("X A: b\r\nContent-Length: 0\r\n", ""), NO),
         ("a blank before the colon", with("Content-Length : 0\r\n", ""), NO),
         ("no colon", with("planted\r\nContent-Length: 0\r\n", ""), NO),
-        ("a coding that is none", with("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), &[502, 504, 0, 200]),
+        ("an unknown coding", with("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), &[502, 504, 0, 200]),
         (
             "a chunk with a sign",
             with("Transfer-Encoding: chunked\r\n", "+5\r\nhello\r\n0\r\n\r\n"),
             &[200, 502],
         ),
         (
-            "a chunk beyond all bounds",
+            "a chunk size beyond 64 bits",
             with("Transfer-Encoding: chunked\r\n", "fffffffffffffffff\r\nx"),
             &[200, 502],
         ),
@@ -78,7 +78,7 @@ fn answers() -> Vec<(&'static str, String, &'static [u16])> {
         ("status 1000", "HTTP/1.1 1000 OK\r\nContent-Length: 0\r\n\r\n".into(), NO),
         ("status -1", "HTTP/1.1 -1 OK\r\nContent-Length: 0\r\n\r\n".into(), NO),
         (
-            "a 101 that nobody asked for",
+            "an unsolicited 101",
             format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n{PLANTED}"),
             NO,
         ),
@@ -111,7 +111,7 @@ fn answers() -> Vec<(&'static str, String, &'static [u16])> {
 }
 
 /// A5, A6 on `h1`; RUSTSEC-2017-0002, CWE-113.
-pub(crate) async fn a_split_answer_reaches_its_own_visitor_alone(on: On) {
+pub(crate) async fn a_split_answer_reaches_only_its_visitor(on: On) {
     if on.carrier != Kind::H1 {
         return;
     }
@@ -148,7 +148,7 @@ pub(crate) async fn a_split_answer_reaches_its_own_visitor_alone(on: On) {
             assert_eq!(next.head().await.first, "GET /next HTTP/1.1", "{what}");
             next.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext").await;
         };
-        let ((_, body), ()) = tokio::join!(relay.ask(&ask), answer);
+        let ((_, body), ()) = tokio::join!(relay.fetch(&ask), answer);
         assert_eq!(body, "next", "{what}");
         honest(relay, "honest").await;
         faults
@@ -158,8 +158,8 @@ pub(crate) async fn a_split_answer_reaches_its_own_visitor_alone(on: On) {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// What an agent on `h2` does once it has a request.
-struct Deed {
+/// A protocol violation that an agent on `h2` commits once it has a request.
+struct Violation {
     what: &'static str,
     settings: Vec<(u16, u32)>,
     /// Sent at once.
@@ -173,34 +173,34 @@ struct Deed {
 
 const NO: &[u16] = &[500, 502, 503, 504];
 
-fn deed(what: &'static str, then: Vec<u8>) -> Deed {
-    Deed { what, settings: vec![], first: vec![], then, times: 1, upload: false, allowed: NO }
+fn violation(what: &'static str, then: Vec<u8>) -> Violation {
+    Violation { what, settings: vec![], first: vec![], then, times: 1, upload: false, allowed: NO }
 }
 
-fn says(fields: &[(&str, &str)]) -> Vec<u8> {
+fn answer_head(fields: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, 1, block(fields))
 }
 
 #[expect(clippy::too_many_lines, reason = "a table, and nothing else")]
-fn deeds() -> Vec<Deed> {
+fn violations() -> Vec<Violation> {
     let ok = frame(HEADERS, END_HEADERS, 1, block(&[(":status", "200")]));
     let mut all = vec![
-        Deed { settings: vec![(3, 0)], ..deed("no stream is allowed", vec![]) },
-        Deed { settings: vec![(4, 0)], upload: true, ..deed("no byte of an upload is allowed", vec![]) },
-        Deed { settings: vec![(4, 0xffff_ffff)], ..deed("a window beyond 2^31", vec![]) },
-        Deed { settings: vec![(5, 1)], ..deed("frames smaller than are legal", vec![]) },
-        Deed { settings: vec![(2, 1)], ..deed("a server that allows promises", vec![]) },
-        deed("nothing at all", vec![]),
-        deed("GOAWAY", frame(GOAWAY, 0, 0, [0; 8])),
-        Deed { first: frame(GOAWAY, 0, 0, [0; 8]), ..deed("GOAWAY at once", vec![]) },
-        Deed {
+        Violation { settings: vec![(3, 0)], ..violation("no stream is allowed", vec![]) },
+        Violation { settings: vec![(4, 0)], upload: true, ..violation("no upload byte is allowed", vec![]) },
+        Violation { settings: vec![(4, 0xffff_ffff)], ..violation("a window beyond 2^31", vec![]) },
+        Violation { settings: vec![(5, 1)], ..violation("a frame size below the minimum", vec![]) },
+        Violation { settings: vec![(2, 1)], ..violation("a server that enables push", vec![]) },
+        violation("no frame at all", vec![]),
+        violation("GOAWAY", frame(GOAWAY, 0, 0, [0; 8])),
+        Violation { first: frame(GOAWAY, 0, 0, [0; 8]), ..violation("GOAWAY at once", vec![]) },
+        Violation {
             times: 1_000,
-            ..deed(
+            ..violation(
                 "GOAWAY without end",
                 frame(GOAWAY, 0, 0, [&[0x7f, 0xff, 0xff, 0xff][..], &[0; 4]].concat()),
             )
         },
-        deed(
+        violation(
             "a promise",
             frame(
                 PUSH_PROMISE,
@@ -209,41 +209,41 @@ fn deeds() -> Vec<Deed> {
                 [&2_u32.to_be_bytes()[..], &request("GET", "other.test", "/")].concat(),
             ),
         ),
-        deed(
+        violation(
             "an answer on a stream of its own",
             frame(HEADERS, END_HEADERS | END_STREAM, 2, block(&[(":status", "200")])),
         ),
-        deed(
-            "an answer to a request that is still to come",
+        violation(
+            "an answer to a future request",
             frame(HEADERS, END_HEADERS | END_STREAM, 7, block(&[(":status", "200")])),
         ),
-        deed("refused", frame(RST_STREAM, 0, 1, 7_u32.to_be_bytes())),
-        deed("reset", frame(RST_STREAM, 0, 1, 2_u32.to_be_bytes())),
-        deed("DATA before a head", frame(DATA, END_STREAM, 1, "planted")),
-        deed("a window update of 0", frame(WINDOW_UPDATE, 0, 1, [0; 4])),
-        deed("a window update of 0 for all", frame(WINDOW_UPDATE, 0, 0, [0; 4])),
-        deed(
-            "a frame beyond its bound",
+        violation("REFUSED_STREAM", frame(RST_STREAM, 0, 1, 7_u32.to_be_bytes())),
+        violation("reset", frame(RST_STREAM, 0, 1, 2_u32.to_be_bytes())),
+        violation("DATA before a head", frame(DATA, END_STREAM, 1, "planted")),
+        violation("a window update of 0", frame(WINDOW_UPDATE, 0, 1, [0; 4])),
+        violation("a window update of 0 for the connection", frame(WINDOW_UPDATE, 0, 0, [0; 4])),
+        violation(
+            "an oversized frame",
             [&[0xff, 0xff, 0xff, DATA, 0, 0, 0, 0, 1][..], &[0; 20_000]].concat(),
         ),
-        deed("no HTTP/2 at all", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted".to_vec()),
-        Deed {
+        violation("no HTTP/2 at all", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted".to_vec()),
+        Violation {
             times: 3_000,
             allowed: &[103, 502, 503, 504],
-            ..deed(
+            ..violation(
                 "hints without end",
                 frame(HEADERS, END_HEADERS, 1, block(&[(":status", "103"), ("link", "</a>")])),
             )
         },
-        Deed {
+        Violation {
             times: 2_000,
-            ..deed("CONTINUATION without end", frame(CONTINUATION, 0, 1, literal(b"x", &[b'y'; 4_000])))
+            ..violation("CONTINUATION without end", frame(CONTINUATION, 0, 1, literal(b"x", &[b'y'; 4_000])))
         }
         .behind(frame(HEADERS, 0, 1, block(&[(":status", "200")]))),
-        Deed { times: 20_000, ..deed("SETTINGS without end", frame(SETTINGS, 0, 0, [])) },
-        Deed { times: 20_000, ..deed("PING without end", frame(PING, 0, 0, [0; 8])) },
-        deed(
-            "a bomb of HPACK",
+        Violation { times: 20_000, ..violation("SETTINGS without end", frame(SETTINGS, 0, 0, [])) },
+        Violation { times: 20_000, ..violation("PING without end", frame(PING, 0, 0, [0; 8])) },
+        violation(
+            "an HPACK bomb",
             [frame(
                 HEADERS,
                 END_HEADERS,
@@ -274,7 +274,7 @@ fn deeds() -> Vec<Deed> {
         ("a length and no body", &[(":status", "200"), ("content-length", "9")]),
         ("two lengths", &[(":status", "200"), ("content-length", "0"), ("content-length", "9")]),
     ] {
-        all.push(deed(what, says(fields)));
+        all.push(violation(what, answer_head(fields)));
     }
     // The head is out when these are noticed: the answer is cut, and never taken for a whole one.
     for (what, data) in [
@@ -287,7 +287,7 @@ fn deeds() -> Vec<Deed> {
             .concat(),
         ),
         (
-            "trailers that end nothing",
+            "trailers without END_STREAM",
             [ok.clone(), frame(HEADERS, END_HEADERS, 1, block(&[("x-planted", "1")]))].concat(),
         ),
         (
@@ -297,21 +297,21 @@ fn deeds() -> Vec<Deed> {
         ),
         ("a reset behind the head", [ok.clone(), frame(RST_STREAM, 0, 1, 2_u32.to_be_bytes())].concat()),
     ] {
-        all.push(Deed { allowed: &[200, 500, 502, 503, 504, 0], ..deed(what, data) });
+        all.push(Violation { allowed: &[200, 500, 502, 503, 504, 0], ..violation(what, data) });
     }
     // The library leaves it out.
-    let path = says(&[(":status", "200"), (":path", "/planted")]);
-    all.push(Deed { allowed: &[200, 502], ..deed("a path in an answer", path) });
-    let flood = Deed {
+    let path = answer_head(&[(":status", "200"), (":path", "/planted")]);
+    all.push(Violation { allowed: &[200, 502], ..violation("a path in an answer", path) });
+    let flood = Violation {
         times: 2_000,
         allowed: &[200, 502, 0],
-        ..deed("DATA beyond the window", frame(DATA, 0, 1, [0; 16_384]))
+        ..violation("DATA beyond the window", frame(DATA, 0, 1, [0; 16_384]))
     };
     all.push(flood.behind(ok));
     all
 }
 
-impl Deed {
+impl Violation {
     /// With this in front when the request is there: the rest is repeated.
     fn behind(mut self, head: Vec<u8>) -> Self {
         self.then = [head, self.then.repeat(self.times as usize)].concat();
@@ -319,8 +319,8 @@ impl Deed {
         self
     }
 
-    /// Does it, until the relay hangs up or the visitor has heard.
-    async fn commit(&self, agent: TcpStream) {
+    /// Sends the violation, until the relay closes the connection or the visitor is answered.
+    async fn perform(&self, agent: TcpStream) {
         let mut frames = Frames::server(agent, &self.settings).await;
         frames.send(&self.first).await;
         if frames.until(DEADLINE, |f| f.kind == HEADERS).await.is_none() {
@@ -336,18 +336,18 @@ impl Deed {
 }
 
 /// A15, A19 from behind; Envoy CVE-2026-73513, CWE-113.
-pub(crate) async fn what_an_agent_does_on_h2_ends_with_its_own_visitor(on: On) {
+pub(crate) async fn h2_violations_of_an_agent_affect_only_its_visitor(on: On) {
     if on.carrier != Kind::H2 {
         return;
     }
     let relay = relay();
     let (origin, relay) = (Recorder::start().await, &relay);
     let _honest = serve(&on.agent(relay, "honest"), origin.handler()).await;
-    let one = |(number, deed): (usize, Deed)| async move {
+    let one = |(number, violation): (usize, Violation)| async move {
         let name = format!("evil-{number}");
         let agent = flipped(on, relay, &name, &relay.token(&[&name])).await;
         let host = named(&name);
-        let ask = match deed.upload {
+        let ask = match violation.upload {
             true => [
                 format!(
                     "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 300000\r\n\r\n"
@@ -361,21 +361,23 @@ pub(crate) async fn what_an_agent_does_on_h2_ends_with_its_own_visitor(on: On) {
         let asked = Instant::now();
         let got = tokio::select! {
             got = raw(relay, &ask, SILENT) => got,
-            // The agent that has done its deed stays as it is.
-            () = async { deed.commit(agent).await; std::future::pending().await } => unreachable!("it stays"),
+            // The agent stays connected after its violation.
+            () = async { violation.perform(agent).await; std::future::pending().await } => {
+                unreachable!("the agent stays connected")
+            }
         };
         let text = String::from_utf8_lossy(&got).into_owned();
         let took = asked.elapsed();
         honest(relay, "honest").await;
-        let fine = deed.allowed.contains(&status(&got)) && took < DEADLINE;
+        let fine = violation.allowed.contains(&status(&got)) && took < DEADLINE;
         // A body that broke off has no end.
         let whole = status(&got) == 200 && text.ends_with("0\r\n\r\n");
         match fine && !whole && !text.contains("planted") {
             true => None,
-            false => Some(format!("{}: {:?} in {took:?}", deed.what, &text[..text.len().min(300)])),
+            false => Some(format!("{}: {:?} in {took:?}", violation.what, &text[..text.len().min(300)])),
         }
     };
-    let faults: Vec<_> = stream::iter(deeds().into_iter().enumerate().map(one))
+    let faults: Vec<_> = stream::iter(violations().into_iter().enumerate().map(one))
         .buffer_unordered(8)
         .filter_map(std::future::ready)
         .collect()
@@ -389,7 +391,7 @@ fn an_agent_cannot_fill_the_memory_of_a_relay() {
     run(async {
         let program = Program::start(&[], &[]).await;
         let address = ([127, 0, 0, 1], program.relay.port).into();
-        program.is_well().await;
+        program.is_healthy().await;
         let before = program.relay_memory();
         let ok = "HTTP/1.1 200 OK\r\n".to_owned();
         let endless = [
@@ -443,7 +445,7 @@ fn an_agent_cannot_fill_the_memory_of_a_relay() {
             visitor.write_all(ask.as_bytes()).await.unwrap();
             // Long enough for 64 MiB, or for a relay that has stopped to read.
             let _ = tokio::time::timeout(Duration::from_secs(2), attack).await;
-            program.is_well().await;
+            program.is_healthy().await;
         }
         let grown = program.relay_memory().saturating_sub(before);
         assert!(grown < 64 * MIB, "{} MiB more", grown / MIB);

@@ -219,13 +219,13 @@ fn bodies() -> Vec<Row> {
         row("a second head").post("hello").trailer(":method", "GET", 0),
     ];
     for length in ["+5", "-5", "5, 5", "5,9", "0x5", "5 ", "", "5a", "18446744073709551621", "\u{b2}"] {
-        rows.push(row("a length that is none").add("content-length", length).post("hello"));
+        rows.push(row("a malformed length").add("content-length", length).post("hello"));
     }
     rows
 }
 
 /// A8; HAProxy CVE-2021-40346's kin, nginx CVE-2026-42926, Envoy CVE-2026-73513 and -73547.
-pub(crate) async fn no_field_of_http2_becomes_a_line_of_http1(on: On) {
+pub(crate) async fn an_http2_field_cannot_inject_an_http1_line(on: On) {
     let world: World = on.world().await;
     let rows: Vec<Row> = [values(), pseudo(), bodies()].into_iter().flatten().collect();
     let send = |(number, row): (usize, &Row)| {
@@ -238,12 +238,12 @@ pub(crate) async fn no_field_of_http2_becomes_a_line_of_http1(on: On) {
         }
     };
     let answers: Vec<_> = stream::iter(rows.iter().enumerate().map(send)).buffered(16).collect().await;
-    world.is_well().await;
+    world.is_healthy().await;
     let seen = world.origin.whole();
     let mut faults = Vec::new();
     for (number, (row, answer)) in rows.iter().zip(&answers).enumerate() {
         let own: Vec<_> = seen.iter().filter(|r| r.target() == format!("/h/{number}")).collect();
-        let accepted = answer.as_ref().is_some_and(|frame| frame.says(200));
+        let accepted = answer.as_ref().is_some_and(|frame| frame.has_status(200));
         match (&own[..], row.fine) {
             ([], None) if !accepted => {}
             ([one], Some(body)) if accepted && one.body == body.as_bytes() => {}

@@ -98,7 +98,7 @@ pub(crate) fn all(host: &str) -> Vec<Flood> {
             frame(PRIORITY, 0, id(n), [&id(n + 1).to_be_bytes()[..], &[9]].concat())
         }),
         Flood::new("frames of an unknown type: RFC 9113 §4.1", 30_000, |_| frame(0xbb, 0, 0, [0; 64])),
-        Flood::new("answers that nobody reads: CVE-2019-9517", 2_000, asked).behind(frame(
+        Flood::new("unread answers: CVE-2019-9517", 2_000, asked).behind(frame(
             SETTINGS,
             0,
             0,
@@ -112,10 +112,8 @@ pub(crate) fn all(host: &str) -> Vec<Flood> {
             frame(PUSH_PROMISE, END_HEADERS, 1, [0, 0, 0, 2])
         })
         .must_end(),
-        Flood::new("resets of streams that never were: RFC 9113 §5.1", 1, |_| {
-            frame(RST_STREAM, 0, 99, [0; 4])
-        })
-        .must_end(),
+        Flood::new("resets of idle streams: RFC 9113 §5.1", 1, |_| frame(RST_STREAM, 0, 99, [0; 4]))
+            .must_end(),
         Flood::new("GOAWAY: RFC 9113 §6.8", 5_000, |_| frame(GOAWAY, 0, 0, [0; 8])),
     ]);
     all
@@ -169,7 +167,7 @@ fn heads(get: &[u8], begun: &(impl Fn(u32) -> Vec<u8> + Clone)) -> Vec<Flood> {
         })
         .behind(frame(HEADERS, 0, 1, &get))
         .must_end(),
-        Flood::new("a bomb of HPACK: CVE-2016-6581", 200, {
+        Flood::new("an HPACK bomb: CVE-2016-6581", 200, {
             let get = get.clone();
             move |n| match n {
                 0 => frame(HEADERS, END_HEADERS | END_STREAM, id(0), [&get[..], &bomb].concat()),
@@ -180,7 +178,7 @@ fn heads(get: &[u8], begun: &(impl Fn(u32) -> Vec<u8> + Clone)) -> Vec<Flood> {
             let get = get.clone();
             move |n| frame(HEADERS, END_HEADERS | END_STREAM, id(n), [&get[..], &crumbs[..12_000]].concat())
         }),
-        Flood::new("trailers that end nothing: CVE-2026-73513", 1_000, |_| {
+        Flood::new("trailers without END_STREAM: CVE-2026-73513", 1_000, |_| {
             frame(HEADERS, END_HEADERS, 1, literal(b"x", b"y"))
         })
         .behind(first),

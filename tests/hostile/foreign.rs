@@ -61,14 +61,14 @@ impl<'a> Stranger<'a> {
         }
     }
 
-    /// Comes and waits; the status where it is refused.
-    pub(crate) async fn comes(&self) -> Result<Foreign, u16> {
+    /// Connects as an agent and waits for requests; the status of a refusal.
+    pub(crate) async fn connect(&self) -> Result<Foreign, u16> {
         let stream = connect(self.at).await;
-        self.comes_by(stream).await
+        self.connect_over(stream).await
     }
 
-    /// The same, over a connection that stands.
-    pub(crate) async fn comes_by(&self, mut stream: TcpStream) -> Result<Foreign, u16> {
+    /// As [`Stranger::connect`], over an open connection.
+    pub(crate) async fn connect_over(&self, mut stream: TcpStream) -> Result<Foreign, u16> {
         stream.write_all(self.offer().as_bytes()).await.unwrap();
         let head = head(&mut stream).await;
         match head.status() {
@@ -106,8 +106,8 @@ pub(crate) async fn head(stream: &mut TcpStream) -> Head {
 }
 
 impl Foreign {
-    /// What a poll is told within this time, if anything.
-    pub(crate) async fn told(&mut self, patience: Duration) -> Option<Head> {
+    /// The answer to a poll within this time, if any.
+    pub(crate) async fn poll_answer(&mut self, patience: Duration) -> Option<Head> {
         let Self::Poll(wire, _) = self else { return None };
         tokio::time::timeout(patience, wire.head()).await.ok()
     }
@@ -120,7 +120,7 @@ impl Foreign {
                 Bytes::new()
             }
             Self::H2(frames) => {
-                assert!(frames.until(STEP, |f| f.kind == HEADERS).await.is_some(), "no request");
+                assert!(frames.until(STEP, |f| f.kind == HEADERS).await.is_some(), "no request arrived");
                 Bytes::new()
             }
             Self::Poll(wire, _) => {

@@ -81,7 +81,7 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// Whether it begins an answer of this status; only of those that have an index (RFC 7541 A).
-    pub(crate) fn says(&self, status: u16) -> bool {
+    pub(crate) fn has_status(&self, status: u16) -> bool {
         let index = [200, 204, 206, 304, 400, 404, 500].iter().position(|s| *s == status).unwrap();
         self.kind == HEADERS && self.payload.first() == Some(&(0x88 + index as u8))
     }

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::recorder::Recorder;
-use crate::slow::{HANDSHAKE, slow_ones};
+use crate::slow::{HANDSHAKE, slow_count};
 use crate::support::relay::{certs, trust};
 use crate::support::{AgentPlan, DOMAIN, QUIET, TestRelay, is_long, run, serve, within};
 use crate::world::{NAME, On, connect, honest};
@@ -22,7 +22,7 @@ use crate::world::{NAME, On, connect, honest};
 const TOKEN: &str = "a-token-that-nobody-may-read";
 
 /// A client that goes no higher than TLS 1.2: its handshake has one flight more.
-fn older() -> Arc<ClientConfig> {
+fn tls12_client() -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certs().ca.cert.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -69,7 +69,7 @@ async fn stops_at(relay: &TestRelay, tls: Arc<ClientConfig>, most: usize) -> Res
     let ended = tokio::select! {
         biased;
         () = shaking => None,
-        () = sending => unreachable!("it stays"),
+        () = sending => unreachable!("the sender does not end"),
         _ = answering => Some(true),
         () = tokio::time::sleep(HANDSHAKE) => Some(false),
     };
@@ -78,17 +78,17 @@ async fn stops_at(relay: &TestRelay, tls: Arc<ClientConfig>, most: usize) -> Res
 
 /// A14, Traefik CVE-2026-26999: a handshake that stops at any flight has its deadline, in either version of TLS.
 #[test]
-fn handshakes_that_stop_at_any_flight_end_in_time() {
+fn handshakes_stopped_at_any_flight_end_in_time() {
     run(async {
         let (relay, origin) = (TestRelay::start(), Recorder::start().await);
         let on = On { transport: "ptth10", carrier: ptth::session::Kind::H2 };
         let _agent = serve(&on.agent(&relay, NAME), origin.handler()).await;
         let relay = &relay;
         let mut all = Vec::new();
-        for tls in [trust(&[]), older()] {
+        for tls in [trust(&[]), tls12_client()] {
             let whole = stops_at(relay, tls.clone(), usize::MAX).await.expect_err("a whole handshake");
             // The last bytes are a letter behind it, in a record of its own.
-            let steps = if is_long() { slow_ones() / 2 } else { 60 };
+            let steps = if is_long() { slow_count() / 2 } else { 60 };
             all.extend((0..steps).map(|n| (tls.clone(), (whole - 24) * n / steps)));
         }
         let halves = join_all(
@@ -101,14 +101,14 @@ fn handshakes_that_stop_at_any_flight_end_in_time() {
         };
         let (ended, ()) = tokio::join!(halves, beside);
         for (most, ended) in ended {
-            assert_eq!(ended, Ok(true), "a handshake that stops at byte {most} is still waited for");
+            assert_eq!(ended, Ok(true), "a handshake that stopped at byte {most} is still open");
         }
         honest(relay, NAME).await;
     });
 }
 
 /// What a box says in place of a relay's first flight.
-fn clear() -> Vec<(&'static str, Vec<u8>)> {
+fn cleartext_answers() -> Vec<(&'static str, Vec<u8>)> {
     let hello = |version: u8| {
         let body = [&[3, version][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
         let length = u8::try_from(body.len()).unwrap();
@@ -131,16 +131,17 @@ fn clear() -> Vec<(&'static str, Vec<u8>)> {
 
 /// A27; nginx CVE-2026-1642, RFC 8446 §D.5, RFC 8996: an agent whose relay is https speaks TLS, or nothing: bytes in
 /// the clear are neither taken for an answer nor answered.
-pub(crate) async fn what_is_no_tls_is_told_nothing(on: On) {
+pub(crate) async fn an_agent_sends_nothing_without_tls(on: On) {
     let (listener, origin) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Recorder::start().await);
     let url = format!("https://{DOMAIN}:{}/", listener.local_addr().unwrap().port());
     let _agent =
         AgentPlan::new(&url, NAME, Secret::new(TOKEN), on.transport, on.carrier).start(origin.handler());
-    for (what, answer) in clear() {
+    for (what, answer) in cleartext_answers() {
         let (mut stream, _) = within("the agent's next try", listener.accept()).await.unwrap();
         let mut got = Vec::new();
         while got.len() < 200 {
-            assert!(within("a hello", stream.read_buf(&mut got)).await.unwrap() > 0, "{what}: no hello");
+            let read = within("a ClientHello", stream.read_buf(&mut got)).await.unwrap();
+            assert!(read > 0, "{what}: no ClientHello");
         }
         // It may have hung up on the one before, and comes again.
         let _ = stream.write_all(&answer).await;
@@ -148,9 +149,9 @@ pub(crate) async fn what_is_no_tls_is_told_nothing(on: On) {
             stream.shutdown().await.unwrap();
         }
         let _ = within("the agent hanging up", stream.read_to_end(&mut got)).await;
-        assert_eq!(&got[..2], &[0x16, 3], "{what}: no handshake of TLS");
+        assert_eq!(&got[..2], &[0x16, 3], "{what}: not a TLS handshake");
         let text = String::from_utf8_lossy(&got);
-        assert!(!text.contains("HTTP/1") && !text.contains(TOKEN), "{what}: in the clear: {text}");
+        assert!(!text.contains("HTTP/1") && !text.contains(TOKEN), "{what}: sent in cleartext: {text}");
     }
     assert!(origin.seen().is_empty(), "{:?}", origin.seen());
 }
@@ -176,17 +177,17 @@ fn bad_certificates() -> (String, Vec<(&'static str, String, String)>) {
         (what, cert.pem(), key.serialize_pem())
     };
     let bad = vec![
-        sign("it has expired", DOMAIN, 2021, Some(&ours)),
-        sign("it is for another host", "other.test", 2100, Some(&ours)),
-        sign("a foreign CA vouches for it", DOMAIN, 2100, Some(&theirs)),
-        sign("it vouches for itself", DOMAIN, 2100, None),
+        sign("an expired certificate", DOMAIN, 2021, Some(&ours)),
+        sign("a certificate for another host", "other.test", 2100, Some(&ours)),
+        sign("a certificate of an unknown CA", DOMAIN, 2100, Some(&theirs)),
+        sign("a self-signed certificate", DOMAIN, 2100, None),
     ];
     (believed, bad)
 }
 
 /// A27: whoever cannot show the relay's certificate hears nothing of what an agent would say, on any rung, and is asked
 /// again by TLS.
-pub(crate) async fn what_is_no_relay_is_told_nothing(on: On) {
+pub(crate) async fn an_agent_sends_nothing_to_an_untrusted_relay(on: On) {
     let (listener, origin) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Recorder::start().await);
     let url = format!("https://{DOMAIN}:{}/", listener.local_addr().unwrap().port());
     let (believed, bad) = bad_certificates();
@@ -204,7 +205,7 @@ pub(crate) async fn what_is_no_relay_is_told_nothing(on: On) {
             if let Ok(mut stream) = shaken {
                 let _ = within("the agent hanging up", stream.read_to_end(&mut heard)).await;
             }
-            assert!(heard.is_empty(), "{what}: the agent said {:?}", String::from_utf8_lossy(&heard));
+            assert!(heard.is_empty(), "{what}: the agent sent {:?}", String::from_utf8_lossy(&heard));
         }
     }
     assert!(origin.seen().is_empty());

@@ -67,28 +67,29 @@ impl Row {
 }
 
 /// A29: heads beyond all measure are refused by either version, and no error of ours; Envoy CVE-2026-73550, RFC 6585 §5.
-pub(crate) async fn heads_beyond_all_measure_are_refused(on: On) {
+pub(crate) async fn oversized_heads_are_refused(on: On) {
     let world = on.world().await;
     for row in rows() {
         let got = raw(&world.relay, &row.lines(), STEP).await;
         // Who is refused in the middle of what it sends may see no more than the end of the connection.
         let status = status(&got);
         assert!(status == 0 || (400..500).contains(&status), "{}: {status}", row.what);
-        world.is_well().await;
+        world.is_healthy().await;
 
         let mut visitor = Frames::client(connect(world.relay.plain).await).await;
         visitor.send(row.frames()).await;
         let answer = visitor.until(STEP, |f| [HEADERS, GOAWAY].contains(&f.kind)).await;
         // An answer of 431, 400 or 404, or none.
-        let refused = answer.as_ref().is_none_or(|f| f.kind == GOAWAY || !f.says(200) && !f.says(500));
+        let refused =
+            answer.as_ref().is_none_or(|f| f.kind == GOAWAY || !f.has_status(200) && !f.has_status(500));
         assert!(refused, "{}: {answer:?}", row.what);
-        world.is_well().await;
+        world.is_healthy().await;
     }
-    assert!(world.origin.whole().iter().all(|r| r.target() == "/honest"), "one of them went on");
+    assert!(world.origin.whole().iter().all(|r| r.target() == "/honest"), "an oversized head passed");
 }
 
 /// A29 from behind: what a service says at too great a length is an answer or a 502, and nobody else's affair.
-pub(crate) async fn answers_beyond_all_measure_end_with_their_visitor(on: On) {
+pub(crate) async fn oversized_answers_affect_only_their_visitor(on: On) {
     let (relay, origin) = (TestRelay::start(), TestOrigin::start().await);
     let _agent = serve(&on.agent(&relay, NAME), origin.handler()).await;
     let fields: String = (0..5_000).map(|n| format!("X-{n}: y\r\n")).collect();
@@ -112,7 +113,7 @@ pub(crate) async fn answers_beyond_all_measure_end_with_their_visitor(on: On) {
         let large = ask.replace("{}", "large");
         let (got, _wire) = tokio::join!(raw(&relay, large.as_bytes(), STEP), answering);
         assert!([200, 502].contains(&status(&got)), "{what}: {}", status(&got));
-        assert!(status(&got) != 200 || got.ends_with(b"ok"), "{what}: a part of it");
+        assert!(status(&got) != 200 || got.ends_with(b"ok"), "{what}: the answer is truncated");
         let answering = async {
             let mut wire = origin.accept().await;
             assert_eq!(wire.head().await.first, "GET /next HTTP/1.1");
@@ -126,12 +127,12 @@ pub(crate) async fn answers_beyond_all_measure_end_with_their_visitor(on: On) {
 
 /// A29, zrok CVE-2026-40303: what many visitors have said of heads that never end costs little.
 #[test]
-fn heads_that_wait_for_their_end_cost_little() {
+fn unfinished_heads_use_little_memory() {
     run(async {
         const VISITORS: usize = 200;
         let program = Program::start(&[], &[]).await;
         let address = ([127, 0, 0, 1], program.relay.port).into();
-        program.is_well().await;
+        program.is_healthy().await;
         let before = program.relay_memory();
         let cookies: String = (0..100_000).map(|n| format!("name_{n}=x; ")).collect();
         let head = format!("GET / HTTP/1.1\r\nHost: {}\r\nCookie: {cookies}", named(NAME));
@@ -145,23 +146,23 @@ fn heads_that_wait_for_their_end_cost_little() {
             }
         }))
         .await;
-        program.is_well().await;
+        program.is_healthy().await;
         let grown = program.relay_memory().saturating_sub(before);
-        println!("{VISITORS} heads without an end: {} MiB more", grown / MIB);
+        println!("{VISITORS} unfinished heads: {} MiB more", grown / MIB);
         assert!(grown < 48 * MIB, "{} MiB more", grown / MIB);
         drop(held);
     });
 }
 
 /// A29: nothing here could be made to unpack a bomb: what is packed passes as it is, and no library is there to open it.
-pub(crate) async fn what_is_packed_stays_packed(on: On) {
+pub(crate) async fn compressed_bodies_are_not_decompressed(on: On) {
     /// 64 KiB that gzip or brotli would open to many MiB; to whoever passes them on they are letters.
     const PACKED: &[u8] = &[0x1f; 64 << 10];
     let relay = TestRelay::start();
     let bomb = |request: Request| async move {
         let coding = request.uri().path().trim_start_matches('/').to_owned();
         let sent = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
-        assert!(sent.is_empty() || sent == PACKED, "an upload was opened");
+        assert!(sent.is_empty() || sent == PACKED, "an upload was decompressed");
         Response::builder()
             .header("content-encoding", coding)
             .body(Body::full(Bytes::from_static(PACKED)))
@@ -180,7 +181,7 @@ pub(crate) async fn what_is_packed_stays_packed(on: On) {
         visitor.send([ask.as_bytes(), PACKED].concat()).await;
         let head = visitor.head().await;
         assert_eq!((head.status(), head.get("content-encoding")), (200, Some(&*path)), "{coding}");
-        assert!(visitor.body(&head).await == PACKED, "{coding}: it is not what was sent");
+        assert!(visitor.body(&head).await == PACKED, "{coding}: the body was changed");
     }
     let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
     for library in ["flate2", "brotli", "async-compression", "zstd", "miniz_oxide"] {

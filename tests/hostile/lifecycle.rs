@@ -26,7 +26,7 @@ const EVERY: usize = 20;
 
 /// frp #5424, #5222, #5202: each time the last connection is half-open, and there is always one owner, never two, and
 /// nothing is left of the others. Two connections are of each process, and then a newer boot of it comes.
-pub(crate) async fn a_name_that_comes_back_thousands_of_times_leaves_nothing(on: On) {
+pub(crate) async fn thousands_of_reconnects_leak_nothing(on: On) {
     let rounds = if is_long() { 5_000 } else { 400 };
     let site = Site::new();
     let stranger = site.token(NAME).trim().to_owned();
@@ -42,11 +42,11 @@ pub(crate) async fn a_name_that_comes_back_thousands_of_times_leaves_nothing(on:
         let stream = connect(at).await;
         let socket = SockRef::from(&stream).try_clone().unwrap();
         let mut link =
-            agent.comes_by(stream).await.unwrap_or_else(|status| panic!("round {round}: {status}"));
+            agent.connect_over(stream).await.unwrap_or_else(|status| panic!("round {round}: {status}"));
         if round % EVERY == 0 {
             arrives(at, &mut link).await;
             let other = Stranger::new(on, at, NAME, &stranger);
-            assert_eq!(other.comes().await.err(), Some(403), "round {round}: two owners");
+            assert_eq!(other.connect().await.err(), Some(403), "round {round}: two owners");
         }
         if round == rounds / 4 {
             warm = resident(relay.process.id());
@@ -68,21 +68,21 @@ pub(crate) async fn a_name_that_comes_back_thousands_of_times_leaves_nothing(on:
             recent.pop_front();
         }
         let most = before + held.len() + recent.len() + EVERY;
-        assert!(descriptors(&relay.process) <= most, "round {round}: descriptors pile up");
+        assert!(descriptors(&relay.process) <= most, "round {round}: descriptors leak");
     }
     // The name is held to the last.
     let fields = format!("PTTH-Instance: box;boot={rounds}\r\n");
     let last = Stranger { fields: &fields, ..Stranger::new(on, at, NAME, &token) };
-    let mut link = last.comes().await.expect("the owner comes back");
+    let mut link = last.connect().await.expect("the owner reconnects");
     arrives(at, &mut link).await;
     drop((held, link));
     let left = || descriptors(&relay.process);
     let few = || (left() <= before + 1).then_some(());
     // A connection of a poll whose end never arrived is silent, and has `defaults::HEAD` for that.
     let gone = poll(few).or_else(|| poll(few));
-    assert!(gone.is_some(), "{on}: {} descriptors, and {before} at the start", left());
+    assert!(gone.is_some(), "{on}: {} descriptors, {before} at the start", left());
     let grown = resident(relay.process.id()).saturating_sub(warm);
-    println!("{on}: {rounds} times, {} KiB more since a quarter of them", grown >> 10);
+    println!("{on}: {rounds} reconnects, {} KiB more since the first quarter", grown >> 10);
     assert!(grown < 8 * MIB, "{on}: {} MiB more", grown / MIB);
 }
 

@@ -57,7 +57,7 @@ fn foul_requests(foul: &str, token: &str) -> Vec<String> {
 
 /// A23, CWE-117.
 #[test]
-fn a_log_has_one_line_for_one_thing_and_no_secret() {
+fn a_log_event_is_one_line_without_secrets() {
     for format in ["text", "json"] {
         let site = Site::new();
         site.write("files/index.html", "here");
@@ -113,7 +113,7 @@ fn a_log_has_one_line_for_one_thing_and_no_secret() {
         send(relay.port, wrong.as_bytes());
         assert_eq!(site.curl([&agent.url]).status, 200);
         poll(|| relay.process.err.all().iter().any(|line| line.contains("agent refused")).then_some(()))
-            .unwrap_or_else(|| panic!("refusals are logged: {}", relay.process));
+            .unwrap_or_else(|| panic!("no refusal was logged: {}", relay.process));
         let secret = token.rsplit('_').next().unwrap();
         is_clean(&relay.process, &[&token, secret, &capability, "ptth_0_"]);
         is_clean(&agent.process, &[&token, secret, &capability, "ptth_0_"]);
@@ -130,21 +130,21 @@ fn a_relay_that_cannot_read_its_tokens_does_not_start() {
         .map(|entry| entry.unwrap().path())
         .find(|path| path.is_file())
         .unwrap();
-    let stands = |site: &Site| {
+    let does_not_start = |site: &Site| {
         let mut process = Process::start(&mut site.relay_command("http://127.0.0.1:0"));
         let code = process.ends();
-        assert!(code != 0 && process.out.all().is_empty(), "it started: {code} {process}");
+        assert!(code != 0 && process.out.all().is_empty(), "the relay started: {code} {process}");
     };
     std::fs::write(&file, "no database").unwrap();
-    stands(&site);
+    does_not_start(&site);
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
-    stands(&site);
+    does_not_start(&site);
 }
 
 /// The same for what an agent is given: each way to say a token is in force, and a wrong one is refused.
 #[test]
-fn every_way_to_say_a_token_is_in_force() {
+fn every_token_source_is_checked() {
     let site = Site::new();
     site.write("files/index.html", "here");
     let relay = site.relay_at("http://127.0.0.1:0");

@@ -45,12 +45,12 @@ async fn in_use(on: On, relay: &TestRelay, name: &str, stream: TcpStream) {
     };
     tokio::select! {
         () = arriving => {}
-        got = asking => panic!("an answer of nobody: {}", String::from_utf8_lossy(&got)),
+        got = asking => panic!("an answer without the owner: {}", String::from_utf8_lossy(&got)),
     }
 }
 
 /// A1, frp #5222: one of many owns a name, and its lease keeps strangers out until it is back.
-pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
+pub(crate) async fn a_contested_name_has_one_owner(on: On) {
     let relay = TestRelay::start();
     let (agents, rounds) = race();
     for round in 0..rounds {
@@ -72,15 +72,15 @@ pub(crate) async fn of_many_at_once_one_gets_a_name(on: On) {
         in_use(on, &relay, &name, link).await;
         let strangers = tokens.iter().enumerate().filter(|(n, _)| *n != owner);
         for (stranger, _) in join_all(strangers.map(|(_, token)| claim(on, &relay, &name, token))).await {
-            assert_eq!(stranger, 403, "a stranger has taken it");
+            assert_eq!(stranger, 403, "a stranger took the name");
         }
         let (back, _) = claim(on, &relay, &name, &tokens[owner]).await;
-        assert!(back < 400, "the owner cannot come back: {back}");
+        assert!(back < 400, "the owner cannot reconnect: {back}");
     }
 }
 
 /// sish #374: an agent that goes at any byte of its registration, and one that goes with its last, leave nothing behind.
-pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
+pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_claim(on: On) {
     const OTHER: &str = "other";
     let change = |config: &mut RelayConfig| config.lease = Duration::from_millis(300);
     let relay = TestRelay::planned(Plan { change: Box::new(change), ..Plan::default() });
@@ -91,7 +91,7 @@ pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
         stream.write_all(&text.as_bytes()[..cut]).await.unwrap();
     }
     let (free, _kept) = claim(on, &relay, NAME, &theirs).await;
-    assert!(free < 400, "{free}: who never registered holds the name");
+    assert!(free < 400, "{free}: an incomplete registration holds the name");
     if on.carrier == Kind::Envelope {
         // Whoever polls is not connected: a whole registration stands for its lease.
         return;
@@ -121,7 +121,7 @@ pub(crate) async fn a_registration_cut_at_any_byte_leaves_no_ghost(on: On) {
 }
 
 /// chisel CVE-2026-48113: being let in for one name opens no other.
-pub(crate) async fn one_name_opens_no_other(on: On) {
+pub(crate) async fn a_token_claims_no_other_name(on: On) {
     let relay = TestRelay::start();
     let (mine, theirs) = (relay.token(&["mine"]), relay.token(&["theirs"]));
     let (_first, _kept) = claim(on, &relay, "mine", &mine).await;

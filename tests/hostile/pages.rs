@@ -27,7 +27,7 @@ fn relay(change: impl FnOnce(&mut RelayConfig)) -> (Relay, Tokens, std::net::Soc
     (relay, tokens, address)
 }
 
-async fn ask(at: std::net::SocketAddr, request: &str) -> (Head, String) {
+async fn fetch(at: std::net::SocketAddr, request: &str) -> (Head, String) {
     let mut wire = Wire::new(connect(at).await);
     wire.send(request).await;
     let head = wire.head().await;
@@ -37,7 +37,7 @@ async fn ask(at: std::net::SocketAddr, request: &str) -> (Head, String) {
 
 /// A13, A22, A24: nothing that a visitor writes comes back in the relay's own words, and nobody keeps them.
 #[test]
-fn the_relays_own_words_repeat_nothing() {
+fn relay_pages_repeat_no_input() {
     run(async {
         let (_relay, _, at) = relay(|_| {});
         let unkeyed = format!(
@@ -57,7 +57,7 @@ fn the_relays_own_words_repeat_nothing() {
                 for accept in ["text/html", "*/*"] {
                     let request =
                         format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\n{unkeyed}\r\n");
-                    let (head, body) = ask(at, &request).await;
+                    let (head, body) = fetch(at, &request).await;
                     let whole = format!("{head:?}{body}");
                     assert!(!whole.contains("evil") && !whole.contains("onload"), "{request}: {whole}");
                     assert_eq!(head.get("location"), None, "{request}: {head:?}");
@@ -102,7 +102,7 @@ fn no_script_runs_in_an_error_page() {
 
 /// A25, Caddy CVE-2026-27589: the admin listener answers this machine's own programs, not the pages of others.
 #[test]
-fn no_page_of_others_reads_the_admin_listener() {
+fn foreign_pages_cannot_read_the_admin_listener() {
     run(async {
         let (relay, _, _) = relay(|config| {
             config.admin = Some(Admin { address: (Ipv4Addr::LOCALHOST, 0).into(), required: true })
@@ -111,7 +111,7 @@ fn no_page_of_others_reads_the_admin_listener() {
         assert!(at.ip().is_loopback());
         let mine = format!("Host: {at}\r\n");
         for path in ["/live", "/ready", "/metrics", "/sessions"] {
-            let (head, _) = ask(at, &format!("GET {path} HTTP/1.1\r\n{mine}\r\n")).await;
+            let (head, _) = fetch(at, &format!("GET {path} HTTP/1.1\r\n{mine}\r\n")).await;
             assert_eq!((head.status(), head.all("access-control-allow-origin").len()), (200, 0), "{head:?}");
             for foreign in [
                 "Host: evil.test\r\n".to_owned(),
@@ -120,11 +120,11 @@ fn no_page_of_others_reads_the_admin_listener() {
                 format!("{mine}Origin: https://evil.test\r\n"),
                 format!("{mine}Origin: null\r\n"),
             ] {
-                let (head, body) = ask(at, &format!("GET {path} HTTP/1.1\r\n{foreign}\r\n")).await;
+                let (head, body) = fetch(at, &format!("GET {path} HTTP/1.1\r\n{foreign}\r\n")).await;
                 assert!([400, 421].contains(&head.status()), "{path} {foreign}: {head:?}");
                 assert!(!body.contains("ptth_"), "{body}");
             }
-            let (head, _) = ask(
+            let (head, _) = fetch(
                 at,
                 &format!(
                     "POST {path} HTTP/1.1\r\n{mine}Content-Type: text/plain\r\nContent-Length: 0\r\n\r\n"
@@ -153,7 +153,7 @@ fn a_cookie_is_no_credential() {
                 "OPTIONS /reversehttp HTTP/1.1\r\nHost: ptth.localhost\r\nAccess-Control-Request-Method: POST\r\n{cookie}\r\n"
             ),
         ] {
-            let (head, _) = ask(at, &request).await;
+            let (head, _) = fetch(at, &request).await;
             assert!(head.status() == 403 || request.starts_with("OPTIONS"), "{request}: {head:?}");
             assert_eq!(head.get("access-control-allow-credentials"), None, "{request}: {head:?}");
             assert_eq!(head.get("set-cookie"), None, "{request}: {head:?}");
@@ -163,7 +163,7 @@ fn a_cookie_is_no_credential() {
 
 /// A26, A30: what is admin's is nowhere on the public port, and under a tenant's host every path is the tenant's, byte
 /// for byte.
-pub(crate) async fn every_path_of_a_tenant_is_the_tenants(on: On) {
+pub(crate) async fn every_path_of_a_tenant_reaches_the_tenant(on: On) {
     let world = on.world().await;
     let mut sent = Vec::new();
     for path in [
@@ -195,10 +195,10 @@ pub(crate) async fn every_path_of_a_tenant_is_the_tenants(on: On) {
         "/a?b=%0d%0a&c=//d",
         "/a??",
     ] {
-        let own = world.relay.ask(&format!("GET {path} HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n")).await;
+        let own = world.relay.fetch(&format!("GET {path} HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n")).await;
         assert!([400, 401, 403, 404, 405, 426].contains(&own.0.status()), "{path}: {own:?}");
         let (head, _) =
-            world.relay.ask(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
+            world.relay.fetch(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
         assert_eq!(head.status(), 200, "{path}");
         sent.push(path);
     }
@@ -244,7 +244,7 @@ pub(crate) async fn a_path_is_routed_as_it_is_forwarded(on: On) {
     for (target, tenant) in rows {
         let before = origins.each_ref().map(|o| o.whole().len());
         let (head, _) =
-            within("an answer", ask(at, &format!("GET {target} HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n")))
+            within("an answer", fetch(at, &format!("GET {target} HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n")))
                 .await;
         assert_eq!(head.status(), if tenant.is_some() { 200 } else { 404 }, "{target}");
         for (place, origin) in origins.iter().enumerate() {
@@ -271,13 +271,13 @@ pub(crate) async fn a_cookie_reaches_no_other_name(on: On) {
         .await;
         wire
     };
-    let ((head, _), _wire) = tokio::join!(relay.ask(&ask), answering);
+    let ((head, _), _wire) = tokio::join!(relay.fetch(&ask), answering);
     let wanted = ["a=1; Path=/", "__Host-b=2; Secure; Path=/", "c=3", "d=4; Domain=shop.ptth.localhost"];
     assert_eq!(head.all("set-cookie"), wanted);
 }
 
 /// A22, CWE-601: where an answer leads is the service's to say, byte for byte; the relay rewrites nothing.
-pub(crate) async fn a_redirect_passes_as_it_is(on: On) {
+pub(crate) async fn a_redirect_passes_unchanged(on: On) {
     let (relay, origin) = (TestRelay::start(), TestOrigin::start().await);
     let _agent = serve(&on.agent(&relay, NAME), origin.handler()).await;
     let inner = format!("http://{}/inside", origin.address());
@@ -301,7 +301,7 @@ pub(crate) async fn a_redirect_passes_as_it_is(on: On) {
             .await;
             wire
         };
-        let ((head, _), _wire) = tokio::join!(relay.ask(&ask), answering);
+        let ((head, _), _wire) = tokio::join!(relay.fetch(&ask), answering);
         assert_eq!((head.status(), head.get("location")), (302, Some(location)));
     }
 }

@@ -31,13 +31,13 @@ struct Poll {
     status: &'static str,
     fields: String,
     body: String,
-    /// Repeated behind the body, until the agent hangs up or has been sent [`enough`] of it.
+    /// Repeated behind the body, until the agent hangs up or has been sent [`endless_limit`] of it.
     endless: Option<String>,
 }
 
 /// A relay stops after so much of a body without an end, in bytes. An agent that kept one such body in memory would exceed
 /// [`most_without_end`].
-fn enough() -> usize {
+fn endless_limit() -> usize {
     if is_long() { 1 << 30 } else { 96 * MIB }
 }
 
@@ -93,7 +93,7 @@ impl Gateway {
         if is_poll {
             self.busy.fetch_add(1, Ordering::Relaxed);
             let poll = self.polls.lock().pop();
-            hand_out(&mut wire, poll.unwrap_or_else(|| self.honest())).await;
+            send_poll(&mut wire, poll.unwrap_or_else(|| self.honest())).await;
             self.busy.fetch_sub(1, Ordering::Relaxed);
             return;
         }
@@ -129,15 +129,15 @@ impl Gateway {
     }
 
     /// Waits until all polls are handed out, and an honest request was answered behind them.
-    async fn is_through(&self) {
-        let said = |answer: &String| answer.contains("200 OK") || answer.contains("\"status\":200");
-        within("all that harm, and an honest request", async {
+    async fn is_finished(&self) {
+        let is_success = |answer: &String| answer.contains("200 OK") || answer.contains("\"status\":200");
+        within("the hostile polls and an honest request", async {
             // The honest ones behind it are quick.
             while !self.polls.lock().is_empty() || self.busy.load(Ordering::Relaxed) > 0 {
                 self.answered.notified().await;
             }
             self.answers.lock().clear();
-            while !self.answers.lock().iter().any(said) {
+            while !self.answers.lock().iter().any(is_success) {
                 self.answered.notified().await;
             }
         })
@@ -145,7 +145,7 @@ impl Gateway {
     }
 }
 
-async fn hand_out(wire: &mut Wire, Poll { status, fields, body, endless }: Poll) {
+async fn send_poll(wire: &mut Wire, Poll { status, fields, body, endless }: Poll) {
     let kind = if body.starts_with('{') { "application/json" } else { "message/http" };
     let told = fields.contains("Content-Length") || endless.is_some();
     let length = if told { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
@@ -156,7 +156,7 @@ async fn hand_out(wire: &mut Wire, Poll { status, fields, body, endless }: Poll)
     );
     let mut alive = wire.try_send(text).await.is_ok();
     let mut sent = 0;
-    while let Some(more) = endless.as_ref().filter(|_| alive && sent < enough()) {
+    while let Some(more) = endless.as_ref().filter(|_| alive && sent < endless_limit()) {
         let sending = tokio::time::timeout(PATIENCE, wire.try_send(more)).await;
         alive = matches!(sending, Ok(Ok(())));
         sent += more.len();
@@ -271,7 +271,7 @@ fn comets(elsewhere: SocketAddr) -> Vec<Poll> {
 }
 
 /// A20, A21 on the envelope: it reaches the one origin in well-formed requests, asks nobody else, and goes on.
-pub(crate) async fn a_polling_agent_outlives_its_relay(on: On) {
+pub(crate) async fn a_polling_agent_survives_a_hostile_relay(on: On) {
     if on.carrier != Kind::Envelope {
         return;
     }
@@ -283,7 +283,7 @@ pub(crate) async fn a_polling_agent_outlives_its_relay(on: On) {
     let url = format!("http://{}/", gateway.at);
     let plan = AgentPlan::new(&url, NAME, Secret::new("not-looked-at"), on.transport, Kind::Envelope);
     let _agent = plan.start(origin.handler());
-    gateway.is_through().await;
+    gateway.is_finished().await;
     let seen = origin.whole();
     assert!(seen.iter().any(|r| r.target() == "/honest"), "{seen:?}");
     let well = |r: &crate::strict::Request| {
@@ -291,7 +291,7 @@ pub(crate) async fn a_polling_agent_outlives_its_relay(on: On) {
     };
     assert!(seen.iter().all(well), "{seen:?}");
     let dialled = tokio::time::timeout(crate::support::QUIET, elsewhere.accept()).await;
-    assert!(dialled.is_err(), "the agent went where its relay pointed");
+    assert!(dialled.is_err(), "the agent dialled another address than its origin");
     scope.abort();
 }
 
@@ -327,9 +327,9 @@ pub(crate) async fn a_relay_cannot_fill_the_memory_of_a_polling_agent(on: On) {
     let url = format!("http://{}", gateway.at);
     let mut command = site.agent_command(&url, origin.address().to_string());
     let agent = Process::start(command.args(["--transport", on.transport]));
-    gateway.is_through().await;
+    gateway.is_finished().await;
     let most = peak(agent.id());
-    println!("{on}: beside what has no end the agent had {} MiB at most", most / MIB);
+    println!("{on}: during endless polls the agent used {} MiB at most", most / MIB);
     assert!(most < most_without_end(on.transport), "{on}: {} MiB", most / MIB);
     scope.abort();
 }
@@ -340,7 +340,7 @@ pub(crate) async fn a_polling_agent_cannot_fill_the_memory_of_a_relay(on: On) {
         return;
     }
     let program = Program::start(&[], &["--transport", "ptth10"]).await;
-    program.is_well().await;
+    program.is_healthy().await;
     let at = ([127, 0, 0, 1], program.relay.port).into();
     let ok = "HTTP/1.1 200 OK\r\n";
     let letters = "y".repeat(64 << 10);
@@ -365,7 +365,7 @@ pub(crate) async fn a_polling_agent_cannot_fill_the_memory_of_a_relay(on: On) {
         let agent = Stranger::new(on, at, &name, token.trim());
         // The relay looks for new tokens twice a second.
         let mut link = loop {
-            match agent.comes().await {
+            match agent.connect().await {
                 Ok(link) => break link,
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -374,7 +374,7 @@ pub(crate) async fn a_polling_agent_cannot_fill_the_memory_of_a_relay(on: On) {
         visitor.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(&name))).await;
         let asked = String::from_utf8_lossy(&link.request().await).into_owned();
         let id = asked.split("\"message-id\":\"").nth(1).and_then(|rest| rest.get(..32)).unwrap_or_default();
-        let Foreign::Poll(_, path) = &link else { unreachable!("it polls") };
+        let Foreign::Poll(_, path) = &link else { unreachable!("the agent polls") };
         let mut answer = Wire::new(connect(at).await);
         answer
             .send(format!(
@@ -390,9 +390,9 @@ pub(crate) async fn a_polling_agent_cannot_fill_the_memory_of_a_relay(on: On) {
         };
         // Until the relay hangs up, takes no more, or has taken what two seconds bring.
         let _ = tokio::time::timeout(PATIENCE * 2, attack).await;
-        program.is_well().await;
+        program.is_healthy().await;
     }
     let most = peak(program.relay.process.id());
-    println!("{on}: beside answers without end the relay had {} MiB at most", most / MIB);
+    println!("{on}: during endless answers the relay used {} MiB at most", most / MIB);
     assert!(most < MOST, "{on}: {} MiB", most / MIB);
 }

@@ -34,7 +34,7 @@ impl Program {
     }
 
     /// An honest visitor: it is answered, and soon; how soon.
-    pub(crate) async fn is_well(&self) -> Duration {
+    pub(crate) async fn is_healthy(&self) -> Duration {
         let asked = Instant::now();
         let mut visitor = Wire::new(connect(([127, 0, 0, 1], self.relay.port).into()).await);
         visitor.send(format!("GET /honest HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;

@@ -64,7 +64,7 @@ impl Recorder {
         let whole = |seen| match seen {
             Seen::Whole(request) => Some(request),
             Seen::Cut => None,
-            Seen::Malformed(why) => panic!("the origin would have to refuse what reached it: {why}"),
+            Seen::Malformed(why) => panic!("the origin received a malformed request: {why}"),
         };
         self.seen().into_iter().filter_map(whole).collect()
     }

@@ -11,7 +11,7 @@ use crate::world::{NAME, On};
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
 
 async fn agent(on: On, relay: &TestRelay, token: &str) -> Frames {
-    match Stranger::new(on, relay.plain, NAME, token).comes().await {
+    match Stranger::new(on, relay.plain, NAME, token).connect().await {
         Ok(Foreign::H2(agent)) => agent,
         _ => panic!("no connection with HTTP/2"),
     }
@@ -32,7 +32,7 @@ async fn next(agent: &mut Frames, kind: u8) -> Frame {
 async fn request(agent: &mut Frames, visitor: &mut Wire) -> u32 {
     tokio::select! {
         asked = next(agent, HEADERS) => asked.stream,
-        (head, _) = visitor.message() => panic!("the agent was not asked: {}", head.first),
+        (head, _) = visitor.message() => panic!("the agent got no request: {}", head.first),
     }
 }
 
@@ -40,7 +40,7 @@ async fn answer(agent: &mut Frames, stream: u32) {
     assert!(agent.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, [0x88])).await);
 }
 
-pub(crate) async fn a_refused_stream_is_sent_again(on: On) {
+pub(crate) async fn a_refused_stream_is_retried(on: On) {
     if on.carrier != Kind::H2 {
         return;
     }
@@ -76,7 +76,7 @@ pub(crate) async fn a_refused_stream_is_sent_again(on: On) {
     }
 }
 
-pub(crate) async fn half_a_body_is_not_sent_again(on: On) {
+pub(crate) async fn a_partly_sent_body_is_not_retried(on: On) {
     if on.carrier != Kind::H2 {
         return;
     }
@@ -89,7 +89,7 @@ pub(crate) async fn half_a_body_is_not_sent_again(on: On) {
     assert_eq!(visitor.head().await.status(), 502);
 }
 
-pub(crate) async fn a_goaway_leaves_out_what_goes_to_the_next_connection(on: On) {
+pub(crate) async fn requests_beyond_a_goaway_move_to_the_next_connection(on: On) {
     if on.carrier != Kind::H2 {
         return;
     }

@@ -67,13 +67,12 @@ impl Toy {
                         request("GET", &named(NAME), "/honest"),
                     ))
                     .await;
-                frames.until(crate::support::STEP, |f| f.kind == HEADERS).await.is_some_and(|f| f.says(200))
+                let answer = frames.until(crate::support::STEP, |f| f.kind == HEADERS).await;
+                answer.is_some_and(|f| f.has_status(200))
             }
             _ => {
-                status(
-                    &ask(stream, format!("GET /honest HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME)).as_bytes())
-                        .await,
-                ) == 200
+                let head = format!("GET /honest HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME));
+                status(&fetch_raw(stream, head.as_bytes()).await) == 200
             }
         };
         assert!(answered, "an honest request was not answered");
@@ -81,7 +80,7 @@ impl Toy {
 }
 
 /// Sends bytes; what comes back until the end, or until nothing comes for a while.
-async fn ask(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
+async fn fetch_raw(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     let mut got = Vec::new();
     let (mut reader, mut writer) = stream.split();
     let sending = async {
@@ -93,7 +92,7 @@ async fn ask(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     };
     tokio::select! {
         () = reading => {}
-        () = sending => unreachable!("it stays"),
+        () = sending => unreachable!("the sender does not end"),
     }
     got
 }
@@ -105,7 +104,7 @@ fn agent(toy: &Toy, origin: &Recorder) -> ptth::agent::Serving {
 }
 
 /// A19, A21 on `h2`: each flood on an agent of its own, which serves again afterwards.
-pub(crate) async fn an_agent_outlives_the_floods_of_its_relay(on: On) {
+pub(crate) async fn an_agent_survives_the_floods_of_its_relay(on: On) {
     if on.carrier != Kind::H2 {
         return;
     }
@@ -126,7 +125,7 @@ pub(crate) async fn an_agent_outlives_the_floods_of_its_relay(on: On) {
 }
 
 /// A20, A21; CVE-2026-40910's kin: whatever a request names, it goes to the one origin.
-pub(crate) async fn an_agent_dials_nobody_but_its_origin(on: On) {
+pub(crate) async fn an_agent_dials_only_its_origin(on: On) {
     let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let other = elsewhere.local_addr().unwrap();
     let origin = Recorder::start().await;
@@ -173,14 +172,14 @@ pub(crate) async fn an_agent_dials_nobody_but_its_origin(on: On) {
                     named(NAME)
                 ),
             ] {
-                ask(toy.next().await, text.as_bytes()).await;
+                fetch_raw(toy.next().await, text.as_bytes()).await;
             }
         }
     }
     let seen = origin.whole();
     assert!(!seen.is_empty() && seen.iter().all(|r| r.target().starts_with('/')), "{seen:?}");
     let dialled = tokio::time::timeout(PATIENCE, elsewhere.accept()).await;
-    assert!(dialled.is_err(), "the agent went where its relay pointed");
+    assert!(dialled.is_err(), "the agent dialled another address than its origin");
 }
 
 /// A21: heads and bodies without end, in a process whose memory is measured.
@@ -230,7 +229,7 @@ async fn fill(on: On, toy: &Toy, agent: &Process) {
         }
     }
     let grown = peak(agent.id()).saturating_sub(before);
-    println!("{on}: what has no end cost the agent {} MiB", grown / MIB);
+    println!("{on}: endless requests cost the agent {} MiB", grown / MIB);
     assert!(grown < GROWTH, "{on}: {} MiB more", grown / MIB);
     toy.honest().await;
 }
@@ -247,7 +246,7 @@ async fn endless(mut stream: TcpStream, first: &str, then: &str) {
 }
 
 /// A27: an answer that is no 101 is no session, however it looks, and nothing behind it is a request.
-pub(crate) async fn what_is_no_101_is_no_session(on: On) {
+pub(crate) async fn only_a_101_opens_a_session(on: On) {
     let origin = Recorder::start().await;
     let toy = Toy::start(on).await;
     let _agent = agent(&toy, &origin);

@@ -17,7 +17,7 @@ fn form(text: &str) -> String {
 }
 
 /// Wrong tokens of which none, one, half and all but one of the letters are right.
-fn nearly(right: &str) -> [String; 4] {
+fn partly_right_tokens(right: &str) -> [String; 4] {
     let (start, secret) = right.split_at(right.len() - 43);
     [0, 1, 21, 42].map(|count| {
         let wrong = secret.bytes().skip(count).map(|b| if b == b'A' { 'B' } else { 'A' });
@@ -27,11 +27,11 @@ fn nearly(right: &str) -> [String; 4] {
 
 /// A2: no word tells how much of a token is right (CWE-204), nor whether it is one at all.
 #[test]
-fn a_wrong_token_tells_nothing() {
+fn wrong_tokens_get_the_same_answer() {
     run(async {
         let relay = TestRelay::start();
         let right = relay.token(&["shop"]).expose().to_owned();
-        let mut tries = nearly(&right).to_vec();
+        let mut tries = partly_right_tokens(&right).to_vec();
         tries.push(tries[0].replacen(&right[5..17], "000000000000", 1));
         let mut relay_end = Wire::new(connect(relay.plain).await);
         let mut words = HashSet::new();
@@ -55,12 +55,12 @@ fn a_wrong_token_tells_nothing() {
             }
         }
         assert_eq!(words.len(), 1, "{words:?}");
-        assert!(too_many, "whoever tries too often is told so");
+        assert!(too_many, "repeated attempts are not limited");
     });
 }
 
 /// How far the ranks of two samples are from those of one, in standard deviations (Mann and Whitney's test).
-fn apart(a: &[u64], b: &[u64]) -> f64 {
+fn rank_distance(a: &[u64], b: &[u64]) -> f64 {
     let mut all: Vec<_> = a.iter().map(|t| (*t, true)).chain(b.iter().map(|t| (*t, false))).collect();
     all.sort_unstable();
     let (mut ranks, mut ties) = (0.0, 0.0);
@@ -76,23 +76,24 @@ fn apart(a: &[u64], b: &[u64]) -> f64 {
 }
 
 #[test]
-fn ranks_that_differ_are_apart() {
+fn the_rank_test_detects_a_shift() {
     let even: Vec<u64> = (0..1_000).map(|n| n % 40).collect();
     let later: Vec<u64> = even.iter().map(|n| n + 3).collect();
-    assert!(apart(&even, &even).abs() < 0.01 && apart(&even, &later) < -4.0 && apart(&later, &even) > 4.0);
+    assert!(rank_distance(&even, &even).abs() < 0.01);
+    assert!(rank_distance(&even, &later) < -4.0 && rank_distance(&later, &even) > 4.0);
 }
 
 /// A2: nor does the time that an answer takes (CWE-208; Traefik CVE-2026-32595). Tries in turn, so that whatever else the
 /// machine does befalls all alike; a difference counts that chance makes once in a thousand, three times in a row. Only
 /// with `--long`: a machine whose load changes between two tries fails it without a fault.
 #[test]
-fn the_time_that_a_wrong_token_takes_tells_nothing() {
+fn wrong_tokens_take_the_same_time() {
     if !is_long() {
-        return println!("compares durations: set PTTH_LONG=1");
+        return println!("skipped, since it compares durations: set PTTH_LONG=1");
     }
     let tokens = ptth::policy::Tokens::in_memory();
     let right = tokens.issue(ptth::policy::Grants::any()).unwrap().1;
-    let tries = nearly(right.expose()).map(Secret::new);
+    let tries = partly_right_tokens(right.expose()).map(Secret::new);
     let rounds = 20_000;
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -105,14 +106,14 @@ fn the_time_that_a_wrong_token_takes_tells_nothing() {
                 times[which].push(u64::try_from(began.elapsed().as_nanos()).unwrap());
             }
         }
-        let differ: Vec<_> = times[1..].iter().map(|some| apart(&times[0], some)).collect();
+        let differ: Vec<_> = times[1..].iter().map(|some| rank_distance(&times[0], some)).collect();
         println!("{} tries each, apart by {differ:.2?} standard deviations", rounds);
         if differ.iter().all(|z| z.abs() < 3.29) {
             return;
         }
         seen.push(differ);
     }
-    panic!("the time depends on how much of a token is right: {seen:.2?}");
+    panic!("the time depends on how much of a token is correct: {seen:.2?}");
 }
 
 /// The digest is compared in constant time, and nothing else is compared at all.
@@ -143,7 +144,7 @@ fn the_urls_of_agents_cannot_be_guessed() {
             let url = link.split_once('<').unwrap().1.split_once('>').unwrap().0;
             urls.push(url.rsplit('/').next().unwrap().to_owned());
         }
-        assert_eq!(urls.iter().collect::<HashSet<_>>().len(), urls.len(), "a URL came twice");
+        assert_eq!(urls.iter().collect::<HashSet<_>>().len(), urls.len(), "a URL was issued twice");
         // 128 random bits are 22 letters: no two of the URLs begin, or end, with the same eight.
         assert!(urls.iter().all(|url| url.len() >= 22 && !url.contains(&token)));
         for part in [|url: &String| url[..8].to_owned(), |url: &String| url[url.len() - 8..].to_owned()] {
@@ -174,12 +175,12 @@ fn the_urls_of_agents_cannot_be_guessed() {
             let relay = &relay;
             async move {
                 let ask = format!("GET /reversehttp/request/{guess} HTTP/1.1\r\nHost: ptth.localhost\r\nConnection: close\r\n\r\n");
-                relay.ask(&ask).await.0.status()
+                relay.fetch(&ask).await.0.status()
             }
         });
         let statuses: HashSet<_> = tried.buffer_unordered(8).collect().await;
         // Not found, and soon no answer at all: an address has few guesses.
-        assert_eq!(statuses, HashSet::from([404, 429]), "a guess was a hit, or there is no end to guesses");
+        assert_eq!(statuses, HashSet::from([404, 429]), "a guess matched, or guesses are not limited");
     });
 }
 

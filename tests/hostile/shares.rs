@@ -35,13 +35,13 @@ async fn p99(relay: &TestRelay) -> Duration {
 /// That honest visitors are answered, and on a quiet machine do not wait `times` as long as before.
 async fn is_fair(relay: &TestRelay, before: Duration, times: u32, beside: &str) {
     let now = p99(relay).await;
-    println!("{beside}: p99 {before:?} before, {now:?} beside it");
+    println!("{beside}: p99 {before:?} before, {now:?} under load");
     let fair = now <= (times * before).max(BUSY);
-    assert!(fair || !is_long(), "{beside}: p99 {before:?} before, {now:?} beside it");
+    assert!(fair || !is_long(), "{beside}: p99 {before:?} before, {now:?} under load");
 }
 
 /// Comes as `count` processes, several at once; the connections that were let in.
-async fn let_in(on: On, relay: &TestRelay, token: &str, count: usize) -> Vec<tokio::net::TcpStream> {
+async fn admitted(on: On, relay: &TestRelay, token: &str, count: usize) -> Vec<tokio::net::TcpStream> {
     let offers = stream::iter(0..count).map(|number| async move {
         let fields = format!("PTTH-Instance: greedy-{number};boot=1\r\n");
         let agent = Stranger { fields: &fields, ..Stranger::new(on, relay.plain, "greedy", token) };
@@ -73,8 +73,8 @@ pub(crate) async fn one_agent_does_not_take_all_connections(on: On) {
     let _honest = serve(&on.agent(&relay, "honest"), origin.handler()).await;
     let before = p99(&relay).await;
     let token = relay.token(&["greedy"]);
-    let held = let_in(on, &relay, token.expose(), most + 64).await;
-    assert!(held.len() <= most, "{} connections of one agent, and {most} are the limit", held.len());
+    let held = admitted(on, &relay, token.expose(), most + 64).await;
+    assert!(held.len() <= most, "{} connections of one agent, with a limit of {most}", held.len());
     is_fair(&relay, before, 2, &format!("{on}: {} connections of one agent", held.len())).await;
     drop(held);
 }
@@ -92,8 +92,8 @@ pub(crate) async fn one_agent_does_not_take_all_polls(on: On) {
     let agent = Stranger::new(on, relay.plain, "greedy", token.expose());
     let answers: Vec<_> = stream::iter(0..polls)
         .map(|_| async {
-            let mut link = agent.comes().await.expect("it is let in");
-            link.told(Duration::from_secs(2)).await.map_or_else(|| Err(link), Ok)
+            let mut link = agent.connect().await.expect("the relay admits the agent");
+            link.poll_answer(Duration::from_secs(2)).await.map_or_else(|| Err(link), Ok)
         })
         .buffer_unordered(100)
         .collect()
@@ -103,7 +103,7 @@ pub(crate) async fn one_agent_does_not_take_all_polls(on: On) {
         // Some have been held for long enough, and others wait in their place.
         let told = match answer {
             Ok(head) => Some(head),
-            Err(mut link) => link.told(Duration::from_millis(1)).await,
+            Err(mut link) => link.poll_answer(Duration::from_millis(1)).await,
         };
         match told {
             None => waiting += 1,
@@ -154,7 +154,7 @@ fn one_agent_does_not_take_all_names() {
                 }
             }
         }
-        let refused = refused.expect("a bound");
+        let refused = refused.expect("a refused offer");
         assert_eq!(refused.status(), 429, "{refused:?}");
         assert!(refused.get("retry-after").is_some(), "{refused:?}");
         assert!(held.len() * defaults::ROUTES_PER_OFFER <= defaults::ROUTES_PER_AGENT);
@@ -163,7 +163,7 @@ fn one_agent_does_not_take_all_names() {
         // A11, Caddy CVE-2026-27588: a host is told in any spelling among many as well as alone.
         let shop = named("honest");
         for host in [shop.to_uppercase(), format!("{shop}."), format!("{shop}:443"), format!("{shop}.:1")] {
-            let got = relay.ask(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            let got = relay.fetch(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
             assert_eq!(got.0.status(), 200, "{host}");
         }
     });
@@ -198,6 +198,6 @@ pub(crate) async fn a_crowd_at_one_tenant_starves_no_other(on: On) {
     let beside = format!("{on}: a crowd of 64");
     tokio::select! {
         () = is_fair(&relay, before, 3, &beside) => {}
-        _ = futures_util::future::join_all((0..64).map(|_| one())) => unreachable!("they come for ever"),
+        _ = futures_util::future::join_all((0..64).map(|_| one())) => unreachable!("the crowd does not end"),
     }
 }

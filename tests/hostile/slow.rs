@@ -19,19 +19,19 @@ use crate::world::{NAME, On, connect, honest};
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(50);
 const HEAD: Duration = Duration::from_secs(150);
 
-pub(crate) fn slow_ones() -> usize {
+pub(crate) fn slow_count() -> usize {
     if is_long() { 800 } else { 200 }
 }
 
 /// Waits for the end of a connection; how long it took.
-async fn ends(mut stream: TcpStream, most: Duration) -> Option<Duration> {
+async fn time_to_close(mut stream: TcpStream, most: Duration) -> Option<Duration> {
     let (began, mut read) = (Instant::now(), Vec::new());
     let reading = async { while let Ok(1..) = stream.read_buf(&mut read).await {} };
     tokio::time::timeout(most, reading).await.ok().map(|()| began.elapsed())
 }
 
 /// A14: heads that never end. CVE-2007-6750 (slowloris).
-pub(crate) async fn half_heads_hold_nobody_up(on: On) {
+pub(crate) async fn incomplete_heads_delay_no_visitor(on: On) {
     let world = on.world().await;
     let host = named(NAME);
     let halves = [
@@ -43,31 +43,31 @@ pub(crate) async fn half_heads_hold_nobody_up(on: On) {
         "PRI * HTTP/2.0\r\n".into(),
     ];
     let mut slow = Vec::new();
-    for number in 0..slow_ones() {
+    for number in 0..slow_count() {
         let mut stream = connect(world.relay.plain).await;
         stream.write_all(halves[number % halves.len()].as_bytes()).await.unwrap();
         slow.push(stream);
         if number % 20 == 0 {
-            world.is_well().await;
+            world.is_healthy().await;
         }
     }
     for stream in &mut slow {
         let _ = stream.write_all(b"x").await;
     }
-    world.is_well().await;
+    world.is_healthy().await;
     if is_long() {
         // An HTTP/2 visitor that is silent is asked, and has longer.
         let kinds = slow.into_iter().enumerate().filter(|(n, _)| n % halves.len() < 4).map(|(_, s)| s);
-        let ended = join_all(kinds.map(|stream| ends(stream, HEAD))).await;
-        assert!(ended.iter().all(Option::is_some), "a half head is still waited for after {HEAD:?}");
+        let ended = join_all(kinds.map(|stream| time_to_close(stream, HEAD))).await;
+        assert!(ended.iter().all(Option::is_some), "an incomplete head is still open after {HEAD:?}");
     }
 }
 
 /// A14: bodies that never end. On `h1` each takes a connection of the agent, of which there are 64; on the others a
 /// stream.
-pub(crate) async fn half_bodies_hold_nobody_up(on: On) {
+pub(crate) async fn incomplete_bodies_delay_no_visitor(on: On) {
     let world = on.world().await;
-    let count = if on.carrier == Kind::H1 { 40 } else { slow_ones().min(200) };
+    let count = if on.carrier == Kind::H1 { 40 } else { slow_count().min(200) };
     let begun =
         format!("POST /slow HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000\r\n\r\nbegun", named(NAME));
     let mut slow = Vec::new();
@@ -76,17 +76,17 @@ pub(crate) async fn half_bodies_hold_nobody_up(on: On) {
         stream.write_all(begun.as_bytes()).await.unwrap();
         slow.push(stream);
         if number % 20 == 0 {
-            world.is_well().await;
+            world.is_healthy().await;
         }
     }
-    world.is_well().await;
+    world.is_healthy().await;
     drop(slow);
-    world.is_well().await;
+    world.is_healthy().await;
 }
 
 /// A14: handshakes that stop at each byte, and what is no TLS. rustls 2024-0399, Traefik CVE-2026-26999 and -32305.
 #[test]
-fn half_handshakes_end_in_time() {
+fn incomplete_handshakes_end_in_time() {
     run(async {
         let (relay, origin) = (TestRelay::start(), Recorder::start().await);
         let on = On { transport: "ptth10", carrier: Kind::H2 };
@@ -103,7 +103,7 @@ fn half_handshakes_end_in_time() {
         for byte in &hello[5..] {
             fragmented.write_all(&[0x16, 3, 1, 0, 1, *byte]).await.unwrap();
         }
-        let answered = within("an answer to a hello in pieces", fragmented.read_u8()).await;
+        let answered = within("an answer to a fragmented ClientHello", fragmented.read_u8()).await;
         assert!(answered.is_ok_and(|kind| kind == 0x16 || kind == 0x15));
         for nonsense in [
             &b"SSH-2.0-OpenSSH_9.0\r\n"[..],
@@ -115,11 +115,11 @@ fn half_handshakes_end_in_time() {
         ] {
             let mut stream = connect(relay.tls).await;
             stream.write_all(nonsense).await.unwrap();
-            assert!(ends(stream, HANDSHAKE).await.is_some(), "{nonsense:?}");
+            assert!(time_to_close(stream, HANDSHAKE).await.is_some(), "{nonsense:?}");
             honest(&relay, NAME).await;
         }
-        let ended = join_all(slow.into_iter().map(|stream| ends(stream, HANDSHAKE))).await;
-        assert!(ended.iter().all(Option::is_some), "a handshake is still waited for");
+        let ended = join_all(slow.into_iter().map(|stream| time_to_close(stream, HANDSHAKE))).await;
+        assert!(ended.iter().all(Option::is_some), "a handshake is still open");
         honest(&relay, NAME).await;
     });
 }
@@ -141,7 +141,7 @@ async fn client_hello() -> Vec<u8> {
     };
     tokio::select! {
         hello = reading => hello,
-        _ = connecting => unreachable!("nobody answers"),
+        _ = connecting => unreachable!("the handshake gets no answer"),
     }
 }
 
@@ -164,9 +164,9 @@ fn a_relay_without_descriptors_recovers() {
     let crowd: Vec<_> =
         (0..200).map(|_| std::net::TcpStream::connect(("127.0.0.1", relay.port)).unwrap()).collect();
     // A quarter is not for visitors.
-    poll(|| (descriptors(&relay.process) >= 70).then_some(())).expect("the crowd takes them");
+    poll(|| (descriptors(&relay.process) >= 70).then_some(())).expect("the crowd uses the descriptors");
     drop(crowd);
-    let answered = poll(|| (descriptors(&relay.process) < 60).then(visit)).expect("the crowd has gone");
+    let answered = poll(|| (descriptors(&relay.process) < 60).then(visit)).expect("the crowd has left");
     assert_eq!(answered.status, 200);
     assert_eq!(
         agent.process.err.all().iter().filter(|l| l.contains("disconnected")).count(),

@@ -38,7 +38,7 @@ fn bytes(text: &str) -> Vec<u8> {
 }
 
 /// A7, A9.
-pub(crate) async fn no_message_is_cut_in_two_ways(on: On) {
+pub(crate) async fn relay_and_origin_agree_where_a_message_ends(on: On) {
     let world = on.world().await;
     let rows = messages::all();
     let relay = &world.relay;
@@ -48,7 +48,7 @@ pub(crate) async fn no_message_is_cut_in_two_ways(on: On) {
     };
     let answers: Vec<_> = stream::iter(rows.iter().enumerate().map(send)).buffered(AT_ONCE).collect().await;
     // Behind all of them: whatever was on its way to the origin is there.
-    world.is_well().await;
+    world.is_healthy().await;
     let seen = world.origin.seen();
     let faults: Vec<_> = rows
         .iter()
@@ -69,7 +69,7 @@ pub(crate) async fn no_message_is_cut_in_two_ways(on: On) {
     let upgraded = seen
         .iter()
         .any(|seen| matches!(seen, Seen::Whole(r) if r.all("upgrade").iter().any(|t| t.contains("h2c"))));
-    assert!(!upgraded, "an Upgrade to h2c went on");
+    assert!(!upgraded, "an Upgrade to h2c was forwarded");
 }
 
 fn judge(number: usize, row: &Row, answer: &[u8], seen: &[Seen]) -> Option<String> {
@@ -86,8 +86,8 @@ fn judge(number: usize, row: &Row, answer: &[u8], seen: &[Seen]) -> Option<Strin
         _ => {}
     }
     let wanted = match &row.strict {
-        Strict::Refuse if !own.is_empty() => return Some(format!("it reached the origin: {:?}", own[0])),
-        Strict::Refuse if (1..400).contains(&status) => return Some("it was not refused".into()),
+        Strict::Refuse if !own.is_empty() => return Some(format!("forwarded to the origin: {:?}", own[0])),
+        Strict::Refuse if (1..400).contains(&status) => return Some("the message was not refused".into()),
         Strict::Refuse => return None,
         Strict::Body(body) => fill(body, number),
         Strict::Pipelined(body) => (*body).to_owned(),
@@ -96,13 +96,13 @@ fn judge(number: usize, row: &Row, answer: &[u8], seen: &[Seen]) -> Option<Strin
         [] if (1..400).contains(&status) => Some("an answer without a request".into()),
         [] => None,
         [one] if one.body == wanted.as_bytes() => None,
-        several => Some(format!("the origin reads it otherwise: {several:?}")),
+        several => Some(format!("the origin reads another body: {several:?}")),
     }
 }
 
 /// Pingora CVE-2026-2833, Envoy CVE-2026-73548: what stands behind an Upgrade is neither passed on before the 101, nor
 /// left in a connection that another visitor's request takes.
-pub(crate) async fn bytes_behind_a_refused_upgrade_reach_nobody(on: On) {
+pub(crate) async fn bytes_behind_a_refused_upgrade_are_not_forwarded(on: On) {
     let world = on.world().await;
     let own = |token: &str, number: usize| {
         format!(
@@ -120,7 +120,7 @@ pub(crate) async fn bytes_behind_a_refused_upgrade_reach_nobody(on: On) {
         assert_eq!(status(&answer), wanted, "{token}: {}", String::from_utf8_lossy(&answer));
         within("the next visitors", async {
             for _ in 0..3 {
-                world.is_well().await;
+                world.is_healthy().await;
             }
         })
         .await;
@@ -131,7 +131,7 @@ pub(crate) async fn bytes_behind_a_refused_upgrade_reach_nobody(on: On) {
 }
 
 /// A10, CVE-2024-45410: naming a field in `Connection` takes it away only if nobody depends on it.
-pub(crate) async fn connection_takes_no_field_away_that_matters(on: On) {
+pub(crate) async fn connection_removes_no_protected_field(on: On) {
     let world: World = on.world().await;
     let connection = "X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto, Forwarded, Host, Authorization, Cookie, \
                       Content-Length, Via, X-Plain, close";
@@ -145,10 +145,10 @@ pub(crate) async fn connection_takes_no_field_away_that_matters(on: On) {
              X-Forwarded-For: 1.2.3.4\r\nX-Plain: gone\r\nContent-Length: 5\r\n\r\nhello",
             named(NAME)
         );
-        assert_eq!(world.relay.ask(&request).await.0.status(), 200);
+        assert_eq!(world.relay.fetch(&request).await.0.status(), 200);
         let seen = world.origin.whole();
         let request =
-            seen.iter().find(|r| r.target() == format!("/hop/{number}")).expect("it is at the origin");
+            seen.iter().find(|r| r.target() == format!("/hop/{number}")).expect("the request at the origin");
         assert_eq!(request.body, b"hello");
         for (name, value) in [
             ("host", &*named(NAME)),

@@ -42,26 +42,26 @@ fn count(on: On) -> usize {
 }
 
 /// A15; RFC 9113 §10.5: every visitor of such an agent is told by the deadline, and those of others do not notice.
-pub(crate) async fn an_agent_that_stalls_keeps_its_own_visitors_waiting_alone(on: On) {
+pub(crate) async fn a_stalling_agent_delays_only_its_visitors(on: On) {
     for how in [How::Silent, How::Drip, How::Deaf] {
         let relay = TestRelay::planned(Plan { answer: Some(ANSWER), ..Plan::default() });
         let origin = Recorder::start().await;
         let _honest = serve(&on.agent(&relay, "honest"), origin.handler()).await;
-        let calm = asked(&relay).await;
+        let calm = honest_wait(&relay).await;
         let token = relay.token(&["stalls"]);
         let settings = if how == How::Deaf { &[(4, 0)][..] } else { &[] };
         let agent = Stranger { settings, ..Stranger::new(on, relay.plain, "stalls", token.expose()) };
-        let links = join_all((0..count(on)).map(|_| agent.comes())).await;
-        let links = links.into_iter().map(|link| link.expect("it is let in"));
+        let links = join_all((0..count(on)).map(|_| agent.connect())).await;
+        let links = links.into_iter().map(|link| link.expect("the relay admits the agent"));
         let stalling = join_all(links.map(|link| stall(how, link, relay.plain, token.expose())));
         let visitors = join_all((0..count(on)).map(|_| visit(how, &relay)));
         let beside = async {
-            let (told, busy) = tokio::join!(visitors, asked(&relay));
+            let (told, busy) = tokio::join!(visitors, honest_wait(&relay));
             (told, busy)
         };
         let (told, busy) = tokio::select! {
             done = beside => done,
-            _ = stalling => unreachable!("they stall for ever"),
+            _ = stalling => unreachable!("a stalling agent does not end"),
         };
         for (status, took) in &told {
             assert!(
@@ -69,19 +69,16 @@ pub(crate) async fn an_agent_that_stalls_keeps_its_own_visitors_waiting_alone(on
                 "{how:?}: {status} after {took:?}"
             );
         }
-        assert!(
-            told.iter().any(|(status, _)| *status == 504),
-            "{how:?}: nobody waited for the agent: {told:?}"
-        );
-        println!("{on} {how:?}: honest visitors {calm:?}, beside it {busy:?}");
+        assert!(told.iter().any(|(status, _)| *status == 504), "{how:?}: no visitor got a 504: {told:?}");
+        println!("{on} {how:?}: honest visitors {calm:?} before, {busy:?} under load");
         // Each of them was answered, and soon. Whether they waited longer than before shows on a quiet machine alone.
         let longest = (2 * calm).max(Duration::from_millis(400));
-        assert!(!is_long() || busy < longest, "{how:?}: {calm:?}, beside it {busy:?}");
+        assert!(!is_long() || busy < longest, "{how:?}: {calm:?} before, {busy:?} under load");
     }
 }
 
 /// How long honest visitors wait: the worst but one of twenty and more.
-async fn asked(relay: &TestRelay) -> Duration {
+async fn honest_wait(relay: &TestRelay) -> Duration {
     let mut took = Vec::new();
     for _ in 0..40 {
         let began = Instant::now();
@@ -114,7 +111,7 @@ async fn visit(how: How, relay: &TestRelay) -> (u16, Duration) {
     let reading = async { while let Ok(Ok(1..)) = timeout(PROMPT * 2, reader.read_buf(&mut got)).await {} };
     tokio::select! {
         () = reading => {}
-        () = sending => unreachable!("it stays"),
+        () = sending => unreachable!("the sender does not end"),
     }
     (status(&got), began.elapsed())
 }

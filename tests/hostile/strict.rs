@@ -46,7 +46,7 @@ pub(crate) fn request(bytes: &[u8]) -> Result<Option<(Request, usize)>, String> 
     let taken = match (&request.all("transfer-encoding")[..], &request.all("content-length")[..]) {
         ([], []) => Some((Vec::new(), 0)),
         ([], [length]) if !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit()) => {
-            let length = length.parse().map_err(|_| "a length beyond all bounds")?;
+            let length = length.parse().map_err(|_| "a length that is too large")?;
             rest.get(..length).map(|body| (body.to_vec(), length))
         }
         (["chunked"], []) => chunked(rest)?,
@@ -67,7 +67,7 @@ fn line(bytes: &[u8]) -> Result<String, String> {
 }
 
 fn field(line: &str) -> Result<(String, String), String> {
-    let (name, value) = line.split_once(':').ok_or_else(|| format!("no field: {line:?}"))?;
+    let (name, value) = line.split_once(':').ok_or_else(|| format!("not a field line: {line:?}"))?;
     let value = value.trim_matches([' ', '\t']);
     let is_clean = value.chars().all(|c| c == '\t' || c >= ' ' && c != '\x7f');
     match is_token(name) && is_clean {
@@ -97,7 +97,7 @@ fn chunked(bytes: &[u8]) -> Result<Body, String> {
         }
         let Some(data) = bytes.get(at..at + size + 2) else { return Ok(None) };
         if !data.ends_with(b"\r\n") {
-            return Err("a chunk that goes on".into());
+            return Err("a chunk without a line end".into());
         }
         body.extend_from_slice(&data[..size]);
         at += size + 2;
@@ -114,7 +114,7 @@ fn trailers(bytes: &[u8]) -> Result<Option<usize>, String> {
         let (name, _) = field(&line(&bytes[at..at + end + 2])?)?;
         let forbidden = ["content-length", "transfer-encoding", "host", "authorization", "connection"];
         if forbidden.contains(&&*name.to_ascii_lowercase()) {
-            return Err(format!("a trailer that must be none: {name}"));
+            return Err(format!("a forbidden trailer field: {name}"));
         }
         at += end + 2;
     }
@@ -125,7 +125,7 @@ fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
 }
 
 #[test]
-fn the_strict_reader_is_strict() {
+fn the_strict_reader_refuses_malformed_requests() {
     let read = |text: &str| request(text.as_bytes());
     let (whole, taken) =
         read("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nokGET").unwrap().unwrap();

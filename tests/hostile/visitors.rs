@@ -15,12 +15,12 @@ const LONGEST: Duration = Duration::from_secs(20);
 
 /// A19, on the public port.
 #[test]
-fn floods_of_frames_cost_little_and_end() {
+fn frame_floods_use_little_memory_and_end() {
     run(async {
         let program = Program::start(&[], &["--transport", "ptth10"]).await;
         let address = ([127, 0, 0, 1], program.relay.port).into();
         for _ in 0..20 {
-            program.is_well().await;
+            program.is_healthy().await;
         }
         let (before, mut faults) = (program.relay_memory(), Vec::new());
         for flood in floods::all(&named(NAME)) {
@@ -31,15 +31,15 @@ fn floods_of_frames_cost_little_and_end() {
             // Honest visitors come all the while.
             let honest = async {
                 loop {
-                    program.is_well().await;
+                    program.is_healthy().await;
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
             let ended = tokio::select! {
                 ended = flooding => ended,
-                () = honest => unreachable!("honest visitors come for ever"),
+                () = honest => unreachable!("the honest visitors do not end"),
             };
-            program.is_well().await;
+            program.is_healthy().await;
             let grown = program.relay_memory().saturating_sub(before);
             if flood.must_end && !ended || began.elapsed() > LONGEST || grown > GROWTH {
                 faults.push(format!(
@@ -56,7 +56,7 @@ fn floods_of_frames_cost_little_and_end() {
 
 /// A19, as the carriers feel it: what a visitor cancels is cancelled at the agent, and whoever cancels most does not
 /// keep others out.
-pub(crate) async fn what_is_cancelled_in_masses_stops_nobody(on: On) {
+pub(crate) async fn mass_cancellations_block_no_visitor(on: On) {
     let world = on.world().await;
     let ask = request("POST", &named(NAME), "/cancelled");
     for round in 0..10 {
@@ -73,10 +73,10 @@ pub(crate) async fn what_is_cancelled_in_masses_stops_nobody(on: On) {
             visitor
                 .send(frame(HEADERS, END_HEADERS | END_STREAM, 101, request("GET", &named(NAME), "/last")))
                 .await;
-            visitor.until(PATIENCE, |f| f.says(200)).await;
+            visitor.until(PATIENCE, |f| f.has_status(200)).await;
         }
         drop(visitor);
-        world.is_well().await;
+        world.is_healthy().await;
     }
     world.origin.whole();
 }

@@ -95,7 +95,7 @@ pub(crate) struct World {
 
 impl World {
     /// That an honest visitor is answered, and soon.
-    pub(crate) async fn is_well(&self) {
+    pub(crate) async fn is_healthy(&self) {
         honest(&self.relay, NAME).await;
     }
 }
@@ -103,7 +103,7 @@ impl World {
 /// An honest visitor of a name: it is answered, and soon.
 pub(crate) async fn honest(relay: &TestRelay, name: &str) {
     let asked = Instant::now();
-    let (head, body) = relay.ask(&format!("GET /honest HTTP/1.1\r\nHost: {}\r\n\r\n", named(name))).await;
+    let (head, body) = relay.fetch(&format!("GET /honest HTTP/1.1\r\nHost: {}\r\n\r\n", named(name))).await;
     assert_eq!((head.status(), &*body), (200, "ok"), "{head:?}");
     assert!(asked.elapsed() < limit(PROMPT), "an honest visitor waited for {:?}", asked.elapsed());
 }

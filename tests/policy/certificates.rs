@@ -90,20 +90,20 @@ fn agent(
 }
 
 async fn refused(plan: &AgentPlan, what: &str) {
-    let refused = within("giving up", plan.start(echo()).connected()).await;
+    let refused = within("the refusal", plan.start(echo()).connected()).await;
     assert!(matches!(&refused, Err(Fatal::Refused(why)) if why.contains(what)), "{what}: {refused:?}");
 }
 
 const SHOP: &str = "shop.ptth.localhost";
 
 #[test]
-fn a_certificate_does_as_well_as_a_token() {
+fn a_certificate_admits_an_agent_without_a_token() {
     each(async |way: Way| {
         let authority = Authority::new();
         let relay = authority.relay(ClientCerts::Accepted);
         let shop = authority.identity(&[SHOP]);
         let served = serve(&agent(way, &relay, None, Some(shop)), echo()).await;
-        assert_eq!(status(&relay, "").await, 200, "and visitors need none");
+        assert_eq!(status(&relay, "").await, 200, "visitors need no certificate");
         // Another certificate of the same names is the same party.
         let _same = serve(&agent(way, &relay, None, Some(authority.identity(&[SHOP]))), echo()).await;
         drop(served);
@@ -125,7 +125,7 @@ fn a_certificate_does_as_well_as_a_token() {
 }
 
 #[test]
-fn whatever_is_presented_must_allow_the_claim() {
+fn every_presented_credential_must_allow_the_claim() {
     each(async |way: Way| {
         let authority = Authority::new();
         for mode in [ClientCerts::Accepted, ClientCerts::Required] {
@@ -151,7 +151,7 @@ fn whatever_is_presented_must_allow_the_claim() {
 }
 
 #[test]
-fn open_registration_spares_the_token_and_not_the_certificate() {
+fn open_registration_still_requires_the_certificate() {
     each(async |way: Way| {
         let authority = Authority::new();
         let right = || Some(authority.identity(&[SHOP]));
@@ -168,12 +168,12 @@ fn open_registration_spares_the_token_and_not_the_certificate() {
         let _open = serve(&first, echo()).await;
         assert_eq!(status(&relay, "").await, 403);
         let _named = serve(&agent(way, &relay, None, right()), echo()).await;
-        assert_eq!(status(&relay, "").await, 200, "and the rules of the other went with it");
+        assert_eq!(status(&relay, "").await, 200, "the rules of the replaced agent still apply");
     });
 }
 
 #[test]
-fn requests_are_relayed_for_those_alone_who_could_be_agents() {
+fn relaying_requires_the_certificate_of_an_agent() {
     crate::support::run(async {
         let authority = Authority::new();
         let relay = authority.relay_open(ClientCerts::Required, true);
@@ -190,7 +190,7 @@ fn requests_are_relayed_for_those_alone_who_could_be_agents() {
 }
 
 #[test]
-fn a_certificate_of_another_ca_does_not_come_in() {
+fn a_certificate_of_another_ca_is_refused() {
     each(async |way: Way| {
         let (ours, theirs) = (Authority::new(), Authority::new());
         let relay = ours.relay(ClientCerts::Accepted);
@@ -204,7 +204,7 @@ fn a_certificate_of_another_ca_does_not_come_in() {
 }
 
 #[test]
-fn a_ca_that_cannot_be_read_is_not_no_ca() {
+fn an_unreadable_ca_is_an_error() {
     let authority = Authority::new();
     for (name, text) in [
         ("missing.pem", None),
@@ -216,7 +216,8 @@ fn a_ca_that_cannot_be_read_is_not_no_ca() {
         if let Some(text) = text {
             fs::write(authority.at(name), text).unwrap();
         }
-        let error = authority.server(&authority.at(name)).err().unwrap_or_else(|| panic!("{name} was taken"));
+        let error = authority.server(&authority.at(name)).err();
+        let error = error.unwrap_or_else(|| panic!("{name} was accepted"));
         assert!(error.to_string().contains(name), "{error}");
     }
     assert!(authority.server(&authority.at("ca.pem")).is_ok());
@@ -226,11 +227,11 @@ fn a_ca_that_cannot_be_read_is_not_no_ca() {
             config.client_certs = ClientCerts::Required;
         })
     });
-    assert!(plain.is_err(), "a relay without TLS cannot ask for certificates");
+    assert!(plain.is_err(), "a relay without TLS cannot require certificates");
 }
 
 #[test]
-fn a_sealed_url_of_a_certificate_is_good_with_that_certificate_alone() {
+fn a_sealed_url_requires_the_certificate_of_its_owner() {
     crate::support::run(async {
         let authority = Authority::new();
         let relay = authority.relay(ClientCerts::Accepted);
@@ -265,7 +266,7 @@ async fn tls(relay: &TestRelay, config: Arc<rustls::ClientConfig>) -> crate::sup
 
 /// A resumed session brings the certificate of the session that it resumes, and never to another's connection.
 #[test]
-fn resumption_does_not_carry_an_identity_to_another() {
+fn resumption_does_not_transfer_an_identity() {
     crate::support::run(async {
         let authority = Authority::new();
         let relay = authority.relay(ClientCerts::Accepted);
@@ -274,7 +275,7 @@ fn resumption_does_not_carry_an_identity_to_another() {
                 "POST /reversehttp?name={name} HTTP/1.1\r\nHost: ptth.localhost\r\nContent-Length: 0\r\n\r\n"
             )
         };
-        let ask = async |config: &Arc<rustls::ClientConfig>, name: &str| {
+        let register = async |config: &Arc<rustls::ClientConfig>, name: &str| {
             let host = rustls::pki_types::ServerName::try_from(DOMAIN).unwrap();
             let tcp = tokio::net::TcpStream::connect(relay.tls).await.unwrap();
             let stream = tokio_rustls::TlsConnector::from(config.clone()).connect(host, tcp).await.unwrap();
@@ -284,18 +285,18 @@ fn resumption_does_not_carry_an_identity_to_another() {
             (wire.message().await.0.status(), resumed)
         };
         let shop = authority.identity(&[SHOP]);
-        assert_eq!(ask(&shop, NAME).await, (201, false));
-        assert_eq!(ask(&shop, NAME).await, (204, true), "it is resumed, and is still who it was");
-        assert_eq!(ask(&shop, "other").await, (403, true));
+        assert_eq!(register(&shop, NAME).await, (201, false));
+        assert_eq!(register(&shop, NAME).await, (204, true), "a resumed session keeps its identity");
+        assert_eq!(register(&shop, "other").await, (403, true));
         // Others that would use the very same tickets: one with another certificate, one with none.
         let other = authority.identity(&["other.ptth.localhost"]);
         for (thief, own) in [(&*other, 201), (&*trust(&[]), 403)] {
             let mut config = thief.clone();
             config.resumption = shop.resumption.clone();
             let config = Arc::new(config);
-            let (status, resumed) = ask(&config, NAME).await;
+            let (status, resumed) = register(&config, NAME).await;
             assert_eq!(status, 403, "resumed: {resumed}");
-            assert_eq!(ask(&config, "other").await.0, own);
+            assert_eq!(register(&config, "other").await.0, own);
         }
     });
 }
@@ -342,7 +343,7 @@ impl ClientSessionStore for ForAnyName {
 
 /// nginx CVE-2025-23419: a session that began under the name of one tenant is not resumed under that of another.
 #[test]
-fn a_session_is_resumed_under_its_own_name_alone() {
+fn a_tls_session_is_resumed_only_under_its_name() {
     crate::support::run(async {
         let authority = Authority::new();
         let relay = authority.relay(ClientCerts::Accepted);
@@ -361,8 +362,8 @@ fn a_session_is_resumed_under_its_own_name_alone() {
             kind == Some(rustls::HandshakeKind::Resumed)
         };
         assert!(!resumes(SHOP).await);
-        assert!(resumes(SHOP).await, "its own session");
-        assert!(!resumes("other.ptth.localhost").await, "that of another name");
-        assert!(!resumes(DOMAIN).await, "that of another name");
+        assert!(resumes(SHOP).await, "a session of the same name");
+        assert!(!resumes("other.ptth.localhost").await, "a session of another name");
+        assert!(!resumes(DOMAIN).await, "a session of another name");
     });
 }

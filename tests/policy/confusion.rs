@@ -24,7 +24,7 @@ async fn relay() -> (TestRelay, [ptth::agent::Serving; 2]) {
 }
 
 #[test]
-fn no_mix_of_hosts_opens_what_is_shut() {
+fn no_mix_of_hosts_bypasses_visitor_rules() {
     crate::support::run(async {
         let (relay, _agents) = relay().await;
         let (shut, open) = (named("shut"), named("open"));
@@ -46,7 +46,7 @@ fn no_mix_of_hosts_opens_what_is_shut() {
                 ] {
                     let host = if target == "/" { &spelled } else { &open };
                     let (head, body) =
-                        relay.ask(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")).await;
+                        relay.fetch(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")).await;
                     assert_eq!(head.status(), 403, "{target} {host} {fields}: {body}");
                     asked += 1;
                 }
@@ -54,24 +54,26 @@ fn no_mix_of_hosts_opens_what_is_shut() {
         }
         // And the other way round: what is open stays open, whatever else is named.
         let (head, seen) = relay
-            .ask(&format!("GET http://{open}/ HTTP/1.1\r\nHost: {shut}\r\nX-Forwarded-Host: {shut}\r\n\r\n"))
+            .fetch(&format!(
+                "GET http://{open}/ HTTP/1.1\r\nHost: {shut}\r\nX-Forwarded-Host: {shut}\r\n\r\n"
+            ))
             .await;
         assert_eq!(head.status(), 200);
         assert!(seen.contains(&format!("x-forwarded-host: {open}")), "{seen}");
-        eprintln!("{asked} mixes, none let in");
+        eprintln!("{asked} combinations, none admitted");
     });
 }
 
 /// One certificate is for all names, so browsers ask for several on one connection (RFC 9113 §9.1.1). Nothing was granted
 /// to the connection: each request is judged by itself, so there is nothing to misdirect, and no 421.
 #[test]
-fn a_connection_for_one_name_is_checked_for_the_other() {
+fn each_request_of_a_connection_is_checked_for_its_name() {
     crate::support::run(async {
         let (relay, _agents) = relay().await;
         let (shut, open) = (named("shut"), named("open"));
         // The handshake named the open one.
         let mut visitor = relay.visitor_h2(&open).await;
-        let ask = |host: &str, more: Option<&str>| {
+        let request = |host: &str, more: Option<&str>| {
             let mut request = Request::get(format!("https://{host}/")).version(Version::HTTP_2);
             if let Some(more) = more {
                 request = request.header("host", more);
@@ -79,11 +81,11 @@ fn a_connection_for_one_name_is_checked_for_the_other() {
             request.body(Body::empty()).unwrap()
         };
         for (request, status) in [
-            (ask(&open, None), 200),
-            (ask(&shut, None), 403),
-            (ask(&open, Some(&shut)), 400),
-            (ask(&shut, Some(&open)), 400),
-            (ask(&open, None), 200),
+            (request(&open, None), 200),
+            (request(&shut, None), 403),
+            (request(&open, Some(&shut)), 400),
+            (request(&shut, Some(&open)), 400),
+            (request(&open, None), 200),
         ] {
             let response = visitor.send(request).await;
             assert_eq!(response.status(), status);

@@ -46,12 +46,12 @@ fn start(command: &mut Command) -> Running {
     });
     let mut errors = BufReader::new(child.stderr.take().unwrap());
     std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
-    let line = line.recv_timeout(PATIENCE).expect("a first line");
+    let line = line.recv_timeout(PATIENCE).expect("a first line in time");
     Running(child, line.trim().to_owned())
 }
 
-/// Runs a program that must end by itself: its code, and what it says. One that goes on is stopped, and has no code.
-fn ends(command: &mut Command) -> (i32, String) {
+/// Runs a program that must end by itself: its exit code and its standard error. A program that hangs is stopped.
+fn outcome(command: &mut Command) -> (i32, String) {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut errors = child.stderr.take().unwrap();
     let (told, ended) = mpsc::channel();
@@ -63,7 +63,7 @@ fn ends(command: &mut Command) -> (i32, String) {
     let Ok(said) = ended.recv_timeout(PATIENCE) else {
         child.kill().unwrap();
         child.wait().unwrap();
-        return (-1, "it did not end".into());
+        return (-1, "the program did not end".into());
     };
     (child.wait().unwrap().code().unwrap_or(-1), said)
 }
@@ -144,12 +144,12 @@ impl Site {
 }
 
 #[test]
-fn every_way_to_give_a_token_is_in_force() {
+fn every_token_source_is_enforced() {
     let site = Site::new();
     let relay = start(&mut site.relay_command());
     let wrong = site.secret("wrong", "ptth_0123456789ab_wrong\n");
-    type Say<'a> = &'a dyn Fn(&mut Command, &Path);
-    let ways: [(&str, Say<'_>); 3] = [
+    type Give<'a> = &'a dyn Fn(&mut Command, &Path);
+    let ways: [(&str, Give<'_>); 3] = [
         ("--token-file", &|command, file| {
             command.arg("--token-file").arg(file);
         }),
@@ -160,21 +160,21 @@ fn every_way_to_give_a_token_is_in_force() {
             command.env("PTTH_TOKEN", fs::read_to_string(file).unwrap().trim());
         }),
     ];
-    let (code, said) = ends(&mut site.agent_command(&relay));
+    let (code, said) = outcome(&mut site.agent_command(&relay));
     assert!(code == 3 && said.contains("401"), "without a token: {code} {said}");
-    for (way, say) in ways {
+    for (way, give) in ways {
         let mut command = site.agent_command(&relay);
-        say(&mut command, &wrong);
-        let (code, said) = ends(&mut command);
+        give(&mut command, &wrong);
+        let (code, said) = outcome(&mut command);
         assert!(code == 3 && said.contains("401"), "{way}: {code} {said}");
         assert!(!said.contains("_wrong"), "{way}: the secret was printed: {said}");
         let empty = site.secret("empty", "");
         let mut command = site.agent_command(&relay);
-        say(&mut command, &empty);
-        let (code, said) = ends(&mut command);
+        give(&mut command, &empty);
+        let (code, said) = outcome(&mut command);
         assert_eq!(code, 2, "{way}, empty: {said}");
         let mut command = site.agent_command(&relay);
-        say(&mut command, &site.at("token"));
+        give(&mut command, &site.at("token"));
         let agent = start(&mut command);
         assert!(agent.1.starts_with("https://shop."), "{way}: {}", agent.1);
         assert_eq!(site.curl(&agent.1, &[]), "200");
@@ -182,12 +182,12 @@ fn every_way_to_give_a_token_is_in_force() {
 }
 
 #[test]
-fn every_way_to_give_a_ca_is_in_force() {
+fn every_client_ca_source_is_enforced() {
     let site = Site::new();
     let empty = site.secret("empty.pem", "");
     let ca = site.at("certs/ca.pem");
-    type Say<'a> = &'a dyn Fn(&mut Command, &Path);
-    let ways: [(&str, Say<'_>); 3] = [
+    type Give<'a> = &'a dyn Fn(&mut Command, &Path);
+    let ways: [(&str, Give<'_>); 3] = [
         ("--client-ca", &|command, file| {
             command.arg("--client-ca").arg(file);
         }),
@@ -199,22 +199,22 @@ fn every_way_to_give_a_ca_is_in_force() {
             command.arg("--config").arg(site.secret("relay.toml", &text));
         }),
     ];
-    for (way, say) in ways {
+    for (way, give) in ways {
         for bad in [empty.clone(), site.at("missing.pem")] {
             let mut command = site.relay_command();
             command.arg("--require-client-cert");
-            say(&mut command, &bad);
-            let (code, said) = ends(&mut command);
+            give(&mut command, &bad);
+            let (code, said) = outcome(&mut command);
             assert!(code == 2 && said.contains(".pem"), "{way}: {code} {said}");
         }
         let mut command = site.relay_command();
         if way != "the file" {
             command.arg("--require-client-cert");
         }
-        say(&mut command, &ca);
+        give(&mut command, &ca);
         let relay = start(&mut command);
         let mut agent = site.agent_command(&relay);
-        let (code, said) = ends(agent.arg("--token-file").arg(site.at("token")));
+        let (code, said) = outcome(agent.arg("--token-file").arg(site.at("token")));
         assert!(code == 3 && said.contains("--cert"), "{way}: {code} {said}");
         let mut agent = site.agent_command(&relay);
         agent.arg("--token-file").arg(site.at("token"));
@@ -223,14 +223,14 @@ fn every_way_to_give_a_ca_is_in_force() {
         assert_eq!(site.curl(&agent.1, &[]), "200", "{way}");
     }
     let file = site.secret("check.toml", "state = \"state\"\nclient-ca = \"empty.pem\"\n");
-    let (code, said) = ends(ptth().args(["config", "check"]).arg(file));
+    let (code, said) = outcome(ptth().args(["config", "check"]).arg(file));
     assert!(code == 2 && said.contains("empty.pem"), "{said}");
-    let (code, said) = ends(site.relay_command().arg("--require-client-cert"));
+    let (code, said) = outcome(site.relay_command().arg("--require-client-cert"));
     assert!(code == 2 && said.contains("--client-ca"), "{said}");
 }
 
 #[test]
-fn every_rule_for_visitors_is_in_force() {
+fn every_visitor_rule_is_enforced() {
     let site = Site::new();
     let relay = start(&mut site.relay_command());
     site.secret("users", "ann:hush\n");
@@ -266,9 +266,9 @@ fn every_rule_for_visitors_is_in_force() {
     ] {
         let file = site.secret("bad", text);
         let (code, said) =
-            ends(site.agent_command(&relay).arg("--token-file").arg(site.at("token")).arg(flag).arg(file));
+            outcome(site.agent_command(&relay).arg("--token-file").arg(site.at("token")).arg(flag).arg(file));
         assert!(code == 2 && !said.contains("hush"), "{flag} {text:?}: {code} {said}");
     }
-    let (code, said) = ends(site.agent_command(&relay).args(["--visitor-basic", "/nonexistent/users"]));
+    let (code, said) = outcome(site.agent_command(&relay).args(["--visitor-basic", "/nonexistent/users"]));
     assert_eq!(code, 2, "{said}");
 }

@@ -7,7 +7,7 @@ use crate::support::{Plan, TestRelay, without_request_id};
 use crate::ways::{NAME, Way, each};
 
 #[test]
-fn a_token_is_valid_as_soon_as_it_was_issued() {
+fn a_token_is_valid_as_soon_as_it_is_issued() {
     each(async |way: Way| {
         let state = tempfile::tempdir().unwrap();
         let of_relay = Tokens::open(state.path()).unwrap();
@@ -16,13 +16,13 @@ fn a_token_is_valid_as_soon_as_it_was_issued() {
         for round in 0..3 {
             let name = Name::parse(NAME).unwrap();
             let (id, fresh) = elsewhere.issue(Grants::names([name])).unwrap();
-            let (head, body) = relay.ask(&way.offer(&fresh, "PTTH-Probe: ?1\r\n")).await;
+            let (head, body) = relay.fetch(&way.offer(&fresh, "PTTH-Probe: ?1\r\n")).await;
             assert!([101, 200].contains(&head.status()), "round {round}: {head:?} {body}");
             // A wrong secret for a token that is known, and a token that nobody issued, get the same words.
             let refused = [fresh.expose().replace(&*id.0, "000000000000"), format!("{}x", fresh.expose())];
             let mut words = Vec::new();
             for token in refused {
-                let (head, body) = relay.ask(&way.offer(&Secret::new(token), "PTTH-Probe: ?1\r\n")).await;
+                let (head, body) = relay.fetch(&way.offer(&Secret::new(token), "PTTH-Probe: ?1\r\n")).await;
                 assert!([401, 403].contains(&head.status()), "{head:?} {body}");
                 words.push(without_request_id(&body));
             }

@@ -23,44 +23,44 @@ fn wrong_tokens_are_counted_and_right_ones_pass() {
         let right = relay.token(&[NAME]);
         let mut first = None;
         for n in 0..defaults::GUESSES {
-            let (head, body) = relay.ask(&way.offer(&wrong(n), "")).await;
+            let (head, body) = relay.fetch(&way.offer(&wrong(n), "")).await;
             let status = if way.transport == "reversehttp" { 403 } else { 401 };
             assert_eq!(head.status(), status);
             let body = without_request_id(&body);
             assert_eq!(*first.get_or_insert(body.clone()), body);
         }
-        is_too_many(&relay.ask(&way.offer(&wrong(99), "")).await);
+        is_too_many(&relay.fetch(&way.offer(&wrong(99), "")).await);
         // Others may share the address.
-        let (head, body) = relay.ask(&way.offer(&right, "PTTH-Probe: ?1\r\n")).await;
+        let (head, body) = relay.fetch(&way.offer(&right, "PTTH-Probe: ?1\r\n")).await;
         assert!([101, 200].contains(&head.status()), "{head:?} {body}");
     });
 }
 
 #[test]
-fn no_token_at_all_is_no_guess() {
+fn a_missing_token_is_not_counted_as_a_guess() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         for _ in 0..2 * defaults::GUESSES {
             let offer = way.offer(&wrong(0), "").replace("Authorization", "X-Was");
-            assert!([401, 403].contains(&relay.ask(&offer).await.0.status()));
+            assert!([401, 403].contains(&relay.fetch(&offer).await.0.status()));
         }
     });
 }
 
 #[test]
-fn urls_that_were_not_made_here_are_counted() {
+fn invented_urls_are_counted_as_guesses() {
     crate::support::run(async {
         let relay = relay(|_| {});
-        let ask = async |kind: &str, n: u32| {
+        let fetch = async |kind: &str, n: u32| {
             relay
-                .ask(&format!("GET /reversehttp/{kind}/guess{n} HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n"))
+                .fetch(&format!("GET /reversehttp/{kind}/guess{n} HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n"))
                 .await
         };
         for n in 0..defaults::GUESSES {
             let kind = ["request", "private"][n as usize % 2];
-            assert_eq!(ask(kind, n).await.0.status(), 404);
+            assert_eq!(fetch(kind, n).await.0.status(), 404);
         }
-        is_too_many(&ask("request", 99).await);
-        is_too_many(&ask("private", 99).await);
+        is_too_many(&fetch("request", 99).await);
+        is_too_many(&fetch("private", 99).await);
     });
 }

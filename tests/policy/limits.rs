@@ -20,7 +20,7 @@ use crate::support::{AgentPlan, TestRelay, Wire, named, run, serve, within};
 use crate::ways::{NAME, echo, get, relay, status};
 
 /// With an admin listener, whose `/metrics` are read here.
-fn observed(change: impl FnOnce(&mut RelayConfig) + 'static) -> TestRelay {
+fn with_admin(change: impl FnOnce(&mut RelayConfig) + 'static) -> TestRelay {
     relay(|config| {
         config.admin = Some(Admin { address: (Ipv4Addr::LOCALHOST, 0).into(), required: true });
         change(config);
@@ -28,7 +28,7 @@ fn observed(change: impl FnOnce(&mut RelayConfig) + 'static) -> TestRelay {
 }
 
 /// How often a limit took effect.
-async fn reached(relay: &TestRelay, limit: &str) -> u64 {
+async fn times_reached(relay: &TestRelay, limit: &str) -> u64 {
     let admin = relay.admin().unwrap();
     let mut asked = Wire::new(crate::support::relay::connect(admin).await);
     asked.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n")).await;
@@ -47,9 +47,9 @@ async fn agent(relay: &TestRelay, carrier: Kind, handler: Arc<dyn Handler>) -> p
 }
 
 #[test]
-fn one_address_has_its_share_of_the_connections() {
+fn connections_per_address_are_limited() {
     run(async {
-        let relay = observed(|config| {
+        let relay = with_admin(|config| {
             config.connections_per_address = 3;
             config.trusted_proxies = ["127.0.0.9/32".parse::<ipnet::IpNet>().unwrap()].into_iter().collect();
         });
@@ -58,20 +58,20 @@ fn one_address_has_its_share_of_the_connections() {
         let mut held = Vec::new();
         for _ in 0..3 {
             let mut visitor = relay.visitor_from(me).await;
-            answers(&mut visitor).await;
+            is_answered(&mut visitor).await;
             held.push(visitor);
         }
         let mut fourth = relay.visitor_from(me).await;
         fourth.closed().await;
-        assert_eq!(reached(&relay, "connections-per-address").await, 1);
-        answers(&mut relay.visitor_from(other).await).await;
+        assert_eq!(times_reached(&relay, "connections-per-address").await, 1);
+        is_answered(&mut relay.visitor_from(other).await).await;
         drop(held.pop());
         // The relay notices the end of a connection when it comes round to it.
-        within("a free place", async {
+        within("a free connection slot", async {
             loop {
                 let mut visitor = relay.visitor_from(me).await;
                 let sent = visitor.try_send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
-                if sent.is_ok() && visitor.rest_of_answer().await == Some(200) {
+                if sent.is_ok() && visitor.answer_status().await == Some(200) {
                     break;
                 }
             }
@@ -79,59 +79,59 @@ fn one_address_has_its_share_of_the_connections() {
         .await;
         for _ in 0..5 {
             let mut visitor = relay.visitor_from(front).await;
-            answers(&mut visitor).await;
+            is_answered(&mut visitor).await;
             held.push(visitor);
         }
     });
 }
 
 #[test]
-fn all_connections_together_have_a_limit() {
+fn total_connections_are_limited() {
     run(async {
-        let relay = observed(|config| config.connections = 2);
+        let relay = with_admin(|config| config.connections = 2);
         let token = relay.token(&[NAME]);
         let plan = |carrier| AgentPlan::new(&relay.url(), NAME, token.clone(), "ptth10", carrier);
         // An agent counts until it is flipped.
         let _agent = serve(&plan(Kind::H2), echo()).await;
         let mut held = [relay.visitor().await, relay.visitor().await];
         for visitor in &mut held {
-            answers(visitor).await;
+            is_answered(visitor).await;
         }
         let mut third = relay.visitor().await;
         third.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
         let (head, body) = third.message().await;
         assert_eq!((head.status(), body.contains("relay-full")), (503, true), "{body}");
         third.closed().await;
-        assert_eq!(reached(&relay, "connections").await, 1);
+        assert_eq!(times_reached(&relay, "connections").await, 1);
         // Agents are no visitors. They stay: a request may go to any of them.
         let mut agents = Vec::new();
         for carrier in [Kind::H1, Kind::H2] {
             agents.push(serve(&plan(carrier), echo()).await);
         }
-        answers(&mut held[0]).await;
+        is_answered(&mut held[0]).await;
     });
 }
 
 #[test]
-fn a_handshake_has_its_time() {
+fn a_handshake_has_a_deadline() {
     run(async {
-        let relay = observed(|_| {});
+        let relay = with_admin(|_| {});
         let began = Instant::now();
         Wire::new(crate::support::relay::connect(relay.tls).await).closed().await;
         assert!(began.elapsed() >= defaults::HANDSHAKE);
-        assert_eq!(reached(&relay, "handshake").await, 1);
+        assert_eq!(times_reached(&relay, "handshake").await, 1);
     });
 }
 
-async fn answers(visitor: &mut Wire) {
+async fn is_answered(visitor: &mut Wire) {
     visitor.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME))).await;
     assert_eq!(visitor.message().await.0.status(), 200);
 }
 
 #[test]
-fn what_is_too_large_or_too_much_is_counted() {
+fn oversized_heads_are_refused_and_counted() {
     run(async {
-        let relay = observed(|_| {});
+        let relay = with_admin(|_| {});
         let _agent = agent(&relay, Kind::H2, echo()).await;
         let large = format!("X-Large: {}\r\n", "x".repeat(2 * defaults::VISITOR_HEAD));
         assert_eq!(status(&relay, &large).await, 431);
@@ -140,8 +140,8 @@ fn what_is_too_large_or_too_much_is_counted() {
         let many: String = (0..=defaults::H1_FIELDS).map(|n| format!("X-{n}: x\r\n")).collect();
         assert_eq!(status(&relay, &many).await, 431);
         // The relay counts when the connection ends, which is after its answer.
-        within("the count", async { while reached(&relay, "fields").await < 3 {} }).await;
-        assert_eq!(reached(&relay, "fields").await, 3);
+        within("the refusal count", async { while times_reached(&relay, "fields").await < 3 {} }).await;
+        assert_eq!(times_reached(&relay, "fields").await, 3);
     });
 }
 
@@ -170,19 +170,19 @@ fn slow_service(count: watch::Sender<usize>) -> Arc<dyn Handler> {
 const SLOW: usize = defaults::H1_MOST + 16;
 
 #[test]
-fn visitors_that_send_byte_by_byte_give_way_on_h1() {
-    slow_ones_give_way("POST", async |visitor: &mut Wire| drop(visitor.try_send("x").await));
+fn visitors_that_send_byte_by_byte_are_evicted_on_h1() {
+    slow_visitors_are_evicted("POST", async |visitor: &mut Wire| drop(visitor.try_send("x").await));
 }
 
 #[test]
-fn visitors_that_do_not_read_give_way_on_h1() {
-    slow_ones_give_way("GET", async |_: &mut Wire| {});
+fn visitors_that_do_not_read_are_evicted_on_h1() {
+    slow_visitors_are_evicted("GET", async |_: &mut Wire| {});
 }
 
 /// Half-read answers and half-sent uploads. CVE-2007-6750, and its forms for bodies.
-fn slow_ones_give_way(method: &str, drip: impl AsyncFn(&mut Wire)) {
+fn slow_visitors_are_evicted(method: &str, drip: impl AsyncFn(&mut Wire)) {
     run(async {
-        let relay = observed(|_| {});
+        let relay = with_admin(|_| {});
         let (count, mut counted) = watch::channel(0);
         let _agent = agent(&relay, Kind::H1, slow_service(count)).await;
         let head = format!("{method} /slow HTTP/1.1\r\nHost: {}\r\n", named(NAME));
@@ -207,8 +207,8 @@ fn slow_ones_give_way(method: &str, drip: impl AsyncFn(&mut Wire)) {
                 }
             }
         };
-        println!("{SLOW} slow visitors ({method}): the next had its answer after {:?}", began.elapsed());
+        println!("{SLOW} slow visitors ({method}): the next one was answered after {:?}", began.elapsed());
         assert_eq!(answered, 200);
-        assert!(reached(&relay, "pace").await > 0);
+        assert!(times_reached(&relay, "pace").await > 0);
     });
 }

@@ -26,13 +26,13 @@ fn agent(way: Way, relay: &TestRelay) -> AgentPlan {
 }
 
 #[test]
-fn an_agent_is_told_to_come_by_tls_and_visitors_are_welcome() {
+fn an_agent_by_plain_http_is_refused_and_visitors_are_served() {
     each(async |way: Way| {
         let relay = open(false);
-        let refused = within("giving up", agent(way, &relay).start(echo()).connected()).await;
-        let says =
+        let refused = within("the refusal", agent(way, &relay).start(echo()).connected()).await;
+        let expected =
             |why: &str| why.contains("https://") && why.contains("--allow-plain") && why.contains("403");
-        assert!(matches!(&refused, Err(Fatal::Refused(why)) if says(why)), "{refused:?}");
+        assert!(matches!(&refused, Err(Fatal::Refused(why)) if expected(why)), "{refused:?}");
         // By TLS the same relay takes it, and visitors come in by plain HTTP.
         let _agent = serve(&way.agent(&relay, relay.token(&["other", NAME])), echo()).await;
         assert_eq!(status(&relay, "").await, 200);
@@ -40,7 +40,7 @@ fn an_agent_is_told_to_come_by_tls_and_visitors_are_welcome() {
 }
 
 #[test]
-fn an_operator_may_say_otherwise() {
+fn allow_plain_admits_agents_by_plain_http() {
     each(async |way: Way| {
         let relay = open(true);
         let _agent = serve(&agent(way, &relay), echo()).await;

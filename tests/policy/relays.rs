@@ -102,7 +102,7 @@ fn an_agent_serves_through_the_relays_that_do_not_refuse_it() {
             let refusing = Refusing::start(refusal, later.plain).await;
             let urls = [refusing.url(), format!("http://{}/", serving.plain)];
             let mut agent = agent(&urls, serving.token(&[NAME])).start(echo());
-            within("connecting to the other relay", agent.connected()).await.expect("one relay takes it");
+            within("connecting to the other relay", agent.connected()).await.expect("an admission");
 
             // The relay that refuses is tried again, ever more seldom.
             let tried = async {
@@ -124,7 +124,7 @@ fn an_agent_serves_through_the_relays_that_do_not_refuse_it() {
             let mut state = agent.status()[0].clone();
             let taken =
                 tokio::time::timeout(2 * defaults::REFUSED_MOST, state.wait_for(|s| s.connected)).await;
-            assert!(taken.is_ok_and(|taken| taken.is_ok()), "{refusal}: it was not tried again");
+            assert!(taken.is_ok_and(|taken| taken.is_ok()), "{refusal}: the relay was not tried again");
             assert_eq!([status(&later, "").await, status(&serving, "").await], [200, 200], "{refusal}");
         });
     }
@@ -136,11 +136,11 @@ fn an_agent_that_every_relay_refuses_ends() {
         let nowhere = ([127, 0, 0, 1], 1).into();
         let (one, two) = (Refusing::start(401, nowhere).await, Refusing::start(403, nowhere).await);
         let mut agent = agent(&[one.url(), two.url()], Secret::new("ptth_x_y")).start(echo());
-        let refused = within("giving up", agent.connected()).await;
+        let refused = within("the refusal", agent.connected()).await;
         let Err(Fatal::Refused(why)) = &refused else { panic!("{refused:?}") };
         for part in [&one.url(), "(401)", &two.url(), "(403)"] {
             assert!(why.contains(part), "{part} is missing: {why}");
         }
-        assert_eq!([one.tries().len(), two.tries().len()], [1, 1], "nobody is tried again");
+        assert_eq!([one.tries().len(), two.tries().len()], [1, 1], "a relay was tried again");
     });
 }

@@ -17,7 +17,7 @@ fn limited(limits: Limits) -> Grants {
 }
 
 #[test]
-fn a_prefix_is_good_for_its_names_alone() {
+fn a_prefix_grants_only_its_names() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let prefixes = vec![Prefix::parse("team-*").unwrap().unwrap()];
@@ -26,7 +26,7 @@ fn a_prefix_is_good_for_its_names_alone() {
             |name: &str| AgentPlan::new(&relay.url(), name, secret.clone(), way.transport, way.carrier);
         let _team = serve(&agent("team-a"), echo()).await;
         for name in ["team", "teamster", NAME] {
-            let refused = within("giving up", agent(name).start(echo()).connected()).await;
+            let refused = within("the refusal", agent(name).start(echo()).connected()).await;
             assert!(
                 matches!(&refused, Err(Fatal::Refused(why)) if why.contains("403")),
                 "{name}: {refused:?}"
@@ -43,16 +43,16 @@ fn a_transport_that_is_not_allowed_is_refused() {
         let transports: Vec<Box<str>> = others.map(Into::into).collect();
         let secret =
             token(&relay.tokens, limited(Limits { transports: transports.clone(), ..Limits::default() }));
-        let refused = within("giving up", way.agent(&relay, secret).start(echo()).connected()).await;
-        let says = |why: &str| why.contains("--transport") && why.contains(&*transports[0]);
-        assert!(matches!(&refused, Err(Fatal::Refused(why)) if says(why)), "{refused:?}");
+        let refused = within("the refusal", way.agent(&relay, secret).start(echo()).connected()).await;
+        let expected = |why: &str| why.contains("--transport") && why.contains(&*transports[0]);
+        assert!(matches!(&refused, Err(Fatal::Refused(why)) if expected(why)), "{refused:?}");
         let own = Limits { transports: vec![way.transport.into()], ..Limits::default() };
         let _agent = serve(&way.agent(&relay, token(&relay.tokens, limited(own))), echo()).await;
     });
 }
 
 #[test]
-fn sessions_beyond_the_limit_are_told_so() {
+fn sessions_beyond_the_limit_are_refused() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let secret =
@@ -62,7 +62,7 @@ fn sessions_beyond_the_limit_are_told_so() {
         // An agent is connected a moment before its session counts.
         let refused = async {
             loop {
-                let (head, body) = relay.ask(&way.offer(&secret, "PTTH-Instance: third;boot=1\r\n")).await;
+                let (head, body) = relay.fetch(&way.offer(&secret, "PTTH-Instance: third;boot=1\r\n")).await;
                 match head.status() {
                     429 => break (head, body),
                     status => assert!([101, 201, 204].contains(&status), "{head:?} {body}"),
@@ -73,13 +73,13 @@ fn sessions_beyond_the_limit_are_told_so() {
         assert!(body.contains("agents connected") && head.get("retry-after").is_some(), "{head:?} {body}");
         // One that leaves makes room, for an agent that kept trying.
         let mut third = way.agent(&relay, secret).start(echo());
-        within("leaving", one.stop(crate::support::STEP)).await;
-        within("coming in", third.connected()).await.unwrap();
+        within("the agent stopping", one.stop(crate::support::STEP)).await;
+        within("the agent connecting", third.connected()).await.unwrap();
     });
 }
 
 #[test]
-fn many_at_once_are_no_more_than_the_limit() {
+fn concurrent_sessions_stay_within_the_limit() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let secret =
@@ -99,7 +99,7 @@ fn many_at_once_are_no_more_than_the_limit() {
 }
 
 #[test]
-fn a_revoked_token_ends_what_lives() {
+fn a_revoked_token_ends_live_sessions() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let (id, secret) = relay.tokens.issue(limited(Limits::default())).unwrap();
@@ -119,15 +119,15 @@ fn a_revoked_token_ends_what_lives() {
                 }
             }
         };
-        let (took, found) = within("the visitors finding nobody", gone).await;
+        let (took, found) = within("the end of the sessions", gone).await;
         assert!([503, 404, 502].contains(&found), "{found}");
-        eprintln!("{way:?}: revoked, and gone after {} ms", took.as_millis());
+        eprintln!("{way:?}: the sessions ended {} ms after the revocation", took.as_millis());
         assert!(took < SOON, "{took:?}");
     });
 }
 
 #[test]
-fn an_expired_token_ends_what_lives() {
+fn an_expired_token_ends_live_sessions() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let end = SystemTime::now() + Duration::from_secs(2);
@@ -140,6 +140,6 @@ fn an_expired_token_ends_what_lives() {
         assert!(matches!(&fatal, Err(Fatal::Refused(_))), "{fatal:?}");
         assert!(SystemTime::now() >= end && took < SOON, "{took:?}");
         // Nobody could claim it any more.
-        within("the name being forgotten", async { while status(&relay, "").await != 404 {} }).await;
+        within("the removal of the route", async { while status(&relay, "").await != 404 {} }).await;
     });
 }

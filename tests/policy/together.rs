@@ -27,7 +27,7 @@ fn an_agent_with_other_rules_is_refused() {
             // An agent is connected a moment before its session counts.
             let refused = async {
                 loop {
-                    let (head, body) = relay.ask(&way.offer(&secret, &field)).await;
+                    let (head, body) = relay.fetch(&way.offer(&secret, &field)).await;
                     match head.status() {
                         409 => break (head, body),
                         status => assert_eq!(status, 101, "{head:?} {body}"),
@@ -37,17 +37,17 @@ fn an_agent_with_other_rules_is_refused() {
             let (head, body) = within("a refusal", refused).await;
             assert_eq!(head.get("retry-after"), Some("1"), "{body}");
             assert!(body.contains("other rules"), "{body}");
-            assert_eq!(status(&relay, "").await, before, "the rules of the first stay in force");
+            assert_eq!(status(&relay, "").await, before, "the rules of the first agent no longer apply");
             // One that polls and is stopped at once may leave its registration behind, for as long as its lease.
             if way.transport != "reversehttp" {
                 let same = serve(&plan(first), echo()).await;
-                within("leaving", same.stop(crate::support::STEP)).await;
+                within("the agent stopping", same.stop(crate::support::STEP)).await;
             }
             // One that is told so tries again, and comes in once the first has gone.
             let mut waiting = plan(second).start(echo());
             assert!(tokio::time::timeout(crate::support::QUIET, waiting.connected()).await.is_err());
-            within("leaving", agent.stop(crate::support::STEP)).await;
-            within("coming in", waiting.connected()).await.unwrap();
+            within("the agent stopping", agent.stop(crate::support::STEP)).await;
+            within("the agent connecting", waiting.connected()).await.unwrap();
             let expected = if second.is_some_and(|rules| rules.starts_with("net")) { 403 } else { 200 };
             assert_eq!(status(&relay, "").await, expected, "{first:?} then {second:?}");
         }
@@ -55,12 +55,12 @@ fn an_agent_with_other_rules_is_refused() {
 }
 
 #[test]
-fn a_process_that_takes_over_brings_its_own_rules() {
+fn a_higher_boot_brings_its_own_rules() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let secret = relay.token(&[NAME]);
         let booted = |boot, rules: &str| {
-            let mut plan: AgentPlan = way.ruled(&relay, secret.clone(), rules);
+            let mut plan: AgentPlan = way.with_rules(&relay, secret.clone(), rules);
             plan.config.instance = Instance { id: "one".into(), boot };
             plan
         };

@@ -37,13 +37,13 @@ async fn warned(way: Way, relay: &TestRelay, token: Secret) -> Vec<String> {
     let mut plan = way.agent(relay, token);
     plan.config.hosts = vec![HostName::parse(HOST).unwrap()];
     let mut serving = plan.start(echo());
-    let urls = within("an agent connecting", serving.connected()).await.expect("granted all the same");
+    let urls = within("an agent connecting", serving.connected()).await.expect("the relay admits the agent");
     assert_eq!(urls.len(), 2, "{urls:?}");
     serving.status()[0].borrow().warnings.clone()
 }
 
 #[test]
-fn an_agent_is_warned_of_the_host_that_no_certificate_covers() {
+fn an_agent_is_warned_of_an_uncovered_host() {
     each(async |way: Way| {
         let dir = tempfile::tempdir().unwrap();
         let relay = covered(&dir, |_| {});
@@ -52,12 +52,12 @@ fn an_agent_is_warned_of_the_host_that_no_certificate_covers() {
         let [warning] = &warnings[..] else { panic!("{warnings:?}") };
         assert!(warning.contains(&format!("no certificate for {HOST}: ")), "{warning}");
         let alone = serve(&way.agent(&relay, token), echo()).await;
-        assert_eq!(alone.status()[0].borrow().warnings, Vec::<String>::new(), "the name is covered");
+        assert_eq!(alone.status()[0].borrow().warnings, Vec::<String>::new(), "a warning for a covered name");
     });
 }
 
 #[test]
-fn nothing_is_said_of_certificates_that_the_relay_does_not_know() {
+fn unknown_certificates_cause_no_warning() {
     crate::support::run(async {
         let way = Way { transport: "ptth10", carrier: ptth::session::Kind::H2 };
         let dir = tempfile::tempdir().unwrap();
@@ -66,15 +66,18 @@ fn nothing_is_said_of_certificates_that_the_relay_does_not_know() {
         });
         assert!(
             warned(way, &behind, with_host(&behind)).await.is_empty(),
-            "visitors may come through that proxy"
+            "a warning although a trusted proxy may terminate TLS"
         );
         let own = TestRelay::start();
-        assert!(warned(way, &own, with_host(&own)).await.is_empty(), "a configuration of a program's own");
+        assert!(
+            warned(way, &own, with_host(&own)).await.is_empty(),
+            "a warning for a program's own TLS configuration"
+        );
     });
 }
 
 #[test]
-fn the_field_stands_only_where_there_is_a_warning() {
+fn the_warning_field_is_sent_only_with_a_warning() {
     each(async |way: Way| {
         let dir = tempfile::tempdir().unwrap();
         let relay = covered(&dir, |config| config.public_url = Some("https://pub.test".parse().unwrap()));

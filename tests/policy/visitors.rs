@@ -13,7 +13,7 @@ fn ann() -> String {
 }
 
 #[test]
-fn a_password_is_asked_for_and_stays_at_the_relay() {
+fn a_password_is_required_and_not_forwarded() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let _agent = way.serving(&relay, &ann()).await;
@@ -32,7 +32,7 @@ fn a_password_is_asked_for_and_stays_at_the_relay() {
 }
 
 #[test]
-fn networks_are_held_to() {
+fn network_rules_are_enforced() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let agent = way.serving(&relay, r#"net=("192.0.2.0/24")"#).await;
@@ -48,7 +48,7 @@ fn networks_are_held_to() {
 }
 
 #[test]
-fn a_secret_field_is_asked_for_and_stays_at_the_relay() {
+fn a_secret_field_is_required_and_not_forwarded() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let secret = Some(FieldSecret::new("x-edge", "hush").unwrap());
@@ -69,7 +69,7 @@ fn a_secret_field_is_asked_for_and_stays_at_the_relay() {
 }
 
 #[test]
-fn a_rate_is_held_to_with_a_time_to_come_again() {
+fn a_rate_limit_sends_retry_after() {
     each(async |way: Way| {
         for rule in ["rate=3", "visitor-rate=3"] {
             let relay = TestRelay::start();
@@ -89,12 +89,12 @@ fn a_rate_is_held_to_with_a_time_to_come_again() {
 }
 
 #[test]
-fn what_is_under_way_is_counted_until_its_body_has_ended() {
+fn a_request_is_in_flight_until_its_body_ends() {
     each(async |way: Way| {
         for rule in ["in-flight=1", "visitor-in-flight=1"] {
             let relay = TestRelay::start();
             let origin = TestOrigin::start().await;
-            let _agent = serve(&way.ruled(&relay, relay.token(&[NAME]), rule), origin.handler()).await;
+            let _agent = serve(&way.with_rules(&relay, relay.token(&[NAME]), rule), origin.handler()).await;
             let ask = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME));
             let mut first = relay.visitor().await;
             first.send(&ask).await;
@@ -104,7 +104,7 @@ fn what_is_under_way_is_counted_until_its_body_has_ended() {
             serving.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no").await;
             if !way.is_polled() {
                 assert_eq!(first.head().await.status(), 200);
-                assert_eq!(status(&relay, "").await, 429, "{rule}: its body has not ended");
+                assert_eq!(status(&relay, "").await, 429, "{rule}: the first body has not ended");
                 serving.send("k").await;
                 first.exact(2).await;
             } else {
@@ -122,20 +122,21 @@ fn what_is_under_way_is_counted_until_its_body_has_ended() {
                     }
                 }
             };
-            within("the place getting free", again).await;
+            within("a free in-flight slot", again).await;
         }
     });
 }
 
 #[test]
-fn an_upgraded_stream_is_under_way_too() {
+fn an_upgraded_stream_is_in_flight() {
     each(async |way: Way| {
         if way.is_polled() {
             return;
         }
         let relay = TestRelay::start();
         let origin = TestOrigin::start().await;
-        let _agent = serve(&way.ruled(&relay, relay.token(&[NAME]), "in-flight=1"), origin.handler()).await;
+        let plan = way.with_rules(&relay, relay.token(&[NAME]), "in-flight=1");
+        let _agent = serve(&plan, origin.handler()).await;
         let mut visitor = relay.visitor().await;
         let upgrade = "Connection: upgrade\r\nUpgrade: raw-echo\r\n";
         visitor.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n{upgrade}\r\n", named(NAME))).await;
@@ -151,39 +152,39 @@ fn an_upgraded_stream_is_under_way_too() {
                 .is_ok_and(|a| a.0.status() == 429)
             {}
         };
-        within("the place getting free", gone).await;
+        within("a free in-flight slot", gone).await;
     });
 }
 
 #[test]
-fn a_body_that_is_too_large_is_not_taken() {
+fn an_oversized_body_is_refused() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let _agent = way.serving(&relay, "body=1000").await;
         let post = |rest: String| format!("POST / HTTP/1.1\r\nHost: {}\r\n{rest}", named(NAME));
         let declared =
             |length: usize| post(format!("Content-Length: {length}\r\n\r\n{}", "x".repeat(length)));
-        let (head, seen) = relay.ask(&declared(1000)).await;
+        let (head, seen) = relay.fetch(&declared(1000)).await;
         assert_eq!(head.status(), 200, "{seen}");
         assert!(seen.contains("length: 1000"), "{seen}");
         // Told before, it is refused before anything is sent.
-        let (head, _) = relay.ask(&post("Content-Length: 1001\r\nExpect: 100-continue\r\n\r\n".into())).await;
+        let head = relay.fetch(&post("Content-Length: 1001\r\nExpect: 100-continue\r\n\r\n".into())).await.0;
         assert_eq!(head.status(), 413);
         let chunk = format!("190\r\n{}\r\n", "x".repeat(400));
         let chunked = |chunks: usize| {
             post(format!("Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n", chunk.repeat(chunks)))
         };
-        let (head, seen) = relay.ask(&chunked(2)).await;
+        let (head, seen) = relay.fetch(&chunked(2)).await;
         assert_eq!(head.status(), 200, "{seen}");
         assert!(seen.contains("length: 800"), "{seen}");
-        let (head, body) = relay.ask(&chunked(3)).await;
+        let (head, body) = relay.fetch(&chunked(3)).await;
         assert_eq!(head.status(), 413, "{body}");
-        assert_eq!(status(&relay, "").await, 200, "and nothing is the worse for it");
+        assert_eq!(status(&relay, "").await, 200, "later requests are not served");
     });
 }
 
 #[test]
-fn rules_that_are_not_understood_refuse_the_offer() {
+fn an_offer_with_unknown_rules_is_refused() {
     each(async |way: Way| {
         let relay = TestRelay::start();
         let secret = relay.token(&[NAME]);
@@ -197,21 +198,21 @@ fn rules_that_are_not_understood_refuse_the_offer() {
             "rate=1;burst=9",
             "rate=\u{e4}",
         ] {
-            let (head, body) = relay.ask(&way.offer(&secret, &format!("PTTH-Visitors: {bad}\r\n"))).await;
+            let (head, body) = relay.fetch(&way.offer(&secret, &format!("PTTH-Visitors: {bad}\r\n"))).await;
             assert_eq!(head.status(), 400, "{bad:?}: {body}");
         }
         // Several fields are one text: the second does not replace the first.
         let two = "PTTH-Visitors: rate=1\r\nPTTH-Visitors: colour=\"blue\"\r\n";
-        assert_eq!(relay.ask(&way.offer(&secret, two)).await.0.status(), 400);
-        assert_eq!(status(&relay, "").await, 503, "nothing was claimed");
+        assert_eq!(relay.fetch(&way.offer(&secret, two)).await.0.status(), 400);
+        assert_eq!(status(&relay, "").await, 503, "a refused offer claimed the name");
         let refused =
-            within("giving up", way.ruled(&relay, secret, "colour=1").start(echo()).connected()).await;
+            within("the refusal", way.with_rules(&relay, secret, "colour=1").start(echo()).connected()).await;
         assert!(matches!(&refused, Err(Fatal::Usage(why)) if why.contains("colour")), "{refused:?}");
     });
 }
 
 #[test]
-fn an_agent_does_not_serve_a_relay_that_does_not_know_its_rules() {
+fn an_agent_does_not_serve_a_relay_that_ignores_its_rules() {
     // What an older relay would answer: all is well, and nothing of rules.
     crate::support::run(async {
         let old = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -221,7 +222,7 @@ fn an_agent_does_not_serve_a_relay_that_does_not_know_its_rules() {
             let mut plan = crate::support::AgentPlan::new(&url, NAME, secret.clone(), way.0, way.1);
             plan.config.visitors = Some("rate=1".into());
             let mut serving = plan.start(echo());
-            let mut relay = crate::support::Wire::new(within("the agent", old.accept()).await.unwrap().0);
+            let mut relay = crate::support::Wire::new(within("a connection", old.accept()).await.unwrap().0);
             let head = relay.head().await;
             assert_eq!(head.get("ptth-visitors"), Some("rate=1"));
             relay.send(match way.0 {
@@ -229,13 +230,13 @@ fn an_agent_does_not_serve_a_relay_that_does_not_know_its_rules() {
                 _ => format!("HTTP/1.1 201 Created\r\nLink: <{url}reversehttp/request/x>; rel=\"first\"\r\nContent-Length: 0\r\n\r\n"),
             }).await;
             let connected = tokio::time::timeout(4 * crate::support::QUIET, serving.connected()).await;
-            assert!(connected.is_err(), "{way:?}: it serves: {connected:?}");
+            assert!(connected.is_err(), "{way:?}: the agent serves: {connected:?}");
         }
     });
 }
 
 #[test]
-fn a_token_caps_what_its_agents_ask_for() {
+fn a_token_limits_the_rates_of_its_agents() {
     each(async |way: Way| {
         // Neither silence nor a larger wish gets more than the token has.
         for rules in [None, Some("rate=1000")] {
@@ -255,7 +256,7 @@ fn a_token_caps_what_its_agents_ask_for() {
 }
 
 #[test]
-fn a_field_of_rules_means_nothing_in_a_visitors_hand() {
+fn a_visitors_rules_field_is_dropped() {
     crate::support::run(async {
         let relay = relay(|_| {});
         let way = Way { transport: "ptth10", carrier: ptth::session::Kind::H2 };

@@ -48,7 +48,7 @@ impl Way {
     }
 
     /// One with rules for its visitors.
-    pub(crate) fn ruled(&self, relay: &TestRelay, token: Secret, rules: &str) -> AgentPlan {
+    pub(crate) fn with_rules(&self, relay: &TestRelay, token: Secret, rules: &str) -> AgentPlan {
         let mut plan = self.agent(relay, token);
         plan.config.visitors = Some(rules.into());
         plan
@@ -56,7 +56,7 @@ impl Way {
 
     /// An agent with these rules that serves [`echo`].
     pub(crate) async fn serving(&self, relay: &TestRelay, rules: &str) -> Serving {
-        serve(&self.ruled(relay, relay.token(&[NAME]), rules), echo()).await
+        serve(&self.with_rules(relay, relay.token(&[NAME]), rules), echo()).await
     }
 
     /// The bytes of an offer of [`NAME`], as any client could write them; `rest` are further fields.
@@ -105,7 +105,7 @@ pub(crate) fn echo() -> Arc<dyn Handler> {
 
 /// A visitor's GET of [`NAME`].
 pub(crate) async fn get(relay: &TestRelay, rest: &str) -> (Head, String) {
-    relay.ask(&format!("GET / HTTP/1.1\r\nHost: {}\r\n{rest}\r\n", named(NAME))).await
+    relay.fetch(&format!("GET / HTTP/1.1\r\nHost: {}\r\n{rest}\r\n", named(NAME))).await
 }
 
 /// Its status alone.

@@ -58,13 +58,13 @@ fn serve(mut stream: TcpStream) {
 fn passes(site: &Site, url: &str) -> (bool, bool) {
     let mut agent = site.command("agent", url);
     let agent = Process::start(agent.args(["--transport", "reversehttp"]).arg(origin().to_string()));
-    agent.says(" connected ");
+    agent.logs(" connected ");
     let (status, text) = fetch(site.port, "/hints").unwrap();
     let interim = status == 103;
     assert!(text.ends_with("half") && (interim == text.contains("HTTP/1.1 200")), "{status} {text}");
     let (status, text) = fetch(site.port, "/broken").unwrap();
     match interim {
-        true => assert_eq!((status, &*text), (200, "half"), "it said 9 bytes"),
+        true => assert_eq!((status, &*text), (200, "half"), "Content-Length was 9"),
         false => assert!(status == 502 && text.contains("origin-incomplete"), "{status} {text}"),
     }
     let upload = |path| {
@@ -79,7 +79,7 @@ fn passes(site: &Site, url: &str) -> (bool, bool) {
 }
 
 /// A relay, as one that does not know the word `live`: it never reads it. The port in front of it.
-fn older(relay: u16) -> u16 {
+fn older_relay(relay: u16) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -87,13 +87,13 @@ fn older(relay: u16) -> u16 {
             let (near, far) = (near.unwrap(), TcpStream::connect(("127.0.0.1", relay)).unwrap());
             let (mut answers, mut back) = (far.try_clone().unwrap(), near.try_clone().unwrap());
             std::thread::spawn(move || io::copy(&mut answers, &mut back));
-            std::thread::spawn(move || mute(near, far));
+            std::thread::spawn(move || clear_live(near, far));
         }
     });
     port
 }
 
-fn mute(mut near: TcpStream, mut far: TcpStream) -> io::Result<()> {
+fn clear_live(mut near: TcpStream, mut far: TcpStream) -> io::Result<()> {
     let mut bytes = [0; 4096];
     loop {
         let count = near.read(&mut bytes)?;
@@ -108,16 +108,16 @@ fn mute(mut near: TcpStream, mut far: TcpStream) -> io::Result<()> {
 }
 
 #[test]
-fn a_relay_that_does_not_know_them_gets_none() {
+fn an_older_relay_receives_no_interim_responses() {
     let site = Site::with("http");
-    let mut agent = site.command("agent", &format!("http://localhost:{}", older(site.port)));
+    let mut agent = site.command("agent", &format!("http://localhost:{}", older_relay(site.port)));
     let agent = Process::start(agent.args(["--transport", "reversehttp"]).arg(origin().to_string()));
-    agent.says(" connected ");
+    agent.logs(" connected ");
     assert_eq!(fetch(site.port, "/hints").unwrap(), (200, "half".to_owned()));
 }
 
 #[test]
-fn what_a_way_holds_back_decides_what_passes_ahead_of_an_answer() {
+fn held_bodies_decide_which_interim_responses_pass() {
     for (up, down) in [(false, false), (false, true), (true, false), (true, true)] {
         let site = Site::with("http");
         let passes = passes(&site, &holding(&site, Holds { up, down }));

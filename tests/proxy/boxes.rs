@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::holder::{Holds, holder};
+use crate::holder::{Holds, buffering_proxy};
 use crate::process::Process;
 use crate::site::{Site, free_port, program};
 
@@ -24,12 +24,12 @@ impl Middlebox {
     }
 
     /// Gives it other rules, and waits until they hold.
-    pub(crate) fn become_one_that(&self, rules: &str) {
+    pub(crate) fn change_rules(&self, rules: &str) {
         (self.write)(rules);
         let (signal, word) = self.reload;
         let before = self.process.count(word);
         self.process.signal(signal);
-        self.process.says_more(word, before);
+        self.process.logs_again(word, before);
     }
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn nginx(site: &Site, rules: &str) -> Middlebox {
     let process = Process::start(command.arg("-p").arg(&dir).arg("-c").arg(&file).args(["-e", "stderr"]));
     // Its sockets are open by then.
     let reload = ("HUP", "start worker process ");
-    process.says(reload.1);
+    process.logs(reload.1);
     Middlebox { process, port, write: Box::new(write), reload }
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn haproxy(site: &Site, timeout: &str, rules: &str) -> Middlebox {
     write(rules);
     let process = Process::start(Command::new(program("haproxy")).args(["-W", "-db", "-f"]).arg(&file));
     let reload = ("USR2", "Loading success");
-    process.says(reload.1);
+    process.logs(reload.1);
     Middlebox { process, port, write: Box::new(write), reload }
 }
 
@@ -115,5 +115,5 @@ pub(crate) fn holding(site: &Site, holds: Holds) -> String {
     let part = |name: &str| fs::read(site.at(name)).unwrap();
     let (cert, key) = (part("certs/relay.pem"), part("certs/relay-key.pem"));
     let tls = ptth::tls::server_config_from_pem(&cert, &key, &[]).unwrap();
-    format!("https://localhost:{}", holder(site.port, tls, holds))
+    format!("https://localhost:{}", buffering_proxy(site.port, tls, holds))
 }

@@ -12,7 +12,7 @@ use crate::socks::socks;
 /// Runs it. The steps with their verdicts, such as `PASS name`, hold each line to its form.
 fn examined(doctor: &mut Command) -> (Outcome, Vec<String>) {
     let outcome = Outcome::of(doctor);
-    let steps = outcome.out.lines().filter(|line| !line.starts_with("all is well"));
+    let steps = outcome.out.lines().filter(|line| !line.starts_with("all steps passed"));
     let steps = steps.map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
         assert!(words.len() > 4 && words[2].parse::<u64>().is_ok() && words[3] == "ms", "{line}");
@@ -32,14 +32,14 @@ fn fails_at(doctor: &mut Command, step: &str, code: i32, wanted: &[&str]) {
     let before = order[..place].iter().map(|s| format!("PASS {s}"));
     assert_eq!(steps, before.chain([format!("FAIL {step}")]).collect::<Vec<_>>(), "{report}");
     assert_eq!(outcome.code, code, "{report}");
-    assert_eq!(outcome.err.lines().count(), 1, "the one thing to do: {report}");
+    assert_eq!(outcome.err.lines().count(), 1, "stderr is not exactly one line: {report}");
     for text in wanted {
         assert!(report.contains(text), "{text}: {report}");
     }
 }
 
 #[test]
-fn all_is_well() {
+fn every_step_passes() {
     let site = Site::new();
     let service = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = service.local_addr().unwrap().to_string();
@@ -52,13 +52,13 @@ fn all_is_well() {
         outcome.out
     );
     let url = format!("https://shop.relay.test:{}/", site.port);
-    for text in ["TLS 1.3", &url, &target, "all is well"] {
+    for text in ["TLS 1.3", &url, &target, "all steps passed"] {
         assert!(outcome.out.contains(text), "{text}: {}", outcome.out);
     }
 }
 
 #[test]
-fn all_is_well_behind_a_proxy() {
+fn every_step_passes_behind_a_proxy() {
     let (site, squid, socks) = (Site::new(), squid(WITH_PASSWORD), socks(None, 0));
     for proxy in
         [format!("http://{LOGIN}@127.0.0.1:{}", squid.port), format!("socks5h://127.0.0.1:{}", socks.port)]
@@ -66,7 +66,7 @@ fn all_is_well_behind_a_proxy() {
         let (outcome, steps) = examined(site.command("doctor", &site.far()).env("HTTPS_PROXY", proxy));
         assert_eq!(outcome.code, 0, "{} {}", outcome.out, outcome.err);
         assert_eq!(steps.len(), 5);
-        assert!(outcome.out.contains("it looks up relay.test itself"), "{}", outcome.out);
+        assert!(outcome.out.contains("the proxy resolves relay.test itself"), "{}", outcome.out);
         assert!(!outcome.out.contains("p%40ss") && !outcome.out.contains("p@ss"), "{}", outcome.out);
     }
 }
@@ -87,7 +87,7 @@ fn a_running_agent_is_not_disturbed() {
 }
 
 #[test]
-fn a_name_that_does_not_resolve() {
+fn an_unresolvable_name_fails_the_name_step() {
     let site = Site::new();
     let doctor = &mut site.command("doctor", "https://relay.invalid");
     fails_at(doctor, "name", 1, &["relay.invalid", "check the host in --relay"]);
@@ -101,7 +101,7 @@ fn a_name_that_does_not_resolve() {
 }
 
 #[test]
-fn a_port_where_nobody_listens() {
+fn a_closed_port_fails_the_tcp_step() {
     let site = Site::new();
     let gone = free_port();
     let doctor = &mut site.command("doctor", &format!("https://localhost:{gone}"));
@@ -112,7 +112,7 @@ fn a_port_where_nobody_listens() {
 }
 
 #[test]
-fn a_proxy_that_says_no() {
+fn a_refusal_by_the_proxy_fails_the_proxy_step() {
     let (site, wary, strict) = (Site::new(), squid(WITH_PASSWORD), squid("http_access deny all"));
     let doctor = |port| {
         let mut doctor = site.command("doctor", &site.far());
@@ -125,7 +125,7 @@ fn a_proxy_that_says_no() {
 }
 
 #[test]
-fn a_certificate_that_is_not_trusted_or_no_tls_at_all() {
+fn an_untrusted_certificate_or_a_plain_port_fails_the_tls_step() {
     let site = Site::new();
     let inspector = inspector(&site, "localhost");
     let doctor = &mut site.command("doctor", &format!("https://localhost:{inspector}"));
@@ -138,7 +138,7 @@ fn a_certificate_that_is_not_trusted_or_no_tls_at_all() {
 }
 
 #[test]
-fn a_relay_that_refuses_is_code_3() {
+fn a_refusal_by_the_relay_ends_with_code_3() {
     let site = Site::new();
     std::fs::write(site.at("token"), "ptth_0123456789ab_nonsense\n").unwrap();
     fails_at(&mut site.command("doctor", &site.near()), "upgrade", 3, &["(401)", "ptth token new"]);
@@ -148,7 +148,7 @@ fn a_relay_that_refuses_is_code_3() {
 }
 
 #[test]
-fn what_is_no_relay() {
+fn a_server_that_is_no_relay_fails_the_upgrade_and_poll_steps() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -167,7 +167,7 @@ fn what_is_no_relay() {
 }
 
 #[test]
-fn a_target_that_does_not_answer() {
+fn an_unreachable_target_fails_the_target_step() {
     let site = Site::new();
     let target = free_port().to_string();
     let doctor = &mut site.command("doctor", &site.near());

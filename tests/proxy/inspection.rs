@@ -53,13 +53,13 @@ fn inspect(
 }
 
 #[test]
-fn whoever_opens_tls_is_named_and_may_be_trusted() {
+fn a_tls_inspector_is_named_and_can_be_trusted() {
     let site = Site::new();
     let port = inspector(&site, "localhost");
     let relay = format!("https://localhost:{port}");
-    let line = Process::start(&mut site.agent(&relay)).says("trying again");
+    let line = Process::start(&mut site.agent(&relay)).logs("trying again");
     for wanted in
-        ["issued by \"Corp Inspection CA\"", "something on the way opens TLS", "pass its root with --ca FILE"]
+        ["issued by \"Corp Inspection CA\"", "on the way intercepts TLS", "pass its root with --ca FILE"]
     {
         assert!(line.contains(wanted), "{line}");
     }
@@ -68,9 +68,9 @@ fn whoever_opens_tls_is_named_and_may_be_trusted() {
 }
 
 #[test]
-fn somebody_else_altogether_is_told_from_that() {
+fn a_captive_portal_is_distinguished_from_a_tls_inspector() {
     let site = Site::new();
     let port = inspector(&site, "login.hotel.test");
-    let line = Process::start(&mut site.agent(&format!("https://localhost:{port}"))).says("trying again");
+    let line = Process::start(&mut site.agent(&format!("https://localhost:{port}"))).logs("trying again");
     assert!(line.contains("for another host") && line.contains("login in a browser"), "{line}");
 }

@@ -32,7 +32,7 @@ fn stands_on(runtime: &tokio::runtime::Runtime, serving: &Serving, rung: &str, c
     runtime.block_on(async {
         let stood = status
             .wait_for(|status| status.connected && status.rung == rung && status.carrier == Some(carrier));
-        tokio::time::timeout(PATIENCE, stood).await.expect("a change of rung").unwrap();
+        tokio::time::timeout(PATIENCE, stood).await.expect("the agent did not change its rung").unwrap();
     });
 }
 
@@ -50,11 +50,11 @@ fn visited_while(first: &str, then: &[&str]) -> (usize, Vec<String>, Duration) {
     };
     stands(first);
     let crowd = Crowd::start(site.port);
-    crowd.goes_on(MANY);
+    crowd.wait_for_more(MANY);
     for settings in then {
-        nginx.become_one_that(settings);
+        nginx.change_rules(settings);
         stands(settings);
-        crowd.goes_on(MANY);
+        crowd.wait_for_more(MANY);
     }
     let (served, failed, longest) = crowd.end();
     println!("{served} served, {} failed, at most {longest:?} without an answer", failed.len());
@@ -62,14 +62,14 @@ fn visited_while(first: &str, then: &[&str]) -> (usize, Vec<String>, Duration) {
 }
 
 #[test]
-fn when_a_block_is_lifted_the_agent_climbs_and_no_visitor_notices() {
+fn an_agent_climbs_without_a_failed_request_when_a_block_is_lifted() {
     let (served, failed, _) = visited_while("", &[UPGRADE_PASSES]);
     assert!(served >= 2 * MANY && failed.is_empty(), "{served} served; failed: {failed:?}");
 }
 
 /// A firewall is told to remove Upgrade, and closes the connections that had one.
 #[test]
-fn when_upgrade_is_switched_off_the_agent_polls_and_it_comes_back() {
+fn an_agent_polls_while_upgrade_is_blocked_and_climbs_afterwards() {
     let (_, failed, longest) = visited_while(UPGRADE_PASSES, &["", UPGRADE_PASSES]);
     assert!(longest <= limit(Duration::from_secs(5)), "{longest:?} without an answer");
     // What was on a connection that was cut is told so.
@@ -77,16 +77,16 @@ fn when_upgrade_is_switched_off_the_agent_polls_and_it_comes_back() {
 }
 
 #[test]
-fn an_agent_as_it_is_shipped_climbs_within_half_a_minute() {
+fn an_agent_with_defaults_climbs_within_half_a_minute() {
     if !is_long() {
         return;
     }
     let site = Site::with("http");
     let nginx = nginx(&site, "");
     let agent = Process::start(site.command("agent", &nginx.url()).arg(service().to_string()));
-    agent.says("rung=\"reversehttp\"");
-    nginx.become_one_that(UPGRADE_PASSES);
+    agent.logs("rung=\"reversehttp\"");
+    nginx.change_rules(UPGRADE_PASSES);
     let since = Instant::now();
-    agent.says("rung=\"ptth10\"");
+    agent.logs("rung=\"ptth10\"");
     assert!(since.elapsed() < ptth::defaults::CLIMB_FIRST + Duration::from_secs(5), "{agent}");
 }

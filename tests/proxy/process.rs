@@ -43,9 +43,9 @@ impl Process {
     }
 
     /// The first line with this text in it.
-    pub(crate) fn says(&self, text: &str) -> String {
+    pub(crate) fn logs(&self, text: &str) -> String {
         let found = self.wait(|printed| printed.all.iter().find(|line| line.contains(text)).cloned());
-        found.unwrap_or_else(|| panic!("{text:?} was not said; {self}"))
+        found.unwrap_or_else(|| panic!("{text:?} was not logged; {self}"))
     }
 
     /// How many lines have this text in them so far.
@@ -54,11 +54,11 @@ impl Process {
     }
 
     /// Waits until more than `before` lines have this text in them.
-    pub(crate) fn says_more(&self, text: &str, before: usize) {
+    pub(crate) fn logs_again(&self, text: &str, before: usize) {
         let found = self.wait(|printed| {
             (printed.all.iter().filter(|line| line.contains(text)).count() > before).then_some(())
         });
-        found.unwrap_or_else(|| panic!("{text:?} was not said again; {self}"));
+        found.unwrap_or_else(|| panic!("{text:?} was not logged again; {self}"));
     }
 
     /// Sends it a signal by its name, such as `HUP`.

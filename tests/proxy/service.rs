@@ -108,7 +108,7 @@ impl Crowd {
 
     /// Waits for so many more to be served.
     #[track_caller]
-    pub(crate) fn goes_on(&self, more: usize) {
+    pub(crate) fn wait_for_more(&self, more: usize) {
         let (until, wanted) = (Instant::now() + PATIENCE, self.served() + more);
         while self.served() < wanted {
             assert!(

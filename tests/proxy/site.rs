@@ -167,7 +167,7 @@ pub(crate) fn squid(rules: &str) -> Running {
     let mut command = Command::new(program("squid"));
     let process =
         Process::start(command.args(["-N", "-d", "1", "-n", &format!("p{port}"), "-f", &at("squid.conf")]));
-    process.says("Accepting HTTP Socket connections");
+    process.logs("Accepting HTTP Socket connections");
     Running { process, port, _dir: dir }
 }
 
@@ -184,6 +184,6 @@ pub(crate) fn tinyproxy(settings: &str) -> Running {
         format!("Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 20\nLogLevel Info\n{settings}\n");
     fs::write(&file, all).unwrap();
     let process = Process::start(Command::new(program("tinyproxy")).arg("-d").arg("-c").arg(&file));
-    process.says("Accepting connections");
+    process.logs("Accepting connections");
     Running { process, port, _dir: dir }
 }

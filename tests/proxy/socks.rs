@@ -4,10 +4,10 @@ use std::io::{Read, Result, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 
-/// The server, and the hosts that it was asked for.
+/// The server, and the hosts that clients requested.
 pub(crate) struct Socks {
     pub(crate) port: u16,
-    pub(crate) asked: Receiver<String>,
+    pub(crate) hosts: Receiver<String>,
 }
 
 /// Starts one; it knows `relay.test`. With a login it insists on it, and with a reply it gives that instead of a
@@ -15,14 +15,14 @@ pub(crate) struct Socks {
 pub(crate) fn socks(login: Option<(&'static str, &'static str)>, reply: u8) -> Socks {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (tell, asked) = channel();
+    let (sender, hosts) = channel();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let tell = tell.clone();
-            std::thread::spawn(move || serve(stream, login, reply, |host| drop(tell.send(host))));
+            let sender = sender.clone();
+            std::thread::spawn(move || serve(stream, login, reply, |host| drop(sender.send(host))));
         }
     });
-    Socks { port, asked }
+    Socks { port, hosts }
 }
 
 fn take<const N: usize>(stream: &mut TcpStream) -> Result<[u8; N]> {
@@ -37,7 +37,7 @@ fn text(stream: &mut TcpStream) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn serve(mut stream: TcpStream, login: Option<(&str, &str)>, reply: u8, tell: impl Fn(String)) -> Result<()> {
+fn serve(mut stream: TcpStream, login: Option<(&str, &str)>, reply: u8, note: impl Fn(String)) -> Result<()> {
     let [5, count] = take(&mut stream)? else { return Ok(()) };
     let mut methods = vec![0; count.into()];
     stream.read_exact(&mut methods)?;
@@ -61,7 +61,7 @@ fn serve(mut stream: TcpStream, login: Option<(&str, &str)>, reply: u8, tell: im
         _ => text(&mut stream)?,
     };
     let port = u16::from_be_bytes(take(&mut stream)?);
-    tell(host.clone());
+    note(host.clone());
     if reply != 0 {
         return stream.write_all(&[5, reply, 0, 1, 0, 0, 0, 0, 0, 0]);
     }

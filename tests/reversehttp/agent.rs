@@ -31,7 +31,7 @@ fn echo() -> Router {
 }
 
 #[tokio::test]
-async fn requests_cross_and_the_origin_sees_what_it_should() {
+async fn requests_reach_the_origin_with_host_and_client_address() {
     let bench = Bench::start();
     let serving = serving(&bench, echo()).await;
     assert_eq!(bench.visit("demo", "/").await.body, "hello");
@@ -42,7 +42,7 @@ async fn requests_cross_and_the_origin_sees_what_it_should() {
     visitor.send("HEAD / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
     assert_eq!(visitor.head().await.field("Content-Length"), "5");
     assert_eq!(serving.stop(Duration::from_secs(5)).await, 0);
-    assert_eq!(bench.visit("demo", "/").await.status, 503, "it has said that it goes");
+    assert_eq!(bench.visit("demo", "/").await.status, 503, "the agent has ended its registration");
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn large_bodies_stream_both_ways() {
 }
 
 #[tokio::test]
-async fn an_answer_is_seen_while_it_is_made_and_let_go_when_its_visitor_leaves() {
+async fn an_answer_streams_and_is_dropped_when_its_visitor_leaves() {
     let bench = Bench::start();
     let (feed, source) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
     let source = Arc::new(tokio::sync::Mutex::new(Some(source)));
@@ -91,11 +91,11 @@ async fn an_answer_is_seen_while_it_is_made_and_let_go_when_its_visitor_leaves()
     drop(visitor);
     // The origin's stream is dropped, all the way back.
     let gone = async { while feed.send(Ok("data: more\n\n".into())).await.is_ok() {} };
-    tokio::time::timeout(STEP, gone).await.expect("the origin hears that nobody listens");
+    tokio::time::timeout(STEP, gone).await.expect("the stream of the origin is dropped");
 }
 
 #[tokio::test]
-async fn an_upload_is_seen_while_it_comes() {
+async fn an_upload_streams_to_the_origin() {
     let bench = Bench::start();
     let seen = Arc::new(Notify::new());
     let tell = seen.clone();
@@ -125,12 +125,12 @@ async fn an_upload_is_seen_while_it_comes() {
 }
 
 #[tokio::test]
-async fn an_agent_comes_back_after_a_restart_of_the_relay() {
+async fn an_agent_reconnects_after_a_restart_of_the_relay() {
     let bench = Bench::start();
     let _serving = serving(&bench, echo()).await;
     assert_eq!(bench.visit("demo", "/").await.body, "hello");
     let bench = bench.restarted_in_place().await;
-    super::polling::registered_again(&bench).await;
+    super::polling::wait_for_registration(&bench).await;
     assert_eq!(bench.visit("demo", "/").await.body, "hello");
 }
 
@@ -164,7 +164,7 @@ async fn a_websocket_crosses_and_closes_at_both_ends() {
         assert_eq!(socket.next().await.unwrap().unwrap(), Message::text(text));
     }
     drop(socket);
-    tokio::time::timeout(STEP, closed.notified()).await.expect("the origin hears the end");
+    tokio::time::timeout(STEP, closed.notified()).await.expect("the socket of the origin is closed");
     // An Upgrade that the origin refuses is its plain answer.
     let mut visitor = bench.open().await;
     visitor
@@ -192,7 +192,7 @@ where
 
 /// A box that breaks the connection of the first poll that brings a request: a few bytes after so many of its heads,
 /// the answer's and the request's. Tells whether it has. With `blind` nobody can look whether it holds bodies back.
-async fn breaking(relay: SocketAddr, heads: usize, blind: bool) -> (SocketAddr, Arc<AtomicBool>, Scope) {
+async fn cutting_proxy(relay: SocketAddr, heads: usize, blind: bool) -> (SocketAddr, Arc<AtomicBool>, Scope) {
     let broke = Arc::new(AtomicBool::new(false));
     let broken = broke.clone();
     let (at, scope) = middlebox(move |near| {
@@ -242,10 +242,10 @@ async fn breaking(relay: SocketAddr, heads: usize, blind: bool) -> (SocketAddr, 
 }
 
 #[tokio::test]
-async fn a_request_whose_poll_breaks_is_served_all_the_same() {
+async fn a_request_is_served_after_its_poll_breaks() {
     for heads in [0, 1] {
         let bench = Bench::start();
-        let (at, broke, _scope) = breaking(bench.at, heads, false).await;
+        let (at, broke, _scope) = cutting_proxy(bench.at, heads, false).await;
         let mut serving = bench.agent("reversehttp", at).serve(echo()).unwrap();
         serving.connected().await.unwrap();
         assert_eq!(bench.visit("demo", "/").await.body, "hello", "heads: {heads}");
@@ -254,9 +254,9 @@ async fn a_request_whose_poll_breaks_is_served_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_whole_upload_whose_poll_breaks_reaches_its_origin_once() {
+async fn an_upload_reaches_the_origin_once_after_its_poll_breaks() {
     let bench = Bench::start();
-    let (at, broke, _scope) = breaking(bench.at, 2, true).await;
+    let (at, broke, _scope) = cutting_proxy(bench.at, 2, true).await;
     let seen = Arc::new(AtomicUsize::new(0));
     let heads = seen.clone();
     let app = Router::new().route(
@@ -278,7 +278,7 @@ async fn a_whole_upload_whose_poll_breaks_reaches_its_origin_once() {
 }
 
 /// A box that answers polls itself with 429 while it is `full`, and counts them.
-async fn limiting(relay: SocketAddr, full: Arc<AtomicBool>) -> (SocketAddr, Arc<AtomicUsize>, Scope) {
+async fn limiting_proxy(relay: SocketAddr, full: Arc<AtomicBool>) -> (SocketAddr, Arc<AtomicUsize>, Scope) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
     let (at, scope) = middlebox(move |near| {
@@ -315,10 +315,10 @@ async fn limiting(relay: SocketAddr, full: Arc<AtomicBool>) -> (SocketAddr, Arc<
 }
 
 #[tokio::test]
-async fn a_box_that_lets_no_polls_through_for_a_while_is_outlived() {
+async fn an_agent_recovers_after_a_middlebox_refused_its_polls() {
     let bench = Bench::with(|config| config.polling.hold = Duration::from_millis(50));
     let full = Arc::new(AtomicBool::new(false));
-    let (at, refused, _scope) = limiting(bench.at, full.clone()).await;
+    let (at, refused, _scope) = limiting_proxy(bench.at, full.clone()).await;
     let mut serving = bench.agent("reversehttp", at).serve(echo()).unwrap();
     serving.connected().await.unwrap();
     assert_eq!(bench.visit("demo", "/").await.body, "hello");

@@ -21,7 +21,7 @@ fn hello() -> Router {
 }
 
 #[tokio::test]
-async fn many_at_once_are_answered() {
+async fn concurrent_requests_are_all_answered() {
     for transport in BOTH {
         let bench = Bench::start();
         let _serving = bench.serving(transport, hello()).await;
@@ -31,7 +31,7 @@ async fn many_at_once_are_answered() {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_finishes_when_the_agent_stops() {
+async fn requests_in_flight_finish_when_the_agent_stops() {
     for transport in BOTH {
         let bench = Bench::start();
         let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -57,19 +57,19 @@ async fn what_is_in_flight_finishes_when_the_agent_stops() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_the_end() {
+async fn a_wrong_token_ends_the_agent() {
     for (transport, status) in BOTH.into_iter().zip(["403", "401"]) {
         let mut bench = Bench::start();
         bench.token = "ptth_000000000000_wrong".into();
         let mut serving = bench.agent(transport, bench.at).serve(hello()).unwrap();
-        let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("it is told").unwrap_err();
+        let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("the agent ends").unwrap_err();
         let told = matches!(&refused, ptth::agent::Fatal::Refused(why) if why.contains(status));
         assert!(told, "{transport}: {refused}");
     }
 }
 
 /// What opening a session by a transport comes to at a relay of this URL.
-async fn opened(transport: &str, relay: &str) -> Result<(), OpenError> {
+async fn open_session(transport: &str, relay: &str) -> Result<(), OpenError> {
     let side = ALL.iter().find(|known| known.name() == transport).unwrap().agent();
     let tls = ptth::tls::client_config_for_none().unwrap();
     let wanted = vec![Wanted::Name(Name::parse(&"n".repeat(40)).unwrap())];
@@ -77,11 +77,11 @@ async fn opened(transport: &str, relay: &str) -> Result<(), OpenError> {
     let credentials = ptth::transport::AgentCredentials::new(tls, None);
     let call = Call { relay: relay.parse().unwrap(), credentials, via: DialRoute::Direct, offer, carriers };
     let opened = tokio::time::timeout(STEP, side.open(&call)).await;
-    opened.expect("it succeeds or fails").map(drop)
+    opened.expect("opening succeeds or fails in time").map(drop)
 }
 
 #[tokio::test]
-async fn an_answer_to_the_registration_that_breaks_off_is_named() {
+async fn the_error_names_a_truncated_registration_answer() {
     for transport in BOTH {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -91,14 +91,14 @@ async fn an_answer_to_the_registration_that_breaks_off_is_named() {
             assert!(stream.read(&mut read).await.unwrap() > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{").await.unwrap();
         };
-        let (opened, ()) = tokio::join!(opened(transport, &url), relay);
+        let (opened, ()) = tokio::join!(open_session(transport, &url), relay);
         let error = opened.unwrap_err().to_string();
         assert!(error.contains("broke off"), "{transport}: {error}");
     }
 }
 
 #[tokio::test]
-async fn no_other_resource_is_asked_where_the_path_of_the_relay_is_too_long() {
+async fn a_too_long_relay_path_is_refused_before_any_request() {
     for transport in ["comet", "ptth10"] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let long = "x".repeat(65_500);
@@ -110,7 +110,7 @@ async fn no_other_resource_is_asked_where_the_path_of_the_relay_is_too_long() {
             panic!("{transport}: {:?}", String::from_utf8_lossy(&read[..count]));
         };
         let error = tokio::select! {
-            opened = opened(transport, &url) => opened.unwrap_err(),
+            opened = open_session(transport, &url) => opened.unwrap_err(),
             () = other => unreachable!(),
         };
         assert!(error.to_string().contains("the path of the relay's URL"), "{transport}: {error}");

@@ -175,7 +175,7 @@ macro_rules! clients {
 }
 
 clients! {
-    python: impatient impatient_and_open;
+    python: short_hold short_hold_and_open;
     java: start open_to_all;
     javascript_in_a_page_of_another_origin: start open_to_all;
     perl: start open_to_all;

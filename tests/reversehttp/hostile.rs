@@ -2,8 +2,8 @@
 
 use super::support::{Answer, Bench};
 
-/// What a visitor and the agent hear of a message.
-async fn judged(message: &str) -> (Answer, Answer) {
+/// The answers that a visitor and the agent get for a message.
+async fn outcome(message: &str) -> (Answer, Answer) {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut visitor = bench.open().await;
@@ -21,7 +21,7 @@ async fn judged(message: &str) -> (Answer, Answer) {
 }
 
 #[tokio::test]
-async fn what_two_readers_would_read_differently_is_502_and_400() {
+async fn a_malformed_or_ambiguous_answer_is_refused() {
     for message in [
         "nonsense",
         "HTTP/1.1 200 OK\r\nA: b\r\n",
@@ -41,13 +41,13 @@ async fn what_two_readers_would_read_differently_is_502_and_400() {
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
     ] {
-        let (visit, answered) = judged(message).await;
+        let (visit, answered) = outcome(message).await;
         assert_eq!((visit.status, answered.status), (502, 400), "{message:?}");
     }
 }
 
 #[tokio::test]
-async fn what_is_only_odd_passes_well_framed() {
+async fn an_unusual_answer_is_forwarded_with_correct_framing() {
     for (message, body) in [
         ("HTTP/1.1 200\n\nabc", "abc"),
         ("HTTP/1.0 200 OK\r\nCONTENT-length: 99\r\n\r\nabc", "abc"),
@@ -60,14 +60,14 @@ async fn what_is_only_odd_passes_well_framed() {
         ("HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\nabc", ""),
         ("HTTP/1.1 200 OK\r\nConnection: close, x-hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\r\nabc", "abc"),
     ] {
-        let (visit, answered) = judged(message).await;
+        let (visit, answered) = outcome(message).await;
         assert_eq!(answered.status, 202, "{message:?}");
         if visit.status == 200 {
             assert_eq!((&*visit.body, visit.field("Content-Length")), (body, "3"), "{message:?}");
         }
         assert!(!visit.head.contains("X-Hop") && !visit.head.contains("Keep-Alive"), "{}", visit.head);
     }
-    let (visit, _) = judged("HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n").await;
+    let (visit, _) = outcome("HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n").await;
     assert_eq!(visit.head.matches("Set-Cookie: ").count(), 2, "{}", visit.head);
 }
 
@@ -82,8 +82,8 @@ async fn a_url_of_one_agent_does_not_answer_for_another() {
         // A URL without a request is no way in, and a foreign token opens no URL.
         assert_eq!(bench.answer(&theirs, "HTTP/1.1 200 OK\r\n\r\nstolen").await.status, 404);
         let bearer = format!("Authorization: Bearer {other}\r\n");
-        assert_eq!(bench.ask("POST", &mine, &bearer, "HTTP/1.1 200 OK\r\n\r\nstolen").await.status, 403);
-        assert_eq!(bench.ask("GET", &mine, &bearer, "").await.status, 403);
+        assert_eq!(bench.request("POST", &mine, &bearer, "HTTP/1.1 200 OK\r\n\r\nstolen").await.status, 403);
+        assert_eq!(bench.request("GET", &mine, &bearer, "").await.status, 403);
         assert_eq!(bench.answer(&mine, "HTTP/1.1 200 OK\r\n\r\nmine").await.status, 202);
         assert_eq!(bench.answer(&mine, "HTTP/1.1 200 OK\r\n\r\nlate").await.status, 409);
     });
@@ -95,7 +95,7 @@ async fn a_revoked_token_ends_its_polls_and_its_urls() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut waiting = bench.polling(&first).await;
-    super::polling::waiting(&bench, 1).await;
+    super::polling::wait_for_polls(&bench, 1).await;
     assert!(bench.config.tokens.revoke(&bench.id).unwrap());
     assert_eq!(waiting.read().await.status, 403, "an open poll ends");
     assert_eq!(bench.poll(&first).await.status, 403);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::polling::waiting;
+use super::polling::wait_for_polls;
 use super::support::{Bench, Raw, STEP};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhey";
@@ -17,19 +17,19 @@ async fn visitor(bench: &Bench, method: &str, body: &str) -> Raw {
     visitor
 }
 
-/// Waits until so many requests are in the hand of the agent.
-async fn unanswered(bench: &Bench, count: usize) {
+/// Waits until the agent has this many unanswered requests.
+async fn wait_for_unanswered(bench: &Bench, count: usize) {
     let target = format!("/reversehttp?token={}", bench.token);
     let wait = async {
-        while !bench.ask("GET", &target, "", "").await.body.contains(&format!("unanswered={count}")) {
+        while !bench.request("GET", &target, "", "").await.body.contains(&format!("unanswered={count}")) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(STEP, wait).await.expect("requests in hand");
+    tokio::time::timeout(STEP, wait).await.expect("the requests are in flight");
 }
 
 #[tokio::test]
-async fn another_poller_gets_what_is_safe_to_repeat_and_the_rest_is_502() {
+async fn another_poller_gets_idempotent_requests_and_the_rest_get_502() {
     let bench = Bench::start();
     let mut url = bench.registered("demo").await;
     let mut visitors = Vec::new();
@@ -59,12 +59,12 @@ async fn another_poller_gets_what_is_safe_to_repeat_and_the_rest_is_502() {
 }
 
 #[tokio::test]
-async fn a_request_whose_poll_was_reset_goes_to_another_poller() {
+async fn a_request_of_a_reset_poll_goes_to_another_poller() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut visitor = visitor(&bench, "GET", "").await;
     let poll = bench.polling(&first).await;
-    unanswered(&bench, 1).await;
+    wait_for_unanswered(&bench, 1).await;
     // All of it has left the relay, and nothing was read.
     socket2::SockRef::from(&poll.stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(poll);
@@ -77,10 +77,10 @@ async fn a_request_whose_poll_was_reset_goes_to_another_poller() {
     assert!(since.elapsed() < SETTLED, "{:?}", since.elapsed());
 }
 
-/// Another poller comes, and has nothing for a second.
-async fn another_comes(bench: &Bench) {
+/// Another poller registers, and gets no request for a second.
+async fn another_poller_gets_no_request(bench: &Bench) {
     let other = bench.registered("demo").await;
-    let polled = bench.ask("GET", &other, "Prefer: wait=1\r\n", "").await;
+    let polled = bench.request("GET", &other, "Prefer: wait=1\r\n", "").await;
     assert_eq!(polled.status, 204, "{polled:?}");
 }
 
@@ -91,17 +91,17 @@ async fn a_poller_keeps_its_requests_while_it_is_connected_or_polls() {
         let first = bench.registered("demo").await;
         let mut visitor = visitor(&bench, "POST", "abc").await;
         let mut connection = bench.open().await;
-        let polled = connection.ask("GET", &first, "", "").await;
+        let polled = connection.request("GET", &first, "", "").await;
         assert_eq!(polled.status, 200);
         let next = if polls {
             drop(connection);
             let next = bench.polling(&polled.link("next")).await;
-            waiting(&bench, 1).await;
+            wait_for_polls(&bench, 1).await;
             next
         } else {
             connection
         };
-        another_comes(&bench).await;
+        another_poller_gets_no_request(&bench).await;
         assert_eq!(bench.answer(&first, OK).await.status, 202);
         assert_eq!(visitor.read().await.body, "hey");
         drop(next);
@@ -109,17 +109,17 @@ async fn a_poller_keeps_its_requests_while_it_is_connected_or_polls() {
 }
 
 #[tokio::test]
-async fn a_poller_keeps_its_requests_from_those_that_came_before_and_when_it_announced_to_close() {
+async fn older_pollers_and_an_announced_close_take_no_requests_away() {
     for announces in [false, true] {
         let bench = Bench::start();
         let first = bench.registered("demo").await;
         let other = bench.registered("demo").await;
         let mut visitor = visitor(&bench, "POST", "abc").await;
         let field = if announces { "Connection: close\r\n" } else { "" };
-        assert_eq!(bench.ask("GET", &first, field, "").await.status, 200);
+        assert_eq!(bench.request("GET", &first, field, "").await.status, 200);
         match announces {
-            true => another_comes(&bench).await,
-            false => assert_eq!(bench.ask("GET", &other, "Prefer: wait=1\r\n", "").await.status, 204),
+            true => another_poller_gets_no_request(&bench).await,
+            false => assert_eq!(bench.request("GET", &other, "Prefer: wait=1\r\n", "").await.status, 204),
         }
         assert_eq!(bench.answer(&first, OK).await.status, 202);
         assert_eq!(visitor.read().await.body, "hey");
@@ -127,7 +127,7 @@ async fn a_poller_keeps_its_requests_from_those_that_came_before_and_when_it_ann
 }
 
 /// A way to the relay whose first connection that brings a visitor's request to the agent is reset.
-async fn resetting(to: std::net::SocketAddr) -> (std::net::SocketAddr, ptth::net::Scope) {
+async fn resetting_proxy(to: std::net::SocketAddr) -> (std::net::SocketAddr, ptth::net::Scope) {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -169,9 +169,9 @@ async fn resetting(to: std::net::SocketAddr) -> (std::net::SocketAddr, ptth::net
 }
 
 #[tokio::test]
-async fn an_agent_gets_a_request_again_whose_poll_was_reset_on_the_way() {
+async fn an_agent_gets_a_request_again_after_its_poll_was_reset() {
     let bench = Bench::start();
-    let (at, _scope) = resetting(bench.at).await;
+    let (at, _scope) = resetting_proxy(bench.at).await;
     let app = axum::Router::new().route("/", axum::routing::get(|| async { "hello" }));
     let mut serving = bench.agent("reversehttp", at).serve(app).unwrap();
     serving.connected().await.unwrap();

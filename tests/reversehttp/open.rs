@@ -7,12 +7,12 @@ use super::support::{Answer, Bench};
 impl Bench {
     /// Registers without a token of this relay; further form fields, further header fields.
     async fn claim(&self, form: &str, fields: &str) -> Answer {
-        self.ask("POST", "/reversehttp", fields, form).await
+        self.request("POST", "/reversehttp", fields, form).await
     }
 }
 
 #[tokio::test]
-async fn it_is_off_unless_the_operator_says_so() {
+async fn open_registration_is_off_by_default() {
     let bench = Bench::start();
     for form in ["name=demo", "name=demo&token=-", "name=demo&token=secret"] {
         assert_eq!(bench.claim(form, "").await.status, 403, "{form}");
@@ -21,7 +21,7 @@ async fn it_is_off_unless_the_operator_says_so() {
 }
 
 #[tokio::test]
-async fn whoever_comes_first_has_the_name() {
+async fn the_first_registration_keeps_the_name() {
     let bench = Bench::open_to_all();
     assert_eq!(bench.claim("name=demo", "").await.status, 201);
     for form in ["name=demo", "name=demo&token=-", "name=demo&token=secret", "name=DEMO"] {
@@ -31,11 +31,11 @@ async fn whoever_comes_first_has_the_name() {
     }
     assert_eq!(bench.claim("name=demo", "PTTH-Instance: a\r\n").await.status, 403);
     assert_eq!(bench.claim("name=other&token=-", "").await.status, 201);
-    assert_eq!(bench.claim("", "").await.status, 400, "it has no only name");
+    assert_eq!(bench.claim("", "").await.status, 400, "a name is required");
 }
 
 #[tokio::test]
-async fn a_shared_secret_is_somebody() {
+async fn a_shared_secret_identifies_an_agent() {
     let bench = Bench::open_to_all();
     assert_eq!(bench.claim("name=demo&token=our+secret", "").await.status, 201);
     assert_eq!(bench.claim("name=demo&token=our+secret", "").await.status, 204);
@@ -43,24 +43,24 @@ async fn a_shared_secret_is_somebody() {
     let basic = base64::engine::general_purpose::STANDARD.encode("anybody:our secret");
     assert_eq!(bench.claim("name=demo", &format!("Authorization: Basic {basic}\r\n")).await.status, 204);
     assert_eq!(bench.claim("name=demo&token=theirs", "").await.status, 403);
-    let status = bench.ask("GET", "/reversehttp?token=our+secret", "", "").await;
+    let status = bench.request("GET", "/reversehttp?token=our+secret", "", "").await;
     assert_eq!(status.body, "name=demo&lease=30&polls=0&waiting=0&unanswered=0");
-    assert_eq!(bench.ask("GET", "/reversehttp?token=theirs", "", "").await.body, "");
-    assert_eq!(bench.ask("GET", "/reversehttp", "", "").await.status, 403, "nobody has registrations");
+    assert_eq!(bench.request("GET", "/reversehttp?token=theirs", "", "").await.body, "");
+    assert_eq!(bench.request("GET", "/reversehttp", "", "").await.status, 403, "a credential is required");
 }
 
 #[tokio::test]
-async fn a_process_that_says_who_it_is_is_itself_again() {
+async fn an_instance_field_lets_a_process_register_again() {
     let bench = Bench::open_to_all();
     let a = "PTTH-Instance: a;boot=1\r\n";
     assert_eq!(bench.claim("name=demo", a).await.status, 201);
     assert_eq!(bench.claim("name=demo", a).await.status, 204);
     assert_eq!(bench.claim("name=demo", "PTTH-Instance: b\r\n").await.status, 403);
-    assert_eq!(bench.claim("name=demo&token=a", "").await.status, 403, "an instance is no secret");
+    assert_eq!(bench.claim("name=demo&token=a", "").await.status, 403, "an instance id is not a secret");
 }
 
 #[tokio::test]
-async fn what_was_meant_to_be_a_token_is_never_taken_for_less() {
+async fn an_invalid_token_is_not_accepted_as_a_shared_secret() {
     let bench = Bench::open_to_all();
     let real = bench.another_token(&["shop"]);
     let (id, _) = real.rsplit_once('_').unwrap();
@@ -80,7 +80,7 @@ async fn what_was_meant_to_be_a_token_is_never_taken_for_less() {
 }
 
 #[tokio::test]
-async fn names_of_tokens_and_reserved_names_are_not_open() {
+async fn names_of_tokens_and_reserved_names_require_a_token() {
     let bench = Bench::open_to_all();
     let shop = bench.another_token(&["shop"]);
     for name in ["shop", "SHOP", "www", "admin", "wpad", "reversehttp"] {
@@ -90,17 +90,17 @@ async fn names_of_tokens_and_reserved_names_are_not_open() {
     for form in ["host=shop.example", "name=demo&host=shop.example", "host=demo.relay.test"] {
         assert_eq!(bench.claim(form, "").await.status, 403, "{form}");
     }
-    assert_eq!(bench.claim("name=demo", "").await.status, 201, "and nothing was claimed in passing");
+    assert_eq!(bench.claim("name=demo", "").await.status, 201, "a refused request claims no name");
     assert_eq!(bench.claim(&format!("name=shop&token={shop}"), "").await.status, 201);
     // A token for any name has the better right too, and the reserved names are open to it.
     let any = bench.config.tokens.issue(ptth::policy::Grants::any()).unwrap().1;
     assert_eq!(bench.claim(&format!("name=demo&token={}", any.expose()), "").await.status, 201);
-    assert_eq!(bench.claim("name=demo", "").await.status, 403, "and it stays with the token");
+    assert_eq!(bench.claim("name=demo", "").await.status, 403, "the token keeps the name");
     assert_eq!(bench.claim(&format!("name=www&token={}", any.expose()), "").await.status, 201);
 }
 
 #[tokio::test]
-async fn an_authority_of_the_relay_is_nobodys_name() {
+async fn an_authority_of_the_relay_cannot_be_registered() {
     let bench = Bench::with(|config| {
         config.open_registration = true;
         config.authorities = vec!["gate.relay.test".parse().unwrap()];
@@ -110,11 +110,11 @@ async fn an_authority_of_the_relay_is_nobodys_name() {
     }
     let exact = bench.another_token(&["gate"]);
     assert_eq!(bench.claim(&format!("name=gate&token={exact}"), "").await.status, 403);
-    assert_eq!(bench.visit("gate", "/").await.status, 200, "it is still the relay's page");
+    assert_eq!(bench.visit("gate", "/").await.status, 200, "the relay still serves its own page");
 }
 
 #[tokio::test]
-async fn a_token_that_names_it_takes_the_name_at_once() {
+async fn a_token_for_a_name_takes_over_an_open_registration() {
     let bench = Bench::open_to_all();
     let first = bench.claim("name=demo&token=secret", "").await.link("first");
     let mut poll = bench.polling(&first).await;
@@ -133,16 +133,16 @@ async fn a_token_that_names_it_takes_the_name_at_once() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_issued_ends_what_stands_under_its_name() {
+async fn issuing_a_token_ends_open_registrations_of_its_name() {
     let bench = Bench::open_to_all();
     let first = bench.claim("name=demo&token=secret", "").await.link("first");
     let mut poll = bench.polling(&first).await;
     bench.another_token(&["demo"]);
-    assert_eq!(poll.read().await.status, 403, "though the owner of the token is not there yet");
+    assert_eq!(poll.read().await.status, 403, "before an agent uses the token");
 }
 
 #[tokio::test]
-async fn nobody_holds_more_than_a_few() {
+async fn open_registrations_are_limited_per_secret_and_address() {
     let bench = Bench::open_to_all();
     for n in 0..8 {
         assert_eq!(bench.claim(&format!("name=a{n}&token=one"), "").await.status, 201, "{n}");
@@ -151,7 +151,7 @@ async fn nobody_holds_more_than_a_few() {
     assert_eq!((more.status, more.field("Retry-After")), (429, "60"), "{more:?}");
     let many: String = (0..9).map(|n| format!("name=b{n}&")).collect();
     assert_eq!(bench.claim(&format!("{many}token=two"), "").await.status, 429);
-    assert_eq!(bench.claim("name=a7&token=one", "").await.status, 204, "what stands may be asked for again");
+    assert_eq!(bench.claim("name=a7&token=one", "").await.status, 204, "a held name can be registered again");
     // Everybody here comes from one address.
     for n in 8..32 {
         assert_eq!(bench.claim(&format!("name=a{n}"), "").await.status, 201, "{n}");
@@ -163,24 +163,24 @@ async fn nobody_holds_more_than_a_few() {
     assert_eq!(
         bench.claim(&format!("name=shop&token={token}"), "").await.status,
         201,
-        "tokens are not charged"
+        "tokens are exempt from the limit"
     );
 }
 
 #[tokio::test]
-async fn a_restart_knows_them_again_and_a_change_of_mind_ends_them() {
-    let bench = Bench::impatient_and_open();
+async fn open_registrations_survive_a_restart_until_disabled() {
+    let bench = Bench::short_hold_and_open();
     let url = bench.claim("name=demo", "").await.link("first");
     let mut bench = bench.restarted().await;
     assert_eq!(bench.poll(&url).await.status, 204);
-    assert_eq!(bench.claim("name=demo", "").await.status, 403, "it is back, and has its name");
+    assert_eq!(bench.claim("name=demo", "").await.status, 403, "the registration still holds its name");
     bench.config.open_registration = false;
     let bench = bench.restarted().await;
     assert_eq!(bench.poll(&url).await.status, 403);
 }
 
 #[tokio::test]
-async fn every_transport_goes_through_the_same_door() {
+async fn upgrade_transports_apply_the_rules_of_open_registration() {
     let bench = Bench::open_to_all();
     let port = bench.at.port();
     let upgrade = |token: &str, name: &str, rest: &str| {
@@ -216,7 +216,7 @@ async fn every_transport_goes_through_the_same_door() {
 
 /// Anybody may make a relay hold bodies for an agent that anybody can be.
 #[tokio::test]
-async fn the_bodies_that_wait_for_such_an_agent_are_fewer() {
+async fn buffered_bodies_for_an_open_agent_have_a_lower_limit() {
     let bench = Bench::open_to_all();
     bench.claim("name=demo", "").await;
     let mut visitors = Vec::new();
@@ -231,5 +231,5 @@ async fn the_bodies_that_wait_for_such_an_agent_are_fewer() {
     let answers = visitors.iter_mut().map(|visitor| Box::pin(visitor.read()));
     let (refused, _, _) = futures_util::future::select_all(answers).await;
     assert_eq!(refused.status, 503, "{refused:?}");
-    assert!(refused.body.contains("more requests than it can take"), "{refused:?}");
+    assert!(refused.body.contains("limit of requests in flight"), "{refused:?}");
 }

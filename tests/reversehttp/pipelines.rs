@@ -7,12 +7,12 @@ use super::support::{Answer, Bench, Raw};
 
 const SEVERAL: &str = "Accept: application/http\r\n";
 
-fn answered(body: &str) -> String {
+fn answer_with(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// Visitors whose requests wait, the first asked first.
-async fn waiting(bench: &Bench, requests: &[String]) -> Vec<Raw> {
+async fn queued_visitors(bench: &Bench, requests: &[String]) -> Vec<Raw> {
     let target = format!("/reversehttp?token={}", bench.token);
     let mut visitors = Vec::new();
     for request in requests {
@@ -20,20 +20,20 @@ async fn waiting(bench: &Bench, requests: &[String]) -> Vec<Raw> {
         visitor.send(request).await;
         visitors.push(visitor);
         let count = format!("waiting={}&", visitors.len());
-        while !bench.ask("GET", &target, "", "").await.body.contains(&count) {}
+        while !bench.request("GET", &target, "", "").await.body.contains(&count) {}
     }
     visitors
 }
 
-fn gets(count: usize) -> Vec<String> {
+fn get_requests(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n")).collect()
 }
 
 async fn post(bench: &Bench, url: &str, answers: &str) -> Answer {
-    bench.ask("POST", url, "Content-Type: application/http\r\n", answers).await
+    bench.request("POST", url, "Content-Type: application/http\r\n", answers).await
 }
 
-async fn statuses(visitors: &mut [Raw]) -> Vec<(u16, String)> {
+async fn read_answers(visitors: &mut [Raw]) -> Vec<(u16, String)> {
     let read = visitors.iter_mut().map(|visitor| async {
         let answer = visitor.read().await;
         let code = if answer.status == 200 { answer.body } else { String::new() };
@@ -46,7 +46,7 @@ async fn statuses(visitors: &mut [Raw]) -> Vec<(u16, String)> {
 async fn several_requests_cross_in_one_envelope_and_their_answers_in_another() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
-    let mut requests = gets(2);
+    let mut requests = get_requests(2);
     let put =
         "PUT /2 HTTP/1.1\r\nHost: demo.relay.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     requests.push(put.into());
@@ -54,14 +54,14 @@ async fn several_requests_cross_in_one_envelope_and_their_answers_in_another() {
     // Whole messages: who has polled so before is known to take no streams.
     let visit = bench.visit("demo", "/before");
     let (visit, ()) = tokio::join!(visit, async {
-        let polled = bench.ask("GET", &first, SEVERAL, "").await;
+        let polled = bench.request("GET", &first, SEVERAL, "").await;
         assert_eq!((polled.status, polled.field("Content-Type")), (200, "application/http"));
-        assert_eq!(post(&bench, &first, &answered("alone")).await.status, 202);
+        assert_eq!(post(&bench, &first, &answer_with("alone")).await.status, 202);
     });
     assert_eq!(visit.body, "alone");
     let url = bench.registered("demo").await;
-    let mut visitors = waiting(&bench, &requests).await;
-    let polled = bench.ask("GET", &url, SEVERAL, "").await;
+    let mut visitors = queued_visitors(&bench, &requests).await;
+    let polled = bench.request("GET", &url, SEVERAL, "").await;
     assert_eq!((polled.status, polled.field("Content-Type")), (200, "application/http"));
     assert_eq!(polled.head.matches("\r\nRequesting-Client: 127.0.0.1:").count(), 4, "{}", polled.head);
     let starts: Vec<_> = ["GET /0 ", "GET /1 ", "PUT /2 ", "HEAD /3 "]
@@ -70,32 +70,32 @@ async fn several_requests_cross_in_one_envelope_and_their_answers_in_another() {
         .collect();
     assert!(starts.is_sorted() && starts[0] == 0, "{}", polled.body);
     assert!(polled.body.contains("\r\nContent-Length: 3\r\n\r\nabcHEAD "), "{}", polled.body);
-    let again = bench.ask("GET", &url, SEVERAL, "").await;
-    assert_eq!((again.status, &again.body), (200, &polled.body), "who polls here again did not get them");
+    let again = bench.request("GET", &url, SEVERAL, "").await;
+    assert_eq!((again.status, &again.body), (200, &polled.body), "a second poll repeats the requests");
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n";
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n";
-    let answers = [&answered("zero"), chunked, &answered("three"), head].concat();
+    let answers = [&answer_with("zero"), chunked, &answer_with("three"), head].concat();
     assert_eq!(post(&bench, &url, &answers).await.status, 202);
     let last = visitors.pop().unwrap().head().await;
     assert_eq!((last.status, last.field("Content-Length")), (200, "7"));
-    let bodies = statuses(&mut visitors).await;
+    let bodies = read_answers(&mut visitors).await;
     assert_eq!(bodies, [(200, "zero".into()), (200, "two".into()), (200, "three".into())]);
-    assert_eq!(post(&bench, &url, &answers).await.status, 409, "it has its answers");
-    assert_eq!(bench.ask("GET", &url, SEVERAL, "").await.status, 410, "and delivers no more");
+    assert_eq!(post(&bench, &url, &answers).await.status, 409, "the requests are already answered");
+    assert_eq!(bench.request("GET", &url, SEVERAL, "").await.status, 410, "the URL is used up");
 }
 
 #[tokio::test]
-async fn fewer_answers_than_requests_leave_the_rest_with_a_502() {
+async fn unanswered_requests_of_an_envelope_are_502() {
     let bench = Bench::start();
     let url = bench.registered("demo").await;
-    let mut visitors = waiting(&bench, &gets(3)).await;
-    assert_eq!(bench.ask("GET", &url, SEVERAL, "").await.status, 200);
-    assert_eq!(post(&bench, &url, &answered("zero")).await.status, 400);
-    assert_eq!(statuses(&mut visitors).await, [(200, "zero".into()), (502, "".into()), (502, "".into())]);
+    let mut visitors = queued_visitors(&bench, &get_requests(3)).await;
+    assert_eq!(bench.request("GET", &url, SEVERAL, "").await.status, 200);
+    assert_eq!(post(&bench, &url, &answer_with("zero")).await.status, 400);
+    assert_eq!(read_answers(&mut visitors).await, [(200, "zero".into()), (502, "".into()), (502, "".into())]);
 }
 
 #[tokio::test]
-async fn garbage_costs_its_own_visitor_and_those_behind_it() {
+async fn a_malformed_answer_and_all_later_answers_become_502() {
     for garbage in [
         "garbage\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na",
@@ -105,42 +105,42 @@ async fn garbage_costs_its_own_visitor_and_those_behind_it() {
     ] {
         let bench = Bench::start();
         let url = bench.registered("demo").await;
-        let mut visitors = waiting(&bench, &gets(3)).await;
-        assert_eq!(bench.ask("GET", &url, SEVERAL, "").await.status, 200);
-        let answers = [&answered("zero"), garbage, &answered("two")].concat();
+        let mut visitors = queued_visitors(&bench, &get_requests(3)).await;
+        assert_eq!(bench.request("GET", &url, SEVERAL, "").await.status, 200);
+        let answers = [&answer_with("zero"), garbage, &answer_with("two")].concat();
         assert_eq!(post(&bench, &url, &answers).await.status, 400, "{garbage}");
-        let all = statuses(&mut visitors).await;
+        let all = read_answers(&mut visitors).await;
         assert_eq!(all, [(200, "zero".into()), (502, "".into()), (502, "".into())], "{garbage}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_too_many_is_refused_and_the_others_count() {
+async fn a_surplus_answer_is_refused_and_the_others_are_delivered() {
     let bench = Bench::start();
     let url = bench.registered("demo").await;
-    let mut visitors = waiting(&bench, &gets(1)).await;
-    assert_eq!(bench.ask("GET", &url, SEVERAL, "").await.status, 200);
-    assert_eq!(post(&bench, &url, &[answered("zero"), answered("one")].concat()).await.status, 400);
-    assert_eq!(statuses(&mut visitors).await, [(200, "zero".into())]);
+    let mut visitors = queued_visitors(&bench, &get_requests(1)).await;
+    assert_eq!(bench.request("GET", &url, SEVERAL, "").await.status, 200);
+    assert_eq!(post(&bench, &url, &[answer_with("zero"), answer_with("one")].concat()).await.status, 400);
+    assert_eq!(read_answers(&mut visitors).await, [(200, "zero".into())]);
 }
 
 #[tokio::test]
-async fn an_envelope_is_bounded_and_who_does_not_ask_gets_one() {
+async fn an_envelope_is_bounded_and_holds_one_request_by_default() {
     let bench = Bench::start();
     let [one, several] = [bench.registered("demo").await, bench.registered("demo").await];
-    let mut visitors = waiting(&bench, &gets(defaults::PIPELINE + 2)).await;
-    let polled = bench.ask("GET", &one, "Accept: */*, message/http\r\n", "").await;
+    let mut visitors = queued_visitors(&bench, &get_requests(defaults::PIPELINE + 2)).await;
+    let polled = bench.request("GET", &one, "Accept: */*, message/http\r\n", "").await;
     assert_eq!((polled.field("Content-Type"), polled.body.matches("GET /").count()), ("message/http", 1));
-    let polled = bench.ask("GET", &several, SEVERAL, "").await;
+    let polled = bench.request("GET", &several, SEVERAL, "").await;
     assert_eq!(polled.body.matches("GET /").count(), defaults::PIPELINE);
-    bench.answer(&one, &answered("first")).await;
-    let answers: String = (0..defaults::PIPELINE).map(|n| answered(&n.to_string())).collect();
+    bench.answer(&one, &answer_with("first")).await;
+    let answers: String = (0..defaults::PIPELINE).map(|n| answer_with(&n.to_string())).collect();
     assert_eq!(post(&bench, &several, &answers).await.status, 202);
     assert_eq!(visitors[0].read().await.body, "first");
     assert_eq!(visitors[1].read().await.body, "0");
     // The last still waits for a poll.
     let url = bench.registered("demo").await;
-    assert_eq!(bench.ask("GET", &url, SEVERAL, "").await.body.matches("GET /").count(), 1);
+    assert_eq!(bench.request("GET", &url, SEVERAL, "").await.body.matches("GET /").count(), 1);
 }
 
 #[tokio::test]
@@ -162,9 +162,9 @@ async fn requests_that_could_not_be_written_go_to_the_next_poll() {
         let mut got = Vec::new();
         while got.len() < 2 {
             let url = bench.registered("demo").await;
-            let polled = bench.ask("GET", &url, SEVERAL, "").await;
+            let polled = bench.request("GET", &url, SEVERAL, "").await;
             let here: Vec<_> = polled.body.match_indices("PUT /").map(|(place, _)| place).collect();
-            let answers: String = here.iter().map(|_| answered("taken")).collect();
+            let answers: String = here.iter().map(|_| answer_with("taken")).collect();
             assert_eq!(post(&bench, &url, &answers).await.status, 202);
             got.extend(here);
         }

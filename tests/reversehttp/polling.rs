@@ -42,8 +42,8 @@ async fn a_request_crosses_and_its_answer_comes_back() {
 }
 
 #[tokio::test]
-async fn a_poll_without_a_request_is_204_and_its_url_stays_good() {
-    let bench = Bench::impatient();
+async fn a_poll_without_a_request_is_204_and_its_url_stays_valid() {
+    let bench = Bench::short_hold();
     let first = bench.registered("demo").await;
     let quiet = bench.poll(&first).await;
     assert_eq!((quiet.status, quiet.body.len()), (204, 0));
@@ -59,7 +59,7 @@ async fn a_poll_without_a_request_is_204_and_its_url_stays_good() {
 }
 
 #[tokio::test]
-async fn what_was_not_made_here_is_404() {
+async fn an_unknown_request_url_is_404() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut forged = first.clone();
@@ -68,11 +68,11 @@ async fn what_was_not_made_here_is_404() {
         assert_eq!(bench.poll(url).await.status, 404, "{url}");
         assert_eq!(bench.answer(url, OK).await.status, 404, "{url}");
     }
-    assert_eq!(bench.answer(&first, OK).await.status, 404, "nothing was delivered there");
+    assert_eq!(bench.answer(&first, OK).await.status, 404, "no request was delivered at this URL");
 }
 
 #[tokio::test]
-async fn polls_are_served_in_turn_and_answers_find_their_requests() {
+async fn polls_are_served_in_order_and_answers_match_their_requests() {
     let bench = Bench::start();
     let a = bench.registered("demo").await;
     let b = bench.registered("demo").await;
@@ -80,7 +80,7 @@ async fn polls_are_served_in_turn_and_answers_find_their_requests() {
     for url in [&a, &b] {
         let raw = bench.polling(url).await;
         // The page tells when the poll has its place.
-        waiting(&bench, polls.len() + 1).await;
+        wait_for_polls(&bench, polls.len() + 1).await;
         polls.push(raw);
     }
     let visits = async { tokio::join!(bench.visit("demo", "/1"), bench.visit("demo", "/2")) };
@@ -97,13 +97,13 @@ async fn polls_are_served_in_turn_and_answers_find_their_requests() {
 }
 
 #[tokio::test]
-async fn who_has_waited_longest_is_served_first() {
+async fn the_longest_waiting_poll_is_served_first() {
     let bench = Bench::start();
     let mut polls = Vec::new();
     for count in 1..=3 {
         let url = bench.registered("demo").await;
         let raw = bench.polling(&url).await;
-        waiting(&bench, count).await;
+        wait_for_polls(&bench, count).await;
         polls.push((url, raw));
     }
     for (place, (url, mut raw)) in polls.into_iter().enumerate() {
@@ -122,12 +122,12 @@ async fn pipelined_requests_of_one_visitor_keep_their_order() {
     let bench = Bench::start();
     let urls = [bench.registered("demo").await, bench.registered("demo").await];
     let mut visitor = bench.open().await;
-    let ask = |n| format!("GET /{n} HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n");
-    visitor.send(&[ask(1), ask(2)].concat()).await;
+    let get = |n| format!("GET /{n} HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n");
+    visitor.send(&[get(1), get(2)].concat()).await;
     assert!(bench.poll(&urls[0]).await.body.starts_with("GET /1 "));
     // The second comes when the first has its answer.
     let (second, _) = tokio::join!(bench.poll(&urls[1]), async {
-        waiting(&bench, 1).await;
+        wait_for_polls(&bench, 1).await;
         bench.answer(&urls[0], "HTTP/1.1 200 OK\r\n\r\none").await
     });
     assert!(second.body.starts_with("GET /2 "), "{second:?}");
@@ -136,32 +136,32 @@ async fn pipelined_requests_of_one_visitor_keep_their_order() {
 }
 
 #[tokio::test]
-async fn an_agent_that_streams_is_told_of_visitors_that_left() {
+async fn a_streaming_agent_is_notified_when_a_visitor_leaves() {
     const STREAM: &str = "Accept: message/http;stream=1\r\n";
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut visitor = bench.open().await;
     visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
-    let polled = bench.ask("GET", &first, STREAM, "").await;
+    let polled = bench.request("GET", &first, STREAM, "").await;
     let id = polled.field("Ptth-Request").to_owned();
     assert!(!id.is_empty(), "{polled:?}");
     let next = polled.link("next");
     let mut poll = bench.open().await;
     poll.send(&format!("GET {next} HTTP/1.1\r\nHost: relay.test\r\n{STREAM}\r\n")).await;
-    waiting(&bench, 1).await;
+    wait_for_polls(&bench, 1).await;
     drop(visitor);
     let told = poll.read().await;
     assert_eq!((told.status, told.field("Ptth-Gone")), (204, &*id));
     // Once, and the URL is as good as before.
     let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
-        assert_eq!(bench.ask("GET", &told.link("next"), STREAM, "").await.status, 200);
+        assert_eq!(bench.request("GET", &told.link("next"), STREAM, "").await.status, 200);
         bench.answer(&next, OK).await
     });
     assert_eq!(visit.body, "hey");
 }
 
 #[tokio::test]
-async fn an_agent_of_whole_messages_is_not_told_of_visitors_that_left() {
+async fn an_agent_of_whole_messages_is_not_notified_when_a_visitor_leaves() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut visitor = bench.open().await;
@@ -171,27 +171,27 @@ async fn an_agent_of_whole_messages_is_not_told_of_visitors_that_left() {
     drop(visitor);
     let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
         let next = polled.link("next");
-        assert_eq!(bench.poll(&next).await.status, 200, "it still waited");
+        assert_eq!(bench.poll(&next).await.status, 200, "the poll ends only with a request");
         bench.answer(&next, OK).await
     });
     assert_eq!(visit.body, "hey");
 }
 
-/// Waits until so many polls stand.
-pub(crate) async fn waiting(bench: &Bench, polls: usize) {
+/// Waits until the relay has this many waiting polls.
+pub(crate) async fn wait_for_polls(bench: &Bench, polls: usize) {
     let target = format!("/reversehttp?token={}", bench.token);
     for _ in 0..2000 {
-        let status = bench.ask("GET", &target, "", "").await.body;
+        let status = bench.request("GET", &target, "", "").await.body;
         if status.contains(&format!("polls={polls}&")) {
             return;
         }
         tokio::task::yield_now().await;
     }
-    panic!("never {polls} polls");
+    panic!("the relay never had {polls} waiting polls");
 }
 
 #[tokio::test]
-async fn a_poll_may_come_before_the_answer_to_the_last() {
+async fn a_poll_may_precede_the_answer_to_the_previous_request() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let visits = async { tokio::join!(bench.visit("demo", "/1"), bench.visit("demo", "/2")) };
@@ -207,13 +207,13 @@ async fn a_poll_may_come_before_the_answer_to_the_last() {
 }
 
 #[tokio::test]
-async fn a_poll_that_dies_gives_its_place_up() {
+async fn a_disconnected_poll_leaves_the_queue() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let dying = bench.polling(&first).await;
-    waiting(&bench, 1).await;
+    wait_for_polls(&bench, 1).await;
     drop(dying);
-    waiting(&bench, 0).await;
+    wait_for_polls(&bench, 0).await;
     let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
         bench.poll(&first).await;
         bench.answer(&first, OK).await
@@ -222,11 +222,11 @@ async fn a_poll_that_dies_gives_its_place_up() {
 }
 
 #[tokio::test]
-async fn a_second_poll_of_one_url_takes_the_place_of_the_first() {
+async fn a_second_poll_of_a_url_replaces_the_first() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut ghost = bench.polling(&first).await;
-    waiting(&bench, 1).await;
+    wait_for_polls(&bench, 1).await;
     let mut live = bench.polling(&first).await;
     assert_eq!(ghost.read().await.status, 204);
     let (visit, _) = tokio::join!(bench.visit("demo", "/"), async {
@@ -249,7 +249,7 @@ async fn an_answer_after_its_visitor_left_is_202() {
 }
 
 #[tokio::test]
-async fn no_body_is_no_answer() {
+async fn an_empty_answer_is_400_and_its_visitor_gets_502() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let (visit, answered) = tokio::join!(bench.visit("demo", "/"), async {
@@ -260,7 +260,7 @@ async fn no_body_is_no_answer() {
 }
 
 #[tokio::test]
-async fn there_are_bounds_to_waiting_polls() {
+async fn waiting_polls_are_limited() {
     let bench = Bench::start();
     let mut polls = Vec::new();
     for _ in 0..ptth::defaults::POLLS_MOST {
@@ -268,18 +268,18 @@ async fn there_are_bounds_to_waiting_polls() {
         let raw = bench.polling(&url).await;
         polls.push(raw);
     }
-    waiting(&bench, ptth::defaults::POLLS_MOST).await;
+    wait_for_polls(&bench, ptth::defaults::POLLS_MOST).await;
     let url = bench.registered("demo").await;
     let refused = bench.poll(&url).await;
     assert_eq!(refused.status, 429);
     assert!(!refused.field("Retry-After").is_empty());
 }
 
-/// Waits until something polls here.
-pub(crate) async fn registered_again(bench: &Bench) {
+/// Waits until the agent has registered.
+pub(crate) async fn wait_for_registration(bench: &Bench) {
     let target = format!("/reversehttp?token={}", bench.token);
     let wait = async {
-        while !bench.ask("GET", &target, "", "").await.body.contains("name=demo") {
+        while !bench.request("GET", &target, "", "").await.body.contains("name=demo") {
             tokio::task::yield_now().await;
         }
     };
@@ -287,40 +287,43 @@ pub(crate) async fn registered_again(bench: &Bench) {
 }
 
 /// How long a poll of this URL is held when nothing comes.
-async fn held(bench: &Bench, url: &str, fields: &str) -> Duration {
+async fn hold_time(bench: &Bench, url: &str, fields: &str) -> Duration {
     let since = Instant::now();
-    assert_eq!(bench.ask("GET", url, fields, "").await.status, 204);
+    assert_eq!(bench.request("GET", url, fields, "").await.status, 204);
     since.elapsed()
 }
 
 #[tokio::test]
-async fn an_agent_says_how_long_its_poll_is_to_be_held() {
+async fn a_prefer_wait_field_shortens_the_hold_of_a_poll() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
-    let waited = held(&bench, &first, "Prefer: wait=1\r\n").await;
+    let waited = hold_time(&bench, &first, "Prefer: wait=1\r\n").await;
     assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(10), "{waited:?}");
-    let impatient = Bench::impatient();
-    let first = impatient.registered("demo").await;
-    assert!(held(&impatient, &first, "Prefer: wait=20\r\n").await < Duration::from_secs(10), "up to its own");
+    let short = Bench::short_hold();
+    let first = short.registered("demo").await;
+    assert!(
+        hold_time(&short, &first, "Prefer: wait=20\r\n").await < Duration::from_secs(10),
+        "the hold of the relay is the maximum"
+    );
 }
 
 #[tokio::test]
-async fn polls_that_are_cut_at_one_age_are_held_shorter() {
+async fn the_hold_shrinks_when_polls_are_cut_at_the_same_age() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     for _ in 0..ptth::defaults::POLL_DROPS {
         let cut = bench.polling(&first).await;
-        waiting(&bench, 1).await;
+        wait_for_polls(&bench, 1).await;
         tokio::time::sleep(ptth::defaults::POLL_CUT + Duration::from_millis(100)).await;
         drop(cut);
-        waiting(&bench, 0).await;
+        wait_for_polls(&bench, 0).await;
     }
-    let waited = held(&bench, &first, "").await;
+    let waited = hold_time(&bench, &first, "").await;
     assert!(waited >= ptth::defaults::POLL_HOLD_LEAST && waited < ptth::defaults::POLL_HOLD, "{waited:?}");
 }
 
 #[tokio::test]
-async fn a_request_that_a_box_swallowed_is_handed_out_again() {
+async fn a_request_lost_in_a_middlebox_is_delivered_again() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut visitor = bench.open().await;
@@ -331,5 +334,5 @@ async fn a_request_that_a_box_swallowed_is_handed_out_again() {
     assert_eq!((again.status, &*again.body), (200, &*swallowed.body));
     assert_eq!(bench.answer(&first, OK).await.status, 202);
     assert_eq!(visitor.read().await.body, "hey");
-    assert_eq!(bench.poll(&first).await.status, 410, "it has its answer");
+    assert_eq!(bench.poll(&first).await.status, 410, "the request is already answered");
 }

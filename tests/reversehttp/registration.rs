@@ -23,25 +23,25 @@ async fn a_new_registration_is_201_and_a_second_204_with_all_three_urls() {
 }
 
 #[tokio::test]
-async fn the_fields_may_stand_in_the_query_and_the_type_does_not_matter() {
+async fn fields_may_be_in_the_query_and_any_content_type_is_accepted() {
     let bench = Bench::start();
     let query = format!("/reversehttp?name=a&token={}&x=y", bench.token);
-    assert_eq!(bench.ask("POST", &query, "", "").await.status, 201);
+    assert_eq!(bench.request("POST", &query, "", "").await.status, 201);
     let form = format!("name=b&token={}", bench.token);
     for kind in ["", FORM, "text/plain", "application/json"] {
         let field = if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
-        let answer = bench.ask("POST", "/reversehttp?name=c&token=wrong", &field, &form).await;
+        let answer = bench.request("POST", "/reversehttp?name=c&token=wrong", &field, &form).await;
         assert!(
             [201, 204].contains(&answer.status) && answer.field("Link").contains("//b.relay.test"),
             "{answer:?}"
         );
     }
     let bearer = format!("Authorization: Bearer {}\r\n", bench.token);
-    assert_eq!(bench.ask("POST", "/reversehttp", &bearer, "name=d&token=-").await.status, 201);
+    assert_eq!(bench.request("POST", "/reversehttp", &bearer, "name=d&token=-").await.status, 201);
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_400() {
+async fn an_invalid_form_is_400() {
     let bench = Bench::start();
     let token = &bench.token;
     for form in [
@@ -58,7 +58,7 @@ async fn what_makes_no_sense_is_400() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_and_a_foreign_name_are_403_alike() {
+async fn a_wrong_token_and_a_foreign_name_are_both_403() {
     let bench = Bench::start();
     bench.registered("mine").await;
     let other = bench.another_token(&["theirs"]);
@@ -77,7 +77,7 @@ async fn a_wrong_token_and_a_foreign_name_are_403_alike() {
 }
 
 #[tokio::test]
-async fn urls_follow_the_authority_that_the_agent_used_and_all_meet_at_one_name() {
+async fn urls_use_the_requested_authority_and_serve_one_name() {
     let bench = Bench::start();
     let form = format!("name=demo&token={}", bench.token);
     let mut urls = Vec::new();
@@ -101,22 +101,22 @@ async fn urls_follow_the_authority_that_the_agent_used_and_all_meet_at_one_name(
 }
 
 #[tokio::test]
-async fn a_gateway_path_is_a_segment_and_upgrades_are_another_transports() {
+async fn the_gateway_matches_its_whole_path_and_passes_upgrades_on() {
     let bench = Bench::start();
     let form = format!("name=demo&token={}", bench.token);
-    assert_eq!(bench.ask("POST", "/reversehttpfoo", "", &form).await.status, 404);
+    assert_eq!(bench.request("POST", "/reversehttpfoo", "", &form).await.status, 404);
     let target = format!("/reversehttp?name=demo&token={}", bench.token);
     let bearer = format!("Authorization: Bearer {}\r\n", bench.token);
-    assert_eq!(bench.ask("POST", &target, &format!("{bearer}ALPN: h2\r\n"), "").await.status, 426);
+    assert_eq!(bench.request("POST", &target, &format!("{bearer}ALPN: h2\r\n"), "").await.status, 426);
     let upgrade = format!("{bearer}Connection: Upgrade\r\nUpgrade: PTTH/1.0\r\n");
-    assert_eq!(bench.ask("POST", &target, &upgrade, "").await.status, 101);
+    assert_eq!(bench.request("POST", &target, &upgrade, "").await.status, 101);
     // Under an agent's own host the gateway path is the agent's.
-    assert_eq!(bench.ask("PATCH", "/reversehttp", "", "").await.status, 405);
-    assert_eq!(bench.ask("POST", "/reversehttp", "", &"x".repeat(20_000)).await.status, 413);
+    assert_eq!(bench.request("PATCH", "/reversehttp", "", "").await.status, 405);
+    assert_eq!(bench.request("POST", "/reversehttp", "", &"x".repeat(20_000)).await.status, 413);
 }
 
 #[tokio::test]
-async fn a_token_with_one_name_need_not_say_it() {
+async fn the_name_may_be_omitted_with_a_token_for_one_name() {
     let bench = Bench::start();
     let token = bench.another_token(&["only"]);
     let answer = bench.register(&format!("token={token}")).await;

@@ -27,20 +27,20 @@ impl Service {
     async fn serves(&self, answer: &str) -> (Answer, Raw) {
         let (stream, _) = tokio::time::timeout(STEP, self.listener.accept()).await.unwrap().unwrap();
         let mut raw = Raw { stream, read: Vec::new() };
-        let asked = request(&mut raw).await;
+        let asked = read_request(&mut raw).await;
         raw.stream.write_all(answer.as_bytes()).await.unwrap();
         (asked, raw)
     }
 
     /// Nobody has come, and what was asked for is over.
-    async fn was_left_alone(&self) {
+    async fn assert_no_connection(&self) {
         let came = tokio::time::timeout(Duration::from_millis(50), self.listener.accept()).await;
         assert!(came.is_err(), "{came:?}");
     }
 }
 
 /// A request, with its body by its length; its head stands in `head`.
-async fn request(raw: &mut Raw) -> Answer {
+async fn read_request(raw: &mut Raw) -> Answer {
     let head = raw.until("\r\n\r\n").await;
     let fields = head.lines().skip(1).filter_map(|l| l.split_once(": "));
     let fields = fields.map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
@@ -54,7 +54,7 @@ async fn request(raw: &mut Raw) -> Answer {
 }
 
 impl Bench {
-    fn leading_to(destinations: &[&str]) -> Self {
+    fn with_destinations(destinations: &[&str]) -> Self {
         Self::with(|config| {
             config.relay_http = destinations.iter().map(|text| Destination::parse(text).unwrap()).collect();
         })
@@ -63,7 +63,7 @@ impl Bench {
     /// Relays a message to a destination, with the bench's token.
     async fn relayed(&self, to: &str, message: &str) -> Answer {
         let fields = format!("{MESSAGE}Authorization: Bearer {}\r\n", self.token);
-        self.ask("POST", &format!("/reversehttp/_relay/{to}"), &fields, message).await
+        self.request("POST", &format!("/reversehttp/_relay/{to}"), &fields, message).await
     }
 }
 
@@ -75,7 +75,7 @@ fn get(host: impl std::fmt::Display) -> String {
 async fn a_request_goes_out_and_its_answer_comes_back() {
     let service = Service::start().await;
     let at = service.at;
-    let bench = Bench::leading_to(&[&at.to_string()]);
+    let bench = Bench::with_destinations(&[&at.to_string()]);
     let message = format!(
         "POST /a?b HTTP/1.1\r\nHost: {at}\r\nX-Mine: 1\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\n\
          Expect: 100-continue\r\nProxy-Authorization: x\r\nContent-Length: 4\r\n\r\nbody"
@@ -97,12 +97,12 @@ async fn a_request_goes_out_and_its_answer_comes_back() {
     let message = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\
                    Content-Length: 3\r\n\r\nabc";
     assert_eq!(got.body, message);
-    service.was_left_alone().await;
+    service.assert_no_connection().await;
 }
 
 impl Bench {
     /// Asks the service for something on a connection that is to be read by hand.
-    async fn asking(&self, service: &Service) -> Raw {
+    async fn begin_relaying(&self, service: &Service) -> Raw {
         let (at, message) = (service.at, get(service.at));
         let mut raw = self.open().await;
         raw.send(&format!(
@@ -120,8 +120,8 @@ impl Bench {
 #[tokio::test]
 async fn an_answer_without_a_length_streams() {
     let service = Service::start().await;
-    let bench = Bench::leading_to(&[&service.at.to_string()]);
-    let mut raw = bench.asking(&service).await;
+    let bench = Bench::with_destinations(&[&service.at.to_string()]);
+    let mut raw = bench.begin_relaying(&service).await;
     let first = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
     let (_, mut open) = service.serves(first).await;
     let envelope = raw.head().await;
@@ -134,10 +134,10 @@ async fn an_answer_without_a_length_streams() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_no_whole_one() {
+async fn a_truncated_answer_stays_truncated() {
     let service = Service::start().await;
-    let bench = Bench::leading_to(&[&service.at.to_string()]);
-    let mut raw = bench.asking(&service).await;
+    let bench = Bench::with_destinations(&[&service.at.to_string()]);
+    let mut raw = bench.begin_relaying(&service).await;
     drop(service.serves("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await);
     let envelope = raw.head().await;
     let length: usize = envelope.field("Content-Length").parse().unwrap();
@@ -146,7 +146,7 @@ async fn an_answer_that_breaks_off_is_no_whole_one() {
 }
 
 #[tokio::test]
-async fn httpd_js_as_it_is() {
+async fn httpd_js_works_unmodified() {
     let service = Service::start().await;
     let at = service.at;
     let bench = Bench::with(|config| {
@@ -159,7 +159,7 @@ async fn httpd_js_as_it_is() {
         let fields = format!("Origin: http://page.test\r\nX-Requested-With: XMLHttpRequest\r\n{kind}");
         let path = format!("/reversehttp/_relay/{at}");
         let (got, (asked, _)) = tokio::join!(
-            bench.ask("POST", &path, &fields, &message),
+            bench.request("POST", &path, &fields, &message),
             service.serves("HTTP/1.0 404 Not Found\r\nContent-Length: 2\r\nX-Y: z\r\n\r\nno"),
         );
         assert!(asked.head.starts_with("GET /service?x=1 HTTP/1."), "{}", asked.head);
@@ -167,45 +167,45 @@ async fn httpd_js_as_it_is() {
         assert_eq!(got.field("Access-Control-Allow-Origin"), "*");
         assert_eq!(got.body, "HTTP/1.1 404 Not Found\r\nX-Y: z\r\nContent-Length: 2\r\n\r\nno");
     }
-    let allowed = bench.ask("OPTIONS", "/reversehttp/_relay/x", "Origin: http://page.test\r\n", "").await;
+    let allowed = bench.request("OPTIONS", "/reversehttp/_relay/x", "Origin: http://page.test\r\n", "").await;
     assert_eq!((allowed.status, allowed.field("Access-Control-Allow-Methods")), (204, "POST"));
     assert!(allowed.field("Access-Control-Allow-Headers").contains("Content-Type, X-Requested-With"));
 }
 
 #[tokio::test]
-async fn without_a_list_there_is_no_such_thing() {
+async fn relaying_is_off_without_destinations() {
     let service = Service::start().await;
     let bench = Bench::start();
     for to in [service.at.to_string(), "www.example.com".to_owned(), String::new()] {
         assert_eq!(bench.relayed(&to, &get(&to)).await.status, 404, "{to}");
     }
-    service.was_left_alone().await;
+    service.assert_no_connection().await;
 }
 
 #[tokio::test]
-async fn whoever_could_not_be_an_agent_relays_nothing() {
+async fn relaying_requires_the_credentials_of_an_agent() {
     let service = Service::start().await;
     let at = service.at.to_string();
-    let mut bench = Bench::leading_to(&[&at]);
+    let mut bench = Bench::with_destinations(&[&at]);
     let path = format!("/reversehttp/_relay/{at}");
     // The id of the request, which differs, comes last.
     let words = |body: &str| body.split_once(r#","request":""#).unwrap().0.to_owned();
     for fields in ["", "Authorization: Bearer wrong\r\n", "Authorization: Bearer ptth_0123456789ab_x\r\n"] {
-        let refused = bench.ask("POST", &path, fields, &get(&at)).await;
+        let refused = bench.request("POST", &path, fields, &get(&at)).await;
         assert_eq!(refused.status, 401, "{fields}");
         // Not even where it leads.
-        let other = bench.ask("POST", "/reversehttp/_relay/other", fields, "").await;
+        let other = bench.request("POST", "/reversehttp/_relay/other", fields, "").await;
         assert_eq!(words(&other.body), words(&refused.body));
     }
-    service.was_left_alone().await;
+    service.assert_no_connection().await;
     bench.config.open_registration = true;
     let bench = bench.restarted().await;
-    let refused = bench.ask("POST", &path, "Authorization: Bearer ptth_x\r\n", &get(&at)).await;
+    let refused = bench.request("POST", &path, "Authorization: Bearer ptth_x\r\n", &get(&at)).await;
     assert_eq!(refused.status, 401);
-    service.was_left_alone().await;
+    service.assert_no_connection().await;
     let message = get(&at);
     let (got, _) = tokio::join!(
-        bench.ask("POST", &path, "", &message),
+        bench.request("POST", &path, "", &message),
         service.serves("HTTP/1.1 204 No Content\r\n\r\n")
     );
     assert_eq!((got.status, got.body.starts_with("HTTP/1.1 204 ")), (200, true), "{got:?}");
@@ -213,7 +213,7 @@ async fn whoever_could_not_be_an_agent_relays_nothing() {
 
 /// Ways to say "this machine", or "the network behind it", to a program that only looks for "127.0.0.1".
 #[tokio::test]
-async fn nothing_inside_is_reached_by_another_spelling() {
+async fn no_spelling_of_an_internal_address_is_dialled() {
     let service = Service::start().await;
     let port = service.at.port();
     // Names are allowed here; what they resolve to is looked at. The last is allowed as an address: another one.
@@ -223,7 +223,7 @@ async fn nothing_inside_is_reached_by_another_spelling() {
         format!("ptth.localhost:{port}"),
         "127.0.0.1:1".to_owned(),
     ];
-    let bench = Bench::leading_to(&allowed.iter().map(String::as_str).collect::<Vec<_>>());
+    let bench = Bench::with_destinations(&allowed.iter().map(String::as_str).collect::<Vec<_>>());
     for (host, status) in [
         ("localhost", 403),
         ("LOCALHOST", 403),
@@ -263,29 +263,29 @@ async fn nothing_inside_is_reached_by_another_spelling() {
         let refused = bench.relayed(&to, &get(&to)).await;
         assert_eq!(refused.status, status, "{to}: {refused:?}");
     }
-    service.was_left_alone().await;
+    service.assert_no_connection().await;
 }
 
 #[tokio::test]
-async fn an_address_that_the_operator_wrote_is_dialled() {
+async fn an_address_listed_by_the_operator_is_dialled() {
     let service = Service::start().await;
     let at = service.at;
     let pinned = format!("intranet.test:{}", at.port());
-    let bench = Bench::leading_to(&[&at.to_string(), &format!("{pinned}=127.0.0.1")]);
+    let bench = Bench::with_destinations(&[&at.to_string(), &format!("{pinned}=127.0.0.1")]);
     for to in [at.to_string(), pinned] {
         let (got, (asked, _)) = tokio::join!(
             bench.relayed(&to, "GET / HTTP/1.0\r\n\r\n"),
             service.serves("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
         );
-        assert_eq!((got.status, asked.field("Host")), (200, &*to), "a missing Host is the destination's");
+        assert_eq!((got.status, asked.field("Host")), (200, &*to), "the relay adds a missing Host");
     }
 }
 
 #[tokio::test]
-async fn what_is_not_one_clear_request_to_there_is_not_sent() {
+async fn an_ambiguous_or_misdirected_request_is_not_relayed() {
     let service = Service::start().await;
     let at = service.at;
-    let bench = Bench::leading_to(&[&at.to_string()]);
+    let bench = Bench::with_destinations(&[&at.to_string()]);
     let line = |text: &str| text.replace("AT", &at.to_string());
     for message in [
         "GET / HTTP/1.1\r\nHost: other.test\r\n\r\n",
@@ -309,27 +309,27 @@ async fn what_is_not_one_clear_request_to_there_is_not_sent() {
     let (path, bearer) =
         (format!("/reversehttp/_relay/{at}"), format!("Authorization: Bearer {}\r\n", bench.token));
     for method in ["GET", "PUT", "DELETE"] {
-        assert_eq!(bench.ask(method, &path, &bearer, "").await.status, 405, "{method}");
+        assert_eq!(bench.request(method, &path, &bearer, "").await.status, 405, "{method}");
     }
     let several = format!("{bearer}Content-Type: Application/HTTP; x=y\r\n");
-    assert_eq!(bench.ask("POST", &path, &several, &get(at)).await.status, 415);
+    assert_eq!(bench.request("POST", &path, &several, &get(at)).await.status, 415);
     for bad in ["", ":80", "a:x", "a:0", "a:65536", "a:1:2", "[::1", "a/b", "a%00"] {
         assert_eq!(bench.relayed(bad, &get(at)).await.status, 400, "{bad:?}");
     }
     let large = format!("POST / HTTP/1.1\r\nHost: {at}\r\n\r\n{}", "x".repeat((1 << 20) + 1));
     assert_eq!(bench.relayed(&at.to_string(), &large).await.status, 413);
-    service.was_left_alone().await;
+    service.assert_no_connection().await;
 }
 
 #[tokio::test]
-async fn what_brings_no_answer_is_a_5xx() {
+async fn a_destination_without_a_valid_answer_is_502() {
     let service = Service::start().await;
     let at = service.at.to_string();
     let gone = {
         let gone = Service::start().await;
         gone.at.to_string()
     };
-    let bench = Bench::leading_to(&[&at, &gone, "does-not-exist.invalid"]);
+    let bench = Bench::with_destinations(&[&at, &gone, "does-not-exist.invalid"]);
     for to in [&gone, "does-not-exist.invalid"] {
         let failed = bench.relayed(to, &get(to)).await;
         assert_eq!(failed.status, 502, "{to}: {failed:?}");
@@ -346,13 +346,13 @@ async fn what_brings_no_answer_is_a_5xx() {
 }
 
 #[tokio::test]
-async fn under_the_host_of_an_agent_the_path_is_the_agents() {
+async fn the_relay_path_under_an_agents_host_belongs_to_the_agent() {
     let service = Service::start().await;
-    let bench = Bench::leading_to(&[&service.at.to_string()]);
+    let bench = Bench::with_destinations(&[&service.at.to_string()]);
     bench.another_token(&["demo"]);
     let mut raw = bench.open().await;
     let path = format!("/reversehttp/_relay/{}", service.at);
     raw.send(&format!("POST {path} HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 0\r\n\r\n")).await;
     assert_eq!(raw.read().await.status, 503);
-    service.was_left_alone().await;
+    service.assert_no_connection().await;
 }

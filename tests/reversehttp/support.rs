@@ -46,7 +46,7 @@ impl Bench {
     }
 
     /// A short hold: for tests of what happens when there is nothing.
-    pub(crate) fn impatient() -> Self {
+    pub(crate) fn short_hold() -> Self {
         Self::with(|config| {
             config.polling.hold = Duration::from_millis(50);
             config.polling.absence = Duration::from_millis(50);
@@ -59,7 +59,7 @@ impl Bench {
     }
 
     /// Both.
-    pub(crate) fn impatient_and_open() -> Self {
+    pub(crate) fn short_hold_and_open() -> Self {
         let bench = Self::with(|config| {
             config.open_registration = true;
             config.polling.hold = Duration::from_millis(50);
@@ -108,13 +108,13 @@ impl Bench {
     }
 
     /// One request on a connection of its own.
-    pub(crate) async fn ask(&self, method: &str, target: &str, fields: &str, body: &str) -> Answer {
+    pub(crate) async fn request(&self, method: &str, target: &str, fields: &str, body: &str) -> Answer {
         let mut raw = self.open().await;
-        raw.ask(method, target, fields, body).await
+        raw.request(method, target, fields, body).await
     }
 
     pub(crate) async fn register(&self, form: &str) -> Answer {
-        self.ask("POST", "/reversehttp", "", form).await
+        self.request("POST", "/reversehttp", "", form).await
     }
 
     /// Registers a name and returns the path of its first Request URL.
@@ -125,7 +125,7 @@ impl Bench {
     }
 
     pub(crate) async fn poll(&self, url: &str) -> Answer {
-        self.ask("GET", url, "", "").await
+        self.request("GET", url, "", "").await
     }
 
     /// A poll that is on its way, on a connection of its own.
@@ -136,7 +136,7 @@ impl Bench {
     }
 
     pub(crate) async fn answer(&self, url: &str, message: &str) -> Answer {
-        self.ask("POST", url, "Content-Type: message/http\r\n", message).await
+        self.request("POST", url, "Content-Type: message/http\r\n", message).await
     }
 
     /// A visitor's GET.
@@ -172,7 +172,7 @@ impl Answer {
         let wanted = format!("rel=\"{rel}\"");
         let links = self.field("Link").split(", ").map(|link| link.split_once("; ").unwrap());
         let found = links.into_iter().find(|(_, parameter)| *parameter == wanted);
-        let (url, _) = found.unwrap_or_else(|| panic!("no {rel} in {self:?}"));
+        let (url, _) = found.unwrap_or_else(|| panic!("no link {rel} in {self:?}"));
         url.strip_prefix('<').unwrap().strip_suffix('>').unwrap().to_owned()
     }
 }
@@ -188,7 +188,7 @@ impl Raw {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
-    pub(crate) async fn ask(&mut self, method: &str, target: &str, fields: &str, body: &str) -> Answer {
+    pub(crate) async fn request(&mut self, method: &str, target: &str, fields: &str, body: &str) -> Answer {
         let host = self.stream.peer_addr().unwrap();
         let length = match method {
             "GET" | "DELETE" | "OPTIONS" => String::new(),
@@ -200,7 +200,7 @@ impl Raw {
 
     pub(crate) async fn more(&mut self) -> bool {
         let read = tokio::time::timeout(STEP, self.stream.read_buf(&mut self.read));
-        read.await.expect("an answer within 20 s").unwrap() > 0
+        read.await.expect("bytes before the timeout").unwrap() > 0
     }
 
     /// Everything up to and with `end`.
@@ -212,7 +212,7 @@ impl Raw {
                 let taken = std::mem::replace(&mut self.read, rest);
                 return String::from_utf8(taken).unwrap();
             }
-            assert!(self.more().await, "{:?} ends before {end:?}", String::from_utf8_lossy(&self.read));
+            assert!(self.more().await, "closed before {end:?}: {:?}", String::from_utf8_lossy(&self.read));
         }
     }
 
@@ -230,7 +230,7 @@ impl Raw {
         let mut answer = self.head().await;
         let length: usize = answer.field("Content-Length").parse().unwrap_or(0);
         while self.read.len() < length {
-            assert!(self.more().await, "{answer:?} breaks off");
+            assert!(self.more().await, "truncated: {answer:?}");
         }
         let rest = self.read.split_off(length);
         answer.body = String::from_utf8(std::mem::replace(&mut self.read, rest)).unwrap();

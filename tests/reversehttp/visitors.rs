@@ -22,7 +22,7 @@ async fn a_chunked_upload_arrives_whole_with_its_length() {
 }
 
 #[tokio::test]
-async fn an_empty_post_says_so() {
+async fn an_empty_post_has_a_content_length_of_zero() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut visitor = bench.open().await;
@@ -32,7 +32,7 @@ async fn an_empty_post_says_so() {
 }
 
 #[tokio::test]
-async fn a_head_request_keeps_the_length_of_what_it_would_bring() {
+async fn an_answer_to_head_keeps_its_content_length() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
     let mut visitor = bench.open().await;
@@ -45,8 +45,8 @@ async fn a_head_request_keeps_the_length_of_what_it_would_bring() {
 }
 
 #[tokio::test]
-async fn an_unknown_name_is_404_and_one_whose_agent_does_not_poll_is_503() {
-    let bench = Bench::impatient();
+async fn an_unknown_name_is_404_and_a_name_without_polls_is_503() {
+    let bench = Bench::short_hold();
     assert_eq!(bench.visit("nobody", "/").await.status, 404);
     bench.registered("demo").await;
     let visit = bench.visit("demo", "/").await;
@@ -55,7 +55,7 @@ async fn an_unknown_name_is_404_and_one_whose_agent_does_not_poll_is_503() {
 }
 
 #[tokio::test]
-async fn a_request_waits_for_an_agent_that_sleeps_between_polls() {
+async fn a_request_waits_for_an_agent_between_polls() {
     let bench = Bench::with(|config| config.polling.hold = std::time::Duration::from_millis(20));
     let first = bench.registered("demo").await;
     assert_eq!(bench.poll(&first).await.status, 204);
@@ -63,15 +63,15 @@ async fn a_request_waits_for_an_agent_that_sleeps_between_polls() {
     visitor.send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
     // Away for longer than the hold, shorter than the absence that is borne.
     let target = format!("/reversehttp?token={}", bench.token);
-    while !bench.ask("GET", &target, "", "").await.body.contains("waiting=1") {}
+    while !bench.request("GET", &target, "", "").await.body.contains("waiting=1") {}
     assert_eq!(bench.poll(&first).await.status, 200);
     bench.answer(&first, "HTTP/1.1 200 OK\r\n\r\nback").await;
     assert_eq!(visitor.read().await.body, "back");
 }
 
 #[tokio::test]
-async fn an_upgrade_is_501_where_messages_are_whole() {
-    let bench = Bench::impatient();
+async fn an_upgrade_is_501_for_an_agent_of_whole_messages() {
+    let bench = Bench::short_hold();
     let first = bench.registered("demo").await;
     bench.poll(&first).await;
     let mut visitor = bench.open().await;
@@ -84,7 +84,7 @@ async fn an_upgrade_is_501_where_messages_are_whole() {
 }
 
 #[tokio::test]
-async fn a_body_that_no_agent_could_take_whole_is_413() {
+async fn a_body_above_the_message_limit_is_413() {
     let bench = Bench::start();
     bench.registered("demo").await;
     let mut visitor = bench.open().await;

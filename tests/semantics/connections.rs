@@ -49,7 +49,7 @@ pub(crate) async fn pipelined(on: On) {
     visitor.closed().await;
 }
 
-pub(crate) async fn close_is_kept(on: On) {
+pub(crate) async fn connection_close_is_obeyed(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/", "Connection: close\r\n").await;
     origin.send(OK).await;
@@ -60,7 +60,7 @@ pub(crate) async fn close_is_kept(on: On) {
     );
 }
 
-pub(crate) async fn kept_alive(on: On) {
+pub(crate) async fn a_connection_is_kept_alive(on: On) {
     let world = on.world().await;
     let mut visitor = world.relay.visitor().await;
     for number in 0..5 {

@@ -15,7 +15,7 @@ async fn passes(world: &World, status: &str, asked: &str, fields: &str, body: &[
     assert_eq!(answered.status().to_string(), status[..3]);
 }
 
-pub(crate) async fn codings(on: On) {
+pub(crate) async fn content_codings(on: On) {
     let world = on.world().await;
     for coding in ["gzip", "br", "zstd", "deflate, gzip", "unheard-of"] {
         let asked = "Accept-Encoding: gzip;q=0.5, br;q=0, *\r\n";

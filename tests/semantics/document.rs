@@ -11,18 +11,17 @@ use crate::nginx::{PASS, PASS_CALLS, SERVER};
 use crate::world::On;
 use crate::{CASES, Case, EXCEPTIONS, Known, attempt};
 
-const INTRODUCTION: &str = "# What of HTTP passes
+const INTRODUCTION: &str = "# HTTP conformance
 
-Every row is a case of `tests/semantics`: raw bytes go through a relay and an agent, and what arrives is compared with what
-was sent, both ways. The columns `h2`, `h1` and `envelope` are the carriers, the ways in which a request crosses from the
-relay to an agent; `comet` is the transport of that name, whose envelopes are whole messages of JSON. In the column `nginx`
-the same visitor and the same origin have nginx between them, as a plain reverse proxy, [configured](#nginx) with care; `–`
-stands where a case is about something that only a relay has. That server-sent events and WebSockets stay open for four
-hours, silent for most of them, is a test beside these (`held`), and the real clients and servers of gRPC and WebSockets
-are in `tests/e2e`.
+Every row is a case of `tests/semantics`: the test sends raw bytes through a relay and an agent, in both directions, and
+compares the received bytes with the sent ones. The columns `h2`, `h1` and `envelope` are the carriers, which carry requests
+from the relay to an agent. `comet` is the transport of that name; its envelopes are whole JSON messages. In the column
+`nginx`, nginx stands between the same visitor and the same origin as a plain reverse proxy, [configured](#nginx) with care.
+`–` marks a case that applies to a relay only. A separate test (`held`) keeps server-sent events and WebSockets open for four
+hours, silent for most of that time. `tests/e2e` runs real clients and servers of gRPC and WebSockets.
 
-`PTTH_DOCS=1 cargo test --test semantics document` writes this file from a run; every other run of the tests checks that
-it lists exactly the cases that there are, with their results.
+`PTTH_DOCS=1 cargo test --test semantics document` writes this file from a run. Every other run of the tests checks that
+the file lists exactly the existing cases, with their results.
 ";
 
 fn render(passes: impl Fn(&'static Case, On) -> bool) -> String {
@@ -40,30 +39,30 @@ fn render(passes: impl Fn(&'static Case, On) -> bool) -> String {
             _ if passes(case, on) => "yes",
             _ => "no",
         });
-        let _ = writeln!(text, "| {} | {} | {} |", case.what, case.source, marks.join(" | "));
+        let _ = writeln!(text, "| {} | {} | {} |", case.title, case.source, marks.join(" | "));
     }
-    text.push_str("\n## What does not pass, and why\n\n| case | where | why |\n|---|---|---|\n");
+    text.push_str("\n## Cases that do not pass, and why\n\n| case | where | why |\n|---|---|---|\n");
     for (name, on, why) in EXCEPTIONS {
-        let _ = writeln!(text, "| {} | {on} | {why} |", what(name));
+        let _ = writeln!(text, "| {} | {on} | {why} |", title(name));
     }
     text.push_str(&nginx());
     text
 }
 
-fn what(name: &str) -> &'static str {
+fn title(name: &str) -> &'static str {
     CASES
         .iter()
         .find(|case| case.name == name)
-        .map_or_else(|| panic!("there is no case {name}"), |case| case.what)
+        .map_or_else(|| panic!("there is no case {name}"), |case| case.title)
 }
 
 const NGINX: &str = "
 ## nginx
 
-The version is VERSION, and this is what it is told; HTTP/2 comes over TLS. Where an address in front is believed, there is
-`set_real_ip_from` with it, and `real_ip_header X-Forwarded-For`, or `real_ip_header proxy_protocol` and that word behind
-`listen`. Calls of gRPC go on by `CALLS`. With another version, what differs is tried with `PTTH_LONG=1` alone, and what is
-known to change may.
+The version is VERSION, with the configuration below; HTTP/2 is used over TLS. Where a case trusts an address in front of
+nginx, the configuration also has `set_real_ip_from` with that address, and either `real_ip_header X-Forwarded-For`, or
+`real_ip_header proxy_protocol` with `proxy_protocol` behind `listen`. gRPC calls are forwarded with `CALLS`. With another
+version, the cases in which nginx differs run only with `PTTH_LONG=1`, and some of them may pass.
 
 ```nginx
 SERVER
@@ -77,10 +76,10 @@ fn nginx() -> String {
         NGINX.replace("VERSION", WRITTEN_WITH).replace("CALLS", PASS_CALLS).replace("SERVER", &server);
     text.push_str("\n## Where nginx differs, and why\n\n| case | why |\n|---|---|\n");
     for difference in DIFFERENCES {
-        let _ = writeln!(text, "| {} | {} |", what(difference.case), difference.why);
+        let _ = writeln!(text, "| {} | {} |", title(difference.case), difference.why);
     }
     for (name, why) in RELAYS_ONLY {
-        let _ = writeln!(text, "| {} | not asked: {why} |", what(name));
+        let _ = writeln!(text, "| {} | not tested: {why} |", title(name));
     }
     text
 }
@@ -90,7 +89,7 @@ const AT_ONCE: usize = 16;
 
 /// The results of a run, every case on every column.
 fn run_all() -> String {
-    assert!(is_as_written(), "nginx is {} here, and the document is of {WRITTEN_WITH}", version());
+    assert!(is_as_written(), "nginx {} is installed, but the document describes {WRITTEN_WITH}", version());
     let mut passed = HashSet::new();
     for cases in CASES.chunks(AT_ONCE) {
         let ran = thread::scope(|scope| {
@@ -117,13 +116,13 @@ fn the_document_lists_every_case() {
     let differing = written.lines().zip(known.lines()).find(|(written, known)| written != known);
     assert!(
         written == known,
-        "docs/conformance.md is not what the cases are; PTTH_DOCS=1 cargo test --test semantics document writes it. \
-         First: {differing:?}"
+        "docs/conformance.md does not match the cases; \
+         PTTH_DOCS=1 cargo test --test semantics document writes it. First difference: {differing:?}"
     );
 }
 
 #[test]
-fn what_is_known_is_said_once() {
+fn each_known_failure_is_listed_once() {
     let named = EXCEPTIONS.iter().map(|(name, on, _)| (*name, *on));
     let on_nginx =
         DIFFERENCES.iter().map(|differs| differs.case).chain(RELAYS_ONLY.iter().map(|(name, _)| *name));
@@ -131,5 +130,5 @@ fn what_is_known_is_said_once() {
     let count = all.len();
     all.sort_unstable();
     all.dedup();
-    assert_eq!(all.len(), count, "one stands twice");
+    assert_eq!(all.len(), count, "a case is listed twice for one column");
 }

@@ -55,7 +55,7 @@ pub(crate) async fn exchange(
 ) -> ((Head, Bytes), (Head, Bytes)) {
     let mut visitor = world.relay.visitor().await;
     visitor.send(request).await;
-    let (mut origin, head) = through(world, &mut visitor).await;
+    let (mut origin, head) = at_origin_unless_answered(world, &mut visitor).await;
     let body = origin.body(&head).await;
     origin.send(answer).await;
     let answer = visitor.head().await;
@@ -71,10 +71,10 @@ pub(crate) async fn at_origin(world: &World) -> (Wire, Head) {
 }
 
 /// The same, unless the visitor has an answer before.
-pub(crate) async fn through(world: &World, visitor: &mut Wire) -> (Wire, Head) {
+pub(crate) async fn at_origin_unless_answered(world: &World, visitor: &mut Wire) -> (Wire, Head) {
     tokio::select! {
         at_origin = at_origin(world) => at_origin,
-        answer = visitor.head() => panic!("the origin was not asked: {}", answer.first),
+        answer = visitor.head() => panic!("the origin got no request: {}", answer.first),
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) async fn through(world: &World, visitor: &mut Wire) -> (Wire, Head) {
 pub(crate) async fn refusal(world: &World, visitor: &mut Wire) -> (Head, String) {
     tokio::select! {
         answer = visitor.message() => answer,
-        (_, head) = at_origin(world) => panic!("the origin was asked: {}", head.first),
+        (_, head) = at_origin(world) => panic!("the origin got a request: {}", head.first),
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) async fn refused(world: &World, request: impl AsRef<[u8]>) -> Option<
     let mut visitor = world.relay.visitor().await;
     visitor.send(request).await;
     tokio::select! {
-        answer = visitor.rest_of_answer() => answer,
-        (_, head) = at_origin(world) => panic!("the origin was asked: {}", head.first),
+        answer = visitor.answer_status() => answer,
+        (_, head) = at_origin(world) => panic!("the origin got a request: {}", head.first),
     }
 }

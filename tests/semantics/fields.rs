@@ -21,7 +21,7 @@ async fn pass(on: On, fields: &str) {
     assert_eq!(own_fields(&answered), lines(fields));
 }
 
-pub(crate) async fn repeated_in_order(on: On) {
+pub(crate) async fn repeated_fields_keep_their_order(on: On) {
     pass(on, "X-A: 1\r\nX-B: 2\r\nX-A: 3, 4\r\nAccept: b\r\nX-A: 1\r\nAccept: a\r\n").await;
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn cookie_crumbs(on: On) {
     assert_eq!(answering.whole().await.unwrap().body, "ok");
 }
 
-pub(crate) async fn many_bytes(on: On) {
+pub(crate) async fn large_fields(on: On) {
     let large: String = (0..8).map(|n| format!("X-Large-{n}: {}\r\n", "x".repeat(8_170))).collect();
     assert!(large.len() > 64_000);
     pass(on, &large).await;
@@ -68,7 +68,7 @@ pub(crate) async fn bytes_beyond_ascii(on: On) {
     assert!(has(visitor.head_bytes().await));
 }
 
-pub(crate) async fn odd_values(on: On) {
+pub(crate) async fn unusual_field_values(on: On) {
     pass(
         on,
         "X-Empty:\r\nX-Inner: a  b\tc\r\nX-Quoted: \"a, \\\"b\\\"; c\"\r\nX-List: ,, a ,,b\r\nX-Colon: a:b\r\n",
@@ -76,11 +76,11 @@ pub(crate) async fn odd_values(on: On) {
     .await;
 }
 
-pub(crate) async fn odd_names(on: On) {
+pub(crate) async fn unusual_field_names(on: On) {
     pass(on, "X_Low: kept\r\nX.Dot: kept\r\nX!#$%&'*+^`|~: kept\r\n1: kept\r\n").await;
 }
 
-pub(crate) async fn of_the_answers_maker(on: On) {
+pub(crate) async fn server_and_date_are_the_origins(on: On) {
     let world = on.world().await;
     let theirs = "Server: theirs/1.0 (old)\r\nX-Powered-By: steam\r\n";
     let at = "Date: Tue, 15 Nov 1994 08:12:31 GMT\r\n";
@@ -98,7 +98,7 @@ pub(crate) async fn of_the_answers_maker(on: On) {
 }
 
 /// Names that some server on the way takes for itself.
-pub(crate) async fn instructions_to_others(on: On) {
+pub(crate) async fn fields_that_instruct_other_proxies(on: On) {
     let fields = "X-Accel-Redirect: /elsewhere\r\nX-Accel-Expires: 5\r\nX-Sendfile: /etc/passwd\r\nX-Pad: x\r\nSurrogate-Control: no-store\r\n";
     let world = on.world().await;
     let mut visitor = world.relay.visitor().await;
@@ -108,7 +108,7 @@ pub(crate) async fn instructions_to_others(on: On) {
     origin.send(answer(&format!("Connection: close\r\n{fields}"))).await;
     tokio::select! {
         answered = visitor.head() => assert_eq!(own_fields(&answered), lines(fields)),
-        (_, head) = at_origin(&world) => panic!("the origin was asked again: {}", head.first),
+        (_, head) = at_origin(&world) => panic!("the origin got another request: {}", head.first),
     }
 }
 
@@ -123,7 +123,7 @@ pub(crate) async fn hop_by_hop(on: On) {
     assert_eq!(own_fields(&answered), lines("X-Theirs: kept\r\n"));
 }
 
-pub(crate) async fn what_may_not_be_nominated(on: On) {
+pub(crate) async fn protected_fields_named_by_connection(on: On) {
     let world = on.world().await;
     let fields = "Connection: X-Forwarded-For, X-Forwarded-Proto, Forwarded, Host, Content-Length, Authorization, Cookie\r\n\
                   Authorization: Basic eDp5\r\nCookie: a=1\r\nContent-Length: 2\r\n";
@@ -136,7 +136,7 @@ pub(crate) async fn what_may_not_be_nominated(on: On) {
     assert_eq!(names(&got), names(&wanted));
 }
 
-pub(crate) async fn a_domain_that_reaches_others(on: On) {
+pub(crate) async fn cookie_domains_of_other_names(on: On) {
     let world = on.world().await;
     let own = crate::exchange::host();
     let fields = format!(

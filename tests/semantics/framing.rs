@@ -64,7 +64,7 @@ pub(crate) async fn body_of_a_get(on: On) {
 }
 
 /// The answer has no body: the next one on the connection is that of the next request.
-async fn then_the_next(visitor: &mut Wire, origin: &mut Wire) {
+async fn the_next_request_passes(visitor: &mut Wire, origin: &mut Wire) {
     visitor.send(head("GET", "/next", "")).await;
     assert_eq!(origin.head().await.first, "GET /next HTTP/1.1");
     origin.send(OK).await;
@@ -77,7 +77,7 @@ pub(crate) async fn head_has_the_length_of_get(on: On) {
     origin.send("HTTP/1.1 200 OK\r\nContent-Length: 4711\r\nETag: \"v\"\r\n\r\n").await;
     let answer = visitor.head().await;
     assert_eq!((answer.get("content-length"), answer.get("etag")), (Some("4711"), Some("\"v\"")));
-    then_the_next(&mut visitor, &mut origin).await;
+    the_next_request_passes(&mut visitor, &mut origin).await;
 }
 
 pub(crate) async fn status_204(on: On) {
@@ -87,7 +87,7 @@ pub(crate) async fn status_204(on: On) {
     let answer = visitor.head().await;
     assert_eq!((answer.status(), answer.get("etag")), (204, Some("\"v\"")));
     assert_eq!((answer.get("content-length"), answer.get("transfer-encoding")), (None, None));
-    then_the_next(&mut visitor, &mut origin).await;
+    the_next_request_passes(&mut visitor, &mut origin).await;
 }
 
 pub(crate) async fn status_205(on: On) {
@@ -96,7 +96,7 @@ pub(crate) async fn status_205(on: On) {
     origin.send("HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n").await;
     let answer = visitor.head().await;
     assert_eq!((answer.status(), answer.get("content-length")), (205, Some("0")));
-    then_the_next(&mut visitor, &mut origin).await;
+    the_next_request_passes(&mut visitor, &mut origin).await;
 }
 
 pub(crate) async fn status_304(on: On) {
@@ -110,10 +110,10 @@ pub(crate) async fn status_304(on: On) {
         (304, Some("\"v\""), Some("Accept"))
     );
     assert_eq!(answer.get("transfer-encoding"), None);
-    then_the_next(&mut visitor, &mut origin).await;
+    the_next_request_passes(&mut visitor, &mut origin).await;
 }
 
-pub(crate) async fn an_unknown_status(on: On) {
+pub(crate) async fn an_unregistered_status(on: On) {
     let world = on.world().await;
     for status in [218, 299, 399, 418, 451, 499, 599] {
         let answer = format!("HTTP/1.1 {status} Words\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
@@ -122,7 +122,7 @@ pub(crate) async fn an_unknown_status(on: On) {
     }
 }
 
-pub(crate) async fn until_the_end_of_the_connection(on: On) {
+pub(crate) async fn an_answer_ends_with_its_connection(on: On) {
     let world = on.world().await;
     for version in ["1.0", "1.1"] {
         let (mut visitor, mut origin, _) = world.begin("GET", "/", "Connection: close\r\n").await;
@@ -133,7 +133,7 @@ pub(crate) async fn until_the_end_of_the_connection(on: On) {
     }
 }
 
-pub(crate) async fn a_broken_answer_is_not_whole(on: On) {
+pub(crate) async fn a_truncated_answer_is_not_complete(on: On) {
     let world = on.world().await;
     for framing in ["Content-Length: 10\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
         let (mut visitor, mut origin, _) = world.begin("GET", "/", "Connection: close\r\n").await;
@@ -155,7 +155,7 @@ pub(crate) async fn length_and_chunked(on: On) {
     let mut visitor = world.relay.visitor().await;
     visitor.send(format!("{}{smuggled}", head("POST", "/", both))).await;
     tokio::select! {
-        answer = visitor.rest_of_answer() => assert_eq!(answer, Some(400)),
+        answer = visitor.answer_status() => assert_eq!(answer, Some(400)),
         (mut origin, got) = at_origin(&world) => {
             // A carrier of whole messages says the length that the chunks had.
             assert!(matches!(got.get("content-length"), None | Some("0")), "{got:?}");
@@ -165,7 +165,7 @@ pub(crate) async fn length_and_chunked(on: On) {
     }
 }
 
-pub(crate) async fn lengths_that_differ(on: On) {
+pub(crate) async fn contradictory_lengths(on: On) {
     let world = on.world().await;
     for lengths in
         ["Content-Length: 4\r\nContent-Length: 5\r\n", "Content-Length: 4, 5\r\n", "Content-Length: +4\r\n"]
@@ -174,7 +174,7 @@ pub(crate) async fn lengths_that_differ(on: On) {
     }
 }
 
-pub(crate) async fn codings_that_are_not_chunked(on: On) {
+pub(crate) async fn codings_other_than_chunked(on: On) {
     let world = on.world().await;
     for coding in ["xchunked", "chunked, gzip", "identity", "gzip"] {
         let request = head("POST", "/", &format!("Transfer-Encoding: {coding}\r\n")) + "0\r\n\r\n";

@@ -70,7 +70,7 @@ struct Calling {
 }
 
 /// A call with one message and no more.
-async fn ask(world: &World, method: &str) -> (Calling, Call) {
+async fn call_with_one_message(world: &World, method: &str) -> (Calling, Call) {
     let (calling, mut call) = begin(world, method, true).await;
     assert_eq!(call.body.next().await, message("question"));
     assert_eq!(call.body.next().await, "");
@@ -78,11 +78,11 @@ async fn ask(world: &World, method: &str) -> (Calling, Call) {
 }
 
 /// A call whose messages are still to come.
-async fn call(world: &World, method: &str) -> (Calling, Call) {
+async fn open_call(world: &World, method: &str) -> (Calling, Call) {
     begin(world, method, false).await
 }
 
-async fn begin(world: &World, method: &str, asks: bool) -> (Calling, Call) {
+async fn begin(world: &World, method: &str, sends_message: bool) -> (Calling, Call) {
     let mut visitor = Http2::open(world).await;
     let asked = request("POST", &format!("/test.Test/{method}"))
         .header("content-type", "application/grpc+proto")
@@ -91,7 +91,7 @@ async fn begin(world: &World, method: &str, asks: bool) -> (Calling, Call) {
         .header("grpc-accept-encoding", "identity,gzip")
         .header("x-mine-bin", "AAEC/w");
     let (answering, mut messages) = visitor.begin(asked.body(()).unwrap(), false).await;
-    if asks {
+    if sends_message {
         messages.send_data(message("question"), true).unwrap();
     }
     let mut server = Server::accept(world).await;
@@ -111,7 +111,7 @@ fn status(code: &str) -> HeaderMap {
 
 pub(crate) async fn unary(on: On) {
     let world = on.world_of_http2().await;
-    let (calling, mut call) = ask(&world, "Unary").await;
+    let (calling, mut call) = call_with_one_message(&world, "Unary").await;
     assert_eq!((call.head.method().as_str(), call.head.uri().path()), ("POST", "/test.Test/Unary"));
     for (name, value) in [
         ("content-type", "application/grpc+proto"),
@@ -133,7 +133,7 @@ pub(crate) async fn unary(on: On) {
 
 pub(crate) async fn trailing_metadata(on: On) {
     let world = on.world_of_http2().await;
-    let (calling, mut call) = ask(&world, "Unary").await;
+    let (calling, mut call) = call_with_one_message(&world, "Unary").await;
     let mut answer = call.answer();
     answer.send_data(message("answer"), false).unwrap();
     let mut all = status("0");
@@ -145,16 +145,16 @@ pub(crate) async fn trailing_metadata(on: On) {
 
 pub(crate) async fn head_before_messages(on: On) {
     let world = on.world_of_http2().await;
-    let (calling, mut call) = ask(&world, "Down").await;
+    let (calling, mut call) = call_with_one_message(&world, "Down").await;
     let mut answer = call.answer();
     let mut reading = calling.answering.reading().await;
     answer.send_data(message("one"), false).unwrap();
     assert_eq!(reading.next().await, message("one"));
 }
 
-pub(crate) async fn status_alone(on: On) {
+pub(crate) async fn a_status_without_messages(on: On) {
     let world = on.world_of_http2().await;
-    let (calling, mut call) = ask(&world, "Fail").await;
+    let (calling, mut call) = call_with_one_message(&world, "Fail").await;
     let mut head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
     head.headers_mut().extend(status("5"));
     call.respond.send_response(head, true).unwrap();
@@ -169,7 +169,7 @@ pub(crate) async fn status_alone(on: On) {
 
 pub(crate) async fn server_streaming(on: On) {
     let world = on.world_of_http2().await;
-    let (calling, mut call) = ask(&world, "Down").await;
+    let (calling, mut call) = call_with_one_message(&world, "Down").await;
     let mut answer = call.answer();
     answer.send_data(message("one"), false).unwrap();
     let mut reading = calling.answering.reading().await;
@@ -184,7 +184,7 @@ pub(crate) async fn server_streaming(on: On) {
 
 pub(crate) async fn client_streaming(on: On) {
     let world = on.world_of_http2().await;
-    let (mut calling, mut call) = call(&world, "Up").await;
+    let (mut calling, mut call) = open_call(&world, "Up").await;
     for part in ["one", "two", "three"] {
         calling.messages.send_data(message(part), false).unwrap();
         assert_eq!(call.body.next().await, message(part));
@@ -198,9 +198,9 @@ pub(crate) async fn client_streaming(on: On) {
     assert_eq!((whole.body, whole.trailers), (message("three of them"), Some(status("0"))));
 }
 
-pub(crate) async fn both_streaming(on: On) {
+pub(crate) async fn bidirectional_streaming(on: On) {
     let world = on.world_of_http2().await;
-    let (mut calling, mut call) = call(&world, "Both").await;
+    let (mut calling, mut call) = open_call(&world, "Both").await;
     calling.messages.send_data(message("zero"), false).unwrap();
     assert_eq!(call.body.next().await, message("zero"));
     let mut answer = call.answer();
@@ -221,7 +221,7 @@ pub(crate) async fn both_streaming(on: On) {
 /// What a client does whose deadline has passed, too.
 pub(crate) async fn cancel(on: On) {
     let world = on.world_of_http2().await;
-    let (mut calling, mut call) = call(&world, "Hang").await;
+    let (mut calling, mut call) = open_call(&world, "Hang").await;
     let mut answer = call.answer();
     answer.send_data(message("begun"), false).unwrap();
     let mut reading = calling.answering.reading().await;

@@ -36,7 +36,7 @@ async fn step<T>(step: impl Future<Output = T>) -> T {
     tokio::select! {
         biased;
         done = step => done,
-        () = pulse => unreachable!("a pulse does not end"),
+        () = pulse => unreachable!("the pulse does not end"),
     }
 }
 
@@ -73,7 +73,7 @@ impl Open {
     }
 
     /// One event for everybody, and one word each way.
-    async fn speak(&mut self, number: usize) {
+    async fn exchange_data(&mut self, number: usize) {
         let event = format!("data: {number}\n\n");
         self.events.1.send(&event).await;
         assert_eq!(self.events.0.chunk().await, event);
@@ -109,7 +109,7 @@ fn held(on: On) {
         let begun = Instant::now();
         for (number, silence) in SILENCES.into_iter().enumerate() {
             tokio::time::sleep(silence).await;
-            step(open.speak(number)).await;
+            step(open.exchange_data(number)).await;
         }
         assert!(begun.elapsed() > 240 * MINUTE, "{:?}", begun.elapsed());
         step(open.end()).await;
@@ -118,16 +118,16 @@ fn held(on: On) {
 }
 
 #[test]
-fn four_hours_on_h2() {
+fn streams_stay_open_for_four_hours_on_h2() {
     held(On::H2);
 }
 
 #[test]
-fn four_hours_on_h1() {
+fn streams_stay_open_for_four_hours_on_h1() {
     held(On::H1);
 }
 
 #[test]
-fn four_hours_on_envelopes() {
+fn streams_stay_open_for_four_hours_on_envelopes() {
     held(On::Envelope);
 }

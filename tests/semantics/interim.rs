@@ -109,7 +109,7 @@ pub(crate) async fn hints_behind_a_pipelined_answer(on: On) {
     assert_eq!(visitor.message().await.1, "ok");
 }
 
-pub(crate) async fn none_for_http10(on: On) {
+pub(crate) async fn http10_gets_no_interim_response(on: On) {
     let world = on.world().await;
     let mut visitor = world.relay.visitor().await;
     visitor.send(format!("GET / HTTP/1.0\r\nHost: {}\r\n\r\n", host())).await;
@@ -120,7 +120,7 @@ pub(crate) async fn none_for_http10(on: On) {
     assert_eq!(visitor.rest().await, "ok");
 }
 
-pub(crate) async fn an_unasked_100(on: On) {
+pub(crate) async fn an_unsolicited_100_is_dropped(on: On) {
     let world = on.world().await;
     let mut visitor = world.relay.visitor().await;
     visitor.send(head("POST", "/", "Content-Length: 2\r\n") + "hi").await;
@@ -130,7 +130,7 @@ pub(crate) async fn an_unasked_100(on: On) {
     answers(&mut visitor, &mut origin).await;
 }
 
-pub(crate) async fn an_unasked_101(on: On) {
+pub(crate) async fn an_unsolicited_101_becomes_502(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/", "Connection: close\r\n").await;
     origin
@@ -140,7 +140,7 @@ pub(crate) async fn an_unasked_101(on: On) {
     world.still_works().await;
 }
 
-pub(crate) async fn a_flood_is_cut(on: On) {
+pub(crate) async fn endless_interim_responses_become_502(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, _) =
         world.begin("POST", "/", "Connection: close\r\nContent-Length: 0\r\n").await;
@@ -155,12 +155,12 @@ pub(crate) async fn a_flood_is_cut(on: On) {
             }
         }
     }
-    panic!("every one of them came through");
+    panic!("every interim response was forwarded");
 }
 
 const EXPECT: &str = "Expect: 100-continue\r\nContent-Length: 5\r\n";
 
-pub(crate) async fn continue_is_the_origins(on: On) {
+pub(crate) async fn continue_comes_from_the_origin(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, got) = world.begin("POST", "/", EXPECT).await;
     assert_eq!(got.get("expect"), Some("100-continue"));

@@ -49,19 +49,19 @@ use world::On;
 pub(crate) struct Case {
     group: &'static str,
     name: &'static str,
-    what: &'static str,
+    title: &'static str,
     source: &'static str,
     run: fn(On) -> Pin<Box<dyn Future<Output = ()>>>,
 }
 
 /// Each case is a row, and becomes a test of its name.
 macro_rules! cases {
-    ($($group:ident { $($name:ident: $what:literal, $source:literal;)+ })+) => {
+    ($($group:ident { $($name:ident: $title:literal, $source:literal;)+ })+) => {
         /// Every case.
         pub(crate) const CASES: &[Case] = &[$($(Case {
             group: stringify!($group),
             name: stringify!($name),
-            what: $what,
+            title: $title,
             source: $source,
             run: |on| Box::pin($group::$name(on)),
         }),+),+];
@@ -77,132 +77,132 @@ macro_rules! cases {
 
 cases! {
     methods {
-        every_method: "Every registered method passes as it came", "RFC 9110 §9, IANA";
-        an_unknown_method: "So does one that nobody registered, and its case", "RFC 9110 §9.1";
-        connect_is_refused: "CONNECT is refused, and reaches nobody", "RFC 9110 §9.3.6, CVE-2026-71324";
-        connect_over_http2_is_refused: "So is the CONNECT of HTTP/2", "RFC 9113 §8.5, CVE-2026-73547";
+        every_method: "Every registered method passes unchanged", "RFC 9110 §9, IANA";
+        an_unregistered_method: "An unregistered method passes unchanged, in its own case", "RFC 9110 §9.1";
+        connect_is_refused: "CONNECT is refused and reaches no origin", "RFC 9110 §9.3.6, CVE-2026-71324";
+        connect_over_http2_is_refused: "CONNECT over HTTP/2 is refused and reaches no origin", "RFC 9113 §8.5, CVE-2026-73547";
     }
     interim {
-        early_hints: "103 with its links, before the answer", "RFC 8297";
-        several_in_order: "102 and 103, several and in order", "RFC 9110 §15.2";
-        hints_and_answer_at_once: "103 and the answer in one segment", "RFC 8297";
-        hints_while_an_upload_runs: "103 while the upload still runs", "RFC 9110 §15.2";
-        hints_for_an_http2_visitor: "103 for a visitor with HTTP/2", "RFC 9113 §8.1";
-        hints_behind_a_pipelined_answer: "103 of a second request stays behind the first answer", "RFC 9112 §9.3.2";
-        none_for_http10: "A visitor with HTTP/1.0 gets none", "RFC 9110 §15.2";
-        an_unasked_100: "A 100 that nobody asked for does no harm", "RFC 9110 §15.2.1";
-        an_unasked_101: "A 101 that nobody asked for is an error", "RFC 9110 §15.2.2";
-        a_flood_is_cut: "Interim responses without end are an error", "our own bound";
-        continue_is_the_origins: "100 comes when the origin says so, and not before", "RFC 9110 §10.1.1";
-        continue_for_an_http2_visitor: "So it does for a visitor with HTTP/2", "RFC 9110 §10.1.1";
-        refused_before_the_body: "A final answer without 100: no byte of the body was sent", "RFC 9110 §10.1.1";
+        early_hints: "103 with its links arrives before the answer", "RFC 8297";
+        several_in_order: "Several 102 and 103 arrive in order", "RFC 9110 §15.2";
+        hints_and_answer_at_once: "103 and the answer, sent in one segment, both arrive", "RFC 8297";
+        hints_while_an_upload_runs: "103 arrives while the upload is still running", "RFC 9110 §15.2";
+        hints_for_an_http2_visitor: "103 arrives at an HTTP/2 visitor", "RFC 9113 §8.1";
+        hints_behind_a_pipelined_answer: "103 for a pipelined request follows the first answer", "RFC 9112 §9.3.2";
+        http10_gets_no_interim_response: "An HTTP/1.0 visitor gets no interim response", "RFC 9110 §15.2";
+        an_unsolicited_100_is_dropped: "An unsolicited 100 is dropped", "RFC 9110 §15.2.1";
+        an_unsolicited_101_becomes_502: "An unsolicited 101 becomes a 502", "RFC 9110 §15.2.2";
+        endless_interim_responses_become_502: "Endless interim responses become a 502", "our own bound";
+        continue_comes_from_the_origin: "100 arrives only after the origin has sent it", "RFC 9110 §10.1.1";
+        continue_for_an_http2_visitor: "100 arrives at an HTTP/2 visitor only after the origin has sent it", "RFC 9110 §10.1.1";
+        refused_before_the_body: "A final answer without 100 arrives before any byte of the body is sent", "RFC 9110 §10.1.1";
     }
     trailers {
-        of_a_request: "Trailers of a request, announced", "RFC 9110 §6.5";
-        of_a_request_unannounced: "Trailers of a request, not announced", "RFC 9110 §6.6.2";
-        of_an_answer: "Trailers of an answer, announced", "RFC 9110 §6.5";
-        of_grpc: "The status of a gRPC call, which nobody announces", "gRPC over HTTP/2";
-        of_an_answer_unannounced: "Trailers of an answer, not announced, for HTTP/2", "RFC 9113 §8.1";
-        of_an_answer_for_an_http1_visitor: "Trailers of an answer, not announced, for an HTTP/1.1 visitor that takes them", "RFC 9110 §6.5.1";
-        of_an_answer_for_nobody: "A visitor with HTTP/1.1 that does not say that it takes them gets the answer without", "RFC 9110 §10.1.4";
+        announced_trailers_of_a_request: "Announced trailer fields of a request", "RFC 9110 §6.5";
+        unannounced_trailers_of_a_request: "Unannounced trailer fields of a request", "RFC 9110 §6.6.2";
+        announced_trailers_of_an_answer: "Announced trailer fields of an answer", "RFC 9110 §6.5";
+        grpc_status_in_trailers: "The status of a gRPC call, in unannounced trailer fields", "gRPC over HTTP/2";
+        unannounced_trailers_for_an_http2_visitor: "Unannounced trailer fields of an answer to an HTTP/2 visitor", "RFC 9113 §8.1";
+        unannounced_trailers_for_an_http1_visitor: "Unannounced trailer fields of an answer to an HTTP/1.1 visitor with TE: trailers", "RFC 9110 §6.5.1";
+        no_trailers_without_te: "An HTTP/1.1 visitor without TE: trailers gets the answer without trailer fields", "RFC 9110 §10.1.4";
     }
     framing {
-        chunks: "Chunks of any size; their extensions stay on their hop", "RFC 9112 §7.1";
-        chunks_for_an_http2_visitor: "An answer in chunks for a visitor with HTTP/2", "RFC 9113 §8.1";
-        content_length: "A length, both ways", "RFC 9110 §8.6";
+        chunks: "Chunks of any size pass, without chunk extensions", "RFC 9112 §7.1";
+        chunks_for_an_http2_visitor: "A chunked answer to an HTTP/2 visitor", "RFC 9113 §8.1";
+        content_length: "Content-Length, both ways", "RFC 9110 §8.6";
         length_zero: "Content-Length: 0, both ways", "RFC 9110 §8.6";
-        no_body: "No length and no body stays so", "RFC 9112 §6.3";
+        no_body: "A request without a body gets no length", "RFC 9112 §6.3";
         body_of_a_get: "A GET with a body", "RFC 9110 §9.3.1";
-        head_has_the_length_of_get: "HEAD says a length and sends nothing", "RFC 9110 §9.3.2";
+        head_has_the_length_of_get: "The answer to HEAD has a length and no body", "RFC 9110 §9.3.2";
         status_204: "204 has no body and no length", "RFC 9110 §15.3.5";
         status_205: "205 has no content", "RFC 9110 §15.3.6";
         status_304: "304 has no body and keeps its fields", "RFC 9110 §15.4.5";
-        an_unknown_status: "A status that nobody registered", "RFC 9110 §15";
-        until_the_end_of_the_connection: "An answer that ends with its connection", "RFC 9112 §6.3";
-        a_broken_answer_is_not_whole: "An answer that breaks off does not look complete", "RFC 9112 §8";
-        length_and_chunked: "Length and chunks at once: refused, or the length is gone", "RFC 9112 §6.1, CVE-2026-2835";
-        lengths_that_differ: "Two lengths are refused", "RFC 9112 §6.3, RUSTSEC-2021-0078";
-        codings_that_are_not_chunked: "A transfer coding that nobody knows is refused", "RFC 9112 §6.1, CVE-2026-2835";
+        an_unregistered_status: "An unregistered status", "RFC 9110 §15";
+        an_answer_ends_with_its_connection: "An answer that ends when its connection closes", "RFC 9112 §6.3";
+        a_truncated_answer_is_not_complete: "A truncated answer does not look complete", "RFC 9112 §8";
+        length_and_chunked: "A length beside chunks is refused or removed", "RFC 9112 §6.1, CVE-2026-2835";
+        contradictory_lengths: "Contradictory or malformed lengths are refused", "RFC 9112 §6.3, RUSTSEC-2021-0078";
+        codings_other_than_chunked: "A transfer coding other than chunked is refused", "RFC 9112 §6.1, CVE-2026-2835";
     }
     fields {
-        repeated_in_order: "Repeated fields, with the order within a name", "RFC 9110 §5.3";
-        set_cookies: "Each Set-Cookie stays one field", "RFC 6265 §3";
+        repeated_fields_keep_their_order: "Repeated fields keep their order within a name", "RFC 9110 §5.3";
+        set_cookies: "Each Set-Cookie stays a field of its own", "RFC 6265 §3";
         cookie_crumbs: "Cookie crumbs of HTTP/2 become one field", "RFC 9113 §8.2.3";
-        many_bytes: "64 KiB of fields", "RFC 9110 §5.4";
+        large_fields: "64 KiB of fields", "RFC 9110 §5.4";
         bytes_beyond_ascii: "Bytes beyond ASCII in values", "RFC 9110 §5.5";
-        odd_values: "Empty values, inner spaces, quotes, commas", "RFC 9110 §5.5";
-        odd_names: "Every byte that a name may have, underscores and dots among them", "RFC 9110 §5.6.2";
-        of_the_answers_maker: "Server and Date stay the origin's", "RFC 9110 §10.2.4, §6.6.1";
-        instructions_to_others: "What some proxies take for an instruction to them is a field as any other", "RFC 9110 §5.1";
-        hop_by_hop: "Fields of one hop stay on it", "RFC 9110 §7.6.1";
-        what_may_not_be_nominated: "Connection cannot take away what matters", "CVE-2024-45410";
-        a_domain_that_reaches_others: "The Domain of a cookie that would reach other names is taken away", "RFC 6265 §4.1.2.3, our own";
+        unusual_field_values: "Empty values, inner spaces, quotes, commas", "RFC 9110 §5.5";
+        unusual_field_names: "Every byte that is allowed in a field name, underscores and dots included", "RFC 9110 §5.6.2";
+        server_and_date_are_the_origins: "Server and Date of the origin pass unchanged", "RFC 9110 §10.2.4, §6.6.1";
+        fields_that_instruct_other_proxies: "Fields that instruct other proxies (X-Accel-Redirect, X-Sendfile) pass unchanged", "RFC 9110 §5.1";
+        hop_by_hop: "Hop-by-hop fields are not forwarded", "RFC 9110 §7.6.1";
+        protected_fields_named_by_connection: "Connection cannot remove Host, Authorization, Cookie or forwarding fields", "CVE-2024-45410";
+        cookie_domains_of_other_names: "A cookie Domain that covers other names is removed", "RFC 6265 §4.1.2.3, our own";
     }
     targets {
-        as_they_came: "//, %2f, ;, dot segments: byte for byte", "RFC 9110 §4.2.3, CVE-2026-73511";
-        odd_ones: "Dot segments above the root, %00, broken percent signs too", "RFC 3986 §2.1, §5.2.4";
-        a_long_one: "A target of 8,000 bytes", "RFC 9112 §3";
-        absolute_form: "An absolute target: its host counts", "RFC 9112 §3.2.2";
-        absolute_form_without_path: "And an empty path is /", "RFC 9110 §4.2.3";
+        targets_pass_unchanged: "//, %2f, ; and dot segments pass byte for byte", "RFC 9110 §4.2.3, CVE-2026-73511";
+        unusual_targets_pass_unchanged: "Dot segments above the root, %00 and broken percent signs pass byte for byte", "RFC 3986 §2.1, §5.2.4";
+        a_long_target: "A target of 8,000 bytes", "RFC 9112 §3";
+        absolute_form: "The host of an absolute target replaces Host", "RFC 9112 §3.2.2";
+        absolute_form_without_path: "The empty path of an absolute target becomes /", "RFC 9110 §4.2.3";
         asterisk_form: "OPTIONS *", "RFC 9112 §3.2.4";
-        of_an_http2_visitor: "//, %2f, ;, dot segments over HTTP/2", "RFC 9113 §8.3.1";
-        odd_ones_of_an_http2_visitor: "And the odd ones", "RFC 9113 §8.3.1";
-        host_as_it_came: "Host with its case and port", "RFC 9110 §7.2";
-        two_hosts: "Two Hosts, or none, are refused", "RFC 9112 §3.2";
-        broken_hosts: "A Host that is none is refused", "RFC 9110 §7.2, RFC 3986 §3.2";
-        host_against_authority: "A Host that contradicts :authority is refused", "RFC 9113 §8.3.1, CVE-2026-40910";
+        targets_of_an_http2_visitor: "//, %2f, ; and dot segments over HTTP/2 pass byte for byte", "RFC 9113 §8.3.1";
+        unusual_targets_of_an_http2_visitor: "Dot segments above the root, %00 and broken percent signs over HTTP/2 pass byte for byte", "RFC 9113 §8.3.1";
+        host_passes_unchanged: "Host keeps its case and port", "RFC 9110 §7.2";
+        two_hosts_or_none: "Two Host fields, or none, are refused", "RFC 9112 §3.2";
+        malformed_hosts: "A malformed Host is refused", "RFC 9110 §7.2, RFC 3986 §3.2";
+        host_contradicts_authority: "A Host that contradicts :authority is refused", "RFC 9113 §8.3.1, CVE-2026-40910";
     }
     connections {
-        http10: "A visitor with HTTP/1.0", "RFC 9110 §2.5";
+        http10: "An HTTP/1.0 visitor is served", "RFC 9110 §2.5";
         pipelined: "Pipelined requests are answered in order", "RFC 9112 §9.3.2";
-        close_is_kept: "Connection: close closes after the answer", "RFC 9112 §9.6";
-        kept_alive: "A connection is used again", "RFC 9112 §9.3";
+        connection_close_is_obeyed: "Connection: close closes after the answer", "RFC 9112 §9.6";
+        a_connection_is_kept_alive: "A visitor's connection is kept alive", "RFC 9112 §9.3";
     }
     streams {
-        chunked_upload_streams: "An upload goes on as it comes", "RFC 9112 §7.1";
-        response_streams: "So does an answer", "RFC 9112 §7.1";
-        early_answer_while_the_upload_runs: "An answer before the end of the upload", "RFC 9112 §9.5";
-        server_sent_events: "Server-sent events, each when it happens", "HTML §9.2";
+        chunked_upload_streams: "An upload is forwarded as it arrives", "RFC 9112 §7.1";
+        response_streams: "An answer is forwarded as it arrives", "RFC 9112 §7.1";
+        early_answer_while_the_upload_runs: "An answer arrives before the end of the upload", "RFC 9112 §9.5";
+        server_sent_events: "Server-sent events arrive one by one", "HTML §9.2";
     }
     upgrades {
         websocket: "WebSocket: text, binary, 1 MiB, and both ends close", "RFC 6455";
-        websocket_of_an_http2_visitor: "The same from a visitor with HTTP/2", "RFC 8441";
-        fragments_and_pings: "Fragments, pings and their pongs", "RFC 6455 §5.4, §5.5";
-        close_codes: "Close codes and reasons, of either end", "RFC 6455 §7.4";
-        compression: "Compression is agreed on by the ends, and stays theirs", "RFC 7692";
-        another_token_with_glued_bytes: "Another protocol, and bytes that hang on the head", "RFC 9110 §7.8";
-        half_close_is_kept: "One end ends, the other goes on", "RFC 9110 §7.8";
-        a_refused_upgrade: "An Upgrade that is refused is an answer", "RFC 9110 §7.8";
-        an_ignored_upgrade: "One that is ignored too", "RFC 9110 §7.8";
-        an_ignored_upgrade_of_an_http2_visitor: "Over HTTP/2 that is an error", "RFC 8441 §5";
+        websocket_of_an_http2_visitor: "WebSocket from an HTTP/2 visitor", "RFC 8441";
+        fragments_and_pings: "WebSocket fragments, pings and pongs", "RFC 6455 §5.4, §5.5";
+        close_codes: "WebSocket close codes and reasons of either end", "RFC 6455 §7.4";
+        compression: "WebSocket compression is negotiated end to end", "RFC 7692";
+        another_protocol_with_early_bytes: "Another protocol, with bytes right behind the heads", "RFC 9110 §7.8";
+        half_close_is_kept: "One direction ends, the other stays open", "RFC 9110 §7.8";
+        a_refused_upgrade: "The answer to a refused Upgrade passes", "RFC 9110 §7.8";
+        an_ignored_upgrade: "The answer to an ignored Upgrade passes", "RFC 9110 §7.8";
+        an_ignored_upgrade_of_an_http2_visitor: "An ignored Upgrade of an HTTP/2 visitor becomes a 502", "RFC 8441 §5";
     }
     grpc {
-        unary: "One message each way, with its deadline, metadata and status", "gRPC over HTTP/2";
-        trailing_metadata: "Metadata beside the status", "gRPC over HTTP/2";
-        head_before_messages: "The head of an answer does not wait for a message", "gRPC over HTTP/2";
-        status_alone: "A status and nothing else", "gRPC over HTTP/2";
-        server_streaming: "Messages from the server, each as it comes", "gRPC over HTTP/2";
-        client_streaming: "Messages from the client", "gRPC over HTTP/2";
-        both_streaming: "Both, one for one", "gRPC over HTTP/2";
-        cancel: "A call that is given up ends at the server", "gRPC over HTTP/2";
+        unary: "A unary call with its deadline, metadata and status", "gRPC over HTTP/2";
+        trailing_metadata: "Trailing metadata beside the status", "gRPC over HTTP/2";
+        head_before_messages: "The head of an answer arrives before the first message", "gRPC over HTTP/2";
+        a_status_without_messages: "An answer with a status and no message", "gRPC over HTTP/2";
+        server_streaming: "Server streaming, each message as it arrives", "gRPC over HTTP/2";
+        client_streaming: "Client streaming, each message as it arrives", "gRPC over HTTP/2";
+        bidirectional_streaming: "Bidirectional streaming, message by message", "gRPC over HTTP/2";
+        cancel: "A cancelled call is reset at the server", "gRPC over HTTP/2";
     }
     content {
-        codings: "Content codings pass untouched", "RFC 9110 §8.4";
-        ranges: "Ranges and their answers", "RFC 9110 §14";
+        content_codings: "Content codings pass unchanged", "RFC 9110 §8.4";
+        ranges: "Range requests and their answers", "RFC 9110 §14";
         several_ranges: "Several ranges in one answer", "RFC 9110 §14.6";
         preconditions: "Preconditions and validators", "RFC 9110 §13";
-        every_byte: "Every byte, both ways", "RFC 9110 §8";
+        every_byte: "Every byte value, both ways", "RFC 9110 §8";
     }
     senders {
-        forged: "What a visitor says of itself is dropped", "RFC 7239 §8.1, CVE-2026-30851";
-        forged_with_underscores: "In the spelling of CGI too", "RFC 3875 §4.1.18";
-        via: "Via says who passed it on, and in which version it came", "RFC 9110 §7.6.3";
-        by_a_trusted_proxy: "A trusted proxy's word is kept and extended", "RFC 7239 §5";
-        by_two_stories: "Two contradicting stories are refused", "RFC 7239 §8.1";
-        by_proxy_protocol_1: "The PROXY protocol, version 1", "HAProxy PROXY protocol §2.1";
-        by_proxy_protocol_2: "The PROXY protocol, version 2", "HAProxy PROXY protocol §2.2";
-        without_its_header: "Without its header the connection is closed", "HAProxy PROXY protocol §2";
-        a_header_from_a_stranger: "A stranger's PROXY header is no HTTP", "HAProxy PROXY protocol §2";
+        forged_forwarding_fields: "Forwarding fields of an untrusted visitor are dropped", "RFC 7239 §8.1, CVE-2026-30851";
+        forged_fields_with_underscores: "Forwarding fields spelled with underscores are dropped", "RFC 3875 §4.1.18";
+        via: "Via names the relay and the HTTP version that it received", "RFC 9110 §7.6.3";
+        fields_of_a_trusted_proxy_are_extended: "Forwarding fields of a trusted proxy are kept and extended", "RFC 7239 §5";
+        contradictory_forwarding_fields: "Contradictory forwarding fields are refused", "RFC 7239 §8.1";
+        proxy_protocol_1: "The PROXY protocol, version 1", "HAProxy PROXY protocol §2.1";
+        proxy_protocol_2: "The PROXY protocol, version 2", "HAProxy PROXY protocol §2.2";
+        a_missing_proxy_header: "A connection without the expected PROXY header is closed", "HAProxy PROXY protocol §2";
+        an_untrusted_proxy_header: "A PROXY header from an untrusted address is refused", "HAProxy PROXY protocol §2";
     }
 }
 
@@ -214,22 +214,22 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("hints_while_an_upload_runs", On::Comet, ONE_MESSAGE),
     ("hints_for_an_http2_visitor", On::Comet, ONE_MESSAGE),
     ("hints_behind_a_pipelined_answer", On::Comet, ONE_MESSAGE),
-    ("continue_is_the_origins", On::Comet, WHOLE),
+    ("continue_comes_from_the_origin", On::Comet, WHOLE),
     ("continue_for_an_http2_visitor", On::Comet, WHOLE),
     ("refused_before_the_body", On::Comet, WHOLE),
-    ("of_a_request", On::Comet, NO_TRAILERS),
-    ("of_a_request_unannounced", On::Comet, NO_TRAILERS),
-    ("of_an_answer", On::Comet, NO_TRAILERS),
-    ("of_grpc", On::Comet, NO_TRAILERS),
-    ("of_an_answer_unannounced", On::Comet, NO_TRAILERS),
-    ("of_an_answer_for_an_http1_visitor", On::Comet, NO_TRAILERS),
-    ("of_an_answer_for_nobody", On::Comet, STREAM),
+    ("announced_trailers_of_a_request", On::Comet, NO_TRAILERS),
+    ("unannounced_trailers_of_a_request", On::Comet, NO_TRAILERS),
+    ("announced_trailers_of_an_answer", On::Comet, NO_TRAILERS),
+    ("grpc_status_in_trailers", On::Comet, NO_TRAILERS),
+    ("unannounced_trailers_for_an_http2_visitor", On::Comet, NO_TRAILERS),
+    ("unannounced_trailers_for_an_http1_visitor", On::Comet, NO_TRAILERS),
+    ("no_trailers_without_te", On::Comet, STREAM),
     ("unary", On::Comet, NO_TRAILERS),
     ("trailing_metadata", On::Comet, NO_TRAILERS),
     ("head_before_messages", On::Comet, STREAM),
     ("server_streaming", On::Comet, STREAM),
     ("client_streaming", On::Comet, STREAM),
-    ("both_streaming", On::Comet, STREAM),
+    ("bidirectional_streaming", On::Comet, STREAM),
     ("cancel", On::Comet, STREAM),
     ("chunked_upload_streams", On::Comet, STREAM),
     ("response_streams", On::Comet, STREAM),
@@ -240,18 +240,18 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("fragments_and_pings", On::Comet, UPGRADE),
     ("close_codes", On::Comet, UPGRADE),
     ("compression", On::Comet, UPGRADE),
-    ("another_token_with_glued_bytes", On::Comet, UPGRADE),
+    ("another_protocol_with_early_bytes", On::Comet, UPGRADE),
     ("half_close_is_kept", On::Comet, UPGRADE),
     ("a_refused_upgrade", On::Comet, UPGRADE),
     ("an_ignored_upgrade", On::Comet, UPGRADE),
     ("an_ignored_upgrade_of_an_http2_visitor", On::Comet, UPGRADE),
 ];
 
-const ONE_MESSAGE: &str = "an answer is one message of JSON";
-const STREAM: &str = "a message crosses when all of it is there";
-const UPGRADE: &str = "a stream behind an Upgrade has no end, so the relay refuses it";
-const NO_TRAILERS: &str = "its JSON has no place for trailers";
-const WHOLE: &str = "an agent that polls may take whole messages only, so the relay asks for the body itself";
+const ONE_MESSAGE: &str = "an answer is a single JSON message";
+const STREAM: &str = "a message is forwarded only once it is complete";
+const UPGRADE: &str = "an upgraded stream has no end, so the relay refuses the Upgrade";
+const NO_TRAILERS: &str = "its JSON has no trailer fields";
+const WHOLE: &str = "the relay sends 100 itself, because an agent that polls may accept whole messages only";
 
 /// What is known of a case on a column.
 #[derive(Debug, Clone, Copy)]
@@ -288,34 +288,34 @@ impl Known {
     }
 
     /// That a run was what is known.
-    fn check(self, what: &str, ran: Result<(), String>) {
+    fn check(self, case: &str, ran: Result<(), String>) {
         match (self, ran) {
             (Self::Nothing, _) | (Self::Passes, Ok(())) | (Self::Fails(_), Err(_)) => {}
             (Self::Differs(differs), Ok(())) if differs.changes && !is_as_written() => {}
-            (Self::Differs(differs), Err(said)) => {
-                let told = said.contains(differs.shows) || !is_as_written();
-                assert!(told, "{what} fails for another reason than is known ({differs:?}): {said}");
+            (Self::Differs(differs), Err(error)) => {
+                let known = error.contains(differs.shows) || !is_as_written();
+                assert!(known, "{case} fails, but not as {differs:?} describes: {error}");
             }
-            (Self::Passes, Err(said)) => panic!("{what} fails: {said}"),
+            (Self::Passes, Err(error)) => panic!("{case} fails: {error}"),
             (Self::Fails(why) | Self::Differs(&Difference { why, .. }), Ok(())) => {
-                panic!("{what} passes: strike it off ({why})")
+                panic!("{case} passes: remove its exception ({why})")
             }
         }
     }
 }
 
-/// Runs a case on each of these columns at once, each on a thread of its own; what it said where it failed.
+/// Runs a case on each of these columns at once, each on a thread of its own; the panic message of each failure.
 pub(crate) fn attempt(case: &'static Case, on: &[On]) -> Vec<Result<(), String>> {
     let threads = on.iter().map(|on| {
         let (on, thread) = (*on, std::thread::Builder::new().name(format!("{} on {on}", case.name)));
         thread.spawn(move || run((case.run)(on))).unwrap()
     });
     let threads: Vec<_> = threads.collect();
-    threads.into_iter().map(|thread| thread.join().map_err(|panic| said(&*panic))).collect()
+    threads.into_iter().map(|thread| thread.join().map_err(|panic| panic_text(&*panic))).collect()
 }
 
-/// The words of a panic.
-fn said(panic: &(dyn Any + Send)) -> String {
+/// The message of a panic.
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

@@ -63,7 +63,7 @@ async fn passes(world: &crate::world::World, method: &str) {
     assert_eq!(answered.status(), 200);
 }
 
-pub(crate) async fn an_unknown_method(on: On) {
+pub(crate) async fn an_unregistered_method(on: On) {
     let world = on.world().await;
     for method in ["BREW", "get", "M-SEARCH", "!#$%&'*+-.^_`|~0Az"] {
         passes(&world, method).await;

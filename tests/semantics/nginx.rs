@@ -96,7 +96,7 @@ impl Nginx {
         let process =
             Process::start(command.arg("-p").arg(dir.path()).arg("-c").arg(file).args(["-e", "stderr"]));
         // Its sockets are open by then.
-        process.says("start worker process ");
+        process.logs("start worker process ");
         Self { front, process, _dir: dir }
     }
 }

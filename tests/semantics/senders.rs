@@ -1,6 +1,8 @@
 //! Who sent it.
 
-use crate::exchange::{CLOSING, OK, at_origin, exchange, head, host, lines, own_fields, refusal, through};
+use crate::exchange::{
+    CLOSING, OK, at_origin, at_origin_unless_answered, exchange, head, host, lines, own_fields, refusal,
+};
 use crate::support::Wire;
 use crate::visitor::{Http2, request};
 use crate::world::{Before, FRONT, On, World};
@@ -10,7 +12,7 @@ const CLAIMS: &str = "Forwarded: for=1.2.3.4;proto=https\r\nX-Forwarded-For: 1.2
                       X-Client-IP: 1.2.3.4\r\nTrue-Client-IP: 1.2.3.4\r\nRequesting-Client: 1.2.3.4:5\r\n\
                       PTTH-Instance: x;boot=9\r\nPTTH-Connections: 9\r\nPTTH-Exclusive: ?1\r\nPTTH-Anything: 1\r\n";
 
-async fn only_the_relay_speaks(on: On, claims: &str) {
+async fn only_relay_fields_arrive(on: On, claims: &str) {
     let world = on.world().await;
     let ((got, _), _) = exchange(&world, head("GET", "/", &format!("{claims}X-Mine: kept\r\n")), OK).await;
     assert_eq!(own_fields(&got), lines("X-Mine: kept\r\n"));
@@ -21,12 +23,12 @@ async fn only_the_relay_speaks(on: On, claims: &str) {
     assert_eq!(got.get("x-forwarded-host"), Some(&*host()));
 }
 
-pub(crate) async fn forged(on: On) {
-    only_the_relay_speaks(on, CLAIMS).await;
+pub(crate) async fn forged_forwarding_fields(on: On) {
+    only_relay_fields_arrive(on, CLAIMS).await;
 }
 
-pub(crate) async fn forged_with_underscores(on: On) {
-    only_the_relay_speaks(on, &CLAIMS.replace('-', "_").replace("1_2", "1-2")).await;
+pub(crate) async fn forged_fields_with_underscores(on: On) {
+    only_relay_fields_arrive(on, &CLAIMS.replace('-', "_").replace("1_2", "1-2")).await;
 }
 
 pub(crate) async fn via(on: On) {
@@ -44,13 +46,13 @@ pub(crate) async fn via(on: On) {
     assert_eq!(answering.whole().await.unwrap().body, "ok");
 }
 
-async fn front(world: &World) -> Wire {
+async fn connect_from_front(world: &World) -> Wire {
     world.relay.visitor_from(FRONT).await
 }
 
-pub(crate) async fn by_a_trusted_proxy(on: On) {
+pub(crate) async fn fields_of_a_trusted_proxy_are_extended(on: On) {
     let world = on.world_behind(Before::Proxy).await;
-    let mut visitor = front(&world).await;
+    let mut visitor = connect_from_front(&world).await;
     let claims = "X-Forwarded-For: 9.9.9.9, 192.0.2.7, 127.0.0.2\r\nX-Forwarded-Proto: https\r\n\
                   X-Forwarded-Host: front.test\r\nX-Real-IP: 192.0.2.7\r\nRequesting-Client: 1.2.3.4:5\r\n";
     visitor.send(head("GET", "/", claims)).await;
@@ -68,25 +70,25 @@ pub(crate) async fn by_a_trusted_proxy(on: On) {
     origin.send(CLOSING).await;
     assert_eq!(visitor.message().await.1, "ok");
     // Nobody else is believed.
-    only_from_here(&world).await;
+    forged_fields_are_replaced(&world).await;
 }
 
-async fn only_from_here(world: &World) {
+async fn forged_fields_are_replaced(world: &World) {
     let mut visitor = world.relay.visitor().await;
     visitor.send(head("GET", "/", CLAIMS)).await;
-    let (mut origin, got) = through(world, &mut visitor).await;
+    let (mut origin, got) = at_origin_unless_answered(world, &mut visitor).await;
     assert_eq!((got.get("x-forwarded-for"), got.get("x-real-ip")), (Some("127.0.0.1"), None));
     origin.send(CLOSING).await;
     assert_eq!(visitor.message().await.1, "ok");
 }
 
-pub(crate) async fn by_two_stories(on: On) {
+pub(crate) async fn contradictory_forwarding_fields(on: On) {
     let world = on.world_behind(Before::Proxy).await;
     for claims in [
         "Forwarded: for=1.2.3.4\r\nX-Forwarded-For: 192.0.2.7\r\n",
         "Forwarded: for=\"1.2.3.4, for=192.0.2.7\r\n",
     ] {
-        let mut visitor = front(&world).await;
+        let mut visitor = connect_from_front(&world).await;
         visitor.send(head("GET", "/", claims)).await;
         let (answer, body) = refusal(&world, &mut visitor).await;
         assert_eq!(answer.status(), 400);
@@ -95,49 +97,49 @@ pub(crate) async fn by_two_stories(on: On) {
     world.origin.quiet().await;
 }
 
-async fn by_header(on: On, header: &[u8], remote: &str, proto: &str) {
+async fn with_proxy_header(on: On, header: &[u8], remote: &str, proto: &str) {
     let world = on.world_behind(Before::Balancer).await;
-    let mut visitor = front(&world).await;
+    let mut visitor = connect_from_front(&world).await;
     let request = head("GET", "/", "X-Forwarded-For: 1.2.3.4\r\n");
     visitor.send([header, request.as_bytes()].concat()).await;
     let (mut origin, got) = at_origin(&world).await;
     assert_eq!((got.get("x-forwarded-for"), got.get("x-forwarded-proto")), (Some(remote), Some(proto)));
     origin.send(CLOSING).await;
     assert_eq!(visitor.message().await.1, "ok");
-    only_from_here(&world).await;
+    forged_fields_are_replaced(&world).await;
 }
 
-pub(crate) async fn by_proxy_protocol_1(on: On) {
-    by_header(on, b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", "192.0.2.7", "http").await;
-    by_header(on, b"PROXY UNKNOWN\r\n", &FRONT.to_string(), "http").await;
+pub(crate) async fn proxy_protocol_1(on: On) {
+    with_proxy_header(on, b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", "192.0.2.7", "http").await;
+    with_proxy_header(on, b"PROXY UNKNOWN\r\n", &FRONT.to_string(), "http").await;
 }
 
 const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-pub(crate) async fn by_proxy_protocol_2(on: On) {
+pub(crate) async fn proxy_protocol_2(on: On) {
     let ssl = [0x20, 0, 5, 1, 0, 0, 0, 0];
     let addresses = [192, 0, 2, 7, 198, 51, 100, 1, 0xdc, 4, 1, 187];
     let header = [BINARY, &[0x21, 0x11, 0, 20], &addresses, &ssl].concat();
-    by_header(on, &header, "192.0.2.7", "https").await;
-    by_header(on, &[BINARY, &[0x20, 0, 0, 0]].concat(), &FRONT.to_string(), "http").await;
+    with_proxy_header(on, &header, "192.0.2.7", "https").await;
+    with_proxy_header(on, &[BINARY, &[0x20, 0, 0, 0]].concat(), &FRONT.to_string(), "http").await;
 }
 
-pub(crate) async fn without_its_header(on: On) {
+pub(crate) async fn a_missing_proxy_header(on: On) {
     let world = on.world_behind(Before::Balancer).await;
     let long = format!("PROXY UNKNOWN {}", "x".repeat(200));
     let unending = [BINARY, &[0x21, 0x11, 0xff, 0xff]].concat();
     for bytes in
         [head("GET", "/", "").as_bytes(), long.as_bytes(), &unending, b"PROXY TCP4 1.2.3.4\r\n", &[0x16; 64]]
     {
-        let mut visitor = front(&world).await;
+        let mut visitor = connect_from_front(&world).await;
         visitor.send(bytes).await;
         visitor.closed().await;
     }
     world.origin.quiet().await;
-    only_from_here(&world).await;
+    forged_fields_are_replaced(&world).await;
 }
 
-pub(crate) async fn a_header_from_a_stranger(on: On) {
+pub(crate) async fn an_untrusted_proxy_header(on: On) {
     let world = on.world_behind(Before::Balancer).await;
     for header in
         [&b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n"[..], &[BINARY, &[0x20, 0, 0, 0]].concat()]
@@ -145,11 +147,11 @@ pub(crate) async fn a_header_from_a_stranger(on: On) {
         let mut visitor = world.relay.visitor().await;
         visitor.send([header, head("GET", "/", "").as_bytes()].concat()).await;
         let status = tokio::select! {
-            status = visitor.rest_of_answer() => status,
-            (_, head) = at_origin(&world) => panic!("the origin was asked: {}", head.first),
+            status = visitor.answer_status() => status,
+            (_, head) = at_origin(&world) => panic!("the origin got a request: {}", head.first),
         };
         assert!(matches!(status, None | Some(400)), "{status:?}");
     }
     world.origin.quiet().await;
-    only_from_here(&world).await;
+    forged_fields_are_replaced(&world).await;
 }

@@ -21,11 +21,11 @@ const TARGETS: [&str; 11] = [
 /// What a server that looks at paths may find odd.
 const ODD: [&str; 4] = ["/../../etc/passwd", "/%2f%2F%2e%2E/", "/%00%0d%0aX:%20y", "/%zz%"];
 
-pub(crate) async fn as_they_came(on: On) {
+pub(crate) async fn targets_pass_unchanged(on: On) {
     pass(on, &TARGETS).await;
 }
 
-pub(crate) async fn odd_ones(on: On) {
+pub(crate) async fn unusual_targets_pass_unchanged(on: On) {
     pass(on, &ODD).await;
 }
 
@@ -37,7 +37,7 @@ async fn pass(on: On, targets: &[&str]) {
     }
 }
 
-pub(crate) async fn a_long_one(on: On) {
+pub(crate) async fn a_long_target(on: On) {
     let world = on.world().await;
     let target = format!("/{}", "a".repeat(7_999));
     let ((got, _), _) = exchange(&world, head("GET", &target, ""), OK).await;
@@ -66,11 +66,11 @@ pub(crate) async fn asterisk_form(on: On) {
     assert_eq!(got.first, "OPTIONS * HTTP/1.1");
 }
 
-pub(crate) async fn of_an_http2_visitor(on: On) {
+pub(crate) async fn targets_of_an_http2_visitor(on: On) {
     pass_over_http2(on, &TARGETS).await;
 }
 
-pub(crate) async fn odd_ones_of_an_http2_visitor(on: On) {
+pub(crate) async fn unusual_targets_of_an_http2_visitor(on: On) {
     pass_over_http2(on, &ODD).await;
 }
 
@@ -87,7 +87,7 @@ async fn pass_over_http2(on: On, targets: &[&str]) {
     }
 }
 
-pub(crate) async fn host_as_it_came(on: On) {
+pub(crate) async fn host_passes_unchanged(on: On) {
     let world = on.world().await;
     for host in [host().to_uppercase(), format!("{}:4711", host()), format!("{}.", host())] {
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -96,13 +96,13 @@ pub(crate) async fn host_as_it_came(on: On) {
     }
 }
 
-pub(crate) async fn two_hosts(on: On) {
+pub(crate) async fn two_hosts_or_none(on: On) {
     let host = host();
     let same = format!("Host: {host}\r\nHost: {host}\r\n");
     are_refused(on, &[same, format!("Host: {host}\r\nHost: other.test\r\n"), String::new()]).await;
 }
 
-pub(crate) async fn broken_hosts(on: On) {
+pub(crate) async fn malformed_hosts(on: On) {
     let host = host();
     let broken = [String::new(), format!("{host}, other.test"), format!("user@{host}"), format!("{host}/x")];
     are_refused(on, &broken.map(|host| format!("Host: {host}\r\n"))).await;
@@ -116,11 +116,11 @@ async fn are_refused(on: On, hosts: &[String]) {
     }
 }
 
-pub(crate) async fn host_against_authority(on: On) {
+pub(crate) async fn host_contradicts_authority(on: On) {
     let world = on.world().await;
     let mut visitor = Http2::open(&world).await;
     let asked = request("GET", "/").header("host", "other.test").body(()).unwrap();
-    assert_eq!(visitor.ask(asked).await.unwrap().head.status(), 400);
+    assert_eq!(visitor.fetch(asked).await.unwrap().head.status(), 400);
     world.origin.quiet().await;
     let asked = request("GET", "/").header("host", host()).body(()).unwrap();
     let (mut answering, _) = visitor.begin(asked, true).await;

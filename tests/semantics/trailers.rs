@@ -4,11 +4,11 @@ use crate::exchange::{OK, at_origin, head};
 use crate::visitor::{Http2, request};
 use crate::world::On;
 
-pub(crate) async fn of_a_request(on: On) {
+pub(crate) async fn announced_trailers_of_a_request(on: On) {
     request_with(on, "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n").await;
 }
 
-pub(crate) async fn of_a_request_unannounced(on: On) {
+pub(crate) async fn unannounced_trailers_of_a_request(on: On) {
     request_with(on, "Transfer-Encoding: chunked\r\n").await;
 }
 
@@ -25,7 +25,7 @@ async fn request_with(on: On, fields: &str) {
     assert_eq!(visitor.message().await.1, "ok");
 }
 
-pub(crate) async fn of_an_answer(on: On) {
+pub(crate) async fn announced_trailers_of_an_answer(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, got) = world.begin("GET", "/", "TE: trailers\r\nConnection: te\r\n").await;
     assert_eq!(got.get("te"), Some("trailers"));
@@ -37,11 +37,11 @@ pub(crate) async fn of_an_answer(on: On) {
     assert_eq!(visitor.trailers().await, [("x-sum".into(), "294".into())]);
 }
 
-pub(crate) async fn of_grpc(on: On) {
+pub(crate) async fn grpc_status_in_trailers(on: On) {
     unannounced(on, "Content-Type: application/grpc+proto\r\n", "grpc-status").await;
 }
 
-pub(crate) async fn of_an_answer_unannounced(on: On) {
+pub(crate) async fn unannounced_trailers_for_an_http2_visitor(on: On) {
     unannounced(on, "", "x-sum").await;
 }
 
@@ -58,18 +58,18 @@ async fn unannounced(on: On, fields: &str, name: &str) {
     assert_eq!(answer.trailers.unwrap()[name], "294");
 }
 
-pub(crate) async fn of_an_answer_for_an_http1_visitor(on: On) {
-    let trailers = at_http1(on, "TE: trailers\r\nConnection: te\r\n").await;
+pub(crate) async fn unannounced_trailers_for_an_http1_visitor(on: On) {
+    let trailers = trailers_at_http1_visitor(on, "TE: trailers\r\nConnection: te\r\n").await;
     assert_eq!(trailers, [("x-sum".into(), "294".into())]);
 }
 
-pub(crate) async fn of_an_answer_for_nobody(on: On) {
-    assert_eq!(at_http1(on, "").await, []);
+pub(crate) async fn no_trailers_without_te(on: On) {
+    assert_eq!(trailers_at_http1_visitor(on, "").await, []);
 }
 
 /// What a visitor that says `fields` gets behind an answer that announces nothing, and then the next answer. Some of the
 /// trailers must stand in a head.
-async fn at_http1(on: On, fields: &str) -> Vec<(String, String)> {
+async fn trailers_at_http1_visitor(on: On, fields: &str) -> Vec<(String, String)> {
     let world = on.world().await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/", fields).await;
     origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n").await;

@@ -51,7 +51,7 @@ impl Http2 {
     }
 
     /// Sends a request without a body.
-    pub(crate) async fn ask(&mut self, request: Request<()>) -> Result<Whole, h2::Error> {
+    pub(crate) async fn fetch(&mut self, request: Request<()>) -> Result<Whole, h2::Error> {
         self.begin(request, true).await.0.whole().await
     }
 }
@@ -70,7 +70,7 @@ impl Answering {
     pub(crate) async fn interim(&mut self) -> Response<()> {
         let next = poll_fn(|cx| match self.0.poll_informational(cx) {
             Poll::Ready(Some(head)) => Poll::Ready(head),
-            Poll::Ready(None) => panic!("there is an answer already"),
+            Poll::Ready(None) => panic!("the final answer came before an interim response"),
             Poll::Pending => Poll::Pending,
         });
         within("an interim response", next).await.unwrap()
@@ -80,7 +80,7 @@ impl Answering {
     pub(crate) async fn at_origin(&mut self, world: &World) -> (Wire, Head) {
         tokio::select! {
             at_origin = at_origin(world) => at_origin,
-            answer = &mut self.0 => panic!("the origin was not asked: {answer:?}"),
+            answer = &mut self.0 => panic!("the origin got no request: {answer:?}"),
         }
     }
 

@@ -32,7 +32,7 @@ impl On {
     pub(crate) const ALL: [Self; 5] = [Self::H2, Self::H1, Self::Envelope, Self::Comet, Self::Nginx];
 
     /// The transport and the carrier; a carrier is that of the first transport that has it.
-    fn way(self) -> Option<(&'static str, Kind)> {
+    fn transport_and_carrier(self) -> Option<(&'static str, Kind)> {
         let first = |carrier: Kind| {
             let has = |t: &&&dyn transport::Transport| t.carriers().contains(&carrier);
             transport::ALL.iter().find(has).map(|t| (t.name(), carrier))
@@ -67,7 +67,7 @@ impl On {
     }
 
     async fn world_between(self, before: Before, speaks: Speaks) -> World {
-        match self.way() {
+        match self.transport_and_carrier() {
             Some(way) => Self::relayed(way, before.plan(), speaks).await,
             None => {
                 let origin = TestOrigin::start().await;
@@ -79,7 +79,7 @@ impl On {
 
     /// All of a world on the runtime of the caller, which may have a clock of its own.
     pub(crate) async fn world_on_this_clock(self) -> World {
-        let way = self.way().expect("nginx has the clock of the machine");
+        let way = self.transport_and_carrier().expect("nginx uses the clock of the machine");
         Self::relayed(way, Plan { cores: 0, ..Plan::default() }, Speaks::Http1).await
     }
 
@@ -147,7 +147,7 @@ pub(crate) struct World {
 }
 
 /// It ends with its world.
-#[expect(dead_code, reason = "held, not asked")]
+#[expect(dead_code, reason = "held until it is dropped")]
 enum Between {
     Relay(TestRelay, Serving),
     Nginx(Nginx),

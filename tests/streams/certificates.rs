@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use crate::line::Line;
 use crate::support::relay::{certs, connect, trust};
 use crate::support::{DOMAIN, Plan, TestRelay, Wire, named, run, within};
-use crate::world::{Agent, NAME, call, own, refused, relay, served};
+use crate::world::{Agent, NAME, call, own_listeners, refused, relay, served};
 
 /// What agents show, and what the relay believes.
 struct Identity {
@@ -41,7 +41,7 @@ impl Identity {
     }
 
     /// Makes a relay take certificates.
-    fn taken(&self) -> impl FnOnce(&mut RelayConfig) + use<> {
+    fn accept_certificates(&self) -> impl FnOnce(&mut RelayConfig) + use<> {
         let at = |name: &str| self.dir.path().join(name);
         let clients = at("ca.pem");
         let pair = tls::PairFiles { cert: at("relay.pem"), key: at("relay-key.pem") };
@@ -60,7 +60,7 @@ fn line() -> Line {
 }
 
 #[test]
-fn its_ids_are_offered_where_certificates_are_taken_alone() {
+fn alpn_ids_are_offered_only_where_certificates_are_accepted() {
     run(async {
         let line = line();
         let transport = line.clone();
@@ -75,17 +75,17 @@ fn its_ids_are_offered_where_certificates_are_taken_alone() {
 }
 
 #[test]
-fn a_stream_with_a_certificate_is_served_and_one_without_is_closed() {
+fn a_stream_without_a_certificate_is_closed() {
     run(async {
         let (line, identity) = (line(), Identity::new());
-        let relay = relay(&line, identity.taken());
+        let relay = relay(&line, identity.accept_certificates());
         let [_, _, own] = relay.listeners() else { panic!("three listeners") };
         for (number, port) in [relay.tls.port(), own.address.port()].into_iter().enumerate() {
             let name = ServerName::try_from(DOMAIN).unwrap();
             let address = ([127, 0, 0, 1], port).into();
             let stream = TlsConnector::from(trust(&[b"line/2"])).connect(name, connect(address).await).await;
             Wire::new(stream.unwrap()).closed().await;
-            assert!(line.taken().is_empty(), "it reached the transport");
+            assert!(line.taken().is_empty(), "the stream reached the transport");
             refused(&relay, "bad-credential", number as u64 + 1).await;
 
             let call = call("https", port, None);
@@ -100,16 +100,16 @@ fn a_stream_with_a_certificate_is_served_and_one_without_is_closed() {
 
 /// A transport that needs none is told of one all the same.
 #[test]
-fn a_certificate_is_among_the_facts() {
+fn an_optional_certificate_is_passed_to_the_transport() {
     run(async {
         let (line, identity) = (Line::new(), Identity::new());
-        let taken = identity.taken();
+        let taken = identity.accept_certificates();
         let relay = relay(&line, |config| {
             let listen = config.listen.clone();
             taken(config);
             config.listen = listen;
         });
-        let [tls, _] = own(&relay);
+        let [tls, _] = own_listeners(&relay);
         let call = call("https", tls.port(), None);
         call.credentials.replace_tls(identity.agent.clone());
         let _agent = Agent::start(&line, call, "certified").await;

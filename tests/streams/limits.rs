@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use crate::line::{Line, PREFACE};
 use crate::support::relay::connect;
 use crate::support::{Plan, Wire, run, within};
-use crate::world::{NAME, call, limited, own, planned, refused, relay, served};
+use crate::world::{NAME, call, limit_reached, own_listeners, planned, refused, relay, served};
 
 /// Waits until so many streams have reached the transport.
-async fn taken(line: &Line, mut count: usize) {
+async fn wait_for_streams(line: &Line, mut count: usize) {
     within("streams at the transport", async {
         while count > 0 {
             count -= line.taken().len();
@@ -25,18 +25,18 @@ async fn taken(line: &Line, mut count: usize) {
 }
 
 #[test]
-fn streams_count_among_the_connections_of_their_address_until_they_are_admitted() {
+fn unadmitted_streams_count_against_their_address() {
     run(async {
         let line = Line::new();
         let relay = relay(&line, |config| config.connections_per_address = 2);
-        let [tls, plain] = own(&relay);
+        let [tls, plain] = own_listeners(&relay);
         let token = relay.token(&[NAME]);
         let mut held = [Wire::new(connect(plain).await), Wire::new(connect(plain).await)];
-        taken(&line, 2).await;
+        wait_for_streams(&line, 2).await;
         for address in [plain, tls, relay.plain] {
             Wire::new(connect(address).await).closed().await;
         }
-        limited(&relay, "connections-per-address", 3).await;
+        limit_reached(&relay, "connections-per-address", 3).await;
         assert!(line.taken().is_empty());
         // A session holds none of the seats: visitors get through beside it.
         for stream in &mut held {
@@ -52,17 +52,17 @@ fn streams_count_among_the_connections_of_their_address_until_they_are_admitted(
 
 /// What is beyond `--connections` may only be an agent's, and a stream is.
 #[test]
-fn a_relay_without_room_for_visitors_takes_streams() {
+fn a_relay_full_of_visitors_accepts_streams() {
     run(async {
         let line = Line::new();
         let relay = relay(&line, |config| config.connections = 1);
-        let [_, plain] = own(&relay);
+        let [_, plain] = own_listeners(&relay);
         let token = relay.token(&[NAME]);
         let held = Wire::new(connect(plain).await);
-        taken(&line, 1).await;
+        wait_for_streams(&line, 1).await;
         let agent = crate::world::Agent::start(&line, call("http", plain.port(), Some(token)), "in");
         let _agent = agent.await;
-        limited(&relay, "connections", 1).await;
+        limit_reached(&relay, "connections", 1).await;
         drop(held);
         served(&relay, "in").await;
     });
@@ -75,7 +75,7 @@ fn a_stream_that_is_not_admitted_in_time_is_closed() {
     runtime.block_on(async {
         let line = Line::new();
         let relay = planned(&line, Plan { cores: 0, ..Plan::default() });
-        let [tls, plain] = own(&relay);
+        let [tls, plain] = own_listeners(&relay);
         for (address, first, deadline) in [
             (plain, "", defaults::STREAM),
             (plain, "half a li", defaults::STREAM),
@@ -90,13 +90,13 @@ fn a_stream_that_is_not_admitted_in_time_is_closed() {
             assert!((deadline - Duration::from_secs(1)..late).contains(&took), "{took:?}");
         }
         assert_eq!(line.taken().len(), 2);
-        limited(&relay, "handshake", 3).await;
+        limit_reached(&relay, "handshake", 3).await;
     });
 }
 
 /// A token must not cross a network in the clear, on this listener neither.
 #[test]
-fn a_plain_stream_from_another_machine_needs_leave() {
+fn a_remote_plain_stream_needs_allow_plain() {
     run(async {
         for allow in [false, true] {
             let line = Line::new();
@@ -104,7 +104,7 @@ fn a_plain_stream_from_another_machine_needs_leave() {
                 config.listen[3] = Listen::plain((Ipv4Addr::UNSPECIFIED, 0).into()).of("line");
                 config.allow_plain = allow;
             });
-            let port = own(&relay)[1].port();
+            let port = own_listeners(&relay)[1].port();
             let mut wire = Wire::new(connect((Ipv4Addr::LOCALHOST, port).into()).await);
             wire.send("a line\n").await;
             wire.finish().await;
@@ -117,19 +117,19 @@ fn a_plain_stream_from_another_machine_needs_leave() {
 
 /// A load balancer that says whose connection it is says so in front of a stream as well.
 #[test]
-fn a_stream_may_come_by_the_proxy_protocol() {
+fn a_stream_may_use_the_proxy_protocol() {
     run(async {
         let line = Line::new();
         let proxy_protocol = ["127.0.0.1/32".parse::<ipnet::IpNet>().unwrap()].into_iter().collect();
         let relay = planned(&line, Plan { proxy_protocol, ..Plan::default() });
         let token = relay.token(&[NAME]);
-        let mut wire = Wire::new(connect(own(&relay)[1]).await);
+        let mut wire = Wire::new(connect(own_listeners(&relay)[1]).await);
         let header = "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n";
         let line_sent = format!("{header}{NAME} {}\n", token.expose());
         wire.send([line_sent.as_bytes(), PREFACE].concat()).await;
         wire.exact(9).await;
         assert_eq!(line.taken()[0].facts.remote, "192.0.2.7:56324".parse().unwrap());
-        let mut stranger = Wire::new(connect(own(&relay)[1]).await);
+        let mut stranger = Wire::new(connect(own_listeners(&relay)[1]).await);
         stranger.send(format!("{NAME} {}\n", token.expose())).await;
         stranger.closed().await;
         assert!(line.taken().is_empty());

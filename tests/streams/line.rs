@@ -50,7 +50,7 @@ impl Line {
 
     /// The door of the relay that serves it.
     pub(crate) fn door(&self) -> Arc<dyn Door> {
-        self.door.lock().unwrap().clone().expect("a relay serves it")
+        self.door.lock().unwrap().clone().expect("a relay serves the transport")
     }
 }
 
@@ -155,7 +155,7 @@ impl RelaySide for Relay {
     }
 
     fn accept(&self, _request: Request, _facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>> {
-        Box::pin(async { Err(malformed("it wants no request")) })
+        Box::pin(async { Err(malformed("the transport accepts no request")) })
     }
 
     fn accept_stream(&self, io: Io, facts: Facts) -> BoxFuture<'_, Result<(), Refusal>> {

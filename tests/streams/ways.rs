@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use crate::line::{Line, PREFACE};
 use crate::support::relay::{connect, trust};
 use crate::support::{DOMAIN, Wire, named, run, within};
-use crate::world::{Agent, LOOPBACK, NAME, call, own, refused, relay, served, visit};
+use crate::world::{Agent, LOOPBACK, NAME, call, own_listeners, refused, relay, served, visit};
 
 /// A listener for visitors takes agents of the transport by their ALPN id, and visitors as before.
 #[test]
@@ -78,7 +78,7 @@ fn a_stream_is_served_by_its_listener() {
     run(async {
         let line = Line::new();
         let relay = relay(&line, |_| {});
-        let [tls, plain] = own(&relay);
+        let [tls, plain] = own_listeners(&relay);
         let token = relay.token(&[NAME]);
         let ids: [(u16, &str, &[&[u8]]); 5] = [
             (tls.port(), "https", &[b"line/1"]),
@@ -120,13 +120,13 @@ fn a_listener_of_a_transport_does_not_sniff() {
     run(async {
         let line = Line::new();
         let relay = relay(&line, |_| {});
-        let [_, plain] = own(&relay);
+        let [_, plain] = own_listeners(&relay);
         let request = format!("GET / HTTP/1.1\r\nHost: {DOMAIN}\r\n\r\n");
         for first in [request.as_bytes(), PREFACE, b"POST /reversehttp HTTP/1.1\r\n\r\n"] {
             let mut wire = Wire::new(connect(plain).await);
             wire.send(first).await;
             wire.finish().await;
-            assert_eq!(wire.rest().await, "", "HTTP was spoken");
+            assert_eq!(wire.rest().await, "", "the listener answered in HTTP");
             assert_eq!(line.taken().len(), 1);
         }
         refused(&relay, "malformed-offer", 3).await;
@@ -138,7 +138,7 @@ fn a_refusal_is_written_in_the_form_of_the_transport_and_counted() {
     run(async {
         let line = Line::new();
         let relay = relay(&line, |_| {});
-        let [_, plain] = own(&relay);
+        let [_, plain] = own_listeners(&relay);
         let wrong = "ptth_0123456789ab_wrong".to_owned();
         let other = relay.token(&["other"]).expose().to_owned();
         for (token, answer, code) in [(wrong, "no 401\n", "bad-credential"), (other, "no 403\n", "not-yours")]
@@ -153,11 +153,11 @@ fn a_refusal_is_written_in_the_form_of_the_transport_and_counted() {
 
 /// Transports whose sessions begin with requests say so, to whoever hands them a stream all the same.
 #[test]
-fn a_transport_of_requests_refuses_a_stream() {
+fn a_request_transport_refuses_a_stream() {
     run(async {
         let line = Line::new();
         let relay = relay(&line, |_| {});
-        let [_, plain] = own(&relay);
+        let [_, plain] = own_listeners(&relay);
         let mut wire = Wire::new(connect(plain).await);
         wire.finish().await;
         wire.closed().await;
@@ -168,7 +168,7 @@ fn a_transport_of_requests_refuses_a_stream() {
             let refused = side.accept_stream(Io::other(near), facts.clone()).await.unwrap_err();
             assert!(refused.message.contains("HTTP request"), "{}: {refused}", transport.name());
             let read = tokio::io::AsyncReadExt::read(&mut far, &mut [0]).await.unwrap();
-            assert_eq!(read, 0, "{}: the stream is open", transport.name());
+            assert_eq!(read, 0, "{}: the stream is still open", transport.name());
         }
     });
 }
@@ -179,7 +179,7 @@ fn a_relay_does_not_start_with_transports_that_it_cannot_serve() {
         let mut config = RelayConfig::new(HostName::parse(DOMAIN).unwrap(), Tokens::in_memory());
         config.listen = vec![Listen::plain(LOOPBACK)];
         change(&mut config, Line::new());
-        match Relay::start(config).err().expect("it started") {
+        match Relay::start(config).err().expect("the relay started") {
             StartError::Transport(why) => why,
             other => panic!("{other}"),
         }
@@ -195,10 +195,10 @@ fn a_relay_does_not_start_with_transports_that_it_cannot_serve() {
     };
     let long: &'static [u8] = &[b'x'; 256];
     for (ids, why) in [
-        (&[&b"line/1"[..]][..], r#""line/1": another transport has it"#),
-        (&[b"h2"], r#""h2": visitors have it"#),
-        (&[b"http/1.1"], "visitors have it"),
-        (&[b"a\xff", b"a\xff"], r#"a\\xff": another transport has it"#),
+        (&[&b"line/1"[..]][..], r#""line/1": another transport uses this id"#),
+        (&[b"h2"], r#""h2": HTTP uses this id"#),
+        (&[b"http/1.1"], "HTTP uses this id"),
+        (&[b"a\xff", b"a\xff"], r#"a\\xff": another transport uses this id"#),
         (&[b""], "1 to 255 bytes"),
         (&[long], "1 to 255 bytes"),
     ] {
@@ -238,7 +238,7 @@ fn a_relay_stops_with_streams_open() {
     run(async {
         let line = Line::new();
         let relay = relay(&line, |config| config.cores = 1);
-        let [tls, plain] = own(&relay);
+        let [tls, plain] = own_listeners(&relay);
         let token: Secret = relay.token(&[NAME]);
         let _agent = Agent::start(&line, call("https", tls.port(), Some(token)), "still here").await;
         served(&relay, "still here").await;
@@ -257,7 +257,7 @@ fn a_relay_stops_with_streams_open() {
 
 /// The relay's ambient runtime does as well.
 #[test]
-fn a_relay_on_the_callers_runtime_takes_streams() {
+fn a_relay_on_the_callers_runtime_accepts_streams() {
     run(async {
         let line = Line::new();
         let mut config = RelayConfig::new(HostName::parse(DOMAIN).unwrap(), Tokens::in_memory());

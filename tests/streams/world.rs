@@ -36,7 +36,7 @@ pub(crate) fn planned(line: &Line, plan: Plan) -> TestRelay {
 }
 
 /// Where the transport's own listeners are: the one with TLS, and the plain one.
-pub(crate) fn own(relay: &TestRelay) -> [SocketAddr; 2] {
+pub(crate) fn own_listeners(relay: &TestRelay) -> [SocketAddr; 2] {
     let [_, _, tls, plain] = relay.listeners() else { panic!("four listeners") };
     assert!(tls.tls && !plain.tls && tls.transport.is_some() && plain.transport.is_some());
     [tls.address, plain.address]
@@ -60,7 +60,7 @@ pub(crate) struct Agent(Scope);
 impl Agent {
     pub(crate) async fn start(line: &Line, call: Call, said: &'static str) -> Self {
         let opened = within("opening a stream", line.agent().open(&call)).await.unwrap();
-        let AgentLink::Flipped { kind, io } = opened.link else { panic!("it is no poll") };
+        let AgentLink::Flipped { kind, io } = opened.link else { panic!("the link is not flipped") };
         let handler =
             Arc::new(handler_fn(async move |_: Request| Response::new(Body::full(said.as_bytes()))));
         let (scope, load) = (Scope::new(), Load::new(Arc::default()));
@@ -82,7 +82,7 @@ impl Drop for Agent {
 /// The status and the body that a visitor of [`NAME`] gets.
 pub(crate) async fn visit(relay: &TestRelay) -> (u16, String) {
     let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", named(NAME));
-    let (head, body) = relay.ask(&request).await;
+    let (head, body) = relay.fetch(&request).await;
     (head.status(), body)
 }
 
@@ -101,7 +101,7 @@ pub(crate) async fn served(relay: &TestRelay, said: &str) {
 }
 
 /// That a limit took effect so many times.
-pub(crate) async fn limited(relay: &TestRelay, limit: &str, count: u64) {
+pub(crate) async fn limit_reached(relay: &TestRelay, limit: &str, count: u64) {
     counted(relay, &format!("ptth_limits_reached_total{{limit=\"{limit}\"}} "), count).await;
 }
 

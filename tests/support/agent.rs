@@ -48,10 +48,10 @@ impl AgentPlan {
 /// Starts an agent and waits until it is connected.
 pub(crate) async fn serve(plan: &AgentPlan, handler: Arc<dyn Handler>) -> Serving {
     let mut serving = plan.start(handler);
-    let urls = within("an agent connecting", serving.connected()).await.expect("admitted");
+    let urls = within("an agent connecting", serving.connected()).await.expect("the relay admits the agent");
     assert_eq!(urls.len(), 1, "{urls:?}");
     let status = serving.status()[0].borrow().clone();
-    assert_eq!(status.carrier, plan.config.carriers.first().copied(), "the carrier asked for");
+    assert_eq!(status.carrier, plan.config.carriers.first().copied(), "the requested carrier");
     serving
 }
 

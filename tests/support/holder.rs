@@ -24,8 +24,9 @@ pub(crate) struct Holds {
     pub(crate) down: bool,
 }
 
-/// Starts one before what listens on this port of the loopback; the port of its own. It ends with the process.
-pub(crate) fn holder(relay: u16, tls: Arc<rustls::ServerConfig>, holds: Holds) -> u16 {
+/// Starts a buffering proxy in front of the server on this loopback port; returns the proxy's own port. The proxy ends
+/// with the process.
+pub(crate) fn buffering_proxy(relay: u16, tls: Arc<rustls::ServerConfig>, holds: Holds) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     listener.set_nonblocking(true).unwrap();

@@ -41,7 +41,7 @@ pub(crate) fn run(scenario: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let longest = if is_long() { 5 * LONGEST } else { LONGEST };
     let ended = runtime.block_on(async { tokio::time::timeout(longest, Box::pin(scenario)).await });
-    ended.expect("a scenario that goes on for ever");
+    ended.expect("the scenario did not end in time");
     runtime.shutdown_timeout(Duration::from_secs(1));
 }
 

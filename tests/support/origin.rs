@@ -56,6 +56,6 @@ impl TestOrigin {
 
     /// Nobody connects.
     pub(crate) async fn quiet(&self) {
-        assert!(tokio::time::timeout(QUIET, self.listener.accept()).await.is_err(), "somebody connected");
+        assert!(tokio::time::timeout(QUIET, self.listener.accept()).await.is_err(), "unexpected connection");
     }
 }

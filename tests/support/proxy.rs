@@ -57,7 +57,7 @@ impl Proxy {
     }
 
     /// Where the next connections go.
-    pub(crate) fn lead_to(&self, to: SocketAddr) {
+    pub(crate) fn redirect_to(&self, to: SocketAddr) {
         *self.state.to.lock() = to;
     }
 

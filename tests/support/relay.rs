@@ -195,7 +195,7 @@ impl Front {
         visitor.send(request).await;
         let mut origin = tokio::select! {
             origin = origin.accept() => origin,
-            (answer, body) = visitor.message() => panic!("the origin was not asked: {answer:?} {body}"),
+            (answer, body) = visitor.message() => panic!("the origin got no request: {answer:?} {body}"),
         };
         let head = origin.head().await;
         assert_eq!(head.first, "GET /still HTTP/1.1");
@@ -206,7 +206,7 @@ impl Front {
     }
 
     /// One request on a connection of its own: the head as given, the answer whole.
-    pub(crate) async fn ask(&self, request: &str) -> (Head, String) {
+    pub(crate) async fn fetch(&self, request: &str) -> (Head, String) {
         let mut visitor = self.visitor().await;
         visitor.send(request).await;
         visitor.message().await

@@ -35,7 +35,7 @@ impl Head {
     /// The one value of a field; no field is `None`, several are a failure.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let all = self.all(name);
-        assert!(all.len() < 2, "{name} is there more than once: {self:?}");
+        assert!(all.len() < 2, "{name} occurs more than once: {self:?}");
         all.first().copied()
     }
 
@@ -44,7 +44,7 @@ impl Head {
         let mut lines = text.split("\r\n");
         let first = lines.next().unwrap_or_default().to_owned();
         let fields = lines.map(|line| {
-            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line:?}"));
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a field line: {line:?}"));
             (name.to_owned(), value.trim().to_owned())
         });
         Self { first, fields: fields.collect() }
@@ -64,12 +64,12 @@ impl Wire {
 
     /// The stream itself, when nothing more is in the buffer.
     pub(crate) fn into_io(self) -> Box<dyn Duplex> {
-        assert!(self.read.is_empty(), "bytes were read that nobody looked at: {:?}", self.read);
+        assert!(self.read.is_empty(), "bytes are left in the buffer: {:?}", self.read);
         self.io
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).await.expect("the far end went away");
+        self.try_send(bytes).await.expect("the far end closed the connection");
     }
 
     pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
@@ -87,7 +87,7 @@ impl Wire {
         let mut sent = 0;
         while sent < most {
             match tokio::time::timeout(4 * QUIET, self.io.write(&block)).await {
-                Ok(wrote) => sent += wrote.expect("the far end went away"),
+                Ok(wrote) => sent += wrote.expect("the far end closed the connection"),
                 Err(_) => return sent,
             }
             tokio::time::sleep(PACE).await;
@@ -103,7 +103,7 @@ impl Wire {
 
     /// Ends what this end sends.
     pub(crate) async fn finish(&mut self) {
-        within("closing", self.io.shutdown()).await.expect("the far end went away");
+        within("closing", self.io.shutdown()).await.expect("the far end closed the connection");
     }
 
     async fn fill(&mut self, what: &str) {
@@ -116,7 +116,7 @@ impl Wire {
         loop {
             if let Some(end) = self.read.windows(2).position(|w| w == b"\r\n") {
                 let line = self.read.split_to(end + 2);
-                return String::from_utf8(line[..end].to_vec()).expect("a line of text");
+                return String::from_utf8(line[..end].to_vec()).expect("a line in UTF-8");
             }
             self.fill(what).await;
         }
@@ -125,7 +125,7 @@ impl Wire {
     /// The next head.
     pub(crate) async fn head(&mut self) -> Head {
         let head = self.head_bytes().await;
-        Head::parse(std::str::from_utf8(&head).expect("a head of text"))
+        Head::parse(std::str::from_utf8(&head).expect("a head in UTF-8"))
     }
 
     /// The next head as it came, without the empty line.
@@ -141,7 +141,7 @@ impl Wire {
     }
 
     /// The status of the next answer, and all until the connection ends or falls silent; `None` when there is none.
-    pub(crate) async fn rest_of_answer(&mut self) -> Option<u16> {
+    pub(crate) async fn answer_status(&mut self) -> Option<u16> {
         while let Ok(Ok(1..)) = tokio::time::timeout(4 * QUIET, self.io.read_buf(&mut self.read)).await {}
         let read = self.read.split();
         let line =
@@ -212,7 +212,7 @@ impl Wire {
     /// The far end has closed or does so, without another byte.
     pub(crate) async fn closed(&mut self) {
         let got = within("waiting for the end", self.io.read_buf(&mut self.read)).await;
-        assert!(matches!(got, Ok(0) | Err(_)) && self.read.is_empty(), "more came: {:?}", self.read);
+        assert!(matches!(got, Ok(0) | Err(_)) && self.read.is_empty(), "unexpected bytes: {:?}", self.read);
     }
 
     /// The far end has closed or does so; whatever came before.
@@ -224,7 +224,7 @@ impl Wire {
     /// Nothing has come, and nothing comes for a while.
     pub(crate) async fn quiet(&mut self) {
         let got = tokio::time::timeout(QUIET, self.io.read_buf(&mut self.read)).await;
-        assert!(got.is_err() && self.read.is_empty(), "something came: {got:?} {:?}", self.read);
+        assert!(got.is_err() && self.read.is_empty(), "unexpected bytes: {got:?} {:?}", self.read);
     }
 
     /// Reads and forgets exactly `count` bytes, giving each part to `see`.

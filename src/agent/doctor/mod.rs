@@ -158,7 +158,7 @@ impl Road<'_> {
         if let DialRoute::Proxy(proxy) = self.via {
             text = format!("the proxy {text}");
             if proxy.resolves() {
-                text.push_str(&format!("; it looks up {} itself", self.place.host));
+                text.push_str(&format!("; the proxy resolves {} itself", self.place.host));
             }
         }
         Ok((found, text))
@@ -174,7 +174,7 @@ impl Road<'_> {
     }
 
     async fn pass(&self, mut stream: TcpStream) -> Result<(TcpStream, String), Trouble> {
-        let DialRoute::Proxy(proxy) = self.via else { return Ok((stream, "none on the way".into())) };
+        let DialRoute::Proxy(proxy) = self.via else { return Ok((stream, "no proxy is configured".into())) };
         let asked = tokio::time::timeout(defaults::CONNECT, proxy.tunnel(&mut stream, self.place)).await;
         let asked = asked.unwrap_or_else(|_| Err(proxy.failed(self.place, ProxyFault::Timeout)));
         asked.map_err(|error| of_dial(&error))?;
@@ -206,7 +206,8 @@ async fn upgrade(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> 
                 if let AgentLink::Flipped { mut io, .. } = link {
                     let _ = io.shutdown().await;
                 }
-                return Ok(((), format!("{} over {kind} is granted {granted}", transport.name())));
+                let name = transport.name();
+                return Ok(((), format!("{name} over {kind} works; the relay grants {granted}")));
             }
             Err(error @ OpenError::Absent { .. }) => absent = absent.or(Some(error)),
             Err(error) => return Err(of_open(&error)),
@@ -222,8 +223,8 @@ async fn poll(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> {
         match transport.agent().open(&question(exam, via, transport.name())).await {
             Ok(Opened { urls, warnings, link: AgentLink::Polled(link), .. }) => {
                 let urls = granted(&urls, &warnings);
-                let flow = link.flow().map_or("messages cross whole".into(), |flow| flow.to_string());
-                return Ok(((), format!("{} is granted {urls}; {flow}", transport.name())));
+                let flow = link.flow().map_or("bodies do not stream".into(), |flow| flow.to_string());
+                return Ok(((), format!("{} works; the relay grants {urls}; {flow}", transport.name())));
             }
             Ok(_) => {}
             Err(error) => first = first.or(Some(of_open(&error))),
@@ -234,7 +235,7 @@ async fn poll(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> {
 
 /// The public URLs and the warnings of a relay, as text.
 fn granted(urls: &[String], warnings: &[String]) -> String {
-    let urls = if urls.is_empty() { "without a public URL".into() } else { urls.join(" ") };
+    let urls = if urls.is_empty() { "no public URL".into() } else { urls.join(" ") };
     let warnings: Vec<_> = warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
     format!("{urls}{}", warnings.concat())
 }

@@ -28,18 +28,19 @@ pub(super) fn of_dial(error: &DialError) -> Trouble {
     match error {
         DialError::Resolve { .. } => Trouble::new(
             what,
-            "check the host in --relay, and this machine's DNS; where only a proxy knows names, give it with --proxy",
+            "check the host in --relay, and the DNS of this machine; if only a proxy resolves names, set it \
+             with --proxy",
         ),
         DialError::Connect { .. } | DialError::Timeout { .. } => Trouble::new(
             what,
-            "check that the relay runs and that a firewall lets out to its port; in a company, give its proxy with \
-             --proxy or HTTPS_PROXY",
+            "check that the relay runs and that the firewall allows connections to its port; in a company \
+             network, set the proxy with --proxy or HTTPS_PROXY",
         ),
         DialError::Proxy(error) => Trouble::new(error.what(), error.remedy()),
         DialError::Tls { place, source } => match tls::explain_io(source) {
             // Each explanation ends with its remedy.
             Some(why) => {
-                let (what, remedy) = why.rsplit_once("; ").unwrap_or((&why, "renew it on the relay"));
+                let (what, remedy) = why.rsplit_once("; ").unwrap_or((&why, "renew the relay's certificate"));
                 Trouble::new(format!("the certificate of {place} is not accepted: {what}"), remedy)
             }
             None => Trouble::new(
@@ -55,22 +56,22 @@ pub(super) fn of_open(error: &OpenError) -> Trouble {
         OpenError::Dial(error) => of_dial(error),
         OpenError::Refused { status, message, .. } => {
             let (remedy, refused) = match status.as_u16() {
-                401 => ("make a token with ptth token new on the relay, and give it with --token-file", true),
-                403 => ("try another --name, or a token that may claim this one", true),
-                400 | 406 => ("say which --name is meant, as the token allows", false),
-                _ => ("try again in a moment, and look into the relay's log", false),
+                401 => ("make a token with ptth token new on the relay, and set it with --token-file", true),
+                403 => ("try another --name, or a token that may claim this name", true),
+                400 | 406 => ("set --name to a name that the token allows", false),
+                _ => ("try again in a moment, and check the log of the relay", false),
             };
             let what = format!("the relay refuses: {message} ({})", status.as_u16());
             Trouble { refused, ..Trouble::new(what, remedy) }
         }
         OpenError::Absent { .. } => blocked(
             error,
-            "check that --relay is the address of a ptth relay; if it is, have whatever stands in between let \
-             Upgrade through",
+            "check that --relay is the address of a ptth relay; if it is, let the proxies in between pass \
+             Upgrade",
         ),
         OpenError::Broken(_) => blocked(
             error,
-            "try again; if it stays, something in between cuts connections that ask for an Upgrade",
+            "try again; if the error persists, something in between cuts connections that request an Upgrade",
         ),
     }
 }
@@ -81,7 +82,7 @@ fn blocked(error: &OpenError, remedy: &str) -> Trouble {
 
 /// The remedy when Upgrades are blocked and polls come through.
 pub(super) fn by_poll() -> String {
-    "nothing must be done: an agent serves from here by long poll; for more speed, have whatever stands in between let \
-     Upgrade through"
+    "no action is needed: an agent serves from here by long poll; for more speed, let the proxies in between \
+     pass Upgrade"
         .to_owned()
 }

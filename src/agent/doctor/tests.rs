@@ -3,7 +3,7 @@ use http::StatusCode;
 use super::*;
 
 #[test]
-fn a_refusal_is_told_from_a_fault() {
+fn a_refusal_is_distinguished_from_a_fault() {
     let refused = |status: u16| {
         let status = StatusCode::from_u16(status).unwrap();
         of_open(&OpenError::Refused { status, message: "no".into(), retry_after: None })
@@ -16,7 +16,7 @@ fn a_refusal_is_told_from_a_fault() {
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_ends_the_walk_there() {
+async fn a_closed_port_skips_the_steps_after_tcp() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);

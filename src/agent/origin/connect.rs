@@ -96,7 +96,7 @@ impl Connector {
     }
 
     fn silence(&self, error: &ConnectError) -> String {
-        let until = "start your service, requests will be answered 502 until then";
+        let until = "start your service; until then, requests will be answered 502";
         match (self.target.local_port(), error) {
             (Some(port), ConnectError::Dial(DialError::Connect { .. })) => {
                 format!("nothing listens on port {port} (tried 127.0.0.1 and [::1]): {until}")

@@ -39,10 +39,9 @@ impl FileServer {
         let root = self.root.display();
         match self.root.is_dir() {
             true => Probe::new(true, format!("the files of {root} can be read")),
-            false => Probe::new(
-                false,
-                format!("there is no directory {root} any more: requests will be answered 404"),
-            ),
+            false => {
+                Probe::new(false, format!("the directory {root} is missing: requests will be answered 404"))
+            }
         }
     }
 
@@ -55,7 +54,7 @@ impl FileServer {
         let status = response.status();
         let mut answer = match status {
             StatusCode::NOT_FOUND => note(status, "There is no such file here.", html),
-            StatusCode::METHOD_NOT_ALLOWED => note(status, "Files can be read, and nothing else.", html),
+            StatusCode::METHOD_NOT_ALLOWED => note(status, "Files here can only be read.", html),
             StatusCode::INTERNAL_SERVER_ERROR => note(status, "This file cannot be read.", html),
             _ => return response.map(Body::wrap),
         };

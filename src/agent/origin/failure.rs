@@ -32,15 +32,15 @@ pub(super) enum OriginFailure {
     Exchange(#[from] http1::Error),
     #[error("no valid answer over HTTP/2: {0}")]
     Http2(SendErrorKind),
-    #[error("no HTTP/2: {0}")]
+    #[error("HTTP/2 failed to start: {0}")]
     Preface(h2::Error),
     #[error(transparent)]
     Opening(Arc<OriginFailure>),
-    #[error("a 101 that nobody asked for")]
+    #[error("a 101 that was not requested")]
     Unasked,
-    #[error("CONNECT is not for origins")]
+    #[error("CONNECT is not forwarded to origins")]
     Tunnel,
-    #[error("a request for no host, or for several")]
+    #[error("a request without a host, or with several hosts")]
     Hosts,
 }
 
@@ -76,35 +76,35 @@ impl OriginFailure {
                 StatusCode::NOT_IMPLEMENTED,
                 "no-upgrade",
                 "http_upgrade_failed",
-                "it does not take Upgrades over HTTP/2 (RFC 8441).".to_owned(),
+                "it does not support Upgrades over HTTP/2 (RFC 8441).".to_owned(),
             ),
             Self::Http2(SendErrorKind::Invalid) | Self::Preface(_) => bad(
                 "origin-invalid",
                 "http_protocol_error",
-                "what it answered is not HTTP/2. Check the port, and h2c:// against http://.",
+                "its answer is not HTTP/2. Check the port, or use http:// instead of h2c://.",
             ),
             Self::Http2(_) => bad(
                 "origin-incomplete",
                 "http_response_incomplete",
-                "it ended the connection or the stream without an answer. Its log may say why.",
+                "it ended the connection or the stream without an answer. Its log may have the reason.",
             ),
             Self::Opening(failure) => failure.verdict(),
             Self::Unasked => bad(
                 "origin-unasked-upgrade",
                 "http_upgrade_failed",
-                "it switched protocols without having been asked to.",
+                "it switched protocols without a request for an Upgrade.",
             ),
             Self::Tunnel => (
                 StatusCode::NOT_IMPLEMENTED,
                 "no-tunnel",
                 "http_request_denied",
-                "CONNECT to another place is not passed on.".to_owned(),
+                "the agent does not forward CONNECT requests.".to_owned(),
             ),
             Self::Hosts => (
                 StatusCode::BAD_REQUEST,
                 "unclear-host",
                 "http_request_error",
-                "the request does not say clearly which host it is for.".to_owned(),
+                "the request does not name exactly one host.".to_owned(),
             ),
         }
     }
@@ -149,7 +149,7 @@ fn connecting(error: &io::Error) -> FailureReport {
         _ => bad(
             "origin-unreachable",
             "destination_unavailable",
-            format!("{error}. Check the way from the agent to the service."),
+            format!("{error}. Check the network between the agent and the service."),
         ),
     }
 }
@@ -175,7 +175,7 @@ fn handshaking(error: &io::Error) -> FailureReport {
         _ => bad(
             "origin-tls",
             "tls_protocol_error",
-            format!("TLS failed ({error}). Check that this port speaks HTTPS; for plain HTTP say http://."),
+            format!("TLS failed ({error}). Check that this port serves HTTPS; for plain HTTP use http://."),
         ),
     }
 }
@@ -200,18 +200,16 @@ fn exchange(error: &http1::Error) -> FailureReport {
         return bad(
             "origin-invalid",
             "http_protocol_error",
-            "its answer has no clear end: it must have one Content-Length or the one transfer coding chunked.",
+            "its answer has no clear end: it must have one Content-Length, or chunked as its only coding.",
         );
     }
     if error.is_invalid() {
-        let what = format!(
-            "what it answered is not HTTP/1.1 ({error}). Check the port and http:// against https://."
-        );
+        let what = format!("its answer is not HTTP/1.1 ({error}). Check the port, or use https:// for TLS.");
         return bad("origin-invalid", "http_protocol_error", what);
     }
     bad(
         "origin-incomplete",
         "http_response_incomplete",
-        format!("it closed the connection without an answer ({error}). Its log may say why."),
+        format!("it closed the connection without an answer ({error}). Its log may have the reason."),
     )
 }

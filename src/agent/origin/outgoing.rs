@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_the_visitors() {
+    fn the_host_of_the_visitor_is_kept() {
         assert_eq!(to_origin("https://a.test:8443/", &[]).headers()["host"], "a.test:8443");
         assert_eq!(to_origin("http://a.test/", &[("host", "b.test")]).headers()["host"], "a.test");
         assert_eq!(to_origin("/", &[("host", "b.test")]).headers()["host"], "b.test");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_needs_somebody_to_speak_it_with() {
+    fn an_upgrade_without_a_visitor_stream_is_removed() {
         for token in ["websocket", "h2c"] {
             let request = to_origin("/", &[("connection", "upgrade"), ("upgrade", token), ("cookie", "a=1")]);
             assert_eq!(request.headers().len(), 1, "{token}");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_are_joined_and_te_is_announced() {
+    fn cookie_fields_are_joined_and_te_is_listed_in_connection() {
         let request = to_origin("/", &[("cookie", "a=1"), ("cookie", "b=2"), ("te", "trailers, gzip")]);
         assert_eq!(request.headers().get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
         assert_eq!(

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_connection_is_parked_behind_a_stop() {
+    async fn no_connection_returns_to_the_pool_after_a_stop() {
         let scope = Scope::new();
         let pool = Pool::new(scope.clone());
         let (connection, returning) = (connection(), pool.clone());
@@ -190,6 +190,6 @@ mod tests {
         stack.idle.clear();
         drop(stack);
         thread.join().unwrap();
-        assert_eq!(pool.idle(), 0, "a connection was parked after the sweep");
+        assert_eq!(pool.idle(), 0, "a connection returned after the sweep");
     }
 }

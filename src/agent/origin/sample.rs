@@ -33,8 +33,8 @@ const DOWNLOAD_MOST: u64 = 1 << 30;
 const MESSAGE_MOST: usize = 16 << 20;
 
 const LINKS: &str = "<ul>\n<li><a href=\"/events\">/events</a>: server-sent events, one a second\n\
-    <li><a href=\"/download?bytes=1048576\">/download?bytes=1048576</a>: that many bytes\n\
-    <li>/echo: sends back what you send\n<li>/ws: a WebSocket that sends back what you send\n</ul>";
+    <li><a href=\"/download?bytes=1048576\">/download?bytes=1048576</a>: a body of this length\n\
+    <li>/echo: returns the body of the request\n<li>/ws: a WebSocket that returns each message\n</ul>";
 
 /// The sample: `/` shows the request as it arrived, `/echo` returns its body, `/ws` is a WebSocket echo, `/events` a
 /// stream of events, `/download?bytes=N` a body of N bytes. WebSockets are tasks of `scope`.
@@ -52,7 +52,7 @@ fn answer(request: Request, scope: &Scope) -> Response {
         "/ws" => socket(request, scope),
         "/events" => events(scope),
         "/download" => download(request.uri().query().unwrap_or_default()),
-        _ => text(StatusCode::NOT_FOUND, "The sample has nothing here. Try / first.\n"),
+        _ => text(StatusCode::NOT_FOUND, "The sample has no such page. Try / first.\n"),
     }
 }
 
@@ -169,12 +169,12 @@ impl http_body::Body for Zeros {
 fn socket(mut request: Request, scope: &Scope) -> Response {
     let stream = Tunnel::take(request.extensions_mut());
     let Some(stream) = stream.filter(|_| hop::requests_upgrade(request.headers(), "websocket")) else {
-        let mut response = text(StatusCode::UPGRADE_REQUIRED, "This is a WebSocket.\n");
+        let mut response = text(StatusCode::UPGRADE_REQUIRED, "This page is a WebSocket; send an Upgrade.\n");
         hop::set_upgrade(response.headers_mut(), HeaderValue::from_static("websocket"));
         return response;
     };
     let Some(accept) = accepted(request.headers()) else {
-        let mut response = text(StatusCode::BAD_REQUEST, "Version 13 is spoken here, and a key is needed.\n");
+        let mut response = text(StatusCode::BAD_REQUEST, "A WebSocket needs version 13 and a valid key.\n");
         response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return response;
     };

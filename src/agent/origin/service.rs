@@ -103,7 +103,7 @@ where
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.keep_alive(false).half_close(true).auto_date_header(false);
         if let Err(error) = builder.serve_connection(TokioIo::new(far), service).with_upgrades().await {
-            tracing::debug!(%error, "an upgrade ended");
+            tracing::debug!(%error, "an upgraded connection failed");
         }
     });
     let connection = Connection::new(Io::other(near));
@@ -148,7 +148,7 @@ fn failed(error: &BoxError, html: bool) -> Response {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         code: "service-failed",
         // The text of the error is for the operator, and only in the log.
-        detail: "The service behind the agent failed to answer. The agent's log says why.",
+        detail: "The service behind the agent failed to answer. The agent's log has the reason.",
         hop: HOP,
         error: Some("proxy_internal_error"),
         retry_after: None,

@@ -27,9 +27,10 @@ pub struct BadTarget {
     why: &'static str,
 }
 
-const HOW: &str = "say a port (3000), host:port, http://…, https://…, h2c://… (HTTP/2), unix:/path or an existing directory";
-const PATH: &str = "a path cannot be part of the target, because the origin gets the path that the visitor asked for; \
-                    leave it out";
+const HOW: &str = "write a port (3000), host:port, http://…, https://…, h2c://… (HTTP/2), unix:/path or an \
+                   existing directory";
+const PATH: &str = "a path cannot be part of the target, because the origin receives the path of the \
+                    visitor's request; leave it out";
 
 impl OriginTarget {
     /// Parses a text that a person typed. A number is always a port. A word that names an existing directory is that
@@ -59,7 +60,7 @@ impl OriginTarget {
             return Ok(Self::Directory(path.into()));
         }
         if path.exists() {
-            return Err("this is not a directory; if it is a unix socket, say unix:PATH");
+            return Err("this is not a directory; for a unix socket, write unix:PATH");
         }
         if text.starts_with(['.', '/', '~']) {
             return Err("there is no such directory");
@@ -119,7 +120,9 @@ fn url(scheme: &str, rest: &str) -> Result<OriginTarget, &'static str> {
 
 fn authority(text: &str, default: Option<u16>, tls: bool) -> Result<DialTarget, &'static str> {
     if text.contains('@') {
-        return Err("no user and password here: the visitor's own credentials are passed on");
+        return Err(
+            "the target cannot have a user and password: the visitor's own credentials are forwarded",
+        );
     }
     let split = text.rfind(':').filter(|&colon| !text[colon..].contains(']'));
     let (host, port) = match split {
@@ -127,7 +130,7 @@ fn authority(text: &str, default: Option<u16>, tls: bool) -> Result<DialTarget, 
         None => (text, default.ok_or(HOW)?),
     };
     if host.contains(':') && !host.starts_with('[') {
-        return Err("an IPv6 address stands in brackets: [::1]:3000");
+        return Err("write an IPv6 address in brackets: [::1]:3000");
     }
     let host = HostName::parse(host).map_err(|_| HOW)?;
     let host = host.as_str().trim_start_matches('[').trim_end_matches(']');
@@ -181,13 +184,13 @@ mod tests {
             assert_eq!(
                 OriginTarget::parse(wanted),
                 OriginTarget::parse(text),
-                "what is shown is understood again: {text}"
+                "the displayed text is the same target: {text}"
             );
         }
     }
 
     #[test]
-    fn a_directory_is_one_only_if_it_exists() {
+    fn a_directory_must_exist() {
         for text in [".", "./src", "src", "/tmp"] {
             assert_eq!(OriginTarget::parse(text), Ok(OriginTarget::Directory(text.into())));
         }
@@ -197,23 +200,23 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_served_says_why() {
+    fn an_invalid_target_is_refused_with_advice() {
         for (text, word) in [
-            ("", "say a port"),
+            ("", "write a port"),
             ("0", "65535"),
             ("70000", "65535"),
             ("localhost:", "65535"),
             ("localhost:0", "65535"),
-            ("localhost", "say a port"),
-            ("ftp://app.test", "say a port"),
-            ("http://", "say a port"),
+            ("localhost", "write a port"),
+            ("ftp://app.test", "write a port"),
+            ("http://", "write a port"),
             ("http://app.test/api", "leave it out"),
             ("http://app.test?x", "leave it out"),
             ("app.test:80/api", "leave it out"),
             ("http://me:pw@app.test", "credentials"),
             ("::1:3000", "brackets"),
             ("unix:", "missing"),
-            ("a b:1", "say a port"),
+            ("a b:1", "write a port"),
         ] {
             let error = OriginTarget::parse(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text:?}: {error}");

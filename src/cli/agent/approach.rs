@@ -13,23 +13,23 @@ use crate::domain::Secret;
 use crate::net::dial::Proxies;
 use crate::tls;
 
-/// The flags for it.
+/// The flags of these settings.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Approach {
-    /// A file with the token, or - for stdin; without it PTTH_TOKEN from the environment
+    /// A file with the token, or - for stdin; without this flag, the environment variable PTTH_TOKEN holds the token
     #[arg(long, value_name = "FILE|-", env = "PTTH_TOKEN_FILE", hide_env_values = true)]
     pub token_file: Option<PathBuf>,
-    /// Trust the certificates in this file, and no others, to vouch for the relay
+    /// Trust the root certificates in this file instead of those of the system
     #[arg(long, value_name = "PEM", env = "PTTH_CA", hide_env_values = true)]
     pub ca: Option<PathBuf>,
-    /// A client certificate to show to relays that take one; chain, leaf first
+    /// The client certificate for relays that accept one: the chain, leaf first
     #[arg(long, value_name = "PEM", env = "PTTH_AGENT_CERT", hide_env_values = true)]
     pub cert: Option<PathBuf>,
-    /// The private key of the certificate
+    /// The private key of the client certificate
     #[arg(long, value_name = "PEM", env = "PTTH_AGENT_KEY", hide_env_values = true)]
     pub key: Option<PathBuf>,
-    /// Go out through this proxy: http://HOST:PORT, socks5://HOST:PORT, socks5h://HOST:PORT, or off for none
-    /// [default: what PTTH_PROXY, or else HTTPS_PROXY, ALL_PROXY and NO_PROXY, say in the environment]
+    /// Connect through this proxy: http://HOST:PORT, socks5://HOST:PORT, socks5h://HOST:PORT, or off for none
+    /// [default: PTTH_PROXY in the environment, or else HTTPS_PROXY, ALL_PROXY and NO_PROXY]
     #[arg(long, value_name = "URL|off")]
     pub proxy: Option<String>,
 }
@@ -55,9 +55,7 @@ impl Approach {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => tls::with_identity(tls, cert, key).map_err(Failure::usage),
             (None, None) => Ok(tls.clone()),
-            _ => Err(Failure::usage(
-                "a certificate and its key are one thing: give --cert and --key, or neither",
-            )),
+            _ => Err(Failure::usage("--cert and --key belong together: give both, or neither")),
         }
     }
 

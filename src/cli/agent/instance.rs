@@ -16,7 +16,7 @@ const LOCK: &str = "agent-instance.lock";
 
 /// Held while a process uses a kept identity. The system releases the lock when the process ends.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "to be open is all it does")] File);
+pub struct Lock(#[expect(dead_code, reason = "the lock is held while the file is open")] File);
 
 /// The identity kept in a directory, with its count of starts raised by one.
 pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
@@ -35,7 +35,7 @@ pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             return Err(Failure::failed(format!(
-                "another agent is running with --state {}; stop it, or give this one another --state",
+                "another agent is running with --state {}; stop that agent, or choose another --state",
                 state.display()
             )));
         }
@@ -44,7 +44,7 @@ pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
     let file = state.join(FILE);
     let instance = match files::read(&file) {
         Ok(bytes) => next(&bytes).unwrap_or_else(|| {
-            tracing::warn!(file = %file.display(), "the kept identity is damaged; starting with a new one");
+            tracing::warn!(file = %file.display(), "the kept identity is damaged and is replaced");
             Instance::random()
         }),
         Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Instance::random(),
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_used_by_one_at_a_time() {
+    fn an_identity_is_used_by_one_process_at_a_time() {
         let state = tempfile::tempdir().unwrap();
         let (first, _lock) = keep(state.path()).unwrap();
         let failure = keep(state.path()).unwrap_err();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_are_two() {
+    fn two_processes_have_different_identities() {
         assert_ne!(Instance::random().id, Instance::random().id);
     }
 }

@@ -31,34 +31,34 @@ pub use self::instance::Lock;
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// What to put on the internet: 3000, localhost:3000, http://…, https://…, h2c://… for HTTP/2 (gRPC),
+    /// The target to serve: 3000, localhost:3000, http://…, https://…, h2c://… for HTTP/2 (gRPC),
     /// unix:/run/app.sock, or a directory
     #[arg(value_name = "TARGET")]
     pub target: String,
-    /// A relay to be reachable at; several are kept at the same time, and one that refuses the agent is tried again from
-    /// time to time while the others do not
+    /// The URL of a relay; can be given several times. The agent keeps a session to each relay. It retries a relay that
+    /// refuses it, unless every relay refuses it
     #[arg(long, value_name = "URL", required = true, value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
     pub relay: Vec<RelayUrl>,
-    /// A name to ask for, below the relay's domain; without --name and --host: the token's only one
+    /// A name to request below the relay's domain; without --name and --host, the only name of the token
     #[arg(long, value_name = "NAME", value_parser = parse::<Name>)]
     pub name: Vec<Name>,
-    /// A host of your own to ask for, which the token must list
+    /// A host of your own to request; the token must allow this host
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,
-    /// How to reach the relay; auto finds out what works here. ptth10-h1 is ptth10 with plain HTTP/1.1 behind the
-    /// Upgrade
+    /// The transport to the relay; auto selects the best one that works. ptth10-h1 is ptth10 with HTTP/1.1 alone
+    /// after the Upgrade
     #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = PossibleValuesParser::new(agent::transports()))]
     pub transport: String,
-    /// With what to come in.
+    /// Token, trusted roots, client certificate and proxy.
     #[command(flatten)]
     pub approach: Approach,
-    /// Keep this agent's identity here, so that after a restart it takes over from its former self at once
+    /// Keep the identity of this agent in this directory, so that a restarted agent replaces its old process at once
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
-    /// Take the names away from every other process of the same token
+    /// Take over the names from every other agent process with the same token
     #[arg(long)]
     pub exclusive: bool,
-    /// Who may visit; without: everybody.
+    /// The rules for visitors; without rules, everybody may visit.
     #[command(flatten)]
     pub visitors: visitors::Args,
     /// What is logged of each request.
@@ -125,7 +125,7 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
     let access = access.start()?;
     descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
-    let cores = cores.map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+    let cores = cores.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     running::block_on(async {
         let mut asked = Signals::listen()?;
         let origin = Origin::new(target, Scope::new(), origin_tls);
@@ -153,7 +153,7 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
             let relay = relays.next().map_or("a relay".into(), |(relay, _)| relay.to_string());
             print_line(&format!("connected to {relay}, which announced no public URL"))?;
         }
-        print_line(&format!("forwards to {found}"))?;
+        print_line(&format!("target: {found}"))?;
         warnings(&serving).iter().try_for_each(|warning| print_line(&format!("warning: {warning}")))?;
         loop {
             tokio::select! {
@@ -168,7 +168,7 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
                 ended = serving.ended() => break ended.map_err(of_fatal)?,
             }
         }
-        tracing::info!("stopping: the relay is told, and what is in flight finishes");
+        tracing::info!("stopping: the relay is notified, and requests in flight finish");
         asked.patiently(serving.stop(defaults::GRACE)).await;
         Ok(())
     })
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_is_what_it_does() {
+    fn flags_and_files_become_the_configuration() {
         let directory = tempfile::tempdir().unwrap();
         let [token, state] = ["token", "state"].map(|name| directory.path().join(name).display().to_string());
         std::fs::write(&token, "ptth_x_y\n").unwrap();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_is_read_even_if_it_is_not_needed_yet() {
+    fn a_ca_file_is_read_even_for_plain_http_relays() {
         let line = ["3000", "--relay=http://localhost:1", "--ca=/nonexistent.pem"];
         assert_eq!(prepare(args(&line)).err().unwrap().code, 2);
     }

@@ -44,7 +44,7 @@ impl Reload {
         let tls = self.approach.trust(&self.relays).and_then(|tls| self.approach.identified(&tls));
         credentials.replace_tls(tls.map_err(kept)?);
         for (now, _) in files.iter().zip(&self.files).filter(|(now, before)| now != before) {
-            tracing::info!(file = %now.0.display(), "loaded again, for connections that are opened from now on");
+            tracing::info!(file = %now.0.display(), "loaded again; new connections use it");
         }
         self.files = files;
         Ok(true)
@@ -59,7 +59,7 @@ impl Reload {
         if token == self.token {
             return Ok(false);
         }
-        tracing::info!(file = %file.display(), "loaded the token again, for connections that are opened from now on");
+        tracing::info!(file = %file.display(), "loaded the token again; new connections use it");
         credentials.replace_token(token.clone());
         self.token = token;
         Ok(true)
@@ -67,7 +67,7 @@ impl Reload {
 }
 
 fn kept(failure: Failure) {
-    tracing::warn!("{failure}; what was loaded before stays in force");
+    tracing::warn!("{failure}; the previously loaded files stay in use");
 }
 
 fn prints(approach: &Approach) -> Vec<(PathBuf, [u8; 32])> {
@@ -89,7 +89,7 @@ mod tests {
     use crate::tls::{self, dev};
 
     #[test]
-    fn files_that_can_be_read_are_in_force_and_others_change_nothing() {
+    fn readable_files_are_reloaded_and_unreadable_files_change_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let ca = || dev::ephemeral(&[]).unwrap().ca.cert;

@@ -40,7 +40,7 @@ fn clean(bytes: &[u8], origin: &str) -> Result<Secret, Failure> {
     let token = token.strip_suffix(b"\r").unwrap_or(token);
     if token.is_empty() {
         return Err(Failure::usage(format!(
-            "{origin} holds no token: it is empty; ptth token new makes one"
+            "{origin} holds no token: it is empty; make a token with ptth token new"
         )));
     }
     match std::str::from_utf8(token) {
@@ -60,14 +60,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_end_is_taken_off() {
+    fn one_line_end_is_removed() {
         for text in ["ptth_a_b", "ptth_a_b\n", "ptth_a_b\r\n"] {
             assert_eq!(from_reader(text.as_bytes()).unwrap().expose(), "ptth_a_b");
         }
     }
 
     #[test]
-    fn what_is_no_token_is_not_repeated() {
+    fn an_error_does_not_repeat_an_invalid_token() {
         let long = "x".repeat(5000);
         for text in ["", "\n", "hush hush", "hush\n\n", " hush", "h\u{fc}sh", "hush\n#", &long] {
             let failure = from_reader(text.as_bytes()).unwrap_err();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_over_the_environment() {
+    fn a_file_overrides_the_environment() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("token");
         fs::write(&file, "from-file\n").unwrap();

@@ -12,34 +12,34 @@ use crate::domain::{HostName, Name, Secret};
 use crate::policy::{FieldSecret, Rules, User, network};
 use crate::tls::files;
 
-/// The flags of who may visit.
+/// The flags of the rules for visitors.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(id = "visitors")]
-#[command(next_help_heading = "Who may visit (without: everybody; the relay holds visitors to it)")]
+#[command(next_help_heading = "Rules for visitors (enforced by the relay; by default, everybody may visit)")]
 pub struct Args {
-    /// Visitors need a password: a file with lines of USER:PASSWORD; the relay is told hashes, and keeps the
-    /// Authorization field to itself
+    /// Require a password: a file with lines of USER:PASSWORD. The relay receives only hashes, and does not forward the
+    /// Authorization field
     #[arg(long, value_name = "FILE")]
     pub visitor_basic: Option<PathBuf>,
-    /// Visitors come from this network, as in 192.0.2.0/24 or 2001:db8::/32, or from this address
+    /// Admit only visitors from this network, such as 192.0.2.0/24 or 2001:db8::/32, or from this address
     #[arg(long, value_name = "CIDR", value_parser = parse::<IpNet>)]
     pub visitor_net: Vec<IpNet>,
-    /// Visitors send a secret field: a file with one line of FIELD: VALUE; the relay keeps the field to itself
+    /// Require a secret header field: a file with one line of FIELD: VALUE. The relay does not forward the field
     #[arg(long, value_name = "FILE")]
     pub visitor_secret_file: Option<PathBuf>,
-    /// Requests per second from one address
+    /// Limit the requests per second from one address
     #[arg(long, value_name = "N")]
     pub visitor_rate: Option<NonZeroU32>,
-    /// Requests at once from one address
+    /// Limit the requests in flight from one address
     #[arg(long, value_name = "N")]
     pub visitor_in_flight: Option<NonZeroU32>,
-    /// Requests per second, of all visitors together
+    /// Limit the requests per second of all visitors together
     #[arg(long, value_name = "N")]
     pub all_visitors_rate: Option<NonZeroU32>,
-    /// Requests at once, of all visitors together
+    /// Limit the requests in flight of all visitors together
     #[arg(long, value_name = "N")]
     pub all_visitors_in_flight: Option<NonZeroU32>,
-    /// The longest body of a request, in bytes
+    /// Limit the length of a request body, in bytes
     #[arg(long, value_name = "BYTES")]
     pub visitor_body: Option<u64>,
 }
@@ -75,7 +75,7 @@ impl Args {
         };
         if rules.to_string().len() > defaults::VISITORS {
             return Err(Failure::usage(format!(
-                "these are too many users and networks: the rules have {} bytes, and {} at most",
+                "there are too many users and networks: the rules have {} bytes, and the limit is {} bytes",
                 rules.to_string().len(),
                 defaults::VISITORS
             )));
@@ -87,10 +87,10 @@ impl Args {
 fn lines(file: &Path) -> Result<Vec<String>, Failure> {
     let bytes = files::read_secret(file).map_err(Failure::usage)?;
     let text = String::from_utf8(bytes);
-    let text = text.map_err(|_| Failure::usage(format!("{}: this is no text in UTF-8", file.display())))?;
+    let text = text.map_err(|_| Failure::usage(format!("{}: the file is not UTF-8 text", file.display())))?;
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     if lines.is_empty() {
-        Err(Failure::usage(format!("{}: there is nothing in it", file.display())))
+        Err(Failure::usage(format!("{}: the file is empty", file.display())))
     } else {
         Ok(lines)
     }
@@ -127,12 +127,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_no_rule() {
+    fn without_flags_there_are_no_rules() {
         assert_eq!(rules(&Args::default()).unwrap(), None);
     }
 
     #[test]
-    fn files_become_hashes() {
+    fn rules_contain_hashes_instead_of_secrets() {
         let dir = tempfile::tempdir().unwrap();
         let [basic, secret] = ["basic", "secret"].map(|name| dir.path().join(name));
         fs::write(&basic, "ann:hush:hush\n\nbob:quiet\r\n").unwrap();
@@ -147,11 +147,11 @@ mod tests {
         for hidden in ["hush", "quiet", "whisper"] {
             assert!(!text.contains(hidden), "{text}");
         }
-        assert_eq!(rules(&args).unwrap().unwrap(), said, "another agent of the name says the same");
+        assert_eq!(rules(&args).unwrap().unwrap(), said, "two agents with the same name have the same rules");
     }
 
     #[test]
-    fn a_file_that_says_nothing_is_not_no_rule() {
+    fn an_empty_or_malformed_file_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         let basic = Args { visitor_basic: Some(file.clone()), ..Args::default() };

@@ -30,7 +30,8 @@ impl FirstToken {
         if !tokens.is_new() {
             if tokens.is_empty() {
                 tracing::warn!(
-                    "every token was revoked or has expired, so no agent can come in; make one with ptth token new"
+                    "every token was revoked or has expired, so no agent can connect; make a token with \
+                     ptth token new"
                 );
             }
             return Ok(lives(tokens, &file).then_some(Self { file, secret: None }));
@@ -145,13 +146,13 @@ mod tests {
         let secret = first.secret.unwrap();
         assert_eq!(fs::read_to_string(&first.file).unwrap().trim(), secret.expose());
         let again = FirstToken::make(&tokens, state.path()).unwrap().unwrap();
-        assert!(again.file == first.file && again.secret.is_none(), "told again, but not shown");
+        assert!(again.file == first.file && again.secret.is_none(), "announced again, without the secret");
         assert!(tokens.revoke(&tokens.verify(&secret).unwrap().id).unwrap());
-        assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none(), "who revokes all wants none");
+        assert!(FirstToken::make(&tokens, state.path()).unwrap().is_none(), "a revoked token stays revoked");
     }
 
     #[test]
-    fn whoever_has_tokens_needs_no_first_one() {
+    fn no_first_token_is_made_when_a_token_exists() {
         let state = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(state.path()).unwrap();
         tokens.issue(Grants::any()).unwrap();
@@ -160,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_cannot_be_written_down_does_not_live() {
+    fn a_first_token_that_cannot_be_written_is_revoked() {
         let tokens = Tokens::in_memory();
         assert!(FirstToken::make(&tokens, Path::new("/nonexistent/state")).is_err());
         assert!(tokens.is_empty());
     }
 
     #[test]
-    fn the_line_can_be_pasted_and_the_secret_is_for_a_terminal() {
+    fn the_agent_command_is_complete_and_only_a_terminal_shows_the_token() {
         let mut relay = prepared("ptth.localhost");
         relay.ca = Some("/s/ca.pem".into());
         let own = listen("[::1]:81", true).of("rh2");
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_are_sent_where_they_can_get_in() {
+    fn the_agent_command_names_a_reachable_relay_url() {
         let url = |domain: &str, bound: &[Listen]| relay_url(&prepared(domain).config, bound);
         assert_eq!(url("example.org", &[listen("0.0.0.0:443", true)]), "https://example.org");
         assert_eq!(url("example.org", &[listen("127.0.0.1:80", false)]), "https://example.org");
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_in_a_path_survives_the_shell() {
+    fn a_quote_in_a_path_is_escaped_for_the_shell() {
         assert_eq!(quoted(Path::new("a'b")), r"'a'\''b'");
     }
 }

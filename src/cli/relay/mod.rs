@@ -62,7 +62,10 @@ pub fn prepare(args: Args) -> Result<PreparedRelay, Failure> {
         CertificateSource::Development(hosts) => {
             let kept = dev::load_or_make(&state, hosts).map_err(Failure::failed)?;
             if kept.new_ca {
-                tracing::info!(ca = %kept.ca.display(), "made a development CA; agents that hold an older one must get it");
+                tracing::info!(
+                    ca = %kept.ca.display(),
+                    "made a development CA; agents with an older CA need the new one"
+                );
             }
             ca = Some(kept.ca);
             let pair = PairFiles { cert: kept.cert, key: kept.key };
@@ -107,7 +110,8 @@ fn serve(prepared: PreparedRelay) -> Result<(), Failure> {
         announce(&prepared, relay.addresses(), relay.admin())?;
         if prepared.config.open_registration {
             tracing::warn!(
-                "registration is open: anybody who reaches this relay may claim a free name below {} and serve what they like there",
+                "registration is open: anybody who reaches this relay may claim a free name below {} and \
+                 serve any content there",
                 prepared.config.domain
             );
         }
@@ -120,7 +124,7 @@ fn serve(prepared: PreparedRelay) -> Result<(), Failure> {
                 () = relay.reload() => {}
             }
         }
-        tracing::info!("stopping: agents are told, and what is in flight finishes");
+        tracing::info!("stopping: agents are notified, and requests in flight finish");
         asked.patiently(relay.stop()).await;
         Ok(())
     })
@@ -132,8 +136,8 @@ fn report_connection_limit(wanted: usize, room: usize) {
     tracing::info!(connections = wanted.min(room), open_files = limit, "relay started");
     if wanted > room {
         tracing::warn!(
-            "--connections {wanted} do not fit: the limit of {limit} open files leaves {room} for visitors; raise it with \
-             ulimit -n or LimitNOFILE=, or set --connections {room}"
+            "--connections {wanted} do not fit: the limit of {limit} open files leaves {room} for visitors; \
+             raise the limit with ulimit -n or LimitNOFILE=, or set --connections {room}"
         );
     }
 }
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_start_finds_what_the_first_made() {
+    fn a_second_start_uses_the_token_key_and_ca_of_the_first() {
         let state = tempfile::tempdir().unwrap();
         let first = start(state.path(), RelaySettings::default());
         let secret = first.first.unwrap().secret.unwrap();

@@ -14,7 +14,10 @@ pub(super) fn key(state: &Path) -> Result<[u8; 32], FileError> {
         if let Ok(key) = files::read_secret(&file)?.try_into() {
             return Ok(key);
         }
-        tracing::warn!(file = %file.display(), "not a key of 32 bytes: made a new one, and agents that poll must register again");
+        tracing::warn!(
+            file = %file.display(),
+            "the seal key has a wrong length and is replaced; agents that poll must register again"
+        );
     }
     let key = rand::random::<[u8; 32]>();
     files::replace(&file, 0o600, &key)?;
@@ -28,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_for_the_owner_alone() {
+    fn a_key_is_made_once_and_readable_by_its_owner_only() {
         let state = tempfile::tempdir().unwrap();
         let first = key(state.path()).unwrap();
         assert_eq!(key(state.path()).unwrap(), first);
@@ -37,6 +40,6 @@ mod tests {
         std::fs::write(&file, b"short").unwrap();
         assert_ne!(key(state.path()).unwrap(), first);
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o622)).unwrap();
-        assert!(key(state.path()).is_err(), "others may have put it there");
+        assert!(key(state.path()).is_err(), "others may have written the key");
     }
 }

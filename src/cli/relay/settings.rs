@@ -16,13 +16,13 @@ use crate::relay::config::{Admin, ClientCerts, DEMO_BY_PATH, Destination, Listen
 use crate::tls::dev::{CertHost, DevError};
 use crate::tls::{self, PairFiles};
 
-/// What was said about a relay, as flags, in the environment or in the file: the keys are the same.
+/// The settings of a relay from one source: flags and environment, or the file. The keys of the file are the flags.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RelaySettings {
-    /// Where to listen: ADDR:PORT for TLS, http://ADDR:PORT for plain HTTP; port 0 takes a free one. A transport that
-    /// takes streams without a request can have a listener of its own: TRANSPORT://ADDR:PORT with TLS,
-    /// TRANSPORT+plain://ADDR:PORT without [default: 127.0.0.1:8443]
+    /// A listener: ADDR:PORT for TLS, http://ADDR:PORT for plain HTTP; port 0 selects a free port. A transport whose
+    /// connections do not begin with an HTTP request can have a listener of its own: TRANSPORT://ADDR:PORT with TLS,
+    /// TRANSPORT+plain://ADDR:PORT without TLS [default: 127.0.0.1:8443]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse::<Listen>, env = "PTTH_LISTEN", hide_env_values = true, value_delimiter = ',')]
     #[serde(deserialize_with = "several")]
     pub listen: Vec<Listen>,
@@ -30,89 +30,91 @@ pub struct RelaySettings {
     #[arg(long, value_name = "DOMAIN", value_parser = parse::<HostName>, env = "PTTH_DOMAIN", hide_env_values = true)]
     #[serde(deserialize_with = "one")]
     pub domain: Option<HostName>,
-    /// A further host that is the relay's own
+    /// Another host name of the relay itself
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     #[serde(deserialize_with = "several")]
     pub authority: Vec<HostName>,
-    /// Scheme, host and port of the public addresses, where they differ from those that agents use
+    /// The scheme, host and port of the public URLs [default: those of the agent's request]
     #[arg(long, value_name = "URL", value_parser = parse::<PublicUrl>, env = "PTTH_PUBLIC_URL", hide_env_values = true)]
     #[serde(deserialize_with = "one")]
     pub public_url: Option<PublicUrl>,
-    /// host: each name is a host, NAME.DOMAIN. path: each name is a path, DOMAIN/NAME/, in one browser
-    /// origin, so only for names that trust each other [default: host]
+    /// host: each name is a host, NAME.DOMAIN. path: each name is a path, DOMAIN/NAME/; all names then share one
+    /// browser origin and must trust each other [default: host]
     #[arg(long, value_name = "host|path", value_parser = parse::<Routing>)]
     #[serde(deserialize_with = "one")]
     pub routing: Option<Routing>,
-    /// A proxy in front of the relay, whose Forwarded and X-Forwarded-* are believed; nobody else's are
+    /// A trusted proxy in front of the relay: the relay uses the Forwarded and X-Forwarded-* fields of no other client
     #[arg(long, value_name = "CIDR", value_parser = parse::<Net>, env = "PTTH_TRUSTED_PROXY", hide_env_values = true, value_delimiter = ',')]
     #[serde(deserialize_with = "several")]
     pub trusted_proxy: Vec<Net>,
-    /// A load balancer whose every connection begins with a header of the PROXY protocol, version 1 or 2
+    /// A load balancer that begins each connection with a header of the PROXY protocol, version 1 or 2
     #[arg(long, value_name = "CIDR", value_parser = parse::<Net>, env = "PTTH_PROXY_PROTOCOL", hide_env_values = true, value_delimiter = ',')]
     #[serde(deserialize_with = "several")]
     pub proxy_protocol: Vec<Net>,
-    /// Let anybody claim a name that is free, without a token: first come, first served, and whatever they serve
-    /// stands below this domain
+    /// Let anybody claim a free name without a token, first come, first served. Anybody can then serve content below
+    /// this domain
     #[arg(long, value_name = "true|false", env = "PTTH_OPEN_REGISTRATION", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
     pub open_registration: Option<bool>,
-    /// Serve a page at /demo of this relay's own address that lets a browser tab answer requests; with host routing
-    /// only
+    /// Serve a page at /demo on the relay's own host that lets a browser tab answer requests; only with
+    /// --routing host
     #[arg(long, value_name = "true|false", env = "PTTH_DEMO", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
     pub demo: Option<bool>,
-    /// Relay requests of pages to this destination (RelayHttp), for whoever may be an agent here. A host must resolve
-    /// to public addresses, unless it is an IP address or has one behind =
+    /// Forward requests of web pages to this destination (RelayHttp), for clients that may act as agents. A
+    /// host must resolve to public addresses, unless it is an IP address or =ADDRESS is given
     #[arg(long, value_name = "HOST[:PORT][=ADDRESS]", value_parser = parse::<Destination>)]
     #[serde(deserialize_with = "several")]
     pub relay_http: Vec<Destination>,
-    /// The certificate chain, leaf first; without it a development CA is made in the state directory. Several are chosen
-    /// by the host that a client calls, the first where none fits; changed files are loaded by themselves
+    /// The certificate chain, leaf first [default: made by a development CA in the state directory]. Of several
+    /// certificates, a client gets the one that names its host, or else the first. Changed files are reloaded
+    /// automatically
     #[arg(long, value_name = "PEM", env = "PTTH_CERT", hide_env_values = true)]
     #[serde(deserialize_with = "paths")]
     pub cert: Vec<PathBuf>,
-    /// The private key of the certificate; the n-th key goes with the n-th certificate
+    /// The private key of the certificate; the n-th key belongs to the n-th certificate
     #[arg(long, value_name = "PEM", env = "PTTH_KEY", hide_env_values = true)]
     #[serde(deserialize_with = "paths")]
     pub key: Vec<PathBuf>,
     /// In the file, further certificates, each with its key: `[[certificate]]` with `cert = …` and `key = …`.
     #[arg(skip)]
     pub certificate: Vec<CertificatePair>,
-    /// Take client certificates of the CAs in this file: an agent may come with one instead of a token, and claim the
-    /// names in it. Browsers that hold one will ask which to show
+    /// Accept client certificates of the CAs in this file: an agent may present a certificate instead of a token, and
+    /// claim the names in the certificate. A browser with such a certificate prompts its user for it
     #[arg(long, value_name = "PEM", env = "PTTH_CLIENT_CA", hide_env_values = true)]
     pub client_ca: Option<PathBuf>,
-    /// Let agents in only with a client certificate and a token, both allowing what they ask for; with open
-    /// registration, with the certificate and perhaps a token
+    /// Require a client certificate and a token from agents; both must allow the requested names. With
+    /// --open-registration, the token is optional
     #[arg(long)]
     pub require_client_cert: bool,
-    /// Let agents in by plain HTTP from other machines too: for a relay behind something that speaks TLS
+    /// Accept agents over plain HTTP from other machines too, for a relay behind a proxy that terminates TLS
     #[arg(long)]
     pub allow_plain: bool,
-    /// Where tokens and development certificates are kept [default: $XDG_STATE_HOME/ptth]
+    /// The state directory, with tokens and development certificates [default: $XDG_STATE_HOME/ptth]
     #[arg(long, value_name = "DIR", env = "PTTH_STATE", hide_env_values = true)]
     pub state: Option<PathBuf>,
-    /// Where liveness, readiness, metrics and sessions are shown [default: 127.0.0.1:9180, if free]
+    /// The address of the admin listener: liveness, readiness, metrics and sessions [default: 127.0.0.1:9180, if free]
     #[arg(long, value_name = "ADDR|off", value_parser = parse::<AdminAt>, env = "PTTH_ADMIN", hide_env_values = true)]
     #[serde(deserialize_with = "one")]
     pub admin: Option<AdminAt>,
-    /// How long an agent may take until the head of its answer [default: 120]
+    /// The time limit for the head of an answer from an agent, in seconds [default: 120]
     #[arg(long, value_name = "N")]
     pub answer_timeout_seconds: Option<NonZeroU64>,
-    /// How long routes stay held for their token after its last connection went [default: 60]
+    /// How long routes stay reserved for their token after its last connection has ended, in seconds [default: 60]
     #[arg(long, value_name = "N")]
     pub lease_seconds: Option<u64>,
-    /// How long what is in flight may take to finish when the relay stops [default: 30]
+    /// How long requests in flight may take to finish when the relay stops, in seconds [default: 30]
     #[arg(long, value_name = "N")]
     pub grace_seconds: Option<u64>,
-    /// How much memory, in MiB, what waits for slow visitors and slow agents may take [default: 256]
+    /// Limit the memory for data that waits for slow visitors and slow agents, in MiB [default: 256]
     #[arg(long, value_name = "N")]
     pub buffer_mib: Option<NonZeroUsize>,
-    /// How many public connections there may be at once [default: 16384]
+    /// Limit the public connections at once [default: 16384]
     #[arg(long, value_name = "N")]
     pub connections: Option<NonZeroUsize>,
-    /// How many of them from one address, a /64 network with IPv6; trusted proxies may have more [default: 1024]
+    /// Limit the public connections from one address (IPv6: one /64 network); trusted proxies may have more
+    /// [default: 1024]
     #[arg(long, value_name = "N")]
     pub connections_per_address: Option<NonZeroUsize>,
-    /// Log one line for each request, when it has ended [default: off]
+    /// Log one line for each request when it ends [default: off, or text if a file is given]
     #[arg(
         long,
         value_name = "FORM",
@@ -122,7 +124,7 @@ pub struct RelaySettings {
         hide_env_values = true
     )]
     pub access_log: Option<AccessForm>,
-    /// Write the access log to this file instead of stderr; it is opened again on SIGHUP
+    /// Write the access log to this file instead of stderr; SIGHUP reopens the file
     #[arg(
         long,
         value_name = "FILE",
@@ -131,7 +133,7 @@ pub struct RelaySettings {
         hide_env_values = true
     )]
     pub access_log_file: Option<PathBuf>,
-    /// Log the query of each request too; queries carry secrets
+    /// Log the query of each request too; queries may contain secrets
     #[arg(long, help_heading = "Logging")]
     pub access_log_query: bool,
 }
@@ -241,14 +243,14 @@ impl Settings {
         };
         if listen.iter().all(|listen| listen.transport.is_some()) {
             return Err(Failure::usage(
-                "every --listen belongs to a transport, and no visitor can come in; add one without",
+                "every --listen belongs to a transport; add a --listen without a transport for visitors",
             ));
         }
         let routing = said.routing.unwrap_or_default();
         let address = domain.as_str().trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
         if routing == Routing::Host && address {
             return Err(Failure::usage(format!(
-                "no name can stand below the address {domain}; use --routing path"
+                "the IP address {domain} can have no names below it; use --routing path"
             )));
         }
         let demo = said.demo.unwrap_or(false);
@@ -326,7 +328,7 @@ fn client_certs(ca: Option<&Path>, required: bool, listen: &[Listen]) -> Result<
             Err(Failure::usage("--require-client-cert needs the CA of the certificates: --client-ca FILE"))
         }
         (Some(_), _) if !listen.iter().any(|listen| listen.tls) => Err(Failure::usage(
-            "--client-ca is of no use, since every --listen is plain http://; leave one of them out",
+            "--client-ca needs TLS, but every --listen is plain http://; leave one of them out",
         )),
         (Some(_), true) => Ok(ClientCerts::Required),
         (Some(_), false) => Ok(ClientCerts::Accepted),
@@ -360,7 +362,7 @@ fn certificate(
     match (pairs.is_empty(), tls) {
         (false, true) => Ok(CertificateSource::Files(pairs)),
         (false, false) => Err(Failure::usage(
-            "--cert is of no use, since every --listen is plain http://; leave one of them out",
+            "--cert needs TLS, but every --listen is plain http://; leave one of them out",
         )),
         (true, false) => Ok(CertificateSource::None),
         (true, true) => {

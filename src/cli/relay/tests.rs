@@ -27,7 +27,7 @@ fn settled(said: RelaySettings) -> Settings {
 }
 
 #[test]
-fn nothing_said_is_the_defaults() {
+fn without_settings_the_defaults_apply() {
     let Settings { config, certificate, .. } = settled(RelaySettings::default());
     assert_eq!(config.listen, [Listen::tls(defaults::LISTEN.parse().unwrap())]);
     assert_eq!(config.domain.as_str(), defaults::DOMAIN);
@@ -48,7 +48,7 @@ fn nothing_said_is_the_defaults() {
 
 /// The defaults in the help text are the actual defaults.
 #[test]
-fn the_help_tells_the_defaults() {
+fn the_help_shows_the_actual_defaults() {
     let help = <Line as clap::CommandFactory>::command().render_long_help().to_string();
     let seconds = [defaults::ANSWER, defaults::LEASE, defaults::GRACE].map(|d| d.as_secs().to_string());
     let [answer, lease, grace] = &seconds;
@@ -96,7 +96,7 @@ key = "second-key.pem"
 "#;
 
 #[test]
-fn every_flag_can_stand_in_the_file() {
+fn every_flag_is_a_key_of_the_file() {
     let (flat, _) = EVERYTHING.split_once("[[certificate]]").unwrap();
     let keys: Vec<_> = flat.lines().filter_map(|line| Some(line.split_once(" =")?.0)).collect();
     let command = <Line as clap::CommandFactory>::command();
@@ -126,7 +126,7 @@ fn every_flag_can_stand_in_the_file() {
         (Some(AccessForm::Json), true)
     );
     assert!(settings.access.access_log_file.is_some_and(|file| file.is_absolute()));
-    assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "it starts from the file");
+    assert!(settings.state.is_absolute() && settings.state.ends_with("state"), "relative to the file");
     let CertificateSource::Files(pairs) = settings.certificate else { panic!() };
     let [first, second] = &pairs[..] else { panic!("{pairs:?}") };
     assert!(first.cert.is_absolute() && first.cert.ends_with("cert.pem"));
@@ -135,7 +135,7 @@ fn every_flag_can_stand_in_the_file() {
 }
 
 #[test]
-fn the_nth_key_goes_with_the_nth_certificate() {
+fn the_nth_key_belongs_to_the_nth_certificate() {
     let pairs = |said: RelaySettings| match settled(said).certificate {
         CertificateSource::Files(pairs) => {
             pairs.iter().map(|p| format!("{} {}", p.cert.display(), p.key.display())).collect::<Vec<_>>()
@@ -144,7 +144,7 @@ fn the_nth_key_goes_with_the_nth_certificate() {
     };
     let flags = flags("--cert a.pem --cert b.pem --key a.key --key b.key");
     assert_eq!(pairs(flags.clone()), ["a.pem a.key", "b.pem b.key"]);
-    assert_eq!(pairs(flags.or(file(EVERYTHING).unwrap())).len(), 2, "flags replace those of the file");
+    assert_eq!(pairs(flags.or(file(EVERYTHING).unwrap())).len(), 2, "flags replace the pairs of the file");
     let list = "cert = [\"/a.pem\", \"/b.pem\"]\nkey = [\"/a.key\", \"/b.key\"]";
     assert_eq!(pairs(file(list).unwrap()), ["/a.pem /a.key", "/b.pem /b.key"]);
     let tables = "[[certificate]]\ncert = \"/a.pem\"\nkey = \"/a.key\"";
@@ -152,17 +152,17 @@ fn the_nth_key_goes_with_the_nth_certificate() {
 }
 
 #[test]
-fn flags_are_over_the_file_key_by_key() {
+fn flags_override_the_file_key_by_key() {
     let said = flags("--domain flag.test --listen 127.0.0.1:9").or(file(EVERYTHING).unwrap());
     assert_eq!(said.domain.as_ref().map(HostName::as_str), Some("flag.test"));
     assert_eq!(said.listen.len(), 1, "a list replaces the list below");
     assert_eq!(said.lease_seconds, Some(8));
     let mixed = flags("--cert a.pem").or(file(EVERYTHING).unwrap());
-    assert_eq!(Settings::resolve(mixed).err().unwrap().code, 2, "the file's key is not that certificate's");
+    assert_eq!(Settings::resolve(mixed).err().unwrap().code, 2, "the key belongs to another certificate");
 }
 
 #[test]
-fn an_error_in_the_file_is_one_line_with_its_place() {
+fn an_error_in_the_file_is_one_line_with_line_and_column() {
     for (text, place, what) in [
         ("domain = \"a.test\"\nlissten = []", ":2:1:", "`listen`"),
         ("domain = 7", ":1:10:", "text in quotes"),
@@ -190,7 +190,7 @@ fn an_error_in_the_file_is_one_line_with_its_place() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_said() {
+fn conflicting_settings_are_refused() {
     for (line, what) in [
         ("--cert a.pem", "--key"),
         ("--key a.pem", "--cert"),

@@ -64,7 +64,7 @@ async fn go_on<H: Home>(both: Arc<Mutex<Both<H>>>) {
             }
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {
-                tracing::debug!(%error, "an upload broke off behind its answer");
+                tracing::debug!(%error, "an upload broke off after its answer");
                 (exchange.upload, exchange.upload_failed) = (None, Some(error));
                 // The error may be the end of the connection, which the reader must detect too.
                 both.reader.take().into_iter().for_each(Waker::wake);

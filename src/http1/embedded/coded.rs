@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trailers_cross_in_chunks_and_nowhere_else() {
+    async fn trailers_pass_only_in_the_chunked_coding() {
         let coded = Coded::new(body(false), Framing::Chunked).collect().await.unwrap().to_bytes();
         assert_eq!(coded, "3\r\nabc\r\n3\r\ndef\r\n0\r\nx-sum: 6\r\n\r\n");
         let message = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &coded[..]].concat();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_breaks_off_has_no_last_chunk() {
+    async fn a_broken_body_has_no_last_chunk() {
         for framing in [Framing::Chunked, Framing::Rest(None)] {
             assert!(Coded::new(body(true), framing).collect().await.is_err(), "{framing:?}");
         }

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_clients_of_2009_write_is_read() {
+    fn responses_of_the_clients_of_2009_are_read() {
         for text in [
             "HTTP/1.0 200 OK\r\nServer: x\r\nContent-type: text/plain\r\n\r\n",
             "HTTP/1.1 200 OK\nContent-Type: text/plain\n\n",
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_read_in_two_ways_is_refused() {
+    fn an_ambiguous_response_is_refused() {
         for (text, why) in [
             ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", BadMessage::Field),
             ("HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n", BadMessage::Field),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_101_is_an_answer_only_where_one_was_asked_for() {
+    fn a_101_is_an_answer_only_to_a_requested_upgrade() {
         let text = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nraw";
         let (head, _) = read(text, parse_answer).unwrap();
         assert_eq!((head.status.as_u16(), head.upgrade), (101, Some(HeaderValue::from_static("x"))));
@@ -321,7 +321,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_head_survives(status in 200u16..600, fields in proptest::collection::vec(("[a-z][a-z0-9-]{0,8}x", "[!-~]{1,20}"), 0..8)) {
+        fn a_head_survives_a_round_trip(status in 200u16..600, fields in proptest::collection::vec(("[a-z][a-z0-9-]{0,8}x", "[!-~]{1,20}"), 0..8)) {
             let mut headers = HeaderMap::new();
             for (name, value) in &fields {
                 headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
@@ -335,7 +335,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..60) {
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..60) {
             let _ = read(&bytes, parse_response);
             let _ = read(&bytes, parse_request);
             let _ = read(&bytes, |head| parse_next(head, true));

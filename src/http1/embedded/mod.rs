@@ -36,22 +36,22 @@ pub enum BadMessage {
     #[error("the first line of the message is malformed")]
     StartLine,
     /// The status is not a final status from 200 to 599.
-    #[error("the status of the message is not a final one")]
+    #[error("the message does not have a final status")]
     Status,
     /// Too many interim responses precede the message.
-    #[error("there are more than {} interim responses in front of the message", defaults::INTERIM)]
+    #[error("more than {} interim responses precede the message", defaults::INTERIM)]
     Flood,
     /// A field is not `name: value`, is folded, or contains a byte that no field may contain.
     #[error("a field of the message is malformed")]
     Field,
     /// The length of the message is ambiguous, or the body does not have the declared length.
-    #[error("the message does not say clearly how long it is")]
+    #[error("the length of the message is ambiguous or wrong")]
     Framing,
     /// Another message follows the first.
     #[error("there is more than one message")]
     Several,
     /// The chunked coding is broken.
-    #[error("the chunked coding of the message is broken")]
+    #[error("the chunked coding of the message is malformed")]
     Chunk,
 }
 

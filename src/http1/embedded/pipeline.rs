@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn each_response_ends_where_it_says() {
+    fn the_framing_decides_where_a_response_ends() {
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc\r\nHTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n\
                     HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\nX: y\r\n\r\n\
                     HTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.0 200 OK\n\nthe rest";
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_say_its_end_is_only_taken_last() {
+    fn a_response_without_framing_is_accepted_only_as_the_last() {
         for (text, why) in [
             ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", BadMessage::Framing),
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", BadMessage::Framing),

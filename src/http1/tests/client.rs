@@ -59,7 +59,7 @@ fn post(body: Body) -> Request {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_comes_back_when_its_answer_has_been_read() {
+async fn a_connection_is_returned_when_its_answer_has_been_read() {
     let (mut connection, mut wire, shelf) = client();
     for _ in 0..3 {
         let request = http::Request::get("/").body(Body::empty()).unwrap();
@@ -77,7 +77,7 @@ async fn a_connection_comes_back_when_its_answer_has_been_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_does_not_come_back_when_it_may_not_be_used() {
+async fn a_connection_that_must_not_be_reused_is_not_returned() {
     for (answer, body) in [
         ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc", true),
         ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nabc", true),
@@ -104,7 +104,7 @@ async fn a_connection_does_not_come_back_when_it_may_not_be_used() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_was_not_written_comes_back() {
+async fn an_unwritten_request_is_returned() {
     for unasked in ["", "HTTP/1.1 408 Request Timeout\r\n\r\n"] {
         let (connection, mut wire, shelf) = client();
         wire.send(unasked).await;
@@ -127,7 +127,7 @@ async fn a_request_that_was_not_written_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_is_written_as_it_comes_and_so_are_its_trailers() {
+async fn an_upload_and_its_trailers_are_written_as_they_arrive() {
     let (connection, mut wire, shelf) = client();
     let (frames, body) = channel();
     let answering = async {
@@ -165,7 +165,7 @@ async fn an_answer_may_come_before_the_end_of_the_upload() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upload_ends_with_whoever_wanted_its_answer() {
+async fn an_upload_ends_when_its_answer_is_dropped() {
     let (connection, mut wire, shelf) = client();
     let (frames, body) = channel();
     let answering = async {
@@ -180,7 +180,7 @@ async fn an_upload_ends_with_whoever_wanted_its_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_waits_for_the_100_and_not_for_ever() {
+async fn a_body_waits_for_a_100_until_a_timeout() {
     let ask = |body| {
         let mut request = post(body);
         request.headers_mut().insert("expect", "100-continue".parse().unwrap());
@@ -214,7 +214,7 @@ async fn a_body_waits_for_the_100_and_not_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_counts_although_the_upload_could_not_be_written() {
+async fn an_answer_is_used_although_its_upload_failed() {
     let (connection, mut wire, shelf) = client();
     let answering = async {
         wire.until("\r\n\r\n").await;
@@ -230,7 +230,7 @@ async fn an_answer_counts_although_the_upload_could_not_be_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_breaks_off_closes_its_connection() {
+async fn a_broken_request_closes_its_connection() {
     let (connection, mut wire, shelf) = client();
     let (frames, body) = channel();
     frames.send(Ok(Frame::data("abc".into()))).unwrap();
@@ -267,7 +267,7 @@ async fn interim_responses_arrive_in_order_and_a_flood_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_beyond_a_limit_names_it() {
+async fn the_error_of_an_oversized_answer_names_the_limit() {
     let (connection, mut wire, shelf) = client();
     let answering = async {
         wire.until("\r\n\r\n").await;
@@ -282,7 +282,7 @@ async fn an_answer_beyond_a_limit_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_101_gives_the_stream_with_all_that_came_early() {
+async fn a_101_hands_over_the_stream_with_its_early_bytes() {
     let (connection, mut wire, shelf) = client();
     let answering = async {
         wire.until("\r\n\r\n").await;
@@ -333,7 +333,7 @@ impl tokio::io::AsyncWrite for Broken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_comes_back_with_all_of_its_body_or_not_at_all() {
+async fn a_request_is_returned_only_with_its_whole_body() {
     let lost = async |request| {
         let connection = Connection::new(Io::other(Broken(false)));
         send(connection, request, &Shelf::default()).await.unwrap_err()
@@ -349,7 +349,7 @@ async fn a_request_comes_back_with_all_of_its_body_or_not_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_kept_that_a_broken_request_has_not_touched() {
+async fn a_connection_survives_a_broken_request_that_wrote_nothing() {
     let (connection, _wire, shelf) = client();
     let (frames, body) = channel();
     frames.send(Ok(Frame::data("abc".into()))).unwrap();

@@ -22,7 +22,7 @@ fn bad(events: &[Event]) -> Option<BadHead> {
 }
 
 #[test]
-fn heads_that_two_readers_may_read_in_two_ways_are_refused() {
+fn ambiguous_heads_are_refused() {
     let get = |fields: &str| format!("POST / HTTP/1.1\r\n{fields}\r\n");
     for (text, why) in [
         (get("Content-Length: 1\r\nContent-Length: 2\r\n"), BadHead::Framing),
@@ -52,7 +52,7 @@ fn heads_that_two_readers_may_read_in_two_ways_are_refused() {
 }
 
 #[test]
-fn limits_are_named() {
+fn the_error_names_the_exceeded_limit() {
     let long = format!("GET / HTTP/1.1\r\nA: {}", "b".repeat(defaults::VISITOR_HEAD));
     assert_eq!(bad(&whole(&long)), Some(BadHead::Bytes(defaults::VISITOR_HEAD)));
     let many = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(count));
@@ -62,7 +62,7 @@ fn limits_are_named() {
 }
 
 #[test]
-fn a_length_that_is_repeated_is_passed_on_once() {
+fn a_repeated_content_length_is_passed_on_once() {
     for fields in ["Content-Length: 3\r\nContent-Length: 3\r\n", "Content-Length: 3, 3\r\n"] {
         let events = whole(&format!("POST / HTTP/1.1\r\n{fields}\r\nabc"));
         let Event::Request(_, _, _, headers) = &events[0] else { panic!("{events:?}") };
@@ -72,7 +72,7 @@ fn a_length_that_is_repeated_is_passed_on_once() {
 }
 
 #[test]
-fn where_an_answer_ends_follows_from_its_request_and_its_status() {
+fn the_method_and_the_status_decide_where_an_answer_ends() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
     let text = format!("{head}{head}");
     assert_eq!(responses(text.as_bytes(), text.len(), &Method::HEAD).len(), 4, "no body of a HEAD");
@@ -89,7 +89,7 @@ fn where_an_answer_ends_follows_from_its_request_and_its_status() {
 }
 
 #[test]
-fn a_status_may_be_any_number_of_three_digits() {
+fn a_status_is_any_number_from_100_to_999() {
     for status in [199, 299, 600, 999] {
         let events = answer(&format!("HTTP/1.1 {status} \r\nContent-Length: 0\r\n\r\n"));
         assert!(matches!(&events[0], Event::Response(got, ..) if got.as_u16() == status), "{events:?}");
@@ -137,7 +137,7 @@ fn chunks_are_read_strictly() {
 }
 
 #[test]
-fn trailers_pass_unless_they_belong_in_front() {
+fn trailers_pass_unless_they_belong_in_the_head() {
     let text =
         "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\nContent-Length: 9\r\n\r\n";
     let events = whole(text);
@@ -146,7 +146,7 @@ fn trailers_pass_unless_they_belong_in_front() {
 }
 
 #[test]
-fn a_reason_phrase_passes_as_it_is() {
+fn a_reason_phrase_is_passed_on_unchanged() {
     use super::super::head;
     use super::super::write::Reason;
     for (line, reason) in [
@@ -208,7 +208,7 @@ fn without_length(events: Vec<Event>) -> Vec<Event> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_however_it_is_cut(
+    fn written_messages_are_read_in_pieces_of_any_size(
         headers in headers(),
         trailers in headers(),
         body in prop::collection::vec(any::<u8>(), 0..40),
@@ -233,7 +233,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic_or_depend_on_how_they_are_cut(
+    fn no_bytes_cause_a_panic_or_a_result_that_depends_on_piece_sizes(
         start in prop::sample::select(vec![
             "", "GET / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nContent-Length: 7\r\n\r\n",
             "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "HTTP/1.1 200 OK\r\n",

@@ -53,45 +53,45 @@ const BOTH: &[Difference] = &[
         of: |text| text.contains("ransfer-") && text.contains("ontent-L"),
     },
     Difference {
-        why: "`chunked` may stand there once (RFC 9112 §7)",
+        why: "`chunked` may appear only once (RFC 9112 §7)",
         of: |text| text.matches("chunked").count() > 1,
     },
     Difference {
-        why: "a length that is repeated is passed on once",
+        why: "a repeated length is passed on once",
         of: |text| text.matches("ontent-L").count() > 1 || text.contains("3, 3"),
     },
     Difference {
-        why: "more than 100 fields are taken, up to our own limit",
+        why: "more than 100 fields are accepted, up to our own limit",
         of: |text| text.matches("\r\nX-Many").count() > 100,
     },
     Difference {
-        why: "a name may not stand in a trailer if it belongs in front (RFC 9110 §6.5.1)",
+        why: "a field that belongs in the head is not accepted as a trailer (RFC 9110 §6.5.1)",
         of: |text| text.contains("0\r\nHost: "),
     },
     Difference {
-        why: "a size of more than 15 digits is refused, whatever it is",
+        why: "a chunk size of more than 15 digits is refused, whatever its value",
         of: |text| text.contains("0000000000000003"),
     },
 ];
 
 const REQUESTS: &[Difference] = &[
     Difference {
-        why: "a coding in front of `chunked` would be lost, and is refused (RFC 9112 §6.1)",
+        why: "a coding before `chunked` would be lost, and is refused (RFC 9112 §6.1)",
         of: |text| text.contains("gzip, chunked"),
     },
     Difference {
-        why: "what is no head, and has no end, is closed without an answer",
+        why: "an incomplete malformed head closes the connection without an answer",
         of: |text| text.ends_with("\r\n3\r\nabc\r\n"),
     },
 ];
 
 const RESPONSES: &[Difference] = &[
     Difference {
-        why: "space in front of the colon is removed (RFC 9112 §5.1)",
+        why: "space before the colon is removed (RFC 9112 §5.1)",
         of: |text| text.contains("Spaced : ") || text.contains("\nA : "),
     },
     Difference {
-        why: "a length that is none is refused also where no body follows (RFC 9112 §6.3)",
+        why: "a malformed length is refused even if no body follows (RFC 9112 §6.3)",
         of: |text| text.starts_with("HTTP/1.1 204 x") && text.contains("ontent-L"),
     },
     Difference {
@@ -318,7 +318,7 @@ fn compare<T: PartialEq + std::fmt::Debug>(texts: &[String], own: &[Difference],
     for (count, difference) in counts.iter().zip(&meant) {
         println!("{count} of {} messages differ: {}", texts.len(), difference.why);
     }
-    assert!(faults.is_empty(), "{} differences are not meant:\n{}", faults.len(), faults.join("\n"));
+    assert!(faults.is_empty(), "{} differences are not intended:\n{}", faults.len(), faults.join("\n"));
     let gone: Vec<_> =
         counts.iter().zip(&meant).filter(|(count, _)| **count == 0).map(|(_, d)| d.why).collect();
     assert!(gone.is_empty(), "these do not differ any more: {gone:?}");

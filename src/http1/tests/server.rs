@@ -81,7 +81,7 @@ async fn requests_are_answered_in_their_order_on_one_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_version_and_the_wish_of_a_request_decide_whether_the_connection_stays() {
+async fn the_version_and_the_connection_field_decide_keep_alive() {
     let answer = async |request: Request, _| match request.uri().path() {
         "/stream" => {
             Response::new(Body::wrap(StreamBody::new(futures_util::stream::iter([Ok::<_, BoxError>(
@@ -129,7 +129,7 @@ async fn the_version_and_the_wish_of_a_request_decide_whether_the_connection_sta
 }
 
 #[tokio::test(start_paused = true)]
-async fn interim_responses_go_out_at_once_and_not_to_http_1_0() {
+async fn interim_responses_are_sent_at_once_but_not_to_http_1_0() {
     for (version, hints) in [("1.1", true), ("1.0", false)] {
         let (go, wait) = oneshot::channel::<()>();
         let wait = Arc::new(Mutex::new(Some(wait)));
@@ -156,7 +156,7 @@ async fn interim_responses_go_out_at_once_and_not_to_http_1_0() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_is_asked_for_when_somebody_reads_it() {
+async fn a_100_is_sent_when_the_handler_reads_the_body() {
     let ask = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     let reads = |request: Request, _| async { Response::new(Body::full(text_of(request.into_body()).await)) };
     serving(CONFIG, reads, async |wire| {
@@ -185,7 +185,7 @@ async fn a_body_is_asked_for_when_somebody_reads_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trailers_go_to_whoever_takes_them() {
+async fn trailers_are_sent_only_to_clients_that_accept_them() {
     let answer = |_, _| async {
         let (frames, body) = channel();
         frames.send(Ok(Frame::data("abc".into()))).unwrap();
@@ -204,7 +204,7 @@ async fn trailers_go_to_whoever_takes_them() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_breaks_off_ends_behind_all_that_came_of_it() {
+async fn a_broken_answer_is_sent_up_to_its_break() {
     for (length, wanted) in [(None, "3\r\nabc\r\n"), (Some("9"), "abc")] {
         let answer = |_, _| async move {
             let (frames, body) = channel();
@@ -224,7 +224,7 @@ async fn an_answer_that_breaks_off_ends_behind_all_that_came_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_is_not_as_long_as_announced_ends_the_connection() {
+async fn a_body_with_a_wrong_content_length_ends_the_connection() {
     for (length, wanted) in [("2", ""), ("4", "abc")] {
         let answer = |_, _| async move {
             let (frames, body) = channel();
@@ -280,7 +280,7 @@ async fn a_visitor_that_leaves_cancels_its_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_far_end_that_has_sent_all_may_still_read() {
+async fn a_half_closed_client_still_receives_its_answer() {
     let config = ServerOptions { half_close: true, ..CONFIG };
     let answer = |_, _| async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -296,7 +296,7 @@ async fn a_far_end_that_has_sent_all_may_still_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_has_a_deadline_and_so_has_the_silence_before_it() {
+async fn a_head_and_the_idle_time_before_it_share_a_deadline() {
     for part in ["", "GET / HTTP/1.1\r\nA: "] {
         let began = Instant::now();
         let answer = |_, _| async { Response::new(Body::empty()) };
@@ -314,7 +314,7 @@ async fn a_head_has_a_deadline_and_so_has_the_silence_before_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_visitor_that_takes_nothing_is_given_up() {
+async fn a_visitor_that_does_not_read_is_disconnected() {
     let began = Instant::now();
     let answer = |_, _| async { Response::new(Body::full(vec![b'x'; 1 << 20])) };
     let ended = serving(CONFIG, answer, async |wire| {
@@ -328,7 +328,7 @@ async fn a_visitor_that_takes_nothing_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_answer_does_not_count_against_its_reader() {
+async fn a_pause_in_an_answer_does_not_count_as_a_slow_reader() {
     let frames = Mutex::new(None);
     let answer = |_, _| {
         let (sender, body) = channel();
@@ -354,7 +354,7 @@ async fn a_quiet_answer_does_not_count_against_its_reader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_left_of_an_upload_is_read_if_it_is_little() {
+async fn a_short_rest_of_an_unread_upload_is_drained() {
     let answer = |_, _| async { Response::new(Body::full("no")) };
     let ended = serving(CONFIG, answer, async |wire| {
         wire.send("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na").await;
@@ -373,7 +373,7 @@ async fn what_is_left_of_an_upload_is_read_if_it_is_little() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_is_none_is_refused_and_the_connection_closed() {
+async fn an_invalid_head_is_refused_and_closes_the_connection() {
     for (head, status) in [
         ("GET / HTTP/1.1\r\nA\r\n\r\n".to_owned(), "400"),
         ("GET / HTTP/2.0\r\n\r\n".to_owned(), "400"),
@@ -394,7 +394,7 @@ async fn a_head_that_is_none_is_refused_and_the_connection_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn behind_a_101_the_stream_is_the_handlers_with_all_that_came_early() {
+async fn a_101_hands_the_stream_and_its_early_bytes_to_the_handler() {
     let scope = Scope::new();
     let echo = |mut request: Request, _| {
         let tunnel = Tunnel::take(request.extensions_mut()).unwrap();
@@ -417,7 +417,7 @@ async fn behind_a_101_the_stream_is_the_handlers_with_all_that_came_early() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_stops_answers_what_is_in_hand() {
+async fn a_stopping_server_answers_the_request_in_flight() {
     for (idle, wanted) in
         [(true, ""), (false, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")]
     {

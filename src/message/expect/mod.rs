@@ -50,7 +50,7 @@ impl Drop for Gate {
 
 /// The far end sent its final answer without a 100.
 #[derive(Debug, thiserror::Error)]
-#[error("the final answer came before the body was asked for")]
+#[error("the final answer arrived before the body was requested")]
 pub struct NotWanted;
 
 /// Waits for a [`Gate`]: resolves when the body may be sent, or with an error when the body is not wanted.
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gate_that_goes_refuses_the_body() {
+    async fn dropping_a_gate_refuses_the_body() {
         let (gate, passage) = gate();
         drop(gate);
         assert!(passage.await.is_err());

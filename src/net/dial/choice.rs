@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_is_read_as_everybody_reads_it() {
+    fn proxy_variables_follow_the_usual_precedence() {
         let both = [("ALL_PROXY", "http://all:1"), ("https_proxy", "http://low:1")];
         assert_eq!(through(&both, "relay.test").as_deref(), Some("low:1"));
         assert_eq!(through(&both[..1], "relay.test").as_deref(), Some("all:1"));
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_goes_for_every_host() {
+    fn an_explicit_proxy_applies_to_every_host() {
         let said = Proxies::parse("socks5h://p:1", "--proxy").unwrap();
         assert!(matches!(said.via("localhost"), DialRoute::Proxy(p) if p.resolves()));
         let error = Proxies::parse("http://ann:hush@a:1/x", "--proxy").unwrap_err().to_string();

@@ -36,7 +36,7 @@ where
             match answer {
                 // Nothing was sent through the tunnel yet, so the far end cannot have sent anything.
                 ConnectResponse::Tunnel if !read.is_empty() => {
-                    return Err(ProxyFault::Nonsense("it goes on after its answer"));
+                    return Err(ProxyFault::Nonsense("it sent bytes after its answer to CONNECT"));
                 }
                 ConnectResponse::Tunnel => return Ok(()),
                 ConnectResponse::Interim => continue,
@@ -47,7 +47,7 @@ where
             }
         }
         if read.len() >= HEAD {
-            return Err(ProxyFault::Nonsense("its answer has no end"));
+            return Err(ProxyFault::Nonsense("the head of its answer is too long"));
         }
         match stream.read_buf(&mut read).await {
             Ok(0) => return Err(ProxyFault::Closed),
@@ -73,7 +73,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(ConnectResponse, usize)>, ProxyFault> {
     let length = match response.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(ProxyFault::Nonsense("it answered CONNECT with something that is not HTTP")),
+        Err(_) => return Err(ProxyFault::Nonsense("its answer to CONNECT is not HTTP")),
     };
     let answer = match response.code.unwrap_or_default() {
         100..=199 => ConnectResponse::Interim,
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tunnel_is_asked_for_in_authority_form() {
+    async fn a_tunnel_is_requested_in_authority_form() {
         let (result, sent) = handshake(b"HTTP/1.0 200 Connection established\r\nVia: x\r\n\r\n", None).await;
         assert!(result.is_ok());
         assert!(sent.starts_with("CONNECT [::1]:8443 HTTP/1.1\r\nHost: [::1]:8443\r\n"), "{sent}");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_else_it_says_is_told_apart() {
+    async fn each_kind_of_proxy_refusal_has_its_own_fault() {
         let login = Login { user: "a".into(), password: Secret::new("b") };
         let basic = "HTTP/1.1 407 x\r\nproxy-authenticate: NTLM\r\nProxy-Authenticate: Digest realm=\"a, b\", Basic realm=x\r\n\r\n";
         let ntlm =

@@ -71,7 +71,7 @@ impl ProxyError {
             ProxyFault::Reply(code) => {
                 format!("the proxy {proxy} did not connect to {to}: {} (SOCKS reply {code})", reply(*code))
             }
-            ProxyFault::Nonsense(what) => format!("what answers at {proxy} is not such a proxy: {what}"),
+            ProxyFault::Nonsense(what) => format!("the handshake with the proxy {proxy} failed: {what}"),
         }
     }
 
@@ -80,33 +80,33 @@ impl ProxyError {
         let Self { proxy, to, .. } = self;
         match &self.fault {
             ProxyFault::Unreachable(_) => "check --proxy, or HTTPS_PROXY in the environment".into(),
-            ProxyFault::Timeout | ProxyFault::Broken(_) => {
-                "look whether the proxy is well, and whether this is its address".into()
-            }
+            ProxyFault::Timeout | ProxyFault::Broken(_) => "check that the proxy runs at this address".into(),
             ProxyFault::Closed | ProxyFault::Nonsense(_) => {
-                "check its port, and http:// against socks5:// in --proxy or HTTPS_PROXY".into()
+                "check its port and its scheme (http:// or socks5://) in --proxy or HTTPS_PROXY".into()
             }
             ProxyFault::PasswordWanted => format!(
                 "put it into the environment variable HTTPS_PROXY, as {}://USER:PASSWORD@{proxy}",
                 self.kind.scheme()
             ),
             ProxyFault::PasswordWrong => {
-                "check those in the environment variable HTTPS_PROXY or PTTH_PROXY; a character such as @ or : is \
-                 written %40, %3A there"
+                "check both in the environment variable HTTPS_PROXY or PTTH_PROXY; a special character is \
+                 percent-encoded there: @ as %40, : as %3A"
                     .into()
             }
             ProxyFault::Unspoken(_) => {
-                "ptth speaks Basic: have that allowed, or put a local proxy that speaks the other in between".into()
+                "ptth supports only Basic: have it allowed, or run a local proxy that logs in for ptth".into()
             }
             ProxyFault::Status(502..=504) | ProxyFault::Reply(3..=6) => {
                 format!("check --relay, and whether the proxy can reach {}", to.host)
             }
             ProxyFault::Status(_) | ProxyFault::Reply(2) => format!(
-                "have {} and port {} allowed there; many proxies let out to port 443 alone",
+                "have {} and port {} allowed there; many proxies allow only port 443",
                 to.host, to.port
             ),
-            ProxyFault::Reply(8) => "use socks5h:// for a proxy that resolves names, socks5:// for one that does not".into(),
-            ProxyFault::Reply(_) => "the proxy's own log says more".into(),
+            ProxyFault::Reply(8) => {
+                "use socks5h:// for a proxy that resolves names, socks5:// for one that does not".into()
+            }
+            ProxyFault::Reply(_) => "see the log of the proxy".into(),
         }
     }
 
@@ -122,15 +122,15 @@ impl ProxyError {
 /// RFC 1928 §6.
 fn reply(code: u8) -> &'static str {
     match code {
-        1 => "it failed",
+        1 => "general failure",
         2 => "its rules do not allow it",
         3 => "the network is unreachable",
         4 => "the host is unreachable",
         5 => "the connection was refused",
-        6 => "the packets ran out of hops",
-        7 => "it does not know CONNECT",
-        8 => "it does not know this kind of address",
-        _ => "for a reason of its own",
+        6 => "the TTL expired",
+        7 => "it does not support CONNECT",
+        8 => "it does not support this kind of address",
+        _ => "unknown reason",
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
             (http(ProxyFault::Status(503)), "did not reach relay.test:8443 (503); check --relay"),
             (socks(ProxyFault::Reply(2)), "its rules do not allow it (SOCKS reply 2); have relay.test"),
             (socks(ProxyFault::Reply(5)), "was refused (SOCKS reply 5); check --relay"),
-            (http(ProxyFault::Unspoken("NTLM".into())), "a login by NTLM (407); ptth speaks Basic"),
+            (http(ProxyFault::Unspoken("NTLM".into())), "a login by NTLM (407); ptth supports only Basic"),
             (http(ProxyFault::Closed), "proxy.corp:3128 closed the connection"),
         ] {
             assert!(said.contains(wanted), "{said}");

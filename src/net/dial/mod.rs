@@ -152,7 +152,7 @@ mod tests {
     use crate::tls;
 
     #[tokio::test]
-    async fn a_proxy_that_is_silent_is_the_one_to_blame() {
+    async fn the_error_names_a_silent_proxy() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap();
         let place = DialTarget { host: "relay.test".into(), port: 443, tls: true };

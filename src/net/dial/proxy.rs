@@ -50,13 +50,13 @@ impl Proxy {
             "socks5" => (ProxyKind::Socks5 { names: false }, 1080),
             "socks5h" => (ProxyKind::Socks5 { names: true }, 1080),
             "https" => {
-                return Err("a proxy that itself wants TLS is not supported; most take http:// as well");
+                return Err("TLS to the proxy is not supported; most proxies accept http:// as well");
             }
             _ => return Err(FORM),
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !matches!(path, "" | "/") {
-            return Err("a path is no part of it, and a / in a password is written %2F");
+            return Err("the URL of a proxy has no path; write / in a password as %2F");
         }
         let (login, authority) = match authority.rsplit_once('@') {
             Some((login, authority)) => (Some(Login::parse(login, kind)?), authority),

@@ -35,13 +35,13 @@ where
         ([VERSION, NO_LOGIN], _) => {}
         ([VERSION, PASSWORD], Some(login)) => authenticate(stream, login).await?,
         ([VERSION, NONE], None) => return Err(ProxyFault::PasswordWanted),
-        ([VERSION, NONE], Some(_)) => return Err(ProxyFault::Unspoken("another way than a password".into())),
-        _ => return Err(ProxyFault::Nonsense("it does not answer in SOCKS 5")),
+        ([VERSION, NONE], Some(_)) => return Err(ProxyFault::Unspoken("an unsupported method".into())),
+        _ => return Err(ProxyFault::Nonsense("its answer is not SOCKS 5")),
     }
     send(stream, &request(host, port)?).await?;
     let [version, reply, _, kind] = take(stream).await?;
     if version != VERSION {
-        return Err(ProxyFault::Nonsense("it does not answer in SOCKS 5"));
+        return Err(ProxyFault::Nonsense("its answer is not SOCKS 5"));
     }
     if reply != 0 {
         return Err(ProxyFault::Reply(reply));
@@ -51,7 +51,7 @@ where
         1 => 4,
         4 => 16,
         3 => usize::from(take::<_, 1>(stream).await?[0]),
-        _ => return Err(ProxyFault::Nonsense("it bound an address of an unknown kind")),
+        _ => return Err(ProxyFault::Nonsense("its answer has an address of an unknown type")),
     };
     let mut rest = vec![0; address + 2];
     stream.read_exact(&mut rest).await.map_err(broken)?;
@@ -90,7 +90,7 @@ fn request(host: &str, port: u16) -> Result<Vec<u8>, ProxyFault> {
         }
         Err(_) => {
             let length = u8::try_from(host.len());
-            message.extend([3, length.map_err(|_| ProxyFault::Nonsense("SOCKS takes no name so long"))?]);
+            message.extend([3, length.map_err(|_| ProxyFault::Nonsense("the name is too long for SOCKS"))?]);
             message.extend(host.as_bytes());
         }
     }
@@ -140,7 +140,7 @@ mod tests {
     const BOUND: &[u8] = &[5, 0, 0, 1, 127, 0, 0, 1, 1, 2];
 
     #[tokio::test]
-    async fn a_name_and_both_kinds_of_address() {
+    async fn names_and_both_kinds_of_address_are_requested() {
         for (host, wanted) in [
             ("a.test", &[5, 1, 0, 3, 6, b'a', b'.', b't', b'e', b's', b't', 1, 187][..]),
             ("1.2.3.4", &[5, 1, 0, 1, 1, 2, 3, 4, 1, 187]),
@@ -149,14 +149,14 @@ mod tests {
             let (result, sent, left) = handshake(&[&[5, 0], BOUND, b"next"].concat(), host, None).await;
             assert!(result.is_ok(), "{host}");
             assert_eq!(sent, [&[5, 1, 0], wanted].concat(), "{host}");
-            assert_eq!(left, b"next", "what follows is not touched");
+            assert_eq!(left, b"next", "the following bytes are not read");
         }
         let named = [&[5, 0, 5, 0, 0, 3, 1][..], b"x", &[0, 1], b"next"].concat();
         assert_eq!(handshake(&named, "a", None).await.2, b"next");
     }
 
     #[tokio::test]
-    async fn a_password_is_given_when_it_is_asked_for() {
+    async fn a_password_is_sent_only_on_request() {
         let login = Login { user: "ann".into(), password: Secret::new("pw") };
         let (result, sent, _) = handshake(&[&[5, 2, 1, 0], BOUND].concat(), "1.2.3.4", Some(&login)).await;
         assert!(result.is_ok());
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_no_is_told_apart() {
+    async fn each_kind_of_refusal_has_its_own_fault() {
         let login = Login { user: "ann".into(), password: Secret::new("pw") };
         let fault = |answers: &'static [u8], login| async move {
             handshake(answers, "a", login).await.0.unwrap_err()

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn names_under_localhost_ask_nobody() {
+    async fn names_under_localhost_resolve_without_dns() {
         for host in ["localhost", "shop.PTTH.localhost", "a.localhost."] {
             let found = resolve(host, 1).await.unwrap();
             assert!(found.iter().all(|a| a.ip().is_loopback()), "{host}: {found:?}");
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_refuses_gives_way_to_the_next() {
+    async fn the_next_address_is_tried_after_a_refusal() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
         let refusing = {

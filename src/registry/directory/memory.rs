@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn two_relays_share_a_route_of_one_owner_and_refuse_another() {
+    async fn two_relays_share_a_route_of_one_owner_and_refuse_another_owner() {
         let directory = Memory::default();
         let [one, two] = members(&directory).await;
         let ours = announcement("a", &["shop", "news"]);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_route_is_served_until_its_last_claim_ends_and_late_drops_do_nothing() {
+    async fn a_route_lasts_until_its_last_claim_ends_and_repeats_do_nothing() {
         let directory = Memory::default();
         let [one, _] = members(&directory).await;
         let mut changes = directory.watch();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_exclusive_claim_ends_those_of_other_relays() {
+    async fn an_exclusive_claim_ends_the_claims_of_other_relays() {
         let directory = Memory::default();
         let [one, two] = members(&directory).await;
         directory.claim(&one, &announcement("a", &["shop"])).await.unwrap();

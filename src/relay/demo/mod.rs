@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_the_page_is_inline_or_from_elsewhere() {
+    fn the_page_has_no_inline_code_and_no_foreign_resources() {
         let page = page(true);
         assert!(page.contains("data-registration=\"open\"") && !page.contains('{'), "{page}");
         for word in ["<style", "style=", "onload", "onclick", "javascript:", "http:", "https:", "//"] {

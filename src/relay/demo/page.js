@@ -1,9 +1,9 @@
-// The demo page: this tab answers requests. Whatever comes from visitors is shown as text, never as HTML.
+// The demo page: this tab answers requests. Data from visitors is shown as text, never as HTML.
 import { serve } from '/ptth.js';
 
 /** Visits that are shown; the oldest go first. */
 const SHOWN = 100;
-/** Where this tab keeps its secret, so that it has its name back after a reload. */
+/** The key under which this tab stores its secret, so that the tab gets its name back after a reload. */
 const SECRET = 'ptth-demo-secret';
 
 const element = (id) => document.getElementById(id);
@@ -20,7 +20,7 @@ function random(bytes) {
   return hex(crypto.getRandomValues(new Uint8Array(bytes)));
 }
 
-/** What tells this tab from others where registration is open and nobody has a token. */
+/** The secret that identifies this tab to a relay with open registration. */
 function secret() {
   try {
     const kept = sessionStorage.getItem(SECRET) ?? random(16);
@@ -31,7 +31,7 @@ function secret() {
   }
 }
 
-/** What is known of a body; its digest only where the browser has one to offer, which is on secure origins. */
+/** The length of a body, and its digest if the browser offers SHA-256, which it does on secure origins. */
 async function described(body) {
   if (body.byteLength === 0) return '';
   const digest = await globalThis.crypto.subtle?.digest('SHA-256', body);
@@ -47,7 +47,7 @@ function show(line) {
 
 async function answer(request, { headers, remote, target }) {
   const body = await described(await request.arrayBuffer());
-  const by = headers.get('user-agent') ?? 'somebody';
+  const by = headers.get('user-agent') ?? 'an unknown client';
   show(`${new Date().toLocaleTimeString()} ${request.method} ${target}${body}, by ${by} at ${remote ?? 'an unknown address'}`);
   const [chosen] = file.files;
   if (!chosen) return new Response(text.value, { headers: { 'Content-Type': 'text/plain; charset=utf-8' } });
@@ -92,6 +92,6 @@ addEventListener('pagehide', () => agent?.stop());
 
 name.value = `tab-${random(4)}`;
 element('hint').textContent = open
-  ? 'Not needed: names that are free are anybody’s here.'
-  : 'Needed: this relay gives names only to those who hold a token.';
+  ? 'Not needed: this relay gives free names to agents without a token.'
+  : 'Needed: this relay gives names only to agents with a token.';
 token.required = !open;

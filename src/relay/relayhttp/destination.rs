@@ -36,13 +36,13 @@ impl HostAndPort {
         let port = match port.strip_prefix(':') {
             None if port.is_empty() => 80,
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().ok().filter(|port| *port > 0).ok_or_else(|| bad("the port is none"))?
+                digits.parse().ok().filter(|port| *port > 0).ok_or_else(|| bad("the port is not valid"))?
             }
-            _ => return Err(bad("the port is none")),
+            _ => return Err(bad("the port is not valid")),
         };
         let host = HostName::parse(host).map_err(|error| bad(&error.to_string()))?;
         match literal(&host).is_none() && ends_in_a_number(&host) {
-            true => Err(bad("an IPv4 address is four decimal numbers")),
+            true => Err(bad("an IPv4 address must be four decimal numbers")),
             false => Ok(Self { host, port }),
         }
     }
@@ -86,7 +86,7 @@ impl Destination {
     pub fn parse(text: &str) -> Result<Self, BadDestination> {
         let (place, pin) = text.split_once('=').map_or((text, None), |(place, pin)| (place, Some(pin)));
         let place = HostAndPort::parse(place)?;
-        let bad = |_| BadDestination { text: text.into(), why: "no IP address stands behind the =".into() };
+        let bad = |_| BadDestination { text: text.into(), why: "no IP address follows the =".into() };
         let pin = pin.map(|pin| pin.trim_matches(['[', ']']).parse().map_err(bad)).transpose()?;
         Ok(Self { pinned: pin.or_else(|| literal(&place.host)), place })
     }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_a_host_and_a_port() {
+    fn a_destination_is_a_host_and_a_port() {
         let asked = |text: &str| HostAndPort::parse(text).map(|a| (a.host.to_string(), a.port));
         for (text, host, port) in [
             ("www.example.com", "www.example.com", 80),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_is_written_as_an_address_may_be_inside() {
+    async fn only_a_configured_address_may_be_private() {
         let addresses = async |text: &str| {
             let found = Destination::parse(text).unwrap().addresses().await.unwrap()?;
             Some(found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_leads_in_and_out_leads_nowhere() {
+    fn a_name_with_public_and_private_addresses_is_refused() {
         let all = |texts: &[&str]| judged(texts.iter().map(|t| t.parse().unwrap()).collect());
         assert!(all(&["1.1.1.1:80", "[2606:4700::1111]:80"]).is_some());
         assert!(all(&["1.1.1.1:80", "10.0.0.1:80"]).is_none());

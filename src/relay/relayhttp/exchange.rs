@@ -39,13 +39,13 @@ pub(super) async fn embedded(envelope: Body, asked: &HostAndPort) -> Result<Requ
         Ok((head, body))
     };
     let read = tokio::time::timeout(defaults::HEAD, read).await;
-    let read = read.map_err(|_| refused(RefusalKind::Malformed, "the message did not come in time"))?;
+    let read = read.map_err(|_| refused(RefusalKind::Malformed, "the message did not arrive in time"))?;
     let (head, body) = read.map_err(|error: ReadError| {
         let kind = match error {
             ReadError::TooLarge(_) => RefusalKind::TooLarge,
             _ => RefusalKind::Malformed,
         };
-        refused(kind, format!("this is not a request: {error}"))
+        refused(kind, format!("the message is not a valid request: {error}"))
     })?;
     if matches!(head.framing, Framing::Rest(Some(said)) if said != body.len() as u64) {
         return Err(refused(RefusalKind::Malformed, BadMessage::Framing.to_string()));

@@ -124,7 +124,8 @@ impl RelayHttp {
             return Err(refused(RefusalKind::Forbidden, message));
         };
         if media_type(request.headers()).is_some_and(|kind| kind.eq_ignore_ascii_case("application/http")) {
-            return Err(refused(RefusalKind::MediaType, "one request at a time: send it as message/http"));
+            let message = "application/http is not accepted; send one request as message/http";
+            return Err(refused(RefusalKind::MediaType, message));
         }
         let seat = self.seat(&facts)?;
         let embedded = exchange::embedded(request.into_body(), &asked).await?;
@@ -146,7 +147,7 @@ impl RelayHttp {
         let seat = self.seats.enter().and_then(|mut seat| seat.is_for(facts.remote.ip()).then_some(seat));
         seat.ok_or_else(|| {
             let mut refusal =
-                Refusal::new(RefusalKind::Full, "as many requests as may be are relayed already");
+                Refusal::new(RefusalKind::Full, "the limit of relayed requests is reached; try again");
             refusal.retry_after = Some(defaults::RETRY_AFTER);
             refusal
         })

@@ -26,7 +26,7 @@ use crate::session::carrier::SendErrorKind;
 #[derive(Debug, thiserror::Error)]
 pub enum AnswerError {
     /// No request was delivered to this URL, or the request has its answer.
-    #[error("no request waits for an answer here")]
+    #[error("no request waits for this answer")]
     Unknown,
     /// The envelope is not a response.
     #[error(transparent)]

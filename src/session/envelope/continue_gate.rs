@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_opens_by_word_and_by_time_and_not_once_there_is_an_answer() {
+    async fn a_gate_opens_on_demand_or_after_a_timeout_but_not_after_an_answer() {
         let (word, opened) = gate();
         word.open();
         assert!(opened.await.is_ok());

@@ -111,7 +111,7 @@ impl Queue {
             }
             Effect::Fail(recipient, kind, queued) => recipient.fail(kind, queued),
             Effect::Lost(requests) => {
-                tracing::info!(requests, "the agent that had these requests in hand is gone");
+                tracing::info!(requests, "an agent left with requests in flight");
             }
             Effect::EndPoll(_) | Effect::Drop(..) | Effect::Forget(_) => {}
         }

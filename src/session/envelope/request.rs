@@ -100,7 +100,7 @@ pub(super) fn of_spool(error: &SpoolError) -> SendErrorKind {
         SpoolError::Late => SendErrorKind::Slow,
         SpoolError::Broken(_) => SendErrorKind::Closed,
         SpoolError::Disk(error) => {
-            tracing::warn!(%error, "an upload could not be kept");
+            tracing::warn!(%error, "an upload cannot be written to a temporary file");
             SendErrorKind::Busy
         }
     }

@@ -187,7 +187,7 @@ mod tests {
     const HOLD: Duration = defaults::POLL_HOLD;
 
     #[tokio::test(start_paused = true)]
-    async fn an_agent_that_does_not_poll_is_told_from_one_that_is_busy() {
+    async fn an_agent_that_does_not_poll_is_distinguished_from_a_busy_agent() {
         let (router, queue, link) = queue();
         let since = Instant::now();
         let error = link.send_plain(get(), link.reserve().unwrap()).await.unwrap_err();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_is_given_back_at_the_end_and_what_is_in_hand_is_not() {
+    async fn the_end_returns_queued_requests_and_keeps_delivered_requests() {
         let (router, queue, link) = queue();
         let (first, second) = (
             link.send_plain(get(), link.reserve().unwrap()),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_visitor_that_leaves_takes_its_request_along() {
+    async fn a_visitor_that_leaves_cancels_its_request() {
         let (router, queue, link) = queue();
         let sent = link.send_plain(get(), link.reserve().unwrap());
         let left = tokio::time::timeout(Duration::from_secs(1), sent).await;
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_delivery_that_did_not_arrive_is_made_again() {
+    async fn a_lost_delivery_is_repeated() {
         for upload in [false, true] {
             let (router, queue, link) = queue();
             let mut request = get();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_visitor_of_a_stream_that_did_not_arrive_is_told_at_once() {
+    async fn a_lost_streamed_delivery_fails_its_visitor_at_once() {
         let (_router, queue, link) = queue();
         let since = Instant::now();
         let pieces =

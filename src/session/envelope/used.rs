@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_remembers_the_last_and_forgets_what_failed() {
+    fn the_newest_urls_are_remembered_and_failed_urls_forgotten() {
         let mut used = Used::default();
         for url in 0..=defaults::URLS_USED as u128 {
             used.insert(url);

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_wait_is_charged_and_stays_within_the_budget() {
+    fn waiting_bytes_are_charged_and_stay_within_the_budget() {
         for (seed, budget) in [(1, 16 * MIB), (2, 64 * MIB), (3, 256 * MIB), (4, MIB)] {
             let (flow, mut told) = flow(budget);
             let mut random = rand::rngs::StdRng::seed_from_u64(seed);
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fast_reader_opens_no_window_for_a_hundred_that_are_stuck() {
+    fn one_fast_reader_does_not_widen_the_window_of_stuck_readers() {
         let (flow, mut told) = flow(64 * MIB);
         let _stuck: Vec<_> = (0..100)
             .map(|_| {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn many_fast_readers_share_and_nobody_is_told_again_and_again() {
+    fn many_fast_readers_share_the_budget_with_few_window_changes() {
         for count in [1, 4, 6, 50, 1_000] {
             let (flow, mut told) = flow(64 * MIB);
             let mut bodies: Vec<_> = (0..count).map(|_| fast(&flow)).collect();
@@ -347,13 +347,13 @@ mod tests {
             }
             let size = told.size() as usize;
             let fair = (64 * MIB / (count + 4)).min(8 * MIB);
-            println!("{count} fast readers: {} KiB each, told {changes} times", size >> 10);
+            println!("{count} fast readers: {} KiB each, {changes} changes", size >> 10);
             assert!(size * 4 >= fair && changes < 20, "{count}: {size} of {fair}, {changes} changes");
         }
     }
 
     #[test]
-    fn a_window_grows_for_a_reader_that_keeps_up_and_not_before() {
+    fn a_window_grows_only_after_its_reader_has_drained_it() {
         let (flow, mut told) = flow(256 * MIB);
         let mut watch = flow.watch(None).unwrap();
         watch.saw(Poll::Ready(FIRST as usize - 1));
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_open_costs_nothing() {
+    fn drained_streams_are_not_charged() {
         let (flow, mut told) = flow(MIB);
         assert!(flow.watch(Some(SHORT)).is_none());
         let mut open: Vec<_> = (0..1000).map(|_| flow.watch(None).unwrap()).collect();
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_budget_is_used_as_far_as_it_goes() {
+    fn a_small_budget_gives_a_fast_reader_a_window_of_1_mib() {
         let (flow, mut told) = flow(16 * MIB);
         let _fast = fast(&flow);
         assert!(update(&mut told) >= 1 << 20, "{}", told.size());

@@ -240,7 +240,7 @@ mod tests {
     const PREFACE_BYTES: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
     #[test]
-    fn frames_are_followed_however_they_are_cut() {
+    fn frame_boundaries_are_found_in_pieces_of_any_size() {
         let data = [&[0, 0, 3, 0, 0, 0, 0, 0, 1][..], b"abc"].concat();
         let all = [PREFACE_BYTES, &data, &FRAME, &data].concat();
         for cut in 1..=all.len() {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_goaway_stands_between_frames_and_is_heard() {
+    async fn a_goaway_is_inserted_between_frames_and_received() {
         let (near, far) = tokio::io::duplex(1024);
         let (mut sender, handle) = Tapped::sender(near);
         let (mut receiver, heard) = Tapped::receiver(far);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_idle_sender_is_woken_by_the_wish() {
+    async fn a_requested_goaway_wakes_an_idle_sender() {
         let (near, mut far) = tokio::io::duplex(1024);
         let (mut sender, handle) = Tapped::sender(near);
         sender.write_all(PREFACE_BYTES).await.unwrap();

@@ -189,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn a_431_is_found_behind_one_of_the_callers() {
+    fn a_431_of_the_h2_crate_is_found_after_a_431_of_the_caller() {
         let whole =
             [frame(HEADERS, 4, 1, &[0x48, 0x83, 0x69, 0x90, 0x7f, 0xc0]), frame(HEADERS, 5, 3, &[0xbe])];
         assert_eq!(Scanner::default().scan(&whole.concat()), 1);
     }
 
     #[test]
-    fn a_431_is_found_and_trailers_are_not() {
+    fn a_431_is_counted_and_trailers_are_not() {
         let whole = [
             frame(4, 0, 0, &[0; 6]),
             frame(HEADERS, 4, 1, &[0x88, 0x61]),

@@ -196,16 +196,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_upload_has_its_room_however_early_it_comes() {
+    async fn the_first_upload_gets_its_window_even_on_a_new_connection() {
         let windows = Windows::new(128 << 20);
         for at_once in [true, false] {
             assert_eq!(taken(&windows, at_once).await, (128 << 10 | 1 << 20) / 2, "at once: {at_once}");
-            assert_eq!(windows.both_taken().0, 0, "it comes back with the end of the connection");
+            assert_eq!(windows.both_taken().0, 0, "the window is returned at the end of the connection");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_there_is_none_left_it_is_what_it_began_with() {
+    async fn an_exhausted_budget_leaves_the_initial_window() {
         let windows = Windows::new(MOST);
         windows.take(MOST);
         assert!(taken(&windows, true).await <= 128 << 10);

@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_without_requests_is_closed_in_the_end() {
+    async fn an_idle_connection_is_closed() {
         let began = tokio::time::Instant::now();
         let said = served(async |mut handle| {
             handle.send_request(get("/"), true).unwrap().0.await.unwrap();
@@ -385,11 +385,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_with_a_request_is_not() {
+    async fn a_connection_with_a_request_in_flight_is_not_idle() {
         let said = served(async |mut handle| {
             let (held, _) = handle.send_request(get("/hold"), true).unwrap();
             let answer = tokio::time::timeout(Duration::from_secs(4 * 3600), held).await;
-            assert!(answer.is_err(), "it is still waited for");
+            assert!(answer.is_err(), "the request was answered");
         })
         .await;
         assert_eq!(said, []);
@@ -397,7 +397,7 @@ mod tests {
 
     /// CVE-2023-44487: streams that are reset before the server has accepted them.
     #[tokio::test(start_paused = true)]
-    async fn who_resets_all_that_it_opens_is_told_apart() {
+    async fn a_client_that_resets_every_stream_reaches_the_reset_limit() {
         let (mut near, far) = tokio::io::duplex(1 << 16);
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
         for id in (1..40_u8).step_by(2) {
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn as_many_streams_as_may_be_are_told() {
+    async fn reaching_the_stream_limit_is_reported() {
         let said = served(async |handle| {
             let mut handle = handle.ready().await.unwrap();
             let one = handle.send_request(get("/hold"), true).unwrap();

@@ -117,7 +117,7 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Re
             Ok(Some(window)) => window?,
             Ok(None) => return Ok(true),
             Err(_) => {
-                tracing::debug!("nobody reads a body: its stream is reset");
+                tracing::debug!("the far end does not read a body: its stream is reset");
                 stream.send_reset(Reason::CANCEL);
                 return Ok(true);
             }

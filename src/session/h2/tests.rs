@@ -45,7 +45,7 @@ async fn accept_request(agent: &mut Agent) -> (String, SendResponse<Bytes>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_gets_as_many_requests_at_once_as_it_takes() {
+async fn requests_in_flight_stay_within_the_stream_limit_of_the_agent() {
     let scope = Scope::new();
     let (session, link, far) = linked(&scope).await;
     let serve = async {
@@ -71,13 +71,13 @@ async fn an_agent_gets_as_many_requests_at_once_as_it_takes() {
         () = serve => unreachable!(),
         refused = tokio::time::timeout(2 * crate::defaults::WAIT_FREE, ask) => refused,
     };
-    let refused = refused.expect("the third request waits for longer than others do");
+    let refused = refused.expect("the third request waits too long");
     assert_eq!((refused.kind, refused.unsent.is_some()), (SendErrorKind::Busy, true));
     scope.abort();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upgrade_leaves_with_the_settings_that_allow_it() {
+async fn an_upgrade_waits_for_the_settings_of_the_agent() {
     const LATE: Duration = Duration::from_millis(7);
     let scope = Scope::new();
     let (session, _, far) = linked(&scope).await;

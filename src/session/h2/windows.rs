@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_has_taken_a_share_leaves_the_rest() {
+    fn a_used_up_share_does_not_reduce_the_other_shares() {
         let whole = Windows::new(256 << 20);
         let [one, other] = [(); 2].map(|()| whole.share(4));
         one.take(64 << 20);

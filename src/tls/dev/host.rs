@@ -36,7 +36,7 @@ impl std::str::FromStr for CertHost {
         let below = HostName::parse(below).map_err(|e| bad(e.to_string()))?;
         match below.as_str().contains('.') {
             true => Ok(Self::Star(below)),
-            false => Err(bad(format!("TLS stacks refuse a star directly under {below}; try *.ptth.{below}"))),
+            false => Err(bad(format!("TLS stacks refuse *.{below}; try *.ptth.{below}"))),
         }
     }
 }

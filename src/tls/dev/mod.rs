@@ -34,7 +34,7 @@ const LEAF_LIFE: Duration = Duration::from_secs(397 * 24 * 3600);
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
     /// The text names no host that a certificate can be for.
-    #[error("{text:?} is no host for a certificate: {why}")]
+    #[error("a certificate cannot be for the host {text:?}: {why}")]
     Host {
         /// The text.
         text: String,

@@ -41,7 +41,7 @@ fn six_files_are_written_and_none_overwritten() {
     }
     let error = write_dir(&out, &hosts(&["a.test"])).unwrap_err();
     assert!(matches!(&error, DevError::Exists(path) if path == &paths[5]), "{error}");
-    assert!(!paths[0].exists(), "nothing is written when one is there");
+    assert!(!paths[0].exists(), "nothing is written if one of the files exists");
     assert!(!before.is_empty());
 }
 
@@ -50,7 +50,7 @@ fn read(path: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_kept_is_used_again() {
+fn existing_certificates_are_reused() {
     let state = tempfile::tempdir().unwrap();
     let first = load_or_make(state.path(), &hosts(&["a.test", "*.a.test"])).unwrap();
     assert!(first.new_ca);
@@ -62,7 +62,7 @@ fn what_is_kept_is_used_again() {
 }
 
 #[test]
-fn a_certificate_is_made_again_under_the_same_ca_where_that_may_sign() {
+fn a_new_certificate_keeps_the_ca_if_the_ca_may_sign_it() {
     let state = tempfile::tempdir().unwrap();
     let first = load_or_make(state.path(), &hosts(&["a.test", "*.a.test"])).unwrap();
     let (ca, cert) = (read(&first.ca), read(&first.cert));

@@ -50,7 +50,7 @@ impl AgentSide for Agent {
             let client = Arc::new(Client::new(call));
             let endpoint = Endpoint::new(call)?;
             let answer = client.alone(endpoint.request(Method::POST, false, Bytes::new())).await?;
-            let absent = |what: &str| OpenError::Broken(format!("no comet endpoint is there: {what}"));
+            let absent = |what: &str| OpenError::Broken(format!("there is no comet endpoint: {what}"));
             if answer.status() != StatusCode::OK {
                 return Err(match flip::refused(answer).await {
                     OpenError::Absent { status } => absent(&format!("the answer was {status}")),
@@ -62,7 +62,7 @@ impl AgentSide for Agent {
             // The body is in memory already.
             let said = whole(body, defaults::FORM).await.unwrap_or_default();
             if !said.starts_with(b"{") || !matches!(read_request(&said), Ok(None)) {
-                return Err(absent("what answered does not speak JSON"));
+                return Err(absent("the answer is not a comet message"));
             }
             let urls = link::targets(&head.headers, "related").map(str::to_owned).collect();
             let warnings = warnings::read(&head.headers);
@@ -193,7 +193,7 @@ impl Dialect for PolledSession {
         let detail = match tokio::time::timeout(most, bringing).await {
             Ok(Ok(())) => return None,
             Ok(Err(detail)) => detail,
-            Err(_) => "The agent's way to the relay was too slow for the answer.".into(),
+            Err(_) => "The connection from the agent to the relay was too slow for the answer.".into(),
         };
         let (head, body) = problem(LOST, &detail).await;
         let apology = self.client.send(post(write_answer(&asked, &head, &body)), scope);
@@ -218,7 +218,7 @@ impl PolledSession {
             return Ok(Brought::Nothing);
         }
         let message = read_request(&text).map_err(|malformed| malformed.why)?;
-        let (asked, mut request) = message.ok_or("a poll was answered without a message")?;
+        let (asked, mut request) = message.ok_or("the answer to a poll has no message")?;
         drop(text);
         let kept = share.zip(length(request.body())).and_then(|(mut share, length)| share.split(length));
         request.body_mut().hold(kept);
@@ -237,7 +237,7 @@ impl PolledSession {
             Ok(Err(error)) => error,
             Err(late) => ReadError::Broken(late.into()),
         };
-        tracing::info!(%error, "an answer could not be taken in whole");
+        tracing::info!(%error, "an answer could not be read to its end");
         let detail = match error {
             ReadError::TooLarge(_) => "The answer is larger than the agent's connection can carry.",
             _ => "The service behind the agent did not finish its answer.",

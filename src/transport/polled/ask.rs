@@ -58,10 +58,10 @@ pub(in crate::transport) async fn send_poll(
         return Ok(Came::Answer(answer, since));
     }
     if CUT.contains(&status) {
-        return cut(hold, since.elapsed(), 1, format!("a poll was answered {status}").into());
+        return cut(hold, since.elapsed(), 1, format!("a poll was answered with {status}").into());
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
-        return Err("something on the way to the relay lets no more polls through (429)".into());
+        return Err("something on the way to the relay refuses more polls (429)".into());
     }
     Ok(Came::Answer(answer, since))
 }
@@ -73,7 +73,7 @@ fn cut(hold: &Hold, age: Duration, sure: u32, error: BoxError) -> Result<Came, B
         return Err(error);
     }
     if hold.broke(age, sure) {
-        tracing::info!(?age, hold = ?hold.now(), %error, "polls are cut on the way: they are held shorter");
+        tracing::info!(?age, hold = ?hold.now(), %error, "polls are cut on the way: hold shortened");
     }
     Ok(Came::Cut(error))
 }

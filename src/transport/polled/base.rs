@@ -24,12 +24,12 @@ impl Base {
 
     /// The path of a URL of this relay. A URL of another relay is an error.
     pub(in crate::transport) fn rebase(&self, url: &str) -> Result<String, String> {
-        let malformed = || format!("the relay gave a URL that is none: {url:?}");
+        let malformed = || format!("the relay sent a malformed URL: {url:?}");
         let uri: Uri = url.parse().map_err(|_| malformed())?;
         if let Some(authority) = uri.authority()
             && !self.is_here(authority, uri.scheme_str() == Some("https"))
         {
-            return Err(format!("the relay gave a URL of another host: {authority}"));
+            return Err(format!("the relay sent a URL of another host: {authority}"));
         }
         let path = uri.path_and_query().filter(|path| path.as_str().starts_with('/'));
         path.map(ToString::to_string).ok_or_else(malformed)
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_url_becomes_a_path_here_and_no_other_host_is_followed() {
+    fn a_relay_url_becomes_a_path_and_other_hosts_are_refused() {
         let base = Base::new(&Uri::from_static("https://Relay.test"));
         for url in ["https://relay.test/a/b", "http://relay.test/a/b", "https://relay.test:443/a/b", "/a/b"] {
             assert_eq!(base.rebase(url).as_deref(), Ok("/a/b"), "{url}");

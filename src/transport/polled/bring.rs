@@ -31,14 +31,14 @@ pub(in crate::transport) async fn bring(
         match send(client, request, scope).await {
             Ok(Some(heard)) => return judge(&heard.map(drop)),
             Ok(None) => {
-                tracing::info!("an answer stood still on its way to the relay, and was given up");
-                return Err("The answer stood still on the agent's way to the relay.".into());
+                tracing::info!("an answer stalled on its way to the relay, and was abandoned");
+                return Err("The answer stalled between the agent and the relay.".into());
             }
             Err(error) => tracing::debug!(%error, "an answer did not reach the relay"),
         }
         tokio::time::sleep(defaults::BACKOFF_FIRST * failures).await;
     }
-    Err("The agent's way to the relay broke while the answer was on it.".into())
+    Err("The connection from the agent to the relay broke during the answer.".into())
 }
 
 /// Sends an answer. `None` when nothing of it moved for [`defaults::ANSWER_STUCK`], or when the relay did not respond
@@ -75,13 +75,13 @@ fn judge(heard: &http::Response<()>) -> Result<(), String> {
         return Ok(());
     }
     if heard.headers().contains_key(fields::PROXY_STATUS) {
-        tracing::debug!(%status, "the relay did not take an answer");
+        tracing::debug!(%status, "the relay refused an answer");
         return Ok(());
     }
     tracing::info!(%status, "an answer was refused on its way to the relay");
     Err(format!(
-        "The answer was refused on the agent's way to the relay ({status}): something there does not let a body of \
-         this kind or size through."
+        "The answer was refused between the agent and the relay ({status}): something there does not accept \
+         a body of this type or size."
     ))
 }
 
@@ -128,11 +128,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_swallowed_is_given_up() {
+    async fn a_swallowed_answer_is_abandoned() {
         let (client, scope) = relay(None).await;
         let bring = bring(&client, || Some(post(Body::full("hey"))), &scope);
         let brought = tokio::time::timeout(Duration::from_secs(3600), bring).await;
-        brought.expect("it is given up").expect_err("nobody took it");
+        brought.expect("the answer is not abandoned").expect_err("the answer was accepted");
     }
 
     #[tokio::test(start_paused = true)]

@@ -125,7 +125,7 @@ impl Drop for HoldMeasurement<'_> {
     fn drop(&mut self) {
         let age = self.since.elapsed();
         if !self.ended && self.hold.broke(age, defaults::POLL_DROPS) {
-            tracing::info!(?age, hold = ?self.hold.now(), "polls of an agent are cut at one age: held shorter");
+            tracing::info!(?age, hold = ?self.hold.now(), "agent polls are cut at one age: hold shortened");
         }
     }
 }
@@ -139,13 +139,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_makes_it_shorter_and_time_longer_again() {
+    fn a_cut_shortens_the_hold_time_and_lasting_polls_extend_it() {
         let hold = Hold::new(seconds(25));
         assert!(hold.cut(seconds(20)) && hold.now() == seconds(13));
         // Further polls that are cut at the same moment change nothing.
         assert!(!hold.cut(seconds(20)) && !hold.cut(seconds(60)));
         assert!(hold.cut(Duration::from_millis(3_100)) && hold.now() == seconds(2));
-        assert!(!hold.cut(seconds(1)), "there is a shortest");
+        assert!(!hold.cut(seconds(1)), "the hold time has a minimum");
         let mut polls = 0;
         while hold.now() == seconds(2) {
             hold.lasted(seconds(2));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn polls_that_are_dropped_at_one_age_are_told_from_pages_that_are_closed() {
+    async fn polls_dropped_at_one_age_are_distinguished_from_closed_pages() {
         let drops = Hold::new(seconds(25));
         let drop_at = async |age| {
             let held = drops.enter();
@@ -183,6 +183,6 @@ mod tests {
         }
         assert_eq!(drops.now(), seconds(4));
         drops.enter().end(true);
-        assert_eq!(drops.now(), seconds(4), "one that brought nothing at once is no proof");
+        assert_eq!(drops.now(), seconds(4), "an empty poll that ends at once proves nothing");
     }
 }

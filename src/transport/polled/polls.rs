@@ -116,7 +116,7 @@ pub(in crate::transport) async fn run<D: Dialect>(
     }
     // The relay ends the polls itself, so that none of them takes a request with it.
     if !polls.dialect.end(&scope).await {
-        tracing::debug!("the relay was not told that this agent goes");
+        tracing::debug!("the relay did not acknowledge the end of the session");
         polls.halt.raise();
     }
     drop(polls);
@@ -208,7 +208,7 @@ impl<D: Dialect> Polls<D> {
                         self.fail(error.to_string());
                         return true;
                     }
-                    tracing::debug!(%error, "a poll broke");
+                    tracing::debug!(%error, "a poll failed");
                     tokio::time::sleep(defaults::BACKOFF_FIRST * failures).await;
                 }
             }

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_is_cut_is_gone_at_once() {
+    async fn a_cut_registration_ends_at_once() {
         let (all, registration, cut, _scope) = entered().await;
         let poll = registration.queue.poll(7, PollMode::WHOLE, Duration::from_secs(25));
         tokio::pin!(poll);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_deleted_stays_so_and_what_comes_after_lives() {
+    fn a_deletion_is_final_but_a_new_registration_is_accepted() {
         let all = Registrations::default();
         let born = all.birth("a");
         assert!(!all.is_deleted("a", born));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_that_come_at_once_are_one() {
+    async fn two_simultaneous_registrations_share_one_entry() {
         let (all, registration, cut, scope) = entered().await;
         let fresh = || (fresh(&all), Attached::new(cut.listen(), ()));
         let again = || all.enter("a", None, &scope, fresh).unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_in_hand_end_with_the_lease() {
+    async fn requests_in_flight_end_with_the_lease() {
         use crate::net::Core;
         use crate::session::envelope::carrier;
         use crate::session::{Kind, Link, SendErrorKind};

@@ -56,7 +56,7 @@ impl Drop for PollPermit<'_> {
 
 /// The refusal for [`PollEnd::TooMany`].
 pub(in crate::transport) fn too_many() -> Refusal {
-    let message = "as many polls of this agent wait already as may";
+    let message = "too many polls of this agent wait already";
     Refusal { retry_after: Some(defaults::RETRY_AFTER), ..Refusal::new(RefusalKind::TooMany, message) }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_says_how_long_to_hold() {
+    fn the_prefer_field_sets_the_hold_time() {
         let said = |prefer: &'static str| {
             wait(&HeaderMap::from_iter([(fields::PREFER, HeaderValue::from_static(prefer))]))
         };

@@ -26,7 +26,7 @@ impl Relay {
             return Err(Refusal::new(RefusalKind::UpgradeRequired, message));
         };
         if !request.body().is_end_stream() {
-            return Err(Refusal::new(RefusalKind::Malformed, "a request to upgrade has no body here"));
+            return Err(Refusal::new(RefusalKind::Malformed, "a request with Upgrade must not have a body"));
         }
         let kind = match flip::offered(request.headers()) {
             None => None,

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_asks_for_more_gets_more() {
+    fn the_accept_field_selects_the_poll_mode() {
         let asks = |accept: &'static str| {
             poll_mode(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]))
         };
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_read_what_the_other_writes() {
+    fn both_sides_agree_on_the_accept_field() {
         for (down, up) in [(true, true), (true, false), (false, true), (false, false)] {
             let said =
                 HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(by(StreamingSupport { down, up })))]);

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_stands_before_the_query() {
+    fn the_body_takes_precedence_over_the_query() {
         let fields = read("name=a&token=q&lease=60&x=y", b"name=Demo&token=T%2b+\n").unwrap();
         assert_eq!(fields.wanted, [name("demo")]);
         assert_eq!(fields.token, Some(Secret::new("T+ ")));
@@ -117,7 +117,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_asked_for_survives(labels in proptest::collection::vec("[a-z]([a-z0-9-]{0,8}[a-z0-9])?", 0..4)) {
+        fn requested_names_survive_a_round_trip(labels in proptest::collection::vec("[a-z]([a-z0-9-]{0,8}[a-z0-9])?", 0..4)) {
             let wanted: Vec<_> = labels.iter().map(|label| name(label)).collect();
             let mut form = Serializer::new(String::new());
             write(&mut form, &wanted);
@@ -125,7 +125,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = read("", &bytes);
         }
     }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_key_and_the_use_open_a_seal() {
+    fn only_the_same_key_and_use_open_a_seal() {
         let seal = Seal::new(&[1; 32]);
         let segment = seal.seal(Use::Request, &claims(7));
         assert_eq!(seal.open(Use::Request, &segment), Some(claims(7)));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_suits_every_client_and_shares_nothing_with_the_next() {
+    fn a_segment_is_url_safe_and_has_a_unique_prefix() {
         let seal = Seal::new(&[1; 32]);
         let all: Vec<_> = (0..100).map(|n| seal.seal(Use::Request, &claims(n))).collect();
         for segment in &all {
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_nothing_is_shown() {
+    fn a_seal_without_a_key_reveals_nothing() {
         let sealed = Seal(None).seal(Use::Request, &claims(7));
         let text = URL_SAFE_NO_PAD.decode(&sealed).unwrap();
         assert!(!String::from_utf8_lossy(&text).contains("shop"), "{text:?}");

@@ -48,7 +48,7 @@ fn app() -> Router {
 }
 
 #[tokio::test]
-async fn requests_cross_and_answers_come_back_as_they_are() {
+async fn requests_and_answers_cross_unchanged() {
     let bench = Bench::start();
     let serving = serving(&bench, app()).await;
     assert_eq!(bench.visit("demo", "/").await.body, "hello");
@@ -76,11 +76,11 @@ async fn requests_cross_and_answers_come_back_as_they_are() {
     }
     assert_eq!(visitor.read, all);
     assert_eq!(serving.stop(Duration::from_secs(5)).await, 0);
-    assert_eq!(bench.visit("demo", "/").await.status, 503, "it has said that it goes");
+    assert_eq!(bench.visit("demo", "/").await.status, 503, "the agent has ended its session");
 }
 
 #[tokio::test]
-async fn slow_answers_hold_up_no_request() {
+async fn slow_answers_do_not_delay_other_requests() {
     let bench = Bench::start();
     let (entered, go) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(Notify::new()));
     let (enter, wait) = (entered.clone(), go.clone());
@@ -94,7 +94,7 @@ async fn slow_answers_hold_up_no_request() {
     let slow = futures_util::future::join_all((0..48).map(|_| bench.visit("demo", "/slow")));
     let quick = async {
         let all_in = tokio::time::timeout(STEP, entered.acquire_many(48)).await;
-        drop(all_in.expect("all of them are served at once").unwrap());
+        drop(all_in.expect("all requests are served at once").unwrap());
         assert_eq!(bench.visit("demo", "/").await.body, "hello");
         go.notify_waiters();
     };
@@ -103,7 +103,7 @@ async fn slow_answers_hold_up_no_request() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_carried_is_said() {
+async fn messages_that_comet_cannot_carry_get_an_error() {
     let bench = Bench::start();
     let _serving = serving(&bench, app()).await;
     let large = bench.visit("demo", "/large").await;
@@ -137,16 +137,16 @@ async fn what_cannot_be_carried_is_said() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_the_end_too() {
+async fn a_revoked_token_ends_the_agent() {
     let bench = Bench::start();
     let mut serving = serving(&bench, app()).await;
     assert!(bench.config.tokens.revoke(&bench.id).unwrap());
-    let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("it hears of it");
+    let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("the agent ends");
     assert!(matches!(&refused, Err(ptth::agent::Fatal::Refused(_))), "{refused:?}");
 }
 
 #[tokio::test]
-async fn an_agent_comes_back_after_a_restart_of_the_relay() {
+async fn an_agent_reconnects_after_a_restart_of_the_relay() {
     let bench = Bench::start();
     let _serving = serving(&bench, app()).await;
     assert_eq!(bench.visit("demo", "/").await.body, "hello");
@@ -156,11 +156,11 @@ async fn an_agent_comes_back_after_a_restart_of_the_relay() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(STEP, back).await.expect("the agent comes back");
+    tokio::time::timeout(STEP, back).await.expect("the agent reconnects");
 }
 
 #[tokio::test]
-async fn it_shares_a_name_with_an_agent_of_another_kind() {
+async fn an_agent_can_use_the_name_of_an_ended_session() {
     let bench = Bench::start();
     let raw = Peer::begun(&bench).await;
     assert_eq!(raw.request("DELETE", "", "").await.status, 204);

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::{Peer, response};
 use crate::support::{Answer, Bench};
 
-/// What a visitor and the agent hear of an answer; the text has `ID` where the id of the request goes.
-async fn judged(text: &str) -> (Answer, Answer) {
+/// The answers that a visitor and the agent get; the text has `ID` where the id of the request goes.
+async fn outcome(text: &str) -> (Answer, Answer) {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let mut visitor = bench.open().await;
@@ -25,7 +25,7 @@ async fn judged(text: &str) -> (Answer, Answer) {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_502_and_400() {
+async fn an_invalid_answer_is_refused() {
     let deep = format!(r#","x":{}"#, "[".repeat(200_000));
     let many = format!(r#","headers":[{}["A","b"]]"#, r#"["A","b"],"#.repeat(600));
     for rest in [
@@ -61,14 +61,14 @@ async fn what_is_no_answer_is_502_and_400() {
         &deep,
         &many,
     ] {
-        let (visit, answered) = judged(&format!(r#"{{"message-id":"ID"{rest}}}"#)).await;
+        let (visit, answered) = outcome(&format!(r#"{{"message-id":"ID"{rest}}}"#)).await;
         assert_eq!((visit.status, answered.status), (502, 400), "{rest:.60}");
         assert!(visit.body.contains("invalid-answer") && answered.body.len() < 2000, "{answered:?}");
     }
 }
 
 #[tokio::test]
-async fn what_is_only_odd_passes_well_framed() {
+async fn an_unusual_answer_is_forwarded_with_correct_framing() {
     for rest in [
         r#","headers":[["Content-Length","1"]]"#,
         r#","headers":[["Content-Length","99"],["Content-Length","3"]]"#,
@@ -78,7 +78,7 @@ async fn what_is_only_odd_passes_well_framed() {
         r#","unknown":{"a":[1,2,{"b":1e9999}]},"unknown":null"#,
     ] {
         let text = format!(r#"{{"status":200,"message-id":"ID","body":"abc"{rest}}}"#);
-        let (visit, answered) = judged(&text).await;
+        let (visit, answered) = outcome(&text).await;
         assert_eq!((visit.status, answered.status), (200, 200), "{rest}: {visit:?} {answered:?}");
         assert_eq!((&*visit.body, visit.field("Content-Length")), ("abc", "3"), "{rest}");
         for gone in ["Set-Cookie", "X-Hop", "Transfer-Encoding", "Trailer", "Upgrade"] {
@@ -88,7 +88,7 @@ async fn what_is_only_odd_passes_well_framed() {
 }
 
 #[tokio::test]
-async fn what_names_no_request_is_refused_and_harms_none() {
+async fn an_answer_without_a_known_id_is_refused() {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let mut visitor = bench.open().await;
@@ -115,7 +115,7 @@ async fn what_names_no_request_is_refused_and_harms_none() {
 }
 
 #[tokio::test]
-async fn an_id_is_good_for_one_answer_of_its_own_agent() {
+async fn an_id_accepts_one_answer_from_its_own_agent() {
     let bench = Bench::start();
     let mine = Peer::of(&bench, "name=mine", &bench.token);
     assert_eq!(mine.post("Prefer: wait=0\r\n", "").await.status, 200);
@@ -137,7 +137,7 @@ async fn an_id_is_good_for_one_answer_of_its_own_agent() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_413_and_502() {
+async fn an_oversized_answer_is_413_for_the_agent_and_502_for_the_visitor() {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let mut visitor = bench.open().await;
@@ -173,7 +173,7 @@ async fn what_is_too_large_is_413_and_502() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_502_at_once() {
+async fn a_truncated_answer_is_502_at_once() {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let mut visitor = bench.open().await;

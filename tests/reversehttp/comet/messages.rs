@@ -6,7 +6,7 @@ use super::{NOTHING, Peer, response};
 use crate::support::Bench;
 
 #[tokio::test]
-async fn a_request_crosses_and_the_answer_is_the_next_poll() {
+async fn an_answer_is_sent_with_the_next_poll() {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let visits = async {
@@ -37,8 +37,8 @@ async fn a_request_crosses_and_the_answer_is_the_next_poll() {
 }
 
 #[tokio::test]
-async fn a_poll_without_a_request_is_the_empty_object() {
-    let bench = Bench::impatient();
+async fn a_poll_without_a_request_returns_an_empty_object() {
+    let bench = Bench::short_hold();
     let peer = Peer::new(&bench);
     for body in ["", "{}", " { } \n"] {
         let quiet = peer.post("", body).await;
@@ -48,7 +48,7 @@ async fn a_poll_without_a_request_is_the_empty_object() {
 }
 
 #[tokio::test]
-async fn bodies_and_fields_pass_byte_by_byte() {
+async fn bodies_and_fields_cross_byte_for_byte() {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let mut visitor = bench.open().await;
@@ -82,7 +82,7 @@ async fn bodies_and_fields_pass_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn what_has_no_body_keeps_its_length_and_gets_none() {
+async fn answers_to_head_and_204_and_304_have_no_body() {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let mut visitor = bench.open().await;
@@ -109,7 +109,7 @@ async fn what_has_no_body_keeps_its_length_and_gets_none() {
 }
 
 #[tokio::test]
-async fn what_no_message_can_carry_is_refused_at_once() {
+async fn upgrades_and_oversized_bodies_are_refused_at_once() {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let mut visitor = bench.open().await;
@@ -132,7 +132,7 @@ async fn what_no_message_can_carry_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn polls_are_served_in_turn_and_answers_find_their_requests() {
+async fn polls_are_served_in_order_and_answers_match_their_requests() {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let visits = async {

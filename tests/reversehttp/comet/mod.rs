@@ -39,7 +39,7 @@ impl<'a> Peer<'a> {
 
     pub(crate) async fn request(&self, method: &str, fields: &str, body: &str) -> Answer {
         let target = format!("/reversehttp/_comet?{}", self.query);
-        self.bench.ask(method, &target, &format!("{}{fields}", self.fields), body).await
+        self.bench.request(method, &target, &format!("{}{fields}", self.fields), body).await
     }
 
     pub(crate) async fn post(&self, fields: &str, body: &str) -> Answer {

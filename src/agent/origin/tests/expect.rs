@@ -3,13 +3,13 @@ use super::*;
 const HEAD: &str = "POST /up HTTP/1.1\r\nhost: a.test\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n";
 
 #[tokio::test]
-async fn the_origins_100_lets_the_body_through_and_nobody_elses() {
+async fn only_a_100_of_the_origin_lets_the_body_through() {
     let raw = Raw::start().await;
     let mut visitor = visitor(raw.origin.clone());
     visitor.say(HEAD).await;
     let mut wire = raw.accept().await;
     assert_eq!(wire.head().await, HEAD);
-    assert!(visitor.is_quiet().await, "a 100 that the origin did not say");
+    assert!(visitor.is_quiet().await, "a 100 that the origin did not send");
     wire.say("HTTP/1.1 100 Continue\r\n\r\n").await;
     assert_eq!(visitor.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
     visitor.say("hi").await;
@@ -21,7 +21,7 @@ async fn the_origins_100_lets_the_body_through_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn another_interim_answer_is_no_100() {
+async fn another_interim_response_does_not_count_as_a_100() {
     let raw = Raw::start().await;
     let mut visitor = visitor(raw.origin.clone());
     visitor.say(HEAD).await;
@@ -52,7 +52,7 @@ async fn a_final_answer_refuses_the_body_and_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn an_origin_that_knows_no_expect_gets_the_body_after_a_while() {
+async fn an_origin_that_sends_no_100_gets_the_body_after_a_timeout() {
     let raw = Raw::start().await;
     let mut visitor = visitor(raw.origin.clone());
     visitor.say(HEAD).await;
@@ -68,7 +68,7 @@ async fn an_origin_that_knows_no_expect_gets_the_body_after_a_while() {
 }
 
 #[tokio::test]
-async fn a_body_of_any_kind_is_held_back() {
+async fn a_body_in_memory_waits_for_the_100_too() {
     let raw = Raw::start().await;
     let request = http::Request::post("/").header("expect", "100-continue").header("content-length", "2");
     let request = request.body(Body::full("hi")).unwrap();

@@ -4,7 +4,7 @@ use crate::defaults;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 #[tokio::test]
-async fn a_request_arrives_as_it_was_sent_and_without_the_fields_of_the_hop() {
+async fn a_request_is_forwarded_unchanged_without_hop_by_hop_fields() {
     let raw = Raw::start().await;
     let request = http::Request::get("/a%2Fb//c?x=%20&y")
         .header("host", "shop.test:8443")
@@ -56,7 +56,7 @@ fn unsized_body(text: &'static str) -> Body {
 }
 
 #[tokio::test]
-async fn connections_are_used_again_the_last_one_first() {
+async fn the_connection_used_last_is_reused_first() {
     let raw = Raw::start().await;
     let (_, a, mut wire_a) = raw.first(get("/a"), OK).await;
     let (_, b, mut wire_b) = raw.first(get("/b"), OK).await;
@@ -71,7 +71,7 @@ async fn connections_are_used_again_the_last_one_first() {
 }
 
 #[tokio::test]
-async fn a_connection_that_died_idle_costs_nobody_an_answer() {
+async fn a_request_on_a_dead_idle_connection_moves_to_a_fresh_one() {
     let raw = Raw::start().await;
     let (_, response, wire) = raw.first(get("/"), OK).await;
     text(response).await;
@@ -99,18 +99,18 @@ async fn closing(raw: &Raw) -> impl Future<Output = ()> + use<> {
 }
 
 #[tokio::test]
-async fn what_may_do_harm_twice_is_not_repeated() {
+async fn a_post_without_an_answer_is_not_repeated() {
     let raw = Raw::start().await;
     let serve = closing(&raw).await;
     let post = http::Request::post("/").body(Body::empty()).unwrap();
     let (response, ()) = tokio::join!(within(raw.origin.answer(post)), serve);
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=http_response_incomplete");
-    assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending(), "it came again");
+    assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending(), "a second attempt");
 }
 
 #[tokio::test]
-async fn what_does_no_harm_goes_on_a_fresh_connection_and_no_further() {
+async fn a_get_without_an_answer_is_repeated_once_on_a_fresh_connection() {
     let raw = Raw::start().await;
     let serve = closing(&raw).await;
     let again = async {
@@ -131,11 +131,11 @@ async fn what_does_no_harm_goes_on_a_fresh_connection_and_no_further() {
     };
     let (response, ()) = tokio::join!(within(raw.origin.answer(get("/"))), refuse);
     assert_eq!(response.status(), 502);
-    assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending(), "it came a third time");
+    assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending(), "a third attempt");
 }
 
 #[tokio::test]
-async fn a_visitor_who_goes_before_the_answer_cancels_the_request() {
+async fn a_visitor_that_leaves_before_the_answer_cancels_the_request() {
     let raw = Raw::start().await;
     let mut call = raw.origin.answer(get("/"));
     let mut wire = tokio::select! {
@@ -148,7 +148,7 @@ async fn a_visitor_who_goes_before_the_answer_cancels_the_request() {
 }
 
 #[tokio::test]
-async fn a_visitor_who_goes_in_the_middle_of_an_answer_cancels_the_request() {
+async fn a_visitor_that_leaves_during_the_answer_cancels_the_request() {
     let raw = Raw::start().await;
     let answer =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n";
@@ -161,7 +161,7 @@ async fn a_visitor_who_goes_in_the_middle_of_an_answer_cancels_the_request() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_reads_to_its_known_end_does_not_cost_the_connection() {
+async fn an_unread_empty_body_does_not_close_the_connection() {
     let raw = Raw::start().await;
     let (_, response, mut wire) = raw.first(get("/"), "HTTP/1.1 204 No Content\r\n\r\n").await;
     drop(response);
@@ -201,7 +201,7 @@ async fn an_early_answer_passes_while_the_upload_still_runs() {
         raw.first(request, "HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno").await;
     assert_eq!(response.status(), 413);
     assert_eq!(text(response).await, "no");
-    assert_eq!(raw.idle(), 0, "not before the upload has ended");
+    assert_eq!(raw.idle(), 0, "no reuse before the upload has ended");
     tx.send("hi").await.unwrap();
     drop(tx);
     wire.hear("2\r\nhi\r\n0\r\n\r\n").await;
@@ -219,7 +219,7 @@ fn futures_channel(room: usize) -> (tokio::sync::mpsc::Sender<&'static str>, Bod
 }
 
 #[tokio::test]
-async fn an_origin_of_1_0_is_answered_for_in_1_1() {
+async fn an_http_1_0_answer_is_forwarded_as_http_1_1() {
     let raw = Raw::start().await;
     let (_, response, wire) = raw.first(get("/"), "HTTP/1.0 200 OK\r\n\r\nold").await;
     drop(wire);
@@ -244,7 +244,7 @@ async fn a_unix_socket_is_an_origin_too() {
 }
 
 #[tokio::test]
-async fn an_early_answer_survives_the_reset_behind_it() {
+async fn an_early_answer_survives_the_reset_that_follows() {
     for round in 0..50 {
         let raw = Raw::start().await;
         let chunks = futures_util::stream::repeat_with(|| {
@@ -265,7 +265,7 @@ async fn an_early_answer_survives_the_reset_behind_it() {
 }
 
 #[tokio::test]
-async fn an_answer_beyond_a_limit_is_a_502_that_names_it() {
+async fn an_answer_beyond_a_limit_becomes_a_502_that_names_the_limit() {
     let raw = Raw::start().await;
     let fields = "X: y\r\n".repeat(crate::defaults::H1_FIELDS + 1);
     for (answer, code, named) in [

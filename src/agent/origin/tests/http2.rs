@@ -48,7 +48,7 @@ async fn say(served: &mut Served, respond: &mut SendResponse<Bytes>, word: &'sta
 }
 
 #[tokio::test]
-async fn a_message_passes_with_what_comes_before_and_behind_it() {
+async fn interim_responses_bodies_and_trailers_pass() {
     let two = Two::start().await;
     let mut asked = http::Request::post("https://shop.test:8443/a?b").body(Body::full("hello")).unwrap();
     for (name, value) in [("te", "trailers"), ("connection", "x-hop"), ("x-hop", "1"), ("x-mine", "kept")] {
@@ -89,7 +89,7 @@ async fn a_message_passes_with_what_comes_before_and_behind_it() {
 }
 
 #[tokio::test]
-async fn many_share_a_connection_and_a_fresh_one_follows_the_last() {
+async fn requests_share_a_connection_and_a_closed_one_is_replaced() {
     let two = Two::start().await;
     for _ in 0..2 {
         let mut first = Box::pin(two.origin.answer(get("/1")));
@@ -112,7 +112,7 @@ async fn many_share_a_connection_and_a_fresh_one_follows_the_last() {
 }
 
 #[tokio::test]
-async fn a_request_that_was_refused_unseen_comes_again_on_a_fresh_connection() {
+async fn a_request_with_a_refused_stream_is_repeated_on_a_fresh_connection() {
     let two = Two::start().await;
     for method in ["DELETE", "GET"] {
         let asked =
@@ -124,7 +124,7 @@ async fn a_request_that_was_refused_unseen_comes_again_on_a_fresh_connection() {
             respond.send_reset(h2::Reason::REFUSED_STREAM);
             let ((_, mut respond), mut fresh) = tokio::select! {
                 asked = two.accept_request() => asked,
-                Some(_) = served.accept() => panic!("it came to the same connection"),
+                Some(_) = served.accept() => panic!("the request came on the same connection"),
             };
             say(&mut fresh, &mut respond, "again").await;
             fresh.graceful_shutdown();
@@ -139,7 +139,7 @@ async fn a_request_that_was_refused_unseen_comes_again_on_a_fresh_connection() {
 }
 
 #[tokio::test]
-async fn a_login_of_a_connection_is_not_shared() {
+async fn a_connection_with_a_login_is_not_shared() {
     let two = Two::start().await;
     let login = |name: &'static str| {
         let mut request = get("/");
@@ -176,7 +176,7 @@ async fn a_login_of_a_connection_is_not_shared() {
 }
 
 #[tokio::test]
-async fn a_request_that_nobody_waits_for_is_reset() {
+async fn a_dropped_request_resets_its_stream() {
     let two = Two::start().await;
     let mut asking = Box::pin(two.origin.answer(get("/")));
     let ((_, mut respond), mut served) = tokio::select! {
@@ -192,7 +192,7 @@ async fn a_request_that_nobody_waits_for_is_reset() {
 }
 
 #[tokio::test]
-async fn over_tls_it_is_asked_for() {
+async fn over_tls_http2_is_negotiated_by_alpn() {
     let (config, roots) = certified(&["localhost"]);
     let mut config = rustls::ServerConfig::clone(&config);
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
@@ -215,7 +215,7 @@ async fn over_tls_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_is_no_http2_is_said() {
+async fn an_answer_that_is_not_http2_becomes_a_502() {
     let two = Two::start().await;
     let serve = async {
         let (mut stream, _) = two.listener.accept().await.unwrap();
@@ -229,7 +229,7 @@ async fn what_is_no_http2_is_said() {
 }
 
 #[tokio::test]
-async fn first_requests_that_come_at_once_share_one_connection() {
+async fn simultaneous_first_requests_share_one_connection() {
     let two = Two::start().await;
     let asking = futures_util::future::join_all((0..10).map(|_| two.origin.answer(get("/"))));
     let serve = async {
@@ -252,7 +252,7 @@ async fn first_requests_that_come_at_once_share_one_connection() {
 }
 
 #[tokio::test]
-async fn first_requests_that_come_at_once_share_one_failure() {
+async fn simultaneous_first_requests_share_one_failure() {
     let two = Two::start().await;
     let asking = futures_util::future::join_all((0..10).map(|_| two.origin.answer(get("/"))));
     let hang_up = async {
@@ -268,7 +268,7 @@ async fn first_requests_that_come_at_once_share_one_failure() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_host_is_refused_and_not_made_one_for_the_root() {
+async fn a_request_without_a_valid_host_is_refused() {
     let two = Two::start().await;
     for host in [None, Some("a b")] {
         let mut asked = http::Request::get("/secret?a").body(Body::empty()).unwrap();
@@ -278,6 +278,6 @@ async fn a_request_without_a_host_is_refused_and_not_made_one_for_the_root() {
         let answer = within(two.origin.answer(asked)).await;
         assert_eq!(answer.status(), 400, "{host:?}");
         let body = answer.into_body().collect().await.unwrap().to_bytes();
-        assert!(String::from_utf8_lossy(&body).contains("which host it is for"), "{body:?}");
+        assert!(String::from_utf8_lossy(&body).contains("exactly one host"), "{body:?}");
     }
 }

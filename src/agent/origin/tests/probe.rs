@@ -23,7 +23,7 @@ async fn free_port() -> u16 {
 }
 
 #[tokio::test]
-async fn a_port_is_looked_for_on_both_loopback_addresses() {
+async fn a_port_is_probed_on_both_loopback_addresses() {
     for ip in [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()] {
         let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -39,7 +39,7 @@ async fn a_port_is_looked_for_on_both_loopback_addresses() {
 }
 
 #[tokio::test]
-async fn a_silent_port_is_said_to_be_one_and_answered_502() {
+async fn a_closed_port_is_reported_and_answered_502() {
     let port = free_port().await;
     let origin = origin(&port.to_string());
     let probe = within(origin.probe()).await;
@@ -47,8 +47,8 @@ async fn a_silent_port_is_said_to_be_one_and_answered_502() {
     assert_eq!(
         probe.to_string(),
         format!(
-            "nothing listens on port {port} (tried 127.0.0.1 and [::1]): start your service, requests will be \
-             answered 502 until then"
+            "nothing listens on port {port} (tried 127.0.0.1 and [::1]): start your service; until then, \
+             requests will be answered 502"
         )
     );
     let response = within(origin.answer(get("/"))).await;
@@ -62,7 +62,7 @@ async fn a_silent_port_is_said_to_be_one_and_answered_502() {
 }
 
 #[tokio::test]
-async fn a_missing_socket_and_a_missing_directory_are_said_to_be() {
+async fn a_missing_socket_and_a_missing_directory_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let socket = origin(&format!("unix:{}/none.sock", directory.path().display()));
     assert!(!within(socket.probe()).await.answers);
@@ -75,7 +75,7 @@ async fn a_missing_socket_and_a_missing_directory_are_said_to_be() {
 }
 
 #[tokio::test]
-async fn an_origin_that_speaks_something_else_is_not_http() {
+async fn an_answer_that_is_not_http_becomes_a_502() {
     let raw = Raw::start().await;
     let (_, response, _wire) = raw.first(get("/"), "SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
     assert_eq!(response.status(), 502);
@@ -83,14 +83,14 @@ async fn an_origin_that_speaks_something_else_is_not_http() {
 }
 
 #[tokio::test]
-async fn connect_is_not_passed_on() {
+async fn a_connect_request_is_not_forwarded() {
     let request = http::Request::connect("db.test:5432").body(Body::empty()).unwrap();
     let response = within(Raw::start().await.origin.answer(request)).await;
     assert_eq!(response.status(), 501);
 }
 
 #[tokio::test]
-async fn tls_is_verified_and_names_the_host() {
+async fn the_certificate_is_verified_and_the_sni_is_the_host() {
     let (server, roots) = certified(&["localhost"]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = format!("https://localhost:{}", listener.local_addr().unwrap().port());

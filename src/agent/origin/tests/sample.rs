@@ -24,7 +24,7 @@ async fn the_front_page_shows_the_request() {
 }
 
 #[tokio::test]
-async fn echo_sends_back_what_came() {
+async fn echo_returns_the_body_of_the_request() {
     let request = http::Request::post("/echo").header("content-type", "a/b").body(Body::full("hi")).unwrap();
     let response = sampled(request).await;
     assert_eq!(response.headers()["content-type"], "a/b");
@@ -32,7 +32,7 @@ async fn echo_sends_back_what_came() {
 }
 
 #[tokio::test]
-async fn a_download_has_the_length_asked_for() {
+async fn a_download_has_the_requested_length() {
     for (path, wanted) in
         [("/download", 1 << 20), ("/download?bytes=0", 0), ("/download?bytes=100000", 100_000)]
     {
@@ -74,7 +74,7 @@ async fn events_end_after_an_hour() {
 }
 
 #[tokio::test]
-async fn the_websocket_echoes_and_says_goodbye() {
+async fn the_websocket_echoes_messages_and_closes_on_a_stop() {
     let scope = Scope::new();
     let visitor = visitor(Arc::new(sample(scope.clone())));
     let (mut socket, _) = within(tokio_tungstenite::client_async("ws://a.test/ws", visitor.0)).await.unwrap();
@@ -87,7 +87,7 @@ async fn the_websocket_echoes_and_says_goodbye() {
 }
 
 #[tokio::test]
-async fn what_is_no_websocket_is_told_so() {
+async fn a_request_without_a_websocket_handshake_is_refused() {
     assert_eq!(sampled(get("/ws")).await.status(), 426);
     let mut visitor = visitor(Arc::new(sample(Scope::new())));
     visitor.say("GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;

@@ -40,7 +40,7 @@ impl Service<Request> for Careful {
 }
 
 #[tokio::test]
-async fn a_service_is_asked_whether_it_is_ready() {
+async fn a_service_is_polled_until_it_is_ready() {
     let handler = tower(Careful { ready: false, fails: false });
     for _ in 0..2 {
         assert_eq!(text(within(handler.answer(get("/"))).await).await, "fine");
@@ -48,7 +48,7 @@ async fn a_service_is_asked_whether_it_is_ready() {
 }
 
 #[tokio::test]
-async fn an_error_of_a_service_is_a_500_that_tells_no_secrets() {
+async fn a_service_error_becomes_a_500_without_its_text() {
     let response = within(tower(Careful { ready: false, fails: true }).answer(get("/"))).await;
     assert_eq!(response.status(), 500);
     assert!(!text(response).await.contains("hunter2"));
@@ -80,7 +80,7 @@ async fn an_axum_router_is_an_origin() {
 }
 
 #[tokio::test]
-async fn a_websocket_of_axum_is_spoken_through_the_handler() {
+async fn a_websocket_of_axum_works_through_the_handler() {
     let visitor = visitor(Arc::new(tower(router())));
     let (mut socket, _) = within(tokio_tungstenite::client_async("ws://a.test/ws", visitor.0)).await.unwrap();
     within(socket.send("hi".into())).await.unwrap();
@@ -89,7 +89,7 @@ async fn a_websocket_of_axum_is_spoken_through_the_handler() {
 }
 
 #[tokio::test]
-async fn a_function_of_hyper_is_a_service_too() {
+async fn a_plain_tower_service_is_an_origin() {
     #[derive(Clone)]
     struct Plain;
     impl Service<Request> for Plain {

@@ -41,7 +41,7 @@ async fn bytes_glued_to_the_101_are_not_lost() {
 }
 
 #[tokio::test]
-async fn bytes_before_the_101_stay_with_the_visitor() {
+async fn early_bytes_of_the_visitor_wait_for_the_101() {
     let raw = Raw::start().await;
     let mut visitor = visitor(raw.origin.clone());
     visitor.say(format!("{ASK}too early")).await;
@@ -53,7 +53,7 @@ async fn bytes_before_the_101_stay_with_the_visitor() {
 }
 
 #[tokio::test]
-async fn a_visitor_who_goes_takes_the_upgraded_connection_along() {
+async fn a_visitor_that_leaves_closes_the_upgraded_connection() {
     let (visitor, mut wire) = upgraded("").await;
     drop(visitor);
     assert_eq!(wire.rest().await, "");
@@ -73,7 +73,7 @@ async fn a_refused_upgrade_is_an_ordinary_answer() {
 }
 
 #[tokio::test]
-async fn a_101_that_nobody_asked_for_is_no_answer() {
+async fn an_unrequested_101_becomes_a_502() {
     let raw = Raw::start().await;
     let (_, response, mut wire) = raw.first(get("/"), YES).await;
     assert_eq!(response.status(), 502);
@@ -81,7 +81,7 @@ async fn a_101_that_nobody_asked_for_is_no_answer() {
 }
 
 #[tokio::test]
-async fn h2c_is_kept_from_the_origin() {
+async fn an_h2c_upgrade_is_not_forwarded() {
     let raw = Raw::start().await;
     let mut visitor = visitor(raw.origin.clone());
     visitor.say(ASK.replace("echo", "h2c")).await;

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_taken_comes_again_and_then_the_rest() {
+    async fn replayed_pieces_precede_the_rest() {
         let again = Again::new(body(&["one", "two", "three"]));
         let mut first = again.body().unwrap();
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
@@ -119,13 +119,13 @@ mod tests {
         let mut first = known.body().unwrap();
         assert_eq!(first.size_hint().exact(), Some(3));
         first.frame().await.unwrap().unwrap();
-        assert_eq!(Arc::strong_count(&lease), 1, "what the body held is free with its last byte");
+        assert_eq!(Arc::strong_count(&lease), 1, "the values that the body held are free with its last byte");
         drop(first);
         assert_eq!(known.body().unwrap().size_hint().exact(), Some(3));
     }
 
     #[tokio::test]
-    async fn what_broke_off_does_not_come_again() {
+    async fn a_broken_body_is_not_replayed() {
         let frames = [Ok(Frame::data(Bytes::from_static(b"one"))), Err::<_, BoxError>("broken".into())];
         let again = Again::new(Body::wrap(StreamBody::new(futures_util::stream::iter(frames))));
         assert!(again.body().unwrap().collect().await.is_err());
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_long_comes_once() {
+    async fn a_body_above_the_limit_is_not_replayed() {
         let again = Again::new(Body::full(vec![0; defaults::ANSWER_AGAIN + 1]));
         let read = again.body().unwrap().collect().await.unwrap().to_bytes();
         assert_eq!(read.len(), defaults::ANSWER_AGAIN + 1);

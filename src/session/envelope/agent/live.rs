@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_before_an_answer_is_written_as_soon_as_it_is_said() {
+    async fn interim_responses_are_written_at_once() {
         let (go, wait) = tokio::sync::oneshot::channel::<()>();
         let (sender, receiver) = interim::channel();
         let answer = async move {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_asked_for_once_and_only_by_who_reads_it() {
+    async fn a_100_is_sent_once_and_only_if_the_body_is_read() {
         for reads in [true, false] {
             let (go, coming) = tokio::sync::oneshot::channel::<()>();
             let upload =

@@ -29,7 +29,7 @@ pub async fn serve(
 ) -> Result<Body, ReadError> {
     let mut reader = Reader::new(envelope);
     let head = tokio::time::timeout(defaults::HEAD, reader.head(parse_request)).await;
-    let head = head.unwrap_or(Err(ReadError::Broken("no head in time".into())))?;
+    let head = head.unwrap_or(Err(ReadError::Broken("no complete head arrived in time".into())))?;
     if let Some(token) = head.upgrade.clone() {
         return Ok(upgrade(reader, head, token, handler, scope));
     }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_says_its_length() {
+    async fn an_answer_carries_its_content_length() {
         let get = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
         let answer = answered(get, || Response::new(Body::full("hey"))).await;
         assert_eq!(answer, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhey");
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_live_answer_that_breaks_off_ends_and_says_so() {
+    async fn a_broken_answer_ends_visibly_incomplete() {
         use http_body_util::StreamBody;
         for (length, wanted) in [
             (Some("9"), "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_request_is_not_served() {
+    async fn a_malformed_request_is_not_served() {
         let handler: Arc<dyn Handler> = Arc::new(handler_fn(|_| async { Response::new(Body::empty()) }));
         for bad in ["", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"] {
             assert!(

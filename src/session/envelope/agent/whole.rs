@@ -70,18 +70,18 @@ pub async fn serve_by(
                 (StatusCode::BAD_GATEWAY, "The service behind the agent did not complete its answer.");
             return Ok(Answer::Whole(apology(status, "origin-incomplete", detail, &asker).await));
         }
-        Ok(Err(SpoolError::TooLarge(most))) => format!("this one is larger than {most} bytes"),
+        Ok(Err(SpoolError::TooLarge(most))) => format!("this answer is larger than {most} bytes"),
         Ok(Err(error)) => {
             // A fault of the agent's own machine is for its owner, not for the visitor.
             tracing::warn!(%error, "there is no room for an answer");
-            "there is no room for this one at the moment".into()
+            "there is no room for this answer at the moment".into()
         }
-        Err(_) => format!("this one had no end within {} s", patience.as_secs()),
+        Err(_) => format!("this answer did not end within {} s", patience.as_secs()),
     };
     tracing::info!(why, "an answer cannot be sent as a whole");
     let detail = format!(
-        "Something on the agent's way to the relay holds bodies back until they are complete, so an answer must be \
-         complete before it is sent, and {why}."
+        "Something between the agent and the relay holds bodies back until they are complete, so an answer \
+         must be complete before it is sent, and {why}."
     );
     Ok(Answer::Whole(apology(StatusCode::BAD_GATEWAY, "answer-held", &detail, &asker).await))
 }
@@ -124,8 +124,8 @@ impl Handler for InspectingHandler {
         let asker: HeaderMap =
             request.headers().get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect();
         if request.headers().contains_key(UPGRADE) {
-            let detail = "Something on the agent's way to the relay holds bodies back until they are complete, and a \
-                          stream behind an Upgrade would never be.";
+            let detail = "Something between the agent and the relay holds bodies back until they are \
+                          complete, and the stream of an Upgrade is never complete.";
             let (status, error) = (StatusCode::NOT_IMPLEMENTED, Some("http_upgrade_failed"));
             let problem = Problem {
                 status,
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_has_no_end_is_told_in_time() {
+    async fn an_endless_answer_becomes_a_502_in_time() {
         for (kind, most) in
             [("Text/Event-Stream;charset=utf-8", defaults::WHOLE_EVENTS), ("text/plain", defaults::WHOLE)]
         {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_large_or_breaks_off_is_told() {
+    async fn an_answer_that_is_too_large_or_broken_becomes_a_502() {
         let large =
             text(served(GET, AnswerMode::Whole, || Response::new(Body::full(vec![b'x'; 2_001]))).await).await;
         assert!(large.starts_with("HTTP/1.1 502 ") && large.contains("larger than 2000 bytes"), "{large}");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_ends_crosses_and_an_upgrade_does_not() {
+    async fn a_complete_answer_passes_and_an_upgrade_is_refused() {
         let answer = text(served(GET, AnswerMode::Whole, || Response::new(Body::full("hey"))).await).await;
         assert!(answer.ends_with("\r\n\r\nhey"), "{answer}");
         let upgrade = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";

@@ -14,7 +14,7 @@ fn request(method: Method, body: &'static str) -> Request {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_dropped_before_it_was_sent_goes_to_the_next_poll() {
+async fn an_unsent_delivery_goes_to_the_next_poll() {
     let Bench { router, queue, link } = Bench::new();
     let sent = link.send_plain(request(Method::PUT, "abc"), link.reserve().unwrap());
     let work = async {
@@ -39,7 +39,7 @@ async fn what_is_dropped_before_it_was_sent_goes_to_the_next_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_did_not_arrive_comes_again_to_who_can_ask_for_it() {
+async fn a_lost_delivery_is_repeated_when_its_url_is_polled_again() {
     let Bench { router, queue, link } = Bench::new();
     let sent = link.send_plain(request(Method::PUT, "abc"), link.reserve().unwrap());
     let work = async {
@@ -55,7 +55,7 @@ async fn what_did_not_arrive_comes_again_to_who_can_ask_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_outlives_its_session_and_a_head_has_no_body() {
+async fn an_answer_outlives_its_session_and_a_head_request_gets_no_body() {
     let Bench { router, queue, link } = Bench::new();
     let sent = link.send_plain(request(Method::HEAD, ""), link.reserve().unwrap());
     let work = async {

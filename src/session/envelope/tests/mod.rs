@@ -59,17 +59,17 @@ fn post() -> Request {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_visitor_brought_goes_with_it_and_a_late_answer_is_still_taken() {
+async fn a_departed_visitor_frees_its_request_and_a_late_answer_is_accepted() {
     for mode in [PollMode::WHOLE, PollMode::BATCH] {
         let bench = Bench::new();
         let kept = bench.left(1, mode).await;
-        assert!(kept.upgrade().is_none(), "what was kept to hand the request out again");
+        assert!(kept.upgrade().is_none(), "the relay still holds the request");
         assert!(bench.router.answer(1, Body::full(OK)).await.is_ok());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_flight_outlives_its_registration_and_its_visitor() {
+async fn no_exchange_outlives_its_registration_and_its_visitor() {
     let modes = [PollMode::WHOLE, PollMode::BATCH];
     for (mode, cut) in modes.into_iter().flat_map(|mode| [(mode, false), (mode, true)]) {
         let bench = Bench::new();
@@ -87,7 +87,7 @@ async fn no_flight_outlives_its_registration_and_its_visitor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_visitor_that_leaves_after_the_end_leaves_nothing() {
+async fn a_visitor_that_leaves_after_the_end_frees_its_exchange() {
     let Bench { router, queue, link } = Bench::new();
     let slot = link.reserve().unwrap();
     let sent = tokio::time::timeout(Duration::from_secs(1), link.send_plain(post(), slot));
@@ -118,7 +118,7 @@ async fn a_body_that_began_to_stream_is_not_delivered_twice() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_request_that_broke_off_is_handed_on() {
+async fn no_part_of_a_broken_request_is_passed_on() {
     let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\n\r\nabc";
     let pieces = [Ok(http_body::Frame::data(head.into())), Err(std::io::Error::other("it fell"))];
     let envelope = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(pieces)));
@@ -128,7 +128,7 @@ async fn nothing_of_a_request_that_broke_off_is_handed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
+async fn a_repeated_poll_of_a_streaming_url_fails_its_visitor_at_once() {
     let Bench { queue, link, .. } = Bench::new();
     let since = tokio::time::Instant::now();
     let mut poll = Box::pin(queue.poll(1, PollMode::STREAM, HOLD));
@@ -144,13 +144,13 @@ async fn who_polls_a_url_again_while_it_streams_ends_the_wait_of_its_visitor() {
         stuck
     };
     let sent = tokio::time::timeout(defaults::ANSWER, link.send_plain(request, link.reserve().unwrap()));
-    let error = tokio::join!(sent, work).0.expect("it is told at once").unwrap_err();
+    let error = tokio::join!(sent, work).0.expect("the visitor does not get its error at once").unwrap_err();
     assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
     assert!(since.elapsed().is_zero());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_url_that_is_polled_again_while_it_delivers_delivers_again() {
+async fn a_repeated_poll_during_a_delivery_gets_the_request_again() {
     for mode in [PollMode::WHOLE, PollMode::BATCH, PollMode::IN_MEMORY] {
         let Bench { router, queue, link } = Bench::new();
         let work = async {
@@ -189,7 +189,7 @@ fn in_pieces(pieces: &[&'static str]) -> Body {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_live_answer_that_ends_before_its_end_has_broken_off() {
+async fn a_live_answer_that_ends_early_is_an_error() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
     let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
     for manner in [LIVE, PollMode { live: true, ..PollMode::WHOLE }] {
@@ -224,7 +224,7 @@ async fn head(message: &mut Body) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_goes_when_the_agent_asks_or_forgets_to() {
+async fn a_body_is_sent_after_a_100_or_a_timeout() {
     for (asks, after) in [(true, Duration::ZERO), (false, defaults::ORIGIN_CONTINUE)] {
         let Bench { router, queue, link } = Bench::new();
         let (request, asked) = expecting();
@@ -262,7 +262,7 @@ async fn a_body_goes_when_the_agent_asks_or_forgets_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_nobody_asked_for_stays_where_it_is() {
+async fn a_body_that_the_agent_does_not_request_is_not_read() {
     let Bench { router, queue, link } = Bench::new();
     let (request, asked) = expecting();
     assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
@@ -315,7 +315,7 @@ async fn polled(queue: &Arc<Queue>, url: UrlId, mode: PollMode) -> bytes::Bytes 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_is_dropped_while_it_takes_a_body_in_leaves_the_request_to_the_next() {
+async fn a_poll_dropped_while_it_buffers_a_body_leaves_the_request_queued() {
     for mode in [PollMode::WHOLE, PollMode::BATCH, IN_MEMORY] {
         let Bench { router, queue, link } = Bench::new();
         let (go, wait) = tokio::sync::oneshot::channel();
@@ -338,7 +338,7 @@ async fn a_poll_that_is_dropped_while_it_takes_a_body_in_leaves_the_request_to_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once() {
+async fn a_request_fails_at_once_if_its_registration_is_cut_during_buffering() {
     for mode in [PollMode::WHOLE, PollMode::BATCH, IN_MEMORY] {
         let Bench { queue, link, .. } = Bench::new();
         let (go, wait) = tokio::sync::oneshot::channel();
@@ -363,14 +363,14 @@ async fn a_request_that_is_taken_in_while_its_registration_is_cut_fails_at_once(
                 () = cut => unreachable!("it never ends"),
             }
         };
-        let sent = tokio::time::timeout(defaults::ANSWER, sent).await.expect("the visitor is answered");
+        let sent = tokio::time::timeout(defaults::ANSWER, sent).await.expect("the visitor gets no error");
         assert_eq!(sent.err().map(|error| error.kind), Some(SendErrorKind::Closed), "{mode:?}");
         assert!(since.elapsed() < Duration::from_secs(1), "{mode:?}: {:?}", since.elapsed());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_that_was_given_up_leaves_its_url_to_the_newer_poll() {
+async fn an_abandoned_poll_leaves_its_url_to_the_newer_poll() {
     let Bench { router, queue, link } = Bench::new();
     let (go, wait) = tokio::sync::oneshot::channel();
     let (request, began) = halting(wait);
@@ -404,7 +404,7 @@ async fn a_poll_that_was_given_up_leaves_its_url_to_the_newer_poll() {
 }
 
 #[test]
-fn a_poll_that_is_dropped_while_it_reads_a_file_leaves_the_request_to_the_next() {
+fn a_poll_dropped_while_it_reads_a_file_leaves_the_request_queued() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).max_blocking_threads(1).build().unwrap();
     let Bench { router, queue, link } = Bench::new();
@@ -440,7 +440,7 @@ fn a_poll_that_is_dropped_while_it_reads_a_file_leaves_the_request_to_the_next()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_waits_with_half_of_its_body_goes_nowhere_else() {
+async fn a_request_with_a_partly_read_body_is_not_retried() {
     let Bench { queue, link, .. } = Bench::new();
     let (_go, wait) = tokio::sync::oneshot::channel();
     let (request, began) = halting(wait);
@@ -453,6 +453,6 @@ async fn a_request_that_waits_with_half_of_its_body_goes_nowhere_else() {
         }
     };
     let sent = tokio::time::timeout(defaults::ANSWER, link.send_plain(request, link.reserve().unwrap()));
-    let error = tokio::join!(sent, work).0.expect("it is told when nobody polls").unwrap_err();
+    let error = tokio::join!(sent, work).0.expect("the visitor gets no error in time").unwrap_err();
     assert!(error.unsent.is_none(), "half of the body would be missing: {error:?}");
 }

@@ -79,7 +79,7 @@ impl Answers {
                     Bad::TooLarge => RefusalKind::TooLarge,
                     _ => RefusalKind::Malformed,
                 };
-                Err(Refusal::new(kind, format!("this is not an answer: {}", error.why)))
+                Err(Refusal::new(kind, format!("the answer is malformed: {}", error.why)))
             }
         }
     }
@@ -141,13 +141,13 @@ fn unknown(given: bool) -> Refusal {
         true => Refusal::new(RefusalKind::Answered, "this request has its answer already"),
         false => Refusal::new(
             RefusalKind::NotFound,
-            "no request of this message-id waits for an answer of this agent",
+            "no request with this message-id waits for an answer from this agent",
         ),
     }
 }
 
 fn malformed(error: &impl std::fmt::Display) -> Refusal {
-    Refusal::new(RefusalKind::Malformed, format!("this is not an answer: {error}"))
+    Refusal::new(RefusalKind::Malformed, format!("the answer is malformed: {error}"))
 }
 
 fn refuse(router: &AnswerRouter, agent: &AgentId, id: Option<Box<str>>, why: SendErrorKind) {

@@ -56,7 +56,7 @@ impl Relay {
                 let ask = CometRequest::read(agent, request.uri(), request.headers())?;
                 match self.sessions.end(&ask) {
                     true => Ok(plain(StatusCode::NO_CONTENT)),
-                    false => Err(Refusal::new(RefusalKind::NotFound, "no such session stands here")),
+                    false => Err(Refusal::new(RefusalKind::NotFound, "there is no such session")),
                 }
             }
             Method::OPTIONS => {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_path_is_comets() {
+    fn only_one_path_belongs_to_comet() {
         assert!(is_ours("/reversehttp/_comet"));
         for other in ["/", "/reversehttp", "/_comet", "/reversehttp/_comet/", "/reversehttp/_cometx"] {
             assert!(!is_ours(other), "{other}");

@@ -43,12 +43,12 @@ impl CometRequest {
         let session = session.next().map(|(_, value)| value);
         let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         if session.as_ref().is_some_and(|name| name.is_empty() || name.len() > SESSION || !is_word(name)) {
-            let message = format!("a session is named by at most {SESSION} letters, digits, - and _");
+            let message = format!("the name of a session has at most {SESSION} letters, digits, - and _");
             return Err(malformed(message));
         }
         let poll = form_urlencoded::parse(asked.as_bytes()).find(|(key, _)| key == "poll");
         let poll = poll.map(|(_, name)| {
-            let malformed = || malformed("a poll is named by 32 hexadecimal digits".into());
+            let malformed = || malformed("the name of a poll has 32 hexadecimal digits".into());
             number(&name).ok_or_else(malformed)
         });
         let poll = poll.transpose()?;

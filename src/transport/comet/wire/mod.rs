@@ -166,7 +166,7 @@ pub(crate) fn property(bytes: &[u8]) {
     let Some(Ok(body)) = body.collect().now_or_never() else { unreachable!("the body is in memory") };
     let body = body.to_bytes();
     let read = read_answer(&write_answer(&asked, &head, &body));
-    let Ok(Some((asked_again, again))) = read else { unreachable!("what was written can be read") };
+    let Ok(Some((asked_again, again))) = read else { unreachable!("a written answer can be read") };
     let (mut head_again, body_again) = again.into_parts();
     head_again.headers.remove(CONTENT_LENGTH);
     let mut headers = head.headers;
@@ -174,7 +174,7 @@ pub(crate) fn property(bytes: &[u8]) {
     assert_eq!((asked_again, head_again.status), (asked, head.status));
     assert_eq!(head_again.headers, headers);
     let Some(Ok(body_again)) = body_again.collect().now_or_never() else {
-        unreachable!("nor does this wait")
+        unreachable!("this body is in memory too")
     };
     assert_eq!(body_again.to_bytes(), body);
 }

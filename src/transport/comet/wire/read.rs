@@ -27,15 +27,15 @@ pub(in crate::transport::comet) enum Bad {
     Missing(&'static str),
     #[error("the http-version is neither PTTH/0.9 nor PTTH/1.0")]
     Version,
-    #[error("the status is not a final one from 200 to 599")]
+    #[error("the status is not a number from 200 to 599")]
     Status,
-    #[error("a field holds what no field may")]
+    #[error("a field has a byte that no field may have")]
     Field,
     #[error("the fields are larger than {} bytes", defaults::FIELDS)]
     Fields,
     #[error("the method or the request-uri is malformed")]
     Target,
-    #[error("the body-encoding is not \"base64\", or the body is not what it says")]
+    #[error("the body-encoding is not \"base64\", or the body does not match it")]
     Body,
     #[error("the body is larger than {} bytes", defaults::COMET_MESSAGE)]
     TooLarge,
@@ -251,7 +251,7 @@ fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
     map: &mut A,
 ) -> Result<(), A::Error> {
     if place.is_some() {
-        return Err(A::Error::custom("a member comes twice"));
+        return Err(A::Error::custom("a member appears twice"));
     }
     *place = Some(map.next_value()?);
     Ok(())

@@ -35,7 +35,7 @@ fn with(member: &str) -> String {
 }
 
 #[test]
-fn the_traces_of_the_page_are_read() {
+fn the_traces_of_the_wiki_page_are_read() {
     let (asked, request) = read_request(REQUEST.as_bytes()).unwrap().unwrap();
     let id: Box<str> = "d8af2ffb-4ee1-11dd-9f26-001b63926250".into();
     assert_eq!(asked, MessageHeader { id, version: "PTTH/0.9" });
@@ -55,7 +55,7 @@ fn the_traces_of_the_page_are_read() {
 }
 
 #[test]
-fn a_request_is_written_as_the_page_has_it() {
+fn a_request_is_written_in_the_form_of_the_wiki_page() {
     let request = http::Request::post("https://shop.test:8443/a//b?c")
         .header("x-two-words", "1")
         .header("accept", "a")
@@ -71,7 +71,7 @@ fn a_request_is_written_as_the_page_has_it() {
     );
     let empty = write_request("m1", &request, &Bytes::new());
     let (_, read) = read_request(&empty).unwrap().unwrap();
-    assert_eq!(read.headers()["content-length"], "0", "some origins want to hear it");
+    assert_eq!(read.headers()["content-length"], "0", "some origins require it");
     let binary = write_request("m1", &request, &Bytes::from_static(b"\xff\0"));
     assert!(binary.ends_with(br#""body-encoding":"base64","body":"/wA="}"#), "{binary:?}");
     let control = write_request("m1", &request, &Bytes::from_static(b"\x1b["));
@@ -79,7 +79,7 @@ fn a_request_is_written_as_the_page_has_it() {
 }
 
 #[test]
-fn what_is_odd_is_read_and_what_is_wrong_is_not() {
+fn unusual_members_are_read_and_invalid_members_refused() {
     for (member, body) in [
         (r#""body":null"#, &b""[..]),
         (r#""body":"\u00e4\ud83d\ude00","x":{"y":[1e999]}"#, "ä😀".as_bytes()),
@@ -113,7 +113,7 @@ fn what_is_odd_is_read_and_what_is_wrong_is_not() {
 }
 
 #[test]
-fn json_that_is_none_is_refused_and_the_id_before_it_is_known() {
+fn malformed_json_is_refused_with_the_id_that_precedes_it() {
     let deep = "[".repeat(100_000);
     let many = format!(r#""headers":[{}["A","b"]]"#, r#"["A","b"],"#.repeat(512));
     let one = format!(r#""headers":[["A","{}"]]"#, "x".repeat(200_000));
@@ -166,7 +166,7 @@ fn json_that_is_none_is_refused_and_the_id_before_it_is_known() {
 }
 
 #[test]
-fn what_an_answer_says_of_its_length_is_kept_only_where_it_is_clear() {
+fn only_an_unambiguous_content_length_is_kept() {
     let length = |fields: &str| {
         let response = answered(&with(&format!(r#""headers":[{fields}],"body":"abc""#))).unwrap();
         assert!(!response.headers().contains_key("transfer-encoding"));
@@ -187,7 +187,7 @@ fn what_an_answer_says_of_its_length_is_kept_only_where_it_is_clear() {
 
 proptest! {
     #[test]
-    fn messages_survive(
+    fn messages_survive_a_round_trip(
         target in "/[a-z/?=&.%-]{0,20}",
         status in 200u16..600,
         fields in proptest::collection::vec(("[a-z][a-z0-9-]{0,8}x", proptest::collection::vec(0x21u8..=0xff, 0..20)), 0..8),
@@ -225,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..250) {
+    fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..250) {
         let _ = (read_answer(&bytes), read_request(&bytes), id_of(&bytes));
         let mut text = ANSWER.as_bytes().to_vec();
         text.truncate(cut);

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_may_leave_before_and_after_its_request_came() {
+    fn a_visitor_may_leave_before_or_after_its_request_arrives() {
         let hands = Arc::<Hands>::default();
         let mut first = hands.take(&head(fields::PTTH_REQUEST, "a1"));
         let mut other = hands.take(&head(fields::PTTH_REQUEST, "a2"));

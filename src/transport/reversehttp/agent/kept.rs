@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_let_go_before_its_end_is_kept_and_nothing_else() {
+    async fn only_a_body_dropped_before_its_end_is_kept() {
         let connection = Arc::new(());
         let request = || {
             let mut body = Body::full("abc");

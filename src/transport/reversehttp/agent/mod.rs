@@ -50,7 +50,7 @@ impl AgentSide for Agent {
             if !answer.status().is_success() {
                 return Err(match flip::refused(answer).await {
                     OpenError::Absent { status } => {
-                        OpenError::Broken(format!("no ReverseHttp gateway is there: the answer was {status}"))
+                        OpenError::Broken(format!("there is no ReverseHttp gateway: the answer was {status}"))
                     }
                     refused => refused,
                 });
@@ -113,7 +113,7 @@ fn copy(request: &(http::request::Parts, bytes::Bytes)) -> Request {
 }
 
 fn registered(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
-    let first = link::targets(headers, "first").next().ok_or("the relay gave no URL to poll")?;
+    let first = link::targets(headers, "first").next().ok_or("the relay sent no URL to poll")?;
     let private = headers.get(LOCATION).and_then(|v| v.to_str().ok());
     let first = base.rebase(first)?;
     Ok(Registered {

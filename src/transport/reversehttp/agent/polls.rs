@@ -75,7 +75,7 @@ impl PolledRegistration {
                     return false;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a request could not be kept");
+                    tracing::warn!(%error, "a request could not be buffered");
                     let detail = "The agent has no room for a request of this length at the moment.";
                     let (status, asker) = (StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new());
                     let answer = Answer::Whole(apology(status, "agent-busy", detail, &asker).await);
@@ -98,7 +98,7 @@ impl PolledRegistration {
                 tracing::debug!(%error, "a request broke off");
                 return false;
             }
-            Err(error) => tracing::warn!(%error, "a poll brought no request"),
+            Err(error) => tracing::warn!(%error, "the answer to a poll is not a request"),
         }
         true
     }
@@ -173,7 +173,7 @@ impl Dialect for PolledRegistration {
             // The URL is spent: the answer to its last poll was lost on the way. The registration gives another URL.
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 *url = None;
-                Err("a URL to poll was spent".into())
+                Err("the URL of a poll is used up".into())
             }
             status => Ok(Brought::Ended(status)),
         }

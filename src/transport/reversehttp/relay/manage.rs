@@ -65,14 +65,14 @@ impl Relay {
         let claims = self.open(Use::Private, sealed, facts)?;
         match self.registrations.delete(&claims.identity, claims.born) {
             true => Ok(plain(StatusCode::NO_CONTENT)),
-            false => Err(Refusal::new(RefusalKind::NotFound, "this registration was deleted before")),
+            false => Err(Refusal::new(RefusalKind::NotFound, "this registration was already deleted")),
         }
     }
 
     fn standing(&self, identity: &str, born: u64) -> Result<std::sync::Arc<Registration>, Refusal> {
         let deleted = self.registrations.is_deleted(identity, born);
         let registration = self.registrations.get(identity).filter(|_| !deleted);
-        registration.ok_or_else(|| Refusal::new(RefusalKind::NotFound, "this registration does not stand"))
+        registration.ok_or_else(|| Refusal::new(RefusalKind::NotFound, "there is no such registration"))
     }
 }
 

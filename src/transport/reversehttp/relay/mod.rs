@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gateway_is_a_segment_and_not_a_prefix() {
+    fn the_gateway_path_matches_whole_segments() {
         assert_eq!(resource("/reversehttp"), Some(Resource::Gateway));
         assert_eq!(resource("/reversehttp/"), Some(Resource::Gateway));
         assert_eq!(resource("/reversehttp/request/x"), Some(Resource::Request("x")));

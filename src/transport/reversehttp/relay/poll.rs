@@ -26,7 +26,7 @@ impl Relay {
         let gone = |message: &str| Refusal::new(RefusalKind::Gone, message);
         let claims = self.open(Use::Request, sealed, facts)?;
         if claims.expires < now() {
-            return Err(gone("this URL is too old: register again"));
+            return Err(gone("this URL has expired: register again"));
         }
         let mode = poll_mode(asker);
         let kind = if mode.batch { APPLICATION_HTTP } else { MESSAGE_HTTP };
@@ -87,7 +87,7 @@ impl Relay {
                 let known = self.registrations.get(&claims.identity);
                 Err(match known.is_some_and(|registration| registration.queue.is_used(claims.url)) {
                     true => Refusal::new(RefusalKind::Answered, "this request has its answer already"),
-                    false => Refusal::new(RefusalKind::NotFound, "no request waits for an answer here"),
+                    false => Refusal::new(RefusalKind::NotFound, "no request waits for this answer"),
                 })
             }
             Err(error @ AnswerError::Full) => Err(Refusal::new(RefusalKind::Full, error.to_string())),
@@ -95,7 +95,7 @@ impl Relay {
                 Err(Refusal::new(RefusalKind::TooLarge, format!("the answer is larger than {most} bytes")))
             }
             Err(error) => {
-                Err(Refusal::new(RefusalKind::Malformed, format!("this is not an answer: {error}")))
+                Err(Refusal::new(RefusalKind::Malformed, format!("the answer is malformed: {error}")))
             }
         }
     }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_visitor_is_named_as_the_clients_of_2009_read_it() {
+    fn the_visitor_address_has_the_form_that_clients_of_2009_read() {
         let named = |address: &str| {
             let value = requesting_client(Some(address.parse().unwrap())).unwrap();
             value.to_str().unwrap().to_owned()

@@ -61,14 +61,14 @@ impl Probes {
         let mut looks = self.0.lock();
         if let Some(look) = looks.get_mut(&url) {
             return match std::mem::replace(&mut look.asked[way as usize], true) {
-                true => Err(Refusal::new(RefusalKind::Gone, "this URL is good for one look")),
+                true => Err(Refusal::new(RefusalKind::Gone, "this URL can be probed only once")),
                 false => Ok(look.through.clone()),
             };
         }
         looks.retain(|_, look| look.since.elapsed() < OPEN);
         let own = looks.values().filter(|look| look.agent == agent || look.from == from).count();
         if looks.len() >= defaults::PROBES || own >= defaults::PROBES_PER_AGENT {
-            return Err(Refusal::new(RefusalKind::TooMany, "too many agents look at their ways"));
+            return Err(Refusal::new(RefusalKind::TooMany, "too many probes are in progress"));
         }
         let mut look =
             Look { since: Instant::now(), agent, from, through: Arc::default(), asked: [false; 2] };
@@ -126,13 +126,13 @@ impl Relay {
                 through.raise();
                 Ok(plain(StatusCode::NO_CONTENT))
             }
-            _ => Err(Refusal::new(RefusalKind::Malformed, "nothing came")),
+            _ => Err(Refusal::new(RefusalKind::Malformed, "the probe has no body")),
         }
     }
 
     fn probe(&self, sealed: &str, facts: &Facts, way: ProbeDirection) -> Result<(UrlId, Arc<Flag>), Refusal> {
         let claims = self.open(Use::Probe, sealed, facts)?;
-        let gone = || Refusal::new(RefusalKind::Gone, "this URL is too old: register again");
+        let gone = || Refusal::new(RefusalKind::Gone, "this URL has expired: register again");
         let (agent, _) = identified(&claims.identity).filter(|_| claims.expires >= now()).ok_or_else(gone)?;
         Ok((claims.url, self.probes.enter(claims.url, agent, facts.remote.ip(), way)?))
     }
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn looks_are_bounded_and_forgotten() {
+    async fn probes_are_limited_and_expire() {
         let probes = Probes::default();
         let agent = |n: usize| AgentId(format!("{n}").into());
         let address = |n: usize| IpAddr::from([192, 0, 2, n as u8]);
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(enter(7_000, ProbeDirection::Down).unwrap_err().kind, RefusalKind::TooMany);
         assert!(
             Arc::ptr_eq(&first, &enter(0, ProbeDirection::Up).unwrap()),
-            "both requests of one look meet"
+            "both requests of one probe meet"
         );
         assert_eq!(enter(0, ProbeDirection::Up).unwrap_err().kind, RefusalKind::Gone);
         drop(Leave(probes.0.clone(), 0));

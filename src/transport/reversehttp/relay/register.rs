@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_poll_that_meets_the_deletion_does_not_bring_the_registration_back() {
+    async fn a_poll_during_a_deletion_does_not_revive_the_registration() {
         let first = Arc::new(Mutex::new(None::<First>));
         let (polling, scope) = (Polling::default(), Scope::new());
         let cores = Cores::start(1).unwrap();
