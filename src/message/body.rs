@@ -1,7 +1,9 @@
-//! The single body type that all parts of this crate exchange.
+//! The single body type that all parts of this crate exchange: a source of frames, and the observers of those frames.
 
 use std::any::Any;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -17,21 +19,85 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Values that are kept until a body has ended or is dropped: slots, counts, permits.
 type Guard = Box<dyn Any + Send>;
 
-/// Measures one body. The meter is dropped when the body has ended or is dropped.
-pub trait Meter: Send {
-    /// A frame with this many bytes was taken. `last`: no data follows.
-    fn passed(&mut self, bytes: usize, last: bool);
+/// The result of polling a [`Source`].
+pub type PolledFrame = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
+/// Makes the frames of a body.
+pub trait Source: Send {
+    /// As [`HttpBody::poll_frame`]. Not called again after `None` or an error.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame;
+
+    /// Whether the next frame is known to be `None`.
+    fn is_end_stream(&self) -> bool {
+        false
+    }
+
+    /// The number of bytes still to come, if it is known.
+    fn length(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The result of one poll of a body, for its observers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEvent {
+    /// The source has no frame yet.
+    Pending,
+    /// A frame with this many bytes of data was taken. `last`: no frame follows.
+    Frame {
+        /// Bytes of data; 0 for trailers.
+        bytes: usize,
+        /// Whether the body has ended with this frame.
+        last: bool,
+    },
+    /// The body has ended.
+    End,
     /// The body broke off.
-    fn broke(&mut self) {}
+    Broken,
+}
+
+/// Observes each poll of one body. An observer is dropped when the body has ended, has broken off, or is dropped.
+pub trait Observer: Send {
+    /// Called before each poll of the source.
+    ///
+    /// # Errors
+    /// The body breaks off with this error, and the source is not polled.
+    fn before(&mut self, _cx: &mut Context<'_>) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    /// Called with the result of each poll.
+    fn event(&mut self, event: BodyEvent);
+}
+
+impl<F: FnMut(BodyEvent) + Send> Observer for F {
+    fn event(&mut self, event: BodyEvent) {
+        self(event);
+    }
+}
+
+/// The earlier observers of a body, and the latest.
+struct Both(Box<dyn Observer>, Box<dyn Observer>);
+
+impl Observer for Both {
+    fn before(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
+        self.0.before(cx)?;
+        self.1.before(cx)
+    }
+
+    fn event(&mut self, event: BodyEvent) {
+        self.0.event(event);
+        self.1.event(event);
+    }
 }
 
 /// A streaming body. It may hold values until its last frame was taken, or until it is dropped.
 #[derive(Default)]
 pub struct Body {
     kind: BodyKind,
+    observer: Option<Box<dyn Observer>>,
     hold: Option<Guard>,
-    meter: Option<Box<dyn Meter>>,
+    limit: Option<BodyLimit>,
 }
 
 #[derive(Default)]
@@ -41,12 +107,30 @@ enum BodyKind {
     Full(Bytes),
     Incoming(Incoming),
     Stream(Http2Stream),
+    Source(Box<dyn Source>),
+    /// A body of another crate.
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
     /// The body broke off; the next poll returns the error.
     Broken(BoxError),
 }
 
 impl BodyKind {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Stream(stream) => stream.poll_frame(cx).map_err(Into::into),
+            Self::Source(source) => source.poll_frame(cx),
+            Self::Other(body) => body.as_mut().poll_frame(cx),
+            Self::Broken(_) => match std::mem::take(self) {
+                Self::Broken(error) => Poll::Ready(Some(Err(error))),
+                _ => Poll::Ready(None),
+            },
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
@@ -54,6 +138,7 @@ impl BodyKind {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
             Self::Stream(stream) => stream.receiver.is_end_stream(),
+            Self::Source(source) => source.is_end_stream(),
             Self::Other(body) => body.is_end_stream(),
         }
     }
@@ -88,6 +173,40 @@ impl Http2Stream {
     }
 }
 
+/// The most bytes that a body may still have.
+struct BodyLimit {
+    left: u64,
+    exceeded: Exceeded,
+}
+
+impl BodyLimit {
+    /// # Errors
+    /// The body is longer than it may be.
+    fn take(&mut self, bytes: usize) -> Result<(), BoxError> {
+        match self.left.checked_sub(bytes as u64) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                self.exceeded.0.store(true, Ordering::Release);
+                Err("the body is longer than it may be".into())
+            }
+        }
+    }
+}
+
+/// Whether a body was longer than its limit.
+#[derive(Debug, Clone, Default)]
+pub struct Exceeded(Arc<AtomicBool>);
+
+impl Exceeded {
+    /// Whether the limit has broken the body off.
+    pub fn is_so(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 impl From<h2::RecvStream> for Body {
     fn from(receiver: h2::RecvStream) -> Self {
         Self::from(BodyKind::Stream(Http2Stream { receiver, data_done: false, left: None }))
@@ -110,7 +229,12 @@ impl Body {
         Self::from(BodyKind::Stream(Http2Stream { receiver, data_done: false, left: length }))
     }
 
-    /// Any other body, boxed.
+    /// A body of the frames that `source` makes.
+    pub fn from_source(source: impl Source + 'static) -> Self {
+        Self::from(BodyKind::Source(Box::new(source)))
+    }
+
+    /// A body of another crate, boxed.
     pub fn wrap<B>(body: B) -> Self
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -127,15 +251,22 @@ impl Body {
         });
     }
 
-    /// Measures this body with `meter`, which is dropped when the body has ended or is dropped.
-    pub fn measure(&mut self, meter: Box<dyn Meter>) {
-        self.meter = Some(meter);
+    /// Adds an observer behind the observers that this body has already.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observer = Some(match self.observer.take() {
+            Some(earlier) => Box::new(Both(earlier, observer)),
+            None => observer,
+        });
     }
 
-    /// Calls `look` after each poll of this body, with the number of bytes that the poll returned.
-    #[must_use]
-    pub fn watched(self, look: impl FnMut(Poll<usize>) + Send + Unpin + 'static) -> Self {
-        Self::wrap(WatchedBody { body: self, look })
+    /// Breaks this body off once it has more than `most` bytes, so that it never looks complete. A body has one limit;
+    /// the latest replaces an earlier limit.
+    pub fn limit(&mut self, most: u64) -> Exceeded {
+        let exceeded = Exceeded::default();
+        if !self.is_end_stream() {
+            self.limit = Some(BodyLimit { left: most, exceeded: exceeded.clone() });
+        }
+        exceeded
     }
 
     /// Reads and discards the rest of an unwanted upload, because some visitors treat an upload that is cut after an
@@ -153,44 +284,37 @@ impl Body {
         };
         let _ = tokio::time::timeout(defaults::LINGER, rest).await;
     }
-}
 
-struct WatchedBody<F> {
-    body: Body,
-    look: F,
-}
-
-impl<F: FnMut(Poll<usize>) + Unpin> HttpBody for WatchedBody<F> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let data = |frame: &Option<Result<Frame<Bytes>, _>>| {
-            frame.as_ref()?.as_ref().ok()?.data_ref().map(Bytes::len)
-        };
-        (self.look)(match &polled {
-            Poll::Ready(frame) => Poll::Ready(data(frame).unwrap_or(0)),
-            Poll::Pending => Poll::Pending,
-        });
+    /// Polls the source, if the observers and the limit permit.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        if let Some(observer) = &mut self.observer
+            && let Err(error) = observer.before(cx)
+        {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let polled = self.kind.poll_frame(cx);
+        if let (Some(limit), Poll::Ready(Some(Ok(frame)))) = (&mut self.limit, &polled)
+            && let Err(error) = limit.take(data_length(frame))
+        {
+            return Poll::Ready(Some(Err(error)));
+        }
         polled
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+    fn event(&mut self, event: BodyEvent) {
+        if let Some(observer) = &mut self.observer {
+            observer.event(event);
+        }
     }
+}
 
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+fn data_length(frame: &Frame<Bytes>) -> usize {
+    frame.data_ref().map_or(0, Bytes::len)
 }
 
 impl From<BodyKind> for Body {
     fn from(kind: BodyKind) -> Self {
-        Self { kind, hold: None, meter: None }
+        Self { kind, observer: None, hold: None, limit: None }
     }
 }
 
@@ -210,52 +334,36 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = match &mut self.kind {
-            BodyKind::Broken(_) => {
-                let BodyKind::Broken(error) = std::mem::take(&mut self.kind) else {
-                    return Poll::Ready(None);
-                };
-                self.hold = None;
-                return Poll::Ready(Some(Err(error)));
-            }
-            BodyKind::Empty => Poll::Ready(None),
-            BodyKind::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            BodyKind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            BodyKind::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            BodyKind::Stream(stream) => stream.poll_frame(cx).map_err(Into::into),
-            BodyKind::Other(body) => body.as_mut().poll_frame(cx),
-        };
-        match polled {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
+        if matches!(self.kind, BodyKind::Broken(_)) {
+            return std::mem::take(&mut *self).kind.poll_frame(cx);
+        }
+        match self.poll_source(cx) {
             Poll::Ready(None) => {
-                self.hold = None;
-                if let Some(mut meter) = self.meter.take() {
-                    meter.passed(0, true);
-                }
+                self.event(BodyEvent::End);
+                *self = Self::empty();
                 Poll::Ready(None)
             }
-            // On an error hyper closes the connection and drops its unwritten bytes. The error is returned one poll
-            // later, when hyper has written all earlier bytes. So the far end receives a request that breaks off, and
-            // does not treat the connection as bad.
+            // On an error hyper closes the connection and drops its unwritten bytes, and h2 drops the unwritten frames
+            // of the stream. The error is returned one poll later, when earlier bytes are written. So the far end
+            // receives a message that breaks off, and does not treat the connection as bad.
             Poll::Ready(Some(Err(error))) => {
-                self.kind = BodyKind::Broken(error);
-                if let Some(mut meter) = self.meter.take() {
-                    meter.broke();
-                }
+                self.event(BodyEvent::Broken);
+                *self = Self { kind: BodyKind::Broken(error), hold: self.hold.take(), ..Self::empty() };
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
             Poll::Ready(Some(Ok(frame))) => {
-                let last = self.meter.is_some() && self.kind.is_end_stream();
-                if let Some(meter) = &mut self.meter {
-                    meter.passed(frame.data_ref().map_or(0, Bytes::len), last);
+                if self.observer.is_some() {
+                    let (bytes, last) = (data_length(&frame), self.kind.is_end_stream());
+                    self.event(BodyEvent::Frame { bytes, last });
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            polled @ Poll::Pending => polled,
+            Poll::Pending => {
+                self.event(BodyEvent::Pending);
+                Poll::Pending
+            }
         }
     }
 
@@ -264,15 +372,17 @@ impl HttpBody for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            BodyKind::Empty => SizeHint::with_exact(0),
-            BodyKind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            BodyKind::Incoming(body) => body.size_hint(),
-            BodyKind::Stream(stream) if stream.receiver.is_end_stream() => SizeHint::with_exact(0),
-            BodyKind::Stream(Http2Stream { left: Some(left), .. }) => SizeHint::with_exact(*left),
-            BodyKind::Stream(_) | BodyKind::Broken(_) => SizeHint::default(),
-            BodyKind::Other(body) => body.size_hint(),
-        }
+        let length = match &self.kind {
+            BodyKind::Empty => Some(0),
+            BodyKind::Full(bytes) => Some(bytes.len() as u64),
+            BodyKind::Incoming(body) => return body.size_hint(),
+            BodyKind::Stream(stream) if stream.receiver.is_end_stream() => Some(0),
+            BodyKind::Stream(stream) => stream.left,
+            BodyKind::Source(source) => source.length(),
+            BodyKind::Other(body) => return body.size_hint(),
+            BodyKind::Broken(_) => None,
+        };
+        length.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

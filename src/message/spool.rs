@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
+use super::body::{PolledFrame, Source};
 use super::store::SpoolBudget;
 use super::{Body, BoxError};
 use crate::defaults;
@@ -206,7 +207,7 @@ impl Spooled {
         let mut body = match &self.place {
             SpoolPlace::Memory(bytes) => Body::full(bytes.clone()),
             SpoolPlace::File { file, length } => {
-                Body::wrap(FileBody { file: file.clone(), at: 0, length: *length, piece: None })
+                Body::from_source(FileBody { file: file.clone(), at: 0, length: *length, piece: None })
             }
         };
         if let Some(share) = &self.share {
@@ -224,14 +225,8 @@ struct FileBody {
     piece: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
-impl HttpBody for FileBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl Source for FileBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if self.at == self.length {
             return Poll::Ready(None);
         }
@@ -258,8 +253,8 @@ impl HttpBody for FileBody {
         self.at == self.length
     }
 
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.length - self.at)
+    fn length(&self) -> Option<u64> {
+        Some(self.length - self.at)
     }
 }
 

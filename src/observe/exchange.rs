@@ -18,7 +18,7 @@ use tracing::field::Empty;
 
 use super::Metrics;
 use crate::domain::{Route, SessionId};
-use crate::message::body::Meter;
+use crate::message::body::{BodyEvent, Observer};
 use crate::message::{Body, Response, fields};
 
 /// The most bytes in an `X-Request-Id` of a trusted proxy.
@@ -315,7 +315,12 @@ impl Recording {
     /// Counts the bytes of a request's body.
     pub fn upload(&mut self, body: &mut Body) {
         if !body.is_end_stream() {
-            body.measure(Box::new(UploadMeter(self.elsewhere())));
+            let bytes = self.elsewhere();
+            body.observe(Box::new(move |event| {
+                if let BodyEvent::Frame { bytes: more, .. } = event {
+                    bytes.received.fetch_add(more as u64, Ordering::Relaxed);
+                }
+            }));
         }
     }
 
@@ -343,7 +348,7 @@ impl Recording {
             let value = response.headers().get(CONTENT_LENGTH)?;
             value.to_str().ok()?.parse().ok()
         });
-        response.body_mut().measure(self);
+        response.body_mut().observe(self);
     }
 
     fn hand_over(&mut self) {
@@ -365,28 +370,25 @@ impl Recording {
     }
 }
 
-impl Meter for Recording {
-    fn passed(&mut self, bytes: usize, last: bool) {
-        self.exchange.sent += bytes as u64;
-        self.ended |= last || self.length == Some(self.exchange.sent);
-    }
-
-    fn broke(&mut self) {
-        self.exchange.fault.get_or_insert(ANSWER_BROKEN);
+impl Observer for Recording {
+    fn event(&mut self, event: BodyEvent) {
+        match event {
+            BodyEvent::Pending => {}
+            BodyEvent::Frame { bytes, last } => {
+                self.exchange.sent += bytes as u64;
+                self.ended |= last || self.length == Some(self.exchange.sent);
+            }
+            BodyEvent::End => self.ended = true,
+            BodyEvent::Broken => {
+                self.exchange.fault.get_or_insert(ANSWER_BROKEN);
+            }
+        }
     }
 }
 
 impl Drop for Recording {
     fn drop(&mut self) {
         self.hand_over();
-    }
-}
-
-struct UploadMeter(Arc<Bytes>);
-
-impl Meter for UploadMeter {
-    fn passed(&mut self, bytes: usize, _: bool) {
-        self.0.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 

@@ -14,7 +14,6 @@ mod forward;
 mod front;
 mod handshake;
 mod lookup;
-mod measure;
 mod names;
 mod newcomers;
 mod open;

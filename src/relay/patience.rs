@@ -8,6 +8,7 @@ use std::time::Duration;
 use http_body::Body as _;
 
 use crate::message::Request;
+use crate::message::body::BodyEvent;
 use crate::net::io::LastRead;
 
 /// Watches the upload of a request. `None` when the request has no body.
@@ -16,13 +17,12 @@ pub(super) fn watch(request: &mut Request) -> Option<LastRead> {
         return None;
     }
     let moved = LastRead::now();
-    let body = std::mem::take(request.body_mut());
     let seen = moved.clone();
-    *request.body_mut() = body.watched(move |polled| {
-        if polled.is_ready() {
+    request.body_mut().observe(Box::new(move |event| {
+        if event != BodyEvent::Pending {
             seen.touch();
         }
-    });
+    }));
     Some(moved)
 }
 

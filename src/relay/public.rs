@@ -14,7 +14,7 @@ use super::demo;
 use super::forward::{self, Downstream, Outgoing};
 use super::front::Contradiction;
 use super::respond::{self, VisitorFailure};
-use super::{measure, patience, record};
+use super::{patience, record};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
 use crate::message::upgrade::Tunnel;
@@ -286,7 +286,7 @@ async fn permitted(
             return respond::failure(VisitorFailure::Denied(denied), &accept, recording);
         }
     };
-    let exceeded = permit.body().map(|most| measure::limit(&mut request, most));
+    let exceeded = permit.body().map(|most| request.body_mut().limit(most));
     let response = pass(shared, sender, authority, target, permit, request, (recording, interim)).await;
     match exceeded.is_some_and(|exceeded| exceeded.is_so()) && response.status().is_server_error() {
         true => respond::failure(VisitorFailure::Denied(Denied::TooLarge), &accept, recording),

@@ -1,7 +1,6 @@
 //! The sample origin of `ptth demo`, with a resource for every feature that a relay could break.
 
 use std::fmt::Write as _;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,11 +11,12 @@ use http::header::{
     TRAILER,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use crate::message::body::{PolledFrame, Source};
 use crate::message::problem::{escape, page, protect, wants_html};
 use crate::message::upgrade::{self, Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop};
@@ -131,7 +131,7 @@ fn download(query: &str) -> Response {
     let bytes = asked.map_or(Ok(DOWNLOAD), |(_, number)| number.parse());
     match bytes {
         Ok(left) if left <= DOWNLOAD_MOST => {
-            answer_with(StatusCode::OK, "application/octet-stream", Body::wrap(Zeros { left }))
+            answer_with(StatusCode::OK, "application/octet-stream", Body::from_source(Zeros { left }))
         }
         _ => text(StatusCode::BAD_REQUEST, format!("bytes is a number from 0 to {DOWNLOAD_MOST}.\n")),
     }
@@ -142,14 +142,8 @@ struct Zeros {
     left: u64,
 }
 
-impl http_body::Body for Zeros {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl Source for Zeros {
+    fn poll_frame(&mut self, _: &mut Context<'_>) -> PolledFrame {
         static CHUNK: [u8; 64 << 10] = [0; 64 << 10];
         let take = CHUNK.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= take as u64;
@@ -160,8 +154,8 @@ impl http_body::Body for Zeros {
         self.left == 0
     }
 
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+    fn length(&self) -> Option<u64> {
+        Some(self.left)
     }
 }
 

@@ -2,16 +2,14 @@
 //! the answer is read.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 
-use super::{ClientExchange, Home, frame_of, size_of};
-use crate::message::{Body, BoxError};
+use super::{ClientExchange, Home, frame_of, left_of};
+use crate::message::Body;
+use crate::message::body::{PolledFrame, Source};
 
 /// The body of an answer that came before the end of the upload.
 pub(super) fn body<H: Home>(exchange: ClientExchange<H>) -> Body {
@@ -24,7 +22,7 @@ pub(super) fn body<H: Home>(exchange: ClientExchange<H>) -> Body {
     }
     match answered {
         true => Body::empty(),
-        false => Body::wrap(AnswerDuringUpload(both)),
+        false => Body::from_source(AnswerDuringUpload(both)),
     }
 }
 
@@ -80,14 +78,8 @@ async fn go_on<H: Home>(both: Arc<Mutex<Both<H>>>) {
 /// The body of an answer whose upload continues.
 struct AnswerDuringUpload<H: Home>(Arc<Mutex<Both<H>>>);
 
-impl<H: Home> HttpBody for AnswerDuringUpload<H> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl<H: Home> Source for AnswerDuringUpload<H> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let mut both = self.0.lock();
         if both.answered {
             return Poll::Ready(None);
@@ -109,8 +101,8 @@ impl<H: Home> HttpBody for AnswerDuringUpload<H> {
         self.0.lock().answered
     }
 
-    fn size_hint(&self) -> SizeHint {
-        size_of(self.0.lock().exchange.as_ref())
+    fn length(&self) -> Option<u64> {
+        left_of(self.0.lock().exchange.as_ref())
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, request, response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::time::Sleep;
@@ -27,6 +27,7 @@ use super::stall::StallDetector;
 use super::write::{self, BodyFraming, Case};
 use super::{Error, declared};
 use crate::defaults;
+use crate::message::body::{PolledFrame, Source};
 use crate::message::upgrade::Tunnel;
 use crate::message::{Body, BoxError, Request, Response, interim};
 use crate::net::flag::Listener;
@@ -259,7 +260,7 @@ struct ClientUpload {
 
 impl ClientUpload {
     /// The next frame, once the body may be sent.
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if let Some(gate) = &mut self.gate {
             ready!(gate.as_mut().poll(cx));
             self.gate = None;
@@ -397,7 +398,7 @@ impl<H: Home> ClientExchange<H> {
                 self.finish();
                 Body::empty()
             }
-            (None, false) => Body::wrap(Alone(Some(self))),
+            (None, false) => Body::from_source(Alone(Some(self))),
             (Some(_), _) => beside::body(self),
         };
         (Response::from_parts(head, body), None)
@@ -433,22 +434,16 @@ fn frame_of(piece: Result<Piece, Error>) -> Option<Result<Frame<Bytes>, BoxError
     }
 }
 
-fn size_of<H>(exchange: Option<&ClientExchange<H>>) -> SizeHint {
-    let left = exchange.map_or(Some(0), |exchange| exchange.decoder.left());
-    left.map_or_else(SizeHint::default, SizeHint::with_exact)
+/// How many bytes of the answer are still to come, if that is known.
+fn left_of<H>(exchange: Option<&ClientExchange<H>>) -> Option<u64> {
+    exchange.map_or(Some(0), |exchange| exchange.decoder.left())
 }
 
 /// The body of an answer whose request is written completely. Polling it reads the connection.
 struct Alone<H: Home>(Option<ClientExchange<H>>);
 
-impl<H: Home> HttpBody for Alone<H> {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl<H: Home> Source for Alone<H> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let Some(exchange) = &mut self.0 else { return Poll::Ready(None) };
         let piece = ready!(exchange.poll_piece(cx));
         // The last piece ends the body: the connection is free before the consumer gets that piece.
@@ -465,7 +460,7 @@ impl<H: Home> HttpBody for Alone<H> {
         self.0.is_none()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        size_of(self.0.as_ref())
+    fn length(&self) -> Option<u64> {
+        left_of(self.0.as_ref())
     }
 }

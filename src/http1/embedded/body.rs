@@ -4,13 +4,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
 use super::{BadMessage, Framing};
 use crate::defaults;
 use crate::http1::body::{Decoder, Piece};
 use crate::http1::head::Search;
+use crate::message::body::{PolledFrame, Source};
 use crate::message::{Body, BoxError};
 
 /// Why no message could be read from an envelope.
@@ -107,7 +108,7 @@ impl Reader {
             Framing::Rest(Some(length)) => Decode::Exactly(length),
             Framing::Chunked => Decode::Chunked(Decoder::chunked_leniently(), BytesMut::new()),
         };
-        Body::wrap(EmbeddedBody { body: self.body, read: self.read.freeze(), decode, ended: false })
+        Body::from_source(EmbeddedBody { body: self.body, read: self.read.freeze(), decode, ended: false })
     }
 
     /// The body of the message, as a whole. A wrong declared length is ignored.
@@ -117,7 +118,7 @@ impl Reader {
     pub async fn whole(self, framing: Framing, most: usize) -> Result<Bytes, ReadError> {
         let rest =
             EmbeddedBody { body: self.body, read: self.read.freeze(), decode: Decode::Rest, ended: false };
-        let rest = whole(Body::wrap(rest), most).await?;
+        let rest = whole(Body::from_source(rest), most).await?;
         match framing {
             Framing::Empty => Ok(Bytes::new()),
             Framing::Rest(said) => {
@@ -201,15 +202,9 @@ impl EmbeddedBody {
     }
 }
 
-impl HttpBody for EmbeddedBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
+impl Source for EmbeddedBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        let this = self;
         loop {
             if this.ended {
                 return Poll::Ready(None);
@@ -246,10 +241,10 @@ impl HttpBody for EmbeddedBody {
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    fn length(&self) -> Option<u64> {
         match &self.decode {
-            Decode::Exactly(left) => SizeHint::with_exact(*left),
-            _ => SizeHint::default(),
+            Decode::Exactly(left) => Some(*left),
+            _ => None,
         }
     }
 }

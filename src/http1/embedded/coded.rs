@@ -5,11 +5,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 
 use super::Framing;
 use crate::http1::write;
-use crate::message::{Body, BoxError, trailers};
+use crate::message::body::{PolledFrame, Source};
+use crate::message::{Body, trailers};
 
 /// See the module. Only the chunked coding can carry trailers.
 pub struct Coded {
@@ -29,21 +30,15 @@ impl Coded {
         self.body
     }
 
-    fn last(&mut self, trailers: HeaderMap) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn last(&mut self, trailers: HeaderMap) -> PolledFrame {
         self.ended = true;
         let last = trailers::last_chunk(trailers).unwrap_or(Bytes::from_static(b"0\r\n\r\n"));
         Poll::Ready(Some(Ok(Frame::data(last))))
     }
 }
 
-impl HttpBody for Coded {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl Source for Coded {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         loop {
             if self.ended {
                 return Poll::Ready(None);
@@ -70,8 +65,8 @@ impl HttpBody for Coded {
         if self.chunked { self.ended } else { self.body.is_end_stream() }
     }
 
-    fn size_hint(&self) -> SizeHint {
-        if self.chunked { SizeHint::default() } else { self.body.size_hint() }
+    fn length(&self) -> Option<u64> {
+        self.body.size_hint().exact().filter(|_| !self.chunked)
     }
 }
 
@@ -81,6 +76,7 @@ mod tests {
 
     use super::super::{Reader, parse_response};
     use super::*;
+    use crate::message::BoxError;
 
     fn body(broken: bool) -> Body {
         let mut trailers = HeaderMap::new();
@@ -90,17 +86,21 @@ mod tests {
         Body::wrap(StreamBody::new(futures_util::stream::iter(frames.into_iter().chain([end]))))
     }
 
+    fn coded(broken: bool, framing: Framing) -> Body {
+        Body::from_source(Coded::new(body(broken), framing))
+    }
+
     #[tokio::test]
     async fn trailers_pass_only_in_the_chunked_coding() {
-        let coded = Coded::new(body(false), Framing::Chunked).collect().await.unwrap().to_bytes();
-        assert_eq!(coded, "3\r\nabc\r\n3\r\ndef\r\n0\r\nx-sum: 6\r\n\r\n");
-        let message = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &coded[..]].concat();
+        let chunked = coded(false, Framing::Chunked).collect().await.unwrap().to_bytes();
+        assert_eq!(chunked, "3\r\nabc\r\n3\r\ndef\r\n0\r\nx-sum: 6\r\n\r\n");
+        let message = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &chunked[..]].concat();
         let mut reader = Reader::new(Body::full(message));
         let head = reader.head(parse_response).await.unwrap();
         let read = reader.stream(head.framing).collect().await.unwrap();
         assert_eq!(read.trailers().unwrap()["x-sum"], "6");
         assert_eq!(read.to_bytes(), "abcdef");
-        let plain = Coded::new(body(false), Framing::Rest(None)).collect().await.unwrap();
+        let plain = coded(false, Framing::Rest(None)).collect().await.unwrap();
         assert!(plain.trailers().is_none());
         assert_eq!(plain.to_bytes(), "abcdef");
     }
@@ -108,7 +108,7 @@ mod tests {
     #[tokio::test]
     async fn a_broken_body_has_no_last_chunk() {
         for framing in [Framing::Chunked, Framing::Rest(None)] {
-            assert!(Coded::new(body(true), framing).collect().await.is_err(), "{framing:?}");
+            assert!(coded(true, framing).collect().await.is_err(), "{framing:?}");
         }
     }
 }

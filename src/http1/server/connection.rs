@@ -1,19 +1,17 @@
 //! The state of a connection that the driver shares with the body of the current request.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::http1::Error;
 use crate::http1::body::{Decoder, Piece};
 use crate::http1::output::{Input, Output};
-use crate::message::BoxError;
+use crate::message::body::{PolledFrame, Source};
 use crate::net::Io;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -136,14 +134,8 @@ pub(super) struct Incoming {
     pub(super) done: bool,
 }
 
-impl http_body::Body for Incoming {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl Source for Incoming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if self.done {
             return Poll::Ready(None);
         }
@@ -163,9 +155,8 @@ impl http_body::Body for Incoming {
         self.done || self.connection.lock().decoder.is_done()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        let left = self.connection.lock().decoder.left();
-        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    fn length(&self) -> Option<u64> {
+        self.connection.lock().decoder.left()
     }
 }
 

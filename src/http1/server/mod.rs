@@ -237,7 +237,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         [connection.body_dropped, connection.body_failed] = [false; 2];
         connection.last_read = Instant::now();
         drop(connection);
-        Body::wrap(Incoming { connection: self.connection.clone(), done: false })
+        Body::from_source(Incoming { connection: self.connection.clone(), done: false })
     }
 
     fn poll_answer(

@@ -9,6 +9,7 @@ use http_body::Body as _;
 
 use super::is_said;
 use crate::message::Request;
+use crate::message::body::BodyEvent;
 
 const NOT_YET: u8 = 0;
 const WANTED: u8 = 1;
@@ -28,13 +29,12 @@ pub fn on_demand(request: &mut Request) -> Option<Arc<BodyDemand>> {
         return None;
     }
     let asked = Arc::new(BodyDemand::default());
-    let body = std::mem::take(request.body_mut());
     let mut to_ask = Some(asked.clone());
-    *request.body_mut() = body.watched(move |polled| match to_ask.take() {
+    request.body_mut().observe(Box::new(move |event| match to_ask.take() {
         // Some clients send the body without waiting for the 100.
-        Some(asked) if polled.is_pending() => asked.demand(),
+        Some(asked) if event == BodyEvent::Pending => asked.demand(),
         _ => {}
-    });
+    }));
     Some(asked)
 }
 

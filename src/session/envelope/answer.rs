@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::UrlId;
 use super::queue::{AnswerRouter, Queue};
 use super::request::Recipient;
-use super::stream::AbortableBody;
+use super::stream::BreakWhenCut;
 use crate::defaults;
 use crate::http1::embedded::{
     BadMessage, EmbeddedResponse, Framing, Next, ReadError, Reader, parse_answer, parse_next, parse_response,
@@ -145,7 +145,7 @@ async fn answer_one(queue: &Arc<Queue>, mut recipient: Recipient, envelope: Body
     }
     let (guard, read) = oneshot::channel::<()>();
     let cut = queue.is_cut();
-    let mut response = response.map(|body| Body::wrap(AbortableBody::new(queue.is_cut(), body)));
+    response.body_mut().observe(Box::new(BreakWhenCut(queue.is_cut())));
     response.body_mut().hold(guard);
     if recipient.respond(Ok(response)) {
         tokio::select! {

@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT, TRAILER, UPGRADE};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 
 use super::continue_gate::{ContinueGate, GateOpened, gate};
 use super::mailbox::ExchangeId;
@@ -18,6 +17,7 @@ use super::stream::poll_cut;
 use super::{PollMode, UrlId};
 use crate::domain::Visitor;
 use crate::http1::embedded::{Coded, Framing, request_head};
+use crate::message::body::{PolledFrame, Source};
 use crate::message::framing::expects_length;
 use crate::message::{Body, BoxError, Request, expect};
 use crate::net::flag::Listener;
@@ -78,7 +78,7 @@ impl Delivery {
     /// The message as the transport has written it, ready to be the body of the answer to the poll.
     pub fn written(self, text: Bytes) -> Body {
         let left = Some(text.len() as u64);
-        Body::wrap(DeliveryBody { parts: [Part::Memory(text)].into(), left, lease: self.lease })
+        Body::from_source(DeliveryBody { parts: [Part::Memory(text)].into(), left, lease: self.lease })
     }
 
     /// The message as HTTP/1.1, ready to be the body of the answer to the poll. Its length is known unless it streams.
@@ -112,7 +112,7 @@ impl Delivery {
             parts.push_back(Part::Streamed { body, cut, opened: opened.take() });
         }
         parts.push_back(Part::Memory(text.freeze()));
-        Body::wrap(DeliveryBody { parts, left, lease })
+        Body::from_source(DeliveryBody { parts, left, lease })
     }
 }
 
@@ -230,7 +230,7 @@ impl DeliveryBody {
                         ready!(gate.as_mut().poll(cx))?;
                         *opened = None;
                     }
-                    ready!(Pin::new(body).poll_frame(cx)?).map(|frame| frame.into_data().unwrap_or_default())
+                    ready!(body.poll_frame(cx)?).map(|frame| frame.into_data().unwrap_or_default())
                 }
             };
             if piece.is_some() {
@@ -242,14 +242,8 @@ impl DeliveryBody {
     }
 }
 
-impl HttpBody for DeliveryBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl Source for DeliveryBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let piece = ready!(self.poll_piece(cx)?);
         self.passed(piece.as_ref().map_or(0, Bytes::len));
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
@@ -259,11 +253,8 @@ impl HttpBody for DeliveryBody {
         self.lease.requests.is_empty()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        match self.left {
-            Some(total) if !self.lease.begun => SizeHint::with_exact(total),
-            _ => SizeHint::default(),
-        }
+    fn length(&self) -> Option<u64> {
+        self.left.filter(|_| !self.lease.begun)
     }
 }
 

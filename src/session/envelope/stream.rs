@@ -4,13 +4,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Frame;
 use http_body_util::{BodyDataStream, StreamBody};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio_util::io::{ReaderStream, StreamReader};
 
+use crate::message::body::{BodyEvent, Observer};
 use crate::message::upgrade::ByteStream;
 use crate::message::{Body, BoxError};
 use crate::net::flag::Listener;
@@ -39,17 +39,15 @@ pub(super) fn join(read: Body, write: impl AsyncWrite + Send + Unpin + 'static) 
     tokio::io::join(reader(read), write)
 }
 
-/// A body that ends with an error once its registration is cut: its reader must not take it for complete.
-pub(super) struct AbortableBody {
-    cut: Listener,
-    body: Body,
-}
+/// Breaks a body off when its registration is cut: the reader of the body must not take it for complete.
+pub(super) struct BreakWhenCut(pub(super) Listener);
 
-impl AbortableBody {
-    /// `cut` resolves when the registration is cut.
-    pub(super) fn new(cut: Listener, body: Body) -> Self {
-        Self { cut, body }
+impl Observer for BreakWhenCut {
+    fn before(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
+        poll_cut(&mut self.0, cx)
     }
+
+    fn event(&mut self, _: BodyEvent) {}
 }
 
 /// Fails if `cut` has resolved; if not, the task is woken when `cut` resolves.
@@ -57,28 +55,5 @@ pub(super) fn poll_cut(cut: &mut Listener, cx: &mut Context<'_>) -> Result<(), B
     match Pin::new(cut).poll(cx) {
         Poll::Ready(()) => Err("the registration was cut".into()),
         Poll::Pending => Ok(()),
-    }
-}
-
-impl HttpBody for AbortableBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Err(cut) = poll_cut(&mut self.cut, cx) {
-            return Poll::Ready(Some(Err(cut)));
-        }
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

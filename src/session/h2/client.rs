@@ -217,9 +217,9 @@ impl Http2Client {
         let said =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if !response.body().is_end_stream()
-            && let Some(mut watch) = self.flow.watch(said)
+            && let Some(watch) = self.flow.watch(said)
         {
-            response = response.map(|body| body.watched(move |bytes| watch.saw(bytes)));
+            response.body_mut().observe(Box::new(watch));
         }
         response
     }

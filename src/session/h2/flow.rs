@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::windows::{LEAST, Windows};
 use crate::defaults;
+use crate::message::body::{BodyEvent, Observer};
 
 /// The first window for answers, in bytes. Most answers of the web fit in it, and of many long answers that come at
 /// once each has no more than this before it is charged.
@@ -185,6 +186,16 @@ impl UploadWatch {
         if let Some(place) = self.charge.take() {
             self.flow.release(place);
         }
+    }
+}
+
+impl Observer for UploadWatch {
+    fn event(&mut self, event: BodyEvent) {
+        self.saw(match event {
+            BodyEvent::Pending => Poll::Pending,
+            BodyEvent::Frame { bytes, .. } => Poll::Ready(bytes),
+            BodyEvent::End | BodyEvent::Broken => Poll::Ready(0),
+        });
     }
 }
 

@@ -228,8 +228,8 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     }
     let mut body = Body::received(receiver, length);
     let long = !body.is_end_stream() && length.is_none_or(|length| length > SHORT);
-    if long && let Some(mut watch) = granted.watch(length) {
-        body = body.watched(move |bytes| watch.saw(bytes));
+    if long && let Some(watch) = granted.watch(length) {
+        body.observe(Box::new(watch));
     }
     let mut request = Request::from_parts(parts, body);
     let asked = expect::on_demand(&mut request);

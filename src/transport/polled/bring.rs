@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Client;
 use crate::defaults;
+use crate::message::body::BodyEvent;
 use crate::message::{Body, BoxError, Request, fields};
 use crate::net::Scope;
 
@@ -45,14 +46,15 @@ pub(in crate::transport) async fn bring(
 /// for as long after its end. An answer may pause for hours while its origin does.
 async fn send(
     client: &Arc<Client>,
-    request: Request,
+    mut request: Request,
     scope: &Scope,
 ) -> Result<Option<http::Response<Body>>, BoxError> {
     // When the connection took the last piece; `None` while the connection waits for the next one.
     let moved = Arc::new(Mutex::new(Some(Instant::now())));
     let look = moved.clone();
-    let request =
-        request.map(|body| body.watched(move |polled| *look.lock() = polled.is_ready().then(Instant::now)));
+    request.body_mut().observe(Box::new(move |event| {
+        *look.lock() = (event != BodyEvent::Pending).then(Instant::now);
+    }));
     let mut sending = std::pin::pin!(client.send(request, scope));
     loop {
         let since = *moved.lock();

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use parking_lot::Mutex;
 
 use crate::defaults;
-use crate::message::{Body, BoxError};
+use crate::message::Body;
+use crate::message::body::{PolledFrame, Source};
 
 /// See the module.
 pub struct Again(Arc<Mutex<ReplaySource>>);
@@ -31,7 +32,7 @@ impl Again {
     /// body is to be read at a time.
     pub fn body(&self) -> Option<Body> {
         self.0.lock().taken.as_ref()?;
-        Some(Body::wrap(ReplayBody { source: self.0.clone(), next: 0 }))
+        Some(Body::from_source(ReplayBody { source: self.0.clone(), next: 0 }))
     }
 }
 
@@ -40,14 +41,8 @@ struct ReplayBody {
     next: usize,
 }
 
-impl HttpBody for ReplayBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl Source for ReplayBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let source = self.source.clone();
         let mut source = source.lock();
         if let Some(data) = source.taken.as_ref().and_then(|taken| taken.get(self.next)) {
@@ -81,14 +76,11 @@ impl HttpBody for ReplayBody {
         all && source.rest.is_end_stream()
     }
 
-    fn size_hint(&self) -> SizeHint {
+    fn length(&self) -> Option<u64> {
         let source = self.source.lock();
         let again = source.taken.iter().flat_map(|taken| taken.iter().skip(self.next));
         let again: usize = again.map(Bytes::len).sum();
-        match source.rest.size_hint().exact() {
-            Some(rest) => SizeHint::with_exact(rest + again as u64),
-            None => SizeHint::default(),
-        }
+        source.rest.size_hint().exact().map(|rest| rest + again as u64)
     }
 }
 
@@ -97,6 +89,7 @@ mod tests {
     use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
+    use crate::message::BoxError;
 
     fn body(pieces: &'static [&'static str]) -> Body {
         let frames =

@@ -1,16 +1,16 @@
 //! The envelope of an answer.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Method;
 use http::header::{CONTENT_LENGTH, TRAILER};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 
 use crate::http1::embedded::{Coded, Framing, response_head};
+use crate::message::body::{PolledFrame, Source};
 use crate::message::framing::is_bodiless;
-use crate::message::{Body, BoxError, Response};
+use crate::message::{Body, Response};
 
 /// How an answer goes to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,11 @@ pub(super) fn embed(answer: Response, method: &Method, way: AnswerMode) -> Body 
         way != AnswerMode::Whole && !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
     let framing = if chunked { Framing::Chunked } else { Framing::Rest(length) };
     let head = response_head(parts.status, &parts.headers, framing);
-    Body::wrap(Embedded { head: Some(head), body: Coded::new(body, framing), live: way == AnswerMode::Live })
+    Body::from_source(Embedded {
+        head: Some(head),
+        body: Coded::new(body, framing),
+        live: way == AnswerMode::Live,
+    })
 }
 
 /// A head, then its body.
@@ -49,18 +53,12 @@ struct Embedded {
     live: bool,
 }
 
-impl HttpBody for Embedded {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl Source for Embedded {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if let Some(head) = self.head.take() {
             return Poll::Ready(Some(Ok(Frame::data(head))));
         }
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        match self.body.poll_frame(cx) {
             Poll::Ready(Some(Err(error))) if self.live => {
                 tracing::info!(%error, "an answer broke off");
                 Poll::Ready(None)
@@ -73,15 +71,12 @@ impl HttpBody for Embedded {
         self.head.is_none() && self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> SizeHint {
+    fn length(&self) -> Option<u64> {
         if self.live {
             // The body may break off, and an envelope that announces its length cannot end early.
-            return SizeHint::default();
+            return None;
         }
         let head = self.head.as_ref().map_or(0, Bytes::len) as u64;
-        match self.body.size_hint().exact() {
-            Some(length) => SizeHint::with_exact(head + length),
-            None => SizeHint::default(),
-        }
+        self.body.length().map(|length| head + length)
     }
 }

@@ -5,15 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::future::BoxFuture;
 use http::Method;
-use http_body::{Body as HttpBody, Frame};
+use http_body::{Body as _, Frame};
 
 use super::embed::{AnswerMode, embed};
 use crate::http1::embedded::{Framing, response_head};
+use crate::message::body::{PolledFrame, Source};
 use crate::message::expect::BodyDemand;
-use crate::message::{Body, BoxError, Response, interim};
+use crate::message::{Body, Response, interim};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -40,7 +41,7 @@ pub(super) async fn envelope(answer: BoxFuture<'static, Response>, method: Metho
     poll_fn(|cx| live.poll_ahead(cx)).await;
     match live {
         Live { made: Made::Embedded(body), ahead } if ahead.is_empty() => body,
-        live => Body::wrap(live),
+        live => Body::from_source(live),
     }
 }
 
@@ -65,14 +66,8 @@ impl Live {
     }
 }
 
-impl HttpBody for Live {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+impl Source for Live {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if self.ahead.is_empty() {
             ready!(self.poll_ahead(cx));
         }
@@ -92,6 +87,7 @@ impl HttpBody for Live {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http::StatusCode;
     use http_body_util::BodyExt;
 

@@ -2,60 +2,49 @@
 //! relay whose request connection closes first treats the whole exchange as broken.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::oneshot;
+use http_body::Body as _;
+use parking_lot::Mutex;
 
-use crate::message::{Body, BoxError};
+use crate::message::Body;
+use crate::message::body::{PolledFrame, Source};
 
-/// The body, and the receiver to which it goes if it is dropped before its end.
-pub(super) fn keep(body: Body) -> (Body, oneshot::Receiver<Body>) {
-    let (back, kept) = oneshot::channel();
-    (Body::wrap(KeepOpen { body, back: Some(back) }), kept)
+/// Keeps the rest of a body after its reader has dropped it.
+pub(super) struct KeepOpen {
+    _body: Arc<Mutex<Body>>,
 }
 
-struct KeepOpen {
-    body: Body,
-    back: Option<oneshot::Sender<Body>>,
+/// The body for its reader, and the value that keeps the body open until it has ended.
+pub(super) fn keep(body: Body) -> (Body, KeepOpen) {
+    let shared = Arc::new(Mutex::new(body));
+    (Body::from_source(SharedBody(shared.clone())), KeepOpen { _body: shared })
 }
 
-impl Drop for KeepOpen {
-    fn drop(&mut self) {
-        if let Some(back) = self.back.take()
-            && !self.body.is_end_stream()
-        {
-            // Without a receiver, the body ends here.
-            let _ = back.send(std::mem::take(&mut self.body));
+struct SharedBody(Arc<Mutex<Body>>);
+
+impl Source for SharedBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        let mut body = self.0.lock();
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        if body.is_end_stream() {
+            *body = Body::empty();
         }
-    }
-}
-
-impl HttpBody for KeepOpen {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.0.lock().is_end_stream()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn length(&self) -> Option<u64> {
+        self.0.lock().size_hint().exact()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http_body_util::BodyExt;
 
     use super::*;
@@ -73,10 +62,10 @@ mod tests {
         assert_eq!(Arc::strong_count(&connection), 2);
         drop(kept);
         assert_eq!(Arc::strong_count(&connection), 1);
-        let (mut body, mut kept) = request();
+        let (mut body, _kept) = request();
         assert_eq!(body.size_hint().exact(), Some(3));
         body.frame().await.unwrap().unwrap();
         drop(body);
-        assert!(kept.try_recv().is_err() && Arc::strong_count(&connection) == 1);
+        assert_eq!(Arc::strong_count(&connection), 1);
     }
 }
