@@ -24,7 +24,7 @@ use self::supervise::Supervisor;
 use crate::defaults;
 use crate::domain::{Offer, Wanted};
 use crate::net::{Cores, Scope};
-use crate::session::{Handler, Kind, Windows};
+use crate::session::{Handler, Kind, ReceiveBudget};
 use crate::transport::{self, AgentCredentials, Call};
 
 /// The automatic choice: the agent finds a transport that works.
@@ -106,7 +106,7 @@ pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> R
         transport: "",
         visitors: config.visitors.clone(),
     };
-    let windows = Windows::new(defaults::AGENT_BUFFERS);
+    let budget = ReceiveBudget::new(defaults::AGENT_BUFFERS);
     let credentials = AgentCredentials::new(config.tls.clone(), config.token.clone());
     let refusals = Arc::new(Refusals::new(config.relays.len()));
     let relays = config.relays.iter().enumerate().map(|(place, relay)| {
@@ -125,7 +125,7 @@ pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> R
             place,
             refusals: refusals.clone(),
             handler: handler.clone(),
-            windows: windows.clone(),
+            budget: budget.clone(),
             cores: cores.clone(),
             scope: scope.clone(),
             status,

@@ -14,7 +14,7 @@ use super::{Fatal, Status};
 use crate::defaults;
 use crate::net::dial::DialError;
 use crate::net::{Cores, Scope};
-use crate::session::{Ended, Handler, Kind, Load, Windows, serve_half};
+use crate::session::{Ended, Handler, Kind, Load, ReceiveBudget, serve_half};
 use crate::tls;
 use crate::transport::{AgentLink, OpenError, Opened};
 
@@ -30,7 +30,7 @@ pub(super) struct Supervisor {
     /// Shared by the supervisors of all relays of this agent.
     pub(super) refusals: Arc<Refusals>,
     pub(super) handler: Arc<dyn Handler>,
-    pub(super) windows: Arc<Windows>,
+    pub(super) budget: Arc<ReceiveBudget>,
     pub(super) cores: Cores,
     pub(super) scope: Scope,
     pub(super) status: tokio::sync::watch::Sender<Status>,
@@ -164,10 +164,10 @@ impl Supervisor {
         let core = self.cores.next();
         match link {
             AgentLink::Flipped { kind, mut io } => {
-                let (departed, windows) = (io.depart(), self.windows.clone());
+                let (departed, budget) = (io.depart(), self.budget.clone());
                 self.scope.spawn_on(core, async move {
                     let end = match departed.and_then(|()| io.arrive()) {
-                        Ok(()) => serve_half(io, kind, handler, load, windows, scope).await,
+                        Ok(()) => serve_half(io, kind, handler, load, budget, scope).await,
                         Err(error) => Ended::Failed(error.to_string()),
                     };
                     unfinished.finish();

@@ -22,7 +22,7 @@ use crate::policy::{Grants, Rules, Verified, open::is_open};
 use crate::registry::directory::Announcement;
 use crate::registry::{Claim, Registry, Right, Terms, Unavailable};
 use crate::session::carrier::{Carrier, named};
-use crate::session::{Kind, Windows};
+use crate::session::{Kind, ReceiveBudget};
 use crate::transport::{Admission, Attached, Door, Polling};
 
 /// See the module.
@@ -99,7 +99,7 @@ impl Doorkeeper {
         Ok(Admitted {
             claim,
             announced: None,
-            windows: self.shares.of(&verified.id),
+            budget: self.shares.of(&verified.id),
             agent: verified.id,
             ruled: offer.visitors.is_some(),
             transport: offer.transport,
@@ -346,7 +346,7 @@ impl Door for Doorkeeper {
 struct Admitted {
     claim: Claim,
     announced: Option<Announced>,
-    windows: Arc<Windows>,
+    budget: Arc<ReceiveBudget>,
     agent: AgentId,
     ruled: bool,
     transport: &'static str,
@@ -390,8 +390,8 @@ impl Admission for Admitted {
         }
     }
 
-    fn windows(&self) -> &Arc<Windows> {
-        &self.windows
+    fn budget(&self) -> &Arc<ReceiveBudget> {
+        &self.budget
     }
 
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: Core) -> Attached {
@@ -419,7 +419,7 @@ mod tests {
             metrics: Arc::default(),
             scope: Scope::new(),
             cores: Cores::ambient(),
-            shares: Shares::new(Windows::new(config.buffers)),
+            shares: Shares::new(ReceiveBudget::new(config.buffers)),
             announcer: Announcer::new(config.directory.clone(), Scope::new(), Cores::ambient()),
             presence: Arc::default(),
             draining: CancellationToken::new(),

@@ -37,10 +37,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The settings and limits of a visitor's HTTP/2 connection.
 fn terms(shared: &Shared) -> Http2Terms {
-    let windows = shared.uploads.clone();
+    let budget = shared.uploads.clone();
     Http2Terms {
-        room: UploadPolicy::Connection {
-            windows,
+        uploads: UploadPolicy::Connection {
+            budget,
             first: defaults::VISITOR_FIRST_WINDOW,
             most: defaults::VISITOR_WINDOW,
         },

@@ -54,7 +54,7 @@ use crate::net::{Cores, Scope, listener};
 use crate::observe::Metrics;
 use crate::policy::Checks;
 use crate::registry::Registry;
-use crate::session::{Link, Windows};
+use crate::session::{Link, ReceiveBudget};
 use crate::tls::Acceptor;
 use crate::transport::Door;
 
@@ -107,8 +107,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     credentials: Arc<Credentials>,
     checks: Checks,
-    /// The windows for the uploads of visitors.
-    uploads: Arc<Windows>,
+    /// The receive budget for the uploads of visitors.
+    uploads: Arc<ReceiveBudget>,
     transports: Transports,
     relay_http: RelayHttp,
     seats: Arc<Seats>,
@@ -166,9 +166,9 @@ impl Relay {
         let metrics = Arc::new(Metrics::with_dropped(dropped));
         let (sessions, visitors, draining) = (Scope::new(), Scope::new(), CancellationToken::new());
         let credentials = Arc::new(Credentials::new(config.clone()));
-        let windows = Windows::watched(config.buffers, metrics.clone());
+        let budget = ReceiveBudget::with_metrics(config.buffers, metrics.clone());
         let seats = Seats::new(config.connections, config.connections_per_address);
-        let uploads = windows.share(defaults::BUFFERS_OF_UPLOADS);
+        let uploads = budget.share(defaults::BUFFERS_OF_UPLOADS);
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {
             config: config.clone(),
             credentials: credentials.clone(),
@@ -177,7 +177,7 @@ impl Relay {
             metrics: metrics.clone(),
             scope: sessions.clone(),
             cores: cores.clone(),
-            shares: Shares::new(windows),
+            shares: Shares::new(budget),
             announcer: Announcer::new(config.directory.clone(), sessions.clone(), cores.clone()),
             presence: Arc::default(),
             draining: draining.clone(),

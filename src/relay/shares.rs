@@ -7,20 +7,20 @@ use parking_lot::Mutex;
 
 use crate::defaults;
 use crate::domain::AgentId;
-use crate::session::Windows;
+use crate::session::ReceiveBudget;
 
 /// The share of each connected agent; all its connections use the same share.
 pub(super) struct Shares {
-    whole: Arc<Windows>,
-    of: Mutex<HashMap<AgentId, Weak<Windows>>>,
+    whole: Arc<ReceiveBudget>,
+    of: Mutex<HashMap<AgentId, Weak<ReceiveBudget>>>,
 }
 
 impl Shares {
-    pub(super) fn new(whole: Arc<Windows>) -> Self {
+    pub(super) fn new(whole: Arc<ReceiveBudget>) -> Self {
         Self { whole, of: Mutex::default() }
     }
 
-    pub(super) fn of(&self, agent: &AgentId) -> Arc<Windows> {
+    pub(super) fn of(&self, agent: &AgentId) -> Arc<ReceiveBudget> {
         let mut of = self.of.lock();
         if let Some(share) = of.get(agent).and_then(Weak::upgrade) {
             return share;

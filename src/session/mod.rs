@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-pub use h2::Windows;
+pub use h2::ReceiveBudget;
 
 pub use carrier::{HeldSlot, Kind, Link, SendError, SendErrorKind, Slot};
 pub use handler::{Handler, handler_fn};
@@ -42,11 +42,11 @@ pub async fn send_half(
     io: Io,
     kind: Kind,
     scope: &Scope,
-    windows: &Arc<Windows>,
+    budget: &Arc<ReceiveBudget>,
 ) -> Result<(Box<dyn carrier::Carrier>, Driver), BoxError> {
     match kind {
-        Kind::H1 => Ok(h1::send::open(io, scope, windows.metrics())),
-        Kind::H2 => Ok(h2::send::open(io, scope, windows).await?),
+        Kind::H1 => Ok(h1::send::open(io, scope, budget.metrics())),
+        Kind::H2 => Ok(h2::send::open(io, scope, budget).await?),
         Kind::Envelope => Err("envelopes do not run on a flipped connection".into()),
     }
 }
@@ -69,12 +69,12 @@ pub async fn serve_half(
     kind: Kind,
     handler: Arc<dyn Handler>,
     load: Arc<Load>,
-    windows: Arc<Windows>,
+    budget: Arc<ReceiveBudget>,
     scope: Scope,
 ) -> Ended {
     match kind {
         Kind::H1 => h1::serve::run(io, handler, load, scope).await,
-        Kind::H2 => h2::serve::run(io, handler, load, windows, scope).await,
+        Kind::H2 => h2::serve::run(io, handler, load, budget, scope).await,
         Kind::Envelope => Ended::Failed("envelopes do not run on a flipped connection".into()),
     }
 }

@@ -137,7 +137,7 @@ fn raw(upgraded: Upgraded) -> Option<Io> {
 }
 
 async fn drive(io: Io, kind: Kind, core: Core, admission: Box<dyn Admission>, scope: Scope) {
-    let (carrier, driver) = match send_half(io, kind, &scope, admission.windows()).await {
+    let (carrier, driver) = match send_half(io, kind, &scope, admission.budget()).await {
         Ok(open) => open,
         Err(error) => return tracing::debug!(%error, "an agent left before its session began"),
     };

@@ -30,7 +30,7 @@ use crate::net::flag::Listener;
 use crate::net::{Core, Cores, Io, Scope};
 use crate::session;
 use crate::session::carrier::Carrier;
-use crate::session::{Ended, Handler, Kind, Load, Windows};
+use crate::session::{Ended, Handler, Kind, Load, ReceiveBudget};
 
 pub use self::credentials::AgentCredentials;
 
@@ -236,7 +236,7 @@ pub trait Admission: Send {
     fn memory(&self) -> usize;
 
     /// The account of bytes that this agent may send before its visitors read them.
-    fn windows(&self) -> &Arc<Windows>;
+    fn budget(&self) -> &Arc<ReceiveBudget>;
 
     /// Puts a fresh link into its session. From now on the relay may send requests on the link.
     fn attach(self: Box<Self>, carrier: Box<dyn Carrier>, kind: Kind, core: Core) -> Attached;

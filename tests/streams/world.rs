@@ -9,7 +9,7 @@ use ptth::message::{Body, Request};
 use ptth::net::Scope;
 use ptth::net::dial::DialRoute;
 use ptth::relay::config::{Admin, Listen, RelayConfig};
-use ptth::session::{Load, Windows, handler_fn, serve_half};
+use ptth::session::{Load, ReceiveBudget, handler_fn, serve_half};
 use ptth::transport::{AgentCredentials, AgentLink, Call, Transport};
 
 use crate::line::Line;
@@ -64,7 +64,7 @@ impl Agent {
         let handler =
             Arc::new(handler_fn(async move |_: Request| Response::new(Body::full(said.as_bytes()))));
         let (scope, load) = (Scope::new(), Load::new(Arc::default()));
-        let serving = serve_half(io, kind, handler, load, Windows::new(64 << 20), scope.clone());
+        let serving = serve_half(io, kind, handler, load, ReceiveBudget::new(64 << 20), scope.clone());
         scope.spawn(async move {
             let ended = serving.await;
             eprintln!("the agent's stream ended: {ended:?}");

@@ -16,7 +16,7 @@ use super::outgoing::{check, upgrade};
 use crate::defaults;
 use crate::message::{Request, Response, authority, hop, interim, problem, repeat};
 use crate::net::{Core, Scope};
-use crate::session::h2::Windows;
+use crate::session::h2::ReceiveBudget;
 use crate::session::h2::client::{self, Http2Client};
 use crate::session::{SendError, SendErrorKind};
 
@@ -44,7 +44,7 @@ impl SharedConnection {
 pub(super) struct Web2 {
     connector: Connector,
     places: Arc<[Mutex<SharedConnection>]>,
-    windows: Arc<Windows>,
+    budget: Arc<ReceiveBudget>,
     scope: Scope,
 }
 
@@ -54,7 +54,7 @@ impl Web2 {
         Self {
             connector: Connector::new(target, tls),
             places,
-            windows: Windows::new(defaults::AGENT_BUFFERS),
+            budget: ReceiveBudget::new(defaults::AGENT_BUFFERS),
             scope,
         }
     }
@@ -164,7 +164,7 @@ impl Web2 {
     async fn connect(&self) -> Result<(Http2Client, impl Future<Output = ()> + Send + use<>), OriginFailure> {
         let io = self.connector.connect().await?;
         let (client, connection, _) =
-            client::open(io, &self.scope, &self.windows).await.map_err(OriginFailure::Preface)?;
+            client::open(io, &self.scope, &self.budget).await.map_err(OriginFailure::Preface)?;
         Ok((client, connection))
     }
 

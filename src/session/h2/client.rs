@@ -19,9 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::flow::{FIRST, UploadWatch, UploadWindows, WindowUpdater};
+use super::budget::ReceiveBudget;
 use super::stream::{Raw, Rest, send_body};
-use super::windows::Windows;
+use super::stream_windows::{ChargedBody, FIRST, StreamWindows};
 use crate::defaults;
 use crate::message::expect::{self, Gate};
 use crate::message::upgrade::{self, Sent, Tunnel};
@@ -38,7 +38,7 @@ pub(crate) struct Http2Client {
     handle: SendRequest<Bytes>,
     pub(super) closed: Arc<AtomicBool>,
     scope: Scope,
-    flow: Arc<UploadWindows>,
+    windows: Arc<StreamWindows>,
     /// How many streams the far end takes at once: [`defaults::STREAMS`] until its SETTINGS have come.
     streams: Arc<AtomicUsize>,
     /// Notified whenever frames may have been read.
@@ -53,15 +53,14 @@ pub(crate) struct Http2Client {
 pub(crate) async fn open<T>(
     io: T,
     scope: &Scope,
-    windows: &Arc<Windows>,
+    budget: &Arc<ReceiveBudget>,
 ) -> Result<(Http2Client, impl Future<Output = ()> + Send + use<T>, Option<PingPong>), h2::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let flow = UploadWindows::new(windows.clone(), FIRST);
-    let mut told = WindowUpdater::new(flow.clone());
+    let windows = StreamWindows::new(budget.clone(), FIRST);
     let (handle, mut connection) = h2::client::Builder::new()
-        .initial_window_size(told.size())
+        .initial_window_size(windows.window())
         .initial_connection_window_size(defaults::CONNECTION_WINDOW)
         .initial_max_send_streams(defaults::STREAMS as usize)
         .max_header_list_size(defaults::FIELDS)
@@ -78,7 +77,14 @@ where
     let (streams, polled) =
         (Arc::new(AtomicUsize::new(defaults::STREAMS as usize)), Arc::<Notify>::default());
     let (most, read) = (streams.clone(), polled.clone());
-    let client = Http2Client { handle, closed: closed.clone(), scope: scope.clone(), flow, streams, polled };
+    let client = Http2Client {
+        handle,
+        closed: closed.clone(),
+        scope: scope.clone(),
+        windows: windows.clone(),
+        streams,
+        polled,
+    };
     let driver = async move {
         let ended = poll_fn(|cx| {
             loop {
@@ -87,11 +93,11 @@ where
                 most.store(taken, Ordering::Relaxed);
                 read.notify_waiters();
                 // The next poll of the connection writes the new SETTINGS.
-                match told.update(|size| connection.set_initial_window_size(size)) {
+                match windows.update(|size| connection.set_initial_window_size(size)) {
                     Ok(true) if ended.is_pending() => {}
                     Ok(_) => return ended,
-                    Err(deaf) => {
-                        tracing::warn!(error = %deaf, "a connection is cut");
+                    Err(timeout) => {
+                        tracing::warn!(error = %timeout, "a connection is cut");
                         return Poll::Ready(Ok(()));
                     }
                 }
@@ -217,9 +223,9 @@ impl Http2Client {
         let said =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if !response.body().is_end_stream()
-            && let Some(watch) = self.flow.watch(said)
+            && let Some(charged) = self.windows.charge(said)
         {
-            response.body_mut().observe(Box::new(watch));
+            response.body_mut().observe(Box::new(charged));
         }
         response
     }
@@ -248,7 +254,7 @@ impl Http2Client {
         let lost = |lost: Lost| self.lost(&lost, None);
         let (response, sender) = handle.send_request(head, false).map_err(|e| lost(Lost::before(&e)))?;
         let response = answer(response, None, interim).await.map_err(lost)?;
-        Ok(connected(response, sender, sent, self.flow.watch(None)))
+        Ok(connected(response, sender, sent, self.windows.charge(None)))
     }
 
     /// The error of a request, with the request itself if the far end has not processed it and there is a copy.
@@ -270,7 +276,7 @@ fn connected(
     response: http::Response<h2::RecvStream>,
     mut sender: h2::SendStream<Bytes>,
     sent: Sent,
-    watch: Option<UploadWatch>,
+    charged: Option<ChargedBody>,
 ) -> Response {
     if !response.status().is_success() {
         let _ = sender.send_data(Bytes::new(), true);
@@ -281,7 +287,7 @@ fn connected(
     let (parts, receiver) = response.into_parts();
     let mut response = Response::from_parts(parts, Body::empty());
     upgrade::from_connected(&mut response, sent);
-    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver, (watch, None))));
+    response.extensions_mut().insert(Tunnel::ready(Raw::new(sender, receiver, (charged, None))));
     response
 }
 

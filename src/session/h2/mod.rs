@@ -1,22 +1,22 @@
 //! HTTP/2 on a flipped connection: many requests at once.
 
+mod budget;
 pub(crate) mod client;
-mod flow;
 mod goaway;
 mod ping;
 pub(crate) mod refused;
-mod room;
 pub mod send;
 pub mod serve;
 pub(crate) mod server;
 mod stream;
-mod windows;
+mod stream_windows;
+mod uploads;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use room::UploadPolicy;
-pub use windows::Windows;
+pub use budget::ReceiveBudget;
+pub(crate) use uploads::UploadPolicy;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) use goaway::property as fuzz_frames;

@@ -6,10 +6,10 @@ use futures_util::future::BoxFuture;
 
 use std::sync::Arc;
 
+use super::budget::ReceiveBudget;
 use super::client::{self, Http2Client};
 use super::goaway::{GoAway, Tapped};
 use super::ping::silence;
-use super::windows::Windows;
 use crate::defaults;
 use crate::message::{Request, Response, interim};
 use crate::net::io::LastRead;
@@ -30,12 +30,12 @@ struct H2 {
 pub async fn open(
     mut io: Io,
     scope: &Scope,
-    windows: &Arc<Windows>,
+    budget: &Arc<ReceiveBudget>,
 ) -> Result<(Box<dyn Carrier>, Driver), h2::Error> {
     io.keep_alive();
     let last_read = io.last_read();
     let (tapped, goaway) = Tapped::sender(io);
-    let (client, connection, pings) = client::open(tapped, scope, windows).await?;
+    let (client, connection, pings) = client::open(tapped, scope, budget).await?;
     let closed = client.closed.clone();
     let carrier = H2 { client, last_read: last_read.clone(), goaway };
     let driver = async move {

@@ -3,18 +3,18 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use super::budget::ReceiveBudget;
 use super::goaway::Tapped;
-use super::room::UploadPolicy;
 use super::server::{self, Broken, Http2Terms};
-use super::windows::Windows;
+use super::uploads::UploadPolicy;
 use crate::defaults;
 use crate::message::{Request, upgrade};
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
-fn terms(windows: Arc<Windows>) -> Http2Terms {
+fn terms(budget: Arc<ReceiveBudget>) -> Http2Terms {
     Http2Terms {
-        room: UploadPolicy::Stream(windows),
+        uploads: UploadPolicy::Stream(budget),
         streams: defaults::STREAMS,
         fields: defaults::FIELDS,
         // Each visitor that hangs up causes a reset, and the agent has verified the relay. A limit against strangers
@@ -33,7 +33,7 @@ pub async fn run(
     mut io: Io,
     handler: Arc<dyn Handler>,
     load: Arc<Load>,
-    windows: Arc<Windows>,
+    budget: Arc<ReceiveBudget>,
     scope: Scope,
 ) -> Ended {
     io.keep_alive();
@@ -60,7 +60,7 @@ pub async fn run(
             () = load.retired() => {}
         }
     };
-    let served = server::serve(tapped, last_read, terms(windows), &tasks, leave, |_| {}, answer);
+    let served = server::serve(tapped, last_read, terms(budget), &tasks, leave, |_| {}, answer);
     let mut served = pin!(served);
     let served = tokio::select! {
         biased;
@@ -73,7 +73,7 @@ pub async fn run(
     match served {
         Ok(()) => Ended::Closed,
         Err(Broken::Silent) => Ended::Failed("the relay was silent for too long".into()),
-        Err(error @ Broken::Deaf(_)) => Ended::Failed(error.to_string()),
+        Err(error @ Broken::SettingsAckTimeout(_)) => Ended::Failed(error.to_string()),
         Err(Broken::Connection(error)) => Ended::Failed(error.to_string()),
     }
 }

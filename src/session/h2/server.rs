@@ -17,10 +17,10 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use super::flow::{Deaf, SHORT, UploadWatch};
 use super::ping::silence;
-use super::room::{Granted, UploadPolicy};
 use super::stream::{Raw, send_body};
+use super::stream_windows::{ChargedBody, SHORT, SettingsAckTimeout};
+use super::uploads::{UploadPolicy, UploadWindows};
 use crate::defaults;
 use crate::message::expect::{self, BodyDemand};
 use crate::message::upgrade::{ByteStream, Tunnel};
@@ -33,7 +33,7 @@ use crate::observe::Limit;
 #[derive(Debug, Clone)]
 pub(crate) struct Http2Terms {
     /// How many bytes of uploads may wait unread.
-    pub(crate) room: UploadPolicy,
+    pub(crate) uploads: UploadPolicy,
     /// Streams at once.
     pub(crate) streams: u32,
     /// A message's fields, in bytes.
@@ -58,7 +58,7 @@ pub(crate) enum Broken {
     Silent,
     /// The far end did not acknowledge smaller windows.
     #[error(transparent)]
-    Deaf(#[from] Deaf),
+    SettingsAckTimeout(#[from] SettingsAckTimeout),
     /// The connection broke, or the bytes on it were not valid HTTP/2.
     #[error(transparent)]
     Connection(#[from] h2::Error),
@@ -74,7 +74,7 @@ impl Broken {
             {
                 Some(Limit::Resets)
             }
-            Self::Deaf(_) | Self::Connection(_) => None,
+            Self::SettingsAckTimeout(_) | Self::Connection(_) => None,
         }
     }
 }
@@ -100,8 +100,8 @@ where
     A: Fn(Request, interim::Sender) -> F,
     F: Future<Output = Response> + Send + 'static,
 {
-    let mut granted = Granted::new(terms.room.clone());
-    let handshake = granted.begin(&mut builder(&terms)).handshake::<_, Bytes>(io);
+    let mut uploads = UploadWindows::new(terms.uploads.clone());
+    let handshake = uploads.begin(&mut builder(&terms)).handshake::<_, Bytes>(io);
     let mut connection = tokio::select! {
         biased;
         () = last_read.silence(terms.ping_every + terms.ping_dead) => return Err(Broken::Silent),
@@ -122,8 +122,8 @@ where
                             if streams.enter() == terms.streams as usize {
                                 reached(Limit::Streams);
                             }
-                            if accept(request, respond, (scope, &streams), &granted, &answer) {
-                                granted.want();
+                            if accept(request, respond, (scope, &streams), &uploads, &answer) {
+                                uploads.want();
                             }
                         }
                         Some(Err(error)) => return Poll::Ready(Err(error.into())),
@@ -131,7 +131,7 @@ where
                     }
                 }
                 // The next poll of the connection writes the new SETTINGS.
-                if !granted.update(&mut connection)? {
+                if !uploads.update(&mut connection)? {
                     return Poll::Pending;
                 }
             }
@@ -203,7 +203,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     (scope, streams): (&Scope, &Streams),
-    granted: &Granted,
+    uploads: &UploadWindows,
     answer: impl Fn(Request, interim::Sender) -> F,
 ) -> bool {
     let open = streams.open.clone();
@@ -221,15 +221,15 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         parts.extensions.insert(tunnel);
         let (sender, interim) = interim::channel();
         let answer = answer(Request::from_parts(parts, Body::empty()), sender);
-        let then = AfterHead::Open(opened, receiver, granted.watch(None));
+        let then = AfterHead::Open(opened, receiver, uploads.charge(None));
         scope.spawn_light(exchange(answer, respond, (interim, None), (then, open)));
         // A tunnel is no long upload: it lasts, and seldom carries much.
         return false;
     }
     let mut body = Body::received(receiver, length);
     let long = !body.is_end_stream() && length.is_none_or(|length| length > SHORT);
-    if long && let Some(watch) = granted.watch(length) {
-        body.observe(Box::new(watch));
+    if long && let Some(charged) = uploads.charge(length) {
+        body.observe(Box::new(charged));
     }
     let mut request = Request::from_parts(parts, body);
     let asked = expect::on_demand(&mut request);
@@ -252,7 +252,7 @@ enum AfterHead {
     /// Nothing: the request was a HEAD.
     End,
     /// The stream itself, if the answer is a success.
-    Open(oneshot::Sender<Box<dyn ByteStream>>, RecvStream, Option<UploadWatch>),
+    Open(oneshot::Sender<Box<dyn ByteStream>>, RecvStream, Option<ChargedBody>),
 }
 
 async fn exchange(
@@ -281,9 +281,9 @@ async fn exchange(
         }
     };
     match then {
-        AfterHead::Open(opened, receiver, watch) if opens => {
+        AfterHead::Open(opened, receiver, charged) if opens => {
             // The receiver of the stream may be gone by now. The stream is then dropped, which closes it.
-            let _ = opened.send(Box::new(Raw::new(stream, receiver, (watch, Some(open)))));
+            let _ = opened.send(Box::new(Raw::new(stream, receiver, (charged, Some(open)))));
         }
         _ if ends => {}
         _ => send_body(body, stream, Reason::INTERNAL_ERROR).await.linger().await,
@@ -322,13 +322,13 @@ mod tests {
 
     use super::*;
     use crate::net::Io;
-    use crate::session::h2::Windows;
+    use crate::session::h2::ReceiveBudget;
 
     /// Serves `client` with two streams at once; requests to `/hold` get no answer. Returns the limits that were
     /// reached.
     async fn limits(far: DuplexStream, client: impl Future) -> Vec<Limit> {
         let terms = Http2Terms {
-            room: UploadPolicy::Stream(Windows::new(1 << 20)),
+            uploads: UploadPolicy::Stream(ReceiveBudget::new(1 << 20)),
             streams: 2,
             fields: 1 << 14,
             resets: 3,

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use futures_util::FutureExt as _;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::flow::UploadWatch;
+use super::stream_windows::ChargedBody;
 use crate::defaults;
+use crate::message::body::{BodyEvent, Observer as _};
 use crate::message::{Body, trailers};
 
 /// A body that was sent in one piece is kept for another try if it has at most this many bytes.
@@ -112,16 +114,23 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Re
     }
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
-        let capacity = poll_fn(|cx| stream.poll_capacity(cx));
-        let window = match tokio::time::timeout(defaults::STALLED, capacity).await {
-            Ok(Some(window)) => window?,
-            Ok(None) => return Ok(true),
-            Err(_) => {
-                tracing::debug!("the far end does not read a body: its stream is reset");
-                stream.send_reset(Reason::CANCEL);
-                return Ok(true);
+        // A timer is made only for a wait.
+        let ready = poll_fn(|cx| stream.poll_capacity(cx)).now_or_never();
+        let capacity = match ready {
+            Some(capacity) => capacity,
+            None => {
+                let capacity = poll_fn(|cx| stream.poll_capacity(cx));
+                match tokio::time::timeout(defaults::STALLED, capacity).await {
+                    Ok(capacity) => capacity,
+                    Err(_) => {
+                        tracing::debug!("the far end does not read a body: its stream is reset");
+                        stream.send_reset(Reason::CANCEL);
+                        return Ok(true);
+                    }
+                }
             }
         };
+        let Some(window) = capacity.transpose()? else { return Ok(true) };
         let piece = data.split_to(window.min(data.len()));
         if !piece.is_empty() {
             stream.send_data(piece, last && data.is_empty())?;
@@ -135,7 +144,7 @@ pub(super) struct Raw {
     pub(super) sender: SendStream<Bytes>,
     pub(super) receiver: RecvStream,
     early: Bytes,
-    watch: Option<UploadWatch>,
+    charged: Option<ChargedBody>,
     /// Counts this stream among the open streams of its connection.
     _open: Option<Arc<()>>,
 }
@@ -144,9 +153,9 @@ impl Raw {
     pub(super) fn new(
         sender: SendStream<Bytes>,
         receiver: RecvStream,
-        (watch, open): (Option<UploadWatch>, Option<Arc<()>>),
+        (charged, open): (Option<ChargedBody>, Option<Arc<()>>),
     ) -> Self {
-        Self { sender, receiver, early: Bytes::new(), watch, _open: open }
+        Self { sender, receiver, early: Bytes::new(), charged, _open: open }
     }
 }
 
@@ -158,11 +167,12 @@ impl AsyncRead for Raw {
     ) -> Poll<io::Result<()>> {
         while self.early.is_empty() {
             let polled = self.receiver.poll_data(cx);
-            if let Some(watch) = &mut self.watch {
-                let data = |bytes: &Option<Result<Bytes, _>>| Some(bytes.as_ref()?.as_ref().ok()?.len());
-                watch.saw(match &polled {
-                    Poll::Ready(bytes) => Poll::Ready(data(bytes).unwrap_or(0)),
-                    Poll::Pending => Poll::Pending,
+            if let Some(charged) = &mut self.charged {
+                charged.event(match &polled {
+                    Poll::Ready(Some(Ok(bytes))) => BodyEvent::Frame { bytes: bytes.len(), last: false },
+                    Poll::Ready(Some(Err(_))) => BodyEvent::Broken,
+                    Poll::Ready(None) => BodyEvent::End,
+                    Poll::Pending => BodyEvent::Pending,
                 });
             }
             match ready!(polled) {

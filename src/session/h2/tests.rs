@@ -20,8 +20,8 @@ fn get(path: &str) -> Request {
 /// The relay's end of a connection in a session, and the agent's end.
 async fn linked(scope: &Scope) -> (Arc<Session>, Arc<Link>, DuplexStream) {
     let (near, far) = tokio::io::duplex(1 << 16);
-    let windows = Windows::new(1 << 20);
-    let (carrier, driver) = send_half(Io::other(near), Kind::H2, scope, &windows).await.unwrap();
+    let budget = ReceiveBudget::new(1 << 20);
+    let (carrier, driver) = send_half(Io::other(near), Kind::H2, scope, &budget).await.unwrap();
     scope.spawn(driver);
     let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default());
     let link = Link::new(carrier, Kind::H2, Core::default(), session.freed());

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
     use crate::net::flag::Flag;
     use crate::net::{Cores, Scope};
-    use crate::session::Windows;
+    use crate::session::ReceiveBudget;
     use crate::session::carrier::Carrier;
     use crate::transport::{Attached, Door, Polling};
 
@@ -219,7 +219,7 @@ mod tests {
 
     type First = Box<dyn FnOnce() + Send>;
 
-    struct Yes(AgentId, Arc<Windows>);
+    struct Yes(AgentId, Arc<ReceiveBudget>);
 
     impl Door for Open {
         fn check<'a>(&'a self, _: Offer, _: &'a Facts) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>> {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     fn yes() -> Box<dyn Admission> {
-        Box::new(Yes(AgentId("a".into()), Windows::new(0)))
+        Box::new(Yes(AgentId("a".into()), ReceiveBudget::new(0)))
     }
 
     impl Admission for Yes {
@@ -281,7 +281,7 @@ mod tests {
         fn memory(&self) -> usize {
             defaults::MESSAGES
         }
-        fn windows(&self) -> &Arc<Windows> {
+        fn budget(&self) -> &Arc<ReceiveBudget> {
             &self.1
         }
         fn attach(self: Box<Self>, _: Box<dyn Carrier>, _: Kind, _: Core) -> Attached {

@@ -6,45 +6,46 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::flow::{Deaf, FIRST_UPLOAD, UploadWatch, UploadWindows, WindowUpdater};
-use super::windows::{LEAST, Windows};
+use super::budget::{LEAST, ReceiveBudget};
+use super::stream_windows::{ChargedBody, FIRST_UPLOAD, SettingsAckTimeout, StreamWindows};
 use crate::defaults;
 
-/// One upload may take this part of its connection's room, so that an upload that is not read does not stop all others.
+/// One upload may take this part of its connection's window, so that an upload that is not read does not stop all
+/// others.
 const PART: u32 = 2;
-/// More room is announced only when it is this many times as much.
-const WORTH_TELLING: u32 = 4;
+/// A larger window is announced only when it is this many times as large.
+const WORTH_ANNOUNCING: u32 = 4;
 
 /// How many bytes of uploads may wait unread.
 #[derive(Debug, Clone)]
 pub(crate) enum UploadPolicy {
-    /// Each long upload takes from this account by itself: the uploads of one connection come from many visitors.
-    Stream(Arc<Windows>),
-    /// The connection takes up to `most` bytes from the account with its first long upload, and keeps them until the
+    /// Each long upload takes from this budget by itself: the uploads of one connection come from many visitors.
+    Stream(Arc<ReceiveBudget>),
+    /// The connection takes up to `most` bytes from the budget with its first long upload, and keeps them until the
     /// connection ends: a granted window cannot be taken back, and a stranger may use it at any time. Before the first
     /// long upload, the connection has `first` bytes and no more.
     Connection {
-        /// The account.
-        windows: Arc<Windows>,
+        /// The budget.
+        budget: Arc<ReceiveBudget>,
         /// Granted before the first long upload, in bytes.
         first: u32,
-        /// Taken from the account at most, in bytes.
+        /// Taken from the budget at most, in bytes.
         most: u32,
     },
 }
 
-/// The windows of one connection.
-pub(super) enum Granted {
-    Stream(Arc<UploadWindows>, WindowUpdater),
-    Connection(Together),
+/// The windows of the uploads on one connection.
+pub(super) enum UploadWindows {
+    Stream(Arc<StreamWindows>),
+    Connection(ConnectionWindow),
 }
 
 /// One window for all uploads of a connection.
-pub(super) struct Together {
-    windows: Arc<Windows>,
+pub(super) struct ConnectionWindow {
+    budget: Arc<ReceiveBudget>,
     first: u32,
     most: u32,
-    /// Bytes taken from the account.
+    /// Bytes taken from the budget.
     more: u32,
     /// A long upload has come.
     wanted: bool,
@@ -52,68 +53,69 @@ pub(super) struct Together {
     each: u32,
 }
 
-impl Granted {
-    pub(super) fn new(room: UploadPolicy) -> Self {
-        match room {
-            UploadPolicy::Stream(windows) => {
-                let flow = UploadWindows::new(windows, FIRST_UPLOAD);
-                Self::Stream(flow.clone(), WindowUpdater::new(flow))
-            }
-            UploadPolicy::Connection { windows, first, most } => {
+impl UploadWindows {
+    pub(super) fn new(policy: UploadPolicy) -> Self {
+        match policy {
+            UploadPolicy::Stream(budget) => Self::Stream(StreamWindows::new(budget, FIRST_UPLOAD)),
+            UploadPolicy::Connection { budget, first, most } => {
                 let each = first / PART;
-                Self::Connection(Together { windows, first, most, more: 0, wanted: false, each })
+                Self::Connection(ConnectionWindow { budget, first, most, more: 0, wanted: false, each })
             }
         }
     }
 
+    /// Sets the windows with which the connection begins.
     pub(super) fn begin<'a>(&self, builder: &'a mut Builder) -> &'a mut Builder {
         let (each, all) = match self {
-            Self::Stream(_, told) => (told.size(), defaults::CONNECTION_WINDOW),
-            Self::Connection(together) => (together.each, together.first),
+            Self::Stream(windows) => (windows.window(), defaults::CONNECTION_WINDOW),
+            Self::Connection(window) => (window.each, window.first),
         };
         builder.initial_window_size(each).initial_connection_window_size(all)
     }
 
-    /// Announces changed windows to the far end. Returns whether any has changed. See [`WindowUpdater::update`].
-    pub(super) fn update<T>(&mut self, connection: &mut Connection<T, Bytes>) -> Result<bool, Deaf>
+    /// Announces changed windows to the far end. Returns whether any has changed. See [`StreamWindows::update`].
+    pub(super) fn update<T>(
+        &mut self,
+        connection: &mut Connection<T, Bytes>,
+    ) -> Result<bool, SettingsAckTimeout>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
         match self {
-            Self::Stream(_, told) => told.update(|size| connection.set_initial_window_size(size)),
-            Self::Connection(together) => Ok(together.update(connection)),
+            Self::Stream(windows) => windows.update(|size| connection.set_initial_window_size(size)),
+            Self::Connection(window) => Ok(window.update(connection)),
         }
     }
 
     /// A long upload has begun.
     pub(super) fn want(&mut self) {
-        if let Self::Connection(together) = self {
-            together.wanted = true;
+        if let Self::Connection(window) = self {
+            window.wanted = true;
         }
     }
 
-    /// Watches an upload if each upload takes from the account by itself.
-    pub(super) fn watch(&self, length: Option<u64>) -> Option<UploadWatch> {
+    /// An observer of an upload, if each upload takes from the budget by itself.
+    pub(super) fn charge(&self, length: Option<u64>) -> Option<ChargedBody> {
         match self {
-            Self::Stream(flow, _) => flow.watch(length),
+            Self::Stream(windows) => windows.charge(length),
             Self::Connection(_) => None,
         }
     }
 }
 
-impl Together {
+impl ConnectionWindow {
     fn update<T: AsyncRead + AsyncWrite + Unpin>(&mut self, connection: &mut Connection<T, Bytes>) -> bool {
         if !self.wanted {
             return false;
         }
         let before = (self.more, self.each);
-        let size = self.windows.size(self.most);
-        if self.more < self.most && size >= WORTH_TELLING * self.more.max(LEAST / WORTH_TELLING) {
-            self.windows.take((size - self.more) as usize);
+        let size = self.budget.first_window(self.most);
+        if self.more < self.most && size >= WORTH_ANNOUNCING * self.more.max(LEAST / WORTH_ANNOUNCING) {
+            self.budget.take((size - self.more) as usize);
             self.more = size;
             connection.set_target_window_size(self.first + self.more);
             if size == LEAST {
-                self.windows.is_short();
+                self.budget.report_short();
             }
         }
         let each = (self.first + self.more) / PART;
@@ -125,9 +127,9 @@ impl Together {
     }
 }
 
-impl Drop for Together {
+impl Drop for ConnectionWindow {
     fn drop(&mut self) {
-        self.windows.give_back(self.more as usize);
+        self.budget.give_back(self.more as usize);
     }
 }
 
@@ -140,10 +142,11 @@ mod tests {
 
     /// How many bytes of an unread long upload are received. With `at_once`, the upload begins before the first
     /// SETTINGS come.
-    async fn taken(windows: &Arc<Windows>, at_once: bool) -> usize {
+    async fn taken(budget: &Arc<ReceiveBudget>, at_once: bool) -> usize {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (first, most) = (128 << 10, 1 << 20);
-        let mut granted = Granted::new(UploadPolicy::Connection { windows: windows.clone(), first, most });
+        let mut granted =
+            UploadWindows::new(UploadPolicy::Connection { budget: budget.clone(), first, most });
         let client = async {
             let (mut handle, connection) = h2::client::handshake(near).await.unwrap();
             let mut connection = Box::pin(connection);
@@ -197,18 +200,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_upload_gets_its_window_even_on_a_new_connection() {
-        let windows = Windows::new(128 << 20);
+        let budget = ReceiveBudget::new(128 << 20);
         for at_once in [true, false] {
-            assert_eq!(taken(&windows, at_once).await, (128 << 10 | 1 << 20) / 2, "at once: {at_once}");
-            assert_eq!(windows.both_taken().0, 0, "the window is returned at the end of the connection");
+            assert_eq!(taken(&budget, at_once).await, (128 << 10 | 1 << 20) / 2, "at once: {at_once}");
+            assert_eq!(budget.both_taken().0, 0, "the window is returned at the end of the connection");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_exhausted_budget_leaves_the_initial_window() {
-        let windows = Windows::new(MOST);
-        windows.take(MOST);
-        assert!(taken(&windows, true).await <= 128 << 10);
+        let budget = ReceiveBudget::new(MOST);
+        budget.take(MOST);
+        assert!(taken(&budget, true).await <= 128 << 10);
     }
 
     const MOST: usize = 1 << 20;
