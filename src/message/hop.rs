@@ -1,7 +1,7 @@
 //! Hop-by-hop fields (RFC 9110 §7.6.1), and the one Upgrade that may cross a hop.
 
 use http::header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Version};
 
 use super::fields;
 
@@ -56,6 +56,12 @@ pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
         }
     }
     upgrade
+}
+
+/// As [`strip`], for a message that was received in this version. Over HTTP/2 the h2 crate refuses messages with
+/// hop-by-hop fields (RFC 9113 §8.2.2), so that there is nothing to remove.
+pub fn strip_received(version: Version, headers: &mut HeaderMap) -> Option<HeaderValue> {
+    if version == Version::HTTP_2 { None } else { strip(headers) }
 }
 
 /// Whether a name is among [`HOP_BY_HOP`] or is `TE`. Most other names differ in length: no more is compared.

@@ -1,7 +1,7 @@
 //! Requests that may be sent twice.
 
 use http::header::UPGRADE;
-use http::{HeaderMap, Method};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use http_body::Body as _;
 
 use super::{Body, Request};
@@ -13,15 +13,49 @@ pub fn is_harmless(request: &Request) -> bool {
     safe && request.body().is_end_stream() && !request.headers().contains_key(UPGRADE)
 }
 
-/// A copy of a harmless request, without its extensions. `None` for any other request.
-pub fn copy(request: &Request) -> Option<Request> {
-    if !is_harmless(request) {
-        return None;
+/// A request without a body, for a carrier that consumes the head of the request. The fields are a list: a header map
+/// is made only if the request is sent again. Extensions are not copied.
+pub struct RequestCopy {
+    method: Method,
+    target: Uri,
+    fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl RequestCopy {
+    /// A copy of the head of `request`.
+    pub fn of<B>(request: &http::Request<B>) -> Self {
+        let fields = request.headers().iter().map(|(name, value)| (name.clone(), value.clone()));
+        Self { method: request.method().clone(), target: request.uri().clone(), fields: fields.collect() }
     }
-    let mut copy = Request::new(Body::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = HeaderMap::clone(request.headers());
-    Some(copy)
+
+    /// The request.
+    pub fn into_request(self) -> Request {
+        let mut request = Request::new(Body::empty());
+        (*request.method_mut(), *request.uri_mut()) = (self.method, self.target);
+        let headers = request.headers_mut();
+        headers.reserve(self.fields.len());
+        for (name, value) in self.fields {
+            headers.append(name, value);
+        }
+        request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_every_field_in_its_order() {
+        let request = http::Request::get("https://a.test/b?c")
+            .header("x-a", "1")
+            .header("cookie", "a=1")
+            .header("x-a", "2")
+            .body(Body::empty())
+            .unwrap();
+        let copy = RequestCopy::of(&request).into_request();
+        assert_eq!((copy.method(), copy.uri()), (request.method(), request.uri()));
+        assert_eq!(copy.headers(), request.headers());
+        assert_eq!(copy.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+    }
 }

@@ -203,7 +203,7 @@ pub(super) fn outgoing(
 ) -> Option<Outgoing> {
     let version = request.version();
     let mut upgrade = None;
-    if let Some(token) = hop::strip(request.headers_mut())
+    if let Some(token) = hop::strip_received(version, request.headers_mut())
         && may_upgrade(&request)
     {
         hop::set_upgrade(request.headers_mut(), token);
@@ -276,8 +276,9 @@ const fn via(version: Version) -> HeaderValue {
 
 /// Turns an agent's answer into the relay's own. A 101 goes to [`join`] instead.
 pub(super) fn incoming(mut response: Response, visitor: Version, own: &[HostName]) -> Response {
+    let version = response.version();
     let headers = response.headers_mut();
-    let _ = hop::strip(headers);
+    let _ = hop::strip_received(version, headers);
     cookies::confine(headers, own);
     // Trailers need chunked coding, which excludes `Content-Length` (RFC 9112 §7.1.2).
     if visitor < Version::HTTP_2 && headers.contains_key(TRAILER) {

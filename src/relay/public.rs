@@ -18,7 +18,7 @@ use super::{patience, record};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
 use crate::message::upgrade::Tunnel;
-use crate::message::{Body, Request, Response, authority, framing, hop, interim, repeat, upgrade};
+use crate::message::{Body, Request, Response, authority, framing, hop, interim, upgrade};
 use crate::observe::exchange::Party;
 use crate::observe::{Limit, Recording};
 use crate::policy::{Denied, VisitorPermit, VisitorPolicy};
@@ -50,6 +50,10 @@ pub(super) async fn answer(
         // HTTP/2 requests an Upgrade only by extended CONNECT, so an agent that answers this request with a 101 is
         // wrong.
         response = respond::failure(VisitorFailure::Upgrade, &http::HeaderMap::new(), &mut recording);
+    }
+    if version == Version::HTTP_2 && recording.exchange().party == Party::Agent {
+        // HTTP/2 has no hop-by-hop fields (RFC 9113 §8.2.2), and answers to agents are written for HTTP/1.1.
+        let _ = hop::strip(response.headers_mut());
     }
     recording.follow(head, &mut response);
     response
@@ -319,11 +323,8 @@ async fn pass(
     else {
         return respond::failure(VisitorFailure::Head, &accepted(accept), recording);
     };
-    if target.is_polled() {
-        request.extensions_mut().insert(*sender.visitor());
-    }
     let moved = patience::watch(&mut request);
-    let sent = send(target, &permit, request, (recording, interim));
+    let sent = send(target, &permit, sender.visitor(), request, (recording, interim));
     let failure = match patience::wait(sent, moved, shared.config.answer).await {
         Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let joined = (version, &mut *recording);
@@ -353,6 +354,7 @@ async fn pass(
 async fn send(
     target: &Target,
     permit: &VisitorPermit,
+    visitor: &Visitor,
     mut request: Request,
     (recording, interim): (&mut Recording, &interim::Sender),
 ) -> Result<Response, VisitorFailure> {
@@ -362,12 +364,15 @@ async fn send(
     loop {
         // An agent that connected while this request waited may have other rules than those that admitted its visitor.
         let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(why) };
-        let copy = if repeats > 0 { harmless(&request) } else { None };
+        if target.is_polled() {
+            request.extensions_mut().insert(*visitor);
+        }
         match session.send(request, recording.sends(session.id), interim).await {
             Ok(response) => return Ok(response),
             Err(SendError {
                 kind: kind @ (SendErrorKind::Busy | SendErrorKind::Absent),
                 unsent: Some(unsent),
+                ..
             }) => {
                 tried.push(session.id);
                 why = VisitorFailure::Send(kind);
@@ -375,29 +380,18 @@ async fn send(
             }
             // The session has ended or is ending. If a link has joined it meanwhile, that link gets the request; there
             // is no third try.
-            Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) => {
+            Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent), .. }) => {
                 let again = returned.contains(&session.id);
                 if again { &mut tried } else { &mut returned }.push(session.id);
                 request = *unsent;
             }
-            Err(SendError { kind: SendErrorKind::Closed, unsent: None }) => match copy {
-                Some(again) => {
-                    repeats -= 1;
-                    request = again;
-                }
-                None => return Err(VisitorFailure::Send(SendErrorKind::Closed)),
-            },
+            Err(SendError { kind: SendErrorKind::Closed, repeatable: Some(again), .. }) if repeats > 0 => {
+                repeats -= 1;
+                request = *again;
+            }
             Err(error) => return Err(VisitorFailure::Send(error.kind)),
         }
     }
-}
-
-fn harmless(request: &Request) -> Option<Request> {
-    let mut copy = repeat::copy(request)?;
-    if let Some(visitor) = request.extensions().get::<Visitor>() {
-        copy.extensions_mut().insert(*visitor);
-    }
-    Some(copy)
 }
 
 #[cfg(test)]
@@ -422,7 +416,7 @@ mod tests {
         let count = asked.clone();
         let carrier = Fake::carrier(1, move |request, _| {
             assert!(count.fetch_add(1, Ordering::Relaxed) < 100, "the same session is tried for ever");
-            Err(SendError { kind: SendErrorKind::Closed, unsent: Some(Box::new(request)) })
+            Err(SendError { kind: SendErrorKind::Closed, unsent: Some(Box::new(request)), repeatable: None })
         });
         let joined = claim.join(carrier, (Kind::H1, Core::default()));
         (registry.find_path("a").unwrap(), asked, (registry, joined))
@@ -433,8 +427,16 @@ mod tests {
         let (target, asked, _kept) = returning();
         let permit = VisitorPermit::unless_ruled(None, target.served().epoch).ok().unwrap();
         let mut recording = Recording::open(&Arc::default(), RequestId::draw());
-        let sent =
-            send(&target, &permit, Request::default(), (&mut recording, &interim::Sender::default())).await;
+        let address = "192.0.2.1:1".parse().unwrap();
+        let visitor = Visitor { tls: true, local: address, remote: address };
+        let sent = send(
+            &target,
+            &permit,
+            &visitor,
+            Request::default(),
+            (&mut recording, &interim::Sender::default()),
+        )
+        .await;
         assert!(sent.is_err());
         assert_eq!(recording.exchange().retries, 1);
         assert_eq!(asked.load(Ordering::Relaxed), 2, "the second try is for a link that joined meanwhile");

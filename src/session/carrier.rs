@@ -65,8 +65,10 @@ impl fmt::Display for Kind {
 pub struct SendError {
     /// Why the request failed.
     pub kind: SendErrorKind,
-    /// The request, if it may be sent elsewhere.
+    /// The request, if the agent has not processed it: it may be sent elsewhere.
     pub unsent: Option<Box<Request>>,
+    /// The request, if it was sent, its answer was lost, and a repeat does no harm.
+    pub repeatable: Option<Box<Request>>,
 }
 
 /// Why a request on a carrier failed.
@@ -98,11 +100,15 @@ pub enum SendErrorKind {
 
 impl SendErrorKind {
     pub(super) fn error(self) -> SendError {
-        SendError { kind: self, unsent: None }
+        SendError { kind: self, unsent: None, repeatable: None }
     }
 
     pub(super) fn unsent(self, request: Request) -> SendError {
-        SendError { kind: self, unsent: Some(Box::new(request)) }
+        SendError { kind: self, unsent: Some(Box::new(request)), repeatable: None }
+    }
+
+    pub(super) fn repeatable(self, request: Request) -> SendError {
+        SendError { kind: self, unsent: None, repeatable: Some(Box::new(request)) }
     }
 }
 
@@ -113,7 +119,7 @@ pub trait Carrier: Send + Sync {
     /// responses go to `interim`. Dropping the future cancels the request at the agent.
     ///
     /// # Errors
-    /// [`SendError`]; `unsent` holds the request if it may be sent elsewhere.
+    /// [`SendError`]; it holds the request if the request may be sent again.
     fn send(
         &self,
         request: Request,

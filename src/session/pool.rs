@@ -127,11 +127,11 @@ impl Session {
             match link.send(request, slot, interim.clone()).await {
                 Ok(response) => return Ok(response),
                 // A link that gave a request back has closed, so this loop runs at most once for each link.
-                Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent) }) if link.is_out() => {
+                Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent), .. }) if link.is_out() => {
                     request = *unsent;
                 }
                 // The agent refused the stream. It may have room for another stream now.
-                Err(SendError { kind: SendErrorKind::Busy, unsent: Some(unsent) })
+                Err(SendError { kind: SendErrorKind::Busy, unsent: Some(unsent), .. })
                     if link.kind() == Kind::H2 && refusals < defaults::REPEATS =>
                 {
                     refusals += 1;

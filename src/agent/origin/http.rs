@@ -12,7 +12,7 @@ use super::pool::{Leased, Pool};
 use crate::agent::recorded::Behind;
 use crate::http1::client::{self, NotAnswered};
 use crate::message::upgrade::{Opening, Tunnel};
-use crate::message::{Body, BoxError, Request, Response, hop, interim, problem, repeat};
+use crate::message::{Body, BoxError, Request, Response, hop, interim, problem};
 use crate::net::watched::counted;
 use crate::net::{Scope, splice};
 
@@ -61,17 +61,15 @@ impl Web {
     /// that the origin may have closed it without reading the request (RFC 9112 §9.3.1).
     async fn send(&self, mut request: Request, interim: &interim::Sender) -> Result<Response, OriginFailure> {
         while let Some(idle) = self.pool.take() {
-            let copy = if idle.rested { repeat::copy(&request) } else { None };
+            let rested = idle.rested;
             match self.send_on(idle, request, interim).await {
                 Ok(response) => return Ok(response),
                 Err(NotAnswered { unsent: Some(unsent), .. }) => request = *unsent,
-                Err(NotAnswered { error, unsent: None }) => match copy.filter(|_| error.is_end()) {
-                    Some(copy) => {
-                        request = copy;
-                        break;
-                    }
-                    None => return Err(error.into()),
-                },
+                Err(NotAnswered { error, repeatable: Some(again), .. }) if rested && error.is_end() => {
+                    request = *again;
+                    break;
+                }
+                Err(NotAnswered { error, .. }) => return Err(error.into()),
             }
         }
         let fresh = self.pool.fresh(self.connector.connect().await?);

@@ -14,11 +14,11 @@ use super::http::switch;
 use super::login::binds_connection;
 use super::outgoing::{check, upgrade};
 use crate::defaults;
-use crate::message::{Request, Response, authority, hop, interim, problem, repeat};
+use crate::message::{Request, Response, authority, hop, interim, problem};
 use crate::net::{Core, Scope};
+use crate::session::SendError;
 use crate::session::h2::ReceiveBudget;
 use crate::session::h2::client::{self, Http2Client};
-use crate::session::{SendError, SendErrorKind};
 
 /// More cores than this share connections.
 const PLACES: usize = 64;
@@ -89,7 +89,6 @@ impl Web2 {
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return switch(response, upgrade.ok_or(OriginFailure::Unasked)?, &self.scope);
         }
-        let _ = hop::strip(response.headers_mut());
         *response.version_mut() = http::Version::HTTP_11;
         Ok(response)
     }
@@ -126,12 +125,12 @@ impl Web2 {
         let known = self.places[place].lock().known();
         let is_first = known.is_none();
         if let Some(client) = known {
-            let copy = repeat::copy(&request);
-            match (client.exchange(request, interim).await, copy) {
-                (Ok(response), _) => return Ok(response),
-                (Err(SendError { unsent: Some(unsent), .. }), _) => request = *unsent,
-                (Err(SendError { kind: SendErrorKind::Closed, .. }), Some(copy)) => request = copy,
-                (Err(error), _) => return Err(OriginFailure::Http2(error.kind)),
+            match client.exchange(request, interim).await {
+                Ok(response) => return Ok(response),
+                Err(SendError { unsent: Some(again), .. } | SendError { repeatable: Some(again), .. }) => {
+                    request = *again;
+                }
+                Err(error) => return Err(OriginFailure::Http2(error.kind)),
             }
         }
         let client = self.fresh(place, is_first).await?;

@@ -57,7 +57,8 @@ pub(super) fn outgoing(mut request: Request) -> OriginRequest {
 
 /// Removes the fields of the previous hop, and returns the Upgrade that they request.
 pub(super) fn upgrade(request: &mut Request) -> Option<Upgrade> {
-    let token = hop::strip(request.headers_mut()).filter(may_pass)?;
+    let version = request.version();
+    let token = hop::strip_received(version, request.headers_mut()).filter(may_pass)?;
     let behind = request.extensions_mut().remove::<Behind>();
     Some(Upgrade { token, visitor: Tunnel::take(request.extensions_mut())?, behind })
 }

@@ -163,9 +163,7 @@ impl Source for Zeros {
 fn socket(mut request: Request, scope: &Scope) -> Response {
     let stream = Tunnel::take(request.extensions_mut());
     let Some(stream) = stream.filter(|_| hop::requests_upgrade(request.headers(), "websocket")) else {
-        let mut response = text(StatusCode::UPGRADE_REQUIRED, "This page is a WebSocket; send an Upgrade.\n");
-        hop::set_upgrade(response.headers_mut(), HeaderValue::from_static("websocket"));
-        return response;
+        return text(StatusCode::UPGRADE_REQUIRED, "This page is a WebSocket; send an Upgrade.\n");
     };
     let Some(accept) = accepted(request.headers()) else {
         let mut response = text(StatusCode::BAD_REQUEST, "A WebSocket needs version 13 and a valid key.\n");

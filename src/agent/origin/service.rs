@@ -77,7 +77,13 @@ where
         Err(error) => Err(error),
     };
     match served {
-        Ok(response) => response.map(Body::wrap),
+        Ok(response) => {
+            let mut response = response.map(Body::wrap);
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let _ = hop::strip(response.headers_mut());
+            }
+            response
+        }
         Err(error) => failed(&error, html),
     }
 }

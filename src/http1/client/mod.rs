@@ -29,7 +29,7 @@ use super::{Error, declared};
 use crate::defaults;
 use crate::message::body::{PolledFrame, Source};
 use crate::message::upgrade::Tunnel;
-use crate::message::{Body, BoxError, Request, Response, interim};
+use crate::message::{Body, BoxError, Request, Response, interim, repeat};
 use crate::net::flag::Listener;
 use crate::net::{Io, Scope};
 
@@ -67,6 +67,8 @@ pub struct NotAnswered {
     pub error: Error,
     /// The request, if no byte of it was written and nothing was taken from its body.
     pub unsent: Option<Box<Request>>,
+    /// The request, if it was sent and a repeat does no harm.
+    pub repeatable: Option<Box<Request>>,
 }
 
 impl Connection {
@@ -165,7 +167,7 @@ pub async fn send<H: Home>(
     interim: &interim::Sender,
 ) -> Result<(Response, Option<H>), NotAnswered> {
     if !connection.is_open() {
-        return Err(NotAnswered { error: Error::Gone, unsent: Some(Box::new(request)) });
+        return Err(NotAnswered { error: Error::Gone, unsent: Some(Box::new(request)), repeatable: None });
     }
     let (parts, mut body) = request.into_parts();
     if declared(&parts.headers) == Some(0) && !body.is_end_stream() {
@@ -174,7 +176,7 @@ pub async fn send<H: Home>(
             Ok(Ok(())) => body = Body::empty(),
             Ok(Err(error)) => {
                 home.back(connection);
-                return Err(NotAnswered { error, unsent: None });
+                return Err(NotAnswered { error, unsent: None, repeatable: None });
             }
             Err(_) => {}
         }
@@ -184,7 +186,8 @@ pub async fn send<H: Home>(
     connection.output.with(|out| {
         write::request(out, (&parts.method, target), &parts.headers, announced, Case::Lower);
     });
-    let waits = encoder.is_some() && expects_continue(&parts);
+    let bodiless = encoder.is_none();
+    let waits = !bodiless && expects_continue(&parts);
     let upload = encoder.map(|encoder| ClientUpload {
         body,
         encoder,
@@ -210,8 +213,14 @@ pub async fn send<H: Home>(
         Err(error) => {
             let untouched = exchange.connection.output.written() == begun && !exchange.taken;
             let body = exchange.upload.map_or_else(Body::empty, |upload| upload.body);
-            let unsent = untouched.then(|| Box::new(Request::from_parts(parts, body)));
-            Err(NotAnswered { error, unsent })
+            let request = Box::new(Request::from_parts(parts, body));
+            Err(match untouched {
+                true => NotAnswered { error, unsent: Some(request), repeatable: None },
+                false => {
+                    let repeatable = bodiless && repeat::is_harmless(&request);
+                    NotAnswered { error, unsent: None, repeatable: repeatable.then_some(request) }
+                }
+            })
         }
     }
 }

@@ -123,7 +123,26 @@ async fn an_unwritten_request_is_returned() {
     };
     let (lost, ()) = tokio::join!(send(connection, post(Body::full("abc")), &shelf), answering);
     let lost = lost.unwrap_err();
-    assert!(lost.unsent.is_none() && lost.error.is_end(), "{lost:?}");
+    assert!(lost.unsent.is_none() && lost.repeatable.is_none() && lost.error.is_end(), "{lost:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sent_request_is_returned_only_if_a_repeat_is_harmless() {
+    for (method, body, returned) in [("GET", "", true), ("DELETE", "", false), ("GET", "abc", false)] {
+        let (connection, mut wire, shelf) = client();
+        let request = http::Request::builder().method(method).uri("/a?b").header("host", "a.test");
+        let request = request.body(Body::full(body)).unwrap();
+        let answering = async {
+            wire.until(if body.is_empty() { "\r\n\r\n" } else { body }).await;
+            drop(wire);
+        };
+        let (lost, ()) = tokio::join!(send(connection, request, &shelf), answering);
+        let lost = lost.unwrap_err();
+        assert_eq!((lost.unsent.is_some(), lost.repeatable.is_some()), (false, returned), "{method} {body}");
+        assert!(
+            lost.repeatable.is_none_or(|request| request.uri() == "/a?b" && request.headers().len() == 1)
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

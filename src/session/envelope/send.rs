@@ -13,6 +13,7 @@ use super::mailbox::ExchangeId;
 use super::request::{Queued, Recipient, Upload, of_spool};
 use super::{Queue, stream};
 use crate::defaults;
+use crate::message::repeat::{self, RequestCopy};
 use crate::message::upgrade::{self, Tunnel};
 use crate::message::{Request, Response, interim};
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
@@ -102,9 +103,16 @@ impl Envelopes {
         }
         let (idempotent, (recipient, answer)) =
             (request.method().is_idempotent(), Recipient::of(&request, interim));
+        let copy = repeat::is_harmless(&request).then(|| RequestCopy::of(&request));
         let queued = Queued { request, upload };
         let id = self.0.update(|mailbox| mailbox.request(queued, recipient, idempotent));
-        WaitingVisitor { queue: &self.0, id, answer }.wait().await
+        let answered = WaitingVisitor { queue: &self.0, id, answer }.wait().await;
+        answered.map_err(|error| match copy {
+            Some(copy) if error.kind == SendErrorKind::Closed && error.unsent.is_none() => {
+                error.kind.repeatable(copy.into_request())
+            }
+            _ => error,
+        })
     }
 
     /// Takes the body in before the request takes a poll. Otherwise a slow visitor could hold the poll for long.

@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use futures_util::future::BoxFuture;
 use futures_util::task::AtomicWaker;
-use http::header::UPGRADE;
+use http::header::{HOST, UPGRADE};
 use http_body::Body as _;
 use parking_lot::Mutex;
 
@@ -212,6 +212,7 @@ impl H1 {
             self.place.close();
             return Err(SendErrorKind::Closed.unsent(request));
         };
+        let target = request.uri().clone();
         authority::to_origin_form(&mut request);
         upgrade::join_cookies(request.headers_mut());
         // An agent reads every head at once. It reads a body as slowly as its origin does.
@@ -226,17 +227,19 @@ impl H1 {
                 }
                 Ok(response)
             }
-            Err(NotAnswered { error, unsent }) => {
+            Err(NotAnswered { error, unsent, repeatable }) => {
                 let kind = match () {
                     () if self.place.given_up.load(Ordering::Acquire) => SendErrorKind::Slow,
                     () if error.is_invalid() => SendErrorKind::Invalid,
                     () => SendErrorKind::Closed,
                 };
                 tracing::debug!(%error, "a request failed on a flipped connection");
-                Err(match unsent {
-                    Some(request) => kind.unsent(*request),
-                    None => kind.error(),
-                })
+                let absolute = |mut request: Box<Request>| {
+                    *request.uri_mut() = target.clone();
+                    request.headers_mut().remove(HOST);
+                    request
+                };
+                Err(SendError { kind, unsent: unsent.map(absolute), repeatable: repeatable.map(absolute) })
             }
         }
     }

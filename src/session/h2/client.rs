@@ -24,8 +24,9 @@ use super::stream::{Raw, Rest, send_body};
 use super::stream_windows::{ChargedBody, FIRST, StreamWindows};
 use crate::defaults;
 use crate::message::expect::{self, Gate};
+use crate::message::repeat::{self, RequestCopy};
 use crate::message::upgrade::{self, Sent, Tunnel};
-use crate::message::{Body, Request, Response, interim, repeat};
+use crate::message::{Body, Request, Response, interim};
 use crate::net::Scope;
 use crate::session::carrier::{SendError, SendErrorKind};
 
@@ -126,8 +127,7 @@ impl Http2Client {
     /// future cancels the request.
     ///
     /// # Errors
-    /// [`SendError`]; `unsent` holds the request if it may be sent elsewhere. A harmless request is not given back once
-    /// it was handed to h2: the caller can repeat it after [`SendErrorKind::Closed`] anyway.
+    /// [`SendError`]; it holds the request if the request may be sent again.
     pub(crate) async fn exchange(
         &self,
         mut request: Request,
@@ -146,15 +146,15 @@ impl Http2Client {
         }
         if request.body().is_end_stream() {
             let harmless = repeat::is_harmless(&request);
-            let (parts, body) = request.into_parts();
-            let again = (!harmless).then(|| Request::from_parts(parts.clone(), body));
-            let answered = match handle.send_request(http::Request::from_parts(parts, ()), true) {
+            let copy = RequestCopy::of(&request);
+            let head = http::Request::from_parts(request.into_parts().0, ());
+            let answered = match handle.send_request(head, true) {
                 Ok((response, _)) => answer(response, None, interim).await,
                 Err(error) => Err(Lost::before(&error)),
             };
             return match answered {
                 Ok(response) => Ok(self.received(response)),
-                Err(lost) => Err(self.lost(&lost, again)),
+                Err(lost) => Err(self.lost(&lost, Some(copy.into_request()), harmless)),
             };
         }
         // Boxed, so that the futures of the many requests without a body are not as large.
@@ -171,11 +171,12 @@ impl Http2Client {
         let (gate, passage) = expect::hold_back(&request).unzip();
         let (parts, body) = request.into_parts();
         // A body that waits behind a gate is refused with the gate, so that request is never sent again.
-        let head = gate.is_none().then(|| parts.clone());
-        let again = |body| head.zip(body).map(|(head, body)| Request::from_parts(head, body));
-        let (response, stream) = match handle.send_request(http::Request::from_parts(parts, ()), false) {
+        let request = http::Request::from_parts(parts, ());
+        let copy = gate.is_none().then(|| RequestCopy::of(&request));
+        let again = |body| copy.zip(body).map(|(copy, body)| copy.into_request().map(|_| body));
+        let (response, stream) = match handle.send_request(request, false) {
             Ok(sent) => sent,
-            Err(error) => return Err(self.lost(&Lost::before(&error), again(Some(body)))),
+            Err(error) => return Err(self.lost(&Lost::before(&error), again(Some(body)), false)),
         };
         let mut answer = pin!(answer(response, gate.clone(), interim));
         let mut upload = Box::pin(async move {
@@ -205,7 +206,7 @@ impl Http2Client {
         };
         let answered = match answered {
             Ok(answered) => answered,
-            Err(lost) => return Err(self.lost(&lost, again(rest.whole()))),
+            Err(lost) => return Err(self.lost(&lost, again(rest.whole()), false)),
         };
         if rest.lingers {
             self.scope.spawn_light(rest.linger());
@@ -251,22 +252,24 @@ impl Http2Client {
             return Err(SendErrorKind::NoUpgrade.unsent(request));
         };
         let head = http::Request::from_parts(request.into_parts().0, ());
-        let lost = |lost: Lost| self.lost(&lost, None);
+        let lost = |lost: Lost| self.lost(&lost, None, false);
         let (response, sender) = handle.send_request(head, false).map_err(|e| lost(Lost::before(&e)))?;
         let response = answer(response, None, interim).await.map_err(lost)?;
         Ok(connected(response, sender, sent, self.windows.charge(None)))
     }
 
-    /// The error of a request, with the request itself if the far end has not processed it and there is a copy.
-    fn lost(&self, lost: &Lost, again: Option<Request>) -> SendError {
+    /// The error of a request. It has the request `again` if the far end has not processed it, or if the request is
+    /// `harmless`.
+    fn lost(&self, lost: &Lost, again: Option<Request>, harmless: bool) -> SendError {
         if lost.unseen && lost.kind == SendErrorKind::Closed {
             // The far end has sent GOAWAY, or the connection has ended.
             self.closed.store(true, Ordering::Release);
         }
-        match (again.filter(|_| lost.unseen), lost.kind) {
-            (Some(request), kind) => kind.unsent(request),
-            (None, SendErrorKind::Busy) => SendErrorKind::Closed.error(),
-            (None, kind) => kind.error(),
+        match (again, lost.kind) {
+            (Some(request), kind) if lost.unseen => kind.unsent(request),
+            (Some(request), SendErrorKind::Closed) if harmless => SendErrorKind::Closed.repeatable(request),
+            (_, SendErrorKind::Busy) => SendErrorKind::Closed.error(),
+            (_, kind) => kind.error(),
         }
     }
 }

@@ -24,7 +24,7 @@ use super::uploads::{UploadPolicy, UploadWindows};
 use crate::defaults;
 use crate::message::expect::{self, BodyDemand};
 use crate::message::upgrade::{ByteStream, Tunnel};
-use crate::message::{Body, Request, Response, hop, interim};
+use crate::message::{Body, Request, Response, interim};
 use crate::net::Scope;
 use crate::net::io::LastRead;
 use crate::observe::Limit;
@@ -263,7 +263,6 @@ async fn exchange(
 ) {
     let Some(response) = answered(answer, &mut respond, ahead).await else { return };
     let (mut parts, body) = response.into_parts();
-    let _ = hop::strip(&mut parts.headers);
     let opens = matches!(then, AfterHead::Open(..)) && parts.status.is_success();
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
     let ends = !opens && (bodiless || matches!(then, AfterHead::End) || body.is_end_stream());

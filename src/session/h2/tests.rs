@@ -98,3 +98,28 @@ async fn an_upgrade_waits_for_the_settings_of_the_agent() {
     }
     scope.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sent_request_is_returned_only_if_a_repeat_is_harmless() {
+    for (method, returned) in [(http::Method::GET, true), (http::Method::DELETE, false)] {
+        let scope = Scope::new();
+        let (session, _, far) = linked(&scope).await;
+        let mut request = get("/a?b");
+        *request.method_mut() = method;
+        request.headers_mut().insert("x-a", http::HeaderValue::from_static("1"));
+        let serve = async {
+            let mut agent = agent(far, 10).await;
+            let request = agent.accept().await.unwrap().unwrap();
+            drop((request, agent));
+            std::future::pending::<()>().await;
+        };
+        let lost = tokio::select! {
+            () = serve => unreachable!(),
+            answer = answer_to(&session, request) => answer.unwrap_err(),
+        };
+        assert_eq!((lost.kind, lost.unsent.is_some()), (SendErrorKind::Closed, false));
+        let again = lost.repeatable.map(|request| (request.uri().to_string(), request.headers().len()));
+        assert_eq!(again, returned.then(|| ("http://a.test/a?b".into(), 1)));
+        scope.abort();
+    }
+}
