@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
 
 use super::{Body, Response, fields};
 
@@ -26,6 +27,18 @@ pub struct Problem<'a> {
     pub retry_after: Option<Duration>,
     /// The request's id (`X-Request-Id`), which is also in the log.
     pub request: Option<HeaderValue>,
+}
+
+/// The members of problem details (RFC 9457 §3.1).
+#[derive(Serialize)]
+struct Details<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
 }
 
 impl Problem<'_> {
@@ -57,15 +70,19 @@ impl Problem<'_> {
     }
 
     fn json(&self) -> String {
-        let request = self.request_id().map(|id| format!(r#","request":{}"#, quote(id)));
-        format!(
-            r#"{{"type":"https://ptth.invalid/problems/{}","title":{},"status":{},"detail":{}{}}}"#,
-            self.code,
-            quote(self.status.canonical_reason().unwrap_or("Error")),
-            self.status.as_u16(),
-            quote(self.detail),
-            request.unwrap_or_default(),
-        ) + "\n"
+        let details = Details {
+            kind: format!("https://ptth.invalid/problems/{}", self.code),
+            title: self.title(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            request: self.request_id(),
+        };
+        // Texts and a number can always be written to memory.
+        serde_json::to_string(&details).unwrap_or_default() + "\n"
+    }
+
+    fn title(&self) -> &'static str {
+        self.status.canonical_reason().unwrap_or("Error")
     }
 
     fn request_id(&self) -> Option<&str> {
@@ -73,7 +90,7 @@ impl Problem<'_> {
     }
 
     fn html(&self) -> String {
-        let title = self.status.canonical_reason().unwrap_or("Error");
+        let title = self.title();
         let request = self.request_id().map(|id| format!(" &middot; request {}", escape(id)));
         page(
             &format!("{} {title}", self.status.as_u16()),
@@ -127,24 +144,6 @@ pub fn escape(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out
-}
-
-/// A JSON string (RFC 8259 §7).
-pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if c < ' ' || ('\u{7f}'..='\u{9f}').contains(&c) => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
     out
 }
 

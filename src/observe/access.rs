@@ -15,8 +15,8 @@ use prometheus_client::metrics::counter::Counter;
 use time::OffsetDateTime;
 
 use super::exchange::{Exchange, Party, RequestLine, Sink};
+use super::json;
 use crate::defaults;
-use crate::message::problem::quote;
 
 /// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl AccessLog {
         self.closing.notify_all();
     }
 
-    fn push(&self, line: &str) {
+    fn push(&self, line: &[u8]) {
         let mut queue = self.queue.lock();
         if queue.closed || queue.lines.len() + line.len() > defaults::ACCESS_QUEUE {
             queue.dropped += 1;
@@ -103,7 +103,7 @@ impl AccessLog {
             return;
         }
         let was_empty = queue.lines.is_empty();
-        queue.lines.extend_from_slice(line.as_bytes());
+        queue.lines.extend_from_slice(line);
         drop(queue);
         if was_empty {
             self.filled.notify_one();
@@ -117,13 +117,21 @@ impl Sink for AccessLog {
             return;
         };
         let mut text = String::with_capacity(defaults::ACCESS_LINE);
-        // Writing to a string cannot fail.
-        let _ = match self.format {
-            Format::Text => self.text(&mut text, exchange, line),
-            Format::Json => self.json(&mut text, exchange, line),
-        };
-        text.push('\n');
-        self.push(&text);
+        match self.format {
+            Format::Text => {
+                // Writing to a string cannot fail.
+                let _ = self.text(&mut text, exchange, line);
+                text.push('\n');
+                self.push(text.as_bytes());
+            }
+            Format::Json => {
+                time(&mut text, line);
+                let mut out = Vec::with_capacity(defaults::ACCESS_LINE);
+                json::write(&mut out, &text, (exchange, line), self.split(line));
+                out.push(b'\n');
+                self.push(&out);
+            }
+        }
     }
 
     fn dropped(&self) -> Option<Counter> {
@@ -198,47 +206,6 @@ impl AccessLog {
             out.push_str(" visitor-id=");
             word(out, &String::from_utf8_lossy(own.as_bytes()));
         }
-        Ok(())
-    }
-
-    fn json(&self, out: &mut String, exchange: &Exchange, line: &RequestLine) -> fmt::Result {
-        let (path, query) = self.split(line);
-        out.push_str("{\"time\":\"");
-        time(out, line);
-        write!(out, "\",\"id\":{}", quote(&exchange.id.to_string()))?;
-        let own = line.own_id.as_ref().map(|own| String::from_utf8_lossy(own.as_bytes()).into_owned());
-        let fault = exchange.fault.as_ref();
-        let texts = [
-            ("visitor_id", own),
-            ("visitor", line.visitor.map(|visitor| visitor.to_string())),
-            ("method", line.method.as_ref().map(ToString::to_string)),
-            ("host", (!line.host.is_empty()).then(|| line.host.to_string())),
-            ("path", path.map(str::to_owned)),
-            ("query", query.map(str::to_owned)),
-            ("route", exchange.route.as_ref().map(ToString::to_string)),
-            ("session", exchange.session.map(|session| session.to_string())),
-            ("transport", exchange.via.map(|via| via.transport.to_owned())),
-            ("carrier", exchange.via.map(|via| via.carrier.to_owned())),
-            ("failed_hop", fault.map(|fault| fault.hop.to_owned())),
-            ("failed_code", fault.map(|fault| fault.code.to_string())),
-        ];
-        for (name, value) in texts {
-            if let Some(value) = value {
-                write!(out, ",\"{name}\":{}", quote(&value))?;
-            }
-        }
-        if let Some(status) = exchange.status {
-            write!(out, ",\"status\":{}", status.as_u16())?;
-        }
-        let Exchange { received, sent, retries, .. } = exchange;
-        write!(out, ",\"bytes_in\":{received},\"bytes_out\":{sent},\"retries\":{retries}")?;
-        for (name, duration) in [("first_byte_ms", exchange.first_byte), ("total_ms", exchange.total)] {
-            if let Some(duration) = duration {
-                write!(out, ",\"{name}\":")?;
-                millis(out, duration);
-            }
-        }
-        out.push('}');
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod admin;
 pub mod exchange;
+mod json;
 mod limits;
 pub mod metrics;
 

@@ -10,16 +10,17 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
 use super::config::Admin;
 use crate::defaults;
-use crate::message::problem::quote;
 use crate::net::{Scope, listener};
 use crate::observe::{Metrics, admin};
 use crate::registry::Registry;
+use crate::session::{Link, Session};
 
 /// Binds the listener. A failure ends the start only if the address is required.
 pub(super) fn bind(wanted: Option<Admin>) -> Result<Option<(SocketAddr, StdListener)>, StartError> {
@@ -55,31 +56,45 @@ impl admin::AdminView for RelayView {
     }
 
     fn sessions(&self) -> String {
-        let one = |s: &Arc<crate::session::Session>| {
-            let routes: Vec<_> = s.routes.iter().map(|r| quote(&r.to_string())).collect();
-            let links: Vec<_> = s
-                .links()
-                .iter()
-                .map(|l| {
-                    format!(
-                        r#"{{"carrier":"{}","core":{},"in_flight":{}}}"#,
-                        l.kind(),
-                        l.core(),
-                        l.in_flight()
-                    )
-                })
-                .collect();
-            format!(
-                r#"{{"id":"{}","token":{},"routes":[{}],"late":{},"connections":[{}]}}"#,
-                s.id,
-                quote(&s.agent.to_string()),
-                routes.join(","),
-                s.is_late(),
-                links.join(","),
-            )
+        let sessions = self.registry.sessions();
+        let all: Vec<_> = sessions.iter().map(|session| SessionEntry::of(session)).collect();
+        // Texts and numbers can always be written to memory.
+        serde_json::to_string_pretty(&all).unwrap_or_default() + "\n"
+    }
+}
+
+/// One session on the page `/sessions`.
+#[derive(Serialize)]
+struct SessionEntry {
+    id: String,
+    token: String,
+    routes: Vec<String>,
+    late: bool,
+    connections: Vec<ConnectionEntry>,
+}
+
+/// One connection of a session.
+#[derive(Serialize)]
+struct ConnectionEntry {
+    carrier: &'static str,
+    core: u64,
+    in_flight: usize,
+}
+
+impl SessionEntry {
+    fn of(session: &Session) -> Self {
+        let connection = |link: &Arc<Link>| ConnectionEntry {
+            carrier: link.kind().label(),
+            core: link.core().to_string().parse().unwrap_or_default(),
+            in_flight: link.in_flight(),
         };
-        let all: Vec<_> = self.registry.sessions().iter().map(one).collect();
-        format!("[{}]\n", all.join(",\n"))
+        Self {
+            id: session.id.to_string(),
+            token: session.agent.to_string(),
+            routes: session.routes.iter().map(ToString::to_string).collect(),
+            late: session.is_late(),
+            connections: session.links().iter().map(connection).collect(),
+        }
     }
 }
 
