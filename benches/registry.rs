@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use ptth::domain::{AgentId, HostName, Route};
-use ptth::message::{Request, Response, interim};
-use ptth::registry::{Registry, Terms};
-use ptth::session::carrier::Carrier;
-use ptth::session::{Kind, SendError, SendErrorKind, Slot};
+use ptth::internals::domain::{AgentId, HostName, Route};
+use ptth::internals::message::{Request, Response, interim};
+use ptth::internals::registry::{Registry, Terms};
+use ptth::internals::session::carrier::Carrier;
+use ptth::internals::session::{Kind, SendError, SendErrorKind, Slot};
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 const ROUNDS: usize = 15;
@@ -32,8 +32,8 @@ impl Carrier for Silent {
         _: Slot,
         _: interim::Sender,
     ) -> BoxFuture<'_, Result<Response, SendError>> {
-        let unsent = Some(Box::new(request));
-        Box::pin(std::future::ready(Err(SendError { kind: SendErrorKind::Closed, unsent })))
+        let (kind, unsent) = (SendErrorKind::Closed, Some(Box::new(request)));
+        Box::pin(std::future::ready(Err(SendError { kind, unsent, repeatable: None })))
     }
 
     fn capacity(&self) -> usize {
@@ -59,7 +59,7 @@ fn register(registry: &Arc<Registry>, number: usize) -> impl Sized + use<> {
     let routes = [Route::Host(HostName::parse(&host(number)).unwrap())].into();
     let claim =
         registry.claim(&AgentId(format!("agent-{number}").into()), Terms { routes, ..Terms::default() });
-    claim.unwrap().join(Box::new(Silent), (Kind::H2, ptth::net::Core::default()))
+    claim.unwrap().join(Box::new(Silent), (Kind::H2, ptth::internals::net::Core::default()))
 }
 
 /// A registry with so many names, and what keeps them there.

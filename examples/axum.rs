@@ -13,10 +13,7 @@ use std::error::Error;
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
-use ptth::domain::HostName;
-use ptth::policy::{Grants, Tokens};
-use ptth::relay::config::{Listen, RelayConfig};
-use ptth::{Agent, Relay};
+use ptth::{Agent, Grants, HostName, Listen, Relay, RelayConfig, Tokens};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

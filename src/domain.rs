@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq as _;
 /// Why a text is not a [`Name`] or a [`HostName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {what}: {why}")]
+#[non_exhaustive]
 pub struct Malformed {
     what: &'static str,
     text: String,
@@ -133,6 +134,7 @@ impl std::str::FromStr for HostName {
 
 /// Where public requests for one agent arrive: a host of its own, or a first path segment on a shared one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Route {
     /// Everything under this host.
     Host(HostName),
@@ -320,6 +322,7 @@ impl fmt::Display for SessionId {
 
 /// The kinds of refusal. Each has one HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RefusalKind {
     /// The request does not make sense (400).
     Malformed,
@@ -405,6 +408,7 @@ impl RefusalKind {
 /// A refusal by policy, with a message for the person on the other side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct Refusal {
     /// The kind of the refusal.
     pub kind: RefusalKind,

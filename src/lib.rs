@@ -9,16 +9,16 @@
 //! | [`Relay`] | the public side: listeners, routes, forwarding |
 //! | [`Agent`] | the side behind the firewall: dials, serves an origin or a tower service |
 //! | [`transport`] | ways to open a session, one folder for each dialect |
-//! | [`session`] | open links and their carriers: `h1`, `h2`, `envelope` |
-//! | [`registry`] | which routes exist and which sessions serve them |
-//! | [`policy`] | which agents may offer routes: tokens, certificates; which visitors a name admits: its rules |
-//! | [`http1`] | HTTP/1: its codec, and both ends of a connection |
-//! | [`message`] | bodies, fields, hop-by-hop rules, errors |
-//! | [`net`] | sockets, cores, tasks with an owner |
-//! | [`tls`] | which certificates are trusted, and certificates for development |
-//! | [`observe`] | counters and the admin pages |
-//! | [`domain`], [`defaults`] | the shared types, and every default with its reason |
-//! | [`cli`] | the `ptth` program |
+//! | `session` | open links and their carriers: `h1`, `h2`, `envelope` |
+//! | `registry` | which routes exist and which sessions serve them |
+//! | `policy` | which agents may offer routes: tokens, certificates; which visitors a name admits: its rules |
+//! | `http1` | HTTP/1: its codec, and both ends of a connection |
+//! | `message` | bodies, fields, hop-by-hop rules, errors |
+//! | `net` | sockets, cores, tasks with an owner |
+//! | `tls` | which certificates are trusted, and certificates for development |
+//! | `observe` | counters and the admin pages |
+//! | `domain`, `defaults` | the shared types, and every default with its reason |
+//! | `cli` | the `ptth` program |
 //!
 //! # Words
 //!
@@ -62,7 +62,7 @@
 //!    back, and the next connection gets it. A request that was sent and whose answer was lost is repeated only
 //!    if that is harmless.
 //! 5. The request crosses the carrier, with `Forwarded` and `Via` and without hop-by-hop fields, its body a stream.
-//! 6. The agent's [`session::Handler`] answers from a URL, a unix socket, a directory, or a service of
+//! 6. The agent's [`Handler`] answers from a URL, a unix socket, a directory, or a service of
 //!    the same program.
 //! 7. The answer streams back, with back-pressure from end to end. The slots of the request are held until the body of
 //!    the answer has ended.
@@ -78,26 +78,97 @@
 //! # }
 //! ```
 
-pub mod agent;
-pub mod cli;
-pub mod defaults;
-pub mod domain;
+#[cfg(feature = "agent")]
+mod agent;
+#[cfg(feature = "cli")]
+mod cli;
+mod defaults;
+mod domain;
 #[cfg(any(test, fuzzing))]
-pub mod fuzzing;
-pub mod http1;
-pub mod message;
-pub mod net;
-pub mod observe;
-pub mod policy;
-pub mod registry;
-pub mod relay;
-pub mod session;
-pub mod tls;
+mod fuzzing;
+mod http1;
+mod message;
+mod net;
+mod observe;
+#[cfg(feature = "relay")]
+mod policy;
+#[cfg(feature = "relay")]
+mod registry;
+#[cfg(feature = "relay")]
+mod relay;
+mod session;
+mod tls;
 pub mod transport;
 
-pub use agent::Agent;
-pub use message::Body;
-pub use relay::Relay;
+#[cfg(feature = "agent")]
+pub use agent::{Agent, AgentBuilder, BuildError, Fatal, Serving, Status};
+pub use domain::{AgentId, HostName, Malformed, Name, Refusal, RefusalKind, Route, Secret, SessionId};
+pub use message::{Body, BoxError, Request, Response};
+pub use net::dial::BadProxy;
+pub use observe::exchange::{Exchange, Fault, Party, RequestId, RequestLine, Sink, Via};
+#[cfg(feature = "relay")]
+pub use policy::{
+    BadRules, FieldSecret, Grants, Limits, Prefix, Rules, StoreError, TokenRecord, Tokens, User,
+};
+#[cfg(feature = "relay")]
+pub use relay::config::{Admin, BadDestination, ClientCerts, Destination, Listen, RelayConfig, Routing};
+#[cfg(feature = "relay")]
+pub use relay::{BadTransport, Relay, StartError};
+pub use session::{Handler, handler_fn};
+pub use tls::{ServerTls, TlsError};
+
+/// The modules of this crate, for its own program and tests. Nothing here is stable.
+#[doc(hidden)]
+pub mod internals {
+    #[cfg(feature = "agent")]
+    pub mod agent {
+        pub use crate::agent::*;
+    }
+    #[cfg(feature = "cli")]
+    pub mod cli {
+        pub use crate::cli::*;
+    }
+    pub mod defaults {
+        pub use crate::defaults::*;
+    }
+    pub mod domain {
+        pub use crate::domain::*;
+    }
+    #[cfg(any(test, fuzzing))]
+    pub mod fuzzing {
+        pub use crate::fuzzing::*;
+    }
+    pub mod http1 {
+        pub use crate::http1::*;
+    }
+    pub mod message {
+        pub use crate::message::*;
+    }
+    pub mod net {
+        pub use crate::net::*;
+    }
+    pub mod observe {
+        pub use crate::observe::*;
+    }
+    #[cfg(feature = "relay")]
+    pub mod policy {
+        pub use crate::policy::*;
+    }
+    #[cfg(feature = "relay")]
+    pub mod registry {
+        pub use crate::registry::*;
+    }
+    #[cfg(feature = "relay")]
+    pub mod relay {
+        pub use crate::relay::*;
+    }
+    pub mod session {
+        pub use crate::session::*;
+    }
+    pub mod tls {
+        pub use crate::tls::*;
+    }
+}
 
 /// The examples of the README compile.
 #[cfg(doctest)]

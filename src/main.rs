@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use ptth::cli;
+use ptth::internals::cli;
 
 /// Requests allocate much and for a short time, which the system's allocator is slow at.
 #[global_allocator]

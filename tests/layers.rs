@@ -386,7 +386,7 @@ fn violations_are_reported() {
             "policy/mod.rs:2: policy may not import net",
         ),
         ("domain.rs", "use crate::defaults;", "domain may not import defaults"),
-        ("main.rs", "use ptth::relay;", "main may not import relay"),
+        ("main.rs", "use ptth::internals::relay;", "main may not import relay"),
         ("relay/mod.rs", "use super::agent;", "super::"),
         ("relay/a.rs", "use super::super::agent;", "super::"),
         ("transport/ptth/mod.rs", "use crate::transport::ptth10::X;", "may not import the transport ptth10"),

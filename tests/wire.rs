@@ -8,8 +8,8 @@ mod support;
 
 use std::net::SocketAddr;
 
-use ptth::agent::Serving;
-use ptth::session::Kind;
+use ptth::internals::agent::Serving;
+use ptth::internals::session::Kind;
 use tokio::net::TcpListener;
 
 use support::{AgentPlan, Head, TestOrigin, TestRelay, Wire, named, run, within};
@@ -258,7 +258,7 @@ impl StrictRelay {
 }
 
 async fn our_agent(address: SocketAddr, origin: &TestOrigin) -> Serving {
-    let secret = ptth::domain::Secret::new("not-looked-at");
+    let secret = ptth::internals::domain::Secret::new("not-looked-at");
     let mut plan = AgentPlan::new(&format!("http://{address}/register"), NAME, secret, "ptth10", Kind::H2);
     plan.config.carriers = Kind::PREFERRED.to_vec();
     plan.start(origin.handler())

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ptth::fuzzing::run("answer", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ptth::internals::fuzzing::run("answer", bytes));

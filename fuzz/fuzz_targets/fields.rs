@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ptth::fuzzing::run("fields", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ptth::internals::fuzzing::run("fields", bytes));

@@ -39,7 +39,7 @@ pub struct Agent {
 
 /// The settings of an [`Agent`] that is not built yet.
 #[derive(Default)]
-pub struct Builder {
+pub struct AgentBuilder {
     relays: Vec<String>,
     names: Vec<String>,
     hosts: Vec<String>,
@@ -55,6 +55,7 @@ pub struct Builder {
 
 /// Why an agent cannot be built.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildError {
     /// No relay is set, or a relay is not `https://HOST[:PORT][/PATH]`. Plain `http` is accepted for loopback hosts
     /// only.
@@ -63,7 +64,7 @@ pub enum BuildError {
     /// A name or a host is malformed.
     #[error(transparent)]
     Malformed(#[from] crate::domain::Malformed),
-    /// The proxy setting, from [`Builder::proxy`] or from the environment, is malformed.
+    /// The proxy setting, from [`AgentBuilder::proxy`] or from the environment, is malformed.
     #[error(transparent)]
     Proxy(#[from] BadProxy),
     /// The token or the rules for visitors cannot be the value of a header field. The error does not repeat the text,
@@ -77,8 +78,8 @@ pub enum BuildError {
 
 impl Agent {
     /// A builder without settings.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> AgentBuilder {
+        AgentBuilder::default()
     }
 
     /// An agent with an existing configuration.
@@ -115,7 +116,7 @@ impl Agent {
     }
 }
 
-impl Builder {
+impl AgentBuilder {
     /// Adds a relay. The agent keeps a session to every relay.
     #[must_use]
     pub fn relay(mut self, url: impl Into<String>) -> Self {

@@ -3,6 +3,7 @@
 mod backoff;
 mod builder;
 pub mod config;
+#[cfg(feature = "cli")]
 pub mod doctor;
 mod ladder;
 pub mod origin;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-pub use self::builder::{Agent, BuildError, Builder};
+pub use self::builder::{Agent, AgentBuilder, BuildError};
 use self::config::AgentConfig;
 use self::ladder::Ladder;
 pub use self::recorded::recorded;
@@ -41,6 +42,7 @@ pub fn transports() -> impl Iterator<Item = &'static str> {
 
 /// Why an agent ended: a further attempt could not succeed. With several relays, every relay has refused the agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fatal {
     /// The relay refused the token, or the routes requested with it (401, 403).
     #[error("{0}")]
@@ -58,6 +60,7 @@ pub enum Fatal {
 
 /// The state of the connections to one relay.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Status {
     /// Whether the relay can send requests.
     pub connected: bool,
@@ -72,6 +75,7 @@ pub struct Status {
 }
 
 /// A running agent. Dropping it cuts its connections; [`Serving::stop`] lets requests in flight finish.
+#[must_use = "dropping it cuts the connections of the agent"]
 pub struct Serving {
     scope: Scope,
     relays: Vec<SupervisedLink>,

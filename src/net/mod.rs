@@ -1,6 +1,7 @@
 //! Sockets, deadlines, tasks and cores. Knows nothing of HTTP.
 
 pub mod cores;
+#[cfg(feature = "relay")]
 pub mod descriptors;
 pub mod dial;
 pub mod flag;

@@ -7,11 +7,11 @@
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
 use parking_lot::{Condvar, Mutex};
-use prometheus_client::metrics::counter::Counter;
 use time::OffsetDateTime;
 
 use super::exchange::{Exchange, Party, RequestLine, Sink};
@@ -32,7 +32,7 @@ pub struct AccessLog {
     format: Format,
     /// Whether the query is shown.
     query: bool,
-    dropped: Counter,
+    dropped: Arc<AtomicU64>,
     queue: Mutex<LineQueue>,
     filled: Condvar,
     closing: Condvar,
@@ -62,7 +62,7 @@ impl AccessLog {
             ..LineQueue::default()
         });
         let (filled, closing) = (Condvar::new(), Condvar::new());
-        Arc::new(Self { format, query, dropped: Counter::default(), queue, filled, closing })
+        Arc::new(Self { format, query, dropped: Arc::default(), queue, filled, closing })
     }
 
     /// Waits for lines and takes them; `spare` becomes the queue's buffer. `None` when the log is closed and empty.
@@ -99,7 +99,7 @@ impl AccessLog {
         if queue.closed || queue.lines.len() + line.len() > defaults::ACCESS_QUEUE {
             queue.dropped += 1;
             drop(queue);
-            self.dropped.inc();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let was_empty = queue.lines.is_empty();
@@ -134,7 +134,7 @@ impl Sink for AccessLog {
         }
     }
 
-    fn dropped(&self) -> Option<Counter> {
+    fn dropped(&self) -> Option<Arc<AtomicU64>> {
         Some(self.dropped.clone())
     }
 }
@@ -359,7 +359,7 @@ mod tests {
         let lines = batch.lines.iter().filter(|byte| **byte == b'\n').count() as u64;
         assert!(batch.dropped > 0 && batch.lines.len() <= defaults::ACCESS_QUEUE);
         assert_eq!(lines + batch.dropped, defaults::ACCESS_QUEUE as u64 / 200 + 1);
-        assert_eq!(log.dropped.get(), batch.dropped);
+        assert_eq!(log.dropped.load(Ordering::Relaxed), batch.dropped);
         log.ended(&exchange());
         assert_eq!(log.take(batch.lines).unwrap().dropped, 0, "there is room again");
     }

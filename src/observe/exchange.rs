@@ -11,12 +11,10 @@ use std::time::{Duration, SystemTime};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::Body as _;
-use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
 
-use super::Metrics;
 use crate::domain::{Route, SessionId};
 use crate::message::body::{BodyEvent, Observer};
 use crate::message::{Body, Response, fields};
@@ -29,6 +27,7 @@ const WORD: usize = 64;
 
 /// Identifies one request in the log, on error pages and at the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RequestId {
     /// Random: 128 bits, so that the id of another request cannot be guessed.
     Drawn(u128),
@@ -88,6 +87,7 @@ impl fmt::Display for RequestId {
 
 /// The sender of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Party {
     /// A visitor. The request is for an agent or for a page of the relay.
     #[default]
@@ -98,6 +98,7 @@ pub enum Party {
 
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Fault {
     /// The hop that failed: `visitor`, `relay`, `agent` or `origin`.
     pub hop: &'static str,
@@ -112,6 +113,7 @@ const ANSWER_BROKEN: Fault = Fault { hop: "agent", code: Cow::Borrowed("answer-b
 
 /// The facts about a request that only the log needs.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct RequestLine {
     /// When the request began.
     pub at: Option<SystemTime>,
@@ -129,6 +131,7 @@ pub struct RequestLine {
 
 /// One request and its answer. See the module.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Exchange {
     /// The id of the request.
     pub id: RequestId,
@@ -160,6 +163,7 @@ pub struct Exchange {
 
 /// The kind of connection to an agent that carried a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Via {
     /// The transport.
     pub transport: &'static str,
@@ -172,8 +176,8 @@ pub trait Sink: Send + Sync {
     /// An exchange has ended. Must not block: this runs on a core of the data plane.
     fn ended(&self, exchange: &Exchange);
 
-    /// The counter of records that the sink had no room for, if its room is bounded.
-    fn dropped(&self) -> Option<Counter> {
+    /// The number of records that the sink had no room for, if its room is bounded.
+    fn dropped(&self) -> Option<Arc<AtomicU64>> {
         None
     }
 }
@@ -183,7 +187,7 @@ pub trait Sink: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Observers {
     /// Counts the records.
-    pub metrics: Option<Arc<Metrics>>,
+    pub metrics: Option<Arc<dyn Sink>>,
     /// Receives the records.
     pub sink: Option<Arc<dyn Sink>>,
 }

@@ -1,16 +1,12 @@
-//! Limits that were reached. Each is counted, but logged so seldom that a flood of connections does not flood the log.
+//! The limits whose effect is counted.
 
-use std::fmt::Display;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::fmt::{Debug, Display};
 
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use tokio::time::Instant;
-
-/// The least time between two log lines about one limit.
-const QUIET: Duration = Duration::from_secs(10);
+/// Counts how often each limit was reached.
+pub trait LimitObserver: Debug + Send + Sync {
+    /// A limit took effect on `by`: an address, an agent.
+    fn reached(&self, limit: Limit, by: &dyn Display);
+}
 
 /// The limits that are counted here. A refused request is not among them: it is counted by the reason for its refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +33,9 @@ pub enum Limit {
     Pace,
 }
 
+#[cfg(feature = "relay")]
 impl Limit {
-    const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::Handshake,
@@ -52,11 +49,11 @@ impl Limit {
     ];
 
     /// Whether well-behaved connections reach the limit all the time.
-    const fn is_routine(self) -> bool {
+    pub(super) const fn is_routine(self) -> bool {
         matches!(self, Self::Head | Self::Idle)
     }
 
-    const fn label(self) -> &'static str {
+    pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Connections => "connections",
             Self::ConnectionsPerAddress => "connections-per-address",
@@ -72,56 +69,7 @@ impl Limit {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Label {
-    limit: &'static str,
-}
-
-/// Counts how often each limit was reached.
-pub(super) struct LimitCounters {
-    born: Instant,
-    each: [Reached; Limit::ALL.len()],
-}
-
-struct Reached {
-    count: Counter,
-    /// The time of the next log line at the earliest, in milliseconds since `born`.
-    quiet_until: AtomicU64,
-    /// How often the limit was reached since the last log line.
-    unsaid: AtomicU64,
-}
-
-impl LimitCounters {
-    pub(super) fn new(family: &Family<Label, Counter>) -> Self {
-        let each = Limit::ALL.map(|limit| {
-            let count = family.get_or_create(&Label { limit: limit.label() }).clone();
-            Reached { count, quiet_until: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
-        });
-        Self { born: Instant::now(), each }
-    }
-
-    pub(super) fn reached(&self, limit: Limit, by: &dyn Display) {
-        let reached = &self.each[limit as usize];
-        reached.count.inc();
-        if limit.is_routine() {
-            return tracing::debug!(limit = limit.label(), %by, "a limit was reached");
-        }
-        let now = self.born.elapsed().as_millis() as u64;
-        let times = reached.unsaid.fetch_add(1, Ordering::Relaxed) + 1;
-        let until = reached.quiet_until.load(Ordering::Relaxed);
-        let next = now + QUIET.as_millis() as u64;
-        let speaks = |until| {
-            let relaxed = Ordering::Relaxed;
-            now >= until && reached.quiet_until.compare_exchange(until, next, relaxed, relaxed).is_ok()
-        };
-        if speaks(until) {
-            reached.unsaid.store(0, Ordering::Relaxed);
-            tracing::warn!(limit = limit.label(), %by, times, "a limit was reached");
-        }
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "relay"))]
 mod tests {
     use super::*;
 

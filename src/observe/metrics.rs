@@ -2,16 +2,20 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::exchange::{Exchange, Fault, Party};
-use super::limits::{Label, Limit, LimitCounters};
+use super::exchange::{Exchange, Fault, Party, Sink};
+use super::limit_counters::{Label, LimitCounters};
+use super::limits::{Limit, LimitObserver};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabels {
@@ -107,41 +111,18 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Metrics that include the count of lines that an access log drops.
-    pub fn with_dropped(dropped: Option<Counter>) -> Self {
+    /// Metrics that include the number of lines that an access log drops.
+    pub fn with_dropped(dropped: Option<Arc<AtomicU64>>) -> Self {
         let mut metrics = Self::default();
         if let Some(dropped) = dropped {
-            let help = "Lines of the access log that were dropped because they were not written fast enough";
-            metrics.registry.register("access_log_dropped", help, dropped);
+            metrics.registry.register_collector(Box::new(DroppedLines(dropped)));
         }
         metrics
-    }
-
-    /// Counts a request that has ended: its answer, and the reason if relay or agent failed it.
-    pub fn ended(&self, exchange: &Exchange) {
-        let counters = match exchange.party {
-            Party::Visitor => &self.answers,
-            Party::Agent => &self.agent_answers,
-        };
-        let class = exchange.status.and_then(|status| usize::from(status.as_u16() / 100).checked_sub(1));
-        if let Some(counter) = class.and_then(|place| counters.get(place)) {
-            counter.inc();
-        }
-        if let Some(Fault { hop: "relay" | "agent", code: Cow::Borrowed(code) }) = exchange.fault
-            && exchange.party == Party::Visitor
-        {
-            self.failures.get_or_create(&Code { code }).inc();
-        }
     }
 
     /// Counts a request of an agent that was refused, by its reason.
     pub fn refused(&self, code: &'static str) {
         self.refusals.get_or_create(&Code { code }).inc();
-    }
-
-    /// Counts a limit that took effect on `by`: an address, an agent.
-    pub fn reached(&self, limit: Limit, by: &dyn Display) {
-        self.limits.reached(limit, by);
     }
 
     /// Counts a changed file of certificates or CAs that could not be loaded.
@@ -168,6 +149,45 @@ impl Metrics {
     }
 }
 
+impl Sink for Metrics {
+    /// Counts a request that has ended: its answer, and the reason if relay or agent failed it.
+    fn ended(&self, exchange: &Exchange) {
+        let counters = match exchange.party {
+            Party::Visitor => &self.answers,
+            Party::Agent => &self.agent_answers,
+        };
+        let class = exchange.status.and_then(|status| usize::from(status.as_u16() / 100).checked_sub(1));
+        if let Some(counter) = class.and_then(|place| counters.get(place)) {
+            counter.inc();
+        }
+        if let Some(Fault { hop: "relay" | "agent", code: Cow::Borrowed(code) }) = exchange.fault
+            && exchange.party == Party::Visitor
+        {
+            self.failures.get_or_create(&Code { code }).inc();
+        }
+    }
+}
+
+impl LimitObserver for Metrics {
+    fn reached(&self, limit: Limit, by: &dyn Display) {
+        self.limits.reached(limit, by);
+    }
+}
+
+/// The number of dropped lines of an access log, which the log itself counts.
+#[derive(Debug)]
+struct DroppedLines(Arc<AtomicU64>);
+
+impl Collector for DroppedLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let counter = ConstCounter::new(self.0.load(Ordering::Relaxed));
+        let help = "Lines of the access log that were dropped because they were not written fast enough";
+        let encoder =
+            encoder.encode_descriptor("ptth_access_log_dropped", help, None, counter.metric_type())?;
+        counter.encode(encoder)
+    }
+}
+
 /// A guard that adds one to a gauge until the guard is dropped.
 pub struct Counted(Gauge);
 
@@ -186,8 +206,6 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http::StatusCode;
 
     use super::*;

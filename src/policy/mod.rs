@@ -41,6 +41,7 @@ pub use self::store::{FILE, StoreError};
 
 /// A token without its secret, which is not stored.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TokenRecord {
     /// The part of the token that is not secret.
     pub id: AgentId,

@@ -24,6 +24,7 @@ pub const FILE: &str = "ptth.db";
 
 /// Why tokens cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The directory or the file cannot be made or opened.
     #[error("cannot open {}: {source}; check --state and its owner", path.display())]

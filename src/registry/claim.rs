@@ -11,6 +11,7 @@ use crate::session::carrier::Carrier;
 use crate::session::{Core, Kind, Link, Session};
 
 /// Routes that are held, and a connection that is counted. A drop starts the lease of the routes.
+#[must_use = "dropping it frees the routes"]
 pub struct Claim {
     pub(super) registry: Arc<Registry>,
     pub(super) owner: AgentId,

@@ -12,7 +12,7 @@ use super::entry::{self, Entrance};
 use super::seats::Seat;
 use crate::domain::Visitor;
 use crate::net::listener;
-use crate::observe::Limit;
+use crate::observe::{Limit, LimitObserver as _};
 
 /// Accepts until the relay stops listening.
 pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Arc<Entrance>) {

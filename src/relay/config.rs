@@ -18,6 +18,7 @@ pub use super::relayhttp::{BadDestination, Destination};
 
 /// How public addresses are made from names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Routing {
     /// `https://NAME.DOMAIN/`: each name has its own browser origin.
     #[default]
@@ -87,6 +88,7 @@ impl fmt::Display for Listen {
 
 /// The configuration of a relay.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct RelayConfig {
     /// The listening addresses for visitors and agents.
     pub listen: Vec<Listen>,

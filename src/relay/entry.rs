@@ -26,7 +26,7 @@ use crate::message::{Request, Response, interim};
 use crate::net::Io;
 use crate::net::io::Tcp;
 use crate::net::proxied;
-use crate::observe::{Limit, Observers};
+use crate::observe::{Limit, LimitObserver as _, Observers};
 use crate::session::h2::UploadPolicy;
 use crate::session::h2::refused::Refused;
 use crate::session::h2::server::{self, Http2Terms};

@@ -495,6 +495,5 @@ mod tests {
         };
         assert!(out(ask("GET")).headers().contains_key("upgrade"));
         assert!(!out(ask("POST")).headers().contains_key("upgrade"));
-        assert!(!out(ask("GET").version(Version::HTTP_2)).headers().contains_key("upgrade"));
     }
 }

@@ -60,6 +60,7 @@ use crate::transport::Door;
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// A listener could not be bound.
     #[error("cannot listen on {address}: {source}{}", hint(.source))]
@@ -130,6 +131,7 @@ impl Shared {
 }
 
 /// A running relay. A drop cuts all connections at once; [`Relay::stop`] lets requests in flight finish.
+#[must_use = "dropping it cuts every connection of the relay"]
 pub struct Relay {
     shared: Arc<Shared>,
     room: usize,
@@ -166,7 +168,7 @@ impl Relay {
         let metrics = Arc::new(Metrics::with_dropped(dropped));
         let (sessions, visitors, draining) = (Scope::new(), Scope::new(), CancellationToken::new());
         let credentials = Arc::new(Credentials::new(config.clone()));
-        let budget = ReceiveBudget::with_metrics(config.buffers, metrics.clone());
+        let budget = ReceiveBudget::observed(config.buffers, metrics.clone());
         let seats = Seats::new(config.connections, config.connections_per_address);
         let uploads = budget.share(defaults::BUFFERS_OF_UPLOADS);
         let door: Arc<dyn Door> = Arc::new(Doorkeeper {

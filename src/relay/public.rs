@@ -20,7 +20,7 @@ use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, 
 use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, authority, framing, hop, interim, upgrade};
 use crate::observe::exchange::Party;
-use crate::observe::{Limit, Recording};
+use crate::observe::{Limit, LimitObserver as _, Recording};
 use crate::policy::{Denied, VisitorPermit, VisitorPolicy};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};

@@ -8,7 +8,7 @@ use super::{Shared, public};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind, Visitor};
 use crate::net::Io;
-use crate::observe::Limit;
+use crate::observe::{Limit, LimitObserver as _};
 
 /// A fresh stream, and the known facts about its far end.
 pub(super) struct Stream {

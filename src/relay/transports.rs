@@ -13,6 +13,7 @@ const HTTP: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
 /// Why a relay cannot serve a transport.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BadTransport {
     /// Two transports have the same name, which identifies a transport in listeners, tokens and metrics.
     #[error("there are two transports {0:?}; give one of them another name")]

@@ -73,6 +73,7 @@ pub struct SendError {
 
 /// Why a request on a carrier failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SendErrorKind {
     /// Every connection of the agent is busy, and the queue is full or the wait was too long.
     #[error("every connection of the agent is busy")]
@@ -359,6 +360,7 @@ impl Link {
 }
 
 /// The permit for one request on a link. Dropping it frees the place.
+#[must_use = "dropping it frees the place on the link"]
 pub struct Slot(Arc<Link>);
 
 impl Slot {

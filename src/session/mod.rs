@@ -45,7 +45,7 @@ pub async fn send_half(
     budget: &Arc<ReceiveBudget>,
 ) -> Result<(Box<dyn carrier::Carrier>, Driver), BoxError> {
     match kind {
-        Kind::H1 => Ok(h1::send::open(io, scope, budget.metrics())),
+        Kind::H1 => Ok(h1::send::open(io, scope, budget.observer())),
         Kind::H2 => Ok(h2::send::open(io, scope, budget).await?),
         Kind::Envelope => Err("envelopes do not run on a flipped connection".into()),
     }

@@ -3,6 +3,7 @@
 //! Verification cannot be turned off here: a private CA is given as a file, and the development CA of
 //! [`dev`] costs nothing.
 
+#[cfg(any(test, feature = "cli"))]
 pub mod dev;
 mod explain;
 pub mod files;
@@ -33,6 +34,7 @@ use self::witness::Witness;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read, or others may write a key.
     #[error(transparent)]

@@ -243,6 +243,7 @@ pub trait Admission: Send {
 }
 
 /// A link in its session. Dropping this value removes the link, and frees the routes if no other link is left.
+#[must_use = "dropping it takes the link out of its session"]
 pub struct Attached {
     /// Resolves when the link is to be cut at once: the link was fenced, or its token was revoked.
     pub cut: Listener,
@@ -418,6 +419,7 @@ pub trait ServeLink: Send {
 
 /// Why a connection could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OpenError {
     /// No connection to the relay could be opened.
     #[error(transparent)]

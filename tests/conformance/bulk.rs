@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ptth::defaults;
+use ptth::internals::defaults;
 use sha2::{Digest, Sha256};
 
 use crate::answers::answer;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ptth::defaults;
-use ptth::session::Kind;
+use ptth::internals::defaults;
+use ptth::internals::session::Kind;
 
 use crate::support::{Proxy, TestOrigin, TestRelay, Wire, limit, serve, within};
 use crate::world::{On, World};

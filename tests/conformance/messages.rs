@@ -2,7 +2,7 @@
 
 use http::Request;
 use http_body_util::BodyExt;
-use ptth::message::Body;
+use ptth::internals::message::Body;
 
 use crate::answers::{answer, next_request_passes};
 use crate::support::{named, within};

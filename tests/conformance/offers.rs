@@ -1,7 +1,7 @@
 //! What the relay says to agents that it does not let in, and who replaces whom.
 
-use ptth::agent::Fatal;
-use ptth::domain::{Instance, Secret};
+use ptth::internals::agent::Fatal;
+use ptth::internals::domain::{Instance, Secret};
 
 use crate::support::{AgentPlan, Head, TestOrigin, TestRelay, serve, within, without_request_id};
 use crate::world::{NAME, On, World};
@@ -79,7 +79,7 @@ pub(crate) async fn higher_boot_replaces_the_lower(on: On) {
     let [old, new] = [TestOrigin::start().await, TestOrigin::start().await];
     let first = on.agent(&relay);
     let booted = |boot| AgentPlan {
-        config: ptth::agent::config::AgentConfig {
+        config: ptth::internals::agent::config::AgentConfig {
             instance: Instance { id: "one".into(), boot },
             ..first.config.clone()
         },

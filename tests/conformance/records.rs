@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http::Request;
-use ptth::message::Body;
-use ptth::observe::exchange::Party;
-use ptth::observe::{Exchange, Sink};
-use ptth::relay::config::Admin;
+use ptth::internals::message::Body;
+use ptth::internals::observe::exchange::Party;
+use ptth::internals::observe::{Exchange, Sink};
+use ptth::internals::relay::config::Admin;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::support::relay::connect;
@@ -46,7 +46,7 @@ impl Records {
 
 async fn recorded(on: On) -> (World, Records) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let change = |config: &mut ptth::relay::config::RelayConfig| {
+    let change = |config: &mut ptth::internals::relay::config::RelayConfig| {
         config.access_log = Some(Arc::new(Kept(sender)));
         config.admin = Some(Admin { address: ([127, 0, 0, 1], 0).into(), required: true });
     };

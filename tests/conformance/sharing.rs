@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
-use ptth::defaults;
-use ptth::message::{Body, Response};
-use ptth::session::{Handler, Kind, handler_fn};
+use ptth::internals::defaults;
+use ptth::internals::message::{Body, Response};
+use ptth::internals::session::{Handler, Kind, handler_fn};
 use tokio::sync::Semaphore;
 
 use crate::support::{Proxy, TestRelay, Wire, serve, within};

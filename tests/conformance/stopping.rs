@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ptth::defaults;
-use ptth::policy::Tokens;
+use ptth::internals::defaults;
+use ptth::internals::policy::Tokens;
 use tokio::net::TcpStream;
 
 use crate::support::{Plan, Proxy, TestOrigin, TestRelay, Wire, serve, within};

@@ -14,9 +14,9 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use ptth::message::{Body, BoxError, hop};
-use ptth::net::Scope;
-use ptth::session::Kind;
+use ptth::internals::message::{Body, BoxError, hop};
+use ptth::internals::net::Scope;
+use ptth::internals::session::Kind;
 use tokio::net::TcpListener;
 
 use crate::support::{AgentPlan, DOMAIN, Front, TestOrigin, TestRelay, named, run, within};

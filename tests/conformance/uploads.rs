@@ -5,8 +5,8 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
-use ptth::net::Scope;
-use ptth::session::Kind;
+use ptth::internals::net::Scope;
+use ptth::internals::session::Kind;
 
 use crate::holder::{Holds, buffering_proxy};
 use crate::support::{TestOrigin, TestRelay, Wire, named, run, serve, within};

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::future::Future;
 
-use ptth::agent::Serving;
-use ptth::session::Kind;
+use ptth::internals::agent::Serving;
+use ptth::internals::session::Kind;
 use ptth::transport;
 
 use crate::exceptions::is_excepted;

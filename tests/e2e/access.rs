@@ -34,7 +34,7 @@ fn service(runtime: &tokio::runtime::Runtime) -> u16 {
 }
 
 async fn send_message(site: &Site, port: u16) {
-    let tls = ptth::tls::client_config(Some(&site.ca()), &[b"http/1.1"]).unwrap();
+    let tls = ptth::internals::tls::client_config(Some(&site.ca()), &[b"http/1.1"]).unwrap();
     let host = ServerName::try_from("shop.ptth.localhost").unwrap();
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let stream = tokio_rustls::TlsConnector::from(tls).connect(host, stream).await.unwrap();

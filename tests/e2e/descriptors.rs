@@ -49,7 +49,7 @@ fn is_connected(visitor: &mut TcpStream) -> bool {
 #[test]
 fn idle_visitors_leave_descriptors_for_agents_and_the_admin_listener() {
     // This process holds the visitors' ends.
-    ptth::net::descriptors::raise();
+    ptth::internals::net::descriptors::raise();
     let (site, held) = (Site::new(), Held::start());
     held.let_go();
     let relay = Relay::start(&mut relay_command(&site));

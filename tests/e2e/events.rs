@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use ptth::session::Kind;
+use ptth::internals::session::Kind;
 
 use crate::library::agent_over;
 use crate::long::is_long;

@@ -2,11 +2,11 @@
 
 use std::any::Any;
 
-use ptth::agent::config::AgentConfig;
-use ptth::agent::origin::{Origin, OriginTarget};
-use ptth::domain::{Instance, Name, Secret};
-use ptth::net::{Cores, Scope};
-use ptth::session::Kind;
+use ptth::internals::agent::config::AgentConfig;
+use ptth::internals::agent::origin::{Origin, OriginTarget};
+use ptth::internals::domain::{Instance, Name, Secret};
+use ptth::internals::net::{Cores, Scope};
+use ptth::internals::session::Kind;
 use tokio::runtime::Runtime;
 
 use crate::site::{Agent, Relay, Site};
@@ -26,18 +26,19 @@ pub(crate) fn agent(
         token: Some(Secret::new(token.trim())),
         transport: transport.into(),
         carriers: vec![carrier],
-        tls: ptth::tls::client_config(Some(&site.ca()), &[]).unwrap(),
-        proxies: ptth::net::dial::Proxies::None,
+        tls: ptth::internals::tls::client_config(Some(&site.ca()), &[]).unwrap(),
+        proxies: ptth::internals::net::dial::Proxies::None,
         instance: Instance { id: name.into(), boot: 1 },
         exclusive: false,
         visitors: None,
-        climb: ptth::defaults::CLIMB_FIRST,
+        climb: ptth::internals::defaults::CLIMB_FIRST,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let target = OriginTarget::parse(target).unwrap();
-        let origin = Origin::new(target, Scope::new(), ptth::tls::client_config_for_none().unwrap());
-        let mut serving = ptth::agent::start(&config, origin, Cores::ambient()).unwrap();
+        let origin =
+            Origin::new(target, Scope::new(), ptth::internals::tls::client_config_for_none().unwrap());
+        let mut serving = ptth::internals::agent::start(&config, origin, Cores::ambient()).unwrap();
         serving.connected().await.unwrap();
         // It serves for as long as its runtime stands.
         std::mem::forget(serving);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use ptth::defaults;
+use ptth::internals::defaults;
 
 use crate::process::PATIENCE;
 use crate::site::{Agent, Relay, Site};

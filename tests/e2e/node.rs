@@ -4,7 +4,7 @@ use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ptth::session::Kind;
+use ptth::internals::session::Kind;
 
 use crate::library::agent_over;
 use crate::process::Process;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use ptth::tls::dev::{self, CertHost};
+use ptth::internals::tls::dev::{self, CertHost};
 use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -62,7 +62,7 @@ fn sign_again(site: &Site) {
 type Socket = tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<TcpStream>>;
 
 async fn socket(site: &Site, relay: &Relay, agent: &Agent) -> Socket {
-    let tls = ptth::tls::client_config(Some(&site.ca()), &[b"http/1.1"]).unwrap();
+    let tls = ptth::internals::tls::client_config(Some(&site.ca()), &[b"http/1.1"]).unwrap();
     let host = ServerName::try_from("shop.ptth.localhost").unwrap();
     let stream = TcpStream::connect(("127.0.0.1", relay.port)).await.unwrap();
     let stream = tokio_rustls::TlsConnector::from(tls).connect(host, stream).await.unwrap();

@@ -36,7 +36,7 @@ fn messages_cross(transport: &str) {
 }
 
 async fn send_messages(site: &Site, port: u16, url: &str) {
-    let tls = ptth::tls::client_config(Some(&site.ca()), &[b"http/1.1"]).unwrap();
+    let tls = ptth::internals::tls::client_config(Some(&site.ca()), &[b"http/1.1"]).unwrap();
     let host = ServerName::try_from("shop.ptth.localhost").unwrap();
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let stream = tokio_rustls::TlsConnector::from(tls).connect(host, stream).await.unwrap();

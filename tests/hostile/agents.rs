@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
-use ptth::domain::Secret;
-use ptth::session::Kind;
+use ptth::internals::domain::Secret;
+use ptth::internals::session::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

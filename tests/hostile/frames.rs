@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use ptth::net::io::Duplex;
+use ptth::internals::net::io::Duplex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) const DATA: u8 = 0;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use ptth::domain::Secret;
+use ptth::internals::domain::Secret;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -81,7 +81,7 @@ async fn stops_at(relay: &TestRelay, tls: Arc<ClientConfig>, most: usize) -> Res
 fn handshakes_stopped_at_any_flight_end_in_time() {
     run(async {
         let (relay, origin) = (TestRelay::start(), Recorder::start().await);
-        let on = On { transport: "ptth10", carrier: ptth::session::Kind::H2 };
+        let on = On { transport: "ptth10", carrier: ptth::internals::session::Kind::H2 };
         let _agent = serve(&on.agent(&relay, NAME), origin.handler()).await;
         let relay = &relay;
         let mut all = Vec::new();
@@ -192,10 +192,11 @@ pub(crate) async fn an_agent_sends_nothing_to_an_untrusted_relay(on: On) {
     let url = format!("https://{DOMAIN}:{}/", listener.local_addr().unwrap().port());
     let (believed, bad) = bad_certificates();
     let mut plan = AgentPlan::new(&url, NAME, Secret::new(TOKEN), on.transport, on.carrier);
-    plan.config.tls = ptth::tls::client_config_from_pem(believed.as_bytes(), &[]).unwrap();
+    plan.config.tls = ptth::internals::tls::client_config_from_pem(believed.as_bytes(), &[]).unwrap();
     let _agent = plan.start(origin.handler());
     for (what, cert, key) in bad {
-        let server = ptth::tls::server_config_from_pem(cert.as_bytes(), key.as_bytes(), &[]).unwrap();
+        let server =
+            ptth::internals::tls::server_config_from_pem(cert.as_bytes(), key.as_bytes(), &[]).unwrap();
         for _ in 0..2 {
             let (stream, _) = within("the agent's next try", listener.accept()).await.unwrap();
             let shaken =

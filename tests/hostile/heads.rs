@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::Response;
-use ptth::message::{Body, Request};
-use ptth::session::handler::handler_fn;
+use ptth::internals::message::{Body, Request};
+use ptth::internals::session::handler::handler_fn;
 use tokio::io::AsyncWriteExt;
 
 use crate::frames::{CONTINUATION, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, block, frame};

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ptth::defaults;
+use ptth::internals::defaults;
 use socket2::{SockFilter, SockRef};
 use tokio::time::Instant;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use ptth::domain::Secret;
-use ptth::relay::config::RelayConfig;
-use ptth::session::Kind;
+use ptth::internals::domain::Secret;
+use ptth::internals::relay::config::RelayConfig;
+use ptth::internals::session::Kind;
 use rand::seq::IndexedRandom as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use ptth::domain::{HostName, Name};
-use ptth::policy::{Grants, Tokens};
-use ptth::relay::Relay;
-use ptth::relay::config::{Admin, Listen, RelayConfig, Routing};
+use ptth::internals::domain::{HostName, Name};
+use ptth::internals::policy::{Grants, Tokens};
+use ptth::internals::relay::Relay;
+use ptth::internals::relay::config::{Admin, Listen, RelayConfig, Routing};
 
 use crate::devtools::Browser;
 use crate::recorder::Recorder;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ptth::domain::Secret;
-use ptth::net::Scope;
-use ptth::session::Kind;
+use ptth::internals::domain::Secret;
+use ptth::internals::net::Scope;
+use ptth::internals::session::Kind;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ptth::agent::origin::{Origin, OriginTarget};
-use ptth::net::Scope;
-use ptth::session::Handler;
+use ptth::internals::agent::origin::{Origin, OriginTarget};
+use ptth::internals::net::Scope;
+use ptth::internals::session::Handler;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -51,7 +51,7 @@ impl Recorder {
     /// What an agent serves to reach it.
     pub(crate) fn handler(&self) -> Arc<dyn Handler> {
         let target = OriginTarget::parse(&format!("http://{}", self.address)).unwrap();
-        Origin::new(target, Scope::new(), ptth::tls::client_config_for_none().unwrap())
+        Origin::new(target, Scope::new(), ptth::internals::tls::client_config_for_none().unwrap())
     }
 
     /// Everything so far.

@@ -1,7 +1,7 @@
 //! Requests that an agent refuses before it has looked at them (RFC 9113 §6.8, §8.7): they are sent again, whatever
 //! their method is, unless part of a body has gone.
 
-use ptth::session::Kind;
+use ptth::internals::session::Kind;
 
 use crate::foreign::{Foreign, Stranger};
 use crate::frames::{DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, RST_STREAM, frame};

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
-use ptth::domain::Secret;
-use ptth::session::Kind;
+use ptth::internals::domain::Secret;
+use ptth::internals::session::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -97,7 +97,7 @@ async fn fetch_raw(mut stream: TcpStream, bytes: &[u8]) -> Vec<u8> {
     got
 }
 
-fn agent(toy: &Toy, origin: &Recorder) -> ptth::agent::Serving {
+fn agent(toy: &Toy, origin: &Recorder) -> ptth::internals::agent::Serving {
     let url = format!("http://{}/", toy.address());
     AgentPlan::new(&url, NAME, Secret::new("not-looked-at"), toy.on.transport, toy.on.carrier)
         .start(origin.handler())

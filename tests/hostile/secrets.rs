@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt as _};
-use ptth::domain::Secret;
+use ptth::internals::domain::Secret;
 
 use crate::support::{TestRelay, Wire, is_long, run, without_request_id};
 use crate::world::connect;
@@ -91,8 +91,8 @@ fn wrong_tokens_take_the_same_time() {
     if !is_long() {
         return println!("skipped, since it compares durations: set PTTH_LONG=1");
     }
-    let tokens = ptth::policy::Tokens::in_memory();
-    let right = tokens.issue(ptth::policy::Grants::any()).unwrap().1;
+    let tokens = ptth::internals::policy::Tokens::in_memory();
+    let right = tokens.issue(ptth::internals::policy::Grants::any()).unwrap().1;
     let tries = partly_right_tokens(right.expose()).map(Secret::new);
     let rounds = 20_000;
     let mut seen = Vec::new();
@@ -187,10 +187,15 @@ fn the_urls_of_agents_cannot_be_guessed() {
 /// A28: nothing is taken from the first flight of TLS, which can be sent again (RFC 8446 §8).
 #[test]
 fn early_data_is_off() {
-    let host = ptth::domain::HostName::parse("ptth.localhost").unwrap();
-    let certs = ptth::tls::dev::ephemeral(&[ptth::tls::dev::CertHost::Name(host)]).unwrap();
+    let host = ptth::internals::domain::HostName::parse("ptth.localhost").unwrap();
+    let certs =
+        ptth::internals::tls::dev::ephemeral(&[ptth::internals::tls::dev::CertHost::Name(host)]).unwrap();
     let (cert, key) = (certs.relay.cert.as_bytes(), certs.relay.key.as_bytes());
-    let server = ptth::tls::server_config_from_pem(cert, key, &[]).unwrap();
+    let server = ptth::internals::tls::server_config_from_pem(cert, key, &[]).unwrap();
     assert!(server.max_early_data_size == 0 && !server.send_half_rtt_data);
-    assert!(!ptth::tls::client_config_from_pem(certs.ca.cert.as_bytes(), &[]).unwrap().enable_early_data);
+    assert!(
+        !ptth::internals::tls::client_config_from_pem(certs.ca.cert.as_bytes(), &[])
+            .unwrap()
+            .enable_early_data
+    );
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
-use ptth::defaults;
-use ptth::message::{Body, Response};
-use ptth::policy::Grants;
-use ptth::relay::config::RelayConfig;
-use ptth::session::{Handler, Kind, handler_fn};
+use ptth::internals::defaults;
+use ptth::internals::message::{Body, Response};
+use ptth::internals::policy::Grants;
+use ptth::internals::relay::config::RelayConfig;
+use ptth::internals::session::{Handler, Kind, handler_fn};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 

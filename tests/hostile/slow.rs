@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use ptth::session::Kind;
+use ptth::internals::session::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -127,7 +127,7 @@ fn incomplete_handshakes_end_in_time() {
 /// What a client of rustls says first.
 async fn client_hello() -> Vec<u8> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let tls = ptth::tls::client_config_for_none().unwrap();
+    let tls = ptth::internals::tls::client_config_for_none().unwrap();
     let stream = connect(listener.local_addr().unwrap()).await;
     let name = rustls::pki_types::ServerName::try_from("ptth.localhost").unwrap();
     let connecting = tokio_rustls::TlsConnector::from(tls).connect(name, stream);

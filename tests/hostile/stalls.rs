@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, pending};
-use ptth::defaults;
-use ptth::session::Kind;
+use ptth::internals::defaults;
+use ptth::internals::session::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 

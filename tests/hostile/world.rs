@@ -5,8 +5,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ptth::agent::Serving;
-use ptth::session::Kind;
+use ptth::internals::agent::Serving;
+use ptth::internals::session::Kind;
 use ptth::transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ptth::agent::Fatal;
-use ptth::domain::{Name, Secret};
-use ptth::policy::Grants;
-use ptth::relay::config::{ClientCerts, Destination};
-use ptth::tls::{self, PairFiles, ServerTls};
+use ptth::internals::agent::Fatal;
+use ptth::internals::domain::{Name, Secret};
+use ptth::internals::policy::Grants;
+use ptth::internals::relay::config::{ClientCerts, Destination};
+use ptth::internals::tls::{self, PairFiles, ServerTls};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::NamedGroup;
 use rustls::client::{

@@ -2,8 +2,8 @@
 
 use http::{Request, Version};
 use http_body_util::BodyExt;
-use ptth::message::Body;
-use ptth::session::Kind;
+use ptth::internals::message::Body;
+use ptth::internals::session::Kind;
 
 use crate::support::{AgentPlan, TestRelay, named, serve};
 use crate::ways::{Way, echo};
@@ -11,7 +11,7 @@ use crate::ways::{Way, echo};
 const WAY: Way = Way { transport: "ptth10", carrier: Kind::H2 };
 
 /// A relay with a name that lets nobody in, and one that lets everybody in.
-async fn relay() -> (TestRelay, [ptth::agent::Serving; 2]) {
+async fn relay() -> (TestRelay, [ptth::internals::agent::Serving; 2]) {
     let relay = TestRelay::start();
     let agent = |name: &str, rules: Option<&str>| {
         let mut plan = AgentPlan::new(&relay.url(), name, relay.token(&[name]), WAY.transport, WAY.carrier);

@@ -1,7 +1,7 @@
 //! Tokens that another process issues while the relay runs, as `ptth token new` does.
 
-use ptth::domain::{Name, Secret};
-use ptth::policy::{Grants, Tokens};
+use ptth::internals::domain::{Name, Secret};
+use ptth::internals::policy::{Grants, Tokens};
 
 use crate::support::{Plan, TestRelay, without_request_id};
 use crate::ways::{NAME, Way, each};

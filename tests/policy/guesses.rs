@@ -1,7 +1,7 @@
 //! Credentials that are tried at speed.
 
-use ptth::defaults;
-use ptth::domain::Secret;
+use ptth::internals::defaults;
+use ptth::internals::domain::Secret;
 
 use crate::support::{Head, TestRelay, without_request_id};
 use crate::ways::{NAME, Way, each, relay};

@@ -9,11 +9,11 @@ use futures_util::stream;
 use http::{Method, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use ptth::defaults;
-use ptth::message::{Body, BoxError, Request};
-use ptth::relay::config::{Admin, RelayConfig};
-use ptth::session::handler::handler_fn;
-use ptth::session::{Handler, Kind};
+use ptth::internals::defaults;
+use ptth::internals::message::{Body, BoxError, Request};
+use ptth::internals::relay::config::{Admin, RelayConfig};
+use ptth::internals::session::handler::handler_fn;
+use ptth::internals::session::{Handler, Kind};
 use tokio::sync::watch;
 
 use crate::support::{AgentPlan, TestRelay, Wire, named, run, serve, within};
@@ -41,7 +41,11 @@ async fn times_reached(relay: &TestRelay, limit: &str) -> u64 {
         .unwrap()
 }
 
-async fn agent(relay: &TestRelay, carrier: Kind, handler: Arc<dyn Handler>) -> ptth::agent::Serving {
+async fn agent(
+    relay: &TestRelay,
+    carrier: Kind,
+    handler: Arc<dyn Handler>,
+) -> ptth::internals::agent::Serving {
     let plan = AgentPlan::new(&relay.url(), NAME, relay.token(&[NAME]), "ptth10", carrier);
     serve(&plan, handler).await
 }

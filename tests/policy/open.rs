@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use ptth::agent::Fatal;
-use ptth::defaults;
-use ptth::domain::{Name, Secret};
-use ptth::policy::{Grants, User};
-use ptth::relay::config::{Destination, Listen};
+use ptth::internals::agent::Fatal;
+use ptth::internals::defaults;
+use ptth::internals::domain::{Name, Secret};
+use ptth::internals::policy::{Grants, User};
+use ptth::internals::relay::config::{Destination, Listen};
 
 use crate::support::{AgentPlan, TestRelay, serve, within};
 use crate::ways::{NAME, Way, basic, each, echo, relay, status, token};
@@ -47,7 +47,7 @@ fn visitor_rules_apply_under_open_registration() {
         let relay = open();
         let ann = User::new("ann", &Secret::new("hush"), "").unwrap();
         let mut plan = without_token(way, &relay);
-        let rules = ptth::policy::Rules { basic: vec![ann], ..Default::default() };
+        let rules = ptth::internals::policy::Rules { basic: vec![ann], ..Default::default() };
         plan.config.visitors = Some(rules.to_string().into());
         let _agent = serve(&plan, echo()).await;
         assert_eq!(status(&relay, "").await, 401);

@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use ptth::agent::Fatal;
-use ptth::relay::config::Listen;
+use ptth::internals::agent::Fatal;
+use ptth::internals::relay::config::Listen;
 
 use crate::support::{AgentPlan, TestRelay, serve, within};
 use crate::ways::{NAME, Way, each, echo, relay, status};

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ptth::agent::Fatal;
-use ptth::defaults;
-use ptth::domain::Secret;
-use ptth::net::Scope;
-use ptth::policy::Tokens;
-use ptth::session::Kind;
+use ptth::internals::agent::Fatal;
+use ptth::internals::defaults;
+use ptth::internals::domain::Secret;
+use ptth::internals::net::Scope;
+use ptth::internals::policy::Tokens;
+use ptth::internals::session::Kind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant, SystemTime};
 
-use ptth::agent::Fatal;
-use ptth::policy::{Grants, Limits, Prefix};
+use ptth::internals::agent::Fatal;
+use ptth::internals::policy::{Grants, Limits, Prefix};
 
 use crate::support::{AgentPlan, TestRelay, serve, within};
 use crate::ways::{NAME, Way, each, echo, status, token};

@@ -1,7 +1,7 @@
 //! Several agents of one name: all of them let in the same visitors, or they are not let in themselves.
 
-use ptth::agent::Fatal;
-use ptth::domain::Instance;
+use ptth::internals::agent::Fatal;
+use ptth::internals::domain::Instance;
 
 use crate::support::{AgentPlan, TestRelay, serve, within};
 use crate::ways::{NAME, Way, each, echo, status};

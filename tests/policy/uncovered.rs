@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use ptth::domain::{HostName, Secret};
-use ptth::policy::Grants;
-use ptth::relay::config::RelayConfig;
-use ptth::tls::{PairFiles, ServerTls};
+use ptth::internals::domain::{HostName, Secret};
+use ptth::internals::policy::Grants;
+use ptth::internals::relay::config::RelayConfig;
+use ptth::internals::tls::{PairFiles, ServerTls};
 use tempfile::TempDir;
 
 use crate::support::relay::certs;
@@ -59,7 +59,7 @@ fn an_agent_is_warned_of_an_uncovered_host() {
 #[test]
 fn unknown_certificates_cause_no_warning() {
     crate::support::run(async {
-        let way = Way { transport: "ptth10", carrier: ptth::session::Kind::H2 };
+        let way = Way { transport: "ptth10", carrier: ptth::internals::session::Kind::H2 };
         let dir = tempfile::tempdir().unwrap();
         let behind = covered(&dir, |config| {
             config.trusted_proxies = ["192.0.2.0/24".parse().unwrap()].into_iter().collect();

@@ -1,8 +1,8 @@
 //! Each rule for visitors, over every way.
 
-use ptth::agent::Fatal;
-use ptth::domain::Secret;
-use ptth::policy::{FieldSecret, Grants, Limits, Rules, User};
+use ptth::internals::agent::Fatal;
+use ptth::internals::domain::Secret;
+use ptth::internals::policy::{FieldSecret, Grants, Limits, Rules, User};
 
 use crate::support::{TestOrigin, TestRelay, named, serve, within};
 use crate::ways::{NAME, Way, basic, each, echo, get, relay, status, token};
@@ -218,7 +218,10 @@ fn an_agent_does_not_serve_a_relay_that_ignores_its_rules() {
         let old = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", old.local_addr().unwrap());
         let secret = Secret::new("ptth_0123456789ab_x");
-        for way in [("ptth10", ptth::session::Kind::H1), ("reversehttp", ptth::session::Kind::Envelope)] {
+        for way in [
+            ("ptth10", ptth::internals::session::Kind::H1),
+            ("reversehttp", ptth::internals::session::Kind::Envelope),
+        ] {
             let mut plan = crate::support::AgentPlan::new(&url, NAME, secret.clone(), way.0, way.1);
             plan.config.visitors = Some("rate=1".into());
             let mut serving = plan.start(echo());
@@ -259,7 +262,7 @@ fn a_token_limits_the_rates_of_its_agents() {
 fn a_visitors_rules_field_is_dropped() {
     crate::support::run(async {
         let relay = relay(|_| {});
-        let way = Way { transport: "ptth10", carrier: ptth::session::Kind::H2 };
+        let way = Way { transport: "ptth10", carrier: ptth::internals::session::Kind::H2 };
         let _agent = way.serving(&relay, "body=10").await;
         let (head, seen) = get(&relay, "PTTH-Visitors: body=1\r\n").await;
         assert_eq!(head.status(), 200);

@@ -130,7 +130,11 @@ fn held(up: bool, down: bool, flow: &str) {
         let (status, body) = fetch(site.port, "/events").unwrap();
         assert!(status == 502 && body.contains("answer-held"), "{status} {body}");
         assert!(body.contains("holds bodies back until they are complete"), "{body}");
-        assert!(since.elapsed() < limit(2 * ptth::defaults::WHOLE_EVENTS), "{:?}", since.elapsed());
+        assert!(
+            since.elapsed() < limit(2 * ptth::internals::defaults::WHOLE_EVENTS),
+            "{:?}",
+            since.elapsed()
+        );
     }
 }
 

@@ -114,6 +114,6 @@ pub(crate) const IF_UPGRADE: &str = "if { req.hdr(upgrade) -m found }";
 pub(crate) fn holding(site: &Site, holds: Holds) -> String {
     let part = |name: &str| fs::read(site.at(name)).unwrap();
     let (cert, key) = (part("certs/relay.pem"), part("certs/relay-key.pem"));
-    let tls = ptth::tls::server_config_from_pem(&cert, &key, &[]).unwrap();
+    let tls = ptth::internals::tls::server_config_from_pem(&cert, &key, &[]).unwrap();
     format!("https://localhost:{}", buffering_proxy(site.port, tls, holds))
 }

@@ -22,8 +22,9 @@ pub(crate) fn inspector(site: &Site, host: &str) -> u16 {
     let leaf = CertificateParams::new([host.to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap().pem();
     let server =
-        ptth::tls::server_config_from_pem(leaf.as_bytes(), key.serialize_pem().as_bytes(), &[]).unwrap();
-    let client = ptth::tls::client_config(Some(&site.at("certs/ca.pem")), &[]).unwrap();
+        ptth::internals::tls::server_config_from_pem(leaf.as_bytes(), key.serialize_pem().as_bytes(), &[])
+            .unwrap();
+    let client = ptth::internals::tls::client_config(Some(&site.at("certs/ca.pem")), &[]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (port, relay) = (listener.local_addr().unwrap().port(), site.port);
     std::thread::spawn(move || {

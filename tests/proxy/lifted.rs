@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use ptth::agent::Serving;
-use ptth::agent::origin::{Origin, OriginTarget};
-use ptth::net::Scope;
-use ptth::session::Kind;
+use ptth::internals::agent::Serving;
+use ptth::internals::agent::origin::{Origin, OriginTarget};
+use ptth::internals::net::Scope;
+use ptth::internals::session::Kind;
 
 use crate::boxes::{Middlebox, UPGRADE_PASSES, nginx};
 use crate::long::{is_long, limit};
@@ -22,7 +22,7 @@ fn agent(site: &Site, nginx: &Middlebox) -> Serving {
     let builder = ptth::Agent::builder().relay(nginx.url()).name("shop").token(token);
     let builder = builder.ca_file(site.at("certs/ca.pem")).climb(Duration::from_secs(1));
     let target = OriginTarget::parse(&service().to_string()).unwrap();
-    let tls = ptth::tls::client_config_for_none().unwrap();
+    let tls = ptth::internals::tls::client_config_for_none().unwrap();
     builder.build().unwrap().handle(Origin::new(target, Scope::new(), tls)).unwrap()
 }
 
@@ -88,5 +88,5 @@ fn an_agent_with_defaults_climbs_within_half_a_minute() {
     nginx.change_rules(UPGRADE_PASSES);
     let since = Instant::now();
     agent.logs("rung=\"ptth10\"");
-    assert!(since.elapsed() < ptth::defaults::CLIMB_FIRST + Duration::from_secs(5), "{agent}");
+    assert!(since.elapsed() < ptth::internals::defaults::CLIMB_FIRST + Duration::from_secs(5), "{agent}");
 }

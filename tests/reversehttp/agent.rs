@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method};
 use axum::routing::{any, get, post};
-use ptth::agent::Serving;
-use ptth::net::Scope;
+use ptth::internals::agent::Serving;
+use ptth::internals::net::Scope;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
@@ -324,7 +324,7 @@ async fn an_agent_recovers_after_a_middlebox_refused_its_polls() {
     assert_eq!(bench.visit("demo", "/").await.body, "hello");
     full.store(true, Ordering::Relaxed);
     let all = async {
-        while refused.load(Ordering::Relaxed) < ptth::defaults::POLLS {
+        while refused.load(Ordering::Relaxed) < ptth::internals::defaults::POLLS {
             tokio::task::yield_now().await;
         }
     };

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
-use ptth::domain::{Name, Offer, Wanted};
-use ptth::net::dial::DialRoute;
+use ptth::internals::domain::{Name, Offer, Wanted};
+use ptth::internals::net::dial::DialRoute;
 use ptth::transport::{ALL, Call, OpenError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -63,7 +63,7 @@ async fn a_wrong_token_ends_the_agent() {
         bench.token = "ptth_000000000000_wrong".into();
         let mut serving = bench.agent(transport, bench.at).serve(hello()).unwrap();
         let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("the agent ends").unwrap_err();
-        let told = matches!(&refused, ptth::agent::Fatal::Refused(why) if why.contains(status));
+        let told = matches!(&refused, ptth::internals::agent::Fatal::Refused(why) if why.contains(status));
         assert!(told, "{transport}: {refused}");
     }
 }
@@ -71,9 +71,10 @@ async fn a_wrong_token_ends_the_agent() {
 /// What opening a session by a transport comes to at a relay of this URL.
 async fn open_session(transport: &str, relay: &str) -> Result<(), OpenError> {
     let side = ALL.iter().find(|known| known.name() == transport).unwrap().agent();
-    let tls = ptth::tls::client_config_for_none().unwrap();
+    let tls = ptth::internals::tls::client_config_for_none().unwrap();
     let wanted = vec![Wanted::Name(Name::parse(&"n".repeat(40)).unwrap())];
-    let (offer, carriers) = (Offer { wanted, ..Offer::default() }, ptth::session::Kind::PREFERRED.to_vec());
+    let (offer, carriers) =
+        (Offer { wanted, ..Offer::default() }, ptth::internals::session::Kind::PREFERRED.to_vec());
     let credentials = ptth::transport::AgentCredentials::new(tls, None);
     let call = Call { relay: relay.parse().unwrap(), credentials, via: DialRoute::Direct, offer, carriers };
     let opened = tokio::time::timeout(STEP, side.open(&call)).await;

@@ -1,6 +1,6 @@
 //! `live=1`: answers that are written as they are made, and agents that make too much of it.
 
-use ptth::defaults;
+use ptth::internals::defaults;
 
 use super::support::{Answer, Bench, Raw};
 

@@ -127,14 +127,17 @@ async fn older_pollers_and_an_announced_close_take_no_requests_away() {
 }
 
 /// A way to the relay whose first connection that brings a visitor's request to the agent is reset.
-async fn resetting_proxy(to: std::net::SocketAddr) -> (std::net::SocketAddr, ptth::net::Scope) {
+async fn resetting_proxy(to: std::net::SocketAddr) -> (std::net::SocketAddr, ptth::internals::net::Scope) {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (at, scope, reset) =
-        (listener.local_addr().unwrap(), ptth::net::Scope::new(), Arc::new(AtomicBool::new(false)));
+    let (at, scope, reset) = (
+        listener.local_addr().unwrap(),
+        ptth::internals::net::Scope::new(),
+        Arc::new(AtomicBool::new(false)),
+    );
     let owner = scope.clone();
     scope.spawn(async move {
         while let Ok((near, _)) = listener.accept().await {

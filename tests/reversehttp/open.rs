@@ -93,7 +93,7 @@ async fn names_of_tokens_and_reserved_names_require_a_token() {
     assert_eq!(bench.claim("name=demo", "").await.status, 201, "a refused request claims no name");
     assert_eq!(bench.claim(&format!("name=shop&token={shop}"), "").await.status, 201);
     // A token for any name has the better right too, and the reserved names are open to it.
-    let any = bench.config.tokens.issue(ptth::policy::Grants::any()).unwrap().1;
+    let any = bench.config.tokens.issue(ptth::internals::policy::Grants::any()).unwrap().1;
     assert_eq!(bench.claim(&format!("name=demo&token={}", any.expose()), "").await.status, 201);
     assert_eq!(bench.claim("name=demo", "").await.status, 403, "the token keeps the name");
     assert_eq!(bench.claim(&format!("name=www&token={}", any.expose()), "").await.status, 201);
@@ -221,8 +221,8 @@ async fn buffered_bodies_for_an_open_agent_have_a_lower_limit() {
     bench.claim("name=demo", "").await;
     let mut visitors = Vec::new();
     // None of them is complete, and together they are one byte too many.
-    const PART: usize = ptth::defaults::OPEN_MESSAGES / 5;
-    for part in [PART, PART, PART, PART, ptth::defaults::OPEN_MESSAGES - 4 * PART + 1] {
+    const PART: usize = ptth::internals::defaults::OPEN_MESSAGES / 5;
+    for part in [PART, PART, PART, PART, ptth::internals::defaults::OPEN_MESSAGES - 4 * PART + 1] {
         let mut visitor = bench.open().await;
         let head = "POST / HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: 4194304\r\n\r\n";
         visitor.send(&format!("{head}{}", "x".repeat(part))).await;

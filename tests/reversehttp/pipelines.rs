@@ -1,7 +1,7 @@
 //! `application/http`: several requests in the answer to one poll, several answers in one POST.
 
 use futures_util::future::join_all;
-use ptth::defaults;
+use ptth::internals::defaults;
 
 use super::support::{Answer, Bench, Raw};
 

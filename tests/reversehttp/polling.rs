@@ -263,12 +263,12 @@ async fn an_empty_answer_is_400_and_its_visitor_gets_502() {
 async fn waiting_polls_are_limited() {
     let bench = Bench::start();
     let mut polls = Vec::new();
-    for _ in 0..ptth::defaults::POLLS_MOST {
+    for _ in 0..ptth::internals::defaults::POLLS_MOST {
         let url = bench.registered("demo").await;
         let raw = bench.polling(&url).await;
         polls.push(raw);
     }
-    wait_for_polls(&bench, ptth::defaults::POLLS_MOST).await;
+    wait_for_polls(&bench, ptth::internals::defaults::POLLS_MOST).await;
     let url = bench.registered("demo").await;
     let refused = bench.poll(&url).await;
     assert_eq!(refused.status, 429);
@@ -311,15 +311,18 @@ async fn a_prefer_wait_field_shortens_the_hold_of_a_poll() {
 async fn the_hold_shrinks_when_polls_are_cut_at_the_same_age() {
     let bench = Bench::start();
     let first = bench.registered("demo").await;
-    for _ in 0..ptth::defaults::POLL_DROPS {
+    for _ in 0..ptth::internals::defaults::POLL_DROPS {
         let cut = bench.polling(&first).await;
         wait_for_polls(&bench, 1).await;
-        tokio::time::sleep(ptth::defaults::POLL_CUT + Duration::from_millis(100)).await;
+        tokio::time::sleep(ptth::internals::defaults::POLL_CUT + Duration::from_millis(100)).await;
         drop(cut);
         wait_for_polls(&bench, 0).await;
     }
     let waited = hold_time(&bench, &first, "").await;
-    assert!(waited >= ptth::defaults::POLL_HOLD_LEAST && waited < ptth::defaults::POLL_HOLD, "{waited:?}");
+    assert!(
+        waited >= ptth::internals::defaults::POLL_HOLD_LEAST && waited < ptth::internals::defaults::POLL_HOLD,
+        "{waited:?}"
+    );
 }
 
 #[tokio::test]

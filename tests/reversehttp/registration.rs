@@ -72,7 +72,7 @@ async fn a_wrong_token_and_a_foreign_name_are_both_403() {
         assert_eq!(bench.register(&form).await.status, 403, "{form}");
     }
     // A name that somebody holds is not given to another token that may have any.
-    let any = bench.config.tokens.issue(ptth::policy::Grants::any()).unwrap().1;
+    let any = bench.config.tokens.issue(ptth::internals::policy::Grants::any()).unwrap().1;
     assert_eq!(bench.register(&format!("name=mine&token={}", any.expose())).await.status, 403);
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ptth::relay::config::Destination;
+use ptth::internals::relay::config::Destination;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use ptth::agent::Serving;
-use ptth::domain::{AgentId, HostName, Name};
-use ptth::policy::{Grants, Tokens};
-use ptth::relay::Relay;
-use ptth::relay::config::{Listen, RelayConfig};
+use ptth::internals::agent::Serving;
+use ptth::internals::domain::{AgentId, HostName, Name};
+use ptth::internals::policy::{Grants, Tokens};
+use ptth::internals::relay::Relay;
+use ptth::internals::relay::config::{Listen, RelayConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -88,7 +88,7 @@ async fn a_body_above_the_message_limit_is_413() {
     let bench = Bench::start();
     bench.registered("demo").await;
     let mut visitor = bench.open().await;
-    let length = ptth::defaults::MESSAGE + 1;
+    let length = ptth::internals::defaults::MESSAGE + 1;
     visitor
         .send(&format!("PUT / HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: {length}\r\n\r\n"))
         .await;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
-use ptth::net::Scope;
+use ptth::internals::net::Scope;
 use tokio::sync::mpsc;
 
 use crate::support::within;

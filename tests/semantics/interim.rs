@@ -1,7 +1,7 @@
 //! Interim responses.
 
 use bytes::Bytes;
-use ptth::defaults;
+use ptth::internals::defaults;
 
 use crate::exchange::{CLOSING, OK, at_origin, head, host, own_fields};
 use crate::support::{Head, Wire};

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
-use ptth::net::Scope;
-use ptth::net::io::Duplex;
+use ptth::internals::net::Scope;
+use ptth::internals::net::io::Duplex;
 
 use crate::exchange::{at_origin, host};
 use crate::support::{Head, Wire, within};

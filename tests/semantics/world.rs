@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ptth::agent::Serving;
-use ptth::session::Kind;
+use ptth::internals::agent::Serving;
+use ptth::internals::session::Kind;
 use ptth::transport;
 
 use crate::nginx::Nginx;

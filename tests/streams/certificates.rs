@@ -3,8 +3,8 @@
 use std::fs;
 use std::sync::Arc;
 
-use ptth::relay::config::{ClientCerts, RelayConfig};
-use ptth::tls;
+use ptth::internals::relay::config::{ClientCerts, RelayConfig};
+use ptth::internals::tls;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use ptth::defaults;
-use ptth::relay::config::Listen;
+use ptth::internals::defaults;
+use ptth::internals::relay::config::Listen;
 use tokio::runtime::Builder;
 use tokio::time::Instant;
 

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
-use ptth::defaults;
-use ptth::domain::{Facts, Name, Offer, Refusal, RefusalKind, Secret, Wanted};
-use ptth::message::{Request, Response};
-use ptth::net::Io;
-use ptth::net::dial::dial_via;
-use ptth::session::Kind;
+use ptth::internals::defaults;
+use ptth::internals::domain::{Facts, Name, Offer, Refusal, RefusalKind, Secret, Wanted};
+use ptth::internals::message::{Request, Response};
+use ptth::internals::net::Io;
+use ptth::internals::net::dial::dial_via;
+use ptth::internals::session::Kind;
 use ptth::transport::{
     AgentLink, AgentSide, Call, Door, OpenError, Opened, RelaySide, Transport, open_session, place,
 };

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ptth::domain::{HostName, Secret};
-use ptth::net::{Cores, Io};
-use ptth::policy::Tokens;
-use ptth::relay::BadTransport;
-use ptth::relay::config::{Listen, RelayConfig};
-use ptth::relay::{Relay, StartError};
+use ptth::internals::domain::{HostName, Secret};
+use ptth::internals::net::{Cores, Io};
+use ptth::internals::policy::Tokens;
+use ptth::internals::relay::BadTransport;
+use ptth::internals::relay::config::{Listen, RelayConfig};
+use ptth::internals::relay::{Relay, StartError};
 use ptth::transport;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;

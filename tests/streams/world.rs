@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::Response;
-use ptth::domain::{Name, Offer, Secret, Wanted};
-use ptth::message::{Body, Request};
-use ptth::net::Scope;
-use ptth::net::dial::DialRoute;
-use ptth::relay::config::{Admin, Listen, RelayConfig};
-use ptth::session::{Load, ReceiveBudget, handler_fn, serve_half};
+use ptth::internals::domain::{Name, Offer, Secret, Wanted};
+use ptth::internals::message::{Body, Request};
+use ptth::internals::net::Scope;
+use ptth::internals::net::dial::DialRoute;
+use ptth::internals::relay::config::{Admin, Listen, RelayConfig};
+use ptth::internals::session::{Load, ReceiveBudget, handler_fn, serve_half};
 use ptth::transport::{AgentCredentials, AgentLink, Call, Transport};
 
 use crate::line::Line;

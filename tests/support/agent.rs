@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ptth::agent::config::AgentConfig;
-use ptth::agent::{self, Serving};
-use ptth::domain::{Instance, Name, Secret};
-use ptth::net::Cores;
-use ptth::session::{Handler, Kind};
+use ptth::internals::agent::config::AgentConfig;
+use ptth::internals::agent::{self, Serving};
+use ptth::internals::domain::{Instance, Name, Secret};
+use ptth::internals::net::Cores;
+use ptth::internals::session::{Handler, Kind};
 
 use super::relay::{TestRelay, trust};
 use super::within;
@@ -29,9 +29,9 @@ impl AgentPlan {
                 token: Some(token),
                 transport: transport.into(),
                 carriers: vec![carrier],
-                climb: ptth::defaults::CLIMB_FIRST,
+                climb: ptth::internals::defaults::CLIMB_FIRST,
                 tls: trust(&[]),
-                proxies: ptth::net::dial::Proxies::None,
+                proxies: ptth::internals::net::dial::Proxies::None,
                 instance: Instance { id: id.into(), boot: 1 },
                 exclusive: false,
                 visitors: None,

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use ptth::message::{Body, BoxError};
+use ptth::internals::message::{Body, BoxError};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use tokio_rustls::TlsAcceptor;

@@ -4,10 +4,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use ptth::message::Body;
-use ptth::net::Scope;
-use ptth::net::io::Duplex;
-use ptth::net::scope::Light;
+use ptth::internals::message::Body;
+use ptth::internals::net::Scope;
+use ptth::internals::net::io::Duplex;
+use ptth::internals::net::scope::Light;
 
 use super::within;
 

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use ptth::agent::origin::{Origin, OriginTarget};
-use ptth::net::Scope;
-use ptth::session::Handler;
+use ptth::internals::agent::origin::{Origin, OriginTarget};
+use ptth::internals::net::Scope;
+use ptth::internals::session::Handler;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::{QUIET, Wire, within};
@@ -44,7 +44,7 @@ impl TestOrigin {
 
     fn handler_of(&self, scheme: &str) -> std::sync::Arc<dyn Handler> {
         let target = OriginTarget::parse(&format!("{scheme}://{}", self.address())).unwrap();
-        Origin::new(target, Scope::new(), ptth::tls::client_config_for_none().unwrap())
+        Origin::new(target, Scope::new(), ptth::internals::tls::client_config_for_none().unwrap())
     }
 
     /// The next connection of the agent.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use ptth::net::Scope;
-use ptth::net::splice::splice;
+use ptth::internals::net::Scope;
+use ptth::internals::net::splice::splice;
 use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;

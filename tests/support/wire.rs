@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ptth::net::io::Duplex;
+use ptth::internals::net::io::Duplex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{QUIET, within};

@@ -58,6 +58,7 @@ impl Connector {
                 let stream = stream.await.map_err(|_| ConnectError::UnixTimeout)?;
                 stream.map(Io::other).map_err(ConnectError::Unix)
             }
+            #[cfg(feature = "cli")]
             // Never called: a directory needs no connection.
             OriginTarget::Directory(_) => Err(ConnectError::Unix(io::ErrorKind::NotConnected.into())),
         }

@@ -2,6 +2,7 @@
 //! the sample of `ptth demo`. Each origin is a [`Handler`], so that carriers do not depend on its kind.
 
 mod connect;
+#[cfg(feature = "cli")]
 mod directory;
 mod failure;
 mod http;
@@ -9,6 +10,7 @@ mod http2;
 mod login;
 mod outgoing;
 mod pool;
+#[cfg(feature = "cli")]
 pub mod sample;
 pub mod service;
 pub mod target;
@@ -21,9 +23,11 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 pub use self::connect::Probe;
+#[cfg(feature = "cli")]
 use self::directory::FileServer;
 use self::http::Web;
 use self::http2::Web2;
+#[cfg(feature = "cli")]
 pub use self::sample::sample;
 pub use self::service::tower;
 pub use self::target::{BadTarget, OriginTarget};
@@ -43,6 +47,7 @@ pub struct Origin {
 enum Kind {
     Web(Arc<Web>),
     Web2(Arc<Web2>),
+    #[cfg(feature = "cli")]
     Directory(FileServer),
 }
 
@@ -51,6 +56,7 @@ impl Origin {
     /// ALPN protocols are replaced. No connection is opened before the first request or probe.
     pub fn new(target: OriginTarget, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Arc<Self> {
         let kind = match &target {
+            #[cfg(feature = "cli")]
             OriginTarget::Directory(path) => Kind::Directory(FileServer::new(path)),
             OriginTarget::Http2(_) => Kind::Web2(Arc::new(Web2::new(target.clone(), scope, tls))),
             OriginTarget::Web(_) | OriginTarget::Unix(_) => {
@@ -72,6 +78,7 @@ impl Origin {
         match &self.kind {
             Kind::Web(web) => web.probe().await,
             Kind::Web2(web) => web.probe().await,
+            #[cfg(feature = "cli")]
             Kind::Directory(directory) => directory.probe(),
         }
     }
@@ -82,6 +89,7 @@ impl Handler for Origin {
         match &self.kind {
             Kind::Web(web) => Box::pin(web.clone().answer(request, interim)),
             Kind::Web2(web) => Box::pin(web.clone().answer(request, interim)),
+            #[cfg(feature = "cli")]
             Kind::Directory(directory) => Box::pin(directory.clone().answer(request)),
         }
     }

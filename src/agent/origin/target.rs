@@ -16,6 +16,7 @@ pub enum OriginTarget {
     /// An HTTP service that listens on a unix socket.
     Unix(PathBuf),
     /// Files.
+    #[cfg(feature = "cli")]
     Directory(PathBuf),
 }
 
@@ -56,6 +57,7 @@ impl OriginTarget {
             return Ok(Self::Web(DialTarget { host: "localhost".into(), port: port?, tls: false }));
         }
         let path = Path::new(text);
+        #[cfg(feature = "cli")]
         if path.is_dir() {
             return Ok(Self::Directory(path.into()));
         }
@@ -149,6 +151,7 @@ impl fmt::Display for OriginTarget {
         match self {
             Self::Web(place) | Self::Http2(place) => f.write_str(&self.at(place)),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            #[cfg(feature = "cli")]
             Self::Directory(path) => write!(f, "{}", path.display()),
         }
     }
@@ -189,6 +192,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "cli")]
     #[test]
     fn a_directory_must_exist() {
         for text in [".", "./src", "src", "/tmp"] {

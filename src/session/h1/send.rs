@@ -17,7 +17,7 @@ use crate::message::{Request, Response, authority, interim, upgrade};
 use crate::net::flag::Flag;
 use crate::net::silence::Impatience;
 use crate::net::{Io, Scope};
-use crate::observe::{Limit, Metrics};
+use crate::observe::{Limit, LimitObserver};
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
@@ -42,7 +42,7 @@ struct ConnectionPlace {
     stall: Arc<StallDetector>,
     /// The visitor was too slow while other requests waited.
     given_up: AtomicBool,
-    metrics: Option<Arc<Metrics>>,
+    observer: Option<Arc<dyn LimitObserver>>,
 }
 
 impl ConnectionPlace {
@@ -133,7 +133,11 @@ impl Drop for Driven {
 }
 
 /// Opens the relay's end. The handshake of HTTP/1.1 is empty, so this neither waits nor fails.
-pub fn open(mut io: Io, scope: &Scope, metrics: Option<Arc<Metrics>>) -> (Box<dyn Carrier>, Driver) {
+pub fn open(
+    mut io: Io,
+    scope: &Scope,
+    observer: Option<Arc<dyn LimitObserver>>,
+) -> (Box<dyn Carrier>, Driver) {
     io.keep_alive();
     let impatience = io.impatience();
     let stall = StallDetector::new();
@@ -152,7 +156,7 @@ pub fn open(mut io: Io, scope: &Scope, metrics: Option<Arc<Metrics>>) -> (Box<dy
         changed,
         stall,
         given_up,
-        metrics,
+        observer,
     });
     let carrier = H1 { place: place.clone(), impatience, scope: scope.clone() };
     let driven = Driven(place);
@@ -193,9 +197,9 @@ impl Carrier for H1 {
         let held_up = self.place.stall.is_held_up();
         if held_up
             && !self.place.given_up.swap(true, Ordering::AcqRel)
-            && let Some(metrics) = &self.place.metrics
+            && let Some(observer) = &self.place.observer
         {
-            metrics.reached(Limit::Pace, &"a visitor");
+            observer.reached(Limit::Pace, &"a visitor");
         }
         held_up
     }

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::observe::{Limit, Metrics};
+use crate::observe::{Limit, LimitObserver};
 
 /// The smallest window: one frame of the default size (RFC 9113 §4.2). With less, each frame would wait for the frame
 /// before.
 pub(super) const LEAST: u32 = 16 << 10;
-/// The window of a connection that carries no long body takes at most this part of the free bytes.
-const PARTS: usize = 4;
+/// A window takes at most this part of the free bytes, so that some are left for the bodies to come.
+pub(super) const PARTS: usize = 4;
 
 /// The bytes that may wait unread. Bytes taken from a share are taken from the whole as well.
 #[derive(Debug)]
@@ -18,35 +18,35 @@ pub struct ReceiveBudget {
     taken: AtomicUsize,
     size: usize,
     whole: Option<Arc<Self>>,
-    metrics: Option<Arc<Metrics>>,
+    observer: Option<Arc<dyn LimitObserver>>,
 }
 
 impl ReceiveBudget {
     /// At most `size` bytes, beside `LEAST` for each stream.
     pub fn new(size: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), size, whole: None, metrics: None })
+        Arc::new(Self { taken: AtomicUsize::new(0), size, whole: None, observer: None })
     }
 
-    /// The same, with metrics that count when the budget is short.
-    pub fn with_metrics(size: usize, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), size, whole: None, metrics: Some(metrics) })
+    /// The same, with an observer of the times when the budget is short.
+    pub fn observed(size: usize, observer: Arc<dyn LimitObserver>) -> Arc<Self> {
+        Arc::new(Self { taken: AtomicUsize::new(0), size, whole: None, observer: Some(observer) })
     }
 
     /// One of `parts` equal shares. More shares than `parts` may be made: the whole is first come, first served.
     pub fn share(self: &Arc<Self>, parts: usize) -> Arc<Self> {
-        let (whole, metrics) = (Some(self.clone()), self.metrics.clone());
-        Arc::new(Self { taken: AtomicUsize::new(0), size: self.size / parts, whole, metrics })
+        let (whole, observer) = (Some(self.clone()), self.observer.clone());
+        Arc::new(Self { taken: AtomicUsize::new(0), size: self.size / parts, whole, observer })
     }
 
-    /// The metrics that count when limits are reached.
-    pub(crate) fn metrics(&self) -> Option<Arc<Metrics>> {
-        self.metrics.clone()
+    /// The observer of limits.
+    pub(crate) fn observer(&self) -> Option<Arc<dyn LimitObserver>> {
+        self.observer.clone()
     }
 
-    /// Counts that the budget is short: a window had to become the smallest one.
+    /// Reports that the budget is short: a window had to become the smallest one.
     pub(super) fn report_short(&self) {
-        if let Some(metrics) = &self.metrics {
-            metrics.reached(Limit::Buffers, &format_args!("{} of {} bytes", self.taken(), self.size));
+        if let Some(observer) = &self.observer {
+            observer.reached(Limit::Buffers, &format_args!("{} of {} bytes", self.taken(), self.size));
         }
     }
 

@@ -4,6 +4,7 @@ mod budget;
 pub(crate) mod client;
 mod goaway;
 mod ping;
+#[cfg(feature = "relay")]
 pub(crate) mod refused;
 pub mod send;
 pub mod serve;
@@ -16,6 +17,7 @@ mod uploads;
 mod tests;
 
 pub use budget::ReceiveBudget;
+#[cfg(feature = "relay")]
 pub(crate) use uploads::UploadPolicy;
 
 #[cfg(any(test, fuzzing))]

@@ -66,6 +66,7 @@ pub(crate) enum Broken {
 
 impl Broken {
     /// The limit that ended the connection, if a limit did.
+    #[cfg(any(test, feature = "relay"))]
     pub(crate) fn reached(&self) -> Option<Limit> {
         match self {
             Self::Silent => Some(Limit::Idle),

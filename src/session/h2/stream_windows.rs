@@ -1,6 +1,6 @@
 //! The window of the bodies that one connection of HTTP/2 receives. Bytes that are not read yet wait here, up to the
 //! window of their stream. All streams of a connection have the same window (SETTINGS_INITIAL_WINDOW_SIZE, RFC 9113
-//! §6.9.2): the fair share of the budget among the long bodies that the connection carries. Each long body is charged the
+//! §6.9.2): a fair share of the budget among the long bodies that the connection carries. Each long body is charged the
 //! largest window since its reader last waited for more, because that many bytes of it may wait.
 
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::budget::{LEAST, ReceiveBudget, window_within};
+use super::budget::{LEAST, PARTS, ReceiveBudget, window_within};
 use crate::defaults;
 use crate::message::body::{BodyEvent, Observer};
 
-/// The window for answers while none of them is long, in bytes. Most answers of the web fit in it, and of many long
-/// answers that come at once each has no more than this before it is charged.
+/// The window for answers until one of them has filled it and was read as fast as it came, in bytes. Most answers of
+/// the web fit in it, and of many long answers that come at once each has no more than this before it is charged.
 pub(super) const FIRST: u32 = 256 << 10;
 /// The same for uploads: the initial window of HTTP/2 (RFC 9113 §6.9.2).
 pub(super) const FIRST_UPLOAD: u32 = 64 << 10;
@@ -49,7 +49,9 @@ struct WindowState {
     charges: Slab<u32>,
     /// The sum of the charges.
     charged: usize,
-    /// A long body has begun or ended since the window was computed.
+    /// The reader of a long body has kept up with its first window. False while there is no long body.
+    proven: bool,
+    /// A charge has changed since the window was computed.
     changed: bool,
     computed: Instant,
     /// Since when the far end has not acknowledged the window before.
@@ -62,6 +64,7 @@ impl StreamWindows {
             window: budget.first_window(first),
             charges: Slab::new(),
             charged: 0,
+            proven: false,
             changed: false,
             computed: Instant::now(),
             unacknowledged: None,
@@ -117,31 +120,29 @@ impl StreamWindows {
     }
 
     fn is_due(&self, state: &WindowState) -> bool {
-        // A window that does not fit into the free bytes is reduced at once.
-        let short = state.window > LEAST && self.budget.free() < state.window as usize;
+        // A window that is too large for the free bytes is reduced at once.
+        let short = state.window > LEAST && self.budget.free() < PARTS * state.window as usize;
         state.changed || short || !state.charges.is_empty() && state.computed.elapsed() >= FOLLOW
     }
 
-    /// The window that fits: the bytes that this connection may have, shared by its long bodies and the next one.
+    /// The window that fits. After its long bodies, the connection leaves [`PARTS`] windows for the bodies to come.
     fn fair_window(&self, state: &WindowState) -> u32 {
         let (free, bodies) = (self.budget.free(), state.charges.len());
-        let fair = match bodies {
-            0 => self.budget.first_window(self.first),
-            _ => window_within((free + state.charged) / (bodies + 1), defaults::STREAM_WINDOW),
-        };
+        let most = if state.proven { defaults::STREAM_WINDOW } else { self.first };
+        let fair = window_within((free + state.charged) / (bodies + PARTS), most);
         if fair <= state.window {
-            return window_within(free, fair);
+            return window_within(free / PARTS, fair);
         }
         let mut window = fair;
         while window / WORTH_ANNOUNCING >= state.window {
             // A body whose reader is stuck is charged the difference too.
             let cost: usize = state.charges.iter().map(|(_, charge)| growth(*charge, window)).sum();
-            if cost + window as usize <= free {
+            if cost + PARTS * window as usize <= free {
                 return window;
             }
             window /= 2;
         }
-        window_within(free, state.window)
+        window_within(free / PARTS, state.window)
     }
 
     fn begin(&self) -> usize {
@@ -153,24 +154,30 @@ impl StreamWindows {
         state.charges.insert(window)
     }
 
-    /// No byte of the body waits: the body is charged the present window.
-    fn settle(&self, key: usize) {
+    /// No byte of the body waits, after `taken` bytes in all: the body is charged the present window.
+    fn settle(&self, key: usize, taken: u64) {
         let mut state = self.state.lock();
-        let window = state.window;
+        let (window, proven) = (state.window, taken >= u64::from(self.first));
+        state.changed |= proven && !state.proven;
+        state.proven |= proven;
         let freed = state.charges[key].saturating_sub(window);
-        state.charges[key] -= freed;
-        self.release(state, freed);
+        if freed > 0 {
+            state.charges[key] -= freed;
+            self.release(state, freed);
+        }
     }
 
     fn end(&self, key: usize) {
         let mut state = self.state.lock();
         let freed = state.charges.remove(key);
-        state.changed = true;
+        // The next reader may be slow.
+        state.proven &= !state.charges.is_empty();
         self.release(state, freed);
     }
 
     fn release(&self, mut state: MutexGuard<'_, WindowState>, bytes: u32) {
         state.charged -= bytes as usize;
+        state.changed = true;
         self.budget.give_back(bytes as usize);
     }
 }
@@ -196,7 +203,7 @@ impl Observer for ChargedBody {
                 self.charge = charge.or_else(|| Some(self.windows.begin()));
             }
             // The reader has taken all bytes that had come.
-            (BodyEvent::Pending, Some(key)) if self.taken > SHORT => self.windows.settle(key),
+            (BodyEvent::Pending, Some(key)) if self.taken > SHORT => self.windows.settle(key, self.taken),
             _ => self.release(),
         }
     }
@@ -329,11 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_body_has_its_window_from_its_first_frame_to_its_end() {
+    fn a_window_grows_for_a_reader_that_keeps_up_until_its_body_ends() {
         let windows = windows(256 * MIB);
         let mut body = windows.charge(None).unwrap();
         assert_eq!(update(&windows), FIRST);
-        body.event(frame(1));
+        body.event(frame(FIRST as usize));
+        assert_eq!(update(&windows), FIRST, "the reader may be stuck");
+        body.event(BodyEvent::Pending);
         assert_eq!(update(&windows), defaults::STREAM_WINDOW);
         assert_eq!(windows.budget.both_taken().0, defaults::STREAM_WINDOW as usize);
         body.event(BodyEvent::End);
@@ -342,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_window_shrinks_when_other_connections_take_the_budget() {
-        let budget = ReceiveBudget::new(16 * MIB);
+        let budget = ReceiveBudget::new(2 * MIB);
         let [one, other] = [(); 2].map(|()| StreamWindows::new(budget.clone(), FIRST));
         let _stuck = [(); 8].map(|()| {
             update(&one);
@@ -373,7 +382,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_far_end_that_acknowledges_nothing_is_cut() {
         let windows = windows(16 * MIB);
-        let _stuck = stuck(&windows);
+        let _fast = fast(&windows);
         let refuse = || windows.update(|_| Err(h2::Error::from(h2::Reason::INTERNAL_ERROR)));
         assert!(matches!(refuse(), Ok(false)));
         tokio::time::advance(ACKNOWLEDGED + FOLLOW).await;

@@ -24,6 +24,7 @@ pub(crate) enum UploadPolicy {
     /// The connection takes up to `most` bytes from the budget with its first long upload, and keeps them until the
     /// connection ends: a granted window cannot be taken back, and a stranger may use it at any time. Before the first
     /// long upload, the connection has `first` bytes and no more.
+    #[cfg_attr(not(any(test, feature = "relay")), expect(dead_code, reason = "only a relay has visitors"))]
     Connection {
         /// The budget.
         budget: Arc<ReceiveBudget>,

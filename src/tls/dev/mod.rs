@@ -12,13 +12,14 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::files::FileError;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, NameConstraints,
 };
 
 use self::host::with_local;
+use super::explain::DEVELOPMENT_CA;
+use super::files::FileError;
 
 pub use self::host::CertHost;
 pub use self::keep::{Kept, load_or_make, write_dir};
@@ -80,14 +81,6 @@ pub struct DevCerts {
     pub agent: Pair,
 }
 
-/// The name of every CA that is made here begins with this.
-const CA_NAME: &str = "ptth development CA ";
-
-/// Whether an issuer of this name is a CA that was made here.
-pub(super) fn is_development_ca(common_name: &str) -> bool {
-    common_name.starts_with(CA_NAME)
-}
-
 fn params(common_name: String, life: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     let start = SystemTime::now() - BACKDATED;
@@ -101,7 +94,7 @@ fn params(common_name: String, life: Duration) -> CertificateParams {
 fn make_ca(hosts: &[CertHost]) -> Result<Pair, rcgen::Error> {
     // Clients would confuse two CAs of one subject in one trust store.
     let serial: u32 = rand::random();
-    let mut ca = params(format!("{CA_NAME}{serial:08x}"), CA_LIFE);
+    let mut ca = params(format!("{DEVELOPMENT_CA}{serial:08x}"), CA_LIFE);
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let mut permitted_subtrees = Vec::new();

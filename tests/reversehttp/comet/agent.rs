@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::AppendHeaders;
 use axum::routing::{any, get, post};
 use futures_util::StreamExt as _;
-use ptth::agent::Serving;
+use ptth::internals::agent::Serving;
 use tokio::sync::Notify;
 
 use super::Peer;
@@ -41,10 +41,10 @@ fn app() -> Router {
         .route("/echo", post(|body: Bytes| async move { body }))
         .route("/cookies", get(cookies))
         .route("/none", get(|| async { StatusCode::NO_CONTENT }))
-        .route("/large", get(|| async { vec![b'x'; ptth::defaults::COMET_MESSAGE + 1] }))
+        .route("/large", get(|| async { vec![b'x'; ptth::internals::defaults::COMET_MESSAGE + 1] }))
         .route("/chunked", get(|| async { stream(false) }))
         .route("/endless", get(|| async { stream(true) }))
-        .route("/full", get(|| async { vec![0xff; ptth::defaults::COMET_MESSAGE] }))
+        .route("/full", get(|| async { vec![0xff; ptth::internals::defaults::COMET_MESSAGE] }))
 }
 
 #[tokio::test]
@@ -112,13 +112,17 @@ async fn messages_that_comet_cannot_carry_get_an_error() {
     let mut visitor = bench.open().await;
     visitor.send("GET /full HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
     let full = visitor.head().await;
-    assert_eq!(full.field("Content-Length"), ptth::defaults::COMET_MESSAGE.to_string(), "{full:?}");
-    while visitor.read.len() < ptth::defaults::COMET_MESSAGE {
+    assert_eq!(
+        full.field("Content-Length"),
+        ptth::internals::defaults::COMET_MESSAGE.to_string(),
+        "{full:?}"
+    );
+    while visitor.read.len() < ptth::internals::defaults::COMET_MESSAGE {
         assert!(visitor.more().await);
     }
     // Streams that never end hold up no other answer.
     let mut streams = Vec::new();
-    for _ in 0..2 * ptth::defaults::COMET_MESSAGES / ptth::defaults::COMET_MESSAGE {
+    for _ in 0..2 * ptth::internals::defaults::COMET_MESSAGES / ptth::internals::defaults::COMET_MESSAGE {
         let mut visitor = bench.open().await;
         visitor.send("GET /endless HTTP/1.1\r\nHost: demo.relay.test\r\n\r\n").await;
         streams.push(visitor);
@@ -129,7 +133,7 @@ async fn messages_that_comet_cannot_carry_get_an_error() {
         .send("GET / HTTP/1.1\r\nHost: demo.relay.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         .await;
     assert_eq!(visitor.read().await.status, 501);
-    let length = ptth::defaults::COMET_MESSAGE + 1;
+    let length = ptth::internals::defaults::COMET_MESSAGE + 1;
     let mut visitor = bench.open().await;
     let head = format!("POST /echo HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: {length}\r\n\r\n");
     visitor.send(&head).await;
@@ -142,7 +146,7 @@ async fn a_revoked_token_ends_the_agent() {
     let mut serving = serving(&bench, app()).await;
     assert!(bench.config.tokens.revoke(&bench.id).unwrap());
     let refused = tokio::time::timeout(STEP, serving.ended()).await.expect("the agent ends");
-    assert!(matches!(&refused, Err(ptth::agent::Fatal::Refused(_))), "{refused:?}");
+    assert!(matches!(&refused, Err(ptth::internals::agent::Fatal::Refused(_))), "{refused:?}");
 }
 
 #[tokio::test]

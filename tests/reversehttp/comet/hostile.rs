@@ -145,14 +145,14 @@ async fn an_oversized_answer_is_413_for_the_agent_and_502_for_the_visitor() {
 
     visitor.send(ask).await;
     let request = peer.poll().await;
-    let answered = peer.ok(&request, &"x".repeat(ptth::defaults::COMET_MESSAGE + 1)).await;
+    let answered = peer.ok(&request, &"x".repeat(ptth::internals::defaults::COMET_MESSAGE + 1)).await;
     assert_eq!((answered.status, visitor.read().await.status), (413, 502));
 
     // What says its size is not even read.
     visitor.send(ask).await;
     let request = peer.poll().await;
     let mut agent = bench.open().await;
-    let length = ptth::defaults::JSON + 1;
+    let length = ptth::internals::defaults::JSON + 1;
     let start = "x".repeat(20_000);
     let bearer = format!("Authorization: Bearer {}\r\n", bench.token);
     let id = request["message-id"].as_str().unwrap();
@@ -167,7 +167,7 @@ async fn an_oversized_answer_is_413_for_the_agent_and_502_for_the_visitor() {
     // The largest that fits.
     visitor.send(ask).await;
     let request = peer.poll().await;
-    let body = "\n".repeat(ptth::defaults::COMET_MESSAGE);
+    let body = "\n".repeat(ptth::internals::defaults::COMET_MESSAGE);
     assert_eq!(peer.ok(&request, &body).await.status, 200);
     assert_eq!(visitor.read().await.body.len(), body.len());
 }

@@ -122,7 +122,7 @@ async fn upgrades_and_oversized_bodies_are_refused_at_once() {
     assert_eq!(refused.status, 501, "{refused:?}");
     visitor.send(upgrade).await;
     assert_eq!(visitor.read().await.status, 501);
-    let length = ptth::defaults::COMET_MESSAGE + 1;
+    let length = ptth::internals::defaults::COMET_MESSAGE + 1;
     let mut visitor = bench.open().await;
     visitor
         .send(&format!("POST / HTTP/1.1\r\nHost: demo.relay.test\r\nContent-Length: {length}\r\n\r\n"))

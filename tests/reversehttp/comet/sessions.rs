@@ -145,7 +145,7 @@ async fn waiting_polls_are_limited() {
     let bench = Bench::start();
     let peer = Peer::begun(&bench).await;
     let mut polls = Vec::new();
-    for _ in 0..ptth::defaults::POLLS_MOST {
+    for _ in 0..ptth::internals::defaults::POLLS_MOST {
         polls.push(peer.polling("").await);
     }
     let most = async {

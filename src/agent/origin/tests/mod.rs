@@ -1,10 +1,12 @@
 //! Tests with real sockets on port 0, and origins whose every byte the test writes.
 
+#[cfg(feature = "cli")]
 mod directory;
 mod expect;
 mod forward;
 mod http2;
 mod probe;
+#[cfg(feature = "cli")]
 mod sample;
 mod service;
 mod stream;
@@ -133,7 +135,7 @@ impl Raw {
     fn idle(&self) -> usize {
         match &self.origin.kind {
             super::Kind::Web(web) => web.idle(),
-            super::Kind::Web2(_) | super::Kind::Directory(_) => 0,
+            _ => 0,
         }
     }
 
