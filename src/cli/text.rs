@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
     use crate::session::Kind;
-    use crate::transport::{AgentSide, Door, RelaySide};
+    use crate::transport::{Admissions, AgentSide, RelaySide};
 
     #[test]
     fn a_listener_uses_tls_unless_its_scheme_is_http() {
@@ -248,7 +248,7 @@ mod tests {
             true
         }
 
-        fn relay(&self, _: Arc<dyn Door>) -> Box<dyn RelaySide> {
+        fn relay(&self, _: Arc<dyn Admissions>) -> Box<dyn RelaySide> {
             unreachable!("nothing is started")
         }
 

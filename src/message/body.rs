@@ -19,11 +19,11 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Values that are kept until a body has ended or is dropped: slots, counts, permits.
 type Guard = Box<dyn Any + Send>;
 
-/// The result of polling a [`Source`].
+/// The result of polling a [`FrameSource`].
 pub type PolledFrame = Poll<Option<Result<Frame<Bytes>, BoxError>>>;
 
 /// Makes the frames of a body.
-pub trait Source: Send {
+pub trait FrameSource: Send {
     /// As [`HttpBody::poll_frame`]. Not called again after `None` or an error.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame;
 
@@ -77,9 +77,9 @@ impl<F: FnMut(BodyEvent) + Send> Observer for F {
 }
 
 /// The earlier observers of a body, and the latest.
-struct Both(Box<dyn Observer>, Box<dyn Observer>);
+struct ObserverPair(Box<dyn Observer>, Box<dyn Observer>);
 
-impl Observer for Both {
+impl Observer for ObserverPair {
     fn before(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
         self.0.before(cx)?;
         self.1.before(cx)
@@ -97,7 +97,7 @@ pub struct Body {
     kind: BodyKind,
     observer: Option<Box<dyn Observer>>,
     hold: Option<Guard>,
-    limit: Option<BodyLimit>,
+    limit: Option<Box<BodyLimit>>,
 }
 
 #[derive(Default)]
@@ -107,7 +107,7 @@ enum BodyKind {
     Full(Bytes),
     Incoming(Incoming),
     Stream(Http2Stream),
-    Source(Box<dyn Source>),
+    Source(Box<dyn FrameSource>),
     /// A body of another crate.
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
     /// The body broke off; the next poll returns the error.
@@ -230,7 +230,7 @@ impl Body {
     }
 
     /// A body of the frames that `source` makes.
-    pub fn from_source(source: impl Source + 'static) -> Self {
+    pub fn from_source(source: impl FrameSource + 'static) -> Self {
         Self::from(BodyKind::Source(Box::new(source)))
     }
 
@@ -254,7 +254,7 @@ impl Body {
     /// Adds an observer behind the observers that this body has already.
     pub fn observe(&mut self, observer: Box<dyn Observer>) {
         self.observer = Some(match self.observer.take() {
-            Some(earlier) => Box::new(Both(earlier, observer)),
+            Some(earlier) => Box::new(ObserverPair(earlier, observer)),
             None => observer,
         });
     }
@@ -264,7 +264,7 @@ impl Body {
     pub fn limit(&mut self, most: u64) -> Exceeded {
         let exceeded = Exceeded::default();
         if !self.is_end_stream() {
-            self.limit = Some(BodyLimit { left: most, exceeded: exceeded.clone() });
+            self.limit = Some(Box::new(BodyLimit { left: most, exceeded: exceeded.clone() }));
         }
         exceeded
     }

@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-use super::body::{PolledFrame, Source};
+use super::body::{FrameSource, PolledFrame};
 use super::store::SpoolBudget;
 use super::{Body, BoxError};
 use crate::defaults;
@@ -225,7 +225,7 @@ struct FileBody {
     piece: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
-impl Source for FileBody {
+impl FrameSource for FileBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if self.at == self.length {
             return Poll::Ready(None);

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::{client, server};
 
-use super::silence::{FarEnd, Impatience, Patience};
+use super::keepalive::{FarEnd, UserTimeout, UserTimeoutSwitch};
 
 /// Anything that can stand in for a socket.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -144,7 +144,7 @@ pub struct Io {
     dropped: usize,
     /// Present only if [`Io::last_read`] was called: each read then costs a look at the clock.
     last_read: Option<LastRead>,
-    patience: Option<Patience>,
+    patience: Option<UserTimeout>,
 }
 
 impl Io {
@@ -210,8 +210,8 @@ impl Io {
     }
 
     /// A handle that sets how soon written bytes must be acknowledged.
-    pub fn impatience(&mut self) -> Impatience {
-        let (patience, handle) = Patience::new();
+    pub fn user_timeout(&mut self) -> UserTimeoutSwitch {
+        let (patience, handle) = UserTimeout::new();
         self.patience = Some(patience);
         handle
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::silence::{self, FarEnd};
+use super::keepalive::{self, FarEnd};
 
 /// Connections that wait to be accepted: enough for a burst while a core is busy.
 const BACKLOG: i32 = 1024;
@@ -79,7 +79,7 @@ fn is_one_connections(error: &io::Error) -> bool {
 /// Sets the options of every socket: no Nagle, and keep-alive, by which the kernel finds in the end that the far
 /// end is gone.
 pub fn tune(stream: &TcpStream) {
-    silence::log(SockRef::from(stream).set_tcp_nodelay(true));
+    keepalive::log(SockRef::from(stream).set_tcp_nodelay(true));
     FarEnd::Other.keep_alive(stream);
 }
 

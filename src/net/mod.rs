@@ -6,12 +6,12 @@ pub mod descriptors;
 pub mod dial;
 pub mod flag;
 pub mod io;
+pub mod keepalive;
 pub mod listener;
 pub mod nets;
-pub mod proxied;
-pub mod reach;
+pub mod proxy_protocol;
+pub mod public_address;
 pub mod scope;
-pub mod silence;
 pub mod splice;
 pub mod watched;
 

@@ -14,6 +14,41 @@ use super::limits::Limit;
 /// The least time between two log lines about one limit.
 const QUIET: Duration = Duration::from_secs(10);
 
+impl Limit {
+    const ALL: [Self; 10] = [
+        Self::Connections,
+        Self::ConnectionsPerAddress,
+        Self::Handshake,
+        Self::Head,
+        Self::Fields,
+        Self::Streams,
+        Self::Resets,
+        Self::Idle,
+        Self::Buffers,
+        Self::Pace,
+    ];
+
+    /// Whether well-behaved connections reach the limit all the time.
+    const fn is_routine(self) -> bool {
+        matches!(self, Self::Head | Self::Idle)
+    }
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections-per-address",
+            Self::Handshake => "handshake",
+            Self::Head => "head",
+            Self::Fields => "fields",
+            Self::Streams => "streams",
+            Self::Resets => "resets",
+            Self::Idle => "idle",
+            Self::Buffers => "buffers",
+            Self::Pace => "pace",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Label {
     limit: &'static str,
@@ -60,5 +95,17 @@ impl LimitCounters {
             reached.unsaid.store(0, Ordering::Relaxed);
             tracing::warn!(limit = limit.label(), %by, times, "a limit was reached");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_has_its_own_index_and_label() {
+        let names: std::collections::HashSet<_> = Limit::ALL.iter().map(|limit| limit.label()).collect();
+        assert_eq!(names.len(), Limit::ALL.len());
+        assert!(Limit::ALL.iter().enumerate().all(|(place, limit)| place == *limit as usize));
     }
 }

@@ -1,5 +1,5 @@
-//! The accept loop of one listener on one core: takes a seat, then spawns a task for the connection. It performs no
-//! handshake and never fails.
+//! The accept loop of one listener on one core: takes a connection permit, then spawns a task for the connection. It
+//! performs no handshake and never fails.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::Instrument as _;
 
 use super::Shared;
+use super::connection_limit::ConnectionPermit;
 use super::entry::{self, Entrance};
-use super::seats::Seat;
 use crate::domain::Visitor;
 use crate::net::listener;
 use crate::observe::{Limit, LimitObserver as _};
@@ -22,8 +22,8 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Ar
             () = shared.listeners.stopping() => return,
             accepted = listener::accept(&listener) => accepted,
         };
-        // Without a seat the new connection is closed; the open ones stay.
-        let Some(seat) = seat(&shared, &stream, &remote) else { continue };
+        // Without a connection permit the new connection is closed; the open ones stay.
+        let Some(connection_permit) = connection_permit(&shared, &stream, &remote) else { continue };
         let visitor = Visitor { remote, local: entrance.local, tls: entrance.tls.is_some() };
         let (shared, entrance, owner) = (shared.clone(), entrance.clone(), shared.visitors.clone());
         // The span puts the id of the connection into the log lines of all its tasks.
@@ -32,15 +32,15 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Ar
         );
         let serve = async move {
             let _inside = shared.metrics.visitor_connected();
-            match seat.leaves() {
-                None => entry::serve(shared, stream, visitor, entrance, seat).await,
+            match connection_permit.leaves() {
+                None => entry::serve(shared, stream, visitor, entrance, connection_permit).await,
                 // Boxed, because this case is rare and would enlarge the future of every visitor.
                 Some(leaves) => {
                     Box::pin(async move {
                         tokio::select! {
                             biased;
                             () = leaves => {}
-                            () = entry::serve(shared, stream, visitor, entrance, seat) => {}
+                            () = entry::serve(shared, stream, visitor, entrance, connection_permit) => {}
                         }
                     })
                     .await;
@@ -51,16 +51,17 @@ pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Ar
     }
 }
 
-/// A visitor's seat. If there is none, a newcomer's seat, because the connection may be an agent's.
-fn seat(shared: &Shared, stream: &TcpStream, remote: &SocketAddr) -> Option<Seat> {
+/// A visitor's connection permit. If there is none, a newcomer's connection permit, because the connection may be an
+/// agent's.
+fn connection_permit(shared: &Shared, stream: &TcpStream, remote: &SocketAddr) -> Option<ConnectionPermit> {
     if !shared.descriptors.is_reserved(stream)
-        && let Some(seat) = shared.seats.enter()
+        && let Some(connection_permit) = shared.connection_limit.enter()
     {
-        return Some(seat);
+        return Some(connection_permit);
     }
     shared.metrics.reached(Limit::Connections, remote);
     if shared.descriptors.is_last(stream) {
         return None;
     }
-    shared.newcomers.enter().map(|newcomer| shared.seats.beside(newcomer))
+    shared.newcomers.enter().map(|newcomer| shared.connection_limit.beside(newcomer))
 }

@@ -23,10 +23,10 @@ use crate::registry::directory::Announcement;
 use crate::registry::{Claim, Registry, Right, Terms, Unavailable};
 use crate::session::carrier::{Carrier, named};
 use crate::session::{Kind, ReceiveBudget};
-use crate::transport::{Admission, Attached, Door, Polling};
+use crate::transport::{Admission, Admissions, Attached, Polling};
 
 /// See the module.
-pub(super) struct Doorkeeper {
+pub(super) struct RelayAdmissions {
     pub(super) config: Arc<RelayConfig>,
     pub(super) credentials: Arc<Credentials>,
     pub(super) names: Arc<Names>,
@@ -41,7 +41,7 @@ pub(super) struct Doorkeeper {
     pub(super) draining: CancellationToken,
 }
 
-impl Doorkeeper {
+impl RelayAdmissions {
     fn judge(&self, offer: Offer, facts: &Facts, known: Option<&AgentId>) -> Result<Admitted, Refusal> {
         let transport = offer.transport;
         let judged = self.admit(offer, facts, known);
@@ -284,7 +284,7 @@ fn choose_one(grants: &Grants) -> String {
     }
 }
 
-impl Door for Doorkeeper {
+impl Admissions for RelayAdmissions {
     fn check<'a>(
         &'a self,
         offer: Offer,
@@ -410,9 +410,9 @@ mod tests {
     use crate::domain::{HostName, Name};
     use crate::policy::Tokens;
 
-    fn doorkeeper(config: RelayConfig) -> Doorkeeper {
+    fn doorkeeper(config: RelayConfig) -> RelayAdmissions {
         let config = Arc::new(config);
-        Doorkeeper {
+        RelayAdmissions {
             credentials: Arc::new(Credentials::new(config.clone())),
             names: Arc::new(Names::new(config.clone(), false)),
             registry: Registry::new(config.lease),
@@ -433,7 +433,7 @@ mod tests {
         let (_, secret) = tokens.issue(Grants::names([Name::parse("a").unwrap()])).unwrap();
         let mut config = RelayConfig::new(HostName::parse("relay.test").unwrap(), tokens);
         config.connections_per_agent = 8;
-        let door = doorkeeper(config);
+        let admissions = doorkeeper(config);
         let facts = Facts {
             remote: ([192, 0, 2, 1], 1).into(),
             tls: true,
@@ -443,7 +443,7 @@ mod tests {
             certificate: None,
             closed: None,
         };
-        let ask = || door.judge(Offer { transport: "ptth10", ..Offer::default() }, &facts, None);
+        let ask = || admissions.judge(Offer { transport: "ptth10", ..Offer::default() }, &facts, None);
         // Each stands for an agent whose 101 is being sent and that has no link yet.
         let mut admitted = Vec::new();
         for _ in 0..8 {

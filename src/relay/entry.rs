@@ -11,9 +11,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::Shared;
+use super::connection_limit::ConnectionPermit;
 use super::forward::Downstream;
 use super::handshake::Handshake;
-use super::seats::Seat;
 use super::streams::{self, Stream};
 use super::transports::ServedTransport;
 use super::{public, record, respond};
@@ -25,7 +25,7 @@ use crate::http1::{self, BadHead};
 use crate::message::{Request, Response, interim};
 use crate::net::Io;
 use crate::net::io::Tcp;
-use crate::net::proxied;
+use crate::net::proxy_protocol;
 use crate::observe::{Limit, LimitObserver as _, Observers};
 use crate::session::h2::UploadPolicy;
 use crate::session::h2::refused::Refused;
@@ -61,13 +61,14 @@ struct Inside {
 }
 
 impl Inside {
-    fn new(shared: Arc<Shared>, visitor: Visitor, io: &Io, seat: Seat) -> Arc<Self> {
-        let front = shared.config.trusted_proxies.contains(visitor.remote.ip());
+    fn new(shared: Arc<Shared>, visitor: Visitor, io: &Io, connection_permit: ConnectionPermit) -> Arc<Self> {
+        let proxied = shared.config.trusted_proxies.contains(visitor.remote.ip());
         // Each connection has its own reference count: a count that all cores share would move between them with each
         // request.
         let observers =
             Observers { metrics: Some(shared.metrics.clone()), sink: shared.config.access_log.clone() };
-        let sender = Downstream::new(visitor, front, Handshake::of(io), Arc::new(seat), observers);
+        let sender =
+            Downstream::new(visitor, proxied, Handshake::of(io), Arc::new(connection_permit), observers);
         Arc::new(Self { shared, sender })
     }
 }
@@ -94,12 +95,12 @@ pub(super) async fn serve(
     stream: TcpStream,
     mut visitor: Visitor,
     entrance: Arc<Entrance>,
-    mut seat: Seat,
+    mut connection_permit: ConnectionPermit,
 ) {
     let opened = tokio::select! {
         biased;
         () = shared.visitors.stopping() => return,
-        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, &entrance, &mut seat)) => opened,
+        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, &entrance, &mut connection_permit)) => opened,
     };
     let entered = match opened {
         Ok(Ok(entered)) => entered,
@@ -110,9 +111,9 @@ pub(super) async fn serve(
         Err(_) => return shared.metrics.reached(Limit::Handshake, &visitor.remote),
     };
     match entered {
-        Entered::Http1(io) => serve_h1(Inside::new(shared, visitor, &io, seat), io).await,
-        Entered::Http2(io) => serve_h2(Inside::new(shared, visitor, &io, seat), io).await,
-        // The stream keeps its seat until it is admitted, as a request for an Upgrade does.
+        Entered::Http1(io) => serve_h1(Inside::new(shared, visitor, &io, connection_permit), io).await,
+        Entered::Http2(io) => serve_h2(Inside::new(shared, visitor, &io, connection_permit), io).await,
+        // The stream keeps its connection permit until it is admitted, as a request for an Upgrade does.
         Entered::Stream(io, served) => {
             let own_listener = entrance.transport.is_some();
             let stream = Stream { handshake: Handshake::of(&io), io, visitor, own_listener };
@@ -126,11 +127,11 @@ async fn open(
     mut stream: TcpStream,
     visitor: &mut Visitor,
     entrance: &Entrance,
-    seat: &mut Seat,
+    connection_permit: &mut ConnectionPermit,
 ) -> io::Result<Entered> {
     // A load balancer begins each connection with a PROXY header; the relay accepts that header from no other address.
     if shared.config.proxy_protocol.contains(visitor.remote.ip())
-        && let Some(source) = proxied::read(&mut stream).await?
+        && let Some(source) = proxy_protocol::read(&mut stream).await?
     {
         visitor.remote = source.remote;
         visitor.tls |= source.tls;
@@ -138,7 +139,7 @@ async fn open(
     let from = visitor.remote.ip();
     if !shared.config.trusted_proxies.contains(from)
         && !shared.config.proxy_protocol.contains(from)
-        && !seat.is_for(from)
+        && !connection_permit.is_for(from)
     {
         shared.metrics.reached(Limit::ConnectionsPerAddress, &from);
         return Err(io::Error::other("the address has reached its limit of connections"));

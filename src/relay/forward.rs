@@ -10,10 +10,10 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use http_body::Body as _;
 
+use super::connection_limit::ConnectionPermit;
 use super::cookies;
-use super::front::{self, Contradiction};
 use super::handshake::Handshake;
-use super::seats::Seat;
+use super::trusted_proxy::{self, Contradiction};
 use crate::domain::{HostName, Visitor};
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, Request, Response, fields, hop};
@@ -52,9 +52,9 @@ pub(super) struct Downstream {
     /// The scheme that the far end uses.
     proto: &'static str,
     /// The far end is a proxy that the operator trusts.
-    front: bool,
-    /// The seat of the connection, which an upgraded stream keeps.
-    seat: Arc<Seat>,
+    proxied: bool,
+    /// The connection permit of the connection, which an upgraded stream keeps.
+    connection_permit: Arc<ConnectionPermit>,
     /// Set when the far end has closed the connection.
     closed: Arc<AtomicBool>,
     /// The observers that get the records of its requests.
@@ -64,16 +64,16 @@ pub(super) struct Downstream {
 impl Downstream {
     pub(super) fn new(
         visitor: Visitor,
-        front: bool,
+        proxied: bool,
         handshake: Handshake,
-        seat: Arc<Seat>,
+        connection_permit: Arc<ConnectionPermit>,
         observers: Observers,
     ) -> Self {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         let (node, proto, handshake) = (node(ip), proto(visitor.tls), Arc::new(handshake));
         let (closed, observers) = (Arc::default(), Arc::new(observers));
-        Self { visitor, handshake, address, node, proto, front, seat, closed, observers }
+        Self { visitor, handshake, address, node, proto, proxied, connection_permit, closed, observers }
     }
 
     pub(super) fn observers(&self) -> &Arc<Observers> {
@@ -89,10 +89,10 @@ impl Downstream {
         headers: &HeaderMap,
         trusted: &Nets,
     ) -> Result<Option<Box<Self>>, Contradiction> {
-        if !self.front {
+        if !self.proxied {
             return Ok(None);
         }
-        let claim = front::claim(headers, trusted)?;
+        let claim = trusted_proxy::claim(headers, trusted)?;
         let mut behind = self.clone();
         behind.visitor.remote = claim.remote.unwrap_or(self.visitor.remote);
         behind.visitor.tls = claim.tls.unwrap_or(self.visitor.tls);
@@ -100,8 +100,8 @@ impl Downstream {
     }
 
     /// Whether the far end of the connection is a proxy that the operator trusts.
-    pub(super) fn is_front(&self) -> bool {
-        self.front
+    pub(super) fn is_trusted_proxy(&self) -> bool {
+        self.proxied
     }
 
     /// Set when the far end has closed the connection.
@@ -109,8 +109,8 @@ impl Downstream {
         self.closed.clone()
     }
 
-    pub(super) fn seat(&self) -> &Arc<Seat> {
-        &self.seat
+    pub(super) fn connection_permit(&self) -> &Arc<ConnectionPermit> {
+        &self.connection_permit
     }
 
     pub(super) fn visitor(&self) -> &Visitor {
@@ -129,7 +129,7 @@ impl Downstream {
     /// Sets `Forwarded` (RFC 7239) and its predecessors `X-Forwarded-For`, `-Host` and `-Proto`.
     fn sign(&self, headers: &mut HeaderMap, host: &Authority) {
         let mine = format!("for={};host=\"{host}\";proto={}", self.node, self.proto);
-        if self.front {
+        if self.proxied {
             return self.extend(headers, host, &mine);
         }
         if let Ok(value) = HeaderValue::try_from(mine) {
@@ -142,7 +142,8 @@ impl Downstream {
         headers.insert(fields::X_FORWARDED_PROTO, HeaderValue::from_static(self.proto));
     }
 
-    /// Appends the proxy to the hops in its request. Of `Forwarded` and `X-Forwarded-For`, the relay makes a missing one.
+    /// Appends the proxy to the hops in its request. Of `Forwarded` and `X-Forwarded-For`, the relay makes a missing
+    /// one.
     fn extend(&self, headers: &mut HeaderMap, host: &Authority, mine: &str) {
         let visitor = self.visitor.remote.ip().to_canonical();
         let proto = proto(self.visitor.tls);
@@ -211,7 +212,7 @@ pub(super) fn outgoing(
     }
     let headers = request.headers_mut();
     if headers.keys().any(may_claim) {
-        drop_claims(headers, sender.front);
+        drop_claims(headers, sender.proxied);
     }
     headers.reserve(SIGNED);
     headers.remove(HOST);
@@ -248,11 +249,11 @@ fn is_internal(name: &str) -> bool {
 
 /// Drops internal fields, and fields by which a visitor could claim an identity; also in the spelling with underscores,
 /// which CGI and its successors read as the same name. Those of a trusted proxy stay, in their usual spelling.
-fn drop_claims(headers: &mut HeaderMap, front: bool) {
+fn drop_claims(headers: &mut HeaderMap, proxied: bool) {
     let claims = |name: &HeaderName| {
         let plain = name.as_str().replace('_', "-");
         let senders =
-            SENDERS.iter().any(|claim| claim.as_str() == plain) && !(front && plain == name.as_str());
+            SENDERS.iter().any(|claim| claim.as_str() == plain) && !(proxied && plain == name.as_str());
         senders || is_internal(&plain)
     };
     let forged: Vec<_> = headers.keys().filter(|name| claims(name)).cloned().collect();
@@ -303,13 +304,13 @@ pub(super) fn join(
     let visitor = visitor?;
     let token = response.headers().get(UPGRADE).cloned()?;
     let owner = scope.clone();
-    let seat = sender.seat().clone();
+    let connection_permit = sender.connection_permit().clone();
     let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
     let mut recording = recording.take();
     // Over HTTP/2 the visitor gets a 200 (RFC 8441 §5).
     recording.answered(if version == Version::HTTP_2 { StatusCode::OK } else { response.status() });
     owner.spawn(async move {
-        let _kept = (slot, seat, permit);
+        let _kept = (slot, connection_permit, permit);
         let (Ok(mut agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
             return tracing::debug!("an upgrade failed: one end closed before the streams were joined");
         };
@@ -344,14 +345,14 @@ mod tests {
     use super::*;
     use crate::domain::Epoch;
 
-    fn sender(remote: &str, front: bool) -> Downstream {
+    fn sender(remote: &str, proxied: bool) -> Downstream {
         let local = ([127, 0, 0, 1], 443).into();
-        let seat = super::super::seats::Seats::new(1, 1).enter().unwrap();
+        let connection_permit = super::super::connection_limit::ConnectionLimit::new(1, 1).enter().unwrap();
         Downstream::new(
             Visitor { remote: remote.parse().unwrap(), local, tls: true },
-            front,
+            proxied,
             Handshake::default(),
-            Arc::new(seat),
+            Arc::new(connection_permit),
             Observers::default(),
         )
     }

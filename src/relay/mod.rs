@@ -6,27 +6,27 @@ mod admit;
 mod announce;
 mod certificates;
 pub mod config;
+mod connection_limit;
 mod cookies;
 mod credentials;
 mod demo;
 mod entry;
 mod forward;
-mod front;
 mod handshake;
 mod lookup;
 mod names;
 mod newcomers;
 mod open;
-mod patience;
 mod presence;
 mod public;
 mod record;
 mod relayhttp;
 mod respond;
-mod seats;
+mod response_timeout;
 mod shares;
 mod streams;
 mod transports;
+mod trusted_proxy;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -36,15 +36,15 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::admit::Doorkeeper;
+use self::admit::RelayAdmissions;
 use self::announce::Announcer;
 use self::config::{ClientCerts, Listen, RelayConfig, Routing};
+use self::connection_limit::ConnectionLimit;
 use self::credentials::Credentials;
 use self::entry::Entrance;
 use self::names::Names;
 use self::newcomers::Newcomers;
 use self::relayhttp::RelayHttp;
-use self::seats::Seats;
 use self::shares::Shares;
 pub use self::transports::BadTransport;
 use self::transports::Transports;
@@ -56,7 +56,7 @@ use crate::policy::Checks;
 use crate::registry::Registry;
 use crate::session::{Link, ReceiveBudget};
 use crate::tls::Acceptor;
-use crate::transport::Door;
+use crate::transport::Admissions;
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,7 @@ struct Shared {
     uploads: Arc<ReceiveBudget>,
     transports: Transports,
     relay_http: RelayHttp,
-    seats: Arc<Seats>,
+    connection_limit: Arc<ConnectionLimit>,
     descriptors: Descriptors,
     newcomers: Arc<Newcomers>,
     /// The listening addresses, with the ports that were bound.
@@ -169,9 +169,9 @@ impl Relay {
         let (sessions, visitors, draining) = (Scope::new(), Scope::new(), CancellationToken::new());
         let credentials = Arc::new(Credentials::new(config.clone()));
         let budget = ReceiveBudget::observed(config.buffers, metrics.clone());
-        let seats = Seats::new(config.connections, config.connections_per_address);
+        let connection_limit = ConnectionLimit::new(config.connections, config.connections_per_address);
         let uploads = budget.share(defaults::BUFFERS_OF_UPLOADS);
-        let door: Arc<dyn Door> = Arc::new(Doorkeeper {
+        let admissions: Arc<dyn Admissions> = Arc::new(RelayAdmissions {
             config: config.clone(),
             credentials: credentials.clone(),
             names: names.clone(),
@@ -184,7 +184,7 @@ impl Relay {
             presence: Arc::default(),
             draining: draining.clone(),
         });
-        let transports = Transports::new(&config, &door);
+        let transports = Transports::new(&config, &admissions);
         let bound = bind(&config, &transports)?;
         let admin_bound = admin::bind(config.admin)?;
         let shared = Arc::new(Shared {
@@ -198,7 +198,7 @@ impl Relay {
             credentials,
             checks: Checks::default(),
             uploads,
-            seats,
+            connection_limit,
             descriptors: Descriptors::of_this_process(),
             newcomers: Newcomers::new(newcomers()),
             listeners: Scope::new(),

@@ -12,9 +12,9 @@ use super::Shared;
 use super::config::Routing;
 use super::demo;
 use super::forward::{self, Downstream, Outgoing};
-use super::front::Contradiction;
 use super::respond::{self, VisitorFailure};
-use super::{patience, record};
+use super::trusted_proxy::Contradiction;
+use super::{record, response_timeout};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
 use crate::message::upgrade::Tunnel;
@@ -125,11 +125,11 @@ async fn own(
     request: Request,
     (recording, interim): Beside<'_>,
 ) -> Response {
-    if sender.seat().is_newcomers() && shared.transports.wanting(&request).is_none() {
+    if sender.connection_permit().is_newcomers() && shared.transports.wanting(&request).is_none() {
         return hang_up(VisitorFailure::Full, &request, recording);
     }
     // The end of a proxy's connection shows nothing about the agent behind the proxy.
-    let shows = !closes(&request) && !sender.is_front();
+    let shows = !closes(&request) && !sender.is_trusted_proxy();
     let entering = |asker| {
         by_plain(shared, sender.visitor())?;
         Ok(Facts { closed: shows.then(|| sender.closed()), ..facts(sender, &authority, asker) })
@@ -142,7 +142,7 @@ async fn own(
     if let Some(side) = shared.transports.wanting(&request) {
         recording.exchange().party = Party::Agent;
         let asker = request.headers().clone();
-        let busy = sender.seat().busy();
+        let busy = sender.connection_permit().busy();
         let accepted = match entering(&asker).and_then(|facts| by_http1(&request).map(|()| facts)) {
             Ok(facts) => side.accept(request, facts).await,
             Err(refusal) => Err(refusal),
@@ -250,7 +250,7 @@ async fn visit(
     (recording, interim): Beside<'_>,
 ) -> Response {
     recording.takes(&target.route);
-    if sender.seat().is_newcomers() {
+    if sender.connection_permit().is_newcomers() {
         return hang_up(VisitorFailure::Full, &request, recording);
     }
     let request = request.map(Body::from);
@@ -323,9 +323,9 @@ async fn pass(
     else {
         return respond::failure(VisitorFailure::Head, &accepted(accept), recording);
     };
-    let moved = patience::watch(&mut request);
+    let moved = response_timeout::watch(&mut request);
     let sent = send(target, &permit, sender.visitor(), request, (recording, interim));
-    let failure = match patience::wait(sent, moved, shared.config.answer).await {
+    let failure = match response_timeout::wait(sent, moved, shared.config.answer).await {
         Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let joined = (version, &mut *recording);
             match forward::join(response, upgrade, permit, sender, joined, &shared.visitors) {

@@ -12,7 +12,7 @@ use crate::observe::exchange::{RequestId, id_of};
 
 /// Opens the record of a request.
 pub(super) fn open(sender: &Downstream, request: &mut Request) -> Box<Recording> {
-    let id = id_of(request.headers(), sender.is_front());
+    let id = id_of(request.headers(), sender.is_trusted_proxy());
     let given = matches!(id, RequestId::Given(_));
     let mut recording = Recording::open(sender.observers(), id);
     if let Some(line) = recording.line() {

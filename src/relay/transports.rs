@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::config::{ClientCerts, Listen, RelayConfig};
 use crate::message::Request;
-use crate::transport::{self, Door, RelaySide, Transport};
+use crate::transport::{self, Admissions, RelaySide, Transport};
 
 /// The ALPN ids of HTTP for visitors (RFC 9113 §3.1, RFC 7301 §6). Some clients, such as `curl --http1.0`, offer
 /// `http/1.0` alone; their handshake fails without that id.
@@ -107,12 +107,15 @@ pub(super) struct Transports {
 
 impl Transports {
     /// The transports of a configuration that [`check`] has passed.
-    pub(super) fn new(config: &RelayConfig, door: &Arc<dyn Door>) -> Self {
+    pub(super) fn new(config: &RelayConfig, admissions: &Arc<dyn Admissions>) -> Self {
         let mut built = Self { all: Vec::new(), by_alpn: HashMap::new(), alpns: Vec::new() };
         for transport in all(config) {
             let (name, needs_certificate) = (transport.name(), transport.needs_certificate());
-            let served =
-                Arc::new(ServedTransport { name, needs_certificate, side: transport.relay(door.clone()) });
+            let served = Arc::new(ServedTransport {
+                name,
+                needs_certificate,
+                side: transport.relay(admissions.clone()),
+            });
             if !needs_certificate || config.client_certs != ClientCerts::Unused {
                 for id in transport.alpns() {
                     built.by_alpn.insert(id.clone(), served.clone());

@@ -3,6 +3,7 @@
 //! Verification cannot be turned off here: a private CA is given as a file, and the development CA of
 //! [`dev`] costs nothing.
 
+mod capturing_verifier;
 #[cfg(any(test, feature = "cli"))]
 pub mod dev;
 mod explain;
@@ -11,7 +12,6 @@ mod peer;
 mod reload;
 mod server;
 mod store;
-mod witness;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_platform_verifier::Verifier;
 
+use self::capturing_verifier::CapturingVerifier;
 pub use self::explain::{explain, explain_io};
 pub use self::peer::peer;
 pub use self::reload::{PairFiles, Reloaded, Replaced};
 pub use self::server::{Acceptor, ServerTls};
 pub use self::store::{CertificateSlot, CertificateStore, ServerCertificate};
-use self::witness::Witness;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -160,7 +160,7 @@ fn believing(
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
     let builder =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?.dangerous();
-    let builder = builder.with_custom_certificate_verifier(Arc::new(Witness(verifier)));
+    let builder = builder.with_custom_certificate_verifier(Arc::new(CapturingVerifier(verifier)));
     Ok(finish(builder.with_no_client_auth(), alpn))
 }
 

@@ -10,7 +10,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Admission, AgentLink, Call, Door, OpenError, Opened, is_ruled, place, query, warnings};
+use super::{Admission, Admissions, AgentLink, Call, OpenError, Opened, is_ruled, place, query, warnings};
 use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
 use crate::message::upgrade::{Opening, Tunnel};
@@ -44,7 +44,7 @@ pub(super) fn choose(offered: &[Kind]) -> Result<Kind, Refusal> {
 pub(super) fn switching(
     connection: &'static str,
     token: &'static str,
-    door: &Arc<dyn Door>,
+    admissions: &Arc<dyn Admissions>,
     admission: &dyn Admission,
 ) -> Response {
     let mut response = Response::new(Body::empty());
@@ -58,7 +58,7 @@ pub(super) fn switching(
     if admission.is_ruled() {
         headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
     }
-    warnings::write(headers, &door.warnings(admission.urls()));
+    warnings::write(headers, &admissions.warnings(admission.urls()));
     response
 }
 
@@ -70,20 +70,25 @@ pub(super) fn announce(response: &mut Response, kind: Kind, admission: &dyn Admi
 }
 
 /// Continues after the 101 to `request`: ends a probe, or swaps the roles.
-pub(super) fn proceed(door: &Arc<dyn Door>, mut request: Request, kind: Kind, admission: Box<dyn Admission>) {
+pub(super) fn proceed(
+    admissions: &Arc<dyn Admissions>,
+    mut request: Request,
+    kind: Kind,
+    admission: Box<dyn Admission>,
+) {
     let Some(upgrade) = Tunnel::take(request.extensions_mut()) else {
         return tracing::error!("an offer arrived on a connection that cannot be flipped");
     };
     match query::is_probe(request.headers()) {
-        true => answer_probe(door, upgrade, admission),
-        false => swap(door, upgrade, kind, admission),
+        true => answer_probe(admissions, upgrade, admission),
+        false => swap(admissions, upgrade, kind, admission),
     }
 }
 
 /// Sends the 101 to a probe, and closes the connection. The routes that the probe claimed are free again at once.
-fn answer_probe(door: &Arc<dyn Door>, upgrade: Opening, admission: Box<dyn Admission>) {
+fn answer_probe(admissions: &Arc<dyn Admissions>, upgrade: Opening, admission: Box<dyn Admission>) {
     drop(admission);
-    door.scope().spawn(async move {
+    admissions.scope().spawn(async move {
         if let Ok(Ok(mut stream)) = tokio::time::timeout(defaults::FLIP, upgrade).await {
             // The other side may be gone already.
             let _ = stream.shutdown().await;
@@ -92,9 +97,9 @@ fn answer_probe(door: &Arc<dyn Door>, upgrade: Opening, admission: Box<dyn Admis
 }
 
 /// Opens a session on that connection once the 101 is sent.
-fn swap(door: &Arc<dyn Door>, upgrade: Opening, kind: Kind, admission: Box<dyn Admission>) {
-    let (cores, scope) = (door.cores().clone(), door.scope().clone());
-    door.scope().spawn(async move {
+fn swap(admissions: &Arc<dyn Admissions>, upgrade: Opening, kind: Kind, admission: Box<dyn Admission>) {
+    let (cores, scope) = (admissions.cores().clone(), admissions.scope().clone());
+    admissions.scope().spawn(async move {
         let upgraded = tokio::time::timeout(defaults::FLIP, upgrade).await;
         let Ok(Ok(upgraded)) = upgraded else {
             return tracing::debug!("an agent left before its 101 was sent");
@@ -107,10 +112,10 @@ fn swap(door: &Arc<dyn Door>, upgrade: Opening, kind: Kind, admission: Box<dyn A
 }
 
 /// Makes the relay the client on a stream, and attaches the stream by its admission. Returns at once; the session lives
-/// in the door's scope, on one of the cores.
-pub fn open_session(door: &Arc<dyn Door>, io: Io, kind: Kind, admission: Box<dyn Admission>) {
-    let (cores, scope) = (door.cores().clone(), door.scope().clone());
-    door.scope().spawn(async move { deal(io, kind, admission, &cores, scope).await });
+/// in the scope of the admissions, on one of the cores.
+pub fn open_session(admissions: &Arc<dyn Admissions>, io: Io, kind: Kind, admission: Box<dyn Admission>) {
+    let (cores, scope) = (admissions.cores().clone(), admissions.scope().clone());
+    admissions.scope().spawn(async move { deal(io, kind, admission, &cores, scope).await });
 }
 
 /// Assigns streams to the cores in turn, whichever core accepted them, and drives each stream on its core.

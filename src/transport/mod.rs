@@ -77,7 +77,7 @@ pub trait Transport: Send + Sync {
     }
 
     /// Builds the relay's half.
-    fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide>;
+    fn relay(&self, admissions: Arc<dyn Admissions>) -> Box<dyn RelaySide>;
 
     /// Builds the agent's half.
     fn agent(&self) -> Box<dyn AgentSide>;
@@ -88,7 +88,7 @@ pub trait RelaySide: Send + Sync {
     /// Whether a request on the relay's own authority belongs to this transport.
     fn wants(&self, request: &Request) -> bool;
 
-    /// Answers such a request. Work that outlives the answer runs in the door's scope.
+    /// Answers such a request. Work that outlives the answer runs in the scope of the admissions.
     fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>>;
 
     /// Takes a stream that belongs to this transport from its first byte: the connection negotiated one of the ids
@@ -96,7 +96,7 @@ pub trait RelaySide: Send + Sync {
     /// has been read from the stream or written to it. `facts` come from the connection alone; a credential must
     /// come on the stream.
     ///
-    /// Resolves once the stream is admitted or refused. Work that outlives the future runs in the door's scope, as with
+    /// Resolves once the stream is admitted or refused. Work that outlives the future runs in the scope of the admissions, as with
     /// [`open_session`]. The relay drops the future after [`defaults::STREAM`], and when the relay stops. The stream is
     /// closed then, and no route may stay claimed.
     ///
@@ -151,9 +151,9 @@ impl Polling {
     }
 }
 
-/// The entrance for agents: nothing else admits an agent. One door is built for each transport, because a session may
+/// The entrance for agents: nothing else admits an agent. One value is built for each transport, because a session may
 /// outlive every request of it.
-pub trait Door: Send + Sync {
+pub trait Admissions: Send + Sync {
     /// Authenticates the agent, applies policy, and claims the routes. Dropping the future claims nothing.
     ///
     /// # Errors
@@ -164,8 +164,8 @@ pub trait Door: Send + Sync {
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>>;
 
-    /// As [`Door::check`], for an agent that holds proof of an earlier admission instead of its token. All checks are
-    /// repeated: the token may have been revoked, and the names may belong to others.
+    /// As [`Admissions::check`], for an agent that holds proof of an earlier admission instead of its token. All checks
+    /// are repeated: the token may have been revoked, and the names may belong to others.
     ///
     /// # Errors
     /// [`Refusal`]
@@ -182,7 +182,7 @@ pub trait Door: Send + Sync {
     /// [`Refusal`] when there is no credential, or the credential is not valid.
     fn who(&self, facts: &Facts) -> Result<AgentId, Refusal>;
 
-    /// As [`Door::who`]. Where registration is open, `instance` identifies an agent without a credential.
+    /// As [`Admissions::who`]. Where registration is open, `instance` identifies an agent without a credential.
     ///
     /// # Errors
     /// [`Refusal`]
@@ -259,7 +259,6 @@ impl Attached {
     }
 
     /// Sets the link.
-    #[must_use]
     pub fn on(mut self, link: Arc<session::Link>) -> Self {
         self.link = Some(link);
         self

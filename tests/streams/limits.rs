@@ -38,7 +38,7 @@ fn unadmitted_streams_count_against_their_address() {
         }
         limit_reached(&relay, "connections-per-address", 3).await;
         assert!(line.taken().is_empty());
-        // A session holds none of the seats: visitors get through beside it.
+        // A session holds no connection permit: visitors get through beside it.
         for stream in &mut held {
             stream.send([format!("{NAME} {}\n", token.expose()).as_bytes(), PREFACE].concat()).await;
             stream.exact(9).await;

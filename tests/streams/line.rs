@@ -1,5 +1,5 @@
-//! A transport that the relay does not know: a line with a name and a token, then HTTP/2 with its roles swapped, for which
-//! the agent sends the preface, as with HAProxy's reverse HTTP.
+//! A transport that the relay does not know: a line with a name and a token, then HTTP/2 with its roles swapped, for
+//! which the agent sends the preface, as with HAProxy's reverse HTTP.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use ptth::internals::net::Io;
 use ptth::internals::net::dial::dial_via;
 use ptth::internals::session::Kind;
 use ptth::transport::{
-    AgentLink, AgentSide, Call, Door, OpenError, Opened, RelaySide, Transport, open_session, place,
+    Admissions, AgentLink, AgentSide, Call, OpenError, Opened, RelaySide, Transport, open_session, place,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -34,13 +34,13 @@ pub(crate) struct Line {
     pub(crate) alpns: Vec<&'static [u8]>,
     pub(crate) certificate: bool,
     pub(crate) taken: Arc<Mutex<Vec<Taken>>>,
-    pub(crate) door: Arc<Mutex<Option<Arc<dyn Door>>>>,
+    pub(crate) admissions: Arc<Mutex<Option<Arc<dyn Admissions>>>>,
 }
 
 impl Line {
     pub(crate) fn new() -> Self {
         let alpns = vec![&b"line/2"[..], b"line/1"];
-        Self { name: "line", alpns, certificate: false, taken: Arc::default(), door: Arc::default() }
+        Self { name: "line", alpns, certificate: false, taken: Arc::default(), admissions: Arc::default() }
     }
 
     /// The streams that came since the last look.
@@ -48,9 +48,9 @@ impl Line {
         self.taken.lock().unwrap().drain(..).collect()
     }
 
-    /// The door of the relay that serves it.
-    pub(crate) fn door(&self) -> Arc<dyn Door> {
-        self.door.lock().unwrap().clone().expect("a relay serves the transport")
+    /// The admissions of the relay that serves it.
+    pub(crate) fn admissions(&self) -> Arc<dyn Admissions> {
+        self.admissions.lock().unwrap().clone().expect("a relay serves the transport")
     }
 }
 
@@ -83,9 +83,9 @@ impl Transport for Line {
         self.certificate
     }
 
-    fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide> {
-        *self.door.lock().unwrap() = Some(door.clone());
-        Box::new(Relay { name: self.name, door, taken: self.taken.clone() })
+    fn relay(&self, admissions: Arc<dyn Admissions>) -> Box<dyn RelaySide> {
+        *self.admissions.lock().unwrap() = Some(admissions.clone());
+        Box::new(Relay { name: self.name, admissions, taken: self.taken.clone() })
     }
 
     fn agent(&self) -> Box<dyn AgentSide> {
@@ -95,7 +95,7 @@ impl Transport for Line {
 
 struct Relay {
     name: &'static str,
-    door: Arc<dyn Door>,
+    admissions: Arc<dyn Admissions>,
     taken: Arc<Mutex<Vec<Taken>>>,
 }
 
@@ -115,9 +115,9 @@ impl Relay {
         let wanted = vec![Wanted::Name(name)];
         let offer = Offer { wanted, transport: self.name, ..Offer::default() };
         let credential = (!token.is_empty()).then(|| Secret::new(token));
-        match self.door.check(offer, &Facts { credential, ..facts }).await {
+        match self.admissions.check(offer, &Facts { credential, ..facts }).await {
             Ok(admission) => {
-                open_session(&self.door, io.with_dropped(PREFACE.len()), Kind::H2, admission);
+                open_session(&self.admissions, io.with_dropped(PREFACE.len()), Kind::H2, admission);
                 Ok(())
             }
             Err(refusal) => {

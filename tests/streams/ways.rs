@@ -164,7 +164,7 @@ fn a_request_transport_refuses_a_stream() {
         let facts = line.taken().remove(0).facts;
         for transport in transport::ALL.iter().filter(|transport| !transport.takes_streams()) {
             let (mut far, near) = tokio::io::duplex(64);
-            let side = transport.relay(line.door());
+            let side = transport.relay(line.admissions());
             let refused = side.accept_stream(Io::other(near), facts.clone()).await.unwrap_err();
             assert!(refused.message.contains("HTTP request"), "{}: {refused}", transport.name());
             let read = tokio::io::AsyncReadExt::read(&mut far, &mut [0]).await.unwrap();

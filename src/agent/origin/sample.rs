@@ -16,7 +16,7 @@ use http_body_util::StreamBody;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::problem::{escape, page, protect, wants_html};
 use crate::message::upgrade::{self, Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop};
@@ -142,7 +142,7 @@ struct Zeros {
     left: u64,
 }
 
-impl Source for Zeros {
+impl FrameSource for Zeros {
     fn poll_frame(&mut self, _: &mut Context<'_>) -> PolledFrame {
         static CHUNK: [u8; 64 << 10] = [0; 64 << 10];
         let take = CHUNK.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{ClientExchange, Home, frame_of, left_of};
 use crate::message::Body;
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 
 /// The body of an answer that came before the end of the upload.
 pub(super) fn body<H: Home>(exchange: ClientExchange<H>) -> Body {
@@ -78,7 +78,7 @@ async fn go_on<H: Home>(both: Arc<Mutex<Both<H>>>) {
 /// The body of an answer whose upload continues.
 struct AnswerDuringUpload<H: Home>(Arc<Mutex<Both<H>>>);
 
-impl<H: Home> Source for AnswerDuringUpload<H> {
+impl<H: Home> FrameSource for AnswerDuringUpload<H> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let mut both = self.0.lock();
         if both.answered {

@@ -27,7 +27,7 @@ use super::stall::StallDetector;
 use super::write::{self, BodyFraming, Case};
 use super::{Error, declared};
 use crate::defaults;
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::upgrade::Tunnel;
 use crate::message::{Body, BoxError, Request, Response, interim, repeat};
 use crate::net::flag::Listener;
@@ -451,7 +451,7 @@ fn left_of<H>(exchange: Option<&ClientExchange<H>>) -> Option<u64> {
 /// The body of an answer whose request is written completely. Polling it reads the connection.
 struct Alone<H: Home>(Option<ClientExchange<H>>);
 
-impl<H: Home> Source for Alone<H> {
+impl<H: Home> FrameSource for Alone<H> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let Some(exchange) = &mut self.0 else { return Poll::Ready(None) };
         let piece = ready!(exchange.poll_piece(cx));

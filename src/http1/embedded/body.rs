@@ -11,7 +11,7 @@ use super::{BadMessage, Framing};
 use crate::defaults;
 use crate::http1::body::{Decoder, Piece};
 use crate::http1::head::Search;
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::{Body, BoxError};
 
 /// Why no message could be read from an envelope.
@@ -202,7 +202,7 @@ impl EmbeddedBody {
     }
 }
 
-impl Source for EmbeddedBody {
+impl FrameSource for EmbeddedBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let this = self;
         loop {

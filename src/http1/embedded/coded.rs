@@ -9,7 +9,7 @@ use http_body::{Body as _, Frame};
 
 use super::Framing;
 use crate::http1::write;
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::{Body, trailers};
 
 /// See the module. Only the chunked coding can carry trailers.
@@ -37,7 +37,7 @@ impl Coded {
     }
 }
 
-impl Source for Coded {
+impl FrameSource for Coded {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         loop {
             if self.ended {

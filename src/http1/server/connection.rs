@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::http1::Error;
 use crate::http1::body::{Decoder, Piece};
 use crate::http1::output::{Input, Output};
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 use crate::net::Io;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -134,7 +134,7 @@ pub(super) struct Incoming {
     pub(super) done: bool,
 }
 
-impl Source for Incoming {
+impl FrameSource for Incoming {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if self.done {
             return Poll::Ready(None);

@@ -1,4 +1,7 @@
 //! HTTP CONNECT (RFC 9110 §9.3.6), as far as a client that tunnels needs it.
+//!
+//! hyper-util has a client too, but its errors leave out the status and the challenge of the proxy, which the messages
+//! for a person need. Its client of SOCKS 5 does not let a caller read the reply code either.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::domain::HostName;
-use crate::net::{dial, reach};
+use crate::net::{dial, public_address};
 
 /// Why a text is not a destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -108,7 +108,7 @@ impl Destination {
 }
 
 fn judged(found: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
-    found.iter().all(|address| reach::is_public(address.ip())).then_some(found)
+    found.iter().all(|address| public_address::is_public(address.ip())).then_some(found)
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ use crate::message::problem::protect;
 use crate::message::{Body, Request, Response, hop};
 use crate::net::Scope;
 use crate::net::dial::{DialTarget, connect_any};
+use crate::relay::connection_limit::ConnectionPermit;
 use crate::relay::respond::VisitorFailure;
-use crate::relay::seats::Seat;
 
 /// Reads the request in an envelope and makes it ready for `asked`. A `Host` must be that of the destination, and
 /// fields for a single hop are removed.
@@ -79,12 +79,13 @@ fn outgoing(head: EmbeddedRequest, body: Bytes, asked: &HostAndPort) -> Result<R
 }
 
 /// Sends a request to the first of `addresses` that accepts the connection, and embeds the answer. Redirects are
-/// embedded too, because the client decides whether to follow them. `seat` is held until the connection ends.
+/// embedded too, because the client decides whether to follow them. `connection permit` is held until the connection
+/// ends.
 pub(super) async fn send(
     addresses: Vec<SocketAddr>,
     asked: &HostAndPort,
     request: Request,
-    (scope, seat): (&Scope, Seat),
+    (scope, connection_permit): (&Scope, ConnectionPermit),
 ) -> Result<Response, No> {
     let head_only = request.method() == Method::HEAD;
     let named = DialTarget {
@@ -100,9 +101,9 @@ pub(super) async fn send(
         .await
         .map_err(|_| VisitorFailure::Unreachable)?;
     scope.spawn(async move {
-        // After this time the connection is cut, which the reader of the answer detects. The seat is then free, however
-        // slowly the rest is read.
-        let _seat = seat;
+        // After this time the connection is cut, which the reader of the answer detects. The connection permit is then
+        // free, however slowly the rest is read.
+        let _connection_permit = connection_permit;
         let _ = tokio::time::timeout(defaults::RELAY_HTTP_TIME, connection).await;
     });
     let answered = tokio::time::timeout(defaults::RELAY_HTTP_TIME, sender.send_request(request)).await;

@@ -20,8 +20,8 @@ pub use self::destination::{BadDestination, Destination};
 use super::config::RelayConfig;
 use super::credentials::Credentials;
 
+use super::connection_limit::{ConnectionLimit, ConnectionPermit};
 use super::respond::{self, VisitorFailure};
-use super::seats::{Seat, Seats};
 use crate::defaults;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::{Body, Request, Response};
@@ -37,7 +37,7 @@ pub(super) struct RelayHttp {
     credentials: Arc<Credentials>,
     /// Owns the connections to destinations.
     scope: Scope,
-    seats: Arc<Seats>,
+    connection_limit: Arc<ConnectionLimit>,
 }
 
 /// Why a request was not relayed, or got no answer.
@@ -68,7 +68,7 @@ impl RelayHttp {
             config,
             credentials,
             scope,
-            seats: Seats::new(defaults::RELAY_HTTP, defaults::RELAY_HTTP_PER_ADDRESS),
+            connection_limit: ConnectionLimit::new(defaults::RELAY_HTTP, defaults::RELAY_HTTP_PER_ADDRESS),
         }
     }
 
@@ -127,7 +127,7 @@ impl RelayHttp {
             let message = "application/http is not accepted; send one request as message/http";
             return Err(refused(RefusalKind::MediaType, message));
         }
-        let seat = self.seat(&facts)?;
+        let connection_permit = self.connection_permit(&facts)?;
         let embedded = exchange::embedded(request.into_body(), &asked).await?;
         let addresses = tokio::time::timeout(defaults::CONNECT, destination.addresses()).await;
         let addresses =
@@ -140,12 +140,14 @@ impl RelayHttp {
             return Err(refused(RefusalKind::Forbidden, format!("requests are not relayed to {text} here")));
         };
         tracing::debug!(destination = %asked, remote = %facts.remote, "relaying a request");
-        exchange::send(addresses, &asked, embedded, (&self.scope, seat)).await
+        exchange::send(addresses, &asked, embedded, (&self.scope, connection_permit)).await
     }
 
-    fn seat(&self, facts: &Facts) -> Result<Seat, Refusal> {
-        let seat = self.seats.enter().and_then(|mut seat| seat.is_for(facts.remote.ip()).then_some(seat));
-        seat.ok_or_else(|| {
+    fn connection_permit(&self, facts: &Facts) -> Result<ConnectionPermit, Refusal> {
+        let connection_permit = self.connection_limit.enter().and_then(|mut connection_permit| {
+            connection_permit.is_for(facts.remote.ip()).then_some(connection_permit)
+        });
+        connection_permit.ok_or_else(|| {
             let mut refusal =
                 Refusal::new(RefusalKind::Full, "the limit of relayed requests is reached; try again");
             refusal.retry_after = Some(defaults::RETRY_AFTER);

@@ -17,7 +17,7 @@ use super::stream::poll_cut;
 use super::{PollMode, UrlId};
 use crate::domain::Visitor;
 use crate::http1::embedded::{Coded, Framing, request_head};
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::framing::expects_length;
 use crate::message::{Body, BoxError, Request, expect};
 use crate::net::flag::Listener;
@@ -242,7 +242,7 @@ impl DeliveryBody {
     }
 }
 
-impl Source for DeliveryBody {
+impl FrameSource for DeliveryBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let piece = ready!(self.poll_piece(cx)?);
         self.passed(piece.as_ref().map_or(0, Bytes::len));

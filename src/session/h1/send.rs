@@ -15,7 +15,7 @@ use crate::http1::client::{self, Closer, Connection, Home, NotAnswered};
 use crate::http1::stall::StallDetector;
 use crate::message::{Request, Response, authority, interim, upgrade};
 use crate::net::flag::Flag;
-use crate::net::silence::Impatience;
+use crate::net::keepalive::UserTimeoutSwitch;
 use crate::net::{Io, Scope};
 use crate::observe::{Limit, LimitObserver};
 use crate::session::Driver;
@@ -23,7 +23,7 @@ use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 struct H1 {
     place: Arc<ConnectionPlace>,
-    impatience: Impatience,
+    user_timeout: UserTimeoutSwitch,
     scope: Scope,
 }
 
@@ -139,7 +139,7 @@ pub fn open(
     observer: Option<Arc<dyn LimitObserver>>,
 ) -> (Box<dyn Carrier>, Driver) {
     io.keep_alive();
-    let impatience = io.impatience();
+    let user_timeout = io.user_timeout();
     let stall = StallDetector::new();
     let cut = Arc::<Flag>::default();
     let connection = Connection::link(io, stall.clone(), cut.listen());
@@ -158,7 +158,7 @@ pub fn open(
         given_up,
         observer,
     });
-    let carrier = H1 { place: place.clone(), impatience, scope: scope.clone() };
+    let carrier = H1 { place: place.clone(), user_timeout, scope: scope.clone() };
     let driven = Driven(place);
     let driver = async move { driven.0.ended().await };
     (Box::new(carrier), Box::pin(driver))
@@ -220,7 +220,7 @@ impl H1 {
         authority::to_origin_form(&mut request);
         upgrade::join_cookies(request.headers_mut());
         // An agent reads every head at once. It reads a body as slowly as its origin does.
-        self.impatience.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
+        self.user_timeout.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
         self.place.stall.begin();
         let (place, scope) = (self.place.clone(), self.scope.clone());
         let back = Back { place, scope, slot: Some(slot), returned: false };

@@ -28,7 +28,7 @@ pub(crate) use wire::property as fuzz_json;
 
 use std::sync::Arc;
 
-use super::{AgentSide, Door, RelaySide, Transport};
+use super::{Admissions, AgentSide, RelaySide, Transport};
 use crate::session::Kind;
 
 /// See the module.
@@ -47,8 +47,8 @@ impl Transport for Comet {
         "wiki.secondlife.com, Reverse HTTP (2008), the COMET fallback"
     }
 
-    fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide> {
-        Box::new(relay::Relay::new(door))
+    fn relay(&self, admissions: Arc<dyn Admissions>) -> Box<dyn RelaySide> {
+        Box::new(relay::Relay::new(admissions))
     }
 
     fn agent(&self) -> Box<dyn AgentSide> {

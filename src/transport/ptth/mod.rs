@@ -6,7 +6,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use super::{AgentSide, Door, RelaySide, Transport};
+use super::{Admissions, AgentSide, RelaySide, Transport};
 use crate::session::Kind;
 
 /// See the module.
@@ -30,8 +30,8 @@ impl Transport for Ptth {
         "draft-kazuho-ptth-ptth-01"
     }
 
-    fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide> {
-        Box::new(relay::Relay::new(door))
+    fn relay(&self, admissions: Arc<dyn Admissions>) -> Box<dyn RelaySide> {
+        Box::new(relay::Relay::new(admissions))
     }
 
     fn agent(&self) -> Box<dyn AgentSide> {

@@ -9,17 +9,17 @@ use http_body::Body as _;
 use super::wire;
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::message::{Request, Response, hop};
-use crate::transport::{Door, RelaySide, flip, query};
+use crate::transport::{Admissions, RelaySide, flip, query};
 
 const TOKEN: &str = "ptth";
 
 pub(super) struct Relay {
-    door: Arc<dyn Door>,
+    admissions: Arc<dyn Admissions>,
 }
 
 impl Relay {
-    pub(super) fn new(door: Arc<dyn Door>) -> Self {
-        Self { door }
+    pub(super) fn new(admissions: Arc<dyn Admissions>) -> Self {
+        Self { admissions }
     }
 
     async fn flip(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
@@ -40,10 +40,10 @@ impl Relay {
         let wanted =
             wire::wanted(request.uri()).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
         let offer = query::offer(wanted, request.headers(), TOKEN)?;
-        let admission = self.door.check(offer, &facts).await?;
-        let mut response = flip::switching("upgrade", TOKEN, &self.door, &*admission);
+        let admission = self.admissions.check(offer, &facts).await?;
+        let mut response = flip::switching("upgrade", TOKEN, &self.admissions, &*admission);
         flip::announce(&mut response, kind, &*admission);
-        flip::proceed(&self.door, request, kind, admission);
+        flip::proceed(&self.admissions, request, kind, admission);
         Ok(response)
     }
 }

@@ -6,7 +6,7 @@ mod relay;
 
 use std::sync::Arc;
 
-use super::{AgentSide, Door, RelaySide, Transport};
+use super::{Admissions, AgentSide, RelaySide, Transport};
 use crate::session::Kind;
 
 /// See the module.
@@ -29,8 +29,8 @@ impl Transport for Ptth10 {
         "draft-lentczner-rhttp-00"
     }
 
-    fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide> {
-        Box::new(relay::Relay::new(door))
+    fn relay(&self, admissions: Arc<dyn Admissions>) -> Box<dyn RelaySide> {
+        Box::new(relay::Relay::new(admissions))
     }
 
     fn agent(&self) -> Box<dyn AgentSide> {

@@ -9,15 +9,15 @@ use http_body::Body as _;
 use crate::domain::{Facts, Offer, Refusal, RefusalKind};
 use crate::message::{Request, Response, fields, hop};
 use crate::session::Kind;
-use crate::transport::{Door, RelaySide, flip, query};
+use crate::transport::{Admissions, RelaySide, flip, query};
 
 pub(super) struct Relay {
-    door: Arc<dyn Door>,
+    admissions: Arc<dyn Admissions>,
 }
 
 impl Relay {
-    pub(super) fn new(door: Arc<dyn Door>) -> Self {
-        Self { door }
+    pub(super) fn new(admissions: Arc<dyn Admissions>) -> Self {
+        Self { admissions }
     }
 
     async fn flip(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
@@ -32,12 +32,12 @@ impl Relay {
             None => None,
             Some(offered) => Some(flip::choose(&offered)?),
         };
-        let admission = self.door.check(offer(&request)?, &facts).await?;
-        let mut response = flip::switching("Upgrade", token, &self.door, &*admission);
+        let admission = self.admissions.check(offer(&request)?, &facts).await?;
+        let mut response = flip::switching("Upgrade", token, &self.admissions, &*admission);
         if let Some(kind) = kind {
             flip::announce(&mut response, kind, &*admission);
         }
-        flip::proceed(&self.door, request, kind.unwrap_or(Kind::H1), admission);
+        flip::proceed(&self.admissions, request, kind.unwrap_or(Kind::H1), admission);
         Ok(response)
     }
 }

@@ -45,7 +45,7 @@ pub(crate) use form::property as fuzz_form;
 
 use std::sync::Arc;
 
-use super::{AgentSide, Door, RelaySide, Transport};
+use super::{Admissions, AgentSide, RelaySide, Transport};
 use crate::session::Kind;
 
 /// The relay's first line in the answer to a probe, sent at once.
@@ -69,8 +69,8 @@ impl Transport for ReverseHttp {
         "ReverseHttp (Garnock-Jones 2008)"
     }
 
-    fn relay(&self, door: Arc<dyn Door>) -> Box<dyn RelaySide> {
-        Box::new(relay::Relay::new(door))
+    fn relay(&self, admissions: Arc<dyn Admissions>) -> Box<dyn RelaySide> {
+        Box::new(relay::Relay::new(admissions))
     }
 
     fn agent(&self) -> Box<dyn AgentSide> {

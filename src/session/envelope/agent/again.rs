@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::defaults;
 use crate::message::Body;
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 
 /// See the module.
 pub struct Again(Arc<Mutex<ReplaySource>>);
@@ -41,7 +41,7 @@ struct ReplayBody {
     next: usize,
 }
 
-impl Source for ReplayBody {
+impl FrameSource for ReplayBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let source = self.source.clone();
         let mut source = source.lock();

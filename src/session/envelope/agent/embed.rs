@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, TRAILER};
 use http_body::{Body as _, Frame};
 
 use crate::http1::embedded::{Coded, Framing, response_head};
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::framing::is_bodiless;
 use crate::message::{Body, Response};
 
@@ -53,7 +53,7 @@ struct Embedded {
     live: bool,
 }
 
-impl Source for Embedded {
+impl FrameSource for Embedded {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if let Some(head) = self.head.take() {
             return Poll::Ready(Some(Ok(Frame::data(head))));

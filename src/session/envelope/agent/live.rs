@@ -12,7 +12,7 @@ use http_body::{Body as _, Frame};
 
 use super::embed::{AnswerMode, embed};
 use crate::http1::embedded::{Framing, response_head};
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::expect::BodyDemand;
 use crate::message::{Body, Response, interim};
 
@@ -66,7 +66,7 @@ impl Live {
     }
 }
 
-impl Source for Live {
+impl FrameSource for Live {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if self.ahead.is_empty() {
             ready!(self.poll_ahead(cx));

@@ -19,12 +19,12 @@ use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::session::envelope::{PollEnd, PollMode};
 use crate::transport::polled::pages::{self, plain};
 use crate::transport::polled::{Registration, Waiters, held, too_many, wait};
-use crate::transport::{Door, RelaySide, warnings};
+use crate::transport::{Admissions, RelaySide, warnings};
 
 const METHODS: &str = "POST, DELETE, OPTIONS";
 
 pub(super) struct Relay {
-    door: Arc<dyn Door>,
+    admissions: Arc<dyn Admissions>,
     sessions: Sessions,
     waiters: Waiters,
     answers: Answers,
@@ -35,9 +35,9 @@ fn is_ours(path: &str) -> bool {
 }
 
 impl Relay {
-    pub(super) fn new(door: Arc<dyn Door>) -> Self {
-        let sessions = Sessions::new(door.polling().store.clone());
-        Self { door, sessions, waiters: Waiters::default(), answers: Answers::default() }
+    pub(super) fn new(admissions: Arc<dyn Admissions>) -> Self {
+        let sessions = Sessions::new(admissions.polling().store.clone());
+        Self { admissions, sessions, waiters: Waiters::default(), answers: Answers::default() }
     }
 
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
@@ -72,7 +72,7 @@ impl Relay {
     async fn agent(&self, headers: &HeaderMap, facts: &Facts) -> Result<AgentId, Refusal> {
         let instance =
             headers.get(fields::PTTH_INSTANCE).and_then(|text| Instance::parse(text.to_str().ok()?));
-        self.door.who_comes(facts, instance.as_ref()).await
+        self.admissions.who_comes(facts, instance.as_ref()).await
     }
 
     /// Takes the answer, if the agent brings one, and waits for its next request.
@@ -87,16 +87,16 @@ impl Relay {
             // An agent may bring answers after the end of its session. Such a POST begins no session.
             Some(goes_on) if !goes_on || !waits => return Ok(nothing(&[])),
             None if ask.offer.probe => {
-                let admission = self.door.check(ask.offer, facts).await?;
+                let admission = self.admissions.check(ask.offer, facts).await?;
                 return Ok(self.welcome(admission.urls()));
             }
             _ => {}
         }
-        let session = self.sessions.begin(&self.door, &ask, facts).await?;
+        let session = self.sessions.begin(&self.admissions, &ask, facts).await?;
         if !waits {
             return Ok(self.welcome(&session.urls));
         }
-        let most = self.door.polling().hold;
+        let most = self.admissions.polling().hold;
         match held(&self.waiters, &session, &parts.headers, most, |hold| poll(&session, ask.poll, hold)).await
         {
             Ok(response) => Ok(response),
@@ -105,7 +105,7 @@ impl Relay {
             Err(PollEnd::TooMany) if answered.is_some() => Ok(nothing(&session.urls)),
             Err(PollEnd::TooMany) => Err(too_many()),
             // If the session was cut, `check` refuses a new one, with the reason.
-            Err(PollEnd::Ended) => match self.door.check(ask.offer, facts).await {
+            Err(PollEnd::Ended) => match self.admissions.check(ask.offer, facts).await {
                 Ok(_) => Err(Refusal::new(RefusalKind::Gone, "this session has ended")),
                 Err(refusal) => Err(refusal),
             },
@@ -115,7 +115,7 @@ impl Relay {
     /// The response to a probe, or to a POST that brings no answer and does not wait. Our agent opens a session by one.
     fn welcome(&self, urls: &[String]) -> Response {
         let mut response = nothing(urls);
-        warnings::write(response.headers_mut(), &self.door.warnings(urls));
+        warnings::write(response.headers_mut(), &self.admissions.warnings(urls));
         response
     }
 }

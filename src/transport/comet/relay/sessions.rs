@@ -13,7 +13,7 @@ use crate::net::Core;
 use crate::session::Kind;
 use crate::session::envelope::{AnswerRouter, Queue, UrlId, carrier};
 use crate::transport::polled::{Registration, Registrations};
-use crate::transport::{Door, query};
+use crate::transport::{Admissions, query};
 
 /// The name of this transport.
 const TRANSPORT: &str = "comet";
@@ -107,7 +107,7 @@ impl Sessions {
     /// The session of `ask`, or a new one if none stands.
     pub(super) async fn begin(
         &self,
-        door: &Arc<dyn Door>,
+        admissions: &Arc<dyn Admissions>,
         ask: &CometRequest,
         facts: &Facts,
     ) -> Result<Arc<Registration>, Refusal> {
@@ -118,10 +118,10 @@ impl Sessions {
         if let Some(standing) = self.standing(ask) {
             return Ok(standing);
         }
-        let admission = door.check(ask.offer.clone(), facts).await?;
+        let admission = admissions.check(ask.offer.clone(), facts).await?;
         let born = ask.named.then_some(0);
-        let begun = self.all.enter(&ask.identity, born, door.scope(), || {
-            let (polling, room) = (door.polling(), admission.memory().min(defaults::COMET_MESSAGES));
+        let begun = self.all.enter(&ask.identity, born, admissions.scope(), || {
+            let (polling, room) = (admissions.polling(), admission.memory().min(defaults::COMET_MESSAGES));
             let queue = Queue::new(self.all.router.clone(), polling.absence, defaults::COMET_MESSAGE, room);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());

@@ -9,7 +9,7 @@ use http_body::Body as _;
 use parking_lot::Mutex;
 
 use crate::message::Body;
-use crate::message::body::{PolledFrame, Source};
+use crate::message::body::{FrameSource, PolledFrame};
 
 /// Keeps the rest of a body after its reader has dropped it.
 pub(super) struct KeepOpen {
@@ -24,7 +24,7 @@ pub(super) fn keep(body: Body) -> (Body, KeepOpen) {
 
 struct SharedBody(Arc<Mutex<Body>>);
 
-impl Source for SharedBody {
+impl FrameSource for SharedBody {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let mut body = self.0.lock();
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));

@@ -21,7 +21,7 @@ impl Relay {
         };
         let fields = read(request.uri().query().unwrap_or_default(), b"").map_err(malformed)?;
         let facts = Facts { credential: fields.token.or(facts.credential.clone()), ..facts.clone() };
-        let agent = self.door.who(&facts)?;
+        let agent = self.admissions.who(&facts)?;
         let all = self.registrations.of(&agent);
         let lines: Vec<_> = all.iter().map(|registration| line(registration, true)).collect();
         Ok(shown(request.headers(), "Registrations", &lines))
@@ -47,7 +47,7 @@ impl Relay {
         let fields = read("", &body).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
         if fields.token.is_some() {
             let facts = Facts { credential: fields.token, ..facts.clone() };
-            if self.door.who(&facts)? != registration.agent {
+            if self.admissions.who(&facts)? != registration.agent {
                 return Err(Refusal::new(
                     RefusalKind::Forbidden,
                     "this registration belongs to another token",

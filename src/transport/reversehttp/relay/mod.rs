@@ -20,14 +20,14 @@ use crate::http1::embedded::{ReadError, whole};
 use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::transport::polled::pages;
 use crate::transport::polled::{Registration, Registrations, Waiters};
-use crate::transport::{Door, RelaySide};
+use crate::transport::{Admissions, RelaySide};
 
 /// The fields that a page of another origin must be able to read.
 const EXPOSED: &str =
     "Link, Location, Accept, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Gone, PTTH-Visitors";
 
 pub(super) struct Relay {
-    door: Arc<dyn Door>,
+    admissions: Arc<dyn Admissions>,
     seal: Seal,
     registrations: Arc<Registrations>,
     probes: Probes,
@@ -62,10 +62,10 @@ fn resource(path: &str) -> Option<Resource<'_>> {
 }
 
 impl Relay {
-    pub(super) fn new(door: Arc<dyn Door>) -> Self {
-        let seal = Seal::new(&door.polling().seal_key);
-        let registrations = Arc::new(Registrations::new(door.polling().store.clone()));
-        Self { door, seal, registrations, probes: Probes::default(), waiters: Waiters::default() }
+    pub(super) fn new(admissions: Arc<dyn Admissions>) -> Self {
+        let seal = Seal::new(&admissions.polling().seal_key);
+        let registrations = Arc::new(Registrations::new(admissions.polling().store.clone()));
+        Self { admissions, seal, registrations, probes: Probes::default(), waiters: Waiters::default() }
     }
 
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
@@ -100,7 +100,7 @@ impl Relay {
     fn open(&self, what: Use, sealed: &str, facts: &Facts) -> Result<Claims, Refusal> {
         let unknown = || {
             let refusal = Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
-            self.door.guessed(facts, refusal)
+            self.admissions.guessed(facts, refusal)
         };
         let claims = self.seal.open(what, sealed).ok_or_else(unknown)?;
         // A registration that stands names its agent; otherwise the URL names the agent.
@@ -108,8 +108,8 @@ impl Relay {
             Some(known) => known.agent.clone(),
             None => register::identified(&claims.identity).ok_or_else(unknown)?.0,
         };
-        let foreign = facts.credential.is_some() && self.door.who(facts).ok().as_ref() != Some(&agent);
-        if foreign || !self.door.may_go_on(&agent, facts) {
+        let foreign = facts.credential.is_some() && self.admissions.who(facts).ok().as_ref() != Some(&agent);
+        if foreign || !self.admissions.may_go_on(&agent, facts) {
             return Err(Refusal::new(
                 RefusalKind::Forbidden,
                 "this URL belongs to a token that is not valid here",

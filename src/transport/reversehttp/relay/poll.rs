@@ -30,7 +30,7 @@ impl Relay {
         }
         let mode = poll_mode(asker);
         let kind = if mode.batch { APPLICATION_HTTP } else { MESSAGE_HTTP };
-        let most = self.door.polling().hold;
+        let most = self.admissions.polling().hold;
         let mut ended_before = false;
         loop {
             let registration = self.revive(&claims, facts)?;

@@ -35,7 +35,7 @@ impl Relay {
             read(parts.uri.query().unwrap_or_default(), &body).map_err(|e| malformed(e.to_string()))?;
         facts.credential = fields.token.or(facts.credential);
         let offer = query::offer(fields.wanted, &parts.headers, TRANSPORT)?;
-        let admission = self.door.check(offer.clone(), &facts).await?;
+        let admission = self.admissions.check(offer.clone(), &facts).await?;
         let identity = identity(&*admission, &offer);
         if offer.probe {
             return Ok(self.granted(StatusCode::OK, None, admission.urls(), &identity, &facts));
@@ -114,7 +114,7 @@ impl Relay {
         if let Ok(links) = HeaderValue::from_bytes(&links.join(&b", "[..])) {
             headers.insert(LINK, links);
         }
-        warnings::write(headers, &self.door.warnings(urls));
+        warnings::write(headers, &self.admissions.warnings(urls));
         headers.insert(fields::PTTH_STREAM, HeaderValue::from_static("?1"));
         response
     }
@@ -127,8 +127,8 @@ impl Relay {
         lease: std::time::Duration,
     ) -> Option<(Arc<Registration>, bool)> {
         let all = &self.registrations;
-        let polling = self.door.polling();
-        all.enter(&identity.clone(), born, self.door.scope(), || {
+        let polling = self.admissions.polling();
+        all.enter(&identity.clone(), born, self.admissions.scope(), || {
             let (absence, most, room) = (polling.absence, defaults::MESSAGE, admission.memory());
             let queue = Queue::new(all.router.clone(), absence, most, room);
             let granted =
@@ -151,7 +151,7 @@ impl Relay {
             return Ok(known);
         }
         let (agent, offer) = identified(&claims.identity).ok_or_else(gone)?;
-        let admission = self.door.check_again(&agent, offer, facts)?;
+        let admission = self.admissions.check_again(&agent, offer, facts)?;
         // The registration may have been deleted meanwhile.
         let (registration, _) = self
             .enter(claims.identity.clone(), Some(claims.born), admission, defaults::POLL_LEASE)
@@ -207,7 +207,7 @@ mod tests {
     use crate::net::{Cores, Scope};
     use crate::session::ReceiveBudget;
     use crate::session::carrier::Carrier;
-    use crate::transport::{Attached, Door, Polling};
+    use crate::transport::{Admissions, Attached, Polling};
 
     /// Admits every agent, and runs `first` before an agent comes back.
     struct Open {
@@ -221,7 +221,7 @@ mod tests {
 
     struct Yes(AgentId, Arc<ReceiveBudget>);
 
-    impl Door for Open {
+    impl Admissions for Open {
         fn check<'a>(&'a self, _: Offer, _: &'a Facts) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>> {
             Box::pin(std::future::ready(Ok(yes())))
         }
@@ -307,8 +307,8 @@ mod tests {
         let first = Arc::new(Mutex::new(None::<First>));
         let (polling, scope) = (Polling::default(), Scope::new());
         let cores = Cores::start(1).unwrap();
-        let door = Open { polling, scope, cores, first: first.clone() };
-        let relay = Relay::new(Arc::new(door));
+        let admissions = Open { polling, scope, cores, first: first.clone() };
+        let relay = Relay::new(Arc::new(admissions));
         let (known, _) = relay.enter("agent=a".into(), None, yes(), Duration::from_secs(30)).unwrap();
         let (identity, url, expires) = (known.identity.clone(), 7, u64::MAX);
         let claims = Claims { born: known.born, expires, url, identity };

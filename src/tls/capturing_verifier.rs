@@ -18,9 +18,9 @@ const NAME: usize = 80;
 
 /// Leaves every decision to the verifier inside, and only adds the issuer's name to a refusal for an unknown issuer.
 #[derive(Debug)]
-pub(super) struct Witness(pub(super) Arc<dyn ServerCertVerifier>);
+pub(super) struct CapturingVerifier(pub(super) Arc<dyn ServerCertVerifier>);
 
-impl ServerCertVerifier for Witness {
+impl ServerCertVerifier for CapturingVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

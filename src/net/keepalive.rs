@@ -44,9 +44,9 @@ impl FarEnd {
 
 /// Sets whether the bytes written to a connection must be acknowledged soon. Takes effect with the next write.
 #[derive(Debug, Clone, Default)]
-pub struct Impatience(Arc<AtomicBool>);
+pub struct UserTimeoutSwitch(Arc<AtomicBool>);
 
-impl Impatience {
+impl UserTimeoutSwitch {
     /// Takes effect with the next write.
     pub fn set(&self, impatient: bool) {
         self.0.store(impatient, Ordering::Relaxed);
@@ -55,14 +55,14 @@ impl Impatience {
 
 /// The timeout that a connection has, and the timeout that is wanted.
 #[derive(Debug)]
-pub(super) struct Patience {
-    wanted: Impatience,
+pub(super) struct UserTimeout {
+    wanted: UserTimeoutSwitch,
     told: bool,
 }
 
-impl Patience {
-    pub(super) fn new() -> (Self, Impatience) {
-        let wanted = Impatience::default();
+impl UserTimeout {
+    pub(super) fn new() -> (Self, UserTimeoutSwitch) {
+        let wanted = UserTimeoutSwitch::default();
         (Self { wanted: wanted.clone(), told: false }, wanted)
     }
 
