@@ -62,11 +62,17 @@ async fn a_closed_port_is_reported_and_answered_502() {
 }
 
 #[tokio::test]
-async fn a_missing_socket_and_a_missing_directory_are_reported() {
+async fn a_missing_socket_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let socket = origin(&format!("unix:{}/none.sock", directory.path().display()));
     assert!(!within(socket.probe()).await.answers);
     assert_eq!(within(socket.answer(get("/"))).await.status(), 502);
+}
+
+#[cfg(feature = "cli")]
+#[tokio::test]
+async fn a_missing_directory_is_reported() {
+    let directory = tempfile::tempdir().unwrap();
     let files = origin(&directory.path().display().to_string());
     assert!(within(files.probe()).await.answers);
     drop(directory);
