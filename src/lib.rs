@@ -101,21 +101,45 @@ mod tls;
 pub mod transport;
 
 #[cfg(feature = "agent")]
+pub use agent::config::AgentConfig;
+#[cfg(feature = "agent")]
 pub use agent::{Agent, AgentBuilder, BuildError, Fatal, Serving, Status};
-pub use domain::{AgentId, HostName, Malformed, Name, Refusal, RefusalKind, Route, Secret, SessionId};
+pub use domain::{
+    AgentId, Certificate, Facts, HostName, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Route,
+    Secret, SessionId, Visitor, Wanted,
+};
+pub use message::interim::Sender as InterimSender;
+pub use message::store::SpoolBudget;
+pub use message::upgrade::{ByteStream, Tunnel};
 pub use message::{Body, BoxError, Request, Response};
-pub use net::dial::BadProxy;
+pub use net::dial::{
+    BadProxy, DialError, DialRoute, DialTarget, Proxies, Proxy, ProxyError, ProxyFault, ProxyKind,
+};
+pub use net::flag::Listener as FlagListener;
+pub use net::io::{Duplex, Tcp};
+#[cfg(feature = "relay")]
+pub use net::nets::Nets;
+pub use net::{Core, Cores, Io, Scope};
 pub use observe::exchange::{Exchange, Fault, Party, RequestId, RequestLine, Sink, Via};
+pub use observe::{Limit, LimitObserver};
 #[cfg(feature = "relay")]
 pub use policy::{
-    BadRules, FieldSecret, Grants, Limits, Prefix, Rules, StoreError, TokenRecord, Tokens, User,
+    BadRules, FieldSecret, Grants, Limits, Prefix, Rules, StoreError, TokenRecord, Tokens, User, Verified,
 };
+#[cfg(feature = "relay")]
+pub use registry::directory::{Announcement, Change, Directory, DirectoryError, Generation, RelayId};
 #[cfg(feature = "relay")]
 pub use relay::config::{Admin, BadDestination, ClientCerts, Destination, Listen, RelayConfig, Routing};
 #[cfg(feature = "relay")]
 pub use relay::{BadTransport, Relay, StartError};
-pub use session::{Handler, handler_fn};
-pub use tls::{ServerTls, TlsError};
+pub use session::carrier::Carrier;
+pub use session::{
+    Ended, Handler, Kind, Link, Load, Loaded, ReceiveBudget, SendError, SendErrorKind, Slot, handler_fn,
+};
+pub use tls::files::FileError;
+pub use tls::{
+    CertificateSlot, CertificateStore, PairFiles, Reloaded, Replaced, ServerCertificate, ServerTls, TlsError,
+};
 
 /// The modules of this crate, for its own program and tests. Nothing here is stable.
 #[doc(hidden)]

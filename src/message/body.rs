@@ -225,12 +225,12 @@ impl Body {
     }
 
     /// The body received on an HTTP/2 stream, with the length that its head announces, if any.
-    pub fn received(receiver: h2::RecvStream, length: Option<u64>) -> Self {
+    pub(crate) fn received(receiver: h2::RecvStream, length: Option<u64>) -> Self {
         Self::from(BodyKind::Stream(Http2Stream { receiver, data_done: false, left: length }))
     }
 
     /// A body of the frames that `source` makes.
-    pub fn from_source(source: impl FrameSource + 'static) -> Self {
+    pub(crate) fn from_source(source: impl FrameSource + 'static) -> Self {
         Self::from(BodyKind::Source(Box::new(source)))
     }
 
@@ -244,7 +244,7 @@ impl Body {
     }
 
     /// Keeps `value` until this body has ended or is dropped, beside the values that it keeps already.
-    pub fn hold(&mut self, value: impl Any + Send) {
+    pub(crate) fn hold(&mut self, value: impl Any + Send) {
         self.hold = Some(match self.hold.take() {
             Some(earlier) => Box::new((earlier, value)),
             None => Box::new(value),
@@ -252,7 +252,7 @@ impl Body {
     }
 
     /// Adds an observer behind the observers that this body has already.
-    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+    pub(crate) fn observe(&mut self, observer: Box<dyn Observer>) {
         self.observer = Some(match self.observer.take() {
             Some(earlier) => Box::new(ObserverPair(earlier, observer)),
             None => observer,
@@ -261,7 +261,7 @@ impl Body {
 
     /// Breaks this body off once it has more than `most` bytes, so that it never looks complete. A body has one limit;
     /// the latest replaces an earlier limit.
-    pub fn limit(&mut self, most: u64) -> Exceeded {
+    pub(crate) fn limit(&mut self, most: u64) -> Exceeded {
         let exceeded = Exceeded::default();
         if !self.is_end_stream() {
             self.limit = Some(Box::new(BodyLimit { left: most, exceeded: exceeded.clone() }));
@@ -272,7 +272,7 @@ impl Body {
     /// Reads and discards the rest of an unwanted upload, because some visitors treat an upload that is cut after an
     /// answer as a failure. Bytes and time are limited; a longer upload is cut nevertheless. Dropping the future cuts
     /// the upload.
-    pub async fn linger(mut self) {
+    pub(crate) async fn linger(mut self) {
         let rest = async {
             let mut left = defaults::LINGER_BYTES;
             while let Some(Ok(frame)) = self.frame().await {

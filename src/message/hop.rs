@@ -1,7 +1,7 @@
 //! Hop-by-hop fields (RFC 9110 §7.6.1), and the one Upgrade that may cross a hop.
 
 use http::header::{CONNECTION, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 
 use super::fields;
 
@@ -62,6 +62,14 @@ pub fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
 /// hop-by-hop fields (RFC 9113 §8.2.2), so that there is nothing to remove.
 pub fn strip_received(version: Version, headers: &mut HeaderMap) -> Option<HeaderValue> {
     if version == Version::HTTP_2 { None } else { strip(headers) }
+}
+
+/// Strips an answer before a carrier sends it. A 101 keeps its Upgrade.
+pub fn strip_answer<B>(response: &mut Response<B>) {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if let Some(token) = strip(response.headers_mut()).filter(|_| switches) {
+        set_upgrade(response.headers_mut(), token);
+    }
 }
 
 /// Whether a name is among [`HOP_BY_HOP`] or is `TE`. Most other names differ in length: no more is compared.

@@ -1,7 +1,7 @@
 //! Requests that may be sent twice.
 
 use http::header::UPGRADE;
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{Extensions, HeaderName, HeaderValue, Method, Uri};
 use http_body::Body as _;
 
 use super::{Body, Request};
@@ -14,24 +14,31 @@ pub fn is_harmless(request: &Request) -> bool {
 }
 
 /// A request without a body, for a carrier that consumes the head of the request. The fields are a list: a header map
-/// is made only if the request is sent again. Extensions are not copied.
+/// is made only if the request is sent again.
 pub struct RequestCopy {
     method: Method,
     target: Uri,
     fields: Vec<(HeaderName, HeaderValue)>,
+    extensions: Extensions,
 }
 
 impl RequestCopy {
     /// A copy of the head of `request`.
     pub fn of<B>(request: &http::Request<B>) -> Self {
         let fields = request.headers().iter().map(|(name, value)| (name.clone(), value.clone()));
-        Self { method: request.method().clone(), target: request.uri().clone(), fields: fields.collect() }
+        Self {
+            method: request.method().clone(),
+            target: request.uri().clone(),
+            fields: fields.collect(),
+            extensions: request.extensions().clone(),
+        }
     }
 
     /// The request.
     pub fn into_request(self) -> Request {
         let mut request = Request::new(Body::empty());
         (*request.method_mut(), *request.uri_mut()) = (self.method, self.target);
+        *request.extensions_mut() = self.extensions;
         let headers = request.headers_mut();
         headers.reserve(self.fields.len());
         for (name, value) in self.fields {

@@ -198,7 +198,7 @@ impl Io {
     }
 
     /// A handle on the time of the last read, which is kept from now on.
-    pub fn last_read(&mut self) -> LastRead {
+    pub(crate) fn last_read(&mut self) -> LastRead {
         self.last_read.get_or_insert_with(LastRead::now).clone()
     }
 
@@ -210,7 +210,7 @@ impl Io {
     }
 
     /// A handle that sets how soon written bytes must be acknowledged.
-    pub fn user_timeout(&mut self) -> UserTimeoutSwitch {
+    pub(crate) fn user_timeout(&mut self) -> UserTimeoutSwitch {
         let (patience, handle) = UserTimeout::new();
         self.patience = Some(patience);
         handle

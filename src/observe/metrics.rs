@@ -181,9 +181,8 @@ struct DroppedLines(Arc<AtomicU64>);
 impl Collector for DroppedLines {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let counter = ConstCounter::new(self.0.load(Ordering::Relaxed));
-        let help = "Lines of the access log that were dropped because they were not written fast enough";
-        let encoder =
-            encoder.encode_descriptor("ptth_access_log_dropped", help, None, counter.metric_type())?;
+        let help = "Lines of the access log that were dropped because they were not written fast enough.";
+        let encoder = encoder.encode_descriptor("access_log_dropped", help, None, counter.metric_type())?;
         counter.encode(encoder)
     }
 }
@@ -210,6 +209,12 @@ mod tests {
 
     use super::*;
     use crate::observe::exchange::{Observers, Recording, RequestId};
+
+    #[test]
+    fn dropped_lines_are_counted_under_their_name() {
+        let text = Metrics::with_dropped(Some(Arc::new(AtomicU64::new(3)))).text();
+        assert!(text.contains("\nptth_access_log_dropped_total 3\n"), "{text}");
+    }
 
     #[test]
     fn the_text_contains_every_count() {

@@ -51,8 +51,9 @@ pub(super) async fn answer(
         // wrong.
         response = respond::failure(VisitorFailure::Upgrade, &http::HeaderMap::new(), &mut recording);
     }
-    if version == Version::HTTP_2 && recording.exchange().party == Party::Agent {
-        // HTTP/2 has no hop-by-hop fields (RFC 9113 §8.2.2), and answers to agents are written for HTTP/1.1.
+    if version == Version::HTTP_2 && (extended || recording.exchange().party == Party::Agent) {
+        // HTTP/2 has no hop-by-hop fields (RFC 9113 §8.2.2). Answers to agents and to an Upgrade are written for
+        // HTTP/1.1.
         let _ = hop::strip(response.headers_mut());
     }
     recording.follow(head, &mut response);

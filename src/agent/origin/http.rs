@@ -49,7 +49,6 @@ impl Web {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return switch(response, upgrade.ok_or(OriginFailure::Unasked)?, &self.scope);
         }
-        let _ = hop::strip(response.headers_mut());
         // The version belongs to the hop to the origin and is not passed on.
         *response.version_mut() = Version::HTTP_11;
         Ok(response)

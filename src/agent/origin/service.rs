@@ -77,13 +77,7 @@ where
         Err(error) => Err(error),
     };
     match served {
-        Ok(response) => {
-            let mut response = response.map(Body::wrap);
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                let _ = hop::strip(response.headers_mut());
-            }
-            response
-        }
+        Ok(response) => response.map(Body::wrap),
         Err(error) => failed(&error, html),
     }
 }

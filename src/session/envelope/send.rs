@@ -90,6 +90,8 @@ impl Envelopes {
         interim: interim::Sender,
     ) -> Result<Response, SendError> {
         upgrade::join_cookies(request.headers_mut());
+        // Before the body is taken from it: a request with a body is not repeated.
+        let copy = repeat::is_harmless(&request).then(|| RequestCopy::of(&request));
         let mut upload = Upload::Unread;
         if upgrades || request.body().is_end_stream() {
             // There is no body to request.
@@ -103,7 +105,6 @@ impl Envelopes {
         }
         let (idempotent, (recipient, answer)) =
             (request.method().is_idempotent(), Recipient::of(&request, interim));
-        let copy = repeat::is_harmless(&request).then(|| RequestCopy::of(&request));
         let queued = Queued { request, upload };
         let id = self.0.update(|mailbox| mailbox.request(queued, recipient, idempotent));
         let answered = WaitingVisitor { queue: &self.0, id, answer }.wait().await;
@@ -250,6 +251,27 @@ mod tests {
         let error = second.unwrap_err();
         assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, true));
         assert!(link.is_out() && link.reserve().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_get_whose_body_was_taken_is_not_repeatable() {
+        for (body, repeatable) in [("", true), ("query", false)] {
+            let (router, queue, link) = queue();
+            let mut request = get();
+            *request.body_mut() = Body::full(body);
+            let sent = link.send_plain(request, link.reserve().unwrap());
+            let work = async {
+                read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
+                let broken = futures_util::stream::iter([Err(std::io::Error::other("the answer broke off"))]);
+                assert!(router.answer(1, Body::wrap(http_body_util::StreamBody::new(broken))).await.is_err());
+            };
+            let error = tokio::join!(sent, work).0.unwrap_err();
+            assert_eq!(
+                (error.kind, error.repeatable.is_some()),
+                (SendErrorKind::Closed, repeatable),
+                "{body}"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

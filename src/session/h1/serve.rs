@@ -9,7 +9,7 @@ use crate::defaults;
 use crate::http1;
 use crate::http1::server::{self, ServerOptions, Service};
 use crate::http1::write::Case;
-use crate::message::{Request, Response, interim};
+use crate::message::{Request, Response, hop, interim};
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
@@ -59,7 +59,9 @@ struct Plain(Arc<dyn Handler>);
 
 impl Service for Plain {
     async fn call(&self, request: Request, interim: interim::Sender) -> Response {
-        self.0.call(request, interim).await
+        let mut response = self.0.call(request, interim).await;
+        hop::strip_answer(&mut response);
+        response
     }
 }
 
@@ -77,6 +79,7 @@ impl Service for Loading<'_> {
             request.body_mut().hold(loaded.clone());
         }
         let mut response = self.handler.call(request, interim).await;
+        hop::strip_answer(&mut response);
         response.body_mut().hold(loaded);
         response
     }

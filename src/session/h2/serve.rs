@@ -8,7 +8,7 @@ use super::goaway::Tapped;
 use super::server::{self, Broken, Http2Terms};
 use super::uploads::UploadPolicy;
 use crate::defaults;
-use crate::message::{Request, upgrade};
+use crate::message::{Request, hop, upgrade};
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
@@ -49,6 +49,8 @@ pub async fn run(
             if switches {
                 upgrade::to_connected(&mut response);
             }
+            // HTTP/2 has no hop-by-hop fields, and no 101 either (RFC 9113 §8.2.2, §8.6).
+            let _ = hop::strip(response.headers_mut());
             response.body_mut().hold(loaded);
             response
         }

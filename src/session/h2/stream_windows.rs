@@ -23,7 +23,8 @@ pub(super) const FIRST_UPLOAD: u32 = 64 << 10;
 const WORTH_ANNOUNCING: u32 = 4;
 /// A body up to this length, in bytes, is not charged. A longer body is charged until it ends.
 pub(super) const SHORT: u64 = 64 << 10;
-/// While a connection carries long bodies, its window follows the rest of the budget at this interval.
+/// While a connection carries long bodies, or has less than its first window, its window follows the rest of the budget
+/// at this interval.
 const FOLLOW: Duration = Duration::from_secs(1);
 /// A far end that does not acknowledge a window within this time is taken to ignore it (RFC 9113 §6.5.3).
 const ACKNOWLEDGED: Duration = Duration::from_secs(10);
@@ -122,7 +123,8 @@ impl StreamWindows {
     fn is_due(&self, state: &WindowState) -> bool {
         // A window that is too large for the free bytes is reduced at once.
         let short = state.window > LEAST && self.budget.free() < PARTS * state.window as usize;
-        state.changed || short || !state.charges.is_empty() && state.computed.elapsed() >= FOLLOW
+        let follows = !state.charges.is_empty() || state.window < self.first;
+        state.changed || short || follows && state.computed.elapsed() >= FOLLOW
     }
 
     /// The window that fits. After its long bodies, the connection leaves [`PARTS`] windows for the bodies to come.

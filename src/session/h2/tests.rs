@@ -11,7 +11,7 @@ use super::*;
 use crate::domain::{AgentId, SessionId};
 use crate::message::{Body, Request};
 use crate::net::{Core, Io, Scope};
-use crate::session::{Kind, Link, SendError, SendErrorKind, Session, send_half};
+use crate::session::{Kind, Link, Load, SendError, SendErrorKind, Session, handler_fn, send_half};
 
 fn get(path: &str) -> Request {
     http::Request::get(format!("http://a.test{path}")).body(Body::empty()).unwrap()
@@ -122,4 +122,26 @@ async fn a_sent_request_is_returned_only_if_a_repeat_is_harmless() {
         assert_eq!(again, returned.then(|| ("http://a.test/a?b".into(), 1)));
         scope.abort();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_with_hop_by_hop_fields_arrives_without_them() {
+    let scope = Scope::new();
+    let (session, _, far) = linked(&scope).await;
+    let handler = handler_fn(|_| async {
+        let mut response = crate::message::Response::new(Body::full("ok"));
+        response.headers_mut().insert("connection", http::HeaderValue::from_static("close, x-a"));
+        response.headers_mut().insert("transfer-encoding", http::HeaderValue::from_static("chunked"));
+        response.headers_mut().insert("x-a", http::HeaderValue::from_static("1"));
+        response
+    });
+    let (load, budget) = (Load::new(Arc::default()), ReceiveBudget::new(1 << 20));
+    let serving = serve::run(Io::other(far), Arc::new(handler), load, budget, scope.clone());
+    let answer = tokio::select! {
+        _ = serving => panic!("the connection ended"),
+        answer = answer_to(&session, get("/")) => answer.unwrap(),
+    };
+    let names: Vec<_> = answer.headers().keys().map(|name| name.as_str()).collect();
+    assert_eq!((answer.status().as_u16(), names), (200, vec!["content-length"]));
+    scope.abort();
 }

@@ -16,7 +16,7 @@ use super::wire::{JSON, MessageHeader, NOTHING, read_request, write_answer};
 use crate::defaults;
 use crate::http1::embedded::{ReadError, whole};
 use crate::message::problem::Problem;
-use crate::message::{Body, BoxError, Request, Response, fields, interim, link};
+use crate::message::{Body, BoxError, Request, Response, fields, hop, interim, link};
 use crate::net::Scope;
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, LOST, bring, run, send_poll};
@@ -182,7 +182,8 @@ impl Dialect for PolledSession {
         handler: Arc<dyn Handler>,
         scope: &Scope,
     ) -> Option<Self::Turn> {
-        let answer = handler.call(request, interim::Sender::default()).await;
+        let mut answer = handler.call(request, interim::Sender::default()).await;
+        let _ = hop::strip(answer.headers_mut());
         let (head, body, _share) = self.take_in(answer).await;
         let text = write_answer(&asked, &head, &body);
         drop(body);

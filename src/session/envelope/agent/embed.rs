@@ -10,7 +10,7 @@ use http_body::{Body as _, Frame};
 use crate::http1::embedded::{Coded, Framing, response_head};
 use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::framing::is_bodiless;
-use crate::message::{Body, Response};
+use crate::message::{Body, Response, hop};
 
 /// How an answer goes to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,8 @@ pub enum AnswerMode {
 
 /// The envelope of an answer.
 pub(super) fn embed(answer: Response, method: &Method, way: AnswerMode) -> Body {
-    let (parts, mut body) = answer.into_parts();
+    let (mut parts, mut body) = answer.into_parts();
+    let _ = hop::strip(&mut parts.headers);
     let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let bodiless = is_bodiless(method, parts.status);
     if bodiless {
