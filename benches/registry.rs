@@ -1,8 +1,8 @@
 //! What the registry costs with many names: `cargo bench --bench registry`.
 //!
-//! For 1,000, 10,000 and 100,000 names, each of an agent of its own with one connection: the time of one registration more
+//! For 1,000, 10,000 and 100,000 names, each with one agent and one connection: the time of another registration
 //! (claim, connection, its end) and of one look-up, the median of several rounds, and the ratio to the first size.
-//! Instructions, which do not depend on what else the machine does, are counted by valgrind, if it is installed: each
+//! Instructions, which do not depend on the load of the machine, are counted by valgrind, if it is installed: each
 //! figure is the difference of two runs that differ in the number of operations alone.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic when it cannot continue")]
@@ -62,11 +62,11 @@ fn register(registry: &Arc<Registry>, number: usize) -> impl Sized + use<> {
     claim.unwrap().join(Box::new(Silent), (Kind::H2, ptth::internals::net::Core::default()))
 }
 
-/// A registry with so many names, and what keeps them there.
+/// A registry with so many names, and the connections that keep them in it.
 fn filled(names: usize) -> (Arc<Registry>, Vec<impl Sized>) {
     let registry = Registry::new(Duration::from_secs(60));
-    let held = (0..names).map(|number| register(&registry, number)).collect();
-    (registry, held)
+    let connections = (0..names).map(|number| register(&registry, number)).collect();
+    (registry, connections)
 }
 
 #[derive(Clone, Copy)]
@@ -84,8 +84,8 @@ impl Operation {
             Self::LookUp => {
                 // Scattered over the table, with a period longer than the loop.
                 let hosts = (0..times).map(|n| host(n * 7_919 % names)).collect::<Vec<_>>();
-                let began = hosts.iter().filter(|host| registry.find_host(black_box(host)).is_some()).count();
-                assert_eq!(began, times);
+                let found = hosts.iter().filter(|host| registry.find_host(black_box(host)).is_some()).count();
+                assert_eq!(found, times);
             }
         }
     }
@@ -113,7 +113,7 @@ impl Operation {
     }
 }
 
-/// Instructions of a run of this program that does this; `None` without valgrind.
+/// The instructions of a run of this program with so many operations; `None` without valgrind.
 fn instructions(operation: &str, names: usize, times: usize) -> Option<f64> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
@@ -125,14 +125,14 @@ fn instructions(operation: &str, names: usize, times: usize) -> Option<f64> {
     Some(line.rsplit(':').next().unwrap().trim().replace(',', "").parse().unwrap())
 }
 
-fn table(what: &str, cost: impl Fn(Operation, &str, usize) -> Option<f64>) {
+fn table(unit: &str, cost: impl Fn(Operation, &str, usize) -> Option<f64>) {
     for (name, operation) in Operation::ALL {
         let Some(first) = cost(operation, name, SIZES[0]) else {
-            return println!("{what}: not counted, because valgrind is not installed");
+            return println!("{unit}: not counted, because valgrind is not installed");
         };
         for names in SIZES {
             let cost = if names == SIZES[0] { first } else { cost(operation, name, names).unwrap() };
-            println!("{name}, {names:>7} names: {cost:>8.0} {what}, {:.2} x", cost / first);
+            println!("{name}, {names:>7} names: {cost:>8.0} {unit}, {:.2} x", cost / first);
         }
     }
 }
@@ -145,12 +145,12 @@ fn main() {
         && arguments[1] == "count"
     {
         let (names, times) = (names.parse().unwrap(), times.parse().unwrap());
-        let (registry, _held) = filled(names);
+        let (registry, _connections) = filled(names);
         let (_, operation) = Operation::ALL.into_iter().find(|(name, _)| name == operation).unwrap();
         return operation.run(&registry, names, times);
     }
     table("ns", |operation, _, names| {
-        let (registry, _held) = filled(names);
+        let (registry, _connections) = filled(names);
         Some(operation.time(&registry, names))
     });
     table("instructions", |operation, name, names| {

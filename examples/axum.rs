@@ -1,6 +1,6 @@
 //! An axum application behind a firewall, served through a relay without a local port.
 //!
-//! With nothing in the environment it brings its own relay, asks itself one question and ends:
+//! Without `PTTH_RELAY` in the environment it starts a relay of its own, sends one request through it and ends:
 //!
 //! ```text
 //! cargo run --example axum
@@ -25,7 +25,7 @@ fn app() -> Router {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let Ok(relay) = std::env::var("PTTH_RELAY") else { return alone().await };
+    let Ok(relay) = std::env::var("PTTH_RELAY") else { return with_own_relay().await };
     let mut agent = Agent::builder().relay(relay).token(std::env::var("PTTH_TOKEN")?);
     if let Ok(name) = std::env::var("PTTH_NAME") {
         agent = agent.name(name);
@@ -38,8 +38,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(serving.ended().await?)
 }
 
-/// Relay and agent in one program; two relays in one test work just so.
-async fn alone() -> Result<(), Box<dyn Error>> {
+/// Starts a relay and an agent in one program. Several relays in one test work the same way.
+async fn with_own_relay() -> Result<(), Box<dyn Error>> {
     let tokens = Tokens::in_memory();
     let (_, token) = tokens.issue(Grants::names(["shop".parse()?]))?;
     let mut config = RelayConfig::new(HostName::parse("ptth.localhost")?, tokens);

@@ -47,7 +47,7 @@ pub const WAIT_FREE: Duration = Duration::from_secs(10);
 pub const DIRECTORY: Duration = Duration::from_millis(500);
 /// How long a request waits for an agent that has just disconnected: a reconnect takes less.
 pub const WAIT_AGENT: Duration = Duration::from_secs(3);
-/// When an answer comes before the end of the upload, the rest of the upload is read for this long.
+/// When an answer arrives before the end of the upload, the rest of the upload is read for this long.
 pub const LINGER: Duration = Duration::from_secs(2);
 /// The same between relay and agent over HTTP/1.1, where the next request cannot use a connection that lingers.
 pub const H1_LINGER: Duration = Duration::from_millis(100);
@@ -82,10 +82,10 @@ pub const CUT_NAMED: usize = 100;
 /// Public connections at once, over all cores: at about 30 KiB each, half a gigabyte. A connection with data that its
 /// receiver does not read takes up to ten times that.
 pub const CONNECTIONS: usize = 16_384;
-/// Connections at once that are accepted while visitors hold all public connections, and that have still to prove to be
-/// an agent's: enough for a burst of agents that reconnect, each for the time of a few round trips.
+/// Connections at once that are accepted although visitors use all public connections. Each must prove to be an agent's
+/// within a few round trips. Enough for a burst of agents that reconnect.
 pub const NEWCOMERS: usize = 128;
-/// [`NEWCOMERS`] is also at most one in this many of the reserved descriptors.
+/// The number of reserved descriptors divided by this is another limit for [`NEWCOMERS`].
 pub const NEWCOMERS_SHARE: usize = 8;
 /// Public connections at once from one address (one /64 with IPv6): a hundred people behind one NAT, each with as many
 /// as a browser opens. Only sixteen addresses together can take all [`CONNECTIONS`].
@@ -251,8 +251,8 @@ pub const H1_FIELDS: usize = 512;
 /// The extensions of all chunks of one body, in bytes. Senders hardly use extensions, and without a limit a peer could
 /// send any number of bytes that no limit of a body counts (CVE-2023-39326).
 pub const CHUNK_EXTENSIONS: usize = 16 << 10;
-/// Bytes that a visitor may send on an `h2` connection before the relay knows anything of the visitor: enough for a
-/// form, and as much as a visitor on HTTP/1.1 may send.
+/// Bytes that a visitor may send on a new `h2` connection: enough for a form, and as much as a visitor on HTTP/1.1 may
+/// send.
 pub const VISITOR_FIRST_WINDOW: u32 = 128 << 10;
 /// Bytes that a visitor may send beyond [`VISITOR_FIRST_WINDOW`] once it has a long upload. One upload may take half,
 /// which fills 90 Mbit/s at a round trip of 50 ms. A hundred connections may take this much of [`BUFFERS`] at once.
@@ -260,7 +260,7 @@ pub const VISITOR_WINDOW: u32 = 1 << 20;
 /// Streams at once on a visitor's connection: twice as many as browsers use.
 pub const VISITOR_STREAMS: u32 = 200;
 /// The idle timeout of a visitor's HTTP/2 connection, which is closed at the latest after twice this time. Browsers
-/// close theirs after about as long.
+/// close idle connections after about the same time.
 pub const VISITOR_IDLE: Duration = Duration::from_secs(90);
 /// Streams that a visitor may reset before the relay has accepted them (CVE-2023-44487): the h2 crate has found this
 /// enough for browsers.
@@ -296,7 +296,7 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// The longest wait during the first minute of an outage. It is short, so that an agent reconnects soon after its relay
 /// is back. Full jitter spreads the attempts.
 pub const BACKOFF_MOST: Duration = Duration::from_secs(2);
-/// The longest wait after the first minute: when a relay has been gone for a minute, a second more does not matter.
+/// The longest wait after the first minute: when a relay is unreachable for a minute, a second more does not matter.
 pub const BACKOFF_LONG: Duration = Duration::from_secs(10);
 /// The age of an outage from which [`BACKOFF_LONG`] applies.
 pub const OUTAGE_LONG: Duration = Duration::from_secs(60);
@@ -445,7 +445,8 @@ pub const URLS_USED: usize = 16_384;
 pub const ANSWERS_LATE: usize = 1_024;
 /// Visitors that have left, in the answer to one poll: its head stays below 4 KiB, which every intermediary forwards.
 pub const GONE_AT_ONCE: usize = 64;
-/// Visitors that have left and whose requests have not reached the agent yet: the two come on different connections.
+/// Visitors that have left before their requests have reached the agent: the report that a visitor has left may
+/// overtake the request, because the two use different connections.
 pub const GONE_EARLY: usize = 64;
 /// How long a Request URL is valid, in seconds: 30 days, because old clients never request another while they are idle.
 pub const REQUEST_URL_AGE: u64 = 30 * 24 * 3600;

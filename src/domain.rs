@@ -10,12 +10,12 @@ use subtle::ConstantTimeEq as _;
 
 /// Why a text is not a [`Name`] or a [`HostName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {what}: {why}")]
+#[error("{text:?} is not a {kind}: {reason}")]
 #[non_exhaustive]
 pub struct Malformed {
-    what: &'static str,
+    kind: &'static str,
     text: String,
-    why: &'static str,
+    reason: &'static str,
 }
 
 fn label(text: &str) -> Result<Box<str>, &'static str> {
@@ -44,7 +44,7 @@ impl Name {
     /// # Errors
     /// [`Malformed`] when the text is not a DNS label.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        label(text).map(Self).map_err(|why| Malformed { what: "name", text: text.into(), why })
+        label(text).map(Self).map_err(|reason| Malformed { kind: "name", text: text.into(), reason })
     }
 
     /// The label.
@@ -76,7 +76,7 @@ impl HostName {
     /// # Errors
     /// [`Malformed`] when the text is neither.
     pub fn parse(text: &str) -> Result<Self, Malformed> {
-        let bad = |why| Malformed { what: "host", text: text.into(), why };
+        let bad = |reason| Malformed { kind: "host", text: text.into(), reason };
         if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
             let address: std::net::Ipv6Addr =
                 inner.parse().map_err(|_| bad("the brackets hold no IPv6 address"))?;
@@ -154,7 +154,7 @@ impl fmt::Display for Route {
 /// Which process an agent connection belongs to (`PTTH-Instance: ID;boot=N`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Instance {
-    /// Random per process, or kept in the agent's state directory.
+    /// Random for each process, or stored in the agent's state directory.
     pub id: Box<str>,
     /// Counts the starts of one id; a higher boot fences the lower.
     pub boot: u64,
@@ -194,7 +194,7 @@ pub enum Wanted {
     Name(Name),
     /// A host of the agent's own.
     Host(HostName),
-    /// The host of an origin (RFC 6454). The relay knows whether it is a name below its domain or a host of
+    /// The host of an origin (RFC 6454). The relay decides whether it is a name below its domain or a host of
     /// the agent's own.
     Origin(HostName),
 }
@@ -211,7 +211,7 @@ pub struct Offer {
     /// Whether the offer is only a check of whether the relay would accept it: nothing is served on it, and no running
     /// agent is disturbed.
     pub probe: bool,
-    /// The transport by which the offer came.
+    /// The transport of the offer.
     pub transport: &'static str,
     /// The rules for visitors, as the agent sent them (`PTTH-Visitors`). Without rules every visitor is admitted.
     pub visitors: Option<Box<str>>,
@@ -248,7 +248,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Known facts about the far end of a connection.
+/// Facts about the far end of a connection.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// The address of the far end.
@@ -336,9 +336,9 @@ pub enum RefusalKind {
     Method,
     /// Another process of the same agent has taken the place of this one (409).
     Fenced,
-    /// Another agent serves the route with other rules (409); later it may be gone.
+    /// Another agent serves the route with other rules (409); a later attempt may succeed.
     OtherRules,
-    /// The request has its answer already (409).
+    /// The request was answered before (409).
     Answered,
     /// The resource existed, and was ended for good (410).
     Gone,
@@ -381,7 +381,7 @@ impl RefusalKind {
         }
     }
 
-    /// A stable word for logs, metrics and machines.
+    /// A stable code for logs, metrics and programs.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Malformed => "malformed-offer",

@@ -45,13 +45,13 @@ pub const ALL: &[(&str, Property)] = &[
 /// # Panics
 /// When the property does not hold, or when no property has that name.
 pub fn run(name: &str, bytes: &[u8]) {
-    let found = ALL.iter().find(|(known, _)| *known == name);
+    let found = ALL.iter().find(|(target, _)| *target == name);
     let Some((_, property)) = found else { unreachable!("no property is called {name}") };
     property(bytes);
 }
 
-/// An embedded response: the part that is passed on is one message that every parser reads alike, and the way in which
-/// it was cut into pieces changes nothing.
+/// An embedded response: the part that is passed on is one message that every parser reads alike, and the sizes of the
+/// pieces in which it arrives change nothing.
 fn answer(bytes: &[u8]) {
     let mut rest = BytesMut::from(bytes);
     let mut first = bytes;
@@ -60,14 +60,14 @@ fn answer(bytes: &[u8]) {
         assert!(parse_answer(&head).is_err() && interim.status().is_informational());
         assert_ne!(interim.status(), StatusCode::SWITCHING_PROTOCOLS);
         let written = response_head(interim.status(), interim.headers(), Framing::Empty);
-        same_to_others(&written, interim.headers());
+        assert_others_agree(&written, interim.headers());
         first = &bytes[bytes.len() - rest.len()..];
     }
     let Some(head) = head_of(&mut BytesMut::from(first)) else { return };
     let Ok(read) = parse_answer(&head) else { return };
     assert!((200..600).contains(&read.status.as_u16()) || read.upgrade.is_some());
     let written = response_head(read.status, &read.headers, Framing::Rest(None));
-    same_to_others(&written, &read.headers);
+    assert_others_agree(&written, &read.headers);
     if read.upgrade.is_none() {
         let Ok(again) = parse_answer(&written) else { unreachable!("a written head cannot be read") };
         assert_eq!((again.status, again.headers), (read.status, read.headers));
@@ -81,7 +81,7 @@ fn request(bytes: &[u8]) {
     let Some(head) = head_of(&mut BytesMut::from(bytes)) else { return };
     let Ok(head) = parse_request(&head) else { return };
     let written = request_head(&head.method, &head.target, &head.headers, Framing::Rest(None));
-    same_to_others(&written, &head.headers);
+    assert_others_agree(&written, &head.headers);
     assert!(!head.headers.contains_key(UPGRADE) && head.framing != Framing::Empty);
 }
 
@@ -97,26 +97,26 @@ fn head_of(bytes: &mut BytesMut) -> Option<Bytes> {
 }
 
 /// Another parser finds the same fields in the written head, and nothing behind them.
-fn same_to_others(written: &[u8], headers: &HeaderMap) {
-    let mut room = [httparse::EMPTY_HEADER; 1024];
-    let names: Vec<_> = if written.starts_with(b"HTTP/") {
-        let mut response = httparse::Response::new(&mut room);
+fn assert_others_agree(written: &[u8], headers: &HeaderMap) {
+    let mut storage = [httparse::EMPTY_HEADER; 1024];
+    let parsed: Vec<_> = if written.starts_with(b"HTTP/") {
+        let mut response = httparse::Response::new(&mut storage);
         let status = response.parse(written);
         assert!(matches!(status, Ok(httparse::Status::Complete(all)) if all == written.len()));
         response.headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec())).collect()
     } else {
-        let mut request = httparse::Request::new(&mut room);
+        let mut request = httparse::Request::new(&mut storage);
         let status = request.parse(written);
         assert!(matches!(status, Ok(httparse::Status::Complete(all)) if all == written.len()));
         request.headers.iter().map(|h| (h.name.to_ascii_lowercase(), h.value.to_vec())).collect()
     };
     let ours = headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
     // The authority of an absolute target becomes one more `Host`.
-    let theirs: Vec<_> = names.into_iter().filter(|(name, _)| name != HOST.as_str()).collect();
+    let theirs: Vec<_> = parsed.into_iter().filter(|(name, _)| name != HOST.as_str()).collect();
     assert_eq!(ours.filter(|(name, _)| name != HOST.as_str()).collect::<Vec<_>>(), theirs);
 }
 
-/// The body of an embedded response that comes in pieces of `size` bytes; `None` if it is broken.
+/// The body of an embedded response that arrives in pieces of `size` bytes; `None` if it is broken.
 fn body_of(bytes: &[u8], size: usize) -> Option<(StatusCode, Bytes)> {
     let pieces: Vec<_> = bytes
         .chunks(size)
@@ -130,11 +130,11 @@ fn body_of(bytes: &[u8], size: usize) -> Option<(StatusCode, Bytes)> {
         let all = reader.stream(framing).collect().await.ok()?;
         Some((status, all.to_bytes()))
     };
-    now(work)
+    poll_ready(work)
 }
 
-/// The output of a future that needs only to be polled again, as that of a broken body does.
-fn now<T>(future: impl Future<Output = T>) -> T {
+/// The output of a future that waits for no event. A broken body may need several polls.
+fn poll_ready<T>(future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     for _ in 0..4 {
@@ -157,7 +157,7 @@ fn link_field(bytes: &[u8]) {
     }
 }
 
-/// The host of a request: one of its inputs, folded, and the same when it is parsed again.
+/// The host of a request: it has no upper case, and is the same when it is parsed again.
 fn host_of(bytes: &[u8]) {
     let Some((&flags, rest)) = bytes.split_first() else { return };
     let mut parts = rest.splitn(2, |byte| *byte == 0);
@@ -190,8 +190,8 @@ fn hop_by_hop(bytes: &[u8]) {
     }
     let had_host = headers.get_all(HOST).iter().count();
     let _ = hop::strip(&mut headers);
-    for gone in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"] {
-        assert!(!headers.contains_key(gone) || gone == "te" && headers[gone] == "trailers", "{gone} is left");
+    for name in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"] {
+        assert!(!headers.contains_key(name) || name == "te" && headers[name] == "trailers", "{name} is left");
     }
     assert_eq!(headers.get_all(HOST).iter().count(), had_host, "a Host field was removed");
 }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`Relay`] | the public side: listeners, routes, forwarding |
 //! | [`Agent`] | the side behind the firewall: dials, serves an origin or a tower service |
-//! | [`transport`] | ways to open a session, one folder for each dialect |
+//! | [`transport`] | how an agent opens a session, one folder for each dialect |
 //! | `session` | open links and their carriers: `h1`, `h2`, `envelope` |
 //! | `registry` | which routes exist and which sessions serve them |
 //! | `policy` | which agents may offer routes: tokens, certificates; which visitors a name admits: its rules |
@@ -20,9 +20,9 @@
 //! | `domain`, `defaults` | the shared types, and every default with its reason |
 //! | `cli` | the `ptth` program |
 //!
-//! # Words
+//! # Terms
 //!
-//! | word | meaning |
+//! | term | meaning |
 //! |---|---|
 //! | visitor | the client that sends a public request |
 //! | origin | the service behind an agent |

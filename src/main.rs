@@ -1,4 +1,4 @@
-//! The `ptth` program. Everything it does is in the library.
+//! The `ptth` program. The library implements all of its commands.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -10,14 +10,14 @@ use ptth::internals::cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let done = cli::parse(std::env::args_os()).and_then(|said| match said {
-        Some(said) => said.log.start().and_then(|()| cli::run(said)),
+    let result = cli::parse(std::env::args_os()).and_then(|parsed| match parsed {
+        Some(command_line) => command_line.log.start().and_then(|()| cli::run(command_line)),
         None => Ok(()),
     });
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // With nobody there to read it, the code still tells.
+            // If stderr cannot be written, the exit code alone reports the failure.
             let _ = writeln!(std::io::stderr(), "ptth: {failure}");
             ExitCode::from(failure.code)
         }

@@ -24,14 +24,14 @@ impl Backoff {
     /// The wait after one more failure: at least the `Retry-After` of the relay, up to [`defaults::RETRY_AFTER_MOST`].
     pub(super) fn failed(&mut self, retry_after: Option<Duration>) -> Duration {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let most = match since.elapsed() < defaults::OUTAGE_LONG {
+        let limit = match since.elapsed() < defaults::OUTAGE_LONG {
             true => defaults::BACKOFF_MOST,
             false => defaults::BACKOFF_LONG,
         };
-        let ceiling = defaults::BACKOFF_FIRST.saturating_mul(1 << self.failures.min(16)).min(most);
+        let ceiling = defaults::BACKOFF_FIRST.saturating_mul(1 << self.failures.min(16)).min(limit);
         self.failures += 1;
-        let asked = retry_after.unwrap_or_default().min(defaults::RETRY_AFTER_MOST);
-        asked + ceiling.mul_f64(rand::random())
+        let requested = retry_after.unwrap_or_default().min(defaults::RETRY_AFTER_MOST);
+        requested + ceiling.mul_f64(rand::random())
     }
 
     /// The wait after one more refusal by a relay, while other relays do not refuse.

@@ -167,8 +167,8 @@ impl AgentBuilder {
         self
     }
 
-    /// Sets the wait after which the agent tries better transports again while the best does not work; half a minute by
-    /// default.
+    /// Sets the wait after which the agent tries better transports again while the best transport does not work; half a
+    /// minute by default.
     #[must_use]
     pub fn climb(mut self, wait: Duration) -> Self {
         self.climb = Some(wait);
@@ -246,12 +246,12 @@ impl AgentBuilder {
 
 fn relay(text: String) -> Result<http::Uri, BuildError> {
     let uri: Option<http::Uri> = text.parse().ok();
-    let fits = uri.filter(|uri| {
-        let local = uri.host().and_then(|h| HostName::parse(h).ok()).is_some_and(|h| h.is_this_machine());
+    let accepted = uri.filter(|uri| {
+        let is_local = uri.host().and_then(|h| HostName::parse(h).ok()).is_some_and(|h| h.is_this_machine());
         uri.query().is_none()
-            && (uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http") && local)
+            && (uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http") && is_local)
     });
-    fits.ok_or(BuildError::Relay(text))
+    accepted.ok_or(BuildError::Relay(text))
 }
 
 #[cfg(test)]

@@ -22,14 +22,14 @@ pub struct AgentConfig {
     /// One of [`super::transports`].
     pub transport: Box<str>,
     /// The carriers offered to a relay, which chooses one: [`Kind::PREFERRED`], unless a carrier is known to fail on
-    /// the way.
+    /// the path to the relay.
     pub carriers: Vec<Kind>,
     /// The wait after which an agent below its best transport tries the better ones again. The wait doubles after each
     /// failed attempt, up to five minutes. The usual value is [`crate::defaults::CLIMB_FIRST`].
     pub climb: Duration,
     /// The TLS configuration, with the roots that a relay's certificate must chain to.
     pub tls: Arc<rustls::ClientConfig>,
-    /// The proxies on the way to the relays.
+    /// The proxies between this machine and the relays.
     pub proxies: Proxies,
     /// The identity of this process.
     pub instance: Instance,

@@ -2,7 +2,7 @@
 //! remembers that rung. While better rungs exist, the agent tries them again in the background.
 //!
 //! The agent leaves a rung only for an error that another rung can cure: an answer other than 101, or a connection that
-//! broke before its 101 or right behind it. A refusal, a certificate error or an unreachable relay is the same on every
+//! broke before or right behind its 101. A refusal, a certificate error or an unreachable relay is the same on every
 //! rung.
 
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(super) struct Rung {
     call: Call,
 }
 
-/// See the module.
+/// Chooses the transport: see the module.
 pub(super) struct Ladder {
     rungs: Vec<Rung>,
     /// The first wait before better rungs are tried again.
@@ -34,7 +34,7 @@ struct LadderState {
     /// The rung in use; the next open starts there.
     rung: usize,
     /// Connections in a row that broke right behind their 101.
-    stumbles: u32,
+    early_ends: u32,
     climb_at: Option<Instant>,
     climb_wait: Duration,
     /// The rung before a climb that no connection has confirmed yet, and the wait before that climb.
@@ -44,7 +44,7 @@ struct LadderState {
 impl Ladder {
     /// The rungs of `transports`, the best first. Better rungs are tried again after `climb` at the latest. If the
     /// choice is `automatic`, a transport with several carriers gets a second rung with `h1` alone: a middlebox that
-    /// passes a 101 can still break the protocol behind it.
+    /// passes a 101 can still break the protocol behind the 101.
     pub(super) fn new(
         transports: &[&'static dyn Transport],
         call: &Call,
@@ -62,7 +62,7 @@ impl Ladder {
             }
         }
         let state =
-            LadderState { rung: 0, stumbles: 0, climb_at: None, climb_wait: climb, climbed_from: None };
+            LadderState { rung: 0, early_ends: 0, climb_at: None, climb_wait: climb, climbed_from: None };
         Self { rungs, climb, state: Mutex::new(state) }
     }
 
@@ -78,25 +78,25 @@ impl Ladder {
     /// [`OpenError`] of the first rung tried, when no rung works or when another rung cannot cure an error.
     pub(super) async fn open(&self) -> Result<(usize, Opened), OpenError> {
         let start = self.state.lock().rung;
-        let mut first = None;
-        for (place, rung) in self.rungs.iter().enumerate().skip(start) {
+        let mut first_error = None;
+        for (index, rung) in self.rungs.iter().enumerate().skip(start) {
             match rung.side.open(&rung.call).await {
                 Ok(opened) => {
-                    if let Some(why) = &first {
-                        self.stand_on(place, &format!("{why}"));
+                    if let Some(error) = &first_error {
+                        self.move_to(index, &format!("{error}"));
                     }
-                    return Ok((place, opened));
+                    return Ok((index, opened));
                 }
                 Err(error) if is_cured_by_another(&error) => {
                     tracing::debug!(rung = rung.name, %error, "this rung does not work");
-                    first.get_or_insert(error);
+                    first_error.get_or_insert(error);
                 }
-                Err(error) => return Err(first.unwrap_or(error)),
+                Err(error) => return Err(first_error.unwrap_or(error)),
             }
         }
         // No rung works, so the fault may be temporary. The next attempt starts at the top rung again.
         self.state.lock().rung = 0;
-        Err(first.unwrap_or_else(|| OpenError::Broken("no transport is available".into())))
+        Err(first_error.unwrap_or_else(|| OpenError::Broken("no transport is available".into())))
     }
 
     /// When better rungs are tried again; `None` on the top rung.
@@ -107,9 +107,9 @@ impl Ladder {
     /// Tries the rungs above the rung in use, the best first. Dropping the future cancels the attempt.
     pub(super) async fn climb(&self) -> Option<(usize, Opened)> {
         let current = self.state.lock().rung;
-        for (place, rung) in self.rungs.iter().enumerate().take(current) {
+        for (index, rung) in self.rungs.iter().enumerate().take(current) {
             match rung.side.open(&rung.call).await {
-                Ok(opened) => return Some((place, opened)),
+                Ok(opened) => return Some((index, opened)),
                 Err(error) => tracing::debug!(rung = rung.name, %error, "a better rung does not work yet"),
             }
         }
@@ -125,7 +125,7 @@ impl Ladder {
             let state = self.state.lock();
             (state.rung, state.climb_wait)
         };
-        self.stand_on(rung, "a better rung works again");
+        self.move_to(rung, "a better rung works again");
         self.state.lock().climbed_from = Some(from);
     }
 
@@ -142,26 +142,26 @@ impl Ladder {
                 drop(state);
                 return self.fall_back(below, waited);
             }
-            state.stumbles = if early { state.stumbles + 1 } else { 0 };
-            (state.stumbles >= 2 && rung + 1 < self.rungs.len()).then_some(rung + 1)
+            state.early_ends = if early { state.early_ends + 1 } else { 0 };
+            (state.early_ends >= 2 && rung + 1 < self.rungs.len()).then_some(rung + 1)
         };
         if let Some(below) = below {
-            self.stand_on(below, "connections broke right after the 101");
+            self.move_to(below, "connections broke right after the 101");
         }
     }
 
     /// Returns to the rung before a failed climb, and doubles the wait before the next climb.
     fn fall_back(&self, below: usize, waited: Duration) {
-        self.stand_on(below, "a connection broke right after the 101");
+        self.move_to(below, "a connection broke right after the 101");
         let mut state = self.state.lock();
         state.climb_wait = (waited * 2).min(defaults::CLIMB_MOST);
         state.climb_at = Some(Instant::now() + jittered(state.climb_wait));
     }
 
-    fn stand_on(&self, rung: usize, why: &str) {
+    fn move_to(&self, rung: usize, why: &str) {
         let mut state = self.state.lock();
         let from = std::mem::replace(&mut state.rung, rung);
-        state.stumbles = 0;
+        state.early_ends = 0;
         if rung < from || state.climb_at.is_none() {
             state.climb_wait = self.climb;
         }
@@ -199,10 +199,10 @@ mod tests {
 
     type Answers = Arc<Mutex<VecDeque<Result<(), OpenError>>>>;
 
-    /// A transport with prepared answers. Once they are used up, each open succeeds.
-    struct Told(Answers);
+    /// A transport with prepared answers. After the last prepared answer, each open succeeds.
+    struct PreparedAnswers(Answers);
 
-    impl AgentSide for Told {
+    impl AgentSide for PreparedAnswers {
         fn open<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
             let answer = self.0.lock().pop_front().unwrap_or(Ok(()));
             let (near, _) = tokio::io::duplex(1);
@@ -228,7 +228,7 @@ mod tests {
         ladder.rungs = answers
             .iter()
             .zip(names)
-            .map(|(a, name)| Rung { name, side: Box::new(Told(a.clone())), call: call.clone() })
+            .map(|(a, name)| Rung { name, side: Box::new(PreparedAnswers(a.clone())), call: call.clone() })
             .collect();
         (ladder, answers)
     }
@@ -247,20 +247,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_ladder_descends_keeps_a_working_rung_and_climbs_back() {
-        let (ladder, told) = ladder(3);
-        told[0].lock().push_back(absent());
-        told[1].lock().push_back(Err(OpenError::Broken("reset".into())));
+        let (ladder, answers) = ladder(3);
+        answers[0].lock().push_back(absent());
+        answers[1].lock().push_back(Err(OpenError::Broken("reset".into())));
         assert_eq!(ladder.open().await.unwrap().0, 2);
         assert_eq!(ladder.open().await.unwrap().0, 2, "the rung that works is kept");
 
         let due = ladder.climb_at().unwrap() - Instant::now();
         assert!(due >= defaults::CLIMB_FIRST / 2 && due <= defaults::CLIMB_FIRST, "{due:?}");
-        told[0].lock().push_back(absent());
-        told[1].lock().push_back(absent());
+        answers[0].lock().push_back(absent());
+        answers[1].lock().push_back(absent());
         assert!(ladder.climb().await.is_none());
         assert!(ladder.climb_at().unwrap() - Instant::now() >= defaults::CLIMB_FIRST);
 
-        told[0].lock().push_back(absent());
+        answers[0].lock().push_back(absent());
         let (rung, _) = ladder.climb().await.unwrap();
         assert_eq!(rung, 1, "the best rung that works is used");
         ladder.climbed(rung);
@@ -270,9 +270,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_climb_that_breaks_after_its_101_doubles_the_wait() {
-        let (ladder, told) = ladder(3);
-        told[0].lock().push_back(absent());
-        told[1].lock().push_back(absent());
+        let (ladder, answers) = ladder(3);
+        answers[0].lock().push_back(absent());
+        answers[1].lock().push_back(absent());
         assert_eq!(ladder.open().await.unwrap().0, 2);
         for wait in [2, 4, 8].map(|times| times * defaults::CLIMB_FIRST) {
             let (rung, _) = ladder.climb().await.unwrap();
@@ -286,9 +286,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_does_not_change_the_rung() {
-        let (ladder, told) = ladder(2);
+        let (ladder, answers) = ladder(2);
         let status = http::StatusCode::FORBIDDEN;
-        told[0].lock().push_back(Err(OpenError::Refused { status, message: "no".into(), retry_after: None }));
+        let refused = OpenError::Refused { status, message: "no".into(), retry_after: None };
+        answers[0].lock().push_back(Err(refused));
         assert!(matches!(ladder.open().await, Err(OpenError::Refused { .. })));
         assert_eq!(ladder.open().await.unwrap().0, 0);
     }
@@ -309,9 +310,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn when_no_rung_works_the_first_error_is_returned() {
-        let (ladder, told) = ladder(2);
-        told[0].lock().push_back(absent());
-        told[1].lock().push_back(Err(OpenError::Broken("cut".into())));
+        let (ladder, answers) = ladder(2);
+        answers[0].lock().push_back(absent());
+        answers[1].lock().push_back(Err(OpenError::Broken("cut".into())));
         assert!(matches!(ladder.open().await, Err(OpenError::Absent { .. })));
     }
 }

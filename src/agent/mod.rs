@@ -40,7 +40,7 @@ pub fn transports() -> impl Iterator<Item = &'static str> {
     [AUTO].into_iter().chain(rungs)
 }
 
-/// Why an agent ended: a further attempt could not succeed. With several relays, every relay has refused the agent.
+/// Why an agent ended: a further attempt would fail too. With several relays, every relay has refused the agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fatal {
@@ -113,7 +113,7 @@ pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> R
     let budget = ReceiveBudget::new(defaults::AGENT_BUFFERS);
     let credentials = AgentCredentials::new(config.tls.clone(), config.token.clone());
     let refusals = Arc::new(Refusals::new(config.relays.len()));
-    let relays = config.relays.iter().enumerate().map(|(place, relay)| {
+    let relays = config.relays.iter().enumerate().map(|(index, relay)| {
         let (status, watcher) = watch::channel(Status::default());
         let (done, end) = oneshot::channel();
         let call = Call {
@@ -126,7 +126,7 @@ pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> R
         let supervisor = Supervisor {
             ladder: Ladder::new(&transports, &call, &*config.transport == AUTO, config.climb),
             relay: relay.clone(),
-            place,
+            index,
             refusals: refusals.clone(),
             handler: handler.clone(),
             budget: budget.clone(),

@@ -29,17 +29,18 @@ struct Recorded {
     observers: Arc<Observers>,
 }
 
-/// The record of a request for an Upgrade. The task that joins the streams behind the 101 holds it until they end.
+/// The record of a request for an Upgrade. The task that joins the streams behind the 101 keeps the record until the
+/// streams end.
 #[derive(Clone)]
-pub(super) struct Behind(Arc<RecordedAnswer>);
+pub(super) struct UpgradeRecord(Arc<RecordedAnswer>);
 
 struct RecordedAnswer {
-    /// Passed to the sink when the last holder is dropped.
+    /// Passed to the sink when the last reference is dropped.
     recording: Mutex<Option<Box<Recording>>>,
     bytes: Arc<Bytes>,
 }
 
-impl Behind {
+impl UpgradeRecord {
     /// The byte counts of the stream behind the 101.
     pub(super) fn bytes(&self) -> &Bytes {
         &self.0.bytes
@@ -49,20 +50,20 @@ impl Behind {
 impl Handler for Recorded {
     fn call(&self, mut request: Request, interim: interim::Sender) -> BoxFuture<'static, Response> {
         let mut recording = open(&self.observers, &mut request);
-        let head = request.method() == Method::HEAD;
-        let bytes = recording.elsewhere();
-        let kept = Arc::new(RecordedAnswer { recording: Mutex::new(None), bytes });
-        request.extensions_mut().insert(Behind(kept.clone()));
+        let is_head = request.method() == Method::HEAD;
+        let bytes = recording.shared_bytes();
+        let record = Arc::new(RecordedAnswer { recording: Mutex::new(None), bytes });
+        request.extensions_mut().insert(UpgradeRecord(record.clone()));
         let answer = self.handler.call(request, interim);
         Box::pin(async move {
             let mut response = answer.await;
-            recording.failed_behind(&response);
+            recording.record_origin_failure(&response);
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                recording.answered(response.status());
-                recording.ends();
-                *kept.recording.lock() = Some(recording);
+                recording.record_status(response.status());
+                recording.mark_complete();
+                *record.recording.lock() = Some(recording);
             } else {
-                recording.follow(head, &mut response);
+                recording.follow(is_head, &mut response);
             }
             response
         })
@@ -71,7 +72,7 @@ impl Handler for Recorded {
 
 fn open(observers: &Arc<Observers>, request: &mut Request) -> Box<Recording> {
     let headers = request.headers();
-    // The relay sends its own request id, or the visitor's id, which it has logged beside its own.
+    // The relay sends its own request id, or the visitor's id, which the relay has logged beside its own.
     let id = headers.get(fields::X_REQUEST_ID).and_then(RequestId::given).unwrap_or_else(RequestId::draw);
     let mut recording = Recording::open(observers, id);
     if let Some(line) = recording.line() {

@@ -24,7 +24,7 @@ impl Refusals {
             *last = Some(why);
         }
         let refusals: Vec<_> = all.iter().flatten().cloned().collect();
-        if refusals.len() < all.len() { Ok(()) } else { Err(together(&refusals)) }
+        if refusals.len() < all.len() { Ok(()) } else { Err(merge(&refusals)) }
     }
 
     /// Records that this relay admitted the agent.
@@ -36,7 +36,7 @@ impl Refusals {
 }
 
 /// Merges the refusals of all relays. Refusals of different kinds become [`Fatal::Refused`].
-fn together(refusals: &[Fatal]) -> Fatal {
+fn merge(refusals: &[Fatal]) -> Fatal {
     let text = refusals.iter().map(Fatal::to_string).collect::<Vec<_>>().join("; ");
     let all = |is: fn(&Fatal) -> bool| refusals.iter().all(is);
     match () {

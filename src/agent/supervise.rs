@@ -26,7 +26,7 @@ pub(super) struct Supervisor {
     pub(super) ladder: Ladder,
     pub(super) relay: http::Uri,
     /// The index of the relay in the agent's configuration.
-    pub(super) place: usize,
+    pub(super) index: usize,
     /// Shared by the supervisors of all relays of this agent.
     pub(super) refusals: Arc<Refusals>,
     pub(super) handler: Arc<dyn Handler>,
@@ -71,10 +71,12 @@ struct SuperviseState {
     links: Vec<Linked>,
     next_id: u64,
     /// How many connections the relay can use.
-    most: usize,
+    max_links: usize,
     changed: Arc<Notify>,
     backoff: Backoff,
+    /// The time before which no connection is opened.
     not_before: Instant,
+    /// The error that was logged last; empty after a success.
     last_error: String,
 }
 
@@ -98,19 +100,19 @@ impl Supervisor {
             }
             state.retire_surplus();
             state.set_alarms();
-            self.note_absence(&state);
+            self.report_disconnected(&state);
             tokio::select! {
                 biased;
                 () = self.scope.stopping() => break,
                 Some((id, end)) = ends.recv() => self.ended(&mut state, id, end),
-                opened = some(&mut opening) => {
+                opened = if_some(&mut opening) => {
                     opening = None;
                     match opened {
                         Ok((rung, opened)) => self.opened(&mut state, rung, opened, &ended),
                         Err(error) => self.failed(&mut state, &error)?,
                     }
                 }
-                climbed = some(&mut climbing) => {
+                climbed = if_some(&mut climbing) => {
                     climbing = None;
                     if let Some((rung, opened)) = climbed {
                         self.ladder.climbed(rung);
@@ -143,13 +145,13 @@ impl Supervisor {
         let kind = link.kind();
         let id = state.next_id;
         state.next_id += 1;
-        state.most = connections.max(1);
+        state.max_links = connections.max(1);
         state.last_error.clear();
-        self.refusals.admitted(self.place);
+        self.refusals.admitted(self.index);
         let load = Load::new(state.changed.clone());
         state.links.push(Linked { id, rung, kind, load: load.clone() });
         let name = self.ladder.name(rung);
-        if state.standing().count() == 1 || self.status.borrow().rung != name {
+        if state.active().count() == 1 || self.status.borrow().rung != name {
             let urls_text = match urls.is_empty() {
                 true => "none: the relay announced no public URL".into(),
                 false => urls.join(" "),
@@ -184,32 +186,32 @@ impl Supervisor {
 
     /// Reports the relay as disconnected when no connection is left on which requests can arrive: the last connection
     /// broke or is leaving.
-    fn note_absence(&self, state: &SuperviseState) {
-        if state.standing().next().is_none() && self.status.borrow().connected {
+    fn report_disconnected(&self, state: &SuperviseState) {
+        if state.active().next().is_none() && self.status.borrow().connected {
             tracing::info!(relay = %self.relay, "disconnected");
             self.status.send_modify(|s| s.connected = false);
         }
     }
 
     fn ended(&self, state: &mut SuperviseState, id: u64, end: Ended) {
-        let Some(place) = state.links.iter().position(|l| l.id == id) else { return };
-        let gone = state.links.swap_remove(place);
-        let others = state.links.iter().any(|l| !l.load.is_leaving());
-        if gone.load.age() >= defaults::PROVEN {
+        let Some(index) = state.links.iter().position(|l| l.id == id) else { return };
+        let link = state.links.swap_remove(index);
+        let others_active = state.links.iter().any(|l| !l.load.is_leaving());
+        if link.load.age() >= defaults::PROVEN {
             state.backoff.reset();
         }
         let upgraded = matches!(end, Ended::Upgraded);
-        let young = gone.load.age() < defaults::STUMBLE && !gone.load.has_served() && !upgraded;
-        self.ladder.ended(gone.rung, young && !gone.load.is_leaving());
+        let early = link.load.age() < defaults::STUMBLE && !link.load.has_served() && !upgraded;
+        self.ladder.ended(link.rung, early && !link.load.is_leaving());
         if let Ended::Failed(why) = &end {
             tracing::warn!(relay = %self.relay, why, "a connection to the relay broke");
         }
         // When a visitor disconnects, the `h1` connection that carries its request closes too. Repeated disconnects
         // must not delay the next connection.
-        let spent = gone.kind == Kind::H1 && gone.load.has_served();
-        // An early end causes a wait even while other connections stand. Without the wait, a fault that breaks each new
-        // connection at once would cause a storm of new connections.
-        if young || !others && !gone.load.is_leaving() && !upgraded && !spent {
+        let served_h1 = link.kind == Kind::H1 && link.load.has_served();
+        // An early end causes a wait even while other connections are active. Without the wait, a fault that breaks
+        // each new connection at once would cause a storm of new connections.
+        if early || !others_active && !link.load.is_leaving() && !upgraded && !served_h1 {
             state.not_before = Instant::now() + state.backoff.failed(None);
         }
     }
@@ -220,9 +222,9 @@ impl Supervisor {
             OpenError::Refused { retry_after, .. } => *retry_after,
             _ => None,
         };
-        let (wait, then) = match refusal(error, &message) {
+        let (wait, next_step) = match refusal(error, &message) {
             Some(fatal) => {
-                self.refusals.refused(self.place, fatal)?;
+                self.refusals.refused(self.index, fatal)?;
                 (
                     state.backoff.refused(),
                     "the agent continues with its other relays, and retries this relay from time to time",
@@ -235,27 +237,29 @@ impl Supervisor {
         if state.last_error == message {
             tracing::debug!(wait = ?wait, "{message}");
         } else {
-            tracing::warn!("{message}; {then}");
+            tracing::warn!("{message}; {next_step}");
             state.last_error = message;
         }
         Ok(())
     }
 }
 
-/// The [`Fatal`] of a permanent refusal; `None` for any other error. It ends the agent once every relay refuses.
+/// The [`Fatal`] of a permanent refusal; `None` for any other error. Permanent refusals end the agent once every
+/// relay refuses.
 fn refusal(error: &OpenError, message: &str) -> Option<Fatal> {
     let OpenError::Refused { status, retry_after, .. } = error else { return None };
     match status.as_u16() {
         401 | 403 => Some(Fatal::Refused(message.into())),
         400 | 406 => Some(Fatal::Usage(message.into())),
-        // Without `Retry-After`, a newer process has taken the place and keeps it. With `Retry-After` the conflict may
-        // end, as when an agent with other rules for visitors leaves.
+        // Without `Retry-After`, a newer process permanently replaces this process. With `Retry-After` the conflict
+        // may end, as when an agent with other rules for visitors leaves.
         409 if retry_after.is_none() => Some(Fatal::Fenced(message.into())),
         _ => None,
     }
 }
 
-async fn some<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+/// Resolves with the result of `future`. Never resolves without a future.
+async fn if_some<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
@@ -267,7 +271,7 @@ impl SuperviseState {
         Self {
             links: Vec::new(),
             next_id: 0,
-            most: 1,
+            max_links: 1,
             changed: Arc::new(Notify::new()),
             backoff: Backoff::default(),
             not_before: Instant::now(),
@@ -275,23 +279,23 @@ impl SuperviseState {
         }
     }
 
-    fn standing(&self) -> impl Iterator<Item = &Linked> {
+    fn active(&self) -> impl Iterator<Item = &Linked> {
         self.links.iter().filter(|l| !l.load.is_leaving())
     }
 
     /// Whether another connection is useful: always while there is none, with `h2` when every connection is busy, with
     /// `h1` when too few are idle.
     fn wants_another(&self) -> bool {
-        let count = self.standing().count();
-        let Some(first) = self.standing().next() else { return true };
+        let count = self.active().count();
+        let Some(first) = self.active().next() else { return true };
         match first.kind {
-            _ if count >= self.most => false,
-            Kind::H2 => self.standing().all(|l| l.load.in_flight() > defaults::BUSY),
+            _ if count >= self.max_links => false,
+            Kind::H2 => self.active().all(|l| l.load.in_flight() > defaults::BUSY),
             // The link of an agent that polls adapts the number of its polls itself.
             Kind::Envelope => false,
             Kind::H1 => {
                 count < defaults::H1_MOST
-                    && self.standing().filter(|l| l.load.in_flight() == 0).count() < defaults::H1_SPARE
+                    && self.active().filter(|l| l.load.in_flight() == 0).count() < defaults::H1_SPARE
             }
         }
     }
@@ -299,8 +303,8 @@ impl SuperviseState {
     /// Sets the number of requests in flight at which a link wakes this supervisor. Only a load that may need another
     /// connection wakes it, because the check is on the hot path.
     fn set_alarms(&self) {
-        let more = self.standing().count() < self.most;
-        for linked in self.standing() {
+        let more = self.active().count() < self.max_links;
+        for linked in self.active() {
             linked.load.set_alarm(match linked.kind {
                 Kind::H1 if more => Some(0),
                 Kind::H2 if more => Some(defaults::BUSY),
@@ -313,10 +317,10 @@ impl SuperviseState {
     /// long.
     fn retire_surplus(&self) {
         let mut idle: Vec<_> =
-            self.standing().filter(|l| l.kind == Kind::H1 && l.load.in_flight() == 0).collect();
+            self.active().filter(|l| l.kind == Kind::H1 && l.load.in_flight() == 0).collect();
         idle.sort_by_key(|l| l.load.age());
-        for (place, linked) in idle.iter().enumerate() {
-            let surplus = place >= defaults::H1_SPARE && linked.load.idle_for() > defaults::H1_IDLE;
+        for (index, linked) in idle.iter().enumerate() {
+            let surplus = index >= defaults::H1_SPARE && linked.load.idle_for() > defaults::H1_IDLE;
             if surplus || linked.load.age() > defaults::H1_AGE {
                 linked.load.retire();
             }
@@ -327,9 +331,9 @@ impl SuperviseState {
 /// An error as a message for a person: the fault, the hop, and often a remedy.
 fn describe(error: &OpenError, relay: &http::Uri) -> String {
     match error {
-        OpenError::Dial(DialError::Tls { place, source }) => match tls::explain_io(source) {
-            Some(why) => format!("the certificate of the relay {place} was not accepted: {why}"),
-            None => format!("TLS with the relay {place} failed: {source}; check that it is a TLS port"),
+        OpenError::Dial(DialError::Tls { target, source }) => match tls::explain_io(source) {
+            Some(why) => format!("the certificate of the relay {target} was not accepted: {why}"),
+            None => format!("TLS with the relay {target} failed: {source}; check that it is a TLS port"),
         },
         OpenError::Dial(error) => format!("cannot reach the relay {relay}: {error}"),
         OpenError::Refused { status, message, .. } => {

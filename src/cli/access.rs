@@ -59,17 +59,17 @@ impl Args {
     /// As [`Access::start`]. Without `--access-log`, the form is text if stderr is a terminal or a file is set, else
     /// off.
     pub(super) fn start(&self) -> Result<Access, Failure> {
-        let unsaid =
+        let default =
             if stderr().is_terminal() || self.access_log_file.is_some() { Form::Text } else { Form::Off };
-        let form = self.access_log.unwrap_or(unsaid);
+        let form = self.access_log.unwrap_or(default);
         Access::start(form, self.access_log_file.as_deref(), self.access_log_query)
     }
 }
 
 /// An access log with its writer, or none.
-pub(super) struct Access(Option<Writing>);
+pub(super) struct Access(Option<AccessWriter>);
 
-struct Writing {
+struct AccessWriter {
     log: Arc<AccessLog>,
     reopen: Arc<AtomicBool>,
     ended: Receiver<()>,
@@ -87,28 +87,28 @@ impl Access {
             Form::Json => Format::Json,
         };
         let output = LogOutput::open(file.map(Path::to_owned)).map_err(|error| {
-            Failure::usage(format!("cannot open the access log {}: {error}", shown(file)))
+            Failure::usage(format!("cannot open the access log {}: {error}", path_text(file)))
         })?;
         let (log, reopen) = (AccessLog::new(format, query), Arc::new(AtomicBool::new(false)));
         let (end, ended) = mpsc::channel();
-        let (queue, asked) = (log.clone(), reopen.clone());
+        let (queue, reopen_requested) = (log.clone(), reopen.clone());
         let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            write(&queue, output, &asked);
+            write(&queue, output, &reopen_requested);
             let _ = end.send(());
         });
         thread.map_err(|error| Failure::failed(format!("cannot start the access log: {error}")))?;
-        Ok(Self(Some(Writing { log, reopen, ended })))
+        Ok(Self(Some(AccessWriter { log, reopen, ended })))
     }
 
     /// The sink for the records of requests, if there is a log.
     pub(super) fn sink(&self) -> Option<Arc<dyn Sink>> {
-        self.0.as_ref().map(|writing| writing.log.clone() as Arc<dyn Sink>)
+        self.0.as_ref().map(|writer| writer.log.clone() as Arc<dyn Sink>)
     }
 
-    /// Opens the file again before the next lines are written: it may have been moved away.
+    /// Opens the file again before the next lines are written: the file may have been moved away.
     pub(super) fn reopen(&self) {
-        if let Some(writing) = &self.0 {
-            writing.reopen.store(true, Ordering::Release);
+        if let Some(writer) = &self.0 {
+            writer.reopen.store(true, Ordering::Release);
         }
     }
 }
@@ -116,14 +116,14 @@ impl Access {
 /// Waits up to [`defaults::ACCESS_LAST`] for the last lines to be written.
 impl Drop for Access {
     fn drop(&mut self) {
-        if let Some(writing) = &self.0 {
-            writing.log.close();
-            let _ = writing.ended.recv_timeout(defaults::ACCESS_LAST);
+        if let Some(writer) = &self.0 {
+            writer.log.close();
+            let _ = writer.ended.recv_timeout(defaults::ACCESS_LAST);
         }
     }
 }
 
-fn shown(file: Option<&Path>) -> String {
+fn path_text(file: Option<&Path>) -> String {
     file.map_or("stderr".into(), |file| file.display().to_string())
 }
 
@@ -141,12 +141,12 @@ impl LogOutput {
         Ok(Self { path, file })
     }
 
-    /// Opens the file again; when that fails, the old one stays.
+    /// Opens the file again; when that fails, the old file stays in use.
     fn reopen(&mut self) {
         match Self::open(self.path.clone()) {
             Ok(output) => *self = output,
             Err(error) => {
-                tracing::warn!(file = shown(self.path.as_deref()), %error, "cannot reopen the access log");
+                tracing::warn!(file = path_text(self.path.as_deref()), %error, "cannot reopen the access log");
             }
         }
     }
@@ -172,7 +172,7 @@ fn write(log: &AccessLog, mut output: LogOutput, reopen: &AtomicBool) {
             // Logged once, not for each batch: a full disk stays full.
             Err(error) if !failed => {
                 failed = true;
-                tracing::warn!(file = shown(output.path.as_deref()), %error, "cannot write the access log");
+                tracing::warn!(file = path_text(output.path.as_deref()), %error, "cannot write the access log");
             }
             Err(_) => {}
         }

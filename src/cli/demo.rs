@@ -1,4 +1,4 @@
-//! `ptth demo`: relay, agent and origin in one process, without any kept state.
+//! `ptth demo`: relay, agent and origin in one process, without stored state.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -32,7 +32,7 @@ use super::{AccessArgs, Failure, print_line};
 /// The name under which the sample origin is reached.
 const NAME: &str = "hello";
 
-/// The grace of a stop. It is short, because the person who stops a demo is done with it.
+/// The grace period of a stop. It is short, because the requests of a stopped demo are no longer needed.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The flags of `ptth demo`.
@@ -62,7 +62,7 @@ impl PreparedDemo {
     /// # Errors
     /// [`Failure`] does not happen with the default domain.
     pub fn agent_for(&self, relay: Listen) -> Result<agent::AgentConfig, Failure> {
-        let url = address(relay, defaults::DOMAIN)?;
+        let url = url_at(relay, defaults::DOMAIN)?;
         Ok(agent::AgentConfig { relays: vec![url], ..self.agent.clone() })
     }
 
@@ -71,11 +71,11 @@ impl PreparedDemo {
     /// # Errors
     /// [`Failure`] does not happen with the default domain.
     pub fn public_url(&self, relay: Listen) -> Result<Uri, Failure> {
-        address(relay, &format!("{NAME}.{}", self.relay.domain))
+        url_at(relay, &format!("{NAME}.{}", self.relay.domain))
     }
 }
 
-fn address(Listen { address, tls, .. }: Listen, host: &str) -> Result<Uri, Failure> {
+fn url_at(Listen { address, tls, .. }: Listen, host: &str) -> Result<Uri, Failure> {
     let scheme = if tls { "https" } else { "http" };
     format!("{scheme}://{host}:{}/", address.port()).parse().map_err(Failure::failed)
 }
@@ -83,8 +83,8 @@ fn address(Listen { address, tls, .. }: Listen, host: &str) -> Result<Uri, Failu
 /// Makes token and certificates in memory, and configurations that fit each other.
 ///
 /// # Errors
-/// [`Failure`]: code 2 for a listener that other machines reach or that belongs to a transport, 1 when the system gives
-/// no randomness.
+/// [`Failure`]: code 2 for a listener that other machines reach or that belongs to a transport, 1 when the system
+/// provides no random numbers.
 pub fn prepare(args: &Args) -> Result<PreparedDemo, Failure> {
     let listen = match args.listen {
         Some(listen) => listen,
@@ -102,7 +102,7 @@ pub fn prepare(args: &Args) -> Result<PreparedDemo, Failure> {
     }
     let domain = HostName::parse(defaults::DOMAIN).map_err(Failure::failed)?;
     let name = Name::parse(NAME).map_err(Failure::failed)?;
-    let hosts = [CertHost::Name(domain.clone()), CertHost::Star(domain.clone())];
+    let hosts = [CertHost::Name(domain.clone()), CertHost::Wildcard(domain.clone())];
     let certs = dev::ephemeral(&hosts).map_err(Failure::failed)?;
     let tokens = Tokens::in_memory();
     let (_, token) = tokens.issue(Grants::names([name.clone()])).map_err(Failure::failed)?;
@@ -139,7 +139,7 @@ fn serve(prepared: &PreparedDemo, access: &Access) -> Result<(), Failure> {
     let ca = state.path().join("ca.pem");
     files::create(&ca, 0o644, prepared.ca.as_bytes()).map_err(Failure::failed)?;
     running::block_on(async {
-        let mut asked = Signals::listen()?;
+        let mut signals = Signals::listen()?;
         let config = relay::RelayConfig { access_log: access.sink(), ..prepared.relay.clone() };
         let relay = Relay::start(config).map_err(Failure::failed)?;
         let listen = relay.addresses().first().copied().ok_or_else(|| Failure::failed("no listener"))?;
@@ -148,15 +148,15 @@ fn serve(prepared: &PreparedDemo, access: &Access) -> Result<(), Failure> {
             agent_side::start(&prepared.agent_for(listen)?, handler, Cores::ambient()).map_err(of_fatal)?;
         tokio::select! {
             biased;
-            () = asked.received() => return Ok(()),
+            () = signals.received() => return Ok(()),
             connected = serving.connected() => connected.map_err(of_fatal)?,
         };
         let url = prepared.public_url(listen)?;
         print_line(&url.to_string())?;
         print_line(&curl_line(listen, &ca, &url))?;
-        asked.received().await;
-        asked.patiently(serving.stop(GRACE)).await;
-        asked.patiently(relay.stop()).await;
+        signals.received().await;
+        signals.wait_for_stop(serving.stop(GRACE)).await;
+        signals.wait_for_stop(relay.stop()).await;
         Ok(())
     })
 }

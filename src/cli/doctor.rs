@@ -1,4 +1,4 @@
-//! `ptth doctor`: finds the step at which the way to a relay fails, and its remedy.
+//! `ptth doctor`: finds the step at which the connection to a relay fails, and the remedy.
 
 use crate::agent::doctor::{self, Exam, Finding, Verdict};
 use crate::agent::origin::OriginTarget;
@@ -33,7 +33,7 @@ fn prepare(args: Args) -> Result<Exam, Failure> {
     let target = args.target.map(|text| OriginTarget::parse(&text)).transpose().map_err(Failure::usage)?;
     let token = args.approach.token()?;
     let relay = args.relay.0;
-    let tls = args.approach.identified(&args.approach.trust(std::slice::from_ref(&relay))?)?;
+    let tls = args.approach.with_identity(&args.approach.trust(std::slice::from_ref(&relay))?)?;
     let proxies = args.approach.proxies(std::slice::from_ref(&relay))?;
     let names = args.name.into_iter().map(Wanted::Name);
     let wanted = names.chain(args.host.into_iter().map(Wanted::Host)).collect();
@@ -43,21 +43,21 @@ fn prepare(args: Args) -> Result<Exam, Failure> {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let exam = prepare(args)?;
     running::block_on(async {
-        let mut asked = Signals::listen()?;
-        let mut said = Ok(());
+        let mut signals = Signals::listen()?;
+        let mut printed = Ok(());
         let examined = doctor::examine(&exam, |finding| {
             let line = print_line(&line(&finding));
-            said = said.clone().and(line);
+            printed = printed.clone().and(line);
         });
         let verdict = tokio::select! {
             biased;
-            () = asked.received() => return Ok(()),
+            () = signals.received() => return Ok(()),
             verdict = examined => verdict,
         };
-        said?;
+        printed?;
         match verdict {
-            Verdict::Well => print_line("all steps passed: an agent can serve from here"),
-            Verdict::Ill(remedy) => Err(Failure::failed(remedy)),
+            Verdict::Passed => print_line("all steps passed: an agent can serve from here"),
+            Verdict::Failed(remedy) => Err(Failure::failed(remedy)),
             Verdict::Refused(remedy) => Err(Failure::refused(remedy)),
         }
     })
@@ -70,7 +70,7 @@ fn line(finding: &Finding) -> String {
         Err(text) => ("FAIL", text),
     };
     let text: Vec<_> = text.split_whitespace().collect();
-    format!("{verdict}  {:<8}{:>6} ms  {}", finding.step, finding.took.as_millis(), text.join(" "))
+    format!("{verdict}  {:<8}{:>6} ms  {}", finding.step, finding.elapsed.as_millis(), text.join(" "))
 }
 
 #[cfg(test)]
@@ -81,8 +81,8 @@ mod tests {
 
     #[test]
     fn a_finding_is_one_line() {
-        let took = Duration::from_micros(12_900);
-        let finding = Finding { step: "tls", took, found: Err("no\n  way".into()) };
+        let elapsed = Duration::from_micros(12_900);
+        let finding = Finding { step: "tls", elapsed, found: Err("no\n  way".into()) };
         assert_eq!(line(&finding), "FAIL  tls         12 ms  no way");
         let finding = Finding { step: "upgrade", found: Ok("yes".into()), ..finding };
         assert_eq!(line(&finding), "PASS  upgrade     12 ms  yes");

@@ -49,19 +49,19 @@ impl std::error::Error for Failure {}
 
 /// An error of clap as one line: its first part, its tips, and the command that prints the help.
 pub(super) fn of_clap(error: &clap::Error, args: &[OsString]) -> Failure {
-    let mut what = String::new();
+    let mut message = String::new();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        what.push_str("a command is missing");
+        message.push_str("a command is missing");
     } else {
         let text = error.render().to_string();
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         for line in lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more")) {
             let tip = line.strip_prefix("tip: ");
-            what.push_str(if tip.is_some() { "; " } else { " " });
-            what.push_str(tip.unwrap_or_else(|| line.trim_start_matches("error: ")));
+            message.push_str(if tip.is_some() { "; " } else { " " });
+            message.push_str(tip.unwrap_or_else(|| line.trim_start_matches("error: ")));
         }
     }
-    Failure::usage(format!("{what}; try '{} --help'", command(args)))
+    Failure::usage(format!("{message}; try '{} --help'", command(args)))
 }
 
 /// The command in a command line, without its flags.
@@ -69,9 +69,9 @@ fn command(args: &[OsString]) -> String {
     let mut command = Cli::command();
     let mut path = String::from("ptth");
     for arg in args.iter().skip(1) {
-        if let Some(below) = arg.to_str().and_then(|arg| command.find_subcommand(arg)).cloned() {
-            path = format!("{path} {}", below.get_name());
-            command = below;
+        if let Some(subcommand) = arg.to_str().and_then(|arg| command.find_subcommand(arg)).cloned() {
+            path = format!("{path} {}", subcommand.get_name());
+            command = subcommand;
         }
     }
     path

@@ -14,20 +14,20 @@ pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let text = String::from_utf8(bytes).map_err(|_| {
         Failure::usage(format!("{}: the file is not UTF-8 text; check the path of the file", path.display()))
     })?;
-    toml::from_str(&text).map_err(|error| complain(path, &text, &error))
+    toml::from_str(&text).map_err(|error| parse_failure(path, &text, &error))
 }
 
-fn complain(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
+fn parse_failure(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
     let (line, column) = error.span().map_or((1, 1), |span| position(text, span.start));
-    let what = error.message();
+    let fault = error.message();
     let advice =
-        if what.contains("expected") || what.contains("write ") { "" } else { "; see ptth relay --help" };
-    Failure::usage(format!("{}:{line}:{column}: {what}{advice}", path.display()))
+        if fault.contains("expected") || fault.contains("write ") { "" } else { "; see ptth relay --help" };
+    Failure::usage(format!("{}:{line}:{column}: {fault}{advice}", path.display()))
 }
 
-/// Line and column of a byte, both from 1, the column in characters.
-fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
+/// Line and column of the byte at `offset`, both from 1. The column counts characters.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }

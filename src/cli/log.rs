@@ -51,7 +51,7 @@ impl Log {
     fn filter(&self) -> Result<EnvFilter, Failure> {
         let text = match (self.verbose, &self.log) {
             (0, Some(filter)) => filter,
-            // ptth logs an error of the verifier itself, once; the verifier would log it at every try.
+            // ptth logs an error of the verifier itself, once; the verifier would log the error at every attempt.
             (0, None) => "warn,ptth=info,rustls_platform_verifier=off",
             (1, _) => "info,ptth=debug",
             _ => "debug,ptth=trace",
@@ -66,7 +66,7 @@ impl Log {
     /// Starts logging for this process.
     ///
     /// # Errors
-    /// [`Failure`] with code 2 when the filter makes no sense.
+    /// [`Failure`] with code 2 when the filter is invalid.
     pub fn start(&self) -> Result<(), Failure> {
         let log = tracing_subscriber::fmt().with_env_filter(self.filter()?).with_writer(stderr);
         let log = log.with_ansi(stderr().is_terminal());

@@ -5,7 +5,7 @@ use http::Uri;
 use super::Failure;
 use crate::net::dial::Proxies;
 
-/// As `--proxy`, for a URL with a password.
+/// The variable with the meaning of `--proxy`. Its URL may contain a password.
 const VARIABLE: &str = "PTTH_PROXY";
 
 /// A variable of the environment. A value that is not Unicode does not count as a missing variable.
@@ -13,14 +13,14 @@ pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// The flag takes precedence over `PTTH_PROXY`, and `PTTH_PROXY` over the variables that every program reads. Those are
-/// not read when all relays are on this machine.
+/// The flag takes precedence over `PTTH_PROXY`, and `PTTH_PROXY` over the variables that every program reads. The
+/// latter are not read when all relays are on this machine.
 pub(super) fn read(
-    said: Option<&str>,
+    flag: Option<&str>,
     relays: &[Uri],
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Proxies, Failure> {
-    if let Some(text) = said {
+    if let Some(text) = flag {
         let proxies = Proxies::parse(text, "--proxy").map_err(Failure::usage)?;
         return match &proxies {
             Proxies::Always(proxy) if proxy.has_password() => Err(Failure::usage(

@@ -65,7 +65,7 @@ impl Signals {
     }
 
     /// Waits for `stopping`; a further SIGTERM or SIGINT ends the wait.
-    pub(super) async fn patiently(&mut self, stopping: impl Future<Output = usize>) {
+    pub(super) async fn wait_for_stop(&mut self, stopping: impl Future<Output = usize>) {
         tokio::select! {
             biased;
             () = self.received() => tracing::warn!("second signal: stopping without waiting"),

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use super::Failure;
 
-/// The directory `said`, or the default of the XDG Base Directory Specification.
-pub(super) fn directory(said: Option<PathBuf>) -> Result<PathBuf, Failure> {
+/// The directory `configured`, or the default of the XDG Base Directory Specification.
+pub(super) fn directory(configured: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let default = || from_environment(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"));
-    said.or_else(default).ok_or_else(|| {
+    configured.or_else(default).ok_or_else(|| {
         Failure::usage(
             "there is no directory for the state: neither XDG_STATE_HOME nor HOME is set; pass --state DIR",
         )

@@ -29,8 +29,8 @@ struct Text<T>(T);
 
 impl<'de, T: FromText> Deserialize<'de> for Text<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct One<T>(PhantomData<T>);
-        impl<T: FromText> Visitor<'_> for One<T> {
+        struct TextVisitor<T>(PhantomData<T>);
+        impl<T: FromText> Visitor<'_> for TextVisitor<T> {
             type Value = Text<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text in quotes")
@@ -39,7 +39,7 @@ impl<'de, T: FromText> Deserialize<'de> for Text<T> {
                 T::from_text(text).map(Text).map_err(E::custom)
             }
         }
-        deserializer.deserialize_str(One(PhantomData))
+        deserializer.deserialize_str(TextVisitor(PhantomData))
     }
 }
 
@@ -171,15 +171,15 @@ impl FromText for PublicUrl {
     fn from_text(text: &str) -> Result<Self, String> {
         let form = "write https://HOST or https://HOST:PORT, without a path";
         let uri: Uri = text.parse().map_err(|error| format!("{error}; {form}"))?;
-        let known = matches!(uri.scheme_str(), Some("https" | "http"));
-        let bare = uri.path() == "/" && uri.query().is_none();
-        let host =
+        let is_http = matches!(uri.scheme_str(), Some("https" | "http"));
+        let has_no_path = uri.path() == "/" && uri.query().is_none();
+        let has_valid_host =
             uri.authority().is_some_and(|a| !a.as_str().contains('@') && HostName::parse(a.host()).is_ok());
-        if known && bare && host { Ok(Self(uri)) } else { Err(form.into()) }
+        if is_http && has_no_path && has_valid_host { Ok(Self(uri)) } else { Err(form.into()) }
     }
 }
 
-/// The URL of a relay, as an agent is configured with it.
+/// The URL of a relay in the configuration of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayUrl(pub Uri);
 

@@ -95,7 +95,7 @@ impl FromText for NameGrant {
     }
 }
 
-/// When a token ends.
+/// When a token expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
     /// This long after the token was issued.
@@ -147,17 +147,17 @@ pub(super) fn run(command: TokenCommand) -> Result<(), Failure> {
             print_line(secret.expose())
         }
         TokenCommand::List { state } => {
-            let tokens = existing(&state::directory(state)?)?;
+            let tokens = open_existing(&state::directory(state)?)?;
             let now = SystemTime::now();
             tokens.list().iter().try_for_each(|token| {
-                let ended = if token.grants.is_live(now) { "" } else { " (expired)" };
-                print_line(&format!("{}  {}{ended}", token.id, token.grants))
+                let expired = if token.grants.is_live(now) { "" } else { " (expired)" };
+                print_line(&format!("{}  {}{expired}", token.id, token.grants))
             })
         }
         TokenCommand::Revoke { state, id } => {
             let state = state::directory(state)?;
-            let id = AgentId(Arc::from(bare(&id)));
-            match existing(&state)?.revoke(&id).map_err(Failure::failed)? {
+            let id = AgentId(Arc::from(id_part(&id)));
+            match open_existing(&state)?.revoke(&id).map_err(Failure::failed)? {
                 true => Ok(()),
                 false => Err(Failure::failed(format!(
                     "no live token in {} has the id {:?}; see ptth token list",
@@ -193,15 +193,15 @@ fn grants(scope: TokenScope) -> Grants {
     grants
 }
 
-/// The id in a text that may be a whole token; the secret is cut off and never repeated.
-fn bare(id: &str) -> &str {
+/// The id in a text that may be a complete token; the secret is cut off and never repeated.
+fn id_part(id: &str) -> &str {
     let id = id.strip_prefix("ptth_").unwrap_or(id);
     id.split_once('_').map_or(id, |(id, _)| id)
 }
 
-/// Opens the tokens of an existing state. A missing state is an error and is not created, because the directory may be
-/// mistyped.
-fn existing(state: &Path) -> Result<Tokens, Failure> {
+/// Opens the tokens in an existing state directory. A missing directory is an error and is not created, because its
+/// path may be mistyped.
+fn open_existing(state: &Path) -> Result<Tokens, Failure> {
     if !state.join(policy::FILE).exists() {
         let state = state.display();
         return Err(Failure::failed(format!(
@@ -218,13 +218,13 @@ mod tests {
     #[test]
     fn flags_become_grants() {
         let name = |text| NameGrant::from_text(text).unwrap();
-        let said = |name, host| grants(TokenScope { name, host, ..TokenScope::default() });
+        let granted = |name, host| grants(TokenScope { name, host, ..TokenScope::default() });
         let host = HostName::parse("a.test").unwrap();
-        assert_eq!(said(vec![], vec![]), Grants::any());
-        assert_eq!(said(vec![name("*")], vec![]), Grants::any());
-        assert!(!said(vec![], vec![host.clone()]).any_name, "a token for a host allows no name");
-        assert!(!said(vec![name("a")], vec![host]).any_name);
-        let team = said(vec![name("team-*")], vec![]);
+        assert_eq!(granted(vec![], vec![]), Grants::any());
+        assert_eq!(granted(vec![name("*")], vec![]), Grants::any());
+        assert!(!granted(vec![], vec![host.clone()]).any_name, "a token for a host allows no name");
+        assert!(!granted(vec![name("a")], vec![host]).any_name);
+        let team = granted(vec![name("team-*")], vec![]);
         assert_eq!((team.prefixes.len(), team.any_name), (1, false));
         for bad in ["*.a", "team*", "**", "*-a", "-*"] {
             assert!(NameGrant::from_text(bad).is_err(), "{bad}");
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_id_is_taken_from_a_whole_token() {
-        assert_eq!(bare("0123456789ab"), "0123456789ab");
-        assert_eq!(bare("ptth_0123456789ab_se_cret"), "0123456789ab");
+        assert_eq!(id_part("0123456789ab"), "0123456789ab");
+        assert_eq!(id_part("ptth_0123456789ab_se_cret"), "0123456789ab");
     }
 }

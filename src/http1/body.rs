@@ -211,9 +211,9 @@ impl Chunked {
     }
 
     /// Takes a line from `read`, without its line end. `None` when the line is incomplete.
-    fn line(&self, read: &mut BytesMut, most: usize, long: BadBody) -> Result<Option<Bytes>, BadBody> {
+    fn line(&self, read: &mut BytesMut, most: usize, too_long: BadBody) -> Result<Option<Bytes>, BadBody> {
         let Some(end) = memchr::memchr(b'\n', &read[..read.len().min(most + 1)]) else {
-            return if read.len() > most { Err(long) } else { Ok(None) };
+            return if read.len() > most { Err(too_long) } else { Ok(None) };
         };
         let mut line = read.split_to(end).freeze();
         read.advance(1);

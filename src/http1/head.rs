@@ -150,7 +150,7 @@ type FieldBuffer<'a> = [MaybeUninit<httparse::Header<'a>>; defaults::H1_FIELDS];
 pub fn request(head: &Bytes) -> Result<RequestHead, BadHead> {
     let mut fields: FieldBuffer<'_> = [const { MaybeUninit::uninit() }; defaults::H1_FIELDS];
     let mut read = httparse::Request::new(&mut []);
-    let status = read.parse_with_uninit_headers(head, &mut fields).map_err(of)?;
+    let status = read.parse_with_uninit_headers(head, &mut fields).map_err(bad_head)?;
     let (httparse::Status::Complete(_), Some(method), Some(target)) = (status, read.method, read.path) else {
         return Err(BadHead::StartLine);
     };
@@ -180,7 +180,7 @@ pub fn response(head: &Bytes, method: &Method, strict: bool) -> Result<ResponseH
     let mut config = httparse::ParserConfig::default();
     // RFC 9112 §5.1: a proxy removes such space from a response.
     config.allow_spaces_after_header_name_in_responses(!strict);
-    let status = config.parse_response_with_uninit_headers(&mut read, head, &mut fields).map_err(of)?;
+    let status = config.parse_response_with_uninit_headers(&mut read, head, &mut fields).map_err(bad_head)?;
     let (httparse::Status::Complete(_), Some(code)) = (status, read.code) else {
         return Err(BadHead::StartLine);
     };
@@ -217,7 +217,7 @@ fn version(minor: Option<u8>) -> Result<Version, BadHead> {
     }
 }
 
-fn of(error: httparse::Error) -> BadHead {
+fn bad_head(error: httparse::Error) -> BadHead {
     match error {
         httparse::Error::HeaderName | httparse::Error::HeaderValue => BadHead::Field,
         httparse::Error::TooManyHeaders => BadHead::Fields,

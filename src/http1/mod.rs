@@ -21,11 +21,11 @@
 //! Three properties of `kawa` and Pingora are kept: heads are parsed without an allocation (`httparse`, as in Pingora),
 //! the codec does no I/O (as in `kawa`), and the consumer of a body reads it without a separate task (as in Pingora).
 //!
-//! # Where it is lenient, and why
+//! # Where this implementation is lenient, and why
 //!
 //! Apart from the cases in this table, a message that RFC 9112 does not allow is refused.
 //!
-//! | what | where | RFC 9112 |
+//! | leniency | where | RFC 9112 |
 //! |---|---|---|
 //! | Empty lines before a head are dropped | both | §2.2 |
 //! | A line of a head may end with a bare LF | both | §2.2 |
@@ -71,12 +71,12 @@ pub enum Error {
     /// The bytes received are not a valid head.
     #[error(transparent)]
     Head(#[from] BadHead),
-    /// The body received is not the one that its head announced.
+    /// The received body does not match its head.
     #[error(transparent)]
     Body(#[from] BadBody),
     /// The far end has closed the connection before the message was complete.
     #[error("the connection was closed before the message was complete")]
-    Gone,
+    Closed,
     /// No complete head of a request arrived in time.
     #[error("no complete request head arrived in time")]
     HeadLate,
@@ -92,7 +92,7 @@ pub enum Error {
     Interims,
     /// A 101 to a request without an Upgrade.
     #[error("the answer switches protocols, but its request had no Upgrade")]
-    UnaskedUpgrade,
+    UnrequestedUpgrade,
     /// The rest of an unread body exceeds the limit up to which it is read and discarded.
     #[error("the rest of an unread body exceeds {} bytes", defaults::LINGER_BYTES)]
     Unread,
@@ -110,7 +110,7 @@ pub enum Error {
 impl Error {
     /// Whether the message received is not valid HTTP/1 or exceeds a limit.
     pub fn is_invalid(&self) -> bool {
-        matches!(self, Self::Head(_) | Self::Body(_) | Self::Interims | Self::UnaskedUpgrade)
+        matches!(self, Self::Head(_) | Self::Body(_) | Self::Interims | Self::UnrequestedUpgrade)
     }
 
     /// Whether the message received exceeds a limit of this crate, and may be valid otherwise.
@@ -127,7 +127,7 @@ impl Error {
     pub fn is_end(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         match self {
-            Self::Gone => true,
+            Self::Closed => true,
             Self::Io(error) => {
                 [ConnectionReset, BrokenPipe, ConnectionAborted, UnexpectedEof].contains(&error.kind())
             }

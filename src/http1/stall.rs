@@ -19,11 +19,11 @@ pub struct StallDetector {
     /// Bytes in both directions since then.
     bytes: AtomicU64,
     /// The exchange waits for the visitor to send more of its upload.
-    sending: AtomicBool,
+    awaits_upload: AtomicBool,
     /// The agent has sent bytes of its answer, and the exchange waits for the visitor to read them.
-    taking: AtomicBool,
-    /// At some time since then, all bytes that had arrived were taken.
-    taken: AtomicBool,
+    awaits_reader: AtomicBool,
+    /// At some time since then, the visitor had taken all bytes that had arrived.
+    caught_up: AtomicBool,
 }
 
 impl StallDetector {
@@ -33,9 +33,9 @@ impl StallDetector {
             born: Instant::now(),
             since: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            sending: AtomicBool::new(false),
-            taking: AtomicBool::new(false),
-            taken: AtomicBool::new(false),
+            awaits_upload: AtomicBool::new(false),
+            awaits_reader: AtomicBool::new(false),
+            caught_up: AtomicBool::new(false),
         })
     }
 
@@ -45,39 +45,39 @@ impl StallDetector {
 
     /// Starts the measurement for a request on the connection.
     pub fn begin(&self) {
-        self.sending.store(false, Ordering::Relaxed);
-        self.taking.store(false, Ordering::Relaxed);
+        self.awaits_upload.store(false, Ordering::Relaxed);
+        self.awaits_reader.store(false, Ordering::Relaxed);
         self.count_from(self.now());
     }
 
     fn count_from(&self, now: u64) {
         self.since.store(now, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
-        self.taken.store(false, Ordering::Relaxed);
+        self.caught_up.store(false, Ordering::Relaxed);
     }
 
     /// Records a read of the connection: the number of bytes, 0 at the end of the stream.
     pub fn read(&self, read: Poll<usize>) {
         // A reader that got bytes and does not read on waits for the visitor. After the end there is nothing to read.
         let more = matches!(read, Poll::Ready(1..));
-        self.taking.store(more, Ordering::Relaxed);
+        self.awaits_reader.store(more, Ordering::Relaxed);
         match read {
-            Poll::Ready(bytes) => self.moved(bytes),
-            Poll::Pending => self.taken.store(true, Ordering::Relaxed),
+            Poll::Ready(bytes) => self.add_bytes(bytes),
+            Poll::Pending => self.caught_up.store(true, Ordering::Relaxed),
         }
     }
 
     /// Records the number of bytes that were written.
     pub fn wrote(&self, bytes: usize) {
-        self.moved(bytes);
+        self.add_bytes(bytes);
     }
 
     /// Records whether the exchange waits for the visitor to send more of its upload.
     pub fn uploads(&self, waits: bool) {
-        self.sending.store(waits, Ordering::Relaxed);
+        self.awaits_upload.store(waits, Ordering::Relaxed);
     }
 
-    fn moved(&self, bytes: usize) {
+    fn add_bytes(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
@@ -91,14 +91,14 @@ impl StallDetector {
             return false;
         }
         let slow = self.bytes.load(Ordering::Relaxed) < defaults::PACE * since / 1_000;
-        if slow && self.sending.load(Ordering::Relaxed) {
+        if slow && self.awaits_upload.load(Ordering::Relaxed) {
             return true;
         }
-        if !slow || self.taken.load(Ordering::Relaxed) {
+        if !slow || self.caught_up.load(Ordering::Relaxed) {
             self.count_from(now);
             return false;
         }
-        self.taking.load(Ordering::Relaxed)
+        self.awaits_reader.load(Ordering::Relaxed)
     }
 }
 
@@ -114,8 +114,8 @@ mod tests {
         stall.begin();
         for second in 0..20 {
             assert_eq!(stall.is_held_up(), second >= 3, "after {second} s");
-            stall.sending.store(true, Ordering::Relaxed);
-            stall.moved(1);
+            stall.awaits_upload.store(true, Ordering::Relaxed);
+            stall.add_bytes(1);
             tokio::time::advance(Duration::from_secs(1)).await;
         }
         stall.begin();
@@ -127,8 +127,8 @@ mod tests {
     async fn an_early_burst_does_not_hide_a_later_stall() {
         let stall = StallDetector::new();
         stall.begin();
-        stall.moved(1 << 30);
-        stall.taking.store(true, Ordering::Relaxed);
+        stall.add_bytes(1 << 30);
+        stall.awaits_reader.store(true, Ordering::Relaxed);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(!stall.is_held_up());
         tokio::time::advance(defaults::PACE_WITHIN).await;
@@ -155,6 +155,6 @@ mod tests {
         }
         stall.read(Poll::Ready(0));
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(!stall.is_held_up() && !stall.is_held_up(), "nothing more comes");
+        assert!(!stall.is_held_up() && !stall.is_held_up(), "no more bytes follow");
     }
 }

@@ -88,18 +88,18 @@ fn status_line(out: &mut BytesMut, version: Version, status: StatusCode, reason:
 /// Writes the fields in order. `announced` replaces `Content-Length` and `Transfer-Encoding`. `Trailer` is written only
 /// for a chunked body.
 pub fn fields(out: &mut BytesMut, headers: &HeaderMap, announced: BodyFraming, case: Case) {
-    let mut open = announced;
+    let mut pending = announced;
     for (name, value) in headers {
         if *name == CONTENT_LENGTH {
-            if let BodyFraming::Length(_) = open {
-                self::announced(out, open, case);
-                open = BodyFraming::Nothing;
+            if let BodyFraming::Length(_) = pending {
+                self::announced(out, pending, case);
+                pending = BodyFraming::Nothing;
             }
         } else if *name != TRANSFER_ENCODING && (*name != TRAILER || announced == BodyFraming::Chunks) {
             field(out, name, value.as_bytes(), case);
         }
     }
-    self::announced(out, open, case);
+    self::announced(out, pending, case);
 }
 
 /// Writes the field that announces the body.

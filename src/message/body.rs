@@ -202,7 +202,7 @@ pub struct Exceeded(Arc<AtomicBool>);
 
 impl Exceeded {
     /// Whether the limit has broken the body off.
-    pub fn is_so(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

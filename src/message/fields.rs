@@ -69,10 +69,10 @@ pub const PTTH_PROBE: HeaderName = HeaderName::from_static("ptth-probe");
 /// | `body` | the most bytes in a request's body |
 ///
 /// The relay refuses the whole offer if it does not understand a member. The answer to an offer with rules has
-/// `PTTH-Visitors: ?1`. Without that field an agent does not serve, because a relay that does not know the field would
+/// `PTTH-Visitors: ?1`. Without that field an agent does not serve, because a relay that does not support rules would
 /// admit every visitor.
 pub const PTTH_VISITORS: HeaderName = HeaderName::from_static("ptth-visitors");
 /// `PTTH-Warning`: our own, a list of strings (RFC 9651 §3.1), on the answer to an offer that was granted. Each string
 /// warns the agent's owner of a problem that visitors will meet, such as a host without a certificate. An agent shows
-/// the strings and continues. An agent that does not know the field misses only the warnings.
+/// the strings and continues. An agent that ignores the field misses only the warnings.
 pub const PTTH_WARNING: HeaderName = HeaderName::from_static("ptth-warning");

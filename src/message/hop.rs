@@ -112,8 +112,8 @@ pub fn set_upgrade(headers: &mut HeaderMap, token: HeaderValue) {
 
 /// Whether the message requests, in due form, an Upgrade to `token` (RFC 9110 §7.8).
 pub fn requests_upgrade(headers: &HeaderMap, token: &str) -> bool {
-    let has = |name: HeaderName, word: &str| {
-        headers.get_all(name).iter().flat_map(list).any(|t| t.eq_ignore_ascii_case(word))
+    let has = |name: HeaderName, element: &str| {
+        headers.get_all(name).iter().flat_map(list).any(|t| t.eq_ignore_ascii_case(element))
     };
     has(CONNECTION, "upgrade") && has(UPGRADE, token)
 }
@@ -174,10 +174,10 @@ pub(super) mod tests {
 
     #[test]
     fn an_upgrade_counts_only_if_connection_lists_it() {
-        let mut asked = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
-        assert!(requests_upgrade(&asked, "WebSocket"));
-        assert_eq!(strip(&mut asked).unwrap(), "websocket");
-        assert!(asked.is_empty());
+        let mut upgrade = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        assert!(requests_upgrade(&upgrade, "WebSocket"));
+        assert_eq!(strip(&mut upgrade).unwrap(), "websocket");
+        assert!(upgrade.is_empty());
         let mut stray = map(&[("upgrade", "websocket")]);
         assert!(!requests_upgrade(&stray, "websocket"));
         assert_eq!(strip(&mut stray), None);

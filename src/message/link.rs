@@ -8,7 +8,7 @@ pub fn targets<'a>(headers: &'a HeaderMap, rel: &'a str) -> impl Iterator<Item =
         move |(url, params)| {
             let mut rels = params.split(';').filter_map(|p| p.trim().strip_prefix("rel="));
             let found =
-                rels.any(|r| r.trim_matches('"').split(' ').any(|word| word.eq_ignore_ascii_case(rel)));
+                rels.any(|r| r.trim_matches('"').split(' ').any(|name| name.eq_ignore_ascii_case(rel)));
             found.then_some(url)
         },
     )

@@ -15,7 +15,7 @@ use super::{Body, Response, fields};
 pub struct Problem<'a> {
     /// The status of the response.
     pub status: StatusCode,
-    /// A stable word for machines; becomes the last part of `type`.
+    /// A stable identifier for programs; becomes the last part of `type`.
     pub code: &'a str,
     /// One sentence for a person: what happened, at which hop, what to try.
     pub detail: &'a str,
@@ -43,8 +43,8 @@ struct Details<'a> {
 
 impl Problem<'_> {
     /// Renders the problem in the form that the request's `Accept` prefers.
-    pub fn response(&self, asker: &HeaderMap) -> Response {
-        let html = wants_html(asker);
+    pub fn response(&self, request_headers: &HeaderMap) -> Response {
+        let html = wants_html(request_headers);
         let body = if html { self.html() } else { self.json() };
         let mut response = Response::new(Body::full(body));
         *response.status_mut() = self.status;
@@ -124,8 +124,8 @@ pub fn protect(headers: &mut HeaderMap) {
 }
 
 /// Whether the client prefers HTML: browsers name HTML in `Accept`, programs do not.
-pub fn wants_html(asker: &HeaderMap) -> bool {
-    asker
+pub fn wants_html(request_headers: &HeaderMap) -> bool {
+    request_headers
         .get_all(ACCEPT)
         .iter()
         .any(|v| v.as_bytes().windows(9).any(|w| w.eq_ignore_ascii_case(b"text/html")))
@@ -154,8 +154,8 @@ mod tests {
     use super::*;
 
     async fn render(accept: &'static str) -> (HeaderMap, String) {
-        let mut asker = HeaderMap::new();
-        asker.insert(ACCEPT, HeaderValue::from_static(accept));
+        let mut request_headers = HeaderMap::new();
+        request_headers.insert(ACCEPT, HeaderValue::from_static(accept));
         let problem = Problem {
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: "no-agent",
@@ -165,7 +165,7 @@ mod tests {
             retry_after: Some(Duration::from_secs(5)),
             request: Some(HeaderValue::from_static("r-1")),
         };
-        let (parts, body) = problem.response(&asker).into_parts();
+        let (parts, body) = problem.response(&request_headers).into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         (parts.headers, String::from_utf8(bytes.to_vec()).unwrap())
     }

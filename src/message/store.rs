@@ -34,7 +34,7 @@ impl SpoolBudget {
     }
 
     /// Reserves memory for an answer. `None` when too little is free.
-    pub fn remember(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+    pub fn reserve_memory(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         self.memory.clone().try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()
     }
 }

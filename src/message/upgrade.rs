@@ -44,14 +44,14 @@ impl Tunnel {
 
     /// A stream that opens later, or never.
     pub fn later() -> (oneshot::Sender<Box<dyn ByteStream>>, Self) {
-        let (opened, opens) = oneshot::channel();
-        (opened, Self::of(TunnelStream::Later(opens), false))
+        let (opener, stream) = oneshot::channel();
+        (opener, Self::of(TunnelStream::Later(stream), false))
     }
 
     /// As [`Tunnel::later`], for a stream that is a whole connection: client and server can swap roles on it.
     pub fn connection() -> (oneshot::Sender<Box<dyn ByteStream>>, Self) {
-        let (opened, opens) = oneshot::channel();
-        (opened, Self::of(TunnelStream::Later(opens), true))
+        let (opener, stream) = oneshot::channel();
+        (opener, Self::of(TunnelStream::Later(stream), true))
     }
 
     fn of(stream: TunnelStream, connection: bool) -> Self {
@@ -68,7 +68,7 @@ impl Tunnel {
         let stream = extensions.remove::<Self>()?.stream.lock().take()?;
         Some(match stream {
             TunnelStream::Ready(stream) => Box::pin(std::future::ready(Ok(stream))),
-            TunnelStream::Later(opens) => Box::pin(async move { Ok(opens.await?) }),
+            TunnelStream::Later(stream) => Box::pin(async move { Ok(stream.await?) }),
         })
     }
 }

@@ -127,10 +127,10 @@ impl Cores {
 impl Drop for CoresInner {
     fn drop(&mut self) {
         self.stop.cancel();
-        let here = std::thread::current().id();
+        let current = std::thread::current().id();
         for thread in self.threads.get_mut().drain(..) {
             // The last clone may be dropped on a core itself; the thread of that core ends by its token alone.
-            if thread.thread().id() != here {
+            if thread.thread().id() != current {
                 let _ = thread.join();
             }
         }

@@ -7,11 +7,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The limit that is set when the hard limit is infinite: macOS refuses more (setrlimit(2), `OPEN_MAX`).
 const INFINITE: u64 = 10_240;
-/// One in this many descriptors is reserved.
+/// The limit divided by this is the number of reserved descriptors.
 const RESERVED: usize = 4;
 /// The most descriptors that are reserved.
 const RESERVED_MOST: usize = 4_096;
-/// One in this many reserved descriptors is for no connection of the public listeners.
+/// The number of reserved descriptors divided by this is the number of the last descriptors, which no connection of the
+/// public listeners may keep.
 const LAST: usize = 8;
 
 /// Raises this process's soft limit to its hard limit. Shells set a soft limit of 1,024 for programs that use

@@ -31,7 +31,7 @@ impl Flag {
     pub fn child(self: &Arc<Self>) -> Arc<Self> {
         let child = Arc::new(Self::default());
         let mut shared = self.shared.lock();
-        shared.children.retain(|known| known.strong_count() > 0);
+        shared.children.retain(|weak| weak.strong_count() > 0);
         shared.children.push(Arc::downgrade(&child));
         drop(shared);
         if self.is_raised() {

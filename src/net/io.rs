@@ -23,37 +23,40 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A TCP stream that can leave its runtime and arrive on another.
-pub struct Tcp(IoPlace);
+pub struct Tcp(TcpState);
 
-enum IoPlace {
-    Here(TcpStream),
-    Between(std::net::TcpStream),
+enum TcpState {
+    /// On a runtime.
+    Attached(TcpStream),
+    /// Between two runtimes.
+    Detached(std::net::TcpStream),
+    /// A move has failed.
     Lost,
 }
 
 impl Tcp {
     /// Wraps a connected stream.
     pub fn new(stream: TcpStream) -> Self {
-        Self(IoPlace::Here(stream))
+        Self(TcpState::Attached(stream))
     }
 
-    fn here(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn attached(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         match &mut self.0 {
-            IoPlace::Here(stream) => Ok(Pin::new(stream)),
+            TcpState::Attached(stream) => Ok(Pin::new(stream)),
             _ => Err(io::Error::other("the socket is between two runtimes")),
         }
     }
 
     fn depart(&mut self) -> io::Result<()> {
-        if let IoPlace::Here(stream) = std::mem::replace(&mut self.0, IoPlace::Lost) {
-            self.0 = IoPlace::Between(stream.into_std()?);
+        if let TcpState::Attached(stream) = std::mem::replace(&mut self.0, TcpState::Lost) {
+            self.0 = TcpState::Detached(stream.into_std()?);
         }
         Ok(())
     }
 
     fn arrive(&mut self) -> io::Result<()> {
-        if let IoPlace::Between(stream) = std::mem::replace(&mut self.0, IoPlace::Lost) {
-            self.0 = IoPlace::Here(TcpStream::from_std(stream)?);
+        if let TcpState::Detached(stream) = std::mem::replace(&mut self.0, TcpState::Lost) {
+            self.0 = TcpState::Attached(TcpStream::from_std(stream)?);
         }
         Ok(())
     }
@@ -65,13 +68,13 @@ impl AsyncRead for Tcp {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.here()?.poll_read(cx, buf)
+        self.attached()?.poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Tcp {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.here()?.poll_write(cx, buf)
+        self.attached()?.poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -79,7 +82,7 @@ impl AsyncWrite for Tcp {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.here()?.poll_write_vectored(cx, bufs)
+        self.attached()?.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -87,11 +90,11 @@ impl AsyncWrite for Tcp {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.here()?.poll_flush(cx)
+        self.attached()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.here()?.poll_shutdown(cx)
+        self.attached()?.poll_shutdown(cx)
     }
 }
 
@@ -108,31 +111,31 @@ pub struct LastRead(Arc<Clock>);
 
 #[derive(Debug)]
 struct Clock {
-    born: Instant,
+    started: Instant,
     millis: AtomicU64,
 }
 
 impl LastRead {
     /// Starts with the current time.
     pub fn now() -> Self {
-        Self(Arc::new(Clock { born: Instant::now(), millis: AtomicU64::new(0) }))
+        Self(Arc::new(Clock { started: Instant::now(), millis: AtomicU64::new(0) }))
     }
 
     /// Records that bytes have arrived.
     pub fn touch(&self) {
-        self.0.millis.store(self.0.born.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.0.millis.store(self.0.started.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Resolves once no bytes have arrived for `most`. Cancel safe.
-    pub async fn silence(&self, most: Duration) {
-        while let Some(left) = most.checked_sub(self.elapsed()).filter(|left| !left.is_zero()) {
+    /// Resolves once no bytes have arrived for `limit`. Cancel safe.
+    pub async fn silence(&self, limit: Duration) {
+        while let Some(left) = limit.checked_sub(self.elapsed()).filter(|left| !left.is_zero()) {
             tokio::time::sleep(left).await;
         }
     }
 
     /// The time since the last read.
     pub fn elapsed(&self) -> Duration {
-        self.0.born.elapsed().saturating_sub(Duration::from_millis(self.0.millis.load(Ordering::Relaxed)))
+        self.0.started.elapsed().saturating_sub(Duration::from_millis(self.0.millis.load(Ordering::Relaxed)))
     }
 }
 
@@ -142,14 +145,14 @@ pub struct Io {
     early: Bytes,
     /// How many of the bytes that are written next are dropped.
     dropped: usize,
-    /// Present only if [`Io::last_read`] was called: each read then costs a look at the clock.
+    /// Present only if [`Io::last_read`] was called: each read then reads the clock too.
     last_read: Option<LastRead>,
-    patience: Option<UserTimeout>,
+    user_timeout: Option<UserTimeout>,
 }
 
 impl Io {
     fn new(stream: IoStream) -> Self {
-        Self { stream, early: Bytes::new(), dropped: 0, last_read: None, patience: None }
+        Self { stream, early: Bytes::new(), dropped: 0, last_read: None, user_timeout: None }
     }
 
     /// A plain TCP connection.
@@ -197,33 +200,33 @@ impl Io {
         Some(taken)
     }
 
-    /// A handle on the time of the last read, which is kept from now on.
+    /// A handle on the time of the last read, which is recorded from now on.
     pub(crate) fn last_read(&mut self) -> LastRead {
         self.last_read.get_or_insert_with(LastRead::now).clone()
     }
 
-    /// Makes this connection a link: from now on the kernel soon probes whether the far end is there.
+    /// Marks this connection as a link: from now on the kernel sends keep-alive probes after a short silence.
     pub fn keep_alive(&mut self) {
-        if let Some(Tcp(IoPlace::Here(stream))) = self.tcp() {
+        if let Some(Tcp(TcpState::Attached(stream))) = self.tcp() {
             FarEnd::Link.keep_alive(stream);
         }
     }
 
     /// A handle that sets how soon written bytes must be acknowledged.
     pub(crate) fn user_timeout(&mut self) -> UserTimeoutSwitch {
-        let (patience, handle) = UserTimeout::new();
-        self.patience = Some(patience);
-        handle
+        let (user_timeout, switch) = UserTimeout::new();
+        self.user_timeout = Some(user_timeout);
+        switch
     }
 
     fn before_write(&mut self) {
-        if let Some(mut patience) = self.patience.take() {
+        if let Some(mut user_timeout) = self.user_timeout.take() {
             let stream = match self.tcp() {
-                Some(Tcp(IoPlace::Here(stream))) => Some(&*stream),
+                Some(Tcp(TcpState::Attached(stream))) => Some(&*stream),
                 _ => None,
             };
-            patience.apply(stream);
-            self.patience = Some(patience);
+            user_timeout.apply(stream);
+            self.user_timeout = Some(user_timeout);
         }
     }
 

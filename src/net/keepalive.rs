@@ -26,7 +26,7 @@ pub enum FarEnd {
 impl FarEnd {
     /// Sets how a connection to this far end is kept alive.
     pub(super) fn keep_alive(self, stream: &TcpStream) {
-        let (idle, every, unread) = match self {
+        let (idle, interval, user_timeout) = match self {
             Self::Other => {
                 (defaults::OTHERS_KEEPALIVE_IDLE, defaults::OTHERS_KEEPALIVE_EVERY, defaults::STALLED)
             }
@@ -35,10 +35,10 @@ impl FarEnd {
         };
         let keepalive = TcpKeepalive::new()
             .with_time(idle)
-            .with_interval(every)
+            .with_interval(interval)
             .with_retries(defaults::KEEPALIVE_RETRIES);
-        log(SockRef::from(stream).set_tcp_keepalive(&keepalive));
-        log(SockRef::from(stream).set_tcp_user_timeout(Some(unread)));
+        log_failure(SockRef::from(stream).set_tcp_keepalive(&keepalive));
+        log_failure(SockRef::from(stream).set_tcp_user_timeout(Some(user_timeout)));
     }
 }
 
@@ -48,38 +48,38 @@ pub struct UserTimeoutSwitch(Arc<AtomicBool>);
 
 impl UserTimeoutSwitch {
     /// Takes effect with the next write.
-    pub fn set(&self, impatient: bool) {
-        self.0.store(impatient, Ordering::Relaxed);
+    pub fn set(&self, short: bool) {
+        self.0.store(short, Ordering::Relaxed);
     }
 }
 
-/// The timeout that a connection has, and the timeout that is wanted.
+/// The user timeout of a connection, and the switch that requests another one.
 #[derive(Debug)]
 pub(super) struct UserTimeout {
-    wanted: UserTimeoutSwitch,
-    told: bool,
+    switch: UserTimeoutSwitch,
+    is_short: bool,
 }
 
 impl UserTimeout {
     pub(super) fn new() -> (Self, UserTimeoutSwitch) {
-        let wanted = UserTimeoutSwitch::default();
-        (Self { wanted: wanted.clone(), told: false }, wanted)
+        let switch = UserTimeoutSwitch::default();
+        (Self { switch: switch.clone(), is_short: false }, switch)
     }
 
-    /// Before a write, sets the timeout if the wanted one has changed.
+    /// Before a write, sets the timeout if the switch has changed.
     pub(super) fn apply(&mut self, stream: Option<&TcpStream>) {
-        let wanted = self.wanted.0.load(Ordering::Relaxed);
-        if wanted != self.told
+        let short = self.switch.0.load(Ordering::Relaxed);
+        if short != self.is_short
             && let Some(stream) = stream
         {
-            self.told = wanted;
-            let limit = if wanted { defaults::TCP_USER_TIMEOUT } else { Duration::ZERO };
-            log(SockRef::from(stream).set_tcp_user_timeout(Some(limit)));
+            self.is_short = short;
+            let limit = if short { defaults::TCP_USER_TIMEOUT } else { Duration::ZERO };
+            log_failure(SockRef::from(stream).set_tcp_user_timeout(Some(limit)));
         }
     }
 }
 
-pub(super) fn log(set: std::io::Result<()>) {
+pub(super) fn log_failure(set: std::io::Result<()>) {
     if let Err(error) = set {
         tracing::debug!(%error, "a socket option was refused");
     }

@@ -32,13 +32,13 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 /// # Errors
 /// The error of the system: in use, not permitted, no such address.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
-    // No other process has a port that the system chooses, and the first socket keeps it from the start: between a
-    // first bind and a second, another relay that requests any port could get the same one.
-    let any = address.port() == 0;
-    let first = open(address, any)?;
+    // If the system chooses the port, no other process has that port, so the first socket stays open. If it were closed
+    // before the next bind, another relay that requests any port could get the same port.
+    let any_port = address.port() == 0;
+    let first = open(address, any_port)?;
     let bound = first.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP address"))?;
     let mut listeners: Vec<StdListener> = Vec::new();
-    if any {
+    if any_port {
         first.listen(BACKLOG)?;
         listeners.push(first.into());
     } else {
@@ -62,7 +62,7 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 tune(&stream);
                 return (stream, remote);
             }
-            Err(error) if is_one_connections(&error) => {}
+            Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections for the moment");
                 tokio::time::sleep(EXHAUSTED).await;
@@ -71,7 +71,7 @@ pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-fn is_one_connections(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
@@ -79,7 +79,7 @@ fn is_one_connections(error: &io::Error) -> bool {
 /// Sets the options of every socket: no Nagle, and keep-alive, by which the kernel finds in the end that the far
 /// end is gone.
 pub fn tune(stream: &TcpStream) {
-    keepalive::log(SockRef::from(stream).set_tcp_nodelay(true));
+    keepalive::log_failure(SockRef::from(stream).set_tcp_nodelay(true));
     FarEnd::Other.keep_alive(stream);
 }
 

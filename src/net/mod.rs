@@ -1,4 +1,4 @@
-//! Sockets, deadlines, tasks and cores. Knows nothing of HTTP.
+//! Sockets, deadlines, tasks and cores: everything below HTTP.
 
 pub mod cores;
 #[cfg(feature = "relay")]

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::defaults;
 
-/// §2.2: how version 2 begins.
+/// §2.2: the first bytes of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// §2.1: the longest line of version 1, with its end.
 const LINE: usize = 107;
@@ -31,12 +31,12 @@ pub struct ProxiedSource {
 /// # Errors
 /// When the bytes are no such header, or when the header is longer than [`defaults::PROXY_HEADER`].
 pub async fn read<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Option<ProxiedSource>> {
-    let mut begin = [0; SIGNATURE.len()];
-    io.read_exact(&mut begin).await?;
-    if begin == SIGNATURE {
+    let mut start = [0; SIGNATURE.len()];
+    io.read_exact(&mut start).await?;
+    if start == SIGNATURE {
         return read_binary(io).await;
     }
-    let mut line = begin.to_vec();
+    let mut line = start.to_vec();
     if !line.starts_with(b"PROXY ") {
         return Err(malformed());
     }
@@ -55,8 +55,8 @@ fn malformed() -> io::Error {
 }
 
 fn parse_line(line: &str) -> Option<Option<ProxiedSource>> {
-    let words: Vec<_> = line.split(' ').collect();
-    let [_, family, rest @ ..] = &words[..] else { return None };
+    let fields: Vec<_> = line.split(' ').collect();
+    let [_, family, rest @ ..] = &fields[..] else { return None };
     if *family == "UNKNOWN" {
         return Some(None);
     }

@@ -53,7 +53,7 @@ impl Scope {
     /// it, which spares the hot path a registration with the abort flag.
     #[expect(clippy::disallowed_methods, reason = "this scope is the owner that the lint requires")]
     pub fn spawn_light<F: Future<Output: Send> + Send + 'static>(&self, task: F) {
-        tokio::spawn(self.0.tasks.track_future(task.instrument(current())));
+        tokio::spawn(self.0.tasks.track_future(task.instrument(task_span())));
     }
 
     fn owned(
@@ -68,7 +68,7 @@ impl Scope {
                 () = task => {}
             }
         };
-        self.0.tasks.track_future(task.instrument(current()))
+        self.0.tasks.track_future(task.instrument(task_span()))
     }
 
     /// Resolves when a stop of the scope is requested. Cancel safe.
@@ -89,19 +89,19 @@ impl Scope {
     /// Requests every task to stop, waits at most `grace`, then aborts the tasks that are left and returns their
     /// number. Dropping the future leaves the scope stopping.
     pub async fn stop(&self, grace: Duration) -> usize {
-        self.stop_and_name(grace, || {}).await
+        self.stop_with(grace, || {}).await
     }
 
-    /// As [`Scope::stop`]. When the grace has ended, `name` runs before the tasks that are left are aborted, and still
-    /// sees all of them.
-    pub async fn stop_and_name(&self, grace: Duration, name: impl FnOnce()) -> usize {
+    /// As [`Scope::stop`]. When the grace has ended, `before_abort` runs, and after it the tasks that are left are
+    /// aborted.
+    pub async fn stop_with(&self, grace: Duration, before_abort: impl FnOnce()) -> usize {
         self.request_stop();
         self.0.tasks.close();
         if tokio::time::timeout(grace, self.0.tasks.wait()).await.is_ok() {
             return 0;
         }
         let left = self.0.tasks.len();
-        name();
+        before_abort();
         self.0.abort.raise();
         // Aborted tasks end at their next await. A task that never awaits must not hold up the stop.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.0.tasks.wait()).await;
@@ -116,15 +116,15 @@ impl Scope {
 }
 
 /// The span of the task that spawns, for the spawned task. When spans are not enabled, the subscriber is not consulted.
-fn current() -> Span {
+fn task_span() -> Span {
     if LevelFilter::current() < LevelFilter::DEBUG { Span::none() } else { Span::current() }
 }
 
-/// Gives hyper's own tasks an owner.
+/// Spawns hyper's own tasks in a scope.
 #[derive(Debug, Clone)]
-pub struct Light(pub Scope);
+pub struct ScopeExecutor(pub Scope);
 
-impl<F> hyper::rt::Executor<F> for Light
+impl<F> hyper::rt::Executor<F> for ScopeExecutor
 where
     F: Future<Output: Send> + Send + 'static,
 {
@@ -140,8 +140,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stop_waits_for_ending_tasks_and_counts_the_rest() {
         let scope = Scope::new();
-        let willing = scope.clone();
-        scope.spawn(async move { willing.stopping().await });
+        let same_scope = scope.clone();
+        scope.spawn(async move { same_scope.stopping().await });
         scope.spawn(std::future::pending());
         assert_eq!(scope.stop(Duration::from_secs(5)).await, 1);
     }

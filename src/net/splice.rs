@@ -7,8 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Large enough to carry a full TLS record with room, small enough for thousands of idle WebSockets.
 const BUFFER: usize = 32 << 10;
 
-/// Copies both ways. A half-close is passed on as a half-close: the other direction goes on until it ends by itself.
-/// Returns the bytes that went from `a` to `b` and back. Dropping the future closes both.
+/// Copies in both directions. A half-close is passed on as a half-close: the other direction stays open until it ends
+/// by itself. Returns how many bytes were copied from `a` to `b`, and from `b` to `a`. Dropping the future closes both.
 ///
 /// # Errors
 /// The first error of either stream.

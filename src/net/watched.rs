@@ -12,8 +12,8 @@ use crate::observe::exchange::Bytes;
 /// See the module.
 pub struct WatchedStream<T, R, W> {
     io: T,
-    read: R,
-    wrote: W,
+    on_read: R,
+    on_write: W,
 }
 
 impl<T, R, W> WatchedStream<T, R, W>
@@ -21,15 +21,15 @@ where
     R: FnMut(Poll<&[u8]>) -> io::Result<()>,
     W: FnMut(usize),
 {
-    /// Passes each poll for bytes to `read`: the bytes that arrived, and none at the end or after an error. An error
-    /// from `read` becomes the error of the connection. Passes to `wrote` how many bytes each write took.
-    pub fn new(io: T, read: R, wrote: W) -> Self {
-        Self { io, read, wrote }
+    /// Calls `on_read` after each poll for bytes, with the bytes that arrived: none at the end and after an error. An
+    /// error from `on_read` becomes the error of the connection. Calls `on_write` with the length of each write.
+    pub fn new(io: T, on_read: R, on_write: W) -> Self {
+        Self { io, on_read, on_write }
     }
 
     fn written(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &polled {
-            (self.wrote)(*bytes);
+            (self.on_write)(*bytes);
         }
         polled
     }
@@ -40,13 +40,13 @@ pub fn counted<T>(stream: T, bytes: &Bytes) -> impl AsyncRead + AsyncWrite + Unp
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let read = |polled: Poll<&[u8]>| {
+    let on_read = |polled: Poll<&[u8]>| {
         if let Poll::Ready(read) = polled {
             bytes.received.fetch_add(read.len() as u64, Ordering::Relaxed);
         }
         Ok(())
     };
-    WatchedStream::new(stream, read, |wrote| {
+    WatchedStream::new(stream, on_read, |wrote| {
         bytes.sent.fetch_add(wrote as u64, Ordering::Relaxed);
     })
 }
@@ -64,11 +64,11 @@ where
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        let looked = (self.read)(match &polled {
+        let observed = (self.on_read)(match &polled {
             Poll::Ready(_) => Poll::Ready(&buf.filled()[before..]),
             Poll::Pending => Poll::Pending,
         });
-        polled.map(|read| read.and(looked))
+        polled.map(|read| read.and(observed))
     }
 }
 
@@ -116,17 +116,17 @@ mod tests {
         // So small that the bytes pass in pieces.
         let (near, mut far) = tokio::io::duplex(2);
         let (mut read, mut ended, mut wrote) = (Vec::new(), 0, 0);
-        let look = |polled: Poll<&[u8]>| {
+        let observe = |polled: Poll<&[u8]>| {
             if let Poll::Ready(bytes) = polled {
                 read.extend_from_slice(bytes);
                 ended += usize::from(bytes.is_empty());
             }
             Ok(())
         };
-        let mut near = WatchedStream::new(near, look, |bytes| wrote += bytes);
+        let mut near = WatchedStream::new(near, observe, |bytes| wrote += bytes);
         let mut got = [0; 4];
-        let (heard, said) = tokio::join!(near.read_exact(&mut got), far.write_all(b"abcd"));
-        assert_eq!((heard.unwrap(), said.unwrap()), (4, ()));
+        let (received, sent) = tokio::join!(near.read_exact(&mut got), far.write_all(b"abcd"));
+        assert_eq!((received.unwrap(), sent.unwrap()), (4, ()));
         near.write_all(b"e").await.unwrap();
         drop(far);
         assert_eq!(near.read(&mut got).await.unwrap(), 0);

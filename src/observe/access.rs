@@ -162,12 +162,12 @@ impl AccessLog {
         out.push(' ');
         out.push_str(line.method.as_ref().map_or("-", |method| method.as_str()));
         out.push(' ');
-        word(out, &line.host);
+        escaped(out, &line.host);
         out.push(' ');
-        word(out, path.unwrap_or_default());
+        escaped(out, path.unwrap_or_default());
         if let Some(query) = query {
             out.push('?');
-            word(out, query);
+            escaped(out, query);
         }
         out.push(' ');
         out.push_str(exchange.status.as_ref().map_or("-", StatusCode::as_str));
@@ -204,7 +204,7 @@ impl AccessLog {
         write!(out, "{}", exchange.id)?;
         if let Some(own) = &line.own_id {
             out.push_str(" visitor-id=");
-            word(out, &String::from_utf8_lossy(own.as_bytes()));
+            escaped(out, &String::from_utf8_lossy(own.as_bytes()));
         }
         Ok(())
     }
@@ -259,7 +259,7 @@ fn address(out: &mut String, address: SocketAddr) -> fmt::Result {
 }
 
 /// Writes a text from the visitor: control characters and spaces are escaped, an empty text is `-`.
-fn word(out: &mut String, text: &str) {
+fn escaped(out: &mut String, text: &str) {
     if text.is_empty() {
         out.push('-');
     } else if text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\') {

@@ -95,11 +95,11 @@ mod tests {
 
     #[test]
     fn ready_is_503_while_the_relay_stops() {
-        let here = [("host", "127.0.0.1:9180")];
-        assert_eq!(status(&Fixed(true), "/ready", &here), 200);
-        assert_eq!(status(&Fixed(false), "/ready", &here), 503);
-        assert_eq!(status(&Fixed(false), "/live", &here), 200);
-        assert_eq!(status(&Fixed(true), "/x", &here), 404);
+        let local = [("host", "127.0.0.1:9180")];
+        assert_eq!(status(&Fixed(true), "/ready", &local), 200);
+        assert_eq!(status(&Fixed(false), "/ready", &local), 503);
+        assert_eq!(status(&Fixed(false), "/live", &local), 200);
+        assert_eq!(status(&Fixed(true), "/x", &local), 404);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! One record for each request. It is filled while the request is handled, and handed over once: at the end of the
-//! answer's body, or when the visitor has gone. Metrics and access log are derived from the record.
+//! One record for each request. The record is filled while the request is handled, and handed over once: at the end of
+//! the answer's body, or when the visitor has disconnected. Metrics and access log are derived from the record.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,10 +20,10 @@ use crate::message::body::{BodyEvent, Observer};
 use crate::message::{Body, Response, fields};
 
 /// The most bytes in an `X-Request-Id` of a trusted proxy.
-const GIVEN: usize = 128;
+const GIVEN_ID_BYTES: usize = 128;
 
 /// The longest `error` of `Proxy-Status` that is recorded, in bytes.
-const WORD: usize = 64;
+const ERROR_BYTES: usize = 64;
 
 /// Identifies one request in the log, on error pages and at the origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl RequestId {
     /// The id from a proxy in front, if it is valid: printable, without spaces, and not too long.
     pub fn given(value: &HeaderValue) -> Option<Self> {
         let bytes = value.as_bytes();
-        let fits = (1..=GIVEN).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        let fits = (1..=GIVEN_ID_BYTES).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
         fits.then(|| Self::Given(value.clone()))
     }
 
@@ -102,7 +102,7 @@ pub enum Party {
 pub struct Fault {
     /// The hop that failed: `visitor`, `relay`, `agent` or `origin`.
     pub hop: &'static str,
-    /// A stable word for machines.
+    /// A stable identifier of the reason, for machines.
     pub code: Cow<'static, str>,
 }
 
@@ -192,7 +192,7 @@ pub struct Observers {
     pub sink: Option<Arc<dyn Sink>>,
 }
 
-/// Bytes that do not pass through the record itself while it is open.
+/// Byte counts that are updated outside of the record while the record is open.
 #[derive(Debug, Default)]
 pub struct Bytes {
     /// From the visitor.
@@ -206,7 +206,7 @@ pub struct Recording {
     exchange: Exchange,
     observers: Arc<Observers>,
     begun: Option<Instant>,
-    elsewhere: Option<Arc<Bytes>>,
+    shared_bytes: Option<Arc<Bytes>>,
     /// The length of the answer's body, if known.
     length: Option<u64>,
     ended: bool,
@@ -216,8 +216,9 @@ pub struct Recording {
 impl Recording {
     /// Opens a record. Times are measured only if there is a sink.
     pub fn open(observers: &Arc<Observers>, id: RequestId) -> Box<Self> {
-        let seen = observers.sink.is_some();
-        let line = seen.then(|| Box::new(RequestLine { at: Some(SystemTime::now()), ..Default::default() }));
+        let has_sink = observers.sink.is_some();
+        let line =
+            has_sink.then(|| Box::new(RequestLine { at: Some(SystemTime::now()), ..Default::default() }));
         let exchange = Exchange {
             id,
             party: Party::Visitor,
@@ -233,13 +234,13 @@ impl Recording {
             retries: 0,
             fault: None,
         };
-        let begun = seen.then(Instant::now);
+        let begun = has_sink.then(Instant::now);
         let span = tracing::debug_span!("request", id = %exchange.id, route = Empty, session = Empty);
         Box::new(Self {
             exchange,
             observers: observers.clone(),
             begun,
-            elsewhere: None,
+            shared_bytes: None,
             length: None,
             ended: false,
             span,
@@ -267,7 +268,7 @@ impl Recording {
     }
 
     /// Records the route of the request.
-    pub fn takes(&mut self, route: &Route) {
+    pub fn record_route(&mut self, route: &Route) {
         if self.begun.is_some() {
             self.exchange.route = Some(route.clone());
         }
@@ -277,26 +278,26 @@ impl Recording {
     }
 
     /// Records a failure, with its hop and its reason.
-    pub fn fails(&mut self, hop: &'static str, code: impl Into<Cow<'static, str>>) {
+    pub fn record_failure(&mut self, hop: &'static str, code: impl Into<Cow<'static, str>>) {
         self.exchange.fault = Some(Fault { hop, code: code.into() });
     }
 
     /// Records a failure that the agent found at its origin, by the `error` in `Proxy-Status` (RFC 9209 §2.3).
-    pub fn failed_behind(&mut self, response: &Response) {
+    pub fn record_origin_failure(&mut self, response: &Response) {
         if !response.status().is_server_error() {
             return;
         }
         let status = response.headers().get(fields::PROXY_STATUS);
         let error = status.and_then(|status| status.to_str().ok()?.strip_prefix("ptth-agent; error="));
-        let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
-        if let Some(error) = error.filter(|error| error.len() <= WORD && error.chars().all(is_word)) {
-            self.fails("origin", error.to_owned());
+        let is_valid = |c: char| c.is_ascii_lowercase() || c == '_';
+        if let Some(error) = error.filter(|error| error.len() <= ERROR_BYTES && error.chars().all(is_valid)) {
+            self.record_failure("origin", error.to_owned());
         }
     }
 
     /// Records that the request is sent to this session, for the first time or again. Returns the place where the
     /// session records the connection.
-    pub fn sends(&mut self, session: SessionId) -> &mut Option<Via> {
+    pub fn record_attempt(&mut self, session: SessionId) -> &mut Option<Via> {
         self.exchange.retries += u32::from(self.exchange.session.is_some());
         self.exchange.session = Some(session);
         if !self.span.is_disabled() {
@@ -311,15 +312,15 @@ impl Recording {
         std::mem::replace(self, silent)
     }
 
-    /// The counts of bytes that pass elsewhere: an upload, or both directions after a 101.
-    pub fn elsewhere(&mut self) -> Arc<Bytes> {
-        self.elsewhere.get_or_insert_default().clone()
+    /// The counts for an upload, or for both directions after a 101. Another task may update them.
+    pub fn shared_bytes(&mut self) -> Arc<Bytes> {
+        self.shared_bytes.get_or_insert_default().clone()
     }
 
     /// Counts the bytes of a request's body.
     pub fn upload(&mut self, body: &mut Body) {
         if !body.is_end_stream() {
-            let bytes = self.elsewhere();
+            let bytes = self.shared_bytes();
             body.observe(Box::new(move |event| {
                 if let BodyEvent::Frame { bytes: more, .. } = event {
                     bytes.received.fetch_add(more as u64, Ordering::Relaxed);
@@ -329,21 +330,21 @@ impl Recording {
     }
 
     /// Records the status of the answer and the time of its head.
-    pub fn answered(&mut self, status: StatusCode) {
+    pub fn record_status(&mut self, status: StatusCode) {
         self.exchange.status = Some(status);
         self.exchange.first_byte = self.begun.map(|begun| begun.elapsed());
     }
 
     /// Marks the record as complete: nothing more follows.
-    pub fn ends(&mut self) {
+    pub fn mark_complete(&mut self) {
         self.ended = true;
     }
 
-    /// Measures the body of the answer, to its end. `head`: the request was a HEAD, whose answer has no body.
-    pub fn follow(mut self: Box<Self>, head: bool, response: &mut Response) {
+    /// Measures the body of the answer, to its end. `is_head`: the request was a HEAD, whose answer has no body.
+    pub fn follow(mut self: Box<Self>, is_head: bool, response: &mut Response) {
         let status = response.status();
-        self.answered(status);
-        let bodiless = head || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+        self.record_status(status);
+        let bodiless = is_head || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
         if bodiless || response.body().is_end_stream() {
             self.ended = true;
             return;
@@ -357,7 +358,7 @@ impl Recording {
 
     fn hand_over(&mut self) {
         let exchange = &mut self.exchange;
-        if let Some(bytes) = &self.elsewhere {
+        if let Some(bytes) = &self.shared_bytes {
             exchange.received += bytes.received.load(Ordering::Relaxed);
             exchange.sent += bytes.sent.load(Ordering::Relaxed);
         }
@@ -410,18 +411,18 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Kept(Mutex<Vec<Exchange>>);
+    struct Records(Mutex<Vec<Exchange>>);
 
-    impl Sink for Kept {
+    impl Sink for Records {
         fn ended(&self, exchange: &Exchange) {
             self.0.lock().push(exchange.clone());
         }
     }
 
-    fn recording() -> (Box<Recording>, Arc<Kept>) {
-        let kept = Arc::<Kept>::default();
-        let observers = Observers { metrics: None, sink: Some(kept.clone()) };
-        (Recording::open(&Arc::new(observers), RequestId::Drawn(0xab)), kept)
+    fn recording() -> (Box<Recording>, Arc<Records>) {
+        let records = Arc::<Records>::default();
+        let observers = Observers { metrics: None, sink: Some(records.clone()) };
+        (Recording::open(&Arc::new(observers), RequestId::Drawn(0xab)), records)
     }
 
     #[test]
@@ -431,19 +432,19 @@ mod tests {
         assert_ne!(RequestId::draw(), RequestId::draw());
         let given = |text: &str| RequestId::given(&HeaderValue::from_bytes(text.as_bytes()).unwrap());
         assert_eq!(given("a-1").unwrap().to_string(), "a-1");
-        for bad in ["", "a b", "\t", "é", &"x".repeat(GIVEN + 1)] {
+        for bad in ["", "a b", "\t", "é", &"x".repeat(GIVEN_ID_BYTES + 1)] {
             assert_eq!(given(bad), None, "{bad:?}");
         }
     }
 
     #[tokio::test]
     async fn a_record_is_handed_over_once_at_the_end_of_the_body() {
-        let (recording, kept) = recording();
+        let (recording, records) = recording();
         let mut response = Response::new(Body::full("abc"));
         recording.follow(false, &mut response);
-        assert!(kept.0.lock().is_empty(), "the body has not ended");
+        assert!(records.0.lock().is_empty(), "the body has not ended");
         response.into_body().collect().await.unwrap();
-        let all = kept.0.lock();
+        let all = records.0.lock();
         let [exchange] = &all[..] else { panic!("{all:?}") };
         assert_eq!((exchange.sent, &exchange.fault, exchange.status), (3, &None, Some(StatusCode::OK)));
         assert!(exchange.total >= exchange.first_byte && exchange.total.is_some());
@@ -451,21 +452,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_visitor_that_disconnects_is_recorded() {
-        let (recording, kept) = recording();
+        let (recording, records) = recording();
         let mut response = Response::new(Body::full("abc"));
         recording.follow(false, &mut response);
         drop(response);
-        assert_eq!(kept.0.lock()[0].fault, Some(VISITOR_GONE));
+        assert_eq!(records.0.lock()[0].fault, Some(VISITOR_GONE));
     }
 
     #[tokio::test]
     async fn an_upload_is_counted() {
-        let (mut recording, kept) = recording();
+        let (mut recording, records) = recording();
         let mut body = Body::full("12345");
         recording.upload(&mut body);
         body.collect().await.unwrap();
         recording.follow(true, &mut Response::new(Body::full("not sent")));
-        let all = kept.0.lock();
+        let all = records.0.lock();
         assert_eq!((all[0].received, all[0].sent, &all[0].fault), (5, 0, &None));
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::limits::Limit;
 
 /// The least time between two log lines about one limit.
-const QUIET: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Limit {
     const ALL: [Self; 10] = [
@@ -56,43 +56,43 @@ pub(super) struct Label {
 
 /// Counts how often each limit was reached.
 pub(super) struct LimitCounters {
-    born: Instant,
-    each: [Reached; Limit::ALL.len()],
+    started: Instant,
+    counters: [LimitCounter; Limit::ALL.len()],
 }
 
-struct Reached {
+struct LimitCounter {
     count: Counter,
-    /// The time of the next log line at the earliest, in milliseconds since `born`.
-    quiet_until: AtomicU64,
+    /// The time of the next log line at the earliest, in milliseconds since `started`.
+    next_log: AtomicU64,
     /// How often the limit was reached since the last log line.
-    unsaid: AtomicU64,
+    unlogged: AtomicU64,
 }
 
 impl LimitCounters {
     pub(super) fn new(family: &Family<Label, Counter>) -> Self {
-        let each = Limit::ALL.map(|limit| {
+        let counters = Limit::ALL.map(|limit| {
             let count = family.get_or_create(&Label { limit: limit.label() }).clone();
-            Reached { count, quiet_until: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
+            LimitCounter { count, next_log: AtomicU64::new(0), unlogged: AtomicU64::new(0) }
         });
-        Self { born: Instant::now(), each }
+        Self { started: Instant::now(), counters }
     }
 
     pub(super) fn reached(&self, limit: Limit, by: &dyn Display) {
-        let reached = &self.each[limit as usize];
-        reached.count.inc();
+        let counter = &self.counters[limit as usize];
+        counter.count.inc();
         if limit.is_routine() {
             return tracing::debug!(limit = limit.label(), %by, "a limit was reached");
         }
-        let now = self.born.elapsed().as_millis() as u64;
-        let times = reached.unsaid.fetch_add(1, Ordering::Relaxed) + 1;
-        let until = reached.quiet_until.load(Ordering::Relaxed);
-        let next = now + QUIET.as_millis() as u64;
-        let speaks = |until| {
+        let now = self.started.elapsed().as_millis() as u64;
+        let times = counter.unlogged.fetch_add(1, Ordering::Relaxed) + 1;
+        let until = counter.next_log.load(Ordering::Relaxed);
+        let next = now + LOG_INTERVAL.as_millis() as u64;
+        let may_log = |until| {
             let relaxed = Ordering::Relaxed;
-            now >= until && reached.quiet_until.compare_exchange(until, next, relaxed, relaxed).is_ok()
+            now >= until && counter.next_log.compare_exchange(until, next, relaxed, relaxed).is_ok()
         };
-        if speaks(until) {
-            reached.unsaid.store(0, Ordering::Relaxed);
+        if may_log(until) {
+            counter.unlogged.store(0, Ordering::Relaxed);
             tracing::warn!(limit = limit.label(), %by, times, "a limit was reached");
         }
     }
@@ -106,6 +106,6 @@ mod tests {
     fn each_limit_has_its_own_index_and_label() {
         let names: std::collections::HashSet<_> = Limit::ALL.iter().map(|limit| limit.label()).collect();
         assert_eq!(names.len(), Limit::ALL.len());
-        assert!(Limit::ALL.iter().enumerate().all(|(place, limit)| place == *limit as usize));
+        assert!(Limit::ALL.iter().enumerate().all(|(index, limit)| index == *limit as usize));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::{Debug, Display};
 
 /// Counts how often each limit was reached.
 pub trait LimitObserver: Debug + Send + Sync {
-    /// A limit took effect on `by`: an address, an agent.
+    /// A limit took effect on `by`, which is an address or an agent.
     fn reached(&self, limit: Limit, by: &dyn Display);
 }
 

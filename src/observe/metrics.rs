@@ -23,12 +23,12 @@ struct StatusLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Code {
+struct CodeLabels {
     code: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DirectionLabels {
+struct CarrierLabels {
     transport: &'static str,
     carrier: &'static str,
 }
@@ -40,9 +40,9 @@ pub struct Metrics {
     registry: Registry,
     answers: [Counter; 5],
     agent_answers: [Counter; 5],
-    failures: Family<Code, Counter>,
-    refusals: Family<Code, Counter>,
-    agent_connections: Family<DirectionLabels, Gauge>,
+    failures: Family<CodeLabels, Counter>,
+    refusals: Family<CodeLabels, Counter>,
+    agent_connections: Family<CarrierLabels, Gauge>,
     visitor_connections: Gauge,
     certificate_reload_failures: Counter,
     limits: LimitCounters,
@@ -54,12 +54,12 @@ impl Default for Metrics {
         let answers = Family::<StatusLabels, Counter>::default();
         let agent_answers = Family::<StatusLabels, Counter>::default();
         let limits = Family::<Label, Counter>::default();
-        let of = |family: &Family<StatusLabels, Counter>| {
+        let by_class = |family: &Family<StatusLabels, Counter>| {
             CLASSES.map(|class| family.get_or_create(&StatusLabels { class }).clone())
         };
         let metrics = Self {
-            answers: of(&answers),
-            agent_answers: of(&agent_answers),
+            answers: by_class(&answers),
+            agent_answers: by_class(&agent_answers),
             failures: Family::default(),
             refusals: Family::default(),
             agent_connections: Family::default(),
@@ -122,7 +122,7 @@ impl Metrics {
 
     /// Counts a request of an agent that was refused, by its reason.
     pub fn refused(&self, code: &'static str) {
-        self.refusals.get_or_create(&Code { code }).inc();
+        self.refusals.get_or_create(&CodeLabels { code }).inc();
     }
 
     /// Counts a changed file of certificates or CAs that could not be loaded.
@@ -137,7 +137,7 @@ impl Metrics {
 
     /// Counts an agent's connection until the guard is dropped.
     pub fn agent_connected(&self, transport: &'static str, carrier: &'static str) -> Counted {
-        Counted::new(self.agent_connections.get_or_create(&DirectionLabels { transport, carrier }).clone())
+        Counted::new(self.agent_connections.get_or_create(&CarrierLabels { transport, carrier }).clone())
     }
 
     /// The OpenMetrics text.
@@ -150,20 +150,20 @@ impl Metrics {
 }
 
 impl Sink for Metrics {
-    /// Counts a request that has ended: its answer, and the reason if relay or agent failed it.
+    /// Counts a request that has ended: its answer, and the reason if the relay or the agent caused its failure.
     fn ended(&self, exchange: &Exchange) {
         let counters = match exchange.party {
             Party::Visitor => &self.answers,
             Party::Agent => &self.agent_answers,
         };
         let class = exchange.status.and_then(|status| usize::from(status.as_u16() / 100).checked_sub(1));
-        if let Some(counter) = class.and_then(|place| counters.get(place)) {
+        if let Some(counter) = class.and_then(|index| counters.get(index)) {
             counter.inc();
         }
         if let Some(Fault { hop: "relay" | "agent", code: Cow::Borrowed(code) }) = exchange.fault
             && exchange.party == Party::Visitor
         {
-            self.failures.get_or_create(&Code { code }).inc();
+            self.failures.get_or_create(&CodeLabels { code }).inc();
         }
     }
 }
@@ -187,7 +187,7 @@ impl Collector for DroppedLines {
     }
 }
 
-/// A guard that adds one to a gauge until the guard is dropped.
+/// A guard that a gauge counts until the guard is dropped.
 pub struct Counted(Gauge);
 
 impl Counted {
@@ -224,13 +224,13 @@ mod tests {
         for party in [Party::Visitor, Party::Agent] {
             let mut recording = Recording::open(&observers, RequestId::draw());
             recording.exchange().party = party;
-            recording.answered(StatusCode::NOT_FOUND);
-            recording.fails("relay", "no-agent");
+            recording.record_status(StatusCode::NOT_FOUND);
+            recording.record_failure("relay", "no-agent");
         }
         metrics.certificate_reload_failed();
         metrics.reached(Limit::Head, &"192.0.2.1:1");
         metrics.reached(Limit::Head, &"192.0.2.1:2");
-        let one = metrics.agent_connected("ptth10", "h2");
+        let connection = metrics.agent_connected("ptth10", "h2");
         let text = metrics.text();
         for line in [
             "ptth_answers_total{class=\"4xx\"} 1",
@@ -243,7 +243,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
-        drop(one);
+        drop(connection);
         assert!(metrics.text().contains("carrier=\"h2\"} 0"));
     }
 }

@@ -34,17 +34,17 @@ pub struct User {
 }
 
 impl User {
-    /// Hashes a password. The salt is made from `about` and the name: `about` must be the same for agents that are to
-    /// be interchangeable, and differ for all others. Takes about twenty milliseconds.
+    /// Hashes a password. The salt is made from `context` and the name: `context` must be the same for agents that are
+    /// to be interchangeable, and differ for all others. Takes about twenty milliseconds.
     ///
     /// # Errors
     /// A short message, for an invalid name or an empty password.
-    pub fn new(name: &str, password: &Secret, about: &str) -> Result<Self, &'static str> {
+    pub fn new(name: &str, password: &Secret, context: &str) -> Result<Self, &'static str> {
         check(name)?;
         if password.expose().is_empty() {
             return Err("the password is empty");
         }
-        let digest = Sha256::new().chain_update("ptth visitor\0").chain_update(about);
+        let digest = Sha256::new().chain_update("ptth visitor\0").chain_update(context);
         let digest = digest.chain_update("\0").chain_update(name).finalize();
         let mut salt = [0; SALT];
         salt.copy_from_slice(&digest[..SALT]);
@@ -73,8 +73,8 @@ impl User {
 /// Checks a name: printable ASCII, which every client encodes alike, without a colon, which would end the name.
 fn check(name: &str) -> Result<(), &'static str> {
     let fits = |b: u8| (b.is_ascii_graphic() || b == b' ') && b != b':';
-    let well = !name.is_empty() && name.len() <= 64 && name.bytes().all(fits);
-    if well { Ok(()) } else { Err("a user's name is 1 to 64 printable ASCII characters, without a colon") }
+    let valid = !name.is_empty() && name.len() <= 64 && name.bytes().all(fits);
+    if valid { Ok(()) } else { Err("a user's name is 1 to 64 printable ASCII characters, without a colon") }
 }
 
 fn hash(salt: &[u8], password: &str) -> [u8; HASH] {
@@ -91,31 +91,31 @@ pub(super) struct Credential {
 
 impl Credential {
     pub(super) fn parse(value: &HeaderValue) -> Option<Self> {
-        let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+        let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
         }
-        let text = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
+        let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
         let (user, password) = text.split_once(':')?;
         Some(Self { user: user.into(), password: Secret::new(password) })
     }
 
     /// Whether the credential is right for one of these users. An unknown name takes as much work as a known one.
-    pub(super) fn is_of(&self, users: &[User]) -> bool {
+    pub(super) fn is_valid_for(&self, users: &[User]) -> bool {
         let user = users.iter().find(|user| *user.name == *self.user);
         let (salt, expected) = user.map_or(([0; SALT], [0; HASH]), |user| (user.salt, user.hash));
-        let right = hash(&salt, self.password.expose()).ct_eq(&expected);
-        bool::from(right) && user.is_some()
+        let matches = hash(&salt, self.password.expose()).ct_eq(&expected);
+        bool::from(matches) && user.is_some()
     }
 }
 
-/// Credentials that were right, recognised by a digest that only this process can compute.
-pub(super) struct Known {
+/// Credentials that were valid, recognised by a digest that only this process can compute.
+pub(super) struct VerifiedCredentials {
     key: [u8; 32],
     digests: Mutex<HashSet<[u8; 32]>>,
 }
 
-impl Known {
+impl VerifiedCredentials {
     pub(super) fn new() -> Self {
         Self { key: rand::random(), digests: Mutex::default() }
     }
@@ -124,12 +124,12 @@ impl Known {
         Sha256::new().chain_update(self.key).chain_update(value.as_bytes()).finalize().into()
     }
 
-    pub(super) fn knows(&self, value: &HeaderValue) -> bool {
+    pub(super) fn contains(&self, value: &HeaderValue) -> bool {
         let digest = self.digest(value);
         self.digests.lock().contains(&digest)
     }
 
-    pub(super) fn learn(&self, value: &HeaderValue) {
+    pub(super) fn insert(&self, value: &HeaderValue) {
         let digest = self.digest(value);
         let mut digests = self.digests.lock();
         // One password has several encodings, and a visitor that has it could fill the memory with them.
@@ -155,8 +155,8 @@ mod tests {
     #[test]
     fn a_password_is_right_only_for_its_own_user() {
         let users = [user("ann", "pass:word"), user("bob", "other")];
-        let right = |user, password| Credential::parse(&value(user, password)).unwrap().is_of(&users);
-        assert!(right("ann", "pass:word") && right("bob", "other"));
+        let valid = |user, password| Credential::parse(&value(user, password)).unwrap().is_valid_for(&users);
+        assert!(valid("ann", "pass:word") && valid("bob", "other"));
         for (user, password) in [
             ("ann", "other"),
             ("bob", "pass:word"),
@@ -165,7 +165,7 @@ mod tests {
             ("ann", ""),
             ("Ann", "pass:word"),
         ] {
-            assert!(!right(user, password), "{user}:{password}");
+            assert!(!valid(user, password), "{user}:{password}");
         }
         for bad in ["", "Basic", "Basic !", "Bearer YTpi", "Basic YQ==", "Basic /w=="] {
             assert!(Credential::parse(&HeaderValue::from_static(bad)).is_none(), "{bad}");
@@ -187,12 +187,12 @@ mod tests {
 
     #[test]
     fn the_set_of_known_credentials_is_bounded() {
-        let known = Known::new();
+        let verified = VerifiedCredentials::new();
         for n in 0..=defaults::CREDENTIALS_KNOWN {
-            known.learn(&value("ann", &n.to_string()));
+            verified.insert(&value("ann", &n.to_string()));
         }
-        assert_eq!(known.digests.lock().len(), 1);
-        assert!(known.knows(&value("ann", &defaults::CREDENTIALS_KNOWN.to_string())));
-        assert!(!Known::new().knows(&value("ann", "0")));
+        assert_eq!(verified.digests.lock().len(), 1);
+        assert!(verified.contains(&value("ann", &defaults::CREDENTIALS_KNOWN.to_string())));
+        assert!(!VerifiedCredentials::new().contains(&value("ann", "0")));
     }
 }

@@ -17,13 +17,12 @@ use super::Verified;
 use super::scope::Grants;
 
 /// The prefix of the ids of such agents. The ids of tokens are hexadecimal digits, so none has this prefix.
-const MARK: &str = "cert-";
+const PREFIX: &str = "cert-";
 
-/// The certificates that agents have presented. There are as many as the CA has issued, and each is dropped after it
-/// expires.
+/// The certificates that agents have presented: at most as many as the CA has issued. Each is dropped after it expires.
 pub struct Certificates {
     domain: HostName,
-    /// When they expire.
+    /// When each of them expires.
     seen: Mutex<HashMap<AgentId, SystemTime>>,
 }
 
@@ -45,12 +44,12 @@ impl Certificates {
         seen.retain(|_, end| *end > now);
         let end = seen.entry(id.clone()).or_insert(certificate.expires);
         *end = certificate.expires.max(*end);
-        Some(Verified { id, grants, besides: None })
+        Some(Verified { id, grants, second_grants: None })
     }
 
-    /// Whether an id is that of a certificate, presented or not.
-    pub fn is_one(id: &AgentId) -> bool {
-        id.0.starts_with(MARK)
+    /// Whether an id is the id of a certificate, even of one that no agent has presented.
+    pub fn is_certificate_id(id: &AgentId) -> bool {
+        id.0.starts_with(PREFIX)
     }
 
     /// Whether a certificate of this id was presented and has not expired.
@@ -80,7 +79,7 @@ fn identity(certificate: &Certificate) -> AgentId {
     hosts.dedup();
     let digest = Sha256::digest(hosts.join(","));
     let digits: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    AgentId(format!("{MARK}{digits}").into())
+    AgentId(format!("{PREFIX}{digits}").into())
 }
 
 #[cfg(test)]
@@ -113,11 +112,11 @@ mod tests {
         let verify = |hosts: &[&str], seconds| {
             certificates.verify(&certificate(hosts, now + Duration::from_secs(seconds))).map(|v| v.id)
         };
-        let one = verify(&["a.test", "b.test"], 60).unwrap();
-        assert_eq!(verify(&["b.test", "a.test"], 90), Some(one.clone()));
-        assert_ne!(verify(&["a.test"], 60), Some(one.clone()));
-        assert_eq!(verify(&["c.test"], 0), None, "it has ended");
-        assert!(certificates.is_live(&one) && Certificates::is_one(&one));
+        let id = verify(&["a.test", "b.test"], 60).unwrap();
+        assert_eq!(verify(&["b.test", "a.test"], 90), Some(id.clone()));
+        assert_ne!(verify(&["a.test"], 60), Some(id.clone()));
+        assert_eq!(verify(&["c.test"], 0), None, "it has expired");
+        assert!(certificates.is_live(&id) && Certificates::is_certificate_id(&id));
         assert!(!certificates.is_live(&AgentId("cert-0".into())));
     }
 }

@@ -11,8 +11,8 @@ use crate::defaults;
 
 use super::source::Source;
 
-/// Recent wrong credentials. The table is bounded, and a new source evicts the oldest: an attacker with more sources
-/// than the table holds can guess no faster than without a table, at secrets of 256 bits.
+/// Recent wrong credentials. The table is bounded, and a new source evicts the oldest. So an attacker with more sources
+/// than the table has entries is not limited, but cannot guess a secret of 256 bits either.
 pub struct Guesses {
     table: Mutex<GuessTable>,
     most: u32,
@@ -44,11 +44,11 @@ impl Guesses {
     }
 
     /// Counts a wrong credential. If there were too many before, returns how long until the source may try again.
-    pub fn wrong(&self, from: IpAddr) -> Option<Duration> {
-        self.wrong_at(from, Instant::now())
+    pub fn record_wrong(&self, from: IpAddr) -> Option<Duration> {
+        self.record_wrong_at(from, Instant::now())
     }
 
-    fn wrong_at(&self, from: IpAddr, now: Instant) -> Option<Duration> {
+    fn record_wrong_at(&self, from: IpAddr, now: Instant) -> Option<Duration> {
         let source = Source::from(from);
         let mut table = self.table.lock();
         let GuessTable { windows, order } = &mut *table;
@@ -61,13 +61,13 @@ impl Guesses {
             return None;
         };
         window.wrong = window.wrong.saturating_add(1);
-        let over = (window.wrong > self.most).then_some(left);
+        let wait = (window.wrong > self.most).then_some(left);
         if order.len() > defaults::GUESSERS
             && let Some(oldest) = order.pop_front()
         {
             windows.remove(&oldest);
         }
-        over
+        wait
     }
 
     /// How long until a source may try again, if it has reached its limit.
@@ -91,19 +91,19 @@ mod tests {
         let guesses = Guesses::new(3);
         let now = Instant::now();
         for _ in 0..3 {
-            assert_eq!(guesses.wrong_at(from(1), now), None);
+            assert_eq!(guesses.record_wrong_at(from(1), now), None);
         }
         assert!(guesses.exhausted(from(1)).is_some() && guesses.exhausted(from(2)).is_none());
-        assert_eq!(guesses.wrong_at(from(1), now), Some(defaults::GUESSES_WITHIN));
-        assert_eq!(guesses.wrong_at(from(2), now), None);
-        assert_eq!(guesses.wrong_at(from(1), now + defaults::GUESSES_WITHIN), None, "a window ends");
+        assert_eq!(guesses.record_wrong_at(from(1), now), Some(defaults::GUESSES_WITHIN));
+        assert_eq!(guesses.record_wrong_at(from(2), now), None);
+        assert_eq!(guesses.record_wrong_at(from(1), now + defaults::GUESSES_WITHIN), None, "a window ends");
     }
 
     #[test]
     fn the_table_is_bounded() {
         let guesses = Guesses::new(1);
         for n in 0..defaults::GUESSERS as u32 + 100 {
-            guesses.wrong(from(n));
+            guesses.record_wrong(from(n));
         }
         let table = guesses.table.lock();
         assert_eq!((table.windows.len(), table.order.len()), (defaults::GUESSERS, defaults::GUESSERS));

@@ -40,9 +40,9 @@ DROP TABLE claimable;
 
 /// Runs the missing steps, all or none. Returns the layout that the file has then, which is above [`LATEST`] if a newer
 /// version wrote it.
-pub(super) fn bring_up(connection: &mut Connection) -> rusqlite::Result<i64> {
-    let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let layout: i64 = change.pragma_query_value(None, "user_version", |row| row.get(0))?;
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let layout: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let Some(missing) = usize::try_from(layout).ok().and_then(|layout| STEPS.get(layout..)) else {
         return Ok(layout);
     };
@@ -50,16 +50,16 @@ pub(super) fn bring_up(connection: &mut Connection) -> rusqlite::Result<i64> {
         return Ok(layout);
     }
     for step in missing {
-        change.execute_batch(step)?;
+        transaction.execute_batch(step)?;
     }
-    change.pragma_update(None, "user_version", LATEST)?;
-    change.commit()?;
+    transaction.pragma_update(None, "user_version", LATEST)?;
+    transaction.commit()?;
     Ok(LATEST)
 }
 
 /// For tests: a file as the first version made it.
 #[cfg(test)]
-pub(super) fn first(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn create_first(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(STEPS[0])?;
     connection.pragma_update(None, "user_version", 1)
 }

@@ -59,12 +59,12 @@ pub struct Verified {
     /// The grants of the credential.
     pub grants: Arc<Grants>,
     /// The grants of a second credential: both must allow a claim.
-    pub besides: Option<Arc<Grants>>,
+    pub second_grants: Option<Arc<Grants>>,
 }
 
 impl Verified {
     fn all(&self) -> impl Iterator<Item = &Grants> {
-        std::iter::once(&*self.grants).chain(self.besides.as_deref())
+        std::iter::once(&*self.grants).chain(self.second_grants.as_deref())
     }
 
     /// Whether every credential allows the name.
@@ -91,7 +91,7 @@ struct TokensInner {
     table: ArcSwap<Table>,
     /// Other processes may change the tokens.
     shared: bool,
-    /// Also the lock under which the table is replaced, so that an older one never replaces a newer one.
+    /// Also the lock under which the table is replaced, so that an older table never replaces a newer table.
     store: Mutex<Option<Store>>,
 }
 
@@ -104,15 +104,15 @@ impl Tokens {
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let mut store = Store::open(state)?;
         let table = store.load()?;
-        Ok(Self::with(table, Some(store)))
+        Ok(Self::with_table(table, Some(store)))
     }
 
     /// Tokens that are lost when the process ends: for tests, for a demonstration, and for embedding.
     pub fn in_memory() -> Self {
-        Self::with(Table::default(), None)
+        Self::with_table(Table::default(), None)
     }
 
-    fn with(table: Table, store: Option<Store>) -> Self {
+    fn with_table(table: Table, store: Option<Store>) -> Self {
         let (table, shared) = (ArcSwap::from_pointee(table), store.is_some());
         Self { inner: Arc::new(TokensInner { table, shared, store: Mutex::new(store) }) }
     }
@@ -143,26 +143,26 @@ impl Tokens {
     /// Changes the store and reads it again; without a store, changes the table alone.
     fn change<T>(
         &self,
-        write: impl FnOnce(&mut Store) -> Result<T, StoreError>,
-        alone: impl FnOnce(&mut Table) -> T,
+        change_store: impl FnOnce(&mut Store) -> Result<T, StoreError>,
+        change_table: impl FnOnce(&mut Table) -> T,
     ) -> Result<T, StoreError> {
         let mut store = self.inner.store.lock();
-        let (table, answer) = match store.as_mut() {
+        let (table, result) = match store.as_mut() {
             Some(store) => {
-                let answer = write(store)?;
-                (store.load()?, answer)
+                let result = change_store(store)?;
+                (store.load()?, result)
             }
             None => {
                 let mut table = Table::clone(&self.inner.table.load());
-                let answer = alone(&mut table);
-                (table, answer)
+                let result = change_table(&mut table);
+                (table, result)
             }
         };
         self.inner.table.store(Arc::new(table));
-        Ok(answer)
+        Ok(result)
     }
 
-    /// Reads the table again if another process has changed it, and returns whether one had. Without a store: `false`.
+    /// Reads the table again if another process has changed it, and returns whether it did. Without a store: `false`.
     ///
     /// # Errors
     /// [`StoreError`] when the file cannot be read; the table stays as it was.
@@ -176,7 +176,7 @@ impl Tokens {
         Ok(true)
     }
 
-    /// Whether [`refresh_if_changed`](Self::refresh_if_changed) can find anything: there is a store.
+    /// Whether [`refresh_if_changed`](Self::refresh_if_changed) can find a change, because there is a store.
     pub fn are_shared(&self) -> bool {
         self.inner.shared
     }
@@ -187,14 +187,18 @@ impl Tokens {
         let table = self.inner.table.load();
         let (id, entry) = token::verify(credential, |id| table.get(id))?;
         // Checked last, so that only the holder of the token can learn that it has expired.
-        entry.is_live().then(|| Verified { id: AgentId(id), grants: entry.grants.clone(), besides: None })
+        entry.is_live().then(|| Verified {
+            id: AgentId(id),
+            grants: entry.grants.clone(),
+            second_grants: None,
+        })
     }
 
     /// The grants of a live token of this id, without its secret: for an agent whose token was verified earlier.
     pub fn find(&self, id: &AgentId) -> Option<Verified> {
         let table = self.inner.table.load();
         let entry = table.get(&id.0).filter(|entry| entry.is_live())?;
-        Some(Verified { id: id.clone(), grants: entry.grants.clone(), besides: None })
+        Some(Verified { id: id.clone(), grants: entry.grants.clone(), second_grants: None })
     }
 
     /// Every token that was not revoked, oldest first; also those that have expired.
@@ -222,8 +226,8 @@ impl Tokens {
         self.inner.table.load().is_empty()
     }
 
-    /// Whether no token was ever issued here. Stays `false` after the last token was revoked: an operator who revokes
-    /// all tokens does not want a new one to be made.
+    /// Whether no token was ever issued here. Stays `false` after the last token was revoked, so that no relay issues
+    /// a first token again.
     pub fn is_new(&self) -> bool {
         self.inner.table.load().is_new()
     }

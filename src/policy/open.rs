@@ -22,12 +22,12 @@ impl Open {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
     }
 
-    /// The agent that a shared secret identifies: the same secret is the same agent. `None` if the text is empty or was
-    /// meant to be a token: a mistyped token must fail, and must not claim by another right.
+    /// The agent that a shared secret identifies: the same secret is the same agent. `None` if the text is empty or
+    /// looks like a token: a mistyped token must fail, and must not identify an agent without a token.
     pub fn by_secret(&self, secret: &Secret) -> Option<AgentId> {
         let text = secret.expose();
-        let meant = text.to_ascii_lowercase().contains("ptth_");
-        (!text.is_empty() && !meant).then(|| self.id("secret", text))
+        let is_token_like = text.to_ascii_lowercase().contains("ptth_");
+        (!text.is_empty() && !is_token_like).then(|| self.id("secret", text))
     }
 
     /// An agent without a credential: the same agent again for the same instance, else a new agent.
@@ -45,12 +45,12 @@ impl Open {
     }
 }
 
-/// Whether an agent is one without a token.
+/// Whether an agent has no token.
 pub fn is_open(agent: &AgentId) -> bool {
     agent.0.starts_with(PREFIX)
 }
 
-/// Whether a name is one that only a token may claim.
+/// Whether only an agent with a token may claim a name.
 pub fn is_reserved(name: &Name) -> bool {
     defaults::OPEN_RESERVED.contains(&name.as_str())
 }

@@ -9,17 +9,17 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bucket {
     left: f64,
-    at: Instant,
+    updated: Instant,
 }
 
 impl Bucket {
     pub(super) fn full(rate: NonZeroU32, now: Instant) -> Self {
-        Self { left: f64::from(rate.get()), at: now }
+        Self { left: f64::from(rate.get()), updated: now }
     }
 
     fn fill(&mut self, rate: f64, now: Instant) {
-        self.left = (self.left + now.saturating_duration_since(self.at).as_secs_f64() * rate).min(rate);
-        self.at = now;
+        self.left = (self.left + now.saturating_duration_since(self.updated).as_secs_f64() * rate).min(rate);
+        self.updated = now;
     }
 
     /// Takes one unit. If the bucket is empty, returns the time until it has one again.

@@ -104,8 +104,8 @@ impl FieldSecret {
         &self.name
     }
 
-    /// Whether a value is the right one.
-    pub(super) fn is(&self, value: &[u8]) -> bool {
+    /// Whether a value is the secret.
+    pub(super) fn matches(&self, value: &[u8]) -> bool {
         Sha256::digest(value).ct_eq(&self.digest[..]).into()
     }
 }
@@ -115,8 +115,8 @@ impl FieldSecret {
 /// # Errors
 /// A short message, for any other text.
 pub fn network(text: &str) -> Result<IpNet, &'static str> {
-    let alone = text.parse::<IpAddr>().map(IpNet::from);
-    let net = alone.or_else(|_| text.parse::<IpNet>());
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    let net = address.or_else(|_| text.parse::<IpNet>());
     net.map(|net| net.trunc())
         .map_err(|_| "write a network as in 192.0.2.0/24 or 2001:db8::/32, or an address")
 }
@@ -125,7 +125,6 @@ impl std::str::FromStr for Rules {
     type Err = BadRules;
 
     fn from_str(text: &str) -> Result<Self, BadRules> {
-        let bad = |why: &str| BadRules(why.to_owned());
         if text.len() > defaults::VISITORS {
             return Err(BadRules(format!("the rules are longer than {} bytes", defaults::VISITORS)));
         }
@@ -133,30 +132,30 @@ impl std::str::FromStr for Rules {
         let mut rules = Self::default();
         for (key, entry) in &all {
             let key = key.as_str();
-            let told = |why: &str| BadRules(format!("{key}: {why}"));
+            let error = |reason: &str| BadRules(format!("{key}: {reason}"));
             match (key, entry) {
-                ("basic", ListEntry::InnerList(list)) => rules.basic = each(list, user).map_err(told)?,
+                ("basic", ListEntry::InnerList(list)) => rules.basic = each(list, user).map_err(error)?,
                 ("net", ListEntry::InnerList(list)) => {
                     rules.networks =
-                        each(list, |item| bare(item).and_then(text_of).and_then(network)).map_err(told)?;
+                        each(list, |item| bare(item).and_then(text_of).and_then(network)).map_err(error)?;
                 }
-                ("secret", ListEntry::Item(item)) => rules.secret = Some(secret(item).map_err(told)?),
-                ("body", ListEntry::Item(item)) => rules.body = Some(number(item).map_err(told)?),
+                ("secret", ListEntry::Item(item)) => rules.secret = Some(secret(item).map_err(error)?),
+                ("body", ListEntry::Item(item)) => rules.body = Some(number(item).map_err(error)?),
                 (_, ListEntry::Item(item)) => {
                     let count = match key {
                         "rate" => &mut rules.rate,
                         "in-flight" => &mut rules.in_flight,
                         "visitor-rate" => &mut rules.visitor_rate,
                         "visitor-in-flight" => &mut rules.visitor_in_flight,
-                        _ => return Err(told("there is no such rule")),
+                        _ => return Err(error("there is no such rule")),
                     };
-                    let number = u32::try_from(number(item).map_err(told)?).ok().and_then(NonZeroU32::new);
-                    *count = Some(number.ok_or_else(|| told("a value must be from 1 to 4294967295"))?);
+                    let number = u32::try_from(number(item).map_err(error)?).ok().and_then(NonZeroU32::new);
+                    *count = Some(number.ok_or_else(|| error("a value must be from 1 to 4294967295"))?);
                 }
-                _ => return Err(told("there is no such rule")),
+                _ => return Err(error("there is no such rule")),
             }
         }
-        if rules == Self::default() { Err(bad("there is no rule")) } else { Ok(rules) }
+        if rules == Self::default() { Err(BadRules("there is no rule".to_owned())) } else { Ok(rules) }
     }
 }
 
@@ -183,11 +182,11 @@ fn number(item: &Item) -> Result<u64, &'static str> {
     u64::try_from(i64::from(number)).map_err(|_| "the number is below 0")
 }
 
-/// The bytes of the only parameter, which must be `wanted`.
-fn parameter<'a>(item: &'a Item, wanted: &str) -> Result<&'a [u8], &'static str> {
+/// The bytes of the only parameter, whose key must be `name`.
+fn parameter<'a>(item: &'a Item, name: &str) -> Result<&'a [u8], &'static str> {
     let mut all = item.params.iter();
     match (all.next(), all.next()) {
-        (Some((key, BareItem::ByteSequence(bytes))), None) if key.as_str() == wanted => Ok(bytes),
+        (Some((key, BareItem::ByteSequence(bytes))), None) if key.as_str() == name => Ok(bytes),
         _ => Err("a parameter is missing or unknown"),
     }
 }
@@ -205,12 +204,12 @@ impl Rules {
     /// These rules, lowered to the limits of a token; `None` when there is no rule at all.
     #[must_use]
     pub fn within(mut self, limits: &Limits) -> Option<Self> {
-        let less = |said: Option<NonZeroU32>, most: Option<NonZeroU32>| match (said, most) {
-            (Some(said), Some(most)) => Some(said.min(most)),
-            (said, most) => said.or(most),
+        let lower = |requested: Option<NonZeroU32>, limit: Option<NonZeroU32>| match (requested, limit) {
+            (Some(requested), Some(limit)) => Some(requested.min(limit)),
+            (requested, limit) => requested.or(limit),
         };
-        self.rate = less(self.rate, limits.rate);
-        self.in_flight = less(self.in_flight, limits.in_flight);
+        self.rate = lower(self.rate, limits.rate);
+        self.in_flight = lower(self.in_flight, limits.in_flight);
         (self != Self::default()).then_some(self)
     }
 }
@@ -341,7 +340,8 @@ mod tests {
     #[test]
     fn a_secret_is_compared_as_a_whole() {
         let secret = FieldSecret::new("x-edge", "hush").unwrap();
-        assert!(secret.is(b"hush") && !secret.is(b"hus") && !secret.is(b"hushh") && !secret.is(b""));
+        assert!(secret.matches(b"hush") && !secret.matches(b""));
+        assert!(!secret.matches(b"hus") && !secret.matches(b"hushh"));
         for bad in ["", " x", "x ", "ü", "a\nb"] {
             assert!(FieldSecret::new("x-edge", bad).is_err(), "{bad:?}");
         }

@@ -46,7 +46,7 @@ pub struct Grants {
     pub any_name: bool,
     /// These names.
     pub names: Vec<Name>,
-    /// Names that begin like this.
+    /// Names with one of these prefixes.
     pub prefixes: Vec<Prefix>,
     /// These hosts, exactly.
     pub hosts: Vec<HostName>,

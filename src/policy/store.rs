@@ -79,18 +79,18 @@ impl Store {
         let path = state.join(FILE);
         // SQLite's busy timeout does not cover the change to WAL, so processes that open the file wait for each other
         // here.
-        let _first = make(state, &path)?;
+        let _directory_lock = make_file(state, &path)?;
         let failed = |source| StoreError::Database { path: path.clone(), source };
         let connection = connect(&path).map_err(failed)?;
         let mut store = Self { connection, path: path.clone(), seen: 0 };
-        store.lay_out()?;
+        store.migrate()?;
         Ok(store)
     }
 
     /// Makes the tables, or brings those of an older version up to date. Of several processes, only the first does so.
-    fn lay_out(&mut self) -> Result<(), StoreError> {
+    fn migrate(&mut self) -> Result<(), StoreError> {
         let path = self.path.clone();
-        match layout::bring_up(&mut self.connection) {
+        match layout::migrate(&mut self.connection) {
             Ok(layout) if layout > layout::LATEST => Err(StoreError::Newer { path, layout }),
             Ok(_) => Ok(()),
             Err(source) => Err(StoreError::Database { path, source }),
@@ -108,7 +108,7 @@ impl Store {
 
     /// Reads every token that was not revoked.
     pub(super) fn load(&mut self) -> Result<Table, StoreError> {
-        // The version is read first: a change after it is then read now, and once more at the next check.
+        // The version is read before the rows, so that a change in between is read again after the next check.
         let version = self.version()?;
         let rows = read(&self.connection).map_err(|e| self.failed(e))?;
         let damaged = |source| StoreError::Damaged { path: self.path.clone(), source };
@@ -119,7 +119,7 @@ impl Store {
             entries.insert(row.id, TokenEntry { digest: row.digest, grants: Arc::new(grants), created });
         }
         self.seen = version;
-        Ok(Table::new(entries, rows.ever))
+        Ok(Table::new(entries, rows.ever_issued))
     }
 
     pub(super) fn insert(&mut self, id: &str, entry: &TokenEntry) -> Result<(), StoreError> {
@@ -131,8 +131,8 @@ impl Store {
         let hosts = grants.hosts.iter().map(|host| ("host", host.to_string()));
         let transports = limits.transports.iter().map(|transport| ("transport", transport.to_string()));
         let write = |connection: &mut Connection| {
-            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            change.execute(
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute(
                 "INSERT INTO token (id, digest, created, expires, sessions, rate, in_flight)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
@@ -146,10 +146,10 @@ impl Store {
                 ],
             )?;
             for (kind, value) in any.into_iter().chain(names).chain(prefixes).chain(hosts).chain(transports) {
-                change
+                transaction
                     .execute("INSERT OR IGNORE INTO scope VALUES (?1, ?2, ?3)", params![id, kind, value])?;
             }
-            change.commit()
+            transaction.commit()
         };
         write(&mut self.connection).map_err(|e| self.failed(e))
     }
@@ -167,21 +167,21 @@ impl Store {
 
 /// Makes the directory and the file, for the owner alone, if they are missing, and refuses a file that others may
 /// write. Returns the directory, locked.
-fn make(state: &Path, path: &Path) -> Result<File, StoreError> {
-    let at = |path: &Path| {
+fn make_file(state: &Path, path: &Path) -> Result<File, StoreError> {
+    let open_error = |path: &Path| {
         let path = path.to_owned();
         move |source| StoreError::Open { path, source }
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(at(state))?;
-    let directory = File::open(state).map_err(at(state))?;
-    directory.lock().map_err(at(state))?;
+    DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(open_error(state))?;
+    let directory = File::open(state).map_err(open_error(state))?;
+    directory.lock().map_err(open_error(state))?;
     // An existing file is not opened here: closing it again would drop the locks that SQLite holds on it in this
     // process (fcntl(2): closing any descriptor of a file ends the process's record locks on it).
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(open_error(path)(error)),
         _ => {}
     }
-    let mode = path.metadata().map_err(at(path))?.permissions().mode();
+    let mode = path.metadata().map_err(open_error(path))?.permissions().mode();
     if mode & 0o022 != 0 { Err(StoreError::Exposed(path.to_owned())) } else { Ok(directory) }
 }
 
@@ -225,16 +225,16 @@ impl Row {
 
 struct Rows {
     live: Vec<Row>,
-    ever: bool,
+    ever_issued: bool,
 }
 
 /// Reads all rows in one transaction: both queries see the same state.
 fn read(connection: &Connection) -> rusqlite::Result<Rows> {
-    let moment = connection.unchecked_transaction()?;
-    let mut tokens = moment.prepare_cached(
+    let snapshot = connection.unchecked_transaction()?;
+    let mut tokens = snapshot.prepare_cached(
         "SELECT id, digest, created, expires, sessions, rate, in_flight FROM token WHERE revoked IS NULL",
     )?;
-    let mut scope = moment.prepare_cached("SELECT kind, value FROM scope WHERE token = ?1")?;
+    let mut scope = snapshot.prepare_cached("SELECT kind, value FROM scope WHERE token = ?1")?;
     let live = tokens
         .query_map([], |row| {
             let limits = Limits {
@@ -253,8 +253,8 @@ fn read(connection: &Connection) -> rusqlite::Result<Rows> {
             Ok(Row { scope, id: id.into(), digest, created, limits })
         })
         .collect::<rusqlite::Result<_>>()?;
-    let ever = moment.query_row("SELECT 1 FROM token LIMIT 1", [], |_| Ok(())).optional()?.is_some();
-    Ok(Rows { live, ever })
+    let ever_issued = snapshot.query_row("SELECT 1 FROM token LIMIT 1", [], |_| Ok(())).optional()?.is_some();
+    Ok(Rows { live, ever_issued })
 }
 
 fn time(seconds: i64) -> SystemTime {

@@ -16,16 +16,16 @@ pub(super) struct Table {
     entries: HashMap<Arc<str>, TokenEntry>,
     names: HashMap<Name, End>,
     hosts: HashMap<HostName, End>,
-    ever: bool,
+    ever_issued: bool,
 }
 
 /// When the last token that names a key expires; `None` is never.
 type End = Option<SystemTime>;
 
 impl Table {
-    /// `ever`: whether a token was ever issued, live or not.
-    pub(super) fn new(entries: HashMap<Arc<str>, TokenEntry>, ever: bool) -> Self {
-        let mut table = Self { entries, ever, ..Self::default() };
+    /// All live tokens, and whether any token was issued before, live or not.
+    pub(super) fn new(entries: HashMap<Arc<str>, TokenEntry>, ever_issued: bool) -> Self {
+        let mut table = Self { entries, ever_issued, ..Self::default() };
         table.index();
         table
     }
@@ -34,13 +34,13 @@ impl Table {
         (self.names, self.hosts) = Default::default();
         for entry in self.entries.values() {
             let (grants, end) = (&entry.grants, entry.grants.limits.expires);
-            grants.names.iter().for_each(|name| note(&mut self.names, name, end));
-            grants.hosts.iter().for_each(|host| note(&mut self.hosts, host, end));
+            grants.names.iter().for_each(|name| extend(&mut self.names, name, end));
+            grants.hosts.iter().for_each(|host| extend(&mut self.hosts, host, end));
         }
     }
 
     pub(super) fn insert(&mut self, id: Arc<str>, entry: TokenEntry) {
-        self.ever = true;
+        self.ever_issued = true;
         self.entries.insert(id, entry);
         self.index();
     }
@@ -68,7 +68,7 @@ impl Table {
     }
 
     pub(super) fn is_new(&self) -> bool {
-        !self.ever
+        !self.ever_issued
     }
 
     pub(super) fn records(&self) -> Vec<TokenRecord> {
@@ -83,8 +83,8 @@ impl Table {
     }
 }
 
-fn note<K: Hash + Eq + Clone>(ends: &mut HashMap<K, End>, key: &K, end: End) {
-    let later = |known: &mut End| *known = known.zip(end).map(|(a, b)| a.max(b));
+fn extend<K: Hash + Eq + Clone>(ends: &mut HashMap<K, End>, key: &K, end: End) {
+    let later = |latest: &mut End| *latest = latest.zip(end).map(|(a, b)| a.max(b));
     ends.entry(key.clone()).and_modify(later).or_insert(end);
 }
 

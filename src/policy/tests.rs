@@ -59,10 +59,10 @@ fn clones_share_one_table() {
 fn tokens_and_revocations_survive_a_restart() {
     let state = tempfile::tempdir().unwrap();
     let (id, secret) = Tokens::open(state.path()).unwrap().issue(shop()).unwrap();
-    let again = Tokens::open(state.path()).unwrap();
-    assert_eq!(*again.verify(&secret).unwrap().grants, shop());
-    assert!(again.list()[0].created.elapsed().unwrap().as_secs() < 60);
-    assert!(again.revoke(&id).unwrap());
+    let reopened = Tokens::open(state.path()).unwrap();
+    assert_eq!(*reopened.verify(&secret).unwrap().grants, shop());
+    assert!(reopened.list()[0].created.elapsed().unwrap().as_secs() < 60);
+    assert!(reopened.revoke(&id).unwrap());
     let last = Tokens::open(state.path()).unwrap();
     assert!(last.is_empty() && !last.is_new());
 }
@@ -71,14 +71,14 @@ fn tokens_and_revocations_survive_a_restart() {
 fn changes_by_another_process_are_detected() {
     let state = tempfile::tempdir().unwrap();
     let relay = Tokens::open(state.path()).unwrap();
-    let person = Tokens::open(state.path()).unwrap();
+    let command = Tokens::open(state.path()).unwrap();
     assert!(!relay.refresh_if_changed().unwrap());
-    let (id, secret) = person.issue(shop()).unwrap();
+    let (id, secret) = command.issue(shop()).unwrap();
     assert!(relay.verify(&secret).is_none());
     assert!(relay.refresh_if_changed().unwrap());
     assert!(relay.verify(&secret).is_some());
     assert!(!relay.refresh_if_changed().unwrap(), "nothing has changed since");
-    assert!(person.revoke(&id).unwrap());
+    assert!(command.revoke(&id).unwrap());
     assert!(relay.refresh_if_changed().unwrap());
     assert!(relay.verify(&secret).is_none());
 }
@@ -97,9 +97,9 @@ fn several_openers_may_create_the_store_at_once() {
     let state = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
         let open = || Tokens::open(state.path()).and_then(|tokens| tokens.issue(shop()));
-        let all: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
-        for one in all {
-            one.join().unwrap().unwrap();
+        let openers: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+        for opener in openers {
+            opener.join().unwrap().unwrap();
         }
     });
     assert_eq!(Tokens::open(state.path()).unwrap().list().len(), 8);
@@ -113,12 +113,12 @@ fn only_the_owner_can_read_the_files_and_they_contain_no_secret() {
     let (_, secret) = tokens.issue(shop()).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&deep), 0o700);
-    let hidden = secret.expose().rsplit_once('_').unwrap().1.as_bytes();
+    let part = secret.expose().rsplit_once('_').unwrap().1.as_bytes();
     let mut files = 0;
     for file in fs::read_dir(&deep).unwrap() {
         let path = file.unwrap().path();
         assert_eq!(mode(&path), 0o600, "{}", path.display());
-        assert!(!fs::read(&path).unwrap().windows(hidden.len()).any(|w| w == hidden), "{}", path.display());
+        assert!(!fs::read(&path).unwrap().windows(part.len()).any(|w| w == part), "{}", path.display());
         files += 1;
     }
     assert!(files >= 2, "the database and its log");
@@ -155,7 +155,7 @@ fn a_store_of_the_first_layout_opens() {
     let (id, secret) = OLD;
     let file = state.path().join(FILE);
     let old = rusqlite::Connection::open(&file).unwrap();
-    super::layout::first(&old).unwrap();
+    super::layout::create_first(&old).unwrap();
     let insert = "INSERT INTO token VALUES (?1, unhex(?2), 1, NULL), ('gone', zeroblob(32), 1, 2)";
     old.execute(insert, (id, "B44FCDADFC16EFC1B9917AE58DC065699ADBF4779F271EC1CBA176A7ED33EAB7")).unwrap();
     old.execute(
@@ -172,9 +172,9 @@ fn a_store_of_the_first_layout_opens() {
     assert_eq!((&*verified.id.0, &*verified.grants), (id, &grants));
     assert_eq!(tokens.list().len(), 1, "a revoked token stays revoked");
     let (_, fresh) = tokens.issue(limited()).unwrap();
-    let again = Tokens::open(state.path()).unwrap();
-    assert_eq!(*again.verify(&fresh).unwrap().grants, limited());
-    assert!(again.verify(&Secret::new(secret)).is_some());
+    let reopened = Tokens::open(state.path()).unwrap();
+    assert_eq!(*reopened.verify(&fresh).unwrap().grants, limited());
+    assert!(reopened.verify(&Secret::new(secret)).is_some());
 }
 
 fn limited() -> Grants {

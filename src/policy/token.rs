@@ -34,22 +34,22 @@ impl TokenEntry {
     }
 }
 
-/// A new token; `text` is given to the operator and not kept.
-pub(super) struct Fresh {
+/// A new token. `text` is for the operator, and is not stored.
+pub(super) struct NewToken {
     pub(super) id: Arc<str>,
     pub(super) digest: DigestBytes,
     pub(super) text: Secret,
 }
 
 /// Makes a token from the randomness of the system.
-pub(super) fn generate() -> Result<Fresh, SysError> {
+pub(super) fn generate() -> Result<NewToken, SysError> {
     let mut bytes = [0; 6 + 32];
     SysRng.try_fill_bytes(&mut bytes)?;
     let (id, secret) = bytes.split_at(6);
     let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     let secret = URL_SAFE_NO_PAD.encode(secret);
     let text = Secret::new(format!("ptth_{id}_{secret}"));
-    Ok(Fresh { id: id.into(), digest: digest(&secret), text })
+    Ok(NewToken { id: id.into(), digest: digest(&secret), text })
 }
 
 fn digest(secret: &str) -> DigestBytes {
@@ -81,7 +81,7 @@ pub(super) fn verify<'a>(
 mod tests {
     use super::*;
 
-    fn entry(fresh: &Fresh) -> TokenEntry {
+    fn entry(fresh: &NewToken) -> TokenEntry {
         TokenEntry { digest: fresh.digest, grants: Arc::new(Grants::any()), created: SystemTime::UNIX_EPOCH }
     }
 
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn only_the_whole_token_verifies() {
         let fresh = generate().unwrap();
-        let kept = entry(&fresh);
+        let stored = entry(&fresh);
         let right = fresh.text.expose().to_owned();
         let check = |text: String| {
-            verify(&Secret::new(text), |id| (id == &*fresh.id).then_some(&kept)).map(|(id, _)| id)
+            verify(&Secret::new(text), |id| (id == &*fresh.id).then_some(&stored)).map(|(id, _)| id)
         };
         assert_eq!(check(right.clone()).as_deref(), Some(&*fresh.id));
         assert_eq!(check(format!("{right}x")), None);

@@ -19,12 +19,12 @@ const FENCED: usize = 64;
 /// One route that an agent holds.
 pub(super) struct Holding {
     pub(super) target: Arc<Target>,
-    /// The address that is charged for the route, if it is held without a token.
+    /// The address that is charged for the route, if the route is held without a token.
     pub(super) charged: Option<IpAddr>,
     pub(super) claims: usize,
-    /// When its lease ends; `None` while no connection has used it.
+    /// When its lease ends; `None` while no connection has used the route.
     pub(super) free_at: Option<Instant>,
-    /// Whether the route is in the queue of leases. It is there at most once.
+    /// Whether the route is in the queue of leases. The queue has each route at most once.
     pub(super) is_queued: bool,
     /// Processes that have lost this route to another process. A further claim does not return it to them.
     fenced: VecDeque<Instance>,
@@ -47,7 +47,7 @@ impl Holding {
     }
 
     /// Whether a session that this claim will not fence serves the route with other rules.
-    fn is_served_otherwise(&self, terms: &Terms) -> bool {
+    fn has_conflicting_rules(&self, terms: &Terms) -> bool {
         let served = self.target.served();
         !served.has_rules(terms.rules.as_ref()) && served.sessions.iter().any(|s| terms.conflicts(s))
     }
@@ -80,20 +80,21 @@ impl AgentEntry {
     }
 
     /// The number of routes in the terms that the agent does not hold yet.
-    pub(super) fn more(&self, terms: &Terms) -> usize {
+    pub(super) fn additional_routes(&self, terms: &Terms) -> usize {
         terms.routes.iter().filter(|route| !self.routes.contains_key(*route)).count()
     }
 
-    fn held<'a>(&'a self, terms: &'a Terms) -> impl Iterator<Item = &'a Holding> {
+    /// The holdings of the routes in the terms.
+    fn holdings<'a>(&'a self, terms: &'a Terms) -> impl Iterator<Item = &'a Holding> {
         terms.routes.iter().filter_map(|route| self.routes.get(route))
     }
 
-    /// Whether this process may have one connection more.
+    /// Checks that this process may have one more connection.
     ///
     /// # Errors
     /// [`Unavailable`]
     pub(super) fn judge_process(&self, terms: &Terms) -> Result<(), Unavailable> {
-        if !terms.probe && self.held(terms).any(|holding| holding.fences(terms)) {
+        if !terms.probe && self.holdings(terms).any(|holding| holding.fences(terms)) {
             return Err(Unavailable::Fenced);
         }
         match terms.connections {
@@ -102,20 +103,20 @@ impl AgentEntry {
         }
     }
 
-    /// Whether the agent may have these routes, beside those that it has.
+    /// Checks that the agent may have these routes, beside the routes that it holds.
     ///
     /// # Errors
     /// [`Unavailable`]
     pub(super) fn judge(&self, terms: &Terms) -> Result<(), Unavailable> {
         let granted = matches!(terms.right, Right::Granted);
-        let more = self.more(terms);
-        if granted && more > 0 && self.routes.len() + more > defaults::ROUTES_PER_AGENT {
+        let additional = self.additional_routes(terms);
+        if granted && additional > 0 && self.routes.len() + additional > defaults::ROUTES_PER_AGENT {
             return Err(Unavailable::TooManyRoutes(self.routes.len()));
         }
         if terms.probe {
             return Ok(());
         }
-        if let Some(holding) = self.held(terms).find(|holding| holding.is_served_otherwise(terms)) {
+        if let Some(holding) = self.holdings(terms).find(|holding| holding.has_conflicting_rules(terms)) {
             return Err(Unavailable::OtherRules(holding.target.route.clone()));
         }
         match terms.too_many(&self.sessions) {
@@ -135,21 +136,22 @@ impl AgentEntry {
 }
 
 /// The decision about a connection that joins.
-pub(super) struct Decision {
+pub(super) struct JoinDecision {
     /// Sessions of earlier processes, which this connection replaces.
     pub(super) fenced: Vec<Arc<Session>>,
     /// The session that the connection joins; `None` for a new session.
     pub(super) session: Option<Arc<Session>>,
-    /// Whether the connection is too late and is cut: since its claim a newer boot, an agent with other rules, as many
-    /// sessions as its token may have, or an agent with a better right has come.
+    /// Whether the connection is cut because its claim is outdated. Since the claim, a newer boot or an agent with
+    /// other rules has joined, the token has reached its limit of sessions, or an agent with a better right has taken a
+    /// route.
     pub(super) is_outdated: bool,
 }
 
-/// Decides about a connection of this agent on these terms. `changed`: whether its rules for visitors differed from
-/// those in force when it claimed.
-pub(super) fn decide(entry: &AgentEntry, terms: &Terms, changed: bool) -> Decision {
+/// Decides about a connection of this agent on these terms. `changed`: whether its rules for visitors differed from the
+/// rules in force at the time of its claim.
+pub(super) fn decide(entry: &AgentEntry, terms: &Terms, changed: bool) -> JoinDecision {
     let mut present: Vec<Arc<Session>> = Vec::new();
-    for holding in entry.held(terms) {
+    for holding in entry.holdings(terms) {
         present.extend(holding.target.served().sessions.iter().cloned());
     }
     present.sort_unstable_by_key(|session| session.id);
@@ -157,14 +159,14 @@ pub(super) fn decide(entry: &AgentEntry, terms: &Terms, changed: bool) -> Decisi
     let instance = terms.instance.as_ref();
     let newer = present.iter().any(|s| is_fenced_by(instance, s.instance.as_ref(), false));
     let is_outdated = newer
-        || entry.more(terms) > 0
-        || entry.held(terms).any(|holding| holding.is_served_otherwise(terms))
+        || entry.additional_routes(terms) > 0
+        || entry.holdings(terms).any(|holding| holding.has_conflicting_rules(terms))
         || terms.too_many(&entry.sessions).is_some();
     let rules = terms.rules.as_ref();
-    let changed = changed || entry.held(terms).any(|holding| !holding.target.served().has_rules(rules));
+    let changed = changed || entry.holdings(terms).any(|holding| !holding.target.served().has_rules(rules));
     // A request that waits in a session was admitted by the earlier rules, so changed rules need a new session.
-    let mine = |s: &&Arc<Session>| !changed && s.instance.as_ref() == instance && s.routes == terms.routes;
-    let session = present.iter().find(mine).cloned();
+    let fits = |s: &&Arc<Session>| !changed && s.instance.as_ref() == instance && s.routes == terms.routes;
+    let session = present.iter().find(fits).cloned();
     present.retain(|other| is_fenced_by(other.instance.as_ref(), instance, terms.exclusive));
-    Decision { fenced: present, session, is_outdated }
+    JoinDecision { fenced: present, session, is_outdated }
 }

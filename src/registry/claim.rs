@@ -19,7 +19,7 @@ pub struct Claim {
     pub(super) targets: Vec<Arc<Target>>,
     /// Whether its rules for visitors differ from those in force before the claim.
     pub(super) changed: bool,
-    /// Whether a link has joined. If none has, the routes are as free after the claim as before.
+    /// Whether a link has joined. If none has, the end of the claim starts no lease.
     pub(super) used: bool,
 }
 
@@ -29,7 +29,7 @@ impl Claim {
         &self.terms.routes
     }
 
-    /// Adds a fresh link to the session of its process, and makes the session if this is its first link. A newer boot
+    /// Adds a fresh link to the session of its process, and creates the session for the first link. A newer boot
     /// of a process, and an exclusive process, cut the others. Returns the link, and a guard that removes the link on
     /// drop.
     pub fn join(
@@ -40,8 +40,8 @@ impl Claim {
         self.used = true;
         let registry = self.registry.clone();
         let (terms, agent) = (&self.terms, &self.owner);
-        let mut books = registry.books.lock();
-        let entry = books.agents.entry(agent.clone()).or_default();
+        let mut state = registry.state.lock();
+        let entry = state.agents.entry(agent.clone()).or_default();
         let decision = decide(entry, terms, self.changed);
         for other in &decision.fenced {
             tracing::info!(session = %other.id, %agent, "session cut: a newer process serves its routes");
@@ -64,19 +64,19 @@ impl Claim {
         }
         for target in &self.targets {
             if kind == Kind::Envelope {
-                target.polled();
+                target.mark_polled();
             }
             target.change(|served| {
                 if !decision.is_outdated {
-                    served.rule(terms.rules.as_ref());
+                    served.set_rules(terms.rules.as_ref());
                 }
                 if !served.sessions.iter().any(|known| known.id == session.id) {
                     served.sessions.push(session.clone());
                 }
             });
-            target.announce();
+            target.wake_waiting();
         }
-        drop(books);
+        drop(state);
         (link.clone(), Joined { session, link, claim: self })
     }
 }
@@ -96,17 +96,17 @@ struct Joined {
 
 impl Drop for Joined {
     fn drop(&mut self) {
-        let mut books = self.claim.registry.books.lock();
+        let mut state = self.claim.registry.state.lock();
         self.link.drain();
         if self.session.remove(&self.link) > 0 {
             return;
         }
-        let gone = self.session.id;
-        if let Some(entry) = books.agents.get_mut(&self.claim.owner) {
-            entry.sessions.retain(|session| session.id != gone);
+        let session_id = self.session.id;
+        if let Some(entry) = state.agents.get_mut(&self.claim.owner) {
+            entry.sessions.retain(|session| session.id != session_id);
         }
         for target in &self.claim.targets {
-            target.change(|served| served.sessions.retain(|session| session.id != gone));
+            target.change(|served| served.sessions.retain(|session| session.id != session_id));
         }
     }
 }

@@ -31,29 +31,29 @@ use self::terms::Charged;
 use crate::domain::{AgentId, Route};
 use crate::session::Session;
 
-/// The number of leases that one claim ends at most, so that leases do not pile up between two runs of `tidy`.
+/// The most expired leases that one claim ends, so that leases do not pile up between two runs of `tidy`.
 const LEASES_AT_ONCE: usize = 64;
 
 /// The routes of one relay.
 pub struct Registry {
     hosts: papaya::HashMap<Box<str>, Arc<Target>>,
     paths: papaya::HashMap<Box<str>, Arc<Target>>,
-    books: Mutex<Books>,
+    state: Mutex<RegistryState>,
     lease: Duration,
     next_session: AtomicU64,
     /// Cancelled when no agent is admitted any more.
     closed: CancellationToken,
 }
 
-/// The state that only changes use, and no look-up.
+/// The state for claims and leases. No look-up reads this state.
 #[derive(Default)]
-struct Books {
+struct RegistryState {
     agents: HashMap<AgentId, AgentEntry>,
     charged: Charged,
     leases: BinaryHeap<Reverse<Lease>>,
 }
 
-/// When a route without a claim becomes free. Compared by time alone.
+/// The lease of a route without a claim. Leases are compared by their end alone.
 struct Lease {
     ends: Instant,
     target: Arc<Target>,
@@ -85,15 +85,15 @@ impl Registry {
         Arc::new(Self {
             hosts: papaya::HashMap::new(),
             paths: papaya::HashMap::new(),
-            books: Mutex::default(),
+            state: Mutex::default(),
             lease,
             next_session: AtomicU64::new(1),
             closed: CancellationToken::new(),
         })
     }
 
-    /// Announces that no agent is admitted any more: requests that wait for an agent stop waiting, and no request
-    /// begins to wait.
+    /// Closes the registry, because no agent is admitted any more: requests that wait for an agent stop waiting, and no
+    /// request begins to wait.
     pub fn close(&self) {
         self.closed.cancel();
     }
@@ -109,11 +109,11 @@ impl Registry {
     }
 
     fn find(&self, route: &Route) -> Option<Arc<Target>> {
-        let (table, key) = self.place(route);
+        let (table, key) = self.table_and_key(route);
         table.pin().get(key).cloned()
     }
 
-    fn place<'a>(&self, route: &'a Route) -> (&papaya::HashMap<Box<str>, Arc<Target>>, &'a str) {
+    fn table_and_key<'a>(&self, route: &'a Route) -> (&papaya::HashMap<Box<str>, Arc<Target>>, &'a str) {
         match route {
             Route::Host(host) => (&self.hosts, host.as_str()),
             Route::Path(name) => (&self.paths, name.as_str()),
@@ -126,9 +126,9 @@ impl Registry {
     /// [`Unavailable`]
     pub fn claim(self: &Arc<Self>, owner: &AgentId, terms: Terms) -> Result<Claim, Unavailable> {
         let now = Instant::now();
-        let mut books = self.books.lock();
-        self.end_leases(&mut books, now, LEASES_AT_ONCE);
-        self.judge(&books, owner, &terms, now)?;
+        let mut state = self.state.lock();
+        self.end_leases(&mut state, now, LEASES_AT_ONCE);
+        self.judge(&state, owner, &terms, now)?;
         let mut targets = Vec::with_capacity(terms.routes.len());
         for route in &terms.routes {
             match self.find(route) {
@@ -137,14 +137,14 @@ impl Registry {
                     targets.push(target);
                     continue;
                 }
-                Some(target) => self.lose(&mut books, &target),
+                Some(target) => self.revoke(&mut state, &target),
                 None => {}
             }
-            targets.push(self.hold(&mut books, route, owner, &terms));
+            targets.push(self.insert(&mut state, route, owner, &terms));
         }
         let rules = terms.rules.as_ref();
         let changed = !terms.probe && targets.iter().any(|target| !target.served().has_rules(rules));
-        let entry = books.agents.entry(owner.clone()).or_default();
+        let entry = state.agents.entry(owner.clone()).or_default();
         entry.connections += 1;
         for target in &targets {
             if let Some(holding) = entry.routes.get_mut(&target.route) {
@@ -152,48 +152,60 @@ impl Registry {
             }
             // If no session serves the route, the rules take effect before the first request waits for this agent.
             if !terms.probe && !target.served().sessions.iter().any(|s| s.is_usable()) {
-                target.change(|served| served.rule(rules));
+                target.change(|served| served.set_rules(rules));
             }
         }
         Ok(Claim { registry: self.clone(), owner: owner.clone(), terms, targets, changed, used: false })
     }
 
-    fn judge(&self, books: &Books, owner: &AgentId, terms: &Terms, now: Instant) -> Result<(), Unavailable> {
+    fn judge(
+        &self,
+        state: &RegistryState,
+        owner: &AgentId,
+        terms: &Terms,
+        now: Instant,
+    ) -> Result<(), Unavailable> {
         let taken = |route: &&Route| {
             let Some(target) = self.find(route).filter(|target| target.owner != *owner) else { return false };
-            let holding = books.holding(&target);
+            let holding = state.holding(&target);
             // An agent with a token takes a route that is held without one.
-            let gives_way =
+            let is_available =
                 |h: &Holding| h.is_free(now) || matches!(terms.right, Right::Granted) && h.charged.is_some();
-            !holding.is_none_or(gives_way)
+            !holding.is_none_or(is_available)
         };
         let fresh = AgentEntry::default();
-        let entry = books.agents.get(owner).unwrap_or(&fresh);
+        let entry = state.agents.get(owner).unwrap_or(&fresh);
         entry.judge_process(terms)?;
         if let Some(taken) = terms.routes.iter().find(taken) {
             return Err(Unavailable::Taken(taken.clone()));
         }
         if let Right::Open(quota) = &terms.right {
-            let judged = books.charged.judge(quota, entry.routes.len(), entry.more(terms));
+            let judged = state.charged.judge(quota, entry.routes.len(), entry.additional_routes(terms));
             judged.map_err(Unavailable::Full)?;
         }
         entry.judge(terms)
     }
 
-    /// Enters a route that is free.
-    fn hold(&self, books: &mut Books, route: &Route, owner: &AgentId, terms: &Terms) -> Arc<Target> {
+    /// Adds a free route for a new owner.
+    fn insert(
+        &self,
+        state: &mut RegistryState,
+        route: &Route,
+        owner: &AgentId,
+        terms: &Terms,
+    ) -> Arc<Target> {
         let target = Target::new(route.clone(), owner.clone(), self.closed.clone());
         let charged = terms.right.charged();
-        charged.into_iter().for_each(|address| books.charged.add(address));
+        charged.into_iter().for_each(|address| state.charged.add(address));
         let holding = Holding::new(target.clone(), charged);
-        books.agents.entry(owner.clone()).or_default().routes.insert(route.clone(), holding);
-        let (table, key) = self.place(route);
+        state.agents.entry(owner.clone()).or_default().routes.insert(route.clone(), holding);
+        let (table, key) = self.table_and_key(route);
         table.pin().insert(key.into(), target.clone());
         target
     }
 
     /// Takes a route from its owner, and cuts the sessions that serve it.
-    fn lose(&self, books: &mut Books, target: &Arc<Target>) {
+    fn revoke(&self, state: &mut RegistryState, target: &Arc<Target>) {
         for session in &target.served().sessions {
             tracing::info!(
                 session = %session.id, agent = %session.agent, route = %target.route,
@@ -201,49 +213,49 @@ impl Registry {
             );
             session.cut();
         }
-        self.forget(books, target);
+        self.remove(state, target);
     }
 
     /// Takes a route from an owner that may not keep it, as [`Registry::tidy`] would a moment later. Returns whether
     /// there was such an owner.
-    pub fn evict(&self, route: &Route, may_stay: impl Fn(&AgentId, &Route) -> bool) -> bool {
-        let held = self.find(route).filter(|target| !may_stay(&target.owner, route));
-        if let Some(target) = &held {
-            self.lose(&mut self.books.lock(), target);
+    pub fn evict(&self, route: &Route, may_keep: impl Fn(&AgentId, &Route) -> bool) -> bool {
+        let target = self.find(route).filter(|target| !may_keep(&target.owner, route));
+        if let Some(target) = &target {
+            self.revoke(&mut self.state.lock(), target);
         }
-        held.is_some()
+        target.is_some()
     }
 
     /// Removes a route from all tables.
-    fn forget(&self, books: &mut Books, target: &Arc<Target>) {
-        if books.holding(target).is_none() {
+    fn remove(&self, state: &mut RegistryState, target: &Arc<Target>) {
+        if state.holding(target).is_none() {
             return;
         }
-        let (table, key) = self.place(&target.route);
+        let (table, key) = self.table_and_key(&target.route);
         table.pin().remove(key);
-        if let Some(entry) = books.agents.get_mut(&target.owner) {
+        if let Some(entry) = state.agents.get_mut(&target.owner) {
             let charged = entry.routes.remove(&target.route).and_then(|holding| holding.charged);
-            charged.into_iter().for_each(|address| books.charged.remove(address));
-            books.clear(&target.owner);
+            charged.into_iter().for_each(|address| state.charged.remove(address));
+            state.clear(&target.owner);
         }
     }
 
-    /// Ends up to `most` expired leases. Returns whether more may be left.
-    fn end_leases(&self, books: &mut Books, now: Instant, most: usize) -> bool {
+    /// Ends up to `most` expired leases. Returns whether more may remain.
+    fn end_leases(&self, state: &mut RegistryState, now: Instant, most: usize) -> bool {
         for _ in 0..most {
-            let Some(Reverse(lease)) = books.leases.peek().filter(|lease| lease.0.ends <= now) else {
+            let Some(Reverse(lease)) = state.leases.peek().filter(|lease| lease.0.ends <= now) else {
                 return false;
             };
             let target = lease.target.clone();
-            books.leases.pop();
-            let Some(holding) = books.holding_mut(&target) else { continue };
+            state.leases.pop();
+            let Some(holding) = state.holding_mut(&target) else { continue };
             holding.is_queued = false;
             if holding.is_free(now) {
-                self.forget(books, &target);
+                self.remove(state, &target);
             } else if let (0, Some(ends)) = (holding.claims, holding.free_at) {
                 // The route was claimed and released again, so its lease ends later.
                 holding.is_queued = true;
-                books.leases.push(Reverse(Lease { ends, target }));
+                state.leases.push(Reverse(Lease { ends, target }));
             }
         }
         true
@@ -252,14 +264,15 @@ impl Registry {
     /// Releases the routes and the connection of a claim.
     fn release(&self, claim: &Claim) {
         let now = Instant::now();
-        let mut books = self.books.lock();
-        let books = &mut *books;
+        let mut state = self.state.lock();
+        let state = &mut *state;
         let mut free = Vec::new();
-        if let Some(entry) = books.agents.get_mut(&claim.owner) {
+        if let Some(entry) = state.agents.get_mut(&claim.owner) {
             entry.connections = entry.connections.saturating_sub(1);
             for target in &claim.targets {
-                let held = entry.routes.get_mut(&target.route);
-                let Some(holding) = held.filter(|held| Arc::ptr_eq(&held.target, target)) else { continue };
+                let holding = entry.routes.get_mut(&target.route);
+                let holding = holding.filter(|holding| Arc::ptr_eq(&holding.target, target));
+                let Some(holding) = holding else { continue };
                 holding.claims = holding.claims.saturating_sub(1);
                 if claim.used {
                     holding.free_at = Some(now + self.lease);
@@ -268,41 +281,41 @@ impl Registry {
                     free.push(target);
                 } else if let (0, Some(ends), false) = (holding.claims, holding.free_at, holding.is_queued) {
                     holding.is_queued = true;
-                    books.leases.push(Reverse(Lease { ends, target: target.clone() }));
+                    state.leases.push(Reverse(Lease { ends, target: target.clone() }));
                 }
             }
         }
         for target in free {
-            self.forget(books, target);
+            self.remove(state, target);
         }
-        books.clear(&claim.owner);
+        state.clear(&claim.owner);
     }
 
     /// Every session, once. Visits all routes.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         let mut all = Vec::new();
-        self.each(|target| all.extend(target.served().sessions.iter().cloned()));
+        self.for_each_target(|target| all.extend(target.served().sessions.iter().cloned()));
         all.sort_unstable_by_key(|s| s.id);
         all.dedup_by_key(|s| s.id);
         all
     }
 
     /// Calls `visit` with every target, while other threads add and remove targets.
-    fn each(&self, mut visit: impl FnMut(&Arc<Target>)) {
+    fn for_each_target(&self, mut visit: impl FnMut(&Arc<Target>)) {
         for table in [&self.hosts, &self.paths] {
             table.pin().values().for_each(&mut visit);
         }
     }
 
-    /// Removes routes whose lease has ended, and cuts the sessions of agents that may not hold their routes. Visits all
-    /// routes, and takes the lock only to remove some: it is for a thread that serves no requests.
-    pub fn tidy(&self, may_stay: impl Fn(&AgentId, &Route) -> bool) {
-        while self.end_leases(&mut self.books.lock(), Instant::now(), LEASES_AT_ONCE) {}
+    /// Removes routes whose lease has ended, and cuts the sessions of agents that may not keep their routes. Visits all
+    /// routes, and takes the lock only to remove some. Must run on a thread that serves no requests.
+    pub fn tidy(&self, may_keep: impl Fn(&AgentId, &Route) -> bool) {
+        while self.end_leases(&mut self.state.lock(), Instant::now(), LEASES_AT_ONCE) {}
         let mut seen = HashSet::new();
         let mut unentitled = Vec::new();
-        self.each(|target| {
+        self.for_each_target(|target| {
             for session in target.served().sessions.iter().filter(|session| seen.insert(session.id)) {
-                if !session.routes.iter().all(|route| may_stay(&session.agent, route)) {
+                if !session.routes.iter().all(|route| may_keep(&session.agent, route)) {
                     tracing::info!(
                         session = %session.id, agent = %session.agent,
                         "session cut: its agent may no longer hold its routes"
@@ -310,21 +323,21 @@ impl Registry {
                     session.cut();
                 }
             }
-            // A lease is only for an owner that may still hold the route.
-            if !may_stay(&target.owner, &target.route) {
+            // Only an owner that may keep the route has a lease.
+            if !may_keep(&target.owner, &target.route) {
                 unentitled.push(target.clone());
             }
         });
         for target in unentitled {
-            let mut books = self.books.lock();
-            if books.holding(&target).is_some_and(|holding| holding.claims == 0) {
-                self.forget(&mut books, &target);
+            let mut state = self.state.lock();
+            if state.holding(&target).is_some_and(|holding| holding.claims == 0) {
+                self.remove(&mut state, &target);
             }
         }
     }
 }
 
-impl Books {
+impl RegistryState {
     /// The holding of a target, unless another target has taken its place.
     fn holding(&self, target: &Arc<Target>) -> Option<&Holding> {
         let holding = self.agents.get(&target.owner)?.routes.get(&target.route)?;

@@ -16,9 +16,9 @@ pub(super) fn pick(sessions: &[Arc<Session>], tried: &[SessionId]) -> Option<Arc
         candidates.retain(|s| !s.is_late());
     }
     if candidates.len() > 2 {
-        for place in 0..2 {
-            let other = rand::random_range(place..candidates.len());
-            candidates.swap(place, other);
+        for index in 0..2 {
+            let other = rand::random_range(index..candidates.len());
+            candidates.swap(index, other);
         }
         candidates.truncate(2);
     } else if candidates.len() == 2 && rand::random() {

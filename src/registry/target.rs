@@ -44,7 +44,7 @@ impl Served {
     }
 
     /// Puts the rules in force. A request that earlier rules admitted and that still waits gets no session.
-    pub(super) fn rule(&mut self, rules: Option<&Arc<Rules>>) {
+    pub(super) fn set_rules(&mut self, rules: Option<&Arc<Rules>>) {
         if !self.has_rules(rules) {
             self.epoch = self.epoch.next();
             self.policy = rules.map(|rules| Arc::new(VisitorPolicy::new(rules.clone(), self.epoch)));
@@ -70,7 +70,7 @@ impl Target {
         self.served.load()
     }
 
-    /// Changes the sessions and the policy. Only while the registry is locked: two changes at once would lose one.
+    /// Changes the sessions and the policy. The registry must be locked: of two concurrent changes one would be lost.
     pub(super) fn change(&self, change: impl FnOnce(&mut Served)) {
         let mut served = Served::clone(&self.served.load());
         change(&mut served);
@@ -78,12 +78,12 @@ impl Target {
     }
 
     /// Wakes the requests that wait for a session.
-    pub(super) fn announce(&self) {
+    pub(super) fn wake_waiting(&self) {
         self.arrived.notify_waiters();
     }
 
     /// Records that an agent that polls serves the route.
-    pub(super) fn polled(&self) {
+    pub(super) fn mark_polled(&self) {
         self.polled.store(true, Ordering::Relaxed);
     }
 
@@ -93,7 +93,7 @@ impl Target {
     }
 
     /// The session for a request that was admitted at `epoch`, but none of `tried`. Waits a moment if the agent has
-    /// just gone and may come back. `None` also when the rules have changed since. Cancel safe.
+    /// just disconnected and may reconnect. `None` also when the rules have changed since the admission. Cancel safe.
     pub async fn session(&self, tried: &[SessionId], epoch: Epoch) -> Option<Arc<Session>> {
         let pick = || {
             let served = self.served.load();

@@ -60,7 +60,7 @@ pub enum Right {
     /// A token or a certificate, which also takes routes from a holder that has neither.
     #[default]
     Granted,
-    /// Neither: free routes only, within bounds.
+    /// Neither a token nor a certificate: free routes only, within bounds.
     Open(Quota),
 }
 
@@ -73,7 +73,7 @@ impl Right {
     }
 }
 
-/// How many routes may be held without a token, leases among them.
+/// How many routes may be held without a token, including leased routes.
 #[derive(Debug, Clone, Copy)]
 pub struct Quota {
     /// The address that is charged.
@@ -109,15 +109,15 @@ impl Charged {
         }
     }
 
-    /// Whether an agent that holds `of_agent` routes may hold `more` routes besides.
-    pub(super) fn judge(&self, quota: &Quota, of_agent: usize, more: usize) -> Result<(), Bound> {
+    /// Checks that an agent that holds `of_agent` routes may hold `additional` routes.
+    pub(super) fn judge(&self, quota: &Quota, of_agent: usize, additional: usize) -> Result<(), Bound> {
         let of_address = self.by_address.get(&quota.address).copied().unwrap_or_default();
         match () {
             // An agent may always claim again the routes that it holds, even if a bound is reached.
-            () if more == 0 => Ok(()),
-            () if of_agent + more > quota.per_agent => Err(Bound::Agent(quota.per_agent)),
-            () if of_address + more > quota.per_address => Err(Bound::Address(quota.per_address)),
-            () if self.total + more > quota.total => Err(Bound::Total),
+            () if additional == 0 => Ok(()),
+            () if of_agent + additional > quota.per_agent => Err(Bound::Agent(quota.per_agent)),
+            () if of_address + additional > quota.per_address => Err(Bound::Address(quota.per_address)),
+            () if self.total + additional > quota.total => Err(Bound::Total),
             () => Ok(()),
         }
     }
@@ -144,7 +144,7 @@ pub enum Unavailable {
     /// would get visitors that its own rules exclude.
     #[error("{0} is served with other rules for its visitors")]
     OtherRules(Route),
-    /// The process is fenced: a newer boot of it serves, or another process has taken its place.
+    /// The process is fenced: a newer boot of the process serves, or another process has replaced it.
     #[error("another process of this owner now serves the routes")]
     Fenced,
     /// The owner has as many connections as it may have.
@@ -169,40 +169,40 @@ mod tests {
 
     #[test]
     fn each_bound_applies_independently() {
-        let [here, there]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
+        let [first, second]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
         let quota = |address| Quota { address, per_agent: 2, per_address: 3, total: 4 };
-        let mut held = Charged::default();
-        held.add(here);
-        held.add(here);
-        assert_eq!(held.judge(&quota(here), 2, 0), Ok(()));
-        assert_eq!(held.judge(&quota(there), 2, 1), Err(Bound::Agent(2)));
-        assert_eq!(held.judge(&quota(here), 0, 1), Ok(()));
-        assert_eq!(held.judge(&quota(here), 0, 2), Err(Bound::Address(3)));
-        held.add(here);
-        held.add(here);
-        assert_eq!(held.judge(&quota(there), 0, 1), Err(Bound::Total));
-        assert_eq!(held.judge(&quota(here), 1, 0), Ok(()), "a route that is held is not lost");
-        (0..4).for_each(|_| held.remove(here));
-        assert!(held.by_address.is_empty());
-        assert_eq!(held.judge(&quota(there), 0, 2), Ok(()), "a released route is not counted");
+        let mut charged = Charged::default();
+        charged.add(first);
+        charged.add(first);
+        assert_eq!(charged.judge(&quota(first), 2, 0), Ok(()));
+        assert_eq!(charged.judge(&quota(second), 2, 1), Err(Bound::Agent(2)));
+        assert_eq!(charged.judge(&quota(first), 0, 1), Ok(()));
+        assert_eq!(charged.judge(&quota(first), 0, 2), Err(Bound::Address(3)));
+        charged.add(first);
+        charged.add(first);
+        assert_eq!(charged.judge(&quota(second), 0, 1), Err(Bound::Total));
+        assert_eq!(charged.judge(&quota(first), 1, 0), Ok(()), "a route that is held is not lost");
+        (0..4).for_each(|_| charged.remove(first));
+        assert!(charged.by_address.is_empty());
+        assert_eq!(charged.judge(&quota(second), 0, 2), Ok(()), "a released route is not counted");
     }
 
     #[test]
     fn a_token_takes_an_open_route_and_a_probe_does_not() {
         let registry = Registry::new(std::time::Duration::from_secs(60));
         let route = Route::Path(Name::parse("a").unwrap());
-        let reserve = |who: &str, right: Right, probe| {
+        let claim = |agent: &str, right: Right, probe| {
             let terms = Terms { routes: [route.clone()].into(), right, probe, ..Terms::default() };
-            registry.claim(&AgentId(who.into()), terms).map_err(|why| why.to_string())
+            registry.claim(&AgentId(agent.into()), terms).map_err(|error| error.to_string())
         };
         let owner = || registry.find_path("a").unwrap().owner.0.to_string();
         let quota = Quota { address: [192, 0, 2, 1].into(), per_agent: 1, per_address: 1, total: 1 };
-        let _open = reserve("open", Right::Open(quota), false).unwrap();
-        drop(reserve("named", Right::Granted, true).unwrap());
+        let _open = claim("open", Right::Open(quota), false).unwrap();
+        drop(claim("named", Right::Granted, true).unwrap());
         assert_eq!(owner(), "open");
-        let _named = reserve("named", Right::Granted, false).unwrap();
+        let _named = claim("named", Right::Granted, false).unwrap();
         assert_eq!(owner(), "named");
-        assert!(reserve("another", Right::Granted, false).is_err());
-        assert!(reserve("open", Right::Open(quota), false).is_err());
+        assert!(claim("another", Right::Granted, false).is_err());
+        assert!(claim("open", Right::Open(quota), false).is_err());
     }
 }

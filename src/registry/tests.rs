@@ -34,9 +34,9 @@ fn join(claim: Claim) -> (Arc<crate::session::Link>, impl Sized + use<>) {
 }
 
 impl Registry {
-    fn is_forgotten(&self) -> bool {
-        let books = self.books.lock();
-        books.agents.is_empty() && self.hosts.is_empty() && self.paths.is_empty()
+    fn is_empty(&self) -> bool {
+        let state = self.state.lock();
+        state.agents.is_empty() && self.hosts.is_empty() && self.paths.is_empty()
     }
 }
 
@@ -52,7 +52,7 @@ async fn a_lease_follows_the_clock_of_the_runtime() {
     assert!(claim("second").is_err(), "each closed connection renews the lease");
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(claim("second").is_ok(), "the lease of the first has ended");
-    assert!(registry.is_forgotten(), "a claim that was never used leaves no lease");
+    assert!(registry.is_empty(), "a claim that was never used leaves no lease");
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +63,7 @@ async fn tidying_ends_every_lease_and_leaves_no_trace() {
     }
     tokio::time::advance(LEASE).await;
     registry.tidy(|_, _| true);
-    assert!(registry.is_forgotten() && registry.books.lock().leases.is_empty());
+    assert!(registry.is_empty() && registry.state.lock().leases.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,11 +73,11 @@ async fn an_agent_that_reconnects_often_queues_one_lease() {
         drop(join(registry.claim(&agent("a"), terms(&["a"])).unwrap()));
         tokio::time::advance(LEASE / 50).await;
     }
-    assert_eq!(registry.books.lock().leases.len(), 1);
+    assert_eq!(registry.state.lock().leases.len(), 1);
     assert!(registry.claim(&agent("b"), terms(&["a"])).is_err(), "its last lease has not ended");
     tokio::time::advance(LEASE).await;
     registry.tidy(|_, _| true);
-    assert!(registry.is_forgotten() && registry.books.lock().leases.is_empty());
+    assert!(registry.is_empty() && registry.state.lock().leases.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +88,7 @@ async fn an_owner_without_a_right_loses_its_sessions_and_its_lease() {
     assert!(link.is_out() && registry.find_path("a").is_some());
     drop(joined);
     registry.tidy(|_, _| false);
-    assert!(registry.is_forgotten());
+    assert!(registry.is_empty());
 }
 
 #[tokio::test]
@@ -105,55 +105,55 @@ async fn a_route_is_taken_from_an_owner_that_may_not_keep_it() {
 async fn a_claim_counts_as_a_connection_before_it_has_joined() {
     let registry = Registry::new(LEASE);
     let claim = || registry.claim(&agent("a"), Terms { connections: Some(2), ..terms(&["a"]) });
-    let held = [claim().unwrap(), claim().unwrap()];
+    let claims = [claim().unwrap(), claim().unwrap()];
     assert_eq!(claim().err(), Some(Unavailable::TooManyConnections(2)));
-    drop(held);
+    drop(claims);
     assert!(claim().is_ok());
 }
 
 #[tokio::test]
 async fn each_process_has_one_session_for_all_its_connections() {
     let registry = Registry::new(LEASE);
-    let one = |id: &str, sessions| {
+    let claim = |id: &str, sessions| {
         let sessions = NonZeroU32::new(sessions);
         registry.claim(&agent("a"), Terms { instance: process(id, 1), sessions, ..terms(&["a"]) })
     };
-    let _first = join(one("x", 2).unwrap());
-    let _again = join(one("x", 2).unwrap());
-    let _second = join(one("y", 2).unwrap());
+    let _first = join(claim("x", 2).unwrap());
+    let _again = join(claim("x", 2).unwrap());
+    let _second = join(claim("y", 2).unwrap());
     assert_eq!(registry.sessions().len(), 2);
-    assert_eq!(one("z", 2).err(), Some(Unavailable::TooMany(2)));
+    assert_eq!(claim("z", 2).err(), Some(Unavailable::TooMany(2)));
     // Two processes that were admitted at once: the last one to join is cut.
-    let late = [one("z", 3).unwrap(), one("w", 3).unwrap()].map(join);
+    let late = [claim("z", 3).unwrap(), claim("w", 3).unwrap()].map(join);
     assert_eq!(late.iter().map(|(link, _)| link.is_out()).collect::<Vec<_>>(), [false, true]);
 }
 
 #[tokio::test]
 async fn a_newer_boot_fences_an_older_boot_permanently() {
     let registry = Registry::new(LEASE);
-    let boot = |n| registry.claim(&agent("a"), Terms { instance: process("x", n), ..terms(&["a"]) });
-    let early = boot(1).unwrap();
-    let (old, _joined) = join(boot(1).unwrap());
-    let (new, _kept) = join(boot(2).unwrap());
+    let claim = |boot| registry.claim(&agent("a"), Terms { instance: process("x", boot), ..terms(&["a"]) });
+    let early = claim(1).unwrap();
+    let (old, _joined) = join(claim(1).unwrap());
+    let (new, _new_joined) = join(claim(2).unwrap());
     assert!(old.is_out() && !new.is_out());
-    assert_eq!(boot(1).err(), Some(Unavailable::Fenced));
+    assert_eq!(claim(1).err(), Some(Unavailable::Fenced));
     assert!(join(early).0.is_out(), "its claim is from before the newer boot");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_visitor_admitted_by_earlier_rules_gets_no_session() {
     let registry = Registry::new(LEASE);
-    let ruled = |rules: Option<&str>| {
+    let claim = |rules: Option<&str>| {
         let rules = rules.map(|rules| Arc::new(rules.parse::<Rules>().unwrap()));
         registry.claim(&agent("a"), Terms { rules, ..terms(&["a"]) })
     };
-    let first = join(ruled(None).unwrap());
+    let first = join(claim(None).unwrap());
     let target = registry.find_path("a").unwrap();
     let before = target.served().epoch;
     assert!(target.session(&[], before).await.is_some());
-    assert!(matches!(ruled(Some("rate=1")), Err(Unavailable::OtherRules(_))));
+    assert!(matches!(claim(Some("rate=1")), Err(Unavailable::OtherRules(_))));
     drop(first);
-    let _second = join(ruled(Some("rate=1")).unwrap());
+    let _second = join(claim(Some("rate=1")).unwrap());
     assert_ne!(target.served().epoch, before);
     assert!(target.session(&[], before).await.is_none());
     assert!(target.session(&[], target.served().epoch).await.is_some());

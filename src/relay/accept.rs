@@ -9,38 +9,38 @@ use tracing::Instrument as _;
 
 use super::Shared;
 use super::connection_limit::ConnectionPermit;
-use super::entry::{self, Entrance};
+use super::entry::{self, ListenerSettings};
 use crate::domain::Visitor;
 use crate::net::listener;
 use crate::observe::{Limit, LimitObserver as _};
 
 /// Accepts until the relay stops listening.
-pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, entrance: Arc<Entrance>) {
+pub(super) async fn run(shared: Arc<Shared>, listener: TcpListener, settings: Arc<ListenerSettings>) {
     loop {
         let (stream, remote) = tokio::select! {
             biased;
             () = shared.listeners.stopping() => return,
             accepted = listener::accept(&listener) => accepted,
         };
-        // Without a connection permit the new connection is closed; the open ones stay.
+        // Without a connection permit the new connection is closed; open connections stay.
         let Some(connection_permit) = connection_permit(&shared, &stream, &remote) else { continue };
-        let visitor = Visitor { remote, local: entrance.local, tls: entrance.tls.is_some() };
-        let (shared, entrance, owner) = (shared.clone(), entrance.clone(), shared.visitors.clone());
+        let visitor = Visitor { remote, local: settings.local, tls: settings.tls.is_some() };
+        let (shared, settings, owner) = (shared.clone(), settings.clone(), shared.visitors.clone());
         // The span puts the id of the connection into the log lines of all its tasks.
         let span = tracing::debug_span!(
-            "connection", id = %format_args!("{:08x}", rand::random::<u32>()), %remote, listener = %entrance.local
+            "connection", id = %format_args!("{:08x}", rand::random::<u32>()), %remote, listener = %settings.local
         );
         let serve = async move {
-            let _inside = shared.metrics.visitor_connected();
-            match connection_permit.leaves() {
-                None => entry::serve(shared, stream, visitor, entrance, connection_permit).await,
+            let _counted = shared.metrics.visitor_connected();
+            match connection_permit.must_close() {
+                None => entry::serve(shared, stream, visitor, settings, connection_permit).await,
                 // Boxed, because this case is rare and would enlarge the future of every visitor.
-                Some(leaves) => {
+                Some(must_close) => {
                     Box::pin(async move {
                         tokio::select! {
                             biased;
-                            () = leaves => {}
-                            () = entry::serve(shared, stream, visitor, entrance, connection_permit) => {}
+                            () = must_close => {}
+                            () = entry::serve(shared, stream, visitor, settings, connection_permit) => {}
                         }
                     })
                     .await;
@@ -63,5 +63,5 @@ fn connection_permit(shared: &Shared, stream: &TcpStream, remote: &SocketAddr) -
     if shared.descriptors.is_last(stream) {
         return None;
     }
-    shared.newcomers.enter().map(|newcomer| shared.connection_limit.beside(newcomer))
+    shared.newcomers.enter().map(|newcomer| shared.connection_limit.beyond_limit(newcomer))
 }

@@ -117,7 +117,7 @@ pub(super) async fn run(view: RelayView, listener: StdListener, address: SocketA
     }
 }
 
-/// Answers one request, whether its sender reads the answer or not.
+/// Answers one request. The connection ends in time even if its sender does not read the answer.
 async fn serve<T: Read + Write + Unpin>(view: &RelayView, io: T, local: bool) {
     let service = service_fn(|request: http::Request<Incoming>| {
         let (method, path) = (request.method(), request.uri().path());
@@ -144,12 +144,12 @@ mod tests {
         let registry = Registry::new(defaults::LEASE);
         let view = RelayView { registry, metrics: Arc::default(), draining: CancellationToken::new() };
         let (mut near, far) = tokio::io::duplex(16);
-        let ask = async {
+        let request = async {
             near.write_all(b"GET /metrics HTTP/1.1\r\nHost: a.test\r\n\r\n").await.unwrap();
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = ask => {}
+            () = request => {}
             served = tokio::time::timeout(10 * defaults::ADMIN_TIME, serve(&view, TokioIo::new(far), false)) => {
                 assert!(served.is_ok(), "the connection stays open for as long as its peer does not read");
             }

@@ -12,7 +12,7 @@ use super::config::RelayConfig;
 use super::credentials::Credentials;
 use super::names::Names;
 use super::open;
-use super::presence::{Presence, Present, Who};
+use super::presence::{AgentConnection, ConnectedAgent, Presence};
 use super::shares::Shares;
 use crate::defaults;
 use crate::domain::{AgentId, Facts, HostName, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
@@ -44,12 +44,12 @@ pub(super) struct RelayAdmissions {
 impl RelayAdmissions {
     fn judge(&self, offer: Offer, facts: &Facts, known: Option<&AgentId>) -> Result<Admitted, Refusal> {
         let transport = offer.transport;
-        let judged = self.admit(offer, facts, known);
-        judged.inspect_err(|refusal| log_refusal(transport, facts, refusal))
+        let admitted = self.admit(offer, facts, known);
+        admitted.inspect_err(|refusal| log_refusal(transport, facts, refusal))
     }
 
     /// Judges an offer, and announces its routes to the other relays if this relay grants them.
-    async fn announced(&self, offer: Offer, facts: &Facts) -> Result<Box<dyn Admission>, Refusal> {
+    async fn admit_and_announce(&self, offer: Offer, facts: &Facts) -> Result<Box<dyn Admission>, Refusal> {
         self.credentials.look_up(facts).await;
         let (transport, probe, exclusive) = (offer.transport, offer.probe, offer.exclusive);
         let mut admitted = self.judge(offer, facts, None)?;
@@ -59,8 +59,8 @@ impl RelayAdmissions {
                 routes: admitted.claim.routes().into(),
                 exclusive,
             };
-            let announced = self.announcer.announce(announcement).await.map_err(|why| {
-                let refusal = why.refusal(|route| self.refuse(&Unavailable::Taken(route.clone())));
+            let announced = self.announcer.announce(announcement).await.map_err(|error| {
+                let refusal = error.refusal(|route| self.refusal(&Unavailable::Taken(route.clone())));
                 log_refusal(transport, facts, &refusal);
                 refusal
             })?;
@@ -76,10 +76,10 @@ impl RelayAdmissions {
             return Err(refusal);
         }
         let verified = match known {
-            Some(agent) => self.credentials.again(agent, facts)?,
-            None => self.credentials.newcomer(facts, offer.instance.as_ref())?,
+            Some(agent) => self.credentials.verify_again(agent, facts)?,
+            None => self.credentials.verify_new(facts, offer.instance.as_ref())?,
         };
-        by_transport(&offer, &verified)?;
+        check_transport(&offer, &verified)?;
         if is_open(&verified.id) {
             open::check(&offer, &self.names, &self.config.tokens)?;
         }
@@ -94,14 +94,14 @@ impl RelayAdmissions {
             false => self.config.connections_per_agent,
         };
         let terms = Terms { routes, connections: Some(connections), ..terms(&offer, &verified, right)? };
-        let claim = self.claim(&verified.id, terms).map_err(|why| self.refuse(&why))?;
+        let claim = self.claim(&verified.id, terms).map_err(|error| self.refusal(&error))?;
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
         Ok(Admitted {
             claim,
             announced: None,
             budget: self.shares.of(&verified.id),
             agent: verified.id,
-            ruled: offer.visitors.is_some(),
+            has_rules: offer.visitors.is_some(),
             transport: offer.transport,
             remote: facts.remote,
             presence: (self.presence.clone(), self.draining.clone()),
@@ -112,40 +112,40 @@ impl RelayAdmissions {
         })
     }
 
-    /// Claims the routes. An owner that may not keep its route, such as one whose token was revoked a moment ago, loses
-    /// the route first: the agent may connect with a new token before the relay has released the route.
+    /// Claims the routes. An owner that may not keep its route loses the route first. An example is an owner whose
+    /// token was revoked a moment ago: the agent may connect with a new token before the relay has released the route.
     fn claim(&self, agent: &AgentId, terms: Terms) -> Result<Claim, Unavailable> {
         let taken = match self.registry.claim(agent, terms.clone()) {
             Err(Unavailable::Taken(route)) => route,
             claimed => return claimed,
         };
-        let may_stay = |owner: &_, route: &_| self.credentials.may_stay(&self.names, owner, route);
+        let may_keep = |owner: &_, route: &_| self.credentials.may_keep(&self.names, owner, route);
         let mut evicted = false;
         for route in &terms.routes {
-            evicted |= self.registry.evict(route, may_stay);
+            evicted |= self.registry.evict(route, may_keep);
         }
         if evicted { self.registry.claim(agent, terms) } else { Err(Unavailable::Taken(taken)) }
     }
 
-    fn refuse(&self, why: &Unavailable) -> Refusal {
-        let called = |route: &Route| match route {
+    fn refusal(&self, error: &Unavailable) -> Refusal {
+        let label = |route: &Route| match route {
             Route::Path(name) => format!("the name {:?}", name.as_str()),
             Route::Host(host) => match self.names.name_of(host) {
                 Some(name) => format!("the name {:?}", name.as_str()),
                 None => format!("the host {host}"),
             },
         };
-        match why {
+        match error {
             Unavailable::Taken(route) => {
-                let another = if called(route).starts_with("the name") { "; try another --name" } else { "" };
-                let message = format!("{} belongs to another token{another}", called(route));
+                let another = if label(route).starts_with("the name") { "; try another --name" } else { "" };
+                let message = format!("{} belongs to another token{another}", label(route));
                 Refusal::new(RefusalKind::Forbidden, message)
             }
             Unavailable::OtherRules(route) => {
                 let message = format!(
                     "another agent serves {} with other rules for visitors; give both agents the same rules, \
                      or stop the other agent",
-                    called(route)
+                    label(route)
                 );
                 // The other agent may be an earlier process of this agent that is about to end.
                 let retry_after = Some(defaults::RETRY_SOON);
@@ -162,25 +162,25 @@ impl RelayAdmissions {
             Unavailable::TooMany(sessions) => {
                 too_many(format!("this token has {sessions} agents connected, and may have no more"))
             }
-            Unavailable::TooManyRoutes(held) => {
+            Unavailable::TooManyRoutes(used) => {
                 let most = defaults::ROUTES_PER_AGENT;
-                too_many(format!("this token holds {held} names and hosts, and may hold no more than {most}"))
+                too_many(format!("this token holds {used} names and hosts, and may hold no more than {most}"))
             }
-            Unavailable::Full(bound) => open::full(*bound, self.config.lease),
+            Unavailable::Full(bound) => open::over_quota(*bound, self.config.lease),
         }
     }
 
     /// The names and hosts of the offer. Each is checked against the token; none is granted unless all are.
     fn wanted(&self, offer: &Offer, verified: &Verified) -> Result<Vec<Wanted>, Refusal> {
         let only = verified.grants.only_name().cloned().map(Wanted::Name);
-        let asked = match (offer.wanted.is_empty(), only) {
+        let requested = match (offer.wanted.is_empty(), only) {
             (false, _) => offer.wanted.clone(),
             (true, Some(only)) => vec![only],
             (true, None) => {
-                return Err(Refusal::new(RefusalKind::Malformed, choose_one(&verified.grants)));
+                return Err(Refusal::new(RefusalKind::Malformed, name_required(&verified.grants)));
             }
         };
-        if asked.len() > defaults::ROUTES_PER_OFFER {
+        if requested.len() > defaults::ROUTES_PER_OFFER {
             let most = defaults::ROUTES_PER_OFFER;
             let message = format!("an agent may request {most} names and hosts; start several agents");
             return Err(Refusal::new(RefusalKind::Malformed, message));
@@ -191,14 +191,14 @@ impl RelayAdmissions {
                 verified.allows_name(name)
                     && !matches!(self.names.route(wanted), Route::Host(host) if self.names.is_own(&host))
             }
-            Wanted::Host(host) => verified.allows_host(host) && !self.names.is_ours(host),
+            Wanted::Host(host) => verified.allows_host(host) && !self.names.is_unclaimable(host),
             Wanted::Origin(_) => false,
         };
         let mut all = Vec::new();
-        for wanted in &asked {
+        for wanted in &requested {
             let wanted = self.names.resolve(wanted);
             if !granted(&wanted) {
-                return Err(Refusal::new(RefusalKind::Forbidden, may_not(&wanted)));
+                return Err(Refusal::new(RefusalKind::Forbidden, not_granted(&wanted)));
             }
             if !all.contains(&wanted) {
                 all.push(wanted);
@@ -209,7 +209,7 @@ impl RelayAdmissions {
 
     /// A warning for each public URL whose host the relay's certificate does not cover. With trusted proxies there are
     /// no warnings: visitors may get the certificate of a proxy, which the relay does not know.
-    fn uncovered(&self, urls: &[String]) -> Vec<String> {
+    fn certificate_warnings(&self, urls: &[String]) -> Vec<String> {
         let tls = self.config.tls.as_ref().filter(|_| self.config.trusted_proxies.is_empty());
         let warning = |url: &String| {
             let parsed: http::Uri = url.parse().ok()?;
@@ -236,7 +236,7 @@ fn too_many(message: String) -> Refusal {
     refusal
 }
 
-fn may_not(wanted: &Wanted) -> String {
+fn not_granted(wanted: &Wanted) -> String {
     match wanted {
         Wanted::Name(name) => format!("this token may not claim the name {:?}", name.as_str()),
         Wanted::Host(host) | Wanted::Origin(host) => format!("this token may not claim the host {host}"),
@@ -246,20 +246,20 @@ fn may_not(wanted: &Wanted) -> String {
 /// The terms of the offer, within the limits of the token.
 fn terms(offer: &Offer, verified: &Verified, right: Right) -> Result<Terms, Refusal> {
     let limits = &verified.grants.limits;
-    let said = offer.visitors.as_deref().map(str::parse::<Rules>).transpose();
-    let said = said.map_err(|bad| Refusal::new(RefusalKind::Malformed, bad.to_string()))?;
+    let rules = offer.visitors.as_deref().map(str::parse::<Rules>).transpose();
+    let rules = rules.map_err(|bad| Refusal::new(RefusalKind::Malformed, bad.to_string()))?;
     Ok(Terms {
         right,
         instance: offer.instance.clone(),
         exclusive: offer.exclusive,
         probe: offer.probe,
-        rules: said.unwrap_or_default().within(limits).map(Arc::new),
+        rules: rules.unwrap_or_default().within(limits).map(Arc::new),
         sessions: limits.sessions,
         ..Terms::default()
     })
 }
 
-fn by_transport(offer: &Offer, verified: &Verified) -> Result<(), Refusal> {
+fn check_transport(offer: &Offer, verified: &Verified) -> Result<(), Refusal> {
     let limits = &verified.grants.limits;
     if limits.allows_transport(offer.transport) {
         return Ok(());
@@ -272,7 +272,7 @@ fn by_transport(offer: &Offer, verified: &Verified) -> Result<(), Refusal> {
     Err(Refusal::new(RefusalKind::Forbidden, message))
 }
 
-fn choose_one(grants: &Grants) -> String {
+fn name_required(grants: &Grants) -> String {
     let names = grants.names.iter().map(ToString::to_string);
     let list: Vec<_> = names.chain(grants.prefixes.iter().map(ToString::to_string)).collect();
     match (grants.any_name, list.is_empty()) {
@@ -290,7 +290,7 @@ impl Admissions for RelayAdmissions {
         offer: Offer,
         facts: &'a Facts,
     ) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>> {
-        Box::pin(self.announced(offer, facts))
+        Box::pin(self.admit_and_announce(offer, facts))
     }
 
     fn check_again(
@@ -314,7 +314,7 @@ impl Admissions for RelayAdmissions {
     ) -> BoxFuture<'a, Result<AgentId, Refusal>> {
         Box::pin(async move {
             self.credentials.look_up(facts).await;
-            self.credentials.newcomer(facts, instance).map(|verified| verified.id)
+            self.credentials.verify_new(facts, instance).map(|verified| verified.id)
         })
     }
 
@@ -323,7 +323,7 @@ impl Admissions for RelayAdmissions {
     }
 
     fn warnings(&self, urls: &[String]) -> Vec<String> {
-        self.uncovered(urls)
+        self.certificate_warnings(urls)
     }
 
     fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {
@@ -348,7 +348,7 @@ struct Admitted {
     announced: Option<Announced>,
     budget: Arc<ReceiveBudget>,
     agent: AgentId,
-    ruled: bool,
+    has_rules: bool,
     transport: &'static str,
     remote: SocketAddr,
     presence: (Arc<Presence>, CancellationToken),
@@ -372,7 +372,7 @@ impl Admission for Admitted {
     }
 
     fn is_ruled(&self) -> bool {
-        self.ruled
+        self.has_rules
     }
 
     fn connections(&self, kind: Kind) -> usize {
@@ -398,9 +398,10 @@ impl Admission for Admitted {
         let Self { claim, announced, agent, transport, urls, metrics, remote, presence, .. } = *self;
         let (link, joined) = claim.join(named(carrier, transport), (kind, core));
         let counted = metrics.agent_connected(transport, kind.label());
-        let who = Who { agent, remote, transport, urls: urls.join(" ") };
-        let present = Present::new(who, link.clone(), presence.0, presence.1);
-        Attached::new(link.is_cut(), (joined, present, counted, announced)).on(link)
+        let agent = ConnectedAgent { agent, remote, transport, urls: urls.join(" ") };
+        let (presence, draining) = presence;
+        let connection = AgentConnection::new(agent, link.clone(), presence, draining);
+        Attached::new(link.is_cut(), (joined, connection, counted, announced)).on(link)
     }
 }
 
@@ -410,7 +411,7 @@ mod tests {
     use crate::domain::{HostName, Name};
     use crate::policy::Tokens;
 
-    fn doorkeeper(config: RelayConfig) -> RelayAdmissions {
+    fn admissions_for(config: RelayConfig) -> RelayAdmissions {
         let config = Arc::new(config);
         RelayAdmissions {
             credentials: Arc::new(Credentials::new(config.clone())),
@@ -433,7 +434,7 @@ mod tests {
         let (_, secret) = tokens.issue(Grants::names([Name::parse("a").unwrap()])).unwrap();
         let mut config = RelayConfig::new(HostName::parse("relay.test").unwrap(), tokens);
         config.connections_per_agent = 8;
-        let admissions = doorkeeper(config);
+        let admissions = admissions_for(config);
         let facts = Facts {
             remote: ([192, 0, 2, 1], 1).into(),
             tls: true,
@@ -443,14 +444,14 @@ mod tests {
             certificate: None,
             closed: None,
         };
-        let ask = || admissions.judge(Offer { transport: "ptth10", ..Offer::default() }, &facts, None);
-        // Each stands for an agent whose 101 is being sent and that has no link yet.
+        let offer = || admissions.judge(Offer { transport: "ptth10", ..Offer::default() }, &facts, None);
+        // Each admission stands for an agent whose 101 is being sent and that has no link yet.
         let mut admitted = Vec::new();
         for _ in 0..8 {
-            admitted.push(ask().map_err(|refusal| refusal.to_string()).unwrap());
+            admitted.push(offer().map_err(|refusal| refusal.to_string()).unwrap());
         }
-        assert_eq!(ask().err().map(|refusal| refusal.kind), Some(RefusalKind::TooMany), "one too many");
+        assert_eq!(offer().err().map(|refusal| refusal.kind), Some(RefusalKind::TooMany), "one too many");
         admitted.pop();
-        assert!(ask().is_ok(), "an admission that was dropped counts no more");
+        assert!(offer().is_ok(), "an admission that was dropped counts no more");
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Announcer {
 
 /// Why an announcement failed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unannounced {
+pub(super) enum AnnouncementError {
     /// An agent of another owner serves this route at another relay.
     Taken(Route),
     /// The directory did not answer, or not in time.
@@ -34,8 +34,8 @@ impl Announcer {
     /// ends this relay's membership.
     ///
     /// # Errors
-    /// [`Unannounced`]
-    pub(super) async fn announce(&self, announcement: Announcement) -> Result<Announced, Unannounced> {
+    /// [`AnnouncementError`]
+    pub(super) async fn announce(&self, announcement: Announcement) -> Result<Announced, AnnouncementError> {
         let claim = async {
             match self.directory.claim(&self.relay, &announcement).await {
                 Err(DirectoryError::NotAMember) => {
@@ -49,20 +49,20 @@ impl Announcer {
             Ok(Ok(generation)) => {
                 Ok(Announced { announcer: self.clone(), routes: announcement.routes, generation })
             }
-            Ok(Err(DirectoryError::Taken(route))) => Err(Unannounced::Taken(route)),
+            Ok(Err(DirectoryError::Taken(route))) => Err(AnnouncementError::Taken(route)),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the directory refused an announcement");
-                Err(Unannounced::Unreachable)
+                Err(AnnouncementError::Unreachable)
             }
             Err(_) => {
                 tracing::warn!(wait = ?defaults::DIRECTORY, "the directory did not answer in time");
-                Err(Unannounced::Unreachable)
+                Err(AnnouncementError::Unreachable)
             }
         }
     }
 }
 
-impl Unannounced {
+impl AnnouncementError {
     /// The refusal for the agent. `taken` makes the refusal for a route of another owner.
     pub(super) fn refusal(self, taken: impl FnOnce(&Route) -> Refusal) -> Refusal {
         match self {

@@ -9,7 +9,7 @@ use crate::observe::Metrics;
 use crate::tls::{Reloaded, ServerTls};
 
 /// Checks every few seconds whether the files have changed, if there are any, until the relay stops listening.
-pub(super) async fn keep(shared: Arc<Shared>) {
+pub(super) async fn watch(shared: Arc<Shared>) {
     if !shared.config.tls.as_ref().is_some_and(ServerTls::has_files) {
         return;
     }
@@ -20,7 +20,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             () = shared.listeners.stopping() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        let reloaded = look(&shared, false).await;
+        let reloaded = read_changed(&shared, false).await;
         report(&reloaded, &shared.metrics);
         wait = match reloaded.unsettled {
             true => defaults::CERTIFICATES_SETTLE,
@@ -31,14 +31,15 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 
 /// Reads the files again, at once.
 pub(super) async fn reload(shared: &Shared) {
-    let reloaded = look(shared, true).await;
+    let reloaded = read_changed(shared, true).await;
     report(&reloaded, &shared.metrics);
     if reloaded.replaced.is_empty() && reloaded.failed.is_empty() {
         tracing::info!("certificates and client CAs are unchanged");
     }
 }
 
-async fn look(shared: &Shared, now: bool) -> Reloaded {
+/// Loads the changed files. `now`: also those that may be half written.
+async fn read_changed(shared: &Shared, now: bool) -> Reloaded {
     let Some(tls) = shared.config.tls.clone() else { return Reloaded::default() };
     match tokio::task::spawn_blocking(move || tls.reload(now)).await {
         Ok(reloaded) => reloaded,
@@ -51,7 +52,7 @@ async fn look(shared: &Shared, now: bool) -> Reloaded {
 
 fn report(reloaded: &Reloaded, metrics: &Metrics) {
     for replaced in &reloaded.replaced {
-        tracing::info!(file = %replaced.file.display(), "loaded again: {}", replaced.what);
+        tracing::info!(file = %replaced.file.display(), "loaded again: {}", replaced.contents);
     }
     for error in &reloaded.failed {
         metrics.certificate_reload_failed();

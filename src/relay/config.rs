@@ -46,7 +46,7 @@ pub const DEMO_BY_PATH: &str = "the demo page is not available with path routing
 /// One listening address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listen {
-    /// Address and port; port 0 takes any free one.
+    /// Address and port; port 0 takes any free port.
     pub address: SocketAddr,
     /// TLS, or plain TCP (behind another proxy, and in tests).
     pub tls: bool,
@@ -119,7 +119,7 @@ pub struct RelayConfig {
     pub open_registration: bool,
     /// Whether a page on the relay's own authority lets browser tabs act as agents. Not with [`Routing::Path`].
     pub demo: bool,
-    /// The destinations of RelayHttp; without any, RelayHttp is off.
+    /// The destinations of RelayHttp. Without destinations RelayHttp is off.
     pub relay_http: Vec<Destination>,
     /// The admin listener: liveness, readiness, metrics and sessions. `None` is off.
     pub admin: Option<Admin>,

@@ -23,23 +23,27 @@ impl ConnectionLimit {
         Arc::new(Self { all: Arc::new(Semaphore::new(all)), per_address, taken: Mutex::default() })
     }
 
-    /// A connection permit, unless all are taken. Its address may be known only later: see `is_for`.
+    /// A connection permit, unless all are taken. Its address may be known only later: see
+    /// [`ConnectionPermit::try_assign`].
     pub(super) fn enter(self: &Arc<Self>) -> Option<ConnectionPermit> {
-        let one = self.all.clone().try_acquire_owned().ok()?;
-        Some(ConnectionPermit { connection_limit: self.clone(), of: None, place: PermitKind::Own(one) })
+        let permit = self.all.clone().try_acquire_owned().ok()?;
+        let kind = PermitKind::Own(permit);
+        Some(ConnectionPermit { connection_limit: self.clone(), source: None, kind })
     }
 
     /// A connection permit for a connection that is beyond the limit.
-    pub(super) fn beside(self: &Arc<Self>, newcomer: Newcomer) -> ConnectionPermit {
-        ConnectionPermit { connection_limit: self.clone(), of: None, place: PermitKind::Newcomer(newcomer) }
+    pub(super) fn beyond_limit(self: &Arc<Self>, newcomer: Newcomer) -> ConnectionPermit {
+        let kind = PermitKind::Newcomer(newcomer);
+        ConnectionPermit { connection_limit: self.clone(), source: None, kind }
     }
 }
 
 /// The connection permit of one connection. A drop frees it.
 pub(super) struct ConnectionPermit {
     connection_limit: Arc<ConnectionLimit>,
-    of: Option<Source>,
-    place: PermitKind,
+    /// The address for which the permit is counted.
+    source: Option<Source>,
+    kind: PermitKind,
 }
 
 enum PermitKind {
@@ -48,37 +52,37 @@ enum PermitKind {
 }
 
 impl ConnectionPermit {
-    /// Whether only an agent may keep it.
-    pub(super) fn is_newcomers(&self) -> bool {
-        matches!(self.place, PermitKind::Newcomer(_))
+    /// Whether only an agent may keep the connection.
+    pub(super) fn is_newcomer(&self) -> bool {
+        matches!(self.kind, PermitKind::Newcomer(_))
     }
 
     /// Resolves when a newcomer's connection is to be closed; `None` for the connection permit of a visitor.
-    pub(super) fn leaves(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        match &self.place {
+    pub(super) fn must_close(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        match &self.kind {
             PermitKind::Own(_) => None,
-            PermitKind::Newcomer(newcomer) => Some(newcomer.leaves()),
+            PermitKind::Newcomer(newcomer) => Some(newcomer.must_close()),
         }
     }
 
     /// Marks an agent's request as in progress: until the guard is dropped, no other connection takes a newcomer's
     /// place.
     pub(super) fn busy(&self) -> Option<Busy> {
-        match &self.place {
+        match &self.kind {
             PermitKind::Own(_) => None,
             PermitKind::Newcomer(newcomer) => Some(newcomer.busy()),
         }
     }
 
-    /// Counts the connection permit for this address; returns `false` if the address has as many as it may have.
-    pub(super) fn is_for(&mut self, address: IpAddr) -> bool {
+    /// Counts the connection permit for this address; returns `false` if the address has reached its limit.
+    pub(super) fn try_assign(&mut self, address: IpAddr) -> bool {
         let source = Source::from(address);
         let mut taken = self.connection_limit.taken.lock();
         let count = taken.entry(source).or_default();
         let free = *count < self.connection_limit.per_address;
         if free {
             *count += 1;
-            self.of = Some(source);
+            self.source = Some(source);
         }
         free
     }
@@ -86,7 +90,7 @@ impl ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let Some(source) = self.of else { return };
+        let Some(source) = self.source else { return };
         let mut taken = self.connection_limit.taken.lock();
         if let Some(count) = taken.get_mut(&source) {
             *count -= 1;
@@ -106,14 +110,14 @@ mod tests {
         let connection_limit = ConnectionLimit::new(4, 2);
         let enter = |address: &str| {
             let mut connection_permit = connection_limit.enter().unwrap();
-            connection_permit.is_for(address.parse().unwrap()).then_some(connection_permit)
+            connection_permit.try_assign(address.parse().unwrap()).then_some(connection_permit)
         };
-        let held = [enter("192.0.2.1"), enter("::ffff:192.0.2.1")];
-        assert!(held.iter().all(Option::is_some));
+        let permits = [enter("192.0.2.1"), enter("::ffff:192.0.2.1")];
+        assert!(permits.iter().all(Option::is_some));
         assert!(enter("192.0.2.1").is_none());
         let others = [enter("2001:db8::1"), enter("2001:db8::2")];
         assert!(others.iter().all(Option::is_some) && connection_limit.enter().is_none());
-        drop((held, others));
+        drop((permits, others));
         assert!(enter("192.0.2.1").is_some());
         assert!(connection_limit.taken.lock().is_empty());
     }

@@ -30,12 +30,12 @@ fn confined(cookie: &[u8], own: &[HostName]) -> Option<HeaderValue> {
     if !parts.clone().any(reaches) {
         return None;
     }
-    let mut left = first.to_vec();
+    let mut remaining = first.to_vec();
     for part in parts.filter(|part| !reaches(part)) {
-        left.push(b';');
-        left.extend_from_slice(part);
+        remaining.push(b';');
+        remaining.extend_from_slice(part);
     }
-    HeaderValue::from_bytes(&left).ok()
+    HeaderValue::from_bytes(&remaining).ok()
 }
 
 /// The value of a `Domain` attribute, without its leading dot, which has no meaning (RFC 6265 §5.2.3).
@@ -49,10 +49,10 @@ fn domain(part: &[u8]) -> Option<&[u8]> {
 fn covers(domain: &[u8], host: &HostName) -> bool {
     let domain = domain.strip_suffix(b".").unwrap_or(domain);
     let host = host.as_str().as_bytes();
-    let Some(above) = host.len().checked_sub(domain.len()) else { return false };
-    host[above..].eq_ignore_ascii_case(domain)
+    let Some(prefix) = host.len().checked_sub(domain.len()) else { return false };
+    host[prefix..].eq_ignore_ascii_case(domain)
         && !domain.is_empty()
-        && (above == 0 || host[above - 1] == b'.')
+        && (prefix == 0 || host[prefix - 1] == b'.')
 }
 
 #[cfg(test)]
@@ -62,14 +62,14 @@ mod tests {
     #[test]
     fn only_cookies_that_reach_other_names_lose_their_domain() {
         let own = [HostName::parse("relay.example.org").unwrap()];
-        for (cookie, left) in [
+        for (cookie, expected) in [
             ("a=1; Domain=relay.example.org; Path=/", "a=1; Path=/"),
             ("a=1;domain = .Relay.Example.ORG.;Secure", "a=1;Secure"),
             ("a=1; Domain=example.org", "a=1"),
             ("a=1; Domain=org; HttpOnly", "a=1; HttpOnly"),
             ("a=1; Domain=shop.relay.example.org; Domain=example.org", "a=1; Domain=shop.relay.example.org"),
         ] {
-            assert_eq!(confined(cookie.as_bytes(), &own).unwrap(), left, "{cookie}");
+            assert_eq!(confined(cookie.as_bytes(), &own).unwrap(), expected, "{cookie}");
         }
         for cookie in [
             "a=1",
@@ -94,7 +94,7 @@ mod tests {
             headers.append(SET_COOKIE, HeaderValue::from_bytes(cookie).unwrap());
         }
         confine(&mut headers, &own);
-        let left: Vec<_> = headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        assert_eq!(left, [&b"a=\xff"[..], b"b=\xfe; Path=/", b"c=\xfd; Secure"]);
+        let confined: Vec<_> = headers.get_all(SET_COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(confined, [&b"a=\xff"[..], b"b=\xfe; Path=/", b"c=\xfd; Secure"]);
     }
 }

@@ -41,70 +41,72 @@ impl Credentials {
     /// safe.
     pub(super) async fn look_up(&self, facts: &Facts) {
         if let Some(secret) = &facts.credential {
-            self.lookup.unless_known(&self.config.tokens, secret).await;
+            self.lookup.read_unless_known(&self.config.tokens, secret).await;
         }
     }
 
     /// The agent that these credentials identify. All credentials that are presented must be valid, and all that are
     /// required must be presented.
     pub(super) fn verify(&self, facts: &Facts) -> Result<Verified, Refusal> {
-        self.presented(facts, || None)
+        self.verify_presented(facts, || None)
     }
 
     /// As [`Credentials::verify`], for an agent that connects for the first time: with open registration it needs no
     /// token.
-    pub(super) fn newcomer(&self, facts: &Facts, instance: Option<&Instance>) -> Result<Verified, Refusal> {
-        self.presented(facts, || Some(self.open.as_ref()?.anonymous(instance)))
+    pub(super) fn verify_new(&self, facts: &Facts, instance: Option<&Instance>) -> Result<Verified, Refusal> {
+        self.verify_presented(facts, || Some(self.open.as_ref()?.anonymous(instance)))
     }
 
-    fn presented(
+    /// `without_token`: the agent that presents neither a token nor a sufficient certificate.
+    fn verify_presented(
         &self,
         facts: &Facts,
-        without: impl FnOnce() -> Option<AgentId>,
+        without_token: impl FnOnce() -> Option<AgentId>,
     ) -> Result<Verified, Refusal> {
         let certificate = self.certificate(facts)?;
-        let who = match &facts.credential {
+        let identity = match &facts.credential {
             Some(secret) => {
                 let by_secret = || Some(verified(self.open.as_ref()?.by_secret(secret)?));
                 let wrong =
                     "the token is not valid here: mistyped, revoked, expired, or issued by another relay";
                 // Verified even after too many wrong credentials: other agents may share the address, and a right
                 // credential is no guess.
-                let who = self.config.tokens.verify(secret).or_else(by_secret);
-                who.ok_or_else(|| self.guessed(facts, unauthenticated(wrong)))?
+                let found = self.config.tokens.verify(secret).or_else(by_secret);
+                found.ok_or_else(|| self.guessed(facts, unauthenticated(wrong)))?
             }
             None => {
-                if self.does_alone()
+                if self.certificate_suffices()
                     && let Some(certificate) = certificate
                 {
                     return Ok(certificate);
                 }
                 let needed = "an agent needs a token: give one with --token-file or PTTH_TOKEN";
-                verified(without().ok_or_else(|| unauthenticated(needed))?)
+                verified(without_token().ok_or_else(|| unauthenticated(needed))?)
             }
         };
-        Ok(Verified { besides: certificate.map(|c| c.grants), ..who })
+        Ok(Verified { second_grants: certificate.map(|c| c.grants), ..identity })
     }
 
     /// As [`Credentials::verify`], for an agent whose identity was verified earlier.
-    pub(super) fn again(&self, agent: &AgentId, facts: &Facts) -> Result<Verified, Refusal> {
+    pub(super) fn verify_again(&self, agent: &AgentId, facts: &Facts) -> Result<Verified, Refusal> {
         let certificate = self.certificate(facts)?;
-        if Certificates::is_one(agent) {
-            let same = certificate.filter(|verified| verified.id == *agent && self.does_alone());
+        if Certificates::is_certificate_id(agent) {
+            let same = certificate.filter(|verified| verified.id == *agent && self.certificate_suffices());
             return same.ok_or_else(|| {
                 unauthenticated("the agent registered with another client certificate, or needs a token now")
             });
         }
-        let who = match is_open(agent) {
+        let identity = match is_open(agent) {
             true => self.open.as_ref().map(|_| verified(agent.clone())),
             false => self.config.tokens.find(agent),
         };
-        let who = who.ok_or_else(|| unauthenticated("the token of this agent was revoked or has expired"))?;
-        Ok(Verified { besides: certificate.map(|c| c.grants), ..who })
+        let revoked = "the token of this agent was revoked or has expired";
+        let identity = identity.ok_or_else(|| unauthenticated(revoked))?;
+        Ok(Verified { second_grants: certificate.map(|c| c.grants), ..identity })
     }
 
     /// Whether a certificate suffices without a token.
-    fn does_alone(&self) -> bool {
+    fn certificate_suffices(&self) -> bool {
         self.config.client_certs == ClientCerts::Accepted
     }
 
@@ -123,8 +125,8 @@ impl Credentials {
 
     /// Whether an agent may keep a route. An agent without a token may not keep a route that a live token names
     /// exactly.
-    pub(super) fn may_stay(&self, names: &Names, agent: &AgentId, route: &Route) -> bool {
-        self.is_live(agent) && !(is_open(agent) && names.is_known(route))
+    pub(super) fn may_keep(&self, names: &Names, agent: &AgentId, route: &Route) -> bool {
+        self.is_live(agent) && !(is_open(agent) && names.is_named_by_token(route))
     }
 
     /// Whether the credential of an agent is still valid. Certificates cannot be revoked; they expire.
@@ -137,16 +139,16 @@ impl Credentials {
 
     /// Whether an agent whose identity was verified may continue on this connection.
     pub(super) fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool {
-        match (Certificates::is_one(agent), self.certificate(facts)) {
-            (true, Ok(Some(verified))) => verified.id == *agent && self.does_alone(),
+        match (Certificates::is_certificate_id(agent), self.certificate(facts)) {
+            (true, Ok(Some(verified))) => verified.id == *agent && self.certificate_suffices(),
             (false, Ok(_)) => self.is_live(agent),
             _ => false,
         }
     }
 
-    /// Counts a wrong credential, and returns its refusal: `refusal`, or the one for too many wrong credentials.
+    /// Counts a wrong credential, and returns its refusal: `refusal`, or the refusal for too many wrong credentials.
     pub(super) fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {
-        let Some(wait) = self.guesses.wrong(facts.remote.ip()) else { return refusal };
+        let Some(wait) = self.guesses.record_wrong(facts.remote.ip()) else { return refusal };
         let message = "too many invalid credentials were sent from this address";
         Refusal { retry_after: Some(wait), ..Refusal::new(RefusalKind::TooMany, message) }
     }
@@ -184,11 +186,14 @@ mod tests {
             closed: None,
         };
         let before = credentials(ClientCerts::Accepted);
-        let agent = before.newcomer(&facts, None).unwrap().id;
-        assert!(before.again(&agent, &facts).is_ok() && before.may_go_on(&agent, &facts));
+        let agent = before.verify_new(&facts, None).unwrap().id;
+        assert!(before.verify_again(&agent, &facts).is_ok() && before.may_go_on(&agent, &facts));
         for mode in [ClientCerts::Required, ClientCerts::Unused] {
             let after = credentials(mode);
-            assert!(after.again(&agent, &facts).is_err() && !after.may_go_on(&agent, &facts), "{mode:?}");
+            assert!(
+                after.verify_again(&agent, &facts).is_err() && !after.may_go_on(&agent, &facts),
+                "{mode:?}"
+            );
         }
     }
 }

@@ -55,12 +55,12 @@ fn terms(shared: &Shared) -> Http2Terms {
 }
 
 /// A visitor's connection and the relay that serves it.
-struct Inside {
+struct VisitorConnection {
     shared: Arc<Shared>,
     sender: Downstream,
 }
 
-impl Inside {
+impl VisitorConnection {
     fn new(shared: Arc<Shared>, visitor: Visitor, io: &Io, connection_permit: ConnectionPermit) -> Arc<Self> {
         let proxied = shared.config.trusted_proxies.contains(visitor.remote.ip());
         // Each connection has its own reference count: a count that all cores share would move between them with each
@@ -73,16 +73,16 @@ impl Inside {
     }
 }
 
-/// The properties of one listener.
-pub(super) struct Entrance {
+/// The properties of one listener that its connections need.
+pub(super) struct ListenerSettings {
     pub(super) local: SocketAddr,
     pub(super) tls: Option<Arc<Acceptor>>,
     /// The transport of every connection on the listener; `None` for HTTP.
     pub(super) transport: Option<Arc<ServedTransport>>,
 }
 
-/// The protocol of a fresh connection.
-enum Entered {
+/// A fresh connection, by its protocol.
+enum Negotiated {
     /// A stream of this transport.
     Stream(Io, Arc<ServedTransport>),
     Http1(Io),
@@ -94,41 +94,49 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     stream: TcpStream,
     mut visitor: Visitor,
-    entrance: Arc<Entrance>,
+    settings: Arc<ListenerSettings>,
     mut connection_permit: ConnectionPermit,
 ) {
     let opened = tokio::select! {
         biased;
         () = shared.visitors.stopping() => return,
-        opened = tokio::time::timeout(defaults::HANDSHAKE, open(&shared, stream, &mut visitor, &entrance, &mut connection_permit)) => opened,
+        opened = tokio::time::timeout(
+            defaults::HANDSHAKE,
+            negotiate(&shared, stream, &mut visitor, &settings, &mut connection_permit),
+        ) => opened,
     };
-    let entered = match opened {
-        Ok(Ok(entered)) => entered,
+    let negotiated = match opened {
+        Ok(Ok(negotiated)) => negotiated,
         Ok(Err(error)) => {
             tracing::debug!(remote = %visitor.remote, %error, "a connection failed before its first request");
             return;
         }
         Err(_) => return shared.metrics.reached(Limit::Handshake, &visitor.remote),
     };
-    match entered {
-        Entered::Http1(io) => serve_h1(Inside::new(shared, visitor, &io, connection_permit), io).await,
-        Entered::Http2(io) => serve_h2(Inside::new(shared, visitor, &io, connection_permit), io).await,
+    match negotiated {
+        Negotiated::Http1(io) => {
+            serve_h1(VisitorConnection::new(shared, visitor, &io, connection_permit), io).await
+        }
+        Negotiated::Http2(io) => {
+            serve_h2(VisitorConnection::new(shared, visitor, &io, connection_permit), io).await
+        }
         // The stream keeps its connection permit until it is admitted, as a request for an Upgrade does.
-        Entered::Stream(io, served) => {
-            let own_listener = entrance.transport.is_some();
+        Negotiated::Stream(io, served) => {
+            let own_listener = settings.transport.is_some();
             let stream = Stream { handshake: Handshake::of(&io), io, visitor, own_listener };
             streams::accept(&shared, &served, stream).await;
         }
     }
 }
 
-async fn open(
+/// Reads the PROXY header, performs the TLS handshake, and determines the protocol.
+async fn negotiate(
     shared: &Shared,
     mut stream: TcpStream,
     visitor: &mut Visitor,
-    entrance: &Entrance,
+    settings: &ListenerSettings,
     connection_permit: &mut ConnectionPermit,
-) -> io::Result<Entered> {
+) -> io::Result<Negotiated> {
     // A load balancer begins each connection with a PROXY header; the relay accepts that header from no other address.
     if shared.config.proxy_protocol.contains(visitor.remote.ip())
         && let Some(source) = proxy_protocol::read(&mut stream).await?
@@ -136,34 +144,34 @@ async fn open(
         visitor.remote = source.remote;
         visitor.tls |= source.tls;
     }
-    let from = visitor.remote.ip();
-    if !shared.config.trusted_proxies.contains(from)
-        && !shared.config.proxy_protocol.contains(from)
-        && !connection_permit.is_for(from)
+    let address = visitor.remote.ip();
+    if !shared.config.trusted_proxies.contains(address)
+        && !shared.config.proxy_protocol.contains(address)
+        && !connection_permit.try_assign(address)
     {
-        shared.metrics.reached(Limit::ConnectionsPerAddress, &from);
+        shared.metrics.reached(Limit::ConnectionsPerAddress, &address);
         return Err(io::Error::other("the address has reached its limit of connections"));
     }
-    let io = match &entrance.tls {
+    let io = match &settings.tls {
         Some(acceptor) => Io::tls_server(acceptor.current().accept(Tcp::new(stream)).await?),
         None => Io::plain(Tcp::new(stream)),
     };
-    if let Some(served) = &entrance.transport {
-        return Ok(Entered::Stream(io, served.clone()));
+    if let Some(served) = &settings.transport {
+        return Ok(Negotiated::Stream(io, served.clone()));
     }
     match io.alpn() {
-        Some(b"h2") => Ok(Entered::Http2(io)),
+        Some(b"h2") => Ok(Negotiated::Http2(io)),
         Some(id) => match shared.transports.by_alpn(id).cloned() {
-            Some(served) => Ok(Entered::Stream(io, served)),
-            None => Ok(Entered::Http1(io)),
+            Some(served) => Ok(Negotiated::Stream(io, served)),
+            None => Ok(Negotiated::Http1(io)),
         },
-        None if entrance.tls.is_some() => Ok(Entered::Http1(io)),
+        None if settings.tls.is_some() => Ok(Negotiated::Http1(io)),
         None => sniff(io).await,
     }
 }
 
 /// Without TLS there is no ALPN; the preface identifies an HTTP/2 client (RFC 9113 §3.3).
-async fn sniff(mut io: Io) -> io::Result<Entered> {
+async fn sniff(mut io: Io) -> io::Result<Negotiated> {
     let mut read = BytesMut::with_capacity(4096);
     while read.len() < PREFACE.len() && PREFACE.starts_with(&read) {
         if io.read_buf(&mut read).await? == 0 {
@@ -172,7 +180,7 @@ async fn sniff(mut io: Io) -> io::Result<Entered> {
     }
     let h2 = read.starts_with(PREFACE);
     let io = io.with_early(read.freeze());
-    Ok(if h2 { Entered::Http2(io) } else { Entered::Http1(io) })
+    Ok(if h2 { Negotiated::Http2(io) } else { Negotiated::Http1(io) })
 }
 
 /// The options of a visitor's HTTP/1 connection.
@@ -182,15 +190,15 @@ const HTTP1: http1::server::ServerOptions = http1::server::ServerOptions {
     stalled: defaults::STALLED,
     linger: defaults::LINGER,
     keep_alive: true,
-    // The Java client of ReverseHttp recognises `Link` in this spelling alone, and without it repeats its registration
-    // for ever.
+    // The Java client of ReverseHttp recognises the field `Link` in this spelling alone. Without that field it repeats
+    // its registration for ever.
     case: Case::Title,
     half_close: false,
     trailers_on_demand: true,
     date: true,
 };
 
-impl Service for Inside {
+impl Service for VisitorConnection {
     async fn call(&self, request: Request, interim: interim::Sender) -> Response {
         public::answer(&self.shared, &self.sender, request, &interim).await
     }
@@ -200,11 +208,12 @@ impl Service for Inside {
     }
 }
 
-async fn serve_h1(inside: Arc<Inside>, io: Io) {
-    let ended = http1::server::serve(io, &*inside, &HTTP1, inside.shared.visitors.stopping()).await;
-    // `HeadLate` is the relay's own idle timeout, and an agent that works may be idle on this connection.
+async fn serve_h1(connection: Arc<VisitorConnection>, io: Io) {
+    let ended = http1::server::serve(io, &*connection, &HTTP1, connection.shared.visitors.stopping()).await;
+    // `HeadLate` is the relay's own idle timeout, so the far end has not closed the connection. A working agent may be
+    // idle on this connection.
     if !matches!(ended, Err(http1::Error::HeadLate)) {
-        inside.sender.closed().store(true, Ordering::Release);
+        connection.sender.closed().store(true, Ordering::Release);
     }
     let limit = match &ended {
         Ok(_) => return,
@@ -213,35 +222,36 @@ async fn serve_h1(inside: Arc<Inside>, io: Io) {
         Err(_) => None,
     };
     match (limit, ended) {
-        (Some(limit), _) => inside.shared.metrics.reached(limit, &inside.sender.visitor().remote),
-        (None, Err(error)) => log(&inside.sender, &error),
+        (Some(limit), _) => connection.shared.metrics.reached(limit, &connection.sender.visitor().remote),
+        (None, Err(error)) => log(&connection.sender, &error),
         (None, Ok(_)) => {}
     }
 }
 
-async fn serve_h2(inside: Arc<Inside>, mut io: Io) {
+async fn serve_h2(connection: Arc<VisitorConnection>, mut io: Io) {
     let last_read = io.last_read();
     let answer = |request: Request, interim: interim::Sender| {
-        let inside = inside.clone();
-        // Boxed, because it is large and moves several times on its way to its task.
+        let connection = connection.clone();
+        // Boxed, because the future is large and is moved several times before its task runs.
         Box::pin(async move {
-            let mut response = public::answer(&inside.shared, &inside.sender, request, &interim).await;
+            let mut response =
+                public::answer(&connection.shared, &connection.sender, request, &interim).await;
             respond::date(response.headers_mut());
             response
         })
     };
-    let visitors = &inside.shared.visitors;
-    let reached = |limit| inside.shared.metrics.reached(limit, &inside.sender.visitor().remote);
-    let (leave, terms) = (visitors.stopping(), terms(&inside.shared));
+    let visitors = &connection.shared.visitors;
+    let reached = |limit| connection.shared.metrics.reached(limit, &connection.sender.visitor().remote);
+    let (stopping, terms) = (visitors.stopping(), terms(&connection.shared));
     let io = Refused::new(io, || {
         reached(Limit::Fields);
-        record::too_large(&inside.sender);
+        record::head_too_large(&connection.sender);
     });
-    let ended = server::serve(io, last_read, terms, visitors, leave, reached, answer).await;
+    let ended = server::serve(io, last_read, terms, visitors, stopping, reached, answer).await;
     if let Err(error) = ended {
         match error.reached() {
             Some(limit) => reached(limit),
-            None => log(&inside.sender, &error),
+            None => log(&connection.sender, &error),
         }
     }
 }

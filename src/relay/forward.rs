@@ -39,7 +39,7 @@ const SENDERS: [HeaderName; 9] = [
 ];
 
 /// The number of fields that are added to each request. To reserve room for all of them is cheaper than to grow.
-const SIGNED: usize = 6;
+const ADDED_FIELDS: usize = 6;
 
 /// The sender of every request on one visitor's connection. Its field values are made once for all requests.
 #[derive(Clone)]
@@ -80,11 +80,11 @@ impl Downstream {
         &self.observers
     }
 
-    /// The sender of a request that came through a trusted proxy; `None` if the far end is no trusted proxy.
+    /// The sender of a request that passed through a trusted proxy; `None` if the far end is no trusted proxy.
     ///
     /// # Errors
     /// [`Contradiction`]
-    pub(super) fn behind(
+    pub(super) fn behind_proxy(
         &self,
         headers: &HeaderMap,
         trusted: &Nets,
@@ -92,11 +92,11 @@ impl Downstream {
         if !self.proxied {
             return Ok(None);
         }
-        let claim = trusted_proxy::claim(headers, trusted)?;
-        let mut behind = self.clone();
-        behind.visitor.remote = claim.remote.unwrap_or(self.visitor.remote);
-        behind.visitor.tls = claim.tls.unwrap_or(self.visitor.tls);
-        Ok(Some(Box::new(behind)))
+        let forwarded = trusted_proxy::forwarded_visitor(headers, trusted)?;
+        let mut sender = self.clone();
+        sender.visitor.remote = forwarded.remote.unwrap_or(self.visitor.remote);
+        sender.visitor.tls = forwarded.tls.unwrap_or(self.visitor.tls);
+        Ok(Some(Box::new(sender)))
     }
 
     /// Whether the far end of the connection is a proxy that the operator trusts.
@@ -127,12 +127,12 @@ impl Downstream {
     }
 
     /// Sets `Forwarded` (RFC 7239) and its predecessors `X-Forwarded-For`, `-Host` and `-Proto`.
-    fn sign(&self, headers: &mut HeaderMap, host: &Authority) {
-        let mine = format!("for={};host=\"{host}\";proto={}", self.node, self.proto);
+    fn set_forwarded(&self, headers: &mut HeaderMap, host: &Authority) {
+        let own_hop = format!("for={};host=\"{host}\";proto={}", self.node, self.proto);
         if self.proxied {
-            return self.extend(headers, host, &mine);
+            return self.append_hop(headers, host, &own_hop);
         }
-        if let Ok(value) = HeaderValue::try_from(mine) {
+        if let Ok(value) = HeaderValue::try_from(own_hop) {
             headers.insert(FORWARDED, value);
         }
         if let Ok(value) = HeaderValue::try_from(host.as_str()) {
@@ -142,19 +142,19 @@ impl Downstream {
         headers.insert(fields::X_FORWARDED_PROTO, HeaderValue::from_static(self.proto));
     }
 
-    /// Appends the proxy to the hops in its request. Of `Forwarded` and `X-Forwarded-For`, the relay makes a missing
-    /// one.
-    fn extend(&self, headers: &mut HeaderMap, host: &Authority, mine: &str) {
+    /// Appends the proxy to the hops in its request. If only one of `Forwarded` and `X-Forwarded-For` is present,
+    /// the relay adds the other.
+    fn append_hop(&self, headers: &mut HeaderMap, host: &Authority, own_hop: &str) {
         let visitor = self.visitor.remote.ip().to_canonical();
         let proto = proto(self.visitor.tls);
         let (forwarded, addresses) = (joined(headers, FORWARDED), joined(headers, fields::X_FORWARDED_FOR));
-        let told = forwarded.is_some() || addresses.is_some();
+        let reported = forwarded.is_some() || addresses.is_some();
         let forwarded = forwarded.or_else(|| {
-            told.then(|| format!("for={};host=\"{host}\";proto={proto}", node(visitor)).into_bytes())
+            reported.then(|| format!("for={};host=\"{host}\";proto={proto}", node(visitor)).into_bytes())
         });
-        let addresses = addresses.or_else(|| told.then(|| visitor.to_string().into_bytes()));
+        let addresses = addresses.or_else(|| reported.then(|| visitor.to_string().into_bytes()));
         for (name, earlier, last) in [
-            (FORWARDED, forwarded, mine.as_bytes()),
+            (FORWARDED, forwarded, own_hop.as_bytes()),
             (fields::X_FORWARDED_FOR, addresses, self.address.as_bytes()),
         ] {
             let all = earlier.map_or_else(|| last.to_vec(), |earlier| [&earlier[..], b", ", last].concat());
@@ -214,9 +214,9 @@ pub(super) fn outgoing(
     if headers.keys().any(may_claim) {
         drop_claims(headers, sender.proxied);
     }
-    headers.reserve(SIGNED);
+    headers.reserve(ADDED_FIELDS);
     headers.remove(HOST);
-    sender.sign(headers, &authority);
+    sender.set_forwarded(headers, &authority);
     headers.append(VIA, via(version));
     headers.entry(fields::X_REQUEST_ID).or_insert_with(|| id.value());
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
@@ -275,7 +275,7 @@ const fn via(version: Version) -> HeaderValue {
     }
 }
 
-/// Turns an agent's answer into the relay's own. A 101 goes to [`join`] instead.
+/// Turns an agent's answer into the relay's own. A 101 is passed to [`join`] instead.
 pub(super) fn incoming(mut response: Response, visitor: Version, own: &[HostName]) -> Response {
     let version = response.version();
     let headers = response.headers_mut();
@@ -308,13 +308,13 @@ pub(super) fn join(
     let cut = slot.as_ref().map(|slot| slot.0.link().is_cut());
     let mut recording = recording.take();
     // Over HTTP/2 the visitor gets a 200 (RFC 8441 §5).
-    recording.answered(if version == Version::HTTP_2 { StatusCode::OK } else { response.status() });
+    recording.record_status(if version == Version::HTTP_2 { StatusCode::OK } else { response.status() });
     owner.spawn(async move {
-        let _kept = (slot, connection_permit, permit);
+        let _guards = (slot, connection_permit, permit);
         let (Ok(mut agent), Ok(visitor)) = tokio::join!(agent, visitor) else {
             return tracing::debug!("an upgrade failed: one end closed before the streams were joined");
         };
-        let bytes = recording.elsewhere();
+        let bytes = recording.shared_bytes();
         let mut visitor = counted(visitor, &bytes);
         let cut = async {
             match cut {
@@ -325,11 +325,11 @@ pub(super) fn join(
         tokio::select! {
             biased;
             () = cut => {
-                recording.fails("agent", "agent-gone");
+                recording.record_failure("agent", "agent-gone");
                 tracing::debug!("an upgraded stream was cut together with its agent's link");
             }
             ended = splice(&mut visitor, &mut agent) => {
-                recording.ends();
+                recording.mark_complete();
                 tracing::debug!(?ended, "an upgraded stream ended");
             }
         }
@@ -358,7 +358,7 @@ mod tests {
     }
 
     fn free() -> VisitorPermit {
-        VisitorPermit::unless_ruled(None, Epoch::default()).ok().unwrap()
+        VisitorPermit::without_rules(None, Epoch::default()).ok().unwrap()
     }
 
     fn out(request: http::request::Builder) -> Request {
@@ -410,14 +410,14 @@ mod tests {
         assert_eq!(request.headers()["traceparent"], trace);
     }
 
-    /// The head that the agent gets when the request came through the proxy 10.0.0.9.
+    /// The head that the agent gets when the request passed through the proxy 10.0.0.9.
     fn out_behind(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut request = http::Request::get("/").body(Body::empty()).unwrap();
         for (name, value) in fields {
             request.headers_mut().append(*name, HeaderValue::from_static(value));
         }
         let trusted = std::iter::once("10.0.0.0/8".parse().unwrap()).collect();
-        let sender = sender("10.0.0.9:1", true).behind(request.headers(), &trusted).unwrap().unwrap();
+        let sender = sender("10.0.0.9:1", true).behind_proxy(request.headers(), &trusted).unwrap().unwrap();
         let request =
             outgoing(request, free(), &sender, (Authority::from_static("shop.test"), &RequestId::Drawn(7)))
                 .unwrap()
@@ -476,25 +476,25 @@ mod tests {
     fn a_target_that_cannot_be_forwarded_is_not_replaced() {
         let target = PathAndQuery::try_from(format!("?{}", "a".repeat(65_533))).unwrap();
         let request = http::Request::get(Uri::from(target)).body(Body::empty()).unwrap();
-        let made = outgoing(
+        let forwarded = outgoing(
             request,
             free(),
             &sender("[2001:db8::1]:9", false),
             (Authority::from_static("shop.test"), &RequestId::Drawn(7)),
         );
-        assert_eq!(made.map(|made| made.request.uri().to_string()), None);
+        assert_eq!(forwarded.map(|forwarded| forwarded.request.uri().to_string()), None);
     }
 
     #[test]
     fn only_a_get_without_a_body_upgrades() {
-        let ask = |method| {
+        let upgrade_by = |method| {
             http::Request::builder()
                 .method(method)
                 .uri("/")
                 .header("connection", "upgrade")
                 .header("upgrade", "websocket")
         };
-        assert!(out(ask("GET")).headers().contains_key("upgrade"));
-        assert!(!out(ask("POST")).headers().contains_key("upgrade"));
+        assert!(out(upgrade_by("GET")).headers().contains_key("upgrade"));
+        assert!(!out(upgrade_by("POST")).headers().contains_key("upgrade"));
     }
 }

@@ -6,7 +6,7 @@ use crate::domain::{Certificate, HostName};
 use crate::net::Io;
 use crate::tls;
 
-/// The server name and the client certificate of a handshake, if it had them.
+/// The server name and the client certificate of a handshake. Each may be missing.
 #[derive(Default)]
 pub(super) struct Handshake {
     pub(super) server_name: Option<HostName>,

@@ -15,42 +15,42 @@ use crate::policy::Tokens;
 /// See the module.
 #[derive(Default)]
 pub(super) struct Lookup {
-    looks: Mutex<Looks>,
+    reads: Mutex<TokenReads>,
 }
 
 #[derive(Default)]
-struct Looks {
+struct TokenReads {
     /// The start of the last read.
     began: Option<Instant>,
-    /// The start of the last read that was completed.
-    finished: Option<Instant>,
+    /// The start of the last completed read.
+    completed_began: Option<Instant>,
 }
 
 impl Lookup {
-    /// Reads the tokens again unless the credential is known; returns at once if it is. Cancel safe.
-    pub(super) async fn unless_known(&self, tokens: &Tokens, credential: &Secret) {
+    /// Reads the tokens again unless the credential is known; returns at once for a known credential. Cancel safe.
+    pub(super) async fn read_unless_known(&self, tokens: &Tokens, credential: &Secret) {
         if !tokens.are_shared() || tokens.verify(credential).is_some() {
             return;
         }
-        if tokio::time::timeout(defaults::TOKENS_LOOKUP_WAIT, self.look(tokens)).await.is_err() {
+        if tokio::time::timeout(defaults::TOKENS_LOOKUP_WAIT, self.read(tokens)).await.is_err() {
             tracing::warn!("the tokens were not read again in time; the relay uses the known tokens");
         }
     }
 
-    async fn look(&self, tokens: &Tokens) {
-        let came = Instant::now();
-        let mut looks = self.looks.lock().await;
-        if looks.finished.is_some_and(|began| began > came) {
+    async fn read(&self, tokens: &Tokens) {
+        let arrived = Instant::now();
+        let mut reads = self.reads.lock().await;
+        if reads.completed_began.is_some_and(|began| began > arrived) {
             return;
         }
-        if let Some(began) = looks.began {
+        if let Some(began) = reads.began {
             tokio::time::sleep_until(began + defaults::TOKENS_LOOKUP).await;
         }
         let now = Instant::now();
-        looks.began = Some(now);
+        reads.began = Some(now);
         let tokens = tokens.clone();
         match tokio::task::spawn_blocking(move || tokens.refresh_if_changed()).await {
-            Ok(Ok(_)) => looks.finished = Some(now),
+            Ok(Ok(_)) => reads.completed_began = Some(now),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "cannot read the tokens again; the known tokens remain valid")
             }
@@ -79,18 +79,18 @@ mod tests {
         let (_, right) = tokens.issue(Grants::any()).unwrap();
         let lookup = Lookup::default();
         let nearly = Secret::new(format!("{}x", right.expose()));
-        lookup.unless_known(&tokens, &wrong(0)).await;
+        lookup.read_unless_known(&tokens, &wrong(0)).await;
         for credential in [&nearly, &wrong(1), &Secret::new("no token"), &nearly] {
             let began = Instant::now();
-            lookup.unless_known(&tokens, credential).await;
+            lookup.read_unless_known(&tokens, credential).await;
             assert_eq!(began.elapsed(), defaults::TOKENS_LOOKUP, "one read for each separate credential");
         }
         let began = Instant::now();
         let all: Vec<_> = (0..500).map(wrong).collect();
-        join_all(all.iter().map(|credential| lookup.unless_known(&tokens, credential))).await;
+        join_all(all.iter().map(|credential| lookup.read_unless_known(&tokens, credential))).await;
         assert!(began.elapsed() <= 2 * defaults::TOKENS_LOOKUP, "one read serves all: {:?}", began.elapsed());
         let began = Instant::now();
-        lookup.unless_known(&tokens, &right).await;
+        lookup.read_unless_known(&tokens, &right).await;
         assert_eq!(began.elapsed(), Duration::ZERO, "a known token waits for nothing");
     }
 
@@ -98,7 +98,7 @@ mod tests {
     async fn tokens_without_a_store_cause_no_read() {
         let (tokens, lookup, began) = (Tokens::in_memory(), Lookup::default(), Instant::now());
         for n in 0..10 {
-            lookup.unless_known(&tokens, &wrong(n)).await;
+            lookup.read_unless_known(&tokens, &wrong(n)).await;
         }
         assert_eq!(began.elapsed(), Duration::ZERO);
     }
@@ -108,13 +108,13 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(state.path()).unwrap();
         let lookup = Lookup::default();
-        lookup.unless_known(&tokens, &wrong(0)).await;
+        lookup.read_unless_known(&tokens, &wrong(0)).await;
         let unknown = wrong(1);
         let given_up =
-            tokio::time::timeout(defaults::TOKENS_LOOKUP / 2, lookup.unless_known(&tokens, &unknown));
+            tokio::time::timeout(defaults::TOKENS_LOOKUP / 2, lookup.read_unless_known(&tokens, &unknown));
         assert!(given_up.await.is_err());
         let fresh = Tokens::open(state.path()).unwrap().issue(Grants::any()).unwrap().1;
-        lookup.unless_known(&tokens, &fresh).await;
+        lookup.read_unless_known(&tokens, &fresh).await;
         assert!(tokens.verify(&fresh).is_some());
     }
 }

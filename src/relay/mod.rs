@@ -41,7 +41,7 @@ use self::announce::Announcer;
 use self::config::{ClientCerts, Listen, RelayConfig, Routing};
 use self::connection_limit::ConnectionLimit;
 use self::credentials::Credentials;
-use self::entry::Entrance;
+use self::entry::ListenerSettings;
 use self::names::Names;
 use self::newcomers::Newcomers;
 use self::relayhttp::RelayHttp;
@@ -122,11 +122,11 @@ struct Shared {
 }
 
 impl Shared {
-    /// The port of a listener for visitors, with this setting of TLS if there is one.
+    /// The port of a listener for visitors. A listener with this setting of TLS is preferred.
     fn visitors_port(&self, tls: bool) -> Option<u16> {
         let of_visitors = || self.addresses.iter().filter(|listen| listen.transport.is_none());
-        let alike = of_visitors().find(|listen| listen.tls == tls);
-        alike.or(of_visitors().next()).map(|listen| listen.address.port())
+        let same_tls = of_visitors().find(|listen| listen.tls == tls);
+        same_tls.or(of_visitors().next()).map(|listen| listen.address.port())
     }
 }
 
@@ -200,7 +200,7 @@ impl Relay {
             uploads,
             connection_limit,
             descriptors: Descriptors::of_this_process(),
-            newcomers: Newcomers::new(newcomers()),
+            newcomers: Newcomers::new(newcomer_places()),
             listeners: Scope::new(),
             visitors,
         });
@@ -208,7 +208,7 @@ impl Relay {
         for bound in bound {
             bound.accept_on(&shared, &cores);
         }
-        look_after(&shared, &cores);
+        start_maintenance(&shared, &cores);
         let admin_address = admin_bound.as_ref().map(|(address, _)| *address);
         let admin = Scope::new();
         if let Some((address, listener)) = admin_bound {
@@ -250,16 +250,17 @@ impl Relay {
     pub async fn stop(self) -> usize {
         self.draining.cancel();
         self.shared.registry.close();
-        let until = tokio::time::Instant::now() + self.shared.config.grace;
+        let deadline = tokio::time::Instant::now() + self.shared.config.grace;
         self.drain();
         // Agents that poll send their answers in requests to the listeners, so the listeners stay open until each
         // answer has begun.
-        while self.links().iter().any(|link| link.awaits_calls()) && tokio::time::Instant::now() < until {
+        while self.links().iter().any(|link| link.needs_listener()) && tokio::time::Instant::now() < deadline
+        {
             tokio::time::sleep(defaults::ANSWERS_CHECK).await;
         }
         self.shared.listeners.stop(defaults::FLIP).await;
-        let left = until.saturating_duration_since(tokio::time::Instant::now());
-        let mut cut = self.shared.visitors.stop_and_name(left, || self.name_what_is_cut()).await;
+        let remaining = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let mut cut = self.shared.visitors.stop_with(remaining, || self.log_cut_requests()).await;
         // An agent that was admitted just before the stop may have joined its session after the first drain.
         self.drain();
         cut += self.sessions.stop(std::time::Duration::from_secs(1)).await;
@@ -272,7 +273,7 @@ impl Relay {
     }
 
     /// Logs the requests that outlast the grace, by agent.
-    fn name_what_is_cut(&self) {
+    fn log_cut_requests(&self) {
         let sessions = self.shared.registry.sessions();
         let busy: Vec<_> = sessions.iter().filter(|session| session.load() > 0).collect();
         for session in busy.iter().take(defaults::CUT_NAMED) {
@@ -339,7 +340,7 @@ fn room(bound: &[BoundListeners]) -> usize {
     last.map_or(0, |last| Descriptors::of_this_process().fit_beside(last))
 }
 
-fn newcomers() -> usize {
+fn newcomer_places() -> usize {
     (Descriptors::of_this_process().reserved() / defaults::NEWCOMERS_SHARE).min(defaults::NEWCOMERS)
 }
 
@@ -347,12 +348,12 @@ impl BoundListeners {
     fn accept_on(self, shared: &Arc<Shared>, cores: &Cores) {
         for (core, listener) in self.per_core.into_iter().enumerate() {
             let local = self.listen.address;
-            let transport = self.listen.transport.and_then(|name| shared.transports.named(name)).cloned();
+            let transport = self.listen.transport.and_then(|name| shared.transports.by_name(name)).cloned();
             let (shared, owner) = (shared.clone(), shared.listeners.clone());
-            let entrance = Arc::new(Entrance { local, tls: self.tls.clone(), transport });
+            let settings = Arc::new(ListenerSettings { local, tls: self.tls.clone(), transport });
             owner.spawn_on(cores.handle(core), async move {
                 match TcpListener::from_std(listener) {
-                    Ok(listener) => accept::run(shared, listener, entrance).await,
+                    Ok(listener) => accept::run(shared, listener, settings).await,
                     Err(error) => tracing::error!(%local, %error, "a core cannot listen"),
                 }
             });
@@ -361,15 +362,15 @@ impl BoundListeners {
 }
 
 /// Starts the tasks that maintain tokens, routes and certificates while the relay listens.
-fn look_after(shared: &Arc<Shared>, cores: &Cores) {
+fn start_maintenance(shared: &Arc<Shared>, cores: &Cores) {
     let control = cores.handle(0);
-    shared.listeners.spawn_on(control, keep(shared.clone()));
-    shared.listeners.spawn_on(control, certificates::keep(shared.clone()));
+    shared.listeners.spawn_on(control, maintain(shared.clone()));
+    shared.listeners.spawn_on(control, certificates::watch(shared.clone()));
 }
 
 /// Reads tokens that changed on disk, cuts agents that have lost their rights, and removes routes whose lease has
 /// ended.
-async fn keep(shared: Arc<Shared>) {
+async fn maintain(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(defaults::TOKENS_CHECK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -387,10 +388,10 @@ async fn keep(shared: Arc<Shared>) {
             Err(error) => tracing::warn!(%error, "the task that reads the tokens failed"),
         }
         // This visits every route, which would delay the requests on a core of the data plane.
-        let inside = shared.clone();
+        let relay = shared.clone();
         let tidied = tokio::task::spawn_blocking(move || {
-            let may_stay = |agent: &_, route: &_| inside.credentials.may_stay(&inside.names, agent, route);
-            inside.registry.tidy(may_stay);
+            let may_keep = |agent: &_, route: &_| relay.credentials.may_keep(&relay.names, agent, route);
+            relay.registry.tidy(may_keep);
         });
         if let Err(error) = tidied.await {
             tracing::warn!(%error, "the task that removes expired routes failed");

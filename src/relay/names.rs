@@ -36,7 +36,7 @@ impl Names {
 
     /// Whether no agent may claim a host: the relay's own authorities, and all hosts below the domain, which are for
     /// names.
-    pub(super) fn is_ours(&self, host: &HostName) -> bool {
+    pub(super) fn is_unclaimable(&self, host: &HostName) -> bool {
         self.is_own(host) || host.is_within(&self.config.domain)
     }
 
@@ -91,7 +91,7 @@ impl Names {
     }
 
     /// Whether a live token names a route exactly, so that an agent may claim it later.
-    pub(super) fn is_known(&self, route: &Route) -> bool {
+    pub(super) fn is_named_by_token(&self, route: &Route) -> bool {
         match route {
             Route::Path(name) => self.config.tokens.names_exactly(name),
             Route::Host(host) => match self.name_of(host) {
@@ -139,17 +139,17 @@ mod tests {
         assert_eq!(url(Routing::Host, None, false, "relay.test:80"), "http://shop.relay.test/");
         assert_eq!(url(Routing::Path, None, true, "[::1]:444"), "https://relay.test:444/shop/");
         assert_eq!(url(Routing::Host, Some("https://pub.test"), false, "x:1"), "https://shop.pub.test/");
-        let named = names(Routing::Host, None).public_url(&host, &facts(true, "relay.test:8443"));
-        assert_eq!(named, "https://www.shop.test:8443/");
+        let of_host = names(Routing::Host, None).public_url(&host, &facts(true, "relay.test:8443"));
+        assert_eq!(of_host, "https://www.shop.test:8443/");
     }
 
     #[test]
     fn the_relays_own_hosts_cannot_be_claimed() {
         let names = names(Routing::Host, None);
-        for ours in ["relay.test", "shop.relay.test", "a.b.relay.test", "localhost", "127.0.0.1", "[::1]"] {
-            assert!(names.is_ours(&HostName::parse(ours).unwrap()), "{ours}");
+        for own in ["relay.test", "shop.relay.test", "a.b.relay.test", "localhost", "127.0.0.1", "[::1]"] {
+            assert!(names.is_unclaimable(&HostName::parse(own).unwrap()), "{own}");
         }
-        assert!(!names.is_ours(&HostName::parse("myrelay.test").unwrap()));
+        assert!(!names.is_unclaimable(&HostName::parse("myrelay.test").unwrap()));
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub(super) struct Newcomers {
 #[derive(Default)]
 struct NewcomerTable {
     next: u64,
-    inside: usize,
+    /// The open connections, also those that have lost their place.
+    connections: usize,
     /// The newcomers without a request of an agent in progress, the longest idle first.
     idle: VecDeque<Idle>,
 }
@@ -29,7 +30,7 @@ struct NewcomerTable {
 struct Idle {
     id: u64,
     since: Instant,
-    leave: Arc<Flag>,
+    close: Arc<Flag>,
 }
 
 impl Newcomers {
@@ -42,20 +43,20 @@ impl Newcomers {
     /// A place. If all are taken, the connection that has been idle longest loses its place.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Newcomer> {
         let mut table = self.table.lock();
-        if table.inside >= 2 * self.most {
+        if table.connections >= 2 * self.most {
             return None;
         }
-        let longest = if table.inside >= self.most { table.idle.pop_front() } else { None };
-        let (id, leave) = (table.next, Arc::<Flag>::default());
+        let longest_idle = if table.connections >= self.most { table.idle.pop_front() } else { None };
+        let (id, close) = (table.next, Arc::<Flag>::default());
         table.next += 1;
-        table.inside += 1;
-        table.idle.push_back(Idle { id, since: Instant::now(), leave: leave.clone() });
+        table.connections += 1;
+        table.idle.push_back(Idle { id, since: Instant::now(), close: close.clone() });
         drop(table);
-        if let Some(longest) = longest {
-            longest.leave.raise();
+        if let Some(longest_idle) = longest_idle {
+            longest_idle.close.raise();
         }
-        let (all, busy) = (self.clone(), AtomicUsize::new(0));
-        Some(Newcomer { place: Arc::new(NewcomerPlace { all, id, leave, busy }) })
+        let (newcomers, busy) = (self.clone(), AtomicUsize::new(0));
+        Some(Newcomer { place: Arc::new(NewcomerPlace { newcomers, id, close, busy }) })
     }
 }
 
@@ -65,9 +66,9 @@ pub(super) struct Newcomer {
 }
 
 struct NewcomerPlace {
-    all: Arc<Newcomers>,
+    newcomers: Arc<Newcomers>,
     id: u64,
-    leave: Arc<Flag>,
+    close: Arc<Flag>,
     /// Requests of an agent in progress; changed under the lock of the table.
     busy: AtomicUsize,
 }
@@ -75,26 +76,28 @@ struct NewcomerPlace {
 impl Newcomer {
     /// Marks a request of an agent as in progress until the guard is dropped.
     pub(super) fn busy(&self) -> Busy {
-        let mut table = self.place.all.table.lock();
+        let mut table = self.place.newcomers.table.lock();
         self.place.busy.fetch_add(1, Ordering::Relaxed);
         table.idle.retain(|idle| idle.id != self.place.id);
         Busy { place: self.place.clone() }
     }
 
     /// Resolves when the connection is to be closed. Cancel safe.
-    pub(super) fn leaves(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (all, id, mut leave) = (self.place.all.clone(), self.place.id, self.place.leave.listen());
+    pub(super) fn must_close(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (newcomers, id) = (self.place.newcomers.clone(), self.place.id);
+        let mut close = self.place.close.listen();
         async move {
             loop {
-                let since = all.table.lock().idle.iter().find(|idle| idle.id == id).map(|idle| idle.since);
-                let until = since.unwrap_or_else(Instant::now) + defaults::HANDSHAKE;
-                if until <= Instant::now() {
+                let since =
+                    newcomers.table.lock().idle.iter().find(|idle| idle.id == id).map(|idle| idle.since);
+                let deadline = since.unwrap_or_else(Instant::now) + defaults::HANDSHAKE;
+                if deadline <= Instant::now() {
                     return;
                 }
                 tokio::select! {
                     biased;
-                    () = &mut leave => return,
-                    () = tokio::time::sleep_until(until) => {}
+                    () = &mut close => return,
+                    () = tokio::time::sleep_until(deadline) => {}
                 }
             }
         }
@@ -108,18 +111,18 @@ pub(super) struct Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let NewcomerPlace { all, id, leave, busy } = &*self.place;
-        let mut table = all.table.lock();
+        let NewcomerPlace { newcomers, id, close, busy } = &*self.place;
+        let mut table = newcomers.table.lock();
         if busy.fetch_sub(1, Ordering::Relaxed) == 1 {
-            table.idle.push_back(Idle { id: *id, since: Instant::now(), leave: leave.clone() });
+            table.idle.push_back(Idle { id: *id, since: Instant::now(), close: close.clone() });
         }
     }
 }
 
 impl Drop for NewcomerPlace {
     fn drop(&mut self) {
-        let mut table = self.all.table.lock();
-        table.inside -= 1;
+        let mut table = self.newcomers.table.lock();
+        table.connections -= 1;
         table.idle.retain(|idle| idle.id != self.id);
     }
 }
@@ -132,37 +135,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_newcomer_loses_its_place_to_the_next() {
-        let all = Newcomers::new(2);
-        let [first, second] = [all.enter().unwrap(), all.enter().unwrap()];
+        let newcomers = Newcomers::new(2);
+        let [first, second] = [newcomers.enter().unwrap(), newcomers.enter().unwrap()];
         let busy = first.busy();
         drop(first.busy());
-        let third = all.enter().unwrap();
-        assert!(second.leaves().now_or_never().is_some(), "it was idle longest");
-        assert!(first.leaves().now_or_never().is_none() && third.leaves().now_or_never().is_none());
-        let fourth = all.enter().unwrap();
-        assert!(all.enter().is_none(), "the connections that lost their places are still open");
+        let third = newcomers.enter().unwrap();
+        assert!(second.must_close().now_or_never().is_some(), "it was idle longest");
+        assert!(first.must_close().now_or_never().is_none() && third.must_close().now_or_never().is_none());
+        let fourth = newcomers.enter().unwrap();
+        assert!(newcomers.enter().is_none(), "the connections that lost their places are still open");
         drop((second, third));
         drop(busy);
-        let fifth = all.enter().unwrap();
-        assert!(fourth.leaves().now_or_never().is_some() && first.leaves().now_or_never().is_none());
+        let fifth = newcomers.enter().unwrap();
+        assert!(fourth.must_close().now_or_never().is_some() && first.must_close().now_or_never().is_none());
         drop((first, fourth, fifth));
-        let table = all.table.lock();
-        assert_eq!((table.inside, table.idle.len()), (0, 0));
+        let table = newcomers.table.lock();
+        assert_eq!((table.connections, table.idle.len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_newcomer_without_an_agents_request_is_closed_in_time() {
-        let all = Newcomers::new(2);
-        let (idle, busy) = (all.enter().unwrap(), all.enter().unwrap());
+        let newcomers = Newcomers::new(2);
+        let (idle, busy) = (newcomers.enter().unwrap(), newcomers.enter().unwrap());
         let request = busy.busy();
         let began = Instant::now();
-        idle.leaves().await;
+        idle.must_close().await;
         assert_eq!(began.elapsed(), defaults::HANDSHAKE);
-        let stays = tokio::time::timeout(10 * defaults::HANDSHAKE, busy.leaves()).await;
-        assert!(stays.is_err(), "its agent waits for a request");
+        let closed = tokio::time::timeout(10 * defaults::HANDSHAKE, busy.must_close()).await;
+        assert!(closed.is_err(), "its agent waits for a request");
         drop(request);
         let began = Instant::now();
-        busy.leaves().await;
+        busy.must_close().await;
         assert_eq!(began.elapsed(), defaults::HANDSHAKE);
     }
 }

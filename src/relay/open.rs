@@ -9,16 +9,17 @@ use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind, Wanted};
 use crate::policy::{Grants, Tokens, Verified, open};
 use crate::registry::{Bound, Quota};
 
-/// An agent without a token. Its grants allow every name; [`check`] decides about each name of an offer.
+/// The identity of an agent without a token. Its grants allow every name; [`check`] decides about each name of an
+/// offer.
 pub(super) fn verified(id: AgentId) -> Verified {
-    Verified { id, grants: Grants::any().into(), besides: None }
+    Verified { id, grants: Grants::any().into(), second_grants: None }
 }
 
 /// Checks that an agent without a token may claim every route of an offer.
 pub(super) fn check(offer: &Offer, names: &Names, tokens: &Tokens) -> Result<(), Refusal> {
     for wanted in &offer.wanted {
         let wanted = names.resolve(wanted);
-        let refused = match &wanted {
+        let message = match &wanted {
             Wanted::Host(host) | Wanted::Origin(host) => {
                 format!("the host {host} needs a token that lists it; without a token choose a --name")
             }
@@ -30,13 +31,13 @@ pub(super) fn check(offer: &Offer, names: &Names, tokens: &Tokens) -> Result<(),
             }
             Wanted::Name(_) => continue,
         };
-        return Err(Refusal::new(RefusalKind::Forbidden, refused));
+        return Err(Refusal::new(RefusalKind::Forbidden, message));
     }
     Ok(())
 }
 
 /// The refusal for an agent that has reached a bound.
-pub(super) fn full(bound: Bound, lease: Duration) -> Refusal {
+pub(super) fn over_quota(bound: Bound, lease: Duration) -> Refusal {
     let (kind, message) = match bound {
         Bound::Agent(most) => {
             (RefusalKind::TooMany, format!("an agent without a token may hold at most {most} names"))

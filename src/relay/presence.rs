@@ -1,5 +1,5 @@
-//! The open sessions. The first connection of a session is logged as its beginning, and the end of the last one as its
-//! end.
+//! The open sessions. The first connection of a session is logged as its beginning, and the end of its last connection
+//! as its end.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,9 +15,9 @@ use crate::session::Link;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Presence(Mutex<HashMap<SessionId, Here>>);
+pub(super) struct Presence(Mutex<HashMap<SessionId, OpenSession>>);
 
-struct Here {
+struct OpenSession {
     connections: usize,
     since: Instant,
 }
@@ -26,18 +26,19 @@ impl Presence {
     /// Counts a connection. Returns whether it is the first of its session.
     fn enter(&self, session: SessionId) -> bool {
         let mut sessions = self.0.lock();
-        let here = sessions.entry(session).or_insert_with(|| Here { connections: 0, since: Instant::now() });
-        here.connections += 1;
-        here.connections == 1
+        let fresh = || OpenSession { connections: 0, since: Instant::now() };
+        let open = sessions.entry(session).or_insert_with(fresh);
+        open.connections += 1;
+        open.connections == 1
     }
 
     /// Removes a connection. Returns how long the session existed, if this was its last connection.
     fn leave(&self, session: SessionId) -> Option<Duration> {
         let mut sessions = self.0.lock();
-        let here = sessions.get_mut(&session)?;
-        here.connections -= 1;
-        let since = here.since;
-        if here.connections > 0 {
+        let open = sessions.get_mut(&session)?;
+        open.connections -= 1;
+        let since = open.since;
+        if open.connections > 0 {
             return None;
         }
         sessions.remove(&session);
@@ -45,8 +46,8 @@ impl Presence {
     }
 }
 
-/// The agent of a connection.
-pub(super) struct Who {
+/// The agent of a connection, as the log describes it.
+pub(super) struct ConnectedAgent {
     pub(super) agent: AgentId,
     pub(super) remote: SocketAddr,
     pub(super) transport: &'static str,
@@ -55,29 +56,29 @@ pub(super) struct Who {
 }
 
 /// A connection of an agent. Its drop is logged, and with the last connection of a session also the session's end.
-pub(super) struct Present {
-    who: Who,
+pub(super) struct AgentConnection {
+    connected: ConnectedAgent,
     link: Arc<Link>,
     presence: Arc<Presence>,
     /// Cancelled when the relay begins to stop.
     draining: CancellationToken,
 }
 
-impl Present {
+impl AgentConnection {
     pub(super) fn new(
-        who: Who,
+        connected: ConnectedAgent,
         link: Arc<Link>,
         presence: Arc<Presence>,
         draining: CancellationToken,
     ) -> Self {
-        let Who { agent, remote, transport, urls } = &who;
+        let ConnectedAgent { agent, remote, transport, urls } = &connected;
         let (session, carrier) = (link.session(), link.kind());
         if presence.enter(session) {
             tracing::info!(%session, %agent, %remote, transport, %carrier, %urls, "agent connected");
         } else {
             tracing::debug!(%session, %agent, %remote, transport, %carrier, "another connection of an agent opened");
         }
-        Self { who, link, presence, draining }
+        Self { connected, link, presence, draining }
     }
 
     fn reason(&self) -> &'static str {
@@ -90,9 +91,9 @@ impl Present {
     }
 }
 
-impl Drop for Present {
+impl Drop for AgentConnection {
     fn drop(&mut self) {
-        let Who { agent, remote, transport, urls } = &self.who;
+        let ConnectedAgent { agent, remote, transport, urls } = &self.connected;
         let (session, carrier, reason) = (self.link.session(), self.link.kind(), self.reason());
         match self.presence.leave(session) {
             Some(duration) => tracing::info!(
@@ -112,11 +113,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_session_begins_with_its_first_connection_and_ends_with_its_last() {
         let presence = Presence::default();
-        let [one, other] = [1, 2].map(SessionId);
-        assert_eq!([one, one, other].map(|session| presence.enter(session)), [true, false, true]);
+        let [first, second] = [1, 2].map(SessionId);
+        assert_eq!([first, first, second].map(|session| presence.enter(session)), [true, false, true]);
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(presence.leave(one), None);
-        assert_eq!(presence.leave(one), Some(Duration::from_secs(5)));
-        assert!(presence.enter(one), "it begins anew");
+        assert_eq!(presence.leave(first), None);
+        assert_eq!(presence.leave(first), Some(Duration::from_secs(5)));
+        assert!(presence.enter(first), "the session begins anew");
     }
 }

@@ -26,9 +26,9 @@ use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
 /// The companions of a request until it is answered: its record, and the sender of its interim responses.
-type Beside<'a> = (&'a mut Box<Recording>, &'a interim::Sender);
+type Companions<'a> = (&'a mut Box<Recording>, &'a interim::Sender);
 
-/// Answers one request that came in on the public port.
+/// Answers one request that arrived on the public port.
 pub(super) async fn answer(
     shared: &Arc<Shared>,
     sender: &Downstream,
@@ -36,7 +36,7 @@ pub(super) async fn answer(
     interim: &interim::Sender,
 ) -> Response {
     let version = request.version();
-    let head = request.method() == Method::HEAD;
+    let is_head = request.method() == Method::HEAD;
     let mut recording = record::open(sender, &mut request);
     let extended = upgrade::from_connect(&mut request);
     let span = recording.span().clone();
@@ -56,7 +56,7 @@ pub(super) async fn answer(
         // HTTP/1.1.
         let _ = hop::strip(response.headers_mut());
     }
-    recording.follow(head, &mut response);
+    recording.follow(is_head, &mut response);
     response
 }
 
@@ -64,47 +64,47 @@ async fn route(
     shared: &Arc<Shared>,
     sender: &Downstream,
     request: Request,
-    (recording, interim): Beside<'_>,
+    (recording, interim): Companions<'_>,
 ) -> Response {
     if framing::size(&request) > defaults::VISITOR_HEAD {
         shared.metrics.reached(Limit::Fields, &sender.visitor().remote);
-        return hang_up(VisitorFailure::Head, &request, recording);
+        return refuse_and_close(VisitorFailure::Head, &request, recording);
     }
     if request.method() == Method::CONNECT {
-        return hang_up(VisitorFailure::Method, &request, recording);
+        return refuse_and_close(VisitorFailure::Method, &request, recording);
     }
-    let behind = match sender.behind(request.headers(), &shared.config.trusted_proxies) {
-        Ok(behind) => behind,
-        Err(Contradiction) => return hang_up(VisitorFailure::Sender, &request, recording),
+    let behind_proxy = match sender.behind_proxy(request.headers(), &shared.config.trusted_proxies) {
+        Ok(behind_proxy) => behind_proxy,
+        Err(Contradiction) => return refuse_and_close(VisitorFailure::Sender, &request, recording),
     };
-    let sender = behind.as_deref().unwrap_or(sender);
+    let sender = behind_proxy.as_deref().unwrap_or(sender);
     if let Some(line) = recording.line() {
         line.visitor = Some(sender.visitor().remote);
     }
     let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
         Ok(authority) => authority,
-        Err(unclear) => return hang_up(VisitorFailure::Unclear(unclear), &request, recording),
+        Err(unclear) => return refuse_and_close(VisitorFailure::Unclear(unclear), &request, recording),
     };
     // The table holds normalised hosts, so a host that is found as it was received needs no parsing.
     if let Some(target) = shared.registry.find_host(authority.host()) {
-        return visit(shared, sender, authority, &target, request, (recording, interim)).await;
+        return serve(shared, sender, authority, &target, request, (recording, interim)).await;
     }
     let host = match authority::host(&authority) {
         Ok(host) => host,
-        Err(unclear) => return hang_up(VisitorFailure::Unclear(unclear), &request, recording),
+        Err(unclear) => return refuse_and_close(VisitorFailure::Unclear(unclear), &request, recording),
     };
     if shared.names.is_own(&host) {
         // Boxed, because this case is rare and large, and would enlarge the future of every visitor.
-        return Box::pin(own(shared, sender, authority, &host, request, (recording, interim))).await;
+        return Box::pin(answer_own(shared, sender, authority, &host, request, (recording, interim))).await;
     }
     match shared.registry.find_host(host.as_str()) {
-        Some(target) => visit(shared, sender, authority, &target, request, (recording, interim)).await,
+        Some(target) => serve(shared, sender, authority, &target, request, (recording, interim)).await,
         None => respond::failure(unserved(shared, &Route::Host(host)), request.headers(), recording),
     }
 }
 
 /// Refuses a request that another hop may have parsed differently. On HTTP/1 nothing after the request is read.
-fn hang_up(failure: VisitorFailure, request: &Request, recording: &mut Recording) -> Response {
+fn refuse_and_close(failure: VisitorFailure, request: &Request, recording: &mut Recording) -> Response {
     let mut response = respond::failure(failure, request.headers(), recording);
     if request.version() < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -113,38 +113,40 @@ fn hang_up(failure: VisitorFailure, request: &Request, recording: &mut Recording
 }
 
 fn unserved(shared: &Shared, route: &Route) -> VisitorFailure {
-    if shared.names.is_known(route) { VisitorFailure::NoAgent } else { VisitorFailure::NoRoute }
+    if shared.names.is_named_by_token(route) { VisitorFailure::NoAgent } else { VisitorFailure::NoRoute }
 }
 
 /// Answers a request on the relay's own authority: RelayHttp and the transports first, then names by path, then the
 /// relay's pages.
-async fn own(
+async fn answer_own(
     shared: &Arc<Shared>,
     sender: &Downstream,
     authority: Authority,
     host: &HostName,
     request: Request,
-    (recording, interim): Beside<'_>,
+    (recording, interim): Companions<'_>,
 ) -> Response {
-    if sender.connection_permit().is_newcomers() && shared.transports.wanting(&request).is_none() {
-        return hang_up(VisitorFailure::Full, &request, recording);
+    if sender.connection_permit().is_newcomer() && shared.transports.by_request(&request).is_none() {
+        return refuse_and_close(VisitorFailure::Full, &request, recording);
     }
     // The end of a proxy's connection shows nothing about the agent behind the proxy.
-    let shows = !closes(&request) && !sender.is_trusted_proxy();
-    let entering = |asker| {
-        by_plain(shared, sender.visitor())?;
-        Ok(Facts { closed: shows.then(|| sender.closed()), ..facts(sender, &authority, asker) })
+    let observes_close = !closes(&request) && !sender.is_trusted_proxy();
+    let agent_facts = |request_headers| {
+        require_tls(shared, sender.visitor())?;
+        let closed = observes_close.then(|| sender.closed());
+        Ok(Facts { closed, ..facts(sender, &authority, request_headers) })
     };
     if shared.relay_http.wants(&request) {
         recording.exchange().party = Party::Agent;
-        let facts = entering(request.headers());
+        let facts = agent_facts(request.headers());
         return shared.relay_http.answer(request, facts, recording).await;
     }
-    if let Some(side) = shared.transports.wanting(&request) {
+    if let Some(side) = shared.transports.by_request(&request) {
         recording.exchange().party = Party::Agent;
-        let asker = request.headers().clone();
+        let request_headers = request.headers().clone();
         let busy = sender.connection_permit().busy();
-        let accepted = match entering(&asker).and_then(|facts| by_http1(&request).map(|()| facts)) {
+        let facts = agent_facts(&request_headers).and_then(|facts| require_http1(&request).map(|()| facts));
+        let accepted = match facts {
             Ok(facts) => side.accept(request, facts).await,
             Err(refusal) => Err(refusal),
         };
@@ -152,10 +154,10 @@ async fn own(
             Ok(response) => response,
             Err(refusal) => {
                 shared.metrics.refused(refusal.kind.code());
-                respond::refusal(&refusal, &asker, recording)
+                respond::refusal(&refusal, &request_headers, recording)
             }
         };
-        side.dress(&asker, &mut response);
+        side.dress(&request_headers, &mut response);
         if let Some(busy) = busy {
             response.body_mut().hold(busy);
         }
@@ -164,24 +166,24 @@ async fn own(
     if shared.config.routing == Routing::Path && *host == shared.config.domain {
         let segment = request.uri().path().split('/').nth(1).unwrap_or_default();
         if let Some(target) = shared.registry.find_path(segment) {
-            return visit(shared, sender, authority, &target, request, (recording, interim)).await;
+            return serve(shared, sender, authority, &target, request, (recording, interim)).await;
         }
         if let Ok(name) = Name::parse(segment)
-            && shared.names.is_known(&Route::Path(name))
+            && shared.names.is_named_by_token(&Route::Path(name))
         {
             return respond::failure(VisitorFailure::NoAgent, request.headers(), recording);
         }
     }
-    let (method, path, asker) = (request.method(), request.uri().path(), request.headers());
-    match demo::answer(&shared.config, method, path, asker, recording) {
+    let (method, path, request_headers) = (request.method(), request.uri().path(), request.headers());
+    match demo::answer(&shared.config, method, path, request_headers, recording) {
         Some(response) => response,
-        None => respond::own(method, path, asker, shared.config.demo, recording),
+        None => respond::own_page(method, path, request_headers, shared.config.demo, recording),
     }
 }
 
 /// Refuses an agent without TLS: everyone on the path can read its token and its answers. A connection to a loopback
 /// address has no such path.
-pub(super) fn by_plain(shared: &Shared, visitor: &Visitor) -> Result<(), Refusal> {
+pub(super) fn require_tls(shared: &Shared, visitor: &Visitor) -> Result<(), Refusal> {
     let Visitor { tls, local, remote } = visitor;
     if *tls || local.ip().is_loopback() || shared.config.allow_plain {
         return Ok(());
@@ -193,7 +195,7 @@ pub(super) fn by_plain(shared: &Shared, visitor: &Visitor) -> Result<(), Refusal
 }
 
 /// Refuses an extended CONNECT (RFC 8441): it is one stream of an HTTP/2 connection, which cannot swap its roles.
-fn by_http1(request: &Request) -> Result<(), Refusal> {
+fn require_http1(request: &Request) -> Result<(), Refusal> {
     if request.extensions().get::<Tunnel>().is_none_or(Tunnel::is_connection) {
         return Ok(());
     }
@@ -221,7 +223,7 @@ fn closes(request: &Request) -> bool {
 }
 
 /// The credential in `Bearer`, or in `Basic` as the password (RFC 6750 §2.1, RFC 7617). A field that cannot be parsed
-/// is a wrong token, not a missing one: open registration treats the two differently.
+/// is a wrong token, not a missing token: open registration treats the two differently.
 fn credential(headers: &http::HeaderMap) -> Option<Secret> {
     let value = headers.get(http::header::AUTHORIZATION)?;
     Some(presented(value).unwrap_or_else(|| Secret::new("")))
@@ -242,45 +244,49 @@ fn presented(value: &http::HeaderValue) -> Option<Secret> {
     None
 }
 
-async fn visit(
+/// Serves a visitor of a route that an agent holds.
+async fn serve(
     shared: &Arc<Shared>,
     sender: &Downstream,
     authority: Authority,
     target: &Target,
     request: Request,
-    (recording, interim): Beside<'_>,
+    (recording, interim): Companions<'_>,
 ) -> Response {
-    recording.takes(&target.route);
-    if sender.connection_permit().is_newcomers() {
-        return hang_up(VisitorFailure::Full, &request, recording);
+    recording.record_route(&target.route);
+    if sender.connection_permit().is_newcomer() {
+        return refuse_and_close(VisitorFailure::Full, &request, recording);
     }
     let request = request.map(Body::from);
     let permit = {
         let served = target.served();
-        VisitorPermit::unless_ruled(served.policy.clone(), served.epoch)
+        VisitorPermit::without_rules(served.policy.clone(), served.epoch)
     };
     match permit {
-        Ok(permit) => pass(shared, sender, authority, target, permit, request, (recording, interim)).await,
+        Ok(permit) => {
+            forward_to_agent(shared, sender, authority, target, permit, request, (recording, interim)).await
+        }
         // Boxed, because most names have no rules, and this would enlarge the future of every visitor.
         Err(gate) => {
-            Box::pin(permitted(shared, sender, authority, target, &gate, request, (recording, interim))).await
+            Box::pin(serve_by_rules(shared, sender, authority, target, &gate, request, (recording, interim)))
+                .await
         }
     }
 }
 
 /// Serves a visitor of a name with rules. The gate belongs to the same target that gets the request.
-async fn permitted(
+async fn serve_by_rules(
     shared: &Arc<Shared>,
     sender: &Downstream,
     authority: Authority,
     target: &Target,
     gate: &Arc<VisitorPolicy>,
     mut request: Request,
-    (recording, interim): Beside<'_>,
+    (recording, interim): Companions<'_>,
 ) -> Response {
-    let accept = accept(request.headers());
-    let (from, length) = (sender.visitor().remote.ip(), request.body().size_hint().exact());
-    let permit = match gate.visit(&shared.checks, from, request.headers_mut(), length).await {
+    let accept = accept_of(request.headers());
+    let (address, length) = (sender.visitor().remote.ip(), request.body().size_hint().exact());
+    let permit = match gate.visit(&shared.checks, address, request.headers_mut(), length).await {
         Ok(permit) => permit,
         Err(denied) => {
             // With `Expect` the visitor waits before it sends the body, and reading would request the body (RFC 9110
@@ -292,50 +298,51 @@ async fn permitted(
         }
     };
     let exceeded = permit.body().map(|most| request.body_mut().limit(most));
-    let response = pass(shared, sender, authority, target, permit, request, (recording, interim)).await;
-    match exceeded.is_some_and(|exceeded| exceeded.is_so()) && response.status().is_server_error() {
+    let response =
+        forward_to_agent(shared, sender, authority, target, permit, request, (recording, interim)).await;
+    match exceeded.is_some_and(|exceeded| exceeded.is_set()) && response.status().is_server_error() {
         true => respond::failure(VisitorFailure::Denied(Denied::TooLarge), &accept, recording),
         false => response,
     }
 }
 
 /// The only field that decides the form of an error.
-fn accept(headers: &HeaderMap) -> HeaderMap {
-    accepted(headers.get(ACCEPT).cloned())
+fn accept_of(headers: &HeaderMap) -> HeaderMap {
+    only_accept(headers.get(ACCEPT).cloned())
 }
 
-fn accepted(accept: Option<HeaderValue>) -> HeaderMap {
+fn only_accept(accept: Option<HeaderValue>) -> HeaderMap {
     accept.map(|value| (ACCEPT, value)).into_iter().collect()
 }
 
-async fn pass(
+async fn forward_to_agent(
     shared: &Arc<Shared>,
     sender: &Downstream,
     authority: Authority,
     target: &Target,
     permit: VisitorPermit,
     request: Request,
-    (recording, interim): Beside<'_>,
+    (recording, interim): Companions<'_>,
 ) -> Response {
     let version = request.version();
     let accept = request.headers().get(ACCEPT).cloned();
     let Some(Outgoing { mut request, permit, upgrade }) =
         forward::outgoing(request, permit, sender, (authority, recording.id()))
     else {
-        return respond::failure(VisitorFailure::Head, &accepted(accept), recording);
+        return respond::failure(VisitorFailure::Head, &only_accept(accept), recording);
     };
-    let moved = response_timeout::watch(&mut request);
+    let progress = response_timeout::watch(&mut request);
     let sent = send(target, &permit, sender.visitor(), request, (recording, interim));
-    let failure = match response_timeout::wait(sent, moved, shared.config.answer).await {
+    let failure = match response_timeout::wait(sent, progress, shared.config.answer).await {
         Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let joined = (version, &mut *recording);
-            match forward::join(response, upgrade, permit, sender, joined, &shared.visitors) {
+            let context = (version, &mut *recording);
+            match forward::join(response, upgrade, permit, sender, context, &shared.visitors) {
                 Some(response) => return response,
                 None => VisitorFailure::Upgrade,
             }
         }
         Some(Ok(response)) => {
-            recording.failed_behind(&response);
+            recording.record_origin_failure(&response);
             let mut response = forward::incoming(response, version, shared.names.own());
             if !permit.is_free() {
                 response.body_mut().hold(permit);
@@ -346,12 +353,12 @@ async fn pass(
         None => VisitorFailure::Timeout,
     };
     tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
-    respond::failure(failure, &accepted(accept), recording)
+    respond::failure(failure, &only_accept(accept), recording)
 }
 
 /// Sends a request to one session after the other until a session answers it. A request that a session returned unsent
-/// goes to the next session. A request that was sent and whose answer was lost is repeated only if that is harmless
-/// (RFC 9110 §9.2.2) and the request cannot have had a body.
+/// goes to the next session. A request whose answer was lost is repeated only if a repetition is harmless (RFC 9110
+/// §9.2.2) and the request cannot have had a body.
 async fn send(
     target: &Target,
     permit: &VisitorPermit,
@@ -361,14 +368,14 @@ async fn send(
 ) -> Result<Response, VisitorFailure> {
     let mut repeats = defaults::REPEATS;
     let (mut tried, mut returned): (Vec<SessionId>, Vec<SessionId>) = (Vec::new(), Vec::new());
-    let mut why = VisitorFailure::NoAgent;
+    let mut failure = VisitorFailure::NoAgent;
     loop {
         // An agent that connected while this request waited may have other rules than those that admitted its visitor.
-        let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(why) };
+        let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(failure) };
         if target.is_polled() {
             request.extensions_mut().insert(*visitor);
         }
-        match session.send(request, recording.sends(session.id), interim).await {
+        match session.send(request, recording.record_attempt(session.id), interim).await {
             Ok(response) => return Ok(response),
             Err(SendError {
                 kind: kind @ (SendErrorKind::Busy | SendErrorKind::Absent),
@@ -376,19 +383,19 @@ async fn send(
                 ..
             }) => {
                 tried.push(session.id);
-                why = VisitorFailure::Send(kind);
+                failure = VisitorFailure::Send(kind);
                 request = *unsent;
             }
             // The session has ended or is ending. If a link has joined it meanwhile, that link gets the request; there
             // is no third try.
             Err(SendError { kind: SendErrorKind::Closed, unsent: Some(unsent), .. }) => {
-                let again = returned.contains(&session.id);
-                if again { &mut tried } else { &mut returned }.push(session.id);
+                let returned_before = returned.contains(&session.id);
+                if returned_before { &mut tried } else { &mut returned }.push(session.id);
                 request = *unsent;
             }
-            Err(SendError { kind: SendErrorKind::Closed, repeatable: Some(again), .. }) if repeats > 0 => {
+            Err(SendError { kind: SendErrorKind::Closed, repeatable: Some(sent), .. }) if repeats > 0 => {
                 repeats -= 1;
-                request = *again;
+                request = *sent;
             }
             Err(error) => return Err(VisitorFailure::Send(error.kind)),
         }
@@ -408,25 +415,25 @@ mod tests {
     use crate::session::carrier::Fake;
 
     /// The target of a session whose link returns every request unsent and stays open, and the number of requests that
-    /// the link got.
+    /// the link received.
     fn returning() -> (Arc<Target>, Arc<AtomicUsize>, impl Sized) {
         let registry = Registry::new(defaults::LEASE);
         let (route, agent) = (Route::Path(Name::parse("a").unwrap()), AgentId("a".into()));
         let claim = registry.claim(&agent, Terms { routes: [route].into(), ..Terms::default() }).unwrap();
-        let asked = Arc::<AtomicUsize>::default();
-        let count = asked.clone();
+        let received = Arc::<AtomicUsize>::default();
+        let count = received.clone();
         let carrier = Fake::carrier(1, move |request, _| {
             assert!(count.fetch_add(1, Ordering::Relaxed) < 100, "the same session is tried for ever");
             Err(SendError { kind: SendErrorKind::Closed, unsent: Some(Box::new(request)), repeatable: None })
         });
         let joined = claim.join(carrier, (Kind::H1, Core::default()));
-        (registry.find_path("a").unwrap(), asked, (registry, joined))
+        (registry.find_path("a").unwrap(), received, (registry, joined))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_session_that_returns_a_request_is_tried_at_most_twice() {
-        let (target, asked, _kept) = returning();
-        let permit = VisitorPermit::unless_ruled(None, target.served().epoch).ok().unwrap();
+        let (target, received, _registry) = returning();
+        let permit = VisitorPermit::without_rules(None, target.served().epoch).ok().unwrap();
         let mut recording = Recording::open(&Arc::default(), RequestId::draw());
         let address = "192.0.2.1:1".parse().unwrap();
         let visitor = Visitor { tls: true, local: address, remote: address };
@@ -440,6 +447,6 @@ mod tests {
         .await;
         assert!(sent.is_err());
         assert_eq!(recording.exchange().retries, 1);
-        assert_eq!(asked.load(Ordering::Relaxed), 2, "the second try is for a link that joined meanwhile");
+        assert_eq!(received.load(Ordering::Relaxed), 2, "the second try is for a link that joined meanwhile");
     }
 }

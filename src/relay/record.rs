@@ -34,26 +34,26 @@ fn host(request: &Request) -> &str {
 
 /// Answers an HTTP/1 head that is not a valid request, and records it.
 pub(super) fn refused_head(sender: &Downstream, bad: BadHead) -> Response {
-    let mut recording = opened(sender);
+    let mut recording = open_without_head(sender);
     let response = respond::failure(VisitorFailure::BadHead(bad), &HeaderMap::new(), &mut recording);
-    recording.answered(response.status());
-    recording.ends();
+    recording.record_status(response.status());
+    recording.mark_complete();
     response
 }
 
 /// Records a head that the HTTP/2 server has refused for its size before there was a request.
-pub(super) fn too_large(sender: &Downstream) {
+pub(super) fn head_too_large(sender: &Downstream) {
     refused(sender, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large");
 }
 
 fn refused(sender: &Downstream, status: StatusCode, code: &'static str) {
-    let mut recording = opened(sender);
-    recording.fails("relay", code);
-    recording.answered(status);
+    let mut recording = open_without_head(sender);
+    recording.record_failure("relay", code);
+    recording.record_status(status);
 }
 
 /// The record of a request of which only the sender is known.
-fn opened(sender: &Downstream) -> Box<Recording> {
+fn open_without_head(sender: &Downstream) -> Box<Recording> {
     let mut recording = Recording::open(sender.observers(), RequestId::draw());
     if let Some(line) = recording.line() {
         line.visitor = Some(sender.visitor().remote);

@@ -71,16 +71,20 @@ impl VisitorFailure {
 }
 
 /// The response for a visitor. It never contains the agent's address, and only details on which the visitor can act.
-pub(super) fn failure(failure: VisitorFailure, asker: &HeaderMap, recording: &mut Recording) -> Response {
+pub(super) fn failure(
+    failure: VisitorFailure,
+    request_headers: &HeaderMap,
+    recording: &mut Recording,
+) -> Response {
     let (status, code, detail, error) = describe(failure);
-    recording.fails(failure.hop(), code);
+    recording.record_failure(failure.hop(), code);
     let retry_after = match failure {
         VisitorFailure::Denied(Denied::TooMany(wait)) => Some(round_up(wait)),
         _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER),
     };
     let request = Some(recording.id().value());
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after, request };
-    let mut response = problem.response(asker);
+    let mut response = problem.response(request_headers);
     if failure == VisitorFailure::Denied(Denied::Password) {
         let challenge = HeaderValue::from_static("Basic realm=\"ptth\", charset=\"UTF-8\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -94,9 +98,9 @@ fn round_up(wait: Duration) -> Duration {
 }
 
 /// Status, code, detail and the `error` of `Proxy-Status`.
-type Words = (StatusCode, &'static str, &'static str, Option<&'static str>);
+type FailureDescription = (StatusCode, &'static str, &'static str, Option<&'static str>);
 
-fn describe(failure: VisitorFailure) -> Words {
+fn describe(failure: VisitorFailure) -> FailureDescription {
     use VisitorFailure as F;
     match failure {
         F::Unclear(_) | F::Framing | F::Sender => describe_unclear(failure),
@@ -151,7 +155,7 @@ fn describe(failure: VisitorFailure) -> Words {
 }
 
 /// A failure of a destination to which the relay itself sent a request.
-fn describe_destination(late: bool) -> Words {
+fn describe_destination(late: bool) -> FailureDescription {
     match late {
         true => (
             StatusCode::GATEWAY_TIMEOUT,
@@ -169,7 +173,7 @@ fn describe_destination(late: bool) -> Words {
 }
 
 /// Heads that are not a valid request, or that exceed a limit.
-fn describe_head(bad: BadHead) -> Words {
+fn describe_head(bad: BadHead) -> FailureDescription {
     let (code, detail) = match bad {
         BadHead::Framing => return describe(VisitorFailure::Framing),
         BadHead::Bytes(_) => return describe(VisitorFailure::Head),
@@ -183,7 +187,7 @@ fn describe_head(bad: BadHead) -> Words {
 }
 
 /// Requests with an ambiguous or missing host, length or sender.
-fn describe_unclear(failure: VisitorFailure) -> Words {
+fn describe_unclear(failure: VisitorFailure) -> FailureDescription {
     let (code, detail) = match failure {
         VisitorFailure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
         VisitorFailure::Framing => (
@@ -199,7 +203,7 @@ fn describe_unclear(failure: VisitorFailure) -> Words {
     (StatusCode::BAD_REQUEST, code, detail, Some("http_request_error"))
 }
 
-fn describe_denied(denied: Denied) -> Words {
+fn describe_denied(denied: Denied) -> FailureDescription {
     match denied {
         Denied::Forbidden => (
             StatusCode::FORBIDDEN,
@@ -228,7 +232,7 @@ fn describe_denied(denied: Denied) -> Words {
     }
 }
 
-fn describe_send(kind: SendErrorKind) -> Words {
+fn describe_send(kind: SendErrorKind) -> FailureDescription {
     use SendErrorKind::{Absent, Busy, Closed, Invalid, NoUpgrade, Slow, TooLarge};
     match kind {
         Absent => describe(VisitorFailure::NoAgent),
@@ -272,8 +276,8 @@ fn describe_send(kind: SendErrorKind) -> Words {
 }
 
 /// The response for an agent whose offer was refused.
-pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap, recording: &mut Recording) -> Response {
-    recording.fails("relay", refusal.kind.code());
+pub(super) fn refusal(refusal: &Refusal, request_headers: &HeaderMap, recording: &mut Recording) -> Response {
+    recording.record_failure("relay", refusal.kind.code());
     let status = StatusCode::from_u16(refusal.kind.status()).unwrap_or(StatusCode::FORBIDDEN);
     let problem = Problem {
         status,
@@ -284,7 +288,7 @@ pub(super) fn refusal(refusal: &Refusal, asker: &HeaderMap, recording: &mut Reco
         retry_after: refusal.retry_after.map(round_up),
         request: Some(recording.id().value()),
     };
-    let mut response = problem.response(asker);
+    let mut response = problem.response(request_headers);
     let headers = response.headers_mut();
     match refusal.kind {
         RefusalKind::Unauthenticated => {
@@ -311,18 +315,18 @@ pub(super) fn date(headers: &mut HeaderMap) {
 
 /// The page at `/` of the relay's own authority, and 404 for all other paths. `demo`: whether the page links to the
 /// demo page.
-pub(super) fn own(
+pub(super) fn own_page(
     method: &Method,
     path: &str,
-    asker: &HeaderMap,
+    request_headers: &HeaderMap,
     demo: bool,
     recording: &mut Recording,
 ) -> Response {
     if path != "/" {
-        return failure(VisitorFailure::NoRoute, asker, recording);
+        return failure(VisitorFailure::NoRoute, request_headers, recording);
     }
     if method != Method::GET && method != Method::HEAD {
-        return failure(VisitorFailure::Method, asker, recording);
+        return failure(VisitorFailure::Method, request_headers, recording);
     }
     let body = "<p>This is a ptth relay. It forwards requests to services behind firewalls, over connections \
                 that the services' agents have opened. Each service has its own address below this one.</p>";
@@ -350,8 +354,8 @@ mod tests {
         let head = text(VisitorFailure::Head);
         assert!(head.contains(&format!(" {} KiB", defaults::VISITOR_HEAD >> 10)), "{head}");
         let target = text(VisitorFailure::BadHead(BadHead::Target));
-        let named = BadHead::Target.to_string();
-        let most = named.split(' ').find(|word| word.bytes().all(|b| b.is_ascii_digit())).unwrap();
+        let error = BadHead::Target.to_string();
+        let most = error.split(' ').find(|part| part.bytes().all(|b| b.is_ascii_digit())).unwrap();
         assert!(target.contains(&format!(" {most} ")), "{target}");
     }
 }

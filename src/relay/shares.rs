@@ -11,26 +11,26 @@ use crate::session::ReceiveBudget;
 
 /// The share of each connected agent; all its connections use the same share.
 pub(super) struct Shares {
-    whole: Arc<ReceiveBudget>,
-    of: Mutex<HashMap<AgentId, Weak<ReceiveBudget>>>,
+    total: Arc<ReceiveBudget>,
+    by_agent: Mutex<HashMap<AgentId, Weak<ReceiveBudget>>>,
 }
 
 impl Shares {
-    pub(super) fn new(whole: Arc<ReceiveBudget>) -> Self {
-        Self { whole, of: Mutex::default() }
+    pub(super) fn new(total: Arc<ReceiveBudget>) -> Self {
+        Self { total, by_agent: Mutex::default() }
     }
 
     pub(super) fn of(&self, agent: &AgentId) -> Arc<ReceiveBudget> {
-        let mut of = self.of.lock();
-        if let Some(share) = of.get(agent).and_then(Weak::upgrade) {
+        let mut by_agent = self.by_agent.lock();
+        if let Some(share) = by_agent.get(agent).and_then(Weak::upgrade) {
             return share;
         }
-        // Drops the shares of agents that have gone before the table grows.
-        if of.len() == of.capacity() {
-            of.retain(|_, share| share.strong_count() > 0);
+        // Before the table grows, the shares of disconnected agents are dropped.
+        if by_agent.len() == by_agent.capacity() {
+            by_agent.retain(|_, share| share.strong_count() > 0);
         }
-        let share = self.whole.share(defaults::BUFFERS_PER_AGENT);
-        of.insert(agent.clone(), Arc::downgrade(&share));
+        let share = self.total.share(defaults::BUFFERS_PER_AGENT);
+        by_agent.insert(agent.clone(), Arc::downgrade(&share));
         share
     }
 }

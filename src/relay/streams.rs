@@ -15,11 +15,11 @@ pub(super) struct Stream {
     pub(super) io: Io,
     pub(super) visitor: Visitor,
     pub(super) handshake: Handshake,
-    /// The stream came in on a listener of the transport's own, which serves no visitors.
+    /// The stream arrived on a listener of the transport's own, which serves no visitors.
     pub(super) own_listener: bool,
 }
 
-/// Hands a stream to its transport, and returns when the transport has admitted or refused it. A refused stream is
+/// Passes a stream to its transport, and returns when the transport has admitted or refused it. A refused stream is
 /// closed.
 pub(super) async fn accept(shared: &Shared, served: &ServedTransport, stream: Stream) {
     let (transport, remote) = (served.name, stream.visitor.remote);
@@ -40,7 +40,7 @@ pub(super) async fn accept(shared: &Shared, served: &ServedTransport, stream: St
 
 async fn offer(shared: &Shared, served: &ServedTransport, stream: Stream) -> Result<(), Refusal> {
     let (transport, remote) = (served.name, stream.visitor.remote);
-    public::by_plain(shared, &stream.visitor)?;
+    public::require_tls(shared, &stream.visitor)?;
     if served.needs_certificate && stream.handshake.certificate.is_none() {
         tracing::info!(transport, %remote, "agent refused: its connection has no client certificate");
         let message =
@@ -53,8 +53,8 @@ async fn offer(shared: &Shared, served: &ServedTransport, stream: Stream) -> Res
 
 fn facts(shared: &Shared, stream: &Stream) -> Facts {
     let Stream { visitor, handshake: Handshake { server_name, certificate }, own_listener, .. } = stream;
-    let elsewhere = || shared.visitors_port(visitor.tls);
-    let port = own_listener.then(elsewhere).flatten().unwrap_or(visitor.local.port());
+    let visitors_port = || shared.visitors_port(visitor.tls);
+    let port = own_listener.then(visitors_port).flatten().unwrap_or(visitor.local.port());
     let authority = match server_name {
         Some(host) => format!("{host}:{port}"),
         None => SocketAddr::new(visitor.local.ip(), port).to_string(),

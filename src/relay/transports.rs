@@ -1,4 +1,4 @@
-//! The transports of one relay, found by a request, by an ALPN id, or by the name in a listener.
+//! The transports of one relay. A transport is found by a request, by an ALPN id, or by the name in a listener.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub enum BadTransport {
     /// Two transports have the same name, which identifies a transport in listeners, tokens and metrics.
     #[error("there are two transports {0:?}; give one of them another name")]
     Name(&'static str),
-    /// A transport has an id that it cannot have: the ALPN id decides which transport a stream belongs to.
+    /// An ALPN id of a transport is not valid, or already in use: the id decides which transport a stream belongs to.
     #[error("the transport {transport:?} cannot have the ALPN id {id:?}: {why}")]
     Alpn {
         /// The transport.
@@ -36,7 +36,7 @@ pub enum BadTransport {
         "the listener {0} belongs to a transport without streams: its agents connect to an HTTP listener"
     )]
     NoStreams(Listen),
-    /// A listener names a transport that needs client certificates, and streams on the listener cannot have one.
+    /// A listener names a transport that needs client certificates, but its streams cannot present a certificate.
     #[error(
         "the transport of the listener {0} needs client certificates: use TLS there, and set --client-ca"
     )]
@@ -142,12 +142,12 @@ impl Transports {
     }
 
     /// The transport of this name.
-    pub(super) fn named(&self, name: &str) -> Option<&Arc<ServedTransport>> {
+    pub(super) fn by_name(&self, name: &str) -> Option<&Arc<ServedTransport>> {
         self.all.iter().find(|served| served.name == name)
     }
 
     /// The transport that answers a request on the relay's own authority.
-    pub(super) fn wanting(&self, request: &Request) -> Option<&dyn RelaySide> {
+    pub(super) fn by_request(&self, request: &Request) -> Option<&dyn RelaySide> {
         self.all.iter().map(|served| &*served.side).find(|side| side.wants(request))
     }
 }

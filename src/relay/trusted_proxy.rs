@@ -1,6 +1,6 @@
 //! Front proxies: finds the visitor when the connection comes from a proxy that the operator trusts. The hops in the
-//! proxy's fields are read from the right, over every trusted hop, to the first that is not trusted: the visitor may
-//! have invented all hops to the left of it.
+//! proxy's fields are read from the right, over every trusted hop, to the first untrusted hop: the visitor may have
+//! invented all hops to the left of that hop.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -30,9 +30,12 @@ pub(super) struct Contradiction;
 /// Reads `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Proto`.
 ///
 /// # Errors
-/// [`Contradiction`]: if a proxy writes one of the two fields and passes the other on, its visitors can write the
-/// latter.
-pub(super) fn claim(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisitor, Contradiction> {
+/// [`Contradiction`]. If a proxy writes one of the two fields and forwards the other unchanged, visitors can forge the
+/// other field.
+pub(super) fn forwarded_visitor(
+    headers: &HeaderMap,
+    trusted: &Nets,
+) -> Result<ForwardedVisitor, Contradiction> {
     let standard = forwarded(headers, trusted)?;
     let de_facto = x_forwarded(headers, trusted);
     if let (Some(one), Some(other)) = (standard.remote, de_facto.remote)
@@ -47,9 +50,9 @@ pub(super) fn claim(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisi
 /// address.
 fn walk(hops: impl Iterator<Item = Option<SocketAddr>>, trusted: &Nets) -> Option<(SocketAddr, usize)> {
     let mut found = None;
-    for (away, hop) in hops.take(HOPS).enumerate() {
+    for (distance, hop) in hops.take(HOPS).enumerate() {
         let Some(hop) = hop else { break };
-        found = Some((hop, away));
+        found = Some((hop, distance));
         if !trusted.contains(hop.ip()) {
             break;
         }
@@ -60,10 +63,10 @@ fn walk(hops: impl Iterator<Item = Option<SocketAddr>>, trusted: &Nets) -> Optio
 fn x_forwarded(headers: &HeaderMap, trusted: &Nets) -> ForwardedVisitor {
     let hops = backwards(headers.get_all(fields::X_FORWARDED_FOR).iter().rev()).map(node);
     let found = walk(hops, trusted);
-    let away = found.map_or(0, |(_, away)| away);
-    // If each hop has added its own value, the value of the hop that the visitor connected to; if there are fewer, the
-    // first.
-    let proto = backwards(headers.get_all(fields::X_FORWARDED_PROTO).iter().rev()).take(away + 1).last();
+    let distance = found.map_or(0, |(_, distance)| distance);
+    // If each hop has added a value, this is the value of the hop that the visitor connected to. If there are fewer
+    // values, this is the first.
+    let proto = backwards(headers.get_all(fields::X_FORWARDED_PROTO).iter().rev()).take(distance + 1).last();
     ForwardedVisitor { remote: found.map(|(remote, _)| remote), tls: proto.and_then(encrypted) }
 }
 
@@ -73,7 +76,7 @@ fn backwards<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator
 }
 
 fn encrypted(proto: &str) -> Option<bool> {
-    let is = |words: [&str; 2]| words.iter().any(|word| proto.eq_ignore_ascii_case(word));
+    let is = |schemes: [&str; 2]| schemes.iter().any(|scheme| proto.eq_ignore_ascii_case(scheme));
     match (is(["https", "wss"]), is(["http", "ws"])) {
         (true, _) => Some(true),
         (_, true) => Some(false),
@@ -81,10 +84,10 @@ fn encrypted(proto: &str) -> Option<bool> {
     }
 }
 
-/// An address, with or without port; an IPv6 address in brackets or alone.
+/// An address, with or without port. An IPv6 address without port may have no brackets.
 fn node(text: &str) -> Option<SocketAddr> {
-    let alone = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let address = alone.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().map(|address| SocketAddr::new(address, 0));
     let address = address.or_else(|_| text.parse::<SocketAddr>()).ok()?;
     Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
@@ -101,18 +104,18 @@ fn forwarded(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisitor, Co
     for value in headers.get_all(FORWARDED).iter().rev() {
         let text = value.to_str().map_err(|_| Contradiction)?;
         // A quoted string may contain commas, so a value is parsed from its start.
-        let mut here = elements(text).ok_or(Contradiction)?;
-        here.reverse();
-        hops.append(&mut here);
+        let mut parsed = elements(text).ok_or(Contradiction)?;
+        parsed.reverse();
+        hops.append(&mut parsed);
         if hops.len() >= HOPS {
             break;
         }
     }
     let found = walk(hops.iter().map(|hop| hop.node), trusted);
-    let away = found.map_or(0, |(_, away)| away);
+    let distance = found.map_or(0, |(_, distance)| distance);
     Ok(ForwardedVisitor {
         remote: found.map(|(remote, _)| remote),
-        tls: hops.get(away).and_then(|hop| hop.tls),
+        tls: hops.get(distance).and_then(|hop| hop.tls),
     })
 }
 
@@ -120,14 +123,14 @@ fn forwarded(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisitor, Co
 /// any other syntax.
 fn elements(text: &str) -> Option<Vec<Hop>> {
     let mut all = vec![Hop::default()];
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (name, behind) = rest.split_once('=')?;
-        let (value, behind) = match behind.strip_prefix('"') {
+    let mut remaining = text.trim_start();
+    while !remaining.is_empty() {
+        let (name, after) = remaining.split_once('=')?;
+        let (value, after) = match after.strip_prefix('"') {
             Some(quoted) => unquote(quoted)?,
             None => {
-                let end = behind.find([';', ',']).unwrap_or(behind.len());
-                (behind[..end].trim_end().to_owned(), &behind[end..])
+                let end = after.find([';', ',']).unwrap_or(after.len());
+                (after[..end].trim_end().to_owned(), &after[end..])
             }
         };
         let last = all.last_mut()?;
@@ -137,13 +140,13 @@ fn elements(text: &str) -> Option<Vec<Hop>> {
             name if name.contains([';', ',', '"', ' ']) => return None,
             _ => {}
         }
-        let behind = behind.trim_start();
-        rest = match behind.chars().next() {
+        let after = after.trim_start();
+        remaining = match after.chars().next() {
             None => "",
-            Some(';') => behind[1..].trim_start(),
+            Some(';') => after[1..].trim_start(),
             Some(',') => {
                 all.push(Hop::default());
-                behind[1..].trim_start()
+                after[1..].trim_start()
             }
             Some(_) => return None,
         };
@@ -176,17 +179,17 @@ mod tests {
             headers.append(*name, HeaderValue::from_static(value));
         }
         let trusted = ["10.0.0.0/8", "2001:db8:f::/48"].iter().map(|net| net.parse().unwrap()).collect();
-        let claim = claim(&headers, &trusted)?;
-        Ok((claim.remote.map(|remote| remote.to_string()), claim.tls))
+        let visitor = forwarded_visitor(&headers, &trusted)?;
+        Ok((visitor.remote.map(|remote| remote.to_string()), visitor.tls))
     }
 
-    fn one(name: &'static str, value: &'static str) -> (Option<String>, Option<bool>) {
+    fn one_field(name: &'static str, value: &'static str) -> (Option<String>, Option<bool>) {
         forwarded(&[(name, value)]).unwrap()
     }
 
     #[test]
     fn the_rightmost_untrusted_address_is_the_visitor() {
-        let for_ = |value| one("x-forwarded-for", value).0;
+        let for_ = |value| one_field("x-forwarded-for", value).0;
         assert_eq!(for_("192.0.2.7").as_deref(), Some("192.0.2.7:0"));
         assert_eq!(for_("1.1.1.1, 192.0.2.7, 10.0.0.1,10.0.0.2").as_deref(), Some("192.0.2.7:0"));
         assert_eq!(for_("2001:db8::7").as_deref(), Some("[2001:db8::7]:0"));
@@ -216,7 +219,7 @@ mod tests {
             ("for=unknown", None, None),
             ("host=a.test", None, None),
         ] {
-            assert_eq!(one("forwarded", value), (remote.map(str::to_owned), tls), "{value}");
+            assert_eq!(one_field("forwarded", value), (remote.map(str::to_owned), tls), "{value}");
         }
         for bad in ["for=\"1.1.1.1, for=192.0.2.7", "for", "for=a b;x=\"\\", "\"a\"=b", "for=\"a\"b"] {
             assert_eq!(forwarded(&[("forwarded", bad)]), Err(Contradiction), "{bad}");
@@ -225,7 +228,7 @@ mod tests {
 
     #[test]
     fn contradictory_fields_are_an_error() {
-        let both = |one, other| forwarded(&[("forwarded", one), ("x-forwarded-for", other)]);
+        let both = |standard, de_facto| forwarded(&[("forwarded", standard), ("x-forwarded-for", de_facto)]);
         assert_eq!(both("for=1.1.1.1", "192.0.2.7"), Err(Contradiction));
         assert_eq!(both("for=192.0.2.7", "1.1.1.1, 192.0.2.7").unwrap().0.as_deref(), Some("192.0.2.7:0"));
         assert_eq!(both("for=unknown", "192.0.2.7").unwrap().0.as_deref(), Some("192.0.2.7:0"));

@@ -90,8 +90,8 @@ pub enum SendErrorKind {
     /// The body is larger than this agent can take.
     #[error("the body is too large for this agent")]
     TooLarge,
-    /// The visitor was too slow: it did not send a body in time that this agent takes only as a whole, or it held up a
-    /// connection for which other requests waited.
+    /// The visitor was too slow. It did not complete a body in time that this agent takes only as a whole, or it held
+    /// up a connection while other requests waited.
     #[error("the body did not arrive in time")]
     Slow,
     /// This agent cannot carry an Upgrade.
@@ -147,12 +147,12 @@ pub trait Carrier: Send + Sync {
 
     /// Whether a slow visitor holds up the connection. A request on it that fails from then on fails as
     /// [`SendErrorKind::Slow`].
-    fn gives_up(&self) -> bool {
+    fn is_held_up(&self) -> bool {
         false
     }
 
-    /// Whether answers are still to come on connections that the agent has not opened yet.
-    fn awaits_calls(&self) -> bool {
+    /// Whether answers are pending that the agent sends on connections that it has not opened yet.
+    fn needs_listener(&self) -> bool {
         false
     }
 }
@@ -198,12 +198,12 @@ impl Carrier for Named {
         self.carrier.is_closed()
     }
 
-    fn gives_up(&self) -> bool {
-        self.carrier.gives_up()
+    fn is_held_up(&self) -> bool {
+        self.carrier.is_held_up()
     }
 
-    fn awaits_calls(&self) -> bool {
-        self.carrier.awaits_calls()
+    fn needs_listener(&self) -> bool {
+        self.carrier.needs_listener()
     }
 }
 
@@ -239,8 +239,8 @@ impl Link {
         })
     }
 
-    /// Notes the session of the link.
-    pub(super) fn joins(&self, session: SessionId) {
+    /// Sets the session of the link.
+    pub(super) fn set_session(&self, session: SessionId) {
         let _ = self.session.set(session);
     }
 
@@ -321,12 +321,12 @@ impl Link {
 
     /// Cuts the link if it is in use and a slow visitor holds it up, because other requests wait for it. Returns
     /// whether the link was cut.
-    pub(super) fn give_up(&self) -> bool {
-        let gives_up = !self.is_out() && self.in_flight() > 0 && self.carrier.gives_up();
-        if gives_up {
+    pub(super) fn cut_if_held_up(&self) -> bool {
+        let held_up = !self.is_out() && self.in_flight() > 0 && self.carrier.is_held_up();
+        if held_up {
             self.cut();
         }
-        gives_up
+        held_up
     }
 
     /// Resolves when the link is cut, for the task that drives the connection.
@@ -348,9 +348,9 @@ impl Link {
         self.in_flight.is_retired() || self.carrier.is_closed()
     }
 
-    /// See [`Carrier::awaits_calls`].
-    pub fn awaits_calls(&self) -> bool {
-        self.carrier.awaits_calls()
+    /// See [`Carrier::needs_listener`].
+    pub fn needs_listener(&self) -> bool {
+        self.carrier.needs_listener()
     }
 
     /// See [`Carrier::is_late`].
@@ -369,8 +369,9 @@ impl Slot {
         &self.0
     }
 
-    /// Holds the slot with an answer: as long as the stream behind a 101, else until the body has ended.
-    pub(super) fn keep_with(self, response: &mut Response) {
+    /// Attaches the slot to an answer. The slot is held as long as the stream behind a 101, otherwise until the body
+    /// has ended.
+    pub(super) fn attach_to(self, response: &mut Response) {
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             response.extensions_mut().insert(HeldSlot(Arc::new(self)));
         } else {

@@ -13,7 +13,7 @@ use crate::message::{Request, Response, interim};
 /// [`Tunnel`](crate::message::upgrade::Tunnel) in its extensions. An answer 101 means that the handler has taken the
 /// tunnel and uses the stream behind it. Any other answer leaves the stream unused.
 ///
-/// The returned future is dropped when the visitor has gone away; the handler then releases its origin.
+/// The returned future is dropped when the visitor has left; the handler then releases its origin.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request. Interim responses go to `interim`, before the future resolves.
     fn call(&self, request: Request, interim: interim::Sender) -> BoxFuture<'static, Response>;

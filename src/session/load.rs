@@ -87,7 +87,7 @@ impl Load {
         self.retire.listen()
     }
 
-    /// Sets with how many requests in flight one more request notifies `changed`; `None` for never.
+    /// Sets the alarm: with `at` requests in flight, the next request notifies `changed`. `None` disables the alarm.
     pub fn set_alarm(&self, at: Option<usize>) {
         self.alarm.store(at.unwrap_or(usize::MAX), Ordering::Relaxed);
     }

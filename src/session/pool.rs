@@ -60,7 +60,7 @@ impl Session {
 
     /// Adds a link.
     pub fn add(&self, link: Arc<Link>) {
-        link.joins(self.id);
+        link.set_session(self.id);
         self.links.rcu(|links| links.iter().chain([&link]).cloned().collect::<Vec<_>>());
         // The link may have room for every request that waits.
         self.freed.notify_waiters();
@@ -103,10 +103,10 @@ impl Session {
         self.links.load().iter().for_each(|l| l.cut());
     }
 
-    /// Sends one request on a free link. A link that is not late comes first, then the link with the fewest requests in
-    /// flight; a link of another core counts as 8 requests more. A link that turns out to be dead gives the request
-    /// back, and the next link gets it. The slot is held until the answer's body has ended. `via` is set to the link
-    /// that the request went on last; `interim` gets the interim responses. Dropping the future cancels the request.
+    /// Sends one request on a free link. Links that are not late are preferred, then the link with the fewest requests
+    /// in flight; a link of another core counts as 8 requests more. A link that turns out to be dead gives the request
+    /// back, and the next link gets the request. The slot is held until the answer's body has ended. `via` is set to
+    /// the link that was tried last; `interim` gets the interim responses. Dropping the future cancels the request.
     ///
     /// # Errors
     /// [`SendError`]; with `unsent` when no link of this session takes the request.
@@ -158,8 +158,8 @@ impl Session {
         let since = Instant::now();
         let wait = async {
             loop {
-                // Registered before the look for a slot: else two slots that become free in between would wake one
-                // waiter.
+                // Registered before the search for a slot: otherwise two slots that become free in between would wake
+                // only one waiter.
                 let mut freed = std::pin::pin!(self.freed.notified());
                 freed.as_mut().enable();
                 if let Some(slot) = self.pick() {
@@ -170,7 +170,7 @@ impl Session {
                 }
                 if since.elapsed() >= defaults::PACE_PATIENCE {
                     // At most one link is cut: this request needs one slot.
-                    self.links.load().iter().any(|link| link.give_up());
+                    self.links.load().iter().any(|link| link.cut_if_held_up());
                 }
                 // A link may close without a notification, so the loop looks again from time to time.
                 let _ = tokio::time::timeout(Duration::from_millis(500), freed).await;
@@ -207,7 +207,7 @@ mod tests {
     fn link(session: &Session, capacity: usize) -> Arc<Link> {
         let answer = |_, slot: Slot| {
             let mut response = Response::new(Body::empty());
-            slot.keep_with(&mut response);
+            slot.attach_to(&mut response);
             Ok(response)
         };
         Link::new(Fake::carrier(capacity, answer), Kind::H2, Core::default(), session.freed())

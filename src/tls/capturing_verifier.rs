@@ -1,5 +1,5 @@
-//! The issuer of a certificate that is not trusted. rustls reports only that the issuer is unknown. To a person its
-//! name shows whether the relay has another CA or something on the way opens TLS.
+//! The issuer of a certificate that is not trusted. rustls reports only that the issuer is unknown. The name of the
+//! issuer shows a person whether the relay has another CA, or whether a middlebox intercepts TLS.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Longer names are cut, in characters: an untrusted server sends them.
+/// The most characters of an issuer's name, because an untrusted server sends the name.
 const NAME: usize = 80;
 
 /// Leaves every decision to the verifier inside, and only adds the issuer's name to a refusal for an unknown issuer.
@@ -32,7 +32,7 @@ impl ServerCertVerifier for CapturingVerifier {
         let verdict = self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         verdict.map_err(|error| match error {
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                named(end_entity, server_name).unwrap_or(error)
+                with_issuer(end_entity, server_name).unwrap_or(error)
             }
             error => error,
         })
@@ -70,36 +70,36 @@ impl ServerCertVerifier for CapturingVerifier {
 }
 
 /// The same refusal, with the issuer's name; `None` when the certificate cannot be read.
-fn named(end_entity: &CertificateDer<'_>, server_name: &ServerName<'_>) -> Option<Error> {
+fn with_issuer(end_entity: &CertificateDer<'_>, server_name: &ServerName<'_>) -> Option<Error> {
     let (_, certificate) = X509Certificate::from_der(end_entity).ok()?;
     let issuer = certificate.issuer();
     let name = issuer.iter_common_name().chain(issuer.iter_organization()).find_map(|a| a.as_str().ok());
     let issuer: String = name.map_or_else(|| issuer.to_string(), str::to_owned).chars().take(NAME).collect();
-    let fits = ParsedCertificate::try_from(end_entity)
+    let is_for_host = ParsedCertificate::try_from(end_entity)
         .is_ok_and(|certificate| verify_server_name(&certificate, server_name).is_ok());
-    let stranger = Stranger { issuer, fits };
-    Some(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(stranger)))))
+    let unknown = UnknownIssuer { issuer, is_for_host };
+    Some(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(unknown)))))
 }
 
 /// A certificate of an unknown issuer.
-pub(super) struct Stranger {
+pub(super) struct UnknownIssuer {
     /// The name of the issuer.
     pub(super) issuer: String,
     /// Whether the certificate is for the requested host.
-    pub(super) fits: bool,
+    pub(super) is_for_host: bool,
 }
 
-impl fmt::Display for Stranger {
+impl fmt::Display for UnknownIssuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "it was issued by {:?}, an issuer that is not trusted on this machine", self.issuer)
     }
 }
 
 /// rustls shows the inner error of its own errors with `Debug`.
-impl fmt::Debug for Stranger {
+impl fmt::Debug for UnknownIssuer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl std::error::Error for Stranger {}
+impl std::error::Error for UnknownIssuer {}

@@ -6,12 +6,12 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError, Error};
 
-use super::capturing_verifier::Stranger;
+use super::capturing_verifier::UnknownIssuer;
 
 /// The name of every CA for development begins with this.
 pub(super) const DEVELOPMENT_CA: &str = "ptth development CA ";
 
-/// What is wrong with the relay's certificate and what to try, in one sentence; `None` for another kind of failure.
+/// The defect of the relay's certificate and the remedy, in one sentence; `None` for another kind of failure.
 pub fn explain(error: &Error) -> Option<String> {
     let Error::InvalidCertificate(error) = error else { return None };
     Some(match error {
@@ -43,7 +43,7 @@ pub fn explain(error: &Error) -> Option<String> {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "its certificate is not for servers; the relay needs one for server authentication".into()
         }
-        CertificateError::Other(other) if let Some(stranger) = other.0.downcast_ref() => strange(stranger),
+        CertificateError::Other(other) if let Some(unknown) = other.0.downcast_ref() => untrusted(unknown),
         other => format!("its certificate does not verify ({other}); check the relay's --cert and the agent's --ca"),
     })
 }
@@ -55,18 +55,18 @@ pub fn explain_io(error: &io::Error) -> Option<String> {
 
 /// A certificate of an unknown issuer. For the right host the cause is TLS inspection or a private CA. For another
 /// host, another server answers in the relay's place.
-fn strange(stranger: &Stranger) -> String {
-    if !stranger.fits {
+fn untrusted(unknown: &UnknownIssuer) -> String {
+    if !unknown.is_for_host {
         return format!(
-            "{stranger}, and it is for another host: another server answers in the relay's place; check \
+            "{unknown}, and it is for another host: another server answers in the relay's place; check \
              --relay, and whether this network requires a login in a browser first"
         );
     }
-    if stranger.issuer.starts_with(DEVELOPMENT_CA) {
-        return format!("{stranger}; pass --ca FILE with the ca.pem that was made together with it");
+    if unknown.issuer.starts_with(DEVELOPMENT_CA) {
+        return format!("{unknown}; pass --ca FILE with the ca.pem that was made together with it");
     }
     format!(
-        "{stranger}: something on the way intercepts TLS, or the relay has a CA of its own; if that is your \
+        "{unknown}: something on the way intercepts TLS, or the relay has a CA of its own; if that is your \
          company's inspection, or your relay's CA, pass its root with --ca FILE"
     )
 }
@@ -101,22 +101,23 @@ mod tests {
         assert_eq!(explain(&Error::DecryptError), None);
         assert_eq!(explain_io(&io::Error::other("reset")), None);
         let inner = Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let words = explain_io(&io::Error::new(io::ErrorKind::InvalidData, inner)).unwrap();
-        assert!(words.contains("--ca FILE"), "{words}");
+        let text = explain_io(&io::Error::new(io::ErrorKind::InvalidData, inner)).unwrap();
+        assert!(text.contains("--ca FILE"), "{text}");
     }
 
     #[test]
     fn an_untrusted_issuer_is_named() {
-        let words = |issuer: &str, fits| strange(&Stranger { issuer: issuer.into(), fits });
-        let inspected = words("Corp \"x\" CA", true);
+        let text =
+            |issuer: &str, is_for_host| untrusted(&UnknownIssuer { issuer: issuer.into(), is_for_host });
+        let inspected = text("Corp \"x\" CA", true);
         assert!(
             inspected.starts_with(r#"it was issued by "Corp \"x\" CA", an issuer that is not"#),
             "{inspected}"
         );
         assert!(inspected.contains("something on the way intercepts TLS") && inspected.contains("--ca FILE"));
-        assert!(words("Hotel", false).contains("another server answers"));
-        let ours = words("ptth development CA 00c0ffee", true);
-        assert!(ours.contains("ca.pem") && !ours.contains("intercepts TLS"), "{ours}");
+        assert!(text("Hotel", false).contains("another server answers"));
+        let development = text("ptth development CA 00c0ffee", true);
+        assert!(development.contains("ca.pem") && !development.contains("intercepts TLS"), "{development}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub enum FileError {
     /// A secret that others than its owner may have written.
     #[error("{path} may be written by others than its owner; chmod go-w {path}", path = .0.display())]
     Exposed(PathBuf),
-    /// Far larger than anything that belongs there.
+    /// The file is far larger than a certificate, a key or a token.
     #[error("{} is larger than 1 MiB: is it the right file?", .0.display())]
     TooLarge(PathBuf),
 }

@@ -39,21 +39,21 @@ pub enum TlsError {
     /// A file cannot be read, or others may write a key.
     #[error(transparent)]
     File(#[from] files::FileError),
-    /// A file is not PEM, or not what it should hold.
-    #[error("{origin} holds no {what} in PEM form: {why}", origin = .origin.display())]
+    /// A file is not PEM, or holds no item of the expected kind.
+    #[error("{origin} holds no {expected} in PEM form: {reason}", origin = .origin.display())]
     Pem {
         /// The file; `memory` when there is none.
         origin: PathBuf,
         /// The kind of item that was expected.
-        what: &'static str,
-        /// What is wrong.
-        why: String,
+        expected: &'static str,
+        /// The defect.
+        reason: String,
     },
-    /// The pieces are sound but do not fit: a key of another certificate, an algorithm that is not supported.
-    #[error("{what} cannot be used: {source}")]
+    /// Each part is valid, but cannot be used: a key of another certificate, an algorithm that is not supported.
+    #[error("{subject} cannot be used: {source}")]
     Unusable {
-        /// What does not fit.
-        what: String,
+        /// The part: a file, or a certificate and its key.
+        subject: String,
         /// The error of rustls.
         source: rustls::Error,
     },
@@ -101,14 +101,14 @@ fn server(cert: (&Path, &[u8]), key: (&Path, &[u8]), alpn: &[&[u8]]) -> Result<A
 /// # Errors
 /// [`TlsError`] naming the file; also when others than the owner may write the key.
 pub fn with_identity(config: &ClientConfig, cert: &Path, key: &Path) -> Result<Arc<ClientConfig>, TlsError> {
-    let unusable = |source| TlsError::Unusable { what: cert.display().to_string(), source };
+    let unusable = |source| TlsError::Unusable { subject: cert.display().to_string(), source };
     let chain = certificates(cert, &files::read(cert)?)?;
     let secret = files::read_secret(key)?;
     let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|e| not_pem(key, "private key", &e))?;
     let identity = CertifiedKey::from_der(chain, secret, &provider()).map_err(unusable)?;
     let mut config = config.clone();
     config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
-    // A session that belongs to another identity would bring that identity along.
+    // A resumed session would present the identity with which it was established.
     config.resumption = Resumption::default();
     Ok(Arc::new(config))
 }
@@ -117,13 +117,13 @@ pub fn with_identity(config: &ClientConfig, cert: &Path, key: &Path) -> Result<A
 /// the system trusts.
 ///
 /// # Errors
-/// [`TlsError`] when the file holds none, or when the system trusts none.
+/// [`TlsError`] when the file holds no certificate, or when the system trusts none.
 pub fn client_config(ca: Option<&Path>, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
     match ca {
         Some(ca) => client(ca, &files::read(ca)?, alpn),
         None => {
             let verifier = Verifier::new(provider()).map_err(TlsError::NoTrust)?;
-            believing(Arc::new(verifier), alpn).map_err(TlsError::NoTrust)
+            trusting(Arc::new(verifier), alpn).map_err(TlsError::NoTrust)
         }
     }
 }
@@ -142,19 +142,19 @@ pub fn client_config_from_pem(ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientCon
 /// [`TlsError`] does not happen with the algorithms built in.
 pub fn client_config_for_none() -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|source| TlsError::Unusable { what: "memory".into(), source })?;
+    let builder = builder.map_err(|source| TlsError::Unusable { subject: "memory".into(), source })?;
     Ok(finish(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth(), &[]))
 }
 
 fn client(origin: &Path, ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, TlsError> {
-    let unusable = |source| TlsError::Unusable { what: origin.display().to_string(), source };
+    let unusable = |source| TlsError::Unusable { subject: origin.display().to_string(), source };
     let verifier = WebPkiServerVerifier::builder_with_provider(roots(origin, ca)?, provider());
     let verifier = verifier.build().map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
-    believing(verifier, alpn).map_err(unusable)
+    trusting(verifier, alpn).map_err(unusable)
 }
 
-/// Trusts the certificates that `verifier` accepts; the witness around it only names issuers.
-fn believing(
+/// Trusts the certificates that `verifier` accepts. [`CapturingVerifier`] only adds the names of issuers to errors.
+fn trusting(
     verifier: Arc<dyn ServerCertVerifier>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
@@ -172,7 +172,7 @@ fn finish(mut config: ClientConfig, alpn: &[&[u8]]) -> Arc<ClientConfig> {
 fn roots(origin: &Path, ca: &[u8]) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(origin, ca)? {
-        let unusable = |source| TlsError::Unusable { what: origin.display().to_string(), source };
+        let unusable = |source| TlsError::Unusable { subject: origin.display().to_string(), source };
         roots.add(certificate).map_err(unusable)?;
     }
     Ok(Arc::new(roots))
@@ -185,12 +185,12 @@ fn certificates(origin: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>
     if all.is_empty() { Err(not_pem(origin, "certificate", &pem::Error::NoItemsFound)) } else { Ok(all) }
 }
 
-fn not_pem(origin: &Path, what: &'static str, error: &pem::Error) -> TlsError {
-    let why = match error {
-        pem::Error::NoItemsFound => format!("there is no -----BEGIN {}-----", what.to_uppercase()),
+fn not_pem(origin: &Path, expected: &'static str, error: &pem::Error) -> TlsError {
+    let reason = match error {
+        pem::Error::NoItemsFound => format!("there is no -----BEGIN {}-----", expected.to_uppercase()),
         error => error.to_string(),
     };
-    TlsError::Pem { origin: origin.to_owned(), what, why }
+    TlsError::Pem { origin: origin.to_owned(), expected, reason }
 }
 
 #[cfg(test)]

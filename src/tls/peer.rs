@@ -12,13 +12,13 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use super::{TlsError, provider, roots};
 use crate::domain::Certificate;
 
-/// Accepts the certificates of the CAs in `pem`, which came from the file `ca`, and clients without a certificate:
-/// visitors come by the same port.
+/// Accepts the certificates of the CAs in `pem`, which is the content of the file `ca`. Also accepts clients without a
+/// certificate, because visitors connect to the same port.
 pub(super) fn verifier(ca: &Path, pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let roots = roots(ca, pem)?;
     let builder = WebPkiClientVerifier::builder_with_provider(roots, provider()).allow_unauthenticated();
     let unusable = |error: rustls::server::VerifierBuilderError| TlsError::Unusable {
-        what: ca.display().to_string(),
+        subject: ca.display().to_string(),
         source: rustls::Error::General(error.to_string()),
     };
     builder.build().map_err(unusable)

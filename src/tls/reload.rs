@@ -55,20 +55,20 @@ pub struct Replaced {
     /// The file.
     pub file: PathBuf,
     /// A description of its contents.
-    pub what: String,
+    pub contents: String,
 }
 
 /// The configuration in which loaded files take effect.
-pub(super) trait InForce {
-    /// The certificates that are shown; `None` when a program brought a configuration of its own.
+pub(super) trait ActiveTls {
+    /// The certificates that are shown; `None` when a program provides its own configuration.
     fn store(&self) -> Option<&Arc<CertificateStore>>;
 
-    /// Accepts these client certificates in handshakes that begin from now on. No earlier session is resumed, since it
-    /// would bring a certificate of the former CAs along.
+    /// Accepts these client certificates in handshakes that begin from now on. No earlier session is resumed, as it may
+    /// contain a certificate of the former CAs.
     fn accept_clients(&self, clients: Arc<dyn ClientCertVerifier>) -> Result<(), TlsError>;
 }
 
-/// The purpose of a file.
+/// Files that are loaded together, by their purpose.
 pub(super) enum FileWatch {
     /// A certificate that is shown. It has no slot before it was loaded.
     Pair { files: PairFiles, slot: Option<CertificateSlot> },
@@ -77,52 +77,52 @@ pub(super) enum FileWatch {
 }
 
 /// The digest of the contents of files, or of the reason why they cannot be read.
-type Print = [u8; 32];
+type Fingerprint = [u8; 32];
 
-/// Files that are loaded together.
+/// The state of files that are loaded together.
 pub(super) struct WatchedFiles {
     watch: FileWatch,
     /// The digest of the contents in force.
-    loaded: Print,
+    loaded: Fingerprint,
     /// The digest at the last read, where it differs from `loaded`.
-    seen: Option<Print>,
+    seen: Option<Fingerprint>,
     /// The digest of contents that could not be loaded.
-    refused: Option<Print>,
+    refused: Option<Fingerprint>,
 }
 
 impl WatchedFiles {
     /// Loads the files for the first time.
-    pub(super) fn first(mut watch: FileWatch, tls: &impl InForce) -> Result<Self, TlsError> {
+    pub(super) fn load_initial(mut watch: FileWatch, tls: &impl ActiveTls) -> Result<Self, TlsError> {
         let contents = watch.read();
-        let loaded = print(&contents);
+        let loaded = fingerprint(&contents);
         watch.load(contents, tls)?;
         Ok(Self { watch, loaded, seen: None, refused: None })
     }
 
     /// Loads the files if they changed; see [`ServerTls::reload`](super::ServerTls::reload).
-    pub(super) fn look(&mut self, tls: &impl InForce, now: bool, reloaded: &mut Reloaded) {
+    pub(super) fn check(&mut self, tls: &impl ActiveTls, at_once: bool, reloaded: &mut Reloaded) {
         let contents = self.watch.read();
-        let print = print(&contents);
-        if print == self.loaded {
+        let fingerprint = fingerprint(&contents);
+        if fingerprint == self.loaded {
             (self.seen, self.refused) = (None, None);
             return;
         }
-        let settled = self.seen.replace(print) == Some(print);
-        if !now && !settled {
+        let settled = self.seen.replace(fingerprint) == Some(fingerprint);
+        if !at_once && !settled {
             reloaded.unsettled = true;
             return;
         }
         // The error was reported already, once for each state of the files.
-        if !now && self.refused == Some(print) {
+        if !at_once && self.refused == Some(fingerprint) {
             return;
         }
         match self.watch.load(contents, tls) {
-            Ok(what) => {
-                (self.loaded, self.seen, self.refused) = (print, None, None);
-                reloaded.replaced.push(Replaced { file: self.watch.file().into(), what });
+            Ok(description) => {
+                (self.loaded, self.seen, self.refused) = (fingerprint, None, None);
+                reloaded.replaced.push(Replaced { file: self.watch.file().into(), contents: description });
             }
             Err(error) => {
-                self.refused = Some(print);
+                self.refused = Some(fingerprint);
                 reloaded.failed.push(error);
             }
         }
@@ -132,7 +132,7 @@ impl WatchedFiles {
 /// One file, or a certificate and its key.
 type Contents = Result<(Vec<u8>, Vec<u8>), FileError>;
 
-fn print(contents: &Contents) -> Print {
+fn fingerprint(contents: &Contents) -> Fingerprint {
     let hash = Sha256::new();
     let hash = match contents {
         Ok((first, second)) => {
@@ -158,20 +158,20 @@ impl FileWatch {
         }
     }
 
-    /// Puts the contents in force, or nothing of them. Returns their description.
-    fn load(&mut self, contents: Contents, tls: &impl InForce) -> Result<String, TlsError> {
+    /// Puts all of the contents in force, or nothing after an error. Returns a description of the contents.
+    fn load(&mut self, contents: Contents, tls: &impl ActiveTls) -> Result<String, TlsError> {
         let (first, second) = contents?;
         match self {
             Self::Pair { files, slot } => {
                 let certificate = files.parse(&first, &second)?;
-                let what = certificate.to_string();
+                let description = certificate.to_string();
                 if let Some(store) = tls.store() {
                     match *slot {
                         Some(slot) => store.replace(slot, certificate),
                         None => *slot = Some(store.add(certificate)),
                     }
                 }
-                Ok(what)
+                Ok(description)
             }
             Self::Clients(file) => {
                 tls.accept_clients(peer::verifier(file, &first)?)?;

@@ -1,5 +1,5 @@
-//! TLS of a relay's listeners: the certificates that they show, the client certificates that they accept, and how both
-//! change while connections come in.
+//! TLS of a relay's listeners: the certificates that they show, the client certificates that they accept, and the
+//! replacement of both while the listeners accept connections.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use tokio_rustls::TlsAcceptor;
 
-use super::reload::{FileWatch, InForce, PairFiles, Reloaded, WatchedFiles};
+use super::reload::{ActiveTls, FileWatch, PairFiles, Reloaded, WatchedFiles};
 use super::store::CertificateStore;
 use super::{TlsError, provider};
 use crate::domain::HostName;
@@ -24,7 +24,7 @@ pub struct ServerTls(Arc<ServerTlsInner>);
 struct ServerTlsInner {
     /// Replaced as a whole when other client certificates are accepted.
     config: ArcSwap<ServerConfig>,
-    /// `None` when a program brings a configuration of its own.
+    /// `None` when a program provides its own configuration.
     store: Option<Arc<CertificateStore>>,
     files: Mutex<Vec<WatchedFiles>>,
 }
@@ -59,7 +59,7 @@ impl ServerTls {
             .iter()
             .map(|pair| FileWatch::Pair { files: pair.clone(), slot: None })
             .chain(clients.map(|clients| FileWatch::Clients(clients.into())))
-            .map(|watch| WatchedFiles::first(watch, &tls))
+            .map(|watch| WatchedFiles::load_initial(watch, &tls))
             .collect::<Result<_, _>>()?;
         *tls.0.files.lock() = files;
         Ok(tls)
@@ -77,24 +77,24 @@ impl ServerTls {
 
     /// An acceptor of connections with these protocols, in order of preference; an empty list offers none.
     pub(crate) fn acceptor(&self, alpn: Vec<Vec<u8>>) -> Acceptor {
-        let from = self.0.config.load_full();
-        let ready = ArcSwap::from_pointee(Ready::new(from, &alpn));
+        let source = self.0.config.load_full();
+        let ready = ArcSwap::from_pointee(Ready::new(source, &alpn));
         Acceptor { tls: self.clone(), alpn, ready }
     }
 
     /// Reads the files and loads those that changed. A changed file is loaded at the second read that finds the same
-    /// bytes, because the first may have found it half written; with `now` it is loaded at once. A file that cannot be
-    /// loaded changes nothing. The call belongs on a thread that may block.
-    pub fn reload(&self, now: bool) -> Reloaded {
+    /// bytes, because the first may have found it half written; with `at_once` it is loaded at the first read. A file
+    /// that cannot be loaded changes nothing. The call belongs on a thread that may block.
+    pub fn reload(&self, at_once: bool) -> Reloaded {
         let mut reloaded = Reloaded::default();
         for watched in self.0.files.lock().iter_mut() {
-            watched.look(self, now, &mut reloaded);
+            watched.check(self, at_once, &mut reloaded);
         }
         reloaded
     }
 }
 
-impl InForce for ServerTls {
+impl ActiveTls for ServerTls {
     fn store(&self) -> Option<&Arc<CertificateStore>> {
         self.0.store.as_ref()
     }
@@ -112,7 +112,7 @@ pub(super) fn config(
     certificates: Arc<dyn ResolvesServerCert>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<ServerConfig, TlsError> {
-    let unusable = |source| TlsError::Unusable { what: "TLS".into(), source };
+    let unusable = |source| TlsError::Unusable { subject: "TLS".into(), source };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
@@ -123,24 +123,24 @@ pub(super) fn config(
     Ok(config)
 }
 
-/// Accepts the connections of one listener, each with the configuration that is in force when it comes in.
+/// Accepts the connections of one listener, each with the configuration that is in force then.
 pub struct Acceptor {
     tls: ServerTls,
     alpn: Vec<Vec<u8>>,
     ready: ArcSwap<Ready>,
 }
 
-/// The configuration of a listener, and the one that it was made from.
+/// The acceptor of a listener, and the configuration that it was made from.
 struct Ready {
-    from: Arc<ServerConfig>,
+    source: Arc<ServerConfig>,
     acceptor: TlsAcceptor,
 }
 
 impl Ready {
-    fn new(from: Arc<ServerConfig>, alpn: &[Vec<u8>]) -> Self {
-        let mut config = ServerConfig::clone(&from);
+    fn new(source: Arc<ServerConfig>, alpn: &[Vec<u8>]) -> Self {
+        let mut config = ServerConfig::clone(&source);
         config.alpn_protocols = alpn.to_vec();
-        Self { from, acceptor: Arc::new(config).into() }
+        Self { source, acceptor: Arc::new(config).into() }
     }
 }
 
@@ -149,7 +149,7 @@ impl Acceptor {
     pub fn current(&self) -> TlsAcceptor {
         let ready = self.ready.load();
         let config = self.tls.0.config.load();
-        if Arc::ptr_eq(&ready.from, &config) {
+        if Arc::ptr_eq(&ready.source, &config) {
             return ready.acceptor.clone();
         }
         let fresh = Ready::new(config.clone(), &self.alpn);

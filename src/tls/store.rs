@@ -39,15 +39,15 @@ impl ServerCertificate {
         let chain = certificates(cert.0, cert.1)?;
         let secret = PrivateKeyDer::from_pem_slice(key.1).map_err(|e| not_pem(key.0, "private key", &e))?;
         let unusable = |source| TlsError::Unusable {
-            what: format!("the certificate {} with the key {}", cert.0.display(), key.0.display()),
+            subject: format!("the certificate {} with the key {}", cert.0.display(), key.0.display()),
             source,
         };
         let key = CertifiedKey::from_der(chain, secret, &provider()).map_err(unusable)?;
-        let encoding = || unusable(rustls::CertificateError::BadEncoding.into());
+        let bad_encoding = || unusable(rustls::CertificateError::BadEncoding.into());
         let leaf = key.end_entity_cert().map_err(unusable)?;
-        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| encoding())?;
+        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| bad_encoding())?;
         Ok(Self {
-            hosts: dns_names(&leaf).ok_or_else(encoding)?,
+            hosts: dns_names(&leaf).ok_or_else(bad_encoding)?,
             serial: leaf.tbs_certificate.raw_serial_as_string(),
             expires: leaf.validity().not_after.to_string(),
             key: Arc::new(key),

@@ -15,7 +15,7 @@ fn certs(hosts: &[&str]) -> DevCerts {
 }
 
 /// A handshake in memory: the negotiated protocol, or the client's error.
-async fn shake(
+async fn handshake(
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     host: &str,
@@ -42,7 +42,7 @@ fn client(certs: &DevCerts) -> Arc<ClientConfig> {
 async fn the_development_ca_is_trusted_for_its_hosts() {
     let certs = certs(&["ptth.localhost", "*.ptth.localhost", "192.0.2.7"]);
     for host in ["ptth.localhost", "shop.ptth.localhost", "192.0.2.7", "localhost", "127.0.0.1", "::1"] {
-        let alpn = shake(server(&certs), client(&certs), host).await;
+        let alpn = handshake(server(&certs), client(&certs), host).await;
         assert_eq!(alpn.unwrap_or_else(|e| panic!("{host}: {e}")).as_deref(), Some(&b"http/1.1"[..]));
     }
 }
@@ -50,15 +50,15 @@ async fn the_development_ca_is_trusted_for_its_hosts() {
 #[tokio::test]
 async fn a_wrong_host_or_ca_is_explained() {
     let (ours, theirs) = (certs(&["a.test"]), certs(&["a.test"]));
-    let why = |result: io::Result<_>| explain_io(&result.unwrap_err()).unwrap();
-    let words = why(shake(server(&ours), client(&ours), "b.test").await);
-    assert!(words.contains("not valid for b.test but for a.test, localhost,"), "{words}");
-    let words = why(shake(server(&ours), client(&theirs), "a.test").await);
-    assert!(words.contains("--ca FILE") && words.contains("\"ptth development CA "), "{words}");
-    let words = why(shake(server(&ours), client(&theirs), "c.test").await);
-    assert!(words.contains("another server answers in the relay's place"), "{words}");
+    let explained = |result: io::Result<_>| explain_io(&result.unwrap_err()).unwrap();
+    let text = explained(handshake(server(&ours), client(&ours), "b.test").await);
+    assert!(text.contains("not valid for b.test but for a.test, localhost,"), "{text}");
+    let text = explained(handshake(server(&ours), client(&theirs), "a.test").await);
+    assert!(text.contains("--ca FILE") && text.contains("\"ptth development CA "), "{text}");
+    let text = explained(handshake(server(&ours), client(&theirs), "c.test").await);
+    assert!(text.contains("another server answers in the relay's place"), "{text}");
     let none = client_config_for_none().unwrap();
-    assert!(shake(server(&ours), none, "a.test").await.is_err());
+    assert!(handshake(server(&ours), none, "a.test").await.is_err());
 }
 
 /// The constraint is in the CA, and not only in the certificates that it signs. Addresses have no
@@ -73,7 +73,7 @@ async fn the_ca_is_rejected_for_other_names_even_if_its_key_signs_them() {
     let forged = params.signed_by(&forged_key, &issuer).unwrap().pem();
     let server =
         server_config_from_pem(forged.as_bytes(), forged_key.serialize_pem().as_bytes(), &[]).unwrap();
-    let error = shake(server, client(&narrow), "b.test").await.unwrap_err();
+    let error = handshake(server, client(&narrow), "b.test").await.unwrap_err();
     assert!(explain_io(&error).is_some(), "{error}");
     assert!(error.to_string().contains("NameConstraint"), "{error}");
 }
@@ -106,7 +106,7 @@ fn the_error_names_the_unusable_file() {
     assert!(client_config(Some(&cert), &[]).is_ok());
 }
 
-/// Files of a relay, and the CA of its first certificate.
+/// The files of a relay, in a directory of their own.
 struct Site {
     dir: tempfile::TempDir,
 }
@@ -141,8 +141,8 @@ async fn is_shown(tls: &ServerTls, certs: &DevCerts, host: &str) -> bool {
     let (near, far) = tokio::io::duplex(16 << 10);
     let name = ServerName::try_from(host.to_owned()).unwrap();
     let acceptor = tls.acceptor(Vec::new()).current();
-    let shaken = tokio::join!(acceptor.accept(far), TlsConnector::from(client(certs)).connect(name, near));
-    shaken.1.is_ok()
+    let results = tokio::join!(acceptor.accept(far), TlsConnector::from(client(certs)).connect(name, near));
+    results.1.is_ok()
 }
 
 #[tokio::test]
@@ -157,12 +157,12 @@ async fn a_changed_pair_is_loaded_when_both_files_are_stable() {
     site.write("cert.pem", &new.relay.cert);
     assert!(tls.reload(false).unsettled, "the new key may follow");
     site.write("key.pem", &new.relay.key);
-    let look = tls.reload(false);
-    assert!(look.unsettled && look.failed.is_empty() && shows(&old).await, "{look:?}");
-    let look = tls.reload(false);
-    assert!(!look.unsettled && look.failed.is_empty(), "{look:?}");
-    let [replaced] = &look.replaced[..] else { panic!("{look:?}") };
-    assert!(replaced.file == site.at("cert.pem") && replaced.what.contains("serial"), "{replaced:?}");
+    let reloaded = tls.reload(false);
+    assert!(reloaded.unsettled && reloaded.failed.is_empty() && shows(&old).await, "{reloaded:?}");
+    let reloaded = tls.reload(false);
+    assert!(!reloaded.unsettled && reloaded.failed.is_empty(), "{reloaded:?}");
+    let [replaced] = &reloaded.replaced[..] else { panic!("{reloaded:?}") };
+    assert!(replaced.file == site.at("cert.pem") && replaced.contents.contains("serial"), "{replaced:?}");
     assert!(shows(&new).await && !shows(&old).await);
 }
 
@@ -181,9 +181,9 @@ async fn a_broken_pair_changes_nothing_and_is_reported_once() {
         site.write("cert.pem", cert);
         site.write("key.pem", key);
         assert!(tls.reload(false).unsettled);
-        let look = tls.reload(false);
-        let [error] = &look.failed[..] else { panic!("{named}: {look:?}") };
-        assert!(error.to_string().contains(named) && look.replaced.is_empty(), "{named}: {error}");
+        let reloaded = tls.reload(false);
+        let [error] = &reloaded.failed[..] else { panic!("{named}: {reloaded:?}") };
+        assert!(error.to_string().contains(named) && reloaded.replaced.is_empty(), "{named}: {error}");
         let again = tls.reload(false);
         assert!(again.failed.is_empty() && !again.unsettled, "{named}: {again:?}");
         assert_eq!(tls.reload(true).failed.len(), 1, "a requested reload reports the error again");
@@ -193,8 +193,8 @@ async fn a_broken_pair_changes_nothing_and_is_reported_once() {
     assert!(tls.reload(true).failed[0].to_string().contains("key.pem"));
     site.write("cert.pem", &old.relay.cert);
     site.write("key.pem", &old.relay.key);
-    let look = tls.reload(true);
-    assert!(look.failed.is_empty() && look.replaced.is_empty(), "{look:?}");
+    let reloaded = tls.reload(true);
+    assert!(reloaded.failed.is_empty() && reloaded.replaced.is_empty(), "{reloaded:?}");
     site.write("cert.pem", &new.relay.cert);
     site.write("key.pem", &new.relay.key);
     assert_eq!(tls.reload(true).replaced.len(), 1, "at once");
@@ -240,7 +240,7 @@ async fn each_host_is_shown_its_own_certificate() {
 }
 
 /// Whether a client's handshake succeeds, and whether it resumed a session.
-async fn comes_in(acceptor: &Acceptor, client: &Arc<ClientConfig>) -> Option<bool> {
+async fn resumes(acceptor: &Acceptor, client: &Arc<ClientConfig>) -> Option<bool> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let (near, far) = tokio::io::duplex(16 << 10);
     let name = ServerName::try_from("a.test").unwrap();
@@ -249,13 +249,13 @@ async fn comes_in(acceptor: &Acceptor, client: &Arc<ClientConfig>) -> Option<boo
         stream.write_all(b"x").await.ok()?;
         Some(stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed))
     };
-    let call = async {
+    let connect = async {
         if let Ok(mut stream) = TlsConnector::from(client.clone()).connect(name, near).await {
-            // A ticket comes with the first byte.
+            // The ticket arrives with the first byte.
             let _ = stream.read_u8().await;
         }
     };
-    tokio::join!(serve, call).0
+    tokio::join!(serve, connect).0
 }
 
 #[tokio::test]
@@ -271,17 +271,17 @@ async fn new_client_cas_apply_at_once_and_invalidate_old_tickets() {
         with_identity(&client(&one), &site.at("agent.pem"), &site.at("agent-key.pem")).unwrap()
     };
     let (ours, theirs) = (agent(&one), agent(&two));
-    assert_eq!(comes_in(&acceptor, &ours).await, Some(false));
-    assert_eq!(comes_in(&acceptor, &ours).await, Some(true), "its session is resumed");
-    assert_eq!(comes_in(&acceptor, &theirs).await, None);
+    assert_eq!(resumes(&acceptor, &ours).await, Some(false));
+    assert_eq!(resumes(&acceptor, &ours).await, Some(true), "its session is resumed");
+    assert_eq!(resumes(&acceptor, &theirs).await, None);
 
     site.write("clients.pem", "nothing");
     assert!(tls.reload(true).failed[0].to_string().contains("clients.pem"));
-    assert_eq!(comes_in(&acceptor, &ours).await, Some(true), "the old CA stays");
+    assert_eq!(resumes(&acceptor, &ours).await, Some(true), "the old CA stays");
 
     site.write("clients.pem", &two.ca.cert);
     assert_eq!(tls.reload(true).replaced.len(), 1);
-    assert_eq!(comes_in(&acceptor, &ours).await, None, "its CA is not trusted any more");
-    assert_eq!(comes_in(&acceptor, &theirs).await, Some(false));
-    assert_eq!(comes_in(&acceptor, &client(&one)).await, Some(false), "visitors need none");
+    assert_eq!(resumes(&acceptor, &ours).await, None, "its CA is not trusted any more");
+    assert_eq!(resumes(&acceptor, &theirs).await, Some(false));
+    assert_eq!(resumes(&acceptor, &client(&one)).await, Some(false), "visitors need none");
 }

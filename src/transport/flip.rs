@@ -10,7 +10,9 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Admission, Admissions, AgentLink, Call, OpenError, Opened, is_ruled, place, query, warnings};
+use super::{
+    Admission, Admissions, AgentLink, Call, OpenError, Opened, check_rules_in_force, place, query, warnings,
+};
 use crate::defaults;
 use crate::domain::{Refusal, RefusalKind};
 use crate::message::upgrade::{Opening, Tunnel};
@@ -90,7 +92,7 @@ fn answer_probe(admissions: &Arc<dyn Admissions>, upgrade: Opening, admission: B
     drop(admission);
     admissions.scope().spawn(async move {
         if let Ok(Ok(mut stream)) = tokio::time::timeout(defaults::FLIP, upgrade).await {
-            // The other side may be gone already.
+            // The agent may have closed the connection already.
             let _ = stream.shutdown().await;
         }
     });
@@ -107,7 +109,7 @@ fn swap(admissions: &Arc<dyn Admissions>, upgrade: Opening, kind: Kind, admissio
         let Ok(io) = upgraded.into_any().downcast::<Io>() else {
             return tracing::error!("an upgraded connection is of a type that cannot be flipped");
         };
-        deal(*io, kind, admission, &cores, scope).await;
+        drive_on_next_core(*io, kind, admission, &cores, scope).await;
     });
 }
 
@@ -115,11 +117,17 @@ fn swap(admissions: &Arc<dyn Admissions>, upgrade: Opening, kind: Kind, admissio
 /// in the scope of the admissions, on one of the cores.
 pub fn open_session(admissions: &Arc<dyn Admissions>, io: Io, kind: Kind, admission: Box<dyn Admission>) {
     let (cores, scope) = (admissions.cores().clone(), admissions.scope().clone());
-    admissions.scope().spawn(async move { deal(io, kind, admission, &cores, scope).await });
+    admissions.scope().spawn(async move { drive_on_next_core(io, kind, admission, &cores, scope).await });
 }
 
 /// Assigns streams to the cores in turn, whichever core accepted them, and drives each stream on its core.
-async fn deal(mut io: Io, kind: Kind, admission: Box<dyn Admission>, cores: &Cores, scope: Scope) {
+async fn drive_on_next_core(
+    mut io: Io,
+    kind: Kind,
+    admission: Box<dyn Admission>,
+    cores: &Cores,
+    scope: Scope,
+) {
     let runtime = cores.next();
     let core = Core::of(runtime);
     if core == Core::current() {
@@ -135,9 +143,10 @@ async fn deal(mut io: Io, kind: Kind, admission: Box<dyn Admission>, cores: &Cor
     }
 }
 
-fn raw(upgraded: Upgraded) -> Option<Io> {
+/// The stream of an upgraded connection, with the bytes that were read behind the head.
+fn into_io(upgraded: Upgraded) -> Option<Io> {
     let parts = upgraded.downcast::<TokioIo<Io>>().ok()?;
-    // Bytes that the other side sent right behind the head were read with the head. They are the start of the session.
+    // Bytes that the relay sends right behind the head are read with the head. They are the start of the session.
     Some(parts.io.into_inner().with_early(parts.read_buf))
 }
 
@@ -189,7 +198,7 @@ pub(super) fn request(
     let carriers: Vec<_> = call.carriers.iter().copied().map(Kind::alpn_field).collect();
     set(fields::ALPN, HeaderValue::try_from(carriers.join(", ")));
     set(USER_AGENT, HeaderValue::try_from(concat!("ptth/", env!("CARGO_PKG_VERSION"))));
-    query::introduce(headers, call);
+    query::write_fields(headers, call);
     Ok(request)
 }
 
@@ -203,8 +212,8 @@ pub(super) async fn open(
 ) -> Result<Opened, OpenError> {
     let request = request?;
     let io = dial_via(&call.via, &place(&call.relay), &call.credentials.tls(), defaults::CONNECT).await?;
-    let upgrade = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, call)).await;
-    upgrade.unwrap_or_else(|_| {
+    let opened = tokio::time::timeout(defaults::UPGRADE, exchange(io, request, call)).await;
+    opened.unwrap_or_else(|_| {
         Err(OpenError::Broken(format!("no answer within {} s", defaults::UPGRADE.as_secs())))
     })
 }
@@ -220,13 +229,13 @@ async fn exchange(
         .handshake(TokioIo::new(io))
         .await
         .map_err(broken)?;
-    let asked = request.headers().get(UPGRADE).cloned();
+    let requested = request.headers().get(UPGRADE).cloned();
     let answer = async move {
         let mut response = sender.send_request(request).await.map_err(broken)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(response).await);
         }
-        if is_another(response.headers(), asked.as_ref()) {
+        if is_unrequested(response.headers(), requested.as_ref()) {
             return Err(OpenError::Broken("the relay switched to a protocol that was not requested".into()));
         }
         let upgrade = hyper::upgrade::on(&mut response);
@@ -234,8 +243,8 @@ async fn exchange(
     };
     let (answer, _) = tokio::join!(answer, connection.with_upgrades());
     let (headers, upgraded) = answer?;
-    is_ruled(&call.offer, &headers).map_err(OpenError::Broken)?;
-    let io = raw(upgraded).ok_or_else(|| OpenError::Broken("the connection cannot be flipped".into()))?;
+    check_rules_in_force(&call.offer, &headers).map_err(OpenError::Broken)?;
+    let io = into_io(upgraded).ok_or_else(|| OpenError::Broken("the connection cannot be flipped".into()))?;
     let kind = match headers.get(fields::ALPN) {
         None => Kind::H1,
         Some(id) => {
@@ -255,12 +264,12 @@ async fn exchange(
     })
 }
 
-/// Whether a 101 names protocols (RFC 9110 §15.2.2), and the requested one is not among them. The 101 of an old
-/// relay names none.
-fn is_another(answer: &HeaderMap, asked: Option<&HeaderValue>) -> bool {
-    let asked = asked.map(HeaderValue::as_bytes).unwrap_or_default();
-    let mut named = answer.get_all(UPGRADE).iter().flat_map(hop::list).peekable();
-    named.peek().is_some() && !named.any(|token| token.as_bytes().eq_ignore_ascii_case(asked))
+/// Whether a 101 names protocols (RFC 9110 §15.2.2), and the requested protocol is not among them. The 101 of an old
+/// relay names no protocol.
+fn is_unrequested(answer: &HeaderMap, requested: Option<&HeaderValue>) -> bool {
+    let requested = requested.map(HeaderValue::as_bytes).unwrap_or_default();
+    let mut protocols = answer.get_all(UPGRADE).iter().flat_map(hop::list).peekable();
+    protocols.peek().is_some() && !protocols.any(|token| token.as_bytes().eq_ignore_ascii_case(requested))
 }
 
 /// The error for an answer that does not accept the offer.
@@ -274,13 +283,14 @@ where
     }
     let (parts, body) = response.into_parts();
     let status = parts.status;
-    let ours = parts.headers.contains_key(fields::PROXY_STATUS);
+    let is_from_relay = parts.headers.contains_key(fields::PROXY_STATUS);
     let body = Limited::new(body, REFUSAL).collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     let detail = serde_json::from_slice::<OfferProblem>(&body).ok().map(|p| p.detail);
     match status.as_u16() {
-        // A refusal by a relay has `Proxy-Status` or a problem body. Any other answer comes from a box on the way.
-        401 | 403 | 409 | 400 | 406 | 429 | 503 if ours || detail.is_some() => {}
-        // A 401 with a challenge is a refusal too, of another relay. A 403 may be a firewall's: try the next rung.
+        // A refusal by a relay has `Proxy-Status` or a problem body. Any other answer is that of a box on the way.
+        401 | 403 | 409 | 400 | 406 | 429 | 503 if is_from_relay || detail.is_some() => {}
+        // A 401 with a challenge is a refusal too, by a relay of another make. Any other 403 may be a firewall's: the
+        // agent then tries the next transport.
         401 if parts.headers.contains_key(WWW_AUTHENTICATE) => {}
         _ => return OpenError::Absent { status },
     }
@@ -313,7 +323,7 @@ mod tests {
         let tls = crate::tls::client_config_for_none().unwrap();
         let credentials = crate::transport::AgentCredentials::new(tls, None);
         let call = Call { relay, credentials, via: DialRoute::Direct, offer, carriers: vec![Kind::H1] };
-        let sent = async {
+        let received = async {
             let (mut agent, _) = listener.accept().await.unwrap();
             let mut line = vec![0; 64];
             let length = agent.read(&mut line).await.unwrap();
@@ -321,7 +331,7 @@ mod tests {
         };
         let side = ptth10::Ptth10.agent();
         tokio::select! {
-            sent = sent => panic!("the relay received {sent:?}"),
+            received = received => panic!("the relay received {received:?}"),
             opened = side.open(&call) => {
                 let error = opened.err().unwrap().to_string();
                 assert!(error.contains("too long"), "{error}");
@@ -335,9 +345,10 @@ mod tests {
             let answer = http::Response::builder().status(409).header("proxy-status", "relay");
             answer.header("retry-after", after).body(Empty::<bytes::Bytes>::new()).unwrap()
         };
-        for (after, read) in [("7", 7), ("Wed, 21 Oct 2026 07:28:00 GMT", defaults::RETRY_AFTER.as_secs())] {
+        let default = defaults::RETRY_AFTER.as_secs();
+        for (after, expected) in [("7", 7), ("Wed, 21 Oct 2026 07:28:00 GMT", default)] {
             let OpenError::Refused { retry_after, .. } = refused(answer(after)).await else { panic!() };
-            assert_eq!(retry_after, Some(Duration::from_secs(read)), "{after}");
+            assert_eq!(retry_after, Some(Duration::from_secs(expected)), "{after}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Ways to open a session. A transport decides only how a session opens; the carrier decides how requests
-//! cross it. A new transport needs a folder and a row in [`ALL`]. A program that embeds a relay can add
-//! transports by its configuration.
+//! Transports: the protocols that open sessions. A transport decides only how a session opens; the carrier decides how
+//! requests cross the session. A new transport needs a folder and a row in [`ALL`]. A program that embeds a relay can
+//! add transports by its configuration.
 
 pub mod comet;
 mod credentials;
@@ -37,12 +37,13 @@ pub use self::credentials::AgentCredentials;
 /// Every transport, the preferred first.
 pub const ALL: &[&dyn Transport] = &[&ptth10::Ptth10, &ptth::Ptth, &reversehttp::ReverseHttp, &comet::Comet];
 
-/// One way to open sessions.
+/// A protocol that opens sessions.
 pub trait Transport: Send + Sync {
     /// The name in `--transport NAME`, and the label in metrics.
     fn name(&self) -> &'static str;
 
-    /// The carriers that its sessions can have. With several, the relay chooses among those that an agent offers.
+    /// The carriers that its sessions can have. If there are several, the relay chooses among those that an agent
+    /// offers.
     fn carriers(&self) -> &'static [Kind];
 
     /// The name in `--transport NAME` and in logs when only the plain carrier is offered.
@@ -65,13 +66,14 @@ pub trait Transport: Send + Sync {
         Vec::new()
     }
 
-    /// Whether it takes streams that begin without a request. If it has no ALPN id, they come on listeners of its own.
+    /// Whether this transport takes streams that begin without a request. Without an ALPN id, such streams arrive on
+    /// listeners of the transport's own.
     fn takes_streams(&self) -> bool {
         !self.alpns().is_empty()
     }
 
-    /// Whether a stream must come with a client certificate. The relay offers its ALPN ids only where it takes such
-    /// certificates, and refuses a stream that comes without one.
+    /// Whether a stream needs a client certificate. The relay offers the ALPN ids of this transport only where the
+    /// relay accepts client certificates, and refuses a stream without a certificate.
     fn needs_certificate(&self) -> bool {
         false
     }
@@ -92,13 +94,13 @@ pub trait RelaySide: Send + Sync {
     fn accept(&self, request: Request, facts: Facts) -> BoxFuture<'_, Result<Response, Refusal>>;
 
     /// Takes a stream that belongs to this transport from its first byte: the connection negotiated one of the ids
-    /// of [`Transport::alpns`], which [`Io::alpn`] returns, or came to a listener of the transport's own. Nothing
-    /// has been read from the stream or written to it. `facts` come from the connection alone; a credential must
-    /// come on the stream.
+    /// of [`Transport::alpns`], which [`Io::alpn`] returns, or arrived on a listener of the transport's own.
+    /// Nothing has been read from the stream or written to it. `facts` describe the connection alone; a credential must
+    /// arrive on the stream.
     ///
-    /// Resolves once the stream is admitted or refused. Work that outlives the future runs in the scope of the admissions, as with
-    /// [`open_session`]. The relay drops the future after [`defaults::STREAM`], and when the relay stops. The stream is
-    /// closed then, and no route may stay claimed.
+    /// Resolves once the stream is admitted or refused. Work that outlives the future runs in the scope of the
+    /// admissions, as with [`open_session`]. The relay drops the future after [`defaults::STREAM`], and when the relay
+    /// stops. The stream is closed then, and no route may stay claimed.
     ///
     /// # Errors
     /// [`Refusal`] for the relay's log and metrics. The stream is closed. A refusal in the transport's own form is
@@ -109,7 +111,7 @@ pub trait RelaySide: Send + Sync {
     }
 
     /// Adds the fields that every response on this transport's resources carries, refusals included.
-    fn dress(&self, _asker: &HeaderMap, _response: &mut Response) {}
+    fn dress(&self, _request_headers: &HeaderMap, _response: &mut Response) {}
 }
 
 /// The agent's half of a transport.
@@ -151,8 +153,8 @@ impl Polling {
     }
 }
 
-/// The entrance for agents: nothing else admits an agent. One value is built for each transport, because a session may
-/// outlive every request of it.
+/// Admits agents: no other code does. Each transport has a value of its own, because a session may outlive all requests
+/// of its transport.
 pub trait Admissions: Send + Sync {
     /// Authenticates the agent, applies policy, and claims the routes. Dropping the future claims nothing.
     ///
@@ -226,7 +228,7 @@ pub trait Admission: Send {
     /// The public URLs of the names and hosts granted.
     fn urls(&self) -> &[String];
 
-    /// Whether the offer came with rules for visitors. The relay enforces them.
+    /// Whether the offer has rules for visitors. The relay enforces these rules.
     fn is_ruled(&self) -> bool;
 
     /// How many connections of this agent the relay can use with this carrier.
@@ -235,7 +237,7 @@ pub trait Admission: Send {
     /// How many bytes the bodies of requests that wait for a poll may take.
     fn memory(&self) -> usize;
 
-    /// The account of bytes that this agent may send before its visitors read them.
+    /// The budget of bytes that this agent may send before its visitors read them.
     fn budget(&self) -> &Arc<ReceiveBudget>;
 
     /// Puts a fresh link into its session. From now on the relay may send requests on the link.
@@ -264,7 +266,7 @@ impl Attached {
         self
     }
 
-    /// Whether the link has no free slot. Then its agent has no place for another request, and does not poll.
+    /// Whether the link has no free slot. The agent of a full link cannot take another request, and does not poll.
     fn is_full(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.is_full())
     }
@@ -291,13 +293,13 @@ fn visitors(headers: &HeaderMap) -> Result<Option<Box<str>>, Refusal> {
     Ok((!all.is_empty()).then(|| all.join(", ").into()))
 }
 
-/// Checks that the answer to an offer announces the offer's rules as being in force. An offer without rules passes.
+/// Checks that the answer to an offer announces that the offer's rules are in force. An offer without rules passes.
 ///
 /// # Errors
-/// A message, when the answer does not announce them.
-fn is_ruled(offer: &Offer, headers: &HeaderMap) -> Result<(), String> {
-    let told = headers.get(fields::PTTH_VISITORS).is_some_and(|value| value == "?1");
-    if offer.visitors.is_none() || told {
+/// A message, when the answer does not announce the rules.
+fn check_rules_in_force(offer: &Offer, headers: &HeaderMap) -> Result<(), String> {
+    let is_announced = headers.get(fields::PTTH_VISITORS).is_some_and(|value| value == "?1");
+    if offer.visitors.is_none() || is_announced {
         return Ok(());
     }
     Err("this relay does not support rules for visitors, and would admit every visitor".into())
@@ -318,7 +320,8 @@ pub struct Call {
     pub carriers: Vec<Kind>,
 }
 
-/// The target of a request to a relay. A replacement for a malformed target would send the token to another resource.
+/// The target of a request to a relay. A malformed target is an error: a default target in its place would send the
+/// token to another resource.
 fn target(text: &str) -> Result<http::Uri, OpenError> {
     text.parse().map_err(|error| {
         OpenError::Broken(format!(
@@ -381,9 +384,9 @@ pub struct StreamingSupport {
 
 impl StreamingSupport {
     /// Bodies stream in both directions.
-    pub const FREE: Self = Self { down: true, up: true };
+    pub const STREAMING: Self = Self { down: true, up: true };
     /// In both directions, a body gets through only when it is complete.
-    pub const HELD: Self = Self { down: false, up: false };
+    pub const BUFFERED: Self = Self { down: false, up: false };
 }
 
 impl std::fmt::Display for StreamingSupport {
@@ -401,7 +404,7 @@ impl std::fmt::Display for StreamingSupport {
 
 /// A session without a connection of its own.
 pub trait ServeLink: Send {
-    /// Which bodies stream on the way, as found when the session was opened. `None` if messages cross whole anyway.
+    /// Which bodies stream, as probed when the session was opened. `None` if every message is sent whole.
     fn flow(&self) -> Option<StreamingSupport> {
         None
     }

@@ -40,7 +40,7 @@ pub(super) fn offer(
 }
 
 /// Writes the fields of an agent's request: its instance, its token, and the options of its offer.
-pub(super) fn introduce(headers: &mut HeaderMap, call: &Call) {
+pub(super) fn write_fields(headers: &mut HeaderMap, call: &Call) {
     let mut set = |name, value: Result<HeaderValue, _>| {
         if let Ok(value) = value {
             headers.insert(name, value);
@@ -85,7 +85,7 @@ pub(super) fn target(path: &str, offer: &Offer) -> String {
     }
 }
 
-/// Whether the offer is only a probe. After an Upgrade, its connection ends with the 101.
+/// Whether the offer is only a probe. The connection of a probe with Upgrade ends with the 101.
 pub(super) fn is_probe(headers: &HeaderMap) -> bool {
     headers.get(fields::PTTH_PROBE).is_some_and(|value| value == "?1")
 }
@@ -97,11 +97,11 @@ mod tests {
     #[test]
     fn an_offer_survives_the_query() {
         let host = HostName::parse("www.example.org").unwrap();
-        let wanted_ = vec![Wanted::Name(Name::parse("shop").unwrap()), Wanted::Host(host)];
-        let offer = Offer { wanted: wanted_.clone(), ..Offer::default() };
+        let requested = vec![Wanted::Name(Name::parse("shop").unwrap()), Wanted::Host(host)];
+        let offer = Offer { wanted: requested.clone(), ..Offer::default() };
         let text = target("/reversehttp", &offer);
         assert_eq!(text, "/reversehttp?name=shop&host=www.example.org");
-        assert_eq!(wanted("name=Shop&x=1&host=www.example.org.").unwrap(), wanted_);
+        assert_eq!(wanted("name=Shop&x=1&host=www.example.org.").unwrap(), requested);
         assert_eq!(target("/x", &Offer::default()), "/x");
         assert!(wanted("name=a%20b").is_err());
     }

@@ -5,7 +5,7 @@ use sfv::{BareItem, Item, List, ListEntry, Parser, StringRef};
 
 use crate::message::fields::PTTH_WARNING;
 
-/// The most warnings that an agent shows: they come from another machine.
+/// The most warnings that an agent shows. The relay is another machine, so the number needs a bound.
 const MOST: usize = 16;
 
 /// Puts warnings into the head of an answer. A warning that is not ASCII is left out.
@@ -20,7 +20,7 @@ pub(super) fn write(headers: &mut HeaderMap, warnings: &[String]) {
     }
 }
 
-/// The warnings in the head of an answer; a malformed field holds none.
+/// The warnings in the head of an answer. Malformed fields are skipped.
 pub(super) fn read(headers: &HeaderMap) -> Vec<String> {
     let mut all = Vec::new();
     for value in headers.get_all(PTTH_WARNING) {

@@ -8,7 +8,7 @@ use http::Request;
 use ptth::internals::net::Scope;
 use ptth::internals::session::Kind;
 
-use crate::holder::{Holds, buffering_proxy};
+use crate::holder::{Buffering, buffering_proxy};
 use crate::support::{TestOrigin, TestRelay, Wire, named, run, serve, within};
 use crate::world::{NAME, On, World};
 
@@ -20,7 +20,7 @@ pub(crate) async fn an_upload_with_a_separate_end_frame_is_answered(on: On) {
 #[test]
 fn an_upload_with_a_separate_end_frame_passes_a_buffering_proxy() {
     run(async {
-        for holds in [Holds { up: true, down: true }, Holds { up: false, down: true }] {
+        for holds in [Buffering { up: true, down: true }, Buffering { up: false, down: true }] {
             let on = On { transport: "reversehttp", carrier: Kind::Envelope };
             let relay = TestRelay::start();
             let port = buffering_proxy(relay.plain.port(), crate::support::relay::server(), holds);

@@ -1,4 +1,4 @@
-//! The access log: a line for each request, whatever becomes of it.
+//! The access log: a line for each request, also for a failed request.
 
 use std::fs;
 use std::io::Read as _;
@@ -17,7 +17,7 @@ use crate::origin::echo;
 use crate::process::PATIENCE;
 use crate::site::{Agent, Relay, Site, curl, poll};
 
-/// A service with something to download without end; its port.
+/// Starts a service with an endless download, and returns its port.
 fn service(runtime: &tokio::runtime::Runtime) -> u16 {
     let endless = || async {
         Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 4096]))))
@@ -46,7 +46,7 @@ async fn send_message(site: &Site, port: u16) {
     while socket.next().await.is_some_and(|message| message.is_ok()) {}
 }
 
-/// The line with all of this in it, once it is there, and that there is one.
+/// Waits for the log line that contains all of `parts`, and asserts that it is the only such line.
 fn line(file: &Path, parts: &[&str]) -> String {
     let lines = || -> Vec<String> {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -175,7 +175,7 @@ fn a_line_at_debug_level_names_its_connection_and_its_request() {
                 .expect("the WebSocket takes too long");
         });
         if has_spans {
-            // The task that joins the streams was spawned by the request's.
+            // The task of the request has spawned the task that joins the streams.
             let ended = relay.process.logs("an upgraded stream ended");
             for part in [
                 "connection{id=",
@@ -220,7 +220,7 @@ fn a_request_keeps_the_id_from_a_trusted_proxy() {
         let line = line(&site.at(file), &[" GET ", " / 200 "]);
         assert_eq!(line.contains(" id=front-7"), trusted, "{line}");
         assert_eq!(line.contains(" visitor-id=front-7"), !trusted, "{line}");
-        // What the relay answers itself names it too.
+        // The answer of the relay itself has the id too.
         let none = site.curl(["-H", "X-Request-Id: front-8", &url.replace("shop", "none")]);
         assert_eq!((none.status, none.field("x-request-id") == "front-8"), (404, trusted));
     }

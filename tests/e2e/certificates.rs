@@ -1,4 +1,4 @@
-//! The certificates that the program makes, before the TLS of other programs: BoringSSL (by gRPC's C core), OpenSSL,
+//! The certificates that the program makes, verified by the TLS of others: BoringSSL (by gRPC's C core), OpenSSL,
 //! Node.js, Go and Java.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use rcgen::{CertificateParams, Issuer, KeyPair};
 
 use crate::site::{Relay, Site, ptth};
 
-/// What opens a TLS connection to a port of this machine as a host, and ends with 0 if it accepts the certificate.
+/// A program that opens a TLS connection to a host at a port of this machine. It exits with 0 if it accepts the
+/// certificate.
 type Stack = fn() -> Command;
 
 /// BoringSSL, OpenSSL and Node.js.
@@ -17,7 +18,7 @@ const STACKS: [(&str, Stack); 3] = [("BoringSSL", boring), ("OpenSSL", openssl),
 /// Go and Java. scripts/test installs them for the long run alone.
 const LONG: [(&str, Stack); 2] = [("Go", go), ("Java", java)];
 
-/// A name, one below a star that no token is for, and an address.
+/// A name, a name below the wildcard for which there is no token, and an address.
 const HOSTS: [&str; 3] = ["localhost", "other.ptth.localhost", "127.0.0.1"];
 
 fn script(name: &str) -> PathBuf {
@@ -85,7 +86,7 @@ fn every_tls_stack_accepts_the_certificates() {
     accepted(&site.relay(), &site.ca());
 }
 
-/// The same of a relay without a certificate, which makes its own.
+/// The same for a relay without a certificate, which makes its own.
 #[test]
 fn every_tls_stack_accepts_the_relays_own_certificate() {
     let site = Site::new();
@@ -104,7 +105,7 @@ fn every_tls_stack_accepts_the_relays_own_certificate() {
     accepted(&relay, &site.at("own/ca.pem"));
 }
 
-/// The CA's key cannot vouch for a name that the CA was not made for.
+/// A certificate of the CA is not valid for a name that the CA was not made for.
 #[test]
 fn every_tls_stack_enforces_the_name_constraints_of_the_ca() {
     let site = Site::new();
@@ -116,11 +117,11 @@ fn every_tls_stack_enforces_the_name_constraints_of_the_ca() {
     site.write("certs/relay.pem", forged.pem());
     site.secret("certs/relay-key.pem", &key.serialize_pem());
     let relay = site.relay();
-    // Java does not look at the constraints of a CA that it was told to trust.
+    // Java ignores the constraints of a CA in its trust store.
     for (name, stack) in stacks().filter(|(name, _)| *name != "Java") {
         let visited = visit(stack, &relay, "other.test", &site.ca());
         let err = String::from_utf8_lossy(&visited.stderr);
-        let because = ["permitted subtree violation", "is not permitted by any constraint"];
-        assert!(!visited.status.success() && because.iter().any(|why| err.contains(why)), "{name}: {err}");
+        let reasons = ["permitted subtree violation", "is not permitted by any constraint"];
+        assert!(!visited.status.success() && reasons.iter().any(|text| err.contains(text)), "{name}: {err}");
     }
 }

@@ -1,4 +1,4 @@
-//! `ptth demo`: the first thing that anybody tries.
+//! `ptth demo`: the first command of a new user.
 
 use std::process::Command;
 
@@ -12,11 +12,11 @@ fn the_demo_prints_a_url_and_a_working_curl_command() {
     let port = url.strip_prefix("https://hello.ptth.localhost:").and_then(|rest| rest.strip_suffix('/'));
     assert!(port.is_some_and(|port| port.parse::<u16>().is_ok()), "{url}");
     assert!(line.starts_with("curl ") && line.ends_with(&url), "{line}");
-    let done = Command::new("sh").arg("-c").arg(&line).env("NO_PROXY", "*").output().unwrap();
-    let body = String::from_utf8(done.stdout).unwrap();
-    assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    let output = Command::new("sh").arg("-c").arg(&line).env("NO_PROXY", "*").output().unwrap();
+    let body = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     assert!(body.starts_with("GET / HTTP/1.1\n") && body.contains("\nhost: hello.ptth.localhost"), "{body}");
-    // The terminal that started it was closed.
+    // SIGHUP, as after its terminal was closed.
     demo.signal("HUP");
     demo.logs("SIGHUP");
     demo.signal("INT");

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::origin::Held;
+use crate::origin::GatedService;
 use crate::site::{Agent, Relay, Site, curl, ptth};
 
 /// The limit, soft and hard.
@@ -26,10 +26,10 @@ fn relay_command(site: &Site) -> Command {
     command
 }
 
-/// A visitor whose first request has been answered, or will be: the relay waits for its next.
+/// A visitor that has sent one request and stays connected.
 fn visitor(port: u16) -> TcpStream {
     let mut visitor = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    // A relay without descriptors does not read it.
+    // A relay without free descriptors does not read the request.
     visitor.write_all(b"GET / HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n").unwrap();
     visitor.set_nonblocking(true).unwrap();
     visitor
@@ -48,17 +48,17 @@ fn is_connected(visitor: &mut TcpStream) -> bool {
 
 #[test]
 fn idle_visitors_leave_descriptors_for_agents_and_the_admin_listener() {
-    // This process holds the visitors' ends.
+    // This process has a descriptor for each visitor.
     ptth::internals::net::descriptors::raise();
-    let (site, held) = (Site::new(), Held::start());
-    held.let_go();
+    let (site, service) = (Site::new(), GatedService::start());
+    service.open_gate();
     let relay = Relay::start(&mut relay_command(&site));
     let admin = relay.process.line(1).replace("admin on ", "");
     let url = format!("http://localhost:{}", relay.port);
     let mut idle: Vec<_> = (0..VISITORS).map(|_| visitor(relay.port)).collect();
 
     let agents = ["ptth10", "ptth10-h1", "reversehttp", "comet"].map(|transport| {
-        let mut command = site.agent_command(&url, held.port.to_string());
+        let mut command = site.agent_command(&url, service.port.to_string());
         Agent::start(command.args(["--transport", transport]))
     });
     let mut ready = curl();

@@ -11,7 +11,7 @@ use crate::library::agent_over;
 use crate::long::is_long;
 use crate::site::{Site, curl};
 
-/// Of a second each: two minutes where there is time.
+/// The number of events, one each second: two minutes of events with `--long`.
 fn events() -> u32 {
     if is_long() { 120 } else { 3 }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::origin::Held;
+use crate::origin::GatedService;
 use crate::process::Process;
 use crate::site::{Relay, curl, ptth};
 
@@ -31,9 +31,9 @@ fn the_agent_command_printed_by_a_new_relay_works() {
     let everything = format!("{}", relay.process);
     assert!(!everything.contains(token.trim()), "the secret was printed: {everything}");
 
-    let held = Held::start();
-    held.let_go();
-    let line = line.replacen("3000 ", &format!("{} ", held.port), 1);
+    let service = GatedService::start();
+    service.open_gate();
+    let line = line.replacen("3000 ", &format!("{} ", service.port), 1);
     let binary = Path::new(env!("CARGO_BIN_EXE_ptth")).parent().unwrap();
     let mut shell = Command::new("sh");
     // The shell becomes the agent, so that its process id is the agent's.
@@ -45,10 +45,11 @@ fn the_agent_command_printed_by_a_new_relay_works() {
         .process
         .out
         .wait(|lines| lines.iter().find_map(|l| l.strip_prefix("development CA: ").map(str::to_owned)));
-    let done = curl().args(["--cacert", &ca.unwrap(), &format!("{url}wait/word")]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&done.stdout), "word", "{}", String::from_utf8_lossy(&done.stderr));
+    let output = curl().args(["--cacert", &ca.unwrap(), &format!("{url}wait/word")]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "word", "{error}");
 
-    // The second start makes no other token.
+    // The second start makes no second token.
     drop(relay);
     start();
     assert_eq!(fs::read_to_string(&file).unwrap(), token);

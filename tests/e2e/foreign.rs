@@ -1,5 +1,5 @@
-//! An agent that somebody else wrote: the npm package `reverse-http`, unmodified, over PTTH/1.0. And our agent at a relay
-//! that somebody else wrote.
+//! An agent of another author: the npm package `reverse-http`, unmodified, over PTTH/1.0. And our agent at a relay of
+//! another author.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -60,11 +60,11 @@ fn bodies_with_a_length_and_chunked_bodies_arrive() {
 fn a_request_during_a_reconnect_is_answered() {
     let Running { site, relay, agent, url } = start();
     assert_eq!(site.curl([&url]).status, 200);
-    // Node closes what was idle for five seconds, and the library dials again.
+    // Node closes a connection that was idle for five seconds, and the library connects again.
     let started = Instant::now();
     relay.process.logs(" agent connection ended ");
-    let asked = site.curl([&url]);
-    assert_eq!(asked.status, 200, "{asked:?} {agent} {}", relay.process);
+    let answer = site.curl([&url]);
+    assert_eq!(answer.status, 200, "{answer:?} {agent} {}", relay.process);
     println!("the connection was closed and the next request answered after {:?}", started.elapsed());
     for _ in 0..3 {
         assert_eq!(site.curl([&url]).status, 200, "{}", relay.process);
@@ -84,7 +84,7 @@ fn the_library_reports_the_refusal_of_a_wrong_token() {
     assert_eq!(agent.ends(), 1);
 }
 
-/// A relay may admit an agent without a word about where visitors reach it.
+/// A relay may admit an agent without announcing a public URL.
 #[test]
 fn an_agent_reports_that_the_relay_announces_no_url() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

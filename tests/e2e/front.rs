@@ -1,9 +1,9 @@
-//! What stands in front of a relay: a proxy that it believes, a load balancer that speaks the PROXY protocol.
+//! A relay behind a trusted proxy, and behind a load balancer with the PROXY protocol.
 
 use crate::origin::Nginx;
 use crate::site::{Relay, Site};
 
-/// Visitors come from here, and everybody else from 127.0.0.1.
+/// The address of the visitors. All other connections come from 127.0.0.1.
 const VISITOR: &str = "127.0.0.3";
 
 #[test]
@@ -29,10 +29,10 @@ fn a_relay_behind_nginx_identifies_the_visitor() {
             "1.1.1.1, {VISITOR}, 127.0.0.1 | https | for={VISITOR};{host};proto=https, for=127.0.0.1;{host};proto=http"
         )
     );
-    // Past the proxy a visitor is who it is, whatever it says.
-    let past = fetch(format!("http://shop.ptth.localhost:{}/sender", relay.port));
+    // Without the proxy, the relay ignores the addresses that a visitor sends.
+    let direct = fetch(format!("http://shop.ptth.localhost:{}/sender", relay.port));
     let host = format!("host=\"shop.ptth.localhost:{}\"", relay.port);
-    assert_eq!(past.text(), format!("{VISITOR} | http | for={VISITOR};{host};proto=http"));
+    assert_eq!(direct.text(), format!("{VISITOR} | http | for={VISITOR};{host};proto=http"));
 }
 
 #[test]
@@ -44,9 +44,9 @@ fn the_proxy_protocol_header_identifies_the_visitor() {
     let agent = site.agent(&relay, origin.port.to_string());
     let url = format!("{}sender", agent.url);
     // curl writes a header of version 1, in front of TLS.
-    let told = site.curl(["--interface", VISITOR, "--haproxy-protocol", &url]);
-    assert!(told.text().starts_with(&format!("{VISITOR} | https | for={VISITOR};")), "{}", told.text());
-    // Without it the connection is closed, and from others it is no beginning of TLS.
+    let answer = site.curl(["--interface", VISITOR, "--haproxy-protocol", &url]);
+    assert!(answer.text().starts_with(&format!("{VISITOR} | https | for={VISITOR};")), "{}", answer.text());
+    // Without the header the connection is closed. From other addresses the header is not accepted, as it is not TLS.
     for arguments in [&["--interface", VISITOR, &url][..], &["--haproxy-protocol", &url]] {
         let done = crate::site::curl().arg("--cacert").arg(site.ca()).args(arguments).output().unwrap();
         assert!(!done.status.success() && done.stdout.is_empty(), "{done:?}");

@@ -40,13 +40,13 @@ pub(crate) fn agent(
             Origin::new(target, Scope::new(), ptth::internals::tls::client_config_for_none().unwrap());
         let mut serving = ptth::internals::agent::start(&config, origin, Cores::ambient()).unwrap();
         serving.connected().await.unwrap();
-        // It serves for as long as its runtime stands.
+        // It serves for as long as its runtime exists.
         std::mem::forget(serving);
     });
     runtime
 }
 
-/// An agent of `shop` with this carrier: the binary where it takes it by itself. It serves until it is dropped.
+/// An agent of `shop` with this carrier: the `ptth` program, if it can use that carrier. It serves until it is dropped.
 pub(crate) fn agent_over(site: &Site, relay: &Relay, target: &str, carrier: Kind) -> Box<dyn Any> {
     let transport = match carrier {
         Kind::H2 => "ptth10",

@@ -1,7 +1,7 @@
 //! The real binary as people run it: a relay and an agent in processes of their own, nginx behind them and curl in
 //! front.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::unwrap_used, reason = "a test may panic where it cannot continue")]
 
 mod access;
 mod certificates;

@@ -1,4 +1,4 @@
-//! What slow visitors, and visitors of slow services, may cost a relay and an agent.
+//! The memory that slow visitors, and visitors of slow services, may cost a relay and an agent.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -14,21 +14,21 @@ use crate::site::{Agent, Relay, Site};
 
 const VISITORS: usize = 1_000;
 const MIB: usize = 1 << 20;
-/// What the relay is told with `--buffer-mib`.
+/// The value of `--buffer-mib`, in bytes.
 const BUDGET: usize = 64 * MIB;
-/// What a visitor's connection costs beside it: 72 KiB that wait for its socket, a window of 16 KiB and a frame of as
-/// much, its task, and what allocators round up.
+/// The memory of a visitor's connection beside the budget: 72 KiB that wait for its socket, a window of 16 KiB and a
+/// frame of as much, its task, and the overhead of the allocator.
 const CONNECTION: usize = 160 << 10;
-/// The same of one that sends: what was read last is on its way to the agent, the next is in hand, and one more is read
+/// The same for a connection that sends: one buffer is on its way to the agent, one is being processed, and one is read
 /// ahead.
 const SENDING: usize = 4 * defaults::VISITOR_HEAD;
-/// The same of one with HTTP/2: its first window, and the frames that cross it.
+/// The same for a connection with HTTP/2: its first window, and the frames that cross it.
 const SENDING_H2: usize = CONNECTION + defaults::VISITOR_FIRST_WINDOW as usize;
-/// What an upload costs an agent beside its budget: a window of 16 KiB, a frame of as much, and what waits for the
-/// service's socket, with the buffers that it is a part of.
+/// The memory of an upload at an agent beside its budget: a window of 16 KiB, a frame of as much, and the bytes that
+/// wait for the service's socket, with the buffers that contain them.
 const UPLOAD: usize = defaults::VISITOR_HEAD + (128 << 10);
 
-/// Opens connections, asks on each, takes the start of each answer and nothing more, and waits for its input to end.
+/// Opens connections, sends a request on each, reads only the start of each answer, and waits for the end of its input.
 const SLOW_READERS: &str = r#"
 import socket, sys
 host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -44,7 +44,7 @@ print("all", flush=True)
 sys.stdin.read()
 "#;
 
-/// Opens connections, and sends on each as much of a long body as is taken.
+/// Opens connections, and sends on each as much of a long body as is accepted.
 const WRITERS: &str = r#"
 import select, socket, sys
 host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -64,7 +64,7 @@ print("all", flush=True)
 sys.stdin.read()
 "#;
 
-/// A crowd of visitors, which holds still until it is let go.
+/// A crowd of visitors that stay connected until [`Crowd::leave`].
 struct Crowd(Child);
 
 impl Crowd {
@@ -73,9 +73,9 @@ impl Crowd {
         let mut crowd = Command::new("python3");
         crowd.args(["-c", script, "shop.ptth.localhost", &port.to_string(), &VISITORS.to_string()]);
         let mut crowd = crowd.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(crowd.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "all\n");
+        let mut line = String::new();
+        BufReader::new(crowd.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "all\n");
         Self(crowd)
     }
 
@@ -94,7 +94,7 @@ fn stalled_service() -> String {
     target
 }
 
-/// Uploads over HTTP/2, each on a connection of its own, as far as windows allow. Dropping what it returns ends them.
+/// Uploads over HTTP/2, each on a connection of its own, as far as windows allow. Dropping the tasks ends them.
 async fn uploads_over_http2(port: u16) -> tokio::task::JoinSet<()> {
     let mut connections = tokio::task::JoinSet::new();
     let mut stuck = Vec::new();
@@ -129,18 +129,18 @@ async fn uploads_over_http2(port: u16) -> tokio::task::JoinSet<()> {
     connections
 }
 
-/// What is resident of a process, in bytes.
+/// The resident memory of a process, in bytes.
 fn resident(pid: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }
 
-/// The most that is resident, until it has not grown for a second.
+/// The highest resident memory, measured until it has not grown for a second.
 fn settled(pid: u32) -> usize {
     let (mut most, mut since) = (resident(pid), Instant::now());
-    let until = Instant::now() + PATIENCE;
-    while since.elapsed() < Duration::from_secs(1) && Instant::now() < until {
+    let deadline = Instant::now() + PATIENCE;
+    while since.elapsed() < Duration::from_secs(1) && Instant::now() < deadline {
         std::thread::yield_now();
         let now = resident(pid);
         if now > most + MIB / 4 {
@@ -150,8 +150,8 @@ fn settled(pid: u32) -> usize {
     most
 }
 
-/// A relay with a budget and an agent at it; runs what is given, and says by how much the two have grown, in bytes.
-fn growth<T>(what: &str, target: &str, site: &Site, crowd: impl FnOnce(u16) -> T) -> (usize, usize, T) {
+/// Runs `crowd` at a relay with a budget and an agent. Returns the growth of the two, in bytes.
+fn growth<T>(label: &str, target: &str, site: &Site, crowd: impl FnOnce(u16) -> T) -> (usize, usize, T) {
     let mut command = site.relay_command("http://127.0.0.1:0");
     command.args(["--buffer-mib", &(BUDGET / MIB).to_string()]);
     let relay = Relay::start(&mut command);
@@ -162,7 +162,7 @@ fn growth<T>(what: &str, target: &str, site: &Site, crowd: impl FnOnce(u16) -> T
     let crowd = crowd(relay.port);
     let after = pids.map(settled);
     let [at_relay, at_agent] = [0, 1].map(|n| after[n].saturating_sub(before[n]));
-    println!("{VISITORS} {what}: the relay grew by {} MiB, the agent by {}", at_relay / MIB, at_agent / MIB);
+    println!("{VISITORS} {label}: the relay grew by {} MiB, the agent by {}", at_relay / MIB, at_agent / MIB);
     (at_relay, at_agent, crowd)
 }
 

@@ -10,7 +10,7 @@ use crate::library::agent_over;
 use crate::process::Process;
 use crate::site::{Relay, Site};
 
-/// Where scripts/test put the packages; this one must be there in this version.
+/// The directory of the npm packages that scripts/test has installed. Asserts that it has this version of the package.
 pub(crate) fn modules(package: &str, version: &str) -> PathBuf {
     let modules = std::env::var_os("PTTH_NODE_MODULES").map(PathBuf::from).unwrap_or_else(|| {
         let target = Path::new(env!("CARGO_BIN_EXE_ptth")).ancestors().nth(2).unwrap();
@@ -46,12 +46,12 @@ impl Halves {
         Self { site, relay, origin, _agent: agent, script, modules }
     }
 
-    /// Runs the visitor's half; its lines.
+    /// Runs the visitor's half, and returns its lines.
     fn visit(&self) -> Vec<String> {
         let mut node = Command::new("node");
         node.arg(&self.script).arg(&self.modules).arg("visit").arg(self.relay.port.to_string());
-        let said = self.site.run(node.arg(self.site.ca()));
-        said.lines().map(str::to_owned).collect()
+        let output = self.site.run(node.arg(self.site.ca()));
+        output.lines().map(str::to_owned).collect()
     }
 }
 
@@ -69,7 +69,7 @@ fn every_kind_of_grpc_call_crosses() {
             "cancel",
         ];
         assert_eq!(halves.visit(), kinds, "{carrier}");
-        // The server hears of both calls that nobody waits for any more.
+        // The server is notified of both calls that the client has given up.
         for line in [1, 2] {
             assert_eq!(halves.origin.line(line), "cancelled", "{carrier}");
         }

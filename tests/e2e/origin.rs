@@ -1,4 +1,4 @@
-//! Services behind the agent: nginx as people run it, and a small one that a test can hold back.
+//! Services behind the agent: nginx, and a small service whose answers a test can delay.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl Nginx {
         Self::with(site, "nginx", |port, tls_port| server(site, port, tls_port))
     }
 
-    /// As a front proxy of a relay that listens on `relay`, without TLS between them.
+    /// Starts it as a front proxy of a relay that listens on the port `relay`, without TLS between them.
     pub(crate) fn before(site: &Site, relay: u16) -> Self {
         Self::with(site, "front", |port, tls_port| front(port, tls_port, relay))
     }
@@ -41,9 +41,9 @@ impl Nginx {
             let mut command = Command::new("nginx");
             command.arg("-p").arg(site.at("")).arg("-c").arg(conf).args(["-e", "stderr"]);
             let mut process = Process::start(&mut command);
-            let stands = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-            // A port may have gone to somebody else meanwhile: then nginx ends, and gets another.
-            if poll(|| (!process.runs()).then_some(false).or(stands().then_some(true))) == Some(true) {
+            let accepts = || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+            // Another process may have taken the port meanwhile: then nginx ends, and is started with another port.
+            if poll(|| (!process.runs()).then_some(false).or(accepts().then_some(true))) == Some(true) {
                 return Self { _process: process, port, tls_port };
             }
             eprintln!("{process}");
@@ -54,7 +54,7 @@ impl Nginx {
 
 fn conf(site: &Site, name: &str, server: &str) -> String {
     let dir = site.at("").display().to_string();
-    let temp = |what: &str| format!("{what}_temp_path {dir}/{name}-{what};");
+    let temp = |kind: &str| format!("{kind}_temp_path {dir}/{name}-{kind};");
     let temps = ["proxy", "fastcgi", "uwsgi", "scgi"].map(temp).join(" ");
     format!(
         "daemon off; master_process off; pid {dir}/{name}.pid; events {{}}
@@ -67,7 +67,7 @@ fn conf(site: &Site, name: &str, server: &str) -> String {
     )
 }
 
-/// What nginx's own manual has for a proxy, and a name for who does not know `Forwarded`.
+/// The proxy settings of nginx's manual. `Forwarded`, which nginx does not write, is removed.
 fn front(port: u16, tls_port: u16, relay: u16) -> String {
     format!(
         "server {{
@@ -103,8 +103,8 @@ fn server(site: &Site, port: u16, tls_port: u16) -> String {
     )
 }
 
-/// A service whose `/wait/WORD` answers with the word once the test lets it, and whose `/ws` echoes messages.
-pub(crate) struct Held {
+/// A service whose `/wait/WORD` answers with the word once the test opens the gate, and whose `/ws` echoes messages.
+pub(crate) struct GatedService {
     pub(crate) port: u16,
     arrived: Arc<AtomicUsize>,
     open: watch::Sender<bool>,
@@ -117,7 +117,7 @@ struct Gate {
     open: watch::Receiver<bool>,
 }
 
-impl Held {
+impl GatedService {
     pub(crate) fn start() -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -131,14 +131,14 @@ impl Held {
         Self { port, arrived, open, _runtime: runtime }
     }
 
-    /// Waits until as many requests are being held.
-    pub(crate) fn holds(&self, count: usize) {
+    /// Waits until so many requests have arrived.
+    pub(crate) fn wait_for_requests(&self, count: usize) {
         let all = poll(|| (self.arrived.load(Ordering::SeqCst) >= count).then_some(()));
         assert!(all.is_some(), "{} of {count} requests arrived", self.arrived.load(Ordering::SeqCst));
     }
 
-    /// Answers what is held, and from now on at once.
-    pub(crate) fn let_go(&self) {
+    /// Answers the waiting requests, and from now on each request at once.
+    pub(crate) fn open_gate(&self) {
         self.open.send_replace(true);
     }
 }
@@ -152,8 +152,8 @@ async fn wait(State(mut gate): State<Gate>, Path(word): Path<String>) -> String 
 pub(crate) async fn echo(upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(|mut socket| async move {
         while let Some(Ok(message)) = socket.recv().await {
-            let again = matches!(message, ws::Message::Text(_) | ws::Message::Binary(_));
-            if again && socket.send(message).await.is_err() {
+            let is_data = matches!(message, ws::Message::Text(_) | ws::Message::Binary(_));
+            if is_data && socket.send(message).await.is_err() {
                 return;
             }
         }

@@ -8,7 +8,7 @@ use crate::origin::Nginx;
 use crate::site::{Agent, Relay, Site};
 use crate::sockets;
 
-/// 64 MiB that no compression and no confusion of offsets leaves the same.
+/// The size of a file, in bytes. Its contents have no repetition, so that a wrong offset changes them.
 const LARGE: usize = 64 << 20;
 
 struct Running {

@@ -14,8 +14,8 @@ use crate::process::Process;
 use crate::site::{Agent, Relay, Site};
 
 const BLOCK: usize = 64 << 10;
-/// How many blocks cross, 64 MiB in all, or 1 GiB where there is time; and what relay and agent may grow by meanwhile, in
-/// bytes: what one core allocates and another frees comes back to the allocator late.
+/// The number of blocks, 64 MiB in all, or 1 GiB with `--long`; and the allowed growth of relay and agent, in bytes:
+/// the allocator recovers late the memory that one core has allocated and another has freed.
 fn sizes() -> (u64, u64) {
     let (size, growth) = if is_long() { (1 << 30, 128 << 20) } else { (64 << 20, 48 << 20) };
     (size / BLOCK as u64, growth)
@@ -25,7 +25,7 @@ fn blocks() -> u64 {
     sizes().0
 }
 
-/// A block that no other is like.
+/// A block that differs from all others.
 fn block(number: u64) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let words = (0..BLOCK / 8).flat_map(|_| {
@@ -37,7 +37,7 @@ fn block(number: u64) -> Vec<u8> {
     words.collect()
 }
 
-/// What reads blocks in any pieces, and knows if one is not as it was sent.
+/// Receives blocks in pieces of any size, and compares each block with the original.
 #[derive(Default)]
 struct Check {
     number: u64,
@@ -60,7 +60,7 @@ impl Check {
     }
 }
 
-/// An origin that sends and takes blocks, without a word on how many.
+/// An origin that sends and receives blocks, without a length.
 fn origin() -> (tokio::runtime::Runtime, u16) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -83,10 +83,10 @@ fn origin() -> (tokio::runtime::Runtime, u16) {
     (runtime, port)
 }
 
-/// The most memory that a process ever had, or has now, in bytes.
-fn memory(process: &Process, what: &str) -> u64 {
+/// The memory of a process, in bytes: `VmHWM` is the most so far, `VmRSS` the current memory.
+fn memory(process: &Process, key: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
@@ -163,8 +163,8 @@ fn a_stream_of_unknown_length_crosses_in_bounded_memory() {
     let url = format!("http://localhost:{}", relay.port);
     let agent = Agent::start(site.agent_command(&url, port.to_string()).args(["--transport", "reversehttp"]));
     let before = [&relay.process, &agent.process].map(|process| memory(process, "VmRSS"));
-    for way in [download, upload] {
-        way(&relay);
+    for transfer in [download, upload] {
+        transfer(&relay);
         let most = [&relay.process, &agent.process].map(|process| memory(process, "VmHWM"));
         let growth = [0, 1].map(|end| most[end].saturating_sub(before[end]));
         println!("relay and agent have grown by at most {growth:?} bytes");

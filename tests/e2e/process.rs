@@ -1,4 +1,4 @@
-//! Programs that a test starts: what they print, line by line, and that they end with the test.
+//! Programs that a test starts. Their output is collected line by line, and they end with the test.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A running program. It is killed, by its process id, when the test drops it.
 pub(crate) struct Process {
-    what: String,
+    program: String,
     pub(crate) child: Child,
     pub(crate) out: Lines,
     pub(crate) err: Lines,
@@ -19,14 +19,14 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program with nothing on its stdin.
     pub(crate) fn start(command: &mut Command) -> Self {
-        let what = command.get_program().to_string_lossy().into_owned();
+        let program = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| {
-            panic!("cannot start {what}: {error}; scripts/test installs what the tests need")
+            panic!("cannot start {program}: {error}; scripts/test installs what the tests need")
         });
         let out = Lines::of(child.stdout.take());
         let err = Lines::of(child.stderr.take());
-        Self { what, child, out, err }
+        Self { program, child, out, err }
     }
 
     /// The line of stdout with this number, from 0.
@@ -50,7 +50,7 @@ impl Process {
 impl std::fmt::Display for Process {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (out, err) = (self.out.all().join("\n"), self.err.all().join("\n"));
-        write!(f, "{}\n--- stdout\n{out}\n--- stderr\n{err}\n---", self.what)
+        write!(f, "{}\n--- stdout\n{out}\n--- stderr\n{err}\n---", self.program)
     }
 }
 
@@ -92,7 +92,7 @@ impl Lines {
         self.0.0.lock().unwrap().lines.clone()
     }
 
-    /// Waits until the lines have what is looked for; `None` when it takes too long or cannot come any more.
+    /// Waits until `look` returns a value; `None` after [`PATIENCE`], and when no more lines can follow.
     pub(crate) fn wait<T>(&self, look: impl Fn(&[String]) -> Option<T>) -> Option<T> {
         let until = Instant::now() + PATIENCE;
         let mut printed = self.0.0.lock().unwrap();

@@ -14,7 +14,7 @@ fn block(heading: &str) -> String {
     below.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0.to_owned()
 }
 
-/// The block names ports, so it runs in namespaces of its own, which end whatever it leaves in the background.
+/// The block names ports, so it runs in namespaces of its own, which end its background processes.
 #[test]
 fn the_readme_block_for_one_machine_works_when_pasted() {
     let home = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What goes wrong by what somebody wrote: the exit code, and one line that says so.
+//! Wrong input of a user: the exit code, and one line that reports the fault.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::site::{Relay, Site, ptth};
 fn ends(command: &mut Command, code: i32) -> String {
     let mut process = Process::start(command);
     assert_eq!(process.ends(), code, "{process}");
-    // Its last line may come later than the news of its end.
+    // Its last line may be read after its exit code.
     assert_eq!(process.err.wait(|_| None::<()>), None);
     let lines = process.err.all();
     assert_eq!(process.out.all().len(), 0, "{process}");
@@ -86,7 +86,7 @@ fn an_unreachable_relay_is_reported_once_and_retried() {
     let mut agent = Process::start(site.agent_command(&url, "3000").arg("--verbose"));
     let line = agent.logs(" WARN ");
     assert!(line.contains(&url) && line.contains("trying again"), "{line}");
-    // At the more talkative level the tries after the first are seen; they are not said again.
+    // At the debug level each attempt is logged. Only the first is a warning.
     agent.logs_times("cannot reach the relay", 4);
     assert_eq!(agent.err.all().iter().filter(|line| line.contains(" WARN ")).count(), 1, "{agent}");
     assert!(agent.runs() && agent.out.all().is_empty(), "{agent}");

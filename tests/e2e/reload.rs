@@ -13,17 +13,17 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::long::limit;
-use crate::origin::Held;
+use crate::origin::GatedService;
 use crate::process::PATIENCE;
 use crate::site::{Agent, Relay, Site, curl, free_port, poll, ptth};
 
-/// The serial number of the certificate that the relay shows for a host, as openssl tells it.
+/// The serial number of the certificate that the relay shows for a host, as openssl prints it.
 fn serial(port: u16, host: &str) -> String {
     let openssl = |args: &[&str], input: &[u8]| {
         let mut command = Command::new("openssl");
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        // It may have closed its end already.
+        // openssl may have closed its input already.
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap().stdout
     };
@@ -46,7 +46,7 @@ fn renew(site: &Site, name: &str) -> String {
     made.ca.cert
 }
 
-/// Signs another certificate of the relay with the site's own CA, so that visitors go on to trust it.
+/// Signs another certificate of the relay with the site's own CA, so that visitors still trust it.
 fn sign_again(site: &Site) {
     let read = |name: &str| std::fs::read_to_string(site.at(name)).unwrap();
     let ca_key = KeyPair::from_pem(&read("certs/ca-key.pem")).unwrap();
@@ -86,7 +86,7 @@ fn metric(admin: &str) -> String {
 #[test]
 fn a_replaced_certificate_is_loaded_and_a_broken_one_is_ignored() {
     let site = Site::new();
-    let held = Held::start();
+    let service = GatedService::start();
     let mut command = ptth();
     command.args([
         "relay",
@@ -100,7 +100,7 @@ fn a_replaced_certificate_is_loaded_and_a_broken_one_is_ignored() {
     command.arg("--state").arg(site.at("state")).arg("--cert").arg(site.at("certs/relay.pem"));
     let relay = Relay::start(command.arg("--key").arg(site.at("certs/relay-key.pem")));
     let admin = relay.process.line(1).replace("admin on ", "");
-    let agent = site.agent(&relay, held.port.to_string());
+    let agent = site.agent(&relay, service.port.to_string());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut socket = runtime.block_on(socket(&site, &relay, &agent));
     runtime.block_on(echoes(&mut socket, "before"));
@@ -168,7 +168,7 @@ fn an_agent_prints_a_warning_about_a_missing_certificate() {
     assert!(line.starts_with("warning: the relay has no certificate for www.shop.test: "), "{line}");
 }
 
-/// Asks without a pause until it is told to stop; the number of requests, and what failed.
+/// Sends requests without a pause until `done`. Counts the answers in `served`, and returns the errors.
 fn load(site: &Site, url: &str, done: &AtomicBool, served: &AtomicUsize) -> Vec<String> {
     let mut failed = Vec::new();
     while !done.load(Ordering::SeqCst) {
@@ -190,7 +190,7 @@ fn load(site: &Site, url: &str, done: &AtomicBool, served: &AtomicUsize) -> Vec<
 fn sighup_reloads_certificates_and_tokens_without_a_failed_request() {
     let site = Site::new();
     site.write("files/index.html", "here");
-    // The agent's own copies, so that a change of theirs is not one of the relay's.
+    // A copy for the agent, so that a change of the copy does not change the relay's file.
     std::fs::copy(site.ca(), site.at("agent-ca.pem")).unwrap();
     let mut command = site.relay_command("127.0.0.1:0");
     let mut relay = Relay::start(command.arg("--client-ca").arg(site.ca()));
@@ -201,19 +201,19 @@ fn sighup_reloads_certificates_and_tokens_without_a_failed_request() {
     let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let failed = std::thread::scope(|scope| {
         let loads = [(); 4].map(|()| scope.spawn(|| load(&site, &agent.url, &done, &served)));
-        let more = |count: usize| {
-            let want = served.load(Ordering::SeqCst) + count;
+        let wait_for_requests = |count: usize| {
+            let expected = served.load(Ordering::SeqCst) + count;
             assert!(
-                poll(|| (served.load(Ordering::SeqCst) >= want).then_some(())).is_some(),
+                poll(|| (served.load(Ordering::SeqCst) >= expected).then_some(())).is_some(),
                 "requests are no longer served"
             );
         };
-        more(20);
+        wait_for_requests(20);
         relay.process.signal("HUP");
         relay.process.logs("certificates and client CAs are unchanged");
         agent.process.signal("HUP");
         agent.process.logs("CA, client certificate and token are unchanged");
-        more(20);
+        wait_for_requests(20);
         // A second CA beside the first, another token, and a certificate of the same CA.
         let both = ["certs/ca.pem", "other/ca.pem"];
         site.run(ptth().args(["certs", "new", "--host", "a.test", "--out"]).arg(site.at("other")));
@@ -228,7 +228,7 @@ fn sighup_reloads_certificates_and_tokens_without_a_failed_request() {
             process.signal("HUP");
             lines.iter().for_each(|line| drop(process.logs(line)));
         }
-        more(60);
+        wait_for_requests(60);
         done.store(true, Ordering::SeqCst);
         loads.map(|load| load.join().unwrap()).concat()
     });
@@ -244,9 +244,9 @@ fn an_agent_reconnects_with_its_reloaded_token() {
     let listen = format!("127.0.0.1:{}", free_port());
     let mut relay = site.relay_at(&listen);
     let agent = site.agent(&relay, site.at("files"));
-    let token = |what: &str| {
+    let token = |subcommand: &str| {
         let mut command = ptth();
-        command.args(["token", what, "--state"]).arg(site.at("state"));
+        command.args(["token", subcommand, "--state"]).arg(site.at("state"));
         command
     };
     let list = site.run(&mut token("list"));

@@ -1,4 +1,4 @@
-//! A process that dies without a word, and is started again.
+//! A process that is killed, and is started again.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -85,12 +85,12 @@ fn an_agent_that_starts_before_its_relay_waits_for_it() {
     assert_eq!(tries, 1, "a lasting failure is logged once; {agent}");
 }
 
-/// An origin that never answers a POST, and answers the second GET of a test and each later one; how many came.
+/// Starts an origin that never answers a POST, and answers each GET but the first. Returns the count of its requests.
 fn holding() -> (tokio::runtime::Runtime, u16, Arc<AtomicUsize>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    let (port, came) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
-    let (all, gets) = (came.clone(), Arc::new(AtomicUsize::new(0)));
+    let (port, received) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let (all, gets) = (received.clone(), Arc::new(AtomicUsize::new(0)));
     let hold = async move |answers: bool| {
         all.fetch_add(1, Ordering::SeqCst);
         if !answers {
@@ -102,7 +102,7 @@ fn holding() -> (tokio::runtime::Runtime, u16, Arc<AtomicUsize>) {
     let app = get(move || async move { hold(gets.fetch_add(1, Ordering::SeqCst) > 0).await })
         .post(move || async move { held(false).await });
     runtime.spawn(async move { axum::serve(listener, Router::new().route("/", app)).await });
-    (runtime, port, came)
+    (runtime, port, received)
 }
 
 fn visitor(relay: &Relay, method: &str, body: &str) -> TcpStream {
@@ -124,7 +124,7 @@ fn answer(visitor: &mut TcpStream) -> String {
 fn requests_of_a_killed_polling_agent_are_settled_by_its_next_boot() {
     for transport in ["reversehttp", "comet"] {
         let site = Site::new();
-        let (_runtime, port, came) = holding();
+        let (_runtime, port, received) = holding();
         let relay = site.relay_at("http://127.0.0.1:0");
         let url = format!("http://localhost:{}", relay.port);
         let start = || {
@@ -133,13 +133,13 @@ fn requests_of_a_killed_polling_agent_are_settled_by_its_next_boot() {
         };
         let mut agent = start();
         let (mut get, mut post) = (visitor(&relay, "GET", ""), visitor(&relay, "POST", "abc"));
-        poll(|| (came.load(Ordering::SeqCst) == 2).then_some(())).expect("a request did not arrive");
+        poll(|| (received.load(Ordering::SeqCst) == 2).then_some(())).expect("a request did not arrive");
         agent.process.kill();
         let _agent = start();
-        let since = Instant::now();
+        let restarted = Instant::now();
         assert!(answer(&mut post).starts_with("HTTP/1.1 502 "), "{transport}");
         assert!(answer(&mut get).ends_with("again"), "{transport}");
-        println!("{transport}: settled {:?} after the next boot", since.elapsed());
-        assert!(since.elapsed() < Duration::from_secs(8), "{transport}: {:?}", since.elapsed());
+        println!("{transport}: settled {:?} after the next boot", restarted.elapsed());
+        assert!(restarted.elapsed() < Duration::from_secs(8), "{transport}: {:?}", restarted.elapsed());
     }
 }

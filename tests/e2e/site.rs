@@ -1,4 +1,4 @@
-//! What the tests share: a directory with certificates and a token, and the programs that a user would run.
+//! The common parts of the tests: a directory with certificates and a token, and the programs that a user would run.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::process::{PATIENCE, Process};
 
-/// The binary under test, with nothing in its environment that would change what it does.
+/// The program under test, without environment variables that would change its behaviour.
 pub(crate) fn ptth() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ptth"));
     for (name, _) in std::env::vars_os() {
@@ -64,11 +64,11 @@ impl Site {
         path
     }
 
-    /// Runs a command that must succeed; its stdout.
+    /// Runs a command that must succeed, and returns its stdout.
     pub(crate) fn run(&self, command: &mut Command) -> String {
-        let done = command.output().unwrap();
-        assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap()
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// The command line of a relay; `listen` is an address.
@@ -147,7 +147,7 @@ impl Relay {
         Self { port: port.unwrap_or_else(|| panic!("no port in {line:?}; {process}")), process }
     }
 
-    /// Where agents reach it.
+    /// The URL for agents.
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}", self.port)
     }
@@ -169,18 +169,18 @@ impl Agent {
     }
 }
 
-/// Curl, which goes through no proxy and does not wait for ever.
+/// curl without a proxy, and with a deadline.
 pub(crate) fn curl() -> Command {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "60"]);
     command
 }
 
-/// What a visitor got.
+/// The answer to a visitor.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    /// As curl says it: `1.1` or `2`.
+    /// As curl prints it: `1.1` or `2`.
     pub(crate) version: String,
     /// The head, its field names in lower case.
     pub(crate) head: String,
@@ -192,12 +192,12 @@ impl Answer {
         let dir = tempfile::tempdir().unwrap();
         let (head, body) = (dir.path().join("head"), dir.path().join("body"));
         command.arg("--dump-header").arg(&head).arg("--output").arg(&body);
-        let done = command.args(["--write-out", "%{http_code} %{http_version}"]).output();
-        let done =
-            done.unwrap_or_else(|error| panic!("cannot start curl: {error}; scripts/test installs it"));
-        assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
-        let said = String::from_utf8(done.stdout).unwrap();
-        let (status, version) = said.split_once(' ').unwrap();
+        let output = command.args(["--write-out", "%{http_code} %{http_version}"]).output();
+        let output =
+            output.unwrap_or_else(|error| panic!("cannot start curl: {error}; scripts/test installs it"));
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let report = String::from_utf8(output.stdout).unwrap();
+        let (status, version) = report.split_once(' ').unwrap();
         let head = fs::read_to_string(head).unwrap();
         let lower = |line: &str| match line.split_once(':') {
             Some((name, value)) => format!("{}:{value}\n", name.to_ascii_lowercase()),
@@ -244,26 +244,26 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end; its exit code.
+    /// Waits for its end, and returns its exit code.
     pub(crate) fn ends(&mut self) -> i32 {
         let ended = poll(|| self.child.try_wait().unwrap());
         ended.unwrap_or_else(|| panic!("the process did not end: {self}")).code().unwrap_or(-1)
     }
 }
 
-/// Asks again and again, until there is an answer or patience ends.
-pub(crate) fn poll<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+/// Repeats `attempt` until it returns a value or [`PATIENCE`] has passed.
+pub(crate) fn poll<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let answer = ask();
-        if answer.is_some() || Instant::now() > until {
-            return answer;
+        let value = attempt();
+        if value.is_some() || Instant::now() > until {
+            return value;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// A port that nobody listens on, outside of the range from which the system takes ports by itself.
+/// A port without a listener, outside of the range from which the system takes ports by itself.
 pub(crate) fn free_port() -> u16 {
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::repeat_with(|| rand::random_range(20_000..30_000)).find(free).unwrap()

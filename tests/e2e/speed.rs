@@ -1,4 +1,4 @@
-//! How much slower polling is than a flipped connection: a ratio, because this machine's speed is nobody's business.
+//! How much slower polling is than a flipped connection: a ratio, because the speed of the machine does not matter.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::site::{Relay, Site};
 const VISITORS: usize = 64;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(3);
-/// What polling must reach of what `ptth10` with carrier `h1` does.
+/// The least ratio of the request rate of polling to that of `ptth10` with carrier `h1`.
 const LEAST: f64 = 0.25;
 
-/// Asks again and again on one connection; how many answers came before `until`.
+/// Sends requests on one connection until `until`, and returns the number of answers.
 async fn visit(port: u16, request: Arc<str>, until: Instant) -> usize {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -56,10 +56,11 @@ fn polling_reaches_a_quarter_of_the_request_rate_of_ptth10() {
     let relay = Relay::start(site.relay_command("127.0.0.1:0").args(["--listen", "http://127.0.0.1:0"]));
     let public: u16 = relay.process.line(1).rsplit(':').next().unwrap().parse().unwrap();
     let target = format!("http://127.0.0.1:{}", nginx.port);
-    let agent = |(name, token): &(&str, String), how| agent(&site, &relay, &target, (name, token), how);
+    let agent =
+        |(name, token): &(&str, String), transport| agent(&site, &relay, &target, (name, token), transport);
     let _flipped = agent(&flipped, ("ptth10", Kind::H1));
     let _polled = agent(&polled, ("reversehttp", Kind::Envelope));
-    // Interleaved, so that whatever else the machine does slows both.
+    // Interleaved, so that other load on the machine slows both.
     let mut ratios: Vec<_> = (0..ROUNDS)
         .map(|number| {
             let (flipped, polled) = (round(public, "flipped"), round(public, "polled"));

@@ -1,55 +1,55 @@
-//! SIGTERM: what is in flight finishes, and the process ends well.
+//! SIGTERM: the requests in flight finish, and the process exits with 0.
 
 use std::time::Duration;
 
 use crate::long::limit;
-use crate::origin::Held;
+use crate::origin::GatedService;
 use crate::process::Process;
 use crate::site::{Agent, Answer, Relay, Site, curl, poll};
 
 struct Running {
     site: Site,
-    held: Held,
+    service: GatedService,
     relay: Relay,
     agent: Agent,
 }
 
 fn start() -> Running {
     let site = Site::new();
-    let held = Held::start();
+    let service = GatedService::start();
     let relay = site.relay();
-    let agent = site.agent(&relay, held.port.to_string());
-    Running { site, held, relay, agent }
+    let agent = site.agent(&relay, service.port.to_string());
+    Running { site, service, relay, agent }
 }
 
-/// Has a request in flight over each version of HTTP while something is done, and lets it finish then.
-fn in_flight(site: &Site, held: &Held, url: &str, meanwhile: impl FnOnce()) -> Vec<Answer> {
+/// Runs `meanwhile` while a request over each version of HTTP is in flight, and then lets the requests finish.
+fn in_flight(site: &Site, service: &GatedService, url: &str, meanwhile: impl FnOnce()) -> Vec<Answer> {
     std::thread::scope(|scope| {
         let visitors = ["--http1.1", "--http2"].map(|flag| {
             let url = format!("{url}wait/patience");
             scope.spawn(move || site.curl([flag, &url]))
         });
-        held.holds(2);
+        service.wait_for_requests(2);
         meanwhile();
-        held.let_go();
+        service.open_gate();
         visitors.into_iter().map(|visitor| visitor.join().unwrap()).collect()
     })
 }
 
 #[test]
 fn a_relay_finishes_requests_in_flight_after_sigterm() {
-    let Running { site, held, mut relay, mut agent } = start();
+    let Running { site, service, mut relay, mut agent } = start();
     let mut late = None;
-    let answers = in_flight(&site, &held, &agent.url, || {
+    let answers = in_flight(&site, &service, &agent.url, || {
         relay.process.signal("TERM");
         relay.process.logs("stopping");
-        // Whoever comes now is not let in, neither a visitor nor an agent.
+        // Neither a visitor nor an agent can connect now.
         let refused = poll(|| {
             let done = curl().arg("--cacert").arg(site.ca()).arg(&agent.url).output().unwrap();
             (done.status.code() == Some(7)).then_some(())
         });
         assert!(refused.is_some(), "the relay still accepts visitors; {}", relay.process);
-        let second = Process::start(&mut site.agent_command(&relay.url(), held.port.to_string()));
+        let second = Process::start(&mut site.agent_command(&relay.url(), service.port.to_string()));
         second.logs("cannot reach the relay");
         late = Some(second);
     });
@@ -64,11 +64,11 @@ fn a_relay_finishes_requests_in_flight_after_sigterm() {
 
 #[test]
 fn an_agent_finishes_requests_in_flight_after_sigterm() {
-    let Running { site, held, relay, mut agent } = start();
-    let answers = in_flight(&site, &held, &agent.url, || {
+    let Running { site, service, relay, mut agent } = start();
+    let answers = in_flight(&site, &service, &agent.url, || {
         agent.process.signal("TERM");
         agent.process.logs("stopping");
-        // The relay gives it nothing new, and waits in vain for another.
+        // The relay sends this agent no new request, and no other agent connects.
         assert_eq!(site.curl([format!("{}wait/late", agent.url)]).status, 503);
     });
     for answer in answers {
@@ -80,8 +80,8 @@ fn an_agent_finishes_requests_in_flight_after_sigterm() {
 
 #[test]
 fn sighup_ends_neither_a_relay_nor_an_agent() {
-    let Running { site, held, mut relay, mut agent } = start();
-    held.let_go();
+    let Running { site, service, mut relay, mut agent } = start();
+    service.open_gate();
     for _ in 0..2 {
         for process in [&relay.process, &agent.process] {
             process.signal("HUP");
@@ -99,7 +99,7 @@ fn sighup_ends_neither_a_relay_nor_an_agent() {
 #[test]
 fn an_idle_process_stops_at_once() {
     for signal in ["TERM", "INT"] {
-        let Running { mut relay, mut agent, held: _held, site: _site } = start();
+        let Running { mut relay, mut agent, service: _service, site: _site } = start();
         let started = std::time::Instant::now();
         agent.process.signal(signal);
         assert_eq!(agent.process.ends(), 0, "{}", agent.process);
@@ -111,13 +111,13 @@ fn an_idle_process_stops_at_once() {
 
 #[test]
 fn a_relay_logs_the_requests_cut_at_the_end_of_the_grace_period() {
-    let (site, held) = (Site::new(), Held::start());
+    let (site, service) = (Site::new(), GatedService::start());
     let mut relay = Relay::start(site.relay_command("127.0.0.1:0").args(["--grace-seconds", "1"]));
-    let agent = site.agent(&relay, held.port.to_string());
+    let agent = site.agent(&relay, service.port.to_string());
     std::thread::scope(|scope| {
         let url = format!("{}wait/patience", agent.url);
         scope.spawn(move || curl().arg("--insecure").arg(&url).output().unwrap());
-        held.holds(1);
+        service.wait_for_requests(1);
         relay.process.signal("TERM");
         assert_eq!(relay.process.ends(), 0, "{}", relay.process);
     });

@@ -1,4 +1,4 @@
-//! What an agent can put on the internet beside a port: a directory, a unix socket, a service behind TLS, nothing.
+//! Targets of an agent other than a port: a directory, a unix socket, a service behind TLS, a missing target.
 
 use std::os::unix::fs::symlink;
 
@@ -66,12 +66,12 @@ fn a_missing_target_is_reported_and_answered_502() {
     let relay = site.relay();
     let port = crate::site::free_port();
     let agent = site.agent(&relay, port.to_string());
-    let said = agent.process.line(1);
-    assert!(said.contains(&format!("nothing listens on port {port}")) && said.contains("502"), "{said}");
+    let line = agent.process.line(1);
+    assert!(line.contains(&format!("nothing listens on port {port}")) && line.contains("502"), "{line}");
     let got = site.curl([&agent.url]);
     assert_eq!((got.status, got.field("content-type")), (502, "application/problem+json"), "{got:?}");
     assert!(!got.text().contains(&port.to_string()), "the answer reveals the origin's port: {}", got.text());
-    // It is served as soon as it is there; nobody has to start the agent again.
+    // The target is served as soon as it listens, without a restart of the agent.
     let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
     let origin = std::thread::spawn(move || {
         use std::io::{Read as _, Write as _};

@@ -1,12 +1,12 @@
-//! Every way to a relay, selected by its name.
+//! Every rung of the ladder, selected by its name.
 
-use crate::origin::Held;
+use crate::origin::GatedService;
 use crate::site::{Agent, Site};
 
 #[test]
 fn every_rung_can_be_selected_by_its_name() {
-    let (site, held) = (Site::new(), Held::start());
-    held.let_go();
+    let (site, service) = (Site::new(), GatedService::start());
+    service.open_gate();
     let relay = site.relay();
     for (name, carrier) in [
         ("auto", "h2"),
@@ -16,12 +16,13 @@ fn every_rung_can_be_selected_by_its_name() {
         ("reversehttp", "envelope"),
         ("comet", "envelope"),
     ] {
-        let mut command = site.agent_command(&relay.url(), held.port.to_string());
+        let mut command = site.agent_command(&relay.url(), service.port.to_string());
         let agent = Agent::start(command.args(["--transport", name]));
         let rung = if name == "auto" { "ptth10" } else { name };
         let line = agent.process.logs(" connected ");
-        let said = [format!("rung=\"{rung}\""), format!("carrier={carrier}")];
-        assert!(said.iter().all(|said| line.split_whitespace().any(|word| word == said)), "{name}: {line}");
+        let fields = [format!("rung=\"{rung}\""), format!("carrier={carrier}")];
+        let is_logged = |field: &String| line.split_whitespace().any(|part| part == field);
+        assert!(fields.iter().all(is_logged), "{name}: {line}");
         assert_eq!(site.curl([format!("{}wait/{name}", agent.url)]).text(), name);
     }
 }

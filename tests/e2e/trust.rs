@@ -1,4 +1,4 @@
-//! Certificates that an agent must not accept: it says why, tries again, and never connects.
+//! Certificates that an agent must not accept: it reports the reason, tries again, and never connects.
 
 use std::process::Command;
 
@@ -33,7 +33,7 @@ fn agent(site: &Site, relay: &Relay, ca: Option<&str>) -> Command {
     command
 }
 
-/// Starts an agent that must not connect. The one line that it says.
+/// Starts an agent that must not connect, and returns the only line that it logs.
 fn refusal(relay: &Relay, mut agent: Command) -> String {
     // Each try is a failed handshake at the relay.
     let tries =
@@ -63,7 +63,7 @@ fn an_agent_refuses_an_expired_certificate() {
 fn an_agent_refuses_a_certificate_of_an_untrusted_ca() {
     let site = Site::new();
     let relay = relay_with(&site, "localhost", 2100);
-    // Neither the CA that was given nor the system's vouch for it.
+    // Neither the given CA nor a CA of the system has signed the certificate.
     for ca in [Some("certs/ca.pem"), None] {
         let line = refusal(&relay, agent(&site, &relay, ca));
         assert!(line.contains("issuer that is not trusted") && line.contains("--ca"), "{line}");

@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::origin::Held;
+use crate::origin::GatedService;
 use crate::process::PATIENCE;
 use crate::site::{Agent, Site};
 
@@ -23,9 +23,9 @@ fn messages_cross_through_an_agent_that_polls() {
 
 fn messages_cross(transport: &str) {
     let site = Site::new();
-    let held = Held::start();
+    let service = GatedService::start();
     let relay = site.relay();
-    let mut agent = site.agent_command(&relay.url(), held.port.to_string());
+    let mut agent = site.agent_command(&relay.url(), service.port.to_string());
     let agent = Agent::start(agent.args(["--transport", transport]));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -48,7 +48,7 @@ async fn send_messages(site: &Site, port: u16, url: &str) {
         socket.send(message.clone()).await.unwrap();
         assert!(socket.next().await.unwrap().unwrap() == message, "the echo differs from the message");
     }
-    // Nothing on the way takes a silence for an end.
+    // No hop closes a silent connection.
     let quiet = tokio::time::timeout(Duration::from_secs(1), socket.next()).await;
     assert!(quiet.is_err(), "{quiet:?}");
     socket.send(Message::text("still there")).await.unwrap();

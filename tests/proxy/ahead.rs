@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use crate::boxes::{holding, nginx};
-use crate::holder::Holds;
+use crate::holder::Buffering;
 use crate::process::Process;
 use crate::service::{fetch, visit};
 use crate::site::Site;
@@ -120,7 +120,7 @@ fn an_older_relay_receives_no_interim_responses() {
 fn held_bodies_decide_which_interim_responses_pass() {
     for (up, down) in [(false, false), (false, true), (true, false), (true, true)] {
         let site = Site::with("http");
-        let passes = passes(&site, &holding(&site, Holds { up, down }));
+        let passes = passes(&site, &holding(&site, Buffering { up, down }));
         assert_eq!(passes, (!up, !up && !down), "up {up}, down {down}");
     }
     let site = Site::with("http");

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::boxes::{IF_UPGRADE, UPGRADE_PASSES, haproxy, holding, nginx};
-use crate::holder::Holds;
+use crate::holder::Buffering;
 use crate::long::{is_long, limit};
 use crate::process::{Outcome, Process};
 use crate::service::{fetch, service, visit};
@@ -112,7 +112,7 @@ fn an_agent_polls_behind_haproxy_that_buffers_requests() {
 #[track_caller]
 fn held(up: bool, down: bool, flow: &str) {
     let site = Site::with("http");
-    let agent = falls_back_to_poll(&site, &holding(&site, Holds { up, down }), "was 426", flow);
+    let agent = falls_back_to_poll(&site, &holding(&site, Buffering { up, down }), "was 426", flow);
     let large = fetch(site.port, "/large/12000000").unwrap();
     assert_eq!((large.0, large.1.len()), (200, 12_000_000));
     let body = vec![b'x'; 12_000_000];

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::holder::{Holds, buffering_proxy};
+use crate::holder::{Buffering, buffering_proxy};
 use crate::process::Process;
 use crate::site::{Site, free_port, program};
 
@@ -111,7 +111,7 @@ pub(crate) fn haproxy(site: &Site, timeout: &str, rules: &str) -> Middlebox {
 pub(crate) const IF_UPGRADE: &str = "if { req.hdr(upgrade) -m found }";
 
 /// Our own box that holds bodies; what an agent is given as its relay.
-pub(crate) fn holding(site: &Site, holds: Holds) -> String {
+pub(crate) fn holding(site: &Site, holds: Buffering) -> String {
     let part = |name: &str| fs::read(site.at(name)).unwrap();
     let (cert, key) = (part("certs/relay.pem"), part("certs/relay-key.pem"));
     let tls = ptth::internals::tls::server_config_from_pem(&cert, &key, &[]).unwrap();

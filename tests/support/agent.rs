@@ -12,7 +12,7 @@ use ptth::internals::session::{Handler, Kind};
 use super::relay::{TestRelay, trust};
 use super::within;
 
-/// What an agent does; each has an identity of its own unless told otherwise.
+/// The configuration of an agent. Each plan has an instance id of its own, unless the test sets another.
 pub(crate) struct AgentPlan {
     pub(crate) config: AgentConfig,
 }
@@ -39,7 +39,7 @@ impl AgentPlan {
         }
     }
 
-    /// Starts, and does not wait.
+    /// Starts the agent without waiting for a connection.
     pub(crate) fn start(&self, handler: Arc<dyn Handler>) -> Serving {
         agent::start(&self.config, handler, Cores::ambient()).unwrap()
     }
@@ -55,7 +55,7 @@ pub(crate) async fn serve(plan: &AgentPlan, handler: Arc<dyn Handler>) -> Servin
     serving
 }
 
-/// The offer of a name, by an Upgrade where the transport has one, with a carrier, as raw bytes; `rest` are further fields.
+/// The raw bytes of an offer of a name with a carrier: an Upgrade, if the transport has one. `rest`: further fields.
 pub(crate) fn offer((transport, carrier): (&str, Kind), relay: &TestRelay, name: &str, rest: &str) -> String {
     if transport == "comet" {
         return format!(

@@ -1,4 +1,4 @@
-//! A visitor that speaks HTTP/2.
+//! A visitor with HTTP/2.
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -7,7 +7,7 @@ use hyper_util::rt::TokioIo;
 use ptth::internals::message::Body;
 use ptth::internals::net::Scope;
 use ptth::internals::net::io::Duplex;
-use ptth::internals::net::scope::Light;
+use ptth::internals::net::scope::ScopeExecutor;
 
 use super::within;
 
@@ -21,7 +21,7 @@ impl VisitorH2 {
     pub(crate) async fn open(io: impl Duplex + 'static) -> Self {
         let scope = Scope::new();
         let (handle, connection) =
-            http2::Builder::new(Light(scope.clone())).handshake(TokioIo::new(io)).await.unwrap();
+            http2::Builder::new(ScopeExecutor(scope.clone())).handshake(TokioIo::new(io)).await.unwrap();
         scope.spawn(async move {
             let _ = connection.await;
         });

@@ -1,4 +1,4 @@
-//! Whether the tests have time for what takes minutes, and for limits that only a quiet machine holds.
+//! Whether the tests may take minutes, and may check durations, which are reliable only on a quiet machine.
 
 use std::time::Duration;
 

@@ -19,20 +19,20 @@ pub(crate) use proxy::Proxy;
 pub(crate) use relay::{DOMAIN, Front, Plan, TestRelay, named};
 pub(crate) use wire::{Head, Wire};
 
-/// A step of a scenario that takes longer hangs. The longest waits for one of the product's own deadlines, which on a
-/// quiet machine end within a fifth of this.
+/// The deadline of one step of a scenario. Some steps wait for a deadline of the product, which passes within a
+/// fifth of this on a quiet machine.
 pub(crate) const STEP: Duration = Duration::from_secs(60);
-/// How long nothing must happen before "nothing happens" is believed.
+/// How long a test waits before it concludes that nothing happens.
 pub(crate) const QUIET: Duration = Duration::from_millis(150);
 
-/// A scenario that takes longer goes on for ever.
+/// The deadline of a scenario.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Awaits one step, and says which one it was if it hangs.
-pub(crate) async fn within<T>(what: &str, step: impl Future<Output = T>) -> T {
+/// Awaits one step. Panics with the description of the step if it takes too long.
+pub(crate) async fn within<T>(description: &str, step: impl Future<Output = T>) -> T {
     match tokio::time::timeout(STEP, step).await {
-        Ok(done) => done,
-        Err(_) => panic!("{what}: not within {} s", STEP.as_secs()),
+        Ok(output) => output,
+        Err(_) => panic!("{description}: not within {} s", STEP.as_secs()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! An origin whose every byte the scenario writes itself.
+//! An origin that sends only the bytes that the scenario writes.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ impl TestOrigin {
         Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
-    /// With small buffers in the kernel, so that what is accepted was accepted by a program.
+    /// With small buffers in the kernel, so that most of the bytes that are accepted were read by a program.
     pub(crate) fn with_small_buffers() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(64 << 10).unwrap();
@@ -32,12 +32,12 @@ impl TestOrigin {
         self.listener.local_addr().unwrap()
     }
 
-    /// What an agent serves to reach this origin.
+    /// The handler of an agent that serves this origin.
     pub(crate) fn handler(&self) -> std::sync::Arc<dyn Handler> {
         self.handler_of("http")
     }
 
-    /// The same for an origin that speaks HTTP/2.
+    /// The same for an origin with HTTP/2.
     pub(crate) fn handler_h2(&self) -> std::sync::Arc<dyn Handler> {
         self.handler_of("h2c")
     }
@@ -54,7 +54,7 @@ impl TestOrigin {
         Wire::new(stream)
     }
 
-    /// Nobody connects.
+    /// Asserts that no connection arrives for a while.
     pub(crate) async fn quiet(&self) {
         assert!(tokio::time::timeout(QUIET, self.listener.accept()).await.is_err(), "unexpected connection");
     }

@@ -1,4 +1,4 @@
-//! The network between agent and relay: TCP passed on, cut, led elsewhere, or silently lost.
+//! The network between agent and relay. It forwards TCP connections, cuts them, redirects them, or drops their packets.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,18 +24,18 @@ pub(crate) struct Proxy {
 }
 
 struct State {
-    to: Mutex<SocketAddr>,
+    target: Mutex<SocketAddr>,
     cut: Mutex<CancellationToken>,
     frozen: Mutex<CancellationToken>,
     accepted: AtomicUsize,
 }
 
 impl Proxy {
-    pub(crate) async fn start(to: SocketAddr) -> Self {
+    pub(crate) async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
-            to: Mutex::new(to),
+            target: Mutex::new(target),
             cut: Mutex::default(),
             frozen: Mutex::default(),
             accepted: AtomicUsize::new(0),
@@ -45,40 +45,41 @@ impl Proxy {
         scope.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 shared.accepted.fetch_add(1, Ordering::Relaxed);
-                owner.spawn(shared.clone().pass(stream));
+                owner.spawn(shared.clone().forward(stream));
             }
         });
         Self { address, state, scope }
     }
 
-    /// Connections so far.
+    /// The number of connections so far.
     pub(crate) fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::Relaxed)
     }
 
-    /// Where the next connections go.
-    pub(crate) fn redirect_to(&self, to: SocketAddr) {
-        *self.state.to.lock() = to;
+    /// Sets the target of later connections.
+    pub(crate) fn redirect_to(&self, target: SocketAddr) {
+        *self.state.target.lock() = target;
     }
 
-    /// Ends every connection there is; new ones are welcome.
+    /// Ends all open connections. New connections are accepted.
     pub(crate) fn cut(&self) {
         std::mem::take(&mut *self.state.cut.lock()).cancel();
     }
 
-    /// From now on nothing of the connections there are arrives, not even for the kernel: no byte, no ACK, no FIN.
-    /// New ones are welcome.
+    /// Drops all packets of the open connections from now on, before the kernel processes them: no byte, no ACK and no
+    /// FIN arrives. New connections are accepted.
     pub(crate) async fn freeze(&self) {
-        // What has arrived is acknowledged first; else this machine would go on repeating it, which is no silence.
+        // Packets that have arrived are acknowledged first: otherwise this machine would retransmit them.
         tokio::time::sleep(QUIET).await;
         std::mem::take(&mut *self.state.frozen.lock()).cancel();
     }
 }
 
 impl State {
-    async fn pass(self: Arc<Self>, mut near: TcpStream) {
-        let (to, cut, frozen) = (*self.to.lock(), self.cut.lock().clone(), self.frozen.lock().clone());
-        let Ok(mut far) = TcpStream::connect(to).await else { return };
+    async fn forward(self: Arc<Self>, mut near: TcpStream) {
+        let target = *self.target.lock();
+        let (cut, frozen) = (self.cut.lock().clone(), self.frozen.lock().clone());
+        let Ok(mut far) = TcpStream::connect(target).await else { return };
         for stream in [&near, &far] {
             let _ = stream.set_nodelay(true);
         }
@@ -89,7 +90,7 @@ impl State {
                 for stream in [&near, &far] {
                     SockRef::from(stream).attach_filter(&NOTHING).unwrap();
                 }
-                // The sockets stay open, deaf and silent, until the test ends.
+                // The sockets stay open without traffic until the test ends.
                 std::future::pending().await
             }
             _ = splice(&mut near, &mut far) => {}

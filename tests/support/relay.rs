@@ -28,35 +28,35 @@ pub(crate) fn named(name: &str) -> String {
     format!("{name}.{DOMAIN}")
 }
 
-/// One CA for all: making one takes longer than a scenario.
+/// One CA for all tests, because making a CA takes longer than a scenario.
 pub(crate) fn certs() -> &'static DevCerts {
     static CERTS: OnceLock<DevCerts> = OnceLock::new();
     CERTS.get_or_init(|| {
         let domain = HostName::parse(DOMAIN).unwrap();
-        dev::ephemeral(&[CertHost::Name(domain.clone()), CertHost::Star(domain)]).unwrap()
+        dev::ephemeral(&[CertHost::Name(domain.clone()), CertHost::Wildcard(domain)]).unwrap()
     })
 }
 
-/// What an agent or a visitor believes.
+/// The client configuration of an agent or a visitor, which trusts the CA of the tests.
 pub(crate) fn trust(alpn: &[&[u8]]) -> Arc<rustls::ClientConfig> {
     tls::client_config_from_pem(certs().ca.cert.as_bytes(), alpn).unwrap()
 }
 
-/// What a relay, or a box in front of one, shows to whoever connects.
+/// The server configuration of a relay, or of a proxy in front of a relay.
 pub(crate) fn server() -> Arc<rustls::ServerConfig> {
     let pair = &certs().relay;
     tls::server_config_from_pem(pair.cert.as_bytes(), pair.key.as_bytes(), &[]).unwrap()
 }
 
-/// What is special about a relay.
+/// The settings of a relay.
 pub(crate) struct Plan {
     pub(crate) tokens: Tokens,
-    /// Threads of its own; none and it runs on the caller's, and its clock is the caller's too.
+    /// The number of threads. With 0 the relay runs on the caller's runtime, and uses its clock.
     pub(crate) cores: usize,
     pub(crate) answer: Option<Duration>,
     pub(crate) trusted_proxies: Nets,
     pub(crate) proxy_protocol: Nets,
-    /// Whatever else.
+    /// Changes other settings.
     pub(crate) change: Box<dyn FnOnce(&mut RelayConfig)>,
 }
 
@@ -103,7 +103,7 @@ impl TestRelay {
         config.trusted_proxies = trusted_proxies;
         config.proxy_protocol = proxy_protocol;
         config.answer = answer.unwrap_or(config.answer);
-        // Here everybody comes from one address.
+        // All connections of the tests come from one address.
         config.connections_per_address = config.connections;
         change(&mut config);
         let relay = if cores > 0 { Relay::start(config) } else { Relay::start_on(config, Cores::ambient()) };
@@ -129,7 +129,7 @@ impl TestRelay {
         self.relay.addresses()
     }
 
-    /// Where its admin listener is.
+    /// The address of the admin listener.
     pub(crate) fn admin(&self) -> Option<SocketAddr> {
         self.relay.admin()
     }
@@ -140,7 +140,7 @@ impl TestRelay {
     }
 }
 
-/// Where visitors connect to.
+/// The addresses that visitors connect to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Front {
     pub(crate) plain: SocketAddr,
@@ -174,7 +174,7 @@ impl Front {
         Wire::new(self.tls_as(host, b"http/1.1").await)
     }
 
-    /// A visitor that speaks HTTP/2 with TLS.
+    /// A visitor with HTTP/2 and TLS.
     pub(crate) async fn visitor_h2(&self, host: &str) -> VisitorH2 {
         VisitorH2::open(self.tls_as(host, b"h2").await).await
     }
@@ -188,7 +188,7 @@ impl Front {
         (visitor, origin, head)
     }
 
-    /// That a fresh request for `host` gets through.
+    /// Asserts that a new request for `host` reaches the origin and is answered.
     pub(crate) async fn works(&self, host: &str, origin: &TestOrigin) {
         let request = format!("GET /still HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let mut visitor = self.visitor().await;
@@ -199,13 +199,13 @@ impl Front {
         };
         let head = origin.head().await;
         assert_eq!(head.first, "GET /still HTTP/1.1");
-        // Said, so that nobody asks on this connection while it goes.
+        // `Connection: close` prevents another request on this connection while it closes.
         origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nworks").await;
         let (head, body) = visitor.message().await;
         assert_eq!((head.status(), &*body), (200, "works"));
     }
 
-    /// One request on a connection of its own: the head as given, the answer whole.
+    /// Sends one request on a connection of its own, and receives the whole answer.
     pub(crate) async fn fetch(&self, request: &str) -> (Head, String) {
         let mut visitor = self.visitor().await;
         visitor.send(request).await;
@@ -213,7 +213,7 @@ impl Front {
     }
 }
 
-/// A TCP connection with nothing held back.
+/// A TCP connection without Nagle's algorithm.
 pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
     let stream = within("connecting", TcpStream::connect(address)).await.unwrap();
     stream.set_nodelay(true).unwrap();

@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{QUIET, within};
 
-/// Between two blocks of a sender that must not look like a flood.
+/// The pause between two blocks of [`Wire::send_until_stuck`].
 const PACE: Duration = Duration::from_millis(1);
 
-/// The head of a message, as it came.
+/// The head of a message, as it was received.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     /// Request line or status line.
@@ -32,14 +32,14 @@ impl Head {
         self.fields.iter().filter(same).map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The one value of a field; no field is `None`, several are a failure.
+    /// The only value of a field; `None` without the field. Panics if there are several.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let all = self.all(name);
         assert!(all.len() < 2, "{name} occurs more than once: {self:?}");
         all.first().copied()
     }
 
-    /// The lines of a head, without the empty one.
+    /// Parses the lines of a head, without the empty line.
     pub(crate) fn parse(text: &str) -> Self {
         let mut lines = text.split("\r\n");
         let first = lines.next().unwrap_or_default().to_owned();
@@ -80,8 +80,8 @@ impl Wire {
         .await
     }
 
-    /// Sends until nothing more is taken for a while; returns how many bytes were. Slowly, because the kernel answers
-    /// a flood with receive buffers of tens of MiB, which are not what is measured.
+    /// Sends until no more bytes are accepted for a while, and returns how many were. Sends slowly, because the kernel
+    /// gives a fast sender receive buffers of tens of MiB, which would distort the measurement.
     pub(crate) async fn send_until_stuck(&mut self, most: usize) -> usize {
         let block = vec![b'x'; 64 << 10];
         let mut sent = 0;
@@ -101,24 +101,24 @@ impl Wire {
         self.send([format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()).await;
     }
 
-    /// Ends what this end sends.
+    /// Closes the sending direction.
     pub(crate) async fn finish(&mut self) {
         within("closing", self.io.shutdown()).await.expect("the far end closed the connection");
     }
 
-    async fn fill(&mut self, what: &str) {
-        let got = within(what, self.io.read_buf(&mut self.read)).await;
-        let got = got.unwrap_or_else(|error| panic!("{what}: {error}; so far {:?}", self.read));
-        assert!(got > 0, "{what}: the connection ended; so far {:?}", self.read);
+    async fn fill(&mut self, step: &str) {
+        let got = within(step, self.io.read_buf(&mut self.read)).await;
+        let got = got.unwrap_or_else(|error| panic!("{step}: {error}; so far {:?}", self.read));
+        assert!(got > 0, "{step}: the connection ended; so far {:?}", self.read);
     }
 
-    async fn line(&mut self, what: &str) -> String {
+    async fn line(&mut self, step: &str) -> String {
         loop {
             if let Some(end) = self.read.windows(2).position(|w| w == b"\r\n") {
                 let line = self.read.split_to(end + 2);
                 return String::from_utf8(line[..end].to_vec()).expect("a line in UTF-8");
             }
-            self.fill(what).await;
+            self.fill(step).await;
         }
     }
 
@@ -128,7 +128,7 @@ impl Wire {
         Head::parse(std::str::from_utf8(&head).expect("a head in UTF-8"))
     }
 
-    /// The next head as it came, without the empty line.
+    /// The next head as it was received, without the empty line.
     pub(crate) async fn head_bytes(&mut self) -> Bytes {
         loop {
             if let Some(end) = self.read.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -140,7 +140,7 @@ impl Wire {
         }
     }
 
-    /// The status of the next answer, and all until the connection ends or falls silent; `None` when there is none.
+    /// Reads until the connection ends or is silent for a while, and returns the status of the answer, if there is one.
     pub(crate) async fn answer_status(&mut self) -> Option<u16> {
         while let Ok(Ok(1..)) = tokio::time::timeout(4 * QUIET, self.io.read_buf(&mut self.read)).await {}
         let read = self.read.split();
@@ -157,7 +157,7 @@ impl Wire {
         self.read.split_to(count).freeze()
     }
 
-    /// The next chunk of a chunked body, empty for the last; the trailers are still to come then.
+    /// The next chunk of a chunked body. The last chunk is empty, and its trailers are not read yet.
     pub(crate) async fn chunk(&mut self) -> Bytes {
         let size = self.line("waiting for a chunk").await;
         let size = usize::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16);
@@ -183,7 +183,7 @@ impl Wire {
         }
     }
 
-    /// The body behind a head, by its framing; without any there is none.
+    /// The body behind a head, by its framing; empty without a framing.
     pub(crate) async fn body(&mut self, head: &Head) -> Bytes {
         if let Some(coding) = head.get("transfer-encoding") {
             assert_eq!(coding, "chunked");
@@ -209,26 +209,26 @@ impl Wire {
         (head, String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// The far end has closed or does so, without another byte.
+    /// Asserts that the far end closes the connection without another byte.
     pub(crate) async fn closed(&mut self) {
         let got = within("waiting for the end", self.io.read_buf(&mut self.read)).await;
         assert!(matches!(got, Ok(0) | Err(_)) && self.read.is_empty(), "unexpected bytes: {:?}", self.read);
     }
 
-    /// The far end has closed or does so; whatever came before.
+    /// Reads until the far end closes the connection, and returns the bytes.
     pub(crate) async fn rest(&mut self) -> Bytes {
         while let Ok(1..) = within("waiting for the end", self.io.read_buf(&mut self.read)).await {}
         self.read.split().freeze()
     }
 
-    /// Nothing has come, and nothing comes for a while.
+    /// Asserts that no byte has arrived, and that none arrives for a while.
     pub(crate) async fn quiet(&mut self) {
         let got = tokio::time::timeout(QUIET, self.io.read_buf(&mut self.read)).await;
         assert!(got.is_err() && self.read.is_empty(), "unexpected bytes: {got:?} {:?}", self.read);
     }
 
-    /// Reads and forgets exactly `count` bytes, giving each part to `see`.
-    pub(crate) async fn stream(&mut self, mut count: usize, mut see: impl FnMut(&[u8])) {
+    /// Reads exactly `count` bytes, passes each part to `observe`, and drops it.
+    pub(crate) async fn stream(&mut self, mut count: usize, mut observe: impl FnMut(&[u8])) {
         while count > 0 {
             if self.read.is_empty() {
                 self.read.reserve(256 << 10);
@@ -236,7 +236,7 @@ impl Wire {
             }
             let part = self.read.split_to(self.read.len().min(count));
             count -= part.len();
-            see(&part);
+            observe(&part);
         }
     }
 }

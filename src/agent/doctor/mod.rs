@@ -1,4 +1,4 @@
-//! Checks the way from this machine to a relay step by step, and finds the step that fails.
+//! Checks the connection from this machine to a relay step by step, and finds the step that fails.
 
 mod remedy;
 
@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use self::remedy::{Trouble, by_poll, of_dial, of_open};
+use self::remedy::{Trouble, of_dial, of_open, poll_remedy};
 use super::origin::{Origin, OriginTarget};
 use crate::defaults;
 use crate::domain::{Instance, Offer, Secret, Wanted};
@@ -24,7 +24,7 @@ use crate::transport::{self, AgentCredentials, AgentLink, Call, OpenError, Opene
 pub struct Exam {
     /// The relay.
     pub relay: http::Uri,
-    /// The proxies on the way to the relay.
+    /// The proxies between this machine and the relay.
     pub proxies: Proxies,
     /// The TLS configuration, with the roots that the relay's certificate must chain to.
     pub tls: Arc<rustls::ClientConfig>,
@@ -42,7 +42,7 @@ pub struct Finding {
     /// The name of the step.
     pub step: &'static str,
     /// The duration of the step.
-    pub took: Duration,
+    pub elapsed: Duration,
     /// The finding, or the fault.
     pub found: Result<String, String>,
 }
@@ -51,9 +51,9 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Every step passed.
-    Well,
+    Passed,
     /// A step failed; the text is the remedy.
-    Ill(String),
+    Failed(String),
     /// The relay refuses the token, or the routes requested with it (401, 403); the text is the remedy.
     Refused(String),
 }
@@ -64,30 +64,30 @@ pub enum Verdict {
 /// The offer to the relay is marked as a probe and comes from an instance of its own, so that agents that serve the
 /// same name are not disturbed. Dropping the future cancels the check.
 pub async fn examine(exam: &Exam, mut report: impl FnMut(Finding)) -> Verdict {
-    let way = walk(exam, &mut report).await;
+    let connection = check_connection(exam, &mut report).await;
     let target = match &exam.target {
-        Some(target) => step("target", &mut report, answers(target, exam)).await,
+        Some(target) => step("target", &mut report, probe_target(target, exam)).await,
         None => Ok(()),
     };
-    match way.and(target) {
-        Ok(()) => Verdict::Well,
+    match connection.and(target) {
+        Ok(()) => Verdict::Passed,
         Err(Trouble { remedy, refused: true, .. }) => Verdict::Refused(remedy),
-        Err(Trouble { remedy, .. }) => Verdict::Ill(remedy),
+        Err(Trouble { remedy, .. }) => Verdict::Failed(remedy),
     }
 }
 
-async fn walk(exam: &Exam, report: &mut impl FnMut(Finding)) -> Result<(), Trouble> {
-    let place = transport::place(&exam.relay);
+async fn check_connection(exam: &Exam, report: &mut impl FnMut(Finding)) -> Result<(), Trouble> {
+    let relay = transport::place(&exam.relay);
     let via = exam.proxies.via(exam.relay.host().unwrap_or_default());
-    let road = Road { first: first(&via, &place), via: &via, place: &place };
-    let addresses = step("name", report, road.resolve()).await?;
-    let stream = step("tcp", report, road.connect(addresses)).await?;
-    let stream = step("proxy", report, road.pass(stream)).await?;
-    step("tls", report, road.secure(stream, exam)).await?;
+    let steps = ConnectionSteps { first_hop: first_hop(&via, &relay), via: &via, relay: &relay };
+    let addresses = step("name", report, steps.resolve()).await?;
+    let stream = step("tcp", report, steps.connect(addresses)).await?;
+    let stream = step("proxy", report, steps.tunnel(stream)).await?;
+    step("tls", report, steps.secure(stream, exam)).await?;
     let upgraded = step("upgrade", report, upgrade(exam, &via)).await;
     match upgraded {
         Err(trouble) if trouble.blocked => match step("poll", report, poll(exam, &via)).await {
-            Ok(()) => Err(Trouble { remedy: by_poll(), ..trouble }),
+            Ok(()) => Err(Trouble { remedy: poll_remedy(), ..trouble }),
             Err(_) => Err(trouble),
         },
         upgraded => upgraded,
@@ -98,96 +98,96 @@ async fn walk(exam: &Exam, report: &mut impl FnMut(Finding)) -> Result<(), Troub
 async fn step<T>(
     step: &'static str,
     report: &mut impl FnMut(Finding),
-    taken: impl Future<Output = Result<(T, String), Trouble>>,
+    check: impl Future<Output = Result<(T, String), Trouble>>,
 ) -> Result<T, Trouble> {
     let start = Instant::now();
-    let outcome = taken.await;
-    let took = start.elapsed();
+    let outcome = check.await;
+    let elapsed = start.elapsed();
     match outcome {
         Ok((value, found)) => {
-            report(Finding { step, took, found: Ok(found) });
+            report(Finding { step, elapsed, found: Ok(found) });
             Ok(value)
         }
         Err(trouble) => {
-            report(Finding { step, took, found: Err(trouble.what.clone()) });
+            report(Finding { step, elapsed, found: Err(trouble.fault.clone()) });
             Err(trouble)
         }
     }
 }
 
 /// The first hop: the proxy if there is one, otherwise the relay.
-fn first<'a>(via: &'a DialRoute, place: &'a DialTarget) -> &'a DialTarget {
+fn first_hop<'a>(via: &'a DialRoute, relay: &'a DialTarget) -> &'a DialTarget {
     match via {
-        DialRoute::Direct => place,
-        DialRoute::Proxy(proxy) => &proxy.place,
+        DialRoute::Direct => relay,
+        DialRoute::Proxy(proxy) => &proxy.address,
     }
 }
 
-/// Limits one step of dialling to the timeout of a whole dial.
-async fn within<T>(
-    place: &DialTarget,
+/// Limits one step of dialling to the timeout of a complete dial.
+async fn with_timeout<T>(
+    target: &DialTarget,
     dialling: impl Future<Output = Result<T, DialError>>,
 ) -> Result<T, DialError> {
     let within = defaults::CONNECT;
-    let done = tokio::time::timeout(within, dialling).await;
-    done.unwrap_or_else(|_| Err(DialError::Timeout { place: place.clone(), within }))
+    let outcome = tokio::time::timeout(within, dialling).await;
+    outcome.unwrap_or_else(|_| Err(DialError::Timeout { target: target.clone(), within }))
 }
 
-struct Road<'a> {
+struct ConnectionSteps<'a> {
     /// The target of the TCP connection.
-    first: &'a DialTarget,
+    first_hop: &'a DialTarget,
     via: &'a DialRoute,
-    place: &'a DialTarget,
+    relay: &'a DialTarget,
 }
 
-impl Road<'_> {
+impl ConnectionSteps<'_> {
     /// A fault before the request to the proxy is reported as a fault of the proxy.
     async fn to_first<T>(&self, dialling: impl Future<Output = Result<T, DialError>>) -> Result<T, Trouble> {
-        within(self.first, dialling).await.map_err(|error| match self.via {
+        with_timeout(self.first_hop, dialling).await.map_err(|error| match self.via {
             DialRoute::Direct => of_dial(&error),
             DialRoute::Proxy(proxy) => {
-                of_dial(&proxy.failed(self.place, ProxyFault::Unreachable(Box::new(error))))
+                of_dial(&proxy.failed(self.relay, ProxyFault::Unreachable(Box::new(error))))
             }
         })
     }
 
     async fn resolve(&self) -> Result<(Vec<SocketAddr>, String), Trouble> {
-        let found = self.to_first(dial::addresses(self.first)).await?;
-        let list: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
-        let mut text = format!("{} is {}", self.first.host, list.join(", "));
+        let addresses = self.to_first(dial::addresses(self.first_hop)).await?;
+        let list: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+        let mut text = format!("{} is {}", self.first_hop.host, list.join(", "));
         if let DialRoute::Proxy(proxy) = self.via {
             text = format!("the proxy {text}");
             if proxy.resolves() {
-                text.push_str(&format!("; the proxy resolves {} itself", self.place.host));
+                text.push_str(&format!("; the proxy resolves {} itself", self.relay.host));
             }
         }
-        Ok((found, text))
+        Ok((addresses, text))
     }
 
     async fn connect(&self, addresses: Vec<SocketAddr>) -> Result<(TcpStream, String), Trouble> {
-        let stream = self.to_first(dial::connect_any(addresses, self.first)).await?;
+        let stream = self.to_first(dial::connect_any(addresses, self.first_hop)).await?;
         let text = match stream.peer_addr() {
             Ok(address) => format!("{address} accepts connections"),
-            Err(_) => format!("{} accepts connections", self.first),
+            Err(_) => format!("{} accepts connections", self.first_hop),
         };
         Ok((stream, text))
     }
 
-    async fn pass(&self, mut stream: TcpStream) -> Result<(TcpStream, String), Trouble> {
+    async fn tunnel(&self, mut stream: TcpStream) -> Result<(TcpStream, String), Trouble> {
         let DialRoute::Proxy(proxy) = self.via else { return Ok((stream, "no proxy is configured".into())) };
-        let asked = tokio::time::timeout(defaults::CONNECT, proxy.tunnel(&mut stream, self.place)).await;
-        let asked = asked.unwrap_or_else(|_| Err(proxy.failed(self.place, ProxyFault::Timeout)));
-        asked.map_err(|error| of_dial(&error))?;
-        Ok((stream, format!("{proxy} connects to {}", self.place)))
+        let tunnelled = tokio::time::timeout(defaults::CONNECT, proxy.tunnel(&mut stream, self.relay)).await;
+        let tunnelled = tunnelled.unwrap_or_else(|_| Err(proxy.failed(self.relay, ProxyFault::Timeout)));
+        tunnelled.map_err(|error| of_dial(&error))?;
+        Ok((stream, format!("{proxy} connects to {}", self.relay)))
     }
 
     async fn secure(&self, stream: TcpStream, exam: &Exam) -> Result<((), String), Trouble> {
-        let secured = within(self.place, dial::secure(stream, self.place, &exam.tls)).await;
+        let secured = with_timeout(self.relay, dial::secure(stream, self.relay, &exam.tls)).await;
         let mut io = secured.map_err(|error| of_dial(&error))?;
         let text = match io.tls_version().and_then(|version| version.as_str()) {
             Some(version) => {
                 let version = version.replace("TLSv", "TLS ").replace('_', ".");
-                format!("{version}, and the certificate for {} is trusted", self.place.host)
+                format!("{version}, and the certificate for {} is trusted", self.relay.host)
             }
             None => "none: plain HTTP, on this machine".into(),
         };
@@ -196,13 +196,13 @@ impl Road<'_> {
     }
 }
 
-/// Sends the probe as an Upgrade, each time on a new connection, with one transport after the other until one succeeds.
+/// Sends the probe as an Upgrade. Tries the transports in turn, each on a new connection, until an Upgrade succeeds.
 async fn upgrade(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> {
     let mut absent = None;
     for transport in automatic(false) {
-        match transport.agent().open(&question(exam, via, transport.name())).await {
+        match transport.agent().open(&probe_call(exam, via, transport.name())).await {
             Ok(Opened { urls, warnings, link, .. }) => {
-                let (kind, granted) = (link.kind(), granted(&urls, &warnings));
+                let (kind, granted) = (link.kind(), grant_text(&urls, &warnings));
                 if let AgentLink::Flipped { mut io, .. } = link {
                     let _ = io.shutdown().await;
                 }
@@ -218,23 +218,23 @@ async fn upgrade(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> 
 
 /// Sends the probe with the transports that poll, and reports whether bodies stream.
 async fn poll(exam: &Exam, via: &DialRoute) -> Result<((), String), Trouble> {
-    let mut first = None;
+    let mut first_trouble = None;
     for transport in automatic(true) {
-        match transport.agent().open(&question(exam, via, transport.name())).await {
+        match transport.agent().open(&probe_call(exam, via, transport.name())).await {
             Ok(Opened { urls, warnings, link: AgentLink::Polled(link), .. }) => {
-                let urls = granted(&urls, &warnings);
+                let urls = grant_text(&urls, &warnings);
                 let flow = link.flow().map_or("bodies do not stream".into(), |flow| flow.to_string());
                 return Ok(((), format!("{} works; the relay grants {urls}; {flow}", transport.name())));
             }
             Ok(_) => {}
-            Err(error) => first = first.or(Some(of_open(&error))),
+            Err(error) => first_trouble = first_trouble.or(Some(of_open(&error))),
         }
     }
-    Err(first.unwrap_or_default())
+    Err(first_trouble.unwrap_or_default())
 }
 
 /// The public URLs and the warnings of a relay, as text.
-fn granted(urls: &[String], warnings: &[String]) -> String {
+fn grant_text(urls: &[String], warnings: &[String]) -> String {
     let urls = if urls.is_empty() { "no public URL".into() } else { urls.join(" ") };
     let warnings: Vec<_> = warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
     format!("{urls}{}", warnings.concat())
@@ -247,7 +247,7 @@ fn automatic(polls: bool) -> impl Iterator<Item = &'static dyn transport::Transp
 }
 
 /// A call whose offer is marked as a probe.
-fn question(exam: &Exam, via: &DialRoute, transport: &'static str) -> Call {
+fn probe_call(exam: &Exam, via: &DialRoute, transport: &'static str) -> Call {
     Call {
         relay: exam.relay.clone(),
         via: via.clone(),
@@ -264,12 +264,12 @@ fn question(exam: &Exam, via: &DialRoute, transport: &'static str) -> Call {
     }
 }
 
-async fn answers(target: &OriginTarget, exam: &Exam) -> Result<((), String), Trouble> {
+async fn probe_target(target: &OriginTarget, exam: &Exam) -> Result<((), String), Trouble> {
     let probe = Origin::new(target.clone(), Scope::new(), exam.tls.clone()).probe().await;
     match probe.answers {
         true => Ok(((), probe.to_string())),
         false => Err(Trouble {
-            what: probe.to_string(),
+            fault: probe.to_string(),
             remedy: format!("start the service at {target}, or give another TARGET"),
             ..Trouble::default()
         }),

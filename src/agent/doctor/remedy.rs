@@ -1,4 +1,4 @@
-//! Describes each fault on the way to a relay, and its remedy.
+//! Describes each fault of a connection to a relay, and the remedy.
 
 use crate::net::dial::DialError;
 use crate::tls;
@@ -8,44 +8,45 @@ use crate::transport::OpenError;
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Trouble {
     /// The fault.
-    pub(super) what: String,
+    pub(super) fault: String,
     /// The remedy.
     pub(super) remedy: String,
     /// The relay refused the token, or the routes requested with it.
     pub(super) refused: bool,
-    /// No Upgrade came through; ordinary requests still may.
+    /// Upgrades are blocked; ordinary requests may still pass.
     pub(super) blocked: bool,
 }
 
 impl Trouble {
-    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: remedy.into(), ..Self::default() }
+    fn new(fault: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { fault: fault.into(), remedy: remedy.into(), ..Self::default() }
     }
 }
 
 pub(super) fn of_dial(error: &DialError) -> Trouble {
-    let what = error.to_string();
+    let fault = error.to_string();
     match error {
         DialError::Resolve { .. } => Trouble::new(
-            what,
+            fault,
             "check the host in --relay, and the DNS of this machine; if only a proxy resolves names, set it \
              with --proxy",
         ),
         DialError::Connect { .. } | DialError::Timeout { .. } => Trouble::new(
-            what,
+            fault,
             "check that the relay runs and that the firewall allows connections to its port; in a company \
              network, set the proxy with --proxy or HTTPS_PROXY",
         ),
-        DialError::Proxy(error) => Trouble::new(error.what(), error.remedy()),
-        DialError::Tls { place, source } => match tls::explain_io(source) {
+        DialError::Proxy(error) => Trouble::new(error.failure(), error.remedy()),
+        DialError::Tls { target, source } => match tls::explain_io(source) {
             // Each explanation ends with its remedy.
             Some(why) => {
-                let (what, remedy) = why.rsplit_once("; ").unwrap_or((&why, "renew the relay's certificate"));
-                Trouble::new(format!("the certificate of {place} is not accepted: {what}"), remedy)
+                let (fault, remedy) =
+                    why.rsplit_once("; ").unwrap_or((&why, "renew the relay's certificate"));
+                Trouble::new(format!("the certificate of {target} is not accepted: {fault}"), remedy)
             }
             None => Trouble::new(
-                what,
-                format!("check that {place} is the relay's TLS port, and not that of another service"),
+                fault,
+                format!("check that {target} is the relay's TLS port, and not that of another service"),
             ),
         },
     }
@@ -61,8 +62,8 @@ pub(super) fn of_open(error: &OpenError) -> Trouble {
                 400 | 406 => ("set --name to a name that the token allows", false),
                 _ => ("try again in a moment, and check the log of the relay", false),
             };
-            let what = format!("the relay refuses: {message} ({})", status.as_u16());
-            Trouble { refused, ..Trouble::new(what, remedy) }
+            let fault = format!("the relay refuses: {message} ({})", status.as_u16());
+            Trouble { refused, ..Trouble::new(fault, remedy) }
         }
         OpenError::Absent { .. } => blocked(
             error,
@@ -80,8 +81,8 @@ fn blocked(error: &OpenError, remedy: &str) -> Trouble {
     Trouble { blocked: true, ..Trouble::new(error.to_string(), remedy) }
 }
 
-/// The remedy when Upgrades are blocked and polls come through.
-pub(super) fn by_poll() -> String {
+/// The remedy when Upgrades are blocked and polls work.
+pub(super) fn poll_remedy() -> String {
     "no action is needed: an agent serves from here by long poll; for more speed, let the proxies in between \
      pass Upgrade"
         .to_owned()

@@ -11,15 +11,15 @@ fn a_refusal_is_distinguished_from_a_fault() {
     for (status, is) in [(401, true), (403, true), (400, false), (406, false), (429, false), (503, false)] {
         let trouble = refused(status);
         assert_eq!(trouble.refused, is, "{status}");
-        assert!(trouble.what.contains(&status.to_string()) && !trouble.remedy.is_empty());
+        assert!(trouble.fault.contains(&status.to_string()) && !trouble.remedy.is_empty());
     }
 }
 
 #[tokio::test]
 async fn a_closed_port_skips_the_steps_after_tcp() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = gone.local_addr().unwrap();
-    drop(gone);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = closed.local_addr().unwrap();
+    drop(closed);
     let exam = Exam {
         relay: format!("https://{address}").parse().unwrap(),
         proxies: Proxies::None,
@@ -31,5 +31,5 @@ async fn a_closed_port_skips_the_steps_after_tcp() {
     let mut findings = Vec::new();
     let verdict = examine(&exam, |finding| findings.push((finding.step, finding.found.is_ok()))).await;
     assert_eq!(findings, [("name", true), ("tcp", false), ("target", false)]);
-    assert!(matches!(verdict, Verdict::Ill(remedy) if remedy.contains("check that the relay runs")));
+    assert!(matches!(verdict, Verdict::Failed(remedy) if remedy.contains("check that the relay runs")));
 }

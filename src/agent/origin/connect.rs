@@ -43,7 +43,7 @@ impl Connector {
         &self.target
     }
 
-    /// Connects, within [`defaults::ORIGIN_CONNECT`]. Dropping the future gives up.
+    /// Connects, within [`defaults::ORIGIN_CONNECT`]. Dropping the future cancels the attempt.
     pub(super) async fn connect(&self) -> Result<Io, ConnectError> {
         match &self.target {
             OriginTarget::Web(place) | OriginTarget::Http2(place) => {
@@ -72,23 +72,24 @@ impl Connector {
     pub(super) async fn probe(&self) -> Probe {
         let answered = match (&self.target, self.target.local_port()) {
             (OriginTarget::Web(place) | OriginTarget::Http2(place), Some(_)) if !place.tls => {
-                self.loopback(place).await
+                self.probe_loopback(place).await
             }
             _ => self.connect().await.map(|_| None),
         };
         let (answers, text) = match answered {
             Ok(None) => (true, format!("{} answers", self.target)),
             Ok(Some(place)) => (true, format!("{} answers", self.target.at(&place))),
-            Err(error) => (false, self.silence(&error)),
+            Err(error) => (false, self.failure_text(&error)),
         };
         Probe::new(answers, text)
     }
 
-    async fn loopback(&self, place: &DialTarget) -> Result<Option<DialTarget>, ConnectError> {
+    /// Connects to both loopback addresses, and returns the address that connected first.
+    async fn probe_loopback(&self, place: &DialTarget) -> Result<Option<DialTarget>, ConnectError> {
         let at = |host: &str| DialTarget { host: host.into(), ..place.clone() };
         let (v4, v6) = (at("127.0.0.1"), at("::1"));
-        let stands = |place| async move { self.web(&place).await.map(|_| place) };
-        let (first, last) = (Box::pin(stands(v4)), Box::pin(stands(v6)));
+        let connect = |place| async move { self.web(&place).await.map(|_| place) };
+        let (first, last) = (Box::pin(connect(v4)), Box::pin(connect(v6)));
         let found = match futures_util::future::select_ok([first, last]).await {
             Ok((place, _)) => place,
             Err(error) => return Err(error),
@@ -96,16 +97,16 @@ impl Connector {
         Ok(Some(self.found.get_or_init(|| found).clone()))
     }
 
-    fn silence(&self, error: &ConnectError) -> String {
-        let until = "start your service; until then, requests will be answered 502";
+    fn failure_text(&self, error: &ConnectError) -> String {
+        let advice = "start your service; until then, requests will be answered 502";
         match (self.target.local_port(), error) {
             (Some(port), ConnectError::Dial(DialError::Connect { .. })) => {
-                format!("nothing listens on port {port} (tried 127.0.0.1 and [::1]): {until}")
+                format!("nothing listens on port {port} (tried 127.0.0.1 and [::1]): {advice}")
             }
             (_, ConnectError::Dial(error @ DialError::Tls { .. })) => {
                 format!("{} cannot be used: {error}; requests will be answered 502", self.target)
             }
-            _ => format!("{} does not answer ({error}): {until}", self.target),
+            _ => format!("{} does not answer ({error}): {advice}", self.target),
         }
     }
 }

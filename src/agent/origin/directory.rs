@@ -25,14 +25,14 @@ use crate::message::{Body, Request, Response, problem};
 #[derive(Clone)]
 pub(super) struct FileServer {
     root: Arc<Path>,
-    files: ServeDir<DefaultServeDirFallback, Walled>,
+    files: ServeDir<DefaultServeDirFallback, RootBackend>,
 }
 
 impl FileServer {
     pub(super) fn new(root: &Path) -> Self {
         // A missing root serves no files, and the probe reports it.
         let root: Arc<Path> = root.canonicalize().unwrap_or_else(|_| root.to_owned()).into();
-        Self { files: ServeDir::with_backend(root.clone(), Walled { root: root.clone() }), root }
+        Self { files: ServeDir::with_backend(root.clone(), RootBackend { root: root.clone() }), root }
     }
 
     pub(super) fn probe(&self) -> Probe {
@@ -49,13 +49,13 @@ impl FileServer {
     pub(super) async fn answer(mut self, request: Request) -> Response {
         let html = problem::wants_html(request.headers());
         let (mut parts, _) = request.into_parts();
-        parts.uri = plain(&parts.uri);
+        parts.uri = single_slash(&parts.uri);
         let Ok(response) = self.files.call(http::Request::from_parts(parts, Body::empty())).await;
         let status = response.status();
         let mut answer = match status {
-            StatusCode::NOT_FOUND => note(status, "There is no such file here.", html),
-            StatusCode::METHOD_NOT_ALLOWED => note(status, "Files here can only be read.", html),
-            StatusCode::INTERNAL_SERVER_ERROR => note(status, "This file cannot be read.", html),
+            StatusCode::NOT_FOUND => error_response(status, "There is no such file here.", html),
+            StatusCode::METHOD_NOT_ALLOWED => error_response(status, "Files here can only be read.", html),
+            StatusCode::INTERNAL_SERVER_ERROR => error_response(status, "This file cannot be read.", html),
             _ => return response.map(Body::wrap),
         };
         if let Some(allow) = response.headers().get(ALLOW) {
@@ -65,8 +65,9 @@ impl FileServer {
     }
 }
 
-/// The target without authority and with a single leading slash: with several, a redirect would lead to another host.
-fn plain(uri: &Uri) -> Uri {
+/// The target without authority and with a single leading slash: with several slashes, a redirect would lead to another
+/// host.
+fn single_slash(uri: &Uri) -> Uri {
     let target = origin_form(uri);
     let text = target.to_string();
     if !text.starts_with("//") {
@@ -75,7 +76,7 @@ fn plain(uri: &Uri) -> Uri {
     format!("/{}", text.trim_start_matches('/')).parse().unwrap_or(target)
 }
 
-fn note(status: StatusCode, text: &str, html: bool) -> Response {
+fn error_response(status: StatusCode, text: &str, html: bool) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
     let (kind, body) = match html {
         true => ("text/html; charset=utf-8", problem::page(title, &format!("<p>{text}</p>"))),
@@ -90,14 +91,15 @@ fn note(status: StatusCode, text: &str, html: bool) -> Response {
 
 /// The part of the file system within the root.
 #[derive(Clone)]
-struct Walled {
+struct RootBackend {
     root: Arc<Path>,
 }
 
-impl Walled {
+impl RootBackend {
+    /// The real path and the metadata of `path`, if `path` is a file or directory that may be served.
     async fn inside(self, path: PathBuf) -> io::Result<(PathBuf, Metadata)> {
-        let asked = path.strip_prefix(&self.root).map_err(|_| io::ErrorKind::NotFound)?;
-        if asked.components().any(is_hidden) {
+        let relative = path.strip_prefix(&self.root).map_err(|_| io::ErrorKind::NotFound)?;
+        if relative.components().any(is_hidden) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let real = tokio::fs::canonicalize(&path).await?;
@@ -114,7 +116,7 @@ fn is_hidden(part: Component<'_>) -> bool {
     name.starts_with(b".") && name != b".well-known"
 }
 
-impl Backend for Walled {
+impl Backend for RootBackend {
     type File = TokioFile;
     type Metadata = Metadata;
     type OpenFuture = BoxFuture<'static, io::Result<TokioFile>>;

@@ -17,7 +17,8 @@ use crate::session::SendErrorKind;
 /// The name of this hop in `Proxy-Status`.
 pub(super) const HOP: &str = "ptth-agent";
 
-/// The fields of the visitor's request that a [`Problem`] needs. The request itself has been passed on by then.
+/// The fields of the visitor's request that a [`Problem`] needs. By then, the request itself has been sent to the
+/// origin.
 pub(super) fn accept_headers(html: bool) -> HeaderMap {
     let accept = html.then_some((http::header::ACCEPT, HeaderValue::from_static("text/html")));
     accept.into_iter().collect()
@@ -37,7 +38,7 @@ pub(super) enum OriginFailure {
     #[error(transparent)]
     Opening(Arc<OriginFailure>),
     #[error("a 101 that was not requested")]
-    Unasked,
+    Unrequested,
     #[error("CONNECT is not forwarded to origins")]
     Tunnel,
     #[error("a request without a host, or with several hosts")]
@@ -50,10 +51,10 @@ type FailureReport = (StatusCode, &'static str, &'static str, String);
 impl OriginFailure {
     /// The response that replaces the missing answer. `html`: the visitor prefers HTML.
     pub(super) fn response(&self, target: &OriginTarget, html: bool) -> Response {
-        let (status, code, error, what) = self.verdict();
+        let (status, code, error, explanation) = self.report();
         // The address of the service goes to the log of its owner, not to visitors.
         tracing::info!(%target, error = %self, code, "the origin gave no answer");
-        let detail = format!("The service behind the agent gave no answer: {what}");
+        let detail = format!("The service behind the agent gave no answer: {explanation}");
         Problem {
             status,
             code,
@@ -66,7 +67,7 @@ impl OriginFailure {
         .response(&accept_headers(html))
     }
 
-    fn verdict(&self) -> FailureReport {
+    fn report(&self) -> FailureReport {
         match self {
             Self::Connect(ConnectError::Dial(error)) => dialling(error),
             Self::Connect(ConnectError::Unix(error)) => connecting(error),
@@ -88,8 +89,8 @@ impl OriginFailure {
                 "http_response_incomplete",
                 "it ended the connection or the stream without an answer. Its log may have the reason.",
             ),
-            Self::Opening(failure) => failure.verdict(),
-            Self::Unasked => bad(
+            Self::Opening(failure) => failure.report(),
+            Self::Unrequested => bad(
                 "origin-unasked-upgrade",
                 "http_upgrade_failed",
                 "it switched protocols without a request for an Upgrade.",
@@ -110,8 +111,8 @@ impl OriginFailure {
     }
 }
 
-fn bad(code: &'static str, error: &'static str, what: impl Into<String>) -> FailureReport {
-    (StatusCode::BAD_GATEWAY, code, error, what.into())
+fn bad(code: &'static str, error: &'static str, explanation: impl Into<String>) -> FailureReport {
+    (StatusCode::BAD_GATEWAY, code, error, explanation.into())
 }
 
 fn timeout() -> FailureReport {
@@ -132,7 +133,7 @@ fn dialling(error: &DialError) -> FailureReport {
         }
         DialError::Connect { source, .. } => connecting(source),
         // Origins are dialled without a proxy. The code covers the case nevertheless.
-        DialError::Proxy(error) => bad("origin-unreachable", "destination_unavailable", error.what()),
+        DialError::Proxy(error) => bad("origin-unreachable", "destination_unavailable", error.failure()),
         DialError::Tls { source, .. } => handshaking(source),
         DialError::Timeout { .. } => timeout(),
     }
@@ -204,8 +205,9 @@ fn exchange(error: &http1::Error) -> FailureReport {
         );
     }
     if error.is_invalid() {
-        let what = format!("its answer is not HTTP/1.1 ({error}). Check the port, or use https:// for TLS.");
-        return bad("origin-invalid", "http_protocol_error", what);
+        let explanation =
+            format!("its answer is not HTTP/1.1 ({error}). Check the port, or use https:// for TLS.");
+        return bad("origin-invalid", "http_protocol_error", explanation);
     }
     bad(
         "origin-incomplete",

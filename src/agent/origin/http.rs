@@ -9,7 +9,7 @@ use super::connect::{Connector, Probe};
 use super::failure::OriginFailure;
 use super::outgoing::{OriginRequest, Upgrade, check, outgoing};
 use super::pool::{Leased, Pool};
-use crate::agent::recorded::Behind;
+use crate::agent::recorded::UpgradeRecord;
 use crate::http1::client::{self, NotAnswered};
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop, interim, problem};
@@ -47,15 +47,15 @@ impl Web {
         let OriginRequest { request, upgrade } = outgoing(request);
         let mut response = self.send(request, interim).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switch(response, upgrade.ok_or(OriginFailure::Unasked)?, &self.scope);
+            return switch(response, upgrade.ok_or(OriginFailure::Unrequested)?, &self.scope);
         }
         // The version belongs to the hop to the origin and is not passed on.
         *response.version_mut() = Version::HTTP_11;
         Ok(response)
     }
 
-    /// Sends a request on idle connections, the youngest first, then on a fresh one. A connection that proves closed
-    /// before a byte was written returns the request, which goes on the next connection. A request that may have been
+    /// Sends a request on idle connections, the youngest first, then on a fresh one. If a connection turns out to be
+    /// closed before a byte was written, the request is sent on the next connection. A request that may have been
     /// sent is repeated once, on a fresh connection, if a repeat is harmless and the connection was idle for so long
     /// that the origin may have closed it without reading the request (RFC 9112 §9.3.1).
     async fn send(&self, mut request: Request, interim: &interim::Sender) -> Result<Response, OriginFailure> {
@@ -72,7 +72,7 @@ impl Web {
             }
         }
         let fresh = self.pool.fresh(self.connector.connect().await?);
-        self.send_on(fresh, request, interim).await.map_err(|lost| lost.error.into())
+        self.send_on(fresh, request, interim).await.map_err(|failed| failed.error.into())
     }
 
     async fn send_on(
@@ -82,7 +82,7 @@ impl Web {
         interim: &interim::Sender,
     ) -> Result<Response, NotAnswered> {
         let Leased { connection, mut lease, .. } = leased;
-        lease.sends(&request);
+        lease.note_request(&request);
         client::send(connection, request, lease, interim).await.map(|(response, _)| response)
     }
 
@@ -98,8 +98,8 @@ pub(super) fn switch(
     upgrade: Upgrade,
     scope: &Scope,
 ) -> Result<Response, OriginFailure> {
-    let origin = Tunnel::take(response.extensions_mut()).ok_or(OriginFailure::Unasked)?;
-    scope.spawn(join(upgrade.visitor, origin, upgrade.behind));
+    let origin = Tunnel::take(response.extensions_mut()).ok_or(OriginFailure::Unrequested)?;
+    scope.spawn(join(upgrade.visitor, origin, upgrade.record));
     let (mut parts, _) = response.into_parts();
     let token = hop::strip(&mut parts.headers).unwrap_or(upgrade.token);
     hop::set_upgrade(&mut parts.headers, token);
@@ -108,12 +108,12 @@ pub(super) fn switch(
 }
 
 /// Joins both streams. If one of them never opens, the other is closed.
-async fn join(visitor: Opening, origin: Opening, behind: Option<Behind>) {
+async fn join(visitor: Opening, origin: Opening, record: Option<UpgradeRecord>) {
     let joined = async {
         let (mut visitor, mut origin) = futures_util::future::try_join(visitor, origin).await?;
-        match &behind {
+        match &record {
             None => splice::splice(&mut visitor, &mut origin).await?,
-            Some(behind) => splice::splice(&mut counted(visitor, behind.bytes()), &mut origin).await?,
+            Some(record) => splice::splice(&mut counted(visitor, record.bytes()), &mut origin).await?,
         };
         Ok::<_, BoxError>(())
     };

@@ -20,11 +20,11 @@ use crate::session::SendError;
 use crate::session::h2::ReceiveBudget;
 use crate::session::h2::client::{self, Http2Client};
 
-/// More cores than this share connections.
+/// The number of shared connections. With more cores, several cores share a connection.
 const PLACES: usize = 64;
 
-/// A connection that is being opened. All requests of its core wait for it. The attempt is cancelled when the last of
-/// them is dropped.
+/// A connection that is being opened. All requests of its core wait for it. The attempt is cancelled when the last
+/// waiting request is dropped.
 type PendingConnection = BoxFuture<'static, Result<Http2Client, Arc<OriginFailure>>>;
 
 /// The connection of one core.
@@ -35,7 +35,7 @@ struct SharedConnection {
 }
 
 impl SharedConnection {
-    fn known(&self) -> Option<Http2Client> {
+    fn open_client(&self) -> Option<Http2Client> {
         self.client.clone().filter(|client| !client.is_closed())
     }
 }
@@ -87,7 +87,7 @@ impl Web2 {
             .map_err(|_| OriginFailure::Hosts)?;
         let mut response = self.send(request, interim).await?;
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-            return switch(response, upgrade.ok_or(OriginFailure::Unasked)?, &self.scope);
+            return switch(response, upgrade.ok_or(OriginFailure::Unrequested)?, &self.scope);
         }
         *response.version_mut() = http::Version::HTTP_11;
         Ok(response)
@@ -114,17 +114,17 @@ impl Web2 {
         Ok(response)
     }
 
-    /// A request that a used connection returned unsent goes on a fresh connection. A request that may have been sent
-    /// is repeated once, if a repeat is harmless.
+    /// A request that a used connection returned unsent is sent on a fresh connection. A request that may have been
+    /// sent is repeated once, if a repeat is harmless.
     async fn send_shared(
         self: &Arc<Self>,
         mut request: Request,
         place: usize,
         interim: &interim::Sender,
     ) -> Result<Response, OriginFailure> {
-        let known = self.places[place].lock().known();
-        let is_first = known.is_none();
-        if let Some(client) = known {
+        let open_client = self.places[place].lock().open_client();
+        let is_first = open_client.is_none();
+        if let Some(client) = open_client {
             match client.exchange(request, interim).await {
                 Ok(response) => return Ok(response),
                 Err(SendError { unsent: Some(again), .. } | SendError { repeatable: Some(again), .. }) => {
@@ -137,23 +137,23 @@ impl Web2 {
         client.exchange(request, interim).await.map_err(|error| OriginFailure::Http2(error.kind))
     }
 
-    /// A fresh connection for the place `number`. All requests that need one at the same time share it. With `any`, a
-    /// connection that was opened meanwhile is returned instead. Cancel safe.
-    async fn fresh(self: &Arc<Self>, number: usize, any: bool) -> Result<Http2Client, OriginFailure> {
+    /// Opens a connection for `place`. Requests that need a connection at the same time share the attempt. With
+    /// `reuse`, a connection that was opened meanwhile is returned instead. Cancel safe.
+    async fn fresh(self: &Arc<Self>, place: usize, reuse: bool) -> Result<Http2Client, OriginFailure> {
         let opening = {
-            let mut place = self.places[number].lock();
-            if let Some(client) = place.known().filter(|_| any) {
+            let mut slot = self.places[place].lock();
+            if let Some(client) = slot.open_client().filter(|_| reuse) {
                 return Ok(client);
             }
-            place.opening.as_ref().and_then(WeakShared::upgrade).unwrap_or_else(|| {
+            slot.opening.as_ref().and_then(WeakShared::upgrade).unwrap_or_else(|| {
                 let this = self.clone();
                 let opening = async move {
-                    let opened = this.open(number).await;
-                    this.places[number].lock().opening = None;
+                    let opened = this.open(place).await;
+                    this.places[place].lock().opening = None;
                     opened.map_err(Arc::new)
                 };
                 let opening = opening.boxed().shared();
-                place.opening = Shared::downgrade(&opening);
+                slot.opening = Shared::downgrade(&opening);
                 opening
             })
         };
@@ -176,7 +176,7 @@ impl Web2 {
             tokio::select! {
                 biased;
                 () = scope.stopping() => {
-                    // The place releases the connection; the requests on it keep it open.
+                    // The place releases the connection; its requests in flight keep the connection open.
                     places[place].lock().client.take();
                     connection.await;
                 }

@@ -4,7 +4,7 @@ use http::header::{CONNECTION, HOST, TE};
 use http::{HeaderValue, Method};
 
 use super::failure::OriginFailure;
-use crate::agent::recorded::Behind;
+use crate::agent::recorded::UpgradeRecord;
 use crate::message::upgrade::{Opening, Tunnel, join_cookies};
 use crate::message::{Request, authority, hop};
 
@@ -20,7 +20,7 @@ pub(super) struct Upgrade {
     pub(super) token: HeaderValue,
     pub(super) visitor: Opening,
     /// The record of the request, where there is one.
-    pub(super) behind: Option<Behind>,
+    pub(super) record: Option<UpgradeRecord>,
 }
 
 /// Refuses requests that no origin receives. The relay of this crate sends none of them; another relay may.
@@ -59,8 +59,8 @@ pub(super) fn outgoing(mut request: Request) -> OriginRequest {
 pub(super) fn upgrade(request: &mut Request) -> Option<Upgrade> {
     let version = request.version();
     let token = hop::strip_received(version, request.headers_mut()).filter(may_pass)?;
-    let behind = request.extensions_mut().remove::<Behind>();
-    Some(Upgrade { token, visitor: Tunnel::take(request.extensions_mut())?, behind })
+    let record = request.extensions_mut().remove::<UpgradeRecord>();
+    Some(Upgrade { token, visitor: Tunnel::take(request.extensions_mut())?, record })
 }
 
 /// `h2c` would change the protocol of the whole connection, and no hop could read the requests any more.

@@ -51,7 +51,7 @@ impl Pool {
         let mut stack = self.stacks[core].lock();
         while let Some(mut idle) = stack.idle.pop_back() {
             if idle.is_old() {
-                // The connections below are older still.
+                // The remaining connections are older.
                 stack.idle.clear();
                 break;
             }
@@ -63,7 +63,7 @@ impl Pool {
         None
     }
 
-    /// Takes charge of a fresh connection.
+    /// A lease of a fresh connection on `io`.
     pub(super) fn fresh(self: &Arc<Self>, io: Io) -> Leased {
         let lease = self.lease(Core::current().place(STACKS));
         Leased { connection: Connection::new(io), lease, rested: false }
@@ -129,14 +129,14 @@ pub(super) struct Leased {
 pub(super) struct ConnectionLease {
     pool: Arc<Pool>,
     core: usize,
-    /// A login is tied to the connection, so the origin may take later requests for the same visitor's. The connection
-    /// is closed after its exchange.
+    /// A login is tied to the connection, so the origin may treat later requests as requests of the same visitor. The
+    /// connection is closed after its exchange.
     bound: bool,
 }
 
 impl ConnectionLease {
     /// Notes that this request is sent on the connection.
-    pub(super) fn sends(&mut self, request: &Request) {
+    pub(super) fn note_request(&mut self, request: &Request) {
         self.bound |= binds_connection(request.headers());
     }
 }
@@ -147,7 +147,7 @@ impl Home for ConnectionLease {
         !self.bound
     }
 
-    fn back(self, connection: Box<Connection>) {
+    fn put_back(self, connection: Box<Connection>) {
         self.pool.put(self.core, connection);
     }
 
@@ -173,16 +173,16 @@ mod tests {
         let (connection, returning) = (connection(), pool.clone());
         let mut stack = pool.stacks[0].lock();
         stack.swept = true;
-        let (sends, receives) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            sends.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
+            sender.send(std::fs::read_link("/proc/thread-self").unwrap()).unwrap();
             returning.put(0, connection);
         });
-        let stat = std::path::Path::new("/proc").join(receives.recv().unwrap()).join("stat");
+        let stat = std::path::Path::new("/proc").join(receiver.recv().unwrap()).join("stat");
         // A sleeping thread is waiting for the lock.
-        let until = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while !std::fs::read_to_string(&stat).unwrap().contains(") S ") {
-            assert!(Instant::now() < until, "the thread does not wait for the lock");
+            assert!(Instant::now() < deadline, "the thread does not wait for the lock");
             std::thread::yield_now();
         }
         // As the sweep does when the scope stops.

@@ -47,7 +47,7 @@ pub fn sample(scope: Scope) -> impl Handler {
 
 fn answer(request: Request, scope: &Scope) -> Response {
     match request.uri().path() {
-        "/" => show(&request),
+        "/" => front_page(&request),
         "/echo" => echo(request),
         "/ws" => socket(request, scope),
         "/events" => events(scope),
@@ -67,13 +67,13 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
     answer_with(status, "text/plain; charset=utf-8", Body::full(text))
 }
 
-fn show(request: &Request) -> Response {
-    let seen = as_seen(request);
+fn front_page(request: &Request) -> Response {
+    let head = request_head(request);
     let mut response = match wants_html(request.headers()) {
-        false => text(StatusCode::OK, seen),
+        false => text(StatusCode::OK, head),
         true => {
             let body =
-                format!("<p>Your request, as it arrived here:</p>\n<pre>{}</pre>\n{LINKS}", escape(&seen));
+                format!("<p>Your request, as it arrived here:</p>\n<pre>{}</pre>\n{LINKS}", escape(&head));
             let html = page("The sample origin of ptth", &body);
             answer_with(StatusCode::OK, "text/html; charset=utf-8", Body::full(html))
         }
@@ -84,7 +84,7 @@ fn show(request: &Request) -> Response {
 }
 
 /// The head of a request of any version, in the form of HTTP/1.1.
-fn as_seen(request: &Request) -> String {
+fn request_head(request: &Request) -> String {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let mut out = format!("{} {target} HTTP/1.1\n", request.method());
     if let Some(authority) = request.uri().authority() {
@@ -127,35 +127,35 @@ fn events(scope: &Scope) -> Response {
 }
 
 fn download(query: &str) -> Response {
-    let asked = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "bytes");
-    let bytes = asked.map_or(Ok(DOWNLOAD), |(_, number)| number.parse());
+    let requested = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "bytes");
+    let bytes = requested.map_or(Ok(DOWNLOAD), |(_, number)| number.parse());
     match bytes {
-        Ok(left) if left <= DOWNLOAD_MOST => {
-            answer_with(StatusCode::OK, "application/octet-stream", Body::from_source(Zeros { left }))
+        Ok(remaining) if remaining <= DOWNLOAD_MOST => {
+            answer_with(StatusCode::OK, "application/octet-stream", Body::from_source(Zeros { remaining }))
         }
         _ => text(StatusCode::BAD_REQUEST, format!("bytes is a number from 0 to {DOWNLOAD_MOST}.\n")),
     }
 }
 
-/// A body of `left` zeros, all sent from one static chunk.
+/// A body of zeros, all sent from one static chunk. `remaining` is the number of zeros still to send.
 struct Zeros {
-    left: u64,
+    remaining: u64,
 }
 
 impl FrameSource for Zeros {
     fn poll_frame(&mut self, _: &mut Context<'_>) -> PolledFrame {
         static CHUNK: [u8; 64 << 10] = [0; 64 << 10];
-        let take = CHUNK.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        self.left -= take as u64;
+        let take = CHUNK.len().min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
+        self.remaining -= take as u64;
         Poll::Ready((take > 0).then(|| Ok(Frame::data(Bytes::from_static(&CHUNK[..take])))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.remaining == 0
     }
 
     fn length(&self) -> Option<u64> {
-        Some(self.left)
+        Some(self.remaining)
     }
 }
 
@@ -165,12 +165,12 @@ fn socket(mut request: Request, scope: &Scope) -> Response {
     let Some(stream) = stream.filter(|_| hop::requests_upgrade(request.headers(), "websocket")) else {
         return text(StatusCode::UPGRADE_REQUIRED, "This page is a WebSocket; send an Upgrade.\n");
     };
-    let Some(accept) = accepted(request.headers()) else {
+    let Some(accept) = accept_value(request.headers()) else {
         let mut response = text(StatusCode::BAD_REQUEST, "A WebSocket needs version 13 and a valid key.\n");
         response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return response;
     };
-    scope.spawn(talk(stream, scope.clone()));
+    scope.spawn(echo_messages(stream, scope.clone()));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
@@ -178,12 +178,12 @@ fn socket(mut request: Request, scope: &Scope) -> Response {
     response
 }
 
-fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
+fn accept_value(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(SEC_WEBSOCKET_VERSION).filter(|version| *version == "13")?;
     upgrade::accept(headers.get(SEC_WEBSOCKET_KEY)?)
 }
 
-async fn talk(stream: Opening, scope: Scope) {
+async fn echo_messages(stream: Opening, scope: Scope) {
     let Ok(stream) = stream.await else { return };
     let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MOST));
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;

@@ -135,7 +135,7 @@ where
 struct Once(Scope);
 
 impl Home for Once {
-    fn back(self, _: Box<Connection>) {}
+    fn put_back(self, _: Box<Connection>) {}
 
     fn scope(&self) -> &Scope {
         &self.0

@@ -28,14 +28,14 @@ pub struct BadTarget {
     why: &'static str,
 }
 
-const HOW: &str = "write a port (3000), host:port, http://…, https://…, h2c://… (HTTP/2), unix:/path or an \
-                   existing directory";
-const PATH: &str = "a path cannot be part of the target, because the origin receives the path of the \
-                    visitor's request; leave it out";
+const FORMS: &str = "write a port (3000), host:port, http://…, https://…, h2c://… (HTTP/2), unix:/path or an \
+                     existing directory";
+const NO_PATH: &str = "a path cannot be part of the target, because the origin receives the path of the \
+                       visitor's request; leave it out";
 
 impl OriginTarget {
-    /// Parses a text that a person typed. A number is always a port. A word that names an existing directory is that
-    /// directory.
+    /// Parses a text that a person typed. A number is always a port. The path of an existing directory becomes
+    /// a directory target.
     ///
     /// # Errors
     /// [`BadTarget`], with advice on what to type instead.
@@ -53,7 +53,7 @@ impl OriginTarget {
         if let Some((scheme, rest)) = text.split_once("://") {
             return url(scheme, rest);
         }
-        if let Some(port) = number(text.strip_prefix(':').unwrap_or(text)) {
+        if let Some(port) = bare_port(text.strip_prefix(':').unwrap_or(text)) {
             return Ok(Self::Web(DialTarget { host: "localhost".into(), port: port?, tls: false }));
         }
         let path = Path::new(text);
@@ -68,7 +68,7 @@ impl OriginTarget {
             return Err("there is no such directory");
         }
         if text.contains(['/', '?', '#']) {
-            return Err(if text.contains(':') { PATH } else { "there is no such directory" });
+            return Err(if text.contains(':') { NO_PATH } else { "there is no such directory" });
         }
         authority(text, None, false).map(Self::Web)
     }
@@ -84,7 +84,7 @@ impl OriginTarget {
         format!("{scheme}://{place}")
     }
 
-    /// The port, if the target is a service on this very machine.
+    /// The port, if the target is a service on this machine.
     pub(super) fn local_port(&self) -> Option<u16> {
         match self {
             Self::Web(place) | Self::Http2(place) if &*place.host == "localhost" => Some(place.port),
@@ -93,7 +93,7 @@ impl OriginTarget {
     }
 }
 
-fn number(text: &str) -> Option<Result<u16, &'static str>> {
+fn bare_port(text: &str) -> Option<Result<u16, &'static str>> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| port(text))
 }
@@ -111,11 +111,11 @@ fn url(scheme: &str, rest: &str) -> Result<OriginTarget, &'static str> {
         "https" => (true, OriginTarget::Web),
         "h2c" => (false, OriginTarget::Http2),
         "h2" => (true, OriginTarget::Http2),
-        _ => return Err(HOW),
+        _ => return Err(FORMS),
     };
     let (name, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if !matches!(path, "" | "/") {
-        return Err(PATH);
+        return Err(NO_PATH);
     }
     authority(name, Some(if tls { 443 } else { 80 }), tls).map(target)
 }
@@ -129,12 +129,12 @@ fn authority(text: &str, default: Option<u16>, tls: bool) -> Result<DialTarget, 
     let split = text.rfind(':').filter(|&colon| !text[colon..].contains(']'));
     let (host, port) = match split {
         Some(colon) => (&text[..colon], port(&text[colon + 1..])?),
-        None => (text, default.ok_or(HOW)?),
+        None => (text, default.ok_or(FORMS)?),
     };
     if host.contains(':') && !host.starts_with('[') {
         return Err("write an IPv6 address in brackets: [::1]:3000");
     }
-    let host = HostName::parse(host).map_err(|_| HOW)?;
+    let host = HostName::parse(host).map_err(|_| FORMS)?;
     let host = host.as_str().trim_start_matches('[').trim_end_matches(']');
     Ok(DialTarget { host: host.into(), port, tls })
 }
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn an_invalid_target_is_refused_with_advice() {
-        for (text, word) in [
+        for (text, expected) in [
             ("", "write a port"),
             ("0", "65535"),
             ("70000", "65535"),
@@ -223,7 +223,7 @@ mod tests {
             ("a b:1", "write a port"),
         ] {
             let error = OriginTarget::parse(text).unwrap_err().to_string();
-            assert!(error.contains(word), "{text:?}: {error}");
+            assert!(error.contains(expected), "{text:?}: {error}");
         }
     }
 }

@@ -51,7 +51,10 @@ impl Approach {
     }
 
     /// `tls` with the client certificate, if one is set.
-    pub(in crate::cli) fn identified(&self, tls: &Arc<ClientConfig>) -> Result<Arc<ClientConfig>, Failure> {
+    pub(in crate::cli) fn with_identity(
+        &self,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<Arc<ClientConfig>, Failure> {
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => tls::with_identity(tls, cert, key).map_err(Failure::usage),
             (None, None) => Ok(tls.clone()),
@@ -59,7 +62,7 @@ impl Approach {
         }
     }
 
-    /// The proxies on the way to `relays`.
+    /// The proxies between this machine and `relays`.
     pub(in crate::cli) fn proxies(&self, relays: &[Uri]) -> Result<Proxies, Failure> {
         proxy::read(self.proxy.as_deref(), relays, proxy::variable)
     }

@@ -11,15 +11,15 @@ use crate::tls::files::{self, FileError};
 
 /// The file with the kept identity: `ID;boot=N`, as in the header field.
 const FILE: &str = "agent-instance";
-/// Locked while a process uses the identity. A file of its own, because the other file is replaced at each start.
+/// Locked while a process uses the identity. This is a separate file, because [`FILE`] is replaced at each start.
 const LOCK: &str = "agent-instance.lock";
 
 /// Held while a process uses a kept identity. The system releases the lock when the process ends.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the lock is held while the file is open")] File);
 
-/// The identity kept in a directory, with its count of starts raised by one.
-pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
+/// Locks the directory, loads its identity or makes a new identity, and counts this start.
+pub(super) fn load_or_make(state: &Path) -> Result<(Instance, Lock), Failure> {
     let failed =
         |error: io::Error| Failure::failed(format!("cannot use --state {}: {error}", state.display()));
     DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(failed)?;
@@ -43,7 +43,7 @@ pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
     }
     let file = state.join(FILE);
     let instance = match files::read(&file) {
-        Ok(bytes) => next(&bytes).unwrap_or_else(|| {
+        Ok(bytes) => next_start(&bytes).unwrap_or_else(|| {
             tracing::warn!(file = %file.display(), "the kept identity is damaged and is replaced");
             Instance::random()
         }),
@@ -54,9 +54,10 @@ pub(super) fn keep(state: &Path) -> Result<(Instance, Lock), Failure> {
     Ok((instance, Lock(lock)))
 }
 
-fn next(kept: &[u8]) -> Option<Instance> {
-    let kept = Instance::parse(std::str::from_utf8(kept).ok()?.trim())?;
-    Some(Instance { boot: kept.boot.checked_add(1)?, ..kept })
+/// The stored identity with its count of starts raised by one; `None` if the stored identity is damaged.
+fn next_start(stored: &[u8]) -> Option<Instance> {
+    let last = Instance::parse(std::str::from_utf8(stored).ok()?.trim())?;
+    Some(Instance { boot: last.boot.checked_add(1)?, ..last })
 }
 
 #[cfg(test)]
@@ -69,9 +70,9 @@ mod tests {
     fn a_kept_identity_counts_its_starts() {
         let state = tempfile::tempdir().unwrap();
         let deep = state.path().join("a/b");
-        let (first, lock) = keep(&deep).unwrap();
+        let (first, lock) = load_or_make(&deep).unwrap();
         drop(lock);
-        let (second, _lock) = keep(&deep).unwrap();
+        let (second, _lock) = load_or_make(&deep).unwrap();
         assert_eq!((first.boot, second.boot), (1, 2));
         assert_eq!(first.id, second.id);
         assert_eq!(fs::read_to_string(deep.join(FILE)).unwrap(), format!("{second}\n"));
@@ -80,8 +81,8 @@ mod tests {
     #[test]
     fn an_identity_is_used_by_one_process_at_a_time() {
         let state = tempfile::tempdir().unwrap();
-        let (first, _lock) = keep(state.path()).unwrap();
-        let failure = keep(state.path()).unwrap_err();
+        let (first, _lock) = load_or_make(state.path()).unwrap();
+        let failure = load_or_make(state.path()).unwrap_err();
         assert!(failure.code == 1 && failure.message.contains("another agent"), "{failure}");
         assert_eq!(fs::read_to_string(state.path().join(FILE)).unwrap(), format!("{first}\n"));
     }
@@ -91,7 +92,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         for damaged in ["", "a b;boot=1", "a;boot=18446744073709551615"] {
             fs::write(state.path().join(FILE), damaged).unwrap();
-            let (instance, _lock) = keep(state.path()).unwrap();
+            let (instance, _lock) = load_or_make(state.path()).unwrap();
             assert_eq!((instance.boot, instance.id.len()), (1, 16), "{damaged:?}");
         }
     }

@@ -91,11 +91,11 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
     let token = args.approach.token()?;
     let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
     let origin_tls = args.approach.trust(&relays)?;
-    let tls = args.approach.identified(&origin_tls)?;
+    let tls = args.approach.with_identity(&origin_tls)?;
     let visitors = args.visitors.rules(&args.name, &args.host)?;
     let proxies = args.approach.proxies(&relays)?;
     let (instance, lock) = match &args.state {
-        Some(state) => instance::keep(state).map(|(instance, lock)| (instance, Some(lock)))?,
+        Some(state) => instance::load_or_make(state).map(|(instance, lock)| (instance, Some(lock)))?,
         None => (Instance::random(), None),
     };
     let reload = Reload::new(args.approach, relays.clone(), token.clone());
@@ -127,15 +127,15 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     running::block_on(async {
-        let mut asked = Signals::listen()?;
+        let mut signals = Signals::listen()?;
         let origin = Origin::new(target, Scope::new(), origin_tls);
-        let found = origin.probe().await;
+        let probe = origin.probe().await;
         let handler = agent::recorded(origin, access.sink());
         let mut serving = agent::start(&config, handler, cores).map_err(of_fatal)?;
         let urls = loop {
             tokio::select! {
                 biased;
-                signal = asked.next() => match signal {
+                signal = signals.next() => match signal {
                     Signalled::Stop => return Ok(()),
                     Signalled::Reload => {
                         access.reopen();
@@ -153,12 +153,12 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
             let relay = relays.next().map_or("a relay".into(), |(relay, _)| relay.to_string());
             print_line(&format!("connected to {relay}, which announced no public URL"))?;
         }
-        print_line(&format!("target: {found}"))?;
+        print_line(&format!("target: {probe}"))?;
         warnings(&serving).iter().try_for_each(|warning| print_line(&format!("warning: {warning}")))?;
         loop {
             tokio::select! {
                 biased;
-                signal = asked.next() => match signal {
+                signal = signals.next() => match signal {
                     Signalled::Stop => break,
                     Signalled::Reload => {
                         access.reopen();
@@ -169,7 +169,7 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
             }
         }
         tracing::info!("stopping: the relay is notified, and requests in flight finish");
-        asked.patiently(serving.stop(defaults::GRACE)).await;
+        signals.wait_for_stop(serving.stop(defaults::GRACE)).await;
         Ok(())
     })
 }

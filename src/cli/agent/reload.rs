@@ -23,39 +23,42 @@ pub(super) struct Reload {
 impl Reload {
     /// Remembers the files and the token with which an agent starts.
     pub(super) fn new(approach: Approach, relays: Vec<Uri>, token: Option<Secret>) -> Self {
-        let files = prints(&approach);
+        let files = digests(&approach);
         Self { approach, relays, files, token }
     }
 
     /// Reads the files and the token again. A file that cannot be read changes nothing.
     pub(super) fn run(&mut self, credentials: &AgentCredentials) {
         tracing::info!("SIGHUP: reading CA, client certificate and token again");
-        let unchanged = [self.tls(credentials), self.token(credentials)] == [Ok(false), Ok(false)];
+        let unchanged =
+            [self.reload_tls(credentials), self.reload_token(credentials)] == [Ok(false), Ok(false)];
         if unchanged {
             tracing::info!("CA, client certificate and token are unchanged");
         }
     }
 
-    fn tls(&mut self, credentials: &AgentCredentials) -> Result<bool, ()> {
-        let files = prints(&self.approach);
+    /// Returns whether the TLS configuration was replaced. `Err`: a file is unusable, and the failure is logged.
+    fn reload_tls(&mut self, credentials: &AgentCredentials) -> Result<bool, ()> {
+        let files = digests(&self.approach);
         if files == self.files {
             return Ok(false);
         }
-        let tls = self.approach.trust(&self.relays).and_then(|tls| self.approach.identified(&tls));
-        credentials.replace_tls(tls.map_err(kept)?);
-        for (now, _) in files.iter().zip(&self.files).filter(|(now, before)| now != before) {
-            tracing::info!(file = %now.0.display(), "loaded again; new connections use it");
+        let tls = self.approach.trust(&self.relays).and_then(|tls| self.approach.with_identity(&tls));
+        credentials.replace_tls(tls.map_err(log_failure)?);
+        for ((path, _), _) in files.iter().zip(&self.files).filter(|(new, old)| new != old) {
+            tracing::info!(file = %path.display(), "loaded again; new connections use it");
         }
         self.files = files;
         Ok(true)
     }
 
-    fn token(&mut self, credentials: &AgentCredentials) -> Result<bool, ()> {
+    /// Returns whether the token was replaced. `Err`: the file is unusable, and the failure is logged.
+    fn reload_token(&mut self, credentials: &AgentCredentials) -> Result<bool, ()> {
         // A token from stdin or from the environment cannot be read again.
         let Some(file) = self.approach.token_file.as_deref().filter(|file| *file != Path::new("-")) else {
             return Ok(false);
         };
-        let token = self.approach.token().map_err(kept)?;
+        let token = self.approach.token().map_err(log_failure)?;
         if token == self.token {
             return Ok(false);
         }
@@ -66,19 +69,19 @@ impl Reload {
     }
 }
 
-fn kept(failure: Failure) {
+fn log_failure(failure: Failure) {
     tracing::warn!("{failure}; the previously loaded files stay in use");
 }
 
-fn prints(approach: &Approach) -> Vec<(PathBuf, [u8; 32])> {
-    let print = |path: &PathBuf| {
+fn digests(approach: &Approach) -> Vec<(PathBuf, [u8; 32])> {
+    let digest = |path: &PathBuf| {
         let hash = match files::read(path) {
             Ok(bytes) => Sha256::digest(bytes),
             Err(error) => Sha256::digest(error.to_string()),
         };
         (path.clone(), hash.into())
     };
-    [&approach.ca, &approach.cert, &approach.key].into_iter().flatten().map(print).collect()
+    [&approach.ca, &approach.cert, &approach.key].into_iter().flatten().map(digest).collect()
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ fn from_reader(reader: impl Read) -> Result<Secret, Failure> {
     clean(&bytes, "stdin")
 }
 
-/// The token in `bytes`, without one line end and fit for a header field. An error never repeats it.
+/// The token in `bytes`, which may end with one line end. The token must fit in a header field. An error never repeats
+/// the token.
 fn clean(bytes: &[u8], origin: &str) -> Result<Secret, Failure> {
     let token = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let token = token.strip_suffix(b"\r").unwrap_or(token);

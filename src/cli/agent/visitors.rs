@@ -57,14 +57,13 @@ impl Args {
     /// [`Failure`] with code 2. An unreadable or empty file is an error, never the absence of a rule.
     pub fn rules(&self, names: &[Name], hosts: &[HostName]) -> Result<Option<Rules>, Failure> {
         let names = names.iter().map(ToString::to_string).chain(hosts.iter().map(ToString::to_string));
-        // Agents with the same names use the same salts, so that the relay does not take their rules for different
-        // ones.
-        let about: Vec<String> = names.collect();
+        // Agents with the same names use the same salts: with different salts, equal rules would differ at the relay.
+        let salt_context: Vec<String> = names.collect();
         let rules = Rules {
             basic: self
                 .visitor_basic
                 .as_deref()
-                .map_or(Ok(Vec::new()), |file| users(file, &about.join(",")))?,
+                .map_or(Ok(Vec::new()), |file| users(file, &salt_context.join(",")))?,
             networks: self.visitor_net.clone(),
             secret: self.visitor_secret_file.as_deref().map(secret).transpose()?,
             rate: self.all_visitors_rate,
@@ -97,10 +96,10 @@ fn lines(file: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// An error names the number of the line, and never its text.
-fn users(file: &Path, about: &str) -> Result<Vec<User>, Failure> {
+fn users(file: &Path, salt_context: &str) -> Result<Vec<User>, Failure> {
     let user = |(index, line): (usize, String)| {
         let made = match line.split_once(':') {
-            Some((name, password)) => User::new(name, &Secret::new(password), about),
+            Some((name, password)) => User::new(name, &Secret::new(password), salt_context),
             None => Err("write USER:PASSWORD"),
         };
         made.map_err(|why| Failure::usage(format!("{}:{}: {why}", file.display(), index + 1)))
@@ -138,8 +137,8 @@ mod tests {
         fs::write(&basic, "ann:hush:hush\n\nbob:quiet\r\n").unwrap();
         fs::write(&secret, "X-Edge-Key: whisper\n").unwrap();
         let args = Args { visitor_basic: Some(basic), visitor_secret_file: Some(secret), ..Args::default() };
-        let said = rules(&args).unwrap().unwrap();
-        let text = said.to_string();
+        let made = rules(&args).unwrap().unwrap();
+        let text = made.to_string();
         assert!(
             text.contains("\"ann\"") && text.contains("\"bob\"") && text.contains("x-edge-key"),
             "{text}"
@@ -147,7 +146,7 @@ mod tests {
         for hidden in ["hush", "quiet", "whisper"] {
             assert!(!text.contains(hidden), "{text}");
         }
-        assert_eq!(rules(&args).unwrap().unwrap(), said, "two agents with the same name have the same rules");
+        assert_eq!(rules(&args).unwrap().unwrap(), made, "two agents with the same name have the same rules");
     }
 
     #[test]

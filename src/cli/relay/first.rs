@@ -20,8 +20,8 @@ pub struct FirstToken {
 }
 
 impl FirstToken {
-    /// Makes a token for any name, if no token was ever issued here. A later start finds it again while it is live,
-    /// because the first start may have failed before the token was announced.
+    /// Makes a token for any name, if no token was ever issued here. A later start returns the same token while the
+    /// token is live, because the first start may have failed before the token was announced.
     ///
     /// # Errors
     /// [`Failure`] when the token cannot be issued or written; a token that cannot be written is revoked.
@@ -34,7 +34,7 @@ impl FirstToken {
                      ptth token new"
                 );
             }
-            return Ok(lives(tokens, &file).then_some(Self { file, secret: None }));
+            return Ok(holds_live_token(tokens, &file).then_some(Self { file, secret: None }));
         }
         let (id, secret) = tokens.issue(Grants::any()).map_err(Failure::failed)?;
         if let Err(error) = files::replace(&file, 0o600, format!("{}\n", secret.expose()).as_bytes()) {
@@ -46,14 +46,14 @@ impl FirstToken {
 }
 
 /// Whether a file holds a live token.
-fn lives(tokens: &Tokens, file: &Path) -> bool {
+fn holds_live_token(tokens: &Tokens, file: &Path) -> bool {
     let text = files::read_secret(file).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.is_some_and(|text| tokens.verify(&Secret::new(text.trim_end())).is_some())
 }
 
 /// The line that announces that a listener accepts connections.
-pub fn listener_line(what: &str, listen: &Listen) -> String {
-    format!("{what} {listen}")
+pub fn listener_line(label: &str, listen: &Listen) -> String {
+    format!("{label} {listen}")
 }
 
 /// The lines that are printed once the relay accepts connections. The secret is printed on a terminal only.
@@ -86,17 +86,17 @@ fn agent_line(prepared: &PreparedRelay, bound: &[Listen], token: &Path) -> Strin
     format!("ptth agent 3000 --relay {relay} --name hello{ca} --token-file {}", quoted(token))
 }
 
-/// The URL at which agents reach this relay, as far as the relay knows.
+/// The URL at which agents reach this relay: the configured URL, or a URL made from domain and listeners.
 fn relay_url(config: &RelayConfig, bound: &[Listen]) -> String {
     if let Some(url) = &config.public_url {
         return url.to_string().trim_end_matches('/').to_owned();
     }
     let domain = &config.domain;
-    let mut requests = bound.iter().filter(|listen| listen.transport.is_none());
-    match requests.clone().find(|listen| listen.tls) {
+    let mut http_listeners = bound.iter().filter(|listen| listen.transport.is_none());
+    match http_listeners.clone().find(|listen| listen.tls) {
         Some(listen) if listen.address.port() == 443 => format!("https://{domain}"),
         Some(listen) => format!("https://{domain}:{}", listen.address.port()),
-        None => match requests.next() {
+        None => match http_listeners.next() {
             Some(listen) if domain.is_this_machine() => {
                 format!("http://{domain}:{}", listen.address.port())
             }
@@ -106,7 +106,7 @@ fn relay_url(config: &RelayConfig, bound: &[Listen]) -> String {
     }
 }
 
-/// A path as a POSIX shell reads it.
+/// A path, quoted for a POSIX shell where that is necessary.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(&b);

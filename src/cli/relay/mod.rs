@@ -52,24 +52,24 @@ pub fn prepare(args: Args) -> Result<PreparedRelay, Failure> {
     let Settings { mut config, certificate, client_ca, state, access } =
         Settings::resolve(args.said.or(file))?;
     config.tokens = Tokens::open(&state).map_err(Failure::failed)?;
-    let clients = client_ca.as_deref();
+    let client_ca = client_ca.as_deref();
     let mut ca = None;
     config.tls = match &certificate {
         CertificateSource::None => None,
         CertificateSource::Files(pairs) => {
-            Some(ServerTls::from_files(pairs, clients).map_err(Failure::usage)?)
+            Some(ServerTls::from_files(pairs, client_ca).map_err(Failure::usage)?)
         }
         CertificateSource::Development(hosts) => {
-            let kept = dev::load_or_make(&state, hosts).map_err(Failure::failed)?;
-            if kept.new_ca {
+            let made = dev::load_or_make(&state, hosts).map_err(Failure::failed)?;
+            if made.new_ca {
                 tracing::info!(
-                    ca = %kept.ca.display(),
+                    ca = %made.ca.display(),
                     "made a development CA; agents with an older CA need the new one"
                 );
             }
-            ca = Some(kept.ca);
-            let pair = PairFiles { cert: kept.cert, key: kept.key };
-            Some(ServerTls::from_files(&[pair], clients).map_err(Failure::usage)?)
+            ca = Some(made.ca);
+            let pair = PairFiles { cert: made.cert, key: made.key };
+            Some(ServerTls::from_files(&[pair], client_ca).map_err(Failure::usage)?)
         }
     };
     let first = FirstToken::make(&config.tokens, &state)?;
@@ -102,7 +102,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 fn serve(prepared: PreparedRelay) -> Result<(), Failure> {
     descriptors::raise();
     running::block_on(async {
-        let mut asked = Signals::listen()?;
+        let mut signals = Signals::listen()?;
         let access = prepared.access.start()?;
         let config = RelayConfig { access_log: access.sink(), ..prepared.config.clone() };
         let relay = Relay::start(config).map_err(Failure::failed)?;
@@ -115,17 +115,17 @@ fn serve(prepared: PreparedRelay) -> Result<(), Failure> {
                 prepared.config.domain
             );
         }
-        while asked.next().await == Signalled::Reload {
+        while signals.next().await == Signalled::Reload {
             tracing::info!("SIGHUP: reading certificates and client CAs again");
             access.reopen();
             tokio::select! {
                 biased;
-                () = asked.stop() => break,
+                () = signals.stop() => break,
                 () = relay.reload() => {}
             }
         }
         tracing::info!("stopping: agents are notified, and requests in flight finish");
-        asked.patiently(relay.stop()).await;
+        signals.wait_for_stop(relay.stop()).await;
         Ok(())
     })
 }
@@ -146,8 +146,8 @@ fn report_connection_limit(wanted: usize, room: usize) {
 mod tests {
     use super::*;
 
-    fn start(state: &std::path::Path, said: RelaySettings) -> PreparedRelay {
-        prepare(Args { config: None, said: RelaySettings { state: Some(state.into()), ..said } }).unwrap()
+    fn start(state: &std::path::Path, settings: RelaySettings) -> PreparedRelay {
+        prepare(Args { config: None, said: RelaySettings { state: Some(state.into()), ..settings } }).unwrap()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The key that seals the URLs that polling agents hold. It is kept, so that those URLs outlive a restart.
+//! The key that seals the URLs of polling agents. The key is stored, so that the URLs stay valid after a restart.
 
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use crate::tls::files::{self, FileError};
 
 const FILE: &str = "seal-key";
 
-/// The key in the state directory; made for the owner alone when it is missing. A file of another length is replaced,
-/// which invalidates the URLs sealed before.
+/// The key in the state directory. A missing key is made, readable by its owner only. A file of another length is
+/// replaced, which invalidates the URLs sealed with the old key.
 pub(super) fn key(state: &Path) -> Result<[u8; 32], FileError> {
     let file = state.join(FILE);
     if file.exists() {

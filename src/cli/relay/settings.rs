@@ -149,28 +149,29 @@ pub struct CertificatePair {
 }
 
 impl RelaySettings {
-    /// Reads a file. A relative path in it starts from the directory of the file.
+    /// Reads a file. Relative paths in the file start from the directory of the file.
     ///
     /// # Errors
     /// [`Failure`] with code 2, and file, line, column and fault.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let mut said: Self = file::load(path)?;
+        let mut loaded: Self = file::load(path)?;
         let base = path.parent().unwrap_or(Path::new(""));
-        let pairs = said.certificate.iter_mut().flat_map(|pair| [&mut pair.cert, &mut pair.key]);
-        let alone = [&mut said.client_ca, &mut said.state, &mut said.access_log_file].into_iter().flatten();
-        for path in said.cert.iter_mut().chain(&mut said.key).chain(pairs).chain(alone) {
+        let pairs = loaded.certificate.iter_mut().flat_map(|pair| [&mut pair.cert, &mut pair.key]);
+        let single =
+            [&mut loaded.client_ca, &mut loaded.state, &mut loaded.access_log_file].into_iter().flatten();
+        for path in loaded.cert.iter_mut().chain(&mut loaded.key).chain(pairs).chain(single) {
             *path = base.join(&*path);
         }
-        Ok(said)
+        Ok(loaded)
     }
 
     /// Takes each setting that is missing here from the layer below.
     pub fn or(self, below: Self) -> Self {
-        fn list<T>(said: Vec<T>, below: Vec<T>) -> Vec<T> {
-            if said.is_empty() { below } else { said }
+        fn list<T>(own: Vec<T>, below: Vec<T>) -> Vec<T> {
+            if own.is_empty() { below } else { own }
         }
         // A certificate and its key must come from the same layer: halves of two layers do not fit each other.
-        let pair = !self.cert.is_empty() || !self.key.is_empty() || !self.certificate.is_empty();
+        let has_pair = !self.cert.is_empty() || !self.key.is_empty() || !self.certificate.is_empty();
         Self {
             listen: list(self.listen, below.listen),
             domain: self.domain.or(below.domain),
@@ -182,9 +183,9 @@ impl RelaySettings {
             open_registration: self.open_registration.or(below.open_registration),
             demo: self.demo.or(below.demo),
             relay_http: list(self.relay_http, below.relay_http),
-            cert: if pair { self.cert } else { below.cert },
-            key: if pair { self.key } else { below.key },
-            certificate: if pair { self.certificate } else { below.certificate },
+            cert: if has_pair { self.cert } else { below.cert },
+            key: if has_pair { self.key } else { below.key },
+            certificate: if has_pair { self.certificate } else { below.certificate },
             client_ca: self.client_ca.or(below.client_ca),
             require_client_cert: self.require_client_cert || below.require_client_cert,
             allow_plain: self.allow_plain || below.allow_plain,
@@ -234,10 +235,10 @@ impl Settings {
     ///
     /// # Errors
     /// [`Failure`] with code 2.
-    pub fn resolve(said: RelaySettings) -> Result<Self, Failure> {
-        let default = |text: &str| Listen::from_text(text).map_err(Failure::failed);
-        let listen = if said.listen.is_empty() { vec![default(defaults::LISTEN)?] } else { said.listen };
-        let domain = match said.domain {
+    pub fn resolve(settings: RelaySettings) -> Result<Self, Failure> {
+        let default_listen = || Listen::from_text(defaults::LISTEN).map_err(Failure::failed);
+        let listen = if settings.listen.is_empty() { vec![default_listen()?] } else { settings.listen };
+        let domain = match settings.domain {
             Some(domain) => domain,
             None => HostName::parse(defaults::DOMAIN).map_err(Failure::failed)?,
         };
@@ -246,53 +247,54 @@ impl Settings {
                 "every --listen belongs to a transport; add a --listen without a transport for visitors",
             ));
         }
-        let routing = said.routing.unwrap_or_default();
-        let address = domain.as_str().trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
-        if routing == Routing::Host && address {
+        let routing = settings.routing.unwrap_or_default();
+        let is_address = domain.as_str().trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok();
+        if routing == Routing::Host && is_address {
             return Err(Failure::usage(format!(
                 "the IP address {domain} can have no names below it; use --routing path"
             )));
         }
-        let demo = said.demo.unwrap_or(false);
+        let demo = settings.demo.unwrap_or(false);
         if demo && routing == Routing::Path {
             return Err(Failure::usage(DEMO_BY_PATH));
         }
-        let pairs = pairs(said.cert, said.key, said.certificate)?;
-        let certificate = certificate(pairs, &listen, || hosts(&domain, routing, &said.authority))?;
-        let client_certs = client_certs(said.client_ca.as_deref(), said.require_client_cert, &listen)?;
-        let unsaid = RelayConfig::new(domain, Tokens::in_memory());
-        let seconds = |said: Option<u64>, unsaid| said.map_or(unsaid, Duration::from_secs);
-        let count = |said: Option<NonZeroUsize>, unsaid| said.map_or(unsaid, NonZeroUsize::get);
+        let pairs = pairs(settings.cert, settings.key, settings.certificate)?;
+        let certificate = certificate(pairs, &listen, || hosts(&domain, routing, &settings.authority))?;
+        let client_certs =
+            client_certs(settings.client_ca.as_deref(), settings.require_client_cert, &listen)?;
+        let base = RelayConfig::new(domain, Tokens::in_memory());
+        let seconds = |value: Option<u64>, default| value.map_or(default, Duration::from_secs);
+        let count = |value: Option<NonZeroUsize>, default| value.map_or(default, NonZeroUsize::get);
         let config = RelayConfig {
             listen,
-            authorities: said.authority,
-            public_url: said.public_url.map(|url| url.0),
+            authorities: settings.authority,
+            public_url: settings.public_url.map(|url| url.0),
             routing,
-            trusted_proxies: said.trusted_proxy.into_iter().map(|net| net.0).collect(),
-            proxy_protocol: said.proxy_protocol.into_iter().map(|net| net.0).collect(),
+            trusted_proxies: settings.trusted_proxy.into_iter().map(|net| net.0).collect(),
+            proxy_protocol: settings.proxy_protocol.into_iter().map(|net| net.0).collect(),
             client_certs,
-            allow_plain: said.allow_plain,
-            open_registration: said.open_registration.unwrap_or(unsaid.open_registration),
+            allow_plain: settings.allow_plain,
+            open_registration: settings.open_registration.unwrap_or(base.open_registration),
             demo,
-            relay_http: said.relay_http,
-            admin: admin(said.admin)?,
-            answer: seconds(said.answer_timeout_seconds.map(NonZeroU64::get), unsaid.answer),
-            lease: seconds(said.lease_seconds, unsaid.lease),
-            grace: seconds(said.grace_seconds, unsaid.grace),
-            buffers: said.buffer_mib.map_or(unsaid.buffers, |mib| mib.get().saturating_mul(1 << 20)),
-            connections: count(said.connections, unsaid.connections),
-            connections_per_address: count(said.connections_per_address, unsaid.connections_per_address),
-            ..unsaid
+            relay_http: settings.relay_http,
+            admin: admin(settings.admin)?,
+            answer: seconds(settings.answer_timeout_seconds.map(NonZeroU64::get), base.answer),
+            lease: seconds(settings.lease_seconds, base.lease),
+            grace: seconds(settings.grace_seconds, base.grace),
+            buffers: settings.buffer_mib.map_or(base.buffers, |mib| mib.get().saturating_mul(1 << 20)),
+            connections: count(settings.connections, base.connections),
+            connections_per_address: count(settings.connections_per_address, base.connections_per_address),
+            ..base
         };
         config.check_transports().map_err(Failure::usage)?;
         let access = AccessArgs {
             // A file without a form turns the access log on.
-            access_log: said.access_log.or(said.access_log_file.is_none().then_some(AccessForm::Off)),
-            access_log_file: said.access_log_file,
-            access_log_query: said.access_log_query,
+            access_log: settings.access_log.or(settings.access_log_file.is_none().then_some(AccessForm::Off)),
+            access_log_file: settings.access_log_file,
+            access_log_query: settings.access_log_query,
         };
-        let state = state::directory(said.state)?;
-        Ok(Self { config, certificate, client_ca: said.client_ca, state, access })
+        let state = state::directory(settings.state)?;
+        Ok(Self { config, certificate, client_ca: settings.client_ca, state, access })
     }
 
     /// Checks the files in the settings, and makes none.
@@ -310,8 +312,8 @@ impl Settings {
     }
 }
 
-fn admin(said: Option<AdminAt>) -> Result<Option<Admin>, Failure> {
-    match said {
+fn admin(setting: Option<AdminAt>) -> Result<Option<Admin>, Failure> {
+    match setting {
         Some(AdminAt(address)) => Ok(address.map(|address| Admin { address, required: true })),
         None => {
             let AdminAt(address) = AdminAt::from_text(defaults::ADMIN).map_err(Failure::failed)?;
@@ -335,22 +337,22 @@ fn client_certs(ca: Option<&Path>, required: bool, listen: &[Listen]) -> Result<
     }
 }
 
-/// The n-th certificate with the n-th key.
+/// Pairs the n-th certificate with the n-th key. The pairs in `more` follow.
 fn pairs(
     certs: Vec<PathBuf>,
     keys: Vec<PathBuf>,
     more: Vec<CertificatePair>,
 ) -> Result<Vec<PairFiles>, Failure> {
-    let without = |one: &str, other: &str| {
-        Failure::usage(format!("there is a {one} without its {other}; give both, or neither"))
+    let without = |present: &str, missing: &str| {
+        Failure::usage(format!("there is a {present} without its {missing}; give both, or neither"))
     };
     match certs.len().cmp(&keys.len()) {
         Ordering::Greater => return Err(without("--cert", "--key")),
         Ordering::Less => return Err(without("--key", "--cert")),
         Ordering::Equal => {}
     }
-    let said = certs.into_iter().zip(keys).map(|(cert, key)| PairFiles { cert, key });
-    Ok(said.chain(more.into_iter().map(|CertificatePair { cert, key }| PairFiles { cert, key })).collect())
+    let listed = certs.into_iter().zip(keys).map(|(cert, key)| PairFiles { cert, key });
+    Ok(listed.chain(more.into_iter().map(|CertificatePair { cert, key }| PairFiles { cert, key })).collect())
 }
 
 fn certificate(

@@ -22,13 +22,13 @@ fn file(text: &str) -> Result<RelaySettings, Failure> {
     RelaySettings::load(&path)
 }
 
-fn settled(said: RelaySettings) -> Settings {
-    Settings::resolve(RelaySettings { state: Some("/state".into()), ..said }).unwrap()
+fn resolved(settings: RelaySettings) -> Settings {
+    Settings::resolve(RelaySettings { state: Some("/state".into()), ..settings }).unwrap()
 }
 
 #[test]
 fn without_settings_the_defaults_apply() {
-    let Settings { config, certificate, .. } = settled(RelaySettings::default());
+    let Settings { config, certificate, .. } = resolved(RelaySettings::default());
     assert_eq!(config.listen, [Listen::tls(defaults::LISTEN.parse().unwrap())]);
     assert_eq!(config.domain.as_str(), defaults::DOMAIN);
     assert_eq!(config.admin, Some(Admin { address: defaults::ADMIN.parse().unwrap(), required: false }));
@@ -113,11 +113,11 @@ fn every_flag_is_a_key_of_the_file() {
     assert!(settings.client_ca.is_some_and(|ca| ca.is_absolute() && ca.ends_with("clients.pem")));
     assert_eq!((config.client_certs, config.allow_plain), (ClientCerts::Required, true));
     assert_eq!((config.routing, config.admin), (Routing::Path, None));
-    let lies = |nets: &Nets, address: &str| nets.contains(address.parse().unwrap());
-    assert!(lies(&config.trusted_proxies, "::ffff:10.1.2.3") && !lies(&config.trusted_proxies, "11.0.0.1"));
-    assert!(lies(&config.proxy_protocol, "192.0.2.1") && lies(&config.proxy_protocol, "fd00::7"));
+    let has = |nets: &Nets, address: &str| nets.contains(address.parse().unwrap());
+    assert!(has(&config.trusted_proxies, "::ffff:10.1.2.3") && !has(&config.trusted_proxies, "11.0.0.1"));
+    assert!(has(&config.proxy_protocol, "192.0.2.1") && has(&config.proxy_protocol, "fd00::7"));
     assert_eq!(config.relay_http.len(), 2);
-    assert!(config.open_registration && !settled(RelaySettings::default()).config.open_registration);
+    assert!(config.open_registration && !resolved(RelaySettings::default()).config.open_registration);
     assert_eq!([config.answer, config.lease, config.grace].map(|d| d.as_secs()), [7, 8, 0]);
     assert_eq!(config.buffers, 64 << 20);
     assert_eq!((config.connections, config.connections_per_address), (99, 9));
@@ -136,7 +136,7 @@ fn every_flag_is_a_key_of_the_file() {
 
 #[test]
 fn the_nth_key_belongs_to_the_nth_certificate() {
-    let pairs = |said: RelaySettings| match settled(said).certificate {
+    let pairs = |settings: RelaySettings| match resolved(settings).certificate {
         CertificateSource::Files(pairs) => {
             pairs.iter().map(|p| format!("{} {}", p.cert.display(), p.key.display())).collect::<Vec<_>>()
         }
@@ -153,17 +153,17 @@ fn the_nth_key_belongs_to_the_nth_certificate() {
 
 #[test]
 fn flags_override_the_file_key_by_key() {
-    let said = flags("--domain flag.test --listen 127.0.0.1:9").or(file(EVERYTHING).unwrap());
-    assert_eq!(said.domain.as_ref().map(HostName::as_str), Some("flag.test"));
-    assert_eq!(said.listen.len(), 1, "a list replaces the list below");
-    assert_eq!(said.lease_seconds, Some(8));
+    let settings = flags("--domain flag.test --listen 127.0.0.1:9").or(file(EVERYTHING).unwrap());
+    assert_eq!(settings.domain.as_ref().map(HostName::as_str), Some("flag.test"));
+    assert_eq!(settings.listen.len(), 1, "a list replaces the list below");
+    assert_eq!(settings.lease_seconds, Some(8));
     let mixed = flags("--cert a.pem").or(file(EVERYTHING).unwrap());
     assert_eq!(Settings::resolve(mixed).err().unwrap().code, 2, "the key belongs to another certificate");
 }
 
 #[test]
 fn an_error_in_the_file_is_one_line_with_line_and_column() {
-    for (text, place, what) in [
+    for (text, place, expected) in [
         ("domain = \"a.test\"\nlissten = []", ":2:1:", "`listen`"),
         ("domain = 7", ":1:10:", "text in quotes"),
         ("domain = \"a..b\"", ":1:10:", "empty"),
@@ -183,7 +183,7 @@ fn an_error_in_the_file_is_one_line_with_line_and_column() {
         let line = failure.to_string();
         assert_eq!(failure.code, 2);
         assert!(
-            line.contains("relay.toml:") && line.contains(place) && line.contains(what),
+            line.contains("relay.toml:") && line.contains(place) && line.contains(expected),
             "{text:?}: {line}"
         );
     }
@@ -191,7 +191,7 @@ fn an_error_in_the_file_is_one_line_with_line_and_column() {
 
 #[test]
 fn conflicting_settings_are_refused() {
-    for (line, what) in [
+    for (line, expected) in [
         ("--cert a.pem", "--key"),
         ("--key a.pem", "--cert"),
         ("--cert a.pem --cert b.pem --key a.key", "--key"),
@@ -203,9 +203,9 @@ fn conflicting_settings_are_refused() {
         ("--demo --routing path", "--routing host"),
     ] {
         let failure = Settings::resolve(flags(line)).err().unwrap();
-        assert!(failure.code == 2 && failure.message.contains(what), "{line}: {failure}");
+        assert!(failure.code == 2 && failure.message.contains(expected), "{line}: {failure}");
     }
-    assert_eq!(settled(flags("--listen http://127.0.0.1:1")).certificate, CertificateSource::None);
-    let path = settled(flags("--domain localhost --routing path")).certificate;
+    assert_eq!(resolved(flags("--listen http://127.0.0.1:1")).certificate, CertificateSource::None);
+    let path = resolved(flags("--domain localhost --routing path")).certificate;
     assert_eq!(path, CertificateSource::Development(vec!["localhost".parse().unwrap()]));
 }

@@ -11,14 +11,14 @@ use super::{ClientExchange, Home, frame_of, left_of};
 use crate::message::Body;
 use crate::message::body::{FrameSource, PolledFrame};
 
-/// The body of an answer that came before the end of the upload.
+/// The body of an answer that arrived before the end of the upload.
 pub(super) fn body<H: Home>(exchange: ClientExchange<H>) -> Body {
     let scope = exchange.home.as_ref().map(|home| home.scope().clone());
     let answered = exchange.decoder.is_done();
     let both = Both { exchange: Some(exchange), answered, uploaded: false, writer: None, reader: None };
     let both = Arc::new(Mutex::new(both));
     if let Some(scope) = scope {
-        scope.spawn_light(go_on(both.clone()));
+        scope.spawn_light(continue_upload(both.clone()));
     }
     match answered {
         true => Body::empty(),
@@ -51,7 +51,7 @@ impl<H: Home> Both<H> {
 }
 
 /// Writes the rest of an upload.
-async fn go_on<H: Home>(both: Arc<Mutex<Both<H>>>) {
+async fn continue_upload<H: Home>(both: Arc<Mutex<Both<H>>>) {
     poll_fn(|cx| {
         let mut both = both.lock();
         let Some(exchange) = &mut both.exchange else { return Poll::Ready(()) };

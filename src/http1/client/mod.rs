@@ -54,7 +54,7 @@ pub trait Home: Send + Unpin + Sized + 'static {
     }
 
     /// Takes the connection after the exchange. The connection is ready for the next request.
-    fn back(self, connection: Box<Connection>);
+    fn put_back(self, connection: Box<Connection>);
 
     /// The owner of an upload that continues after the head of its answer.
     fn scope(&self) -> &Scope;
@@ -167,15 +167,15 @@ pub async fn send<H: Home>(
     interim: &interim::Sender,
 ) -> Result<(Response, Option<H>), NotAnswered> {
     if !connection.is_open() {
-        return Err(NotAnswered { error: Error::Gone, unsent: Some(Box::new(request)), repeatable: None });
+        return Err(NotAnswered { error: Error::Closed, unsent: Some(Box::new(request)), repeatable: None });
     }
     let (parts, mut body) = request.into_parts();
     if declared(&parts.headers) == Some(0) && !body.is_end_stream() {
         // For the far end the head alone is a complete request. So the head is not sent if the body is invalid.
-        match tokio::time::timeout(EMPTY, nothing(&mut body)).await {
+        match tokio::time::timeout(EMPTY_BODY_WAIT, expect_empty(&mut body)).await {
             Ok(Ok(())) => body = Body::empty(),
             Ok(Err(error)) => {
-                home.back(connection);
+                home.put_back(connection);
                 return Err(NotAnswered { error, unsent: None, repeatable: None });
             }
             Err(_) => {}
@@ -193,7 +193,7 @@ pub async fn send<H: Home>(
         encoder,
         gate: waits.then(|| Box::pin(tokio::time::sleep(defaults::ORIGIN_CONTINUE))),
     });
-    let begun = connection.output.written();
+    let written_before = connection.output.written();
     let mut exchange = ClientExchange {
         connection,
         home: Some(home),
@@ -211,7 +211,7 @@ pub async fn send<H: Home>(
     match answered {
         Ok(head) => Ok(exchange.into_response(head)),
         Err(error) => {
-            let untouched = exchange.connection.output.written() == begun && !exchange.taken;
+            let untouched = exchange.connection.output.written() == written_before && !exchange.taken;
             let body = exchange.upload.map_or_else(Body::empty, |upload| upload.body);
             let request = Box::new(Request::from_parts(parts, body));
             Err(match untouched {
@@ -226,10 +226,10 @@ pub async fn send<H: Home>(
 }
 
 /// How long the client waits for the end of a body that was announced as empty. The end has mostly arrived already.
-const EMPTY: Duration = Duration::from_millis(20);
+const EMPTY_BODY_WAIT: Duration = Duration::from_millis(20);
 
 /// Reads a body that was announced as empty. Cancel safe.
-async fn nothing(body: &mut Body) -> Result<(), Error> {
+async fn expect_empty(body: &mut Body) -> Result<(), Error> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(Error::Request)?;
         if frame.data_ref().is_some_and(|data| !data.is_empty()) {
@@ -355,7 +355,7 @@ impl<H: Home> ClientExchange<H> {
             let Some(head) = head else {
                 let error = match ready!(self.connection.poll_fill(cx)) {
                     Ok(1..) => continue,
-                    Ok(0) => Error::Gone,
+                    Ok(0) => Error::Closed,
                     Err(error) => Error::Io(error),
                 };
                 return Poll::Ready(Err(self.upload_failed.take().unwrap_or(error)));
@@ -365,7 +365,7 @@ impl<H: Home> ClientExchange<H> {
             let status = read.parts.status;
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                 self.decoder = read.decoder;
-                self.keeps(&read.parts, read.facts);
+                self.decide_keep_alive(&read.parts, read.facts);
                 return Poll::Ready(Ok(read.parts));
             }
             *interims += 1;
@@ -380,7 +380,7 @@ impl<H: Home> ClientExchange<H> {
     }
 
     /// Decides whether the connection can be reused after an answer with this head.
-    fn keeps(&mut self, head: &response::Parts, facts: MessageFacts) {
+    fn decide_keep_alive(&mut self, head: &response::Parts, facts: MessageFacts) {
         self.keep_alive &= facts.keep_alive && self.decoder.is_delimited();
         if let Some(home) = &mut self.home {
             self.keep_alive &= home.answered(head);
@@ -407,7 +407,7 @@ impl<H: Home> ClientExchange<H> {
                 self.finish();
                 Body::empty()
             }
-            (None, false) => Body::from_source(Alone(Some(self))),
+            (None, false) => Body::from_source(AnswerAfterUpload(Some(self))),
             (Some(_), _) => beside::body(self),
         };
         (Response::from_parts(head, body), None)
@@ -428,9 +428,9 @@ impl<H: Home> ClientExchange<H> {
     /// Returns the connection to its home after the end of both messages.
     fn finish(self) {
         // Bytes that are in the buffer now are unsolicited.
-        let keeps = self.keep_alive && self.upload_failed.is_none() && self.connection.input.bytes.is_empty();
-        if let Some(home) = self.home.filter(|_| keeps) {
-            home.back(self.connection);
+        let reuse = self.keep_alive && self.upload_failed.is_none() && self.connection.input.bytes.is_empty();
+        if let Some(home) = self.home.filter(|_| reuse) {
+            home.put_back(self.connection);
         }
     }
 }
@@ -449,9 +449,9 @@ fn left_of<H>(exchange: Option<&ClientExchange<H>>) -> Option<u64> {
 }
 
 /// The body of an answer whose request is written completely. Polling it reads the connection.
-struct Alone<H: Home>(Option<ClientExchange<H>>);
+struct AnswerAfterUpload<H: Home>(Option<ClientExchange<H>>);
 
-impl<H: Home> FrameSource for Alone<H> {
+impl<H: Home> FrameSource for AnswerAfterUpload<H> {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let Some(exchange) = &mut self.0 else { return Poll::Ready(None) };
         let piece = ready!(exchange.poll_piece(cx));

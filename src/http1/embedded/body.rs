@@ -69,7 +69,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Broken`]
     pub async fn settle(&mut self, most: usize) -> Result<bool, ReadError> {
-        let mut asked = false;
+        let mut yielded = false;
         while !self.body.is_end_stream() {
             if self.read.len() > most {
                 return Ok(false);
@@ -79,12 +79,12 @@ impl Reader {
                 Poll::Ready(Some(frame)) => {
                     if let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() {
                         self.read.extend_from_slice(&data);
-                        asked = false;
+                        yielded = false;
                     }
                 }
                 // The connection may hold more bytes, which it delivers when its own task is polled.
-                Poll::Pending if !asked => {
-                    asked = true;
+                Poll::Pending if !yielded => {
+                    yielded = true;
                     tokio::task::yield_now().await;
                 }
                 Poll::Pending => return Ok(false),
@@ -121,8 +121,8 @@ impl Reader {
         let rest = whole(Body::from_source(rest), most).await?;
         match framing {
             Framing::Empty => Ok(Bytes::new()),
-            Framing::Rest(said) => {
-                let second = said.and_then(|said| rest.get(usize::try_from(said).ok()?..));
+            Framing::Rest(declared) => {
+                let second = declared.and_then(|declared| rest.get(usize::try_from(declared).ok()?..));
                 match second.is_some_and(|second| second.trim_ascii_start().starts_with(b"HTTP/")) {
                     true => Err(BadMessage::Several.into()),
                     false => Ok(rest),

@@ -64,7 +64,7 @@ pub enum Next {
 /// # Errors
 /// [`BadMessage`]
 pub fn parse_response(head: &Bytes) -> Result<EmbeddedResponse, BadMessage> {
-    final_of(response(head)?, false)
+    accept_final(response(head)?, false)
 }
 
 /// As [`parse_response`], for the answer to a request for an Upgrade: the answer may be a valid 101.
@@ -72,7 +72,7 @@ pub fn parse_response(head: &Bytes) -> Result<EmbeddedResponse, BadMessage> {
 /// # Errors
 /// [`BadMessage`]
 pub fn parse_answer(head: &Bytes) -> Result<EmbeddedResponse, BadMessage> {
-    final_of(response(head)?, true)
+    accept_final(response(head)?, true)
 }
 
 /// Parses the next head of an answer, which interim responses may precede. `upgrades`: the request was for an Upgrade,
@@ -83,7 +83,7 @@ pub fn parse_answer(head: &Bytes) -> Result<EmbeddedResponse, BadMessage> {
 pub fn parse_next(head: &Bytes, upgrades: bool) -> Result<Next, BadMessage> {
     let (version, read) = response(head)?;
     if !read.status.is_informational() || read.status == StatusCode::SWITCHING_PROTOCOLS {
-        return final_of((version, read), upgrades).map(Next::Answer);
+        return accept_final((version, read), upgrades).map(Next::Answer);
     }
     if version == Version::HTTP_10 {
         // HTTP/1.0 has no interim responses.
@@ -102,12 +102,15 @@ pub fn parse_next(head: &Bytes, upgrades: bool) -> Result<Next, BadMessage> {
     Ok(Next::Interim(interim))
 }
 
-/// Accepts the head of a final response. `may`: the response may be a 101.
-fn final_of((_, mut head): (Version, EmbeddedResponse), may: bool) -> Result<EmbeddedResponse, BadMessage> {
+/// Accepts the head of a final response. `may_switch`: the response may be a 101.
+fn accept_final(
+    (_, mut head): (Version, EmbeddedResponse),
+    may_switch: bool,
+) -> Result<EmbeddedResponse, BadMessage> {
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS
         && head.upgrade.is_some()
         && head.framing == Framing::Rest(None);
-    if (switches && may) || (200..600).contains(&head.status.as_u16()) {
+    if (switches && may_switch) || (200..600).contains(&head.status.as_u16()) {
         head.upgrade = head.upgrade.filter(|_| switches);
         return Ok(head);
     }

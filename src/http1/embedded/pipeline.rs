@@ -27,17 +27,17 @@ pub fn take_response(
     let EmbeddedResponse { status, mut headers, framing, .. } = head;
     headers.remove(TRAILER);
     if is_bodiless(method, status) {
-        if let Framing::Rest(Some(said)) = framing
+        if let Framing::Rest(Some(length)) = framing
             && status != StatusCode::NO_CONTENT
         {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(said));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         return Ok((status, headers, Bytes::new()));
     }
     let body = match framing {
         Framing::Empty => Bytes::new(),
-        Framing::Rest(Some(said)) => match usize::try_from(said) {
-            Ok(said) if said <= rest.len() => rest.split_to(said),
+        Framing::Rest(Some(length)) => match usize::try_from(length) {
+            Ok(length) if length <= rest.len() => rest.split_to(length),
             _ => return Err(BadMessage::Framing),
         },
         Framing::Rest(None) if last => std::mem::take(rest),

@@ -67,7 +67,7 @@ impl ServerConnection {
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.output.poll_flush(&mut self.io, cx).map_err(|_| Error::Gone)
+        self.output.poll_flush(&mut self.io, cx).map_err(|_| Error::Closed)
     }
 
     /// Writes the waiting output, and checks whether the far end has left. Resolves only with an error.
@@ -86,7 +86,7 @@ impl ServerConnection {
         }
         match ready!(self.input.poll_fill(&mut self.io, cx)) {
             Ok(0) if half_close => self.half_closed = true,
-            Ok(0) | Err(_) => return Poll::Ready(Err(Error::Gone)),
+            Ok(0) | Err(_) => return Poll::Ready(Err(Error::Closed)),
             Ok(_) => {}
         }
         Poll::Pending
@@ -111,7 +111,7 @@ impl ServerConnection {
                 Ok(1..) => self.last_read = Instant::now(),
                 Ok(0) | Err(_) => {
                     self.body_failed = true;
-                    return Poll::Ready(Err(Error::Gone));
+                    return Poll::Ready(Err(Error::Closed));
                 }
             }
         }

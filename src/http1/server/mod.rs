@@ -166,12 +166,12 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         }
     }
 
-    /// Awaits the head of the next request. `None` when the connection ends or stops before a head.
+    /// Awaits the head of the next request. `None` when the connection ends or the server stops before a head.
     async fn head(&mut self) -> Result<Option<RequestHead>, Error> {
         let until = self.config.head_within.map(|within| Instant::now() + within);
         let mut search = Search::default();
         poll_fn(|cx| {
-            self.look_for_stop(cx);
+            self.check_stop(cx);
             let mut connection = self.connection.lock();
             let ServerConnection { io, input, half_closed, .. } = &mut *connection;
             loop {
@@ -184,7 +184,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                 match input.poll_fill(io, cx) {
                     Poll::Ready(Ok(1..)) => {}
                     Poll::Ready(Ok(0)) if input.bytes.is_empty() => return Poll::Ready(Ok(None)),
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::Gone)),
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Error::Closed)),
                     Poll::Pending => break,
                 }
             }
@@ -196,7 +196,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         .await
     }
 
-    fn look_for_stop(&mut self, cx: &mut Context<'_>) {
+    fn check_stop(&mut self, cx: &mut Context<'_>) {
         self.stopping = self.stopping || self.stop.as_mut().poll(cx).is_ready();
     }
 
@@ -204,18 +204,18 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         let RequestHead { mut parts, facts, decoder } = head;
         let bodiless = decoder.is_done();
         let old = parts.version < Version::HTTP_11;
-        let opens = (facts.upgrade && bodiless && !old).then(|| {
-            let (opens, tunnel) = Tunnel::connection();
+        let opener = (facts.upgrade && bodiless && !old).then(|| {
+            let (opener, tunnel) = Tunnel::connection();
             parts.extensions.insert(tunnel);
-            opens
+            opener
         });
-        let asked = RequestContext {
+        let context = RequestContext {
             method: parts.method.clone(),
             version: parts.version,
             keep_alive: facts.keep_alive && self.config.keep_alive,
             takes_trailers: !self.config.trailers_on_demand
                 || facts.te && hop::takes_trailers(&parts.headers),
-            tunnel: opens,
+            tunnel: opener,
         };
         // HTTP/1.0 has no interim responses (RFC 9110 §15.2).
         let interim = if old { interim::Sender::default() } else { self.interim.renew() };
@@ -224,7 +224,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             let mut answer = pin!(self.service.call(request, interim));
             poll_fn(|cx| self.poll_answer(answer.as_mut(), cx)).await?
         };
-        self.respond(response, asked).await
+        self.respond(response, context).await
     }
 
     fn body(&mut self, decoder: Decoder, awaits_continue: bool) -> Body {
@@ -245,7 +245,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         answer: Pin<&mut impl Future<Output = Response>>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Response, Error>> {
-        self.look_for_stop(cx);
+        self.check_stop(cx);
         // The answer may poll the body of the request, which takes the lock.
         let polled = answer.poll(cx);
         let mut connection = self.connection.lock();
@@ -258,20 +258,20 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         }
     }
 
-    async fn respond(&mut self, response: Response, asked: RequestContext) -> Result<NextStep, Error> {
+    async fn respond(&mut self, response: Response, context: RequestContext) -> Result<NextStep, Error> {
         let (mut parts, body) = response.into_parts();
-        parts.version = asked.version;
+        parts.version = context.version;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            let opens = asked.tunnel.ok_or(Error::UnaskedUpgrade)?;
-            return self.switch(&parts, opens).await;
+            let opener = context.tunnel.ok_or(Error::UnrequestedUpgrade)?;
+            return self.switch(&parts, opener).await;
         }
         // Without a 100 the client may send or omit the body. The next bytes are ambiguous: the connection closes.
         let unread = std::mem::take(&mut self.connection.lock().awaits_continue);
-        let (announced, encoder) = announce(&parts, &body, &asked);
-        let keep_alive = asked.keep_alive && !self.stopping && !unread && encoder != Some(Encoder::Close);
+        let (announced, encoder) = announce(&parts, &body, &context);
+        let keep_alive = context.keep_alive && !self.stopping && !unread && encoder != Some(Encoder::Close);
         let keep_alive = self.write_head(&mut parts, announced, keep_alive);
         match encoder {
-            Some(encoder) => self.send(body, encoder, asked.takes_trailers).await?,
+            Some(encoder) => self.send(body, encoder, context.takes_trailers).await?,
             None => {
                 drop(body);
                 poll_fn(|cx| self.poll_written(cx)).await?;
@@ -317,7 +317,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
     async fn send(&mut self, body: Body, mut encoder: Encoder, trailers: bool) -> Result<(), Error> {
         let (mut body, mut broken) = (Some(body), None);
         poll_fn(|cx| {
-            self.look_for_stop(cx);
+            self.check_stop(cx);
             loop {
                 let full = self.connection.lock().output.len() >= Output::FULL;
                 let mut waits = false;
@@ -403,7 +403,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
     async fn switch(
         &mut self,
         parts: &response::Parts,
-        opens: oneshot::Sender<Box<dyn ByteStream>>,
+        opener: oneshot::Sender<Box<dyn ByteStream>>,
     ) -> Result<NextStep, Error> {
         let case = self.config.case;
         self.connection
@@ -415,15 +415,15 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         let early = std::mem::take(&mut connection.input.bytes).freeze();
         // The replacement is never used: the connection serves no further request.
         let io = std::mem::replace(&mut connection.io, Io::other(tokio::io::empty()));
-        // If the receiver is gone, dropping the stream closes it.
-        let _ = opens.send(Box::new(io.with_early(early)));
+        // If the receiver is dropped, dropping the stream closes it.
+        let _ = opener.send(Box::new(io.with_early(early)));
         Ok(NextStep::Upgraded)
     }
 
     async fn refuse(&mut self, bad: BadHead) -> Result<(), Error> {
         let response = self.service.refuse(bad);
         let version = response.version();
-        let asked = RequestContext {
+        let context = RequestContext {
             method: Method::GET,
             version,
             keep_alive: false,
@@ -431,7 +431,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             tunnel: None,
         };
         let (mut parts, body) = response.into_parts();
-        let (announced, encoder) = announce(&parts, &body, &asked);
+        let (announced, encoder) = announce(&parts, &body, &context);
         self.write_head(&mut parts, announced, false);
         match encoder {
             Some(encoder) => self.send(body, encoder, false).await?,
@@ -475,14 +475,14 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
 }
 
 /// How the head of an answer announces its body, and how the body is written, if there is one.
-fn announce(parts: &response::Parts, body: &Body, asked: &RequestContext) -> (BodyFraming, Option<Encoder>) {
-    let declared = declared(&parts.headers);
-    if framing::is_bodiless(&asked.method, parts.status) || parts.status.is_informational() {
+fn announce(head: &response::Parts, body: &Body, context: &RequestContext) -> (BodyFraming, Option<Encoder>) {
+    let declared = declared(&head.headers);
+    if framing::is_bodiless(&context.method, head.status) || head.status.is_informational() {
         // The answer to a HEAD has the length of the answer to a GET (RFC 9110 §8.6).
-        let never = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);
+        let never = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&head.status);
         let exact = || body.size_hint().exact().filter(|length| *length > 0);
         let announced = match declared.or_else(exact) {
-            Some(length) if asked.method == Method::HEAD && !never => BodyFraming::Length(length),
+            Some(length) if context.method == Method::HEAD && !never => BodyFraming::Length(length),
             _ => BodyFraming::Nothing,
         };
         return (announced, None);
@@ -490,7 +490,7 @@ fn announce(parts: &response::Parts, body: &Body, asked: &RequestContext) -> (Bo
     match declared.or(body.size_hint().exact()) {
         Some(0) => (BodyFraming::Length(0), None),
         Some(length) => (BodyFraming::Length(length), Some(Encoder::Length(length))),
-        None if asked.version == Version::HTTP_10 => (BodyFraming::Nothing, Some(Encoder::Close)),
+        None if context.version == Version::HTTP_10 => (BodyFraming::Nothing, Some(Encoder::Close)),
         None => (BodyFraming::Chunks, Some(Encoder::Chunked)),
     }
 }

@@ -24,7 +24,7 @@ use crate::net::{Io, Scope};
 struct Shelf(Arc<Mutex<Vec<Connection>>>, Scope);
 
 impl Home for Shelf {
-    fn back(self, connection: Box<Connection>) {
+    fn put_back(self, connection: Box<Connection>) {
         self.0.lock().push(*connection);
     }
 
@@ -71,7 +71,7 @@ async fn a_connection_is_returned_when_its_answer_has_been_read() {
         let response = response.unwrap();
         assert!(shelf.is_empty(), "its body is not read");
         assert_eq!(text_of(response.into_body()).await, "abc");
-        connection = Box::new(shelf.0.lock().pop().expect("it came back"));
+        connection = Box::new(shelf.0.lock().pop().expect("the connection is returned"));
         assert!(connection.is_open());
     }
 }
@@ -105,9 +105,9 @@ async fn a_connection_that_must_not_be_reused_is_not_returned() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unwritten_request_is_returned() {
-    for unasked in ["", "HTTP/1.1 408 Request Timeout\r\n\r\n"] {
+    for unsolicited in ["", "HTTP/1.1 408 Request Timeout\r\n\r\n"] {
         let (connection, mut wire, shelf) = client();
-        wire.send(unasked).await;
+        wire.send(unsolicited).await;
         drop(wire);
         let lost = send(connection, post(Body::full("abc")), &shelf).await.unwrap_err();
         let request = *lost.unsent.expect("not one byte was written");
@@ -174,7 +174,7 @@ async fn an_answer_may_come_before_the_end_of_the_upload() {
     };
     let (response, ()) = tokio::join!(send(connection, post(body), &shelf), answering);
     assert_eq!(text_of(response.unwrap().into_body()).await, "abc");
-    assert!(shelf.is_empty(), "the upload goes on");
+    assert!(shelf.is_empty(), "the upload continues");
     frames.send(Ok(Frame::data("late".into()))).unwrap();
     assert_eq!(wire.until("late\r\n").await, "4\r\nlate\r\n");
     drop(frames);
@@ -200,25 +200,25 @@ async fn an_upload_ends_when_its_answer_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_waits_for_a_100_until_a_timeout() {
-    let ask = |body| {
+    let expecting = |body| {
         let mut request = post(body);
         request.headers_mut().insert("expect", "100-continue".parse().unwrap());
         request
     };
-    for says in [true, false] {
+    for sends_continue in [true, false] {
         let (connection, mut wire, shelf) = client();
         let began = Instant::now();
         let answering = async {
             wire.until("\r\n\r\n").await;
-            if says {
+            if sends_continue {
                 wire.send("HTTP/1.1 100 Continue\r\n\r\n").await;
             }
             wire.until("abc").await;
             wire.send("HTTP/1.1 204 No Content\r\n\r\n").await;
         };
-        let (response, ()) = tokio::join!(send(connection, ask(Body::full("abc")), &shelf), answering);
+        let (response, ()) = tokio::join!(send(connection, expecting(Body::full("abc")), &shelf), answering);
         assert_eq!(response.unwrap().status(), 204);
-        assert_eq!(began.elapsed(), if says { Duration::ZERO } else { defaults::ORIGIN_CONTINUE });
+        assert_eq!(began.elapsed(), if sends_continue { Duration::ZERO } else { defaults::ORIGIN_CONTINUE });
     }
     // A final response instead of the 100 means that the body is not sent.
     let (connection, mut wire, shelf) = client();
@@ -227,7 +227,7 @@ async fn a_body_waits_for_a_100_until_a_timeout() {
         wire.send("HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n").await;
         assert_eq!(wire.rest().await, "");
     };
-    let (response, ()) = tokio::join!(send(connection, ask(Body::full("abc")), &shelf), answering);
+    let (response, ()) = tokio::join!(send(connection, expecting(Body::full("abc")), &shelf), answering);
     assert_eq!(response.unwrap().status(), 417);
     assert!(shelf.is_empty());
 }
@@ -308,7 +308,7 @@ async fn a_101_hands_over_the_stream_with_its_early_bytes() {
         wire.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly").await;
         assert_eq!(wire.until("late").await, "late");
     };
-    let asking = async {
+    let requesting = async {
         let request = http::Request::default().map(|()| Body::empty());
         let mut response = send(connection, request, &shelf).await.unwrap();
         assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
@@ -319,11 +319,11 @@ async fn a_101_hands_over_the_stream_with_its_early_bytes() {
         stream.write_all(b"late").await.unwrap();
         stream
     };
-    let _stream = tokio::join!(answering, asking).1;
+    let _stream = tokio::join!(answering, requesting).1;
     assert!(shelf.is_empty());
 }
 
-/// A stream whose far end is gone, which only a write detects.
+/// A stream whose far end has closed it, which only a write detects.
 struct Broken(bool);
 
 impl tokio::io::AsyncRead for Broken {

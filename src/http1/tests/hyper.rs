@@ -303,25 +303,25 @@ async fn by_us(text: &str) -> Served {
 /// Compares the results for all `texts`, and prints each kind of difference. Fails for an unintended difference, and
 /// for a listed kind that does not occur.
 fn compare<T: PartialEq + std::fmt::Debug>(texts: &[String], own: &[Difference], both: Vec<(T, T)>) {
-    let meant: Vec<_> = own.iter().chain(BOTH).collect();
-    let mut counts = vec![0; meant.len()];
+    let intended: Vec<_> = own.iter().chain(BOTH).collect();
+    let mut counts = vec![0; intended.len()];
     let mut faults = Vec::new();
     for (text, (ours, theirs)) in texts.iter().zip(both) {
         if ours == theirs {
             continue;
         }
-        match meant.iter().position(|difference| (difference.of)(text)) {
+        match intended.iter().position(|difference| (difference.of)(text)) {
             Some(kind) => counts[kind] += 1,
             None => faults.push(format!("{text:?}\n  ours:   {ours:?}\n  hyper's: {theirs:?}")),
         }
     }
-    for (count, difference) in counts.iter().zip(&meant) {
+    for (count, difference) in counts.iter().zip(&intended) {
         println!("{count} of {} messages differ: {}", texts.len(), difference.why);
     }
     assert!(faults.is_empty(), "{} differences are not intended:\n{}", faults.len(), faults.join("\n"));
-    let gone: Vec<_> =
-        counts.iter().zip(&meant).filter(|(count, _)| **count == 0).map(|(_, d)| d.why).collect();
-    assert!(gone.is_empty(), "these do not differ any more: {gone:?}");
+    let absent: Vec<_> =
+        counts.iter().zip(&intended).filter(|(count, _)| **count == 0).map(|(_, d)| d.why).collect();
+    assert!(absent.is_empty(), "these do not differ any more: {absent:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -338,7 +338,7 @@ async fn requests_are_read_as_hyper_reads_them() {
 struct Nowhere(Scope);
 
 impl Home for Nowhere {
-    fn back(self, _: Box<Connection>) {}
+    fn put_back(self, _: Box<Connection>) {}
 
     fn scope(&self) -> &Scope {
         &self.0
@@ -359,7 +359,7 @@ async fn answered(text: &str, ours: bool) -> Option<Read> {
     };
     let mut request = Request::default();
     *request.method_mut() = Method::GET;
-    let asking = async {
+    let requesting = async {
         if ours {
             let connection = Connection::new(Io::other(far));
             let interim = interim::Sender::default();
@@ -369,14 +369,14 @@ async fn answered(text: &str, ours: bool) -> Option<Read> {
         }
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(far)).await.unwrap();
-        let asked = async {
+        let exchange = async {
             let response = sender.send_request(request).await.ok()?;
             let (parts, body) = response.into_parts();
             Some(read_of(parts.status, &parts.headers, taken(body).await))
         };
-        tokio::join!(asked, connection).0
+        tokio::join!(exchange, connection).0
     };
-    tokio::join!(answering, asking).1
+    tokio::join!(answering, requesting).1
 }
 
 fn read_of(status: StatusCode, headers: &HeaderMap, body: Option<(Bytes, usize)>) -> Read {

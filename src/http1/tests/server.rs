@@ -32,11 +32,11 @@ where
     }
 }
 
-/// Serves the requests that `talk` sends, and returns how the connection ended.
+/// Serves the requests that `client` sends, and returns how the connection ended.
 async fn serving<F, T>(
     config: ServerOptions,
     answer: F,
-    talk: impl AsyncFnOnce(&mut Wire),
+    client: impl AsyncFnOnce(&mut Wire),
 ) -> Result<ConnectionEnd, Error>
 where
     F: Fn(Request, interim::Sender) -> T + Sync,
@@ -46,11 +46,11 @@ where
     let mut wire = Wire(near);
     let service = Answering(answer);
     let serve = server::serve(Io::other(far), &service, &config, pending());
-    let talking = async {
-        talk(&mut wire).await;
+    let requests = async {
+        client(&mut wire).await;
         drop(wire);
     };
-    tokio::join!(serve, talking).0
+    tokio::join!(serve, requests).0
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,15 +157,15 @@ async fn interim_responses_are_sent_at_once_but_not_to_http_1_0() {
 
 #[tokio::test(start_paused = true)]
 async fn a_100_is_sent_when_the_handler_reads_the_body() {
-    let ask = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    let request = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     let reads = |request: Request, _| async { Response::new(Body::full(text_of(request.into_body()).await)) };
     serving(CONFIG, reads, async |wire| {
-        wire.send(ask).await;
+        wire.send(request).await;
         assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
         wire.send("abc").await;
         assert!(wire.until("abc").await.starts_with("HTTP/1.1 200 OK\r\n"));
         // A client that sends the body without waiting for the 100 receives the 100 nevertheless.
-        wire.send(&format!("{ask}def")).await;
+        wire.send(&format!("{request}def")).await;
         assert_eq!(wire.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
         assert!(wire.until("def").await.starts_with("HTTP/1.1 200 OK\r\n"));
     })
@@ -173,7 +173,7 @@ async fn a_100_is_sent_when_the_handler_reads_the_body() {
     .unwrap();
     let refuses = |_, _| async { Response::new(Body::full("no")) };
     serving(CONFIG, refuses, async |wire| {
-        wire.send(ask).await;
+        wire.send(request).await;
         let answer = wire.rest().await;
         assert!(
             answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("Connection: close\r\n"),
@@ -241,9 +241,9 @@ async fn a_body_with_a_wrong_content_length_ends_the_connection() {
 }
 
 /// Notifies its receiver when it is dropped.
-struct Gone(Option<oneshot::Sender<()>>);
+struct DropNotifier(Option<oneshot::Sender<()>>);
 
-impl Drop for Gone {
+impl Drop for DropNotifier {
     fn drop(&mut self) {
         let _ = self.0.take().unwrap().send(());
     }
@@ -252,17 +252,17 @@ impl Drop for Gone {
 #[tokio::test(start_paused = true)]
 async fn a_visitor_that_leaves_cancels_its_request() {
     for begun in [false, true] {
-        let (gone, heard) = oneshot::channel();
-        let gone = Mutex::new(Some(Gone(Some(gone))));
+        let (sender, dropped) = oneshot::channel();
+        let notifier = Mutex::new(Some(DropNotifier(Some(sender))));
         let answer = |_, _| {
-            let gone = gone.lock().take();
+            let notifier = notifier.lock().take();
             async move {
                 if !begun {
                     pending::<()>().await;
                 }
                 let (frames, mut body) = channel();
                 frames.send(Ok(Frame::data("abc".into()))).unwrap();
-                body.hold((frames, gone));
+                body.hold((frames, notifier));
                 Response::new(body)
             }
         };
@@ -274,8 +274,8 @@ async fn a_visitor_that_leaves_cancels_its_request() {
             }
         })
         .await;
-        assert!(matches!(ended, Err(Error::Gone)), "{ended:?}");
-        assert_eq!(heard.await, Ok(()));
+        assert!(matches!(ended, Err(Error::Closed)), "{ended:?}");
+        assert_eq!(dropped.await, Ok(()));
     }
 }
 
@@ -429,13 +429,13 @@ async fn a_stopping_server_answers_the_request_in_flight() {
         });
         let stop = tokio::time::sleep(Duration::from_secs(1));
         let serve = server::serve(Io::other(far), &service, &CONFIG, stop);
-        let talk = async {
+        let client = async {
             if !idle {
                 wire.send("GET / HTTP/1.1\r\n\r\n").await;
             }
             wire.rest().await
         };
-        let (ended, text) = tokio::join!(serve, talk);
+        let (ended, text) = tokio::join!(serve, client);
         assert_eq!((ended.unwrap(), &*text), (ConnectionEnd::Closed, wanted));
     }
 }

@@ -1,7 +1,7 @@
 //! `Expect: 100-continue`, end to end (RFC 9110 §10.1.1). The body of a request is not polled before the far end has
 //! sent a 100 or an answer, because polling the body makes this crate's server send a 100 to the client.
 
-mod asked;
+mod demand;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use http::HeaderMap;
 use http::header::EXPECT;
 use http_body::Body as _;
 
-pub use self::asked::{BodyDemand, on_demand};
+pub use self::demand::{BodyDemand, on_demand};
 
 const SHUT: u8 = 0;
 const OPEN: u8 = 1;
@@ -22,7 +22,7 @@ const REFUSED: u8 = 2;
 
 #[derive(Default)]
 struct GateState {
-    word: AtomicU8,
+    state: AtomicU8,
     waker: AtomicWaker,
 }
 
@@ -35,9 +35,9 @@ impl Gate {
         self.set(OPEN);
     }
 
-    fn set(&self, word: u8) {
+    fn set(&self, state: u8) {
         // Only the first state counts: the drop that follows does not revoke a 100.
-        let _ = self.0.word.compare_exchange(SHUT, word, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.0.state.compare_exchange(SHUT, state, Ordering::AcqRel, Ordering::Acquire);
         self.0.waker.wake();
     }
 }
@@ -67,7 +67,7 @@ impl Future for Passage {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.waker.register(cx.waker());
-        match self.0.word.load(Ordering::Acquire) {
+        match self.0.state.load(Ordering::Acquire) {
             OPEN => Poll::Ready(Ok(())),
             SHUT => Poll::Pending,
             _ => Poll::Ready(Err(NotWanted)),
@@ -76,14 +76,14 @@ impl Future for Passage {
 }
 
 /// Whether a request has `Expect: 100-continue`.
-pub fn is_said(headers: &HeaderMap) -> bool {
+pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// A gate for the body of a request with `Expect: 100-continue`. The gate must live as long as the answer: its drop
 /// refuses the body, which ends the stream. `None` when no body is to be held back.
 pub fn hold_back(request: &super::Request) -> Option<(Arc<Gate>, Passage)> {
-    if !is_said(request.headers()) || request.body().is_end_stream() {
+    if !expects_continue(request.headers()) || request.body().is_end_stream() {
         return None;
     }
     let (gate, passage) = gate();

@@ -22,7 +22,7 @@ pub enum Proxies {
     Always(Arc<Proxy>),
     /// Through this proxy of the environment, except hosts that the environment excludes and hosts that
     /// are this machine.
-    But(Arc<Proxy>, Arc<Matcher>),
+    Environment(Arc<Proxy>, Arc<Matcher>),
 }
 
 impl Proxies {
@@ -35,7 +35,7 @@ impl Proxies {
         if text == "off" {
             return Ok(Self::None);
         }
-        let proxy = Proxy::parse(text).map_err(|why| BadProxy { origin, why })?;
+        let proxy = Proxy::parse(text).map_err(|reason| BadProxy { origin, reason })?;
         Ok(Self::Always(Arc::new(proxy)))
     }
 
@@ -49,7 +49,7 @@ impl Proxies {
         hosts: impl IntoIterator<Item = &'a str>,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, BadProxy> {
-        if hosts.into_iter().all(is_here) {
+        if hosts.into_iter().all(is_this_machine) {
             return Ok(Self::None);
         }
         let first = |names: &[&'static str]| {
@@ -57,7 +57,7 @@ impl Proxies {
             names.iter().find_map(set)
         };
         let Some((origin, text)) = first(&VARIABLES) else { return Ok(Self::None) };
-        let proxy = Proxy::parse(&text).map_err(|why| BadProxy { origin, why })?;
+        let proxy = Proxy::parse(&text).map_err(|reason| BadProxy { origin, reason })?;
         let list = first(&EXCEPTIONS).map_or(String::new(), |(_, list)| list);
         // Many people write *.example.org where programs expect .example.org.
         let entries = list.split([',', ' ']).map(|entry| match entry.strip_prefix("*.") {
@@ -66,7 +66,7 @@ impl Proxies {
         });
         let exceptions = entries.collect::<Vec<_>>().join(",");
         let matcher = Matcher::builder().all("http://proxy.invalid").no(exceptions).build();
-        Ok(Self::But(Arc::new(proxy), Arc::new(matcher)))
+        Ok(Self::Environment(Arc::new(proxy), Arc::new(matcher)))
     }
 
     /// The route to a host, which is written as in a URL.
@@ -74,11 +74,11 @@ impl Proxies {
         match self {
             Self::None => DialRoute::Direct,
             Self::Always(proxy) => DialRoute::Proxy(proxy.clone()),
-            Self::But(proxy, matcher) => {
-                let here = is_here(host);
+            Self::Environment(proxy, matcher) => {
+                let local = is_this_machine(host);
                 let host = host.trim_end_matches('.');
                 let uri: Option<http::Uri> = format!("https://{host}/").parse().ok();
-                match uri.is_some_and(|uri| !here && matcher.intercept(&uri).is_some()) {
+                match uri.is_some_and(|uri| !local && matcher.intercept(&uri).is_some()) {
                     true => DialRoute::Proxy(proxy.clone()),
                     false => DialRoute::Direct,
                 }
@@ -87,7 +87,7 @@ impl Proxies {
     }
 }
 
-fn is_here(host: &str) -> bool {
+fn is_this_machine(host: &str) -> bool {
     HostName::parse(host).is_ok_and(|host| host.is_this_machine())
 }
 
@@ -100,7 +100,7 @@ mod tests {
         let get = |name: &str| environment.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         match Proxies::environment([host, "relay.test"], get).unwrap().via(host) {
             DialRoute::Direct => None,
-            DialRoute::Proxy(proxy) => Some(proxy.place.to_string()),
+            DialRoute::Proxy(proxy) => Some(proxy.address.to_string()),
         }
     }
 
@@ -112,11 +112,11 @@ mod tests {
         assert_eq!(through(&[("HTTPS_PROXY", "up:1"), both[1]], "relay.test").as_deref(), Some("up:1"));
         assert_eq!(through(&[("HTTPS_PROXY", " "), both[0]], "relay.test").as_deref(), Some("all:1"));
         assert_eq!(through(&[("HTTP_PROXY", "http://x:1")], "relay.test"), None);
-        for here in ["localhost", "ptth.localhost", "127.0.0.1", "[::1]", "LOCALHOST."] {
-            assert_eq!(through(&both, here), None, "{here}");
+        for local in ["localhost", "ptth.localhost", "127.0.0.1", "[::1]", "LOCALHOST."] {
+            assert_eq!(through(&both, local), None, "{local}");
         }
         let bad = |name: &str| (name == "ALL_PROXY").then(|| "ann:hush@x:y".into());
-        assert!(Proxies::environment(["localhost", "[::1]"], bad).is_ok(), "not looked at");
+        assert!(Proxies::environment(["localhost", "[::1]"], bad).is_ok(), "the proxy variables were read");
         let bad = Proxies::environment(["localhost", "relay.test"], bad);
         let error = bad.unwrap_err().to_string();
         assert!(error.starts_with("ALL_PROXY names no proxy") && !error.contains("hush"), "{error}");
@@ -154,8 +154,8 @@ mod tests {
 
     #[test]
     fn an_explicit_proxy_applies_to_every_host() {
-        let said = Proxies::parse("socks5h://p:1", "--proxy").unwrap();
-        assert!(matches!(said.via("localhost"), DialRoute::Proxy(p) if p.resolves()));
+        let explicit = Proxies::parse("socks5h://p:1", "--proxy").unwrap();
+        assert!(matches!(explicit.via("localhost"), DialRoute::Proxy(p) if p.resolves()));
         let error = Proxies::parse("http://ann:hush@a:1/x", "--proxy").unwrap_err().to_string();
         assert!(error.starts_with("--proxy names no proxy") && !error.contains("hush"), "{error}");
         assert!(matches!(Proxies::parse("off", "--proxy").unwrap().via("relay.test"), DialRoute::Direct));

@@ -11,24 +11,28 @@ use super::DialTarget;
 use super::fault::ProxyFault;
 use super::protocol::Login;
 
-/// At most this much of an answer's head is read, in bytes.
+/// The most bytes that are read of the head of an answer.
 const HEAD: usize = 16 << 10;
 /// Fields of an answer, at most.
 const FIELDS: usize = 100;
 
-/// Requests a tunnel to `to` from the proxy behind `stream`. Dropping the future leaves the stream unusable.
+/// Requests a tunnel to `target` from the proxy behind `stream`. Dropping the future leaves the stream unusable.
 ///
 /// # Errors
 /// [`ProxyFault`], by the failure of the proxy.
-pub(super) async fn open<S>(stream: &mut S, to: &DialTarget, login: Option<&Login>) -> Result<(), ProxyFault>
+pub(super) async fn open<S>(
+    stream: &mut S,
+    target: &DialTarget,
+    login: Option<&Login>,
+) -> Result<(), ProxyFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let agent = concat!("ptth/", env!("CARGO_PKG_VERSION"));
-    let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: {agent}\r\n");
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {agent}\r\n");
     if let Some(Login { user, password }) = login {
-        let both = STANDARD.encode(format!("{user}:{}", password.expose()));
-        request.push_str(&format!("Proxy-Authorization: Basic {both}\r\n"));
+        let credentials = STANDARD.encode(format!("{user}:{}", password.expose()));
+        request.push_str(&format!("Proxy-Authorization: Basic {credentials}\r\n"));
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes()).await.map_err(ProxyFault::Broken)?;
@@ -45,8 +49,8 @@ where
                 ConnectResponse::Interim => continue,
                 ConnectResponse::Login(schemes) => return Err(login_fault(&schemes, login.is_some())),
                 // tinyproxy answers 401 to a wrong password.
-                ConnectResponse::No(401) if login.is_some() => return Err(ProxyFault::PasswordWrong),
-                ConnectResponse::No(status) => return Err(ProxyFault::Status(status)),
+                ConnectResponse::Refused(401) if login.is_some() => return Err(ProxyFault::PasswordWrong),
+                ConnectResponse::Refused(status) => return Err(ProxyFault::Status(status)),
             }
         }
         if read.len() >= HEAD {
@@ -66,7 +70,8 @@ enum ConnectResponse {
     Interim,
     /// 407, with the schemes of its `Proxy-Authenticate`.
     Login(Vec<String>),
-    No(u16),
+    /// Another status.
+    Refused(u16),
 }
 
 /// The first answer in `bytes` and its length, once it is complete.
@@ -82,26 +87,27 @@ fn parse(bytes: &[u8]) -> Result<Option<(ConnectResponse, usize)>, ProxyFault> {
         100..=199 => ConnectResponse::Interim,
         200..=299 => ConnectResponse::Tunnel,
         407 => ConnectResponse::Login(schemes(response.headers)),
-        status => ConnectResponse::No(status),
+        status => ConnectResponse::Refused(status),
     };
     Ok(Some((answer, length)))
 }
 
-/// The first word of each challenge: a word behind the start or a comma that no `=` follows (RFC 9110 §11.6.1).
+/// The schemes of all challenges (RFC 9110 §11.6.1). A scheme is the first token of a comma-separated part, unless the
+/// token contains a `=`.
 fn schemes(fields: &[httparse::Header<'_>]) -> Vec<String> {
     let challenges = fields.iter().filter(|f| f.name.eq_ignore_ascii_case("proxy-authenticate"));
     let texts = challenges.filter_map(|f| std::str::from_utf8(f.value).ok());
-    let words = texts.flat_map(|text| text.split(',')).filter_map(|part| part.split_whitespace().next());
+    let tokens = texts.flat_map(|text| text.split(',')).filter_map(|part| part.split_whitespace().next());
     let is_scheme =
-        |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    words.filter(is_scheme).take(8).map(str::to_owned).collect()
+        |token: &&str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    tokens.filter(is_scheme).take(8).map(str::to_owned).collect()
 }
 
-fn login_fault(schemes: &[String], tried: bool) -> ProxyFault {
+fn login_fault(schemes: &[String], password_sent: bool) -> ProxyFault {
     let basic = schemes.is_empty() || schemes.iter().any(|s| s.eq_ignore_ascii_case("basic"));
-    match (basic, tried) {
-        (false, _) => ProxyFault::Unspoken(schemes.join(", ")),
-        (true, false) => ProxyFault::PasswordWanted,
+    match (basic, password_sent) {
+        (false, _) => ProxyFault::Unsupported(schemes.join(", ")),
+        (true, false) => ProxyFault::PasswordRequired,
         (true, true) => ProxyFault::PasswordWrong,
     }
 }
@@ -114,10 +120,10 @@ mod tests {
     /// The result for a proxy with this answer, and the bytes that the proxy received.
     async fn handshake(answer: &[u8], login: Option<&Login>) -> (Result<(), ProxyFault>, String) {
         let (mut near, mut far) = tokio::io::duplex(64 << 10);
-        let to = DialTarget { host: "::1".into(), port: 8443, tls: true };
+        let target = DialTarget { host: "::1".into(), port: 8443, tls: true };
         far.write_all(answer).await.unwrap();
         far.shutdown().await.unwrap();
-        let result = open(&mut near, &to, login).await;
+        let result = open(&mut near, &target, login).await;
         drop(near);
         let mut sent = String::new();
         far.read_to_string(&mut sent).await.unwrap();
@@ -148,9 +154,10 @@ mod tests {
             let answer = answer.as_bytes().to_vec();
             async move { handshake(&answer, login).await.0.unwrap_err() }
         };
-        assert!(matches!(fault(basic, None).await, ProxyFault::PasswordWanted));
+        assert!(matches!(fault(basic, None).await, ProxyFault::PasswordRequired));
         assert!(matches!(fault(basic, Some(&login)).await, ProxyFault::PasswordWrong));
-        assert!(matches!(fault(ntlm, Some(&login)).await, ProxyFault::Unspoken(s) if s == "Negotiate, NTLM"));
+        let unsupported = fault(ntlm, Some(&login)).await;
+        assert!(matches!(unsupported, ProxyFault::Unsupported(s) if s == "Negotiate, NTLM"));
         assert!(matches!(
             fault("HTTP/1.0 401 Unauthorized\r\n\r\n", Some(&login)).await,
             ProxyFault::PasswordWrong

@@ -7,14 +7,14 @@ use super::{DialError, DialTarget};
 
 /// A proxy did not open the requested connection.
 #[derive(Debug, thiserror::Error)]
-#[error("{}; {}", self.what(), self.remedy())]
+#[error("{}; {}", self.failure(), self.remedy())]
 pub struct ProxyError {
     /// The proxy.
     pub proxy: DialTarget,
     /// The protocol of the proxy.
     pub kind: ProxyKind,
     /// The target of the requested connection.
-    pub to: DialTarget,
+    pub target: DialTarget,
     /// The failure.
     pub fault: ProxyFault,
 }
@@ -31,11 +31,11 @@ pub enum ProxyFault {
     /// The connection to the proxy broke.
     Broken(io::Error),
     /// The proxy requires a password, and none is set.
-    PasswordWanted,
+    PasswordRequired,
     /// The proxy does not accept the password.
     PasswordWrong,
-    /// The proxy requires a login that is not implemented here; the schemes that it accepts.
-    Unspoken(String),
+    /// The proxy requires a login that ptth does not support; with the schemes that the proxy accepts.
+    Unsupported(String),
     /// An HTTP proxy answered with this status.
     Status(u16),
     /// A SOCKS proxy answered with this code (RFC 1928 §6).
@@ -46,8 +46,8 @@ pub enum ProxyFault {
 
 impl ProxyError {
     /// The failure, without the remedy.
-    pub fn what(&self) -> String {
-        let Self { proxy, to, .. } = self;
+    pub fn failure(&self) -> String {
+        let Self { proxy, target, .. } = self;
         match &self.fault {
             ProxyFault::Unreachable(error) => match &**error {
                 DialError::Resolve { host, source } => {
@@ -59,32 +59,35 @@ impl ProxyError {
             ProxyFault::Timeout => format!("the proxy {proxy} gave no answer in time"),
             ProxyFault::Closed => format!("the proxy {proxy} closed the connection without an answer"),
             ProxyFault::Broken(error) => format!("the connection to the proxy {proxy} broke: {error}"),
-            ProxyFault::PasswordWanted => format!("the proxy {proxy} wants a password{}", self.number(407)),
+            ProxyFault::PasswordRequired => {
+                format!("the proxy {proxy} wants a password{}", self.status_suffix(407))
+            }
             ProxyFault::PasswordWrong => format!("the proxy {proxy} does not accept this user and password"),
-            ProxyFault::Unspoken(schemes) => {
-                format!("the proxy {proxy} wants a login by {schemes}{}", self.number(407))
+            ProxyFault::Unsupported(schemes) => {
+                format!("the proxy {proxy} wants a login by {schemes}{}", self.status_suffix(407))
             }
             ProxyFault::Status(code @ (502..=504)) => {
-                format!("the proxy {proxy} did not reach {to} ({code})")
+                format!("the proxy {proxy} did not reach {target} ({code})")
             }
-            ProxyFault::Status(code) => format!("the proxy {proxy} refused CONNECT to {to} ({code})"),
-            ProxyFault::Reply(code) => {
-                format!("the proxy {proxy} did not connect to {to}: {} (SOCKS reply {code})", reply(*code))
-            }
-            ProxyFault::Nonsense(what) => format!("the handshake with the proxy {proxy} failed: {what}"),
+            ProxyFault::Status(code) => format!("the proxy {proxy} refused CONNECT to {target} ({code})"),
+            ProxyFault::Reply(code) => format!(
+                "the proxy {proxy} did not connect to {target}: {} (SOCKS reply {code})",
+                reply_text(*code)
+            ),
+            ProxyFault::Nonsense(reason) => format!("the handshake with the proxy {proxy} failed: {reason}"),
         }
     }
 
-    /// The one thing to try.
+    /// The remedy to try.
     pub fn remedy(&self) -> String {
-        let Self { proxy, to, .. } = self;
+        let Self { proxy, target, .. } = self;
         match &self.fault {
             ProxyFault::Unreachable(_) => "check --proxy, or HTTPS_PROXY in the environment".into(),
             ProxyFault::Timeout | ProxyFault::Broken(_) => "check that the proxy runs at this address".into(),
             ProxyFault::Closed | ProxyFault::Nonsense(_) => {
                 "check its port and its scheme (http:// or socks5://) in --proxy or HTTPS_PROXY".into()
             }
-            ProxyFault::PasswordWanted => format!(
+            ProxyFault::PasswordRequired => format!(
                 "put it into the environment variable HTTPS_PROXY, as {}://USER:PASSWORD@{proxy}",
                 self.kind.scheme()
             ),
@@ -93,15 +96,15 @@ impl ProxyError {
                  percent-encoded there: @ as %40, : as %3A"
                     .into()
             }
-            ProxyFault::Unspoken(_) => {
+            ProxyFault::Unsupported(_) => {
                 "ptth supports only Basic: have it allowed, or run a local proxy that logs in for ptth".into()
             }
             ProxyFault::Status(502..=504) | ProxyFault::Reply(3..=6) => {
-                format!("check --relay, and whether the proxy can reach {}", to.host)
+                format!("check --relay, and whether the proxy can reach {}", target.host)
             }
             ProxyFault::Status(_) | ProxyFault::Reply(2) => format!(
                 "have {} and port {} allowed there; many proxies allow only port 443",
-                to.host, to.port
+                target.host, target.port
             ),
             ProxyFault::Reply(8) => {
                 "use socks5h:// for a proxy that resolves names, socks5:// for one that does not".into()
@@ -110,8 +113,8 @@ impl ProxyError {
         }
     }
 
-    /// The status, which people look up; only HTTP proxies send one.
-    fn number(&self, status: u16) -> String {
+    /// The status in parentheses, for an HTTP proxy. Other proxies send no status.
+    fn status_suffix(&self, status: u16) -> String {
         match self.kind {
             ProxyKind::Connect => format!(" ({status})"),
             ProxyKind::Socks5 { .. } => String::new(),
@@ -120,7 +123,7 @@ impl ProxyError {
 }
 
 /// RFC 1928 §6.
-fn reply(code: u8) -> &'static str {
+fn reply_text(code: u8) -> &'static str {
     match code {
         1 => "general failure",
         2 => "its rules do not allow it",
@@ -139,20 +142,20 @@ mod tests {
     use super::*;
 
     fn error(kind: ProxyKind, fault: ProxyFault) -> String {
-        let place = |host: &str, port| DialTarget { host: host.into(), port, tls: false };
-        let (proxy, to) = (place("proxy.corp", 3128), place("relay.test", 8443));
-        ProxyError { proxy, kind, to, fault }.to_string()
+        let at = |host: &str, port| DialTarget { host: host.into(), port, tls: false };
+        let (proxy, target) = (at("proxy.corp", 3128), at("relay.test", 8443));
+        ProxyError { proxy, kind, target, fault }.to_string()
     }
 
     #[test]
     fn each_fault_names_its_hop_and_what_to_try() {
         let http = |fault| error(ProxyKind::Connect, fault);
         let socks = |fault| error(ProxyKind::Socks5 { names: true }, fault);
-        for (said, wanted) in [
-            (http(ProxyFault::PasswordWanted), "proxy.corp:3128 wants a password (407); put it into"),
-            (http(ProxyFault::PasswordWanted), "HTTPS_PROXY, as http://USER:PASSWORD@proxy.corp:3128"),
-            (socks(ProxyFault::PasswordWanted), "wants a password; put it into"),
-            (socks(ProxyFault::PasswordWanted), "socks5h://USER:PASSWORD@proxy.corp:3128"),
+        for (text, wanted) in [
+            (http(ProxyFault::PasswordRequired), "proxy.corp:3128 wants a password (407); put it into"),
+            (http(ProxyFault::PasswordRequired), "HTTPS_PROXY, as http://USER:PASSWORD@proxy.corp:3128"),
+            (socks(ProxyFault::PasswordRequired), "wants a password; put it into"),
+            (socks(ProxyFault::PasswordRequired), "socks5h://USER:PASSWORD@proxy.corp:3128"),
             (
                 http(ProxyFault::Status(403)),
                 "refused CONNECT to relay.test:8443 (403); have relay.test and port 8443",
@@ -160,10 +163,10 @@ mod tests {
             (http(ProxyFault::Status(503)), "did not reach relay.test:8443 (503); check --relay"),
             (socks(ProxyFault::Reply(2)), "its rules do not allow it (SOCKS reply 2); have relay.test"),
             (socks(ProxyFault::Reply(5)), "was refused (SOCKS reply 5); check --relay"),
-            (http(ProxyFault::Unspoken("NTLM".into())), "a login by NTLM (407); ptth supports only Basic"),
+            (http(ProxyFault::Unsupported("NTLM".into())), "a login by NTLM (407); ptth supports only Basic"),
             (http(ProxyFault::Closed), "proxy.corp:3128 closed the connection"),
         ] {
-            assert!(said.contains(wanted), "{said}");
+            assert!(text.contains(wanted), "{text}");
         }
     }
 }

@@ -55,44 +55,44 @@ pub enum DialError {
         source: io::Error,
     },
     /// No address accepts a connection.
-    #[error("cannot connect to {place}: {source}")]
+    #[error("cannot connect to {target}: {source}")]
     Connect {
         /// Host and port.
-        place: DialTarget,
+        target: DialTarget,
         /// The system's error for the last address that was tried.
         source: io::Error,
     },
-    /// The proxy on the way did not open the connection.
+    /// The proxy on the route did not open the connection.
     #[error(transparent)]
     Proxy(Box<ProxyError>),
     /// TCP is connected, but the TLS handshake failed.
-    #[error("TLS with {place} failed: {source}")]
+    #[error("TLS with {target} failed: {source}")]
     Tls {
         /// Host and port.
-        place: DialTarget,
+        target: DialTarget,
         /// The handshake's error; it contains a `rustls::Error` if it was about certificates.
         source: io::Error,
     },
     /// The deadline passed.
-    #[error("no connection to {place} within {} s", within.as_secs())]
+    #[error("no connection to {target} within {} s", within.as_secs())]
     Timeout {
         /// Host and port.
-        place: DialTarget,
+        target: DialTarget,
         /// The deadline.
         within: Duration,
     },
 }
 
-/// Connects directly, with TLS if the place requires it, within `within`. Dropping the future gives up.
+/// Connects directly, with TLS if the target requires it, within `within`. Dropping the future gives up.
 ///
 /// # Errors
 /// [`DialError`], by the step that failed.
 pub async fn dial(
-    place: &DialTarget,
+    target: &DialTarget,
     tls: &Arc<rustls::ClientConfig>,
     within: Duration,
 ) -> Result<Io, DialError> {
-    dial_via(&DialRoute::Direct, place, tls, within).await
+    dial_via(&DialRoute::Direct, target, tls, within).await
 }
 
 /// As [`dial`], by the route `via`.
@@ -101,7 +101,7 @@ pub async fn dial(
 /// [`DialError`], by the step that failed.
 pub async fn dial_via(
     via: &DialRoute,
-    place: &DialTarget,
+    target: &DialTarget,
     tls: &Arc<rustls::ClientConfig>,
     within: Duration,
 ) -> Result<Io, DialError> {
@@ -109,39 +109,39 @@ pub async fn dial_via(
     let mut at_proxy = None;
     let connect = async {
         let stream = match via {
-            DialRoute::Direct => tcp::connect(place).await?,
+            DialRoute::Direct => tcp::connect(target).await?,
             DialRoute::Proxy(proxy) => {
                 at_proxy = Some(proxy);
-                let stream = proxy.connect(place).await?;
+                let stream = proxy.connect(target).await?;
                 at_proxy = None;
                 stream
             }
         };
-        secure(stream, place, tls).await
+        secure(stream, target, tls).await
     };
-    let done = tokio::time::timeout(within, connect).await;
-    done.unwrap_or_else(|_| {
+    let connected = tokio::time::timeout(within, connect).await;
+    connected.unwrap_or_else(|_| {
         Err(match at_proxy {
-            Some(proxy) => proxy.failed(place, ProxyFault::Timeout),
-            None => DialError::Timeout { place: place.clone(), within },
+            Some(proxy) => proxy.failed(target, ProxyFault::Timeout),
+            None => DialError::Timeout { target: target.clone(), within },
         })
     })
 }
 
-/// The handshake, if the place requires TLS, on a connection to the place. Dropping the future gives up.
+/// The handshake, if the target requires TLS, on a connection to the target. Dropping the future gives up.
 ///
 /// # Errors
 /// [`DialError::Tls`]
 pub async fn secure(
     stream: TcpStream,
-    place: &DialTarget,
+    target: &DialTarget,
     tls: &Arc<rustls::ClientConfig>,
 ) -> Result<Io, DialError> {
-    if !place.tls {
+    if !target.tls {
         return Ok(Io::plain(Tcp::new(stream)));
     }
-    let failed = |source| DialError::Tls { place: place.clone(), source };
-    let name = ServerName::try_from(place.host.to_string()).map_err(|e| failed(io::Error::other(e)))?;
+    let failed = |source| DialError::Tls { target: target.clone(), source };
+    let name = ServerName::try_from(target.host.to_string()).map_err(|e| failed(io::Error::other(e)))?;
     let stream = TlsConnector::from(tls.clone()).connect(name, Tcp::new(stream)).await.map_err(failed)?;
     Ok(Io::tls_client(stream))
 }
@@ -155,17 +155,17 @@ mod tests {
     async fn the_error_names_a_silent_proxy() {
         let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = silent.local_addr().unwrap();
-        let place = DialTarget { host: "relay.test".into(), port: 443, tls: true };
+        let target = DialTarget { host: "relay.test".into(), port: 443, tls: true };
         let tls = tls::client_config_for_none().unwrap();
         for scheme in ["http", "socks5h"] {
             let via = Proxies::parse(&format!("{scheme}://{address}"), "--proxy").unwrap().via("relay.test");
-            let error = dial_via(&via, &place, &tls, Duration::from_millis(50)).await.err().unwrap();
+            let error = dial_via(&via, &target, &tls, Duration::from_millis(50)).await.err().unwrap();
             let text = error.to_string();
             assert!(text.starts_with(&format!("the proxy {address} gave no answer in time; ")), "{text}");
         }
         drop(silent);
         let via = Proxies::parse(&format!("http://{address}"), "--proxy").unwrap().via("relay.test");
-        let text = dial_via(&via, &place, &tls, Duration::from_secs(5)).await.err().unwrap().to_string();
+        let text = dial_via(&via, &target, &tls, Duration::from_secs(5)).await.err().unwrap().to_string();
         assert!(text.starts_with(&format!("cannot connect to the proxy {address}: ")), "{text}");
     }
 }

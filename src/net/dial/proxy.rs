@@ -26,16 +26,16 @@ pub struct Proxy {
     /// The protocol of the proxy.
     pub kind: ProxyKind,
     /// The host and port of the proxy.
-    pub place: DialTarget,
+    pub address: DialTarget,
     login: Option<Login>,
 }
 
 /// Why a text is no proxy. The text is not repeated: it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{origin} names no proxy: {why}")]
+#[error("{origin} names no proxy: {reason}")]
 pub struct BadProxy {
     pub(super) origin: &'static str,
-    pub(super) why: &'static str,
+    pub(super) reason: &'static str,
 }
 
 const FORM: &str = "write http://HOST:PORT, socks5://HOST:PORT, or socks5h://HOST:PORT when the proxy is to resolve \
@@ -69,7 +69,7 @@ impl Proxy {
         };
         let host = HostName::parse(host).map_err(|_| FORM)?;
         let host = host.as_str().trim_matches(['[', ']']).into();
-        Ok(Self { kind, place: DialTarget { host, port, tls: false }, login })
+        Ok(Self { kind, address: DialTarget { host, port, tls: false }, login })
     }
 
     /// Whether the proxy resolves the names of targets, rather than this side.
@@ -82,43 +82,44 @@ impl Proxy {
         self.login.as_ref().is_some_and(|login| !login.password.expose().is_empty())
     }
 
-    /// Turns a connection to the proxy into a connection to `to`. Dropping the future leaves the stream unusable.
+    /// Turns a connection to the proxy into a connection to `target`. Dropping the future leaves the stream unusable.
     ///
     /// # Errors
     /// [`DialError::Proxy`], and [`DialError::Resolve`] where names are resolved here.
-    pub async fn tunnel(&self, stream: &mut TcpStream, to: &DialTarget) -> Result<(), DialError> {
+    pub async fn tunnel(&self, stream: &mut TcpStream, target: &DialTarget) -> Result<(), DialError> {
         let login = self.login.as_ref();
-        let asked = match self.kind {
-            ProxyKind::Connect => connect::open(stream, to, login).await,
-            ProxyKind::Socks5 { names: true } => socks::open(stream, &to.host, to.port, login).await,
+        let opened = match self.kind {
+            ProxyKind::Connect => connect::open(stream, target, login).await,
+            ProxyKind::Socks5 { names: true } => socks::open(stream, &target.host, target.port, login).await,
             ProxyKind::Socks5 { names: false } => {
-                let found = tcp::addresses(to).await?;
+                let found = tcp::addresses(target).await?;
                 // Only one address can be requested. IPv4 comes first, because every network has it.
                 let best = found.iter().find(|a| a.is_ipv4()).or(found.first()).map(|a| a.ip().to_string());
-                socks::open(stream, best.as_deref().unwrap_or(&to.host), to.port, login).await
+                socks::open(stream, best.as_deref().unwrap_or(&target.host), target.port, login).await
             }
         };
-        asked.map_err(|fault| self.failed(to, fault))
+        opened.map_err(|fault| self.failed(target, fault))
     }
 
-    /// Connects to the proxy, and through it to `to`.
-    pub(super) async fn connect(&self, to: &DialTarget) -> Result<TcpStream, DialError> {
-        let stream = tcp::connect(&self.place).await;
-        let mut stream = stream.map_err(|error| self.failed(to, ProxyFault::Unreachable(Box::new(error))))?;
-        self.tunnel(&mut stream, to).await?;
+    /// Connects to the proxy, and through it to `target`.
+    pub(super) async fn connect(&self, target: &DialTarget) -> Result<TcpStream, DialError> {
+        let stream = tcp::connect(&self.address).await;
+        let mut stream =
+            stream.map_err(|error| self.failed(target, ProxyFault::Unreachable(Box::new(error))))?;
+        self.tunnel(&mut stream, target).await?;
         Ok(stream)
     }
 
-    /// The error for a fault on the route to `to`.
-    pub fn failed(&self, to: &DialTarget, fault: ProxyFault) -> DialError {
-        let (proxy, kind, to) = (self.place.clone(), self.kind, to.clone());
-        DialError::Proxy(Box::new(ProxyError { proxy, kind, to, fault }))
+    /// The error for a fault on the route to `target`.
+    pub fn failed(&self, target: &DialTarget, fault: ProxyFault) -> DialError {
+        let (proxy, kind, target) = (self.address.clone(), self.kind, target.clone());
+        DialError::Proxy(Box::new(ProxyError { proxy, kind, target, fault }))
     }
 }
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.kind.scheme(), self.place)
+        write!(f, "{}://{}", self.kind.scheme(), self.address)
     }
 }
 

@@ -1,5 +1,5 @@
-//! SOCKS 5 (RFC 1928), with a user and a password where the proxy requires them (RFC 1929). The length of every answer
-//! is known before its next byte is read, so no byte behind an answer is read with it.
+//! SOCKS 5 (RFC 1928), with a user and a password where the proxy requires them (RFC 1929). Each read is for a known
+//! number of bytes, so no byte that follows an answer is read with it.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ const VERSION: u8 = 5;
 /// Methods (RFC 1928 §3).
 const NO_LOGIN: u8 = 0;
 const PASSWORD: u8 = 2;
-const NONE: u8 = 0xff;
+const NO_METHOD: u8 = 0xff;
 
 /// Requests a connection to `host`, which is an address or a name, from the proxy behind `stream`. Dropping the future
 /// leaves the stream unusable.
@@ -31,26 +31,28 @@ where
 {
     let methods: &[u8] = if login.is_some() { &[NO_LOGIN, PASSWORD] } else { &[NO_LOGIN] };
     send(stream, &[&[VERSION, methods.len() as u8], methods].concat()).await?;
-    match (take(stream).await?, login) {
+    match (receive(stream).await?, login) {
         ([VERSION, NO_LOGIN], _) => {}
         ([VERSION, PASSWORD], Some(login)) => authenticate(stream, login).await?,
-        ([VERSION, NONE], None) => return Err(ProxyFault::PasswordWanted),
-        ([VERSION, NONE], Some(_)) => return Err(ProxyFault::Unspoken("an unsupported method".into())),
+        ([VERSION, NO_METHOD], None) => return Err(ProxyFault::PasswordRequired),
+        ([VERSION, NO_METHOD], Some(_)) => {
+            return Err(ProxyFault::Unsupported("an unsupported method".into()));
+        }
         _ => return Err(ProxyFault::Nonsense("its answer is not SOCKS 5")),
     }
     send(stream, &request(host, port)?).await?;
-    let [version, reply, _, kind] = take(stream).await?;
+    let [version, reply, _, kind] = receive(stream).await?;
     if version != VERSION {
         return Err(ProxyFault::Nonsense("its answer is not SOCKS 5"));
     }
     if reply != 0 {
         return Err(ProxyFault::Reply(reply));
     }
-    // The address that the proxy has bound is not used, but it stands in front of the target's bytes.
+    // The address that the proxy has bound is not used, but it precedes the target's bytes.
     let address = match kind {
         1 => 4,
         4 => 16,
-        3 => usize::from(take::<_, 1>(stream).await?[0]),
+        3 => usize::from(receive::<_, 1>(stream).await?[0]),
         _ => return Err(ProxyFault::Nonsense("its answer has an address of an unknown type")),
     };
     let mut rest = vec![0; address + 2];
@@ -70,7 +72,7 @@ async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
         message.extend_from_slice(text.as_bytes());
     }
     send(stream, &message).await?;
-    match take(stream).await? {
+    match receive(stream).await? {
         [_, 0] => Ok(()),
         _ => Err(ProxyFault::PasswordWrong),
     }
@@ -102,7 +104,7 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, message: &[u8]) -> Result<(
     stream.write_all(message).await.map_err(broken)
 }
 
-async fn take<S: AsyncRead + Unpin, const N: usize>(stream: &mut S) -> Result<[u8; N], ProxyFault> {
+async fn receive<S: AsyncRead + Unpin, const N: usize>(stream: &mut S) -> Result<[u8; N], ProxyFault> {
     let mut bytes = [0; N];
     stream.read_exact(&mut bytes).await.map_err(broken)?;
     Ok(bytes)
@@ -171,8 +173,8 @@ mod tests {
         let fault = |answers: &'static [u8], login| async move {
             handshake(answers, "a", login).await.0.unwrap_err()
         };
-        assert!(matches!(fault(&[5, 255], None).await, ProxyFault::PasswordWanted));
-        assert!(matches!(fault(&[5, 255], Some(&login)).await, ProxyFault::Unspoken(_)));
+        assert!(matches!(fault(&[5, 255], None).await, ProxyFault::PasswordRequired));
+        assert!(matches!(fault(&[5, 255], Some(&login)).await, ProxyFault::Unsupported(_)));
         assert!(matches!(fault(&[5, 2, 1, 1], Some(&login)).await, ProxyFault::PasswordWrong));
         assert!(matches!(fault(&[5, 2], None).await, ProxyFault::Nonsense(_)));
         assert!(matches!(fault(b"HTTP/1.1 400", None).await, ProxyFault::Nonsense(_)));

@@ -12,25 +12,25 @@ use crate::defaults;
 use crate::net::listener::tune;
 
 /// Resolves and connects. Dropping the future gives up.
-pub(super) async fn connect(place: &DialTarget) -> Result<TcpStream, DialError> {
-    connect_any(addresses(place).await?, place).await
+pub(super) async fn connect(target: &DialTarget) -> Result<TcpStream, DialError> {
+    connect_any(addresses(target).await?, target).await
 }
 
-/// The addresses of a place.
+/// The addresses of a target.
 ///
 /// # Errors
 /// [`DialError::Resolve`]
-pub async fn addresses(place: &DialTarget) -> Result<Vec<SocketAddr>, DialError> {
-    let found = resolve(&place.host, place.port).await;
-    found.map_err(|source| DialError::Resolve { host: place.host.clone(), source })
+pub async fn addresses(target: &DialTarget) -> Result<Vec<SocketAddr>, DialError> {
+    let found = resolve(&target.host, target.port).await;
+    found.map_err(|source| DialError::Resolve { host: target.host.clone(), source })
 }
 
-/// Connects to the first of the addresses of `place` that answers. Dropping the future gives up.
+/// Connects to the first of the addresses of `target` that answers. Dropping the future gives up.
 ///
 /// # Errors
 /// [`DialError::Connect`], with the system's error for the last address.
-pub async fn connect_any(addresses: Vec<SocketAddr>, place: &DialTarget) -> Result<TcpStream, DialError> {
-    race(addresses).await.map_err(|source| DialError::Connect { place: place.clone(), source })
+pub async fn connect_any(addresses: Vec<SocketAddr>, target: &DialTarget) -> Result<TcpStream, DialError> {
+    race(addresses).await.map_err(|source| DialError::Connect { target: target.clone(), source })
 }
 
 /// The addresses of a host. Every name under `localhost` is the loopback (RFC 6761 §6.3), without a query.
@@ -94,8 +94,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
         let refusing = {
-            let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            gone.local_addr().unwrap()
+            let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            closed.local_addr().unwrap()
         };
         let stream = race(vec![refusing, good]).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);

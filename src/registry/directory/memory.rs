@@ -11,7 +11,7 @@ use super::{Announcement, Change, Directory, DirectoryError, Generation, RelayId
 use crate::domain::{AgentId, Route};
 
 /// The most changes that a reader may be behind.
-const BEHIND: usize = 4_096;
+const BACKLOG: usize = 4_096;
 
 /// See the module. Relays of one process that share it see each other's routes.
 pub struct Memory {
@@ -34,32 +34,32 @@ struct Entry {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { table: Mutex::default(), changes: broadcast::Sender::new(BEHIND) }
+        Self { table: Mutex::default(), changes: broadcast::Sender::new(BACKLOG) }
     }
 }
 
 impl Memory {
-    fn enter(&self, relay: &RelayId, announced: &Announcement) -> Result<Generation, DirectoryError> {
+    fn enter(&self, relay: &RelayId, announcement: &Announcement) -> Result<Generation, DirectoryError> {
         let mut table = self.table.lock();
         if !table.members.contains(relay) {
             return Err(DirectoryError::NotAMember);
         }
-        let elsewhere = |route: &&Route| {
-            let entry = table.routes.get(*route).filter(|entry| entry.owner != announced.owner);
+        let owned_elsewhere = |route: &&Route| {
+            let entry = table.routes.get(*route).filter(|entry| entry.owner != announcement.owner);
             entry.is_some_and(|entry| entry.at.keys().any(|member| member != relay))
         };
-        if let Some(taken) = announced.routes.iter().find(elsewhere) {
+        if let Some(taken) = announcement.routes.iter().find(owned_elsewhere) {
             return Err(DirectoryError::Taken(taken.clone()));
         }
         table.last += 1;
         let generation = Generation(table.last);
-        for route in &announced.routes {
-            let fresh = || Entry { owner: announced.owner.clone(), at: BTreeMap::new() };
+        for route in &announcement.routes {
+            let fresh = || Entry { owner: announcement.owner.clone(), at: BTreeMap::new() };
             let entry = table.routes.entry(route.clone()).or_insert_with(fresh);
-            if entry.owner != announced.owner {
+            if entry.owner != announcement.owner {
                 *entry = fresh();
             }
-            if announced.exclusive {
+            if announcement.exclusive {
                 entry.at.retain(|member, _| member == relay);
             }
             entry.at.entry(relay.clone()).or_default().insert(generation);
@@ -80,9 +80,9 @@ impl Memory {
                 continue;
             }
             entry.at.remove(relay);
-            let left = Some(&*entry).filter(|entry| !entry.at.is_empty());
-            self.publish(route, left);
-            if left.is_none() {
+            let remaining = Some(&*entry).filter(|entry| !entry.at.is_empty());
+            self.publish(route, remaining);
+            if remaining.is_none() {
                 table.routes.remove(route);
             }
         }
@@ -169,10 +169,10 @@ mod tests {
         directory.release(&two, &ours.routes, second).await.unwrap();
         assert!(
             directory.claim(&one, &other).await.is_ok(),
-            "its own relay has judged who has the better right"
+            "its own relay has decided which agent has the better right"
         );
-        let stranger = RelayId::random();
-        assert_eq!(directory.claim(&stranger, &ours).await, Err(DirectoryError::NotAMember));
+        let unknown = RelayId::random();
+        assert_eq!(directory.claim(&unknown, &ours).await, Err(DirectoryError::NotAMember));
     }
 
     #[tokio::test]
@@ -200,8 +200,8 @@ mod tests {
         let [one, two] = members(&directory).await;
         directory.claim(&one, &announcement("a", &["shop"])).await.unwrap();
         let mut changes = directory.watch();
-        let alone = Announcement { exclusive: true, ..announcement("a", &["shop"]) };
-        let generation = directory.claim(&two, &alone).await.unwrap();
+        let exclusive = Announcement { exclusive: true, ..announcement("a", &["shop"]) };
+        let generation = directory.claim(&two, &exclusive).await.unwrap();
         assert_eq!(changes.next().await.unwrap().at, [(two, generation)]);
     }
 }

@@ -1,5 +1,5 @@
 //! Which relay serves which route, for all relays that share one domain. A claim is entered here after the relay's own
-//! registry has granted it, and before the agent gets its answer. A look-up never uses the directory.
+//! registry has granted it, and before the agent gets its answer. Look-ups for requests never use the directory.
 //!
 //! The only implementation is [`Memory`]: one process, whose relays share the value.
 
@@ -15,7 +15,7 @@ pub use memory::Memory;
 
 use crate::domain::{AgentId, Route};
 
-/// Names one run of one relay among those that share a directory.
+/// Identifies one run of one relay, among the relays that share a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelayId(pub Arc<str>);
 

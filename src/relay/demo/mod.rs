@@ -24,7 +24,7 @@ pub(super) fn answer(
     config: &RelayConfig,
     method: &Method,
     path: &str,
-    asker: &HeaderMap,
+    request_headers: &HeaderMap,
     recording: &mut Recording,
 ) -> Option<Response> {
     if !config.demo {
@@ -38,7 +38,7 @@ pub(super) fn answer(
         _ => return None,
     };
     if method != Method::GET && method != Method::HEAD {
-        return Some(respond::failure(VisitorFailure::Method, asker, recording));
+        return Some(respond::failure(VisitorFailure::Method, request_headers, recording));
     }
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -63,12 +63,12 @@ mod tests {
     fn the_page_has_no_inline_code_and_no_foreign_resources() {
         let page = page(true);
         assert!(page.contains("data-registration=\"open\"") && !page.contains('{'), "{page}");
-        for word in ["<style", "style=", "onload", "onclick", "javascript:", "http:", "https:", "//"] {
-            assert!(!page.contains(word), "{word}");
+        for text in ["<style", "style=", "onload", "onclick", "javascript:", "http:", "https:", "//"] {
+            assert!(!page.contains(text), "{text}");
         }
         assert_eq!(page.matches("<script").count(), page.matches("<script type=\"module\" src=\"/").count());
-        for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "cookie"] {
-            assert!(!include_str!("page.js").contains(word), "{word}");
+        for text in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "cookie"] {
+            assert!(!include_str!("page.js").contains(text), "{text}");
         }
     }
 }

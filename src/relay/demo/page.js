@@ -1,7 +1,7 @@
 // The demo page: this tab answers requests. Data from visitors is shown as text, never as HTML.
 import { serve } from '/ptth.js';
 
-/** Visits that are shown; the oldest go first. */
+/** The most visits that are shown; the oldest are removed first. */
 const SHOWN = 100;
 /** The key under which this tab stores its secret, so that the tab gets its name back after a reload. */
 const SECRET = 'ptth-demo-secret';
@@ -23,16 +23,16 @@ function random(bytes) {
 /** The secret that identifies this tab to a relay with open registration. */
 function secret() {
   try {
-    const kept = sessionStorage.getItem(SECRET) ?? random(16);
-    sessionStorage.setItem(SECRET, kept);
-    return kept;
+    const stored = sessionStorage.getItem(SECRET) ?? random(16);
+    sessionStorage.setItem(SECRET, stored);
+    return stored;
   } catch {
     return random(16);
   }
 }
 
 /** The length of a body, and its digest if the browser offers SHA-256, which it does on secure origins. */
-async function described(body) {
+async function describe(body) {
   if (body.byteLength === 0) return '';
   const digest = await globalThis.crypto.subtle?.digest('SHA-256', body);
   return `, ${body.byteLength} bytes${digest ? `, SHA-256 ${hex(new Uint8Array(digest))}` : ''}`;
@@ -46,9 +46,9 @@ function show(line) {
 }
 
 async function answer(request, { headers, remote, target }) {
-  const body = await described(await request.arrayBuffer());
-  const by = headers.get('user-agent') ?? 'an unknown client';
-  show(`${new Date().toLocaleTimeString()} ${request.method} ${target}${body}, by ${by} at ${remote ?? 'an unknown address'}`);
+  const body = await describe(await request.arrayBuffer());
+  const client = headers.get('user-agent') ?? 'an unknown client';
+  show(`${new Date().toLocaleTimeString()} ${request.method} ${target}${body}, by ${client} at ${remote ?? 'an unknown address'}`);
   const [chosen] = file.files;
   if (!chosen) return new Response(text.value, { headers: { 'Content-Type': 'text/plain; charset=utf-8' } });
   const type = chosen.type || 'application/octet-stream';

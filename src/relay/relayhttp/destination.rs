@@ -1,4 +1,4 @@
-//! The destinations of RelayHttp: the ones that the operator allows, the one that a request names, and its addresses.
+//! The destinations of RelayHttp: those that the operator allows, the destination of a request, and its addresses.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,10 +8,10 @@ use crate::net::{dial, public_address};
 
 /// Why a text is not a destination.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not HOST or HOST:PORT: {why}")]
+#[error("{text:?} is not HOST or HOST:PORT: {reason}")]
 pub struct BadDestination {
     text: String,
-    why: String,
+    reason: String,
 }
 
 /// A host and a port, displayed in the form of a `Host` field.
@@ -27,7 +27,7 @@ impl HostAndPort {
     /// # Errors
     /// [`BadDestination`], also for the other notations of an IPv4 address that a resolver would accept.
     pub(super) fn parse(text: &str) -> Result<Self, BadDestination> {
-        let bad = |why: &str| BadDestination { text: text.into(), why: why.into() };
+        let bad = |reason: &str| BadDestination { text: text.into(), reason: reason.into() };
         let end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']').ok_or_else(|| bad("a bracket is missing"))? + 2,
             None => text.find(':').unwrap_or(text.len()),
@@ -71,7 +71,7 @@ fn literal(host: &HostName) -> Option<IpAddr> {
 /// A destination to which requests may be relayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
-    place: HostAndPort,
+    host_and_port: HostAndPort,
     /// The fixed address of the host, used instead of a resolver's answer.
     pinned: Option<IpAddr>,
 }
@@ -84,30 +84,31 @@ impl Destination {
     /// # Errors
     /// [`BadDestination`]
     pub fn parse(text: &str) -> Result<Self, BadDestination> {
-        let (place, pin) = text.split_once('=').map_or((text, None), |(place, pin)| (place, Some(pin)));
-        let place = HostAndPort::parse(place)?;
-        let bad = |_| BadDestination { text: text.into(), why: "no IP address follows the =".into() };
+        let (target, pin) = text.split_once('=').map_or((text, None), |(target, pin)| (target, Some(pin)));
+        let host_and_port = HostAndPort::parse(target)?;
+        let bad = |_| BadDestination { text: text.into(), reason: "no IP address follows the =".into() };
         let pin = pin.map(|pin| pin.trim_matches(['[', ']']).parse().map_err(bad)).transpose()?;
-        Ok(Self { pinned: pin.or_else(|| literal(&place.host)), place })
+        Ok(Self { pinned: pin.or_else(|| literal(&host_and_port.host)), host_and_port })
     }
 
-    /// Whether a request for `asked` goes to this destination.
-    pub(super) fn is(&self, asked: &HostAndPort) -> bool {
-        self.place == *asked
+    /// Whether this is the requested destination.
+    pub(super) fn matches(&self, requested: &HostAndPort) -> bool {
+        self.host_and_port == *requested
     }
 
     /// The addresses to connect to: resolved once, and checked before use. `None` when one of them is not public: a
     /// name with public and private addresses is not trusted at all.
     pub(super) async fn addresses(&self) -> std::io::Result<Option<Vec<SocketAddr>>> {
-        let port = self.place.port;
+        let port = self.host_and_port.port;
         match self.pinned {
             Some(address) => Ok(Some(vec![SocketAddr::new(address, port)])),
-            None => Ok(judged(dial::resolve(self.place.host.as_str(), port).await?)),
+            None => Ok(all_public(dial::resolve(self.host_and_port.host.as_str(), port).await?)),
         }
     }
 }
 
-fn judged(found: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
+/// The addresses, if all of them are public.
+fn all_public(found: Vec<SocketAddr>) -> Option<Vec<SocketAddr>> {
     found.iter().all(|address| public_address::is_public(address.ip())).then_some(found)
 }
 
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_destination_is_a_host_and_a_port() {
-        let asked = |text: &str| HostAndPort::parse(text).map(|a| (a.host.to_string(), a.port));
+        let parsed = |text: &str| HostAndPort::parse(text).map(|a| (a.host.to_string(), a.port));
         for (text, host, port) in [
             ("www.example.com", "www.example.com", 80),
             ("WWW.example.com.:8080", "www.example.com", 8080),
@@ -126,7 +127,7 @@ mod tests {
             ("[::1]:65535", "[::1]", 65535),
             ("0x.example", "0x.example", 80),
         ] {
-            assert_eq!(asked(text), Ok((host.to_owned(), port)), "{text}");
+            assert_eq!(parsed(text), Ok((host.to_owned(), port)), "{text}");
         }
         for bad in [
             "",
@@ -179,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_name_with_public_and_private_addresses_is_refused() {
-        let all = |texts: &[&str]| judged(texts.iter().map(|t| t.parse().unwrap()).collect());
+        let all = |texts: &[&str]| all_public(texts.iter().map(|t| t.parse().unwrap()).collect());
         assert!(all(&["1.1.1.1:80", "[2606:4700::1111]:80"]).is_some());
         assert!(all(&["1.1.1.1:80", "10.0.0.1:80"]).is_none());
         assert!(all(&["[::ffff:127.0.0.1]:80"]).is_none());

@@ -1,5 +1,6 @@
 //! RelayHttp (T. Garnock-Jones, 2009): a web page that may call only its own relay sends requests to other hosts
-//! through it. Without a list of destinations RelayHttp is off; with a list, requests go only to those destinations.
+//! through that relay. Without a list of destinations RelayHttp is off; with a list, requests go only to these
+//! destinations.
 //!
 //! A redirect is an answer like any other: the client may send a request for the new target, which is checked like the
 //! first. No agent takes part, so RelayHttp is no transport; it only shares the path of the gateway.
@@ -29,7 +30,7 @@ use crate::net::Scope;
 use crate::observe::Recording;
 
 /// The path below the gateway; the destination follows it.
-const BELOW: &str = "/_relay/";
+const RELAY_PATH: &str = "/_relay/";
 
 /// Relays requests to the destinations of a configuration.
 pub(super) struct RelayHttp {
@@ -41,25 +42,25 @@ pub(super) struct RelayHttp {
 }
 
 /// Why a request was not relayed, or got no answer.
-enum No {
+enum NotRelayed {
     Refused(Refusal),
     Failed(VisitorFailure),
 }
 
-impl From<Refusal> for No {
+impl From<Refusal> for NotRelayed {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<VisitorFailure> for No {
+impl From<VisitorFailure> for NotRelayed {
     fn from(failure: VisitorFailure) -> Self {
         Self::Failed(failure)
     }
 }
 
-fn refused(kind: RefusalKind, message: impl Into<String>) -> No {
-    No::Refused(Refusal::new(kind, message))
+fn refused(kind: RefusalKind, message: impl Into<String>) -> NotRelayed {
+    NotRelayed::Refused(Refusal::new(kind, message))
 }
 
 impl RelayHttp {
@@ -76,10 +77,10 @@ impl RelayHttp {
     pub(super) fn wants(&self, request: &Request) -> bool {
         // A request for an Upgrade is for a transport, on any path.
         let upgrade = request.headers().contains_key(UPGRADE);
-        !self.config.relay_http.is_empty() && !upgrade && named(request.uri().path()).is_some()
+        !self.config.relay_http.is_empty() && !upgrade && destination_in(request.uri().path()).is_some()
     }
 
-    /// Relays the message in a request's body, and answers with the message that comes back. Dropping the future
+    /// Relays the message in a request's body, and answers with the message of the destination. Dropping the future
     /// abandons the request.
     pub(super) async fn answer(
         &self,
@@ -87,15 +88,15 @@ impl RelayHttp {
         facts: Result<Facts, Refusal>,
         recording: &mut Recording,
     ) -> Response {
-        let asker = request.headers().clone();
+        let request_headers = request.headers().clone();
         let mut response = match self.relay(request.map(Body::from), facts).await {
             Ok(response) => response,
-            Err(No::Refused(refusal)) => respond::refusal(&refusal, &asker, recording),
-            Err(No::Failed(failure)) => respond::failure(failure, &asker, recording),
+            Err(NotRelayed::Refused(refusal)) => respond::refusal(&refusal, &request_headers, recording),
+            Err(NotRelayed::Failed(failure)) => respond::failure(failure, &request_headers, recording),
         };
         // As with the gateway, access depends on a token and never on a cookie, so pages of any origin may send
         // requests.
-        if asker.contains_key(ORIGIN) {
+        if request_headers.contains_key(ORIGIN) {
             let headers = response.headers_mut();
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             headers.append(VARY, HeaderValue::from_static("Origin"));
@@ -107,7 +108,7 @@ impl RelayHttp {
         &self,
         request: http::Request<Body>,
         facts: Result<Facts, Refusal>,
-    ) -> Result<Response, No> {
+    ) -> Result<Response, NotRelayed> {
         match *request.method() {
             Method::OPTIONS => return Ok(options()),
             Method::POST => {}
@@ -116,10 +117,12 @@ impl RelayHttp {
         // Only a client that could be an agent here may relay. Any other client must not learn the destinations.
         let facts = facts?;
         self.credentials.look_up(&facts).await;
-        self.credentials.newcomer(&facts, None)?;
-        let text = named(request.uri().path()).unwrap_or_default().to_owned();
-        let asked = HostAndPort::parse(&text).map_err(|e| refused(RefusalKind::Malformed, e.to_string()))?;
-        let Some(destination) = self.config.relay_http.iter().find(|allowed| allowed.is(&asked)) else {
+        self.credentials.verify_new(&facts, None)?;
+        let text = destination_in(request.uri().path()).unwrap_or_default().to_owned();
+        let requested =
+            HostAndPort::parse(&text).map_err(|e| refused(RefusalKind::Malformed, e.to_string()))?;
+        let Some(destination) = self.config.relay_http.iter().find(|allowed| allowed.matches(&requested))
+        else {
             let message = format!("requests are not relayed to {text} here");
             return Err(refused(RefusalKind::Forbidden, message));
         };
@@ -128,24 +131,24 @@ impl RelayHttp {
             return Err(refused(RefusalKind::MediaType, message));
         }
         let connection_permit = self.connection_permit(&facts)?;
-        let embedded = exchange::embedded(request.into_body(), &asked).await?;
+        let embedded = exchange::embedded(request.into_body(), &requested).await?;
         let addresses = tokio::time::timeout(defaults::CONNECT, destination.addresses()).await;
         let addresses =
             addresses.map_err(|_| VisitorFailure::Late)?.map_err(|_| VisitorFailure::Unreachable)?;
         let Some(addresses) = addresses else {
             tracing::warn!(
-                destination = %asked,
+                destination = %requested,
                 "a destination of RelayHttp resolves to an address that is not public: not dialled"
             );
             return Err(refused(RefusalKind::Forbidden, format!("requests are not relayed to {text} here")));
         };
-        tracing::debug!(destination = %asked, remote = %facts.remote, "relaying a request");
-        exchange::send(addresses, &asked, embedded, (&self.scope, connection_permit)).await
+        tracing::debug!(destination = %requested, remote = %facts.remote, "relaying a request");
+        exchange::send(addresses, &requested, embedded, (&self.scope, connection_permit)).await
     }
 
     fn connection_permit(&self, facts: &Facts) -> Result<ConnectionPermit, Refusal> {
         let connection_permit = self.connection_limit.enter().and_then(|mut connection_permit| {
-            connection_permit.is_for(facts.remote.ip()).then_some(connection_permit)
+            connection_permit.try_assign(facts.remote.ip()).then_some(connection_permit)
         });
         connection_permit.ok_or_else(|| {
             let mut refusal =
@@ -157,8 +160,8 @@ impl RelayHttp {
 }
 
 /// The destination in a path.
-fn named(path: &str) -> Option<&str> {
-    path.strip_prefix(defaults::GATEWAY)?.strip_prefix(BELOW)
+fn destination_in(path: &str) -> Option<&str> {
+    path.strip_prefix(defaults::GATEWAY)?.strip_prefix(RELAY_PATH)
 }
 
 fn media_type(headers: &HeaderMap) -> Option<&str> {

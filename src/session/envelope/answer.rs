@@ -1,4 +1,4 @@
-//! Answers: an embedded response finds the visitor that waits for it.
+//! Answers: routes an embedded response to the visitor that waits for it.
 
 use std::sync::Arc;
 
@@ -63,9 +63,9 @@ impl AnswerRouter {
     }
 
     /// Takes the answer in `envelope`. A short answer is read first, so that the agent is free for its next request. A
-    /// long or endless answer streams as its visitor reads, and so does an answer that an agent that streams has not
-    /// sent completely. Interim responses before a live answer go to its visitor as they come. An answer that comes
-    /// after its visitor left is discarded. Dropping the future breaks the answer off.
+    /// long or endless answer streams as its visitor reads. So does an incomplete answer of an agent that streams.
+    /// Interim responses before a live answer are sent to its visitor as they arrive. An answer that arrives after its
+    /// visitor has left is discarded. Dropping the future breaks the answer off.
     ///
     /// # Errors
     /// [`AnswerError`]; a visitor that still waits gets an error too.
@@ -80,9 +80,9 @@ impl AnswerRouter {
         }
     }
 
-    /// Gives the visitor of `url` its answer, which is in memory. `Content-Length` is kept only in an answer that can
-    /// have no body, except a 204: it is the length of the answer to a GET. An answer that comes after its visitor left
-    /// is discarded. Returns whether the session of the request goes on.
+    /// Gives the visitor of `url` its answer, which is in memory. `Content-Length` stays only in a 304 and in answers
+    /// to a HEAD, where it is the length of the answer to a GET, and never in a 204. An answer that arrives after its
+    /// visitor has left is discarded. Returns whether the session of the request is still open.
     ///
     /// # Errors
     /// [`AnswerError::Unknown`]
@@ -100,7 +100,7 @@ impl AnswerRouter {
         Ok(!queue.is_ended())
     }
 
-    /// Gives the visitor of `url` an error: the message that came is no answer.
+    /// Gives the visitor of `url` an error, because the received message is not an answer.
     ///
     /// # Errors
     /// [`AnswerError::Unknown`]
@@ -111,7 +111,7 @@ impl AnswerRouter {
 }
 
 async fn answer_one(queue: &Arc<Queue>, mut recipient: Recipient, envelope: Body) -> Result<(), AnswerError> {
-    let known = envelope.size_hint().exact();
+    let size = envelope.size_hint().exact();
     let mut reader = Reader::new(envelope);
     let until = Instant::now() + defaults::ANSWER;
     let head = match recipient.mode.live {
@@ -123,7 +123,7 @@ async fn answer_one(queue: &Arc<Queue>, mut recipient: Recipient, envelope: Body
         Ok(None) => return Ok(()),
         Ok(Some(head)) => {
             let until = if recipient.mode.live { Instant::now() + defaults::ANSWER } else { until };
-            let reading = tokio::time::timeout_at(until, read(queue, &recipient, reader, head, known));
+            let reading = tokio::time::timeout_at(until, read(queue, &recipient, reader, head, size));
             reading.await.unwrap_or(Err(AnswerError::Timeout))
         }
         Err(error) => Err(error),
@@ -199,23 +199,23 @@ async fn await_head(
     }
 }
 
-/// The answer, and whether it is complete. `known` is the length of its envelope, if it has one.
+/// The answer, and whether it is complete. `size` is the length of its envelope in bytes, if that is announced.
 async fn read(
     queue: &Queue,
     recipient: &Recipient,
     mut reader: Reader,
     head: EmbeddedResponse,
-    known: Option<u64>,
+    size: Option<u64>,
 ) -> Result<(Response, bool), AnswerError> {
-    let announced = known.unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
+    let announced = size.unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
     // Without memory the answer streams.
-    let mut share = queue.router.store.remember(announced);
-    let short = share.is_some() && known.is_some_and(|length| length <= defaults::ANSWER_WHOLE);
+    let mut share = queue.router.store.reserve_memory(announced);
+    let short = share.is_some() && size.is_some_and(|length| length <= defaults::ANSWER_WHOLE);
     let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
     let EmbeddedResponse { status, mut headers, framing, upgrade } = head;
-    let comes = recipient.mode.streams || recipient.mode.live;
-    let complete = if comes { share.is_some() && reader.settle(most).await? } else { short };
-    // A body that streams holds only its bytes that have come.
+    let may_stream = recipient.mode.streams || recipient.mode.live;
+    let complete = if may_stream { share.is_some() && reader.settle(most).await? } else { short };
+    // Of a body that streams, only the bytes that have arrived occupy memory.
     let ahead = reader.ahead();
     if let Some(token) = upgrade {
         hop::set_upgrade(&mut headers, token);
@@ -234,8 +234,8 @@ async fn read(
             }
             Body::empty()
         }
-        Framing::Chunked if comes => reader.stream(framing),
-        // If no more bytes come, the answer broke off at the origin. The visitor sees that if the body streams.
+        Framing::Chunked if may_stream => reader.stream(framing),
+        // If no more bytes arrive, the answer broke off at the origin. The visitor sees that if the body streams.
         Framing::Rest(Some(length)) if recipient.mode.live && length > ahead as u64 => reader.stream(framing),
         framing if complete => {
             // A body that is taken in loses its trailers.
@@ -250,14 +250,14 @@ async fn read(
     *response.headers_mut() = headers;
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if let Some(share) = share.as_mut().filter(|_| length > 0)
-        && let Some(held) = share.split(length.min(share.num_permits()))
+        && let Some(retained) = share.split(length.min(share.num_permits()))
     {
-        response.body_mut().hold(held);
+        response.body_mut().hold(retained);
     }
     Ok((response, complete || bodiless))
 }
 
-/// Drops a body where none belongs, because the clients of 2009 send one, but refuses a second message.
+/// Drops a body that the message must not have, because the clients of 2009 send such bodies. Refuses a second message.
 async fn refuse_second(reader: Reader) -> Result<(), ReadError> {
     let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
     match reader.whole(Framing::Rest(Some(0)), most).await {
@@ -302,15 +302,15 @@ async fn answer_batch(queue: &Queue, recipients: Vec<Recipient>, envelope: Body)
 
 /// Reads the envelope of a batch, within the registration's memory for answers to batches.
 async fn take_in(queue: &Queue, envelope: Body) -> Result<Bytes, AnswerError> {
-    let known = envelope.size_hint().exact().and_then(|length| usize::try_from(length).ok());
-    let room = known.unwrap_or(defaults::PIPELINE_ANSWERS);
+    let size = envelope.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let room = size.unwrap_or(defaults::PIPELINE_ANSWERS);
     if room > defaults::PIPELINE_ANSWERS {
         return Err(ReadError::TooLarge(defaults::PIPELINE_ANSWERS).into());
     }
     let reading = async {
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         let _share = queue.answers.acquire_many(room).await;
-        let _memory = queue.router.store.remember(room.into()).ok_or(AnswerError::Full)?;
+        let _memory = queue.router.store.reserve_memory(room.into()).ok_or(AnswerError::Full)?;
         Ok(whole(envelope, defaults::PIPELINE_ANSWERS).await?)
     };
     tokio::time::timeout(defaults::ANSWER, reading).await.unwrap_or(Err(AnswerError::Timeout))

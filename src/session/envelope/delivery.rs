@@ -86,13 +86,13 @@ impl Delivery {
         let Self { mut lease, mut opened } = self;
         let (mut parts, mut text, mut left) = (VecDeque::new(), BytesMut::new(), Some(0_u64));
         for Queued { request, upload } in &mut lease.requests {
-            let known = request.headers_mut().remove(CONTENT_LENGTH).is_some();
+            let declared = request.headers_mut().remove(CONTENT_LENGTH).is_some();
             let length = match upload {
                 Upload::Spooled(spooled) => Some(spooled.length()),
                 _ => request.body().size_hint().exact(),
             };
-            let comes = matches!(upload, Upload::Unread) && !request.headers().contains_key(UPGRADE);
-            let framing = framing(request, known, length, comes);
+            let streams = matches!(upload, Upload::Unread) && !request.headers().contains_key(UPGRADE);
+            let framing = framing(request, declared, length, streams);
             let head = request_head(request.method(), request.uri(), request.headers(), framing);
             let length = length.filter(|_| framing != Framing::Chunked);
             left = left.zip(length).map(|(left, length)| left + head.len() as u64 + length);
@@ -116,14 +116,14 @@ impl Delivery {
     }
 }
 
-/// Holds a body with `Expect` back until its agent sends a 100, if the agent `can`. Else reading the body makes the
-/// server send 100 to the visitor, and the request loses its `Expect`.
+/// Holds a body with `Expect` back until its agent sends a 100, if the agent answers `live`. Otherwise reading the body
+/// makes the server send a 100 to the visitor, and the request loses its `Expect`.
 fn hold_back(
     Queued { request, upload }: &mut Queued,
-    can: bool,
+    live: bool,
 ) -> (Option<ContinueGate>, Option<GateOpened>) {
     let streams = matches!(upload, Upload::Unread) && !request.headers().contains_key(UPGRADE);
-    if can && streams && expect::is_said(request.headers()) {
+    if live && streams && expect::expects_continue(request.headers()) {
         let (gate, opened) = gate();
         return (Some(gate), Some(opened));
     }
@@ -132,12 +132,12 @@ fn hold_back(
 }
 
 /// How a request announces its end. Only an agent that reads a request while it arrives gets a chunked body.
-fn framing(request: &Request, known: bool, length: Option<u64>, comes: bool) -> Framing {
-    if comes && (length.is_none() || request.headers().contains_key(TRAILER)) {
+fn framing(request: &Request, declared: bool, length: Option<u64>, streams: bool) -> Framing {
+    if streams && (length.is_none() || request.headers().contains_key(TRAILER)) {
         return Framing::Chunked;
     }
     // A request without a body needs no length, unless it had a length or its method makes readers expect one.
-    let expected = known || expects_length(request.method());
+    let expected = declared || expects_length(request.method());
     Framing::Rest(length.filter(|length| *length > 0 || expected))
 }
 
@@ -159,10 +159,10 @@ impl DeliveryLease {
         if self.requests.is_empty() {
             return;
         }
-        let keeps = |queued: &Queued| self.mode.again && matches!(queued.upload, Upload::Spooled(_));
+        let can_redeliver = |queued: &Queued| self.mode.again && matches!(queued.upload, Upload::Spooled(_));
         let kept = std::mem::take(&mut self.requests).into_iter();
         // Outside of the lock: requests that are not kept are dropped here.
-        let kept: Vec<_> = kept.map(|queued| Some(queued).filter(keeps)).collect();
+        let kept: Vec<_> = kept.map(|queued| Some(queued).filter(can_redeliver)).collect();
         self.queue.update(|mailbox| mailbox.delivered(self.url, kept));
     }
 }
@@ -172,15 +172,15 @@ impl Drop for DeliveryLease {
         if self.requests.is_empty() {
             return;
         }
-        let comes_again = |queued: &Queued| match &queued.upload {
+        let can_redeliver = |queued: &Queued| match &queued.upload {
             // An agent that reads a request while it arrives may have passed its head on already, and the origin must
             // not receive the head twice.
             Upload::Spooled(spooled) => !(self.begun && self.mode.streams && spooled.length() > 0),
             _ => !self.begun,
         };
-        let back = std::mem::take(&mut self.requests);
-        let back = back.into_iter().map(|queued| Some(queued).filter(comes_again)).collect();
-        self.queue.update(|mailbox| mailbox.delivery_failed(self.url, back));
+        let returned = std::mem::take(&mut self.requests);
+        let returned = returned.into_iter().map(|queued| Some(queued).filter(can_redeliver)).collect();
+        self.queue.update(|mailbox| mailbox.delivery_failed(self.url, returned));
     }
 }
 
@@ -203,7 +203,7 @@ struct DeliveryBody {
 }
 
 impl DeliveryBody {
-    /// Counts a piece. A reader that knows the length reads no further, even if the end of the body is still to come.
+    /// Counts a piece. A reader that has the whole length reads no further, even if the end of the body is pending.
     fn passed(&mut self, piece: usize) {
         self.lease.begun = true;
         self.left = self.left.map(|left| left.saturating_sub(piece as u64));
@@ -219,8 +219,8 @@ impl DeliveryBody {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
         while let Some(part) = self.parts.front_mut() {
             let piece = match part {
-                // In pieces: the last piece is polled for when the pieces before it are on their way, and then counts
-                // as sent.
+                // The message is written in pieces. The last piece is polled for when the pieces before it are on their
+                // way, and then the message counts as sent.
                 Part::Memory(bytes) => {
                     Some(bytes.split_to(bytes.len().min(PIECE))).filter(|piece| !piece.is_empty())
                 }

@@ -1,6 +1,6 @@
-//! The carrier of transports without a connection of their own: requests wait for polls, and answers come by POST. A
-//! request is embedded in the answer to a poll, and is named by the URL of the poll. The answer to the request comes to
-//! the same URL.
+//! The carrier of transports without a connection of their own: requests wait for polls, and answers arrive by POST. A
+//! request is embedded in the answer to a poll, and is named by the URL of the poll. The agent sends the answer to the
+//! request to the same URL.
 //!
 //! [`Queue`] is one registration: a mailbox without I/O behind a lock. `send` serves visitors, `poll` and `delivery`
 //! serve polls, and `answer` takes answers. [`agent`] is the other end.

@@ -21,7 +21,7 @@ use crate::session::carrier::SendErrorKind;
 
 impl Queue {
     /// Waits for a request for at most `hold`. Polls are served in turn. Dropping the future gives the turn up, and a
-    /// request that had just come to the poll goes to the next poll.
+    /// request that was just assigned to this poll is assigned to the next poll.
     ///
     /// # Errors
     /// [`PollEnd`]
@@ -37,15 +37,15 @@ impl Queue {
             let first = self.next(url, (mode.streams, again), until).await?;
             // A request that this poll itself has queued again was not delivered before.
             again = false;
-            let mut making = Making::new(self);
-            making.add(first, mode).await;
+            let mut assembly = Assembly::new(self);
+            assembly.add(first, mode).await;
             if mode.batch {
-                self.fill(&mut making, mode).await;
+                self.fill(&mut assembly, mode).await;
             }
-            if let Some(delivery) = Delivery::begin(self, url, mode, &mut making.requests) {
+            if let Some(delivery) = Delivery::begin(self, url, mode, &mut assembly.requests) {
                 return Ok(delivery);
             }
-            drop(making);
+            drop(assembly);
             // The agent has given up this poll for a newer poll of the same URL, which must keep its turn.
             if self.update(|mailbox| mailbox.is_polled(url)) {
                 return Err(PollEnd::Nothing);
@@ -56,13 +56,13 @@ impl Queue {
     async fn next(
         self: &Arc<Self>,
         url: UrlId,
-        takes: (bool, bool),
+        (streams, again): (bool, bool),
         until: Instant,
     ) -> Result<(ExchangeId, Queued), PollEnd> {
         let (place, served) = oneshot::channel();
-        let polled = self.update(|mailbox| mailbox.poll(url, takes, place));
+        let polled = self.update(|mailbox| mailbox.poll(url, (streams, again), place));
         if matches!(polled, Ok(_) | Err(PollEnd::Nothing)) {
-            self.met.raise();
+            self.first_poll.raise();
         }
         let mut turn = Turn { queue: self, id: polled?, served };
         tokio::select! {
@@ -76,14 +76,14 @@ impl Queue {
 
     /// Adds requests that wait behind the first request of a batch and can be sent at once. None is added behind a long
     /// request, for which it would have to wait.
-    async fn fill(&self, making: &mut Making<'_>, mode: PollMode) {
-        let mut size = making.last_length();
-        while making.requests.len() < defaults::PIPELINE && size < defaults::MESSAGE_MEMORY as u64 {
+    async fn fill(&self, assembly: &mut Assembly<'_>, mode: PollMode) {
+        let mut size = assembly.last_length();
+        while assembly.requests.len() < defaults::PIPELINE && size < defaults::MESSAGE_MEMORY as u64 {
             let Some(next) = self.update(|mailbox| mailbox.take_next(Queued::is_ready)) else { return };
-            let before = making.requests.len();
-            making.add(next, mode).await;
-            if making.requests.len() > before {
-                size += making.last_length();
+            let before = assembly.requests.len();
+            assembly.add(next, mode).await;
+            if assembly.requests.len() > before {
+                size += assembly.last_length();
             }
         }
     }
@@ -98,7 +98,7 @@ struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // Closed first, so that a request that is served from now on goes to another poll.
+        // Closed first, so that a request that is served from now on is assigned to another poll.
         self.served.close();
         self.queue.update(|mailbox| mailbox.poll_left(self.id));
         if let Ok((id, queued)) = self.served.try_recv() {
@@ -107,20 +107,21 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Requests of which a poll makes a message. If the poll breaks, this is dropped, and the requests that are still here
-/// are queued again, in their order.
-struct Making<'a> {
+/// Requests of which a poll makes a message. If the poll breaks, the assembly is dropped, and its requests are queued
+/// again in their order.
+struct Assembly<'a> {
     queue: &'a Arc<Queue>,
     requests: Vec<(ExchangeId, Queued)>,
 }
 
-impl<'a> Making<'a> {
+impl<'a> Assembly<'a> {
     fn new(queue: &'a Arc<Queue>) -> Self {
         Self { queue, requests: Vec::new() }
     }
 
-    /// Adds a request, with all of its body unless the poll streams. The request is left out if its visitor has gone.
-    /// It fails if its body could not be read, or if it requests an Upgrade, which a complete message cannot carry.
+    /// Adds a request, with all of its body unless the poll streams. The request is left out if its visitor has left.
+    /// The request fails if its body could not be read, or if it is for an Upgrade, which a complete message cannot
+    /// carry.
     async fn add(&mut self, (id, queued): (ExchangeId, Queued), mode: PollMode) {
         let upgrades = queued.request.headers().contains_key(UPGRADE);
         self.requests.push((id, queued));
@@ -193,7 +194,7 @@ impl<'a> Making<'a> {
     }
 }
 
-impl Drop for Making<'_> {
+impl Drop for Assembly<'_> {
     fn drop(&mut self) {
         for (id, queued) in self.requests.drain(..).rev() {
             self.queue.undelivered(id, queued);

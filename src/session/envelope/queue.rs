@@ -60,7 +60,7 @@ pub struct Queue {
     mailbox: Mutex<QueueMailbox>,
     absence: Duration,
     /// Raised by the first poll.
-    pub(super) met: Arc<Flag>,
+    pub(super) first_poll: Arc<Flag>,
     /// Raised when the bodies that stream are to break off.
     cut: Arc<Flag>,
 }
@@ -77,7 +77,7 @@ impl Queue {
             answers: Arc::new(Semaphore::new(answers)),
             mailbox: Mutex::new(Mailbox::new(absence, Instant::now())),
             absence,
-            met: Arc::default(),
+            first_poll: Arc::default(),
             cut: Arc::default(),
         })
     }
@@ -165,9 +165,9 @@ impl Queue {
         self.cut.raise();
     }
 
-    /// Ends the registration of an agent that is gone, and the requests that the agent has in hand.
-    pub fn desert(&self) {
-        self.update(|mailbox| mailbox.desert());
+    /// The agent has left. Ends the registration, and the requests that the agent has in hand.
+    pub fn agent_left(&self) {
+        self.update(|mailbox| mailbox.agent_left());
     }
 
     /// `url` delivers on a connection, and `closed` is set when the agent has closed that connection.
@@ -185,7 +185,7 @@ impl Queue {
         self.update(|mailbox| mailbox.is_newcomer(url))
     }
 
-    /// Takes over the requests in the hands of pollers that are gone. If that is too early, returns how long to wait.
+    /// Takes over the requests of pollers that are gone. If that is too early, returns how long to wait.
     pub fn take_over(&self) -> Option<Duration> {
         self.update(|mailbox| mailbox.take_over())
     }
@@ -206,8 +206,8 @@ impl Queue {
     }
 
     /// Resolves when the agent has polled once, so that its kind of messages is known. Cancel safe.
-    pub(super) fn met(&self) -> Listener {
-        self.met.listen()
+    pub(super) fn first_poll(&self) -> Listener {
+        self.first_poll.listen()
     }
 
     /// Whether the last poll wanted whole messages; `None` before the first.

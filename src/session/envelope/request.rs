@@ -22,8 +22,8 @@ pub(super) struct Queued {
 pub(super) enum Upload {
     /// The body is in the request, and no part of it was read.
     Unread,
-    /// The body is being read. If the poll that began to read it breaks, the next poll goes on. The future owns the
-    /// body.
+    /// The body is being read. If the poll that began to read it breaks, the next poll continues. The future owns
+    /// the body.
     Spooling(BoxFuture<'static, Result<Spooled, SpoolError>>),
     /// All of the body was read.
     Spooled(Spooled),
@@ -51,7 +51,7 @@ impl Queued {
     }
 }
 
-/// Where the answer to one request goes, and how the answer is to be read.
+/// The receiver of the answer to one request, and how the answer is to be read.
 pub(super) struct Recipient {
     answer: oneshot::Sender<Result<Response, SendError>>,
     pub(super) interim: interim::Sender,
@@ -75,12 +75,12 @@ impl Recipient {
         (Self { answer, interim, method, upgrades, mode: PollMode::WHOLE, gate: None }, receiver)
     }
 
-    /// Hands the answer over. Returns whether the visitor still waited.
+    /// Sends the answer to the visitor. Returns whether the visitor still waited.
     pub(super) fn respond(self, answer: Result<Response, SendErrorKind>) -> bool {
         self.answer.send(answer.map_err(SendErrorKind::error)).is_ok()
     }
 
-    /// Hands an error over, and the request if the request can be sent elsewhere.
+    /// Sends an error to the visitor, with the request if the request can be sent elsewhere.
     pub(super) fn fail(self, kind: SendErrorKind, queued: Option<Queued>) {
         let request = queued.and_then(Queued::into_request);
         let _ = self.answer.send(Err(request.map_or_else(|| kind.error(), |request| kind.unsent(request))));

@@ -34,7 +34,7 @@ impl Carrier for Envelopes {
     ) -> BoxFuture<'_, Result<Response, SendError>> {
         Box::pin(async move {
             let mut response = self.exchange(request, interim).await?;
-            slot.keep_with(&mut response);
+            slot.attach_to(&mut response);
             Ok(response)
         })
     }
@@ -55,14 +55,14 @@ impl Carrier for Envelopes {
         self.0.is_ended()
     }
 
-    fn awaits_calls(&self) -> bool {
+    fn needs_listener(&self) -> bool {
         self.0.status().in_hand > 0
     }
 }
 
 impl Envelopes {
     async fn exchange(&self, mut request: Request, interim: interim::Sender) -> Result<Response, SendError> {
-        let mut ours = None;
+        let mut near_end = None;
         if request.headers().contains_key(UPGRADE) {
             // Only bodies that stay open can be the two directions of a stream.
             if self.0.wants_whole() == Some(true) {
@@ -70,10 +70,10 @@ impl Envelopes {
             }
             let (near, far) = stream::pipe();
             *request.body_mut() = stream::body(far);
-            ours = Some(near);
+            near_end = Some(near);
         }
-        self.queue(request, ours.is_some(), interim).await.map(|mut response| {
-            if let Some(write) = ours
+        self.queue(request, near_end.is_some(), interim).await.map(|mut response| {
+            if let Some(write) = near_end
                 && response.status() == StatusCode::SWITCHING_PROTOCOLS
             {
                 let read = std::mem::take(response.body_mut());
@@ -90,7 +90,7 @@ impl Envelopes {
         interim: interim::Sender,
     ) -> Result<Response, SendError> {
         upgrade::join_cookies(request.headers_mut());
-        // Before the body is taken from it: a request with a body is not repeated.
+        // Decided before the body is taken from the request, because a request with a body is not repeated.
         let copy = repeat::is_harmless(&request).then(|| RequestCopy::of(&request));
         let mut upload = Upload::Unread;
         if upgrades || request.body().is_end_stream() {
@@ -98,7 +98,7 @@ impl Envelopes {
             request.headers_mut().remove(EXPECT);
         } else {
             // Before the first poll the request cannot be delivered anyway.
-            let _ = tokio::time::timeout(self.0.absence(), self.0.met()).await;
+            let _ = tokio::time::timeout(self.0.absence(), self.0.first_poll()).await;
             if self.0.wants_whole().unwrap_or(true) {
                 upload = self.take_in(&mut request).await?;
             }
@@ -214,7 +214,7 @@ mod tests {
             assert_eq!(since.elapsed().as_secs(), defaults::POLL_BUSY.as_secs());
             router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
-        // The poll comes first: requests do not wait for an agent that has been away for so long.
+        // The poll is sent first: requests do not wait for an agent that has been away for so long.
         assert_eq!(tokio::join!(work, first).1.unwrap().status(), 200);
     }
 

@@ -8,30 +8,30 @@ use crate::defaults;
 /// Remembers the last [`defaults::URLS_USED`] URLs.
 #[derive(Debug, Default)]
 pub(super) struct Used {
-    known: HashSet<UrlId>,
+    urls: HashSet<UrlId>,
     order: VecDeque<UrlId>,
 }
 
 impl Used {
     pub(super) fn contains(&self, url: UrlId) -> bool {
-        self.known.contains(&url)
+        self.urls.contains(&url)
     }
 
     pub(super) fn insert(&mut self, url: UrlId) {
-        if self.known.insert(url) {
+        if self.urls.insert(url) {
             self.order.push_back(url);
         }
         if self.order.len() > defaults::URLS_USED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.known.remove(&oldest);
+            self.urls.remove(&oldest);
         }
     }
 
     /// The delivery failed: the URL may be polled again.
     pub(super) fn forget(&mut self, url: UrlId) {
-        if self.known.remove(&url) {
-            self.order.retain(|known| *known != url);
+        if self.urls.remove(&url) {
+            self.order.retain(|other| *other != url);
         }
     }
 }
@@ -49,6 +49,6 @@ mod tests {
         assert!(!used.contains(0) && used.contains(1));
         used.forget(1);
         assert!(!used.contains(1));
-        assert_eq!(used.known.len(), used.order.len());
+        assert_eq!(used.urls.len(), used.order.len());
     }
 }

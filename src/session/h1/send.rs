@@ -29,7 +29,7 @@ struct H1 {
 
 /// The place of the connection while no request is on it.
 struct ConnectionPlace {
-    /// `None` while a request is on the connection, and for good once such a request was dropped.
+    /// `None` while a request is on the connection. Stays `None` once such a request was dropped.
     connection: Mutex<Option<Box<Connection>>>,
     closed: AtomicBool,
     /// A request is on the connection.
@@ -41,7 +41,7 @@ struct ConnectionPlace {
     changed: AtomicWaker,
     stall: Arc<StallDetector>,
     /// The visitor was too slow while other requests waited.
-    given_up: AtomicBool,
+    held_up: AtomicBool,
     observer: Option<Arc<dyn LimitObserver>>,
 }
 
@@ -59,7 +59,7 @@ impl ConnectionPlace {
 
     fn put(&self, connection: Box<Connection>) {
         self.busy.store(false, Ordering::Release);
-        // Under the lock: else a connection could come back after a drain has looked for it.
+        // Checked under the lock: otherwise a connection could be returned after a drain has emptied the place.
         let mut place = self.connection.lock();
         if !self.closed.load(Ordering::Acquire) {
             *place = Some(connection);
@@ -92,17 +92,17 @@ impl ConnectionPlace {
     }
 }
 
-/// Returns the connection to its place after an exchange. The slot becomes free at the same time. If this is dropped
-/// before the connection has come back, the exchange was cut short and the connection is closed.
-struct Back {
+/// Returns the connection to its place after an exchange. The slot becomes free at the same time. If the guard is
+/// dropped before the connection is returned, the exchange was cut short, and the connection is closed.
+struct PlaceGuard {
     place: Arc<ConnectionPlace>,
     scope: Scope,
     slot: Option<Slot>,
     returned: bool,
 }
 
-impl Home for Back {
-    fn back(mut self, connection: Box<Connection>) {
+impl Home for PlaceGuard {
+    fn put_back(mut self, connection: Box<Connection>) {
         self.returned = true;
         self.place.put(connection);
     }
@@ -112,7 +112,7 @@ impl Home for Back {
     }
 }
 
-impl Drop for Back {
+impl Drop for PlaceGuard {
     fn drop(&mut self) {
         if !self.returned {
             self.place.busy.store(false, Ordering::Release);
@@ -122,9 +122,9 @@ impl Drop for Back {
 }
 
 /// Cuts the connection, with the request on it, when its driver ends or is dropped.
-struct Driven(Arc<ConnectionPlace>);
+struct DriverGuard(Arc<ConnectionPlace>);
 
-impl Drop for Driven {
+impl Drop for DriverGuard {
     fn drop(&mut self) {
         self.0.close();
         self.0.closer.close();
@@ -145,7 +145,7 @@ pub fn open(
     let connection = Connection::link(io, stall.clone(), cut.listen());
     let closer = connection.closer();
     let connection = Mutex::new(Some(connection));
-    let [closed, busy, given_up] = [false; 3].map(AtomicBool::new);
+    let [closed, busy, held_up] = [false; 3].map(AtomicBool::new);
     let changed = AtomicWaker::new();
     let place = Arc::new(ConnectionPlace {
         connection,
@@ -155,12 +155,12 @@ pub fn open(
         closer,
         changed,
         stall,
-        given_up,
+        held_up,
         observer,
     });
     let carrier = H1 { place: place.clone(), user_timeout, scope: scope.clone() };
-    let driven = Driven(place);
-    let driver = async move { driven.0.ended().await };
+    let guard = DriverGuard(place);
+    let driver = async move { guard.0.ended().await };
     (Box::new(carrier), Box::pin(driver))
 }
 
@@ -193,10 +193,10 @@ impl Carrier for H1 {
         self.place.closed.load(Ordering::Acquire)
     }
 
-    fn gives_up(&self) -> bool {
+    fn is_held_up(&self) -> bool {
         let held_up = self.place.stall.is_held_up();
         if held_up
-            && !self.place.given_up.swap(true, Ordering::AcqRel)
+            && !self.place.held_up.swap(true, Ordering::AcqRel)
             && let Some(observer) = &self.place.observer
         {
             observer.reached(Limit::Pace, &"a visitor");
@@ -223,17 +223,17 @@ impl H1 {
         self.user_timeout.set(request.body().is_end_stream() && !request.headers().contains_key(UPGRADE));
         self.place.stall.begin();
         let (place, scope) = (self.place.clone(), self.scope.clone());
-        let back = Back { place, scope, slot: Some(slot), returned: false };
-        match client::send(connection, request, back, &interim).await {
-            Ok((mut response, back)) => {
-                if let Some(slot) = back.and_then(|mut back| back.slot.take()) {
-                    slot.keep_with(&mut response);
+        let guard = PlaceGuard { place, scope, slot: Some(slot), returned: false };
+        match client::send(connection, request, guard, &interim).await {
+            Ok((mut response, guard)) => {
+                if let Some(slot) = guard.and_then(|mut guard| guard.slot.take()) {
+                    slot.attach_to(&mut response);
                 }
                 Ok(response)
             }
             Err(NotAnswered { error, unsent, repeatable }) => {
                 let kind = match () {
-                    () if self.place.given_up.load(Ordering::Acquire) => SendErrorKind::Slow,
+                    () if self.place.held_up.load(Ordering::Acquire) => SendErrorKind::Slow,
                     () if error.is_invalid() => SendErrorKind::Invalid,
                     () => SendErrorKind::Closed,
                 };

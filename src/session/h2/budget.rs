@@ -9,33 +9,33 @@ use crate::observe::{Limit, LimitObserver};
 /// The smallest window: one frame of the default size (RFC 9113 §4.2). With less, each frame would wait for the frame
 /// before.
 pub(super) const LEAST: u32 = 16 << 10;
-/// A window takes at most this part of the free bytes, so that some are left for the bodies to come.
+/// A window takes at most the free bytes divided by this number, so that some are left for later bodies.
 pub(super) const PARTS: usize = 4;
 
-/// The bytes that may wait unread. Bytes taken from a share are taken from the whole as well.
+/// The bytes that may wait unread. Bytes taken from a share are taken from its parent as well.
 #[derive(Debug)]
 pub struct ReceiveBudget {
     taken: AtomicUsize,
     size: usize,
-    whole: Option<Arc<Self>>,
+    parent: Option<Arc<Self>>,
     observer: Option<Arc<dyn LimitObserver>>,
 }
 
 impl ReceiveBudget {
     /// At most `size` bytes, beside `LEAST` for each stream.
     pub fn new(size: usize) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), size, whole: None, observer: None })
+        Arc::new(Self { taken: AtomicUsize::new(0), size, parent: None, observer: None })
     }
 
     /// The same, with an observer of the times when the budget is short.
     pub fn observed(size: usize, observer: Arc<dyn LimitObserver>) -> Arc<Self> {
-        Arc::new(Self { taken: AtomicUsize::new(0), size, whole: None, observer: Some(observer) })
+        Arc::new(Self { taken: AtomicUsize::new(0), size, parent: None, observer: Some(observer) })
     }
 
-    /// One of `parts` equal shares. More shares than `parts` may be made: the whole is first come, first served.
+    /// One of `parts` equal shares. More shares than `parts` may be made: they compete for the bytes of the parent.
     pub fn share(self: &Arc<Self>, parts: usize) -> Arc<Self> {
-        let (whole, observer) = (Some(self.clone()), self.observer.clone());
-        Arc::new(Self { taken: AtomicUsize::new(0), size: self.size / parts, whole, observer })
+        let (parent, observer) = (Some(self.clone()), self.observer.clone());
+        Arc::new(Self { taken: AtomicUsize::new(0), size: self.size / parts, parent, observer })
     }
 
     /// The observer of limits.
@@ -54,10 +54,10 @@ impl ReceiveBudget {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// The bytes that can still be taken from this budget and from the whole.
+    /// The bytes that can still be taken from this budget and from its parent.
     pub(super) fn free(&self) -> usize {
         let own = self.size.saturating_sub(self.taken());
-        self.whole.as_ref().map_or(own, |whole| own.min(whole.free()))
+        self.parent.as_ref().map_or(own, |parent| own.min(parent.free()))
     }
 
     /// The window of a connection that takes its first bytes from the budget, up to `most`.
@@ -67,15 +67,15 @@ impl ReceiveBudget {
 
     pub(super) fn take(&self, bytes: usize) {
         self.taken.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(whole) = &self.whole {
-            whole.take(bytes);
+        if let Some(parent) = &self.parent {
+            parent.take(bytes);
         }
     }
 
     pub(super) fn give_back(&self, bytes: usize) {
         self.taken.fetch_sub(bytes, Ordering::Relaxed);
-        if let Some(whole) = &self.whole {
-            whole.give_back(bytes);
+        if let Some(parent) = &self.parent {
+            parent.give_back(bytes);
         }
     }
 }
@@ -87,9 +87,9 @@ pub(super) fn window_within(bytes: usize, most: u32) -> u32 {
 
 #[cfg(test)]
 impl ReceiveBudget {
-    /// The bytes taken from this budget, and from the whole if this is a share.
+    /// The bytes taken from this budget, and from its parent if this is a share.
     pub(super) fn both_taken(&self) -> (usize, usize) {
-        (self.taken(), self.whole.as_ref().map_or(0, |whole| whole.taken()))
+        (self.taken(), self.parent.as_ref().map_or(0, |parent| parent.taken()))
     }
 }
 
@@ -99,13 +99,13 @@ mod tests {
 
     #[test]
     fn a_used_share_leaves_the_rest_to_other_shares() {
-        let whole = ReceiveBudget::new(256 << 20);
-        let [one, other] = [(); 2].map(|()| whole.share(4));
+        let parent = ReceiveBudget::new(256 << 20);
+        let [one, other] = [(); 2].map(|()| parent.share(4));
         one.take(64 << 20);
         assert_eq!((one.first_window(8 << 20), other.first_window(8 << 20)), (LEAST, 8 << 20));
         assert_eq!((one.free(), other.free()), (0, 64 << 20));
         other.take(192 << 20);
-        assert_eq!(whole.share(4).first_window(8 << 20), LEAST, "the whole is short");
+        assert_eq!(parent.share(4).first_window(8 << 20), LEAST, "the parent is short");
         one.give_back(64 << 20);
         assert_eq!((one.first_window(8 << 20), other.first_window(8 << 20)), (8 << 20, LEAST));
         assert_eq!(one.both_taken(), (0, 192 << 20));

@@ -77,7 +77,7 @@ where
     let closed = Arc::<AtomicBool>::default();
     let (streams, polled) =
         (Arc::new(AtomicUsize::new(defaults::STREAMS as usize)), Arc::<Notify>::default());
-    let (most, read) = (streams.clone(), polled.clone());
+    let (stream_limit, frames_read) = (streams.clone(), polled.clone());
     let client = Http2Client {
         handle,
         closed: closed.clone(),
@@ -90,9 +90,9 @@ where
         let ended = poll_fn(|cx| {
             loop {
                 let ended = connection.poll_unpin(cx);
-                let taken = connection.max_concurrent_send_streams().min(defaults::STREAMS as usize);
-                most.store(taken, Ordering::Relaxed);
-                read.notify_waiters();
+                let limit = connection.max_concurrent_send_streams().min(defaults::STREAMS as usize);
+                stream_limit.store(limit, Ordering::Relaxed);
+                frames_read.notify_waiters();
                 // The next poll of the connection writes the new SETTINGS.
                 match windows.update(|size| connection.set_initial_window_size(size)) {
                     Ok(true) if ended.is_pending() => {}
@@ -154,7 +154,7 @@ impl Http2Client {
             };
             return match answered {
                 Ok(response) => Ok(self.received(response)),
-                Err(lost) => Err(self.lost(&lost, Some(copy.into_request()), harmless)),
+                Err(lost) => Err(self.send_error(&lost, Some(copy.into_request()), harmless)),
             };
         }
         // Boxed, so that the futures of the many requests without a body are not as large.
@@ -170,13 +170,13 @@ impl Http2Client {
     ) -> Result<Response, SendError> {
         let (gate, passage) = expect::hold_back(&request).unzip();
         let (parts, body) = request.into_parts();
-        // A body that waits behind a gate is refused with the gate, so that request is never sent again.
+        // Dropping the gate refuses the body that waits behind it, so such a request is never sent again.
         let request = http::Request::from_parts(parts, ());
         let copy = gate.is_none().then(|| RequestCopy::of(&request));
-        let again = |body| copy.zip(body).map(|(copy, body)| copy.into_request().map(|_| body));
+        let resendable = |body| copy.zip(body).map(|(copy, body)| copy.into_request().map(|_| body));
         let (response, stream) = match handle.send_request(request, false) {
             Ok(sent) => sent,
-            Err(error) => return Err(self.lost(&Lost::before(&error), again(Some(body)), false)),
+            Err(error) => return Err(self.send_error(&Lost::before(&error), resendable(Some(body)), false)),
         };
         let mut answer = pin!(answer(response, gate.clone(), interim));
         let mut upload = Box::pin(async move {
@@ -189,24 +189,24 @@ impl Http2Client {
             }
             send_body(body, stream, Reason::CANCEL).await
         });
-        let mut impatient = pin!(open_in_the_end(gate.clone()));
+        let mut timeout = pin!(open_after_timeout(gate.clone()));
         let (answered, rest) = tokio::select! {
             biased;
             answered = &mut answer => match answered {
                 // The upload ends with its stream.
-                Err(Lost { unseen: true, .. }) => (answered, upload.await),
+                Err(Lost { unprocessed: true, .. }) => (answered, upload.await),
                 _ => {
-                    // An answer that came early does not end the upload.
+                    // An early answer does not end the upload.
                     self.scope.spawn_light(async { upload.await.linger().await });
                     (answered, Rest::default())
                 }
             },
             rest = &mut upload => (answer.await, rest),
-            never = &mut impatient => match never {},
+            never = &mut timeout => match never {},
         };
         let answered = match answered {
             Ok(answered) => answered,
-            Err(lost) => return Err(self.lost(&lost, again(rest.whole()), false)),
+            Err(lost) => return Err(self.send_error(&lost, resendable(rest.whole()), false)),
         };
         if rest.lingers {
             self.scope.spawn_light(rest.linger());
@@ -221,10 +221,10 @@ impl Http2Client {
     /// Watches the body of the answer, unless it is short.
     fn received(&self, response: http::Response<h2::RecvStream>) -> Response {
         let mut response = response.map(Body::from);
-        let said =
+        let announced =
             response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if !response.body().is_end_stream()
-            && let Some(charged) = self.windows.charge(said)
+            && let Some(charged) = self.windows.charge(announced)
         {
             response.body_mut().observe(Box::new(charged));
         }
@@ -238,13 +238,13 @@ impl Http2Client {
         interim: &interim::Sender,
     ) -> Result<Response, SendError> {
         // The far end announces in its SETTINGS whether it takes an extended CONNECT (RFC 8441 §3).
-        let latest = Instant::now() + SETTINGS;
+        let deadline = Instant::now() + SETTINGS;
         loop {
             let polled = self.polled.notified();
             if handle.is_extended_connect_protocol_enabled() {
                 break;
             }
-            if tokio::time::timeout_at(latest, polled).await.is_err() {
+            if tokio::time::timeout_at(deadline, polled).await.is_err() {
                 return Err(SendErrorKind::NoUpgrade.unsent(request));
             }
         }
@@ -252,21 +252,21 @@ impl Http2Client {
             return Err(SendErrorKind::NoUpgrade.unsent(request));
         };
         let head = http::Request::from_parts(request.into_parts().0, ());
-        let lost = |lost: Lost| self.lost(&lost, None, false);
-        let (response, sender) = handle.send_request(head, false).map_err(|e| lost(Lost::before(&e)))?;
-        let response = answer(response, None, interim).await.map_err(lost)?;
+        let failed = |lost: Lost| self.send_error(&lost, None, false);
+        let (response, sender) = handle.send_request(head, false).map_err(|e| failed(Lost::before(&e)))?;
+        let response = answer(response, None, interim).await.map_err(failed)?;
         Ok(connected(response, sender, sent, self.windows.charge(None)))
     }
 
-    /// The error of a request. It has the request `again` if the far end has not processed it, or if the request is
+    /// The error of a request. The error contains `request` if the far end has not processed it, or if a repeat is
     /// `harmless`.
-    fn lost(&self, lost: &Lost, again: Option<Request>, harmless: bool) -> SendError {
-        if lost.unseen && lost.kind == SendErrorKind::Closed {
+    fn send_error(&self, lost: &Lost, request: Option<Request>, harmless: bool) -> SendError {
+        if lost.unprocessed && lost.kind == SendErrorKind::Closed {
             // The far end has sent GOAWAY, or the connection has ended.
             self.closed.store(true, Ordering::Release);
         }
-        match (again, lost.kind) {
-            (Some(request), kind) if lost.unseen => kind.unsent(request),
+        match (request, lost.kind) {
+            (Some(request), kind) if lost.unprocessed => kind.unsent(request),
             (Some(request), SendErrorKind::Closed) if harmless => SendErrorKind::Closed.repeatable(request),
             (_, SendErrorKind::Busy) => SendErrorKind::Closed.error(),
             (_, kind) => kind.error(),
@@ -323,9 +323,9 @@ async fn answer(
     .await
 }
 
-/// Opens the gate after [`defaults::ORIGIN_CONTINUE`], because a far end that does not know `Expect` never sends a 100.
-/// Never resolves.
-async fn open_in_the_end(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
+/// Opens the gate after [`defaults::ORIGIN_CONTINUE`], because a far end that ignores `Expect` never sends a 100. Never
+/// resolves.
+async fn open_after_timeout(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
     if let Some(gate) = gate {
         tokio::time::sleep(defaults::ORIGIN_CONTINUE).await;
         gate.open();
@@ -337,11 +337,11 @@ async fn open_in_the_end(gate: Option<Arc<Gate>>) -> std::convert::Infallible {
 struct Lost {
     kind: SendErrorKind,
     /// The far end has not processed the request: sending it again repeats nothing.
-    unseen: bool,
+    unprocessed: bool,
 }
 
 impl Lost {
-    const INVALID: Self = Self { kind: SendErrorKind::Invalid, unseen: false };
+    const INVALID: Self = Self { kind: SendErrorKind::Invalid, unprocessed: false };
 
     /// The request was sent. The far end has not processed a refused stream (RFC 9113 §8.7), nor a stream above the
     /// last stream of a GOAWAY (§6.8). A GOAWAY by itself ends no other streams.
@@ -353,12 +353,12 @@ impl Lost {
         }
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
         let kind = if refused { SendErrorKind::Busy } else { SendErrorKind::Closed };
-        Self { kind, unseen: error.is_remote() && (refused || error.is_go_away()) }
+        Self { kind, unprocessed: error.is_remote() && (refused || error.is_go_away()) }
     }
 
     /// The request was not sent: the connection had just ended, or the far end had just sent GOAWAY.
     fn before(error: &h2::Error) -> Self {
-        let gone = error.is_io() || error.is_go_away() && error.is_remote();
-        Self { unseen: gone, ..Self::of(error) }
+        let ended = error.is_io() || error.is_go_away() && error.is_remote();
+        Self { unprocessed: ended, ..Self::of(error) }
     }
 }

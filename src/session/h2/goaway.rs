@@ -1,7 +1,7 @@
-//! GOAWAY from the side that sends requests (RFC 9113 §6.8). A client of the HTTP/2 libraries cannot send GOAWAY while
-//! answers are still under way, and a server of theirs does not report a GOAWAY that it receives. A relay that stops
-//! must send one, and its agent must notice it, to have links elsewhere before the last answer is out. So this module
-//! follows the frames on the connection, and inserts a GOAWAY between two of them.
+//! GOAWAY from the side that sends requests (RFC 9113 §6.8). The clients of the HTTP/2 libraries cannot send GOAWAY
+//! while answers are in flight, and their servers do not report a received GOAWAY. A relay that stops must send a
+//! GOAWAY, and its agent must detect it, so that the agent has links elsewhere before the last answer is complete. So
+//! this module follows the frames on the connection, and inserts a GOAWAY between two of them.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -25,7 +25,7 @@ const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 /// A GOAWAY with NO_ERROR and the last stream 0: an agent opens no streams.
-const FRAME: [u8; 17] = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const GOAWAY_FRAME: [u8; 17] = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Follows the frames that a client sends.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ struct Frames {
     /// Bytes to pass over before the next frame's head.
     skip: usize,
     head: [u8; HEAD],
-    have: usize,
+    /// The bytes of `head` that were read.
+    filled: usize,
     /// Within a header block, where no other frame may stand (RFC 9113 §6.10).
     in_block: bool,
     seen_goaway: bool,
@@ -41,12 +42,12 @@ struct Frames {
 
 impl Frames {
     const fn new() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], have: 0, in_block: false, seen_goaway: false }
+        Self { skip: PREFACE, head: [0; HEAD], filled: 0, in_block: false, seen_goaway: false }
     }
 
     /// Whether the connection is between two frames, where another frame may be inserted.
     const fn at_boundary(&self) -> bool {
-        self.skip == 0 && self.have == 0 && !self.in_block
+        self.skip == 0 && self.filled == 0 && !self.in_block
     }
 
     fn follow(&mut self, mut bytes: &[u8]) {
@@ -57,12 +58,12 @@ impl Frames {
                 bytes = &bytes[pass..];
                 continue;
             }
-            let take = (HEAD - self.have).min(bytes.len());
-            self.head[self.have..self.have + take].copy_from_slice(&bytes[..take]);
-            self.have += take;
+            let take = (HEAD - self.filled).min(bytes.len());
+            self.head[self.filled..self.filled + take].copy_from_slice(&bytes[..take]);
+            self.filled += take;
             bytes = &bytes[take..];
-            if self.have == HEAD {
-                self.have = 0;
+            if self.filled == HEAD {
+                self.filled = 0;
                 self.skip = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]) as usize;
                 if matches!(self.head[3], HEADERS | PUSH_PROMISE | CONTINUATION) {
                     self.in_block = self.head[4] & END_HEADERS == 0;
@@ -135,7 +136,7 @@ impl<T: AsyncWrite + Unpin> Tapped<T> {
         let Side::Sender { frames, left, done } = &mut self.side else { return Poll::Ready(Ok(())) };
         if !*done && frames.at_boundary() && self.shared.wanted.load(Ordering::Acquire) {
             *done = true;
-            *left = &FRAME;
+            *left = &GOAWAY_FRAME;
         }
         if left.is_empty() {
             return Poll::Ready(Ok(()));
@@ -227,8 +228,8 @@ pub(crate) fn property(bytes: &[u8]) {
     let (mut whole, mut pieces) = (Frames::new(), Frames::new());
     whole.follow(bytes);
     bytes.chunks(usize::from(*size).max(1)).for_each(|piece| pieces.follow(piece));
-    let known = |frames: &Frames| (frames.at_boundary(), frames.seen_goaway, frames.skip, frames.have);
-    assert_eq!(known(&whole), known(&pieces));
+    let state = |frames: &Frames| (frames.at_boundary(), frames.seen_goaway, frames.skip, frames.filled);
+    assert_eq!(state(&whole), state(&pieces));
 }
 
 #[cfg(test)]
@@ -242,7 +243,7 @@ mod tests {
     #[test]
     fn frame_boundaries_are_found_in_pieces_of_any_size() {
         let data = [&[0, 0, 3, 0, 0, 0, 0, 0, 1][..], b"abc"].concat();
-        let all = [PREFACE_BYTES, &data, &FRAME, &data].concat();
+        let all = [PREFACE_BYTES, &data, &GOAWAY_FRAME, &data].concat();
         for cut in 1..=all.len() {
             let mut frames = Frames::new();
             all.chunks(cut).for_each(|part| frames.follow(part));
@@ -250,7 +251,7 @@ mod tests {
         }
         let mut frames = Frames::new();
         frames.follow(&[PREFACE_BYTES, &[0, 0, 0, HEADERS, 0, 0, 0, 0, 1]].concat());
-        assert!(!frames.at_boundary(), "the block goes on");
+        assert!(!frames.at_boundary(), "the block continues");
         frames.follow(&[0, 0, 0, CONTINUATION, END_HEADERS, 0, 0, 0, 1]);
         assert!(frames.at_boundary());
         let mut frames = Frames::new();
@@ -262,7 +263,7 @@ mod tests {
     async fn a_goaway_is_inserted_between_frames_and_received() {
         let (near, far) = tokio::io::duplex(1024);
         let (mut sender, handle) = Tapped::sender(near);
-        let (mut receiver, heard) = Tapped::receiver(far);
+        let (mut receiver, goaway) = Tapped::receiver(far);
         let data = [&[0, 0, 3, 0, 0, 0, 0, 0, 1][..], b"abc"].concat();
         sender.write_all(PREFACE_BYTES).await.unwrap();
         sender.write_all(&data[..10]).await.unwrap();
@@ -272,8 +273,8 @@ mod tests {
         drop(sender);
         let mut got = Vec::new();
         receiver.read_to_end(&mut got).await.unwrap();
-        assert_eq!(got, [PREFACE_BYTES, &data, &FRAME].concat());
-        heard.received().await;
+        assert_eq!(got, [PREFACE_BYTES, &data, &GOAWAY_FRAME].concat());
+        goaway.received().await;
     }
 
     #[tokio::test]
@@ -294,6 +295,6 @@ mod tests {
                 got
             }
         );
-        assert_eq!(sent[PREFACE..], FRAME);
+        assert_eq!(sent[PREFACE..], GOAWAY_FRAME);
     }
 }

@@ -14,25 +14,25 @@ use crate::net::io::LastRead;
 pub(super) async fn silence(pings: Option<PingPong>, last_read: LastRead, every: Duration, most: Duration) {
     let Some(mut pings) = pings else { return std::future::pending().await };
     loop {
-        let quiet = last_read.elapsed();
-        if quiet < every {
-            tokio::time::sleep(every - quiet).await;
+        let silent = last_read.elapsed();
+        if silent < every {
+            tokio::time::sleep(every - silent).await;
             continue;
         }
-        let asked = Instant::now();
+        let sent = Instant::now();
         if pings.send_ping(Ping::opaque()).is_err() {
             // The connection is about to end by itself.
             return std::future::pending().await;
         }
         loop {
-            let waited = asked.elapsed().min(last_read.elapsed());
+            let waited = sent.elapsed().min(last_read.elapsed());
             let Some(left) = most.checked_sub(waited).filter(|left| !left.is_zero()) else {
                 return;
             };
             match tokio::time::timeout(left, poll_fn(|cx| pings.poll_pong(cx))).await {
                 Ok(Ok(_)) => break,
                 Ok(Err(_)) => return std::future::pending().await,
-                // If other bytes came meanwhile, the far end lives, and the loop waits on for the acknowledgement.
+                // If other bytes arrived meanwhile, the far end is alive. The loop still waits for the acknowledgement.
                 Err(_) => {}
             }
         }

@@ -79,31 +79,31 @@ impl Scanner {
         let (ends, stream) = (flags & END_STREAM != 0, u32::from_be_bytes([d, e, f, g]));
         // A HEADERS frame that is too long for the 431 of the h2 crate is read up to its first byte: it may add a
         // status to the table.
-        let looks = if kind != HEADERS {
+        let examined = if kind != HEADERS {
             0
         } else if ends && length <= SHORT {
             length
         } else {
             length.min(1)
         };
-        if self.wanted == 0 && looks > 0 {
-            self.wanted = FRAME_HEAD + looks;
+        if self.wanted == 0 && examined > 0 {
+            self.wanted = FRAME_HEAD + examined;
             return false;
         }
-        let refuses = looks > 0 && self.refuses(stream, looks == length && ends);
+        let refuses = examined > 0 && self.refuses(stream, examined == length && ends);
         if let Some(begun) = &mut self.begun {
             match ends {
                 true => begun.remove(&stream),
                 false => kind == HEADERS && begun.insert(stream),
             };
         }
-        self.skip = length - looks;
+        self.skip = length - examined;
         self.wanted = 0;
         self.read.clear();
         refuses
     }
 
-    fn refuses(&mut self, stream: u32, is_whole: bool) -> bool {
+    fn refuses(&mut self, stream: u32, complete: bool) -> bool {
         let mut fields = &self.read[FRAME_HEAD..];
         // Changes of the table's size come first (RFC 7541 §6.3).
         while let [first, rest @ ..] = fields
@@ -120,9 +120,9 @@ impl Scanner {
             // A literal with the name `:status`: a status that the table did not have.
             [0x48 | 0x08 | 0x18, value @ ..] => {
                 self.begun.get_or_insert_default();
-                is_whole && value.first().is_some_and(|length| value.len() == usize::from(length & 0x7f) + 1)
+                complete && value.first().is_some_and(|length| value.len() == usize::from(length & 0x7f) + 1)
             }
-            [index] if is_whole && *index >= 0x80 | DYNAMIC => {
+            [index] if complete && *index >= 0x80 | DYNAMIC => {
                 self.begun.as_ref().is_some_and(|begun| !begun.contains(&stream))
             }
             _ => false,

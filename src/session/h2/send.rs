@@ -59,7 +59,7 @@ impl Carrier for H2 {
     ) -> BoxFuture<'_, Result<Response, SendError>> {
         Box::pin(async move {
             let mut response = self.client.exchange(request, &interim).await?;
-            slot.keep_with(&mut response);
+            slot.attach_to(&mut response);
             Ok(response)
         })
     }

@@ -44,7 +44,7 @@ pub(crate) struct Http2Terms {
     pub(crate) faults: Option<usize>,
     /// A PING is sent after this long without a byte from the far end.
     pub(crate) ping_every: Duration,
-    /// The connection is dead when no byte comes for this long after the PING.
+    /// The connection is dead when no byte arrives for this long after the PING.
     pub(crate) ping_dead: Duration,
     /// A connection without a request for this long is closed, at the latest after twice that.
     pub(crate) idle: Option<Duration>,
@@ -82,7 +82,7 @@ impl Broken {
 
 /// Serves until the far end closes the connection, or until `leave` resolves and the requests in flight have finished.
 /// `answer` is called for each request; its future is dropped when the far end resets the stream. An extended CONNECT
-/// (RFC 8441) comes with a [`Tunnel`] in its extensions, which opens if the answer is a success. Dropping the future
+/// (RFC 8441) has a [`Tunnel`] in its extensions, which opens if the answer is a success. Dropping the future
 /// cuts the connection.
 ///
 /// # Errors
@@ -179,7 +179,7 @@ impl Streams {
         Arc::strong_count(&self.open)
     }
 
-    /// Whether no stream was open since the last call. A clock would have to be read for each request.
+    /// Whether no stream was open since the last call. Counted, because a clock would have to be read for each request.
     fn were_quiet(&mut self) -> bool {
         let now = (Arc::strong_count(&self.open) == 1).then_some(self.accepted);
         let before = std::mem::replace(&mut self.quiet_since, now);
@@ -199,7 +199,7 @@ fn builder(terms: &Http2Terms) -> Builder {
     builder
 }
 
-/// Begins to answer. Returns whether a long upload comes.
+/// Begins to answer. Returns whether the request has a long upload.
 fn accept<F: Future<Output = Response> + Send + 'static>(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -218,11 +218,11 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
             return false;
         }
         parts.headers.remove(CONTENT_LENGTH);
-        let (opened, tunnel) = Tunnel::later();
+        let (opener, tunnel) = Tunnel::later();
         parts.extensions.insert(tunnel);
         let (sender, interim) = interim::channel();
         let answer = answer(Request::from_parts(parts, Body::empty()), sender);
-        let then = AfterHead::Open(opened, receiver, uploads.charge(None));
+        let then = AfterHead::Open(opener, receiver, uploads.charge(None));
         scope.spawn_light(exchange(answer, respond, (interim, None), (then, open)));
         // A tunnel is no long upload: it lasts, and seldom carries much.
         return false;
@@ -233,11 +233,11 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         body.observe(Box::new(charged));
     }
     let mut request = Request::from_parts(parts, body);
-    let asked = expect::on_demand(&mut request);
+    let demand = expect::on_demand(&mut request);
     let (sender, interim) = interim::channel();
     let answer = answer(request, sender);
     let then = if head { AfterHead::End } else { AfterHead::Body };
-    scope.spawn_light(exchange(answer, respond, (interim, asked), (then, open)));
+    scope.spawn_light(exchange(answer, respond, (interim, demand), (then, open)));
     long
 }
 
@@ -281,9 +281,9 @@ async fn exchange(
         }
     };
     match then {
-        AfterHead::Open(opened, receiver, charged) if opens => {
-            // The receiver of the stream may be gone by now. The stream is then dropped, which closes it.
-            let _ = opened.send(Box::new(Raw::new(stream, receiver, (charged, Some(open)))));
+        AfterHead::Open(opener, receiver, charged) if opens => {
+            // The receiver of the stream may be dropped by now. The stream is then dropped, which closes it.
+            let _ = opener.send(Box::new(Raw::new(stream, receiver, (charged, Some(open)))));
         }
         _ if ends => {}
         _ => send_body(body, stream, Reason::INTERNAL_ERROR).await.linger().await,
@@ -294,7 +294,7 @@ async fn exchange(
 async fn answered(
     answer: impl Future<Output = Response>,
     respond: &mut SendResponse<Bytes>,
-    (interim, asked): (interim::Receiver, Option<Arc<BodyDemand>>),
+    (interim, demand): (interim::Receiver, Option<Arc<BodyDemand>>),
 ) -> Option<Response> {
     let mut answer = pin!(answer);
     poll_fn(|cx| {
@@ -306,7 +306,7 @@ async fn answered(
         if let Poll::Ready(response) = polled {
             return Poll::Ready(Some(response));
         }
-        if asked.as_ref().is_some_and(|asked| asked.take(cx)) {
+        if demand.as_ref().is_some_and(|demand| demand.take(cx)) {
             let mut head = interim::Head::new(());
             *head.status_mut() = StatusCode::CONTINUE;
             let _ = respond.send_informational(head);
@@ -337,7 +337,7 @@ mod tests {
             ping_dead: Duration::from_secs(30),
             idle: Some(Duration::from_secs(90)),
         };
-        let (scope, said) = (Scope::new(), Mutex::default());
+        let (scope, reports) = (Scope::new(), Mutex::default());
         let answer = async |request: Request| {
             if request.uri().path() == "/hold" {
                 std::future::pending::<()>().await;
@@ -345,25 +345,25 @@ mod tests {
             Response::new(Body::empty())
         };
         let answer = |request, _| Box::pin(answer(request));
-        let reached = |limit| Mutex::<Vec<_>>::lock(&said).push(limit);
+        let reached = |limit| Mutex::<Vec<_>>::lock(&reports).push(limit);
         let leave = std::future::pending();
         let mut io = Io::other(far);
         let last_read = io.last_read();
         let serving = serve(io, last_read, terms, &scope, leave, reached, answer);
         // A client that has left breaks the pipe while the server still writes.
         if let (Err(broken), _) = tokio::join!(serving, client) {
-            said.lock().extend(broken.reached());
+            reports.lock().extend(broken.reached());
         }
-        said.into_inner()
+        reports.into_inner()
     }
 
     async fn served(client: impl AsyncFnOnce(h2::client::SendRequest<Bytes>)) -> Vec<Limit> {
         let (near, far) = tokio::io::duplex(1 << 16);
-        let talk = async {
+        let exchange = async {
             let (handle, connection) = h2::client::handshake(near).await.unwrap();
             tokio::join!(connection, client(handle))
         };
-        limits(far, talk).await
+        limits(far, exchange).await
     }
 
     fn get(path: &str) -> http::Request<()> {
@@ -373,7 +373,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed() {
         let began = tokio::time::Instant::now();
-        let said = served(async |mut handle| {
+        let reached = served(async |mut handle| {
             handle.send_request(get("/"), true).unwrap().0.await.unwrap();
             std::future::poll_fn(|cx| handle.poll_ready(cx)).await.unwrap();
             tokio::time::sleep(Duration::from_secs(1_000)).await;
@@ -381,18 +381,18 @@ mod tests {
         })
         .await;
         assert!(began.elapsed() >= Duration::from_secs(90));
-        assert_eq!(said, [Limit::Idle]);
+        assert_eq!(reached, [Limit::Idle]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_with_a_request_in_flight_is_not_idle() {
-        let said = served(async |mut handle| {
+        let reached = served(async |mut handle| {
             let (held, _) = handle.send_request(get("/hold"), true).unwrap();
             let answer = tokio::time::timeout(Duration::from_secs(4 * 3600), held).await;
             assert!(answer.is_err(), "the request was answered");
         })
         .await;
-        assert_eq!(said, []);
+        assert_eq!(reached, []);
     }
 
     /// CVE-2023-44487: streams that are reset before the server has accepted them.
@@ -415,7 +415,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn reaching_the_stream_limit_is_reported() {
-        let said = served(async |handle| {
+        let reached = served(async |handle| {
             let mut handle = handle.ready().await.unwrap();
             let one = handle.send_request(get("/hold"), true).unwrap();
             let mut handle = handle.ready().await.unwrap();
@@ -424,6 +424,6 @@ mod tests {
             drop(two);
         })
         .await;
-        assert_eq!(said, [Limit::Streams]);
+        assert_eq!(reached, [Limit::Streams]);
     }
 }

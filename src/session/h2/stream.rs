@@ -1,4 +1,4 @@
-//! One HTTP/2 stream: the body that goes out on it, and the stream as raw bytes behind a CONNECT.
+//! One HTTP/2 stream: the body that is sent on it, and the stream as raw bytes behind a CONNECT.
 
 use std::future::poll_fn;
 use std::io;

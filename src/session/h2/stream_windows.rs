@@ -14,8 +14,8 @@ use super::budget::{LEAST, PARTS, ReceiveBudget, window_within};
 use crate::defaults;
 use crate::message::body::{BodyEvent, Observer};
 
-/// The window for answers until one of them has filled it and was read as fast as it came, in bytes. Most answers of
-/// the web fit in it, and of many long answers that come at once each has no more than this before it is charged.
+/// The window for answers, in bytes, until one answer has filled it and its reader has kept up. Most answers of the web
+/// fit in this window. If many long answers arrive at once, none has more than this window before it is charged.
 pub(super) const FIRST: u32 = 256 << 10;
 /// The same for uploads: the initial window of HTTP/2 (RFC 9113 §6.9.2).
 pub(super) const FIRST_UPLOAD: u32 = 64 << 10;
@@ -27,14 +27,14 @@ pub(super) const SHORT: u64 = 64 << 10;
 /// at this interval.
 const FOLLOW: Duration = Duration::from_secs(1);
 /// A far end that does not acknowledge a window within this time is taken to ignore it (RFC 9113 §6.5.3).
-const ACKNOWLEDGED: Duration = Duration::from_secs(10);
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The far end does not acknowledge a smaller window.
 #[derive(Debug, thiserror::Error)]
 #[error("the far end does not acknowledge smaller windows")]
 pub(crate) struct SettingsAckTimeout;
 
-/// The window of one connection, and what its long bodies are charged.
+/// The window of one connection, and the charges of its long bodies.
 #[derive(Debug)]
 pub(super) struct StreamWindows {
     budget: Arc<ReceiveBudget>,
@@ -107,7 +107,7 @@ impl StreamWindows {
             // The window before is not acknowledged yet.
             state.changed = true;
             let since = *state.unacknowledged.get_or_insert(state.computed);
-            return if since.elapsed() > ACKNOWLEDGED { Err(SettingsAckTimeout) } else { Ok(false) };
+            return if since.elapsed() > ACKNOWLEDGE_WITHIN { Err(SettingsAckTimeout) } else { Ok(false) };
         }
         (state.window, state.unacknowledged) = (window, None);
         let more: usize = state.charges.iter().map(|(_, charge)| growth(*charge, window)).sum();
@@ -204,7 +204,7 @@ impl Observer for ChargedBody {
                 self.taken += bytes as u64;
                 self.charge = charge.or_else(|| Some(self.windows.begin()));
             }
-            // The reader has taken all bytes that had come.
+            // The reader has taken all bytes that had arrived.
             (BodyEvent::Pending, Some(key)) if self.taken > SHORT => self.windows.settle(key, self.taken),
             _ => self.release(),
         }
@@ -387,7 +387,7 @@ mod tests {
         let _fast = fast(&windows);
         let refuse = || windows.update(|_| Err(h2::Error::from(h2::Reason::INTERNAL_ERROR)));
         assert!(matches!(refuse(), Ok(false)));
-        tokio::time::advance(ACKNOWLEDGED + FOLLOW).await;
+        tokio::time::advance(ACKNOWLEDGE_WITHIN + FOLLOW).await;
         assert!(refuse().is_err());
     }
 }

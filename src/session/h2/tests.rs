@@ -52,24 +52,24 @@ async fn requests_in_flight_stay_within_the_stream_limit_of_the_agent() {
         let mut agent = agent(far, 2).await;
         let (_, mut first) = accept_request(&mut agent).await;
         first.send_response(http::Response::new(()), true).unwrap();
-        let held = [accept_request(&mut agent).await, accept_request(&mut agent).await];
+        let accepted = [accept_request(&mut agent).await, accept_request(&mut agent).await];
         let (third, _) = accept_request(&mut agent).await;
-        panic!("the agent got {third} beside {}", held.len());
+        panic!("the agent got {third} beside {}", accepted.len());
     };
-    let ask = async {
+    let requests = async {
         // The agent's SETTINGS come before its answer.
         assert_eq!(answer_to(&session, get("/0")).await.unwrap().status(), 200);
         assert_eq!(link.in_flight(), 0);
         tokio::select! {
             biased;
-            _ = answer_to(&session, get("/1")) => panic!("nobody answered this"),
-            _ = answer_to(&session, get("/2")) => panic!("nobody answered this"),
+            _ = answer_to(&session, get("/1")) => panic!("this request was answered"),
+            _ = answer_to(&session, get("/2")) => panic!("this request was answered"),
             third = answer_to(&session, get("/3")) => third.err().unwrap(),
         }
     };
     let refused = tokio::select! {
         () = serve => unreachable!(),
-        refused = tokio::time::timeout(2 * crate::defaults::WAIT_FREE, ask) => refused,
+        refused = tokio::time::timeout(2 * crate::defaults::WAIT_FREE, requests) => refused,
     };
     let refused = refused.expect("the third request waits too long");
     assert_eq!((refused.kind, refused.unsent.is_some()), (SendErrorKind::Busy, true));

@@ -10,8 +10,8 @@ use super::budget::{LEAST, ReceiveBudget};
 use super::stream_windows::{ChargedBody, FIRST_UPLOAD, SettingsAckTimeout, StreamWindows};
 use crate::defaults;
 
-/// One upload may take this part of its connection's window, so that an upload that is not read does not stop all
-/// others.
+/// One upload may take its connection's window divided by this number, so that an upload that is not read does not stop
+/// all others.
 const PART: u32 = 2;
 /// A larger window is announced only when it is this many times as large.
 const WORTH_ANNOUNCING: u32 = 4;
@@ -47,8 +47,8 @@ pub(super) struct ConnectionWindow {
     first: u32,
     most: u32,
     /// Bytes taken from the budget.
-    more: u32,
-    /// A long upload has come.
+    taken: u32,
+    /// A long upload has begun.
     wanted: bool,
     /// The window of each stream, as last announced.
     each: u32,
@@ -60,7 +60,7 @@ impl UploadWindows {
             UploadPolicy::Stream(budget) => Self::Stream(StreamWindows::new(budget, FIRST_UPLOAD)),
             UploadPolicy::Connection { budget, first, most } => {
                 let each = first / PART;
-                Self::Connection(ConnectionWindow { budget, first, most, more: 0, wanted: false, each })
+                Self::Connection(ConnectionWindow { budget, first, most, taken: 0, wanted: false, each })
             }
         }
     }
@@ -109,28 +109,28 @@ impl ConnectionWindow {
         if !self.wanted {
             return false;
         }
-        let before = (self.more, self.each);
+        let before = (self.taken, self.each);
         let size = self.budget.first_window(self.most);
-        if self.more < self.most && size >= WORTH_ANNOUNCING * self.more.max(LEAST / WORTH_ANNOUNCING) {
-            self.budget.take((size - self.more) as usize);
-            self.more = size;
-            connection.set_target_window_size(self.first + self.more);
+        if self.taken < self.most && size >= WORTH_ANNOUNCING * self.taken.max(LEAST / WORTH_ANNOUNCING) {
+            self.budget.take((size - self.taken) as usize);
+            self.taken = size;
+            connection.set_target_window_size(self.first + self.taken);
             if size == LEAST {
                 self.budget.report_short();
             }
         }
-        let each = (self.first + self.more) / PART;
+        let each = (self.first + self.taken) / PART;
         // This fails until the far end has acknowledged the last window. The next call tries again.
         if each != self.each && connection.set_initial_window_size(each).is_ok() {
             self.each = each;
         }
-        before != (self.more, self.each)
+        before != (self.taken, self.each)
     }
 }
 
 impl Drop for ConnectionWindow {
     fn drop(&mut self) {
-        self.budget.give_back(self.more as usize);
+        self.budget.give_back(self.taken as usize);
     }
 }
 
@@ -179,11 +179,11 @@ mod tests {
         let server = async {
             let mut builder = Builder::new();
             let mut connection = granted.begin(&mut builder).handshake::<_, Bytes>(far).await.unwrap();
-            let mut held = Vec::new();
+            let mut open = Vec::new();
             poll_fn(|cx| {
                 loop {
                     while let Poll::Ready(Some(accepted)) = connection.poll_accept(cx) {
-                        held.push(accepted.unwrap());
+                        open.push(accepted.unwrap());
                         granted.want();
                     }
                     if !granted.update(&mut connection).unwrap() {

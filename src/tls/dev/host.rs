@@ -16,7 +16,7 @@ pub enum CertHost {
     /// This host.
     Name(HostName),
     /// Every host one label below this one.
-    Star(HostName),
+    Wildcard(HostName),
     /// This address.
     Address(IpAddr),
 }
@@ -25,7 +25,7 @@ impl std::str::FromStr for CertHost {
     type Err = DevError;
 
     fn from_str(text: &str) -> Result<Self, DevError> {
-        let bad = |why: String| DevError::Host { text: text.into(), why };
+        let bad = |reason: String| DevError::Host { text: text.into(), reason };
         let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
         if let Ok(address) = bare.parse() {
             return Ok(Self::Address(address));
@@ -35,7 +35,7 @@ impl std::str::FromStr for CertHost {
         };
         let below = HostName::parse(below).map_err(|e| bad(e.to_string()))?;
         match below.as_str().contains('.') {
-            true => Ok(Self::Star(below)),
+            true => Ok(Self::Wildcard(below)),
             false => Err(bad(format!("TLS stacks refuse *.{below}; try *.ptth.{below}"))),
         }
     }
@@ -45,7 +45,7 @@ impl CertHost {
     pub(super) fn san(&self) -> Result<SanType, rcgen::Error> {
         Ok(match self {
             Self::Name(host) => SanType::DnsName(Ia5String::try_from(host.as_str())?),
-            Self::Star(below) => SanType::DnsName(Ia5String::try_from(format!("*.{below}"))?),
+            Self::Wildcard(below) => SanType::DnsName(Ia5String::try_from(format!("*.{below}"))?),
             Self::Address(address) => SanType::IpAddress(*address),
         })
     }
@@ -53,7 +53,7 @@ impl CertHost {
     /// The name constraint that limits a CA to this host; `None` for addresses (see [`super`]).
     pub(super) fn subtree(&self) -> Option<GeneralSubtree> {
         match self {
-            Self::Name(host) | Self::Star(host) => Some(GeneralSubtree::DnsName(host.as_str().into())),
+            Self::Name(host) | Self::Wildcard(host) => Some(GeneralSubtree::DnsName(host.as_str().into())),
             Self::Address(_) => None,
         }
     }
@@ -62,7 +62,7 @@ impl CertHost {
     pub(super) fn sample(&self) -> Option<ServerName<'static>> {
         match self {
             Self::Name(host) => ServerName::try_from(host.as_str().to_owned()).ok(),
-            Self::Star(below) => ServerName::try_from(format!("name.{below}")).ok(),
+            Self::Wildcard(below) => ServerName::try_from(format!("name.{below}")).ok(),
             Self::Address(address) => Some(ServerName::from(*address)),
         }
     }

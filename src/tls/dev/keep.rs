@@ -17,7 +17,7 @@ use crate::tls::{TlsError, certificates, provider, server_config_from_pem};
 use super::host::with_local;
 use super::{CertHost, DevError, Pair, ephemeral, make_ca, sign_relay};
 
-/// A kept certificate that expires sooner than this is made again.
+/// A certificate that expires sooner than this is replaced.
 const RENEW: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const CA: &str = "ca.pem";
@@ -58,52 +58,52 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), DevError> {
 }
 
 /// The files of a relay without a certificate of its own.
-pub struct Kept {
+pub struct RelayFiles {
     /// The file of the CA, for the agents.
     pub ca: PathBuf,
     /// The relay's certificate.
     pub cert: PathBuf,
     /// The relay's key.
     pub key: PathBuf,
-    /// Whether the CA is a new one: agents that trust an older one will refuse this relay.
+    /// Whether the CA is new: agents that trust an older CA refuse this relay.
     pub new_ca: bool,
 }
 
-/// Takes the certificates kept in a state directory. The relay's is made again when it is missing, expires soon or does
-/// not cover the hosts, and the CA too when it cannot sign for them.
+/// Loads the certificates of a state directory. Makes a new certificate of the relay when the old one is missing,
+/// expires soon or does not cover the hosts, and a new CA when the old CA cannot sign for them.
 ///
 /// # Errors
 /// [`DevError`] when files cannot be read or written, or when others may write a key.
-pub fn load_or_make(state: &Path, hosts: &[CertHost]) -> Result<Kept, DevError> {
+pub fn load_or_make(state: &Path, hosts: &[CertHost]) -> Result<RelayFiles, DevError> {
     let hosts = with_local(hosts);
     make_dir(state, 0o700)?;
     let [ca, cert, key] = [CA, RELAY, RELAY_KEY].map(|name| state.join(name));
-    let mut kept = Kept { ca, cert, key, new_ca: false };
-    // The CA's key may be kept elsewhere: it is needed only to sign.
-    let old_ca = files::read(&kept.ca).map(text);
-    if let (Ok(ca), Some(relay)) = (&old_ca, &load(&kept.cert, &kept.key)?)
+    let mut paths = RelayFiles { ca, cert, key, new_ca: false };
+    // The CA's key may be stored elsewhere: it is needed only to sign.
+    let old_ca = files::read(&paths.ca).map(text);
+    if let (Ok(ca), Some(relay)) = (&old_ca, &load(&paths.cert, &paths.key)?)
         && covers(ca, &relay.cert, &hosts)
         && server_config_from_pem(relay.cert.as_bytes(), relay.key.as_bytes(), &[]).is_ok()
     {
-        return Ok(kept);
+        return Ok(paths);
     }
-    let again = load(&kept.ca, &state.join(CA_KEY))?.and_then(|ca| {
+    let renewed = load(&paths.ca, &state.join(CA_KEY))?.and_then(|ca| {
         let relay = sign_relay(&ca, &hosts).ok()?;
         covers(&ca.cert, &relay.cert, &hosts).then_some(relay)
     });
-    let relay = match again {
+    let relay = match renewed {
         Some(relay) => relay,
         None => {
-            kept.new_ca = true;
+            paths.new_ca = true;
             let ca = make_ca(&hosts)?;
             files::replace(&state.join(CA_KEY), 0o600, ca.key.as_bytes())?;
-            files::replace(&kept.ca, 0o644, ca.cert.as_bytes())?;
+            files::replace(&paths.ca, 0o644, ca.cert.as_bytes())?;
             sign_relay(&ca, &hosts)?
         }
     };
-    files::replace(&kept.key, 0o600, relay.key.as_bytes())?;
-    files::replace(&kept.cert, 0o644, relay.cert.as_bytes())?;
-    Ok(kept)
+    files::replace(&paths.key, 0o600, relay.key.as_bytes())?;
+    files::replace(&paths.cert, 0o644, relay.cert.as_bytes())?;
+    Ok(paths)
 }
 
 fn text(bytes: Vec<u8>) -> String {
@@ -127,7 +127,7 @@ fn covers(ca: &str, leaf: &str, hosts: &[CertHost]) -> bool {
 
 fn covers_at(ca: &str, leaf: &str, hosts: &[CertHost], when: SystemTime) -> Result<bool, TlsError> {
     let memory = Path::new("memory");
-    let unusable = |source| TlsError::Unusable { what: "the development CA".into(), source };
+    let unusable = |source| TlsError::Unusable { subject: "the development CA".into(), source };
     let mut roots = RootCertStore::empty();
     for ca in certificates(memory, ca.as_bytes())? {
         roots.add(ca).map_err(unusable)?;

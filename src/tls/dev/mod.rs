@@ -1,5 +1,5 @@
-//! Certificates for development: a CA, and the certificates that it signs. The CA is valid for no host names but those
-//! that it was made for and those below them.
+//! Certificates for development: a CA, and the certificates that it signs. The CA is valid only for the host names that
+//! it was made for, and for the names below them.
 //!
 //! The name constraints (RFC 5280 §4.2.1.10) make it safe to let a browser trust this CA. There is no constraint for
 //! addresses, because BoringSSL, which gRPC uses, refuses every certificate for an address whose CA has one. So a
@@ -22,25 +22,25 @@ use super::explain::DEVELOPMENT_CA;
 use super::files::FileError;
 
 pub use self::host::CertHost;
-pub use self::keep::{Kept, load_or_make, write_dir};
+pub use self::keep::{RelayFiles, load_or_make, write_dir};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A client whose clock is somewhat behind must not refuse a fresh certificate.
 const BACKDATED: Duration = DAY;
 /// The lifetime of the CA. A CA that is needed for longer is made again.
 const CA_LIFE: Duration = Duration::from_secs(2 * 365 * 24 * 3600);
-/// The lifetime of a certificate that the CA signs, with the day before: browsers refuse more than 398 days.
+/// The lifetime of a certificate that the CA signs, [`BACKDATED`] included: browsers refuse more than 398 days.
 const LEAF_LIFE: Duration = Duration::from_secs(397 * 24 * 3600);
 /// Why there are no certificates.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
     /// The text names no host that a certificate can be for.
-    #[error("a certificate cannot be for the host {text:?}: {why}")]
+    #[error("a certificate cannot be for the host {text:?}: {reason}")]
     Host {
         /// The text.
         text: String,
-        /// What is wrong with it.
-        why: String,
+        /// The defect.
+        reason: String,
     },
     /// A file exists where one would be written.
     #[error("{} exists already, and nothing is overwritten; move it away, or choose another directory", .0.display())]
@@ -75,9 +75,9 @@ pub struct Pair {
 pub struct DevCerts {
     /// The CA that an agent, a browser or curl is set to trust.
     pub ca: Pair,
-    /// The relay's, for TLS servers.
+    /// The certificate of the relay, for TLS servers.
     pub relay: Pair,
-    /// An agent's, for TLS clients.
+    /// The certificate of an agent, for TLS clients.
     pub agent: Pair,
 }
 

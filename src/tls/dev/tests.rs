@@ -10,7 +10,7 @@ fn hosts(texts: &[&str]) -> Vec<CertHost> {
 
 #[test]
 fn a_host_is_a_name_a_star_or_an_address() {
-    assert!(matches!(hosts(&["a.test", "*.a.test"])[..], [CertHost::Name(_), CertHost::Star(_)]));
+    assert!(matches!(hosts(&["a.test", "*.a.test"])[..], [CertHost::Name(_), CertHost::Wildcard(_)]));
     assert_eq!(hosts(&["[::1]", "127.0.0.1"]), hosts(&["::1", "127.0.0.1"]));
     for bad in ["", "*", "*.", "a.*.test", "**.test", "https://a.test", "a.test:1"] {
         assert!(bad.parse::<CertHost>().is_err(), "{bad:?}");
@@ -78,11 +78,11 @@ fn a_new_certificate_keeps_the_ca_if_the_ca_may_sign_it() {
 #[test]
 fn a_damaged_pair_is_made_again_and_an_exposed_key_refused() {
     let state = tempfile::tempdir().unwrap();
-    let kept = load_or_make(state.path(), &hosts(&["a.test"])).unwrap();
-    fs::write(&kept.cert, "damaged").unwrap();
+    let files = load_or_make(state.path(), &hosts(&["a.test"])).unwrap();
+    fs::write(&files.cert, "damaged").unwrap();
     assert!(!load_or_make(state.path(), &hosts(&["a.test"])).unwrap().new_ca);
-    assert!(String::from_utf8(read(&kept.cert)).unwrap().contains("BEGIN CERTIFICATE"));
-    fs::set_permissions(&kept.key, fs::Permissions::from_mode(0o622)).unwrap();
+    assert!(String::from_utf8(read(&files.cert)).unwrap().contains("BEGIN CERTIFICATE"));
+    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o622)).unwrap();
     let error = load_or_make(state.path(), &hosts(&["a.test"])).err().unwrap();
     assert!(error.to_string().contains("chmod go-w"), "{error}");
 }

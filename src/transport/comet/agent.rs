@@ -1,5 +1,5 @@
-//! The agent's half: several polls wait. Each answer goes in a POST of its own that does not wait, so that a slow
-//! answer delays no request.
+//! The agent's half: several polls wait for requests. Each answer is sent in a POST of its own that does not wait, so
+//! that a slow answer delays no request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +19,24 @@ use crate::message::problem::Problem;
 use crate::message::{Body, BoxError, Request, Response, fields, hop, interim, link};
 use crate::net::Scope;
 use crate::session::{Ended, Handler, Load};
-use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, LOST, bring, run, send_poll};
+use crate::transport::polled::{
+    Client, Dialect, Hold, LOST, PollOutcome, SentPoll, deliver_answer, run, send_poll,
+};
 use crate::transport::{
-    AgentLink, AgentSide, Call, OpenError, Opened, ServeLink, flip, is_ruled, query, warnings,
+    AgentLink, AgentSide, Call, OpenError, Opened, ServeLink, check_rules_in_force, flip, query, warnings,
 };
 
 /// The name of this hop in `Proxy-Status`.
 const HOP: &str = "ptth-agent";
 /// How long the relay may take to acknowledge the end of a session.
-const GOODBYE: Duration = Duration::from_secs(5);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A message of at most this many bytes takes no share of the memory, so that slow bodies delay no others.
+/// A message of at most this many bytes takes no share of the memory, so that a slow body delays no other.
 const SHORT: usize = 64 << 10;
 
 /// See the module.
 pub(super) struct Agent {
-    /// Outlives sessions, because a box that cuts polls stays on the way.
+    /// Outlives sessions, because the same box cuts the polls of the next session too.
     hold: Arc<Hold>,
 }
 
@@ -49,19 +51,19 @@ impl AgentSide for Agent {
         Box::pin(async move {
             let client = Arc::new(Client::new(call));
             let endpoint = Endpoint::new(call)?;
-            let answer = client.alone(endpoint.request(Method::POST, false, Bytes::new())).await?;
-            let absent = |what: &str| OpenError::Broken(format!("there is no comet endpoint: {what}"));
+            let answer = client.send_alone(endpoint.request(Method::POST, false, Bytes::new())).await?;
+            let absent = |reason: &str| OpenError::Broken(format!("there is no comet endpoint: {reason}"));
             if answer.status() != StatusCode::OK {
                 return Err(match flip::refused(answer).await {
                     OpenError::Absent { status } => absent(&format!("the answer was {status}")),
                     refused => refused,
                 });
             }
-            is_ruled(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
+            check_rules_in_force(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
             let (head, body) = answer.into_parts();
             // The body is in memory already.
-            let said = whole(body, defaults::FORM).await.unwrap_or_default();
-            if !said.starts_with(b"{") || !matches!(read_request(&said), Ok(None)) {
+            let text = whole(body, defaults::FORM).await.unwrap_or_default();
+            if !text.starts_with(b"{") || !matches!(read_request(&text), Ok(None)) {
                 return Err(absent("the answer is not a comet message"));
             }
             let urls = link::targets(&head.headers, "related").map(str::to_owned).collect();
@@ -99,12 +101,12 @@ impl Endpoint {
             path => format!("{}{}", path.trim_end_matches('/'), defaults::COMET),
         };
         let target = query::target(&path, &call.offer);
-        let join = if target.contains('?') { '&' } else { '?' };
+        let separator = if target.contains('?') { '&' } else { '?' };
         // A session with a name stays ended after its DELETE, even if polls of it arrive later.
-        let target = format!("{target}{join}session={:032x}", rand::random::<u128>());
+        let target = format!("{target}{separator}session={:032x}", rand::random::<u128>());
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
-        query::introduce(&mut headers, call);
+        query::write_fields(&mut headers, call);
         Ok(Self { target: super::super::target(&target)?, headers })
     }
 
@@ -115,7 +117,7 @@ impl Endpoint {
         Ok(request)
     }
 
-    /// A request. Unless it waits for the next message, it has `Prefer: wait=0`.
+    /// A request. A request that does not wait for the next message has `Prefer: wait=0`.
     fn request<T>(&self, method: Method, waits: bool, body: T) -> http::Request<T> {
         let mut request = http::Request::new(body);
         *request.method_mut() = method;
@@ -154,50 +156,50 @@ impl Dialect for PolledSession {
     type Turn = PollName;
     type Message = (MessageHeader, Request);
 
-    async fn poll(&self, name: &mut PollName, scope: &Scope) -> Result<Brought<Self::Message>, BoxError> {
+    async fn poll(&self, name: &mut PollName, scope: &Scope) -> Result<PollOutcome<Self::Message>, BoxError> {
         let (answer, since) =
             match send_poll(&self.client, &self.hold, self.endpoint.poll(*name)?, scope).await? {
-                Came::Answer(answer, since) => (answer, since),
+                SentPoll::Answered(answer, since) => (answer, since),
                 // The name stays valid: if the poll has brought a request meanwhile, the next poll of that name
                 // brings it again.
-                Came::Cut(error) => return Ok(Brought::Cut(error)),
+                SentPoll::Cut(error) => return Ok(PollOutcome::Cut(error)),
             };
         match answer.status() {
             StatusCode::OK => {
-                let brought = self.read(answer.into_body()).await?;
+                let outcome = self.read_message(answer.into_body()).await?;
                 *name = PollName::default();
-                if matches!(brought, Brought::Nothing) {
-                    self.hold.lasted(since.elapsed());
+                if matches!(outcome, PollOutcome::Nothing) {
+                    self.hold.record_lasted(since.elapsed());
                 }
-                Ok(brought)
+                Ok(outcome)
             }
-            StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
-            status => Ok(Brought::Ended(status)),
+            StatusCode::TOO_MANY_REQUESTS => Ok(PollOutcome::TooMany),
+            status => Ok(PollOutcome::Ended(status)),
         }
     }
 
     async fn serve(
         &self,
-        (asked, request): Self::Message,
+        (message_header, request): Self::Message,
         handler: Arc<dyn Handler>,
         scope: &Scope,
     ) -> Option<Self::Turn> {
         let mut answer = handler.call(request, interim::Sender::default()).await;
         let _ = hop::strip(answer.headers_mut());
-        let (head, body, _share) = self.take_in(answer).await;
-        let text = write_answer(&asked, &head, &body);
+        let (head, body, _share) = self.gather_answer(answer).await;
+        let text = write_answer(&message_header, &head, &body);
         drop(body);
-        // As long as the relay may take to read the answer.
-        let most = defaults::ANSWER + defaults::UPGRADE;
+        // The relay may take this long to read the answer.
+        let limit = defaults::ANSWER + defaults::UPGRADE;
         let post = |text: Bytes| self.endpoint.request(Method::POST, false, Body::full(text));
-        let bringing = bring(&self.client, || Some(post(text.clone())), scope);
-        let detail = match tokio::time::timeout(most, bringing).await {
+        let delivery = deliver_answer(&self.client, || Some(post(text.clone())), scope);
+        let detail = match tokio::time::timeout(limit, delivery).await {
             Ok(Ok(())) => return None,
             Ok(Err(detail)) => detail,
             Err(_) => "The connection from the agent to the relay was too slow for the answer.".into(),
         };
         let (head, body) = problem(LOST, &detail).await;
-        let apology = self.client.send(post(write_answer(&asked, &head, &body)), scope);
+        let apology = self.client.send(post(write_answer(&message_header, &head, &body)), scope);
         if !matches!(tokio::time::timeout(defaults::UPGRADE, apology).await, Ok(Ok(_))) {
             tracing::debug!("could not deliver the 502 that replaces a lost answer");
         }
@@ -205,29 +207,30 @@ impl Dialect for PolledSession {
     }
 
     async fn end(&self, scope: &Scope) -> bool {
-        let bye = self.endpoint.request(Method::DELETE, false, Body::empty());
-        let told = tokio::time::timeout(GOODBYE, self.client.send(bye, scope)).await;
-        matches!(told, Ok(Ok(answer)) if answer.status().is_success())
+        let request = self.endpoint.request(Method::DELETE, false, Body::empty());
+        let sent = tokio::time::timeout(END_TIMEOUT, self.client.send(request, scope)).await;
+        matches!(sent, Ok(Ok(answer)) if answer.status().is_success())
     }
 }
 
 impl PolledSession {
-    async fn read(&self, body: Body) -> Result<Brought<(MessageHeader, Request)>, BoxError> {
+    async fn read_message(&self, body: Body) -> Result<PollOutcome<(MessageHeader, Request)>, BoxError> {
         let reading = gather(&self.requests, body, defaults::JSON);
         let (text, share) = tokio::time::timeout(defaults::ANSWER, reading).await??;
         if text.trim_ascii() == NOTHING.as_bytes() {
-            return Ok(Brought::Nothing);
+            return Ok(PollOutcome::Nothing);
         }
-        let message = read_request(&text).map_err(|malformed| malformed.why)?;
-        let (asked, mut request) = message.ok_or("the answer to a poll has no message")?;
+        let message = read_request(&text).map_err(|malformed| malformed.reason)?;
+        let (message_header, mut request) = message.ok_or("the answer to a poll has no message")?;
         drop(text);
-        let kept = share.zip(length(request.body())).and_then(|(mut share, length)| share.split(length));
-        request.body_mut().hold(kept);
-        Ok(Brought::Request((asked, request)))
+        let body_share =
+            share.zip(length(request.body())).and_then(|(mut share, length)| share.split(length));
+        request.body_mut().hold(body_share);
+        Ok(PollOutcome::Request((message_header, request)))
     }
 
     /// Reads an answer into memory. If it is too large or incomplete, the visitor gets a 502 instead.
-    async fn take_in(
+    async fn gather_answer(
         &self,
         answer: Response,
     ) -> (http::response::Parts, Bytes, Option<OwnedSemaphorePermit>) {
@@ -236,7 +239,7 @@ impl PolledSession {
         let error = match tokio::time::timeout(defaults::ANSWER, reading).await {
             Ok(Ok((body, share))) => return (head, body, share),
             Ok(Err(error)) => error,
-            Err(late) => ReadError::Broken(late.into()),
+            Err(elapsed) => ReadError::Broken(elapsed.into()),
         };
         tracing::info!(%error, "an answer could not be read to its end");
         let detail = match error {
@@ -248,7 +251,7 @@ impl PolledSession {
     }
 }
 
-/// A 502 in the place of an answer that the visitor cannot have.
+/// A 502 in the place of an answer that could not be read or delivered.
 async fn problem(code: &str, detail: &str) -> (http::response::Parts, Bytes) {
     let (status, error) = (StatusCode::BAD_GATEWAY, Some("http_response_incomplete"));
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };

@@ -1,11 +1,11 @@
 //! Comet (wiki.secondlife.com, Reverse HTTP, 2008): the fallback for agents that cannot use Upgrade. The agent POSTs to
 //! one URL. The response is a request as JSON, or `{}`; the next POST brings the answer, as JSON.
 //!
-//! The page leaves much open. Here the URL is the gateway's with `/_comet` behind it, with the requested names and
+//! The page leaves much open. Here the URL is the gateway's with `/_comet` appended, with the requested names and
 //! hosts in its query (`name=`, `host=`), and the token in `Authorization`:
 //!
 //! - A session begins with the first POST. All POSTs of one token, one query and one `PTTH-Instance` are one session. A
-//!   session ends by DELETE of the URL, with its token, or when no poll comes for [`defaults::POLL_LEASE`]. An agent
+//!   session ends by DELETE of the URL, with its token, or when no poll arrives for [`defaults::POLL_LEASE`]. An agent
 //!   may put a `session=` of its own choice into the query: then a session that was ended by DELETE stays ended, and
 //!   late polls get 410.
 //! - Several polls may wait at once; they are served in turn. `Prefer: wait=N` (RFC 7240 §4.3) sets for how many
@@ -14,7 +14,7 @@
 //!   brings. Another poll of that name replaces the first, and brings the same request again as long as the request has
 //!   no answer. So a request that was lost on the way still reaches the agent.
 //! - A `message-id` is good for one answer, from the token that it was sent to. An answer to a request of a session
-//!   that has ended is taken, and begins no other session.
+//!   that has ended is accepted, and begins no other session.
 //! - The answer to a poll carries `Link: <URL>; rel="related"`, the public URLs.
 //!
 //! [`defaults::POLL_LEASE`]: crate::defaults::POLL_LEASE

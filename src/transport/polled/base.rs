@@ -27,7 +27,7 @@ impl Base {
         let malformed = || format!("the relay sent a malformed URL: {url:?}");
         let uri: Uri = url.parse().map_err(|_| malformed())?;
         if let Some(authority) = uri.authority()
-            && !self.is_here(authority, uri.scheme_str() == Some("https"))
+            && !self.is_same_relay(authority, uri.scheme_str() == Some("https"))
         {
             return Err(format!("the relay sent a URL of another host: {authority}"));
         }
@@ -35,7 +35,7 @@ impl Base {
         path.map(ToString::to_string).ok_or_else(malformed)
     }
 
-    fn is_here(&self, authority: &Authority, tls: bool) -> bool {
+    fn is_same_relay(&self, authority: &Authority, tls: bool) -> bool {
         let port = |a: &Authority, tls: bool| a.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let same_host = self.authority.host().eq_ignore_ascii_case(authority.host());
         // Equal authorities name the same place, whatever the schemes are.

@@ -1,4 +1,5 @@
-//! HTTP/1.1 connections to one relay: one for each request in flight, kept for later requests.
+//! HTTP/1.1 connections to one relay. Each request in flight has a connection, and later requests reuse idle
+//! connections.
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::net::dial::{DialError, DialRoute, DialTarget, dial_via};
 use crate::net::{Io, Scope};
 use crate::transport::{AgentCredentials, Call, OpenError, place};
 
-/// An idle connection is used again only within this time. Relays and the boxes before them close older ones.
+/// An idle connection is used again only within this time. Relays, and the boxes before them, close connections that
+/// are idle for longer.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// See the module.
@@ -47,8 +49,8 @@ impl Client {
         &self.base
     }
 
-    /// One request on a connection of its own.
-    pub(in crate::transport) async fn alone(
+    /// Sends one request on a connection of its own, and reads the whole answer.
+    pub(in crate::transport) async fn send_alone(
         &self,
         request: http::Request<bytes::Bytes>,
     ) -> Result<http::Response<Body>, OpenError> {
@@ -56,7 +58,8 @@ impl Client {
         let exchange = async {
             let (mut handle, connection) = self.connect().await?;
             let answer = async {
-                let answer = handle.send_request(self.own(request.map(Body::full))).await.map_err(broken)?;
+                let request = self.with_common_fields(request.map(Body::full));
+                let answer = handle.send_request(request).await.map_err(broken)?;
                 let (parts, body) = answer.into_parts();
                 let body = match whole(Body::from(body), defaults::FORM).await {
                     Ok(body) => body,
@@ -81,8 +84,8 @@ impl Client {
     }
 
     /// Sends one request. `scope` drives the connection, which is free for the next request when the answer's body has
-    /// ended. A request that an old connection returned unsent goes on a fresh one. Dropping the future gives up the
-    /// request and its connection.
+    /// ended. A request that an old connection returned unsent is sent on a fresh connection. Dropping the future gives
+    /// up the request and its connection.
     ///
     /// # Errors
     /// The connection could not be opened, or broke.
@@ -91,23 +94,23 @@ impl Client {
         request: Request,
         scope: &Scope,
     ) -> Result<http::Response<Body>, BoxError> {
-        self.send_at(request, scope, &mut None).await
+        self.send_timed(request, scope, &mut None).await
     }
 
     /// As [`Client::send`]. Sets `since` to the time when the request was put on an open connection.
     ///
     /// # Errors
     /// As those of [`Client::send`].
-    pub(super) async fn send_at(
+    pub(super) async fn send_timed(
         self: &Arc<Self>,
         request: Request,
         scope: &Scope,
         since: &mut Option<Instant>,
     ) -> Result<http::Response<Body>, BoxError> {
-        let mut request = self.own(request);
+        let mut request = self.with_common_fields(request);
         loop {
             *since = None;
-            let idle = self.take();
+            let idle = self.take_idle();
             let fresh = idle.is_none();
             let mut handle = match idle {
                 Some(handle) => handle,
@@ -116,7 +119,7 @@ impl Client {
             if handle.ready().await.is_ok() {
                 *since = Some(Instant::now());
                 match handle.try_send_request(request).await {
-                    Ok(answer) => return Ok(self.returning(answer, handle)),
+                    Ok(answer) => return Ok(self.reuse_after_body(answer, handle)),
                     Err(mut error) => match error.take_message() {
                         Some(unsent) if !fresh => request = unsent,
                         _ => return Err(error.into_error().into()),
@@ -137,7 +140,7 @@ impl Client {
         io.keep_alive();
         let connected = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(io)).await;
         connected
-            .map_err(|e| DialError::Connect { place: self.place.clone(), source: std::io::Error::other(e) })
+            .map_err(|e| DialError::Connect { target: self.place.clone(), source: std::io::Error::other(e) })
     }
 
     async fn open(&self, scope: &Scope) -> Result<SendRequest<Body>, DialError> {
@@ -151,7 +154,7 @@ impl Client {
     }
 
     /// The request with the fields that each of our requests carries.
-    pub(in crate::transport) fn own(&self, mut request: Request) -> Request {
+    pub(in crate::transport) fn with_common_fields(&self, mut request: Request) -> Request {
         let headers = request.headers_mut();
         if let Ok(host) = HeaderValue::try_from(self.base.authority()) {
             headers.insert(HOST, host);
@@ -161,12 +164,12 @@ impl Client {
         request
     }
 
-    fn take(&self) -> Option<SendRequest<Body>> {
+    fn take_idle(&self) -> Option<SendRequest<Body>> {
         let now = Instant::now();
         let mut idle = self.idle.lock();
         // The connections are in the order of their return.
-        let old = idle.partition_point(|(since, _)| now.duration_since(*since) >= IDLE);
-        idle.drain(..old);
+        let expired = idle.partition_point(|(since, _)| now.duration_since(*since) >= IDLE);
+        idle.drain(..expired);
         while let Some((_, handle)) = idle.pop() {
             if !handle.is_closed() {
                 return Some(handle);
@@ -175,23 +178,24 @@ impl Client {
         None
     }
 
-    fn returning(
+    fn reuse_after_body(
         self: &Arc<Self>,
         answer: http::Response<Incoming>,
         handle: SendRequest<Body>,
     ) -> http::Response<Body> {
         let mut answer = answer.map(Body::from);
-        answer.body_mut().hold(Returning { client: self.clone(), handle: Some(handle) });
+        answer.body_mut().hold(IdleOnDrop { client: self.clone(), handle: Some(handle) });
         answer
     }
 }
 
-struct Returning {
+/// Puts a connection among the idle connections when dropped.
+struct IdleOnDrop {
     client: Arc<Client>,
     handle: Option<SendRequest<Body>>,
 }
 
-impl Drop for Returning {
+impl Drop for IdleOnDrop {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
             self.client.idle.lock().push((Instant::now(), handle));

@@ -1,20 +1,20 @@
 //! The common part of transports whose agents poll for requests.
 
-mod ask;
 mod base;
-mod bring;
 mod client;
+mod deliver;
 mod hold;
 pub(super) mod pages;
 mod polls;
 mod registrations;
+mod send_poll;
 mod wait;
 
-pub(super) use ask::{Came, send_poll};
 pub(super) use base::Base;
-pub(super) use bring::{LOST, bring};
 pub(super) use client::Client;
+pub(super) use deliver::{LOST, deliver_answer};
 pub(super) use hold::Hold;
-pub(super) use polls::{Brought, Dialect, run};
+pub(super) use polls::{Dialect, PollOutcome, run};
 pub(super) use registrations::{Registration, Registrations};
-pub(super) use wait::{Waiters, held, too_many, wait};
+pub(super) use send_poll::{SentPoll, send_poll};
+pub(super) use wait::{Waiters, preferred_wait, too_many, with_hold};

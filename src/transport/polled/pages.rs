@@ -17,15 +17,15 @@ pub(in crate::transport) fn plain(status: StatusCode) -> Response {
     response
 }
 
-/// The answer to OPTIONS: the methods of this resource, and the methods and fields that pages may send.
+/// The answer to OPTIONS: the methods that this resource allows, and the methods and fields that pages may send.
 pub(in crate::transport) fn options(
-    takes: &'static str,
+    allowed: &'static str,
     methods: &'static str,
     fields: &'static str,
 ) -> Response {
     let mut response = plain(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
-    headers.insert(ALLOW, HeaderValue::from_static(takes));
+    headers.insert(ALLOW, HeaderValue::from_static(allowed));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(fields));
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
@@ -33,8 +33,12 @@ pub(in crate::transport) fn options(
 }
 
 /// Lets a page of another origin read a response, and its `exposed` fields.
-pub(in crate::transport) fn open(asker: &HeaderMap, response: &mut Response, exposed: &'static str) {
-    if asker.contains_key(ORIGIN) {
+pub(in crate::transport) fn expose(
+    request_headers: &HeaderMap,
+    response: &mut Response,
+    exposed: &'static str,
+) {
+    if request_headers.contains_key(ORIGIN) {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));

@@ -31,10 +31,10 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
         &self,
         turn: &mut Self::Turn,
         scope: &Scope,
-    ) -> impl Future<Output = Result<Brought<Self::Message>, BoxError>> + Send;
+    ) -> impl Future<Output = Result<PollOutcome<Self::Message>, BoxError>> + Send;
 
-    /// Serves a request, and brings the answer to the relay. Returns a turn if the request did not arrive as a whole: a
-    /// poll with that turn brings the request again.
+    /// Serves a request, and delivers the answer to the relay. Returns a turn if the request did not arrive as a whole:
+    /// a poll with that turn brings the request again.
     fn serve(
         &self,
         message: Self::Message,
@@ -42,19 +42,19 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
         scope: &Scope,
     ) -> impl Future<Output = Option<Self::Turn>> + Send;
 
-    /// Announces to the relay that the session ends, so that no poll takes a request with it. Returns whether
-    /// the relay acknowledged.
+    /// Announces to the relay that the session ends, so that no request is lost with a poll. Returns whether the relay
+    /// acknowledged.
     fn end(&self, scope: &Scope) -> impl Future<Output = bool> + Send;
 }
 
-/// What a poll brought.
-pub(in crate::transport) enum Brought<T> {
+/// The outcome of a poll.
+pub(in crate::transport) enum PollOutcome<T> {
     Request(T),
     Nothing,
     /// The relay allows no more polls than those that wait.
     TooMany,
     /// Something on the way cut the poll because it waited too long, or the connection broke. The turn stays valid: if
-    /// it has delivered a request meanwhile, a dialect may deliver that request again.
+    /// the poll had a request already, another poll with the same turn may bring that request again.
     Cut(BoxError),
     /// The session has ended.
     Ended(StatusCode),
@@ -68,10 +68,13 @@ struct Polls<D> {
     scope: Scope,
     /// Raised when no poll is to begin any more.
     halt: Arc<Flag>,
-    failed: Mutex<Option<String>>,
-    all: AtomicUsize,
+    failure: Mutex<Option<String>>,
+    /// How many polls there are.
+    count: AtomicUsize,
+    /// How many of them wait for the relay.
     waiting: AtomicUsize,
-    places: Arc<Semaphore>,
+    /// One slot for each request in flight.
+    slots: Arc<Semaphore>,
     /// Every task that must finish before the end of the session holds a clone.
     alive: mpsc::Sender<()>,
 }
@@ -94,10 +97,10 @@ pub(in crate::transport) async fn run<D: Dialect>(
         load,
         scope: scope.clone(),
         halt: halt.clone(),
-        failed: Mutex::default(),
-        all: AtomicUsize::new(0),
+        failure: Mutex::default(),
+        count: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
-        places: Arc::new(Semaphore::new(defaults::ENVELOPES)),
+        slots: Arc::new(Semaphore::new(defaults::ENVELOPES)),
         alive,
     });
     let _halt = HaltOnDrop(halt.clone());
@@ -110,11 +113,11 @@ pub(in crate::transport) async fn run<D: Dialect>(
         () = scope.stopping() => {}
         () = retired => {}
         () = halt.listen() => {
-            let why = polls.failed.lock().take();
-            return Ended::Failed(why.unwrap_or_else(|| "the polls have ended".into()));
+            let reason = polls.failure.lock().take();
+            return Ended::Failed(reason.unwrap_or_else(|| "the polls have ended".into()));
         }
     }
-    // The relay ends the polls itself, so that none of them takes a request with it.
+    // The relay ends the polls itself, so that no request is lost with a poll.
     if !polls.dialect.end(&scope).await {
         tracing::debug!("the relay did not acknowledge the end of the session");
         polls.halt.raise();
@@ -135,14 +138,14 @@ impl Drop for HaltOnDrop {
 impl<D: Dialect> Polls<D> {
     /// Begins one more poll.
     fn begin(self: &Arc<Self>, turn: D::Turn) {
-        self.all.fetch_add(1, Ordering::AcqRel);
+        self.count.fetch_add(1, Ordering::AcqRel);
         self.spawn(turn);
     }
 
     /// Begins one more poll, unless the maximum is reached.
     fn begin_if_few(self: &Arc<Self>) {
-        let more = |all| (all < defaults::POLLS_BUSY).then_some(all + 1);
-        if self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
+        let more = |count| (count < defaults::POLLS_BUSY).then_some(count + 1);
+        if self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok() {
             self.spawn(D::Turn::default());
         }
     }
@@ -150,8 +153,8 @@ impl<D: Dialect> Polls<D> {
     /// Ends one poll that brought nothing, unless only the minimum is left. The check and the count are one step;
     /// otherwise several polls could end for the same surplus.
     fn end_if_many(&self) -> bool {
-        let fewer = |all| (all > defaults::POLLS).then(|| all - 1);
-        self.all.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok()
+        let fewer = |count| (count > defaults::POLLS).then(|| count - 1);
+        self.count.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).is_ok()
     }
 
     fn spawn(self: &Arc<Self>, turn: D::Turn) {
@@ -161,44 +164,44 @@ impl<D: Dialect> Polls<D> {
             let is_counted = tokio::select! {
                 biased;
                 () = halted => true,
-                is_counted = polls.go_on(turn) => is_counted,
+                is_counted = polls.poll_until_end(turn) => is_counted,
             };
-            let last = is_counted && polls.all.fetch_sub(1, Ordering::AcqRel) == 1;
+            let last = is_counted && polls.count.fetch_sub(1, Ordering::AcqRel) == 1;
             if last && !polls.is_over() {
                 polls.fail("no poll is left".into());
             }
         });
     }
 
-    /// Polls until this poll is to end. Returns whether it is still counted then.
-    async fn go_on(self: &Arc<Self>, mut turn: D::Turn) -> bool {
+    /// Polls again and again, until this poll is to end. Returns whether `count` still includes this poll.
+    async fn poll_until_end(self: &Arc<Self>, mut turn: D::Turn) -> bool {
         let mut failures = 0;
         while !self.is_over() {
-            let Ok(place) = self.places.clone().acquire_owned().await else { return true };
+            let Ok(slot) = self.slots.clone().acquire_owned().await else { return true };
             let waiting = WaitingPolls::enter(&self.waiting);
-            let brought = self.dialect.poll(&mut turn, &self.scope).await;
+            let outcome = self.dialect.poll(&mut turn, &self.scope).await;
             drop(waiting);
-            match brought {
-                Ok(Brought::Request(message)) => {
+            match outcome {
+                Ok(PollOutcome::Request(message)) => {
                     failures = 0;
                     if self.waiting.load(Ordering::Acquire) == 0 {
                         self.begin_if_few();
                     }
-                    self.serve(message, place);
+                    self.serve(message, slot);
                 }
-                Ok(Brought::Nothing) => {
+                Ok(PollOutcome::Nothing) => {
                     failures = 0;
                     if self.end_if_many() {
                         return false;
                     }
                 }
-                Ok(Brought::TooMany) => return true,
-                Ok(Brought::Cut(error)) => {
+                Ok(PollOutcome::TooMany) => return true,
+                Ok(PollOutcome::Cut(error)) => {
                     failures = 0;
                     tracing::debug!(%error, "a poll was cut");
                 }
-                Ok(Brought::Ended(_)) | Err(_) if self.is_over() => return true,
-                Ok(Brought::Ended(status)) => {
+                Ok(PollOutcome::Ended(_)) | Err(_) if self.is_over() => return true,
+                Ok(PollOutcome::Ended(status)) => {
                     self.fail(format!("the relay ended the session ({status})"));
                     return true;
                 }
@@ -220,8 +223,8 @@ impl<D: Dialect> Polls<D> {
         self.scope.is_stopping() || self.load.is_leaving()
     }
 
-    fn serve(self: &Arc<Self>, message: D::Message, place: OwnedSemaphorePermit) {
-        let (polls, busy) = (self.clone(), (place, self.load.enter(), self.alive.clone()));
+    fn serve(self: &Arc<Self>, message: D::Message, slot: OwnedSemaphorePermit) {
+        let (polls, busy) = (self.clone(), (slot, self.load.enter(), self.alive.clone()));
         self.scope.spawn(async move {
             let _busy = busy;
             if let Some(turn) = polls.dialect.serve(message, polls.handler.clone(), &polls.scope).await {
@@ -230,8 +233,8 @@ impl<D: Dialect> Polls<D> {
         });
     }
 
-    fn fail(&self, why: String) {
-        self.failed.lock().get_or_insert(why);
+    fn fail(&self, reason: String) {
+        self.failure.lock().get_or_insert(reason);
         self.halt.raise();
     }
 }

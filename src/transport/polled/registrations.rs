@@ -17,7 +17,7 @@ use crate::transport::Attached;
 
 /// One registration.
 pub(in crate::transport) struct Registration {
-    /// The agent and its offer, as a form. Registrations with the same identity are one.
+    /// The agent and its offer, as a form. Offers with the same identity share one registration.
     pub(in crate::transport) identity: Box<str>,
     pub(in crate::transport) agent: AgentId,
     pub(in crate::transport) granted: Vec<Wanted>,
@@ -42,9 +42,9 @@ impl Registration {
         Arc::new(Self { identity, agent, granted, born, urls, queue, lease, hold: Hold::new(hold), changed })
     }
 
-    /// A poll of `url` comes. With its first poll, a new poller may take over the requests of an earlier one
-    /// that is gone.
-    pub(in crate::transport) fn polled(&self, url: UrlId) {
+    /// Records a poll of `url`. With its first poll, a new poller may take over the requests of an earlier poller that
+    /// has left.
+    pub(in crate::transport) fn record_poll(&self, url: UrlId) {
         if self.queue.is_newcomer(url) {
             self.changed.notify_one();
         }
@@ -96,12 +96,12 @@ impl Registrations {
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(after)
     }
 
-    /// Whether the registration that was born then has been deleted.
+    /// Whether the registration that was born at this time has been deleted.
     pub(in crate::transport) fn is_deleted(&self, identity: &str, born: u64) -> bool {
         self.deleted.lock().until.get(identity).is_some_and(|until| born <= *until)
     }
 
-    /// Deletes a registration for good: its URLs are dead from now on. `false` if it was deleted before.
+    /// Deletes a registration for good: its URLs are invalid from now on. `false` if it was deleted before.
     pub(in crate::transport) fn delete(&self, identity: &str, born: u64) -> bool {
         if self.is_deleted(identity, born) {
             return false;
@@ -124,9 +124,9 @@ impl Registrations {
         true
     }
 
-    /// The registration of an identity, and whether it is new. If none stands, `make` makes one, which is kept until it
-    /// is deleted, cut, or silent for longer than its lease. `None` if a registration that was `born` then is to come
-    /// back, but has been deleted.
+    /// The registration of an identity, and whether it is new. If none stands, `make` makes a registration, which
+    /// stands until it is deleted or cut, or gets no poll for longer than its lease. With `born`, an earlier
+    /// registration is to be restored: `None` if that registration has been deleted.
     pub(in crate::transport) fn enter(
         self: &Arc<Self>,
         identity: &str,
@@ -136,49 +136,50 @@ impl Registrations {
     ) -> Option<(Arc<Registration>, bool)> {
         // `make` runs under the lock: after a restart, the polls of one agent return at once, on several cores.
         let mut table = self.table.lock();
-        // `delete` notes the deletion before it takes this lock. So this check sees the deletion, or `delete` sees
+        // `delete` records the deletion before it takes this lock. So this check sees the deletion, or `delete` sees
         // the new registration.
         if born.is_some_and(|born| self.is_deleted(identity, born)) {
             return None;
         }
-        if let Some(known) = table.get(identity).filter(|known| !known.queue.is_ended()) {
-            return Some((known.clone(), false));
+        if let Some(existing) = table.get(identity).filter(|existing| !existing.queue.is_ended()) {
+            return Some((existing.clone(), false));
         }
         let (registration, attached) = make();
         table.insert(registration.identity.clone(), registration.clone());
         drop(table);
-        let (all, owner, kept) = (self.clone(), scope.clone(), registration.clone());
+        let (all, owner, supervised) = (self.clone(), scope.clone(), registration.clone());
         scope.spawn(async move {
-            keep(&kept, attached, &owner).await;
+            supervise(&supervised, attached, &owner).await;
             let mut table = all.table.lock();
-            if table.get(&kept.identity).is_some_and(|r| Arc::ptr_eq(r, &kept)) {
-                table.remove(&kept.identity);
+            if table.get(&supervised.identity).is_some_and(|r| Arc::ptr_eq(r, &supervised)) {
+                table.remove(&supervised.identity);
             }
         });
         Some((registration, true))
     }
 }
 
-async fn keep(registration: &Registration, mut attached: Attached, scope: &Scope) {
+/// Ends a registration when it is cut, or not polled for as long as its lease, or when `scope` stops.
+async fn supervise(registration: &Registration, mut attached: Attached, scope: &Scope) {
     let queue = &registration.queue;
     while !queue.is_ended() {
         let lease = *registration.lease.lock();
-        let left = lease.saturating_sub(queue.status().unpolled);
-        let look = match queue.take_over() {
-            Some(due) => due.min(left),
-            None if left.is_zero() && attached.is_full() => defaults::POLL_LEASE,
-            None => left,
+        let remaining = lease.saturating_sub(queue.status().unpolled);
+        let next_check = match queue.take_over() {
+            Some(due) => due.min(remaining),
+            None if remaining.is_zero() && attached.is_full() => defaults::POLL_LEASE,
+            None => remaining,
         };
-        if look.is_zero() {
+        if next_check.is_zero() {
             tracing::info!(agent = %registration.agent, "an agent has not polled for as long as its lease");
-            return queue.desert();
+            return queue.agent_left();
         }
         tokio::select! {
             biased;
             () = &mut attached.cut => return queue.cut(),
             () = scope.stopping() => break,
             () = registration.changed.notified() => {}
-            () = tokio::time::sleep(look) => {}
+            () = tokio::time::sleep(next_check) => {}
         }
     }
     queue.end();
@@ -193,8 +194,8 @@ mod tests {
     fn fresh(all: &Registrations) -> Arc<Registration> {
         let queue =
             Queue::new(all.router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
-        let who = (AgentId("a".into()), Vec::new(), Vec::new());
-        Registration::new("a".into(), who, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD))
+        let grant = (AgentId("a".into()), Vec::new(), Vec::new());
+        Registration::new("a".into(), grant, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD))
     }
 
     async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
@@ -257,7 +258,7 @@ mod tests {
         let (third, new) = again();
         assert!(new && !Arc::ptr_eq(&third, &registration));
         tokio::task::yield_now().await;
-        assert!(all.get("a").is_some_and(|known| Arc::ptr_eq(&known, &third)));
+        assert!(all.get("a").is_some_and(|found| Arc::ptr_eq(&found, &third)));
     }
 
     fn visitor(method: http::Method, body: &'static str) -> crate::message::Request {

@@ -13,7 +13,7 @@ use crate::message::{fields, hop};
 use crate::session::envelope::PollEnd;
 
 /// `Prefer: wait=N` (RFC 7240 §4.3): the hold that the agent requests, in seconds.
-pub(in crate::transport) fn wait(headers: &HeaderMap) -> Option<Duration> {
+pub(in crate::transport) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
     let preferences = headers.get_all(fields::PREFER).iter().flat_map(hop::list);
     let mut waits = preferences.filter_map(|preference| {
         let (name, value) = preference.split(';').next()?.split_once('=')?;
@@ -31,24 +31,24 @@ pub(in crate::transport) struct Waiters(Mutex<HashMap<AgentId, usize>>);
 struct PollPermit<'a>(&'a Waiters, &'a AgentId);
 
 impl Waiters {
-    /// Counts one more poll, unless the agent has as many as it may have.
+    /// Counts one more poll, unless the agent has the maximum number of polls already.
     fn enter<'a>(&'a self, agent: &'a AgentId) -> Option<PollPermit<'a>> {
-        let mut each = self.0.lock();
-        let count = each.entry(agent.clone()).or_default();
+        let mut counts = self.0.lock();
+        let count = counts.entry(agent.clone()).or_default();
         let free = *count < defaults::POLLS_PER_AGENT;
         *count += usize::from(free);
-        // Without a free place no permit is made, because the drop of a permit decreases the count.
+        // Without a free place, no permit is made, because the drop of a permit decreases the count.
         free.then(|| PollPermit(self, agent))
     }
 }
 
 impl Drop for PollPermit<'_> {
     fn drop(&mut self) {
-        let mut each = self.0.0.lock();
-        if let Some(count) = each.get_mut(self.1) {
+        let mut counts = self.0.0.lock();
+        if let Some(count) = counts.get_mut(self.1) {
             *count -= 1;
             if *count == 0 {
-                each.remove(self.1);
+                counts.remove(self.1);
             }
         }
     }
@@ -60,25 +60,25 @@ pub(in crate::transport) fn too_many() -> Refusal {
     Refusal { retry_after: Some(defaults::RETRY_AFTER), ..Refusal::new(RefusalKind::TooMany, message) }
 }
 
-/// Runs `poll` with a hold: the one that the `asker` requests, of at most `most`, or else the one that was learned for
-/// this registration. Dropping the future drops the poll, which may make the learned hold shorter.
+/// Runs `poll` with a hold: the hold that `request_headers` request, of at most `most`, or else the hold that was
+/// learned for this registration. Dropping the future drops the poll, which may make the learned hold shorter.
 ///
 /// # Errors
-/// Those of `poll`, and [`PollEnd::TooMany`] if as many polls of the agent wait as may.
-pub(in crate::transport) async fn held<T, F: Future<Output = Result<T, PollEnd>>>(
+/// Those of `poll`, and [`PollEnd::TooMany`] if the maximum number of polls of the agent wait already.
+pub(in crate::transport) async fn with_hold<T, F: Future<Output = Result<T, PollEnd>>>(
     waiters: &Waiters,
     Registration { agent, hold, .. }: &Registration,
-    asker: &HeaderMap,
+    request_headers: &HeaderMap,
     most: Duration,
     poll: impl FnOnce(Duration) -> F,
 ) -> Result<T, PollEnd> {
-    let _waiter = waiters.enter(agent).ok_or(PollEnd::TooMany)?;
-    if let Some(wait) = wait(asker) {
+    let _permit = waiters.enter(agent).ok_or(PollEnd::TooMany)?;
+    if let Some(wait) = preferred_wait(request_headers) {
         return poll(wait.min(most)).await;
     }
-    let held = hold.enter();
-    let polled = poll(hold.now()).await;
-    held.end(matches!(polled, Err(PollEnd::Nothing)));
+    let measurement = hold.measure();
+    let polled = poll(hold.current()).await;
+    measurement.end(matches!(polled, Err(PollEnd::Nothing)));
     polled
 }
 
@@ -102,15 +102,15 @@ mod tests {
 
     #[test]
     fn the_prefer_field_sets_the_hold_time() {
-        let said = |prefer: &'static str| {
-            wait(&HeaderMap::from_iter([(fields::PREFER, HeaderValue::from_static(prefer))]))
+        let parsed = |prefer: &'static str| {
+            preferred_wait(&HeaderMap::from_iter([(fields::PREFER, HeaderValue::from_static(prefer))]))
         };
         for prefer in ["wait=7", "respond-async, Wait = 7;x=y", "wait=\"7\"", "wait=7, wait=9"] {
-            assert_eq!(said(prefer), Some(Duration::from_secs(7)), "{prefer}");
+            assert_eq!(parsed(prefer), Some(Duration::from_secs(7)), "{prefer}");
         }
-        assert_eq!(said("wait=0"), Some(Duration::ZERO));
+        assert_eq!(parsed("wait=0"), Some(Duration::ZERO));
         for prefer in ["wait", "wait=-1", "wait=x", "waits=7", "await=3", ""] {
-            assert_eq!(said(prefer), None, "{prefer}");
+            assert_eq!(parsed(prefer), None, "{prefer}");
         }
     }
 }

@@ -18,7 +18,7 @@ impl Transport for Ptth {
     }
 
     fn is_automatic(&self) -> bool {
-        // It needs Upgrade as ptth10 does: a box that removes Upgrade breaks both.
+        // Both ptth and ptth10 need Upgrade: a box that removes Upgrade breaks both.
         false
     }
 

@@ -23,15 +23,18 @@ impl Relay {
     }
 
     async fn flip(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
-        let no = |kind, message: &str| Err(Refusal::new(kind, message));
+        let refuse = |kind, message: &str| Err(Refusal::new(kind, message));
         if !hop::requests_upgrade(request.headers(), TOKEN) {
-            return no(RefusalKind::UpgradeRequired, "this endpoint requires Upgrade: ptth");
+            return refuse(RefusalKind::UpgradeRequired, "this endpoint requires Upgrade: ptth");
         }
         if request.method() != Method::GET || !request.body().is_end_stream() {
-            return no(RefusalKind::Malformed, "a request with Upgrade: ptth must be a GET without a body");
+            return refuse(
+                RefusalKind::Malformed,
+                "a request with Upgrade: ptth must be a GET without a body",
+            );
         }
         let Some(offered) = flip::offered(request.headers()) else {
-            return no(
+            return refuse(
                 RefusalKind::Malformed,
                 "the ALPN field is missing: it lists the carriers that the agent accepts",
             );

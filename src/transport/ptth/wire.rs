@@ -8,12 +8,12 @@ use crate::domain::{HostName, Offer, Wanted};
 const WELL_KNOWN: &str = "/.well-known/ptth/";
 const VARIABLE: &str = "serialized_origin";
 
-/// Why a target names no origins.
+/// The error of a target whose origins cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a list of origins: {why}")]
+#[error("{text:?} is not a list of origins: {reason}")]
 pub(super) struct BadOrigins {
     text: String,
-    why: &'static str,
+    reason: &'static str,
 }
 
 /// Whether a target is the default endpoint's.
@@ -34,7 +34,7 @@ pub(super) fn wanted(uri: &Uri) -> Result<Vec<Wanted>, BadOrigins> {
 }
 
 fn origin(encoded: &str) -> Result<Wanted, BadOrigins> {
-    let bad = |why| BadOrigins { text: encoded.to_owned(), why };
+    let bad = |reason| BadOrigins { text: encoded.to_owned(), reason };
     let text = percent_decode_str(encoded).decode_utf8().map_err(|_| bad("it is not UTF-8"))?;
     let (scheme, authority) =
         text.split_once("://").ok_or_else(|| bad("an origin begins with https:// or http://"))?;

@@ -47,14 +47,15 @@ fn token(request: &Request) -> Option<&'static str> {
 }
 
 fn offer(request: &Request) -> Result<Offer, Refusal> {
-    let asked = request.uri().query().unwrap_or_default();
-    let wanted = query::wanted(asked).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
+    let parameters = request.uri().query().unwrap_or_default();
+    let wanted =
+        query::wanted(parameters).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
     query::offer(wanted, request.headers(), "ptth10")
 }
 
 impl RelaySide for Relay {
     fn wants(&self, request: &Request) -> bool {
-        // In a request with ALPN and without Upgrade, something on the way has removed Upgrade.
+        // A request with ALPN and without Upgrade has lost its Upgrade field on the way.
         let stripped =
             request.headers().contains_key(fields::ALPN) && !request.headers().contains_key(UPGRADE);
         token(request).is_some() || stripped

@@ -28,8 +28,8 @@ pub(super) enum BadForm {
 
 /// Reads a registration. Fields in the body take precedence over those in the query.
 pub(super) fn read(query: &str, body: &[u8]) -> Result<Fields, BadForm> {
-    let body = one(body)?;
-    let query = one(query.as_bytes())?;
+    let body = parse(body)?;
+    let query = parse(query.as_bytes())?;
     Ok(Fields {
         wanted: if body.wanted.is_empty() { query.wanted } else { body.wanted },
         token: body.token.or(query.token),
@@ -37,7 +37,7 @@ pub(super) fn read(query: &str, body: &[u8]) -> Result<Fields, BadForm> {
     })
 }
 
-fn one(text: &[u8]) -> Result<Fields, BadForm> {
+fn parse(text: &[u8]) -> Result<Fields, BadForm> {
     let mut fields = Fields::default();
     // A form that was made with echo ends in a line end.
     for (key, value) in form_urlencoded::parse(text.trim_ascii()) {
@@ -71,15 +71,15 @@ pub(super) fn write(form: &mut Serializer<'_, String>, wanted: &[Wanted]) {
     }
 }
 
-/// Names and hosts that `write` writes are read as the same, and a lease is within its bounds.
+/// Names and hosts are the same after `write` and `read`, and a lease is within its bounds.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn property(bytes: &[u8]) {
     let (query, body) = bytes.split_at(bytes.iter().position(|b| *b == 0).unwrap_or(0));
     let Ok(fields) = read(&String::from_utf8_lossy(query), body) else { return };
     let mut form = Serializer::new(String::new());
     write(&mut form, &fields.wanted);
-    let again = read("", form.finish().as_bytes()).map(|again| again.wanted);
-    assert_eq!(again.as_ref(), Ok(&fields.wanted));
+    let reread = read("", form.finish().as_bytes()).map(|parsed| parsed.wanted);
+    assert_eq!(reread.as_ref(), Ok(&fields.wanted));
     let bounds = defaults::POLL_LEASE..=defaults::POLL_LEASE_MOST;
     assert!(fields.lease.is_none_or(|lease| bounds.contains(&lease)));
 }

@@ -7,17 +7,17 @@
 //!   request, and `PTTH-Gone` the requests whose visitors have left.
 //! - `live=1` on a poll, with or without `stream=1`: the agent writes answers while they are made (below).
 //! - `Accept: application/http`: several whole messages at once.
-//! - A link of relation `probe` in the answer to our agents' registration: there they probe whether bodies get through
-//!   while they are open.
-//! - `Prefer: wait=N` (RFC 7240 §4.3) on a poll: a hold that the way allows.
+//! - A link of relation `probe` in the answer to our agent's registration. At that URL, the agent probes whether bodies
+//!   get through before they are complete.
+//! - `Prefer: wait=N` (RFC 7240 §4.3) on a poll: the hold that the agent requests.
 //! - A poll of a URL whose request has no answer yet delivers that request again, because an agent that received it
 //!   does not poll that URL.
 //!
 //! An agent sends `Accept: message/http;live=1` on a poll, and the relay sends the same in the poll's answer (RFC 9110
 //! §12.5.1 allows that). The answer is live only if both have sent it. An agent whose bodies are held back until they
-//! are complete does not send it, and drops interim responses. The POST of a live answer
+//! are complete does not send this parameter, and drops interim responses. The POST of a live answer
 //!
-//! - may begin with interim responses, which go to the visitor as they come: at most [`INTERIM`], each of at
+//! - may begin with interim responses, which go to the visitor as they arrive: at most [`INTERIM`], each of at
 //!   most [`INTERIM_BYTES`] bytes, of HTTP/1.1, and without fields that frame a body. An envelope with more of
 //!   them, with a 101 that the request did not permit, or with nothing behind them is no answer: the agent gets
 //!   400, and the visitor 502. The same applies to an interim response in an answer that is not live, or among

@@ -1,6 +1,6 @@
-//! The content of the URLs that agents hold: the identity of a registration, its birth and its expiry, sealed with a
-//! key of the relay. The URL alone brings a registration back after a restart. No other party can read or change it, and
-//! it contains no token.
+//! The content of the URLs that agents use: the identity of a registration, its birth and the URL's expiry, sealed with
+//! a key of the relay. The URL alone restores a registration after a restart. No other party can read or change the
+//! content, and it contains no token.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine as _;
@@ -15,7 +15,7 @@ pub(super) enum Use {
     Request,
     /// The owner manages a registration by it.
     Private,
-    /// The agent probes there whether bodies get through while they are open.
+    /// At this URL, the agent probes whether bodies get through before they are complete.
     Probe,
 }
 
@@ -42,17 +42,17 @@ impl Seal {
     }
 
     /// Seals claims into the last segment of a URL.
-    pub(super) fn seal(&self, what: Use, claims: &Claims) -> String {
+    pub(super) fn seal(&self, purpose: Use, claims: &Claims) -> String {
         let Claims { born, expires, url, identity } = claims;
         let mut text = format!("{born:x} {expires:x} {url:x} {identity}").into_bytes();
         let nonce: [u8; NONCE_LEN] = rand::random();
         let sealed = self.0.as_ref().is_some_and(|key| {
             let nonce = Nonce::assume_unique_for_key(nonce);
-            key.seal_in_place_append_tag(nonce, Aad::from(what.label()), &mut text).is_ok()
+            key.seal_in_place_append_tag(nonce, Aad::from(purpose.label()), &mut text).is_ok()
         });
         if !sealed {
-            // Cannot happen with a key of 32 bytes and a short text. A URL that opens nothing is better than one that
-            // shows the identity.
+            // Cannot happen with a key of 32 bytes and a short text. A URL that opens nothing is better than a URL
+            // that shows the identity.
             tracing::error!("a URL could not be sealed");
             text.clear();
         }
@@ -60,11 +60,11 @@ impl Seal {
     }
 
     /// Opens a segment. `None` if it was not sealed here for this use.
-    pub(super) fn open(&self, what: Use, segment: &str) -> Option<Claims> {
+    pub(super) fn open(&self, purpose: Use, segment: &str) -> Option<Claims> {
         let mut bytes = URL_SAFE_NO_PAD.decode(segment).ok()?;
         let (nonce, text) = bytes.split_at_mut_checked(NONCE_LEN)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let text = self.0.as_ref()?.open_in_place(nonce, Aad::from(what.label()), text).ok()?;
+        let text = self.0.as_ref()?.open_in_place(nonce, Aad::from(purpose.label()), text).ok()?;
         let mut parts = std::str::from_utf8(text).ok()?.splitn(4, ' ');
         Some(Claims {
             born: u64::from_str_radix(parts.next()?, 16).ok()?,
@@ -100,10 +100,10 @@ mod tests {
         assert_eq!(seal.open(Use::Request, &segment), Some(claims(7)));
         assert_eq!(seal.open(Use::Private, &segment), None);
         assert_eq!(Seal::new(&[2; 32]).open(Use::Request, &segment), None);
-        for place in 0..segment.len() {
+        for index in 0..segment.len() {
             let mut other = segment.clone().into_bytes();
-            other[place] = if other[place] == b'A' { b'B' } else { b'A' };
-            assert_eq!(seal.open(Use::Request, std::str::from_utf8(&other).unwrap()), None, "{place}");
+            other[index] = if other[index] == b'A' { b'B' } else { b'A' };
+            assert_eq!(seal.open(Use::Request, std::str::from_utf8(&other).unwrap()), None, "{index}");
         }
         for bad in ["", "x", "AAAA", "a/b", &segment[1..]] {
             assert_eq!(seal.open(Use::Request, bad), None, "{bad}");

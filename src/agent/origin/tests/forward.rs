@@ -15,7 +15,7 @@ async fn a_request_is_forwarded_unchanged_without_hop_by_hop_fields() {
         .body(Body::empty())
         .unwrap();
     let (head, mut response, _wire) = raw
-        .first(request, "HTTP/1.1 200 Fine\r\nconnection: x-gone\r\nx-gone: 1\r\ncontent-length: 2\r\n\r\nok")
+        .fresh(request, "HTTP/1.1 200 Fine\r\nconnection: x-gone\r\nx-gone: 1\r\ncontent-length: 2\r\n\r\nok")
         .await;
     assert_eq!(head, "GET /a%2Fb//c?x=%20&y HTTP/1.1\r\nhost: shop.test:8443\r\nx-kept: 1\r\n\r\n");
     // Each carrier strips the answers that it sends.
@@ -40,13 +40,13 @@ async fn bodies_keep_their_framing() {
         }
         let serve = async {
             let mut wire = raw.accept().await;
-            let heard = wire.hear(wanted).await;
-            wire.say(OK).await;
-            heard
+            let received = wire.read_until(wanted).await;
+            wire.write(OK).await;
+            received
         };
-        let (_, heard) = tokio::join!(within(raw.origin.answer(request.body(body).unwrap())), serve);
+        let (_, received) = tokio::join!(within(raw.origin.answer(request.body(body).unwrap())), serve);
         assert_eq!(
-            heard,
+            received,
             format!("{method} / HTTP/1.1\r\nx: 1\r\n{}", wanted.trim_start_matches("x: 1\r\n"))
         );
     }
@@ -60,24 +60,24 @@ fn unsized_body(text: &'static str) -> Body {
 #[tokio::test]
 async fn the_connection_used_last_is_reused_first() {
     let raw = Raw::start().await;
-    let (_, a, mut wire_a) = raw.first(get("/a"), OK).await;
-    let (_, b, mut wire_b) = raw.first(get("/b"), OK).await;
+    let (_, a, mut wire_a) = raw.fresh(get("/a"), OK).await;
+    let (_, b, mut wire_b) = raw.fresh(get("/b"), OK).await;
     text(a).await;
     text(b).await;
-    raw.settled(2).await;
+    raw.wait_for_idle(2).await;
     for _ in 0..3 {
-        text(raw.next(&mut wire_b, get("/again"), OK).await).await;
+        text(raw.reuse(&mut wire_b, get("/again"), OK).await).await;
     }
-    raw.settled(2).await;
+    raw.wait_for_idle(2).await;
     assert!(wire_a.is_quiet().await);
 }
 
 #[tokio::test]
 async fn a_request_on_a_dead_idle_connection_moves_to_a_fresh_one() {
     let raw = Raw::start().await;
-    let (_, response, wire) = raw.first(get("/"), OK).await;
+    let (_, response, wire) = raw.fresh(get("/"), OK).await;
     text(response).await;
-    raw.settled(1).await;
+    raw.wait_for_idle(1).await;
     // Both ends arrive with one turn of the event queue, and this test runs before the connection's own task: the
     // connection gets a request before its task has seen the end.
     let near = TcpStream::connect(raw.listener.local_addr().unwrap()).await.unwrap();
@@ -86,16 +86,16 @@ async fn a_request_on_a_dead_idle_connection_moves_to_a_fresh_one() {
     near.readable().await.unwrap();
     assert_eq!(raw.idle(), 1);
     let request = http::Request::post("/").header("content-length", "2").body(Body::full("hi")).unwrap();
-    let (head, response, _wire) = raw.first(request, OK).await;
+    let (head, response, _wire) = raw.fresh(request, OK).await;
     assert!(head.starts_with("POST / "), "{head}");
     assert_eq!(text(response).await, "ok");
 }
 
 /// A rested connection. The origin reads the next request on it and closes it.
 async fn closing(raw: &Raw) -> impl Future<Output = ()> + use<> {
-    let (_, response, mut wire) = raw.first(get("/"), OK).await;
+    let (_, response, mut wire) = raw.fresh(get("/"), OK).await;
     text(response).await;
-    raw.settled(1).await;
+    raw.wait_for_idle(1).await;
     tokio::time::sleep(2 * defaults::ORIGIN_RESTED).await;
     async move { drop(wire.head().await) }
 }
@@ -119,7 +119,7 @@ async fn a_get_without_an_answer_is_repeated_once_on_a_fresh_connection() {
         serve.await;
         let mut wire = raw.accept().await;
         assert!(wire.head().await.starts_with("GET /again "));
-        wire.say(OK).await;
+        wire.write(OK).await;
         wire
     };
     let (response, _wire) = tokio::join!(within(raw.origin.answer(get("/again"))), again);
@@ -145,7 +145,7 @@ async fn a_visitor_that_leaves_before_the_answer_cancels_the_request() {
         wire = async { let mut wire = raw.accept().await; wire.head().await; wire } => wire,
     };
     drop(call);
-    assert_eq!(wire.rest().await, "");
+    assert_eq!(wire.read_to_end().await, "");
     assert_eq!(raw.idle(), 0);
 }
 
@@ -154,30 +154,30 @@ async fn a_visitor_that_leaves_during_the_answer_cancels_the_request() {
     let raw = Raw::start().await;
     let answer =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n";
-    let (_, response, mut wire) = raw.first(get("/events"), answer).await;
+    let (_, response, mut wire) = raw.fresh(get("/events"), answer).await;
     let mut body = response.into_body();
     assert_eq!(within(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "ok");
     drop(body);
-    assert_eq!(wire.rest().await, "");
-    raw.settled(0).await;
+    assert_eq!(wire.read_to_end().await, "");
+    raw.wait_for_idle(0).await;
 }
 
 #[tokio::test]
 async fn an_unread_empty_body_does_not_close_the_connection() {
     let raw = Raw::start().await;
-    let (_, response, mut wire) = raw.first(get("/"), "HTTP/1.1 204 No Content\r\n\r\n").await;
+    let (_, response, mut wire) = raw.fresh(get("/"), "HTTP/1.1 204 No Content\r\n\r\n").await;
     drop(response);
-    raw.settled(1).await;
-    text(raw.next(&mut wire, get("/"), OK).await).await;
+    raw.wait_for_idle(1).await;
+    text(raw.reuse(&mut wire, get("/"), OK).await).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_old_idle_connection_is_closed() {
     let raw = Raw::start().await;
-    let (_, response, mut wire) = raw.first(get("/"), OK).await;
+    let (_, response, mut wire) = raw.fresh(get("/"), OK).await;
     text(response).await;
-    raw.settled(1).await;
-    assert_eq!(wire.rest().await, "");
+    raw.wait_for_idle(1).await;
+    assert_eq!(wire.read_to_end().await, "");
     assert_eq!(raw.idle(), 0);
 }
 
@@ -188,31 +188,31 @@ async fn stopping_does_not_wait_for_idle_connections() {
     let target = OriginTarget::parse(&listener.local_addr().unwrap().to_string()).unwrap();
     let origin = Origin::new(target, scope.clone(), trust(rustls::RootCertStore::empty()));
     let raw = Raw { listener, origin };
-    let (_, response, _wire) = raw.first(get("/"), OK).await;
+    let (_, response, _wire) = raw.fresh(get("/"), OK).await;
     text(response).await;
-    raw.settled(1).await;
+    raw.wait_for_idle(1).await;
     assert_eq!(within(scope.stop(Duration::from_secs(10))).await, 0);
 }
 
 #[tokio::test]
 async fn an_early_answer_passes_while_the_upload_still_runs() {
     let raw = Raw::start().await;
-    let (tx, body) = futures_channel(1);
+    let (tx, body) = channel_body(1);
     let request = http::Request::post("/").body(body).unwrap();
     let (_, response, mut wire) =
-        raw.first(request, "HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno").await;
+        raw.fresh(request, "HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno").await;
     assert_eq!(response.status(), 413);
     assert_eq!(text(response).await, "no");
     assert_eq!(raw.idle(), 0, "no reuse before the upload has ended");
     tx.send("hi").await.unwrap();
     drop(tx);
-    wire.hear("2\r\nhi\r\n0\r\n\r\n").await;
-    raw.settled(1).await;
+    wire.read_until("2\r\nhi\r\n0\r\n\r\n").await;
+    raw.wait_for_idle(1).await;
 }
 
 /// A body that the test feeds.
-fn futures_channel(room: usize) -> (tokio::sync::mpsc::Sender<&'static str>, Body) {
-    let (tx, rx) = tokio::sync::mpsc::channel::<&str>(room);
+fn channel_body(capacity: usize) -> (tokio::sync::mpsc::Sender<&'static str>, Body) {
+    let (tx, rx) = tokio::sync::mpsc::channel::<&str>(capacity);
     let frames = futures_util::stream::unfold(rx, |mut rx| async {
         let text = rx.recv().await?;
         Some((Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from(text))), rx))
@@ -223,7 +223,7 @@ fn futures_channel(room: usize) -> (tokio::sync::mpsc::Sender<&'static str>, Bod
 #[tokio::test]
 async fn an_http_1_0_answer_is_forwarded_as_http_1_1() {
     let raw = Raw::start().await;
-    let (_, response, wire) = raw.first(get("/"), "HTTP/1.0 200 OK\r\n\r\nold").await;
+    let (_, response, wire) = raw.fresh(get("/"), "HTTP/1.0 200 OK\r\n\r\nold").await;
     drop(wire);
     assert_eq!(response.version(), http::Version::HTTP_11);
     assert_eq!(text(response).await, "old");
@@ -238,7 +238,7 @@ async fn a_unix_socket_is_an_origin_too() {
     let serve = async {
         let mut wire = Wire(within(listener.accept()).await.unwrap().0);
         wire.head().await;
-        wire.say(OK).await;
+        wire.write(OK).await;
     };
     let (response, ()) = tokio::join!(within(origin.answer(get("/"))), serve);
     assert_eq!(text(response).await, "ok");
@@ -258,7 +258,7 @@ async fn an_early_answer_survives_the_reset_that_follows() {
         let serve = async {
             let mut wire = raw.accept().await;
             wire.head().await;
-            wire.say("HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").await;
+            wire.write("HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").await;
         };
         let (response, ()) = tokio::join!(within(raw.origin.answer(request)), serve);
         assert_eq!(response.status(), 413, "round {round}");
@@ -281,7 +281,7 @@ async fn an_answer_beyond_a_limit_becomes_a_502_that_names_the_limit() {
         let serve = async {
             let mut wire = raw.accept().await;
             wire.head().await;
-            wire.say(answer).await;
+            wire.write(answer).await;
             wire
         };
         let (response, _wire) = tokio::join!(within(raw.origin.answer(get("/"))), serve);

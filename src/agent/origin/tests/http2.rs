@@ -11,12 +11,12 @@ use crate::message::interim;
 type Served = Connection<Box<dyn crate::net::io::Duplex>, Bytes>;
 
 /// An HTTP/2-only origin.
-struct Two {
+struct RawHttp2 {
     listener: TcpListener,
     origin: Arc<Origin>,
 }
 
-impl Two {
+impl RawHttp2 {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = origin(&format!("h2c://{}", listener.local_addr().unwrap()));
@@ -31,34 +31,34 @@ impl Two {
     /// The first request of the next connection.
     async fn accept_request(&self) -> ((http::Request<RecvStream>, SendResponse<Bytes>), Served) {
         let mut served = self.accept().await;
-        (request(&mut served).await, served)
+        (next_request(&mut served).await, served)
     }
 }
 
-async fn request(served: &mut Served) -> (http::Request<RecvStream>, SendResponse<Bytes>) {
+async fn next_request(served: &mut Served) -> (http::Request<RecvStream>, SendResponse<Bytes>) {
     within(served.accept()).await.unwrap().unwrap()
 }
 
-/// Answers with a word, and serves the connection until it ends.
-async fn say(served: &mut Served, respond: &mut SendResponse<Bytes>, word: &'static str) {
+/// Answers with `body`, and writes the answer.
+async fn send_answer(served: &mut Served, respond: &mut SendResponse<Bytes>, body: &'static str) {
     let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
-    stream.send_data(word.into(), true).unwrap();
-    // One poll writes the answer.
+    stream.send_data(body.into(), true).unwrap();
+    // One poll of the connection writes the answer.
     let _ = futures_util::poll!(std::pin::pin!(served.accept()));
 }
 
 #[tokio::test]
 async fn interim_responses_bodies_and_trailers_pass() {
-    let two = Two::start().await;
-    let mut asked = http::Request::post("https://shop.test:8443/a?b").body(Body::full("hello")).unwrap();
+    let raw = RawHttp2::start().await;
+    let mut request = http::Request::post("https://shop.test:8443/a?b").body(Body::full("hello")).unwrap();
     for (name, value) in [("te", "trailers"), ("connection", "x-hop"), ("x-hop", "1"), ("x-mine", "kept")] {
-        asked.headers_mut().append(name, value.parse().unwrap());
+        request.headers_mut().append(name, value.parse().unwrap());
     }
     let (sender, receiver) = interim::channel();
-    let answer = two.origin.call(asked, sender);
+    let answer = raw.origin.call(request, sender);
     let serve = async {
-        let mut served = two.accept().await;
-        let (got, mut respond) = request(&mut served).await;
+        let mut served = raw.accept().await;
+        let (got, mut respond) = next_request(&mut served).await;
         assert_eq!(
             (got.method(), got.uri().to_string().as_str()),
             (&http::Method::POST, "http://shop.test:8443/a?b")
@@ -90,19 +90,19 @@ async fn interim_responses_bodies_and_trailers_pass() {
 
 #[tokio::test]
 async fn requests_share_a_connection_and_a_closed_one_is_replaced() {
-    let two = Two::start().await;
+    let raw = RawHttp2::start().await;
     for _ in 0..2 {
-        let mut first = Box::pin(two.origin.answer(get("/1")));
-        let ((got, mut one), mut served) = tokio::select! {
-            asked = two.accept_request() => asked,
+        let mut first = Box::pin(raw.origin.answer(get("/1")));
+        let ((got, mut first_respond), mut served) = tokio::select! {
+            accepted = raw.accept_request() => accepted,
             _ = &mut first => panic!("nobody answered"),
         };
         assert_eq!((got.uri().path(), got.uri().host()), ("/1", Some("shop.test")));
-        let second = two.origin.answer(get("/2"));
+        let second = raw.origin.answer(get("/2"));
         let served = async {
-            let (_, mut other) = request(&mut served).await;
-            say(&mut served, &mut other, "two").await;
-            say(&mut served, &mut one, "one").await;
+            let (_, mut second_respond) = next_request(&mut served).await;
+            send_answer(&mut served, &mut second_respond, "two").await;
+            send_answer(&mut served, &mut first_respond, "one").await;
             served.graceful_shutdown();
             while within(served.accept()).await.is_some() {}
         };
@@ -113,26 +113,26 @@ async fn requests_share_a_connection_and_a_closed_one_is_replaced() {
 
 #[tokio::test]
 async fn a_request_with_a_refused_stream_is_repeated_on_a_fresh_connection() {
-    let two = Two::start().await;
+    let raw = RawHttp2::start().await;
     for method in ["DELETE", "GET"] {
-        let asked =
+        let request =
             || http::Request::builder().method(method).uri("http://shop.test/").body(Body::empty()).unwrap();
         let serve = async {
-            let ((_, mut respond), mut served) = two.accept_request().await;
-            say(&mut served, &mut respond, "first").await;
-            let (_, mut respond) = request(&mut served).await;
+            let ((_, mut respond), mut served) = raw.accept_request().await;
+            send_answer(&mut served, &mut respond, "first").await;
+            let (_, mut respond) = next_request(&mut served).await;
             respond.send_reset(h2::Reason::REFUSED_STREAM);
             let ((_, mut respond), mut fresh) = tokio::select! {
-                asked = two.accept_request() => asked,
+                accepted = raw.accept_request() => accepted,
                 Some(_) = served.accept() => panic!("the request came on the same connection"),
             };
-            say(&mut fresh, &mut respond, "again").await;
+            send_answer(&mut fresh, &mut respond, "again").await;
             fresh.graceful_shutdown();
             while within(fresh.accept()).await.is_some() {}
         };
         let visit = async {
-            assert_eq!(text(within(two.origin.answer(asked())).await).await, "first");
-            assert_eq!(text(within(two.origin.answer(asked())).await).await, "again", "{method}");
+            assert_eq!(text(within(raw.origin.answer(request())).await).await, "first");
+            assert_eq!(text(within(raw.origin.answer(request())).await).await, "again", "{method}");
         };
         tokio::join!(serve, visit);
     }
@@ -140,7 +140,7 @@ async fn a_request_with_a_refused_stream_is_repeated_on_a_fresh_connection() {
 
 #[tokio::test]
 async fn a_connection_with_a_login_is_not_shared() {
-    let two = Two::start().await;
+    let raw = RawHttp2::start().await;
     let login = |name: &'static str| {
         let mut request = get("/");
         request.headers_mut().insert(name, "Negotiate YIIJ".parse().unwrap());
@@ -148,9 +148,9 @@ async fn a_connection_with_a_login_is_not_shared() {
     };
     // Serves one request and returns its connection, which must not be `old`.
     let serve = async |request: Request, challenge: bool, mut old: Option<Served>| {
-        let mut call = Box::pin(two.origin.answer(request));
+        let mut call = Box::pin(raw.origin.answer(request));
         let ((_, mut respond), mut served) = tokio::select! {
-            asked = two.accept_request() => asked,
+            accepted = raw.accept_request() => accepted,
             Some(_) = async { old.as_mut()?.accept().await } => {
                 panic!("a request came on a connection with a login")
             }
@@ -177,13 +177,13 @@ async fn a_connection_with_a_login_is_not_shared() {
 
 #[tokio::test]
 async fn a_dropped_request_resets_its_stream() {
-    let two = Two::start().await;
-    let mut asking = Box::pin(two.origin.answer(get("/")));
+    let raw = RawHttp2::start().await;
+    let mut call = Box::pin(raw.origin.answer(get("/")));
     let ((_, mut respond), mut served) = tokio::select! {
-        asked = two.accept_request() => asked,
-        _ = &mut asking => panic!("nobody answered"),
+        accepted = raw.accept_request() => accepted,
+        _ = &mut call => panic!("nobody answered"),
     };
-    drop(asking);
+    drop(call);
     let reset = tokio::select! {
         reset = within(poll_fn(|cx| respond.poll_reset(cx))) => reset,
         _ = served.accept() => panic!("another request"),
@@ -203,9 +203,9 @@ async fn over_tls_http2_is_negotiated_by_alpn() {
         let (stream, _) = listener.accept().await.unwrap();
         let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap();
         let mut served = h2::server::handshake(Box::new(tls) as _).await.unwrap();
-        let (got, mut respond) = request(&mut served).await;
+        let (got, mut respond) = next_request(&mut served).await;
         assert_eq!(got.uri().scheme_str(), Some("https"));
-        say(&mut served, &mut respond, "secret").await;
+        send_answer(&mut served, &mut respond, "secret").await;
         let _ = served.accept().await;
     };
     tokio::select! {
@@ -216,66 +216,66 @@ async fn over_tls_http2_is_negotiated_by_alpn() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_http2_becomes_a_502() {
-    let two = Two::start().await;
+    let raw = RawHttp2::start().await;
     let serve = async {
-        let (mut stream, _) = two.listener.accept().await.unwrap();
+        let (mut stream, _) = raw.listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.unwrap();
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest).await;
     };
-    let (answer, ()) = tokio::join!(within(two.origin.answer(get("/"))), serve);
+    let (answer, ()) = tokio::join!(within(raw.origin.answer(get("/"))), serve);
     assert_eq!(answer.status(), 502);
     assert!(text(answer).await.contains("HTTP/2"));
 }
 
 #[tokio::test]
 async fn simultaneous_first_requests_share_one_connection() {
-    let two = Two::start().await;
-    let asking = futures_util::future::join_all((0..10).map(|_| two.origin.answer(get("/"))));
+    let raw = RawHttp2::start().await;
+    let calls = futures_util::future::join_all((0..10).map(|_| raw.origin.answer(get("/"))));
     let serve = async {
-        let mut served = two.accept().await;
-        let mut asked = vec![request(&mut served).await];
-        let another = futures_util::poll!(std::pin::pin!(two.listener.accept()));
+        let mut served = raw.accept().await;
+        let mut requests = vec![next_request(&mut served).await];
+        let another = futures_util::poll!(std::pin::pin!(raw.listener.accept()));
         assert!(another.is_pending(), "a second connection was opened");
-        while asked.len() < 10 {
-            asked.push(request(&mut served).await);
+        while requests.len() < 10 {
+            requests.push(next_request(&mut served).await);
         }
-        for (_, respond) in &mut asked {
-            say(&mut served, respond, "word").await;
+        for (_, respond) in &mut requests {
+            send_answer(&mut served, respond, "word").await;
         }
         let _ = served.accept().await;
     };
     tokio::select! {
         () = serve => panic!("the connection ended"),
-        answers = within(asking) => assert!(answers.iter().all(|answer| answer.status() == 200)),
+        answers = within(calls) => assert!(answers.iter().all(|answer| answer.status() == 200)),
     }
 }
 
 #[tokio::test]
 async fn simultaneous_first_requests_share_one_failure() {
-    let two = Two::start().await;
-    let asking = futures_util::future::join_all((0..10).map(|_| two.origin.answer(get("/"))));
+    let raw = RawHttp2::start().await;
+    let calls = futures_util::future::join_all((0..10).map(|_| raw.origin.answer(get("/"))));
     let hang_up = async {
-        drop(two.listener.accept().await.unwrap());
-        let another = futures_util::poll!(std::pin::pin!(two.listener.accept()));
+        drop(raw.listener.accept().await.unwrap());
+        let another = futures_util::poll!(std::pin::pin!(raw.listener.accept()));
         assert!(another.is_pending(), "a second connection was opened");
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = hang_up => {}
-        answers = within(asking) => assert!(answers.iter().all(|answer| answer.status() == 502)),
+        answers = within(calls) => assert!(answers.iter().all(|answer| answer.status() == 502)),
     }
 }
 
 #[tokio::test]
 async fn a_request_without_a_valid_host_is_refused() {
-    let two = Two::start().await;
+    let raw = RawHttp2::start().await;
     for host in [None, Some("a b")] {
-        let mut asked = http::Request::get("/secret?a").body(Body::empty()).unwrap();
+        let mut request = http::Request::get("/secret?a").body(Body::empty()).unwrap();
         if let Some(host) = host {
-            asked.headers_mut().insert("host", host.parse().unwrap());
+            request.headers_mut().insert("host", host.parse().unwrap());
         }
-        let answer = within(two.origin.answer(asked)).await;
+        let answer = within(raw.origin.answer(request)).await;
         assert_eq!(answer.status(), 400, "{host:?}");
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         assert!(String::from_utf8_lossy(&body).contains("exactly one host"), "{body:?}");

@@ -29,7 +29,7 @@ use crate::message::{Body, Request, Response, interim};
 use crate::net::{Io, Scope};
 use crate::session::Handler;
 
-/// Panics after a time that no step of a test takes, unless the step hangs.
+/// Panics if `future` hangs: no step of a test takes twenty seconds.
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("no progress")
 }
@@ -57,31 +57,31 @@ async fn text(response: Response) -> String {
 struct Wire<S>(S);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         within(self.0.write_all(bytes.as_ref())).await.unwrap();
     }
 
     /// Reads up to and including `end`.
-    async fn hear(&mut self, end: &str) -> String {
-        let mut heard = Vec::new();
-        while !heard.ends_with(end.as_bytes()) {
+    async fn read_until(&mut self, end: &str) -> String {
+        let mut received = Vec::new();
+        while !received.ends_with(end.as_bytes()) {
             match within(self.0.read_u8()).await {
-                Ok(byte) => heard.push(byte),
-                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&heard)),
+                Ok(byte) => received.push(byte),
+                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&received)),
             }
         }
-        String::from_utf8(heard).unwrap()
+        String::from_utf8(received).unwrap()
     }
 
     async fn head(&mut self) -> String {
-        self.hear("\r\n\r\n").await
+        self.read_until("\r\n\r\n").await
     }
 
     /// Reads until the other side closes or resets the connection.
-    async fn rest(&mut self) -> String {
-        let mut rest = Vec::new();
-        let _ = within(self.0.read_to_end(&mut rest)).await;
-        String::from_utf8(rest).unwrap()
+    async fn read_to_end(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let _ = within(self.0.read_to_end(&mut bytes)).await;
+        String::from_utf8(bytes).unwrap()
     }
 
     /// Whether no byte has arrived after all ready tasks have run.
@@ -111,23 +111,23 @@ impl Raw {
         Wire(within(self.listener.accept()).await.unwrap().0)
     }
 
-    /// One request on a connection of its own, answered with `answer`.
-    async fn first(&self, request: Request, answer: &str) -> (String, Response, Wire<TcpStream>) {
+    /// Sends one request on a fresh connection, and answers with `answer`.
+    async fn fresh(&self, request: Request, answer: &str) -> (String, Response, Wire<TcpStream>) {
         let serve = async {
             let mut wire = self.accept().await;
             let head = wire.head().await;
-            wire.say(answer).await;
+            wire.write(answer).await;
             (head, wire)
         };
         let (response, (head, wire)) = tokio::join!(within(self.origin.answer(request)), serve);
         (head, response, wire)
     }
 
-    /// One request that must arrive on the existing connection `wire`.
-    async fn next(&self, wire: &mut Wire<TcpStream>, request: Request, answer: &str) -> Response {
+    /// Sends one request, which must arrive on the existing connection `wire`.
+    async fn reuse(&self, wire: &mut Wire<TcpStream>, request: Request, answer: &str) -> Response {
         let serve = async {
             wire.head().await;
-            wire.say(answer).await;
+            wire.write(answer).await;
         };
         tokio::join!(within(self.origin.answer(request)), serve).0
     }
@@ -140,7 +140,7 @@ impl Raw {
     }
 
     /// Lets other tasks run until the pool has `idle` connections.
-    async fn settled(&self, idle: usize) {
+    async fn wait_for_idle(&self, idle: usize) {
         for _ in 0..1_000 {
             if self.idle() == idle {
                 return;

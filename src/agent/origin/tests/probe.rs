@@ -33,7 +33,7 @@ async fn a_port_is_probed_on_both_loopback_addresses() {
         let shown = std::net::SocketAddr::new(ip, port);
         assert_eq!(probe.to_string(), format!("http://{shown} answers"));
         drop(raw.accept().await);
-        let (_, response, _wire) = raw.first(get("/"), "HTTP/1.1 204 No Content\r\n\r\n").await;
+        let (_, response, _wire) = raw.fresh(get("/"), "HTTP/1.1 204 No Content\r\n\r\n").await;
         assert_eq!(response.status(), 204);
     }
 }
@@ -83,7 +83,7 @@ async fn a_missing_directory_is_reported() {
 #[tokio::test]
 async fn an_answer_that_is_not_http_becomes_a_502() {
     let raw = Raw::start().await;
-    let (_, response, _wire) = raw.first(get("/"), "SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
+    let (_, response, _wire) = raw.fresh(get("/"), "SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=http_protocol_error");
 }
@@ -109,18 +109,18 @@ async fn the_certificate_is_verified_and_the_sni_is_the_host() {
         assert_eq!(tls.get_ref().1.server_name(), Some("localhost"));
         let mut wire = Wire(tls);
         wire.head().await;
-        wire.say("HTTP/1.1 204 No Content\r\n\r\n").await;
+        wire.write("HTTP/1.1 204 No Content\r\n\r\n").await;
     };
     let origin = to(roots);
     let (response, ()) = tokio::join!(within(origin.answer(get("/"))), serve);
     assert_eq!(response.status(), 204);
 
-    let strange = to(rustls::RootCertStore::empty());
+    let untrusting = to(rustls::RootCertStore::empty());
     let refuse = async {
         let (tcp, _) = within(listener.accept()).await.unwrap();
         assert!(within(acceptor.accept(tcp)).await.is_err());
     };
-    let (response, ()) = tokio::join!(within(strange.answer(get("/"))), refuse);
+    let (response, ()) = tokio::join!(within(untrusting.answer(get("/"))), refuse);
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=tls_certificate_error");
 }

@@ -90,7 +90,7 @@ async fn the_websocket_echoes_messages_and_closes_on_a_stop() {
 async fn a_request_without_a_websocket_handshake_is_refused() {
     assert_eq!(sampled(get("/ws")).await.status(), 426);
     let mut visitor = visitor(Arc::new(sample(Scope::new())));
-    visitor.say("GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
+    visitor.write("GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").await;
     assert!(visitor.head().await.starts_with("HTTP/1.1 400 "));
     assert_eq!(sampled(get("/none")).await.status(), 404);
 }

@@ -84,8 +84,8 @@ async fn a_websocket_of_axum_works_through_the_handler() {
     let visitor = visitor(Arc::new(tower(router())));
     let (mut socket, _) = within(tokio_tungstenite::client_async("ws://a.test/ws", visitor.0)).await.unwrap();
     within(socket.send("hi".into())).await.unwrap();
-    let heard = within(socket.next()).await.unwrap().unwrap();
-    assert_eq!(heard.into_text().unwrap().as_str(), "axum: hi");
+    let received = within(socket.next()).await.unwrap().unwrap();
+    assert_eq!(received.into_text().unwrap().as_str(), "axum: hi");
 }
 
 #[tokio::test]

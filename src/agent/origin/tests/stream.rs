@@ -9,11 +9,11 @@ use super::*;
 async fn trailers_pass_to_the_visitor() {
     let raw = Raw::start().await;
     let answer = "HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n";
-    let (_, response, _wire) = raw.first(get("/"), answer).await;
+    let (_, response, _wire) = raw.fresh(get("/"), answer).await;
     assert_eq!(response.headers()["trailer"], "x-sum");
     let body = within(response.into_body().collect()).await.unwrap();
     assert_eq!(body.trailers().unwrap()["x-sum"], "7");
-    raw.settled(1).await;
+    raw.wait_for_idle(1).await;
 }
 
 #[tokio::test]
@@ -28,12 +28,12 @@ async fn trailers_pass_to_the_origin() {
         http::Request::post("/").header("trailer", "x-sum").header("te", "trailers").body(body).unwrap();
     let serve = async {
         let mut wire = raw.accept().await;
-        let heard = wire.hear("0\r\nx-sum: 7\r\n\r\n").await;
-        wire.say("HTTP/1.1 204 No Content\r\n\r\n").await;
-        heard
+        let received = wire.read_until("0\r\nx-sum: 7\r\n\r\n").await;
+        wire.write("HTTP/1.1 204 No Content\r\n\r\n").await;
+        received
     };
-    let (_, heard) = tokio::join!(within(raw.origin.answer(request)), serve);
-    assert!(heard.contains("trailer: x-sum\r\n") && heard.contains("te: trailers\r\n"), "{heard}");
+    let (_, received) = tokio::join!(within(raw.origin.answer(request)), serve);
+    assert!(received.contains("trailer: x-sum\r\n") && received.contains("te: trailers\r\n"), "{received}");
 }
 
 #[tokio::test]
@@ -43,12 +43,12 @@ async fn a_truncated_answer_stays_truncated() {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
     ] {
         let raw = Raw::start().await;
-        let (_, response, wire) = raw.first(get("/"), answer).await;
+        let (_, response, wire) = raw.fresh(get("/"), answer).await;
         drop(wire);
         let mut body = response.into_body();
         assert_eq!(within(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "half");
         assert!(within(body.frame()).await.unwrap().is_err(), "a clean end: {answer:?}");
-        raw.settled(0).await;
+        raw.wait_for_idle(0).await;
     }
 }
 
@@ -59,12 +59,12 @@ async fn a_broken_upload_is_not_completed_for_the_origin() {
     let body = Body::wrap(StreamBody::new(futures_util::stream::iter(frames)));
     let serve = async {
         let mut wire = raw.accept().await;
-        wire.rest().await
+        wire.read_to_end().await
     };
-    let (response, heard) =
+    let (response, received) =
         tokio::join!(within(raw.origin.answer(http::Request::post("/").body(body).unwrap())), serve);
     assert_eq!(response.status(), 400);
-    assert!(!heard.ends_with("0\r\n\r\n"), "{heard:?}");
+    assert!(!received.ends_with("0\r\n\r\n"), "{received:?}");
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn a_slow_visitor_slows_the_origin_down() {
     const MOST: usize = 64 << 20;
     let raw = Raw::start().await;
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {MOST}\r\n\r\n");
-    let (_, response, mut wire) = raw.first(get("/"), &head).await;
+    let (_, response, mut wire) = raw.fresh(get("/"), &head).await;
     let chunk = vec![0; 1 << 20];
     let mut written = 0;
     let mut refused = 0;

@@ -14,7 +14,7 @@ use crate::message::Body;
 use crate::message::body::{FrameSource, PolledFrame};
 
 /// See the module.
-pub struct Again(Arc<Mutex<ReplaySource>>);
+pub struct Replayable(Arc<Mutex<ReplaySource>>);
 
 struct ReplaySource {
     /// The pieces that were read from `rest`; `None` when they have become too large, or when `rest` broke off.
@@ -23,13 +23,13 @@ struct ReplaySource {
     rest: Body,
 }
 
-impl Again {
+impl Replayable {
     pub(super) fn new(body: Body) -> Self {
         Self(Arc::new(Mutex::new(ReplaySource { taken: Some(Vec::new()), size: 0, rest: body })))
     }
 
-    /// The body from its start; `None` when the body broke off, or when more of it was read than is kept. Only one such
-    /// body is to be read at a time.
+    /// The body from its start; `None` when the body broke off, or when more than [`defaults::ANSWER_AGAIN`] bytes were
+    /// read. Only one such body is to be read at a time.
     pub fn body(&self) -> Option<Body> {
         self.0.lock().taken.as_ref()?;
         Some(Body::from_source(ReplayBody { source: self.0.clone(), next: 0 }))
@@ -72,15 +72,15 @@ impl FrameSource for ReplayBody {
 
     fn is_end_stream(&self) -> bool {
         let source = self.source.lock();
-        let all = source.taken.as_ref().is_none_or(|taken| self.next >= taken.len());
-        all && source.rest.is_end_stream()
+        let replayed = source.taken.as_ref().is_none_or(|taken| self.next >= taken.len());
+        replayed && source.rest.is_end_stream()
     }
 
     fn length(&self) -> Option<u64> {
         let source = self.source.lock();
-        let again = source.taken.iter().flat_map(|taken| taken.iter().skip(self.next));
-        let again: usize = again.map(Bytes::len).sum();
-        source.rest.size_hint().exact().map(|rest| rest + again as u64)
+        let pending = source.taken.iter().flat_map(|taken| taken.iter().skip(self.next));
+        let pending: usize = pending.map(Bytes::len).sum();
+        source.rest.size_hint().exact().map(|rest| rest + pending as u64)
     }
 }
 
@@ -99,37 +99,37 @@ mod tests {
 
     #[tokio::test]
     async fn replayed_pieces_precede_the_rest() {
-        let again = Again::new(body(&["one", "two", "three"]));
-        let mut first = again.body().unwrap();
+        let replayable = Replayable::new(body(&["one", "two", "three"]));
+        let mut first = replayable.body().unwrap();
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "two");
         drop(first);
-        let all = again.body().unwrap().collect().await.unwrap().to_bytes();
+        let all = replayable.body().unwrap().collect().await.unwrap().to_bytes();
         assert_eq!(all, "onetwothree");
         let (mut whole, lease) = (Body::full("abc"), Arc::new(()));
         whole.hold(lease.clone());
-        let known = Again::new(whole);
-        let mut first = known.body().unwrap();
+        let sized = Replayable::new(whole);
+        let mut first = sized.body().unwrap();
         assert_eq!(first.size_hint().exact(), Some(3));
         first.frame().await.unwrap().unwrap();
         assert_eq!(Arc::strong_count(&lease), 1, "the values that the body held are free with its last byte");
         drop(first);
-        assert_eq!(known.body().unwrap().size_hint().exact(), Some(3));
+        assert_eq!(sized.body().unwrap().size_hint().exact(), Some(3));
     }
 
     #[tokio::test]
     async fn a_broken_body_is_not_replayed() {
         let frames = [Ok(Frame::data(Bytes::from_static(b"one"))), Err::<_, BoxError>("broken".into())];
-        let again = Again::new(Body::wrap(StreamBody::new(futures_util::stream::iter(frames))));
-        assert!(again.body().unwrap().collect().await.is_err());
-        assert!(again.body().is_none());
+        let replayable = Replayable::new(Body::wrap(StreamBody::new(futures_util::stream::iter(frames))));
+        assert!(replayable.body().unwrap().collect().await.is_err());
+        assert!(replayable.body().is_none());
     }
 
     #[tokio::test]
     async fn a_body_above_the_limit_is_not_replayed() {
-        let again = Again::new(Body::full(vec![0; defaults::ANSWER_AGAIN + 1]));
-        let read = again.body().unwrap().collect().await.unwrap().to_bytes();
+        let replayable = Replayable::new(Body::full(vec![0; defaults::ANSWER_AGAIN + 1]));
+        let read = replayable.body().unwrap().collect().await.unwrap().to_bytes();
         assert_eq!(read.len(), defaults::ANSWER_AGAIN + 1);
-        assert!(again.body().is_none());
+        assert!(replayable.body().is_none());
     }
 }

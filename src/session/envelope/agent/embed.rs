@@ -12,10 +12,10 @@ use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::framing::is_bodiless;
 use crate::message::{Body, Response, hop};
 
-/// How an answer goes to the relay.
+/// How an answer is sent to the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerMode {
-    /// Complete, because something on the way holds bodies back.
+    /// Complete, because an intermediary holds bodies back.
     Whole,
     /// While it arrives. If the answer breaks off, its envelope breaks off too.
     Stream,
@@ -26,23 +26,23 @@ pub enum AnswerMode {
 }
 
 /// The envelope of an answer.
-pub(super) fn embed(answer: Response, method: &Method, way: AnswerMode) -> Body {
+pub(super) fn embed(answer: Response, method: &Method, mode: AnswerMode) -> Body {
     let (mut parts, mut body) = answer.into_parts();
     let _ = hop::strip(&mut parts.headers);
-    let said = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let bodiless = is_bodiless(method, parts.status);
     if bodiless {
         body = Body::empty();
     }
-    let length = if bodiless { said } else { said.or(body.size_hint().exact()) };
+    let length = if bodiless { announced } else { announced.or(body.size_hint().exact()) };
     let chunked =
-        way != AnswerMode::Whole && !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
+        mode != AnswerMode::Whole && !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
     let framing = if chunked { Framing::Chunked } else { Framing::Rest(length) };
     let head = response_head(parts.status, &parts.headers, framing);
     Body::from_source(Embedded {
         head: Some(head),
         body: Coded::new(body, framing),
-        live: way == AnswerMode::Live,
+        live: mode == AnswerMode::Live,
     })
 }
 

@@ -1,4 +1,4 @@
-//! An answer that is sent while it is made. Each interim response before it is sent as soon as it comes.
+//! An answer that is sent while it is made. Each interim response before the answer is sent as soon as it arrives.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The envelope of an answer that is still being made, and the interim responses before it.
 struct Live {
-    made: Made,
+    state: AnswerState,
     /// Heads of interim responses that are not sent yet.
     ahead: BytesMut,
 }
@@ -28,7 +28,7 @@ struct Live {
 /// The sources of heads before an answer: interim responses, and the demand for the body of the request.
 pub(super) type Ahead = (interim::Receiver, Option<Arc<BodyDemand>>);
 
-enum Made {
+enum AnswerState {
     /// The answer is being made. Meanwhile the body of the request may be requested.
     Awaited(BoxFuture<'static, Response>, Method, Ahead),
     Embedded(Body),
@@ -37,10 +37,10 @@ enum Made {
 /// The envelope of an answer to a request with `method`, as soon as there is something to send. Dropping the future, or
 /// the body, drops the answer's future.
 pub(super) async fn envelope(answer: BoxFuture<'static, Response>, method: Method, ahead: Ahead) -> Body {
-    let mut live = Live { made: Made::Awaited(answer, method, ahead), ahead: BytesMut::new() };
+    let mut live = Live { state: AnswerState::Awaited(answer, method, ahead), ahead: BytesMut::new() };
     poll_fn(|cx| live.poll_ahead(cx)).await;
     match live {
-        Live { made: Made::Embedded(body), ahead } if ahead.is_empty() => body,
+        Live { state: AnswerState::Embedded(body), ahead } if ahead.is_empty() => body,
         live => Body::from_source(live),
     }
 }
@@ -48,17 +48,19 @@ pub(super) async fn envelope(answer: BoxFuture<'static, Response>, method: Metho
 impl Live {
     /// Resolves when there is something to send.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Made::Awaited(answer, method, (interim, asked)) = &mut self.made else {
+        let AnswerState::Awaited(answer, method, (interim, demand)) = &mut self.state else {
             return Poll::Ready(());
         };
         let polled = answer.as_mut().poll(cx);
         for head in interim.take(cx) {
             self.ahead.extend_from_slice(&response_head(head.status(), head.headers(), Framing::Empty));
         }
-        let asked = asked.as_ref().is_some_and(|asked| asked.take(cx));
+        let demanded = demand.as_ref().is_some_and(|demand| demand.take(cx));
         match polled {
-            Poll::Ready(response) => self.made = Made::Embedded(embed(response, method, AnswerMode::Live)),
-            Poll::Pending if asked => self.ahead.extend_from_slice(CONTINUE),
+            Poll::Ready(response) => {
+                self.state = AnswerState::Embedded(embed(response, method, AnswerMode::Live));
+            }
+            Poll::Pending if demanded => self.ahead.extend_from_slice(CONTINUE),
             Poll::Pending if self.ahead.is_empty() => return Poll::Pending,
             Poll::Pending => {}
         }
@@ -74,14 +76,14 @@ impl FrameSource for Live {
         if !self.ahead.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(self.ahead.split().freeze()))));
         }
-        match &mut self.made {
-            Made::Embedded(body) => Pin::new(body).poll_frame(cx),
-            Made::Awaited(..) => Poll::Pending,
+        match &mut self.state {
+            AnswerState::Embedded(body) => Pin::new(body).poll_frame(cx),
+            AnswerState::Awaited(..) => Poll::Pending,
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.made, Made::Embedded(body) if self.ahead.is_empty() && body.is_end_stream())
+        matches!(&self.state, AnswerState::Embedded(body) if self.ahead.is_empty() && body.is_end_stream())
     }
 }
 
@@ -133,14 +135,14 @@ mod tests {
                 futures_util::stream::once(async { coming.await.map(|()| Frame::data(Bytes::from("abc"))) });
             let mut request = Request::new(Body::wrap(http_body_util::StreamBody::new(upload)));
             request.headers_mut().insert("expect", http::HeaderValue::from_static("100-continue"));
-            let asked = expect::on_demand(&mut request);
+            let demand = expect::on_demand(&mut request);
             let answer = async move {
                 let read =
                     if reads { request.into_body().collect().await.unwrap().to_bytes() } else { "no".into() };
                 Response::new(Body::full(read))
             };
             let mut body =
-                envelope(Box::pin(answer), Method::POST, (interim::Receiver::default(), asked)).await;
+                envelope(Box::pin(answer), Method::POST, (interim::Receiver::default(), demand)).await;
             if reads {
                 assert_eq!(next(&mut body).await.as_bytes(), CONTINUE);
                 go.send(()).unwrap();

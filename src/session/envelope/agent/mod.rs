@@ -1,4 +1,4 @@
-//! The agent's end: a request comes out of the answer to a poll, and its answer goes into an envelope of its own.
+//! The agent's end: a request is read from the answer to a poll, and its answer is sent in an envelope of its own.
 
 mod again;
 mod embed;
@@ -6,7 +6,7 @@ mod live;
 mod serve;
 mod whole;
 
-pub use again::Again;
+pub use again::Replayable;
 pub use embed::AnswerMode;
 pub use serve::serve;
 pub use whole::{Answer, apology, arrived, serve_by};

@@ -24,7 +24,7 @@ use crate::session::{Handler, h1};
 pub async fn serve(
     envelope: Body,
     handler: Arc<dyn Handler>,
-    way: AnswerMode,
+    mode: AnswerMode,
     scope: &Scope,
 ) -> Result<Body, ReadError> {
     let mut reader = Reader::new(envelope);
@@ -37,12 +37,12 @@ pub async fn serve(
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.target;
     *request.headers_mut() = head.headers;
-    if way == AnswerMode::Live {
-        let asked = expect::on_demand(&mut request);
+    if mode == AnswerMode::Live {
+        let demand = expect::on_demand(&mut request);
         let (sender, receiver) = interim::channel();
-        return Ok(live::envelope(handler.call(request, sender), head.method, (receiver, asked)).await);
+        return Ok(live::envelope(handler.call(request, sender), head.method, (receiver, demand)).await);
     }
-    Ok(embed(handler.call(request, interim::Sender::default()).await, &head.method, way))
+    Ok(embed(handler.call(request, interim::Sender::default()).await, &head.method, mode))
 }
 
 /// Serves the request on a connection in memory, because only a connection can be upgraded. The bytes that come from
@@ -117,17 +117,17 @@ mod tests {
             (Some("9"), "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"),
             (None, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"),
         ] {
-            for way in [AnswerMode::Live, AnswerMode::Stream] {
+            for mode in [AnswerMode::Live, AnswerMode::Stream] {
                 let pieces = [Ok(Frame::data(Bytes::from("half"))), Err::<_, BoxError>("it fell".into())];
                 let body = Body::wrap(StreamBody::new(futures_util::stream::iter(pieces)));
                 let mut answer = Response::new(body);
                 answer.headers_mut().extend(length.map(|n| (CONTENT_LENGTH, HeaderValue::from_static(n))));
-                let envelope = embed(answer, &Method::GET, way);
+                let envelope = embed(answer, &Method::GET, mode);
                 assert_eq!(envelope.size_hint().exact(), None);
-                match (way, envelope.collect().await) {
+                match (mode, envelope.collect().await) {
                     (AnswerMode::Live, Ok(all)) => assert_eq!(all.to_bytes(), wanted),
                     (AnswerMode::Stream, Err(_)) => {}
-                    (way, all) => panic!("{way:?}: {all:?}"),
+                    (mode, all) => panic!("{mode:?}: {all:?}"),
                 }
             }
         }

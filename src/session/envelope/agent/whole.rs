@@ -1,5 +1,5 @@
-//! Answers where something on the way holds bodies back. They are complete before they are sent, within limits of size
-//! and time. Where that is not possible, the visitor gets an error with the reason.
+//! Answers that are complete before they are sent, because an intermediary holds bodies back. Size and time are
+//! limited. If an answer exceeds a limit, its visitor gets an error with the reason.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 
-use super::again::Again;
+use super::again::Replayable;
 use super::embed::{AnswerMode, embed};
 use super::serve::serve;
 use crate::defaults;
@@ -28,16 +28,16 @@ pub enum Answer {
     /// Complete: its length is known.
     Whole(Spooled),
     /// To be sent while it arrives.
-    Stream(Again),
+    Stream(Replayable),
 }
 
 impl Answer {
-    /// The envelope from its start; `None` when a stream broke off, or when more of it was read than is kept. Only one
-    /// such body is to be read at a time.
+    /// The envelope from its start; `None` for a stream that cannot be replayed ([`Replayable::body`]). Only one such
+    /// body is to be read at a time.
     pub fn body(&self) -> Option<Body> {
         match self {
             Self::Whole(whole) => Some(whole.body()),
-            Self::Stream(again) => again.body(),
+            Self::Stream(replayable) => replayable.body(),
         }
     }
 }
@@ -52,15 +52,15 @@ pub async fn serve_by(
     handler: Arc<dyn Handler>,
     scope: &Scope,
     room: &SpoolRoom,
-    way: AnswerMode,
+    mode: AnswerMode,
 ) -> Result<Answer, ReadError> {
-    if way != AnswerMode::Whole {
-        return Ok(Answer::Stream(Again::new(serve(envelope, handler, way, scope).await?)));
+    if mode != AnswerMode::Whole {
+        return Ok(Answer::Stream(Replayable::new(serve(envelope, handler, mode, scope).await?)));
     }
     let seen = Arc::<Mutex<Seen>>::default();
     let handler = InspectingHandler { handler, seen: seen.clone() };
     let answer = serve(envelope, Arc::new(handler), AnswerMode::Whole, scope).await?;
-    let Seen { asker, events } = std::mem::take(&mut *seen.lock());
+    let Seen { request_headers, events } = std::mem::take(&mut *seen.lock());
     let patience = if events { defaults::WHOLE_EVENTS } else { defaults::WHOLE };
     let why = match tokio::time::timeout(patience, room.take_in(answer)).await {
         Ok(Ok(whole)) => return Ok(Answer::Whole(whole)),
@@ -68,7 +68,7 @@ pub async fn serve_by(
             tracing::info!(%error, "an answer broke off");
             let (status, detail) =
                 (StatusCode::BAD_GATEWAY, "The service behind the agent did not complete its answer.");
-            return Ok(Answer::Whole(apology(status, "origin-incomplete", detail, &asker).await));
+            return Ok(Answer::Whole(apology(status, "origin-incomplete", detail, &request_headers).await));
         }
         Ok(Err(SpoolError::TooLarge(most))) => format!("this answer is larger than {most} bytes"),
         Ok(Err(error)) => {
@@ -83,11 +83,11 @@ pub async fn serve_by(
         "Something between the agent and the relay holds bodies back until they are complete, so an answer \
          must be complete before it is sent, and {why}."
     );
-    Ok(Answer::Whole(apology(StatusCode::BAD_GATEWAY, "answer-held", &detail, &asker).await))
+    Ok(Answer::Whole(apology(StatusCode::BAD_GATEWAY, "answer-held", &detail, &request_headers).await))
 }
 
-/// Takes an envelope in as a whole, so that no part of it is passed on before. An envelope that breaks off is delivered
-/// again, and its origin must not receive its head twice. Dropping the future drops the envelope.
+/// Takes in the whole envelope before any part of it is passed on. An envelope that breaks off is delivered again, and
+/// the origin must not receive the head of its request twice. Dropping the future drops the envelope.
 ///
 /// # Errors
 /// [`SpoolError`]; after [`SpoolError::Broken`] its URL may be polled again.
@@ -95,11 +95,11 @@ pub async fn arrived(envelope: Body, room: &SpoolRoom) -> Result<Body, SpoolErro
     Ok(room.take_in(envelope).await?.body())
 }
 
-/// The envelope of an answer with the reason why its visitor gets no other answer.
-pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &HeaderMap) -> Spooled {
+/// The envelope of an error response. `detail` is the reason why the visitor gets no other answer.
+pub async fn apology(status: StatusCode, code: &str, detail: &str, request_headers: &HeaderMap) -> Spooled {
     let error = Some("http_response_incomplete");
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
-    let envelope = embed(problem.response(asker), &Method::GET, AnswerMode::Whole);
+    let envelope = embed(problem.response(request_headers), &Method::GET, AnswerMode::Whole);
     // The envelope is short, and has the room for itself.
     SpoolRoom::default().take_in(envelope).await.unwrap_or_default()
 }
@@ -108,7 +108,7 @@ pub async fn apology(status: StatusCode, code: &str, detail: &str, asker: &Heade
 #[derive(Default)]
 struct Seen {
     /// The fields of the request that a problem needs.
-    asker: HeaderMap,
+    request_headers: HeaderMap,
     /// The answer is a `text/event-stream`.
     events: bool,
 }
@@ -121,7 +121,7 @@ struct InspectingHandler {
 
 impl Handler for InspectingHandler {
     fn call(&self, request: Request, interim: interim::Sender) -> BoxFuture<'static, Response> {
-        let asker: HeaderMap =
+        let request_headers: HeaderMap =
             request.headers().get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect();
         if request.headers().contains_key(UPGRADE) {
             let detail = "Something between the agent and the relay holds bodies back until they are \
@@ -136,14 +136,14 @@ impl Handler for InspectingHandler {
                 retry_after: None,
                 request: None,
             };
-            return Box::pin(std::future::ready(problem.response(&asker)));
+            return Box::pin(std::future::ready(problem.response(&request_headers)));
         }
         let (answer, seen) = (self.handler.call(request, interim), self.seen.clone());
         Box::pin(async move {
             let answer = answer.await;
             let kind = answer.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
             let events = kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
-            *seen.lock() = Seen { asker, events };
+            *seen.lock() = Seen { request_headers, events };
             answer
         })
     }
@@ -161,11 +161,11 @@ mod tests {
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
-    async fn served(request: &'static str, way: AnswerMode, answer: fn() -> Response) -> Answer {
+    async fn served(request: &'static str, mode: AnswerMode, answer: fn() -> Response) -> Answer {
         let handler = handler_fn(move |_| async move { answer() });
         let scope = Scope::new();
         let room = SpoolRoom::new(2_000, 3_000);
-        serve_by(Body::full(request), Arc::new(handler), &scope, &room, way).await.unwrap()
+        serve_by(Body::full(request), Arc::new(handler), &scope, &room, mode).await.unwrap()
     }
 
     async fn text(answer: Answer) -> String {
@@ -219,7 +219,8 @@ mod tests {
         let answer = text(served(GET, AnswerMode::Whole, || Response::new(Body::full("hey"))).await).await;
         assert!(answer.ends_with("\r\n\r\nhey"), "{answer}");
         let upgrade = "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
-        let answer = text(served(upgrade, AnswerMode::Whole, || unreachable!("not to be asked")).await).await;
+        let answer = served(upgrade, AnswerMode::Whole, || unreachable!("the handler is not called"));
+        let answer = text(answer.await).await;
         assert!(answer.starts_with("HTTP/1.1 501 ") && answer.contains("no-upgrade"), "{answer}");
     }
 }

@@ -15,7 +15,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         while !self.polls.is_empty() {
             self.end_poll(0);
         }
-        while let Some(url) = self.left.pop_front() {
+        while let Some(url) = self.late_answers.pop_front() {
             self.forget(url);
         }
         while let Some(id) = self.queue.pop_front() {
@@ -30,8 +30,8 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.lose(|_, _, _| true);
     }
 
-    /// Ends the registration, and the requests in hand, because the agent is gone.
-    pub(in crate::session::envelope) fn desert(&mut self) {
+    /// The agent has left. Ends the registration, and the requests in hand.
+    pub(in crate::session::envelope) fn agent_left(&mut self) {
         self.end();
         self.lose(|_, _, delivered| delivered.sent.is_some());
     }
@@ -53,9 +53,9 @@ impl<R, V, P> Mailbox<R, V, P> {
         is_new
     }
 
-    /// Takes over the requests in the hands of pollers that are gone. If that is too early, returns how long to wait. A
-    /// poller is gone if it does not poll and has closed the connection that took its request. A request that was
-    /// delivered after the newest poller registered stays: one process may register more than once.
+    /// Takes over the requests of pollers that are gone. If that is too early, returns how long to wait. A poller is
+    /// gone if it does not poll and has closed the connection that took its request. A request that was delivered after
+    /// the newest poller registered stays: one process may register more than once.
     pub(in crate::session::envelope) fn take_over(&mut self) -> Option<Duration> {
         let left = self.newcomer.as_ref()?.due?.saturating_duration_since(self.now);
         if !left.is_zero() {
@@ -71,14 +71,14 @@ impl<R, V, P> Mailbox<R, V, P> {
         None
     }
 
-    /// Takes requests out of the hands of an agent that is gone. A request is queued again if that is safe; else its
+    /// Takes back the requests of an agent that is gone. A request is queued again if that is safe; otherwise its
     /// visitor gets an error.
     fn lose(&mut self, is_lost: impl Fn(&Self, UrlId, &Delivered) -> bool) {
         let lost = self.urls.iter().filter(|(url, delivered)| is_lost(self, **url, delivered));
         let lost: Vec<_> = lost.map(|(url, _)| *url).collect();
         let taken: Vec<_> = lost.into_iter().filter_map(|url| self.take_url(url)).collect();
         let mut ids: Vec<_> = taken.into_iter().flat_map(|delivered| delivered.exchanges).collect();
-        // Each request is queued first, so the oldest comes last here.
+        // Each request is put at the front of the queue, so the oldest is put there last.
         ids.sort_unstable_by_key(|id| {
             self.exchanges.get(id.0).map(|exchange| std::cmp::Reverse(exchange.number))
         });
@@ -90,9 +90,9 @@ impl<R, V, P> Mailbox<R, V, P> {
                 repeatable
             });
             let stage = self.set(id, Stage::Answering);
-            count += usize::from(!matches!(stage, Some(Stage::Gone) | None));
+            count += usize::from(!matches!(stage, Some(Stage::VisitorLeft) | None));
             match stage {
-                Some(Stage::Gone) => self.remove(id, None),
+                Some(Stage::VisitorLeft) => self.remove(id, None),
                 Some(Stage::InHand { kept: Some(request), .. }) if repeatable => {
                     self.queue_first(id, request);
                 }

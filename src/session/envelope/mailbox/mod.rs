@@ -32,7 +32,7 @@ pub(in crate::session::envelope) struct PollId(u64);
 /// Why a poll brings no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PollEnd {
-    /// No request came while the poll was held, another poll of the same URL came, or visitors left
+    /// No request arrived while the poll was held, another poll of the same URL arrived, or visitors left
     /// ([`Queue::abandoned`](super::Queue::abandoned)).
     #[error("there was no request")]
     Nothing,
@@ -76,7 +76,7 @@ enum Stage<R> {
     /// The request has its answer or its error, or will get it without this mailbox.
     Answering,
     /// The visitor has left. A delivery or a URL still refers to the exchange.
-    Gone,
+    VisitorLeft,
 }
 
 struct QueuedExchange<R, V> {
@@ -128,8 +128,8 @@ pub(in crate::session::envelope) struct Mailbox<R, V, P> {
     polls: VecDeque<WaitingPoll<P>>,
     urls: HashMap<UrlId, Delivered>,
     used: Used,
-    /// URLs whose visitors left before their answers came, oldest first.
-    left: VecDeque<UrlId>,
+    /// URLs whose visitors left before their answers arrived, oldest first.
+    late_answers: VecDeque<UrlId>,
     /// URLs whose visitors left, still to be announced to the agent.
     abandoned: VecDeque<UrlId>,
     newcomer: Option<NewPoller>,
@@ -138,7 +138,7 @@ pub(in crate::session::envelope) struct Mailbox<R, V, P> {
     /// How many of these requests are on their way.
     delivering: usize,
     /// When the agent last polled, took a request, or answered.
-    seen: Instant,
+    last_activity: Instant,
     /// How long requests wait for an agent that does not poll.
     absence: Duration,
     /// The last poll wanted whole messages; `None` before the first.
@@ -174,12 +174,12 @@ impl<R, V, P> Mailbox<R, V, P> {
             polls: VecDeque::new(),
             urls: HashMap::new(),
             used: Used::default(),
-            left: VecDeque::new(),
+            late_answers: VecDeque::new(),
             abandoned: VecDeque::new(),
             newcomer: None,
             in_hand: 0,
             delivering: 0,
-            seen: now,
+            last_activity: now,
             now,
             effects: Vec::new(),
             absence,
@@ -208,7 +208,7 @@ impl<R, V, P> Mailbox<R, V, P> {
             in_hand: self.in_hand,
             silent: self.silent(),
             unpolled: match self.polls.is_empty() && self.delivering == 0 {
-                true => self.now.saturating_duration_since(self.seen),
+                true => self.now.saturating_duration_since(self.last_activity),
                 false => Duration::ZERO,
             },
         }
@@ -216,7 +216,7 @@ impl<R, V, P> Mailbox<R, V, P> {
 
     fn silent(&self) -> Duration {
         match self.polls.is_empty() && self.in_hand == 0 {
-            true => self.now.saturating_duration_since(self.seen),
+            true => self.now.saturating_duration_since(self.last_activity),
             false => Duration::ZERO,
         }
     }
@@ -281,7 +281,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     fn match_up(&mut self) {
         while !self.queue.is_empty() && !self.polls.is_empty() {
             let (Some(poll), Some(id)) = (self.polls.pop_front(), self.queue.pop_front()) else { return };
-            self.seen = self.now;
+            self.last_activity = self.now;
             if let Some(request) = self.take(id, poll.streams) {
                 self.effects.push(Effect::Serve(poll.place, id, request));
             }
@@ -295,7 +295,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     /// Puts a request at the front of the queue, unless its visitor has left.
     fn queue_first(&mut self, id: ExchangeId, request: R) {
         match self.exchanges.get_mut(id.0) {
-            Some(exchange) if !matches!(exchange.stage, Stage::Gone) => {
+            Some(exchange) if !matches!(exchange.stage, Stage::VisitorLeft) => {
                 exchange.since = self.now;
                 self.set(id, Stage::Queued(request));
                 match self.ended {
@@ -337,15 +337,15 @@ impl<R, V, P> Mailbox<R, V, P> {
     /// Notes that the URL has delivered nothing, and may deliver the next request.
     fn may_deliver(&mut self, url: UrlId) {
         self.used.forget(url);
-        self.left.retain(|left| *left != url);
+        self.late_answers.retain(|late| *late != url);
     }
 
     /// Forgets a URL whose visitors have all left.
     fn forget(&mut self, url: UrlId) {
-        let is_gone = |id: &ExchangeId| {
-            self.exchanges.get(id.0).is_none_or(|exchange| matches!(exchange.stage, Stage::Gone))
+        let has_left = |id: &ExchangeId| {
+            self.exchanges.get(id.0).is_none_or(|exchange| matches!(exchange.stage, Stage::VisitorLeft))
         };
-        if self.urls.get(&url).is_some_and(|delivered| delivered.exchanges.iter().all(is_gone)) {
+        if self.urls.get(&url).is_some_and(|delivered| delivered.exchanges.iter().all(has_left)) {
             let delivered = self.take_url(url);
             for id in delivered.into_iter().flat_map(|delivered| delivered.exchanges) {
                 self.remove(id, None);

@@ -9,9 +9,9 @@ use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::UrlId;
 
 impl<R, V, P> Mailbox<R, V, P> {
-    /// A poll comes. If `url` may be polled `again`, its earlier delivery did not arrive: an agent that had received it
-    /// would poll the next URL. The requests of that delivery are queued first; a request that cannot be delivered
-    /// again fails.
+    /// A poll arrives. If `url` may be polled `again`, its earlier delivery did not arrive: an agent that had received
+    /// that delivery would poll the next URL. The requests of the delivery are queued first; a request that cannot be
+    /// delivered again fails.
     ///
     /// # Errors
     /// [`PollEnd`]
@@ -27,9 +27,9 @@ impl<R, V, P> Mailbox<R, V, P> {
         if self.ended {
             return Err(PollEnd::Ended);
         }
-        // A delivery that was recalled while it was written comes back when its writing ends.
-        let comes_back = self.urls.get(&url).is_some_and(|delivered| delivered.recalled);
-        if self.used.contains(url) && !comes_back {
+        // A delivery that was recalled while it was written is queued again when its writing ends.
+        let will_requeue = self.urls.get(&url).is_some_and(|delivered| delivered.recalled);
+        if self.used.contains(url) && !will_requeue {
             return Err(PollEnd::Used);
         }
         // A second poll of a URL means that the agent has given up the first poll, even if its connection is still
@@ -50,10 +50,10 @@ impl<R, V, P> Mailbox<R, V, P> {
         Ok(id)
     }
 
-    /// A poll waits no more.
+    /// A poll no longer waits.
     pub(in crate::session::envelope) fn poll_left(&mut self, id: PollId) {
         self.polls.retain(|poll| poll.id != id);
-        self.seen = self.now;
+        self.last_activity = self.now;
     }
 
     /// Whether a poll of `url` waits.
@@ -64,7 +64,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     fn recall(&mut self, url: UrlId) {
         let Some(delivered) = self.urls.get_mut(&url) else { return };
         let mut exchanges = delivered.exchanges.iter().filter_map(|id| self.exchanges.get(id.0));
-        // A complete message is still being written: its requests come back when that ends. A stream is lost.
+        // A complete message is still being written: its requests are queued again when that ends. A stream is lost.
         if exchanges
             .clone()
             .any(|exchange| matches!(exchange.stage, Stage::Delivering(_)) && !exchange.streams)
@@ -72,14 +72,14 @@ impl<R, V, P> Mailbox<R, V, P> {
             delivered.recalled = true;
             return;
         }
-        if exchanges.all(|exchange| matches!(exchange.stage, Stage::Gone)) {
+        if exchanges.all(|exchange| matches!(exchange.stage, Stage::VisitorLeft)) {
             return;
         }
         let Some(delivered) = self.take_url(url) else { return };
-        self.seen = self.now;
+        self.last_activity = self.now;
         for id in delivered.exchanges.into_iter().rev() {
             match self.set(id, Stage::Answering) {
-                Some(Stage::Gone) => self.remove(id, None),
+                Some(Stage::VisitorLeft) => self.remove(id, None),
                 Some(Stage::InHand { kept: Some(request), .. }) => {
                     self.may_deliver(url);
                     self.queue_first(id, request);
@@ -159,7 +159,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     /// The whole message of `url` has left this process. `kept` has the requests in their order, each if it can be
     /// delivered again.
     pub(in crate::session::envelope) fn delivered(&mut self, url: UrlId, kept: Vec<Option<R>>) {
-        self.seen = self.now;
+        self.last_activity = self.now;
         if self.urls.get(&url).is_some_and(|delivered| delivered.recalled) {
             return self.delivery_failed(url, kept);
         }
@@ -178,18 +178,18 @@ impl<R, V, P> Mailbox<R, V, P> {
         kept.for_each(|kept| self.discard(kept, None));
     }
 
-    /// The delivery of `url` broke off. `back` has the requests in their order: those that can be delivered again are
-    /// queued first, the visitors of others get an error.
-    pub(in crate::session::envelope) fn delivery_failed(&mut self, url: UrlId, back: Vec<Option<R>>) {
+    /// The delivery of `url` broke off. `returned` has the requests in their order: those that can be delivered again
+    /// are queued first, the visitors of others get an error.
+    pub(in crate::session::envelope) fn delivery_failed(&mut self, url: UrlId, returned: Vec<Option<R>>) {
         let Some(delivered) = self.take_url(url) else {
             // The delivery has its answer.
-            return back.into_iter().for_each(|back| self.discard(back, None));
+            return returned.into_iter().for_each(|request| self.discard(request, None));
         };
-        if back.iter().any(Option::is_some) {
+        if returned.iter().any(Option::is_some) {
             self.may_deliver(url);
         }
-        for (id, back) in delivered.exchanges.into_iter().zip(back).rev() {
-            match back {
+        for (id, request) in delivered.exchanges.into_iter().zip(returned).rev() {
+            match request {
                 Some(request) => self.queue_first(id, request),
                 None => self.undeliverable(id, SendErrorKind::Closed),
             }
@@ -203,17 +203,17 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.abandoned.drain(..some).collect()
     }
 
-    /// The answer to the delivery of `url` comes. Returns the visitors in the order of the requests, also those that
+    /// The answer to the delivery of `url` arrives. Returns the visitors in the order of the requests, also those that
     /// have left.
     pub(in crate::session::envelope) fn answer(&mut self, url: UrlId) -> Option<Vec<V>> {
         let delivered = self.take_url(url)?;
-        self.left.retain(|left| *left != url);
-        self.seen = self.now;
+        self.late_answers.retain(|late| *late != url);
+        self.last_activity = self.now;
         let mut visitors = Vec::with_capacity(delivered.exchanges.len());
         for id in delivered.exchanges {
             visitors.extend(self.exchanges.get_mut(id.0).and_then(|exchange| exchange.visitor.take()));
             match self.set(id, Stage::Answering) {
-                Some(Stage::Gone) => self.remove(id, None),
+                Some(Stage::VisitorLeft) => self.remove(id, None),
                 Some(Stage::InHand { kept, .. }) => self.discard(kept, None),
                 _ => {}
             }

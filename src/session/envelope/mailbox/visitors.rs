@@ -10,7 +10,7 @@ use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::UrlId;
 
 impl<R, V, P> Mailbox<R, V, P> {
-    /// A visitor's request comes. It is given back if the registration has ended.
+    /// A visitor's request arrives. The request is given back if the registration has ended.
     pub(in crate::session::envelope) fn request(
         &mut self,
         request: R,
@@ -38,12 +38,12 @@ impl<R, V, P> Mailbox<R, V, P> {
 
     /// A visitor has left, or has its answer. The id of its exchange is not valid any more.
     pub(in crate::session::envelope) fn visitor_left(&mut self, id: ExchangeId) {
-        let url = match self.set(id, Stage::Gone) {
+        let url = match self.set(id, Stage::VisitorLeft) {
             Some(Stage::Queued(request)) => {
                 self.queue.retain(|queued| *queued != id);
                 return self.remove(id, Some(request));
             }
-            None | Some(Stage::Answering | Stage::Gone) => return self.remove(id, None),
+            None | Some(Stage::Answering | Stage::VisitorLeft) => return self.remove(id, None),
             Some(Stage::Delivering(None)) => return,
             Some(Stage::Delivering(Some(url))) => url,
             Some(Stage::InHand { url, kept }) => {
@@ -54,10 +54,10 @@ impl<R, V, P> Mailbox<R, V, P> {
         if self.ended {
             return self.forget(url);
         }
-        self.left.push_back(url);
+        self.late_answers.push_back(url);
         self.abandon(url);
-        if self.left.len() > defaults::ANSWERS_LATE
-            && let Some(oldest) = self.left.pop_front()
+        if self.late_answers.len() > defaults::ANSWERS_LATE
+            && let Some(oldest) = self.late_answers.pop_front()
         {
             self.forget(oldest);
         }

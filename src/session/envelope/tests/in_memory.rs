@@ -19,16 +19,16 @@ async fn an_unsent_delivery_goes_to_the_next_poll() {
     let sent = link.send_plain(request(Method::PUT, "abc"), link.reserve().unwrap());
     let work = async {
         drop(queue.poll(1, IN_MEMORY, HOLD).await.ok().unwrap());
-        let given = queue.poll(2, IN_MEMORY, HOLD).await.ok().unwrap();
+        let delivery = queue.poll(2, IN_MEMORY, HOLD).await.ok().unwrap();
         assert_eq!(
-            given.request().map(|(request, body)| (request.uri().path(), &body[..])),
+            delivery.request().map(|(request, body)| (request.uri().path(), &body[..])),
             Some(("/x", &b"abc"[..]))
         );
-        drop(given.written("unsent".into()));
-        let given = queue.poll(3, IN_MEMORY, HOLD).await.ok().unwrap();
-        let text = given.written("sent".into()).collect().await.unwrap().to_bytes();
+        drop(delivery.written("unsent".into()));
+        let delivery = queue.poll(3, IN_MEMORY, HOLD).await.ok().unwrap();
+        let text = delivery.written("sent".into()).collect().await.unwrap().to_bytes();
         assert_eq!(text, "sent");
-        assert!(matches!(router.respond(2, ok()), Err(AnswerError::Unknown)), "it was not given out here");
+        assert!(matches!(router.respond(2, ok()), Err(AnswerError::Unknown)), "this URL delivered nothing");
         assert!(router.respond(3, ok()).unwrap());
         assert!(matches!(router.respond(3, ok()), Err(AnswerError::Unknown)));
         assert!(matches!(queue.poll(3, IN_MEMORY, HOLD).await, Err(PollEnd::Used)));
@@ -44,9 +44,9 @@ async fn a_lost_delivery_is_repeated_when_its_url_is_polled_again() {
     let sent = link.send_plain(request(Method::PUT, "abc"), link.reserve().unwrap());
     let work = async {
         for _ in 0..2 {
-            let given = queue.poll(1, PollMode::IN_MEMORY, HOLD).await.ok().unwrap();
-            assert_eq!(given.request().map(|(_, body)| &body[..]), Some(&b"abc"[..]));
-            given.written("sent".into()).collect().await.unwrap();
+            let delivery = queue.poll(1, PollMode::IN_MEMORY, HOLD).await.ok().unwrap();
+            assert_eq!(delivery.request().map(|(_, body)| &body[..]), Some(&b"abc"[..]));
+            delivery.written("sent".into()).collect().await.unwrap();
         }
         assert!(router.respond(1, ok()).unwrap());
         assert!(matches!(queue.poll(1, PollMode::IN_MEMORY, HOLD).await, Err(PollEnd::Used)));
@@ -59,8 +59,8 @@ async fn an_answer_outlives_its_session_and_a_head_request_gets_no_body() {
     let Bench { router, queue, link } = Bench::new();
     let sent = link.send_plain(request(Method::HEAD, ""), link.reserve().unwrap());
     let work = async {
-        let given = queue.poll(1, IN_MEMORY, HOLD).await.ok().unwrap();
-        given.written("sent".into()).collect().await.unwrap();
+        let delivery = queue.poll(1, IN_MEMORY, HOLD).await.ok().unwrap();
+        delivery.written("sent".into()).collect().await.unwrap();
         queue.end();
         assert!(!router.respond(1, ok()).unwrap(), "the session has ended");
     };

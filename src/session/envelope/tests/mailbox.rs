@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use super::*;
 use crate::session::envelope::mailbox::{Effect, ExchangeId, Mailbox, PollId};
 
-/// The request of a visitor, by its number.
+/// The request of a visitor, with the visitor's number.
 #[derive(Debug)]
-struct Asked(usize);
+struct VisitorRequest(usize);
 
 /// The place of a visitor.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ struct Seat(usize);
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A visitor comes.
+    /// A visitor sends a request.
     Request {
         idempotent: bool,
     },
@@ -47,7 +47,7 @@ enum Step {
     Restart(UrlId),
     End,
     Cut,
-    Desert,
+    AgentLeaves,
 }
 
 fn url() -> impl Strategy<Value = UrlId> {
@@ -66,7 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..8_usize).prop_map(Step::Answer),
         3 => (0..20_000_u64).prop_map(Step::Wait),
         1 => url().prop_map(Step::Restart),
-        1 => prop_oneof![Just(Step::End), Just(Step::Cut), Just(Step::Desert)],
+        1 => prop_oneof![Just(Step::End), Just(Step::Cut), Just(Step::AgentLeaves)],
     ]
 }
 
@@ -82,18 +82,18 @@ struct Visitor {
 }
 
 struct World {
-    mailbox: Mailbox<Asked, Seat, usize>,
+    mailbox: Mailbox<VisitorRequest, Seat, usize>,
     now: Instant,
     visitors: Vec<Visitor>,
     polls: HashMap<usize, (PollId, UrlId)>,
-    making: Vec<(UrlId, Vec<(ExchangeId, Asked)>)>,
-    leases: Vec<(UrlId, Vec<Asked>)>,
+    making: Vec<(UrlId, Vec<(ExchangeId, VisitorRequest)>)>,
+    leases: Vec<(UrlId, Vec<VisitorRequest>)>,
     /// URLs that were polled again while their message was written.
     recalled: HashSet<UrlId>,
     /// The poll that was served last.
     served: Option<usize>,
     urls: HashMap<usize, UrlId>,
-    /// Requests come back because their agent is gone, not because their delivery is known to have failed.
+    /// The mailbox takes back requests because their agent is gone, not because their delivery failed.
     losing: bool,
 }
 
@@ -114,22 +114,22 @@ impl World {
         }
     }
 
-    fn change<T>(&mut self, change: impl FnOnce(&mut Mailbox<Asked, Seat, usize>) -> T) -> T {
+    fn change<T>(&mut self, change: impl FnOnce(&mut Mailbox<VisitorRequest, Seat, usize>) -> T) -> T {
         self.mailbox.advance(self.now);
         let result = change(&mut self.mailbox);
         for effect in self.mailbox.effects() {
             match effect {
-                Effect::Serve(poll, id, asked) => {
-                    self.check_repeat(&asked);
+                Effect::Serve(poll, id, request) => {
+                    self.check_repeat(&request);
                     self.polls.remove(&poll);
                     self.served = Some(poll);
-                    self.making.push((self.urls[&poll], vec![(id, asked)]));
+                    self.making.push((self.urls[&poll], vec![(id, request)]));
                 }
                 Effect::EndPoll(poll) => drop(self.polls.remove(&poll)),
-                Effect::Fail(Seat(visitor), _, asked) => {
-                    if let Some(asked) = asked {
-                        assert_eq!(asked.0, visitor, "a visitor gets the request of another");
-                        self.check_repeat(&asked);
+                Effect::Fail(Seat(visitor), _, request) => {
+                    if let Some(request) = request {
+                        assert_eq!(request.0, visitor, "a visitor gets the request of another");
+                        self.check_repeat(&request);
                     }
                     self.visitors[visitor].results += 1;
                 }
@@ -144,7 +144,7 @@ impl World {
         result
     }
 
-    fn check_repeat(&self, Asked(visitor): &Asked) {
+    fn check_repeat(&self, VisitorRequest(visitor): &VisitorRequest) {
         let visitor = &self.visitors[*visitor];
         assert!(
             !self.losing || visitor.executed.is_none() || visitor.idempotent,
@@ -156,9 +156,9 @@ impl World {
         match step {
             Step::Request { idempotent } => self.request(idempotent),
             Step::Leave(n) => {
-                let here: Vec<_> =
+                let waiting: Vec<_> =
                     (0..self.visitors.len()).filter(|v| self.visitors[*v].id.is_some()).collect();
-                if let Some(visitor) = here.get(n)
+                if let Some(visitor) = waiting.get(n)
                     && let Some(id) = self.visitors[*visitor].id.take()
                 {
                     self.change(|mailbox| mailbox.visitor_left(id));
@@ -197,11 +197,11 @@ impl World {
                 self.change(|mailbox| mailbox.registered(url));
             }
             Step::End => self.change(|mailbox| mailbox.end()),
-            Step::Cut | Step::Desert => {
+            Step::Cut | Step::AgentLeaves => {
                 self.losing = true;
                 self.change(|mailbox| match step {
                     Step::Cut => mailbox.cut(),
-                    _ => mailbox.desert(),
+                    _ => mailbox.agent_left(),
                 });
                 self.losing = false;
             }
@@ -211,7 +211,7 @@ impl World {
     fn request(&mut self, idempotent: bool) {
         let number = self.visitors.len();
         self.visitors.push(Visitor { idempotent, ..Visitor::default() });
-        let id = self.change(|mailbox| mailbox.request(Asked(number), Seat(number), idempotent));
+        let id = self.change(|mailbox| mailbox.request(VisitorRequest(number), Seat(number), idempotent));
         self.visitors[number].id = Some(id);
     }
 
@@ -238,11 +238,11 @@ impl World {
         }
         let ids: Vec<_> = requests.iter().map(|(id, _)| *id).collect();
         if !breaks && self.change(|mailbox| mailbox.deliver(url, &ids, |_, _| ())) {
-            self.leases.push((url, requests.into_iter().map(|(_, asked)| asked).collect()));
+            self.leases.push((url, requests.into_iter().map(|(_, request)| request).collect()));
             return;
         }
-        for (id, asked) in requests.into_iter().rev() {
-            self.change(|mailbox| mailbox.undelivered(id, asked));
+        for (id, request) in requests.into_iter().rev() {
+            self.change(|mailbox| mailbox.undelivered(id, request));
         }
     }
 
@@ -253,9 +253,9 @@ impl World {
         let (url, requests) = self.leases.remove(0);
         let recalled = self.recalled.remove(&url);
         if !breaks && !recalled {
-            requests.iter().for_each(|asked| self.visitors[asked.0].executed = Some(url));
+            requests.iter().for_each(|request| self.visitors[request.0].executed = Some(url));
         }
-        let requests: Vec<_> = requests.into_iter().map(|asked| Some(asked).filter(|_| kept)).collect();
+        let requests: Vec<_> = requests.into_iter().map(|request| Some(request).filter(|_| kept)).collect();
         self.change(|mailbox| match breaks {
             true => mailbox.delivery_failed(url, requests),
             false => mailbox.delivered(url, requests),
@@ -279,7 +279,7 @@ impl World {
         }
     }
 
-    /// Everything that is under way comes to its end.
+    /// Completes everything that is in flight.
     fn settle(&mut self) {
         while !self.making.is_empty() {
             self.make(0, false);
@@ -303,7 +303,7 @@ impl World {
                 self.change(|mailbox| mailbox.visitor_left(id));
             }
         }
-        assert_eq!(self.mailbox.exchanges(), 0, "an exchange is kept for nobody");
+        assert_eq!(self.mailbox.exchanges(), 0, "an exchange is retained without a visitor");
         let status = self.mailbox.status();
         assert_eq!((status.polls, status.waiting, status.in_hand), (0, 0, 0));
     }

@@ -102,15 +102,15 @@ async fn a_visitor_that_leaves_after_the_end_frees_its_exchange() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_began_to_stream_is_not_delivered_twice() {
     let Bench { queue, link, .. } = Bench::new();
-    // The agent takes whole messages when the request comes, and streams when the request is delivered.
+    // The agent takes whole messages when the request arrives, and streams when the request is delivered.
     assert!(matches!(queue.poll(1, PollMode::WHOLE, Duration::from_secs(1)).await, Err(PollEnd::Nothing)));
     let mut request = post();
     *request.body_mut() = Body::full(vec![0; 200_000]);
     let work = async {
         tokio::task::yield_now().await;
-        let mut handed = queue.poll(1, PollMode::STREAM, HOLD).await.ok().unwrap().message();
-        assert!(handed.frame().await.unwrap().is_ok());
-        drop(handed);
+        let mut message = queue.poll(1, PollMode::STREAM, HOLD).await.ok().unwrap().message();
+        assert!(message.frame().await.unwrap().is_ok());
+        drop(message);
         assert!(matches!(queue.poll(2, PollMode::STREAM, HOLD).await, Err(PollEnd::Nothing)));
     };
     let error = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work).0.unwrap_err();
@@ -169,11 +169,11 @@ async fn a_repeated_poll_during_a_delivery_gets_the_request_again() {
 }
 
 /// The body of the answer that the visitor gets when its request was delivered in this mode.
-async fn answered(manner: PollMode, pieces: &[&'static str]) -> Result<bytes::Bytes, BoxError> {
+async fn answered(mode: PollMode, pieces: &[&'static str]) -> Result<bytes::Bytes, BoxError> {
     let Bench { router, queue, link } = Bench::new();
     let sent = link.send_plain(http::Request::new(Body::empty()), link.reserve().unwrap());
     let work = async {
-        queue.poll(1, manner, HOLD).await.ok().unwrap().message().collect().await.unwrap();
+        queue.poll(1, mode, HOLD).await.ok().unwrap().message().collect().await.unwrap();
         router.answer(1, in_pieces(pieces)).await
     };
     let read = async { sent.await.map_err(|error| error.kind.to_string())?.into_body().collect().await };
@@ -192,12 +192,12 @@ fn in_pieces(pieces: &[&'static str]) -> Body {
 async fn a_live_answer_that_ends_early_is_an_error() {
     let head = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
     let chunks = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n";
-    for manner in [LIVE, PollMode { live: true, ..PollMode::WHOLE }] {
-        assert!(answered(manner, &[head, "half"]).await.is_err());
-        assert!(answered(manner, &[chunks]).await.is_err());
-        assert_eq!(answered(manner, &[head, "0123456789"]).await.unwrap(), "0123456789");
-        assert_eq!(answered(manner, &[chunks, "0\r\n\r\n"]).await.unwrap(), "half");
-        assert_eq!(answered(manner, &["HTTP/1.1 200 OK\r\n\r\n", "half"]).await.unwrap(), "half");
+    for mode in [LIVE, PollMode { live: true, ..PollMode::WHOLE }] {
+        assert!(answered(mode, &[head, "half"]).await.is_err());
+        assert!(answered(mode, &[chunks]).await.is_err());
+        assert_eq!(answered(mode, &[head, "0123456789"]).await.unwrap(), "0123456789");
+        assert_eq!(answered(mode, &[chunks, "0\r\n\r\n"]).await.unwrap(), "half");
+        assert_eq!(answered(mode, &["HTTP/1.1 200 OK\r\n\r\n", "half"]).await.unwrap(), "half");
     }
     // The clients of 2009 send wrong lengths.
     assert_eq!(answered(PollMode::STREAM, &[head, "half"]).await.unwrap(), "half");
@@ -205,16 +205,16 @@ async fn a_live_answer_that_ends_early_is_an_error() {
 
 /// An upload with `Expect`, and a flag that is raised when its body is read.
 fn expecting() -> (Request, Arc<Flag>) {
-    let asked = Arc::<Flag>::default();
-    let asks = asked.clone();
+    let body_read = Arc::<Flag>::default();
+    let reads = body_read.clone();
     let body = futures_util::stream::once(async move {
-        asks.raise();
+        reads.raise();
         Ok::<_, BoxError>(http_body::Frame::data("abc".into()))
     });
     let mut request = post();
     *request.body_mut() = Body::wrap(http_body_util::StreamBody::new(body));
     request.headers_mut().insert("expect", http::HeaderValue::from_static("100-continue"));
-    (request, asked)
+    (request, body_read)
 }
 
 /// The first frame of a delivery: the head.
@@ -225,19 +225,19 @@ async fn head(message: &mut Body) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_is_sent_after_a_100_or_a_timeout() {
-    for (asks, after) in [(true, Duration::ZERO), (false, defaults::ORIGIN_CONTINUE)] {
+    for (continues, after) in [(true, Duration::ZERO), (false, defaults::ORIGIN_CONTINUE)] {
         let Bench { router, queue, link } = Bench::new();
-        let (request, asked) = expecting();
+        let (request, body_read) = expecting();
         // The first poll shows the mode of the agent.
         assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
         let work = async {
-            // A delivery that fails comes again, and the body was not read meanwhile.
+            // A failed delivery is repeated, and the body was not read meanwhile.
             drop(queue.poll(1, LIVE, HOLD).await.ok().unwrap());
             let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message();
             assert!(head(&mut message).await.contains("Expect: 100-continue\r\n"));
-            assert!(futures_util::poll!(message.frame()).is_pending() && !asked.is_raised());
+            assert!(futures_util::poll!(message.frame()).is_pending() && !body_read.is_raised());
             let since = tokio::time::Instant::now();
-            let proceed: &[_] = if asks { &["HTTP/1.1 100 Continue\r\n\r\n"] } else { &[] };
+            let proceed: &[_] = if continues { &["HTTP/1.1 100 Continue\r\n\r\n"] } else { &[] };
             let (go, wait) = tokio::sync::oneshot::channel::<()>();
             let rest = futures_util::stream::once(async move {
                 wait.await.unwrap();
@@ -257,14 +257,14 @@ async fn a_body_is_sent_after_a_100_or_a_timeout() {
             tokio::join!(link.send_plain(request, link.reserve().unwrap()), work).0.unwrap().status(),
             200
         );
-        assert!(asked.is_raised());
+        assert!(body_read.is_raised());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_the_agent_does_not_request_is_not_read() {
     let Bench { router, queue, link } = Bench::new();
-    let (request, asked) = expecting();
+    let (request, body_read) = expecting();
     assert!(matches!(queue.poll(7, LIVE, Duration::ZERO).await, Err(PollEnd::Nothing)));
     let work = async {
         let mut message = queue.poll(1, LIVE, HOLD).await.ok().unwrap().message();
@@ -277,10 +277,10 @@ async fn a_body_that_the_agent_does_not_request_is_not_read() {
     assert!(futures_util::poll!(message.frame()).is_pending());
     drop(response.unwrap());
     assert!(message.frame().await.unwrap().is_err());
-    assert!(!asked.is_raised());
+    assert!(!body_read.is_raised());
 }
 
-/// An upload whose second half comes after `go`, and a flag that is raised when the first half was read.
+/// An upload whose second half arrives after `go`, and a flag that is raised when the first half was read.
 fn halting(go: tokio::sync::oneshot::Receiver<()>) -> (Request, Arc<Flag>) {
     let began = Arc::<Flag>::default();
     let begins = began.clone();
@@ -301,7 +301,7 @@ fn halting(go: tokio::sync::oneshot::Receiver<()>) -> (Request, Arc<Flag>) {
 /// A poll whose transport writes the message itself, of a URL that is not polled again.
 const IN_MEMORY: PollMode = PollMode { again: false, ..PollMode::IN_MEMORY };
 
-/// The message that one poll brings.
+/// The message that one poll delivers.
 async fn polled(queue: &Arc<Queue>, url: UrlId, mode: PollMode) -> bytes::Bytes {
     let delivery = queue.poll(url, mode, HOLD).await.ok().unwrap();
     let message = match mode.in_memory {
@@ -352,7 +352,7 @@ async fn a_request_fails_at_once_if_its_registration_is_cut_during_buffering() {
         };
         let poll = async {
             // Kept, as by an agent that reads its message before its connection ends.
-            let _brought = queue.poll(1, mode, HOLD).await.ok();
+            let _delivery = queue.poll(1, mode, HOLD).await.ok();
             std::future::pending::<()>().await;
         };
         let since = tokio::time::Instant::now();

@@ -1,4 +1,4 @@
-//! Answers: taken in whole, within bounds, and given to the visitors that wait for them.
+//! Answers: read whole, within bounds, and passed to the visitors that wait for them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -17,7 +17,7 @@ use crate::http1::embedded::ReadError;
 use crate::message::Body;
 use crate::session::SendErrorKind;
 use crate::session::envelope::{AnswerError, AnswerRouter, UrlId};
-use crate::transport::comet::wire::{Bad, id_of, read_answer};
+use crate::transport::comet::wire::{InvalidMessage, id_of, read_answer};
 
 /// The relay's memory for the answers of each agent.
 #[derive(Default)]
@@ -30,20 +30,20 @@ pub(super) fn exchange(agent: &AgentId, id: u128) -> UrlId {
 }
 
 impl Answers {
-    /// Takes the answer in `body` to its visitor. `None` without an answer, otherwise whether the session of the
-    /// request goes on.
+    /// Passes the answer in `body` to its visitor. `None` if there is no answer; otherwise whether the session of the
+    /// request continues.
     pub(super) async fn take(
         &self,
         sessions: &Sessions,
-        ask: &CometRequest,
+        comet_request: &CometRequest,
         body: Body,
     ) -> Result<Option<bool>, Refusal> {
-        let (router, agent) = (sessions.router(), &ask.agent);
+        let (router, agent) = (sessions.router(), &comet_request.agent);
         if body.is_end_stream() {
             return Ok(None);
         }
         let mut text = BytesMut::new();
-        let reading = tokio::time::timeout(defaults::ANSWER, self.take_in(agent, body, &mut text)).await;
+        let reading = tokio::time::timeout(defaults::ANSWER, self.read_body(agent, body, &mut text)).await;
         let share = match reading {
             Ok(Ok(share)) => share,
             Ok(Err(ReadError::TooLarge(most))) => {
@@ -64,47 +64,50 @@ impl Answers {
         };
         match read_answer(&text) {
             Ok(None) => Ok(None),
-            Ok(Some((asked, mut response))) => {
+            Ok(Some((message_header, mut response))) => {
                 drop(text);
-                keep_with(response.body_mut(), share);
-                let id = number(&asked.id).map(|id| exchange(agent, id));
+                attach_share(response.body_mut(), share);
+                let id = number(&message_header.id).map(|id| exchange(agent, id));
                 match id.map(|id| router.respond(id, response)) {
-                    Some(Ok(goes_on)) => Ok(Some(goes_on)),
-                    _ => Err(unknown(id.is_some_and(|id| sessions.has_given(ask, id)))),
+                    Some(Ok(continues)) => Ok(Some(continues)),
+                    _ => {
+                        let delivered = id.is_some_and(|id| sessions.has_delivered(comet_request, id));
+                        Err(unknown(delivered))
+                    }
                 }
             }
             Err(error) => {
                 refuse(router, agent, error.id, SendErrorKind::Invalid);
-                let kind = match error.why {
-                    Bad::TooLarge => RefusalKind::TooLarge,
+                let kind = match error.reason {
+                    InvalidMessage::TooLarge => RefusalKind::TooLarge,
                     _ => RefusalKind::Malformed,
                 };
-                Err(Refusal::new(kind, format!("the answer is malformed: {}", error.why)))
+                Err(Refusal::new(kind, format!("the answer is malformed: {}", error.reason)))
             }
         }
     }
 
     /// Reads a body into `text`. A body that is not short waits for its share of the agent's memory.
-    async fn take_in(
+    async fn read_body(
         &self,
         agent: &AgentId,
         mut body: Body,
         text: &mut BytesMut,
     ) -> Result<Option<OwnedSemaphorePermit>, ReadError> {
-        let (said, short) = (body.size_hint(), defaults::ANSWER_WHOLE as usize);
-        // If the announced length is too large, only the beginning is read: it holds the id of the exchange.
-        let too_large = said.lower() > defaults::JSON as u64;
+        let (announced, short) = (body.size_hint(), defaults::ANSWER_WHOLE as usize);
+        // If the announced length is too large, only the beginning is read, which has the id of the exchange.
+        let too_large = announced.lower() > defaults::JSON as u64;
         let most = if too_large { defaults::FORM } else { defaults::JSON };
         let mut share = None;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(ReadError::Broken)?.into_data() else { continue };
-            let left = most - text.len();
-            if data.len() > left {
-                text.extend_from_slice(&data[..left]);
+            let remaining = most - text.len();
+            if data.len() > remaining {
+                text.extend_from_slice(&data[..remaining]);
                 return Err(ReadError::TooLarge(defaults::JSON));
             }
             if share.is_none() && text.len() + data.len() > short {
-                let length = said.exact().and_then(|length| usize::try_from(length).ok());
+                let length = announced.exact().and_then(|length| usize::try_from(length).ok());
                 let room = u32::try_from(length.unwrap_or(defaults::JSON)).unwrap_or(u32::MAX);
                 share = self.room(agent).acquire_many_owned(room).await.ok();
             }
@@ -126,18 +129,18 @@ impl Answers {
 }
 
 /// Keeps the body's part of a share until the visitor has read the body.
-fn keep_with(body: &mut Body, share: Option<OwnedSemaphorePermit>) {
+fn attach_share(body: &mut Body, share: Option<OwnedSemaphorePermit>) {
     let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
     if let (Some(mut share), Some(length)) = (share, length)
-        && let Some(kept) = share.split(length)
+        && let Some(body_share) = share.split(length)
     {
-        body.hold(kept);
+        body.hold(body_share);
     }
 }
 
 /// No request waits for this answer, perhaps because the request has its answer already.
-fn unknown(given: bool) -> Refusal {
-    match given {
+fn unknown(delivered: bool) -> Refusal {
+    match delivered {
         true => Refusal::new(RefusalKind::Answered, "this request has its answer already"),
         false => Refusal::new(
             RefusalKind::NotFound,
@@ -150,9 +153,9 @@ fn malformed(error: &impl std::fmt::Display) -> Refusal {
     Refusal::new(RefusalKind::Malformed, format!("the answer is malformed: {error}"))
 }
 
-fn refuse(router: &AnswerRouter, agent: &AgentId, id: Option<Box<str>>, why: SendErrorKind) {
+fn refuse(router: &AnswerRouter, agent: &AgentId, id: Option<Box<str>>, reason: SendErrorKind) {
     if let Some(id) = id.as_deref().and_then(number) {
         // If the request has its answer already, that answer stands.
-        let _ = router.refuse(exchange(agent, id), why);
+        let _ = router.refuse(exchange(agent, id), reason);
     }
 }

@@ -18,7 +18,7 @@ use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
 use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::session::envelope::{PollEnd, PollMode};
 use crate::transport::polled::pages::{self, plain};
-use crate::transport::polled::{Registration, Waiters, held, too_many, wait};
+use crate::transport::polled::{Registration, Waiters, preferred_wait, too_many, with_hold};
 use crate::transport::{Admissions, RelaySide, warnings};
 
 const METHODS: &str = "POST, DELETE, OPTIONS";
@@ -43,18 +43,18 @@ impl Relay {
     async fn answer(&self, request: Request, facts: Facts) -> Result<Response, Refusal> {
         match *request.method() {
             Method::POST => {
-                // The rules are part of the session's identity, so a session that stands has them in force.
-                let ruled = request.headers().contains_key(fields::PTTH_VISITORS);
+                // The rules are part of the session's identity, so a session that stands enforces them.
+                let has_rules = request.headers().contains_key(fields::PTTH_VISITORS);
                 let mut response = self.post(request, &facts).await?;
-                if ruled {
+                if has_rules {
                     response.headers_mut().insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
                 }
                 Ok(response)
             }
             Method::DELETE => {
                 let agent = self.agent(request.headers(), &facts).await?;
-                let ask = CometRequest::read(agent, request.uri(), request.headers())?;
-                match self.sessions.end(&ask) {
+                let comet_request = CometRequest::read(agent, request.uri(), request.headers())?;
+                match self.sessions.end(&comet_request) {
                     true => Ok(plain(StatusCode::NO_CONTENT)),
                     false => Err(Refusal::new(RefusalKind::NotFound, "there is no such session")),
                 }
@@ -75,45 +75,46 @@ impl Relay {
         self.admissions.who_comes(facts, instance.as_ref()).await
     }
 
-    /// Takes the answer, if the agent brings one, and waits for its next request.
+    /// Takes the answer, if the body has one, and waits for the agent's next request.
     async fn post(&self, request: Request, facts: &Facts) -> Result<Response, Refusal> {
         // The body of an unauthenticated request is not read.
         let agent = self.agent(request.headers(), facts).await?;
         let (parts, body) = request.into_parts();
-        let ask = CometRequest::read(agent, &parts.uri, &parts.headers)?;
-        let answered = self.answers.take(&self.sessions, &ask, body).await?;
-        let waits = wait(&parts.headers) != Some(Duration::ZERO);
+        let comet_request = CometRequest::read(agent, &parts.uri, &parts.headers)?;
+        let answered = self.answers.take(&self.sessions, &comet_request, body).await?;
+        let waits = preferred_wait(&parts.headers) != Some(Duration::ZERO);
         match answered {
             // An agent may bring answers after the end of its session. Such a POST begins no session.
-            Some(goes_on) if !goes_on || !waits => return Ok(nothing(&[])),
-            None if ask.offer.probe => {
-                let admission = self.admissions.check(ask.offer, facts).await?;
-                return Ok(self.welcome(admission.urls()));
+            Some(continues) if !continues || !waits => return Ok(nothing(&[])),
+            None if comet_request.offer.probe => {
+                let admission = self.admissions.check(comet_request.offer, facts).await?;
+                return Ok(self.opening_response(admission.urls()));
             }
             _ => {}
         }
-        let session = self.sessions.begin(&self.admissions, &ask, facts).await?;
+        let session = self.sessions.begin(&self.admissions, &comet_request, facts).await?;
         if !waits {
-            return Ok(self.welcome(&session.urls));
+            return Ok(self.opening_response(&session.urls));
         }
         let most = self.admissions.polling().hold;
-        match held(&self.waiters, &session, &parts.headers, most, |hold| poll(&session, ask.poll, hold)).await
-        {
+        let poll_session = |hold| poll(&session, comet_request.poll, hold);
+        match with_hold(&self.waiters, &session, &parts.headers, most, poll_session).await {
             Ok(response) => Ok(response),
             Err(PollEnd::Nothing | PollEnd::Used) => Ok(nothing(&session.urls)),
-            // The answer in this POST was taken all the same.
+            // The answer in this POST was accepted, even if its poll is not.
             Err(PollEnd::TooMany) if answered.is_some() => Ok(nothing(&session.urls)),
             Err(PollEnd::TooMany) => Err(too_many()),
             // If the session was cut, `check` refuses a new one, with the reason.
-            Err(PollEnd::Ended) => match self.admissions.check(ask.offer, facts).await {
+            Err(PollEnd::Ended) => match self.admissions.check(comet_request.offer, facts).await {
                 Ok(_) => Err(Refusal::new(RefusalKind::Gone, "this session has ended")),
                 Err(refusal) => Err(refusal),
             },
         }
     }
 
-    /// The response to a probe, or to a POST that brings no answer and does not wait. Our agent opens a session by one.
-    fn welcome(&self, urls: &[String]) -> Response {
+    /// The response to a probe, or to a POST that brings no answer and does not wait. Our agent opens its session with
+    /// such a POST.
+    fn opening_response(&self, urls: &[String]) -> Response {
         let mut response = nothing(urls);
         warnings::write(response.headers_mut(), &self.admissions.warnings(urls));
         response
@@ -149,8 +150,8 @@ fn success(body: Body, urls: &[String]) -> Response {
 impl RelaySide for Relay {
     fn wants(&self, request: &Request) -> bool {
         let headers = request.headers();
-        // A request with Upgrade, or with the ALPN field that is left of one, belongs to another transport. Some
-        // clients request h2c everywhere.
+        // A request with Upgrade belongs to another transport, even if only the ALPN field of such a request is left.
+        // Some clients request an upgrade to h2c everywhere.
         let upgrade = headers.contains_key(UPGRADE) && !hop::requests_upgrade(headers, "h2c");
         is_ours(request.uri().path()) && !upgrade && !headers.contains_key(fields::ALPN)
     }
@@ -159,8 +160,8 @@ impl RelaySide for Relay {
         Box::pin(self.answer(request, facts))
     }
 
-    fn dress(&self, asker: &HeaderMap, response: &mut Response) {
-        pages::open(asker, response, "Link");
+    fn dress(&self, request_headers: &HeaderMap, response: &mut Response) {
+        pages::expose(request_headers, response, "Link");
     }
 }
 

@@ -1,5 +1,5 @@
-//! The sessions that stand. A session begins with its first POST and lasts while polls come. A session with a name can
-//! be ended for good.
+//! The sessions that stand. A session begins with its first POST and lasts while polls arrive. A session with a name
+//! can be ended for good.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ const TRANSPORT: &str = "comet";
 /// The longest name of a session, in characters.
 const SESSION: usize = 64;
 
-/// An agent, and its offer.
+/// A request of an authenticated agent: its offer, and the names of its session and its poll.
 pub(super) struct CometRequest {
     pub(super) agent: AgentId,
     pub(super) offer: Offer,
     /// The agent's name for this poll.
     pub(super) poll: Option<u128>,
-    /// The session has a name of the agent's choice.
+    /// Whether the session has a name of the agent's choice.
     named: bool,
     /// Requests with the same identity belong to one session.
     identity: Box<str>,
@@ -36,17 +36,17 @@ impl CometRequest {
     /// Reads the request of an authenticated agent.
     pub(super) fn read(agent: AgentId, uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
         let malformed = |message: String| Refusal::new(RefusalKind::Malformed, message);
-        let asked = uri.query().unwrap_or_default();
-        let wanted = query::wanted(asked).map_err(|e| malformed(e.to_string()))?;
+        let parameters = uri.query().unwrap_or_default();
+        let wanted = query::wanted(parameters).map_err(|e| malformed(e.to_string()))?;
         let offer = query::offer(wanted, headers, TRANSPORT)?;
-        let mut session = form_urlencoded::parse(asked.as_bytes()).filter(|(key, _)| key == "session");
+        let mut session = form_urlencoded::parse(parameters.as_bytes()).filter(|(key, _)| key == "session");
         let session = session.next().map(|(_, value)| value);
-        let is_word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
-        if session.as_ref().is_some_and(|name| name.is_empty() || name.len() > SESSION || !is_word(name)) {
+        let is_valid = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        if session.as_ref().is_some_and(|name| name.is_empty() || name.len() > SESSION || !is_valid(name)) {
             let message = format!("the name of a session has at most {SESSION} letters, digits, - and _");
             return Err(malformed(message));
         }
-        let poll = form_urlencoded::parse(asked.as_bytes()).find(|(key, _)| key == "poll");
+        let poll = form_urlencoded::parse(parameters.as_bytes()).find(|(key, _)| key == "poll");
         let poll = poll.map(|(_, name)| {
             let malformed = || malformed("the name of a poll has 32 hexadecimal digits".into());
             number(&name).ok_or_else(malformed)
@@ -66,8 +66,8 @@ impl CometRequest {
         if let Some(rules) = &offer.visitors {
             form.append_pair("visitors", rules);
         }
-        // The identity has the requested names, not the granted ones, so an agent that requests none
-        // keeps its identity.
+        // The identity has the requested names, not the granted names, so an agent that requests no name keeps its
+        // identity.
         let identity = query::target(&form.finish(), &offer).into();
         Ok(Self { agent, offer, poll, named: session.is_some(), identity })
     }
@@ -95,48 +95,49 @@ impl Sessions {
         &self.all.router
     }
 
-    /// Whether the session of `ask` has delivered a request under this name.
-    pub(super) fn has_given(&self, ask: &CometRequest, exchange: UrlId) -> bool {
-        self.standing(ask).is_some_and(|session| session.queue.is_used(exchange))
+    /// Whether the session of `comet_request` has delivered the request of this exchange.
+    pub(super) fn has_delivered(&self, comet_request: &CometRequest, exchange: UrlId) -> bool {
+        self.standing(comet_request).is_some_and(|session| session.queue.is_used(exchange))
     }
 
-    fn standing(&self, ask: &CometRequest) -> Option<Arc<Registration>> {
-        self.all.get(&ask.identity)
+    fn standing(&self, comet_request: &CometRequest) -> Option<Arc<Registration>> {
+        self.all.get(&comet_request.identity)
     }
 
-    /// The session of `ask`, or a new one if none stands.
+    /// The session of `comet_request`, or a new session if none stands.
     pub(super) async fn begin(
         &self,
         admissions: &Arc<dyn Admissions>,
-        ask: &CometRequest,
+        comet_request: &CometRequest,
         facts: &Facts,
     ) -> Result<Arc<Registration>, Refusal> {
         let ended = || Refusal::new(RefusalKind::Gone, "this session was ended");
-        if ask.named && self.all.is_deleted(&ask.identity, 0) {
+        if comet_request.named && self.all.is_deleted(&comet_request.identity, 0) {
             return Err(ended());
         }
-        if let Some(standing) = self.standing(ask) {
+        if let Some(standing) = self.standing(comet_request) {
             return Ok(standing);
         }
-        let admission = admissions.check(ask.offer.clone(), facts).await?;
-        let born = ask.named.then_some(0);
-        let begun = self.all.enter(&ask.identity, born, admissions.scope(), || {
+        let admission = admissions.check(comet_request.offer.clone(), facts).await?;
+        let born = comet_request.named.then_some(0);
+        let begun = self.all.enter(&comet_request.identity, born, admissions.scope(), || {
             let (polling, room) = (admissions.polling(), admission.memory().min(defaults::COMET_MESSAGES));
             let queue = Queue::new(self.all.router.clone(), polling.absence, defaults::COMET_MESSAGE, room);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
             let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, Core::current());
-            let born = self.all.birth(&ask.identity);
+            let born = self.all.birth(&comet_request.identity);
             let times = (defaults::POLL_LEASE, polling.hold);
-            (Registration::new(ask.identity.clone(), granted, born, queue, times), attached)
+            (Registration::new(comet_request.identity.clone(), granted, born, queue, times), attached)
         });
         // The session may have been ended meanwhile.
         let (session, _) = begun.ok_or_else(ended)?;
         Ok(session)
     }
 
-    /// Ends a session and its polls. The agent may still answer requests that it has in hand. `false` if none stands.
-    pub(super) fn end(&self, ask: &CometRequest) -> bool {
-        self.standing(ask).is_some_and(|session| self.all.delete(&ask.identity, session.born))
+    /// Ends a session and its polls. The agent may still answer its requests in flight. `false` if no session stands.
+    pub(super) fn end(&self, comet_request: &CometRequest) -> bool {
+        let session = self.standing(comet_request);
+        session.is_some_and(|session| self.all.delete(&comet_request.identity, session.born))
     }
 }

@@ -7,11 +7,11 @@
 //!   JSON is at most twice as long. Any other body is Base64 (RFC 4648 §4), with `"body-encoding":"base64"`. An agent
 //!   may use Base64 for text too. No `body`, or `null`, is an empty body.
 //! - The value of a field is bytes. Each of its characters stands for one byte, U+0000 to U+00FF, as in Fetch and in
-//!   WSGI. So every value passes both ways unharmed; a character beyond U+00FF is an error.
+//!   WSGI. So every value passes unchanged in both directions; a character beyond U+00FF is an error.
 //! - The length of a body is the length that arrived. `Content-Length` is written for readers that need it, and not
 //!   trusted when read, except where a body was left out (HEAD, 304). `Transfer-Encoding` and all other hop-by-hop
 //!   fields are dropped. Trailers have no place in a message, and are dropped.
-//! - Unknown members are ignored. A known member that comes twice is an error.
+//! - Unknown members are ignored. A known member that appears twice is an error.
 
 mod read;
 #[cfg(test)]
@@ -27,7 +27,7 @@ use http::header::{CONTENT_LENGTH, TE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
-pub(super) use self::read::{Bad, MessageHeader, id_of, read_answer, read_request};
+pub(super) use self::read::{InvalidMessage, MessageHeader, id_of, read_answer, read_request};
 use crate::message::Request;
 use crate::message::framing::expects_length;
 
@@ -42,7 +42,7 @@ const VERSIONS: [&str; 2] = [VERSION, "PTTH/1.0"];
 
 const BASE64: &str = "base64";
 /// Writes padding, and reads Base64 with or without it.
-const CODE: GeneralPurpose = GeneralPurpose::new(
+const BASE64_ENGINE: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -86,7 +86,7 @@ pub(super) fn write_request(id: &str, request: &Request, body: &Bytes) -> Bytes 
     if !body.is_empty() || expected || request.headers().contains_key(CONTENT_LENGTH) {
         headers.push(("Content-Length".into(), body.len().to_string()));
     }
-    let (body_encoding, body) = coded(body);
+    let (body_encoding, body) = encode_body(body);
     let text = RequestText {
         message_id: id,
         method: request.method().as_str(),
@@ -96,48 +96,52 @@ pub(super) fn write_request(id: &str, request: &Request, body: &Bytes) -> Bytes 
         body_encoding,
         body,
     };
-    written(&text)
+    to_json(&text)
 }
 
 /// Writes an answer as JSON. An answer without a body, as to HEAD or as 304, keeps its own `Content-Length`.
-pub(super) fn write_answer(to: &MessageHeader, head: &http::response::Parts, body: &Bytes) -> Bytes {
+pub(super) fn write_answer(
+    message_header: &MessageHeader,
+    head: &http::response::Parts,
+    body: &Bytes,
+) -> Bytes {
     let mut headers: Vec<_> = fields(&head.headers).collect();
     match head.headers.get(CONTENT_LENGTH) {
-        Some(said) if body.is_empty() => headers.push(("Content-Length".into(), latin1(said))),
+        Some(length) if body.is_empty() => headers.push(("Content-Length".into(), latin1(length))),
         _ => headers.push(("Content-Length".into(), body.len().to_string())),
     }
-    let (body_encoding, body) = coded(body);
+    let (body_encoding, body) = encode_body(body);
     let text = AnswerText {
-        message_id: &to.id,
-        http_version: to.version,
+        message_id: &message_header.id,
+        http_version: message_header.version,
         status: head.status.as_u16(),
         reason: head.status.canonical_reason().unwrap_or_default(),
         headers,
         body_encoding,
         body,
     };
-    written(&text)
+    to_json(&text)
 }
 
 /// A body as a JSON string, and its `body-encoding`.
-fn coded(body: &[u8]) -> (Option<&'static str>, Cow<'_, str>) {
+fn encode_body(body: &[u8]) -> (Option<&'static str>, Cow<'_, str>) {
     let is_text = |text: &&str| text.bytes().all(|b| b >= b' ' || b"\x08\t\n\x0c\r".contains(&b));
     match std::str::from_utf8(body).ok().filter(is_text) {
         Some(text) => (None, text.into()),
-        None => (Some(BASE64), CODE.encode(body).into()),
+        None => (Some(BASE64), BASE64_ENGINE.encode(body).into()),
     }
 }
 
-fn written(text: &impl Serialize) -> Bytes {
+fn to_json(text: &impl Serialize) -> Bytes {
     // Text, numbers and lists can always be written as JSON.
     serde_json::to_vec(text).unwrap_or_default().into()
 }
 
-/// The end-to-end fields but for lengths and trailers, in order, with repeats, spelled as the page spells them.
+/// The end-to-end fields without lengths and trailers, in order, with repeats, spelled as the page spells them.
 fn fields(headers: &HeaderMap) -> impl Iterator<Item = (String, String)> {
-    let kept =
+    let end_to_end =
         headers.iter().filter(|(name, _)| ![CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, TE].contains(name));
-    kept.map(|(name, value)| (spelled(name), latin1(value)))
+    end_to_end.map(|(name, value)| (spelled(name), latin1(value)))
 }
 
 fn spelled(name: &HeaderName) -> String {
@@ -161,17 +165,17 @@ pub(crate) fn property(bytes: &[u8]) {
     use http_body_util::BodyExt as _;
 
     let _ = (read_request(bytes).is_ok(), id_of(bytes));
-    let Ok(Some((asked, answer))) = read_answer(bytes) else { return };
+    let Ok(Some((message_header, answer))) = read_answer(bytes) else { return };
     let (head, body) = answer.into_parts();
     let Some(Ok(body)) = body.collect().now_or_never() else { unreachable!("the body is in memory") };
     let body = body.to_bytes();
-    let read = read_answer(&write_answer(&asked, &head, &body));
-    let Ok(Some((asked_again, again))) = read else { unreachable!("a written answer can be read") };
+    let read = read_answer(&write_answer(&message_header, &head, &body));
+    let Ok(Some((header_again, again))) = read else { unreachable!("a written answer can be read") };
     let (mut head_again, body_again) = again.into_parts();
     head_again.headers.remove(CONTENT_LENGTH);
     let mut headers = head.headers;
     headers.remove(CONTENT_LENGTH);
-    assert_eq!((asked_again, head_again.status), (asked, head.status));
+    assert_eq!((header_again, head_again.status), (message_header, head.status));
     assert_eq!(head_again.headers, headers);
     let Some(Ok(body_again)) = body_again.collect().now_or_never() else {
         unreachable!("this body is in memory too")

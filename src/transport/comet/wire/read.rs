@@ -9,18 +9,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{BASE64, CODE, VERSION, VERSIONS};
+use super::{BASE64, BASE64_ENGINE, VERSION, VERSIONS};
 use crate::defaults;
 use crate::message::{Body, Request, Response, hop};
 
 /// The most fields of one message: ten times as many as browsers send.
 const FIELDS: usize = 512;
 /// The most characters of a JSON error that are passed on: some errors quote the input.
-const WORDS: usize = 200;
+const ERROR_CHARS: usize = 200;
 
-/// Why text is no message.
+/// Why a text is not a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(in crate::transport::comet) enum Bad {
+pub(in crate::transport::comet) enum InvalidMessage {
     #[error("the JSON is malformed: {0}")]
     Json(String),
     #[error("the member {0:?} is missing")]
@@ -48,14 +48,14 @@ pub(in crate::transport::comet) struct MessageHeader {
     pub(in crate::transport::comet) version: &'static str,
 }
 
-/// Text that is no message, and the id that was read before the error.
+/// The error of a text that is not a message, and the id that was read before the error.
 #[derive(Debug)]
 pub(in crate::transport::comet) struct MalformedMessage {
     pub(in crate::transport::comet) id: Option<Box<str>>,
-    pub(in crate::transport::comet) why: Bad,
+    pub(in crate::transport::comet) reason: InvalidMessage,
 }
 
-/// A message and its exchange; nothing if the text is empty or the empty object.
+/// A message and its exchange; `None` if the text is empty or the empty object.
 type Read<T> = Result<Option<(MessageHeader, T)>, MalformedMessage>;
 
 /// Reads an agent's answer. The answer keeps a `Content-Length` only if it has exactly one valid length.
@@ -68,14 +68,14 @@ pub(in crate::transport::comet) fn read_request(text: &[u8]) -> Read<Request> {
     message(text, request)
 }
 
-fn message<T>(text: &[u8], make: fn(Members) -> Result<T, Bad>) -> Read<T> {
+fn message<T>(text: &[u8], make: fn(Members) -> Result<T, InvalidMessage>) -> Read<T> {
     let Some(mut members) = read(text)? else { return Ok(None) };
     let id = members.id.take();
     let made = version(&members).and_then(|version| Ok((version, make(members)?)));
     match (id, made) {
         (Some(id), Ok((version, made))) => Ok(Some((MessageHeader { id, version }, made))),
-        (None, Ok(_)) => Err(MalformedMessage { id: None, why: Bad::Missing("message-id") }),
-        (id, Err(why)) => Err(MalformedMessage { id, why }),
+        (None, Ok(_)) => Err(MalformedMessage { id: None, reason: InvalidMessage::Missing("message-id") }),
+        (id, Err(reason)) => Err(MalformedMessage { id, reason }),
     }
 }
 
@@ -98,19 +98,19 @@ fn read(text: &[u8]) -> Result<Option<Members>, MalformedMessage> {
         Ok(()) if members.count == 0 => Ok(None),
         Ok(()) => Ok(Some(members)),
         Err(error) => {
-            let why = Bad::Json(error.to_string().chars().take(WORDS).collect());
-            Err(MalformedMessage { id: members.id, why })
+            let reason = InvalidMessage::Json(error.to_string().chars().take(ERROR_CHARS).collect());
+            Err(MalformedMessage { id: members.id, reason })
         }
     }
 }
 
-fn answer(members: Members) -> Result<Response, Bad> {
-    let status = members.status.ok_or(Bad::Missing("status"))?;
+fn answer(members: Members) -> Result<Response, InvalidMessage> {
+    let status = members.status.ok_or(InvalidMessage::Missing("status"))?;
     let status = StatusCode::from_u16(status).ok().filter(|s| (200..600).contains(&s.as_u16()));
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = status.ok_or(Bad::Status)?;
+    *response.status_mut() = status.ok_or(InvalidMessage::Status)?;
     let mut headers = fields(members.headers)?;
-    let length = clear_length(&headers);
+    let length = unambiguous_length(&headers);
     let _ = hop::strip(&mut headers);
     headers.remove(TRAILER);
     headers.remove(CONTENT_LENGTH);
@@ -122,15 +122,16 @@ fn answer(members: Members) -> Result<Response, Bad> {
     Ok(response)
 }
 
-fn request(members: Members) -> Result<Request, Bad> {
-    let method = members.method.ok_or(Bad::Missing("method"))?;
-    let target: Uri = members.uri.ok_or(Bad::Missing("request-uri"))?.parse().map_err(|_| Bad::Target)?;
+fn request(members: Members) -> Result<Request, InvalidMessage> {
+    let method = members.method.ok_or(InvalidMessage::Missing("method"))?;
+    let target = members.uri.ok_or(InvalidMessage::Missing("request-uri"))?;
+    let target: Uri = target.parse().map_err(|_| InvalidMessage::Target)?;
     let mut headers = fields(members.headers)?;
-    let length = clear_length(&headers);
+    let length = unambiguous_length(&headers);
     let _ = hop::strip(&mut headers);
     headers.remove(TRAILER);
     headers.remove(CONTENT_LENGTH);
-    // A request without a host gets an empty one: the agent's resources need none (draft-lentczner-rhttp-00).
+    // A request without `Host` gets an empty `Host`: the agent's resources need none (draft-lentczner-rhttp-00).
     headers.entry(HOST).or_insert(HeaderValue::from_static(""));
     let body = body(members.body.flatten(), members.encoding)?;
     // Some origins require `Content-Length: 0` in a POST without a body.
@@ -138,51 +139,57 @@ fn request(members: Members) -> Result<Request, Bad> {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let mut request = Request::new(Body::full(body));
-    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| Bad::Target)?;
+    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| InvalidMessage::Target)?;
     *request.uri_mut() = target;
     *request.headers_mut() = headers;
     Ok(request)
 }
 
-fn version(members: &Members) -> Result<&'static str, Bad> {
-    let Some(said) = &members.version else { return Ok(VERSION) };
-    VERSIONS.into_iter().find(|version| version.eq_ignore_ascii_case(said)).ok_or(Bad::Version)
+fn version(members: &Members) -> Result<&'static str, InvalidMessage> {
+    let Some(announced) = &members.version else { return Ok(VERSION) };
+    VERSIONS
+        .into_iter()
+        .find(|version| version.eq_ignore_ascii_case(announced))
+        .ok_or(InvalidMessage::Version)
 }
 
-fn body(text: Option<String>, encoding: Option<String>) -> Result<Bytes, Bad> {
+fn body(text: Option<String>, encoding: Option<String>) -> Result<Bytes, InvalidMessage> {
     let text = text.unwrap_or_default();
     let bytes: Bytes = match encoding {
         None => text.into(),
-        Some(said) if said.eq_ignore_ascii_case(BASE64) => CODE.decode(text).map_err(|_| Bad::Body)?.into(),
-        Some(_) => return Err(Bad::Body),
+        Some(name) if name.eq_ignore_ascii_case(BASE64) => {
+            BASE64_ENGINE.decode(text).map_err(|_| InvalidMessage::Body)?.into()
+        }
+        Some(_) => return Err(InvalidMessage::Body),
     };
-    if bytes.len() > defaults::COMET_MESSAGE { Err(Bad::TooLarge) } else { Ok(bytes) }
+    if bytes.len() > defaults::COMET_MESSAGE { Err(InvalidMessage::TooLarge) } else { Ok(bytes) }
 }
 
-fn fields(fields: Option<FieldList>) -> Result<HeaderMap, Bad> {
+fn fields(fields: Option<FieldList>) -> Result<HeaderMap, InvalidMessage> {
     let mut headers = HeaderMap::new();
     let mut size = 0;
     for (name, value) in fields.map_or(Vec::new(), |fields| fields.0) {
         size += name.len() + value.len();
         if size > defaults::FIELDS as usize {
-            return Err(Bad::Fields);
+            return Err(InvalidMessage::Fields);
         }
-        let name = HeaderName::try_from(name).map_err(|_| Bad::Field)?;
+        let name = HeaderName::try_from(name).map_err(|_| InvalidMessage::Field)?;
         let value: Result<Vec<u8>, _> = value.trim_matches([' ', '\t']).chars().map(u8::try_from).collect();
-        let value = HeaderValue::try_from(value.map_err(|_| Bad::Field)?).map_err(|_| Bad::Field)?;
+        let value = value.map_err(|_| InvalidMessage::Field)?;
+        let value = HeaderValue::try_from(value).map_err(|_| InvalidMessage::Field)?;
         headers.append(name, value);
     }
     Ok(headers)
 }
 
 /// The `Content-Length`, if every value is the same number.
-fn clear_length(headers: &HeaderMap) -> Option<u64> {
-    let mut said = headers.get_all(CONTENT_LENGTH).iter().map(|value| {
+fn unambiguous_length(headers: &HeaderMap) -> Option<u64> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter().map(|value| {
         let digits = value.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?;
         digits.parse().ok()
     });
-    let first = said.next()??;
-    said.all(|other| other == Some(first)).then_some(first)
+    let first = lengths.next()??;
+    lengths.all(|other| other == Some(first)).then_some(first)
 }
 
 /// The members of a message, as they were read.
@@ -228,15 +235,15 @@ impl<'de> Visitor<'de> for &mut Members {
         while let Some(member) = map.next_key()? {
             self.count += 1;
             match member {
-                Member::MessageId => once(&mut self.id, &mut map)?,
-                Member::Method => once(&mut self.method, &mut map)?,
-                Member::RequestUri => once(&mut self.uri, &mut map)?,
-                Member::HttpVersion => once(&mut self.version, &mut map)?,
-                Member::Status => once(&mut self.status, &mut map)?,
-                Member::Reason => once(&mut self.reason, &mut map)?,
-                Member::Headers => once(&mut self.headers, &mut map)?,
-                Member::Body => once(&mut self.body, &mut map)?,
-                Member::BodyEncoding => once(&mut self.encoding, &mut map)?,
+                Member::MessageId => read_once(&mut self.id, &mut map)?,
+                Member::Method => read_once(&mut self.method, &mut map)?,
+                Member::RequestUri => read_once(&mut self.uri, &mut map)?,
+                Member::HttpVersion => read_once(&mut self.version, &mut map)?,
+                Member::Status => read_once(&mut self.status, &mut map)?,
+                Member::Reason => read_once(&mut self.reason, &mut map)?,
+                Member::Headers => read_once(&mut self.headers, &mut map)?,
+                Member::Body => read_once(&mut self.body, &mut map)?,
+                Member::BodyEncoding => read_once(&mut self.encoding, &mut map)?,
                 Member::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -246,14 +253,14 @@ impl<'de> Visitor<'de> for &mut Members {
     }
 }
 
-fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
-    place: &mut Option<T>,
+fn read_once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    member: &mut Option<T>,
     map: &mut A,
 ) -> Result<(), A::Error> {
-    if place.is_some() {
+    if member.is_some() {
         return Err(A::Error::custom("a member appears twice"));
     }
-    *place = Some(map.next_value()?);
+    *member = Some(map.next_value()?);
     Ok(())
 }
 

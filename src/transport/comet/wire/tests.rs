@@ -2,7 +2,7 @@ use http::{Method, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 
-use super::read::Bad;
+use super::read::InvalidMessage;
 use super::*;
 use crate::message::{Body, Response};
 
@@ -21,31 +21,31 @@ fn bytes(body: Body) -> Bytes {
     }
 }
 
-fn answered(text: &str) -> Result<Response, Bad> {
+fn answered(text: &str) -> Result<Response, InvalidMessage> {
     match read_answer(text.as_bytes()) {
         Ok(Some((_, response))) => Ok(response),
         Ok(None) => panic!("nothing in {text}"),
-        Err(malformed) => Err(malformed.why),
+        Err(malformed) => Err(malformed.reason),
     }
 }
 
 /// An answer with this member.
-fn with(member: &str) -> String {
+fn answer_with(member: &str) -> String {
     format!(r#"{{"message-id":"m","status":200,{member}}}"#)
 }
 
 #[test]
 fn the_traces_of_the_wiki_page_are_read() {
-    let (asked, request) = read_request(REQUEST.as_bytes()).unwrap().unwrap();
+    let (message_header, request) = read_request(REQUEST.as_bytes()).unwrap().unwrap();
     let id: Box<str> = "d8af2ffb-4ee1-11dd-9f26-001b63926250".into();
-    assert_eq!(asked, MessageHeader { id, version: "PTTH/0.9" });
+    assert_eq!(message_header, MessageHeader { id, version: "PTTH/0.9" });
     assert_eq!((request.method(), request.uri().path()), (&Method::GET, "/"));
     assert_eq!(
         (&request.headers()["host"], request.headers().len()),
         (&"127.0.0.1:65331".parse().unwrap(), 3)
     );
-    let (answered, response) = read_answer(ANSWER.as_bytes()).unwrap().unwrap();
-    assert_eq!((answered.id, response.status().as_u16()), (asked.id, 200));
+    let (answer_header, response) = read_answer(ANSWER.as_bytes()).unwrap().unwrap();
+    assert_eq!((answer_header.id, response.status().as_u16()), (message_header.id, 200));
     assert_eq!(response.headers()["content-type"], "text/plain");
     assert_eq!(bytes(response.into_body()), "Hello World!\n");
     for nothing in ["", " ", "{}", " { }\n"] {
@@ -87,36 +87,36 @@ fn unusual_members_are_read_and_invalid_members_refused() {
         (r#""body-encoding":"BASE64","body":"/wA""#, b"\xff\0"),
         (r#""http-version":"ptth/1.0","body":"\u0000""#, b"\0"),
     ] {
-        assert_eq!(bytes(answered(&with(member)).unwrap().into_body()), body, "{member}");
+        assert_eq!(bytes(answered(&answer_with(member)).unwrap().into_body()), body, "{member}");
     }
-    for (member, why) in [
-        (r#""http-version":"HTTP/1.1""#, Bad::Version),
-        (r#""body":"x","body-encoding":"gzip""#, Bad::Body),
-        (r#""body":"$$","body-encoding":"base64""#, Bad::Body),
-        (r#""headers":[["A b","c"]]"#, Bad::Field),
-        (r#""headers":[["","c"]]"#, Bad::Field),
-        (r#""headers":[["A","b\r\nSet-Cookie: x"]]"#, Bad::Field),
-        (r#""headers":[["A\r\nB","c"]]"#, Bad::Field),
-        (r#""headers":[["A","b\u0000"]]"#, Bad::Field),
-        (r#""headers":[["A","\u0100"]]"#, Bad::Field),
+    for (member, reason) in [
+        (r#""http-version":"HTTP/1.1""#, InvalidMessage::Version),
+        (r#""body":"x","body-encoding":"gzip""#, InvalidMessage::Body),
+        (r#""body":"$$","body-encoding":"base64""#, InvalidMessage::Body),
+        (r#""headers":[["A b","c"]]"#, InvalidMessage::Field),
+        (r#""headers":[["","c"]]"#, InvalidMessage::Field),
+        (r#""headers":[["A","b\r\nSet-Cookie: x"]]"#, InvalidMessage::Field),
+        (r#""headers":[["A\r\nB","c"]]"#, InvalidMessage::Field),
+        (r#""headers":[["A","b\u0000"]]"#, InvalidMessage::Field),
+        (r#""headers":[["A","\u0100"]]"#, InvalidMessage::Field),
     ] {
-        assert_eq!(answered(&with(member)).map(|_| ()), Err(why), "{member}");
+        assert_eq!(answered(&answer_with(member)).map(|_| ()), Err(reason), "{member}");
     }
     for status in ["0", "99", "100", "101", "199", "600", "999", "1000"] {
         let text = format!(r#"{{"message-id":"m","status":{status}}}"#);
-        assert_eq!(answered(&text).map(|_| ()), Err(Bad::Status), "{status}");
+        assert_eq!(answered(&text).map(|_| ()), Err(InvalidMessage::Status), "{status}");
     }
-    assert_eq!(answered(r#"{"status":200}"#).map(|_| ()), Err(Bad::Missing("message-id")));
-    assert_eq!(answered(r#"{"message-id":"m"}"#).map(|_| ()), Err(Bad::Missing("status")));
-    let large = with(&format!(r#""body":"{}""#, "x".repeat(crate::defaults::COMET_MESSAGE + 1)));
-    assert_eq!(answered(&large).map(|_| ()), Err(Bad::TooLarge));
+    assert_eq!(answered(r#"{"status":200}"#).map(|_| ()), Err(InvalidMessage::Missing("message-id")));
+    assert_eq!(answered(r#"{"message-id":"m"}"#).map(|_| ()), Err(InvalidMessage::Missing("status")));
+    let large = answer_with(&format!(r#""body":"{}""#, "x".repeat(crate::defaults::COMET_MESSAGE + 1)));
+    assert_eq!(answered(&large).map(|_| ()), Err(InvalidMessage::TooLarge));
 }
 
 #[test]
 fn malformed_json_is_refused_with_the_id_that_precedes_it() {
     let deep = "[".repeat(100_000);
     let many = format!(r#""headers":[{}["A","b"]]"#, r#"["A","b"],"#.repeat(512));
-    let one = format!(r#""headers":[["A","{}"]]"#, "x".repeat(200_000));
+    let long = format!(r#""headers":[["A","{}"]]"#, "x".repeat(200_000));
     for member in [
         r#""status":200"#,
         r#""message-id":"n""#,
@@ -134,11 +134,11 @@ fn malformed_json_is_refused_with_the_id_that_precedes_it() {
         r#""x":1,"#,
         &deep,
         &many,
-        &one,
+        &long,
     ] {
-        let malformed = read_answer(with(member).as_bytes()).unwrap_err();
+        let malformed = read_answer(answer_with(member).as_bytes()).unwrap_err();
         assert_eq!(malformed.id.as_deref(), Some("m"), "{member:.60}");
-        assert!(malformed.why.to_string().len() < 300, "{}", malformed.why);
+        assert!(malformed.reason.to_string().len() < 300, "{}", malformed.reason);
     }
     for text in [
         "[]",
@@ -154,11 +154,12 @@ fn malformed_json_is_refused_with_the_id_that_precedes_it() {
         "\u{feff}{}",
         "[",
     ] {
-        assert!(matches!(read_answer(text.as_bytes()), Err(m) if matches!(m.why, Bad::Json(_))), "{text}");
+        let malformed = read_answer(text.as_bytes()).unwrap_err();
+        assert!(matches!(malformed.reason, InvalidMessage::Json(_)), "{text}");
     }
     for status in ["-1", "1e400", "70000", "200.5", "\"200\"", "null", "123456789012345678901234567890"] {
         let text = format!(r#"{{"message-id":"m","status":{status}}}"#);
-        assert!(matches!(answered(&text), Err(Bad::Json(_))), "{status}");
+        assert!(matches!(answered(&text), Err(InvalidMessage::Json(_))), "{status}");
     }
     assert!(read_answer(b"{\"message-id\":\"m\",\"status\":200,\"body\":\"\xff\"}").is_err());
     assert_eq!(id_of(br#"{"message-id":"m","status":200,"body":"xx"#).as_deref(), Some("m"));
@@ -168,7 +169,7 @@ fn malformed_json_is_refused_with_the_id_that_precedes_it() {
 #[test]
 fn only_an_unambiguous_content_length_is_kept() {
     let length = |fields: &str| {
-        let response = answered(&with(&format!(r#""headers":[{fields}],"body":"abc""#))).unwrap();
+        let response = answered(&answer_with(&format!(r#""headers":[{fields}],"body":"abc""#))).unwrap();
         assert!(!response.headers().contains_key("transfer-encoding"));
         assert!(!response.headers().contains_key("x-hop"));
         response.headers().get("content-length").map(|v| v.to_str().unwrap().to_owned())
@@ -202,7 +203,7 @@ proptest! {
         let body = Bytes::from(body);
         let mut request = http::Request::put(format!("http://a.test{target}")).body(Body::empty()).unwrap();
         *request.headers_mut() = headers.clone();
-        let (asked, read) = read_request(&write_request("x", &request, &body)).unwrap().unwrap();
+        let (message_header, read) = read_request(&write_request("x", &request, &body)).unwrap().unwrap();
         prop_assert_eq!(read.uri().to_string(), target);
         prop_assert_eq!(&read.headers()["host"], "a.test");
         let mut read_headers = read.headers().clone();
@@ -214,9 +215,9 @@ proptest! {
         let mut response = http::Response::new(());
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         *response.headers_mut() = headers.clone();
-        let text = write_answer(&asked, &response.into_parts().0, &body);
-        let (answered, read) = read_answer(&text).unwrap().unwrap();
-        prop_assert_eq!(answered, asked);
+        let text = write_answer(&message_header, &response.into_parts().0, &body);
+        let (answer_header, read) = read_answer(&text).unwrap().unwrap();
+        prop_assert_eq!(answer_header, message_header);
         prop_assert_eq!(read.status().as_u16(), status);
         let mut read_headers = read.headers().clone();
         read_headers.remove("content-length");
@@ -235,7 +236,7 @@ proptest! {
 
     #[test]
     fn the_json_of_a_body_is_at_most_twice_as_long(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let (_, text) = coded(&body);
+        let (_, text) = encode_body(&body);
         prop_assert!(serde_json::to_string(&text).unwrap().len() <= 2 * body.len() + 6);
     }
 }

@@ -1,4 +1,4 @@
-//! Brings answers to the relay. The visitor of an answer that cannot be brought gets a 502.
+//! Delivers answers to the relay. The visitor of an answer that cannot be delivered gets a 502.
 
 use std::sync::Arc;
 
@@ -10,14 +10,13 @@ use crate::http1::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request};
 use crate::net::Scope;
 use crate::session::envelope::agent::{Answer, apology};
-use crate::transport::polled::{Client, LOST, bring};
+use crate::transport::polled::{Client, LOST, deliver_answer};
 
-/// Brings the answer to a request. Dropping the future breaks the answer off.
-pub(super) async fn answer(client: &Arc<Client>, url: &Uri, answer: Answer, scope: &Scope) {
+/// Delivers the answer to a request. Dropping the future breaks the answer off.
+pub(super) async fn deliver(client: &Arc<Client>, url: &Uri, answer: Answer, scope: &Scope) {
     // An answer that broke off, or is too long to be kept, is sent only once.
-    let Err(detail) = bring(client, || answer.body().map(|body| post(url, body)), scope).await else {
-        return;
-    };
+    let delivered = deliver_answer(client, || answer.body().map(|body| post(url, body)), scope).await;
+    let Err(detail) = delivered else { return };
     let apology = apology(StatusCode::BAD_GATEWAY, LOST, &detail, &HeaderMap::new()).await;
     let sent = tokio::time::timeout(defaults::UPGRADE, client.send(post(url, apology.body()), scope)).await;
     if let Err(error) = sent.map_err(BoxError::from).flatten() {

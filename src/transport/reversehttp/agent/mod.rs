@@ -1,8 +1,8 @@
 //! The agent's half: registers, then keeps several polls open and serves the requests that they bring.
 
 mod answers;
-mod hands;
-mod kept;
+mod in_flight;
+mod keep_open;
 mod polls;
 mod probe;
 
@@ -19,12 +19,13 @@ use crate::defaults;
 use crate::message::{Body, Request, fields, link};
 use crate::transport::polled::{Base, Client, Hold};
 use crate::transport::{
-    AgentLink, AgentSide, Call, OpenError, Opened, StreamingSupport, flip, is_ruled, target, warnings,
+    AgentLink, AgentSide, Call, OpenError, Opened, StreamingSupport, check_rules_in_force, flip, target,
+    warnings,
 };
 
 /// See the module.
 pub(super) struct Agent {
-    /// Outlives sessions, because a box that cuts polls stays on the way.
+    /// Outlives sessions, because the same box cuts the polls of the next session too.
     hold: Arc<Hold>,
 }
 
@@ -46,7 +47,7 @@ impl AgentSide for Agent {
     fn open<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Opened, OpenError>> {
         Box::pin(async move {
             let client = Arc::new(Client::new(call));
-            let answer = client.alone(registration(call)?).await?;
+            let answer = client.send_alone(registration(call)?).await?;
             if !answer.status().is_success() {
                 return Err(match flip::refused(answer).await {
                     OpenError::Absent { status } => {
@@ -55,23 +56,23 @@ impl AgentSide for Agent {
                     refused => refused,
                 });
             }
-            is_ruled(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
+            check_rules_in_force(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
             let urls = link::targets(answer.headers(), "related").map(str::to_owned).collect();
             let warnings = warnings::read(answer.headers());
             let registered = match call.offer.probe {
-                true => read_registration(answer.headers(), client.base()),
-                false => registered(answer.headers(), client.base()),
+                true => read_probe_link(answer.headers(), client.base()),
+                false => read_registered(answer.headers(), client.base()),
             };
             let registered = registered.map_err(OpenError::Broken)?;
             let flow = match &registered.probe {
-                Some(url) => probe::look(&client, url).await,
-                None => StreamingSupport::HELD,
+                Some(url) => probe::streaming_support(&client, url).await,
+                None => StreamingSupport::BUFFERED,
             };
-            if flow != StreamingSupport::FREE && !call.offer.probe {
+            if flow != StreamingSupport::STREAMING && !call.offer.probe {
                 tracing::info!(relay = %call.relay, "{flow}");
             }
-            let again = registration(call)?.into_parts();
-            let link = PolledRegistration::new(client, again, registered, flow, self.hold.clone());
+            let form = registration(call)?.into_parts();
+            let link = PolledRegistration::new(client, form, registered, flow, self.hold.clone());
             Ok(Opened { urls, warnings, connections: 1, link: AgentLink::Polled(Box::new(link)) })
         })
     }
@@ -107,24 +108,24 @@ fn registration(call: &Call) -> Result<http::Request<bytes::Bytes>, OpenError> {
     Ok(request)
 }
 
-/// The same form, ready to be sent.
-fn copy(request: &(http::request::Parts, bytes::Bytes)) -> Request {
+/// The same form, ready to be sent again.
+fn copy_form(request: &(http::request::Parts, bytes::Bytes)) -> Request {
     Request::from_parts(request.0.clone(), Body::full(request.1.clone()))
 }
 
-fn registered(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
+fn read_registered(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
     let first = link::targets(headers, "first").next().ok_or("the relay sent no URL to poll")?;
     let private = headers.get(LOCATION).and_then(|v| v.to_str().ok());
     let first = base.rebase(first)?;
     Ok(Registered {
         first,
         private: private.map(|url| base.rebase(url)).transpose()?,
-        ..read_registration(headers, base)?
+        ..read_probe_link(headers, base)?
     })
 }
 
-/// Reads the part of the answer that a probing offer gets too: such an offer registers nothing.
-fn read_registration(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
+/// Reads the part of the answer that a probing offer gets too. A probing offer registers nothing.
+fn read_probe_link(headers: &HeaderMap, base: &Base) -> Result<Registered, String> {
     let streams = headers.get(fields::PTTH_STREAM).is_some_and(|v| v == "?1");
     let probe = link::targets(headers, "probe").next().filter(|_| streams);
     let probe = probe.map(|url| base.rebase(url)).transpose()?;

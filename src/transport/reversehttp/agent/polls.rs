@@ -8,9 +8,9 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::answers;
-use super::hands::{Hands, RequestInHand};
-use super::kept::keep;
-use super::{Registered, copy, registered};
+use super::in_flight::{InFlightRequest, InFlightRequests};
+use super::keep_open::keep_open;
+use super::{Registered, copy_form, read_registered};
 use crate::defaults;
 use crate::http1::embedded::ReadError;
 use crate::message::spool::{SpoolError, SpoolRoom};
@@ -18,7 +18,7 @@ use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
 use crate::session::envelope::agent::{Answer, AnswerMode, apology, arrived, serve_by};
 use crate::session::{Ended, Handler, Load};
-use crate::transport::polled::{Brought, Came, Client, Dialect, Hold, run, send_poll};
+use crate::transport::polled::{Client, Dialect, Hold, PollOutcome, SentPoll, run, send_poll};
 use crate::transport::reversehttp::accept::{self, poll_mode};
 use crate::transport::{ServeLink, StreamingSupport};
 
@@ -26,11 +26,11 @@ use crate::transport::{ServeLink, StreamingSupport};
 pub(super) struct PolledRegistration {
     client: Arc<Client>,
     /// The form, sent again for another URL to poll.
-    again: (http::request::Parts, bytes::Bytes),
+    form: (http::request::Parts, bytes::Bytes),
     registered: Registered,
     flow: StreamingSupport,
     hold: Arc<Hold>,
-    hands: Arc<Hands>,
+    in_flight: Arc<InFlightRequests>,
     /// Room for answers that must be complete before they are sent.
     room: SpoolRoom,
 }
@@ -40,28 +40,28 @@ pub(super) struct Message {
     /// The URL that was polled.
     url: Uri,
     envelope: Body,
-    way: AnswerMode,
-    /// Its entry among the requests in hand.
-    held: RequestInHand,
+    mode: AnswerMode,
+    /// Its entry among the requests in flight.
+    in_flight: InFlightRequest,
 }
 
 impl PolledRegistration {
     pub(super) fn new(
         client: Arc<Client>,
-        again: (http::request::Parts, bytes::Bytes),
+        form: (http::request::Parts, bytes::Bytes),
         registered: Registered,
         flow: StreamingSupport,
         hold: Arc<Hold>,
     ) -> Self {
-        Self { client, again, registered, flow, hold, hands: Arc::default(), room: SpoolRoom::default() }
+        Self { client, form, registered, flow, hold, in_flight: Arc::default(), room: SpoolRoom::default() }
     }
 
-    /// Serves a request, and brings the answer. `false` if the request did not arrive as a whole.
+    /// Serves a request, and delivers the answer. `false` if the request did not arrive as a whole.
     async fn exchange(
         &self,
         url: &Uri,
         envelope: Body,
-        way: AnswerMode,
+        mode: AnswerMode,
         handler: Arc<dyn Handler>,
         scope: &Scope,
     ) -> bool {
@@ -77,21 +77,22 @@ impl PolledRegistration {
                 Err(error) => {
                     tracing::warn!(%error, "a request could not be buffered");
                     let detail = "The agent has no room for a request of this length at the moment.";
-                    let (status, asker) = (StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new());
-                    let answer = Answer::Whole(apology(status, "agent-busy", detail, &asker).await);
-                    answers::answer(&self.client, url, answer, scope).await;
+                    let (status, request_headers) = (StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new());
+                    let apology = apology(status, "agent-busy", detail, &request_headers).await;
+                    let answer = Answer::Whole(apology);
+                    answers::deliver(&self.client, url, answer, scope).await;
                     return true;
                 }
             },
         };
-        let (envelope, kept) = keep(envelope);
-        match serve_by(envelope, handler, scope, &self.room, way).await {
+        let (envelope, open_body) = keep_open(envelope);
+        match serve_by(envelope, handler, scope, &self.room, mode).await {
             Ok(answer) => {
-                let bring = answers::answer(&self.client, url, answer, scope);
-                tokio::pin!(bring);
-                if tokio::time::timeout(defaults::UPLOAD_KEPT, &mut bring).await.is_err() {
-                    drop(kept);
-                    bring.await;
+                let delivery = answers::deliver(&self.client, url, answer, scope);
+                tokio::pin!(delivery);
+                if tokio::time::timeout(defaults::UPLOAD_KEPT, &mut delivery).await.is_err() {
+                    drop(open_body);
+                    delivery.await;
                 }
             }
             Err(ReadError::Broken(error)) => {
@@ -129,72 +130,74 @@ impl Dialect for PolledRegistration {
         &self,
         url: &mut Option<String>,
         scope: &Scope,
-    ) -> Result<Brought<Self::Message>, BoxError> {
+    ) -> Result<PollOutcome<Self::Message>, BoxError> {
         let client = &self.client;
         let target: Uri = match url {
             Some(url) => url.parse()?,
             None => {
-                let sent = client.send(copy(&self.again), scope);
+                let sent = client.send(copy_form(&self.form), scope);
                 let answer = tokio::time::timeout(defaults::UPGRADE, sent).await??;
                 if !answer.status().is_success() {
-                    return Ok(Brought::Ended(answer.status()));
+                    return Ok(PollOutcome::Ended(answer.status()));
                 }
-                url.insert(registered(answer.headers(), client.base())?.first).parse()?
+                url.insert(read_registered(answer.headers(), client.base())?.first).parse()?
             }
         };
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = target.clone();
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept::by(self.flow)));
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept::value_for(self.flow)));
         let (answer, since) = match send_poll(client, &self.hold, request, scope).await? {
-            Came::Answer(answer, since) => (answer, since),
+            SentPoll::Answered(answer, since) => (answer, since),
             // The URL stays valid: if it has delivered a request meanwhile, it delivers that request again.
-            Came::Cut(error) => return Ok(Brought::Cut(error)),
+            SentPoll::Cut(error) => return Ok(PollOutcome::Cut(error)),
         };
         let next = link::targets(answer.headers(), "next").next().map(|url| client.base().rebase(url));
         let next = next.transpose()?;
         match answer.status() {
             StatusCode::OK => {
                 *url = next;
-                let held = self.hands.take(answer.headers());
-                let way = match self.flow.up {
+                let in_flight = self.in_flight.enter(answer.headers());
+                let mode = match self.flow.up {
                     true if poll_mode(answer.headers()).live => AnswerMode::Live,
                     true => AnswerMode::Stream,
                     false => AnswerMode::Whole,
                 };
-                Ok(Brought::Request(Message { url: target, envelope: answer.into_body(), way, held }))
+                let envelope = answer.into_body();
+                Ok(PollOutcome::Request(Message { url: target, envelope, mode, in_flight }))
             }
             StatusCode::NO_CONTENT => {
                 *url = next.or(url.take());
-                self.hands.let_go(answer.headers());
-                self.hold.lasted(since.elapsed());
-                Ok(Brought::Nothing)
+                self.in_flight.drop_abandoned(answer.headers());
+                self.hold.record_lasted(since.elapsed());
+                Ok(PollOutcome::Nothing)
             }
-            StatusCode::TOO_MANY_REQUESTS => Ok(Brought::TooMany),
-            // The URL is spent: the answer to its last poll was lost on the way. The registration gives another URL.
+            StatusCode::TOO_MANY_REQUESTS => Ok(PollOutcome::TooMany),
+            // The URL is used up: the answer to its last poll was lost on the way. The agent registers again for
+            // another URL.
             StatusCode::NOT_FOUND | StatusCode::GONE => {
                 *url = None;
                 Err("the URL of a poll is used up".into())
             }
-            status => Ok(Brought::Ended(status)),
+            status => Ok(PollOutcome::Ended(status)),
         }
     }
 
     async fn serve(
         &self,
-        Message { url, envelope, way, mut held }: Message,
+        Message { url, envelope, mode, mut in_flight }: Message,
         handler: Arc<dyn Handler>,
         scope: &Scope,
     ) -> Option<Self::Turn> {
         let arrived = tokio::select! {
             biased;
-            () = held.gone() => {
+            () = in_flight.visitor_left() => {
                 tracing::debug!("a visitor left before its answer");
                 true
             }
-            arrived = self.exchange(&url, envelope, way, handler, scope) => arrived,
+            arrived = self.exchange(&url, envelope, mode, handler, scope) => arrived,
         };
-        // The same request may be in hand again as soon as its URL is polled.
-        drop(held);
+        // The same request may be in flight again as soon as its URL is polled.
+        drop(in_flight);
         (!arrived).then(|| Some(url.to_string()))
     }
 
@@ -204,7 +207,7 @@ impl Dialect for PolledRegistration {
         *request.method_mut() = Method::DELETE;
         let Ok(target) = private.parse() else { return false };
         *request.uri_mut() = target;
-        let told = tokio::time::timeout(Duration::from_secs(5), self.client.send(request, scope));
-        matches!(told.await, Ok(Ok(answer)) if answer.status().is_success())
+        let sent = tokio::time::timeout(Duration::from_secs(5), self.client.send(request, scope));
+        matches!(sent.await, Ok(Ok(answer)) if answer.status().is_success())
     }
 }

@@ -24,17 +24,17 @@ impl Relay {
         let agent = self.admissions.who(&facts)?;
         let all = self.registrations.of(&agent);
         let lines: Vec<_> = all.iter().map(|registration| line(registration, true)).collect();
-        Ok(shown(request.headers(), "Registrations", &lines))
+        Ok(listing(request.headers(), "Registrations", &lines))
     }
 
     /// GET of a private URL.
     pub(super) fn show(&self, sealed: &str, request: &Request, facts: &Facts) -> Result<Response, Refusal> {
         let claims = self.open(Use::Private, sealed, facts)?;
         let registration = self.standing(&claims.identity, claims.born)?;
-        Ok(shown(request.headers(), "Registration", &[line(&registration, false)]))
+        Ok(listing(request.headers(), "Registration", &[line(&registration, false)]))
     }
 
-    /// PUT of a private URL: sets the lease. A token is checked, but cannot be changed; a name is ignored.
+    /// PUT of a private URL: sets the lease. A token in the form is checked, but cannot be changed; a name is ignored.
     pub(super) async fn change(
         &self,
         sealed: &str,
@@ -60,7 +60,7 @@ impl Relay {
         Ok(plain(StatusCode::NO_CONTENT))
     }
 
-    /// DELETE of a private URL. Polls end; the agent may still answer requests that it has in hand.
+    /// DELETE of a private URL. Polls end; the agent may still answer its requests in flight.
     pub(super) fn delete(&self, sealed: &str, facts: &Facts) -> Result<Response, Refusal> {
         let claims = self.open(Use::Private, sealed, facts)?;
         match self.registrations.delete(&claims.identity, claims.born) {
@@ -90,9 +90,8 @@ fn line(registration: &Registration, counts: bool) -> String {
 }
 
 /// A form for programs, one line for each registration; a page for people.
-fn shown(asker: &HeaderMap, title: &str, lines: &[String]) -> Response {
-    let html = wants_html(asker);
-    let (kind, text) = match html {
+fn listing(request_headers: &HeaderMap, title: &str, lines: &[String]) -> Response {
+    let (media_type, text) = match wants_html(request_headers) {
         true => {
             let items: String =
                 lines.iter().map(|line| format!("<li><code>{}</code></li>\n", escape(line))).collect();
@@ -102,7 +101,7 @@ fn shown(asker: &HeaderMap, title: &str, lines: &[String]) -> Response {
     };
     let mut response = plain(StatusCode::OK);
     *response.body_mut() = Body::full(text);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     protect(response.headers_mut());
     response
 }

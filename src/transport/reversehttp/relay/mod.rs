@@ -80,8 +80,8 @@ impl Relay {
             (Resource::Gateway, Method::POST) => self.register(request, facts).await,
             (Resource::Gateway, Method::GET) => self.status(&request, &facts),
             (Resource::Request(sealed), Method::GET) => {
-                let asker = request.into_parts().0.headers;
-                self.poll(sealed, &asker, &facts).await
+                let headers = request.into_parts().0.headers;
+                self.poll(sealed, &headers, &facts).await
             }
             (Resource::Request(sealed), Method::POST) => self.take_answer(sealed, request, &facts).await,
             (Resource::Private(sealed), Method::GET) => self.show(sealed, &request, &facts),
@@ -97,16 +97,16 @@ impl Relay {
     }
 
     /// The claims of a sealed URL, if the sender of the request may use the URL.
-    fn open(&self, what: Use, sealed: &str, facts: &Facts) -> Result<Claims, Refusal> {
+    fn open(&self, purpose: Use, sealed: &str, facts: &Facts) -> Result<Claims, Refusal> {
         let unknown = || {
             let refusal = Refusal::new(RefusalKind::NotFound, "this URL was not made by this relay");
             self.admissions.guessed(facts, refusal)
         };
-        let claims = self.seal.open(what, sealed).ok_or_else(unknown)?;
+        let claims = self.seal.open(purpose, sealed).ok_or_else(unknown)?;
         // A registration that stands names its agent; otherwise the URL names the agent.
         let agent = match self.registrations.get(&claims.identity) {
-            Some(known) => known.agent.clone(),
-            None => register::identified(&claims.identity).ok_or_else(unknown)?.0,
+            Some(registration) => registration.agent.clone(),
+            None => register::read_identity(&claims.identity).ok_or_else(unknown)?.0,
         };
         let foreign = facts.credential.is_some() && self.admissions.who(facts).ok().as_ref() != Some(&agent);
         if foreign || !self.admissions.may_go_on(&agent, facts) {
@@ -119,14 +119,14 @@ impl Relay {
     }
 
     /// The absolute URL of a resource, with the authority by which the agent reached this relay.
-    fn url(&self, facts: &Facts, what: Use, claims: &Claims) -> String {
+    fn url(&self, facts: &Facts, purpose: Use, claims: &Claims) -> String {
         let scheme = if facts.tls { "https" } else { "http" };
-        let folder = match what {
+        let folder = match purpose {
             Use::Request => "request",
             Use::Private => "private",
             Use::Probe => "probe",
         };
-        let sealed = self.seal.seal(what, claims);
+        let sealed = self.seal.seal(purpose, claims);
         format!("{scheme}://{}{}/{folder}/{sealed}", facts.authority, defaults::GATEWAY)
     }
 
@@ -187,8 +187,8 @@ fn as_403(mut refusal: Refusal) -> Refusal {
 impl RelaySide for Relay {
     fn wants(&self, request: &Request) -> bool {
         let headers = request.headers();
-        // A request with Upgrade, or with the ALPN field that is left of one, belongs to another transport. Some
-        // clients request h2c everywhere.
+        // A request with Upgrade belongs to another transport, even if only the ALPN field of such a request is left.
+        // Some clients request an upgrade to h2c everywhere.
         let upgrade = headers.contains_key(UPGRADE) && !hop::requests_upgrade(headers, "h2c");
         resource(request.uri().path()).is_some() && !upgrade && !headers.contains_key(fields::ALPN)
     }
@@ -198,8 +198,8 @@ impl RelaySide for Relay {
     }
 
     /// Pages of any origin may be agents: these resources need a token, and never a cookie.
-    fn dress(&self, asker: &HeaderMap, response: &mut Response) {
-        pages::open(asker, response, EXPOSED);
+    fn dress(&self, request_headers: &HeaderMap, response: &mut Response) {
+        pages::expose(request_headers, response, EXPOSED);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::http1::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
 use crate::message::{Request, Response, fields};
 use crate::session::envelope::{AnswerError, Delivery, PollEnd, UrlId, following};
 use crate::transport::polled::pages::plain;
-use crate::transport::polled::{held, too_many};
+use crate::transport::polled::{too_many, with_hold};
 use crate::transport::reversehttp::accept::{LIVE, poll_mode};
 use crate::transport::reversehttp::seal::Use;
 
@@ -20,7 +20,7 @@ impl Relay {
     pub(super) async fn poll(
         &self,
         sealed: &str,
-        asker: &HeaderMap,
+        request_headers: &HeaderMap,
         facts: &Facts,
     ) -> Result<Response, Refusal> {
         let gone = |message: &str| Refusal::new(RefusalKind::Gone, message);
@@ -28,25 +28,25 @@ impl Relay {
         if claims.expires < now() {
             return Err(gone("this URL has expired: register again"));
         }
-        let mode = poll_mode(asker);
-        let kind = if mode.batch { APPLICATION_HTTP } else { MESSAGE_HTTP };
+        let mode = poll_mode(request_headers);
+        let media_type = if mode.batch { APPLICATION_HTTP } else { MESSAGE_HTTP };
         let most = self.admissions.polling().hold;
         let mut ended_before = false;
         loop {
             let registration = self.revive(&claims, facts)?;
             let queue = &registration.queue;
-            registration.polled(claims.url);
+            registration.record_poll(claims.url);
             let poll = |hold| queue.poll(claims.url, mode, hold);
-            let polled = held(&self.waiters, &registration, asker, most, poll).await;
+            let polled = with_hold(&self.waiters, &registration, request_headers, most, poll).await;
             return match polled {
                 Ok(delivery) => {
-                    let mut response = envelope(kind, delivery);
+                    let mut response = envelope(media_type, delivery);
                     if let Some(closed) = &facts.closed {
                         queue.delivers_on(claims.url, closed);
                     }
                     let next = self.request_url(facts, &registration, following(claims.url));
                     if mode.streams {
-                        name(&mut response, fields::PTTH_REQUEST, &[claims.url]);
+                        insert_ids(&mut response, fields::PTTH_REQUEST, &[claims.url]);
                     }
                     if mode.live {
                         response.headers_mut().insert(ACCEPT, HeaderValue::from_static(LIVE));
@@ -57,13 +57,13 @@ impl Relay {
                     let next = self.request_url(facts, &registration, claims.url);
                     let mut response = plain(StatusCode::NO_CONTENT);
                     if mode.streams {
-                        name(&mut response, fields::PTTH_GONE, &registration.queue.abandoned());
+                        insert_ids(&mut response, fields::PTTH_GONE, &registration.queue.abandoned());
                     }
                     Ok(with_next(response, &next))
                 }
                 Err(PollEnd::Used) => Err(gone("this URL has delivered its request: poll the next one")),
                 Err(PollEnd::TooMany) => Err(too_many()),
-                // The attempt to revive the registration shows why it has ended.
+                // The next attempt revives the registration, or returns the reason of its end.
                 Err(PollEnd::Ended) if !ended_before => {
                     ended_before = true;
                     continue;
@@ -84,8 +84,8 @@ impl Relay {
         match self.registrations.router.answer(claims.url, request.into_body()).await {
             Ok(()) => Ok(plain(StatusCode::ACCEPTED)),
             Err(AnswerError::Unknown) => {
-                let known = self.registrations.get(&claims.identity);
-                Err(match known.is_some_and(|registration| registration.queue.is_used(claims.url)) {
+                let registration = self.registrations.get(&claims.identity);
+                Err(match registration.is_some_and(|registration| registration.queue.is_used(claims.url)) {
                     true => Refusal::new(RefusalKind::Answered, "this request has its answer already"),
                     false => Refusal::new(RefusalKind::NotFound, "no request waits for this answer"),
                 })
@@ -101,8 +101,8 @@ impl Relay {
     }
 }
 
-/// Names requests to the agent. An id alone gives no access.
-fn name(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
+/// Adds a field with the ids of requests. An id alone gives no access.
+fn insert_ids(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
     let ids: Vec<_> = requests.iter().map(|id| format!("{id:x}")).collect();
     if !ids.is_empty()
         && let Ok(value) = HeaderValue::try_from(ids.join(", "))
@@ -111,9 +111,9 @@ fn name(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
     }
 }
 
-fn envelope(kind: &'static str, delivery: Delivery) -> Response {
+fn envelope(media_type: &'static str, delivery: Delivery) -> Response {
     let mut response = plain(StatusCode::OK);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     for visitor in delivery.visitors() {
         response
             .headers_mut()
@@ -136,11 +136,11 @@ mod tests {
 
     #[test]
     fn the_visitor_address_has_the_form_that_clients_of_2009_read() {
-        let named = |address: &str| {
+        let formatted = |address: &str| {
             let value = requesting_client(Some(address.parse().unwrap())).unwrap();
             value.to_str().unwrap().to_owned()
         };
-        assert_eq!(named("[::ffff:203.0.113.9]:5"), "203.0.113.9:5");
-        assert_eq!(named("[2001:db8::1]:9"), "[2001:db8::1]:9");
+        assert_eq!(formatted("[::ffff:203.0.113.9]:5"), "203.0.113.9:5");
+        assert_eq!(formatted("[2001:db8::1]:9"), "[2001:db8::1]:9");
     }
 }

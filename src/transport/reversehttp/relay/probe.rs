@@ -1,5 +1,5 @@
-//! Probes whether something on an agent's way holds bodies back: two bodies stay open, one in each direction, and each
-//! shows how far it gets. A URL is valid for one probe.
+//! Probes whether something between an agent and this relay holds bodies back. Two bodies stay open, one in each
+//! direction, and each shows whether its start arrives. A URL is valid for one probe.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, StreamBody};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::register::identified;
+use super::register::read_identity;
 use super::{Relay, now};
 use crate::defaults;
 use crate::domain::{AgentId, Facts, Refusal, RefusalKind};
@@ -31,16 +31,16 @@ const OPEN: std::time::Duration = defaults::PROBE.saturating_mul(2);
 
 /// The probes in progress.
 #[derive(Default)]
-pub(super) struct Probes(Arc<Mutex<HashMap<UrlId, Look>>>);
+pub(super) struct Probes(Arc<Mutex<HashMap<UrlId, ProbeState>>>);
 
-struct Look {
+struct ProbeState {
     since: Instant,
     agent: AgentId,
     from: IpAddr,
-    /// Raised when the agent's body has come through.
-    through: Arc<Flag>,
-    /// Which of its two requests have arrived, by [`ProbeDirection`].
-    asked: [bool; 2],
+    /// Raised when the start of the agent's body has arrived.
+    arrived: Arc<Flag>,
+    /// Which of the probe's two requests were received, by [`ProbeDirection`].
+    received: [bool; 2],
 }
 
 #[derive(Clone, Copy)]
@@ -56,45 +56,45 @@ impl Probes {
         url: UrlId,
         agent: AgentId,
         from: IpAddr,
-        way: ProbeDirection,
+        direction: ProbeDirection,
     ) -> Result<Arc<Flag>, Refusal> {
-        let mut looks = self.0.lock();
-        if let Some(look) = looks.get_mut(&url) {
-            return match std::mem::replace(&mut look.asked[way as usize], true) {
+        let mut probes = self.0.lock();
+        if let Some(probe) = probes.get_mut(&url) {
+            return match std::mem::replace(&mut probe.received[direction as usize], true) {
                 true => Err(Refusal::new(RefusalKind::Gone, "this URL can be probed only once")),
-                false => Ok(look.through.clone()),
+                false => Ok(probe.arrived.clone()),
             };
         }
-        looks.retain(|_, look| look.since.elapsed() < OPEN);
-        let own = looks.values().filter(|look| look.agent == agent || look.from == from).count();
-        if looks.len() >= defaults::PROBES || own >= defaults::PROBES_PER_AGENT {
+        probes.retain(|_, probe| probe.since.elapsed() < OPEN);
+        let own = probes.values().filter(|probe| probe.agent == agent || probe.from == from).count();
+        if probes.len() >= defaults::PROBES || own >= defaults::PROBES_PER_AGENT {
             return Err(Refusal::new(RefusalKind::TooMany, "too many probes are in progress"));
         }
-        let mut look =
-            Look { since: Instant::now(), agent, from, through: Arc::default(), asked: [false; 2] };
-        look.asked[way as usize] = true;
-        Ok(looks.entry(url).or_insert(look).through.clone())
+        let (since, arrived) = (Instant::now(), Arc::default());
+        let mut probe = ProbeState { since, agent, from, arrived, received: [false; 2] };
+        probe.received[direction as usize] = true;
+        Ok(probes.entry(url).or_insert(probe).arrived.clone())
     }
 }
 
 /// Removes a probe when its GET has ended.
-struct Leave(Arc<Mutex<HashMap<UrlId, Look>>>, UrlId);
+struct RemoveOnDrop(Arc<Mutex<HashMap<UrlId, ProbeState>>>, UrlId);
 
-impl Drop for Leave {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         self.0.lock().remove(&self.1);
     }
 }
 
 impl Relay {
-    /// GET of a probe's URL: sends a line at once, and another when the POST's body has come through. The body stays
-    /// open, because a complete body gets through everywhere.
+    /// GET of a probe's URL: sends a line at once, and another when the start of the POST's body has arrived. The body
+    /// stays open, because a complete body gets through everywhere.
     pub(super) fn probe_down(&self, sealed: &str, facts: &Facts) -> Result<Response, Refusal> {
-        let (url, through) = self.probe(sealed, facts, ProbeDirection::Down)?;
-        let (leave, through) = (Leave(self.probes.0.clone(), url), through.listen());
+        let (url, arrived) = self.probe(sealed, facts, ProbeDirection::Down)?;
+        let (guard, arrived) = (RemoveOnDrop(self.probes.0.clone(), url), arrived.listen());
         let first = stream::iter([Bytes::from_static(DOWN)]);
         let second = stream::once(async move {
-            match tokio::time::timeout(OPEN, through).await {
+            match tokio::time::timeout(OPEN, arrived).await {
                 Ok(()) => Bytes::from_static(UP),
                 Err(_) => Bytes::new(),
             }
@@ -106,7 +106,7 @@ impl Relay {
         });
         let body = first.chain(second).chain(rest).map(|piece| Ok::<_, BoxError>(Frame::data(piece)));
         *response.body_mut() = Body::wrap(StreamBody::new(body));
-        response.body_mut().hold(leave);
+        response.body_mut().hold(guard);
         // A box may treat media types differently, so this is the type of the polls.
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MESSAGE_HTTP));
         Ok(response)
@@ -119,22 +119,28 @@ impl Relay {
         request: Request,
         facts: &Facts,
     ) -> Result<Response, Refusal> {
-        let (_, through) = self.probe(sealed, facts, ProbeDirection::Up)?;
+        let (_, arrived) = self.probe(sealed, facts, ProbeDirection::Up)?;
         let mut body = request.into_body();
         match tokio::time::timeout(OPEN, body.frame()).await {
             Ok(Some(Ok(_))) => {
-                through.raise();
+                arrived.raise();
                 Ok(plain(StatusCode::NO_CONTENT))
             }
             _ => Err(Refusal::new(RefusalKind::Malformed, "the probe has no body")),
         }
     }
 
-    fn probe(&self, sealed: &str, facts: &Facts, way: ProbeDirection) -> Result<(UrlId, Arc<Flag>), Refusal> {
+    fn probe(
+        &self,
+        sealed: &str,
+        facts: &Facts,
+        direction: ProbeDirection,
+    ) -> Result<(UrlId, Arc<Flag>), Refusal> {
         let claims = self.open(Use::Probe, sealed, facts)?;
         let gone = || Refusal::new(RefusalKind::Gone, "this URL has expired: register again");
-        let (agent, _) = identified(&claims.identity).filter(|_| claims.expires >= now()).ok_or_else(gone)?;
-        Ok((claims.url, self.probes.enter(claims.url, agent, facts.remote.ip(), way)?))
+        let identity = read_identity(&claims.identity).filter(|_| claims.expires >= now());
+        let (agent, _) = identity.ok_or_else(gone)?;
+        Ok((claims.url, self.probes.enter(claims.url, agent, facts.remote.ip(), direction)?))
     }
 }
 
@@ -147,9 +153,9 @@ mod tests {
         let probes = Probes::default();
         let agent = |n: usize| AgentId(format!("{n}").into());
         let address = |n: usize| IpAddr::from([192, 0, 2, n as u8]);
-        let enter = |url: usize, way| {
+        let enter = |url: usize, direction| {
             let share = url / defaults::PROBES_PER_AGENT;
-            probes.enter(url as u128, agent(share), address(share), way)
+            probes.enter(url as u128, agent(share), address(share), direction)
         };
         let first = enter(0, ProbeDirection::Down).unwrap();
         for url in 1..defaults::PROBES_PER_AGENT {
@@ -165,10 +171,10 @@ mod tests {
         assert_eq!(enter(7_000, ProbeDirection::Down).unwrap_err().kind, RefusalKind::TooMany);
         assert!(
             Arc::ptr_eq(&first, &enter(0, ProbeDirection::Up).unwrap()),
-            "both requests of one probe meet"
+            "both requests of one probe share a flag"
         );
         assert_eq!(enter(0, ProbeDirection::Up).unwrap_err().kind, RefusalKind::Gone);
-        drop(Leave(probes.0.clone(), 0));
+        drop(RemoveOnDrop(probes.0.clone(), 0));
         enter(7_000, ProbeDirection::Down).unwrap();
         tokio::time::advance(OPEN).await;
         enter(7_001, ProbeDirection::Up).unwrap();

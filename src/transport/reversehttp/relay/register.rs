@@ -1,4 +1,4 @@
-//! Registration, and the return of a registration by a URL that was given out before.
+//! Registration, and the revival of a registration by one of its earlier URLs.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::transport::{Admission, query, warnings};
 /// The name of this transport.
 const TRANSPORT: &str = "reversehttp";
 
-/// The rules for visitors in an identity: they return with the registration.
+/// The key of the rules for visitors in an identity. A revived registration has the same rules.
 const VISITORS: &str = "visitors";
 
 impl Relay {
@@ -38,14 +38,14 @@ impl Relay {
         let admission = self.admissions.check(offer.clone(), &facts).await?;
         let identity = identity(&*admission, &offer);
         if offer.probe {
-            return Ok(self.granted(StatusCode::OK, None, admission.urls(), &identity, &facts));
+            return Ok(self.grant_response(StatusCode::OK, None, admission.urls(), &identity, &facts));
         }
         let (registration, new) = self
             .enter(identity, None, admission, fields.lease.unwrap_or(defaults::POLL_LEASE))
             .ok_or_else(|| Refusal::new(RefusalKind::Gone, "this registration was deleted"))?;
         let url = rand::random();
         if new {
-            return Ok(self.registered(StatusCode::CREATED, &registration, url, &facts));
+            return Ok(self.registration_response(StatusCode::CREATED, &registration, url, &facts));
         }
         if offer.instance.is_none() {
             // With an instance, this is the same process: a new process has a registration of its own.
@@ -54,10 +54,10 @@ impl Relay {
         if let Some(lease) = fields.lease {
             registration.set_lease(lease);
         }
-        Ok(self.registered(StatusCode::NO_CONTENT, &registration, url, &facts))
+        Ok(self.registration_response(StatusCode::NO_CONTENT, &registration, url, &facts))
     }
 
-    fn registered(
+    fn registration_response(
         &self,
         status: StatusCode,
         registration: &Registration,
@@ -66,7 +66,7 @@ impl Relay {
     ) -> Response {
         let first = self.request_url(facts, registration, url);
         let mut response =
-            self.granted(status, Some(&first), &registration.urls, &registration.identity, facts);
+            self.grant_response(status, Some(&first), &registration.urls, &registration.identity, facts);
         let headers = response.headers_mut();
         let private = Claims {
             born: registration.born,
@@ -82,7 +82,7 @@ impl Relay {
     }
 
     /// The response with the granted public URLs, and with the agent's own URLs.
-    fn granted(
+    fn grant_response(
         &self,
         status: StatusCode,
         first: Option<&str>,
@@ -98,7 +98,7 @@ impl Relay {
             url: rand::random(),
             identity: identity.into(),
         };
-        let offer = identified(identity).map(|(_, offer)| offer).unwrap_or_default();
+        let offer = read_identity(identity).map(|(_, offer)| offer).unwrap_or_default();
         if offer.visitors.is_some() {
             headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
         }
@@ -140,17 +140,17 @@ impl Relay {
         })
     }
 
-    /// The registration of a URL. A registration that ended with a restart or with its lease comes back, if its agent
-    /// may still have its names and hosts. A deleted registration does not come back.
+    /// The registration of a URL. A registration that ended with a restart or with its lease is revived, if its agent
+    /// may still have its names and hosts. A deleted registration is not revived.
     pub(super) fn revive(&self, claims: &Claims, facts: &Facts) -> Result<Arc<Registration>, Refusal> {
         let gone = || Refusal::new(RefusalKind::Gone, "this registration was deleted");
         if self.registrations.is_deleted(&claims.identity, claims.born) {
             return Err(gone());
         }
-        if let Some(known) = self.registrations.get(&claims.identity) {
-            return Ok(known);
+        if let Some(registration) = self.registrations.get(&claims.identity) {
+            return Ok(registration);
         }
-        let (agent, offer) = identified(&claims.identity).ok_or_else(gone)?;
+        let (agent, offer) = read_identity(&claims.identity).ok_or_else(gone)?;
         let admission = self.admissions.check_again(&agent, offer, facts)?;
         // The registration may have been deleted meanwhile.
         let (registration, _) = self
@@ -160,7 +160,7 @@ impl Relay {
     }
 }
 
-/// The agent and its grant, as a form. Registrations with the same text are one.
+/// The agent and its grant, as a form. Offers with the same text share one registration.
 fn identity(admission: &dyn Admission, offer: &Offer) -> Box<str> {
     let mut form = Serializer::new(String::new());
     form.append_pair("agent", &admission.agent().0);
@@ -178,7 +178,7 @@ fn identity(admission: &dyn Admission, offer: &Offer) -> Box<str> {
 }
 
 /// Reads the text of [`identity`].
-pub(super) fn identified(identity: &str) -> Option<(AgentId, Offer)> {
+pub(super) fn read_identity(identity: &str) -> Option<(AgentId, Offer)> {
     let mut agent = None;
     let mut offer = Offer { transport: TRANSPORT, ..Offer::default() };
     for (key, value) in form_urlencoded::parse(identity.as_bytes()) {
@@ -209,27 +209,27 @@ mod tests {
     use crate::session::carrier::Carrier;
     use crate::transport::{Admissions, Attached, Polling};
 
-    /// Admits every agent, and runs `first` before an agent comes back.
-    struct Open {
+    /// Admits every agent, and runs `before_check` before an agent is checked again.
+    struct AdmitAll {
         polling: Polling,
         scope: Scope,
         cores: Cores,
-        first: Arc<Mutex<Option<First>>>,
+        before_check: Arc<Mutex<Option<BeforeCheck>>>,
     }
 
-    type First = Box<dyn FnOnce() + Send>;
+    type BeforeCheck = Box<dyn FnOnce() + Send>;
 
-    struct Yes(AgentId, Arc<ReceiveBudget>);
+    struct Admitted(AgentId, Arc<ReceiveBudget>);
 
-    impl Admissions for Open {
+    impl Admissions for AdmitAll {
         fn check<'a>(&'a self, _: Offer, _: &'a Facts) -> BoxFuture<'a, Result<Box<dyn Admission>, Refusal>> {
-            Box::pin(std::future::ready(Ok(yes())))
+            Box::pin(std::future::ready(Ok(admitted())))
         }
         fn check_again(&self, _: &AgentId, _: Offer, _: &Facts) -> Result<Box<dyn Admission>, Refusal> {
-            if let Some(first) = self.first.lock().take() {
-                first();
+            if let Some(before_check) = self.before_check.lock().take() {
+                before_check();
             }
-            Ok(yes())
+            Ok(admitted())
         }
         fn who(&self, _: &Facts) -> Result<AgentId, Refusal> {
             Ok(AgentId("a".into()))
@@ -258,11 +258,11 @@ mod tests {
         }
     }
 
-    fn yes() -> Box<dyn Admission> {
-        Box::new(Yes(AgentId("a".into()), ReceiveBudget::new(0)))
+    fn admitted() -> Box<dyn Admission> {
+        Box::new(Admitted(AgentId("a".into()), ReceiveBudget::new(0)))
     }
 
-    impl Admission for Yes {
+    impl Admission for Admitted {
         fn agent(&self) -> &AgentId {
             &self.0
         }
@@ -304,18 +304,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_poll_during_a_deletion_does_not_revive_the_registration() {
-        let first = Arc::new(Mutex::new(None::<First>));
+        let before_check = Arc::new(Mutex::new(None::<BeforeCheck>));
         let (polling, scope) = (Polling::default(), Scope::new());
         let cores = Cores::start(1).unwrap();
-        let admissions = Open { polling, scope, cores, first: first.clone() };
+        let admissions = AdmitAll { polling, scope, cores, before_check: before_check.clone() };
         let relay = Relay::new(Arc::new(admissions));
-        let (known, _) = relay.enter("agent=a".into(), None, yes(), Duration::from_secs(30)).unwrap();
-        let (identity, url, expires) = (known.identity.clone(), 7, u64::MAX);
-        let claims = Claims { born: known.born, expires, url, identity };
-        // The lease has ended, so a poll would bring the registration back. It is deleted at that moment.
-        known.queue.end();
-        let (all, born) = (relay.registrations.clone(), known.born);
-        *first.lock() = Some(Box::new(move || assert!(all.delete("agent=a", born))));
+        let lease = Duration::from_secs(30);
+        let (registration, _) = relay.enter("agent=a".into(), None, admitted(), lease).unwrap();
+        let (identity, url, expires) = (registration.identity.clone(), 7, u64::MAX);
+        let claims = Claims { born: registration.born, expires, url, identity };
+        // The lease has ended, so a poll would revive the registration. At that moment, the registration is deleted.
+        registration.queue.end();
+        let (all, born) = (relay.registrations.clone(), registration.born);
+        *before_check.lock() = Some(Box::new(move || assert!(all.delete("agent=a", born))));
         let revived = relay.revive(&claims, &facts());
         assert_eq!(revived.err().expect("it was deleted").kind, RefusalKind::Gone);
         assert!(relay.registrations.get("agent=a").is_none());

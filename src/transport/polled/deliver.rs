@@ -16,13 +16,13 @@ const TRIES: u32 = 3;
 /// The code of the problem for a visitor whose answer did not arrive.
 pub(in crate::transport) const LOST: &str = "answer-lost";
 
-/// Brings an answer to the relay. If a connection breaks, the answer is sent again, up to `TRIES` times in all and as
-/// long as `post` can make another request; the relay takes the first to arrive. An answer that does not move for
+/// Delivers an answer to the relay. If a connection breaks, the answer is sent again, up to `TRIES` times in all and as
+/// long as `post` can make another request; the relay takes the first copy that arrives. An answer without progress for
 /// [`defaults::ANSWER_STUCK`] is given up. Dropping the future breaks the answer off.
 ///
 /// # Errors
 /// A message for the visitor, because the answer did not reach the relay.
-pub(in crate::transport) async fn bring(
+pub(in crate::transport) async fn deliver_answer(
     client: &Arc<Client>,
     post: impl Fn() -> Option<Request>,
     scope: &Scope,
@@ -30,7 +30,7 @@ pub(in crate::transport) async fn bring(
     for failures in 1..=TRIES {
         let Some(request) = post() else { break };
         match send(client, request, scope).await {
-            Ok(Some(heard)) => return judge(&heard.map(drop)),
+            Ok(Some(response)) => return check_response(&response.map(drop)),
             Ok(None) => {
                 tracing::info!("an answer stalled on its way to the relay, and was abandoned");
                 return Err("The answer stalled between the agent and the relay.".into());
@@ -42,41 +42,41 @@ pub(in crate::transport) async fn bring(
     Err("The connection from the agent to the relay broke during the answer.".into())
 }
 
-/// Sends an answer. `None` when nothing of it moved for [`defaults::ANSWER_STUCK`], or when the relay did not respond
-/// for as long after its end. An answer may pause for hours while its origin does.
+/// Sends an answer. `None` when the answer made no progress for [`defaults::ANSWER_STUCK`], or when the relay did not
+/// respond for as long after the end of the answer. An answer may pause for hours, as long as its origin pauses.
 async fn send(
     client: &Arc<Client>,
     mut request: Request,
     scope: &Scope,
 ) -> Result<Option<http::Response<Body>>, BoxError> {
     // When the connection took the last piece; `None` while the connection waits for the next one.
-    let moved = Arc::new(Mutex::new(Some(Instant::now())));
-    let look = moved.clone();
+    let last_progress = Arc::new(Mutex::new(Some(Instant::now())));
+    let observed = last_progress.clone();
     request.body_mut().observe(Box::new(move |event| {
-        *look.lock() = (event != BodyEvent::Pending).then(Instant::now);
+        *observed.lock() = (event != BodyEvent::Pending).then(Instant::now);
     }));
     let mut sending = std::pin::pin!(client.send(request, scope));
     loop {
-        let since = *moved.lock();
+        let since = *last_progress.lock();
         let until = since.unwrap_or_else(Instant::now) + defaults::ANSWER_STUCK;
         tokio::select! {
             biased;
-            heard = &mut sending => return heard.map(Some),
+            response = &mut sending => return response.map(Some),
             () = tokio::time::sleep_until(until) => {}
         }
-        if moved.lock().is_some_and(|since| since.elapsed() >= defaults::ANSWER_STUCK) {
+        if last_progress.lock().is_some_and(|since| since.elapsed() >= defaults::ANSWER_STUCK) {
             return Ok(None);
         }
     }
 }
 
-/// Judges the response to an answer. A refusal that does not come from the relay is reported to the visitor.
-fn judge(heard: &http::Response<()>) -> Result<(), String> {
-    let status = heard.status();
+/// Checks the response to an answer. A refusal that is not the relay's is an error, with a message for the visitor.
+fn check_response(response: &http::Response<()>) -> Result<(), String> {
+    let status = response.status();
     if status.is_success() {
         return Ok(());
     }
-    if heard.headers().contains_key(fields::PROXY_STATUS) {
+    if response.headers().contains_key(fields::PROXY_STATUS) {
         tracing::debug!(%status, "the relay refused an answer");
         return Ok(());
     }
@@ -132,9 +132,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_swallowed_answer_is_abandoned() {
         let (client, scope) = relay(None).await;
-        let bring = bring(&client, || Some(post(Body::full("hey"))), &scope);
-        let brought = tokio::time::timeout(Duration::from_secs(3600), bring).await;
-        brought.expect("the answer is not abandoned").expect_err("the answer was accepted");
+        let delivery = deliver_answer(&client, || Some(post(Body::full("hey"))), &scope);
+        let delivered = tokio::time::timeout(Duration::from_secs(3600), delivery).await;
+        delivered.expect("the answer is not abandoned").expect_err("the answer was accepted");
     }
 
     #[tokio::test(start_paused = true)]
@@ -148,6 +148,6 @@ mod tests {
             })
         };
         let body = || Body::wrap(StreamBody::new(Box::pin(pieces(vec![1, 7200, 100, 250, 250, 7200]))));
-        assert_eq!(bring(&client, || Some(post(body())), &scope).await, Ok(()));
+        assert_eq!(deliver_answer(&client, || Some(post(body())), &scope).await, Ok(()));
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps a request open that its origin stops reading. The request and its answer have different connections, and a
-//! relay whose request connection closes first treats the whole exchange as broken.
+//! Keeps the body of a request open after its origin has stopped reading. The request and its answer have different
+//! connections. If the connection of the request closes first, the relay treats the exchange as broken.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) struct KeepOpen {
 }
 
 /// The body for its reader, and the value that keeps the body open until it has ended.
-pub(super) fn keep(body: Body) -> (Body, KeepOpen) {
+pub(super) fn keep_open(body: Body) -> (Body, KeepOpen) {
     let shared = Arc::new(Mutex::new(body));
     (Body::from_source(SharedBody(shared.clone())), KeepOpen { _body: shared })
 }
@@ -55,14 +55,14 @@ mod tests {
         let request = || {
             let mut body = Body::full("abc");
             body.hold(connection.clone());
-            keep(body)
+            keep_open(body)
         };
-        let (body, kept) = request();
+        let (body, guard) = request();
         drop(body);
         assert_eq!(Arc::strong_count(&connection), 2);
-        drop(kept);
+        drop(guard);
         assert_eq!(Arc::strong_count(&connection), 1);
-        let (mut body, _kept) = request();
+        let (mut body, _guard) = request();
         assert_eq!(body.size_hint().exact(), Some(3));
         body.frame().await.unwrap().unwrap();
         drop(body);
