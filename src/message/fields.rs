@@ -24,16 +24,6 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `X-Forwarded-Host`: de facto.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-/// `X-Forwarded-Port`: de facto. Dropped from visitors.
-pub const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-/// `X-Forwarded-Prefix`: de facto. Dropped from visitors.
-pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-/// `X-Client-IP`: de facto. Dropped from visitors.
-pub const X_CLIENT_IP: HeaderName = HeaderName::from_static("x-client-ip");
-/// `True-Client-IP`: de facto. Dropped from visitors.
-pub const TRUE_CLIENT_IP: HeaderName = HeaderName::from_static("true-client-ip");
-/// `X-Real-IP`: de facto (nginx). Dropped from visitors.
-pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// `X-Request-Id`: de facto. Identifies a request in the logs of every hop.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `Requesting-Client` (ReverseHttp, "Polling"). Dropped from visitors.

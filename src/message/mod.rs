@@ -5,6 +5,7 @@ pub mod authority;
 pub mod body;
 pub mod expect;
 pub mod fields;
+pub mod forgeable;
 pub mod framing;
 pub mod hop;
 pub mod interim;

@@ -9,34 +9,25 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
     AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
-    DATE, EXPECT, EXPIRES, FORWARDED, HOST, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    DATE, EXPECT, EXPIRES, HOST, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, LOCATION, MAX_FORWARDS, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
     RETRY_AFTER, SET_COOKIE, TE, TRAILER, VARY, VIA, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue};
 
-use super::{fields, hop};
+use super::forgeable::is_forgeable;
+use super::hop;
 use crate::defaults;
 
 /// Fields that must be known before the body, or that only the author of the head may set (RFC 9110 §6.5.1): framing,
 /// routing and senders, modifiers of the request, authentication, control of the answer, the format of the content.
-const NEVER: [HeaderName; 40] = [
+const NEVER: [HeaderName; 30] = [
     CONTENT_LENGTH,
     TRAILER,
     TE,
     HOST,
     MAX_FORWARDS,
     VIA,
-    FORWARDED,
-    fields::X_FORWARDED_FOR,
-    fields::X_FORWARDED_PROTO,
-    fields::X_FORWARDED_HOST,
-    fields::X_FORWARDED_PORT,
-    fields::X_FORWARDED_PREFIX,
-    fields::X_CLIENT_IP,
-    fields::TRUE_CLIENT_IP,
-    fields::X_REAL_IP,
-    fields::REQUESTING_CLIENT,
     EXPECT,
     RANGE,
     IF_MATCH,
@@ -66,7 +57,7 @@ const NEVER: [HeaderName; 40] = [
 /// Removes the fields that may not be trailers.
 pub fn allowed(mut trailers: HeaderMap) -> HeaderMap {
     let _ = hop::strip(&mut trailers);
-    let never: Vec<_> = trailers.keys().filter(|name| !may_follow(name)).cloned().collect();
+    let never: Vec<_> = trailers.keys().filter(|name| !may_be_trailer(name)).cloned().collect();
     for name in never {
         trailers.remove(name);
     }
@@ -94,12 +85,11 @@ pub fn last_chunk(trailers: HeaderMap) -> Option<Bytes> {
 }
 
 /// Whether a field may be a trailer. Underscores count as hyphens, because CGI and its successors read both spellings
-/// as the same name. Fields that are internal to relay and agent are refused.
-fn may_follow(name: &HeaderName) -> bool {
+/// as the same name. Fields that a visitor may not set in a head are refused too.
+fn may_be_trailer(name: &HeaderName) -> bool {
     let read = || name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
-    let internal = read().take(fields::INTERNAL.len()).eq(fields::INTERNAL.bytes());
     let never = NEVER.iter().chain(&hop::HOP_BY_HOP).any(|never| read().eq(never.as_str().bytes()));
-    !internal && !never
+    !never && !is_forgeable(name, false)
 }
 
 fn put(out: &mut BytesMut, name: &HeaderName, value: &HeaderValue) {

@@ -10,6 +10,10 @@ use crate::world::{Before, FRONT, On, World};
 const CLAIMS: &str = "Forwarded: for=1.2.3.4;proto=https\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
                       X-Forwarded-Host: evil.test\r\nX-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /x\r\nX-Real-IP: 1.2.3.4\r\n\
                       X-Client-IP: 1.2.3.4\r\nTrue-Client-IP: 1.2.3.4\r\nRequesting-Client: 1.2.3.4:5\r\n\
+                      X-Forwarded-Ssl: on\r\nX-Forwarded-Scheme: https\r\nX-Forwarded-Server: e\r\n\
+                      Front-End-Https: on\r\nX-Original-Host: e\r\nX-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\n\
+                      X-Cluster-Client-IP: 1.2.3.4\r\nCF-Connecting-IP: 1.2.3.4\r\nProxy: http://e\r\nRemote-User: e\r\n\
+                      X-SSL-Client-Verify: SUCCESS\r\nX-Client-Cert: e\r\nX-Envoy-External-Address: 1.2.3.4\r\n\
                       PTTH-Instance: x;boot=9\r\nPTTH-Connections: 9\r\nPTTH-Exclusive: ?1\r\nPTTH-Anything: 1\r\n";
 
 async fn only_relay_fields_arrive(on: On, claims: &str) {
