@@ -45,6 +45,20 @@ pub(crate) async fn length_zero(on: On) {
     }
 }
 
+pub(crate) async fn posts_without_a_body(on: On) {
+    let world = on.world().await;
+    for method in ["POST", "PUT", "PATCH"] {
+        let ((got, _), _) = exchange(&world, head(method, "/", ""), CLOSING).await;
+        assert_eq!((got.get("content-length"), got.get("transfer-encoding")), (Some("0"), None), "{method}");
+        let mut visitor = Http2::open(&world).await;
+        let (mut answering, _) = visitor.begin(request(method, "/").body(()).unwrap(), true).await;
+        let (mut origin, got) = answering.at_origin(&world).await;
+        assert_eq!((got.get("content-length"), got.get("transfer-encoding")), (Some("0"), None), "{method}");
+        origin.send(CLOSING).await;
+        assert_eq!(answering.whole().await.unwrap().body, "ok");
+    }
+}
+
 pub(crate) async fn no_body(on: On) {
     let world = on.world().await;
     for method in ["GET", "DELETE", "OPTIONS"] {

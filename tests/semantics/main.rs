@@ -111,6 +111,7 @@ cases! {
         chunks_for_an_http2_visitor: "A chunked answer to an HTTP/2 visitor", "RFC 9113 §8.1";
         content_length: "Content-Length, both ways", "RFC 9110 §8.6";
         length_zero: "Content-Length: 0, both ways", "RFC 9110 §8.6";
+        posts_without_a_body: "A POST, PUT or PATCH without a body has Content-Length: 0", "RFC 9110 §8.6";
         no_body: "A request without a body gets no length", "RFC 9112 §6.3";
         body_of_a_get: "A GET with a body", "RFC 9110 §9.3.1";
         head_has_the_length_of_get: "The answer to HEAD has a length and no body", "RFC 9110 §9.3.2";

@@ -243,10 +243,10 @@ async fn expect_empty(body: &mut Body) -> Result<(), Error> {
 fn announce(parts: &request::Parts, body: &Body) -> (BodyFraming, Option<Encoder>) {
     let declared = declared(&parts.headers);
     if body.is_end_stream() {
-        return (
-            declared.filter(|length| *length == 0).map_or(BodyFraming::Nothing, BodyFraming::Length),
-            None,
-        );
+        // RFC 9110 §8.6: a method that expects content has its length. Some servers answer 411 without.
+        let expects_content = [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
+        let announced = declared == Some(0) || expects_content;
+        return (if announced { BodyFraming::Length(0) } else { BodyFraming::Nothing }, None);
     }
     match declared.or(body.size_hint().exact()) {
         Some(length) => (BodyFraming::Length(length), Some(Encoder::Length(length))),
