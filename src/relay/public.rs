@@ -397,6 +397,13 @@ async fn send(
                 repeats -= 1;
                 request = *sent;
             }
+            // RFC 9110 §7.8: an Upgrade may be ignored. A WebSocket handshake makes sense only with its Upgrade.
+            Err(SendError { kind: SendErrorKind::NoUpgrade, unsent: Some(unsent), .. })
+                if !hop::requests_upgrade(unsent.headers(), "websocket") =>
+            {
+                request = *unsent;
+                let _ = hop::strip(request.headers_mut());
+            }
             Err(error) => return Err(VisitorFailure::Send(error.kind)),
         }
     }
@@ -448,5 +455,33 @@ mod tests {
         assert!(sent.is_err());
         assert_eq!(recording.exchange().retries, 1);
         assert_eq!(received.load(Ordering::Relaxed), 2, "the second try is for a link that joined meanwhile");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upgrade_that_no_carrier_takes_is_ignored_unless_it_is_a_websocket() {
+        for (token, answered) in [("h2c", true), ("websocket", false)] {
+            let registry = Registry::new(defaults::LEASE);
+            let (route, agent) = (Route::Path(Name::parse("a").unwrap()), AgentId("a".into()));
+            let claim = registry.claim(&agent, Terms { routes: [route].into(), ..Terms::default() }).unwrap();
+            let carrier = Fake::carrier(1, |request, _| match request.headers().contains_key("upgrade") {
+                true => Err(SendError {
+                    kind: SendErrorKind::NoUpgrade,
+                    unsent: Some(Box::new(request)),
+                    repeatable: None,
+                }),
+                false => Ok(Response::new(Body::empty())),
+            });
+            let _joined = claim.join(carrier, (Kind::H1, Core::default()));
+            let target = registry.find_path("a").unwrap();
+            let permit = VisitorPermit::without_rules(None, target.served().epoch).ok().unwrap();
+            let mut request = Request::default();
+            hop::set_upgrade(request.headers_mut(), HeaderValue::from_static(token));
+            let mut recording = Recording::open(&Arc::default(), RequestId::draw());
+            let address = "192.0.2.1:1".parse().unwrap();
+            let visitor = Visitor { tls: true, local: address, remote: address };
+            let interim = interim::Sender::default();
+            let sent = send(&target, &permit, &visitor, request, (&mut recording, &interim)).await;
+            assert_eq!(sent.is_ok(), answered, "{token}");
+        }
     }
 }

@@ -62,17 +62,23 @@ impl Carrier for Envelopes {
 
 impl Envelopes {
     async fn exchange(&self, mut request: Request, interim: interim::Sender) -> Result<Response, SendError> {
-        let mut near_end = None;
+        let (mut near_end, mut copy) = (None, None);
         if request.headers().contains_key(UPGRADE) {
             // Only bodies that stay open can be the two directions of a stream.
             if self.0.wants_whole() == Some(true) {
-                return Err(SendErrorKind::NoUpgrade.error());
+                return Err(SendErrorKind::NoUpgrade.unsent(request));
             }
+            copy = Some(RequestCopy::of(&request));
             let (near, far) = stream::pipe();
             *request.body_mut() = stream::body(far);
             near_end = Some(near);
         }
-        self.queue(request, near_end.is_some(), interim).await.map(|mut response| {
+        let answered = self.queue(request, near_end.is_some(), interim).await;
+        let answered = answered.map_err(|error| match copy {
+            Some(copy) if error.kind == SendErrorKind::NoUpgrade => error.kind.unsent(copy.into_request()),
+            _ => error,
+        });
+        answered.map(|mut response| {
             if let Some(write) = near_end
                 && response.status() == StatusCode::SWITCHING_PROTOCOLS
             {
