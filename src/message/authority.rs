@@ -15,6 +15,9 @@ pub enum Unclear {
     /// The request has several `Host` fields, or a `Host` that differs from `:authority`.
     #[error("the request names more than one host")]
     Several,
+    /// The target is `*`, and the method is not OPTIONS (RFC 9112 §3.2.4).
+    #[error("the target * is for OPTIONS alone")]
+    Asterisk,
     /// The value is not a host.
     #[error("the Host of the request is malformed")]
     Malformed,
@@ -38,14 +41,26 @@ pub fn effective(version: http::Version, uri: &Uri, headers: &HeaderMap) -> Resu
         {
             return Err(Unclear::Several);
         }
-        (Some(authority), _) => authority.clone(),
+        // RFC 9112 §3.2: a malformed `Host` is refused beside an absolute target too.
+        (Some(authority), Some(host)) => {
+            Authority::try_from(host.as_bytes()).ok().filter(is_valid).ok_or(Unclear::Malformed)?;
+            authority.clone()
+        }
+        (Some(authority), None) => authority.clone(),
         (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| Unclear::Malformed)?,
         (None, None) => return Err(Unclear::Missing),
     };
-    match authority.as_str().contains('@') {
-        true => Err(Unclear::Malformed),
-        false => Ok(authority),
+    match is_valid(&authority) {
+        true => Ok(authority),
+        false => Err(Unclear::Malformed),
     }
+}
+
+/// Whether an authority is a host with or without a port of digits, and without userinfo.
+fn is_valid(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    let port = text.strip_prefix(authority.host()).map(|rest| rest.strip_prefix(':').unwrap_or(rest));
+    !text.contains('@') && port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The host of an authority: in lower case, without port and trailing dot.
@@ -114,6 +129,17 @@ mod tests {
         let h1 = Version::HTTP_11;
         assert_eq!(effective_of(h1, "/", &["a.test:80"]).as_deref(), Ok("a.test:80"));
         assert_eq!(effective_of(h1, "http://b.test/", &["a.test"]).as_deref(), Ok("b.test"));
+        assert_eq!(effective_of(h1, "/", &["[::1]:80"]).as_deref(), Ok("[::1]:80"));
+        assert_eq!(effective_of(h1, "/", &["a.test:"]).as_deref(), Ok("a.test:"));
+        for malformed in ["", "a b", "a.test:x", "a.test:8x", "u@a.test"] {
+            for target in ["/", "http://b.test/"] {
+                assert_eq!(
+                    effective_of(h1, target, &[malformed]),
+                    Err(Unclear::Malformed),
+                    "{target} {malformed}"
+                );
+            }
+        }
         assert_eq!(effective_of(h1, "/", &[]), Err(Unclear::Missing));
         assert_eq!(effective_of(h1, "/", &["a", "a"]), Err(Unclear::Several));
         assert_eq!(effective_of(h1, "/", &["a b"]), Err(Unclear::Malformed));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use http::header::{CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE, VIA};
+use http::header::{CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -200,6 +200,10 @@ pub(super) fn outgoing(
     }
     let headers = request.headers_mut();
     drop_forged(headers, sender.proxied);
+    if version == Version::HTTP_10 {
+        // RFC 9110 §10.1.1: HTTP/1.0 has no expectations.
+        headers.remove(EXPECT);
+    }
     headers.reserve(ADDED_FIELDS);
     headers.remove(HOST);
     sender.set_forwarded(headers, &authority);

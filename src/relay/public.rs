@@ -17,6 +17,7 @@ use super::trusted_proxy::Contradiction;
 use super::{record, response_timeout};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
+use crate::message::authority::Unclear;
 use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, authority, framing, hop, interim, upgrade};
 use crate::observe::exchange::Party;
@@ -72,6 +73,9 @@ async fn route(
     }
     if request.method() == Method::CONNECT {
         return refuse_and_close(VisitorFailure::Method, &request, recording);
+    }
+    if request.uri().path() == "*" && request.method() != Method::OPTIONS {
+        return refuse_and_close(VisitorFailure::Unclear(Unclear::Asterisk), &request, recording);
     }
     let behind_proxy = match sender.behind_proxy(request.headers(), &shared.config.trusted_proxies) {
         Ok(behind_proxy) => behind_proxy,

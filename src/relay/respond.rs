@@ -189,6 +189,9 @@ fn describe_head(bad: BadHead) -> FailureDescription {
 /// Requests with an ambiguous or missing host, length or sender.
 fn describe_unclear(failure: VisitorFailure) -> FailureDescription {
     let (code, detail) = match failure {
+        VisitorFailure::Unclear(Unclear::Asterisk) => {
+            ("bad-head", "The target * is for OPTIONS requests only (RFC 9112 section 3.2.4).")
+        }
         VisitorFailure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
         VisitorFailure::Framing => (
             "unclear-length",

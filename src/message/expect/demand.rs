@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Context;
 
 use futures_util::task::AtomicWaker;
+use http::Version;
 use http_body::Body as _;
 
 use super::expects_continue;
@@ -25,7 +26,10 @@ pub struct BodyDemand {
 /// Detects when the body of a request with `Expect: 100-continue` is wanted. `None` when the sender of the request does
 /// not wait for a 100.
 pub fn on_demand(request: &mut Request) -> Option<Arc<BodyDemand>> {
-    if !expects_continue(request.headers()) || request.body().is_end_stream() {
+    if request.version() < Version::HTTP_11
+        || !expects_continue(request.headers())
+        || request.body().is_end_stream()
+    {
         return None;
     }
     let demand = Arc::new(BodyDemand::default());
