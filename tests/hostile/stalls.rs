@@ -72,7 +72,8 @@ pub(crate) async fn a_stalling_agent_delays_only_its_visitors(on: On) {
         assert!(told.iter().any(|(status, _)| *status == 504), "{how:?}: no visitor got a 504: {told:?}");
         println!("{on} {how:?}: honest visitors {calm:?} before, {busy:?} under load");
         // Each of them was answered, and soon. Whether they waited longer than before shows on a quiet machine alone.
-        let longest = (2 * calm).max(Duration::from_millis(400));
+        // Messages of comet are encoded without optimisation here, which takes half a second on two slow cores.
+        let longest = (2 * calm).max(Duration::from_secs(1));
         assert!(!is_long() || busy < longest, "{how:?}: {calm:?} before, {busy:?} under load");
     }
 }
