@@ -261,7 +261,7 @@ impl Body {
 
     /// Breaks this body off once it has more than `most` bytes, so that it never looks complete. A body has one limit;
     /// the latest replaces an earlier limit.
-    pub(crate) fn limit(&mut self, most: u64) -> Exceeded {
+    pub fn limit(&mut self, most: u64) -> Exceeded {
         let exceeded = Exceeded::default();
         if !self.is_end_stream() {
             self.limit = Some(Box::new(BodyLimit { left: most, exceeded: exceeded.clone() }));

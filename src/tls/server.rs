@@ -76,7 +76,7 @@ impl ServerTls {
     }
 
     /// An acceptor of connections with these protocols, in order of preference; an empty list offers none.
-    pub(crate) fn acceptor(&self, alpn: Vec<Vec<u8>>) -> Acceptor {
+    pub fn acceptor(&self, alpn: Vec<Vec<u8>>) -> Acceptor {
         let source = self.0.config.load_full();
         let ready = ArcSwap::from_pointee(Ready::new(source, &alpn));
         Acceptor { tls: self.clone(), alpn, ready }
