@@ -243,14 +243,13 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("compression", On::Comet, UPGRADE),
     ("another_protocol_with_early_bytes", On::Comet, UPGRADE),
     ("half_close_is_kept", On::Comet, UPGRADE),
-    ("a_refused_upgrade", On::Comet, UPGRADE),
-    ("an_ignored_upgrade", On::Comet, UPGRADE),
     ("an_ignored_upgrade_of_an_http2_visitor", On::Comet, UPGRADE),
 ];
 
 const ONE_MESSAGE: &str = "an answer is a single JSON message";
 const STREAM: &str = "a message is forwarded only once it is complete";
-const UPGRADE: &str = "an upgraded stream has no end, so the relay refuses the Upgrade";
+const UPGRADE: &str =
+    "an upgraded stream has no end, so the relay refuses a WebSocket and ignores another Upgrade";
 const NO_TRAILERS: &str = "its JSON has no trailer fields";
 const WHOLE: &str = "the relay sends 100 itself, because an agent that polls may accept whole messages only";
 
