@@ -219,12 +219,12 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The age at which an `h1` connection of an agent is replaced, before NATs and load balancers drop it.
 pub const H1_AGE: Duration = Duration::from_secs(15 * 60);
 
-/// The window of one stream, in bytes. It fills 1 Gbit/s at a round trip of 50 ms, and it is the most that a
-/// slow reader costs.
+/// The largest window of one stream, in bytes. It fills 1 Gbit/s at a round trip of 50 ms. A connection has it only
+/// after a reader has kept up with the first window.
 pub const STREAM_WINDOW: u32 = 8 << 20;
 /// Bytes that wait at a relay for slow visitors and slow agents: all streams together, not counting one frame for each
-/// stream and [`VISITOR_FIRST_WINDOW`] for each connection that uploads. About thirty long answers that nobody reads
-/// may each have a full [`STREAM_WINDOW`].
+/// stream and [`VISITOR_FIRST_WINDOW`] for each connection that uploads. The streams of a connection share what is left,
+/// so that one unread answer with a full [`STREAM_WINDOW`] leaves most of it to others.
 pub const BUFFERS: usize = 256 << 20;
 /// [`BUFFERS`] divided by this is the most for one agent, so that its slow visitors leave room for visitors
 /// of other agents.

@@ -141,7 +141,7 @@ async fn a_visitor_that_leaves_before_the_answer_cancels_the_request() {
     let raw = Raw::start().await;
     let mut call = raw.origin.answer(get("/"));
     let mut wire = tokio::select! {
-        _ = &mut call => panic!("nobody answered"),
+        _ = &mut call => panic!("the call ended before the origin answered"),
         wire = async { let mut wire = raw.accept().await; wire.head().await; wire } => wire,
     };
     drop(call);

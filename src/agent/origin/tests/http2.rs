@@ -95,7 +95,7 @@ async fn requests_share_a_connection_and_a_closed_one_is_replaced() {
         let mut first = Box::pin(raw.origin.answer(get("/1")));
         let ((got, mut first_respond), mut served) = tokio::select! {
             accepted = raw.accept_request() => accepted,
-            _ = &mut first => panic!("nobody answered"),
+            _ = &mut first => panic!("the call ended before the origin answered"),
         };
         assert_eq!((got.uri().path(), got.uri().host()), ("/1", Some("shop.test")));
         let second = raw.origin.answer(get("/2"));
@@ -154,7 +154,7 @@ async fn a_connection_with_a_login_is_not_shared() {
             Some(_) = async { old.as_mut()?.accept().await } => {
                 panic!("a request came on a connection with a login")
             }
-            _ = &mut call => panic!("nobody answered"),
+            _ = &mut call => panic!("the call ended before the origin answered"),
         };
         let mut answer = http::Response::builder();
         if challenge {
@@ -181,7 +181,7 @@ async fn a_dropped_request_resets_its_stream() {
     let mut call = Box::pin(raw.origin.answer(get("/")));
     let ((_, mut respond), mut served) = tokio::select! {
         accepted = raw.accept_request() => accepted,
-        _ = &mut call => panic!("nobody answered"),
+        _ = &mut call => panic!("the call ended before the origin answered"),
     };
     drop(call);
     let reset = tokio::select! {

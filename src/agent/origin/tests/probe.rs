@@ -17,7 +17,7 @@ pub(super) fn certified(hosts: &[&str]) -> (Arc<rustls::ServerConfig>, rustls::R
     (Arc::new(config.unwrap()), roots)
 }
 
-/// A port on which nobody listens.
+/// A port without a listener.
 async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }

@@ -72,7 +72,7 @@ fn parse(id: &str) -> Option<Id> {
 }
 
 impl InFlightRequest {
-    /// Resolves when nobody waits for the answer any more. Cancel safe.
+    /// Resolves when the visitor no longer waits for the answer. Cancel safe.
     pub(super) async fn visitor_left(&mut self) {
         // No value is ever sent: the sender is dropped.
         let _ = (&mut self.cancelled).await;
