@@ -23,36 +23,42 @@ pub enum Unclear {
     Malformed,
 }
 
-/// The effective authority: the authority of the target if there is one, else the value of the only `Host` field.
+/// The effective authority of a visitor's request. See [`stated`].
 ///
 /// # Errors
-/// [`Unclear`] for a missing, ambiguous or malformed host. On HTTP/2 a `Host` that contradicts `:authority` is
-/// [`Unclear::Several`]; on HTTP/1.1 an absolute target takes precedence (RFC 9112 §3.2.2).
+/// As [`stated`]. On HTTP/1.1 an absolute target takes precedence over `Host` (RFC 9112 §3.2.2), which must be present
+/// nevertheless (§3.2). On HTTP/2 a `Host` that contradicts `:authority` is [`Unclear::Several`].
 pub fn effective(version: http::Version, uri: &Uri, headers: &HeaderMap) -> Result<Authority, Unclear> {
+    match (uri.authority(), headers.get(HOST)) {
+        (_, None) if version == http::Version::HTTP_11 => Err(Unclear::Missing),
+        (Some(authority), Some(host))
+            if version >= http::Version::HTTP_2
+                && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+        {
+            Err(Unclear::Several)
+        }
+        _ => stated(uri, headers),
+    }
+}
+
+/// The authority that a request states: the authority of its target if there is one, else the value of its only `Host`.
+///
+/// # Errors
+/// [`Unclear`] for a missing, ambiguous or malformed host.
+pub fn stated(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Unclear> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(Unclear::Several);
     }
-    let authority = match (uri.authority(), host) {
-        (Some(authority), Some(host))
-            if version >= http::Version::HTTP_2
-                && !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
-        {
-            return Err(Unclear::Several);
-        }
-        // RFC 9112 §3.2: a malformed `Host` is refused beside an absolute target too.
-        (Some(authority), Some(host)) => {
-            Authority::try_from(host.as_bytes()).ok().filter(is_valid).ok_or(Unclear::Malformed)?;
-            authority.clone()
-        }
-        (Some(authority), None) => authority.clone(),
-        (None, Some(host)) => Authority::try_from(host.as_bytes()).map_err(|_| Unclear::Malformed)?,
-        (None, None) => return Err(Unclear::Missing),
-    };
-    match is_valid(&authority) {
-        true => Ok(authority),
-        false => Err(Unclear::Malformed),
+    // RFC 9112 §3.2: a malformed `Host` is refused beside an absolute target too.
+    let host = host.map(|host| Authority::try_from(host.as_bytes()).ok().filter(is_valid));
+    match (uri.authority(), host) {
+        (_, Some(None)) => Err(Unclear::Malformed),
+        (Some(authority), _) if is_valid(authority) => Ok(authority.clone()),
+        (Some(_), _) => Err(Unclear::Malformed),
+        (None, Some(Some(host))) => Ok(host),
+        (None, None) => Err(Unclear::Missing),
     }
 }
 
@@ -140,8 +146,15 @@ mod tests {
                 );
             }
         }
-        assert_eq!(effective_of(h1, "/", &[]), Err(Unclear::Missing));
-        assert_eq!(effective_of(h1, "/", &["a", "a"]), Err(Unclear::Several));
+        for target in ["/", "http://b.test/"] {
+            assert_eq!(effective_of(h1, target, &[]), Err(Unclear::Missing), "{target}");
+        }
+        for version in [Version::HTTP_10, Version::HTTP_2] {
+            assert_eq!(effective_of(version, "http://b.test/", &[]).as_deref(), Ok("b.test"));
+        }
+        for target in ["/", "http://b.test/"] {
+            assert_eq!(effective_of(h1, target, &["a", "a"]), Err(Unclear::Several), "{target}");
+        }
         assert_eq!(effective_of(h1, "/", &["a b"]), Err(Unclear::Malformed));
         assert_eq!(effective_of(h1, "/", &["u@a.test"]), Err(Unclear::Malformed));
         assert_eq!(effective_of(Version::HTTP_2, "https://b.test/", &["a.test"]), Err(Unclear::Several));

@@ -6,11 +6,14 @@ use http_body::Body as _;
 
 use super::{Body, Request};
 
-/// Whether a request does no harm when it is sent again: its method is safe (RFC 9110 §9.2.2), and it has neither a
-/// body nor an Upgrade, of which a part could have been sent already.
+/// Whether a request does no harm when it is sent again: its method is safe (RFC 9110 §9.2.1, RFC 10008), and it has
+/// neither a body nor an Upgrade, of which a part could have been sent already. A PUT or DELETE is idempotent (§9.2.2)
+/// and yet not repeated: another client may have changed the resource in between.
 pub fn is_harmless(request: &Request) -> bool {
-    let safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    safe && request.body().is_end_stream() && !request.headers().contains_key(UPGRADE)
+    const SAFE: [Method; 5] = [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::QUERY];
+    SAFE.contains(request.method())
+        && request.body().is_end_stream()
+        && !request.headers().contains_key(UPGRADE)
 }
 
 /// A request without a body, for a carrier that consumes the head of the request. The fields are a list: a header map

@@ -15,6 +15,7 @@ mod forward;
 mod handshake;
 mod lookup;
 mod names;
+mod max_forwards;
 mod newcomers;
 mod open;
 mod presence;

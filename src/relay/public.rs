@@ -14,7 +14,7 @@ use super::demo;
 use super::forward::{self, Downstream, Outgoing};
 use super::respond::{self, VisitorFailure};
 use super::trusted_proxy::Contradiction;
-use super::{record, response_timeout};
+use super::{max_forwards, record, response_timeout};
 use crate::defaults;
 use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
 use crate::message::authority::Unclear;
@@ -261,7 +261,10 @@ async fn serve(
     if sender.connection_permit().is_newcomer() {
         return refuse_and_close(VisitorFailure::Full, &request, recording);
     }
-    let request = request.map(Body::from);
+    let mut request = request.map(Body::from);
+    if !max_forwards::count(&mut request) {
+        return respond::instead_of_forwarding(&request, recording);
+    }
     let permit = {
         let served = target.served();
         VisitorPermit::without_rules(served.policy.clone(), served.epoch)

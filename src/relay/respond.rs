@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::defaults;
@@ -11,7 +11,7 @@ use crate::http1::BadHead;
 use crate::http1::server::status_of;
 use crate::message::authority::Unclear;
 use crate::message::problem::{Problem, page, protect};
-use crate::message::{Body, Response};
+use crate::message::{Body, Request, Response};
 use crate::observe::Recording;
 use crate::policy::Denied;
 use crate::session::SendErrorKind;
@@ -89,6 +89,19 @@ pub(super) fn failure(
         let challenge = HeaderValue::from_static("Basic realm=\"ptth\", charset=\"UTF-8\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
+    response
+}
+
+/// The answer to a request that may not be forwarded any further (RFC 9110 §7.6.2). A TRACE is refused: its answer would
+/// show fields that a page of a browser must not read.
+pub(super) fn instead_of_forwarding(request: &Request, recording: &mut Recording) -> Response {
+    if request.method() == Method::TRACE {
+        let mut response = failure(VisitorFailure::Method, request.headers(), recording);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("OPTIONS"));
+        return response;
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 

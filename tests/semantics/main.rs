@@ -79,6 +79,7 @@ cases! {
     methods {
         every_method: "Every registered method passes unchanged", "RFC 9110 §9, IANA";
         an_unregistered_method: "An unregistered method passes unchanged, in its own case", "RFC 9110 §9.1";
+        max_forwards: "Max-Forwards limits the hops of TRACE and OPTIONS", "RFC 9110 §7.6.2";
         connect_is_refused: "CONNECT is refused and reaches no origin", "RFC 9110 §9.3.6, CVE-2026-71324";
         connect_over_http2_is_refused: "CONNECT over HTTP/2 is refused and reaches no origin", "RFC 9113 §8.5, CVE-2026-73547";
     }
@@ -153,6 +154,7 @@ cases! {
         malformed_hosts: "A malformed Host is refused", "RFC 9110 §7.2, RFC 3986 §3.2";
         host_contradicts_authority: "A Host that contradicts :authority is refused", "RFC 9113 §8.3.1, CVE-2026-40910";
     }
+        hosts_beside_an_absolute_target: "A missing, malformed or second Host beside an absolute target is refused", "RFC 9112 §3.2";
     connections {
         http10: "An HTTP/1.0 visitor is served", "RFC 9110 §2.5";
         pipelined: "Pipelined requests are answered in order", "RFC 9112 §9.3.2";

@@ -2,7 +2,7 @@
 
 use http::Request;
 
-use crate::exchange::{CLOSING, exchange, head, host, refused};
+use crate::exchange::{CLOSING, exchange, head, host, refusal, refused};
 use crate::visitor::Http2;
 use crate::world::On;
 
@@ -90,4 +90,21 @@ pub(crate) async fn connect_over_http2_is_refused(on: On) {
     drop(stream);
     world.origin.quiet().await;
     world.still_works().await;
+}
+
+pub(crate) async fn max_forwards(on: On) {
+    let world = on.world().await;
+    for method in ["OPTIONS", "TRACE"] {
+        let ((got, _), _) = exchange(&world, head(method, "/", "Max-Forwards: 5\r\n"), CLOSING).await;
+        assert_eq!(got.get("max-forwards"), Some("4"), "{method}");
+    }
+    // The field limits no other method.
+    let ((got, _), _) = exchange(&world, head("GET", "/", "Max-Forwards: 0\r\n"), CLOSING).await;
+    assert_eq!(got.get("max-forwards"), Some("0"));
+    assert_eq!(refused(&world, head("OPTIONS", "/", "Max-Forwards: 0\r\n")).await, Some(204));
+    let mut visitor = world.relay.visitor().await;
+    visitor.send(head("TRACE", "/", "Cookie: a=1\r\nMax-Forwards: 0\r\n")).await;
+    let (answer, body) = refusal(&world, &mut visitor).await;
+    assert_eq!((answer.status(), answer.get("allow")), (405, Some("OPTIONS")));
+    assert!(!body.contains("a=1"), "{body}");
 }

@@ -104,7 +104,13 @@ pub(crate) async fn two_hosts_or_none(on: On) {
 
 pub(crate) async fn malformed_hosts(on: On) {
     let host = host();
-    let broken = [String::new(), format!("{host}, other.test"), format!("user@{host}"), format!("{host}/x")];
+    let broken = [
+        String::new(),
+        format!("{host}, other.test"),
+        format!("user@{host}"),
+        format!("{host}/x"),
+        format!("{host}:8x"),
+    ];
     are_refused(on, &broken.map(|host| format!("Host: {host}\r\n"))).await;
 }
 
@@ -113,6 +119,20 @@ async fn are_refused(on: On, hosts: &[String]) {
     for hosts in hosts {
         let status = refused(&world, format!("GET / HTTP/1.1\r\n{hosts}\r\n")).await;
         assert_eq!(status, Some(400), "{hosts:?}");
+    }
+}
+
+pub(crate) async fn hosts_beside_an_absolute_target(on: On) {
+    let world = on.world().await;
+    let host = host();
+    for fields in [
+        String::new(),
+        "Host: \r\n".to_owned(),
+        format!("Host: {host}:8x\r\n"),
+        format!("Host: {host}\r\nHost: {host}\r\n"),
+    ] {
+        let status = refused(&world, format!("GET http://{host}/ HTTP/1.1\r\n{fields}\r\n")).await;
+        assert_eq!(status, Some(400), "{fields:?}");
     }
 }
 

@@ -10,6 +10,7 @@ use super::OriginTarget;
 use super::connect::ConnectError;
 use crate::http1::{self, BadHead};
 use crate::message::Response;
+use crate::message::authority::Unclear;
 use crate::message::problem::Problem;
 use crate::net::dial::DialError;
 use crate::session::SendErrorKind;
@@ -41,8 +42,8 @@ pub(super) enum OriginFailure {
     Unrequested,
     #[error("CONNECT is not forwarded to origins")]
     Tunnel,
-    #[error("a request without a host, or with several hosts")]
-    Hosts,
+    #[error(transparent)]
+    Host(#[from] Unclear),
 }
 
 /// Status, code, error of `Proxy-Status` (RFC 9209 §2.3), and the explanation for the visitor.
@@ -101,11 +102,11 @@ impl OriginFailure {
                 "http_request_denied",
                 "the agent does not forward CONNECT requests.".to_owned(),
             ),
-            Self::Hosts => (
+            Self::Host(unclear) => (
                 StatusCode::BAD_REQUEST,
                 "unclear-host",
                 "http_request_error",
-                "the request does not name exactly one host.".to_owned(),
+                format!("{unclear}, so the agent did not forward it."),
             ),
         }
     }

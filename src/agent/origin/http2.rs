@@ -83,8 +83,7 @@ impl Web2 {
             hop::set_upgrade(request.headers_mut(), upgrade.token.clone());
         }
         let tls = matches!(self.connector.target(), OriginTarget::Http2(place) if place.tls);
-        authority::to_absolute_form(&mut request, if tls { Scheme::HTTPS } else { Scheme::HTTP })
-            .map_err(|_| OriginFailure::Hosts)?;
+        authority::to_absolute_form(&mut request, if tls { Scheme::HTTPS } else { Scheme::HTTP })?;
         let mut response = self.send(request, interim).await?;
         if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             return switch(response, upgrade.ok_or(OriginFailure::Unrequested)?, &self.scope);

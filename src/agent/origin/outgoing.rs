@@ -1,6 +1,6 @@
 //! Prepares a visitor's request for the origin: HTTP/1.1, origin form, hop-by-hop fields of this hop only.
 
-use http::header::{CONNECTION, HOST, TE};
+use http::header::{CONNECTION, TE};
 use http::{HeaderValue, Method};
 
 use super::failure::OriginFailure;
@@ -26,17 +26,14 @@ pub(super) struct Upgrade {
 /// Refuses requests that no origin receives. The relay of this crate sends none of them; another relay may.
 ///
 /// # Errors
-/// [`OriginFailure`] for CONNECT, and for several `Host` fields without an authority, of which two recipients may
-/// choose different hosts (RFC 9112 §3.2).
+/// [`OriginFailure`] for CONNECT, and for a request without exactly one valid host, which two recipients may take as
+/// requests for different hosts (RFC 9112 §3.2).
 pub(super) fn check(request: &Request) -> Result<(), OriginFailure> {
     if request.method() == Method::CONNECT {
         return Err(OriginFailure::Tunnel);
     }
-    let several = || request.headers().get_all(HOST).iter().nth(1).is_some();
-    match request.uri().authority().is_none() && several() {
-        true => Err(OriginFailure::Hosts),
-        false => Ok(()),
-    }
+    authority::stated(request.uri(), request.headers())?;
+    Ok(())
 }
 
 /// Converts a visitor's request into the request for the origin. The visitor's method, path, query and fields stay byte

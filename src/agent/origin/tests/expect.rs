@@ -70,7 +70,10 @@ async fn an_origin_that_sends_no_100_gets_the_body_after_a_timeout() {
 #[tokio::test]
 async fn a_body_in_memory_waits_for_the_100_too() {
     let raw = Raw::start().await;
-    let request = http::Request::post("/").header("expect", "100-continue").header("content-length", "2");
+    let request = http::Request::post("/")
+        .header("host", "shop.test")
+        .header("expect", "100-continue")
+        .header("content-length", "2");
     let request = request.body(Body::full("hi")).unwrap();
     let serve = async {
         let mut wire = raw.accept().await;

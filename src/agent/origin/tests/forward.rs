@@ -34,7 +34,8 @@ async fn bodies_keep_their_framing() {
         ("POST", &[], unsized_body("hi"), "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
     ] {
         let raw = Raw::start().await;
-        let mut request = http::Request::builder().method(method).uri("/").header("x", "1");
+        let mut request =
+            http::Request::builder().method(method).uri("/").header("host", "shop.test").header("x", "1");
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
@@ -47,7 +48,10 @@ async fn bodies_keep_their_framing() {
         let (_, received) = tokio::join!(within(raw.origin.answer(request.body(body).unwrap())), serve);
         assert_eq!(
             received,
-            format!("{method} / HTTP/1.1\r\nx: 1\r\n{}", wanted.trim_start_matches("x: 1\r\n"))
+            format!(
+                "{method} / HTTP/1.1\r\nhost: shop.test\r\nx: 1\r\n{}",
+                wanted.trim_start_matches("x: 1\r\n")
+            )
         );
     }
 }
@@ -85,7 +89,11 @@ async fn a_request_on_a_dead_idle_connection_moves_to_a_fresh_one() {
     drop((wire, far));
     near.readable().await.unwrap();
     assert_eq!(raw.idle(), 1);
-    let request = http::Request::post("/").header("content-length", "2").body(Body::full("hi")).unwrap();
+    let request = http::Request::post("/")
+        .header("host", "shop.test")
+        .header("content-length", "2")
+        .body(Body::full("hi"))
+        .unwrap();
     let (head, response, _wire) = raw.fresh(request, OK).await;
     assert!(head.starts_with("POST / "), "{head}");
     assert_eq!(text(response).await, "ok");
@@ -104,7 +112,7 @@ async fn closing(raw: &Raw) -> impl Future<Output = ()> + use<> {
 async fn a_post_without_an_answer_is_not_repeated() {
     let raw = Raw::start().await;
     let serve = closing(&raw).await;
-    let post = http::Request::post("/").body(Body::empty()).unwrap();
+    let post = http::Request::post("/").header("host", "shop.test").body(Body::empty()).unwrap();
     let (response, ()) = tokio::join!(within(raw.origin.answer(post)), serve);
     assert_eq!(response.status(), 502);
     assert_eq!(response.headers()["proxy-status"], "ptth-agent; error=http_response_incomplete");
@@ -198,7 +206,7 @@ async fn stopping_does_not_wait_for_idle_connections() {
 async fn an_early_answer_passes_while_the_upload_still_runs() {
     let raw = Raw::start().await;
     let (tx, body) = channel_body(1);
-    let request = http::Request::post("/").body(body).unwrap();
+    let request = http::Request::post("/").header("host", "shop.test").body(body).unwrap();
     let (_, response, mut wire) =
         raw.fresh(request, "HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno").await;
     assert_eq!(response.status(), 413);
@@ -253,7 +261,7 @@ async fn an_early_answer_survives_the_reset_that_follows() {
             Ok::<_, std::io::Error>(http_body::Frame::data(bytes::Bytes::from_static(&[0; 16 << 10])))
         });
         let body = Body::wrap(http_body_util::StreamBody::new(chunks));
-        let request = http::Request::post("/").body(body).unwrap();
+        let request = http::Request::post("/").header("host", "shop.test").body(body).unwrap();
         // The origin goes away with most of the upload unread, so that its kernel sends a reset.
         let serve = async {
             let mut wire = raw.accept().await;
@@ -289,4 +297,20 @@ async fn an_answer_beyond_a_limit_becomes_a_502_that_names_the_limit() {
         let text = text(response).await;
         assert!(text.contains(code) && text.contains(named) && !text.contains("Check the port"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_request_without_exactly_one_valid_host_is_not_forwarded() {
+    let raw = Raw::start().await;
+    for hosts in [&[][..], &[""], &["a.test:x"], &["a.test", "a.test"]] {
+        let mut request = http::Request::get("/").body(Body::empty()).unwrap();
+        for host in hosts {
+            request.headers_mut().append("host", host.parse().unwrap());
+        }
+        let response = within(raw.origin.answer(request)).await;
+        assert_eq!(response.status(), 400, "{hosts:?}");
+        let text = text(response).await;
+        assert!(text.contains("unclear-host"), "{text}");
+    }
+    assert!(futures_util::poll!(std::pin::pin!(raw.listener.accept())).is_pending());
 }

@@ -278,6 +278,6 @@ async fn a_request_without_a_valid_host_is_refused() {
         let answer = within(raw.origin.answer(request)).await;
         assert_eq!(answer.status(), 400, "{host:?}");
         let body = answer.into_body().collect().await.unwrap().to_bytes();
-        assert!(String::from_utf8_lossy(&body).contains("exactly one host"), "{body:?}");
+        assert!(String::from_utf8_lossy(&body).contains("unclear-host"), "{body:?}");
     }
 }

@@ -103,6 +103,6 @@ async fn a_plain_tower_service_is_an_origin() {
             std::future::ready(Ok(Response::new(request.into_body())))
         }
     }
-    let request = http::Request::post("/").body(Body::full("hi")).unwrap();
+    let request = http::Request::post("/").header("host", "shop.test").body(Body::full("hi")).unwrap();
     assert_eq!(text(within(tower(Plain).answer(request)).await).await, "hi");
 }

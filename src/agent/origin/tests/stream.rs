@@ -24,8 +24,12 @@ async fn trailers_pass_to_the_origin() {
     let frames =
         [Ok::<_, std::io::Error>(Frame::data(bytes::Bytes::from("hi"))), Ok(Frame::trailers(trailers))];
     let body = Body::wrap(StreamBody::new(futures_util::stream::iter(frames)));
-    let request =
-        http::Request::post("/").header("trailer", "x-sum").header("te", "trailers").body(body).unwrap();
+    let request = http::Request::post("/")
+        .header("host", "shop.test")
+        .header("trailer", "x-sum")
+        .header("te", "trailers")
+        .body(body)
+        .unwrap();
     let serve = async {
         let mut wire = raw.accept().await;
         let received = wire.read_until("0\r\nx-sum: 7\r\n\r\n").await;
@@ -61,8 +65,10 @@ async fn a_broken_upload_is_not_completed_for_the_origin() {
         let mut wire = raw.accept().await;
         wire.read_to_end().await
     };
-    let (response, received) =
-        tokio::join!(within(raw.origin.answer(http::Request::post("/").body(body).unwrap())), serve);
+    let (response, received) = tokio::join!(
+        within(raw.origin.answer(http::Request::post("/").header("host", "shop.test").body(body).unwrap())),
+        serve
+    );
     assert_eq!(response.status(), 400);
     assert!(!received.ends_with("0\r\n\r\n"), "{received:?}");
 }
