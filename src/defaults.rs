@@ -332,6 +332,11 @@ pub const ORIGIN_IDLE: usize = 256;
 pub const ORIGIN_RESTED: Duration = Duration::from_millis(10);
 /// How long an idle connection to the origin may be used again: less than the 5 s of Node.
 pub const ORIGIN_IDLE_FOR: Duration = Duration::from_secs(4);
+/// Idle connections to the origin that carry a login and belong to one visitor connection each. Few origins have such
+/// logins (NTLM, Negotiate), and a visitor whose connection was closed only logs in once more.
+pub const ORIGIN_PRIVATE: usize = 64;
+/// How long such a connection may be idle. A person reads a page meanwhile, and should not have to log in again.
+pub const ORIGIN_PRIVATE_IDLE_FOR: Duration = Duration::from_secs(60);
 
 /// An origin that sends neither a 100 nor another answer gets the body after this (RFC 9110 §10.1.1 forbids to wait for
 /// ever): many origins do not implement `Expect`.

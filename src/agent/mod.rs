@@ -6,6 +6,7 @@ pub mod config;
 #[cfg(feature = "cli")]
 pub mod doctor;
 mod ladder;
+mod marked;
 pub mod origin;
 mod recorded;
 mod refusals;
@@ -19,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::builder::{Agent, AgentBuilder, BuildError};
 use self::config::AgentConfig;
 use self::ladder::Ladder;
+use self::marked::Marked;
 pub use self::recorded::recorded;
 use self::refusals::Refusals;
 use self::supervise::Supervisor;
@@ -113,6 +115,7 @@ pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> R
     let budget = ReceiveBudget::new(defaults::AGENT_BUFFERS);
     let credentials = AgentCredentials::new(config.tls.clone(), config.token.clone());
     let refusals = Arc::new(Refusals::new(config.relays.len()));
+    let handler: Arc<dyn Handler> = Arc::new(Marked(handler));
     let relays = config.relays.iter().enumerate().map(|(index, relay)| {
         let (status, watcher) = watch::channel(Status::default());
         let (done, end) = oneshot::channel();

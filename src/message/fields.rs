@@ -44,6 +44,11 @@ pub const PTTH_STREAM: HeaderName = HeaderName::from_static("ptth-stream");
 pub const PTTH_REQUEST: HeaderName = HeaderName::from_static("ptth-request");
 /// `PTTH-Gone: ID, …`: our own. The visitors of these requests have left; their answers are no longer needed.
 pub const PTTH_GONE: HeaderName = HeaderName::from_static("ptth-gone");
+/// `PTTH-Visitor-Connection: N`: our own, 32 hexadecimal digits, on a request to an agent that sent its instance. The
+/// requests with one number come from one visitor connection. The relay sends the field once a login that an origin
+/// ties to its connection (NTLM, Negotiate) has begun on the visitor connection, and never for a trusted proxy, which
+/// may send the requests of several visitors on one connection. The agent removes the field.
+pub const PTTH_VISITOR_CONNECTION: HeaderName = HeaderName::from_static("ptth-visitor-connection");
 /// `PTTH-Probe: ?1`: our own. The relay answers as to any offer, then closes. `ptth doctor` sends this field.
 pub const PTTH_PROBE: HeaderName = HeaderName::from_static("ptth-probe");
 /// `PTTH-Visitors`: our own, a dictionary (RFC 9651 §3.2) of the rules that the relay is to enforce on visitors. Every

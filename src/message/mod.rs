@@ -10,6 +10,7 @@ pub mod framing;
 pub mod hop;
 pub mod interim;
 pub mod link;
+pub mod login;
 pub mod problem;
 pub mod repeat;
 pub mod spool;

@@ -13,6 +13,7 @@ use http_body::Body as _;
 use super::connection_limit::ConnectionPermit;
 use super::cookies;
 use super::handshake::Handshake;
+use super::login::ConnectionLogin;
 use super::trusted_proxy::{self, Contradiction};
 use crate::domain::{HostName, Visitor};
 use crate::message::forgeable::is_forgeable;
@@ -45,6 +46,7 @@ pub(super) struct Downstream {
     connection_permit: Arc<ConnectionPermit>,
     /// Set when the far end has closed the connection.
     closed: Arc<AtomicBool>,
+    login: Arc<ConnectionLogin>,
     /// The observers that get the records of its requests.
     observers: Arc<Observers>,
 }
@@ -60,8 +62,19 @@ impl Downstream {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         let (node, proto, handshake) = (node(ip), proto(visitor.tls), Arc::new(handshake));
-        let (closed, observers) = (Arc::default(), Arc::new(observers));
-        Self { visitor, handshake, address, node, proto, proxied, connection_permit, closed, observers }
+        let (closed, login, observers) = (Arc::default(), Arc::default(), Arc::new(observers));
+        Self {
+            visitor,
+            handshake,
+            address,
+            node,
+            proto,
+            proxied,
+            connection_permit,
+            closed,
+            login,
+            observers,
+        }
     }
 
     pub(super) fn observers(&self) -> &Arc<Observers> {
@@ -103,6 +116,12 @@ impl Downstream {
 
     pub(super) fn visitor(&self) -> &Visitor {
         &self.visitor
+    }
+
+    /// The login on the connection. `None` for a trusted proxy, which may send the requests of several visitors on one
+    /// connection.
+    pub(super) fn login(&self) -> Option<&ConnectionLogin> {
+        (!self.proxied).then_some(&*self.login)
     }
 
     /// The facts from the TLS handshake of the connection.
@@ -312,11 +331,11 @@ pub(super) fn join(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::domain::Epoch;
 
-    fn sender(remote: &str, proxied: bool) -> Downstream {
+    pub(in crate::relay) fn sender(remote: &str, proxied: bool) -> Downstream {
         let local = ([127, 0, 0, 1], 443).into();
         let connection_permit = super::super::connection_limit::ConnectionLimit::new(1, 1).enter().unwrap();
         Downstream::new(

@@ -338,8 +338,11 @@ async fn forward_to_agent(
     else {
         return respond::failure(VisitorFailure::Head, &only_accept(accept), recording);
     };
+    if let Some(login) = sender.login() {
+        login.note_request(&request);
+    }
     let progress = response_timeout::watch(&mut request);
-    let sent = send(target, &permit, sender.visitor(), request, (recording, interim));
+    let sent = send(target, &permit, sender, request, (recording, interim));
     let failure = match response_timeout::wait(sent, progress, shared.config.answer).await {
         Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let context = (version, &mut *recording);
@@ -350,6 +353,9 @@ async fn forward_to_agent(
         }
         Some(Ok(response)) => {
             recording.record_origin_failure(&response);
+            if let Some(login) = sender.login() {
+                login.note_answer(&response);
+            }
             let mut response = forward::incoming(response, version, shared.names.own());
             if !permit.is_free() {
                 response.body_mut().hold(permit);
@@ -369,7 +375,7 @@ async fn forward_to_agent(
 async fn send(
     target: &Target,
     permit: &VisitorPermit,
-    visitor: &Visitor,
+    sender: &Downstream,
     mut request: Request,
     (recording, interim): (&mut Recording, &interim::Sender),
 ) -> Result<Response, VisitorFailure> {
@@ -380,7 +386,10 @@ async fn send(
         // An agent that connected while this request waited may have other rules than those that admitted its visitor.
         let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(failure) };
         if target.is_polled() {
-            request.extensions_mut().insert(*visitor);
+            request.extensions_mut().insert(*sender.visitor());
+        }
+        if let Some(login) = sender.login() {
+            login.mark(request.headers_mut(), session.instance.is_some());
         }
         match session.send(request, recording.record_attempt(session.id), interim).await {
             Ok(response) => return Ok(response),
@@ -425,6 +434,7 @@ mod tests {
     use crate::net::Core;
     use crate::observe::RequestId;
     use crate::registry::{Registry, Terms};
+    use crate::relay::forward::tests::sender;
     use crate::session::Kind;
     use crate::session::carrier::Fake;
 
@@ -449,16 +459,8 @@ mod tests {
         let (target, received, _registry) = returning();
         let permit = VisitorPermit::without_rules(None, target.served().epoch).ok().unwrap();
         let mut recording = Recording::open(&Arc::default(), RequestId::draw());
-        let address = "192.0.2.1:1".parse().unwrap();
-        let visitor = Visitor { tls: true, local: address, remote: address };
-        let sent = send(
-            &target,
-            &permit,
-            &visitor,
-            Request::default(),
-            (&mut recording, &interim::Sender::default()),
-        )
-        .await;
+        let (visitor, interim) = (sender("192.0.2.1:1", false), interim::Sender::default());
+        let sent = send(&target, &permit, &visitor, Request::default(), (&mut recording, &interim)).await;
         assert!(sent.is_err());
         assert_eq!(recording.exchange().retries, 1);
         assert_eq!(received.load(Ordering::Relaxed), 2, "the second try is for a link that joined meanwhile");
@@ -484,9 +486,7 @@ mod tests {
             let mut request = Request::default();
             hop::set_upgrade(request.headers_mut(), HeaderValue::from_static(token));
             let mut recording = Recording::open(&Arc::default(), RequestId::draw());
-            let address = "192.0.2.1:1".parse().unwrap();
-            let visitor = Visitor { tls: true, local: address, remote: address };
-            let interim = interim::Sender::default();
+            let (visitor, interim) = (sender("192.0.2.1:1", false), interim::Sender::default());
             let sent = send(&target, &permit, &visitor, request, (&mut recording, &interim)).await;
             assert_eq!(sent.is_ok(), answered, "{token}");
         }

@@ -124,3 +124,21 @@ async fn a_request_that_could_not_be_written_goes_to_the_next_poll() {
     assert!(polled.starts_with("PUT / ") && polled.ends_with(&body), "{} bytes", polled.len());
     assert_eq!(visit.body, "taken");
 }
+
+/// An agent that sends no instance may not know the mark, and would pass it on to its service.
+#[tokio::test]
+async fn an_agent_without_an_instance_receives_no_mark_of_a_login() {
+    let bench = Bench::start();
+    let mut first = bench.registered("demo").await;
+    let mut visitor = bench.open().await;
+    for fields in ["", "Authorization: NTLM negotiate\r\n", ""] {
+        visitor.send(&format!("GET / HTTP/1.1\r\nHost: demo.relay.test\r\n{fields}\r\n")).await;
+        let polled = bench.poll(&first).await;
+        assert!(polled.body.contains(fields), "{polled:?}");
+        assert!(!polled.body.to_ascii_lowercase().contains("\r\nptth-"), "{polled:?}");
+        let challenge = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM\r\nContent-Length: 2\r\n\r\nno";
+        bench.answer(&first, challenge).await;
+        assert_eq!(visitor.read().await.status, 401);
+        first = polled.link("next");
+    }
+}

@@ -128,6 +128,16 @@ impl Wire {
         Head::parse(std::str::from_utf8(&head).expect("a head in UTF-8"))
     }
 
+    /// The next head; `None` when the connection has ended before it.
+    pub(crate) async fn next_head(&mut self) -> Option<Head> {
+        if self.read.is_empty()
+            && !matches!(within("waiting for a head", self.io.read_buf(&mut self.read)).await, Ok(1..))
+        {
+            return None;
+        }
+        Some(self.head().await)
+    }
+
     /// The next head as it was received, without the empty line.
     pub(crate) async fn head_bytes(&mut self) -> Bytes {
         loop {

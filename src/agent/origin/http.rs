@@ -11,6 +11,7 @@ use super::outgoing::{OriginRequest, Upgrade, check, outgoing};
 use super::pool::{Leased, Pool};
 use crate::agent::recorded::UpgradeRecord;
 use crate::http1::client::{self, NotAnswered};
+use crate::message::login::VisitorMark;
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop, interim, problem};
 use crate::net::watched::counted;
@@ -57,9 +58,11 @@ impl Web {
     /// Sends a request on idle connections, the youngest first, then on a fresh one. If a connection turns out to be
     /// closed before a byte was written, the request is sent on the next connection. A request that may have been
     /// sent is repeated once, on a fresh connection, if a repeat is harmless and the connection was idle for so long
-    /// that the origin may have closed it without reading the request (RFC 9112 §9.3.1).
+    /// that the origin may have closed it without reading the request (RFC 9112 §9.3.1). A visitor that has logged in
+    /// on a private connection gets that connection before any other.
     async fn send(&self, mut request: Request, interim: &interim::Sender) -> Result<Response, OriginFailure> {
-        while let Some(idle) = self.pool.take() {
+        let visitor = request.extensions().get::<VisitorMark>().copied();
+        while let Some(idle) = self.pool.take(visitor) {
             let rested = idle.rested;
             match self.send_on(idle, request, interim).await {
                 Ok(response) => return Ok(response),
@@ -71,7 +74,7 @@ impl Web {
                 Err(NotAnswered { error, .. }) => return Err(error.into()),
             }
         }
-        let fresh = self.pool.fresh(self.connector.connect().await?);
+        let fresh = self.pool.fresh(self.connector.connect().await?, visitor);
         self.send_on(fresh, request, interim).await.map_err(|failed| failed.error.into())
     }
 

@@ -11,9 +11,10 @@ use super::OriginTarget;
 use super::connect::{Connector, Probe};
 use super::failure::OriginFailure;
 use super::http::switch;
-use super::login::binds_connection;
+use super::idle::IdleList;
 use super::outgoing::{check, upgrade};
 use crate::defaults;
+use crate::message::login::{self, VisitorMark};
 use crate::message::{Request, Response, authority, hop, interim, problem};
 use crate::net::{Core, Scope};
 use crate::session::SendError;
@@ -44,6 +45,7 @@ impl SharedConnection {
 pub(super) struct Web2 {
     connector: Connector,
     places: Arc<[Mutex<SharedConnection>]>,
+    private: Arc<IdleList<(VisitorMark, Http2Client)>>,
     budget: Arc<ReceiveBudget>,
     scope: Scope,
 }
@@ -54,6 +56,11 @@ impl Web2 {
         Self {
             connector: Connector::new(target, tls),
             places,
+            private: IdleList::new(
+                defaults::ORIGIN_PRIVATE,
+                defaults::ORIGIN_PRIVATE_IDLE_FOR,
+                scope.clone(),
+            ),
             budget: ReceiveBudget::new(defaults::AGENT_BUFFERS),
             scope,
         }
@@ -93,24 +100,47 @@ impl Web2 {
     }
 
     /// Sends a request on the connection that all requests of this core share. A request with a login that is tied to
-    /// its connection gets a connection of its own. After a challenge for such a login, the connection is no longer
-    /// shared.
+    /// its connection gets a connection of its own, which later requests of the same visitor connection use too. After
+    /// a challenge for such a login, the connection is no longer shared.
     async fn send(
         self: &Arc<Self>,
-        request: Request,
+        mut request: Request,
         interim: &interim::Sender,
     ) -> Result<Response, OriginFailure> {
-        if binds_connection(request.headers()) {
+        let visitor = request.extensions().get::<VisitorMark>().copied();
+        if let Some(visitor) = visitor
+            && let Some(client) = self.take_private(visitor)
+        {
+            self.private.put((visitor, client.clone()));
+            match client.exchange(request, interim).await {
+                Err(SendError { unsent: Some(again), .. }) => request = *again,
+                answered => return answered.map_err(|error| OriginFailure::Http2(error.kind)),
+            }
+        }
+        if login::is_login(request.headers()) {
             let (client, connection) = self.connect().await?;
             self.scope.spawn(connection);
+            if let Some(visitor) = visitor {
+                self.private.put((visitor, client.clone()));
+            }
             return client.exchange(request, interim).await.map_err(|error| OriginFailure::Http2(error.kind));
         }
         let place = Core::current().place(PLACES);
         let response = self.send_shared(request, place, interim).await?;
-        if binds_connection(response.headers()) {
+        if login::is_challenge(response.headers()) {
             self.places[place].lock().client = None;
         }
         Ok(response)
+    }
+
+    /// The open connection that is private to `visitor`.
+    fn take_private(&self, visitor: VisitorMark) -> Option<Http2Client> {
+        loop {
+            let ((_, client), _) = self.private.take(|(owner, _)| *owner == visitor)?;
+            if !client.is_closed() {
+                return Some(client);
+            }
+        }
     }
 
     /// A request that a used connection returned unsent is sent on a fresh connection. A request that may have been

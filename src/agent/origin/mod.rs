@@ -7,7 +7,7 @@ mod directory;
 mod failure;
 mod http;
 mod http2;
-mod login;
+mod idle;
 mod outgoing;
 mod pool;
 #[cfg(feature = "cli")]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::defaults;
+use crate::message::login::VisitorMark;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -297,6 +298,49 @@ async fn an_answer_beyond_a_limit_becomes_a_502_that_names_the_limit() {
         let text = text(response).await;
         assert!(text.contains(code) && text.contains(named) && !text.contains("Check the port"), "{text}");
     }
+}
+
+fn login(visitor: Option<VisitorMark>) -> Request {
+    let mut request = get("/");
+    request.headers_mut().insert("authorization", "NTLM proof".parse().unwrap());
+    visitor.and_then(|visitor| request.extensions_mut().insert(visitor));
+    request
+}
+
+fn marked(path: &str, visitor: VisitorMark) -> Request {
+    let mut request = get(path);
+    request.extensions_mut().insert(visitor);
+    request
+}
+
+#[tokio::test]
+async fn a_connection_with_a_login_serves_the_requests_of_one_mark_alone() {
+    let raw = Raw::start().await;
+    let (alice, bob) = (VisitorMark::random(), VisitorMark::random());
+    let (_, response, mut private) = raw.fresh(login(Some(alice)), OK).await;
+    text(response).await;
+    for _ in 0..2 {
+        text(raw.reuse(&mut private, marked("/", alice), OK).await).await;
+    }
+    assert_eq!(raw.idle(), 0, "a connection with a login is shared");
+    let (_, response, mut shared) = raw.fresh(marked("/", bob), OK).await;
+    text(response).await;
+    text(raw.reuse(&mut shared, get("/"), OK).await).await;
+    // A mark alone reserves no connection.
+    text(raw.reuse(&mut shared, marked("/", bob), OK).await).await;
+    text(raw.reuse(&mut private, marked("/", alice), OK).await).await;
+}
+
+#[tokio::test]
+async fn a_connection_with_a_login_of_an_unmarked_request_is_closed() {
+    let raw = Raw::start().await;
+    let (_, response, mut wire) = raw.fresh(login(None), OK).await;
+    text(response).await;
+    assert_eq!(wire.read_to_end().await, "");
+    let challenge = OK.replace("200 OK\r\n", "401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\n");
+    let (_, response, mut wire) = raw.fresh(get("/"), &challenge).await;
+    text(response).await;
+    assert_eq!(wire.read_to_end().await, "");
 }
 
 #[tokio::test]

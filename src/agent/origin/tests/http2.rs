@@ -7,6 +7,7 @@ use h2::server::{Connection, SendResponse};
 use super::probe::certified;
 use super::*;
 use crate::message::interim;
+use crate::message::login::VisitorMark;
 
 type Served = Connection<Box<dyn crate::net::io::Duplex>, Bytes>;
 
@@ -173,6 +174,43 @@ async fn a_connection_with_a_login_is_not_shared() {
     let again = serve(login("proxy-authorization"), true, Some(alice)).await;
     let bob = serve(get("/"), false, Some(again)).await;
     drop(serve(login("authorization"), false, Some(bob)).await);
+}
+
+#[tokio::test]
+async fn a_connection_with_a_login_serves_its_visitor_connection_alone() {
+    let raw = RawHttp2::start().await;
+    let alice = VisitorMark::random();
+    let marked = |login: bool| {
+        let mut request = get("/");
+        request.extensions_mut().insert(alice);
+        if login {
+            request.headers_mut().insert("authorization", "Negotiate YIIJ".parse().unwrap());
+        }
+        raw.origin.answer(request)
+    };
+    let (response, mut private) = {
+        let serve = async {
+            let ((_, mut respond), mut served) = raw.accept_request().await;
+            send_answer(&mut served, &mut respond, "login").await;
+            served
+        };
+        tokio::join!(within(marked(true)), serve)
+    };
+    drop(response);
+    for _ in 0..2 {
+        let serve = async {
+            let (_, mut respond) = next_request(&mut private).await;
+            send_answer(&mut private, &mut respond, "alice").await;
+        };
+        let (response, ()) = tokio::join!(within(marked(false)), serve);
+        drop(response);
+    }
+    let mut call = Box::pin(raw.origin.answer(get("/")));
+    tokio::select! {
+        _ = raw.accept_request() => {}
+        _ = private.accept() => panic!("another visitor's request came on a private connection"),
+        _ = &mut call => panic!("the call ended before the origin answered"),
+    }
 }
 
 #[tokio::test]
