@@ -29,6 +29,10 @@ pub enum BadHead {
     /// The target is longer than the `http` crate takes.
     #[error("the target has more than {TARGET} bytes")]
     Target,
+    /// The target has a byte that must be percent-encoded (RFC 3986 §2). The `http` crate takes UTF-8
+    /// beyond ASCII and `[ ] { } | \ ^`, and would drop a `#` and the bytes behind it.
+    #[error("the target has a byte that must be percent-encoded")]
+    TargetByte,
     /// A field is not `name: value`, is folded, or contains a byte that no field may contain.
     #[error("a field is malformed")]
     Field,
@@ -159,7 +163,12 @@ pub fn request(head: &Bytes) -> Result<RequestHead, BadHead> {
     }
     let mut parts = http::Request::new(()).into_parts().0;
     parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| BadHead::StartLine)?;
-    parts.uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| BadHead::StartLine)?;
+    if target.contains('#') {
+        return Err(BadHead::TargetByte);
+    }
+    let in_path = target.starts_with('/');
+    parts.uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes()))
+        .map_err(|_| if in_path { BadHead::TargetByte } else { BadHead::StartLine })?;
     parts.version = version(read.version)?;
     let facts = collect(head, read.headers, parts.version, &mut parts.headers)?;
     let decoder = match facts.chunked {

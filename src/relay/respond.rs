@@ -192,6 +192,10 @@ fn describe_head(bad: BadHead) -> FailureDescription {
         BadHead::Bytes(_) => return describe(VisitorFailure::Head),
         BadHead::Fields => ("head-too-large", TOO_MANY_FIELDS),
         BadHead::Target => ("target-too-long", "The address of the request is longer than 65,534 bytes."),
+        BadHead::TargetByte => (
+            "bad-head",
+            "The address of the request has a byte that must be percent-encoded, such as < > ` or # (RFC 3986 section 2).",
+        ),
         BadHead::Version => ("bad-head", "The version of the request is neither HTTP/1.0 nor HTTP/1.1."),
         BadHead::Field => ("bad-head", "A header field of the request is malformed."),
         BadHead::StartLine | BadHead::Status => ("bad-head", "The first line of the request is malformed."),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::exchange::{CLOSING, OK, at_origin, exchange, head, lines, own_fields};
+use crate::exchange::{CLOSING, OK, at_origin, exchange, head, lines, own_fields, refusal};
 use crate::support::{DOMAIN, Head};
 use crate::visitor::{Http2, request};
 use crate::world::On;
@@ -146,4 +146,23 @@ pub(crate) async fn cookie_domains_of_other_names(on: On) {
     let (_, (answered, _)) = exchange(&world, head("GET", "/", ""), answer(&fields)).await;
     let (kept, other) = (format!("c=3; Domain={own}; Path=/"), "d=4; Domain=other.test");
     assert_eq!(answered.all("set-cookie"), ["a=1; Path=/", "b=2; Secure", &kept, other]);
+}
+
+pub(crate) async fn many_fields(on: On) {
+    let many: String = (0..300).map(|n| format!("X-Many-{n}: {n}\r\n")).collect();
+    pass(on, &many).await;
+    let cookies: String = (0..300).map(|n| format!("Set-Cookie: c{n}=v\r\n")).collect();
+    let world = on.world().await;
+    let (_, (answered, _)) = exchange(&world, head("GET", "/", ""), answer(&cookies)).await;
+    assert_eq!(answered.all("set-cookie").len(), 300);
+}
+
+pub(crate) async fn space_before_a_colon(on: On) {
+    let world = on.world().await;
+    let (_, (answered, _)) = exchange(&world, head("GET", "/", ""), answer("X-Device : cam\r\n")).await;
+    assert_eq!(answered.get("x-device"), Some("cam"));
+    let mut visitor = world.relay.visitor().await;
+    visitor.send(head("GET", "/", "X-Device : cam\r\n")).await;
+    let (answer, _) = refusal(&world, &mut visitor).await;
+    assert_eq!(answer.status(), 400);
 }

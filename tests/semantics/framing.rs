@@ -129,7 +129,7 @@ pub(crate) async fn status_304(on: On) {
 
 pub(crate) async fn an_unregistered_status(on: On) {
     let world = on.world().await;
-    for status in [218, 299, 399, 418, 451, 499, 599] {
+    for status in [218, 299, 399, 418, 451, 499, 599, 600, 799, 999] {
         let answer = format!("HTTP/1.1 {status} Words\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
         let (_, (answer, body)) = exchange(&world, head("GET", "/", ""), answer).await;
         assert_eq!((answer.status(), &body[..]), (status, &b"ok"[..]));
@@ -194,5 +194,30 @@ pub(crate) async fn codings_other_than_chunked(on: On) {
         let request = head("POST", "/", &format!("Transfer-Encoding: {coding}\r\n")) + "0\r\n\r\n";
         let status = refused(&world, request).await;
         assert!(matches!(status, Some(400 | 501)), "{coding}: {status:?}");
+    }
+}
+
+pub(crate) async fn equal_lengths(on: On) {
+    let world = on.world().await;
+    for lengths in ["Content-Length: 2\r\nContent-Length: 2\r\n", "Content-Length: 2, 2\r\n"] {
+        let request = head("POST", "/", lengths) + "hi";
+        let answer = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{lengths}\r\nok");
+        let ((got, sent), (_, answered)) = exchange(&world, request, answer).await;
+        assert_eq!(
+            (got.get("content-length"), &sent[..], &answered[..]),
+            (Some("2"), &b"hi"[..], &b"ok"[..])
+        );
+    }
+}
+
+/// HTTP/2 has no reason phrase. Behind it, an unregistered status has an empty phrase.
+pub(crate) async fn reason_phrases(on: On) {
+    let world = on.world().await;
+    for (status, phrase, without) in [(404, "Introuvable", "Not Found"), (499, "Gone fishing", "")] {
+        let answer =
+            format!("HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+        let (_, (answer, _)) = exchange(&world, head("GET", "/", ""), answer).await;
+        let phrases = [phrase, without].map(|phrase| format!("HTTP/1.1 {status} {phrase}"));
+        assert!(phrases.contains(&answer.first), "{}", answer.first);
     }
 }

@@ -124,6 +124,8 @@ cases! {
         a_truncated_answer_is_not_complete: "A truncated answer does not look complete", "RFC 9112 §8";
         length_and_chunked: "A length beside chunks is refused or removed", "RFC 9112 §6.1, CVE-2026-2835";
         contradictory_lengths: "Contradictory or malformed lengths are refused", "RFC 9112 §6.3, RUSTSEC-2021-0078";
+        equal_lengths: "Equal lengths, in one field or several, are one length", "RFC 9110 §8.6";
+        reason_phrases: "A reason phrase passes or is replaced by the usual one", "RFC 9112 §4";
         codings_other_than_chunked: "A transfer coding other than chunked is refused", "RFC 9112 §6.1, CVE-2026-2835";
     }
     fields {
@@ -131,6 +133,8 @@ cases! {
         set_cookies: "Each Set-Cookie stays a field of its own", "RFC 6265 §3";
         cookie_crumbs: "Cookie crumbs of HTTP/2 become one field", "RFC 9113 §8.2.3";
         large_fields: "64 KiB of fields", "RFC 9110 §5.4";
+        many_fields: "300 fields, both ways", "RFC 9110 §5.4";
+        space_before_a_colon: "Space before the colon is removed from an answer, and refused in a request", "RFC 9112 §5.1";
         bytes_beyond_ascii: "Bytes beyond ASCII in values", "RFC 9110 §5.5";
         unusual_field_values: "Empty values, inner spaces, quotes, commas", "RFC 9110 §5.5";
         unusual_field_names: "Every byte that is allowed in a field name, underscores and dots included", "RFC 9110 §5.6.2";
@@ -143,6 +147,8 @@ cases! {
     targets {
         targets_pass_unchanged: "//, %2f, ; and dot segments pass byte for byte", "RFC 9110 §4.2.3, CVE-2026-73511";
         unusual_targets_pass_unchanged: "Dot segments above the root, %00 and broken percent signs pass byte for byte", "RFC 3986 §2.1, §5.2.4";
+        unencoded_bytes: "UTF-8 beyond ASCII and [ ] { } | \\ ^ in a target pass byte for byte, as do \" in a path and ` in a query", "RFC 3986 §2";
+        bytes_that_must_be_encoded: "< > #, a space, and bytes that are not UTF-8 in a target are refused, as are ` in a path and \" in a query", "RFC 3986 §2";
         a_long_target: "A target of 8,000 bytes", "RFC 9112 §3";
         absolute_form: "The host of an absolute target replaces Host", "RFC 9112 §3.2.2";
         absolute_form_without_path: "The empty path of an absolute target becomes /", "RFC 9110 §4.2.3";
@@ -152,9 +158,9 @@ cases! {
         host_passes_unchanged: "Host keeps its case and port", "RFC 9110 §7.2";
         two_hosts_or_none: "Two Host fields, or none, are refused", "RFC 9112 §3.2";
         malformed_hosts: "A malformed Host is refused", "RFC 9110 §7.2, RFC 3986 §3.2";
+        hosts_beside_an_absolute_target: "A missing, malformed or second Host beside an absolute target is refused", "RFC 9112 §3.2";
         host_contradicts_authority: "A Host that contradicts :authority is refused", "RFC 9113 §8.3.1, CVE-2026-40910";
     }
-        hosts_beside_an_absolute_target: "A missing, malformed or second Host beside an absolute target is refused", "RFC 9112 §3.2";
     connections {
         http10: "An HTTP/1.0 visitor is served", "RFC 9110 §2.5";
         pipelined: "Pipelined requests are answered in order", "RFC 9112 §9.3.2";

@@ -1,6 +1,6 @@
 //! What is asked for, and of whom.
 
-use crate::exchange::{CLOSING, OK, exchange, head, host, refused};
+use crate::exchange::{CLOSING, OK, exchange, head, host, refusal, refused};
 use crate::visitor::{Http2, request};
 use crate::world::On;
 
@@ -148,4 +148,23 @@ pub(crate) async fn host_contradicts_authority(on: On) {
     assert_eq!(got.get("host"), Some(&*host()));
     origin.send(OK).await;
     assert_eq!(answering.whole().await.unwrap().body, "ok");
+}
+
+/// Bytes that should be percent-encoded (RFC 3986 §2), and that some clients send as they are.
+pub(crate) async fn unencoded_bytes(on: On) {
+    pass(on, &["/\"[]{}|\\^", "/?[]{}|\\^`", "/\u{e9}?\u{fc}"]).await;
+}
+
+pub(crate) async fn bytes_that_must_be_encoded(on: On) {
+    let world = on.world().await;
+    for target in ["/<", "/>", "/`", "/?<", "/?\"", "/#a", "/ a"] {
+        let mut visitor = world.relay.visitor().await;
+        visitor.send(head("GET", target, "")).await;
+        let (answer, body) = refusal(&world, &mut visitor).await;
+        assert_eq!(answer.status(), 400, "{target}");
+        let names_cause = body.contains("percent-encoded") || target.contains(' ');
+        assert!(names_cause && body.contains("bad-head"), "{target}: {body}");
+    }
+    let latin1 = [b"GET /\xe9 HTTP/1.1\r\nHost: ", host().as_bytes(), b"\r\n\r\n"].concat();
+    assert_eq!(refused(&world, latin1).await, Some(400));
 }

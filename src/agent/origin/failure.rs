@@ -205,6 +205,10 @@ fn exchange(error: &http1::Error) -> FailureReport {
             "its answer has no clear end: it must have one Content-Length, or chunked as its only coding.",
         );
     }
+    if matches!(error, http1::Error::Head(BadHead::Field | BadHead::Status)) {
+        let explanation = format!("its answer is not valid HTTP: {error}.");
+        return bad("origin-invalid", "http_protocol_error", explanation);
+    }
     if error.is_invalid() {
         let explanation =
             format!("its answer is not HTTP/1.1 ({error}). Check the port, or use https:// for TLS.");

@@ -35,7 +35,7 @@ pub enum BadMessage {
     /// The first line is not one of HTTP/1.
     #[error("the first line of the message is malformed")]
     StartLine,
-    /// The status is not a final status from 200 to 599.
+    /// The status is not a final status from 200 to 999.
     #[error("the message does not have a final status")]
     Status,
     /// Too many interim responses precede the message.
@@ -58,7 +58,7 @@ pub enum BadMessage {
 impl From<BadHead> for BadMessage {
     fn from(bad: BadHead) -> Self {
         match bad {
-            BadHead::StartLine | BadHead::Version | BadHead::Target => Self::StartLine,
+            BadHead::StartLine | BadHead::Version | BadHead::Target | BadHead::TargetByte => Self::StartLine,
             BadHead::Status => Self::Status,
             BadHead::Field => Self::Field,
             BadHead::Bytes(_) | BadHead::Fields => Self::TooLarge,

@@ -76,6 +76,10 @@ const BOTH: &[Difference] = &[
 
 const REQUESTS: &[Difference] = &[
     Difference {
+        why: "a `#` in a target is refused, because the `http` crate would drop the bytes behind it",
+        of: |text| text.split("\r\n").next().is_some_and(|line| line.contains('#')),
+    },
+    Difference {
         why: "a coding before `chunked` would be lost, and is refused (RFC 9112 §6.1)",
         of: |text| text.contains("gzip, chunked"),
     },

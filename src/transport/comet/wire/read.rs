@@ -27,7 +27,7 @@ pub(in crate::transport::comet) enum InvalidMessage {
     Missing(&'static str),
     #[error("the http-version is neither PTTH/0.9 nor PTTH/1.0")]
     Version,
-    #[error("the status is not a number from 200 to 599")]
+    #[error("the status is not a number from 200 to 999")]
     Status,
     #[error("a field has a byte that no field may have")]
     Field,
@@ -106,7 +106,7 @@ fn read(text: &[u8]) -> Result<Option<Members>, MalformedMessage> {
 
 fn answer(members: Members) -> Result<Response, InvalidMessage> {
     let status = members.status.ok_or(InvalidMessage::Missing("status"))?;
-    let status = StatusCode::from_u16(status).ok().filter(|s| (200..600).contains(&s.as_u16()));
+    let status = StatusCode::from_u16(status).ok().filter(|s| s.as_u16() >= 200);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status.ok_or(InvalidMessage::Status)?;
     let mut headers = fields(members.headers)?;
