@@ -27,6 +27,13 @@ pub trait FrameSource: Send {
     /// As [`HttpBody::poll_frame`]. Not called again after `None` or an error.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame;
 
+    /// Resolves when the next frame has arrived, or the end of the body, without being requested. Unlike a poll for the
+    /// frame, this sends no 100 to a client that waits for a 100 (RFC 9110 §10.1.1). A source that is not read from a
+    /// client never resolves.
+    fn poll_arrived(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     /// Whether the next frame is known to be `None`.
     fn is_end_stream(&self) -> bool {
         false
@@ -131,13 +138,21 @@ impl BodyKind {
         }
     }
 
+    fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Stream(stream) => stream.poll_arrived(cx),
+            Self::Source(source) => source.poll_arrived(cx),
+            _ => Poll::Pending,
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
             Self::Broken(_) => false,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
-            Self::Stream(stream) => stream.receiver.is_end_stream(),
+            Self::Stream(stream) => stream.arrived.is_none() && stream.receiver.is_end_stream(),
             Self::Source(source) => source.is_end_stream(),
             Self::Other(body) => body.is_end_stream(),
         }
@@ -147,15 +162,25 @@ impl BodyKind {
 /// The body received on an HTTP/2 stream.
 struct Http2Stream {
     receiver: h2::RecvStream,
+    /// Data that was received before it was requested.
+    arrived: Option<Result<Bytes, h2::Error>>,
     data_done: bool,
     /// The number of bytes still to come, if a length was announced.
     left: Option<u64>,
 }
 
 impl Http2Stream {
+    fn new(receiver: h2::RecvStream, left: Option<u64>) -> Self {
+        Self { receiver, arrived: None, data_done: false, left }
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         if !self.data_done {
-            match ready!(self.receiver.poll_data(cx)) {
+            let data = match self.arrived.take() {
+                Some(arrived) => Some(arrived),
+                None => ready!(self.receiver.poll_data(cx)),
+            };
+            match data {
                 Some(Ok(data)) => {
                     // Data that is passed on counts as consumed: its receiver has bounds of its own.
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
@@ -170,6 +195,14 @@ impl Http2Stream {
         }
         let trailers = ready!(self.receiver.poll_trailers(cx));
         Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
+    }
+
+    fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.arrived.is_none() && !self.data_done {
+            self.arrived = ready!(self.receiver.poll_data(cx));
+            self.data_done = self.arrived.is_none();
+        }
+        Poll::Ready(())
     }
 }
 
@@ -209,7 +242,7 @@ impl Exceeded {
 
 impl From<h2::RecvStream> for Body {
     fn from(receiver: h2::RecvStream) -> Self {
-        Self::from(BodyKind::Stream(Http2Stream { receiver, data_done: false, left: None }))
+        Self::from(BodyKind::Stream(Http2Stream::new(receiver, None)))
     }
 }
 
@@ -226,12 +259,17 @@ impl Body {
 
     /// The body received on an HTTP/2 stream, with the length that its head announces, if any.
     pub(crate) fn received(receiver: h2::RecvStream, length: Option<u64>) -> Self {
-        Self::from(BodyKind::Stream(Http2Stream { receiver, data_done: false, left: length }))
+        Self::from(BodyKind::Stream(Http2Stream::new(receiver, length)))
     }
 
     /// A body of the frames that `source` makes.
     pub(crate) fn from_source(source: impl FrameSource + 'static) -> Self {
         Self::from(BodyKind::Source(Box::new(source)))
+    }
+
+    /// A body that breaks off at once.
+    pub(crate) fn broken(error: BoxError) -> Self {
+        Self::from(BodyKind::Broken(error))
     }
 
     /// A body of another crate, boxed.
@@ -283,6 +321,12 @@ impl Body {
             }
         };
         let _ = tokio::time::timeout(defaults::LINGER, rest).await;
+    }
+
+    /// Resolves when the next part of the body has arrived without being requested. See
+    /// [`FrameSource::poll_arrived`].
+    pub(crate) fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.kind.poll_arrived(cx)
     }
 
     /// Polls the source, if the observers and the limit permit.

@@ -1,5 +1,7 @@
 //! Interim responses.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use ptth::internals::defaults;
 
@@ -197,4 +199,55 @@ pub(crate) async fn refused_before_the_body(on: On) {
     assert_eq!((answer.status(), &*body), (417, "no"));
     origin.closed().await;
     world.still_works().await;
+}
+
+/// How much sooner than [`defaults::ORIGIN_CONTINUE`] a body arrives that its visitor sends without a 100.
+fn is_sent_at_once(since: Instant) -> bool {
+    since.elapsed() < defaults::ORIGIN_CONTINUE / 2
+}
+
+pub(crate) async fn a_body_without_continue(on: On) {
+    let world = on.world().await;
+    let mut visitor = world.relay.visitor().await;
+    visitor.send(head("POST", "/", EXPECT)).await;
+    let answered_by_relay = on.is_whole();
+    if answered_by_relay {
+        assert_eq!(visitor.head().await.status(), 100);
+        visitor.send("hello").await;
+    }
+    let (mut origin, got) = at_origin(&world).await;
+    // The origin never sends a 100, and after a while the visitor waits no longer.
+    let since = Instant::now();
+    if !answered_by_relay {
+        visitor.send("hello").await;
+    }
+    assert_eq!(origin.body(&got).await, "hello");
+    assert!(is_sent_at_once(since), "{:?}", since.elapsed());
+    origin.send(OK).await;
+    let mut answer = visitor.head().await;
+    // nginx sends a 100 too.
+    if answer.status() == 100 {
+        answer = visitor.head().await;
+    }
+    assert_eq!((answer.status(), visitor.body(&answer).await.as_ref()), (200, &b"ok"[..]));
+}
+
+pub(crate) async fn a_body_of_an_http2_visitor_without_continue(on: On) {
+    let world = on.world().await;
+    let mut visitor = Http2::open(&world).await;
+    let upload = request("POST", "/").header("expect", "100-continue").header("content-length", "5");
+    let (answering, mut stream) = visitor.begin(upload.body(()).unwrap(), false).await;
+    let mut send = || stream.send_data(Bytes::from_static(b"hello"), true).unwrap();
+    if on.is_whole() {
+        send();
+    }
+    let (mut origin, got) = at_origin(&world).await;
+    let since = Instant::now();
+    if !on.is_whole() {
+        send();
+    }
+    assert_eq!(origin.body(&got).await, "hello");
+    assert!(is_sent_at_once(since), "{:?}", since.elapsed());
+    origin.send(OK).await;
+    assert_eq!(answering.whole().await.unwrap().body, "ok");
 }

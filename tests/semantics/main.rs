@@ -96,6 +96,8 @@ cases! {
         endless_interim_responses_become_502: "Endless interim responses become a 502", "our own bound";
         continue_comes_from_the_origin: "100 arrives only after the origin has sent it", "RFC 9110 §10.1.1";
         continue_for_an_http2_visitor: "100 arrives at an HTTP/2 visitor only after the origin has sent it", "RFC 9110 §10.1.1";
+        a_body_without_continue: "A body that a visitor sends without a 100 arrives at once", "RFC 9110 §10.1.1";
+        a_body_of_an_http2_visitor_without_continue: "A body that an HTTP/2 visitor sends without a 100 arrives at once", "RFC 9110 §10.1.1";
         refused_before_the_body: "A final answer without 100 arrives before any byte of the body is sent", "RFC 9110 §10.1.1";
     }
     trailers {

@@ -263,7 +263,8 @@ fn expects_continue(parts: &request::Parts) -> bool {
 struct ClientUpload {
     body: Body,
     encoder: Encoder,
-    /// Holds the body back until a 100 arrives (RFC 9110 §10.1.1) or the timer ends: many servers ignore `Expect`.
+    /// Holds the body back until a 100 arrives (RFC 9110 §10.1.1), until its sender sends it without a 100, or until
+    /// the timer ends: many servers ignore `Expect`.
     gate: Option<Pin<Box<Sleep>>>,
 }
 
@@ -271,7 +272,9 @@ impl ClientUpload {
     /// The next frame, once the body may be sent.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if let Some(gate) = &mut self.gate {
-            ready!(gate.as_mut().poll(cx));
+            if self.body.poll_arrived(cx).is_pending() {
+                ready!(gate.as_mut().poll(cx));
+            }
             self.gate = None;
         }
         Pin::new(&mut self.body).poll_frame(cx)

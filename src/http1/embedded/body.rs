@@ -241,6 +241,15 @@ impl FrameSource for EmbeddedBody {
         }
     }
 
+    fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.poll_coded(cx)) {
+            Some(Ok(data)) => self.read = data,
+            Some(Err(error)) => self.body = Body::broken(error),
+            None => self.body = Body::empty(),
+        }
+        Poll::Ready(())
+    }
+
     fn length(&self) -> Option<u64> {
         match &self.decode {
             Decode::Exactly(left) => Some(*left),

@@ -38,6 +38,10 @@ impl Coded {
 }
 
 impl FrameSource for Coded {
+    fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.poll_arrived(cx)
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         loop {
             if self.ended {

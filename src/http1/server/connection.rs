@@ -151,6 +151,17 @@ impl FrameSource for Incoming {
         Poll::Ready(frame)
     }
 
+    fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut connection = self.connection.lock();
+        let ServerConnection { io, input, .. } = &mut *connection;
+        // The end of the stream and an error count too: the next poll for a frame reports them.
+        if input.bytes.is_empty() && matches!(ready!(input.poll_fill(io, cx)), Ok(1..)) {
+            connection.last_read = Instant::now();
+        }
+        connection.awaits_continue = false;
+        Poll::Ready(())
+    }
+
     fn is_end_stream(&self) -> bool {
         self.done || self.connection.lock().decoder.is_done()
     }

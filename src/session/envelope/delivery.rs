@@ -227,7 +227,10 @@ impl DeliveryBody {
                 Part::Streamed { body, cut, opened } => {
                     poll_cut(cut, cx)?;
                     if let Some(gate) = opened {
-                        ready!(gate.as_mut().poll(cx))?;
+                        // The visitor may send the body without a 100.
+                        if body.poll_arrived(cx).is_pending() {
+                            ready!(gate.as_mut().poll(cx))?;
+                        }
                         *opened = None;
                     }
                     ready!(body.poll_frame(cx)?).map(|frame| frame.into_data().unwrap_or_default())

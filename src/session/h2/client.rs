@@ -169,7 +169,7 @@ impl Http2Client {
         interim: &interim::Sender,
     ) -> Result<Response, SendError> {
         let (gate, passage) = expect::hold_back(&request).unzip();
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         // Dropping the gate refuses the body that waits behind it, so such a request is never sent again.
         let request = http::Request::from_parts(parts, ());
         let copy = gate.is_none().then(|| RequestCopy::of(&request));
@@ -181,11 +181,17 @@ impl Http2Client {
         let mut answer = pin!(answer(response, gate.clone(), interim));
         let mut upload = Box::pin(async move {
             let mut stream = stream;
-            if let Some(passage) = passage
-                && passage.await.is_err()
-            {
-                stream.send_reset(Reason::CANCEL);
-                return Rest::default();
+            if let Some(passage) = passage {
+                let opened = tokio::select! {
+                    biased;
+                    opened = passage => opened,
+                    // The client sends the body without a 100.
+                    () = poll_fn(|cx| body.poll_arrived(cx)) => Ok(()),
+                };
+                if opened.is_err() {
+                    stream.send_reset(Reason::CANCEL);
+                    return Rest::default();
+                }
             }
             send_body(body, stream, Reason::CANCEL).await
         });
