@@ -75,7 +75,8 @@ impl Ladder {
     /// cancels the attempt.
     ///
     /// # Errors
-    /// [`OpenError`] of the first rung tried, when no rung works or when another rung cannot cure an error.
+    /// The refusal of a relay, on whichever rung; it has a status and often a remedy. Otherwise [`OpenError`] of the
+    /// first rung tried, when no rung works or when another rung cannot cure an error.
     pub(super) async fn open(&self) -> Result<(usize, Opened), OpenError> {
         let start = self.state.lock().rung;
         let mut first_error = None;
@@ -91,6 +92,7 @@ impl Ladder {
                     tracing::debug!(rung = rung.name, %error, "this rung does not work");
                     first_error.get_or_insert(error);
                 }
+                Err(refusal @ OpenError::Refused { .. }) => return Err(refusal),
                 Err(error) => return Err(first_error.unwrap_or(error)),
             }
         }
@@ -292,6 +294,18 @@ mod tests {
         answers[0].lock().push_back(Err(refused));
         assert!(matches!(ladder.open().await, Err(OpenError::Refused { .. })));
         assert_eq!(ladder.open().await.unwrap().0, 0);
+    }
+
+    /// The error of the better rung names only a symptom: something on the way removes the Upgrade.
+    #[tokio::test(start_paused = true)]
+    async fn the_refusal_of_a_lower_rung_is_returned() {
+        let (ladder, answers) = ladder(2);
+        answers[0].lock().push_back(absent());
+        let status = http::StatusCode::FORBIDDEN;
+        let refused = OpenError::Refused { status, message: "try another --name".into(), retry_after: None };
+        answers[1].lock().push_back(Err(refused));
+        let error = ladder.open().await.err().unwrap();
+        assert!(matches!(&error, OpenError::Refused { status, .. } if status.as_u16() == 403), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
