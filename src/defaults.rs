@@ -107,7 +107,7 @@ pub const GUESSES: u32 = 20;
 pub const GUESSES_VISITOR: u32 = 10;
 /// See [`GUESSES`].
 pub const GUESSES_WITHIN: Duration = Duration::from_secs(60);
-/// Addresses whose wrong credentials are counted at the same time: half a megabyte.
+/// Addresses whose wrong credentials are counted at the same time: a few megabytes at most.
 pub const GUESSERS: usize = 16_384;
 /// Passwords of visitors that are hashed at once: twenty milliseconds of one core each.
 pub const HASHING: usize = 2;

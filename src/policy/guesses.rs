@@ -1,6 +1,6 @@
 //! Wrong credentials, counted by their source.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use crate::defaults;
 
 use super::source::Source;
 
-/// Recent wrong credentials. The table is bounded, and a new source evicts the oldest. So an attacker with more sources
-/// than the table has entries is not limited, but cannot guess a secret of 256 bits either.
+/// Recent wrong credentials. The table is bounded, and a new source evicts the source whose last guess is the oldest. So
+/// an attacker with more sources than the table has entries is not limited, but cannot guess a secret of 256 bits
+/// either.
 pub struct Guesses {
     table: Mutex<GuessTable>,
     most: u32,
@@ -21,12 +22,17 @@ pub struct Guesses {
 #[derive(Default)]
 struct GuessTable {
     windows: HashMap<Source, Window>,
-    order: VecDeque<Source>,
+    /// Each source by the number of its last guess.
+    order: BTreeMap<u64, Source>,
+    /// The number of the last guess of all sources.
+    guesses: u64,
 }
 
 struct Window {
     began: Instant,
     wrong: u32,
+    /// The number of the last guess.
+    last: u64,
 }
 
 impl Window {
@@ -51,19 +57,20 @@ impl Guesses {
     fn record_wrong_at(&self, from: IpAddr, now: Instant) -> Option<Duration> {
         let source = Source::from(from);
         let mut table = self.table.lock();
-        let GuessTable { windows, order } = &mut *table;
-        let window = windows.entry(source).or_insert_with(|| {
-            order.push_back(source);
-            Window { began: now, wrong: 0 }
-        });
+        let GuessTable { windows, order, guesses } = &mut *table;
+        *guesses += 1;
+        let last = *guesses;
+        let window = windows.entry(source).or_insert(Window { began: now, wrong: 0, last });
+        order.remove(&std::mem::replace(&mut window.last, last));
+        order.insert(last, source);
         let Some(left) = window.left(now) else {
-            *window = Window { began: now, wrong: 1 };
+            *window = Window { began: now, wrong: 1, last };
             return None;
         };
         window.wrong = window.wrong.saturating_add(1);
         let wait = (window.wrong > self.most).then_some(left);
         if order.len() > defaults::GUESSERS
-            && let Some(oldest) = order.pop_front()
+            && let Some((_, oldest)) = order.pop_first()
         {
             windows.remove(&oldest);
         }
@@ -107,5 +114,18 @@ mod tests {
         }
         let table = guesses.table.lock();
         assert_eq!((table.windows.len(), table.order.len()), (defaults::GUESSERS, defaults::GUESSERS));
+    }
+
+    #[test]
+    fn a_source_that_guesses_on_is_not_evicted() {
+        let guesses = Guesses::new(1);
+        let most = defaults::GUESSERS as u32;
+        for n in 0..most {
+            guesses.record_wrong(from(n));
+        }
+        assert!(guesses.record_wrong(from(0)).is_some(), "the source has made too many guesses");
+        guesses.record_wrong(from(most));
+        assert!(guesses.exhausted(from(0)).is_some(), "the active source was evicted");
+        assert!(guesses.exhausted(from(1)).is_none(), "the source with the oldest last guess is evicted");
     }
 }
