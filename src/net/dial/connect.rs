@@ -92,15 +92,35 @@ fn parse(bytes: &[u8]) -> Result<Option<(ConnectResponse, usize)>, ProxyFault> {
     Ok(Some((answer, length)))
 }
 
-/// The schemes of all challenges (RFC 9110 §11.6.1). A scheme is the first token of a comma-separated part, unless the
-/// token contains a `=`.
+/// The schemes of all challenges (RFC 9110 §11.6.1). A scheme is the first token of a part of the list, unless a `=`
+/// follows the token: then the part is a parameter.
 fn schemes(fields: &[httparse::Header<'_>]) -> Vec<String> {
     let challenges = fields.iter().filter(|f| f.name.eq_ignore_ascii_case("proxy-authenticate"));
     let texts = challenges.filter_map(|f| std::str::from_utf8(f.value).ok());
-    let tokens = texts.flat_map(|text| text.split(',')).filter_map(|part| part.split_whitespace().next());
-    let is_scheme =
-        |token: &&str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    tokens.filter(is_scheme).take(8).map(str::to_owned).collect()
+    let scheme = |part: &str| {
+        let part = part.trim();
+        let end = part.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).unwrap_or(part.len());
+        let (token, rest) = part.split_at(end);
+        let ends_here = rest.is_empty() || rest.starts_with(char::is_whitespace);
+        let is_scheme = !token.is_empty() && ends_here && !rest.trim_start().starts_with('=');
+        is_scheme.then(|| token.to_owned())
+    };
+    texts.flat_map(list_parts).filter_map(scheme).take(8).collect()
+}
+
+/// The parts of a list. A comma within a quoted string separates nothing (RFC 9110 §5.6.4).
+fn list_parts(text: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c| {
+        let separates = c == ',' && !quoted;
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        separates
+    })
 }
 
 fn login_fault(schemes: &[String], password_sent: bool) -> ProxyFault {
@@ -142,6 +162,16 @@ mod tests {
         assert!(result.is_ok());
         // RFC 7617 §2
         assert!(sent.contains("\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"), "{sent}");
+    }
+
+    #[test]
+    fn a_quoted_realm_and_a_parameter_are_no_schemes() {
+        let schemes = |text: &'static str| {
+            schemes(&[httparse::Header { name: "Proxy-Authenticate", value: text.as_bytes() }])
+        };
+        assert_eq!(schemes(r#"Digest realm="Acme, Basic access", qop="auth", NTLM"#), ["Digest", "NTLM"]);
+        assert_eq!(schemes(r#"Digest realm="a\", Basic \"b", nonce = "x""#), ["Digest"]);
+        assert_eq!(schemes("Negotiate, NTLM abc==, Basic realm=x"), ["Negotiate", "NTLM", "Basic"]);
     }
 
     #[tokio::test]
