@@ -76,9 +76,8 @@ impl PolledRegistration {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a request could not be buffered");
-                    let detail = "The agent has no room for a request of this length at the moment.";
-                    let (status, request_headers) = (StatusCode::SERVICE_UNAVAILABLE, HeaderMap::new());
-                    let apology = apology(status, "agent-busy", detail, &request_headers).await;
+                    let (status, code, detail) = refusal(&error);
+                    let apology = apology(status, code, detail, &HeaderMap::new()).await;
                     let answer = Answer::Whole(apology);
                     answers::deliver(&self.client, url, answer, scope).await;
                     return true;
@@ -102,6 +101,39 @@ impl PolledRegistration {
             Err(error) => tracing::warn!(%error, "the answer to a poll is not a request"),
         }
         true
+    }
+}
+
+/// The answer to a visitor whose request could not be buffered: status, code and detail.
+fn refusal(error: &SpoolError) -> (StatusCode, &'static str, &'static str) {
+    match error {
+        SpoolError::TooLarge(_) => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The agent's connection cannot carry a body of this size. Send a smaller body.",
+        ),
+        SpoolError::Full => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "agent-busy",
+            "The agent has no room for a request of this length at the moment. Try again later.",
+        ),
+        SpoolError::Late => (
+            StatusCode::REQUEST_TIMEOUT,
+            "body-late",
+            "The body of the request did not arrive at the agent in time. Try again on a faster connection, or send \
+             a smaller body.",
+        ),
+        SpoolError::Broken(_) => (
+            StatusCode::BAD_REQUEST,
+            "request-incomplete",
+            "The body of the request broke off before it was complete.",
+        ),
+        // The error itself is for the owner of the agent, not for visitors.
+        SpoolError::Disk(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "agent-disk",
+            "The agent cannot write the body of the request to its disk. The agent's log has the reason.",
+        ),
     }
 }
 
@@ -209,5 +241,25 @@ impl Dialect for PolledRegistration {
         *request.uri_mut() = target;
         let sent = tokio::time::timeout(Duration::from_secs(5), self.client.send(request, scope));
         matches!(sent.await, Ok(Ok(answer)) if answer.status().is_success())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_cannot_be_buffered_is_refused_with_the_cause() {
+        let disk = SpoolError::Disk(std::io::ErrorKind::StorageFull.into());
+        for (error, status, code, cause) in [
+            (SpoolError::TooLarge(9), 413, "too-large", "size"),
+            (SpoolError::Full, 503, "agent-busy", "no room"),
+            (SpoolError::Late, 408, "body-late", "in time"),
+            (disk, 503, "agent-disk", "disk"),
+        ] {
+            let (refused, refused_code, detail) = refusal(&error);
+            assert_eq!((refused.as_u16(), refused_code), (status, code));
+            assert!(detail.contains(cause), "{error}: {detail}");
+        }
     }
 }
