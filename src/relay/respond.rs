@@ -289,7 +289,8 @@ fn describe_send(kind: SendErrorKind) -> FailureDescription {
         NoUpgrade => (
             StatusCode::NOT_IMPLEMENTED,
             "no-upgrade",
-            "The agent's connection cannot carry this protocol upgrade.",
+            "The agent's connection cannot carry this protocol upgrade, such as a WebSocket. Use the service without \
+             the upgrade, or connect its agent with a transport that carries upgrades, such as ptth10.",
             Some("http_upgrade_failed"),
         ),
     }

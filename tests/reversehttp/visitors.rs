@@ -80,7 +80,7 @@ async fn an_upgrade_is_501_for_an_agent_of_whole_messages() {
         .await;
     let answer = visitor.read().await;
     assert_eq!(answer.status, 501);
-    assert!(answer.body.contains("no-upgrade"), "{answer:?}");
+    assert!(answer.body.contains("no-upgrade") && answer.body.contains("such as ptth10"), "{answer:?}");
 }
 
 #[tokio::test]

@@ -78,7 +78,9 @@ impl OriginFailure {
                 StatusCode::NOT_IMPLEMENTED,
                 "no-upgrade",
                 "http_upgrade_failed",
-                "it does not support Upgrades over HTTP/2 (RFC 8441).".to_owned(),
+                "it does not support Upgrades over HTTP/2 (RFC 8441). Send the request without the Upgrade, or give the \
+                 agent an http:// target instead of h2c://."
+                    .to_owned(),
             ),
             Self::Http2(SendErrorKind::Invalid) | Self::Preface(_) => bad(
                 "origin-invalid",

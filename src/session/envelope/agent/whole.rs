@@ -125,7 +125,8 @@ impl Handler for InspectingHandler {
             request.headers().get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect();
         if request.headers().contains_key(UPGRADE) {
             let detail = "Something between the agent and the relay holds bodies back until they are \
-                          complete, and the stream of an Upgrade is never complete.";
+                          complete, and the stream of an Upgrade is never complete. Use the service without the \
+                          Upgrade, or remove what holds the bodies back.";
             let (status, error) = (StatusCode::NOT_IMPLEMENTED, Some("http_upgrade_failed"));
             let problem = Problem {
                 status,
