@@ -9,8 +9,10 @@ mod support;
 use std::net::SocketAddr;
 
 use ptth::internals::agent::Serving;
+use ptth::internals::net::Scope;
+use ptth::internals::net::splice::splice;
 use ptth::internals::session::Kind;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use support::{AgentPlan, Head, TestOrigin, TestRelay, Wire, named, run, within};
 
@@ -54,7 +56,7 @@ fn assert_strict_101(head: &Head, token: &str, who: &str) {
     // Agents compare these letter by letter.
     assert_eq!(head.get("upgrade"), Some(token), "{who}: {head:?}");
     assert_eq!(head.get("connection"), Some("Upgrade"), "{who}: {head:?}");
-    for framing in ["content-length", "transfer-encoding", "trailer", "alpn"] {
+    for framing in ["content-length", "transfer-encoding", "trailer", "alpn", "ptth-connections"] {
         assert_eq!(head.get(framing), None, "{who}: {head:?}");
     }
 }
@@ -336,5 +338,51 @@ fn our_agent_refuses_a_carrier_that_it_did_not_offer() {
         wire.closed().await;
         origin.quiet().await;
         relay.accept().await;
+    });
+}
+
+/// Forwards a connection of an agent, without the field `ALPN` of its offer.
+async fn forward_without_alpn(agent: TcpStream, relay: SocketAddr) {
+    let (mut agent, mut relay) = (Wire::new(agent), Wire::new(TcpStream::connect(relay).await.unwrap()));
+    let head = agent.head_bytes().await;
+    let head = std::str::from_utf8(&head).unwrap();
+    let kept: Vec<_> =
+        head.split("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("alpn:")).collect();
+    assert!(kept.len() < head.split("\r\n").count(), "{head}");
+    relay.send(format!("{}\r\n\r\n", kept.join("\r\n"))).await;
+    let _ = splice(&mut agent.into_io(), &mut relay.into_io()).await;
+}
+
+#[test]
+fn our_agent_opens_further_connections_without_its_alpn_field() {
+    run(async {
+        let (relay, origin) = (TestRelay::start(), TestOrigin::start().await);
+        let middlebox = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, scope) = (middlebox.local_addr().unwrap(), Scope::new());
+        let (owner, target) = (scope.clone(), relay.plain);
+        scope.spawn(async move {
+            while let Ok((stream, _)) = middlebox.accept().await {
+                owner.spawn(forward_without_alpn(stream, target));
+            }
+        });
+        let token = relay.token(&[NAME]);
+        let mut plan = AgentPlan::new(&format!("http://{address}/"), NAME, token, "ptth10", Kind::H2);
+        plan.config.carriers = Kind::PREFERRED.to_vec();
+        let mut agent = plan.start(origin.handler());
+        within("the agent connects", agent.connected()).await.unwrap();
+        let mut visitors = [relay.visitor().await, relay.visitor().await, relay.visitor().await];
+        for visitor in &mut visitors {
+            visitor.send(get("/")).await;
+        }
+        // One request on each connection: HTTP/1.1 takes one at a time.
+        let mut origins = [origin.accept().await, origin.accept().await, origin.accept().await];
+        for origin in &mut origins {
+            origin.head().await;
+            origin.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        }
+        for visitor in &mut visitors {
+            assert_eq!(visitor.message().await.1, "ok");
+        }
+        scope.abort();
     });
 }

@@ -66,9 +66,13 @@ pub(super) fn switching(
 
 /// Adds the chosen carrier, and the number of connections with it that the relay can use.
 pub(super) fn announce(response: &mut Response, kind: Kind, admission: &dyn Admission) {
-    let headers = response.headers_mut();
-    headers.insert(fields::ALPN, HeaderValue::from_static(kind.alpn_field()));
-    headers.insert(fields::PTTH_CONNECTIONS, HeaderValue::from(admission.connections(kind)));
+    response.headers_mut().insert(fields::ALPN, HeaderValue::from_static(kind.alpn_field()));
+    announce_connections(response, kind, admission);
+}
+
+/// Adds the number of connections with this carrier that the relay can use.
+pub(super) fn announce_connections(response: &mut Response, kind: Kind, admission: &dyn Admission) {
+    response.headers_mut().insert(fields::PTTH_CONNECTIONS, HeaderValue::from(admission.connections(kind)));
 }
 
 /// Continues after the 101 to `request`: ends a probe, or swaps the roles.

@@ -32,10 +32,16 @@ impl Relay {
             None => None,
             Some(offered) => Some(flip::choose(&offered)?),
         };
-        let admission = self.admissions.check(offer(&request)?, &facts).await?;
+        let offer = offer(&request)?;
+        let has_instance = offer.instance.is_some();
+        let admission = self.admissions.check(offer, &facts).await?;
         let mut response = flip::switching("Upgrade", token, &self.admissions, &*admission);
-        if let Some(kind) = kind {
-            flip::announce(&mut response, kind, &*admission);
+        match kind {
+            Some(kind) => flip::announce(&mut response, kind, &*admission),
+            // Something on the way has removed the field ALPN of our own agent. With a single connection the agent
+            // could serve only one request at a time.
+            None if has_instance => flip::announce_connections(&mut response, Kind::H1, &*admission),
+            None => {}
         }
         flip::proceed(&self.admissions, request, kind.unwrap_or(Kind::H1), admission);
         Ok(response)
