@@ -325,6 +325,11 @@ pub const UPGRADE: Duration = Duration::from_secs(15);
 
 /// The time to connect to the origin.
 pub const ORIGIN_CONNECT: Duration = Duration::from_secs(5);
+/// How long a request waits while the agent has no file descriptor for a connection to the origin. Most requests end
+/// sooner and free a descriptor, and a visitor does not mind the wait.
+pub const DESCRIPTOR: Duration = Duration::from_secs(3);
+/// How often such a request tries again. An attempt without a descriptor costs one system call.
+pub const DESCRIPTOR_CHECK: Duration = Duration::from_millis(50);
 /// Idle connections to the origin, per core.
 pub const ORIGIN_IDLE: usize = 256;
 /// An origin may just be closing a connection that was idle for longer than this, so the agent keeps a copy of each

@@ -4,6 +4,7 @@ pub mod cores;
 #[cfg(feature = "relay")]
 pub mod descriptors;
 pub mod dial;
+pub mod exhausted;
 pub mod flag;
 pub mod io;
 pub mod keepalive;

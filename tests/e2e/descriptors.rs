@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
 use crate::origin::GatedService;
 use crate::site::{Agent, Relay, Site, curl, ptth};
 
@@ -109,4 +111,48 @@ fn the_soft_limit_is_raised_to_the_hard_limit() {
         let words: Vec<_> = line.split_whitespace().collect();
         assert_eq!(words[3], words[4], "{line}");
     }
+}
+
+/// Lowers the limit of a process, so that it can open only `more` files.
+fn limit_further_files(process: u32, more: usize) {
+    let open = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let mut open: Vec<u64> =
+        open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    open.sort_unstable();
+    // A new file gets the lowest free number, and the limit is above all numbers. A file that the process has inherited
+    // may have a number far above the others.
+    let mut free = (0..).filter(|number| open.binary_search(number).is_err());
+    let limit = free.nth(more).unwrap();
+    let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+    let process = Pid::from_raw(process.cast_signed());
+    prlimit(process, Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn a_request_waits_for_a_descriptor_of_the_agent() {
+    const WAITS: &str = "waiting for a file descriptor";
+    let (site, service) = (Site::new(), GatedService::start());
+    let relay = site.relay();
+    let mut command = site.agent_command(&relay.url(), service.port.to_string());
+    let agent = Agent::start(command.arg("--verbose"));
+    limit_further_files(agent.process.id(), 2);
+    let get = |word: &str| site.curl([format!("{}wait/{word}", agent.url)]);
+    std::thread::scope(|scope| {
+        let first = ["a", "b"].map(|word| scope.spawn(move || get(word)));
+        service.wait_for_requests(2);
+
+        let refused = get("c");
+        assert_eq!(refused.status, 502, "{refused:?}");
+        assert!(refused.text().contains("no file descriptor left"), "{}", refused.text());
+
+        let waited = agent.process.err.all().iter().filter(|line| line.contains(WAITS)).count();
+        assert!(waited > 0, "{}", agent.process);
+        let last = scope.spawn(|| get("d"));
+        agent.process.logs_times(WAITS, waited + 1);
+        service.open_gate();
+        for request in first.into_iter().chain([last]) {
+            let answer = request.join().unwrap();
+            assert_eq!(answer.status, 200, "{answer:?}; {}", agent.process);
+        }
+    });
 }

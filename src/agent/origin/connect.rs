@@ -5,11 +5,13 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use super::OriginTarget;
 use crate::defaults;
 use crate::net::Io;
 use crate::net::dial::{DialError, DialTarget, dial};
+use crate::net::exhausted::is_exhausted;
 
 /// Why there is no connection to the origin.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +22,17 @@ pub(super) enum ConnectError {
     Unix(io::Error),
     #[error("no connection to the socket within {} s", defaults::ORIGIN_CONNECT.as_secs())]
     UnixTimeout,
+}
+
+impl ConnectError {
+    /// Whether the agent has no file descriptor for the connection.
+    pub(super) fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_exhausted(),
+            Self::Unix(error) => is_exhausted(error),
+            Self::UnixTimeout => false,
+        }
+    }
 }
 
 /// Opens connections to one target.
@@ -41,6 +54,27 @@ impl Connector {
 
     pub(super) fn target(&self) -> &OriginTarget {
         &self.target
+    }
+
+    /// As [`Connector::connect`], for a request. If the agent has no file descriptor left, the request waits for one, up
+    /// to [`defaults::DESCRIPTOR`]: the end of another request frees one. `close_idle` closes an idle connection, and
+    /// returns whether there was one.
+    pub(super) async fn connect_for_request(
+        &self,
+        close_idle: impl Fn() -> bool,
+    ) -> Result<Io, ConnectError> {
+        let deadline = Instant::now() + defaults::DESCRIPTOR;
+        loop {
+            match self.connect().await {
+                Err(error) if error.is_exhausted() && Instant::now() < deadline => {
+                    tracing::debug!(%error, "waiting for a file descriptor for a connection to the origin");
+                    if !close_idle() {
+                        tokio::time::sleep(defaults::DESCRIPTOR_CHECK).await;
+                    }
+                }
+                connected => return connected,
+            }
+        }
     }
 
     /// Connects, within [`defaults::ORIGIN_CONNECT`]. Dropping the future cancels the attempt.

@@ -70,6 +70,14 @@ impl OriginFailure {
 
     fn report(&self) -> FailureReport {
         match self {
+            Self::Connect(error) if error.is_exhausted() => bad(
+                "agent-descriptors",
+                "connection_limit_reached",
+                format!(
+                    "the agent has no file descriptor left ({error}). Raise the agent's limit of open files with \
+                     ulimit -n or LimitNOFILE=, or limit the requests in flight."
+                ),
+            ),
             Self::Connect(ConnectError::Dial(error)) => dialling(error),
             Self::Connect(ConnectError::Unix(error)) => connecting(error),
             Self::Connect(ConnectError::UnixTimeout) => timeout(),

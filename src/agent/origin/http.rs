@@ -74,7 +74,8 @@ impl Web {
                 Err(NotAnswered { error, .. }) => return Err(error.into()),
             }
         }
-        let fresh = self.pool.fresh(self.connector.connect().await?, visitor);
+        let io = self.connector.connect_for_request(|| self.pool.close_oldest()).await?;
+        let fresh = self.pool.fresh(io, visitor);
         self.send_on(fresh, request, interim).await.map_err(|failed| failed.error.into())
     }
 

@@ -190,7 +190,7 @@ impl Web2 {
     }
 
     async fn connect(&self) -> Result<(Http2Client, impl Future<Output = ()> + Send + use<>), OriginFailure> {
-        let io = self.connector.connect().await?;
+        let io = self.connector.connect_for_request(|| false).await?;
         let (client, connection, _) =
             client::open(io, &self.scope, &self.budget).await.map_err(OriginFailure::Preface)?;
         Ok((client, connection))

@@ -62,6 +62,11 @@ impl<T: Send + 'static> IdleList<T> {
         }
     }
 
+    /// Closes the least recently used connection. `false` if no connection is idle.
+    pub(super) fn close_oldest(&self) -> bool {
+        self.list.lock().idle.pop_front().is_some()
+    }
+
     /// Closes old connections until none is left. When the scope stops, closes all connections, so that the stop need
     /// not wait for them.
     async fn sweep(self: Arc<Self>) {

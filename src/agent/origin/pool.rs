@@ -70,6 +70,12 @@ impl Pool {
         Leased { connection, lease, rested }
     }
 
+    /// Closes the connection that is idle for the longest time on some core. A private connection, whose visitor would
+    /// have to log in again, is closed only if no other is idle. `false` if no connection is idle.
+    pub(super) fn close_oldest(&self) -> bool {
+        self.shared.iter().any(|list| list.close_oldest()) || self.private.close_oldest()
+    }
+
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
         self.shared.iter().map(|list| list.len()).sum()

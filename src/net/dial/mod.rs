@@ -21,6 +21,7 @@ pub use self::fault::{ProxyError, ProxyFault};
 pub use self::protocol::ProxyKind;
 pub use self::proxy::{BadProxy, DialRoute, Proxy};
 pub use self::tcp::{addresses, connect_any, resolve};
+use super::exhausted::is_exhausted;
 use super::io::{Io, Tcp};
 
 /// The destination of a connection.
@@ -81,6 +82,13 @@ pub enum DialError {
         /// The deadline.
         within: Duration,
     },
+}
+
+impl DialError {
+    /// Whether this process or this machine has no file descriptor for the connection.
+    pub fn is_exhausted(&self) -> bool {
+        matches!(self, Self::Resolve { source, .. } | Self::Connect { source, .. } if is_exhausted(source))
+    }
 }
 
 /// Connects directly, with TLS if the target requires it, within `within`. Dropping the future gives up.

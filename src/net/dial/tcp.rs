@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{DialError, DialTarget};
 use crate::defaults;
+use crate::net::exhausted::is_exhausted;
 use crate::net::listener::tune;
 
 /// Resolves and connects. Dropping the future gives up.
@@ -66,6 +67,8 @@ async fn race(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
                     tune(&stream);
                     return Ok(stream);
                 }
+                // The error of another address would hide the cause, which is on this machine.
+                Err(error) if is_exhausted(&error) => return Err(error),
                 Err(error) => {
                     last = error;
                     trying.extend(waiting.next().map(TcpStream::connect));
