@@ -5,12 +5,17 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
+
 use super::config::{ClientCerts, RelayConfig};
 use super::lookup::Lookup;
 use super::names::Names;
 use super::open::verified;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind, Route};
+use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind, Route, Secret};
 use crate::policy::open::{Open, is_open};
 use crate::policy::{Certificates, Guesses, Verified};
 
@@ -152,6 +157,27 @@ impl Credentials {
         let message = "too many invalid credentials were sent from this address";
         Refusal { retry_after: Some(wait), ..Refusal::new(RefusalKind::TooMany, message) }
     }
+}
+
+/// The credential in `Bearer`, or in `Basic` as the password (RFC 6750 §2.1, RFC 7617). A field that cannot be parsed
+/// is a wrong token, not a missing token: open registration treats the two differently.
+pub(super) fn presented(headers: &HeaderMap) -> Option<Secret> {
+    let value = headers.get(AUTHORIZATION)?;
+    Some(read(value).unwrap_or_else(|| Secret::new("")))
+}
+
+fn read(value: &HeaderValue) -> Option<Secret> {
+    let value = value.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(Secret::new(rest.trim()));
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = STANDARD.decode(rest.trim()).ok()?;
+        let text = String::from_utf8(decoded).ok()?;
+        return Some(Secret::new(text.split_once(':')?.1));
+    }
+    None
 }
 
 fn unauthenticated(message: &str) -> Refusal {

@@ -10,13 +10,12 @@ use tracing::Instrument as _;
 
 use super::Shared;
 use super::config::Routing;
-use super::demo;
 use super::forward::{self, Downstream, Outgoing};
 use super::respond::{self, VisitorFailure};
 use super::trusted_proxy::Contradiction;
-use super::{max_forwards, record, response_timeout};
+use super::{credentials, demo, max_forwards, record, response_timeout};
 use crate::defaults;
-use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, Secret, SessionId, Visitor};
+use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, SessionId, Visitor};
 use crate::message::authority::Unclear;
 use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, authority, framing, hop, interim, upgrade};
@@ -214,7 +213,7 @@ fn facts(sender: &Downstream, authority: &Authority, headers: &http::HeaderMap) 
         tls: sender.visitor().tls,
         authority: authority.as_str().into(),
         server_name: sender.handshake().server_name.clone(),
-        credential: credential(headers),
+        credential: credentials::presented(headers),
         certificate: sender.handshake().certificate.clone(),
         closed: None,
     }
@@ -224,28 +223,6 @@ fn facts(sender: &Downstream, authority: &Authority, headers: &http::HeaderMap) 
 fn closes(request: &Request) -> bool {
     let mut options = request.headers().get_all(CONNECTION).iter().flat_map(hop::list);
     request.version() < Version::HTTP_11 || options.any(|option| option.eq_ignore_ascii_case("close"))
-}
-
-/// The credential in `Bearer`, or in `Basic` as the password (RFC 6750 §2.1, RFC 7617). A field that cannot be parsed
-/// is a wrong token, not a missing token: open registration treats the two differently.
-fn credential(headers: &http::HeaderMap) -> Option<Secret> {
-    let value = headers.get(http::header::AUTHORIZATION)?;
-    Some(presented(value).unwrap_or_else(|| Secret::new("")))
-}
-
-fn presented(value: &http::HeaderValue) -> Option<Secret> {
-    use base64::Engine as _;
-    let value = value.to_str().ok()?;
-    let (scheme, rest) = value.split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(Secret::new(rest.trim()));
-    }
-    if scheme.eq_ignore_ascii_case("basic") {
-        let decoded = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
-        let text = String::from_utf8(decoded).ok()?;
-        return Some(Secret::new(text.split_once(':')?.1));
-    }
-    None
 }
 
 /// Serves a visitor of a route that an agent holds.
