@@ -105,8 +105,8 @@ pub use agent::config::AgentConfig;
 #[cfg(feature = "agent")]
 pub use agent::{Agent, AgentBuilder, BuildError, Fatal, Serving, Status};
 pub use domain::{
-    AgentId, Certificate, Facts, HostName, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Route,
-    Secret, SessionId, Visitor, Wanted,
+    AgentId, AnswerLimit, Certificate, Facts, HostName, Instance, Malformed, Name, Offer, Refusal,
+    RefusalKind, Route, Secret, SessionId, Visitor, Wanted,
 };
 pub use message::interim::Sender as InterimSender;
 pub use message::store::SpoolBudget;

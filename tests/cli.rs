@@ -65,7 +65,7 @@ fn a_token_is_issued_listed_and_revoked() {
     let run = |args: &[&str]| ptth(home.path(), args);
     let new = |args: &[&str]| succeeds(run(&[&["token", "new", "--state", "s"], args].concat()));
     let shop = new(&["--name", "Shop", "--name", "shop2", "--host", "shop.example"]);
-    let any = new(&[]);
+    let any = new(&["--answer-timeout-seconds", "300"]);
     let [shop, any] = [shop, any].map(|token| {
         assert_eq!(token.lines().count(), 1, "the token alone: {token:?}");
         let mut parts = token.trim_end().splitn(3, '_').map(str::to_owned);
@@ -77,7 +77,10 @@ fn a_token_is_issued_listed_and_revoked() {
     lines.sort_unstable_by_key(|line| !line.starts_with(&shop.0));
     assert_eq!(
         lines,
-        [format!("{}  name shop, name shop2, host shop.example", shop.0), format!("{}  any name", any.0)]
+        [
+            format!("{}  name shop, name shop2, host shop.example", shop.0),
+            format!("{}  any name; answer timeout 300 s", any.0)
+        ]
     );
     assert!(!list.contains(&shop.1) && !list.contains(&any.1), "the list shows no secret");
 

@@ -10,7 +10,7 @@ use super::config::AgentConfig;
 use super::origin;
 use super::{Fatal, Serving, start};
 use crate::defaults;
-use crate::domain::{HostName, Instance, Name, Secret};
+use crate::domain::{AnswerLimit, HostName, Instance, Name, Secret};
 use crate::message::{Body, BoxError};
 use crate::net::Cores;
 use crate::net::dial::{BadProxy, Proxies};
@@ -51,6 +51,7 @@ pub struct AgentBuilder {
     exclusive: bool,
     identity: Option<(Box<Path>, Box<Path>)>,
     visitors: Option<Box<str>>,
+    answer_timeout: Option<AnswerLimit>,
 }
 
 /// Why an agent cannot be built.
@@ -199,6 +200,15 @@ impl AgentBuilder {
         self
     }
 
+    /// Requests a limit of a visitor's wait for the head of an answer, in whole seconds; a fraction is rounded up.
+    /// [`Duration::ZERO`] requests no limit. The relay caps the limit at the most that the token allows, and without a
+    /// value in the token at its own limit; [`Status::warnings`](super::Status::warnings) then has a warning.
+    #[must_use]
+    pub fn answer_timeout(mut self, limit: Duration) -> Self {
+        self.answer_timeout = Some(limit.into());
+        self
+    }
+
     /// Checks the settings and makes the agent.
     ///
     /// # Errors
@@ -240,6 +250,7 @@ impl AgentBuilder {
             instance: Instance::random(),
             exclusive: self.exclusive,
             visitors: self.visitors,
+            answer_timeout: self.answer_timeout,
         }))
     }
 }

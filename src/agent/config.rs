@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{HostName, Instance, Name, Secret};
+use crate::domain::{AnswerLimit, HostName, Instance, Name, Secret};
 use crate::net::dial::Proxies;
 use crate::session::Kind;
 
@@ -39,4 +39,8 @@ pub struct AgentConfig {
     /// [`PTTH-Visitors`](crate::message::fields::PTTH_VISITORS). `None` admits every visitor. The agent does not serve
     /// through a relay that does not support the rules.
     pub visitors: Option<Box<str>>,
+    /// The requested limit of a visitor's wait for the head of an answer. The relay caps it at the most that the token
+    /// allows, or else at its own limit, and then sends a warning: see [`Status`](super::Status). `None` leaves the
+    /// limit to the relay.
+    pub answer_timeout: Option<AnswerLimit>,
 }

@@ -111,6 +111,7 @@ pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> R
         probe: false,
         transport: "",
         visitors: config.visitors.clone(),
+        answer_timeout: config.answer_timeout,
     };
     let budget = ReceiveBudget::new(defaults::AGENT_BUFFERS);
     let credentials = AgentCredentials::new(config.tls.clone(), config.token.clone());

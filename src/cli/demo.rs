@@ -124,6 +124,7 @@ pub fn prepare(args: &Args) -> Result<PreparedDemo, Failure> {
         instance: Instance { id: "demo".into(), boot: 1 },
         exclusive: false,
         visitors: None,
+        answer_timeout: None,
     };
     Ok(PreparedDemo { relay, agent, ca: certs.ca.cert })
 }

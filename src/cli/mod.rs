@@ -143,6 +143,28 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_that_takes_a_duration_ends_in_seconds() {
+        let mut commands = vec![Cli::command()];
+        let mut durations = 0;
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments() {
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let long = argument.get_long().unwrap_or_default();
+                let is_duration =
+                    ["in seconds", "in minutes", "in milliseconds"].iter().any(|unit| help.contains(unit));
+                assert_eq!(is_duration, long.ends_with("-seconds"), "--{long}: {help}");
+                assert!(
+                    is_duration || !["timeout", "wait", "lease", "grace"].iter().any(|w| long.contains(w)),
+                    "--{long}"
+                );
+                durations += usize::from(is_duration);
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
+        assert!(durations >= 5, "only {durations} flags were checked");
+    }
+
+    #[test]
     fn wrong_usage_is_a_one_line_error_with_code_2() {
         for line in [
             "ptth",
@@ -154,7 +176,7 @@ mod tests {
             "ptth relay --listen nowhere",
             "ptth relay --routing sideways",
             "ptth relay --domain a..b",
-            "ptth relay --answer-timeout-seconds 0",
+            "ptth relay --answer-timeout-seconds 1s",
             "ptth agent 3000 --relay https://r --transport pigeon",
             "ptth agent 3000 --relay https://r --token ptth_x",
         ] {

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use time::{Date, Month};
 
-use crate::domain::{AgentId, HostName, Name};
+use crate::domain::{AgentId, AnswerLimit, HostName, Name};
 use crate::policy::{self, Grants, Limits, Prefix, Tokens};
 use crate::transport;
 
@@ -66,6 +66,10 @@ pub struct TokenScope {
     /// Limit the visitors' requests in flight for each name; agents may set a lower limit, but not a higher one
     #[arg(long, value_name = "N")]
     pub in_flight: Option<NonZeroU32>,
+    /// The longest time limit for the head of an answer that an agent may request, in seconds; 0 for any. Without this
+    /// flag, an agent may only request a shorter limit than the relay's
+    #[arg(long, value_name = "N")]
+    pub answer_timeout_seconds: Option<u32>,
     /// When the token expires: 30d, 12h or 45m from now, or at the start of a day (UTC), as in 2027-01-31
     #[arg(long, value_name = "TIME", value_parser = parse::<Expiry>)]
     pub expires: Option<Expiry>,
@@ -170,12 +174,14 @@ pub(super) fn run(command: TokenCommand) -> Result<(), Failure> {
 }
 
 fn grants(scope: TokenScope) -> Grants {
-    let TokenScope { name, host, transport, sessions, rate, in_flight, expires } = scope;
+    let TokenScope { name, host, transport, sessions, rate, in_flight, answer_timeout_seconds, expires } =
+        scope;
     let limits = Limits {
         transports: transport.into_iter().map(Into::into).collect(),
         sessions,
         rate,
         in_flight,
+        answer_timeout: answer_timeout_seconds.map(|seconds| AnswerLimit::from_seconds(seconds.into())),
         expires: expires.map(|expires| match expires {
             Expiry::After(after) => SystemTime::now() + after,
             Expiry::At(end) => end,

@@ -1,5 +1,7 @@
 //! The types that all modules share. Nothing here does I/O, and nothing here imports another module.
 
+mod answer;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +9,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use subtle::ConstantTimeEq as _;
+
+pub use self::answer::{AnswerLimit, AnswerTimeout, LimitSource};
 
 /// Why a text is not a [`Name`] or a [`HostName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -215,6 +219,8 @@ pub struct Offer {
     pub transport: &'static str,
     /// The rules for visitors, as the agent sent them (`PTTH-Visitors`). Without rules every visitor is admitted.
     pub visitors: Option<Box<str>>,
+    /// The requested limit of a visitor's wait for the head of an answer (`PTTH-Answer-Timeout`).
+    pub answer_timeout: Option<AnswerLimit>,
 }
 
 /// A secret that one side presents to the other. It is never printed, and the time of a comparison does not reveal

@@ -67,6 +67,11 @@ pub const PTTH_PROBE: HeaderName = HeaderName::from_static("ptth-probe");
 /// `PTTH-Visitors: ?1`. Without that field an agent does not serve, because a relay that does not support rules would
 /// admit every visitor.
 pub const PTTH_VISITORS: HeaderName = HeaderName::from_static("ptth-visitors");
+/// `PTTH-Answer-Timeout: N`: our own. In an offer: how many seconds a visitor may wait for the head of an answer of this
+/// agent; 0 requests no limit. The relay caps the value at the most that the token allows, and without a value in the
+/// token at the limit of the relay. The answer to an offer with this field has the field too, with the limit in force.
+/// Without it, the relay does not support the field, and its own limit applies.
+pub const PTTH_ANSWER_TIMEOUT: HeaderName = HeaderName::from_static("ptth-answer-timeout");
 /// `PTTH-Warning`: our own, a list of strings (RFC 9651 §3.1), on the answer to an offer that was granted. Each string
 /// warns the agent's owner of a problem that visitors will meet, such as a host without a certificate. An agent shows
 /// the strings and continues. An agent that ignores the field misses only the warnings.

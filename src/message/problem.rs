@@ -105,6 +105,15 @@ impl Problem<'_> {
     }
 }
 
+/// Adds a text without quotes to the `Proxy-Status` of a problem, as its `details` (RFC 9209 §2.1.5).
+pub fn add_details(headers: &mut HeaderMap, details: &str) {
+    if let Some(Ok(status)) = headers.get(fields::PROXY_STATUS).map(HeaderValue::to_str)
+        && let Ok(value) = HeaderValue::try_from(format!("{status}; details=\"{details}\""))
+    {
+        headers.insert(fields::PROXY_STATUS, value);
+    }
+}
+
 /// A page of ptth. `title` is escaped here; `body` must be HTML already.
 pub fn page(title: &str, body: &str) -> String {
     let title = escape(title);

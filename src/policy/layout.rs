@@ -3,11 +3,11 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The layout that this version writes (`PRAGMA user_version`).
-pub(super) const LATEST: i64 = 2;
+pub(super) const LATEST: i64 = 3;
 
 /// The migrations: the step at index N leads from layout N to N + 1. A step never changes after its release, because
 /// files of every layout exist.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE token (
     id      TEXT PRIMARY KEY,
@@ -36,6 +36,9 @@ CREATE TABLE scope (
 INSERT INTO scope SELECT token, kind, value FROM claimable;
 DROP TABLE claimable;
 ",
+    "
+ALTER TABLE token ADD COLUMN answer_timeout INTEGER CHECK (answer_timeout >= 0); -- seconds; 0 is no limit
+",
 ];
 
 /// Runs the missing steps, all or none. Returns the layout that the file has then, which is above [`LATEST`] if a newer
@@ -57,9 +60,9 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<i64> {
     Ok(LATEST)
 }
 
-/// For tests: a file as the first version made it.
+/// For tests: a file as the version with this layout made it.
 #[cfg(test)]
-pub(super) fn create_first(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(STEPS[0])?;
-    connection.pragma_update(None, "user_version", 1)
+pub(super) fn create(connection: &Connection, layout: usize) -> rusqlite::Result<()> {
+    connection.execute_batch(&STEPS[..layout].concat())?;
+    connection.pragma_update(None, "user_version", layout as i64)
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use time::OffsetDateTime;
 
-use crate::domain::{HostName, Malformed, Name};
+use crate::domain::{AnswerLimit, HostName, Malformed, Name};
 
 /// The names that begin with a word and a hyphen, written `WORD-*`. The hyphen is part of the prefix, so that `team-*`
 /// does not allow `teamster`.
@@ -65,6 +65,9 @@ pub struct Limits {
     pub rate: Option<NonZeroU32>,
     /// Requests of visitors at once, for each of its names.
     pub in_flight: Option<NonZeroU32>,
+    /// The most that its agents may request as the limit of a visitor's wait for the head of an answer. Without a value,
+    /// agents may only shorten the limit of the relay.
+    pub answer_timeout: Option<AnswerLimit>,
     /// When the token expires.
     pub expires: Option<SystemTime>,
 }
@@ -139,6 +142,9 @@ impl fmt::Display for Limits {
         if let Some(in_flight) = self.in_flight {
             write!(f, "; in flight {in_flight}")?;
         }
+        if let Some(limit) = self.answer_timeout {
+            write!(f, "; answer timeout {limit}")?;
+        }
         match self.expires {
             Some(end) => write!(f, "; until {}", minute(end)),
             None => Ok(()),
@@ -200,13 +206,16 @@ mod tests {
             sessions: NonZeroU32::new(2),
             rate: NonZeroU32::new(50),
             in_flight: NonZeroU32::new(20),
+            answer_timeout: Some(AnswerLimit::from_seconds(300)),
             expires: Some(end),
         };
         let grants = Grants { limits, ..Grants::names([name("shop")]) };
         assert_eq!(
             grants.to_string(),
-            "name shop; by ptth10, ptth; sessions 2; rate 50; in flight 20; until 2027-01-01T00:00Z"
+            "name shop; by ptth10, ptth; sessions 2; rate 50; in flight 20; answer timeout 300 s; until 2027-01-01T00:00Z"
         );
+        let unlimited = Limits { answer_timeout: Some(AnswerLimit::NONE), ..Limits::default() };
+        assert_eq!(unlimited.to_string(), "; answer timeout unlimited");
         assert!(grants.limits.allows_transport("ptth") && !grants.limits.allows_transport("reversehttp"));
         assert!(Limits::default().allows_transport("anything"));
         assert!(grants.is_live(end - Duration::from_secs(1)) && !grants.is_live(end));

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::defaults;
-use crate::domain::{HostName, Malformed, Name};
+use crate::domain::{AnswerLimit, HostName, Malformed, Name};
 
 use super::layout;
 use super::scope::{Grants, Limits, Prefix};
@@ -133,8 +133,8 @@ impl Store {
         let write = |connection: &mut Connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute(
-                "INSERT INTO token (id, digest, created, expires, sessions, rate, in_flight)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO token (id, digest, created, expires, sessions, rate, in_flight, answer_timeout)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     id,
                     entry.digest,
@@ -142,7 +142,8 @@ impl Store {
                     limits.expires.map(seconds),
                     limits.sessions,
                     limits.rate,
-                    limits.in_flight
+                    limits.in_flight,
+                    limits.answer_timeout.map(|limit| i64::try_from(limit.seconds()).unwrap_or(i64::MAX))
                 ],
             )?;
             for (kind, value) in any.into_iter().chain(names).chain(prefixes).chain(hosts).chain(transports) {
@@ -232,7 +233,8 @@ struct Rows {
 fn read(connection: &Connection) -> rusqlite::Result<Rows> {
     let snapshot = connection.unchecked_transaction()?;
     let mut tokens = snapshot.prepare_cached(
-        "SELECT id, digest, created, expires, sessions, rate, in_flight FROM token WHERE revoked IS NULL",
+        "SELECT id, digest, created, expires, sessions, rate, in_flight, answer_timeout
+         FROM token WHERE revoked IS NULL",
     )?;
     let mut scope = snapshot.prepare_cached("SELECT kind, value FROM scope WHERE token = ?1")?;
     let live = tokens
@@ -243,6 +245,7 @@ fn read(connection: &Connection) -> rusqlite::Result<Rows> {
                 sessions: row.get(4)?,
                 rate: row.get(5)?,
                 in_flight: row.get(6)?,
+                answer_timeout: row.get::<_, Option<i64>>(7)?.map(limit),
             };
             Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?, limits))
         })?
@@ -259,6 +262,10 @@ fn read(connection: &Connection) -> rusqlite::Result<Rows> {
 
 fn time(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.max(0).cast_unsigned())
+}
+
+fn limit(seconds: i64) -> AnswerLimit {
+    AnswerLimit::from_seconds(seconds.max(0).cast_unsigned())
 }
 
 fn seconds(time: SystemTime) -> i64 {

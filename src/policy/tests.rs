@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::domain::AnswerLimit;
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -155,7 +156,7 @@ fn a_store_of_the_first_layout_opens() {
     let (id, secret) = OLD;
     let file = state.path().join(FILE);
     let old = rusqlite::Connection::open(&file).unwrap();
-    super::layout::create_first(&old).unwrap();
+    super::layout::create(&old, 1).unwrap();
     let insert = "INSERT INTO token VALUES (?1, unhex(?2), 1, NULL), ('gone', zeroblob(32), 1, 2)";
     old.execute(insert, (id, "B44FCDADFC16EFC1B9917AE58DC065699ADBF4779F271EC1CBA176A7ED33EAB7")).unwrap();
     old.execute(
@@ -177,12 +178,34 @@ fn a_store_of_the_first_layout_opens() {
     assert!(reopened.verify(&Secret::new(secret)).is_some());
 }
 
+#[test]
+fn a_token_of_the_second_layout_has_no_answer_timeout() {
+    let state = tempfile::tempdir().unwrap();
+    let (id, secret) = OLD;
+    let file = state.path().join(FILE);
+    let old = rusqlite::Connection::open(&file).unwrap();
+    super::layout::create(&old, 2).unwrap();
+    let insert = "INSERT INTO token VALUES (?1, unhex(?2), 1, NULL, NULL, 2, NULL, 7)";
+    old.execute(insert, (id, "B44FCDADFC16EFC1B9917AE58DC065699ADBF4779F271EC1CBA176A7ED33EAB7")).unwrap();
+    old.execute("INSERT INTO scope VALUES (?1, 'name', 'shop')", [id]).unwrap();
+    drop(old);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let tokens = Tokens::open(state.path()).unwrap();
+    let grants = tokens.verify(&Secret::new(secret)).unwrap().grants;
+    assert_eq!(grants.to_string(), "name shop; sessions 2; in flight 7");
+    let unlimited = Limits { answer_timeout: Some(AnswerLimit::NONE), ..Limits::default() };
+    let (_, fresh) = tokens.issue(Grants { limits: unlimited.clone(), ..shop() }).unwrap();
+    assert_eq!(Tokens::open(state.path()).unwrap().verify(&fresh).unwrap().grants.limits, unlimited);
+}
+
 fn limited() -> Grants {
     let limits = Limits {
         transports: vec!["ptth10".into()],
         sessions: std::num::NonZeroU32::new(2),
         rate: std::num::NonZeroU32::new(u32::MAX),
         in_flight: std::num::NonZeroU32::new(7),
+        answer_timeout: Some(AnswerLimit::from_seconds(300)),
         expires: Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(9_999_999_999)),
     };
     Grants { limits, prefixes: vec![Prefix::parse("team-*").unwrap().unwrap()], ..shop() }

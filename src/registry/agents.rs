@@ -165,8 +165,7 @@ pub(super) fn decide(entry: &AgentEntry, terms: &Terms, changed: bool) -> JoinDe
     let rules = terms.rules.as_ref();
     let changed = changed || entry.holdings(terms).any(|holding| !holding.target.served().has_rules(rules));
     // A request that waits in a session was admitted by the earlier rules, so changed rules need a new session.
-    let fits = |s: &&Arc<Session>| !changed && s.instance.as_ref() == instance && s.routes == terms.routes;
-    let session = present.iter().find(fits).cloned();
+    let session = present.iter().find(|session| !changed && terms.fit(session)).cloned();
     present.retain(|other| is_fenced_by(other.instance.as_ref(), instance, terms.exclusive));
     JoinDecision { fenced: present, session, is_outdated }
 }

@@ -52,7 +52,8 @@ impl Claim {
         }
         let session = decision.session.unwrap_or_else(|| {
             let id = SessionId(registry.next_session.fetch_add(1, Ordering::Relaxed));
-            Session::new(id, agent.clone(), terms.instance.clone(), terms.exclusive, terms.routes.clone())
+            let (instance, routes) = (terms.instance.clone(), terms.routes.clone());
+            Session::new(id, agent.clone(), instance, terms.exclusive, routes, terms.answer_timeout)
         });
         let link = Link::new(carrier, kind, core, session.freed());
         if decision.is_outdated {

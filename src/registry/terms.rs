@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::domain::{Instance, Route};
+use crate::domain::{AnswerTimeout, Instance, Route};
 use crate::policy::Rules;
 use crate::session::Session;
 
@@ -29,6 +29,8 @@ pub struct Terms {
     pub sessions: Option<NonZeroU32>,
     /// The most connections that its owner may have.
     pub connections: Option<usize>,
+    /// How long a visitor waits for the head of an answer.
+    pub answer_timeout: AnswerTimeout,
 }
 
 impl Terms {
@@ -37,12 +39,17 @@ impl Terms {
         other.is_usable() && !is_fenced_by(other.instance.as_ref(), self.instance.as_ref(), self.exclusive)
     }
 
+    /// Whether a connection on these terms can join a session of the same owner.
+    pub(super) fn fit(&self, session: &Session) -> bool {
+        session.instance == self.instance
+            && session.routes == self.routes
+            && session.answer_timeout == self.answer_timeout
+    }
+
     /// The number of the owner's sessions, if one more on these terms would be too many.
     pub(super) fn too_many(&self, sessions: &[Arc<Session>]) -> Option<usize> {
         let most = self.sessions?.get() as usize;
-        let others = sessions
-            .iter()
-            .filter(|s| self.conflicts(s) && !(s.instance == self.instance && s.routes == self.routes));
+        let others = sessions.iter().filter(|s| self.conflicts(s) && !self.fit(s));
         Some(others.count()).filter(|others| *others >= most)
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::*;
-use crate::domain::{Instance, Name};
+use crate::domain::{AnswerLimit, AnswerTimeout, Instance, Name};
 use crate::policy::Rules;
 use crate::session::carrier::Fake;
 use crate::session::{Core, Kind};
@@ -126,6 +126,18 @@ async fn each_process_has_one_session_for_all_its_connections() {
     // Two processes that were admitted at once: the last one to join is cut.
     let late = [claim("z", 3).unwrap(), claim("w", 3).unwrap()].map(join);
     assert_eq!(late.iter().map(|(link, _)| link.is_out()).collect::<Vec<_>>(), [false, true]);
+}
+
+#[tokio::test]
+async fn connections_with_different_answer_timeouts_share_no_session() {
+    let registry = Registry::new(LEASE);
+    let claim = |seconds| {
+        let answer_timeout = AnswerTimeout::in_force(AnswerLimit::from_seconds(seconds), None, None);
+        registry.claim(&agent("a"), Terms { sessions: NonZeroU32::new(2), answer_timeout, ..terms(&["a"]) })
+    };
+    let _joined = [1, 2, 1].map(|seconds| join(claim(seconds).unwrap()));
+    assert_eq!(registry.sessions().len(), 2);
+    assert_eq!(claim(3).err(), Some(Unavailable::TooMany(2)));
 }
 
 #[tokio::test]

@@ -15,7 +15,10 @@ use super::open;
 use super::presence::{AgentConnection, ConnectedAgent, Presence};
 use super::shares::Shares;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, HostName, Instance, Offer, Refusal, RefusalKind, Route, Wanted};
+use crate::domain::{
+    AgentId, AnswerLimit, AnswerTimeout, Facts, HostName, Instance, Offer, Refusal, RefusalKind, Route,
+    Wanted,
+};
 use crate::net::{Core, Cores, Scope};
 use crate::observe::Metrics;
 use crate::policy::{Grants, Rules, Verified, open::is_open};
@@ -93,7 +96,12 @@ impl RelayAdmissions {
             true => defaults::OPEN_CONNECTIONS_PER_AGENT,
             false => self.config.connections_per_agent,
         };
-        let terms = Terms { routes, connections: Some(connections), ..terms(&offer, &verified, right)? };
+        let terms = Terms {
+            routes,
+            connections: Some(connections),
+            answer_timeout: self.answer_timeout(&verified.id, offer.answer_timeout),
+            ..terms(&offer, &verified, right)?
+        };
         let claim = self.claim(&verified.id, terms).map_err(|error| self.refusal(&error))?;
         let urls = wanted.iter().map(|w| self.names.public_url(w, facts)).collect();
         Ok(Admitted {
@@ -224,6 +232,19 @@ impl RelayAdmissions {
         };
         urls.iter().filter_map(warning).collect()
     }
+
+    /// A warning when a requested limit of answers is longer than the agent may have.
+    fn timeout_warning(&self, agent: &AgentId, requested: AnswerLimit) -> Option<String> {
+        let AnswerTimeout { limit, source } = self.answer_timeout(agent, Some(requested));
+        (limit < requested).then(|| {
+            format!(
+                "the requested answer timeout ({requested}) is longer than the {source} allows: visitors get a 504 \
+                 after {limit}; the operator of the relay can issue a token with ptth token new \
+                 --answer-timeout-seconds {}",
+                requested.seconds()
+            )
+        })
+    }
 }
 
 fn log_refusal(transport: &str, facts: &Facts, refusal: &Refusal) {
@@ -322,8 +343,15 @@ impl Admissions for RelayAdmissions {
         self.credentials.may_go_on(agent, facts)
     }
 
-    fn warnings(&self, urls: &[String]) -> Vec<String> {
-        self.certificate_warnings(urls)
+    fn answer_timeout(&self, agent: &AgentId, requested: Option<AnswerLimit>) -> AnswerTimeout {
+        let token = self.config.tokens.find(agent).and_then(|found| found.grants.limits.answer_timeout);
+        AnswerTimeout::in_force(self.config.answer.into(), token, requested)
+    }
+
+    fn warnings(&self, agent: &AgentId, offer: &Offer, urls: &[String]) -> Vec<String> {
+        let mut warnings = self.certificate_warnings(urls);
+        warnings.extend(offer.answer_timeout.and_then(|limit| self.timeout_warning(agent, limit)));
+        warnings
     }
 
     fn guessed(&self, facts: &Facts, refusal: Refusal) -> Refusal {

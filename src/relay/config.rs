@@ -127,7 +127,8 @@ pub struct RelayConfig {
     pub access_log: Option<Arc<dyn Sink>>,
     /// Threads of the data plane; one per core by default.
     pub cores: usize,
-    /// The timeout for the head of an answer.
+    /// The timeout for the head of an answer. [`Duration::ZERO`] and [`Duration::MAX`] are no timeout. The token of an
+    /// agent may allow the agent another timeout: see [`Limits::answer_timeout`](crate::Limits::answer_timeout).
     pub answer: Duration,
     /// How long the routes of an agent stay held after its last connection has closed.
     pub lease: Duration,

@@ -12,10 +12,11 @@ use super::Shared;
 use super::config::Routing;
 use super::forward::{self, Downstream, Outgoing};
 use super::respond::{self, VisitorFailure};
+use super::response_timeout::AnswerClock;
 use super::trusted_proxy::Contradiction;
-use super::{credentials, demo, max_forwards, record, response_timeout};
+use super::{credentials, demo, max_forwards, record};
 use crate::defaults;
-use crate::domain::{Facts, HostName, Name, Refusal, RefusalKind, Route, SessionId, Visitor};
+use crate::domain::{AnswerTimeout, Facts, HostName, Name, Refusal, RefusalKind, Route, SessionId, Visitor};
 use crate::message::authority::Unclear;
 use crate::message::upgrade::Tunnel;
 use crate::message::{Body, Request, Response, authority, framing, hop, interim, upgrade};
@@ -318,17 +319,18 @@ async fn forward_to_agent(
     if let Some(login) = sender.login() {
         login.note_request(&request);
     }
-    let progress = response_timeout::watch(&mut request);
-    let sent = send(target, &permit, sender, request, (recording, interim));
-    let failure = match response_timeout::wait(sent, progress, shared.config.answer).await {
-        Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+    let relay = AnswerTimeout::in_force(shared.config.answer.into(), None, None);
+    let clock = (&mut AnswerClock::watch(&mut request), relay);
+    let sent = send(target, &permit, sender, request, clock, (recording, interim));
+    let failure = match sent.await {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let context = (version, &mut *recording);
             match forward::join(response, upgrade, permit, sender, context, &shared.visitors) {
                 Some(response) => return response,
                 None => VisitorFailure::Upgrade,
             }
         }
-        Some(Ok(response)) => {
+        Ok(response) => {
             recording.record_origin_failure(&response);
             if let Some(login) = sender.login() {
                 login.note_answer(&response);
@@ -339,8 +341,7 @@ async fn forward_to_agent(
             }
             return response;
         }
-        Some(Err(failure)) => failure,
-        None => VisitorFailure::Timeout,
+        Err(failure) => failure,
     };
     tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
     respond::failure(failure, &only_accept(accept), recording)
@@ -354,21 +355,28 @@ async fn send(
     permit: &VisitorPermit,
     sender: &Downstream,
     mut request: Request,
+    (clock, relay): (&mut AnswerClock, AnswerTimeout),
     (recording, interim): (&mut Recording, &interim::Sender),
 ) -> Result<Response, VisitorFailure> {
     let mut repeats = defaults::REPEATS;
     let (mut tried, mut returned): (Vec<SessionId>, Vec<SessionId>) = (Vec::new(), Vec::new());
     let mut failure = VisitorFailure::NoAgent;
+    // An agent that connected while this request waited may have other rules than those that admitted its visitor.
+    let search = target.session(&tried, permit.epoch());
+    // The limit of an agent counts from the moment at which its session is found.
+    let found = AnswerClock::default().wait(search, relay.limit).await;
+    let mut found = found.ok_or(VisitorFailure::Timeout(relay))?;
     loop {
-        // An agent that connected while this request waited may have other rules than those that admitted its visitor.
-        let Some(session) = target.session(&tried, permit.epoch()).await else { return Err(failure) };
+        let Some(session) = found else { return Err(failure) };
+        let timeout = session.answer_timeout;
         if target.is_polled() {
             request.extensions_mut().insert(*sender.visitor());
         }
         if let Some(login) = sender.login() {
             login.mark(request.headers_mut(), session.instance.is_some());
         }
-        match session.send(request, recording.record_attempt(session.id), interim).await {
+        let sent = session.send(request, recording.record_attempt(session.id), interim);
+        match clock.wait(sent, timeout.limit).await.ok_or(VisitorFailure::Timeout(timeout))? {
             Ok(response) => return Ok(response),
             Err(SendError {
                 kind: kind @ (SendErrorKind::Busy | SendErrorKind::Absent),
@@ -399,6 +407,8 @@ async fn send(
             }
             Err(error) => return Err(VisitorFailure::Send(error.kind)),
         }
+        let next = clock.wait(target.session(&tried, permit.epoch()), timeout.limit);
+        found = next.await.ok_or(VisitorFailure::Timeout(timeout))?;
     }
 }
 
@@ -437,7 +447,9 @@ mod tests {
         let permit = VisitorPermit::without_rules(None, target.served().epoch).ok().unwrap();
         let mut recording = Recording::open(&Arc::default(), RequestId::draw());
         let (visitor, interim) = (sender("192.0.2.1:1", false), interim::Sender::default());
-        let sent = send(&target, &permit, &visitor, Request::default(), (&mut recording, &interim)).await;
+        let clock = (&mut AnswerClock::default(), AnswerTimeout::default());
+        let sent =
+            send(&target, &permit, &visitor, Request::default(), clock, (&mut recording, &interim)).await;
         assert!(sent.is_err());
         assert_eq!(recording.exchange().retries, 1);
         assert_eq!(received.load(Ordering::Relaxed), 2, "the second try is for a link that joined meanwhile");
@@ -464,7 +476,8 @@ mod tests {
             hop::set_upgrade(request.headers_mut(), HeaderValue::from_static(token));
             let mut recording = Recording::open(&Arc::default(), RequestId::draw());
             let (visitor, interim) = (sender("192.0.2.1:1", false), interim::Sender::default());
-            let sent = send(&target, &permit, &visitor, request, (&mut recording, &interim)).await;
+            let clock = (&mut AnswerClock::default(), AnswerTimeout::default());
+            let sent = send(&target, &permit, &visitor, request, clock, (&mut recording, &interim)).await;
             assert_eq!(sent.is_ok(), answered, "{token}");
         }
     }

@@ -1,16 +1,17 @@
 //! Turns each error and each refusal into one response, and decides which details a visitor gets.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, UPGRADE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::defaults;
-use crate::domain::{Refusal, RefusalKind};
+use crate::domain::{AnswerTimeout, LimitSource, Refusal, RefusalKind};
 use crate::http1::BadHead;
 use crate::http1::server::status_of;
 use crate::message::authority::Unclear;
-use crate::message::problem::{Problem, page, protect};
+use crate::message::problem::{Problem, add_details, page, protect};
 use crate::message::{Body, Request, Response};
 use crate::observe::Recording;
 use crate::policy::Denied;
@@ -45,8 +46,8 @@ pub(super) enum VisitorFailure {
     NoAgent,
     /// The request could not be sent to the agent, or its answer failed.
     Send(SendErrorKind),
-    /// The agent did not answer in time.
-    Timeout,
+    /// The agent did not answer within this limit.
+    Timeout(AnswerTimeout),
     /// The visitor's Upgrade could not be carried out.
     Upgrade,
     /// The rules of the name do not let the visitor in.
@@ -64,7 +65,7 @@ impl VisitorFailure {
     fn hop(self) -> &'static str {
         use SendErrorKind::{Closed, Invalid};
         match self {
-            Self::Send(Closed | Invalid) | Self::Timeout | Self::Upgrade => "agent",
+            Self::Send(Closed | Invalid) | Self::Timeout(_) | Self::Upgrade => "agent",
             _ => "relay",
         }
     }
@@ -83,8 +84,15 @@ pub(super) fn failure(
         _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER),
     };
     let request = Some(recording.id().value());
-    let problem = Problem { status, code, detail, hop: HOP, error, retry_after, request };
+    let detail = match failure {
+        VisitorFailure::Timeout(timeout) => Cow::Owned(describe_timeout(timeout)),
+        _ => Cow::Borrowed(detail),
+    };
+    let problem = Problem { status, code, detail: &detail, hop: HOP, error, retry_after, request };
     let mut response = problem.response(request_headers);
+    if let VisitorFailure::Timeout(AnswerTimeout { limit, source }) = failure {
+        add_details(response.headers_mut(), &format!("limit of the {source}: {limit}"));
+    }
     if failure == VisitorFailure::Denied(Denied::Password) {
         let challenge = HeaderValue::from_static("Basic realm=\"ptth\", charset=\"UTF-8\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -103,6 +111,22 @@ pub(super) fn instead_of_forwarding(request: &Request, recording: &mut Recording
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
+}
+
+/// The text for a visitor whose request was not answered in time.
+fn describe_timeout(AnswerTimeout { limit, source }: AnswerTimeout) -> String {
+    let remedy = match source {
+        LimitSource::Agent => {
+            "Try again later; the owner of the agent can set a longer --answer-timeout-seconds."
+        }
+        LimitSource::Token => {
+            "Try again later; the operator of the relay can issue a token with a longer limit."
+        }
+        LimitSource::Relay => {
+            "Try again later; the operator of the relay can set a longer --answer-timeout-seconds."
+        }
+    };
+    format!("The agent did not answer within {limit}, the limit of the {source}. {remedy}")
 }
 
 /// Rounds up to whole seconds, so that no client retries too early.
@@ -143,7 +167,7 @@ fn describe(failure: VisitorFailure) -> FailureDescription {
             Some("destination_unavailable"),
         ),
         F::Send(kind) => describe_send(kind),
-        F::Timeout => (
+        F::Timeout(_) => (
             StatusCode::GATEWAY_TIMEOUT,
             "no-answer",
             "The agent did not answer in time.",

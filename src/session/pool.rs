@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::carrier::{Kind, Link, SendError, SendErrorKind, Slot};
 use crate::defaults;
-use crate::domain::{AgentId, Instance, Route, SessionId};
+use crate::domain::{AgentId, AnswerTimeout, Instance, Route, SessionId};
 use crate::message::{Request, Response, interim};
 use crate::net::Core;
 use crate::observe::exchange::Via;
@@ -27,6 +27,8 @@ pub struct Session {
     pub exclusive: bool,
     /// The routes that lead to the session.
     pub routes: Box<[Route]>,
+    /// How long a request on the session waits for the head of its answer.
+    pub answer_timeout: AnswerTimeout,
     links: ArcSwap<Vec<Arc<Link>>>,
     freed: Arc<Notify>,
     waiting: AtomicUsize,
@@ -40,6 +42,7 @@ impl Session {
         instance: Option<Instance>,
         exclusive: bool,
         routes: Box<[Route]>,
+        answer_timeout: AnswerTimeout,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -47,6 +50,7 @@ impl Session {
             instance,
             exclusive,
             routes,
+            answer_timeout,
             links: ArcSwap::default(),
             freed: Arc::new(Notify::new()),
             waiting: AtomicUsize::new(0),
@@ -215,7 +219,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_link_wakes_every_request_that_waits() {
-        let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default());
+        let timeout = AnswerTimeout::default();
+        let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default(), timeout);
         session.add(link(&session, 1));
         let _first = session.send(Request::default(), &mut None, &interim::Sender::default()).await.unwrap();
         let waiting = [0; 3].map(|_| {

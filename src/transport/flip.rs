@@ -14,7 +14,7 @@ use super::{
     Admission, Admissions, AgentLink, Call, OpenError, Opened, check_rules_in_force, place, query, warnings,
 };
 use crate::defaults;
-use crate::domain::{Refusal, RefusalKind};
+use crate::domain::{Offer, Refusal, RefusalKind};
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, fields, hop, link};
 use crate::net::dial::dial_via;
@@ -47,7 +47,7 @@ pub(super) fn switching(
     connection: &'static str,
     token: &'static str,
     admissions: &Arc<dyn Admissions>,
-    admission: &dyn Admission,
+    (admission, offer): (&dyn Admission, &Offer),
 ) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -60,7 +60,7 @@ pub(super) fn switching(
     if admission.is_ruled() {
         headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
     }
-    warnings::write(headers, &admissions.warnings(admission.urls()));
+    warnings::write_terms(headers, &**admissions, (admission.agent(), offer), admission.urls());
     response
 }
 
@@ -261,7 +261,7 @@ async fn exchange(
     let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     Ok(Opened {
         urls: link::targets(&headers, "related").map(str::to_owned).collect(),
-        warnings: warnings::read(&headers),
+        warnings: warnings::read(&headers, &call.offer),
         // To a relay that announces no number, the agent opens one connection.
         connections: headers.get(fields::PTTH_CONNECTIONS).and_then(number).unwrap_or(1),
         link: AgentLink::Flipped { kind, io },
@@ -313,7 +313,7 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
-    use crate::domain::{HostName, Offer, Wanted};
+    use crate::domain::{HostName, Wanted};
     use crate::net::dial::DialRoute;
     use crate::transport::{Transport as _, ptth10};
 

@@ -22,7 +22,9 @@ use http::HeaderMap;
 
 pub use self::flip::open_session;
 use crate::defaults;
-use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Wanted};
+use crate::domain::{
+    AgentId, AnswerLimit, AnswerTimeout, Facts, Instance, Offer, Refusal, RefusalKind, Wanted,
+};
 use crate::message::store::SpoolBudget;
 use crate::message::{Request, Response, fields};
 use crate::net::dial::{DialError, DialRoute, DialTarget};
@@ -197,9 +199,14 @@ pub trait Admissions: Send + Sync {
     /// Whether an agent that holds proof of an earlier admission may continue, on the connection that `facts` describe.
     fn may_go_on(&self, agent: &AgentId, facts: &Facts) -> bool;
 
-    /// Warnings for the owner of an agent that was granted these public URLs, such as a host that no certificate of the
-    /// relay covers. The agent is served all the same.
-    fn warnings(&self, _urls: &[String]) -> Vec<String> {
+    /// The limit in force for the answers of an agent that requests this limit.
+    fn answer_timeout(&self, _agent: &AgentId, _requested: Option<AnswerLimit>) -> AnswerTimeout {
+        AnswerTimeout::default()
+    }
+
+    /// Warnings for the owner of an agent whose offer was granted with these public URLs, such as a host that no
+    /// certificate of the relay covers. The agent is served all the same.
+    fn warnings(&self, _agent: &AgentId, _offer: &Offer, _urls: &[String]) -> Vec<String> {
         Vec::new()
     }
 

@@ -5,7 +5,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Call, visitors};
-use crate::domain::{HostName, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Wanted};
+use crate::domain::{AnswerLimit, HostName, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::fields;
 
 /// Reads `name=` and `host=`, each any number of times. Other parameters are ignored here.
@@ -34,39 +34,56 @@ pub(super) fn offer(
             Refusal::new(RefusalKind::Malformed, format!("PTTH-Instance {text:?} is malformed"))
         })?),
     };
+    let answer_timeout = match header(fields::PTTH_ANSWER_TIMEOUT) {
+        None => None,
+        Some(text) => Some(read_limit(text).ok_or_else(|| {
+            let message = format!("PTTH-Answer-Timeout {text:?} is no number of seconds");
+            Refusal::new(RefusalKind::Malformed, message)
+        })?),
+    };
     let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
     let (probe, visitors) = (is_probe(headers), visitors(headers)?);
-    Ok(Offer { wanted, instance, exclusive, probe, transport, visitors })
+    Ok(Offer { wanted, instance, exclusive, probe, transport, visitors, answer_timeout })
 }
 
-/// Writes the fields of an agent's request: its instance, its token, and the options of its offer.
-pub(super) fn write_fields(headers: &mut HeaderMap, call: &Call) {
+/// Parses a number of seconds, where 0 is no limit.
+pub(super) fn read_limit(text: &str) -> Option<AnswerLimit> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).map(AnswerLimit::from_seconds)
+}
+
+/// Writes the options of an offer: everything but its names and hosts.
+pub(super) fn write_options(headers: &mut HeaderMap, offer: &Offer) {
     let mut set = |name, value: Result<HeaderValue, _>| {
         if let Ok(value) = value {
             headers.insert(name, value);
         }
     };
-    if let Some(instance) = &call.offer.instance {
+    if let Some(instance) = &offer.instance {
         set(fields::PTTH_INSTANCE, HeaderValue::try_from(instance.to_string()));
     }
-    if call.offer.exclusive {
+    if offer.exclusive {
         set(fields::PTTH_EXCLUSIVE, HeaderValue::try_from("?1"));
     }
-    if call.offer.probe {
+    if offer.probe {
         set(fields::PTTH_PROBE, HeaderValue::try_from("?1"));
     }
-    if let Some(rules) = &call.offer.visitors {
+    if let Some(rules) = &offer.visitors {
         set(fields::PTTH_VISITORS, HeaderValue::try_from(&**rules));
     }
-    if let Some(secret) = call.credentials.token() {
-        let bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()));
-        set(
-            AUTHORIZATION,
-            bearer.map(|mut v| {
-                v.set_sensitive(true);
-                v
-            }),
-        );
+    if let Some(limit) = offer.answer_timeout {
+        set(fields::PTTH_ANSWER_TIMEOUT, Ok(HeaderValue::from(limit.seconds())));
+    }
+}
+
+/// Writes the fields of an agent's request: its token, and the options of its offer.
+pub(super) fn write_fields(headers: &mut HeaderMap, call: &Call) {
+    write_options(headers, &call.offer);
+    if let Some(secret) = call.credentials.token()
+        && let Ok(mut bearer) = HeaderValue::try_from(format!("Bearer {}", secret.expose()))
+    {
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
     }
 }
 
@@ -104,5 +121,24 @@ mod tests {
         assert_eq!(wanted("name=Shop&x=1&host=www.example.org.").unwrap(), requested);
         assert_eq!(target("/x", &Offer::default()), "/x");
         assert!(wanted("name=a%20b").is_err());
+    }
+
+    #[test]
+    fn an_answer_timeout_survives_its_field() {
+        let offer = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(fields::PTTH_ANSWER_TIMEOUT, HeaderValue::from_static(text));
+            offer(Vec::new(), &headers, "x")
+        };
+        for (seconds, limit) in [("0", AnswerLimit::NONE), ("90", AnswerLimit::from_seconds(90))] {
+            let offer = offer(seconds).unwrap();
+            assert_eq!(offer.answer_timeout, Some(limit));
+            let mut headers = HeaderMap::new();
+            write_options(&mut headers, &offer);
+            assert_eq!(headers[fields::PTTH_ANSWER_TIMEOUT], seconds);
+        }
+        for bad in ["", "-1", "+1", "1.5", "1s", "99999999999999999999"] {
+            assert_eq!(offer(bad).err().map(|refusal| refusal.kind), Some(RefusalKind::Malformed), "{bad}");
+        }
     }
 }

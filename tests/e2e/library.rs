@@ -31,6 +31,7 @@ pub(crate) fn agent(
         instance: Instance { id: name.into(), boot: 1 },
         exclusive: false,
         visitors: None,
+        answer_timeout: None,
         climb: ptth::internals::defaults::CLIMB_FIRST,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

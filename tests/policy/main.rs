@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is a report")]
 
+mod answers;
 mod certificates;
 mod confusion;
 mod files;

@@ -35,6 +35,7 @@ impl AgentPlan {
                 instance: Instance { id: id.into(), boot: 1 },
                 exclusive: false,
                 visitors: None,
+                answer_timeout: None,
             },
         }
     }

@@ -260,6 +260,7 @@ fn probe_call(exam: &Exam, via: &DialRoute, transport: &'static str) -> Call {
             probe: true,
             transport,
             visitors: None,
+            answer_timeout: None,
         },
     }
 }

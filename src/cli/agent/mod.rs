@@ -16,7 +16,7 @@ use crate::agent::config::AgentConfig;
 use crate::agent::origin::{Origin, OriginTarget};
 use crate::agent::{self, AUTO, Fatal, Serving};
 use crate::defaults;
-use crate::domain::{HostName, Instance, Name};
+use crate::domain::{AnswerLimit, HostName, Instance, Name};
 use crate::net::{Cores, Scope, descriptors};
 use crate::session::Kind;
 
@@ -58,6 +58,10 @@ pub struct Args {
     /// Take over the names from every other agent process with the same token
     #[arg(long)]
     pub exclusive: bool,
+    /// The time limit for the head of an answer, in seconds; 0 for none. The relay shortens a limit that is longer than
+    /// its own, unless the token allows it; the agent then prints a warning [default: the limit of the relay]
+    #[arg(long, value_name = "N")]
+    pub answer_timeout_seconds: Option<u64>,
     /// The rules for visitors; without rules, everybody may visit.
     #[command(flatten)]
     pub visitors: visitors::Args,
@@ -112,6 +116,7 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
         instance,
         exclusive: args.exclusive,
         visitors: visitors.map(|rules| rules.to_string().into()),
+        answer_timeout: args.answer_timeout_seconds.map(AnswerLimit::from_seconds),
     };
     Ok(PreparedAgent { config, target, origin_tls, reload, lock, access: args.access })
 }
@@ -218,6 +223,7 @@ mod tests {
             "--host=c.test",
             "--transport=ptth10",
             "--exclusive",
+            "--answer-timeout-seconds=300",
             &format!("--token-file={token}"),
             &format!("--state={state}"),
         ]))
@@ -228,6 +234,7 @@ mod tests {
         assert_eq!(config.hosts[0].as_str(), "c.test");
         assert_eq!(config.token.as_ref().unwrap().expose(), "ptth_x_y");
         assert_eq!((&*config.transport, config.exclusive, config.instance.boot), ("ptth10", true, 1));
+        assert_eq!(config.answer_timeout, Some(AnswerLimit::from_seconds(300)));
         assert!(prepared.lock.is_some());
         let failure = prepare(args(&["3000", "--relay=http://localhost:1", &format!("--state={state}")]));
         assert_eq!(failure.err().unwrap().code, 1, "the identity is taken");

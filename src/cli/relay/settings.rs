@@ -1,7 +1,7 @@
 //! The settings of a relay, and how they resolve to a configuration.
 
 use std::cmp::Ordering;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,9 +95,10 @@ pub struct RelaySettings {
     #[arg(long, value_name = "ADDR|off", value_parser = parse::<AdminAt>, env = "PTTH_ADMIN", hide_env_values = true)]
     #[serde(deserialize_with = "one")]
     pub admin: Option<AdminAt>,
-    /// The time limit for the head of an answer from an agent, in seconds [default: 120]
+    /// The time limit for the head of an answer from an agent, in seconds; 0 for none. Agents may request a shorter
+    /// limit, and what their token allows [default: 120]
     #[arg(long, value_name = "N")]
-    pub answer_timeout_seconds: Option<NonZeroU64>,
+    pub answer_timeout_seconds: Option<u64>,
     /// How long routes stay reserved for their token after its last connection has ended, in seconds [default: 60]
     #[arg(long, value_name = "N")]
     pub lease_seconds: Option<u64>,
@@ -278,7 +279,7 @@ impl Settings {
             demo,
             relay_http: settings.relay_http,
             admin: admin(settings.admin)?,
-            answer: seconds(settings.answer_timeout_seconds.map(NonZeroU64::get), base.answer),
+            answer: seconds(settings.answer_timeout_seconds, base.answer),
             lease: seconds(settings.lease_seconds, base.lease),
             grace: seconds(settings.grace_seconds, base.grace),
             buffers: settings.buffer_mib.map_or(base.buffers, |mib| mib.get().saturating_mul(1 << 20)),

@@ -172,7 +172,7 @@ fn an_error_in_the_file_is_one_line_with_line_and_column() {
         ("\nlisten = [\"127.0.0.1:1\",\n  \"nowhere\"]", ":3:3:", "ADDR:PORT"),
         ("listen = []", ":1:10:", "empty list"),
         ("trusted-proxy = [\"nginx\"]", ":1:18:", "10.0.0.0/8"),
-        ("answer-timeout-seconds = 0", ":1:26:", "nonzero"),
+        ("answer-timeout-seconds = -1", ":1:26:", "u64"),
         ("routing = \"sideways\"", ":1:11:", "host"),
         ("domain = ", ":1:10:", "quoted"),
         ("[relay]\n", ":1:", "`relay`"),

@@ -8,7 +8,7 @@ use tokio::io::DuplexStream;
 use tokio::time::Instant;
 
 use super::*;
-use crate::domain::{AgentId, SessionId};
+use crate::domain::{AgentId, AnswerTimeout, SessionId};
 use crate::message::{Body, Request};
 use crate::net::{Core, Io, Scope};
 use crate::session::{Kind, Link, Load, SendError, SendErrorKind, Session, handler_fn, send_half};
@@ -23,7 +23,8 @@ async fn linked(scope: &Scope) -> (Arc<Session>, Arc<Link>, DuplexStream) {
     let budget = ReceiveBudget::new(1 << 20);
     let (carrier, driver) = send_half(Io::other(near), Kind::H2, scope, &budget).await.unwrap();
     scope.spawn(driver);
-    let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default());
+    let timeout = AnswerTimeout::default();
+    let session = Session::new(SessionId(1), AgentId("a".into()), None, false, Box::default(), timeout);
     let link = Link::new(carrier, Kind::H2, Core::default(), session.freed());
     session.add(link.clone());
     (session, link, far)

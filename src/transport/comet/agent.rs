@@ -67,7 +67,7 @@ impl AgentSide for Agent {
                 return Err(absent("the answer is not a comet message"));
             }
             let urls = link::targets(&head.headers, "related").map(str::to_owned).collect();
-            let warnings = warnings::read(&head.headers);
+            let warnings = warnings::read(&head.headers, &call.offer);
             let room = || Arc::new(Semaphore::new(defaults::COMET_MESSAGES));
             let (requests, answers, hold) = (room(), room(), self.hold.clone());
             let link = PolledSession { client, endpoint, hold, requests, answers };

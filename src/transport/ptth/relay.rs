@@ -43,8 +43,8 @@ impl Relay {
         let wanted =
             wire::wanted(request.uri()).map_err(|e| Refusal::new(RefusalKind::Malformed, e.to_string()))?;
         let offer = query::offer(wanted, request.headers(), TOKEN)?;
-        let admission = self.admissions.check(offer, &facts).await?;
-        let mut response = flip::switching("upgrade", TOKEN, &self.admissions, &*admission);
+        let admission = self.admissions.check(offer.clone(), &facts).await?;
+        let mut response = flip::switching("upgrade", TOKEN, &self.admissions, (&*admission, &offer));
         flip::announce(&mut response, kind, &*admission);
         flip::proceed(&self.admissions, request, kind, admission);
         Ok(response)

@@ -33,14 +33,15 @@ impl Relay {
             Some(offered) => Some(flip::choose(&offered)?),
         };
         let offer = offer(&request)?;
-        let has_instance = offer.instance.is_some();
-        let admission = self.admissions.check(offer, &facts).await?;
-        let mut response = flip::switching("Upgrade", token, &self.admissions, &*admission);
+        let admission = self.admissions.check(offer.clone(), &facts).await?;
+        let mut response = flip::switching("Upgrade", token, &self.admissions, (&*admission, &offer));
         match kind {
             Some(kind) => flip::announce(&mut response, kind, &*admission),
             // Something on the way has removed the field ALPN of our own agent. With a single connection the agent
             // could serve only one request at a time.
-            None if has_instance => flip::announce_connections(&mut response, Kind::H1, &*admission),
+            None if offer.instance.is_some() => {
+                flip::announce_connections(&mut response, Kind::H1, &*admission)
+            }
             None => {}
         }
         flip::proceed(&self.admissions, request, kind.unwrap_or(Kind::H1), admission);

@@ -60,8 +60,8 @@ impl Relay {
                 }
             }
             Method::OPTIONS => {
-                let fields =
-                    "Authorization, Content-Type, Prefer, PTTH-Exclusive, PTTH-Instance, PTTH-Visitors";
+                let fields = "Authorization, Content-Type, Prefer, PTTH-Answer-Timeout, PTTH-Exclusive, \
+                              PTTH-Instance, PTTH-Visitors";
                 Ok(pages::options(METHODS, "POST, DELETE", fields))
             }
             _ => Err(Refusal::new(RefusalKind::Method, format!("this resource takes {METHODS}"))),
@@ -87,14 +87,14 @@ impl Relay {
             // An agent may bring answers after the end of its session. Such a POST begins no session.
             Some(continues) if !continues || !waits => return Ok(nothing(&[])),
             None if comet_request.offer.probe => {
-                let admission = self.admissions.check(comet_request.offer, facts).await?;
-                return Ok(self.opening_response(admission.urls()));
+                let admission = self.admissions.check(comet_request.offer.clone(), facts).await?;
+                return Ok(self.opening_response(&comet_request, admission.urls()));
             }
             _ => {}
         }
         let session = self.sessions.begin(&self.admissions, &comet_request, facts).await?;
         if !waits {
-            return Ok(self.opening_response(&session.urls));
+            return Ok(self.opening_response(&comet_request, &session.urls));
         }
         let most = self.admissions.polling().hold;
         let poll_session = |hold| poll(&session, comet_request.poll, hold);
@@ -114,9 +114,10 @@ impl Relay {
 
     /// The response to a probe, or to a POST that brings no answer and does not wait. Our agent opens its session with
     /// such a POST.
-    fn opening_response(&self, urls: &[String]) -> Response {
+    fn opening_response(&self, comet_request: &CometRequest, urls: &[String]) -> Response {
         let mut response = nothing(urls);
-        warnings::write(response.headers_mut(), &self.admissions.warnings(urls));
+        let granted = (&comet_request.agent, &comet_request.offer);
+        warnings::write_terms(response.headers_mut(), &*self.admissions, granted, urls);
         response
     }
 }

@@ -66,6 +66,9 @@ impl CometRequest {
         if let Some(rules) = &offer.visitors {
             form.append_pair("visitors", rules);
         }
+        if let Some(limit) = offer.answer_timeout {
+            form.append_pair("answer-timeout", &limit.seconds().to_string());
+        }
         // The identity has the requested names, not the granted names, so an agent that requests no name keeps its
         // identity.
         let identity = query::target(&form.finish(), &offer).into();

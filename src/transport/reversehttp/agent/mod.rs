@@ -19,8 +19,8 @@ use crate::defaults;
 use crate::message::{Body, Request, fields, link};
 use crate::transport::polled::{Base, Client, Hold};
 use crate::transport::{
-    AgentLink, AgentSide, Call, OpenError, Opened, StreamingSupport, check_rules_in_force, flip, target,
-    warnings,
+    AgentLink, AgentSide, Call, OpenError, Opened, StreamingSupport, check_rules_in_force, flip, query,
+    target, warnings,
 };
 
 /// See the module.
@@ -58,7 +58,7 @@ impl AgentSide for Agent {
             }
             check_rules_in_force(&call.offer, answer.headers()).map_err(OpenError::Broken)?;
             let urls = link::targets(answer.headers(), "related").map(str::to_owned).collect();
-            let warnings = warnings::read(answer.headers());
+            let warnings = warnings::read(answer.headers(), &call.offer);
             let registered = match call.offer.probe {
                 true => read_probe_link(answer.headers(), client.base()),
                 false => read_registered(answer.headers(), client.base()),
@@ -93,18 +93,7 @@ fn registration(call: &Call) -> Result<http::Request<bytes::Bytes>, OpenError> {
     };
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    if let Some(Ok(instance)) = call.offer.instance.as_ref().map(|i| HeaderValue::try_from(i.to_string())) {
-        headers.insert(fields::PTTH_INSTANCE, instance);
-    }
-    if let Some(Ok(rules)) = call.offer.visitors.as_ref().map(|rules| HeaderValue::try_from(&**rules)) {
-        headers.insert(fields::PTTH_VISITORS, rules);
-    }
-    if call.offer.exclusive {
-        headers.insert(fields::PTTH_EXCLUSIVE, HeaderValue::from_static("?1"));
-    }
-    if call.offer.probe {
-        headers.insert(fields::PTTH_PROBE, HeaderValue::from_static("?1"));
-    }
+    query::write_options(headers, &call.offer);
     Ok(request)
 }
 

@@ -160,8 +160,8 @@ fn with_next(mut response: Response, url: &str) -> Response {
 
 fn options(resource: Resource<'_>) -> Response {
     // jQuery 1.3 adds X-Requested-With to each request.
-    let fields =
-        "Accept, Authorization, Content-Type, Prefer, PTTH-Instance, PTTH-Visitors, X-Requested-With";
+    let fields = "Accept, Authorization, Content-Type, Prefer, PTTH-Answer-Timeout, PTTH-Instance, PTTH-Visitors, \
+                  X-Requested-With";
     pages::options(methods(resource), "GET, POST, PUT, DELETE", fields)
 }
 

@@ -24,6 +24,8 @@ const TRANSPORT: &str = "reversehttp";
 
 /// The key of the rules for visitors in an identity. A revived registration has the same rules.
 const VISITORS: &str = "visitors";
+/// The key of the requested limit of answers in an identity, in seconds.
+const ANSWER_TIMEOUT: &str = "answer-timeout";
 
 impl Relay {
     /// POST to the gateway.
@@ -98,7 +100,7 @@ impl Relay {
             url: rand::random(),
             identity: identity.into(),
         };
-        let offer = read_identity(identity).map(|(_, offer)| offer).unwrap_or_default();
+        let (agent, offer) = read_identity(identity).unwrap_or((AgentId(Arc::from("")), Offer::default()));
         if offer.visitors.is_some() {
             headers.insert(fields::PTTH_VISITORS, HeaderValue::from_static("?1"));
         }
@@ -114,7 +116,7 @@ impl Relay {
         if let Ok(links) = HeaderValue::from_bytes(&links.join(&b", "[..])) {
             headers.insert(LINK, links);
         }
-        warnings::write(headers, &self.admissions.warnings(urls));
+        warnings::write_terms(headers, &*self.admissions, (&agent, &offer), urls);
         headers.insert(fields::PTTH_STREAM, HeaderValue::from_static("?1"));
         response
     }
@@ -173,6 +175,9 @@ fn identity(admission: &dyn Admission, offer: &Offer) -> Box<str> {
     if let Some(rules) = &offer.visitors {
         form.append_pair(VISITORS, rules);
     }
+    if let Some(limit) = offer.answer_timeout {
+        form.append_pair(ANSWER_TIMEOUT, &limit.seconds().to_string());
+    }
     write(&mut form, admission.granted());
     form.finish().into()
 }
@@ -187,6 +192,7 @@ pub(super) fn read_identity(identity: &str) -> Option<(AgentId, Offer)> {
             "instance" => offer.instance = Some(Instance::parse(&value)?),
             "exclusive" => offer.exclusive = true,
             VISITORS => offer.visitors = Some(value.into()),
+            ANSWER_TIMEOUT => offer.answer_timeout = Some(query::read_limit(&value)?),
             "name" => offer.wanted.push(Wanted::Name(Name::parse(&value).ok()?)),
             "host" => offer.wanted.push(Wanted::Host(HostName::parse(&value).ok()?)),
             _ => return None,
@@ -300,6 +306,21 @@ mod tests {
             closed: None,
             server_name: None,
         }
+    }
+
+    /// A registration that is revived after a restart of the relay has the same options.
+    #[test]
+    fn an_identity_has_the_options_of_its_offer() {
+        let offer = Offer {
+            instance: Some(Instance { id: "x".into(), boot: 3 }),
+            exclusive: true,
+            visitors: Some("rate=1".into()),
+            answer_timeout: Some(crate::domain::AnswerLimit::NONE),
+            transport: TRANSPORT,
+            ..Offer::default()
+        };
+        let (agent, read) = read_identity(&identity(&*admitted(), &offer)).unwrap();
+        assert_eq!((&*agent.0, format!("{read:?}")), ("a", format!("{offer:?}")));
     }
 
     #[tokio::test]
