@@ -27,11 +27,13 @@ pub enum Form {
     Json,
 }
 
-/// The flags of commands without a configuration file.
-#[derive(Debug, Clone, Default, clap::Args)]
+/// The flags of every command that handles requests. They are also keys of a relay's file.
+#[derive(Debug, Clone, Default, clap::Args, Deserialize)]
 #[group(skip)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Args {
-    /// Log one line for each request when it ends [default: text if stderr is a terminal or a file is given, else off]
+    /// Log one line for each request when it ends [default: text if a file is given, or if the stderr of an agent or a
+    /// demo is a terminal, else off]
     #[arg(
         long,
         value_name = "FORM",
@@ -56,6 +58,21 @@ pub struct Args {
 }
 
 impl Args {
+    /// The keys in a relay's file.
+    pub(super) fn keys() -> Vec<String> {
+        let command = <Self as clap::Args>::augment_args(clap::Command::new(""));
+        command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect()
+    }
+
+    /// Takes each setting that is missing here from the layer below.
+    pub(super) fn or(self, below: Self) -> Self {
+        Self {
+            access_log: self.access_log.or(below.access_log),
+            access_log_file: self.access_log_file.or(below.access_log_file),
+            access_log_query: self.access_log_query || below.access_log_query,
+        }
+    }
+
     /// As [`Access::start`]. Without `--access-log`, the form is text if stderr is a terminal or a file is set, else
     /// off.
     pub(super) fn start(&self) -> Result<Access, Failure> {

@@ -3,18 +3,32 @@
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, Deserializer};
 
 use crate::tls::files;
 
 use super::Failure;
 
-/// Reads a file of keys.
-pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+/// Reads a file of keys. Those in `keys` are the settings of the second type, all others those of the first. (With
+/// `serde(flatten)`, errors would have no position.)
+pub(super) fn load<T: DeserializeOwned, U: DeserializeOwned>(
+    path: &Path,
+    keys: &[String],
+) -> Result<(T, U), Failure> {
     let bytes = files::read(path).map_err(Failure::usage)?;
     let text = String::from_utf8(bytes).map_err(|_| {
         Failure::usage(format!("{}: the file is not UTF-8 text; check the path of the file", path.display()))
     })?;
-    toml::from_str(&text).map_err(|error| parse_failure(path, &text, &error))
+    let failure = |error| parse_failure(path, &text, &error);
+    let document = DeTable::parse(&text).map_err(failure)?;
+    let span = document.span();
+    let is_second = |key: &str| keys.iter().any(|second| second == key);
+    let (second, first): (DeTable<'_>, DeTable<'_>) =
+        document.into_inner().into_iter().partition(|(key, _)| is_second(key.get_ref()));
+    let source = |table| Deserializer::from(Spanned::new(span.clone(), table));
+    let first = T::deserialize(source(first)).map_err(failure)?;
+    Ok((first, U::deserialize(source(second)).map_err(failure)?))
 }
 
 fn parse_failure(path: &Path, text: &str, error: &toml::de::Error) -> Failure {

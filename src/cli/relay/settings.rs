@@ -115,28 +115,10 @@ pub struct RelaySettings {
     /// [default: 1024]
     #[arg(long, value_name = "N")]
     pub connections_per_address: Option<NonZeroUsize>,
-    /// Log one line for each request when it ends [default: off, or text if a file is given]
-    #[arg(
-        long,
-        value_name = "FORM",
-        value_enum,
-        help_heading = "Logging",
-        env = "PTTH_ACCESS_LOG",
-        hide_env_values = true
-    )]
-    pub access_log: Option<AccessForm>,
-    /// Write the access log to this file instead of stderr; SIGHUP reopens the file
-    #[arg(
-        long,
-        value_name = "FILE",
-        help_heading = "Logging",
-        env = "PTTH_ACCESS_LOG_FILE",
-        hide_env_values = true
-    )]
-    pub access_log_file: Option<PathBuf>,
-    /// Log the query of each request too; queries may contain secrets
-    #[arg(long, help_heading = "Logging")]
-    pub access_log_query: bool,
+    /// The access log, by default off, or text if a file is given.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub access: AccessArgs,
 }
 
 /// A certificate and its key, in the file.
@@ -155,11 +137,13 @@ impl RelaySettings {
     /// # Errors
     /// [`Failure`] with code 2, and file, line, column and fault.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let mut loaded: Self = file::load(path)?;
+        let (settings, access) = file::load::<Self, AccessArgs>(path, &AccessArgs::keys())?;
+        let mut loaded = Self { access, ..settings };
         let base = path.parent().unwrap_or(Path::new(""));
         let pairs = loaded.certificate.iter_mut().flat_map(|pair| [&mut pair.cert, &mut pair.key]);
-        let single =
-            [&mut loaded.client_ca, &mut loaded.state, &mut loaded.access_log_file].into_iter().flatten();
+        let single = [&mut loaded.client_ca, &mut loaded.state, &mut loaded.access.access_log_file]
+            .into_iter()
+            .flatten();
         for path in loaded.cert.iter_mut().chain(&mut loaded.key).chain(pairs).chain(single) {
             *path = base.join(&*path);
         }
@@ -198,9 +182,7 @@ impl RelaySettings {
             buffer_mib: self.buffer_mib.or(below.buffer_mib),
             connections: self.connections.or(below.connections),
             connections_per_address: self.connections_per_address.or(below.connections_per_address),
-            access_log: self.access_log.or(below.access_log),
-            access_log_file: self.access_log_file.or(below.access_log_file),
-            access_log_query: self.access_log_query || below.access_log_query,
+            access: self.access.or(below.access),
         }
     }
 }
@@ -288,12 +270,10 @@ impl Settings {
             ..base
         };
         config.check_transports().map_err(Failure::usage)?;
-        let access = AccessArgs {
-            // A file without a form turns the access log on.
-            access_log: settings.access_log.or(settings.access_log_file.is_none().then_some(AccessForm::Off)),
-            access_log_file: settings.access_log_file,
-            access_log_query: settings.access_log_query,
-        };
+        let mut access = settings.access;
+        if access.access_log.is_none() && access.access_log_file.is_none() {
+            access.access_log = Some(AccessForm::Off);
+        }
         let state = state::directory(settings.state)?;
         Ok(Self { config, certificate, client_ca: settings.client_ca, state, access })
     }

@@ -176,6 +176,8 @@ fn an_error_in_the_file_is_one_line_with_line_and_column() {
         ("routing = \"sideways\"", ":1:11:", "host"),
         ("domain = ", ":1:10:", "quoted"),
         ("[relay]\n", ":1:", "`relay`"),
+        ("domain = \"a.test\"\naccess-log = \"loud\"", ":2:14:", "`text`"),
+        ("[access]\n", ":1:", "`access`"),
         ("cert = 7", ":1:8:", "a path in quotes, or a list"),
         ("[[certificate]]\ncert = \"a.pem\"", ":1:1:", "`key`"),
     ] {
