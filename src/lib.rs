@@ -131,7 +131,7 @@ pub use registry::directory::{Announcement, Change, Directory, DirectoryError, G
 #[cfg(feature = "relay")]
 pub use relay::config::{Admin, BadDestination, ClientCerts, Destination, Listen, RelayConfig, Routing};
 #[cfg(feature = "relay")]
-pub use relay::{BadTransport, Relay, StartError};
+pub use relay::{BadHttps, BadTransport, Relay, StartError};
 pub use session::carrier::Carrier;
 pub use session::{
     Ended, Handler, Kind, Link, Load, Loaded, ReceiveBudget, SendError, SendErrorKind, Slot, handler_fn,

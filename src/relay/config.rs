@@ -115,6 +115,13 @@ pub struct RelayConfig {
     pub client_certs: ClientCerts,
     /// Whether agents on other machines may connect without TLS.
     pub allow_plain: bool,
+    /// Whether visitors of the plain listeners are redirected to the listener with TLS (308). Requests of agents, those
+    /// of trusted proxies, and those below `/.well-known/acme-challenge/` are not redirected.
+    pub redirect_http: bool,
+    /// The age in `Strict-Transport-Security` (RFC 6797), in whole seconds. Over TLS, the answers on the hosts of the
+    /// relay have the field, unless the origin has sent one: those on its domain, on the names below it, and on
+    /// `authorities`. The hosts of agents' own do not.
+    pub hsts: Option<Duration>,
     /// Whether agents without a token may claim names that are free.
     pub open_registration: bool,
     /// Whether a page on the relay's own authority lets browser tabs act as agents. Not with [`Routing::Path`].
@@ -173,6 +180,8 @@ impl RelayConfig {
             tokens,
             client_certs: ClientCerts::default(),
             allow_plain: false,
+            redirect_http: false,
+            hsts: None,
             open_registration: false,
             demo: false,
             relay_http: Vec::new(),

@@ -13,6 +13,7 @@ mod demo;
 mod entry;
 mod forward;
 mod handshake;
+mod https;
 mod login;
 mod lookup;
 mod max_forwards;
@@ -44,6 +45,8 @@ use self::config::{ClientCerts, Listen, RelayConfig, Routing};
 use self::connection_limit::ConnectionLimit;
 use self::credentials::Credentials;
 use self::entry::ListenerSettings;
+pub use self::https::BadHttps;
+use self::https::Https;
 use self::names::Names;
 use self::newcomers::Newcomers;
 use self::relayhttp::RelayHttp;
@@ -84,6 +87,9 @@ pub enum StartError {
     /// A transport, or a listener for a transport, that the relay cannot serve.
     #[error(transparent)]
     Transport(#[from] BadTransport),
+    /// A redirect to `https`, or `Strict-Transport-Security`, without the listeners for it.
+    #[error(transparent)]
+    Https(#[from] BadHttps),
     /// The threads or the event queues could not be started.
     #[error("cannot start the data plane: {0}")]
     Cores(io::Error),
@@ -119,6 +125,7 @@ struct Shared {
     newcomers: Arc<Newcomers>,
     /// The listening addresses, with the ports that were bound.
     addresses: Vec<Listen>,
+    https: Https,
     listeners: Scope,
     visitors: Scope,
 }
@@ -189,10 +196,12 @@ impl Relay {
         let transports = Transports::new(&config, &admissions);
         let bound = bind(&config, &transports)?;
         let admin_bound = admin::bind(config.admin)?;
+        let addresses: Vec<_> = bound.iter().map(|b| b.listen).collect();
         let shared = Arc::new(Shared {
             relay_http: RelayHttp::new(config.clone(), credentials.clone(), visitors.clone()),
             transports,
-            addresses: bound.iter().map(|b| b.listen).collect(),
+            https: Https::new(&config, &addresses),
+            addresses,
             config,
             names,
             registry: registry.clone(),
@@ -318,6 +327,7 @@ fn check(config: &RelayConfig) -> Result<(), StartError> {
     if config.client_certs != ClientCerts::Unused && !config.listen.iter().any(|listen| listen.tls) {
         return Err(StartError::NoClientCertificates);
     }
+    config.check_https()?;
     Ok(config.check_transports()?)
 }
 

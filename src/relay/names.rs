@@ -40,6 +40,12 @@ impl Names {
         self.is_own(host) || host.is_within(&self.config.domain)
     }
 
+    /// Whether a host belongs to the operator of the relay. The names of the loopback interface do not: all programs of a
+    /// machine share them.
+    pub(super) fn is_of_relay(&self, host: &HostName) -> bool {
+        host.is_within(&self.config.domain) || self.config.authorities.contains(host)
+    }
+
     /// The name that a host below the domain stands for.
     pub(super) fn name_of(&self, host: &HostName) -> Option<Name> {
         let label = host.label_below(&self.config.domain)?;

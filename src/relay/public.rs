@@ -14,7 +14,7 @@ use super::forward::{self, Downstream, Outgoing};
 use super::respond::{self, VisitorFailure};
 use super::response_timeout::AnswerClock;
 use super::trusted_proxy::Contradiction;
-use super::{credentials, demo, max_forwards, record};
+use super::{credentials, demo, https, max_forwards, record};
 use crate::defaults;
 use crate::domain::{AnswerTimeout, Facts, HostName, Name, Refusal, RefusalKind, Route, SessionId, Visitor};
 use crate::message::authority::Unclear;
@@ -40,6 +40,7 @@ pub(super) async fn answer(
     let is_head = request.method() == Method::HEAD;
     let mut recording = record::open(sender, &mut request);
     let extended = upgrade::from_connect(&mut request);
+    let hsts = shared.https.hsts(shared, sender, &request);
     let span = recording.span().clone();
     let mut response = route(shared, sender, request, (&mut recording, interim)).instrument(span).await;
     if extended && response.status().is_success() {
@@ -56,6 +57,9 @@ pub(super) async fn answer(
         // HTTP/2 has no hop-by-hop fields (RFC 9113 §8.2.2). Answers to agents and to an Upgrade are written for
         // HTTP/1.1.
         let _ = hop::strip(response.headers_mut());
+    }
+    if let Some(hsts) = hsts.filter(|_| recording.exchange().party == Party::Visitor) {
+        https::add_hsts(&mut response, hsts);
     }
     recording.follow(is_head, &mut response);
     response
@@ -89,6 +93,9 @@ async fn route(
         Ok(authority) => authority,
         Err(unclear) => return refuse_and_close(VisitorFailure::Unclear(unclear), &request, recording),
     };
+    if let Some(redirect) = shared.https.redirect(shared, sender, &authority, &request) {
+        return redirect;
+    }
     // The table holds normalised hosts, so a host that is found as it was received needs no parsing.
     if let Some(target) = shared.registry.find_host(authority.host()) {
         return serve(shared, sender, authority, &target, request, (recording, interim)).await;

@@ -8,6 +8,7 @@ mod confusion;
 mod files;
 mod fresh;
 mod guesses;
+mod https;
 mod limits;
 mod open;
 mod plain;

@@ -88,6 +88,15 @@ pub struct RelaySettings {
     /// Accept agents over plain HTTP from other machines too, for a relay behind a proxy that terminates TLS
     #[arg(long)]
     pub allow_plain: bool,
+    /// Redirect visitors of the plain listeners to the listener with TLS (308), except below
+    /// /.well-known/acme-challenge/. Agents and trusted proxies are not redirected
+    #[arg(long)]
+    pub redirect_http: bool,
+    /// Send Strict-Transport-Security over TLS for the relay's domain and the names below it, valid for this time, in
+    /// seconds; with 0, browsers forget it. The field of a service has precedence, and the hosts of agents' own never
+    /// get one [default: off]
+    #[arg(long, value_name = "N")]
+    pub hsts_seconds: Option<u64>,
     /// The state directory, with tokens and development certificates [default: $XDG_STATE_HOME/ptth]
     #[arg(long, value_name = "DIR", env = "PTTH_STATE", hide_env_values = true)]
     pub state: Option<PathBuf>,
@@ -174,6 +183,8 @@ impl RelaySettings {
             client_ca: self.client_ca.or(below.client_ca),
             require_client_cert: self.require_client_cert || below.require_client_cert,
             allow_plain: self.allow_plain || below.allow_plain,
+            redirect_http: self.redirect_http || below.redirect_http,
+            hsts_seconds: self.hsts_seconds.or(below.hsts_seconds),
             state: self.state.or(below.state),
             admin: self.admin.or(below.admin),
             answer_timeout_seconds: self.answer_timeout_seconds.or(below.answer_timeout_seconds),
@@ -257,6 +268,8 @@ impl Settings {
             proxy_protocol: settings.proxy_protocol.into_iter().map(|net| net.0).collect(),
             client_certs,
             allow_plain: settings.allow_plain,
+            redirect_http: settings.redirect_http,
+            hsts: settings.hsts_seconds.map(Duration::from_secs),
             open_registration: settings.open_registration.unwrap_or(base.open_registration),
             demo,
             relay_http: settings.relay_http,
@@ -270,6 +283,7 @@ impl Settings {
             ..base
         };
         config.check_transports().map_err(Failure::usage)?;
+        config.check_https().map_err(Failure::usage)?;
         let mut access = settings.access;
         if access.access_log.is_none() && access.access_log_file.is_none() {
             access.access_log = Some(AccessForm::Off);

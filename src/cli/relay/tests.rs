@@ -78,6 +78,8 @@ key = "/key.pem"
 client-ca = "clients.pem"
 require-client-cert = true
 allow-plain = true
+redirect-http = true
+hsts-seconds = 5
 state = "state"
 admin = "off"
 answer-timeout-seconds = 7
@@ -112,6 +114,7 @@ fn every_flag_is_a_key_of_the_file() {
     assert_eq!((config.domain.as_str(), config.authorities[0].as_str()), ("file.test", "own.test"));
     assert!(settings.client_ca.is_some_and(|ca| ca.is_absolute() && ca.ends_with("clients.pem")));
     assert_eq!((config.client_certs, config.allow_plain), (ClientCerts::Required, true));
+    assert_eq!((config.redirect_http, config.hsts), (true, Some(Duration::from_secs(5))));
     assert_eq!((config.routing, config.admin), (Routing::Path, None));
     let has = |nets: &Nets, address: &str| nets.contains(address.parse().unwrap());
     assert!(has(&config.trusted_proxies, "::ffff:10.1.2.3") && !has(&config.trusted_proxies, "11.0.0.1"));
@@ -203,6 +206,9 @@ fn conflicting_settings_are_refused() {
         ("--domain 127.0.0.1", "--routing path"),
         ("--domain localhost", "*.ptth.localhost"),
         ("--demo --routing path", "--routing host"),
+        ("--redirect-http", "http://[::]:80"),
+        ("--redirect-http --listen http://127.0.0.1:1", "[::]:443"),
+        ("--hsts-seconds 1 --listen http://127.0.0.1:1", "--trusted-proxy"),
     ] {
         let failure = Settings::resolve(flags(line)).err().unwrap();
         assert!(failure.code == 2 && failure.message.contains(expected), "{line}: {failure}");
