@@ -7,6 +7,7 @@ use http::{HeaderMap, Request, Response};
 use ptth::internals::net::Scope;
 use tokio::sync::mpsc;
 
+use crate::exchange::{exchange, head};
 use crate::support::within;
 use crate::visitor::{Answering, Http2, Reading, request};
 use crate::world::{On, World};
@@ -231,4 +232,26 @@ pub(crate) async fn cancel(on: On) {
     // Or its whole connection goes, where it was there for this call alone.
     assert!(!matches!(reset, Ok(reason) if reason != Reason::CANCEL), "{reset:?}");
     drop(calling.server);
+}
+
+/// gRPC-Web has its trailers in the body, so a call needs no trailer fields.
+pub(crate) async fn grpc_web(on: On) {
+    let world = on.world().await;
+    let fields = "Content-Type: application/grpc-web+proto\r\nX-Grpc-Web: 1\r\nContent-Length: 7\r\n";
+    let call = b"\0\0\0\0\x02hi";
+    let message = b"\0\0\0\0\x02ok\x80\0\0\0\x0fgrpc-status:0\r\n";
+    let answer = [
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/grpc-web+proto\r\nContent-Length: {}\r\n\r\n",
+            message.len()
+        )
+        .as_bytes(),
+        message,
+    ]
+    .concat();
+    let request = [head("POST", "/service/Method", fields).as_bytes(), call].concat();
+    let ((got, sent), (answered, received)) = exchange(&world, request, answer).await;
+    assert_eq!((got.get("content-type"), &sent[..]), (Some("application/grpc-web+proto"), &call[..]));
+    assert_eq!(answered.get("content-type"), Some("application/grpc-web+proto"));
+    assert_eq!(&received[..], &message[..]);
 }

@@ -196,6 +196,7 @@ cases! {
         client_streaming: "Client streaming, each message as it arrives", "gRPC over HTTP/2";
         bidirectional_streaming: "Bidirectional streaming, message by message", "gRPC over HTTP/2";
         cancel: "A cancelled call is reset at the server", "gRPC over HTTP/2";
+        grpc_web: "A gRPC-Web call, whose trailers are in its body", "gRPC-Web";
     }
     content {
         content_codings: "Content codings pass unchanged", "RFC 9110 §8.4";
