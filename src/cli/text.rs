@@ -9,6 +9,7 @@ use http::Uri;
 use ipnet::IpNet;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 
+use crate::agent::origin::{BadHostHeader, HostHeader};
 use crate::defaults;
 use crate::domain::{HostName, Name};
 use crate::relay::config::{Destination, Listen, Routing};
@@ -88,6 +89,12 @@ impl FromText for Name {
 impl FromText for HostName {
     fn from_text(text: &str) -> Result<Self, String> {
         Self::parse(text).map_err(|error| error.to_string())
+    }
+}
+
+impl FromText for HostHeader {
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: BadHostHeader| error.to_string())
     }
 }
 

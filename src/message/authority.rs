@@ -63,7 +63,7 @@ pub fn stated(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Unclear> {
 }
 
 /// Whether an authority is a host with or without a port of digits, and without userinfo.
-fn is_valid(authority: &Authority) -> bool {
+pub fn is_valid(authority: &Authority) -> bool {
     let text = authority.as_str();
     let port = text.strip_prefix(authority.host()).map(|rest| rest.strip_prefix(':').unwrap_or(rest));
     !text.contains('@') && port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use crate::origin::Nginx;
-use crate::site::Site;
+use crate::site::{Agent, Site};
 
 #[test]
 fn a_directory_is_served() {
@@ -58,6 +58,23 @@ fn a_service_behind_tls_is_served_and_verified() {
     // The certificate is not for this address.
     let agent = site.agent(&relay, format!("https://127.0.0.2:{}", nginx.tls_port));
     assert!(agent.process.line(1).contains("requests will be answered 502"), "{}", agent.process);
+}
+
+#[test]
+fn a_host_header_replaces_the_visitors_host() {
+    let site = Site::new();
+    let nginx = Nginx::start(&site);
+    let relay = site.relay();
+    for (flag, host) in [("rewrite", "localhost"), ("dev.test:99", "dev.test")] {
+        let mut command = site.agent_command(&relay.url(), nginx.port.to_string());
+        let agent = Agent::start(command.args(["--host-header", flag]));
+        let seen = site.curl([format!("{}seen", agent.url)]);
+        assert_eq!((seen.status, &*seen.text()), (200, &*format!("GET /seen {host} https  \n")));
+    }
+    let refused = site.agent_command(&relay.url(), "3000").args(["--host-header", "a b"]).output().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{text}");
+    assert!(text.contains("write rewrite, or a host such as localhost:3000"), "{text}");
 }
 
 #[test]

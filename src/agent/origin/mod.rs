@@ -5,6 +5,7 @@ mod connect;
 #[cfg(feature = "cli")]
 mod directory;
 mod failure;
+pub mod host_header;
 mod http;
 mod http2;
 mod idle;
@@ -25,6 +26,7 @@ use futures_util::future::BoxFuture;
 pub use self::connect::Probe;
 #[cfg(feature = "cli")]
 use self::directory::FileServer;
+pub use self::host_header::{BadHostHeader, HostHeader, with_host};
 use self::http::Web;
 use self::http2::Web2;
 #[cfg(feature = "cli")]

@@ -13,12 +13,12 @@ use std::thread::available_parallelism;
 use clap::builder::PossibleValuesParser;
 
 use crate::agent::config::AgentConfig;
-use crate::agent::origin::{Origin, OriginTarget};
+use crate::agent::origin::{HostHeader, Origin, OriginTarget, with_host};
 use crate::agent::{self, AUTO, Fatal, Serving};
 use crate::defaults;
 use crate::domain::{AnswerLimit, HostName, Instance, Name};
 use crate::net::{Cores, Scope, descriptors};
-use crate::session::Kind;
+use crate::session::{Handler, Kind};
 
 use self::reload::Reload;
 use super::running::{self, Signalled, Signals};
@@ -42,6 +42,10 @@ pub struct Args {
     /// A name to request below the relay's domain; without --name and --host, the only name of the token
     #[arg(long, value_name = "NAME", value_parser = parse::<Name>)]
     pub name: Vec<Name>,
+    /// The Host that the target receives instead of the visitor's, for development servers that refuse unknown hosts:
+    /// rewrite for the target's own host, or a HOST[:PORT]
+    #[arg(long, value_name = "rewrite|HOST", value_parser = parse::<HostHeader>)]
+    pub host_header: Option<HostHeader>,
     /// A host of your own to request; the token must allow this host
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,
@@ -76,6 +80,8 @@ pub struct PreparedAgent {
     pub config: AgentConfig,
     /// The target where requests are served.
     pub target: OriginTarget,
+    /// The `Host` that the origin receives instead of the visitor's.
+    host_header: Option<HostHeader>,
     /// The TLS configuration for the origin, without the agent's client certificate, which is for relays only.
     origin_tls: Arc<rustls::ClientConfig>,
     /// Reads files again on SIGHUP.
@@ -118,7 +124,15 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
         visitors: visitors.map(|rules| rules.to_string().into()),
         answer_timeout: args.answer_timeout_seconds.map(AnswerLimit::from_seconds),
     };
-    Ok(PreparedAgent { config, target, origin_tls, reload, lock, access: args.access })
+    Ok(PreparedAgent {
+        config,
+        target,
+        host_header: args.host_header,
+        origin_tls,
+        reload,
+        lock,
+        access: args.access,
+    })
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -126,7 +140,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
-    let PreparedAgent { config, target, origin_tls, mut reload, lock: _lock, access } = prepared;
+    let PreparedAgent { config, target, host_header, origin_tls, mut reload, lock: _lock, access } = prepared;
     let access = access.start()?;
     descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
@@ -135,7 +149,11 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
         let mut signals = Signals::listen()?;
         let origin = Origin::new(target, Scope::new(), origin_tls);
         let probe = origin.probe().await;
-        let handler = agent::recorded(origin, access.sink());
+        let handler: Arc<dyn Handler> = match host_header {
+            Some(header) => with_host(origin.clone(), header, origin.target()),
+            None => origin,
+        };
+        let handler = agent::recorded(handler, access.sink());
         let mut serving = agent::start(&config, handler, cores).map_err(of_fatal)?;
         let urls = loop {
             tokio::select! {
