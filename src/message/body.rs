@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyDataStream, BodyExt as _, StreamBody};
 use hyper::body::Incoming;
+use tokio::io::AsyncRead;
+use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::defaults;
 
@@ -279,6 +282,16 @@ impl Body {
         B::Error: Into<BoxError>,
     {
         Self::from(BodyKind::Other(Box::pin(body.map_err(Into::into))))
+    }
+
+    /// A body of the bytes that `read` yields.
+    pub(crate) fn from_reader(read: impl AsyncRead + Send + 'static) -> Self {
+        Self::wrap(StreamBody::new(ReaderStream::new(read).map(|read| read.map(Frame::data))))
+    }
+
+    /// A reader of the data of this body.
+    pub(crate) fn into_reader(self) -> impl AsyncRead + Send + Unpin {
+        StreamReader::new(BodyDataStream::new(self).map(|data| data.map_err(std::io::Error::other)))
     }
 
     /// Keeps `value` until this body has ended or is dropped, beside the values that it keeps already.

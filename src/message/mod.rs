@@ -13,6 +13,7 @@ pub mod link;
 pub mod login;
 pub mod problem;
 pub mod repeat;
+pub mod replay;
 pub mod spool;
 pub mod store;
 pub mod trailers;

@@ -338,4 +338,13 @@ mod tests {
         assert!(matches!(taken, Err(SpoolError::Late)));
         assert_eq!(room.all.available_permits(), 100);
     }
+
+    #[tokio::test]
+    async fn no_part_of_a_broken_body_is_passed_on() {
+        let pieces = [Ok(Frame::data(Bytes::from("abc"))), Err(io::Error::other("it fell"))];
+        let broken = Body::wrap(StreamBody::new(stream::iter(pieces)));
+        assert!(matches!(SpoolRoom::default().take_in(broken).await, Err(SpoolError::Broken(_))));
+        let whole = SpoolRoom::default().take_in(Body::full("abc")).await.unwrap();
+        assert_eq!(read(&whole).await, "abc");
+    }
 }

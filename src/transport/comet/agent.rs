@@ -18,6 +18,7 @@ use crate::http1::embedded::{ReadError, whole};
 use crate::message::problem::Problem;
 use crate::message::{Body, BoxError, Request, Response, fields, hop, interim, link};
 use crate::net::Scope;
+use crate::session::envelope::agent::INCOMPLETE;
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{
     Client, Dialect, Hold, LOST, PollOutcome, SentPoll, deliver_answer, run, send_poll,
@@ -253,7 +254,7 @@ impl PolledSession {
 
 /// A 502 in the place of an answer that could not be read or delivered.
 async fn problem(code: &str, detail: &str) -> (http::response::Parts, Bytes) {
-    let (status, error) = (StatusCode::BAD_GATEWAY, Some("http_response_incomplete"));
+    let (status, error) = (StatusCode::BAD_GATEWAY, Some(INCOMPLETE));
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
     let (head, body) = problem.response(&HeaderMap::new()).into_parts();
     (head, whole(body, defaults::FORM).await.unwrap_or_default())

@@ -5,44 +5,81 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio::io::AsyncWriteExt;
 
-use super::embed::{AnswerMode, embed};
-use super::live;
+use super::embed::{AnswerMode, embed, embed_live};
+use super::whole;
 use crate::defaults;
 use crate::http1::embedded::{EmbeddedRequest, Framing, ReadError, Reader, parse_request, request_head};
+use crate::message::replay::Replayable;
+use crate::message::spool::{SpoolRoom, Spooled};
 use crate::message::{Body, Request, expect, hop, interim};
 use crate::net::{Io, Scope};
 use crate::session::envelope::stream;
 use crate::session::{Handler, h1};
+
+/// The envelope of an answer.
+pub enum Answer {
+    /// Complete: its length is known.
+    Whole(Spooled),
+    /// To be sent while it arrives.
+    Stream(Replayable),
+}
+
+impl Answer {
+    /// The envelope from its start; `None` for a stream that cannot be replayed ([`Replayable::body`]). Only one such
+    /// body is to be read at a time.
+    pub fn body(&self) -> Option<Body> {
+        match self {
+            Self::Whole(whole) => Some(whole.body()),
+            Self::Stream(replayable) => replayable.body(),
+        }
+    }
+}
 
 /// Reads the request of an envelope, calls the handler, and returns the envelope of the answer. The length of the
 /// envelope is known if the length of the answer is known and the envelope is not live. An answer of unknown length is
 /// chunked, but not with [`AnswerMode::Whole`]. Dropping the future, or an envelope that is live, drops the handler's
 /// future.
 ///
+/// With [`AnswerMode::Whole`], an answer that does not end in time, or does not fit into `room`, becomes a 502 for its
+/// visitor, and an Upgrade becomes a 501.
+///
 /// # Errors
 /// When the envelope holds no request.
 pub async fn serve(
     envelope: Body,
     handler: Arc<dyn Handler>,
-    mode: AnswerMode,
     scope: &Scope,
-) -> Result<Body, ReadError> {
+    room: &SpoolRoom,
+    mode: AnswerMode,
+) -> Result<Answer, ReadError> {
     let mut reader = Reader::new(envelope);
     let head = tokio::time::timeout(defaults::HEAD, reader.head(parse_request)).await;
     let head = head.unwrap_or(Err(ReadError::Broken("no complete head arrived in time".into())))?;
-    if let Some(token) = head.upgrade.clone() {
-        return Ok(upgrade(reader, head, token, handler, scope));
-    }
-    let mut request = Request::new(reader.stream(head.framing));
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = head.target;
-    *request.headers_mut() = head.headers;
-    if mode == AnswerMode::Live {
-        let demand = expect::on_demand(&mut request);
-        let (sender, receiver) = interim::channel();
-        return Ok(live::envelope(handler.call(request, sender), head.method, (receiver, demand)).await);
-    }
-    Ok(embed(handler.call(request, interim::Sender::default()).await, &head.method, mode))
+    let envelope = match head.upgrade.clone() {
+        Some(_) if mode == AnswerMode::Whole => {
+            return Ok(Answer::Whole(whole::no_upgrade(&head.headers).await));
+        }
+        Some(token) => upgrade(reader, head, token, handler, scope),
+        None => {
+            let mut request = Request::new(reader.stream(head.framing));
+            *request.method_mut() = head.method.clone();
+            *request.uri_mut() = head.target;
+            *request.headers_mut() = head.headers;
+            match mode {
+                AnswerMode::Whole => return Ok(Answer::Whole(whole::answer(request, &*handler, room).await)),
+                AnswerMode::Stream => {
+                    let answer = handler.call(request, interim::Sender::default()).await;
+                    embed(answer, &head.method, mode)
+                }
+                AnswerMode::Live => {
+                    let demand = expect::on_demand(&mut request);
+                    let (sender, receiver) = interim::channel();
+                    embed_live(handler.call(request, sender), head.method, (receiver, demand)).await
+                }
+            }
+        }
+    };
+    Ok(Answer::Stream(Replayable::new(envelope, defaults::ANSWER_AGAIN)))
 }
 
 /// Serves the request on a connection in memory, because only a connection can be upgraded. The bytes that come from
@@ -59,7 +96,7 @@ fn upgrade(
     let first = request_head(&head.method, &head.target, &head.headers, Framing::Rest(None));
     let (near, far) = stream::pipe();
     let (read, mut write) = tokio::io::split(near);
-    let mut rest = stream::reader(reader.stream(Framing::Rest(None)));
+    let mut rest = reader.stream(Framing::Rest(None)).into_reader();
     scope.spawn(async move {
         // Either end may close first; the other end then sees the end of its own stream.
         if write.write_all(&first).await.is_ok() {
@@ -72,7 +109,7 @@ fn upgrade(
             tracing::debug!(%error, "an upgrade in an envelope ended");
         }
     });
-    stream::body(read)
+    Body::from_reader(read)
 }
 
 #[cfg(test)]
@@ -87,14 +124,18 @@ mod tests {
     use crate::message::{BoxError, Response};
     use crate::session::handler_fn;
 
+    async fn served(envelope: &'static str, handler: Arc<dyn Handler>) -> Result<Answer, ReadError> {
+        let room = SpoolRoom::default();
+        serve(Body::full(envelope), handler, &Scope::new(), &room, AnswerMode::Stream).await
+    }
+
     async fn answered(envelope: &'static str, answer: fn() -> Response) -> String {
         let handler = handler_fn(move |request: Request| async move {
             assert_eq!(request.headers()["host"], "a.test");
             answer()
         });
-        let answer =
-            serve(Body::full(envelope), Arc::new(handler), AnswerMode::Stream, &Scope::new()).await.unwrap();
-        let body = answer.collect().await.unwrap().to_bytes();
+        let answer = served(envelope, Arc::new(handler)).await.unwrap();
+        let body = answer.body().unwrap().collect().await.unwrap().to_bytes();
         String::from_utf8(body.to_vec()).unwrap()
     }
 
@@ -137,10 +178,7 @@ mod tests {
     async fn a_malformed_request_is_not_served() {
         let handler: Arc<dyn Handler> = Arc::new(handler_fn(|_| async { Response::new(Body::empty()) }));
         for bad in ["", "GET /\r\n\r\n", "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n"] {
-            assert!(
-                serve(Body::full(bad), handler.clone(), AnswerMode::Stream, &Scope::new()).await.is_err(),
-                "{bad:?}"
-            );
+            assert!(served(bad, handler.clone()).await.is_err(), "{bad:?}");
         }
     }
 }

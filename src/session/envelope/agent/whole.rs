@@ -1,74 +1,41 @@
 //! Answers that are complete before they are sent, because an intermediary holds bodies back. Size and time are
 //! limited. If an answer exceeds a limit, its visitor gets an error with the reason.
 
-use std::sync::Arc;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, Method, StatusCode};
 
-use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, CONTENT_TYPE, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use parking_lot::Mutex;
-
-use super::again::Replayable;
 use super::embed::{AnswerMode, embed};
-use super::serve::serve;
 use crate::defaults;
-use crate::http1::embedded::ReadError;
 use crate::message::problem::Problem;
 use crate::message::spool::{SpoolError, SpoolRoom, Spooled};
-use crate::message::{Body, Request, Response, interim};
-use crate::net::Scope;
+use crate::message::{Request, interim};
 use crate::session::Handler;
 
 /// The name of this hop in `Proxy-Status`.
 const HOP: &str = "ptth-agent";
+/// The `error` in `Proxy-Status` of an answer that did not arrive as a whole (RFC 9209 §2.3.12).
+pub const INCOMPLETE: &str = "http_response_incomplete";
 const EVENTS: &[u8] = b"text/event-stream";
 
-/// The envelope of an answer.
-pub enum Answer {
-    /// Complete: its length is known.
-    Whole(Spooled),
-    /// To be sent while it arrives.
-    Stream(Replayable),
-}
-
-impl Answer {
-    /// The envelope from its start; `None` for a stream that cannot be replayed ([`Replayable::body`]). Only one such
-    /// body is to be read at a time.
-    pub fn body(&self) -> Option<Body> {
-        match self {
-            Self::Whole(whole) => Some(whole.body()),
-            Self::Stream(replayable) => replayable.body(),
-        }
-    }
-}
-
-/// As [`serve()`]. With [`AnswerMode::Whole`], an answer that does not end in time, or is too large, becomes a 502 for
-/// its visitor, and an Upgrade becomes a 501.
-///
-/// # Errors
-/// When the envelope holds no request.
-pub async fn serve_by(
-    envelope: Body,
-    handler: Arc<dyn Handler>,
-    scope: &Scope,
-    room: &SpoolRoom,
-    mode: AnswerMode,
-) -> Result<Answer, ReadError> {
-    if mode != AnswerMode::Whole {
-        return Ok(Answer::Stream(Replayable::new(serve(envelope, handler, mode, scope).await?)));
-    }
-    let seen = Arc::<Mutex<Seen>>::default();
-    let handler = InspectingHandler { handler, seen: seen.clone() };
-    let answer = serve(envelope, Arc::new(handler), AnswerMode::Whole, scope).await?;
-    let Seen { request_headers, events } = std::mem::take(&mut *seen.lock());
-    let patience = if events { defaults::WHOLE_EVENTS } else { defaults::WHOLE };
-    let why = match tokio::time::timeout(patience, room.take_in(answer)).await {
-        Ok(Ok(whole)) => return Ok(Answer::Whole(whole)),
+/// Calls the handler, and takes the envelope of its answer in. An answer that does not end in time, or is too large,
+/// becomes a 502 for its visitor.
+pub(super) async fn answer(request: Request, handler: &dyn Handler, room: &SpoolRoom) -> Spooled {
+    let (method, accept) = (request.method().clone(), request.headers().get(ACCEPT).cloned());
+    let accept: HeaderMap = accept.map(|accept| (ACCEPT, accept)).into_iter().collect();
+    let answer = handler.call(request, interim::Sender::default()).await;
+    let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..EVENTS.len()));
+    let patience = match kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS)) {
+        true => defaults::WHOLE_EVENTS,
+        false => defaults::WHOLE,
+    };
+    let taking_in = room.take_in(embed(answer, &method, AnswerMode::Whole));
+    let why = match tokio::time::timeout(patience, taking_in).await {
+        Ok(Ok(whole)) => return whole,
         Ok(Err(error @ SpoolError::Broken(_))) => {
             tracing::info!(%error, "an answer broke off");
-            let (status, detail) =
-                (StatusCode::BAD_GATEWAY, "The service behind the agent did not complete its answer.");
-            return Ok(Answer::Whole(apology(status, "origin-incomplete", detail, &request_headers).await));
+            let detail = "The service behind the agent did not complete its answer.";
+            return apology((StatusCode::BAD_GATEWAY, "origin-incomplete"), INCOMPLETE, detail, &accept)
+                .await;
         }
         Ok(Err(SpoolError::TooLarge(most))) => format!("this answer is larger than {most} bytes"),
         Ok(Err(error)) => {
@@ -83,81 +50,45 @@ pub async fn serve_by(
         "Something between the agent and the relay holds bodies back until they are complete, so an answer \
          must be complete before it is sent, and {why}."
     );
-    Ok(Answer::Whole(apology(StatusCode::BAD_GATEWAY, "answer-held", &detail, &request_headers).await))
+    apology((StatusCode::BAD_GATEWAY, "answer-held"), INCOMPLETE, &detail, &accept).await
 }
 
-/// Takes in the whole envelope before any part of it is passed on. An envelope that breaks off is delivered again, and
-/// the origin must not receive the head of its request twice. Dropping the future drops the envelope.
-///
-/// # Errors
-/// [`SpoolError`]; after [`SpoolError::Broken`] its URL may be polled again.
-pub async fn arrived(envelope: Body, room: &SpoolRoom) -> Result<Body, SpoolError> {
-    Ok(room.take_in(envelope).await?.body())
+/// The answer to a request for an Upgrade, whose stream cannot cross.
+pub(super) async fn no_upgrade(request_headers: &HeaderMap) -> Spooled {
+    let detail = "Something between the agent and the relay holds bodies back until they are complete, and the \
+                  stream of an Upgrade is never complete. Use the service without the Upgrade, or remove what holds \
+                  the bodies back.";
+    apology((StatusCode::NOT_IMPLEMENTED, "no-upgrade"), "http_upgrade_failed", detail, request_headers).await
 }
 
-/// The envelope of an error response. `detail` is the reason why the visitor gets no other answer.
-pub async fn apology(status: StatusCode, code: &str, detail: &str, request_headers: &HeaderMap) -> Spooled {
-    let error = Some("http_response_incomplete");
+/// The envelope of an error response. `detail` is the reason why the visitor gets no other answer, and `error` that of
+/// `Proxy-Status`.
+pub async fn apology(
+    (status, code): (StatusCode, &str),
+    error: &str,
+    detail: &str,
+    request_headers: &HeaderMap,
+) -> Spooled {
+    let error = Some(error);
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
     let envelope = embed(problem.response(request_headers), &Method::GET, AnswerMode::Whole);
     // The envelope is short, and has the room for itself.
     SpoolRoom::default().take_in(envelope).await.unwrap_or_default()
 }
 
-/// The properties of an exchange that [`serve_by`] needs.
-#[derive(Default)]
-struct Seen {
-    /// The fields of the request that a problem needs.
-    request_headers: HeaderMap,
-    /// The answer is a `text/event-stream`.
-    events: bool,
-}
-
-/// Notes the properties of the exchange, and refuses an Upgrade, which cannot cross.
-struct InspectingHandler {
-    handler: Arc<dyn Handler>,
-    seen: Arc<Mutex<Seen>>,
-}
-
-impl Handler for InspectingHandler {
-    fn call(&self, request: Request, interim: interim::Sender) -> BoxFuture<'static, Response> {
-        let request_headers: HeaderMap =
-            request.headers().get(ACCEPT).map(|accept| (ACCEPT, accept.clone())).into_iter().collect();
-        if request.headers().contains_key(UPGRADE) {
-            let detail = "Something between the agent and the relay holds bodies back until they are \
-                          complete, and the stream of an Upgrade is never complete. Use the service without the \
-                          Upgrade, or remove what holds the bodies back.";
-            let (status, error) = (StatusCode::NOT_IMPLEMENTED, Some("http_upgrade_failed"));
-            let problem = Problem {
-                status,
-                code: "no-upgrade",
-                detail,
-                hop: HOP,
-                error,
-                retry_after: None,
-                request: None,
-            };
-            return Box::pin(std::future::ready(problem.response(&request_headers)));
-        }
-        let (answer, seen) = (self.handler.call(request, interim), self.seen.clone());
-        Box::pin(async move {
-            let answer = answer.await;
-            let kind = answer.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-            let events = kind.get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS));
-            *seen.lock() = Seen { request_headers, events };
-            answer
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures_util::stream;
     use http_body::{Body as _, Frame};
     use http_body_util::{BodyExt, StreamBody};
     use tokio::time::Instant;
 
     use super::*;
+    use crate::message::{Body, Response};
+    use crate::net::Scope;
+    use crate::session::envelope::agent::{Answer, serve};
     use crate::session::handler_fn;
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -166,7 +97,7 @@ mod tests {
         let handler = handler_fn(move |_| async move { answer() });
         let scope = Scope::new();
         let room = SpoolRoom::new(2_000, 3_000);
-        serve_by(Body::full(request), Arc::new(handler), &scope, &room, mode).await.unwrap()
+        serve(Body::full(request), Arc::new(handler), &scope, &room, mode).await.unwrap()
     }
 
     async fn text(answer: Answer) -> String {

@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 
-use super::agent::arrived;
 use super::*;
 use crate::defaults;
-use crate::message::spool::{SpoolError, SpoolRoom};
 use crate::message::{Body, BoxError, Request};
 use crate::net::Core;
 use crate::net::flag::Flag;
@@ -115,16 +113,6 @@ async fn a_body_that_began_to_stream_is_not_delivered_twice() {
     };
     let error = tokio::join!(link.send_plain(request, link.reserve().unwrap()), work).0.unwrap_err();
     assert_eq!((error.kind, error.unsent.is_some()), (SendErrorKind::Closed, false));
-}
-
-#[tokio::test]
-async fn no_part_of_a_broken_request_is_passed_on() {
-    let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 6\r\n\r\nabc";
-    let pieces = [Ok(http_body::Frame::data(head.into())), Err(std::io::Error::other("it fell"))];
-    let envelope = Body::wrap(http_body_util::StreamBody::new(futures_util::stream::iter(pieces)));
-    assert!(matches!(arrived(envelope, &SpoolRoom::default()).await, Err(SpoolError::Broken(_))));
-    let whole = arrived(Body::full("abc"), &SpoolRoom::default()).await.unwrap();
-    assert_eq!(whole.collect().await.unwrap().to_bytes(), "abc");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,6 @@
 
 mod answers;
 mod in_flight;
-mod keep_open;
 mod polls;
 mod probe;
 

@@ -9,14 +9,14 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::answers;
 use super::in_flight::{InFlightRequest, InFlightRequests};
-use super::keep_open::keep_open;
 use super::{Registered, copy_form, read_registered};
 use crate::defaults;
 use crate::http1::embedded::ReadError;
+use crate::message::replay::Replayable;
 use crate::message::spool::{SpoolError, SpoolRoom};
 use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
-use crate::session::envelope::agent::{Answer, AnswerMode, apology, arrived, serve_by};
+use crate::session::envelope::agent::{Answer, AnswerMode, INCOMPLETE, apology, serve};
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{Client, Dialect, Hold, PollOutcome, SentPoll, run, send_poll};
 use crate::transport::reversehttp::accept::{self, poll_mode};
@@ -67,9 +67,10 @@ impl PolledRegistration {
     ) -> bool {
         let envelope = match self.flow.down {
             true => envelope,
-            // The request may be delivered again, so nothing of it goes to the origin before all of it has arrived.
-            false => match arrived(envelope, &self.room).await {
-                Ok(envelope) => envelope,
+            // An envelope that breaks off is delivered again, and the origin must not receive the head of its request
+            // twice. So nothing of it goes to the origin before all of it has arrived.
+            false => match self.room.take_in(envelope).await {
+                Ok(whole) => whole.body(),
                 Err(SpoolError::Broken(error)) => {
                     tracing::debug!(%error, "a request broke off");
                     return false;
@@ -77,15 +78,18 @@ impl PolledRegistration {
                 Err(error) => {
                     tracing::warn!(%error, "a request could not be buffered");
                     let (status, code, detail) = refusal(&error);
-                    let apology = apology(status, code, detail, &HeaderMap::new()).await;
+                    let apology = apology((status, code), INCOMPLETE, detail, &HeaderMap::new()).await;
                     let answer = Answer::Whole(apology);
                     answers::deliver(&self.client, url, answer, scope).await;
                     return true;
                 }
             },
         };
-        let (envelope, open_body) = keep_open(envelope);
-        match serve_by(envelope, handler, scope, &self.room, mode).await {
+        // The origin may stop reading. If the connection of the request closed before that of the answer, the relay
+        // would treat the exchange as broken.
+        let open_body = Replayable::new(envelope, 0);
+        let envelope = open_body.body().unwrap_or_default();
+        match serve(envelope, handler, scope, &self.room, mode).await {
             Ok(answer) => {
                 let delivery = answers::deliver(&self.client, url, answer, scope);
                 tokio::pin!(delivery);

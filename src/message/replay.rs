@@ -1,5 +1,4 @@
-//! An answer that can be sent again. A connection may have ended just when the agent used it, and the relay takes one
-//! answer for each request, however often the answer is sent.
+//! A body that streams and can be read again from its start, as long as it is short.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,14 +8,15 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use parking_lot::Mutex;
 
-use crate::defaults;
-use crate::message::Body;
-use crate::message::body::{FrameSource, PolledFrame};
+use super::Body;
+use super::body::{FrameSource, PolledFrame};
 
 /// See the module.
 pub struct Replayable(Arc<Mutex<ReplaySource>>);
 
 struct ReplaySource {
+    /// The most bytes that are kept for the next reader.
+    most: usize,
     /// The pieces that were read from `rest`; `None` when they have become too large, or when `rest` broke off.
     taken: Option<Vec<Bytes>>,
     size: usize,
@@ -24,12 +24,14 @@ struct ReplaySource {
 }
 
 impl Replayable {
-    pub(super) fn new(body: Body) -> Self {
-        Self(Arc::new(Mutex::new(ReplaySource { taken: Some(Vec::new()), size: 0, rest: body })))
+    /// A body of which `most` bytes are kept. Its unread rest stays until this value and the body of its last reader
+    /// are dropped.
+    pub fn new(body: Body, most: usize) -> Self {
+        Self(Arc::new(Mutex::new(ReplaySource { most, taken: Some(Vec::new()), size: 0, rest: body })))
     }
 
-    /// The body from its start; `None` when the body broke off, or when more than [`defaults::ANSWER_AGAIN`] bytes were
-    /// read. Only one such body is to be read at a time.
+    /// The body from its start; `None` when the body broke off, or when more bytes were read than are kept. Only one
+    /// such body is to be read at a time.
     pub fn body(&self) -> Option<Body> {
         self.0.lock().taken.as_ref()?;
         Some(Body::from_source(ReplayBody { source: self.0.clone(), next: 0 }))
@@ -58,13 +60,13 @@ impl FrameSource for ReplayBody {
         {
             source.size += data.len();
             self.next += 1;
-            match source.size <= defaults::ANSWER_AGAIN {
+            match source.size <= source.most {
                 true => source.taken.iter_mut().for_each(|taken| taken.push(data.clone())),
                 false => source.taken = None,
             }
         }
         if polled.is_none() || source.rest.is_end_stream() {
-            // `rest` holds a connection to the origin, which other requests need.
+            // The rest may hold a connection that others need.
             source.rest = Body::empty();
         }
         Poll::Ready(polled)
@@ -99,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn replayed_pieces_precede_the_rest() {
-        let replayable = Replayable::new(body(&["one", "two", "three"]));
+        let replayable = Replayable::new(body(&["one", "two", "three"]), 100);
         let mut first = replayable.body().unwrap();
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "one");
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "two");
@@ -108,7 +110,7 @@ mod tests {
         assert_eq!(all, "onetwothree");
         let (mut whole, lease) = (Body::full("abc"), Arc::new(()));
         whole.hold(lease.clone());
-        let sized = Replayable::new(whole);
+        let sized = Replayable::new(whole, 100);
         let mut first = sized.body().unwrap();
         assert_eq!(first.size_hint().exact(), Some(3));
         first.frame().await.unwrap().unwrap();
@@ -120,16 +122,38 @@ mod tests {
     #[tokio::test]
     async fn a_broken_body_is_not_replayed() {
         let frames = [Ok(Frame::data(Bytes::from_static(b"one"))), Err::<_, BoxError>("broken".into())];
-        let replayable = Replayable::new(Body::wrap(StreamBody::new(futures_util::stream::iter(frames))));
+        let replayable =
+            Replayable::new(Body::wrap(StreamBody::new(futures_util::stream::iter(frames))), 100);
         assert!(replayable.body().unwrap().collect().await.is_err());
         assert!(replayable.body().is_none());
     }
 
     #[tokio::test]
     async fn a_body_above_the_limit_is_not_replayed() {
-        let replayable = Replayable::new(Body::full(vec![0; defaults::ANSWER_AGAIN + 1]));
+        let replayable = Replayable::new(Body::full(vec![0; 101]), 100);
         let read = replayable.body().unwrap().collect().await.unwrap().to_bytes();
-        assert_eq!(read.len(), defaults::ANSWER_AGAIN + 1);
+        assert_eq!(read.len(), 101);
         assert!(replayable.body().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_body_is_kept_after_its_reader() {
+        let connection = Arc::new(());
+        let request = || {
+            let mut body = Body::full("abc");
+            body.hold(connection.clone());
+            let kept = Replayable::new(body, 0);
+            (kept.body().unwrap(), kept)
+        };
+        let (body, kept) = request();
+        drop(body);
+        assert_eq!(Arc::strong_count(&connection), 2);
+        drop(kept);
+        assert_eq!(Arc::strong_count(&connection), 1);
+        let (mut body, _kept) = request();
+        assert_eq!(body.size_hint().exact(), Some(3));
+        body.frame().await.unwrap().unwrap();
+        drop(body);
+        assert_eq!(Arc::strong_count(&connection), 1);
     }
 }
