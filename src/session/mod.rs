@@ -8,6 +8,7 @@ pub mod handler;
 mod in_flight;
 mod load;
 mod pool;
+mod recent;
 
 /// The atomics of [`in_flight`]. Its test in tests/models.rs uses those of loom instead.
 mod atomic {
@@ -24,6 +25,7 @@ pub use carrier::{HeldSlot, Kind, Link, SendError, SendErrorKind, Slot};
 pub use handler::{Handler, handler_fn};
 pub use load::{Load, Loaded};
 pub use pool::{Session, WaitingPlace};
+pub use recent::Recent;
 
 /// The core that drives a link.
 pub use crate::net::Core;

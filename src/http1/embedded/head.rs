@@ -8,8 +8,9 @@ use super::BadMessage;
 use crate::defaults;
 use crate::http1::head::{self, MessageFacts};
 use crate::http1::write::{self, BodyFraming, Case};
-use crate::message::hop;
+use crate::message::framing::is_bodiless;
 use crate::message::interim::Head;
+use crate::message::{Body, Response, hop};
 
 /// Where the body of an embedded message ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,31 @@ pub struct EmbeddedResponse {
     pub framing: Framing,
     /// The protocol that a 101 switches to.
     pub upgrade: Option<HeaderValue>,
+}
+
+impl EmbeddedResponse {
+    /// Whether the answer to `method` ends with its head. The head then announces the length that it declares, except
+    /// in a 204: that is the length of the answer to a GET.
+    pub fn is_bodiless(&mut self, method: &Method) -> bool {
+        let bodiless = is_bodiless(method, self.status);
+        if let Framing::Rest(Some(length)) = self.framing
+            && bodiless
+            && self.status != StatusCode::NO_CONTENT
+        {
+            self.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        bodiless
+    }
+
+    /// The response with this body. A 101 keeps its Upgrade.
+    pub fn with_body(mut self, body: Body) -> Response {
+        if let Some(token) = self.upgrade {
+            hop::set_upgrade(&mut self.headers, token);
+        }
+        let mut response = Response::new(body);
+        (*response.status_mut(), *response.headers_mut()) = (self.status, self.headers);
+        response
+    }
 }
 
 /// One of the heads of an answer.

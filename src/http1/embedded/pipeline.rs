@@ -1,40 +1,29 @@
 //! `application/http` (RFC 9112 §10.2): several messages, one after the other.
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, TRAILER};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::Method;
+use http::header::TRAILER;
 
 use super::body::unchunk;
-use super::{BadMessage, EmbeddedResponse, Framing, parse_response};
+use super::{BadMessage, Framing, parse_response};
 use crate::defaults;
 use crate::http1::head::Search;
-use crate::message::framing::is_bodiless;
+use crate::message::{Body, Response};
 
 /// Takes the first response from `rest`, as the answer to a request with `method`. Each response must declare its end.
 /// Only the `last` response may end with the envelope: otherwise the answers after it would be read as its body.
 ///
 /// # Errors
 /// [`BadMessage`]; `rest` is unusable then.
-pub fn take_response(
-    rest: &mut Bytes,
-    method: &Method,
-    last: bool,
-) -> Result<(StatusCode, HeaderMap, Bytes), BadMessage> {
+pub fn take_response(rest: &mut Bytes, method: &Method, last: bool) -> Result<Response, BadMessage> {
     let mut read = BytesMut::from(std::mem::take(rest));
     let head = Search::default().take(&mut read, defaults::FIELDS as usize)?;
     *rest = read.freeze();
-    let head = parse_response(&head.ok_or(BadMessage::Incomplete)?)?;
-    let EmbeddedResponse { status, mut headers, framing, .. } = head;
-    headers.remove(TRAILER);
-    if is_bodiless(method, status) {
-        if let Framing::Rest(Some(length)) = framing
-            && status != StatusCode::NO_CONTENT
-        {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        return Ok((status, headers, Bytes::new()));
-    }
-    let body = match framing {
+    let mut head = parse_response(&head.ok_or(BadMessage::Incomplete)?)?;
+    head.headers.remove(TRAILER);
+    let bodiless = head.is_bodiless(method);
+    let body = match head.framing {
+        _ if bodiless => Bytes::new(),
         Framing::Empty => Bytes::new(),
         Framing::Rest(Some(length)) => match usize::try_from(length) {
             Ok(length) if length <= rest.len() => rest.split_to(length),
@@ -49,17 +38,24 @@ pub fn take_response(
             body
         }
     };
-    Ok((status, headers, body))
+    Ok(head.with_body(Body::full(body)))
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+    use http_body_util::BodyExt as _;
+
     use super::*;
 
     fn bodies(text: &'static str, methods: &[Method]) -> Vec<Result<Bytes, BadMessage>> {
         let mut rest = Bytes::from_static(text.as_bytes());
         let last = methods.len() - 1;
-        let take = |(place, method)| take_response(&mut rest, method, place == last).map(|(_, _, body)| body);
+        let take = |(place, method)| {
+            let response = take_response(&mut rest, method, place == last)?;
+            let body = response.into_body().collect().now_or_never();
+            Ok(body.unwrap().unwrap().to_bytes())
+        };
         methods.iter().enumerate().map(take).collect()
     }
 

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use http::HeaderMap;
@@ -17,8 +18,10 @@ use http_body::Body as _;
 pub use self::demand::{BodyDemand, on_demand};
 
 const SHUT: u8 = 0;
-const OPEN: u8 = 1;
-const REFUSED: u8 = 2;
+/// The answer has come. No timeout opens the gate any more.
+const ANSWERED: u8 = 1;
+const OPEN: u8 = 2;
+const REFUSED: u8 = 3;
 
 #[derive(Default)]
 struct GateState {
@@ -35,9 +38,16 @@ impl Gate {
         self.set(OPEN);
     }
 
+    /// Keeps the body back although time passes, because the answer has come without a 100. The gate is to be held as
+    /// long as the answer: refusing the body ends its visitor's connection.
+    pub fn keep_shut(&self) {
+        self.set(ANSWERED);
+    }
+
     fn set(&self, state: u8) {
-        // Only the first state counts: the drop that follows does not revoke a 100.
-        let _ = self.0.state.compare_exchange(SHUT, state, Ordering::AcqRel, Ordering::Acquire);
+        // The first decision counts: the drop that follows does not revoke a 100.
+        let decide = |before| (before < OPEN).then_some(state);
+        let _ = self.0.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, decide);
         self.0.waker.wake();
     }
 }
@@ -56,6 +66,21 @@ pub struct NotWanted;
 /// Waits for a [`Gate`]: resolves when the body may be sent, or with an error when the body is not wanted.
 pub struct Passage(Arc<GateState>);
 
+impl Passage {
+    /// As the passage, but the body may be sent after `time` too, unless the answer has come before: a far end that
+    /// ignores `Expect` never sends a 100. The time counts from the first poll.
+    ///
+    /// # Errors
+    /// [`NotWanted`]
+    pub async fn within(mut self, time: Duration) -> Result<(), NotWanted> {
+        match tokio::time::timeout(time, &mut self).await {
+            Ok(decided) => decided,
+            Err(_) if self.0.state.load(Ordering::Acquire) == ANSWERED => self.await,
+            Err(_) => Ok(()),
+        }
+    }
+}
+
 /// A gate, and the passage that it opens.
 pub fn gate() -> (Gate, Passage) {
     let state = Arc::new(GateState::default());
@@ -69,7 +94,7 @@ impl Future for Passage {
         self.0.waker.register(cx.waker());
         match self.0.state.load(Ordering::Acquire) {
             OPEN => Poll::Ready(Ok(())),
-            SHUT => Poll::Pending,
+            SHUT | ANSWERED => Poll::Pending,
             _ => Poll::Ready(Err(NotWanted)),
         }
     }
@@ -107,6 +132,29 @@ mod tests {
     async fn dropping_a_gate_refuses_the_body() {
         let (gate, passage) = gate();
         drop(gate);
+        assert!(passage.await.is_err());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_opens_after_a_time_but_not_after_an_answer() {
+        use futures_util::FutureExt as _;
+
+        let time = Duration::from_secs(5);
+        let (requested, passage) = gate();
+        requested.open();
+        assert!(passage.within(time).await.is_ok());
+        let (_held, passage) = gate();
+        let since = tokio::time::Instant::now();
+        assert!(passage.within(time).await.is_ok() && since.elapsed() == time);
+        let (refused, passage) = gate();
+        drop(refused);
+        assert!(passage.within(time).await.is_err());
+        let (answered, passage) = gate();
+        let mut passage = Box::pin(passage.within(time));
+        answered.keep_shut();
+        assert!((&mut passage).now_or_never().is_none());
+        tokio::time::advance(2 * time).await;
+        assert!((&mut passage).now_or_never().is_none());
+        drop(answered);
         assert!(passage.await.is_err());
     }
 }

@@ -1,10 +1,10 @@
 //! Answers: routes an embedded response to the visitor that waits for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::{CONTENT_LENGTH, TRAILER};
-use http::{HeaderValue, StatusCode};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use crate::http1::embedded::{
     take_response, whole,
 };
 use crate::message::framing::is_bodiless;
-use crate::message::{Body, Response, hop};
+use crate::message::{Body, Response};
 use crate::session::carrier::SendErrorKind;
 
 /// Why an answer was not taken.
@@ -51,15 +51,9 @@ fn kind_of(error: &AnswerError) -> SendErrorKind {
 impl AnswerRouter {
     /// The visitors that wait for the answer to the delivery of `url`.
     fn take(&self, url: UrlId) -> Result<(Arc<Queue>, Vec<Recipient>), AnswerError> {
-        let queue = self.find(url).ok_or(AnswerError::Unknown)?;
-        let recipients = queue.update(|mailbox| mailbox.answer(url));
+        let queue = self.queues.lock().get(&url).and_then(Weak::upgrade).ok_or(AnswerError::Unknown)?;
+        let recipients = queue.lock().answer(url);
         recipients.map(|recipients| (queue, recipients)).ok_or(AnswerError::Unknown)
-    }
-
-    /// As [`AnswerRouter::take`], where one request was delivered.
-    fn take_one(&self, url: UrlId) -> Result<(Arc<Queue>, Recipient), AnswerError> {
-        let (queue, mut recipients) = self.take(url)?;
-        Ok((queue, recipients.pop().ok_or(AnswerError::Unknown)?))
     }
 
     /// Takes the answer in `envelope`. A short answer is read first, so that the agent is free for its next request. A
@@ -80,56 +74,48 @@ impl AnswerRouter {
         }
     }
 
-    /// Gives the visitor of `url` its answer, which is in memory. `Content-Length` stays only in a 304 and in answers
-    /// to a HEAD, where it is the length of the answer to a GET, and never in a 204. An answer that arrives after its
-    /// visitor has left is discarded. Returns whether the session of the request is still open.
+    /// Gives the visitor of `url` its answer, which is in memory, or an error. `Content-Length` stays only in a 304 and
+    /// in answers to a HEAD, where it is the length of the answer to a GET, and never in a 204. An answer that arrives
+    /// after its visitor has left is discarded. Returns whether the session of the request is still open.
     ///
     /// # Errors
     /// [`AnswerError::Unknown`]
-    pub fn respond(&self, url: UrlId, mut response: Response) -> Result<bool, AnswerError> {
-        let (queue, recipient) = self.take_one(url)?;
-        let status = response.status();
-        let bodiless = is_bodiless(&recipient.method, status);
-        if bodiless {
-            *response.body_mut() = Body::empty();
+    pub fn respond(&self, url: UrlId, answer: Result<Response, SendErrorKind>) -> Result<bool, AnswerError> {
+        let (queue, mut recipients) = self.take(url)?;
+        let recipient = recipients.pop().ok_or(AnswerError::Unknown)?;
+        match answer {
+            Ok(mut response) => {
+                let status = response.status();
+                let bodiless = is_bodiless(&recipient.method, status);
+                if bodiless {
+                    *response.body_mut() = Body::empty();
+                }
+                if !bodiless || status == StatusCode::NO_CONTENT {
+                    response.headers_mut().remove(CONTENT_LENGTH);
+                }
+                recipient.respond(response);
+            }
+            Err(kind) => recipient.fail(kind, None),
         }
-        if !bodiless || status == StatusCode::NO_CONTENT {
-            response.headers_mut().remove(CONTENT_LENGTH);
-        }
-        recipient.respond(Ok(response));
-        Ok(!queue.is_ended())
-    }
-
-    /// Gives the visitor of `url` an error, because the received message is not an answer.
-    ///
-    /// # Errors
-    /// [`AnswerError::Unknown`]
-    pub fn refuse(&self, url: UrlId, kind: SendErrorKind) -> Result<(), AnswerError> {
-        self.take_one(url)?.1.fail(kind, None);
-        Ok(())
+        let continues = !queue.lock().is_ended();
+        Ok(continues)
     }
 }
 
 async fn answer_one(queue: &Arc<Queue>, mut recipient: Recipient, envelope: Body) -> Result<(), AnswerError> {
     let size = envelope.size_hint().exact();
-    let mut reader = Reader::new(envelope);
-    let until = Instant::now() + defaults::ANSWER;
-    let head = match recipient.mode.live {
-        true => await_head(queue, &mut recipient, &mut reader).await,
-        false => read_head(&recipient, &mut reader, until).await.map(Some),
+    let (mut reader, since) = (Reader::new(envelope), Instant::now());
+    let answer = async {
+        let Some(head) = read_head(queue, &mut recipient, &mut reader).await? else { return Ok(None) };
+        let since = if recipient.mode.live { Instant::now() } else { since };
+        let reading = read(queue, &recipient, reader, head, size);
+        let answer = tokio::time::timeout_at(since + defaults::ANSWER, reading).await;
+        answer.unwrap_or(Err(AnswerError::Timeout)).map(Some)
     };
-    let answer = match head {
+    let (mut response, complete) = match answer.await {
+        Ok(Some(answer)) => answer,
         // The visitor no longer waits for the answer that is being made.
         Ok(None) => return Ok(()),
-        Ok(Some(head)) => {
-            let until = if recipient.mode.live { Instant::now() + defaults::ANSWER } else { until };
-            let reading = tokio::time::timeout_at(until, read(queue, &recipient, reader, head, size));
-            reading.await.unwrap_or(Err(AnswerError::Timeout))
-        }
-        Err(error) => Err(error),
-    };
-    let (mut response, complete) = match answer {
-        Ok(answer) => answer,
         Err(error) => {
             recipient.fail(kind_of(&error), None);
             return Err(error);
@@ -137,53 +123,50 @@ async fn answer_one(queue: &Arc<Queue>, mut recipient: Recipient, envelope: Body
     };
     // An agent that did not request the body before the answer gets no part of it.
     if let Some(gate) = recipient.gate.take() {
-        response.body_mut().hold(gate.keep_shut());
+        gate.keep_shut();
+        response.body_mut().hold(gate);
     }
     if complete {
-        recipient.respond(Ok(response));
+        recipient.respond(response);
         return Ok(());
     }
     let (guard, read) = oneshot::channel::<()>();
-    let cut = queue.is_cut();
     response.body_mut().observe(Box::new(BreakWhenCut(queue.is_cut())));
     response.body_mut().hold(guard);
-    if recipient.respond(Ok(response)) {
+    if recipient.respond(response) {
         tokio::select! {
             biased;
-            () = cut => {}
+            () = queue.is_cut() => {}
             _ = read => {}
         }
     }
     Ok(())
 }
 
-/// The head of an answer that is not live.
+/// The head of an answer. Interim responses before a live answer go to the visitor at once. `None` when the visitor of
+/// a live answer has left: the only deadline for that head is how long the visitor waits.
 async fn read_head(
-    recipient: &Recipient,
-    reader: &mut Reader,
-    until: Instant,
-) -> Result<EmbeddedResponse, AnswerError> {
-    let parse = if recipient.upgrades { parse_answer } else { parse_response };
-    match tokio::time::timeout_at(until, reader.head(parse)).await {
-        Ok(head) => Ok(head?),
-        Err(_) => Err(AnswerError::Timeout),
-    }
-}
-
-/// The head of a live answer. Interim responses before it go to the visitor at once. `None` when the visitor has left:
-/// the only deadline here is how long the visitor waits.
-async fn await_head(
     queue: &Queue,
     recipient: &mut Recipient,
     reader: &mut Reader,
 ) -> Result<Option<EmbeddedResponse>, AnswerError> {
-    let (mut left, upgrades) = (defaults::INTERIM, recipient.upgrades);
+    let (live, upgrades, until) =
+        (recipient.mode.live, recipient.upgrades, Instant::now() + defaults::ANSWER);
+    let parse = |bytes: &Bytes| match (live, upgrades) {
+        (true, _) => parse_next(bytes, upgrades),
+        (false, true) => parse_answer(bytes).map(Next::Answer),
+        (false, false) => parse_response(bytes).map(Next::Answer),
+    };
+    let mut left = defaults::INTERIM;
     loop {
         let next = tokio::select! {
             biased;
-            next = reader.head(|bytes| parse_next(bytes, upgrades)) => next?,
-            () = recipient.closed() => return Ok(None),
-            () = queue.is_cut() => return Err(ReadError::Broken("the registration was cut".into()).into()),
+            next = reader.head(parse) => next?,
+            () = recipient.answer.closed(), if live => return Ok(None),
+            () = queue.is_cut(), if live => {
+                return Err(ReadError::Broken("the registration was cut".into()).into());
+            }
+            () = tokio::time::sleep_until(until), if !live => return Err(AnswerError::Timeout),
         };
         match next {
             Next::Answer(head) => return Ok(Some(head)),
@@ -204,66 +187,50 @@ async fn read(
     queue: &Queue,
     recipient: &Recipient,
     mut reader: Reader,
-    head: EmbeddedResponse,
+    mut head: EmbeddedResponse,
     size: Option<u64>,
 ) -> Result<(Response, bool), AnswerError> {
     let announced = size.unwrap_or(defaults::ANSWER_WHOLE).min(defaults::ANSWER_WHOLE);
     // Without memory the answer streams.
     let mut share = queue.router.store.reserve_memory(announced);
-    let short = share.is_some() && size.is_some_and(|length| length <= defaults::ANSWER_WHOLE);
-    let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
-    let EmbeddedResponse { status, mut headers, framing, upgrade } = head;
+    let most = defaults::ANSWER_WHOLE as usize;
     let may_stream = recipient.mode.streams || recipient.mode.live;
-    let complete = if may_stream { share.is_some() && reader.settle(most).await? } else { short };
+    let complete = match may_stream {
+        true => share.is_some() && reader.settle(most).await?,
+        false => share.is_some() && size.is_some_and(|length| length <= defaults::ANSWER_WHOLE),
+    };
     // Of a body that streams, only the bytes that have arrived occupy memory.
     let ahead = reader.ahead();
-    if let Some(token) = upgrade {
-        hop::set_upgrade(&mut headers, token);
-    }
-    let bodiless = is_bodiless(&recipient.method, status);
-    let body = match framing {
-        _ if bodiless => {
-            // The length of the answer to a GET.
-            if let Framing::Rest(Some(length)) = framing
-                && status != StatusCode::NO_CONTENT
-            {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-            }
-            if complete && !matches!(framing, Framing::Chunked) {
-                refuse_second(reader).await?;
+    let bodiless = head.is_bodiless(&recipient.method);
+    let body = match head.framing {
+        framing if bodiless => {
+            if complete && framing != Framing::Chunked {
+                // The clients of 2009 send bodies here, which are dropped. A second message is refused.
+                reader.whole(Framing::Rest(Some(0)), most).await?;
             }
             Body::empty()
         }
-        Framing::Chunked if may_stream => reader.stream(framing),
+        framing @ Framing::Chunked if may_stream => reader.stream(framing),
         // If no more bytes arrive, the answer broke off at the origin. The visitor sees that if the body streams.
-        Framing::Rest(Some(length)) if recipient.mode.live && length > ahead as u64 => reader.stream(framing),
+        framing @ Framing::Rest(Some(length)) if recipient.mode.live && length > ahead as u64 => {
+            reader.stream(framing)
+        }
         framing if complete => {
             // A body that is taken in loses its trailers.
-            headers.remove(TRAILER);
+            head.headers.remove(TRAILER);
             Body::full(reader.whole(framing, most).await?)
         }
         framing => reader.stream(framing),
     };
-    let length = if complete { body.size_hint().lower() } else { ahead as u64 };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    if let Some(share) = share.as_mut().filter(|_| length > 0)
-        && let Some(retained) = share.split(length.min(share.num_permits()))
+    let occupied = if complete { body.size_hint().lower() } else { ahead as u64 };
+    let occupied = usize::try_from(occupied).unwrap_or(usize::MAX);
+    let mut response = head.with_body(body);
+    if let Some(share) = share.as_mut().filter(|_| occupied > 0)
+        && let Some(retained) = share.split(occupied.min(share.num_permits()))
     {
         response.body_mut().hold(retained);
     }
     Ok((response, complete || bodiless))
-}
-
-/// Drops a body that the message must not have, because the clients of 2009 send such bodies. Refuses a second message.
-async fn refuse_second(reader: Reader) -> Result<(), ReadError> {
-    let most = usize::try_from(defaults::ANSWER_WHOLE).unwrap_or(usize::MAX);
-    match reader.whole(Framing::Rest(Some(0)), most).await {
-        Err(ReadError::Bad(BadMessage::Several)) => Err(BadMessage::Several.into()),
-        other => other.map(|_| ()),
-    }
 }
 
 /// Takes the answers to a batch, in the order of its requests. An answer that cannot be read ends the reading: the
@@ -284,12 +251,7 @@ async fn answer_batch(queue: &Queue, recipients: Vec<Recipient>, envelope: Body)
             Some(bad) => Err(bad),
         };
         match read {
-            Ok((status, headers, body)) => {
-                let mut response = Response::new(Body::full(body));
-                *response.status_mut() = status;
-                *response.headers_mut() = headers;
-                recipient.respond(Ok(response));
-            }
+            Ok(response) => drop(recipient.respond(response)),
             Err(why) => {
                 bad.get_or_insert(why);
                 recipient.fail(SendErrorKind::Invalid, None);

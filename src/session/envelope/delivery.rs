@@ -6,192 +6,217 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT, TRAILER, UPGRADE};
+use futures_util::future::BoxFuture;
+use http::header::{CONTENT_LENGTH, EXPECT, TRAILER};
 use http_body::{Body as _, Frame};
 
-use super::continue_gate::{ContinueGate, GateOpened, gate};
 use super::mailbox::ExchangeId;
 use super::queue::Queue;
-use super::request::{Queued, Upload};
-use super::stream::poll_cut;
+use super::request::{Queued, Recipient, Upload};
+use super::stream::BreakWhenCut;
 use super::{PollMode, UrlId};
+use crate::defaults;
 use crate::domain::Visitor;
 use crate::http1::embedded::{Coded, Framing, request_head};
-use crate::message::body::{FrameSource, PolledFrame};
+use crate::message::body::{FrameSource, Observer as _, PolledFrame};
+use crate::message::expect::{self, Gate, NotWanted};
 use crate::message::framing::expects_length;
-use crate::message::{Body, BoxError, Request, expect};
-use crate::net::flag::Listener;
+use crate::message::spool::Spooled;
+use crate::message::{Body, BoxError, Request};
+use crate::session::carrier::SendErrorKind;
 
 /// A message in memory is written in pieces of this size, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// Requests for one poll, to be written as one message. If this is dropped before all of the message was written, the
-/// requests are queued again.
+/// Resolves when a body that is held back may be read, or is refused.
+type TimedPassage = BoxFuture<'static, Result<(), NotWanted>>;
+
+/// The requests that a poll has taken, to be written as one message. If this is dropped before all of the message was
+/// written, each request that can be delivered again is queued again.
 pub struct Delivery {
-    lease: DeliveryLease,
-    opened: Option<GateOpened>,
+    queue: Arc<Queue>,
+    /// The URL to which the message is written; `None` while it is being made.
+    url: Option<UrlId>,
+    mode: PollMode,
+    /// Empty when all of them were sent.
+    requests: Vec<(ExchangeId, Queued)>,
+    passage: Option<TimedPassage>,
+    /// A part was sent.
+    begun: bool,
 }
 
 impl Delivery {
-    /// Takes the requests, which are delivered to `url` from now on. `None` if there are no requests, another poll of
-    /// the same URL was quicker, a visitor has left, or the registration was cut.
-    pub(super) fn begin(
-        queue: &Arc<Queue>,
-        url: UrlId,
-        mode: PollMode,
-        requests: &mut Vec<(ExchangeId, Queued)>,
-    ) -> Option<Self> {
-        let (mut gate, mut opened) = (None, None);
-        for (_, queued) in &mut *requests {
-            (gate, opened) = hold_back(queued, mode.live);
+    /// The first request of a poll.
+    pub(super) fn new(queue: &Arc<Queue>, id: ExchangeId, request: Queued) -> Self {
+        let (queue, requests) = (queue.clone(), vec![(id, request)]);
+        Self { queue, url: None, mode: PollMode::WHOLE, requests, passage: None, begun: false }
+    }
+
+    /// Makes the first request ready to be sent. For a batch, adds requests that wait behind it and can be sent at
+    /// once. None is added behind a long request, for which it would have to wait.
+    pub(super) async fn fill(&mut self, mode: PollMode) {
+        self.mode = mode;
+        let mut size = self.complete_last().await;
+        while mode.batch && self.requests.len() < defaults::PIPELINE && size < defaults::MESSAGE_MEMORY as u64
+        {
+            let Some(next) = self.queue.lock().take_next(Queued::is_ready) else { return };
+            self.requests.push(next);
+            size += self.complete_last().await;
         }
-        let ids: Vec<_> = requests.iter().map(|(id, _)| *id).collect();
-        let delivers = !ids.is_empty()
-            && queue.deliver(url, &ids, |_, recipient| {
-                recipient.mode = mode;
-                recipient.gate = gate.take();
-            });
-        if !delivers {
-            return None;
+    }
+
+    /// Completes the request that was added last, and returns the length of its body. The request is left out if its
+    /// visitor has left. The request fails if its body could not be read, or if no complete message can carry it.
+    async fn complete_last(&mut self) -> u64 {
+        let Some((id, request)) = self.requests.last_mut() else { return 0 };
+        let is_wanted = self.queue.lock().is_wanted(*id);
+        let completed = match is_wanted {
+            true => request.complete(&self.queue, self.mode).await,
+            false => Err(SendErrorKind::Closed),
+        };
+        let Err(kind) = completed else { return request.spooled().map_or(0, Spooled::length) };
+        self.queue.lock().undeliverable(*id, kind);
+        self.requests.pop();
+        0
+    }
+
+    /// Delivers the requests to `url` from now on. `false` if there are no requests, another poll of the same URL was
+    /// quicker, a visitor has left, or the registration was cut.
+    pub(super) fn begin(&mut self, url: UrlId) -> bool {
+        let (mode, mut gate) = (self.mode, None);
+        for (_, queued) in &mut self.requests {
+            (gate, self.passage) = hold_back(queued, mode.live).unzip();
         }
-        let requests = requests.drain(..).map(|(_, queued)| queued).collect();
-        let lease = DeliveryLease { queue: queue.clone(), url, mode, requests, begun: false };
-        Some(Self { lease, opened })
+        let ids: Vec<_> = self.requests.iter().map(|(id, _)| *id).collect();
+        let note = |recipient: &mut Recipient| {
+            recipient.mode = mode;
+            recipient.gate = gate.take();
+        };
+        let mut mailbox = self.queue.lock();
+        let delivers = !ids.is_empty() && mailbox.deliver(url, &ids, note);
+        if delivers {
+            // Under the lock, so that the router knows the URL exactly as long as the mailbox does.
+            self.queue.router.queues.lock().insert(url, Arc::downgrade(&self.queue));
+            self.url = Some(url);
+        }
+        delivers
     }
 
     /// The address of each request's visitor.
     pub fn visitors(&self) -> impl Iterator<Item = Option<SocketAddr>> {
-        let remote =
-            |queued: &Queued| queued.request.extensions().get::<Visitor>().map(|visitor| visitor.remote);
-        self.lease.requests.iter().map(remote)
+        let requests = self.requests.iter().map(|(_, queued)| &queued.request);
+        requests.map(|request| request.extensions().get::<Visitor>().map(|visitor| visitor.remote))
     }
 
     /// The request of [`PollMode::IN_MEMORY`] and its body: the absolute target, and the end-to-end fields, without
     /// `Content-Length` unless its visitor sent one.
     pub fn request(&self) -> Option<(&Request, &Bytes)> {
-        let Queued { request, upload: Upload::Spooled(spooled) } = self.lease.requests.first()? else {
-            return None;
-        };
-        Some((request, spooled.in_memory()?))
+        let (_, queued) = self.requests.first()?;
+        Some((&queued.request, queued.in_memory()?))
     }
 
     /// The message as the transport has written it, ready to be the body of the answer to the poll.
     pub fn written(self, text: Bytes) -> Body {
         let left = Some(text.len() as u64);
-        Body::from_source(DeliveryBody { parts: [Part::Memory(text)].into(), left, lease: self.lease })
+        Body::from_source(DeliveryBody { parts: [Part::Memory(text)].into(), left, delivery: self })
     }
 
     /// The message as HTTP/1.1, ready to be the body of the answer to the poll. Its length is known unless it streams.
-    pub fn message(self) -> Body {
-        let Self { mut lease, mut opened } = self;
+    pub fn message(mut self) -> Body {
         let (mut parts, mut text, mut left) = (VecDeque::new(), BytesMut::new(), Some(0_u64));
-        for Queued { request, upload } in &mut lease.requests {
-            let declared = request.headers_mut().remove(CONTENT_LENGTH).is_some();
-            let length = match upload {
-                Upload::Spooled(spooled) => Some(spooled.length()),
-                _ => request.body().size_hint().exact(),
-            };
-            let streams = matches!(upload, Upload::Unread) && !request.headers().contains_key(UPGRADE);
-            let framing = framing(request, declared, length, streams);
-            let head = request_head(request.method(), request.uri(), request.headers(), framing);
+        for (_, queued) in &mut self.requests {
+            let length = queued.request.body().size_hint().exact();
+            let length = queued.spooled().map(Spooled::length).or(length);
+            let framing = framing(queued, length);
+            let head = &queued.request;
+            let head = request_head(head.method(), head.uri(), head.headers(), framing);
             let length = length.filter(|_| framing != Framing::Chunked);
             left = left.zip(length).map(|(left, length)| left + head.len() as u64 + length);
             text.extend_from_slice(&head);
-            let body = match upload {
-                Upload::Spooled(spooled) => match spooled.in_memory() {
-                    Some(bytes) => {
-                        text.extend_from_slice(bytes);
-                        continue;
-                    }
-                    None => spooled.body(),
-                },
-                _ => std::mem::take(request.body_mut()),
-            };
+            if let Some(bytes) = queued.in_memory() {
+                text.extend_from_slice(bytes);
+                continue;
+            }
+            let body = queued.spooled().map(Spooled::body);
+            let body = body.unwrap_or_else(|| std::mem::take(queued.request.body_mut()));
             parts.push_back(Part::Memory(text.split().freeze()));
-            let (body, cut) = (Coded::new(body, framing), lease.queue.is_cut());
-            parts.push_back(Part::Streamed { body, cut, opened: opened.take() });
+            let (body, cut) = (Coded::new(body, framing), BreakWhenCut(self.queue.is_cut()));
+            parts.push_back(Part::Streamed { body, cut, passage: self.passage.take() });
         }
         parts.push_back(Part::Memory(text.freeze()));
-        Body::from_source(DeliveryBody { parts, left, lease })
+        Body::from_source(DeliveryBody { parts, left, delivery: self })
     }
-}
 
-/// Holds a body with `Expect` back until its agent sends a 100, if the agent answers `live`. Otherwise reading the body
-/// makes the server send a 100 to the visitor, and the request loses its `Expect`.
-fn hold_back(
-    Queued { request, upload }: &mut Queued,
-    live: bool,
-) -> (Option<ContinueGate>, Option<GateOpened>) {
-    let streams = matches!(upload, Upload::Unread) && !request.headers().contains_key(UPGRADE);
-    if live && streams && expect::expects_continue(request.headers()) {
-        let (gate, opened) = gate();
-        return (Some(gate), Some(opened));
-    }
-    request.headers_mut().remove(EXPECT);
-    (None, None)
-}
-
-/// How a request announces its end. Only an agent that reads a request while it arrives gets a chunked body.
-fn framing(request: &Request, declared: bool, length: Option<u64>, streams: bool) -> Framing {
-    if streams && (length.is_none() || request.headers().contains_key(TRAILER)) {
-        return Framing::Chunked;
-    }
-    // A request without a body needs no length, unless it had a length or its method makes readers expect one.
-    let expected = declared || expects_length(request.method());
-    Framing::Rest(length.filter(|length| *length > 0 || expected))
-}
-
-/// The requests that are delivered to a URL. If this is dropped before all of them were sent, each request that can be
-/// delivered again is queued again.
-struct DeliveryLease {
-    queue: Arc<Queue>,
-    url: UrlId,
-    mode: PollMode,
-    /// Empty when all of them were sent.
-    requests: Vec<Queued>,
-    /// A part was sent.
-    begun: bool,
-}
-
-impl DeliveryLease {
     /// Notes that all of the message is on its way. The message may still not arrive.
     fn sent(&mut self) {
-        if self.requests.is_empty() {
-            return;
-        }
-        let can_redeliver = |queued: &Queued| self.mode.again && matches!(queued.upload, Upload::Spooled(_));
-        let kept = std::mem::take(&mut self.requests).into_iter();
+        let Some(url) = self.url.filter(|_| !self.requests.is_empty()) else { return };
+        let (mode, requests) = (self.mode, std::mem::take(&mut self.requests));
         // Outside of the lock: requests that are not kept are dropped here.
-        let kept: Vec<_> = kept.map(|queued| Some(queued).filter(can_redeliver)).collect();
-        self.queue.update(|mailbox| mailbox.delivered(self.url, kept));
+        let kept = keep(requests, |upload| mode.again && matches!(upload, Upload::Spooled(_)));
+        self.queue.lock().delivered(url, kept);
     }
 }
 
-impl Drop for DeliveryLease {
+impl Drop for Delivery {
     fn drop(&mut self) {
         if self.requests.is_empty() {
             return;
         }
-        let can_redeliver = |queued: &Queued| match &queued.upload {
+        let can_redeliver = |upload: &Upload| match upload {
             // An agent that reads a request while it arrives may have passed its head on already, and the origin must
             // not receive the head twice.
             Upload::Spooled(spooled) => !(self.begun && self.mode.streams && spooled.length() > 0),
             _ => !self.begun,
         };
-        let returned = std::mem::take(&mut self.requests);
-        let returned = returned.into_iter().map(|queued| Some(queued).filter(can_redeliver)).collect();
-        self.queue.update(|mailbox| mailbox.delivery_failed(self.url, returned));
+        let returned = keep(std::mem::take(&mut self.requests), can_redeliver);
+        self.queue.lock().returned(self.url, returned);
     }
+}
+
+/// The requests that are to be kept, in their places.
+fn keep(
+    requests: Vec<(ExchangeId, Queued)>,
+    is_kept: impl Fn(&Upload) -> bool,
+) -> Vec<(ExchangeId, Option<Queued>)> {
+    let kept = requests.into_iter().map(|(id, request)| (id, Some(request).filter(|r| is_kept(&r.upload))));
+    kept.collect()
+}
+
+/// Whether the body of a request arrives while it is sent.
+fn streams(queued: &Queued) -> bool {
+    matches!(queued.upload, Upload::Unread) && !queued.upgrades()
+}
+
+/// Holds a body with `Expect` back until its agent sends a 100, if the agent answers `live`; an agent that sends no 100
+/// would leave its origin waiting, so the body is not held for ever. Otherwise reading the body makes the server send
+/// a 100 to the visitor, and the request loses its `Expect`.
+fn hold_back(queued: &mut Queued, live: bool) -> Option<(Gate, TimedPassage)> {
+    if live && streams(queued) && expect::expects_continue(queued.request.headers()) {
+        let (gate, passage) = expect::gate();
+        return Some((gate, Box::pin(passage.within(defaults::ORIGIN_CONTINUE))));
+    }
+    queued.request.headers_mut().remove(EXPECT);
+    None
+}
+
+/// How a request announces its end. Only an agent that reads a request while it arrives gets a chunked body.
+fn framing(queued: &mut Queued, length: Option<u64>) -> Framing {
+    let declared = queued.request.headers_mut().remove(CONTENT_LENGTH).is_some();
+    if streams(queued) && (length.is_none() || queued.request.headers().contains_key(TRAILER)) {
+        return Framing::Chunked;
+    }
+    // A request without a body needs no length, unless it had a length or its method makes readers expect one.
+    let expected = declared || expects_length(queued.request.method());
+    Framing::Rest(length.filter(|length| *length > 0 || expected))
 }
 
 enum Part {
     Memory(Bytes),
     Streamed {
         body: Coded,
-        /// Resolves when the registration is cut.
-        cut: Listener,
-        /// The gate of a body that is held back.
-        opened: Option<GateOpened>,
+        cut: BreakWhenCut,
+        /// The passage of a body that is held back.
+        passage: Option<TimedPassage>,
     },
 }
 
@@ -199,20 +224,20 @@ struct DeliveryBody {
     parts: VecDeque<Part>,
     /// The bytes still to be read of a message whose length is known.
     left: Option<u64>,
-    lease: DeliveryLease,
+    delivery: Delivery,
 }
 
 impl DeliveryBody {
     /// Counts a piece. A reader that has the whole length reads no further, even if the end of the body is pending.
     fn passed(&mut self, piece: usize) {
-        self.lease.begun = true;
+        self.delivery.begun = true;
         self.left = self.left.map(|left| left.saturating_sub(piece as u64));
         let is_over = |part: &Part| match part {
             Part::Memory(bytes) => bytes.is_empty(),
             Part::Streamed { body, .. } => body.is_end_stream(),
         };
         if self.left == Some(0) || self.parts.iter().all(is_over) {
-            self.lease.sent();
+            self.delivery.sent();
         }
     }
 
@@ -224,14 +249,14 @@ impl DeliveryBody {
                 Part::Memory(bytes) => {
                     Some(bytes.split_to(bytes.len().min(PIECE))).filter(|piece| !piece.is_empty())
                 }
-                Part::Streamed { body, cut, opened } => {
-                    poll_cut(cut, cx)?;
-                    if let Some(gate) = opened {
+                Part::Streamed { body, cut, passage } => {
+                    cut.before(cx)?;
+                    if let Some(waiting) = passage {
                         // The visitor may send the body without a 100.
                         if body.poll_arrived(cx).is_pending() {
-                            ready!(gate.as_mut().poll(cx))?;
+                            ready!(waiting.as_mut().poll(cx))?;
                         }
-                        *opened = None;
+                        *passage = None;
                     }
                     ready!(body.poll_frame(cx)?).map(|frame| frame.into_data().unwrap_or_default())
                 }
@@ -253,11 +278,11 @@ impl FrameSource for DeliveryBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.lease.requests.is_empty()
+        self.delivery.requests.is_empty()
     }
 
     fn length(&self) -> Option<u64> {
-        self.left.filter(|_| !self.lease.begun)
+        self.left.filter(|_| !self.delivery.begun)
     }
 }
 
@@ -266,7 +291,8 @@ impl Drop for DeliveryBody {
         // A body of which nothing was read is given back with its request.
         for part in self.parts.drain(..) {
             if let Part::Streamed { body, .. } = part
-                && let Some(Queued { request, upload: Upload::Unread }) = self.lease.requests.first_mut()
+                && let Some((_, Queued { request, upload: Upload::Unread })) =
+                    self.delivery.requests.first_mut()
             {
                 *request.body_mut() = body.into_body();
             }

@@ -2,12 +2,11 @@
 //! request is embedded in the answer to a poll, and is named by the URL of the poll. The agent sends the answer to the
 //! request to the same URL.
 //!
-//! [`Queue`] is one registration: a mailbox without I/O behind a lock. `send` serves visitors, `poll` and `delivery`
-//! serve polls, and `answer` takes answers. [`agent`] is the other end.
+//! [`Queue`] is one registration, and a carrier: a [`Mailbox`](mailbox::Mailbox) without I/O behind a lock. `send` serves
+//! visitors, `poll` and `delivery` serve polls, and `answer` takes answers. [`agent`] is the other end.
 
 pub mod agent;
 mod answer;
-mod continue_gate;
 mod delivery;
 mod mailbox;
 mod poll;
@@ -15,16 +14,14 @@ mod queue;
 mod request;
 mod send;
 mod stream;
-mod used;
 
 #[cfg(test)]
 mod tests;
 
 pub use answer::AnswerError;
 pub use delivery::Delivery;
-pub use mailbox::{PollEnd, QueueStatus};
+pub use mailbox::PollEnd;
 pub use queue::{AnswerRouter, Queue};
-pub use send::carrier;
 
 /// The id of a Request URL: random, so that it cannot be guessed.
 pub type UrlId = u128;

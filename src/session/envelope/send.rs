@@ -4,28 +4,21 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, EXPECT, UPGRADE};
+use http::header::{EXPECT, UPGRADE};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::mailbox::ExchangeId;
-use super::request::{Queued, Recipient, Upload, of_spool};
-use super::{Queue, stream};
+use super::request::{Queued, Recipient, Upload};
+use super::{PollMode, Queue, stream};
 use crate::defaults;
 use crate::message::repeat::{self, RequestCopy};
 use crate::message::upgrade::{self, Tunnel};
-use crate::message::{Request, Response, interim};
+use crate::message::{Body, Request, Response, interim};
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
-struct Envelopes(Arc<Queue>);
-
-/// The relay's end of a queue.
-pub fn carrier(queue: Arc<Queue>) -> Box<dyn Carrier> {
-    Box::new(Envelopes(queue))
-}
-
-impl Carrier for Envelopes {
+impl Carrier for Arc<Queue> {
     fn send(
         &self,
         request: Request,
@@ -33,7 +26,10 @@ impl Carrier for Envelopes {
         interim: interim::Sender,
     ) -> BoxFuture<'_, Result<Response, SendError>> {
         Box::pin(async move {
-            let mut response = self.exchange(request, interim).await?;
+            let mut response = match request.headers().contains_key(UPGRADE) {
+                true => self.upgrade(request, interim).await?,
+                false => self.exchange(request, interim).await?,
+            };
             slot.attach_to(&mut response);
             Ok(response)
         })
@@ -44,76 +40,74 @@ impl Carrier for Envelopes {
     }
 
     fn drain(&self) {
-        self.0.end();
+        self.lock().end();
     }
 
     fn is_late(&self) -> bool {
-        self.0.status().silent >= self.0.absence()
+        self.lock().is_absent()
     }
 
     fn is_closed(&self) -> bool {
-        self.0.is_ended()
+        self.lock().is_ended()
     }
 
     fn needs_listener(&self) -> bool {
-        self.0.status().in_hand > 0
+        self.lock().status().in_hand > 0
     }
 }
 
-impl Envelopes {
-    async fn exchange(&self, mut request: Request, interim: interim::Sender) -> Result<Response, SendError> {
-        let (mut near_end, mut copy) = (None, None);
-        if request.headers().contains_key(UPGRADE) {
-            // Only bodies that stay open can be the two directions of a stream.
-            if self.0.wants_whole() == Some(true) {
-                return Err(SendErrorKind::NoUpgrade.unsent(request));
-            }
-            copy = Some(RequestCopy::of(&request));
-            let (near, far) = stream::pipe();
-            *request.body_mut() = stream::body(far);
-            near_end = Some(near);
+impl Queue {
+    /// Only bodies that stay open can be the two directions of a stream.
+    async fn upgrade(
+        self: &Arc<Self>,
+        mut request: Request,
+        interim: interim::Sender,
+    ) -> Result<Response, SendError> {
+        let whole = self.lock().wants_whole() == Some(true);
+        if whole {
+            return Err(SendErrorKind::NoUpgrade.unsent(request));
         }
-        let answered = self.queue(request, near_end.is_some(), interim).await;
-        let answered = answered.map_err(|error| match copy {
-            Some(copy) if error.kind == SendErrorKind::NoUpgrade => error.kind.unsent(copy.into_request()),
-            _ => error,
-        });
-        answered.map(|mut response| {
-            if let Some(write) = near_end
-                && response.status() == StatusCode::SWITCHING_PROTOCOLS
-            {
-                let read = std::mem::take(response.body_mut());
-                response.extensions_mut().insert(Tunnel::ready(stream::join(read, write)));
+        let copy = RequestCopy::of(&request);
+        let (near, far) = stream::pipe();
+        *request.body_mut() = Body::from_reader(far);
+        match self.exchange(request, interim).await {
+            Err(error) if error.kind == SendErrorKind::NoUpgrade => {
+                Err(error.kind.unsent(copy.into_request()))
             }
-            response
-        })
+            Ok(mut response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let read = std::mem::take(response.body_mut()).into_reader();
+                response.extensions_mut().insert(Tunnel::ready(tokio::io::join(read, near)));
+                Ok(response)
+            }
+            answered => answered,
+        }
     }
 
-    async fn queue(
-        &self,
+    async fn exchange(
+        self: &Arc<Self>,
         mut request: Request,
-        upgrades: bool,
         interim: interim::Sender,
     ) -> Result<Response, SendError> {
         upgrade::join_cookies(request.headers_mut());
         // Decided before the body is taken from the request, because a request with a body is not repeated.
         let copy = repeat::is_harmless(&request).then(|| RequestCopy::of(&request));
-        let mut upload = Upload::Unread;
-        if upgrades || request.body().is_end_stream() {
-            // There is no body to request.
-            request.headers_mut().remove(EXPECT);
-        } else {
-            // Before the first poll the request cannot be delivered anyway.
-            let _ = tokio::time::timeout(self.0.absence(), self.0.first_poll()).await;
-            if self.0.wants_whole().unwrap_or(true) {
-                upload = self.take_in(&mut request).await?;
-            }
-        }
         let (idempotent, (recipient, answer)) =
             (request.method().is_idempotent(), Recipient::of(&request, interim));
-        let queued = Queued { request, upload };
-        let id = self.0.update(|mailbox| mailbox.request(queued, recipient, idempotent));
-        let answered = WaitingVisitor { queue: &self.0, id, answer }.wait().await;
+        let mut queued = Queued { request, upload: Upload::Unread };
+        if recipient.upgrades || queued.request.body().is_end_stream() {
+            // There is no body to request.
+            queued.request.headers_mut().remove(EXPECT);
+        } else {
+            // Before the first poll the request cannot be delivered anyway.
+            let _ = tokio::time::timeout(self.absence, self.first_poll.listen()).await;
+            let whole = self.lock().wants_whole().unwrap_or(true);
+            if whole {
+                // Before the request takes a poll: otherwise a slow visitor could hold the poll for long.
+                queued.complete(self, PollMode::WHOLE).await.map_err(SendErrorKind::error)?;
+            }
+        }
+        let id = self.lock().request(queued, recipient, idempotent);
+        let answered = WaitingVisitor { queue: self, id, answer }.wait().await;
         answered.map_err(|error| match copy {
             Some(copy) if error.kind == SendErrorKind::Closed && error.unsent.is_none() => {
                 error.kind.repeatable(copy.into_request())
@@ -121,25 +115,11 @@ impl Envelopes {
             _ => error,
         })
     }
-
-    /// Takes the body in before the request takes a poll. Otherwise a slow visitor could hold the poll for long.
-    async fn take_in(&self, request: &mut Request) -> Result<Upload, SendError> {
-        let most = self.0.room.most() as u64;
-        if request.body().size_hint().exact().is_some_and(|length| length > most) {
-            return Err(SendErrorKind::TooLarge.error());
-        }
-        let body = std::mem::take(request.body_mut());
-        let spooled = self.0.room.take_in(body).await.map_err(|error| of_spool(&error).error())?;
-        request.headers_mut().remove(CONTENT_LENGTH);
-        // Reading the body has made the server send 100 to the visitor.
-        request.headers_mut().remove(EXPECT);
-        Ok(Upload::Spooled(spooled))
-    }
 }
 
 /// A visitor that waits for its answer.
 struct WaitingVisitor<'a> {
-    queue: &'a Queue,
+    queue: &'a Arc<Queue>,
     id: ExchangeId,
     answer: oneshot::Receiver<Result<Response, SendError>>,
 }
@@ -148,17 +128,15 @@ impl WaitingVisitor<'_> {
     /// This carrier limits how long the request waits in the queue, but not how long the answer takes.
     async fn wait(mut self) -> Result<Response, SendError> {
         loop {
-            let now = Instant::now();
-            let deadline = self.queue.update(|mailbox| mailbox.deadline(self.id));
+            // A request in hand may be queued again.
+            let deadline = self.queue.lock().deadline(self.id);
+            let deadline = deadline.unwrap_or_else(|| Instant::now() + defaults::POLL_BUSY);
             tokio::select! {
                 biased;
                 answer = &mut self.answer => {
                     return answer.unwrap_or_else(|_| Err(SendErrorKind::Closed.error()));
                 }
-                // A request in hand may be queued again.
-                () = tokio::time::sleep_until(deadline.unwrap_or(now + defaults::POLL_BUSY)) => {
-                    self.queue.update(|mailbox| mailbox.tick());
-                }
+                () = tokio::time::sleep_until(deadline) => self.queue.lock().tick(),
             }
         }
     }
@@ -168,7 +146,7 @@ impl Drop for WaitingVisitor<'_> {
     fn drop(&mut self) {
         // Closed first, so that code under the queue's lock sees that the visitor has left.
         self.answer.close();
-        self.queue.update(|mailbox| mailbox.visitor_left(self.id));
+        self.queue.lock().visitor_left(self.id);
     }
 }
 
@@ -179,7 +157,6 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::message::Body;
     use crate::net::Core;
     use crate::session::envelope::{AnswerRouter, Delivery, PollEnd, PollMode};
     use crate::session::{Kind, Link};
@@ -187,7 +164,7 @@ mod tests {
     fn queue() -> (Arc<AnswerRouter>, Arc<Queue>, Arc<Link>) {
         let router = Arc::<AnswerRouter>::default();
         let queue = Queue::new(router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
-        let link = Link::new(carrier(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
+        let link = Link::new(Box::new(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
         (router, queue, link)
     }
 
@@ -248,7 +225,7 @@ mod tests {
         );
         let work = async {
             read(queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap()).await;
-            queue.end();
+            queue.lock().end();
             assert!(matches!(queue.poll(2, PollMode::WHOLE, HOLD).await, Err(PollEnd::Ended)));
             router.answer(1, Body::full("HTTP/1.1 200 OK\r\n\r\n")).await.unwrap();
         };
@@ -286,7 +263,7 @@ mod tests {
         let sent = link.send_plain(get(), link.reserve().unwrap());
         let left = tokio::time::timeout(Duration::from_secs(1), sent).await;
         assert!(left.is_err());
-        assert_eq!(queue.status().waiting, 0);
+        assert_eq!(queue.lock().status().waiting, 0);
         let sent =
             tokio::time::timeout(Duration::from_secs(1), link.send_plain(get(), link.reserve().unwrap()));
         let (left, polled) = tokio::join!(sent, queue.poll(1, PollMode::WHOLE, HOLD));

@@ -1,6 +1,6 @@
 //! The registrations that stand, and those that were deleted for good.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,7 @@ use crate::defaults;
 use crate::domain::{AgentId, Wanted};
 use crate::message::store::SpoolBudget;
 use crate::net::Scope;
+use crate::session::Recent;
 use crate::session::envelope::{AnswerRouter, Queue, UrlId};
 use crate::transport::Attached;
 
@@ -45,7 +46,7 @@ impl Registration {
     /// Records a poll of `url`. With its first poll, a new poller may take over the requests of an earlier poller that
     /// has left.
     pub(in crate::transport) fn record_poll(&self, url: UrlId) {
-        if self.queue.is_newcomer(url) {
+        if self.queue.lock().is_newcomer(url) {
             self.changed.notify_one();
         }
     }
@@ -57,28 +58,23 @@ impl Registration {
 }
 
 /// Every registration of a relay.
-#[derive(Default)]
 pub(in crate::transport) struct Registrations {
     table: Mutex<HashMap<Box<str>, Arc<Registration>>>,
-    deleted: Mutex<Deleted>,
+    /// Until which time of birth the registrations of an identity are deleted.
+    deleted: Mutex<Recent<Box<str>, u64>>,
     pub(in crate::transport) router: Arc<AnswerRouter>,
-}
-
-#[derive(Default)]
-struct Deleted {
-    until: HashMap<Box<str>, u64>,
-    order: VecDeque<Box<str>>,
 }
 
 impl Registrations {
     /// No registrations yet; their bodies and answers stay within `store`.
     pub(in crate::transport) fn new(store: Arc<SpoolBudget>) -> Self {
-        Self { router: Arc::new(AnswerRouter::new(store)), ..Self::default() }
+        let deleted = Mutex::new(Recent::new(defaults::DELETED));
+        Self { table: Mutex::default(), deleted, router: Arc::new(AnswerRouter::new(store)) }
     }
 
     /// The registration of an identity, if it stands.
     pub(in crate::transport) fn get(&self, identity: &str) -> Option<Arc<Registration>> {
-        self.table.lock().get(identity).filter(|r| !r.queue.is_ended()).cloned()
+        self.table.lock().get(identity).filter(|r| !r.queue.lock().is_ended()).cloned()
     }
 
     /// The registrations of an agent, the oldest first.
@@ -92,13 +88,13 @@ impl Registrations {
     /// A time of birth that is later than every deletion of this identity.
     pub(in crate::transport) fn birth(&self, identity: &str) -> u64 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let after = self.deleted.lock().until.get(identity).map_or(0, |until| until + 1);
+        let after = self.deleted.lock().get(identity).map_or(0, |until| until + 1);
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(after)
     }
 
     /// Whether the registration that was born at this time has been deleted.
     pub(in crate::transport) fn is_deleted(&self, identity: &str, born: u64) -> bool {
-        self.deleted.lock().until.get(identity).is_some_and(|until| born <= *until)
+        self.deleted.lock().get(identity).is_some_and(|until| born <= *until)
     }
 
     /// Deletes a registration for good: its URLs are invalid from now on. `false` if it was deleted before.
@@ -107,18 +103,9 @@ impl Registrations {
             return false;
         }
         let until = self.birth(identity);
-        let mut deleted = self.deleted.lock();
-        if deleted.until.insert(identity.into(), until).is_none() {
-            deleted.order.push_back(identity.into());
-        }
-        if deleted.order.len() > defaults::DELETED
-            && let Some(oldest) = deleted.order.pop_front()
-        {
-            deleted.until.remove(&oldest);
-        }
-        drop(deleted);
+        self.deleted.lock().insert(identity.into(), until);
         if let Some(registration) = self.table.lock().remove(identity) {
-            registration.queue.end();
+            registration.queue.lock().end();
             registration.changed.notify_one();
         }
         true
@@ -141,7 +128,7 @@ impl Registrations {
         if born.is_some_and(|born| self.is_deleted(identity, born)) {
             return None;
         }
-        if let Some(existing) = table.get(identity).filter(|existing| !existing.queue.is_ended()) {
+        if let Some(existing) = table.get(identity).filter(|existing| !existing.queue.lock().is_ended()) {
             return Some((existing.clone(), false));
         }
         let (registration, attached) = make();
@@ -162,17 +149,18 @@ impl Registrations {
 /// Ends a registration when it is cut, or not polled for as long as its lease, or when `scope` stops.
 async fn supervise(registration: &Registration, mut attached: Attached, scope: &Scope) {
     let queue = &registration.queue;
-    while !queue.is_ended() {
+    while !queue.lock().is_ended() {
         let lease = *registration.lease.lock();
-        let remaining = lease.saturating_sub(queue.status().unpolled);
-        let next_check = match queue.take_over() {
+        let remaining = lease.saturating_sub(queue.lock().status().unpolled);
+        let take_over = queue.lock().take_over();
+        let next_check = match take_over {
             Some(due) => due.min(remaining),
             None if remaining.is_zero() && attached.is_full() => defaults::POLL_LEASE,
             None => remaining,
         };
         if next_check.is_zero() {
             tracing::info!(agent = %registration.agent, "an agent has not polled for as long as its lease");
-            return queue.agent_left();
+            return queue.lock().agent_left();
         }
         tokio::select! {
             biased;
@@ -182,7 +170,7 @@ async fn supervise(registration: &Registration, mut attached: Attached, scope: &
             () = tokio::time::sleep(next_check) => {}
         }
     }
-    queue.end();
+    queue.lock().end();
 }
 
 #[cfg(test)]
@@ -199,7 +187,8 @@ mod tests {
     }
 
     async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {
-        let (all, cut, scope) = (Arc::<Registrations>::default(), Arc::new(Flag::default()), Scope::new());
+        let (all, cut, scope) =
+            (Arc::new(Registrations::new(Arc::default())), Arc::new(Flag::default()), Scope::new());
         let attached = Attached::new(cut.listen(), ());
         let (registration, _) = all.enter("a", None, &scope, || (fresh(&all), attached)).unwrap();
         tokio::task::yield_now().await;
@@ -235,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_deletion_is_final_but_a_new_registration_is_accepted() {
-        let all = Registrations::default();
+        let all = Registrations::new(Arc::default());
         let born = all.birth("a");
         assert!(!all.is_deleted("a", born));
         assert!(all.delete("a", born));
@@ -254,7 +243,7 @@ mod tests {
         let again = || all.enter("a", None, &scope, fresh).unwrap();
         let (second, new) = again();
         assert!(!new && Arc::ptr_eq(&second, &registration));
-        registration.queue.end();
+        registration.queue.lock().end();
         let (third, new) = again();
         assert!(new && !Arc::ptr_eq(&third, &registration));
         tokio::task::yield_now().await;
@@ -269,7 +258,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_in_flight_end_with_the_lease() {
         use crate::net::Core;
-        use crate::session::envelope::carrier;
         use crate::session::{Kind, Link, SendErrorKind};
         use http_body_util::BodyExt as _;
 
@@ -280,7 +268,7 @@ mod tests {
         ] {
             let (all, registration, _cut, _scope) = entered().await;
             let queue = registration.queue.clone();
-            let link = Link::new(carrier(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
+            let link = Link::new(Box::new(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
             let sent = link.send_plain(visitor(method, body), link.reserve().unwrap());
             let work = async {
                 let message =

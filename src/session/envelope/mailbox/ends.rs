@@ -9,13 +9,14 @@ use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::{UrlId, poller};
 
 impl<R, V, P> Mailbox<R, V, P> {
-    /// Ends the registration. Polls end, and requests that wait are given back. Requests in hand may still be answered.
-    pub(in crate::session::envelope) fn end(&mut self) {
+    /// Ends the registration. Polls end, and requests that wait are sent elsewhere. Requests in hand may still be
+    /// answered.
+    pub fn end(&mut self) {
         self.ended = true;
         while !self.polls.is_empty() {
             self.end_poll(0);
         }
-        while let Some(url) = self.late_answers.pop_front() {
+        while let Some(url) = self.late_answers.pop() {
             self.forget(url);
         }
         while let Some(id) = self.queue.pop_front() {
@@ -30,21 +31,21 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.lose(|_, _, _| true);
     }
 
-    /// The agent has left. Ends the registration, and the requests in hand.
-    pub(in crate::session::envelope) fn agent_left(&mut self) {
+    /// The agent has left. Ends the registration, and the requests that the agent has in hand.
+    pub fn agent_left(&mut self) {
         self.end();
         self.lose(|_, _, delivered| delivered.sent.is_some());
     }
 
     /// A poller has registered again, and `url` is its first URL.
-    pub(in crate::session::envelope) fn registered(&mut self, url: UrlId) {
+    pub fn registered(&mut self, url: UrlId) {
         if self.newcomer.as_ref().is_none_or(|newcomer| newcomer.due.is_none()) {
             self.newcomer = Some(NewPoller { poller: poller(url), registered: self.now, due: None });
         }
     }
 
     /// Whether the poll of `url` is the first poll of a poller that has registered after others.
-    pub(in crate::session::envelope) fn is_newcomer(&mut self, url: UrlId) -> bool {
+    pub fn is_newcomer(&mut self, url: UrlId) -> bool {
         let new = self.newcomer.as_mut().filter(|new| new.poller == poller(url) && new.due.is_none());
         let is_new = new.is_some();
         if let Some(newcomer) = new {
@@ -56,7 +57,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     /// Takes over the requests of pollers that are gone. If that is too early, returns how long to wait. A poller is
     /// gone if it does not poll and has closed the connection that took its request. A request that was delivered after
     /// the newest poller registered stays: one process may register more than once.
-    pub(in crate::session::envelope) fn take_over(&mut self) -> Option<Duration> {
+    pub fn take_over(&mut self) -> Option<Duration> {
         let left = self.newcomer.as_ref()?.due?.saturating_duration_since(self.now);
         if !left.is_zero() {
             return Some(left);
@@ -78,30 +79,19 @@ impl<R, V, P> Mailbox<R, V, P> {
         let lost: Vec<_> = lost.map(|(url, _)| *url).collect();
         let taken: Vec<_> = lost.into_iter().filter_map(|url| self.take_url(url)).collect();
         let mut ids: Vec<_> = taken.into_iter().flat_map(|delivered| delivered.exchanges).collect();
+        ids.retain(|id| self.exchanges.contains(id.0));
         // Each request is put at the front of the queue, so the oldest is put there last.
-        ids.sort_unstable_by_key(|id| {
-            self.exchanges.get(id.0).map(|exchange| std::cmp::Reverse(exchange.number))
-        });
+        ids.sort_unstable_by_key(|id| std::cmp::Reverse(self.exchanges[id.0].number));
         let mut count = 0;
         for id in ids {
-            let repeatable = self.exchanges.get_mut(id.0).is_some_and(|exchange| {
-                let repeatable = exchange.idempotent && exchange.repeats > 0;
-                exchange.repeats = exchange.repeats.saturating_sub(1);
-                repeatable
-            });
-            let stage = self.set(id, Stage::Answering);
-            count += usize::from(!matches!(stage, Some(Stage::VisitorLeft) | None));
-            match stage {
-                Some(Stage::VisitorLeft) => self.remove(id, None),
-                Some(Stage::InHand { kept: Some(request), .. }) if repeatable => {
-                    self.queue_first(id, request);
-                }
-                Some(Stage::InHand { kept, .. }) => {
-                    self.discard(kept, None);
-                    self.fail(id, SendErrorKind::Closed);
-                }
-                _ => self.fail(id, SendErrorKind::Closed),
-            }
+            let exchange = &mut self.exchanges[id.0];
+            count += usize::from(exchange.stage != Stage::VisitorLeft);
+            let repeatable = exchange.repeats > 0;
+            exchange.repeats = exchange.repeats.saturating_sub(1);
+            let mut kept = exchange.request.take();
+            let repeated = kept.take_if(|_| repeatable);
+            self.discard(kept);
+            self.take_back(id, repeated.ok_or(SendErrorKind::Closed));
         }
         if count > 0 {
             self.effects.push(Effect::Lost(count));

@@ -6,7 +6,6 @@
 
 mod ends;
 mod polls;
-mod visitors;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,22 +17,23 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::UrlId;
-use super::used::Used;
+use crate::defaults;
+use crate::session::Recent;
 use crate::session::carrier::SendErrorKind;
 
 /// Names an exchange for as long as its visitor waits, a poll makes a message of its request, or a URL refers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::session::envelope) struct ExchangeId(usize);
+pub struct ExchangeId(usize);
 
 /// Names a poll that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::session::envelope) struct PollId(u64);
+pub struct PollId(u64);
 
 /// Why a poll brings no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PollEnd {
     /// No request arrived while the poll was held, another poll of the same URL arrived, or visitors left
-    /// ([`Queue::abandoned`](super::Queue::abandoned)).
+    /// ([`Mailbox::abandoned`]).
     #[error("there was no request")]
     Nothing,
     /// The URL has delivered its request.
@@ -49,7 +49,7 @@ pub enum PollEnd {
 
 /// An effect that the caller executes. `R` is a request, `V` a visitor's place, `P` a poll's place.
 #[derive(Debug)]
-pub(in crate::session::envelope) enum Effect<R, V, P> {
+pub(super) enum Effect<R, V, P> {
     /// The poll takes this request, and makes a message of it.
     Serve(P, ExchangeId, R),
     /// The poll ends without a request.
@@ -65,14 +65,14 @@ pub(in crate::session::envelope) enum Effect<R, V, P> {
 }
 
 /// Where a request is.
-#[derive(Debug)]
-enum Stage<R> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
     /// It waits for a poll.
-    Queued(R),
+    Queued,
     /// A poll has the request. With a URL, the message is being written to that URL; before that, it is being made.
     Delivering(Option<UrlId>),
-    /// All of its message has left this process. `kept` is the request, if it can be delivered again.
-    InHand { url: UrlId, kept: Option<R> },
+    /// All of its message has left this process, to this URL.
+    InHand(UrlId),
     /// The request has its answer or its error, or will get it without this mailbox.
     Answering,
     /// The visitor has left. A delivery or a URL still refers to the exchange.
@@ -82,14 +82,14 @@ enum Stage<R> {
 struct QueuedExchange<R, V> {
     /// Counts up: the oldest request is delivered first, also when requests are delivered again.
     number: u64,
-    stage: Stage<R>,
+    stage: Stage,
+    /// The request while it is queued, or in hand and can be delivered again.
+    request: Option<R>,
     visitor: Option<V>,
     /// When the request was queued.
     since: Instant,
-    /// The request may be executed more than once (RFC 9110 §9.2.2).
-    idempotent: bool,
-    /// How often the request may still be delivered after it may have been executed: a request that makes each agent
-    /// crash must not be repeated for ever.
+    /// How often the request may still be delivered after it may have been executed: never unless it is idempotent (RFC
+    /// 9110 §9.2.2), and a request that makes each agent crash must not be repeated for ever.
     repeats: usize,
     /// The poll that took the request reads messages while they arrive.
     streams: bool,
@@ -122,16 +122,17 @@ struct NewPoller {
 }
 
 /// See the module.
-pub(in crate::session::envelope) struct Mailbox<R, V, P> {
+pub struct Mailbox<R, V, P> {
     exchanges: Slab<QueuedExchange<R, V>>,
     queue: VecDeque<ExchangeId>,
     polls: VecDeque<WaitingPoll<P>>,
     urls: HashMap<UrlId, Delivered>,
-    used: Used,
-    /// URLs whose visitors left before their answers arrived, oldest first.
-    late_answers: VecDeque<UrlId>,
+    /// URLs that have delivered, so that none delivers twice.
+    used: Recent<UrlId>,
+    /// URLs whose visitors left before their answers arrived.
+    late_answers: Recent<UrlId>,
     /// URLs whose visitors left, still to be announced to the agent.
-    abandoned: VecDeque<UrlId>,
+    abandoned: Recent<UrlId>,
     newcomer: Option<NewPoller>,
     /// How many requests are in the agent's hand or on their way there, and have a visitor.
     in_hand: usize,
@@ -159,23 +160,21 @@ pub struct QueueStatus {
     pub waiting: usize,
     /// Requests in the agent's hand, or on their way there.
     pub in_hand: usize,
-    /// How long the agent has been silent; zero while it polls or has requests in hand.
-    pub silent: Duration,
-    /// The same, but requests that have reached the agent's hand do not count.
+    /// How long the agent has been silent; zero while it polls or a request is on its way to it.
     pub unpolled: Duration,
 }
 
 impl<R, V, P> Mailbox<R, V, P> {
     /// An empty mailbox; requests wait for `absence` after the last poll.
-    pub(in crate::session::envelope) fn new(absence: Duration, now: Instant) -> Self {
+    pub(super) fn new(absence: Duration, now: Instant) -> Self {
         Self {
             exchanges: Slab::new(),
             queue: VecDeque::new(),
             polls: VecDeque::new(),
             urls: HashMap::new(),
-            used: Used::default(),
-            late_answers: VecDeque::new(),
-            abandoned: VecDeque::new(),
+            used: Recent::new(defaults::URLS_USED),
+            late_answers: Recent::new(defaults::ANSWERS_LATE),
+            abandoned: Recent::new(defaults::ANSWERS_LATE),
             newcomer: None,
             in_hand: 0,
             delivering: 0,
@@ -191,60 +190,123 @@ impl<R, V, P> Mailbox<R, V, P> {
     }
 
     /// Sets the time.
-    pub(in crate::session::envelope) fn advance(&mut self, now: Instant) {
+    pub(super) fn advance(&mut self, now: Instant) {
         self.now = now;
     }
 
     /// The effects of all events since the last call, in the order in which they are to be executed.
-    pub(in crate::session::envelope) fn effects(&mut self) -> Vec<Effect<R, V, P>> {
+    pub(super) fn effects(&mut self) -> Vec<Effect<R, V, P>> {
         std::mem::take(&mut self.effects)
     }
 
+    /// A visitor's request arrives. The request is given back if the registration has ended.
+    pub(super) fn request(&mut self, request: R, visitor: V, idempotent: bool) -> ExchangeId {
+        let exchange = QueuedExchange {
+            number: self.number(),
+            stage: Stage::Queued,
+            request: Some(request),
+            visitor: Some(visitor),
+            since: self.now,
+            repeats: if idempotent { defaults::REPEATS } else { 0 },
+            streams: false,
+        };
+        let id = ExchangeId(self.exchanges.insert(exchange));
+        if self.ended {
+            self.fail(id, SendErrorKind::Closed);
+        } else {
+            self.queue.push_back(id);
+            self.match_up();
+        }
+        id
+    }
+
+    /// A visitor has left, or has its answer. The id of its exchange is not valid any more.
+    pub(super) fn visitor_left(&mut self, id: ExchangeId) {
+        let url = match self.set(id, Stage::VisitorLeft) {
+            Some(Stage::Delivering(None)) => return,
+            Some(Stage::Delivering(Some(url)) | Stage::InHand(url)) => url,
+            before => {
+                if before == Some(Stage::Queued) {
+                    self.queue.retain(|queued| *queued != id);
+                }
+                return self.remove(id);
+            }
+        };
+        let kept = self.take_request(id);
+        self.discard(kept);
+        if self.ended {
+            return self.forget(url);
+        }
+        let oldest = self.late_answers.insert(url, ());
+        self.abandon(url);
+        if let Some(oldest) = oldest {
+            self.forget(oldest);
+        }
+    }
+
+    /// Until when a request waits in the queue; `None` while it is not queued.
+    pub(super) fn deadline(&self, id: ExchangeId) -> Option<Instant> {
+        let exchange = self.exchanges.get(id.0).filter(|exchange| exchange.stage == Stage::Queued)?;
+        Some((exchange.since + defaults::POLL_BUSY).min(self.now + self.patience()))
+    }
+
+    /// Time has passed: requests that have waited for too long get an error.
+    pub(super) fn tick(&mut self) {
+        let absent = self.patience().is_zero();
+        let is_due = |e: &QueuedExchange<R, V>| absent || self.now >= e.since + defaults::POLL_BUSY;
+        let is_overdue = |id: &ExchangeId| self.exchanges.get(id.0).is_none_or(is_due);
+        let overdue: Vec<_> = self.queue.iter().copied().filter(is_overdue).collect();
+        self.queue.retain(|id| !overdue.contains(id));
+        let kind = if absent { SendErrorKind::Absent } else { SendErrorKind::Busy };
+        overdue.into_iter().for_each(|id| self.fail(id, kind));
+    }
+
     /// The state of the mailbox.
-    pub(in crate::session::envelope) fn status(&self) -> QueueStatus {
+    pub fn status(&self) -> QueueStatus {
         QueueStatus {
             polls: self.polls.len(),
             waiting: self.queue.len(),
             in_hand: self.in_hand,
-            silent: self.silent(),
-            unpolled: match self.polls.is_empty() && self.delivering == 0 {
-                true => self.now.saturating_duration_since(self.last_activity),
-                false => Duration::ZERO,
-            },
+            unpolled: self.silent(self.delivering),
         }
     }
 
-    fn silent(&self) -> Duration {
-        match self.polls.is_empty() && self.in_hand == 0 {
+    /// How long the agent has been silent; zero while it polls or has these `requests`.
+    fn silent(&self, requests: usize) -> Duration {
+        match self.polls.is_empty() && requests == 0 {
             true => self.now.saturating_duration_since(self.last_activity),
             false => Duration::ZERO,
         }
     }
 
+    /// Whether the agent has been silent for so long that requests do not wait for it.
+    pub(super) fn is_absent(&self) -> bool {
+        self.patience().is_zero()
+    }
+
     /// Whether the registration has ended.
-    pub(in crate::session::envelope) fn is_ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.ended
     }
 
     /// Whether a URL has delivered.
-    pub(in crate::session::envelope) fn is_used(&self, url: UrlId) -> bool {
-        self.used.contains(url)
+    pub fn is_used(&self, url: UrlId) -> bool {
+        self.used.get(&url).is_some()
     }
 
     /// Whether the last poll wanted whole messages; `None` before the first.
-    pub(in crate::session::envelope) fn wants_whole(&self) -> Option<bool> {
+    pub(super) fn wants_whole(&self) -> Option<bool> {
         self.whole
     }
 
     /// URLs at which an answer is still taken.
-    pub(in crate::session::envelope) fn urls(&self) -> impl Iterator<Item = UrlId> {
+    pub(super) fn urls(&self) -> impl Iterator<Item = UrlId> {
         self.urls.keys().copied()
     }
 
-    /// How many exchanges a visitor, a poll or a URL refers to.
-    #[cfg(test)]
-    pub(in crate::session::envelope) fn exchanges(&self) -> usize {
-        self.exchanges.len()
+    /// How much longer requests wait for an agent that is silent.
+    fn patience(&self) -> Duration {
+        self.absence.saturating_sub(self.silent(self.in_hand))
     }
 
     fn number(&mut self) -> u64 {
@@ -252,11 +314,12 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.numbers
     }
 
-    fn set(&mut self, id: ExchangeId, stage: Stage<R>) -> Option<Stage<R>> {
+    /// Changes the stage of an exchange, and returns the stage before.
+    fn set(&mut self, id: ExchangeId, stage: Stage) -> Option<Stage> {
         let exchange = self.exchanges.get_mut(id.0)?;
-        let count = |stage: &Stage<R>| match stage {
+        let count = |stage: &Stage| match stage {
             Stage::Delivering(_) => (1, 1),
-            Stage::InHand { .. } => (1, 0),
+            Stage::InHand(_) => (1, 0),
             _ => (0, 0),
         };
         let (more, before) = (count(&stage), std::mem::replace(&mut exchange.stage, stage));
@@ -266,66 +329,27 @@ impl<R, V, P> Mailbox<R, V, P> {
         Some(before)
     }
 
-    /// Takes a queued request for a delivery.
-    fn take(&mut self, id: ExchangeId, streams: bool) -> Option<R> {
-        if let Some(exchange) = self.exchanges.get_mut(id.0) {
-            exchange.streams = streams;
-        }
-        match self.set(id, Stage::Delivering(None))? {
-            Stage::Queued(request) => Some(request),
-            // The queue has only queued requests.
-            _ => None,
-        }
+    fn take_request(&mut self, id: ExchangeId) -> Option<R> {
+        self.exchanges.get_mut(id.0)?.request.take()
     }
 
-    fn match_up(&mut self) {
-        while !self.queue.is_empty() && !self.polls.is_empty() {
-            let (Some(poll), Some(id)) = (self.polls.pop_front(), self.queue.pop_front()) else { return };
-            self.last_activity = self.now;
-            if let Some(request) = self.take(id, poll.streams) {
-                self.effects.push(Effect::Serve(poll.place, id, request));
-            }
-        }
-    }
-
-    fn end_poll(&mut self, place: usize) {
-        self.effects.extend(self.polls.remove(place).map(|poll| Effect::EndPoll(poll.place)));
-    }
-
-    /// Puts a request at the front of the queue, unless its visitor has left.
-    fn queue_first(&mut self, id: ExchangeId, request: R) {
-        match self.exchanges.get_mut(id.0) {
-            Some(exchange) if !matches!(exchange.stage, Stage::VisitorLeft) => {
-                exchange.since = self.now;
-                self.set(id, Stage::Queued(request));
-                match self.ended {
-                    true => self.fail(id, SendErrorKind::Closed),
-                    false => self.queue.push_front(id),
-                }
-            }
-            _ => self.remove(id, Some(request)),
-        }
-    }
-
-    /// Gives the visitor an error, and its request if that was queued.
+    /// Gives the visitor an error, and its request if the mailbox has it.
     fn fail(&mut self, id: ExchangeId, kind: SendErrorKind) {
-        let request = match self.set(id, Stage::Answering) {
-            Some(Stage::Queued(request)) => Some(request),
-            Some(Stage::InHand { kept, .. }) => {
-                self.discard(kept, None);
-                None
-            }
-            _ => None,
-        };
+        self.set(id, Stage::Answering);
+        let request = self.take_request(id);
         match self.exchanges.get_mut(id.0).and_then(|exchange| exchange.visitor.take()) {
             Some(visitor) => self.effects.push(Effect::Fail(visitor, kind, request)),
-            None => self.discard(request, None),
+            None => self.discard(request),
         }
     }
 
-    fn remove(&mut self, id: ExchangeId, request: Option<R>) {
+    fn remove(&mut self, id: ExchangeId) {
         let removed = self.exchanges.try_remove(id.0);
-        self.discard(request, removed.and_then(|exchange| exchange.visitor));
+        self.effects.extend(removed.map(|exchange| Effect::Drop(exchange.request, exchange.visitor)));
+    }
+
+    fn discard(&mut self, request: Option<R>) {
+        self.effects.extend(request.map(|request| Effect::Drop(Some(request), None)));
     }
 
     fn take_url(&mut self, url: UrlId) -> Option<Delivered> {
@@ -334,28 +358,21 @@ impl<R, V, P> Mailbox<R, V, P> {
         Some(delivered)
     }
 
-    /// Notes that the URL has delivered nothing, and may deliver the next request.
-    fn may_deliver(&mut self, url: UrlId) {
-        self.used.forget(url);
-        self.late_answers.retain(|late| *late != url);
-    }
-
     /// Forgets a URL whose visitors have all left.
     fn forget(&mut self, url: UrlId) {
-        let has_left = |id: &ExchangeId| {
-            self.exchanges.get(id.0).is_none_or(|exchange| matches!(exchange.stage, Stage::VisitorLeft))
-        };
+        let has_left =
+            |id: &ExchangeId| self.exchanges.get(id.0).is_none_or(|e| e.stage == Stage::VisitorLeft);
         if self.urls.get(&url).is_some_and(|delivered| delivered.exchanges.iter().all(has_left)) {
             let delivered = self.take_url(url);
-            for id in delivered.into_iter().flat_map(|delivered| delivered.exchanges) {
-                self.remove(id, None);
-            }
+            delivered.into_iter().flat_map(|delivered| delivered.exchanges).for_each(|id| self.remove(id));
         }
     }
+}
 
-    fn discard(&mut self, request: Option<R>, visitor: Option<V>) {
-        if request.is_some() || visitor.is_some() {
-            self.effects.push(Effect::Drop(request, visitor));
-        }
+#[cfg(test)]
+impl<R, V, P> Mailbox<R, V, P> {
+    /// How many exchanges a visitor, a poll or a URL refers to.
+    pub(super) fn exchanges(&self) -> usize {
+        self.exchanges.len()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::{Delivered, ExchangeId, Mailbox, PollEnd, PollId, Stage, WaitingPoll};
+use super::{Delivered, Effect, ExchangeId, Mailbox, PollEnd, PollId, Stage, WaitingPoll};
 use crate::defaults;
 use crate::session::carrier::SendErrorKind;
 use crate::session::envelope::UrlId;
@@ -15,12 +15,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     ///
     /// # Errors
     /// [`PollEnd`]
-    pub(in crate::session::envelope) fn poll(
-        &mut self,
-        url: UrlId,
-        (streams, again): (bool, bool),
-        place: P,
-    ) -> Result<PollId, PollEnd> {
+    pub fn poll(&mut self, url: UrlId, (streams, again): (bool, bool), place: P) -> Result<PollId, PollEnd> {
         if again {
             self.recall(url);
         }
@@ -29,7 +24,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         }
         // A delivery that was recalled while it was written is queued again when its writing ends.
         let will_requeue = self.urls.get(&url).is_some_and(|delivered| delivered.recalled);
-        if self.used.contains(url) && !will_requeue {
+        if self.is_used(url) && !will_requeue {
             return Err(PollEnd::Used);
         }
         // A second poll of a URL means that the agent has given up the first poll, even if its connection is still
@@ -51,173 +46,188 @@ impl<R, V, P> Mailbox<R, V, P> {
     }
 
     /// A poll no longer waits.
-    pub(in crate::session::envelope) fn poll_left(&mut self, id: PollId) {
+    pub fn poll_left(&mut self, id: PollId) {
         self.polls.retain(|poll| poll.id != id);
         self.last_activity = self.now;
     }
 
     /// Whether a poll of `url` waits.
-    pub(in crate::session::envelope) fn is_polled(&self, url: UrlId) -> bool {
+    pub fn is_polled(&self, url: UrlId) -> bool {
         self.polls.iter().any(|poll| poll.url == url)
+    }
+
+    /// Takes the next request for a message that has room for it, if it `fits`.
+    pub fn take_next(&mut self, fits: impl FnOnce(&R) -> bool) -> Option<(ExchangeId, R)> {
+        let id = *self.queue.front()?;
+        self.exchanges.get(id.0)?.request.as_ref().filter(|request| fits(request))?;
+        self.queue.pop_front();
+        Some((id, self.take(id, false)?))
+    }
+
+    /// Whether a poll has the request and its visitor still waits.
+    pub fn is_wanted(&self, id: ExchangeId) -> bool {
+        self.exchanges.get(id.0).is_some_and(|exchange| matches!(exchange.stage, Stage::Delivering(_)))
+    }
+
+    /// A message of these requests is made, and is to be written to `url`. `note` is called for each visitor. `false`
+    /// if another poll of the same URL was quicker or waits, a visitor has left, or the registration was cut.
+    pub fn deliver(&mut self, url: UrlId, ids: &[ExchangeId], mut note: impl FnMut(&mut V)) -> bool {
+        if self.cut || self.is_polled(url) || self.is_used(url) || !ids.iter().all(|id| self.is_wanted(*id)) {
+            return false;
+        }
+        self.used.insert(url, ());
+        let exchanges = ids.into();
+        self.urls.insert(url, Delivered { exchanges, sent: None, closed: None, recalled: false });
+        for id in ids {
+            self.set(*id, Stage::Delivering(Some(url)));
+            if let Some(visitor) = self.exchanges.get_mut(id.0).and_then(|e| e.visitor.as_mut()) {
+                note(visitor);
+            }
+        }
+        true
+    }
+
+    /// `url` delivers on a connection, and `closed` is set when the agent has closed that connection.
+    pub fn delivers_on(&mut self, url: UrlId, closed: &Arc<AtomicBool>) {
+        if let Some(delivered) = self.urls.get_mut(&url) {
+            delivered.closed = Some(closed.clone());
+        }
+    }
+
+    /// The whole message of `url` has left this process. `kept` has its requests, each if it can be delivered again.
+    pub fn delivered(&mut self, url: UrlId, kept: Vec<(ExchangeId, Option<R>)>) {
+        self.last_activity = self.now;
+        let Some(delivered) = self.urls.get_mut(&url).filter(|delivered| !delivered.recalled) else {
+            return self.returned(Some(url), kept);
+        };
+        delivered.sent = Some(self.now);
+        for (id, kept) in kept {
+            match self.exchanges.get_mut(id.0) {
+                Some(exchange) if matches!(exchange.stage, Stage::Delivering(_)) => {
+                    exchange.request = kept;
+                    self.set(id, Stage::InHand(url));
+                }
+                _ => self.discard(kept),
+            }
+        }
+    }
+
+    /// A poll gives its requests back: no message was made of them, or their delivery to `url` broke off. Those that
+    /// can be delivered again are queued first, the visitors of others get an error.
+    pub fn returned(&mut self, url: Option<UrlId>, requests: Vec<(ExchangeId, Option<R>)>) {
+        if let Some(url) = url {
+            if self.take_url(url).is_none() {
+                // The delivery has its answer.
+                return requests.into_iter().for_each(|(_, request)| self.discard(request));
+            }
+            if requests.iter().any(|(_, request)| request.is_some()) {
+                self.may_deliver(url);
+            }
+        }
+        for (id, request) in requests.into_iter().rev() {
+            self.take_back(id, request.ok_or(SendErrorKind::Closed));
+        }
+        self.match_up();
+    }
+
+    /// The message of a request cannot be made: its visitor gets an error.
+    pub fn undeliverable(&mut self, id: ExchangeId, kind: SendErrorKind) {
+        self.take_back(id, Err(kind));
+    }
+
+    /// URLs whose visitors have left, each once. A poll that streams announces them when it has no request.
+    pub fn abandoned(&mut self) -> Vec<UrlId> {
+        std::iter::from_fn(|| self.abandoned.pop()).take(defaults::GONE_AT_ONCE).collect()
+    }
+
+    /// The answer to the delivery of `url` arrives. Returns the visitors in the order of the requests, also those that
+    /// have left.
+    pub fn answer(&mut self, url: UrlId) -> Option<Vec<V>> {
+        let delivered = self.take_url(url)?;
+        self.late_answers.remove(&url);
+        self.last_activity = self.now;
+        let mut visitors = Vec::with_capacity(delivered.exchanges.len());
+        for id in delivered.exchanges {
+            let kept = self.take_request(id);
+            self.discard(kept);
+            visitors.extend(self.exchanges.get_mut(id.0).and_then(|exchange| exchange.visitor.take()));
+            if self.set(id, Stage::Answering) == Some(Stage::VisitorLeft) {
+                self.remove(id);
+            }
+        }
+        Some(visitors)
+    }
+
+    /// Announces to an agent that streams that a visitor of `url` has left: by ending a poll that waits, or else by the
+    /// agent's next poll.
+    pub(super) fn abandon(&mut self, url: UrlId) {
+        if self.whole != Some(false) {
+            return;
+        }
+        self.abandoned.insert(url, ());
+        if let Some(place) = self.polls.iter().position(|poll| poll.streams) {
+            self.end_poll(place);
+        }
+    }
+
+    pub(super) fn match_up(&mut self) {
+        while !self.queue.is_empty() && !self.polls.is_empty() {
+            let (Some(poll), Some(id)) = (self.polls.pop_front(), self.queue.pop_front()) else { return };
+            self.last_activity = self.now;
+            if let Some(request) = self.take(id, poll.streams) {
+                self.effects.push(Effect::Serve(poll.place, id, request));
+            }
+        }
+    }
+
+    pub(super) fn end_poll(&mut self, place: usize) {
+        self.effects.extend(self.polls.remove(place).map(|poll| Effect::EndPoll(poll.place)));
+    }
+
+    /// Puts a request at the front of the queue, or gives its visitor an error; neither if the visitor has left.
+    pub(super) fn take_back(&mut self, id: ExchangeId, request: Result<R, SendErrorKind>) {
+        let (before, now) = (self.set(id, Stage::Queued), self.now);
+        match (self.exchanges.get_mut(id.0), request) {
+            (Some(exchange), Ok(request)) if before != Some(Stage::VisitorLeft) => {
+                (exchange.since, exchange.request) = (now, Some(request));
+                match self.ended {
+                    true => self.fail(id, SendErrorKind::Closed),
+                    false => self.queue.push_front(id),
+                }
+            }
+            (Some(_), Err(kind)) if before != Some(Stage::VisitorLeft) => self.fail(id, kind),
+            (_, request) => {
+                self.discard(request.ok());
+                self.remove(id);
+            }
+        }
     }
 
     fn recall(&mut self, url: UrlId) {
         let Some(delivered) = self.urls.get_mut(&url) else { return };
         let mut exchanges = delivered.exchanges.iter().filter_map(|id| self.exchanges.get(id.0));
         // A complete message is still being written: its requests are queued again when that ends. A stream is lost.
-        if exchanges
-            .clone()
-            .any(|exchange| matches!(exchange.stage, Stage::Delivering(_)) && !exchange.streams)
-        {
+        if exchanges.clone().any(|e| matches!(e.stage, Stage::Delivering(_)) && !e.streams) {
             delivered.recalled = true;
-            return;
-        }
-        if exchanges.all(|exchange| matches!(exchange.stage, Stage::VisitorLeft)) {
-            return;
-        }
-        let Some(delivered) = self.take_url(url) else { return };
-        self.last_activity = self.now;
-        for id in delivered.exchanges.into_iter().rev() {
-            match self.set(id, Stage::Answering) {
-                Some(Stage::VisitorLeft) => self.remove(id, None),
-                Some(Stage::InHand { kept: Some(request), .. }) => {
-                    self.may_deliver(url);
-                    self.queue_first(id, request);
-                }
-                _ => self.fail(id, SendErrorKind::Closed),
-            }
+        } else if !exchanges.all(|exchange| exchange.stage == Stage::VisitorLeft) {
+            self.last_activity = self.now;
+            let ids = delivered.exchanges.clone();
+            let kept = ids.into_iter().map(|id| (id, self.take_request(id))).collect();
+            self.returned(Some(url), kept);
         }
     }
 
-    /// Takes the next request for a message that has room for it, if it `fits`.
-    pub(in crate::session::envelope) fn take_next(
-        &mut self,
-        fits: impl FnOnce(&R) -> bool,
-    ) -> Option<(ExchangeId, R)> {
-        let id = *self.queue.front()?;
-        let Stage::Queued(request) = &self.exchanges.get(id.0)?.stage else { return None };
-        if !fits(request) {
-            return None;
-        }
-        self.queue.pop_front();
-        Some((id, self.take(id, false)?))
+    /// Takes a queued request for a delivery.
+    fn take(&mut self, id: ExchangeId, streams: bool) -> Option<R> {
+        self.set(id, Stage::Delivering(None));
+        let exchange = self.exchanges.get_mut(id.0)?;
+        exchange.streams = streams;
+        exchange.request.take()
     }
 
-    /// Whether a poll has the request and its visitor still waits.
-    pub(in crate::session::envelope) fn is_wanted(&self, id: ExchangeId) -> bool {
-        self.exchanges.get(id.0).is_some_and(|exchange| matches!(exchange.stage, Stage::Delivering(_)))
-    }
-
-    /// A message of these requests is made, and is to be written to `url`. `note` is called for each visitor. `false`
-    /// if another poll of the same URL was quicker or waits, a visitor has left, or the registration was cut.
-    pub(in crate::session::envelope) fn deliver(
-        &mut self,
-        url: UrlId,
-        ids: &[ExchangeId],
-        mut note: impl FnMut(usize, &mut V),
-    ) -> bool {
-        if self.cut
-            || self.is_polled(url)
-            || self.used.contains(url)
-            || !ids.iter().all(|id| self.is_wanted(*id))
-        {
-            return false;
-        }
-        self.used.insert(url);
-        let exchanges = ids.into();
-        self.urls.insert(url, Delivered { exchanges, sent: None, closed: None, recalled: false });
-        for (place, id) in ids.iter().enumerate() {
-            self.set(*id, Stage::Delivering(Some(url)));
-            if let Some(visitor) = self.exchanges.get_mut(id.0).and_then(|e| e.visitor.as_mut()) {
-                note(place, visitor);
-            }
-        }
-        true
-    }
-
-    /// The message of a request cannot be made: its visitor gets an error.
-    pub(in crate::session::envelope) fn undeliverable(&mut self, id: ExchangeId, kind: SendErrorKind) {
-        match self.is_wanted(id) {
-            true => self.fail(id, kind),
-            false => self.remove(id, None),
-        }
-    }
-
-    /// The message of a request was not made: it is queued first.
-    pub(in crate::session::envelope) fn undelivered(&mut self, id: ExchangeId, request: R) {
-        self.queue_first(id, request);
-        self.match_up();
-    }
-
-    /// `url` delivers on a connection, and `closed` is set when the agent has closed that connection.
-    pub(in crate::session::envelope) fn delivers_on(&mut self, url: UrlId, closed: &Arc<AtomicBool>) {
-        if let Some(delivered) = self.urls.get_mut(&url) {
-            delivered.closed = Some(closed.clone());
-        }
-    }
-
-    /// The whole message of `url` has left this process. `kept` has the requests in their order, each if it can be
-    /// delivered again.
-    pub(in crate::session::envelope) fn delivered(&mut self, url: UrlId, kept: Vec<Option<R>>) {
-        self.last_activity = self.now;
-        if self.urls.get(&url).is_some_and(|delivered| delivered.recalled) {
-            return self.delivery_failed(url, kept);
-        }
-        let ids = self.urls.get_mut(&url).map(|delivered| {
-            delivered.sent = Some(self.now);
-            delivered.exchanges.clone()
-        });
-        let mut kept = kept.into_iter();
-        for id in ids.into_iter().flatten() {
-            let kept = kept.next().flatten();
-            match self.is_wanted(id) {
-                true => drop(self.set(id, Stage::InHand { url, kept })),
-                false => self.discard(kept, None),
-            }
-        }
-        kept.for_each(|kept| self.discard(kept, None));
-    }
-
-    /// The delivery of `url` broke off. `returned` has the requests in their order: those that can be delivered again
-    /// are queued first, the visitors of others get an error.
-    pub(in crate::session::envelope) fn delivery_failed(&mut self, url: UrlId, returned: Vec<Option<R>>) {
-        let Some(delivered) = self.take_url(url) else {
-            // The delivery has its answer.
-            return returned.into_iter().for_each(|request| self.discard(request, None));
-        };
-        if returned.iter().any(Option::is_some) {
-            self.may_deliver(url);
-        }
-        for (id, request) in delivered.exchanges.into_iter().zip(returned).rev() {
-            match request {
-                Some(request) => self.queue_first(id, request),
-                None => self.undeliverable(id, SendErrorKind::Closed),
-            }
-        }
-        self.match_up();
-    }
-
-    /// URLs whose visitors have left, each once.
-    pub(in crate::session::envelope) fn abandoned(&mut self) -> Vec<UrlId> {
-        let some = self.abandoned.len().min(defaults::GONE_AT_ONCE);
-        self.abandoned.drain(..some).collect()
-    }
-
-    /// The answer to the delivery of `url` arrives. Returns the visitors in the order of the requests, also those that
-    /// have left.
-    pub(in crate::session::envelope) fn answer(&mut self, url: UrlId) -> Option<Vec<V>> {
-        let delivered = self.take_url(url)?;
-        self.late_answers.retain(|late| *late != url);
-        self.last_activity = self.now;
-        let mut visitors = Vec::with_capacity(delivered.exchanges.len());
-        for id in delivered.exchanges {
-            visitors.extend(self.exchanges.get_mut(id.0).and_then(|exchange| exchange.visitor.take()));
-            match self.set(id, Stage::Answering) {
-                Some(Stage::VisitorLeft) => self.remove(id, None),
-                Some(Stage::InHand { kept, .. }) => self.discard(kept, None),
-                _ => {}
-            }
-        }
-        Some(visitors)
+    /// Notes that the URL has delivered nothing, and may deliver the next request.
+    fn may_deliver(&mut self, url: UrlId) {
+        self.used.remove(&url);
+        self.late_answers.remove(&url);
     }
 }

@@ -87,7 +87,7 @@ struct World {
     visitors: Vec<Visitor>,
     polls: HashMap<usize, (PollId, UrlId)>,
     making: Vec<(UrlId, Vec<(ExchangeId, VisitorRequest)>)>,
-    leases: Vec<(UrlId, Vec<VisitorRequest>)>,
+    leases: Vec<(UrlId, Vec<(ExchangeId, VisitorRequest)>)>,
     /// URLs that were polled again while their message was written.
     recalled: HashSet<UrlId>,
     /// The poll that was served last.
@@ -237,13 +237,12 @@ impl World {
             requests.extend(self.change(|mailbox| mailbox.take_next(|_| true)));
         }
         let ids: Vec<_> = requests.iter().map(|(id, _)| *id).collect();
-        if !breaks && self.change(|mailbox| mailbox.deliver(url, &ids, |_, _| ())) {
-            self.leases.push((url, requests.into_iter().map(|(_, request)| request).collect()));
+        if !breaks && self.change(|mailbox| mailbox.deliver(url, &ids, |_| ())) {
+            self.leases.push((url, requests));
             return;
         }
-        for (id, request) in requests.into_iter().rev() {
-            self.change(|mailbox| mailbox.undelivered(id, request));
-        }
+        let requests = requests.into_iter().map(|(id, request)| (id, Some(request))).collect();
+        self.change(|mailbox| mailbox.returned(None, requests));
     }
 
     fn finish(&mut self, kept: bool, breaks: bool) {
@@ -253,11 +252,12 @@ impl World {
         let (url, requests) = self.leases.remove(0);
         let recalled = self.recalled.remove(&url);
         if !breaks && !recalled {
-            requests.iter().for_each(|request| self.visitors[request.0].executed = Some(url));
+            requests.iter().for_each(|(_, request)| self.visitors[request.0].executed = Some(url));
         }
-        let requests: Vec<_> = requests.into_iter().map(|request| Some(request).filter(|_| kept)).collect();
+        let requests: Vec<_> =
+            requests.into_iter().map(|(id, request)| (id, Some(request).filter(|_| kept))).collect();
         self.change(|mailbox| match breaks {
-            true => mailbox.delivery_failed(url, requests),
+            true => mailbox.returned(Some(url), requests),
             false => mailbox.delivered(url, requests),
         });
     }

@@ -29,7 +29,7 @@ impl Bench {
     fn new() -> Self {
         let router = Arc::<AnswerRouter>::default();
         let queue = Queue::new(router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
-        let link = Link::new(carrier(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
+        let link = Link::new(Box::new(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
         Self { router, queue, link }
     }
 
@@ -76,7 +76,7 @@ async fn no_exchange_outlives_its_registration_and_its_visitor() {
         if cut {
             bench.queue.cut()
         } else {
-            bench.queue.end()
+            bench.queue.lock().end()
         }
         drop(bench);
         assert!(queue.upgrade().is_none(), "{mode:?}, cut {cut}");
@@ -91,7 +91,7 @@ async fn a_visitor_that_leaves_after_the_end_frees_its_exchange() {
     let sent = tokio::time::timeout(Duration::from_secs(1), link.send_plain(post(), slot));
     let polled = async {
         queue.poll(1, PollMode::WHOLE, HOLD).await.ok().unwrap().message().collect().await.unwrap();
-        queue.end();
+        queue.lock().end();
     };
     assert!(tokio::join!(sent, polled).0.is_err());
     assert!(router.answer(1, Body::full(OK)).await.is_err());
@@ -149,7 +149,7 @@ async fn a_repeated_poll_during_a_delivery_gets_the_request_again() {
             // All of it leaves this process, on a connection that the agent has given up.
             lost.written("lost".into()).collect().await.unwrap();
             assert!(again.await.ends_with(b"abc"), "{mode:?}");
-            assert!(router.respond(1, http::Response::new(Body::empty())).unwrap());
+            assert!(router.respond(1, Ok(http::Response::new(Body::empty()))).unwrap());
         };
         let (sent, ()) = tokio::join!(link.send_plain(post(), link.reserve().unwrap()), work);
         assert_eq!(sent.unwrap().status(), 200, "{mode:?}");
@@ -401,7 +401,7 @@ fn a_poll_dropped_while_it_reads_a_file_leaves_the_request_queued() {
     let work = async {
         assert!(matches!(queue.poll(7, IN_MEMORY, Duration::ZERO).await, Err(PollEnd::Nothing)));
         // Not by sleeping: the paused clock would run while the body is written to its file.
-        while queue.status().waiting == 0 {
+        while queue.lock().status().waiting == 0 {
             tokio::task::yield_now().await;
         }
         // The one thread that reads files is busy.
@@ -413,7 +413,7 @@ fn a_poll_dropped_while_it_reads_a_file_leaves_the_request_queued() {
         free.send(()).unwrap();
         reader.await.unwrap().unwrap();
         assert_eq!(polled(&queue, 2, IN_MEMORY).await.len(), defaults::MESSAGE_MEMORY + 1);
-        assert!(router.respond(2, http::Response::new(Body::empty())).unwrap());
+        assert!(router.respond(2, Ok(http::Response::new(Body::empty()))).unwrap());
     };
     let sent = link.send_plain(request, link.reserve().unwrap());
     runtime.block_on(async {

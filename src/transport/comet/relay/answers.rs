@@ -68,7 +68,7 @@ impl Answers {
                 drop(text);
                 attach_share(response.body_mut(), share);
                 let id = number(&message_header.id).map(|id| exchange(agent, id));
-                match id.map(|id| router.respond(id, response)) {
+                match id.map(|id| router.respond(id, Ok(response))) {
                     Some(Ok(continues)) => Ok(Some(continues)),
                     _ => {
                         let delivered = id.is_some_and(|id| sessions.has_delivered(comet_request, id));
@@ -156,6 +156,6 @@ fn malformed(error: &impl std::fmt::Display) -> Refusal {
 fn refuse(router: &AnswerRouter, agent: &AgentId, id: Option<Box<str>>, reason: SendErrorKind) {
     if let Some(id) = id.as_deref().and_then(number) {
         // If the request has its answer already, that answer stands.
-        let _ = router.refuse(exchange(agent, id), reason);
+        let _ = router.respond(exchange(agent, id), Err(reason));
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::{AgentId, Facts, Offer, Refusal, RefusalKind};
 use crate::message::store::SpoolBudget;
 use crate::net::Core;
 use crate::session::Kind;
-use crate::session::envelope::{AnswerRouter, Queue, UrlId, carrier};
+use crate::session::envelope::{AnswerRouter, Queue, UrlId};
 use crate::transport::polled::{Registration, Registrations};
 use crate::transport::{Admissions, query};
 
@@ -100,7 +100,7 @@ impl Sessions {
 
     /// Whether the session of `comet_request` has delivered the request of this exchange.
     pub(super) fn has_delivered(&self, comet_request: &CometRequest, exchange: UrlId) -> bool {
-        self.standing(comet_request).is_some_and(|session| session.queue.is_used(exchange))
+        self.standing(comet_request).is_some_and(|session| session.queue.lock().is_used(exchange))
     }
 
     fn standing(&self, comet_request: &CometRequest) -> Option<Arc<Registration>> {
@@ -128,7 +128,7 @@ impl Sessions {
             let queue = Queue::new(self.all.router.clone(), polling.absence, defaults::COMET_MESSAGE, room);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
-            let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, Core::current());
+            let attached = admission.attach(Box::new(queue.clone()), Kind::Envelope, Core::current());
             let born = self.all.birth(&comet_request.identity);
             let times = (defaults::POLL_LEASE, polling.hold);
             (Registration::new(comet_request.identity.clone(), granted, born, queue, times), attached)

@@ -81,7 +81,7 @@ fn line(registration: &Registration, counts: bool) -> String {
     write(&mut form, &registration.granted);
     form.append_pair("lease", &registration.lease.lock().as_secs().to_string());
     if counts {
-        let status = registration.queue.status();
+        let status = registration.queue.lock().status();
         form.append_pair("polls", &status.polls.to_string());
         form.append_pair("waiting", &status.waiting.to_string());
         form.append_pair("unanswered", &status.in_hand.to_string());

@@ -42,7 +42,7 @@ impl Relay {
                 Ok(delivery) => {
                     let mut response = envelope(media_type, delivery);
                     if let Some(closed) = &facts.closed {
-                        queue.delivers_on(claims.url, closed);
+                        queue.lock().delivers_on(claims.url, closed);
                     }
                     let next = self.request_url(facts, &registration, following(claims.url));
                     if mode.streams {
@@ -57,7 +57,7 @@ impl Relay {
                     let next = self.request_url(facts, &registration, claims.url);
                     let mut response = plain(StatusCode::NO_CONTENT);
                     if mode.streams {
-                        insert_ids(&mut response, fields::PTTH_GONE, &registration.queue.abandoned());
+                        insert_ids(&mut response, fields::PTTH_GONE, &registration.queue.lock().abandoned());
                     }
                     Ok(with_next(response, &next))
                 }
@@ -85,10 +85,14 @@ impl Relay {
             Ok(()) => Ok(plain(StatusCode::ACCEPTED)),
             Err(AnswerError::Unknown) => {
                 let registration = self.registrations.get(&claims.identity);
-                Err(match registration.is_some_and(|registration| registration.queue.is_used(claims.url)) {
-                    true => Refusal::new(RefusalKind::Answered, "this request has its answer already"),
-                    false => Refusal::new(RefusalKind::NotFound, "no request waits for this answer"),
-                })
+                Err(
+                    match registration
+                        .is_some_and(|registration| registration.queue.lock().is_used(claims.url))
+                    {
+                        true => Refusal::new(RefusalKind::Answered, "this request has its answer already"),
+                        false => Refusal::new(RefusalKind::NotFound, "no request waits for this answer"),
+                    },
+                )
             }
             Err(error @ AnswerError::Full) => Err(Refusal::new(RefusalKind::Full, error.to_string())),
             Err(AnswerError::Read(ReadError::TooLarge(most))) => {

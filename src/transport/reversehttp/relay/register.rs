@@ -12,7 +12,7 @@ use crate::domain::{AgentId, Facts, HostName, Instance, Name, Offer, Refusal, Re
 use crate::message::{Request, Response, fields, link};
 use crate::net::Core;
 use crate::session::Kind;
-use crate::session::envelope::{Queue, UrlId, carrier};
+use crate::session::envelope::{Queue, UrlId};
 use crate::transport::polled::Registration;
 use crate::transport::polled::pages::plain;
 use crate::transport::reversehttp::form::{read, write};
@@ -51,7 +51,7 @@ impl Relay {
         }
         if offer.instance.is_none() {
             // With an instance, this is the same process: a new process has a registration of its own.
-            registration.queue.registered(url);
+            registration.queue.lock().registered(url);
         }
         if let Some(lease) = fields.lease {
             registration.set_lease(lease);
@@ -135,7 +135,7 @@ impl Relay {
             let queue = Queue::new(all.router.clone(), absence, most, room);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
-            let attached = admission.attach(carrier(queue.clone()), Kind::Envelope, Core::current());
+            let attached = admission.attach(Box::new(queue.clone()), Kind::Envelope, Core::current());
             let born = all.birth(&identity);
             let times = (lease, polling.hold);
             (Registration::new(identity, granted, born, queue, times), attached)
@@ -335,7 +335,7 @@ mod tests {
         let (identity, url, expires) = (registration.identity.clone(), 7, u64::MAX);
         let claims = Claims { born: registration.born, expires, url, identity };
         // The lease has ended, so a poll would revive the registration. At that moment, the registration is deleted.
-        registration.queue.end();
+        registration.queue.lock().end();
         let (all, born) = (relay.registrations.clone(), registration.born);
         *before_check.lock() = Some(Box::new(move || assert!(all.delete("agent=a", born))));
         let revived = relay.revive(&claims, &facts());
