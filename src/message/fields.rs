@@ -40,9 +40,13 @@ pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive")
 /// `PTTH-Stream: ?1`: our own, on the answer to a ReverseHttp registration. The relay streams messages through polls
 /// and answers, for agents that request it.
 pub const PTTH_STREAM: HeaderName = HeaderName::from_static("ptth-stream");
-/// `PTTH-Request: ID`: our own. Names the request in the answer to a poll, for agents that stream.
+/// `PTTH-Request: ID`: our own. Names the request in the answer to a poll, for agents that stream or have announced
+/// [`PTTH_INSTANCE`].
 pub const PTTH_REQUEST: HeaderName = HeaderName::from_static("ptth-request");
-/// `PTTH-Gone: ID, …`: our own. The visitors of these requests have left; their answers are no longer needed.
+/// `PTTH-Cancelled: ID, …`: our own, in the answer to a poll without a request, for agents that have announced
+/// [`PTTH_INSTANCE`]. The visitors of these requests have left: the agent drops the requests, and sends no answers.
+pub const PTTH_CANCELLED: HeaderName = HeaderName::from_static("ptth-cancelled");
+/// `PTTH-Gone: ID, …`: the earlier name of [`PTTH_CANCELLED`], for agents and relays that know only this one.
 pub const PTTH_GONE: HeaderName = HeaderName::from_static("ptth-gone");
 /// `PTTH-Visitor-Connection: N`: our own, 32 hexadecimal digits, on a request to an agent that sent its instance. The
 /// requests with one number come from one visitor connection. The relay sends the field once a login that an origin

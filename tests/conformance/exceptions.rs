@@ -22,7 +22,6 @@ const STREAM: &str = "a message is forwarded only once it is complete";
 const TRAILERS: &str = "its JSON has no trailer fields";
 const LENGTH: &str = "a message has at most 8 MiB, in memory on both sides";
 const UPGRADE: &str = "an upgraded stream has no end, so the relay refuses the Upgrade";
-const LEFT: &str = "the agent is not notified when a visitor leaves";
 
 /// See the module.
 pub(crate) const EXCEPTIONS: &[Exception] = &[
@@ -56,8 +55,6 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
     whole("an_ignored_upgrade_of_an_http2_visitor", UPGRADE),
     whole("half_close_is_kept", UPGRADE),
     whole("a_revoked_token_ends_open_streams", UPGRADE),
-    whole("visitor_leaves_before_the_head", LEFT),
-    whole("visitor_leaves_during_the_body", LEFT),
     whole("visitor_leaves_during_the_upload", "a partial upload does not reach the origin"),
     whole("connections_grow_with_load", "polls use any number of short connections"),
     whole("stripped_upgrade", "there is no Upgrade to strip"),

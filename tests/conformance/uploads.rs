@@ -6,10 +6,9 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use ptth::internals::net::Scope;
-use ptth::internals::session::Kind;
 
-use crate::holder::{Buffering, buffering_proxy};
-use crate::support::{TestOrigin, TestRelay, Wire, named, run, serve, within};
+use crate::holder::Buffering;
+use crate::support::{Wire, named, run, within};
 use crate::world::{NAME, On, World};
 
 pub(crate) async fn an_upload_with_a_separate_end_frame_is_answered(on: On) {
@@ -21,13 +20,7 @@ pub(crate) async fn an_upload_with_a_separate_end_frame_is_answered(on: On) {
 fn an_upload_with_a_separate_end_frame_passes_a_buffering_proxy() {
     run(async {
         for holds in [Buffering { up: true, down: true }, Buffering { up: false, down: true }] {
-            let on = On { transport: "reversehttp", carrier: Kind::Envelope };
-            let relay = TestRelay::start();
-            let port = buffering_proxy(relay.plain.port(), crate::support::relay::server(), holds);
-            let origin = TestOrigin::start().await;
-            let plan = on.agent_at(&format!("https://ptth.localhost:{port}/"), &relay);
-            let agent = serve(&plan, origin.handler()).await;
-            is_answered(World { relay, origin, agent }, true).await;
+            is_answered(World::held(holds).await, true).await;
         }
     });
 }

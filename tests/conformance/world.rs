@@ -8,6 +8,7 @@ use ptth::internals::session::Kind;
 use ptth::transport;
 
 use crate::exceptions::is_excepted;
+use crate::holder::{Buffering, buffering_proxy};
 use crate::support::{AgentPlan, Head, TestOrigin, TestRelay, Wire, named, run, serve};
 
 /// The name that the agent of a world claims.
@@ -82,6 +83,17 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// An agent that polls by way of a middlebox that holds bodies back.
+    pub(crate) async fn held(holds: Buffering) -> Self {
+        let on = On { transport: "reversehttp", carrier: Kind::Envelope };
+        let relay = TestRelay::start();
+        let port = buffering_proxy(relay.plain.port(), crate::support::relay::server(), holds);
+        let origin = TestOrigin::start().await;
+        let plan = on.agent_at(&format!("https://ptth.localhost:{port}/"), &relay);
+        let agent = serve(&plan, origin.handler()).await;
+        Self { relay, origin, agent }
+    }
+
     /// A request head for the world's agent; `rest` are further fields, each with its line end.
     pub(crate) fn head(method: &str, target: &str, rest: &str) -> String {
         format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n{rest}\r\n", named(NAME))

@@ -4,6 +4,7 @@
 
 mod agent;
 mod agents;
+mod cancelled;
 mod clients;
 mod comet;
 mod hostile;

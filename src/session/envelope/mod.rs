@@ -50,15 +50,23 @@ pub struct PollMode {
     pub again: bool,
     /// The transport writes the message itself; the body of the request is in memory.
     pub in_memory: bool,
+    /// The agent has announced its process, and so knows our own fields.
+    pub instance: bool,
 }
 
 impl PollMode {
     /// Both messages are complete before they are sent.
-    pub const WHOLE: Self = Self { streams: false, live: false, batch: false, again: true, in_memory: false };
+    pub const WHOLE: Self =
+        Self { streams: false, live: false, batch: false, again: true, in_memory: false, instance: false };
     /// The agent reads a request while it arrives, and its answer has an end of its own or none.
     pub const STREAM: Self = Self { streams: true, ..Self::WHOLE };
     /// All complete requests that wait, up to a limit.
     pub const BATCH: Self = Self { batch: true, ..Self::WHOLE };
     /// One complete request in memory.
     pub const IN_MEMORY: Self = Self { in_memory: true, ..Self::WHOLE };
+
+    /// Whether the agent drops a request that the answer to a later poll names, because its visitor has left.
+    pub fn cancels(self) -> bool {
+        self.streams || self.instance
+    }
 }

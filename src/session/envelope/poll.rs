@@ -27,7 +27,7 @@ impl Queue {
         let mut again = mode.again;
         loop {
             let (place, served) = oneshot::channel();
-            let polled = self.lock().poll(url, (mode.streams, again), place);
+            let polled = self.lock().poll(url, PollMode { again, ..mode }, place);
             if matches!(polled, Ok(_) | Err(PollEnd::Nothing)) {
                 self.first_poll.raise();
             }

@@ -21,7 +21,8 @@ use crate::net::Scope;
 use crate::session::envelope::agent::INCOMPLETE;
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{
-    Client, Dialect, Hold, LOST, PollOutcome, SentPoll, deliver_answer, run, send_poll,
+    Client, Dialect, Hold, InFlightRequest, InFlightRequests, LOST, PollOutcome, SentPoll, deliver_answer,
+    run, send_poll,
 };
 use crate::transport::{
     AgentLink, AgentSide, Call, OpenError, Opened, ServeLink, check_rules_in_force, flip, query, warnings,
@@ -71,7 +72,8 @@ impl AgentSide for Agent {
             let warnings = warnings::read(&head.headers, &call.offer);
             let room = || Arc::new(Semaphore::new(defaults::COMET_MESSAGES));
             let (requests, answers, hold) = (room(), room(), self.hold.clone());
-            let link = PolledSession { client, endpoint, hold, requests, answers };
+            let in_flight = Arc::default();
+            let link = PolledSession { client, endpoint, hold, requests, answers, in_flight };
             Ok(Opened { urls, warnings, connections: 1, link: AgentLink::Polled(Box::new(link)) })
         })
     }
@@ -140,6 +142,7 @@ struct PolledSession {
     /// block each other.
     requests: Arc<Semaphore>,
     answers: Arc<Semaphore>,
+    in_flight: Arc<InFlightRequests>,
 }
 
 impl ServeLink for PolledSession {
@@ -167,7 +170,9 @@ impl Dialect for PolledSession {
             };
         match answer.status() {
             StatusCode::OK => {
-                let outcome = self.read_message(answer.into_body()).await?;
+                self.in_flight.cancel(answer.headers());
+                let in_flight = self.in_flight.enter(answer.headers());
+                let outcome = self.read_message(answer.into_body(), in_flight).await?;
                 *name = PollName::default();
                 if matches!(outcome, PollOutcome::Nothing) {
                     self.hold.record_lasted(since.elapsed());
@@ -215,7 +220,11 @@ impl Dialect for PolledSession {
 }
 
 impl PolledSession {
-    async fn read_message(&self, body: Body) -> Result<PollOutcome<(MessageHeader, Request)>, BoxError> {
+    async fn read_message(
+        &self,
+        body: Body,
+        in_flight: InFlightRequest,
+    ) -> Result<PollOutcome<(MessageHeader, Request)>, BoxError> {
         let reading = gather(&self.requests, body, defaults::JSON);
         let (text, share) = tokio::time::timeout(defaults::ANSWER, reading).await??;
         if text.trim_ascii() == NOTHING.as_bytes() {
@@ -227,7 +236,7 @@ impl PolledSession {
         let body_share =
             share.zip(length(request.body())).and_then(|(mut share, length)| share.split(length));
         request.body_mut().hold(body_share);
-        Ok(PollOutcome::Request((message_header, request)))
+        Ok(PollOutcome::Request((message_header, request), in_flight))
     }
 
     /// Reads an answer into memory. If it is too large or incomplete, the visitor gets a 502 instead.

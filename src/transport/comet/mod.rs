@@ -16,6 +16,8 @@
 //! - A `message-id` is good for one answer, from the token that it was sent to. An answer to a request of a session
 //!   that has ended is accepted, and begins no other session.
 //! - The answer to a poll carries `Link: <URL>; rel="related"`, the public URLs.
+//! - If the agent sends `PTTH-Instance`, `PTTH-Request` names each request, and `PTTH-Cancelled` beside `{}` the requests
+//!   whose visitors have left. The agent sends no answers to those.
 //!
 //! [`defaults::POLL_LEASE`]: crate::defaults::POLL_LEASE
 

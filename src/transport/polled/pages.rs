@@ -5,9 +5,10 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::message::{Body, Response};
+use crate::session::envelope::UrlId;
 
 /// A response without a body, which no cache may store.
 pub(in crate::transport) fn plain(status: StatusCode) -> Response {
@@ -15,6 +16,16 @@ pub(in crate::transport) fn plain(status: StatusCode) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Adds a field with the ids of requests. An id alone gives no access.
+pub(in crate::transport) fn insert_ids(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
+    let ids: Vec<_> = requests.iter().map(|id| format!("{id:x}")).collect();
+    if !ids.is_empty()
+        && let Ok(value) = HeaderValue::try_from(ids.join(", "))
+    {
+        response.headers_mut().insert(field, value);
+    }
 }
 
 /// The answer to OPTIONS: the methods that this resource allows, and the methods and fields that pages may send.

@@ -7,6 +7,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::InFlightRequest;
 use crate::defaults;
 use crate::message::BoxError;
 use crate::net::Scope;
@@ -34,7 +35,7 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
     ) -> impl Future<Output = Result<PollOutcome<Self::Message>, BoxError>> + Send;
 
     /// Serves a request, and delivers the answer to the relay. Returns a turn if the request did not arrive as a whole:
-    /// a poll with that turn brings the request again.
+    /// a poll with that turn brings the request again. The future is dropped when the visitor has left.
     fn serve(
         &self,
         message: Self::Message,
@@ -49,7 +50,8 @@ pub(in crate::transport) trait Dialect: Send + Sync + 'static {
 
 /// The outcome of a poll.
 pub(in crate::transport) enum PollOutcome<T> {
-    Request(T),
+    /// A request, and its entry among the requests in flight.
+    Request(T, InFlightRequest),
     Nothing,
     /// The relay allows no more polls than those that wait.
     TooMany,
@@ -73,7 +75,7 @@ struct Polls<D> {
     count: AtomicUsize,
     /// How many of them wait for the relay.
     waiting: AtomicUsize,
-    /// One slot for each request in flight.
+    /// One slot for each poll and each request in flight.
     slots: Arc<Semaphore>,
     /// Every task that must finish before the end of the session holds a clone.
     alive: mpsc::Sender<()>,
@@ -100,7 +102,9 @@ pub(in crate::transport) async fn run<D: Dialect>(
         failure: Mutex::default(),
         count: AtomicUsize::new(0),
         waiting: AtomicUsize::new(0),
-        slots: Arc::new(Semaphore::new(defaults::ENVELOPES)),
+        // The relay sends no more than `ENVELOPES` requests. Polls wait beside them, to bring the ids of requests whose
+        // visitors have left.
+        slots: Arc::new(Semaphore::new(defaults::ENVELOPES + defaults::POLLS)),
         alive,
     });
     let _halt = HaltOnDrop(halt.clone());
@@ -182,12 +186,12 @@ impl<D: Dialect> Polls<D> {
             let outcome = self.dialect.poll(&mut turn, &self.scope).await;
             drop(waiting);
             match outcome {
-                Ok(PollOutcome::Request(message)) => {
+                Ok(PollOutcome::Request(message, in_flight)) => {
                     failures = 0;
                     if self.waiting.load(Ordering::Acquire) == 0 {
                         self.begin_if_few();
                     }
-                    self.serve(message, slot);
+                    self.serve(message, in_flight, slot);
                 }
                 Ok(PollOutcome::Nothing) => {
                     failures = 0;
@@ -223,11 +227,26 @@ impl<D: Dialect> Polls<D> {
         self.scope.is_stopping() || self.load.is_leaving()
     }
 
-    fn serve(self: &Arc<Self>, message: D::Message, slot: OwnedSemaphorePermit) {
+    fn serve(
+        self: &Arc<Self>,
+        message: D::Message,
+        mut in_flight: InFlightRequest,
+        slot: OwnedSemaphorePermit,
+    ) {
         let (polls, busy) = (self.clone(), (slot, self.load.enter(), self.alive.clone()));
         self.scope.spawn(async move {
             let _busy = busy;
-            if let Some(turn) = polls.dialect.serve(message, polls.handler.clone(), &polls.scope).await {
+            let turn = tokio::select! {
+                biased;
+                () = in_flight.visitor_left() => {
+                    tracing::debug!("a visitor left before its answer");
+                    None
+                }
+                turn = polls.dialect.serve(message, polls.handler.clone(), &polls.scope) => turn,
+            };
+            // The same request may be in flight again as soon as its turn is polled.
+            drop(in_flight);
+            if let Some(turn) = turn {
                 polls.begin(turn);
             }
         });

@@ -28,6 +28,8 @@ pub(in crate::transport) struct Registration {
     pub(in crate::transport) lease: Mutex<Duration>,
     /// The hold of polls that do not set one.
     pub(in crate::transport) hold: Hold,
+    /// The agent has announced its process, and so knows our own fields.
+    pub(in crate::transport) instance: bool,
     changed: Notify,
 }
 
@@ -38,9 +40,10 @@ impl Registration {
         born: u64,
         queue: Arc<Queue>,
         (lease, hold): (Duration, Duration),
+        instance: bool,
     ) -> Arc<Self> {
-        let (lease, changed) = (Mutex::new(lease), Notify::new());
-        Arc::new(Self { identity, agent, granted, born, urls, queue, lease, hold: Hold::new(hold), changed })
+        let (lease, hold, changed) = (Mutex::new(lease), Hold::new(hold), Notify::new());
+        Arc::new(Self { identity, agent, granted, born, urls, queue, lease, hold, instance, changed })
     }
 
     /// Records a poll of `url`. With its first poll, a new poller may take over the requests of an earlier poller that
@@ -183,7 +186,7 @@ mod tests {
         let queue =
             Queue::new(all.router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
         let grant = (AgentId("a".into()), Vec::new(), Vec::new());
-        Registration::new("a".into(), grant, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD))
+        Registration::new("a".into(), grant, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD), false)
     }
 
     async fn entered() -> (Arc<Registrations>, Arc<Registration>, Arc<Flag>, Scope) {

@@ -16,7 +16,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::UrlId;
+use super::{PollMode, UrlId};
 use crate::defaults;
 use crate::session::Recent;
 use crate::session::carrier::SendErrorKind;
@@ -109,7 +109,7 @@ struct Delivered {
 struct WaitingPoll<P> {
     id: PollId,
     url: UrlId,
-    streams: bool,
+    mode: PollMode,
     place: P,
 }
 
@@ -144,6 +144,8 @@ pub struct Mailbox<R, V, P> {
     absence: Duration,
     /// The last poll wanted whole messages; `None` before the first.
     whole: Option<bool>,
+    /// The last poll was one of an agent that drops requests whose visitors have left.
+    cancels: bool,
     ended: bool,
     cut: bool,
     numbers: u64,
@@ -183,6 +185,7 @@ impl<R, V, P> Mailbox<R, V, P> {
             effects: Vec::new(),
             absence,
             whole: None,
+            cancels: false,
             ended: false,
             cut: false,
             numbers: 0,
@@ -358,11 +361,16 @@ impl<R, V, P> Mailbox<R, V, P> {
         Some(delivered)
     }
 
-    /// Forgets a URL whose visitors have all left.
-    fn forget(&mut self, url: UrlId) {
+    /// Whether all visitors of a URL have left.
+    fn is_abandoned(&self, url: UrlId) -> bool {
         let has_left =
             |id: &ExchangeId| self.exchanges.get(id.0).is_none_or(|e| e.stage == Stage::VisitorLeft);
-        if self.urls.get(&url).is_some_and(|delivered| delivered.exchanges.iter().all(has_left)) {
+        self.urls.get(&url).is_some_and(|delivered| delivered.exchanges.iter().all(has_left))
+    }
+
+    /// Forgets a URL whose visitors have all left.
+    fn forget(&mut self, url: UrlId) {
+        if self.is_abandoned(url) {
             let delivered = self.take_url(url);
             delivered.into_iter().flat_map(|delivered| delivered.exchanges).for_each(|id| self.remove(id));
         }

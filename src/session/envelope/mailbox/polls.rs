@@ -6,17 +6,17 @@ use std::sync::atomic::AtomicBool;
 use super::{Delivered, Effect, ExchangeId, Mailbox, PollEnd, PollId, Stage, WaitingPoll};
 use crate::defaults;
 use crate::session::carrier::SendErrorKind;
-use crate::session::envelope::UrlId;
+use crate::session::envelope::{PollMode, UrlId};
 
 impl<R, V, P> Mailbox<R, V, P> {
-    /// A poll arrives. If `url` may be polled `again`, its earlier delivery did not arrive: an agent that had received
+    /// A poll arrives. If `url` may be polled again, its earlier delivery did not arrive: an agent that had received
     /// that delivery would poll the next URL. The requests of the delivery are queued first; a request that cannot be
     /// delivered again fails.
     ///
     /// # Errors
     /// [`PollEnd`]
-    pub fn poll(&mut self, url: UrlId, (streams, again): (bool, bool), place: P) -> Result<PollId, PollEnd> {
-        if again {
+    pub fn poll(&mut self, url: UrlId, mode: PollMode, place: P) -> Result<PollId, PollEnd> {
+        if mode.again {
             self.recall(url);
         }
         if self.ended {
@@ -35,12 +35,12 @@ impl<R, V, P> Mailbox<R, V, P> {
         if self.polls.len() >= defaults::POLLS_MOST {
             return Err(PollEnd::TooMany);
         }
-        self.whole = Some(!streams);
-        if streams && !self.abandoned.is_empty() {
+        (self.whole, self.cancels) = (Some(!mode.streams), mode.cancels());
+        if mode.cancels() && !self.abandoned.is_empty() {
             return Err(PollEnd::Nothing);
         }
         let id = PollId(self.number());
-        self.polls.push_back(WaitingPoll { id, url, streams, place });
+        self.polls.push_back(WaitingPoll { id, url, mode, place });
         self.match_up();
         Ok(id)
     }
@@ -135,7 +135,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         self.take_back(id, Err(kind));
     }
 
-    /// URLs whose visitors have left, each once. A poll that streams announces them when it has no request.
+    /// URLs whose visitors have left, each once. A poll without a request announces them to an agent that cancels.
     pub fn abandoned(&mut self) -> Vec<UrlId> {
         std::iter::from_fn(|| self.abandoned.pop()).take(defaults::GONE_AT_ONCE).collect()
     }
@@ -145,6 +145,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     pub fn answer(&mut self, url: UrlId) -> Option<Vec<V>> {
         let delivered = self.take_url(url)?;
         self.late_answers.remove(&url);
+        self.abandoned.remove(&url);
         self.last_activity = self.now;
         let mut visitors = Vec::with_capacity(delivered.exchanges.len());
         for id in delivered.exchanges {
@@ -158,14 +159,14 @@ impl<R, V, P> Mailbox<R, V, P> {
         Some(visitors)
     }
 
-    /// Announces to an agent that streams that a visitor of `url` has left: by ending a poll that waits, or else by the
-    /// agent's next poll.
+    /// Announces to an agent that cancels that the visitors of `url` have left: by ending a poll that waits, or else by
+    /// the agent's next poll.
     pub(super) fn abandon(&mut self, url: UrlId) {
-        if self.whole != Some(false) {
+        if !self.cancels || !self.is_abandoned(url) {
             return;
         }
         self.abandoned.insert(url, ());
-        if let Some(place) = self.polls.iter().position(|poll| poll.streams) {
+        if let Some(place) = self.polls.iter().position(|poll| poll.mode.cancels()) {
             self.end_poll(place);
         }
     }
@@ -174,7 +175,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         while !self.queue.is_empty() && !self.polls.is_empty() {
             let (Some(poll), Some(id)) = (self.polls.pop_front(), self.queue.pop_front()) else { return };
             self.last_activity = self.now;
-            if let Some(request) = self.take(id, poll.streams) {
+            if let Some(request) = self.take(id, poll.mode.streams) {
                 self.effects.push(Effect::Serve(poll.place, id, request));
             }
         }

@@ -225,7 +225,9 @@ impl World {
         let poll = self.urls.len();
         self.urls.insert(poll, url);
         self.change(|mailbox| mailbox.is_newcomer(url));
-        let polled = self.change(|mailbox| mailbox.poll(url, (streams, again), poll));
+        // Every third poll is one of an agent that cancels whole messages.
+        let mode = PollMode { streams, again, instance: poll.is_multiple_of(3), ..PollMode::WHOLE };
+        let polled = self.change(|mailbox| mailbox.poll(url, mode, poll));
         if let (Ok(id), false) = (polled, self.served == Some(poll)) {
             self.polls.insert(poll, (id, url));
         }

@@ -17,7 +17,7 @@ use crate::defaults;
 use crate::domain::{AgentId, Facts, Instance, Refusal, RefusalKind};
 use crate::message::{Body, Request, Response, fields, hop, link};
 use crate::session::envelope::{PollEnd, PollMode};
-use crate::transport::polled::pages::{self, plain};
+use crate::transport::polled::pages::{self, insert_ids, plain};
 use crate::transport::polled::{Registration, Waiters, preferred_wait, too_many, with_hold};
 use crate::transport::{Admissions, RelaySide, warnings};
 
@@ -100,7 +100,14 @@ impl Relay {
         let poll_session = |hold| poll(&session, comet_request.poll, hold);
         match with_hold(&self.waiters, &session, &parts.headers, most, poll_session).await {
             Ok(response) => Ok(response),
-            Err(PollEnd::Nothing | PollEnd::Used) => Ok(nothing(&session.urls)),
+            Err(PollEnd::Nothing) => {
+                let mut response = nothing(&session.urls);
+                if session.instance {
+                    insert_ids(&mut response, fields::PTTH_CANCELLED, &session.queue.lock().abandoned());
+                }
+                Ok(response)
+            }
+            Err(PollEnd::Used) => Ok(nothing(&session.urls)),
             // The answer in this POST was accepted, even if its poll is not.
             Err(PollEnd::TooMany) if answered.is_some() => Ok(nothing(&session.urls)),
             Err(PollEnd::TooMany) => Err(too_many()),
@@ -125,11 +132,16 @@ impl Relay {
 async fn poll(session: &Registration, name: Option<u128>, hold: Duration) -> Result<Response, PollEnd> {
     loop {
         let id: u128 = name.unwrap_or_else(rand::random);
-        let mode = PollMode { again: name.is_some(), ..PollMode::IN_MEMORY };
-        let delivery = session.queue.poll(exchange(&session.agent, id), mode, hold).await?;
+        let mode = PollMode { again: name.is_some(), instance: session.instance, ..PollMode::IN_MEMORY };
+        let exchange = exchange(&session.agent, id);
+        let delivery = session.queue.poll(exchange, mode, hold).await?;
         let Some((request, body)) = delivery.request() else { continue };
         let text = write_request(&format!("{id:032x}"), request, body);
-        return Ok(success(delivery.written(text), &session.urls));
+        let mut response = success(delivery.written(text), &session.urls);
+        if session.instance {
+            insert_ids(&mut response, fields::PTTH_REQUEST, &[exchange]);
+        }
+        return Ok(response);
     }
 }
 
@@ -162,7 +174,7 @@ impl RelaySide for Relay {
     }
 
     fn dress(&self, request_headers: &HeaderMap, response: &mut Response) {
-        pages::expose(request_headers, response, "Link");
+        pages::expose(request_headers, response, "Link, PTTH-Request, PTTH-Cancelled");
     }
 }
 

@@ -131,7 +131,9 @@ impl Sessions {
             let attached = admission.attach(Box::new(queue.clone()), Kind::Envelope, Core::current());
             let born = self.all.birth(&comet_request.identity);
             let times = (defaults::POLL_LEASE, polling.hold);
-            (Registration::new(comet_request.identity.clone(), granted, born, queue, times), attached)
+            let (identity, instance) =
+                (comet_request.identity.clone(), comet_request.offer.instance.is_some());
+            (Registration::new(identity, granted, born, queue, times, instance), attached)
         });
         // The session may have been ended meanwhile.
         let (session, _) = begun.ok_or_else(ended)?;

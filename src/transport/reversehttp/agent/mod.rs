@@ -1,7 +1,6 @@
 //! The agent's half: registers, then keeps several polls open and serves the requests that they bring.
 
 mod answers;
-mod in_flight;
 mod polls;
 mod probe;
 

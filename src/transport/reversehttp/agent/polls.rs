@@ -8,7 +8,6 @@ use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use super::answers;
-use super::in_flight::{InFlightRequest, InFlightRequests};
 use super::{Registered, copy_form, read_registered};
 use crate::defaults;
 use crate::http1::embedded::ReadError;
@@ -18,7 +17,9 @@ use crate::message::{Body, BoxError, Request, link};
 use crate::net::Scope;
 use crate::session::envelope::agent::{Answer, AnswerMode, INCOMPLETE, apology, serve};
 use crate::session::{Ended, Handler, Load};
-use crate::transport::polled::{Client, Dialect, Hold, PollOutcome, SentPoll, run, send_poll};
+use crate::transport::polled::{
+    Client, Dialect, Hold, InFlightRequests, PollOutcome, SentPoll, run, send_poll,
+};
 use crate::transport::reversehttp::accept::{self, poll_mode};
 use crate::transport::{ServeLink, StreamingSupport};
 
@@ -41,8 +42,6 @@ pub(super) struct Message {
     url: Uri,
     envelope: Body,
     mode: AnswerMode,
-    /// Its entry among the requests in flight.
-    in_flight: InFlightRequest,
 }
 
 impl PolledRegistration {
@@ -199,11 +198,11 @@ impl Dialect for PolledRegistration {
                     false => AnswerMode::Whole,
                 };
                 let envelope = answer.into_body();
-                Ok(PollOutcome::Request(Message { url: target, envelope, mode, in_flight }))
+                Ok(PollOutcome::Request(Message { url: target, envelope, mode }, in_flight))
             }
             StatusCode::NO_CONTENT => {
                 *url = next.or(url.take());
-                self.in_flight.drop_abandoned(answer.headers());
+                self.in_flight.cancel(answer.headers());
                 self.hold.record_lasted(since.elapsed());
                 Ok(PollOutcome::Nothing)
             }
@@ -220,20 +219,11 @@ impl Dialect for PolledRegistration {
 
     async fn serve(
         &self,
-        Message { url, envelope, mode, mut in_flight }: Message,
+        Message { url, envelope, mode }: Message,
         handler: Arc<dyn Handler>,
         scope: &Scope,
     ) -> Option<Self::Turn> {
-        let arrived = tokio::select! {
-            biased;
-            () = in_flight.visitor_left() => {
-                tracing::debug!("a visitor left before its answer");
-                true
-            }
-            arrived = self.exchange(&url, envelope, mode, handler, scope) => arrived,
-        };
-        // The same request may be in flight again as soon as its URL is polled.
-        drop(in_flight);
+        let arrived = self.exchange(&url, envelope, mode, handler, scope).await;
         (!arrived).then(|| Some(url.to_string()))
     }
 

@@ -23,8 +23,7 @@ use crate::transport::polled::{Registration, Registrations, Waiters};
 use crate::transport::{Admissions, RelaySide};
 
 /// The fields that a page of another origin must be able to read.
-const EXPOSED: &str =
-    "Link, Location, Accept, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Gone, PTTH-Visitors";
+const EXPOSED: &str = "Link, Location, Accept, Requesting-Client, PTTH-Stream, PTTH-Request, PTTH-Cancelled, PTTH-Gone, PTTH-Visitors";
 
 pub(super) struct Relay {
     admissions: Arc<dyn Admissions>,

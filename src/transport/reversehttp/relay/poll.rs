@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Relay, now, with_next};
 use crate::domain::{Facts, Refusal, RefusalKind};
 use crate::http1::embedded::{APPLICATION_HTTP, MESSAGE_HTTP, ReadError};
 use crate::message::{Request, Response, fields};
-use crate::session::envelope::{AnswerError, Delivery, PollEnd, UrlId, following};
-use crate::transport::polled::pages::plain;
+use crate::session::envelope::{AnswerError, Delivery, PollEnd, PollMode, following};
+use crate::transport::polled::pages::{insert_ids, plain};
 use crate::transport::polled::{too_many, with_hold};
 use crate::transport::reversehttp::accept::{LIVE, poll_mode};
 use crate::transport::reversehttp::seal::Use;
@@ -36,6 +36,7 @@ impl Relay {
             let registration = self.revive(&claims, facts)?;
             let queue = &registration.queue;
             registration.record_poll(claims.url);
+            let mode = PollMode { instance: registration.instance, ..mode };
             let poll = |hold| queue.poll(claims.url, mode, hold);
             let polled = with_hold(&self.waiters, &registration, request_headers, most, poll).await;
             return match polled {
@@ -45,7 +46,7 @@ impl Relay {
                         queue.lock().delivers_on(claims.url, closed);
                     }
                     let next = self.request_url(facts, &registration, following(claims.url));
-                    if mode.streams {
+                    if mode.cancels() {
                         insert_ids(&mut response, fields::PTTH_REQUEST, &[claims.url]);
                     }
                     if mode.live {
@@ -56,9 +57,11 @@ impl Relay {
                 Err(PollEnd::Nothing) => {
                     let next = self.request_url(facts, &registration, claims.url);
                     let mut response = plain(StatusCode::NO_CONTENT);
-                    if mode.streams {
-                        insert_ids(&mut response, fields::PTTH_GONE, &registration.queue.lock().abandoned());
+                    let cancelled = if mode.cancels() { queue.lock().abandoned() } else { Vec::new() };
+                    if mode.instance {
+                        insert_ids(&mut response, fields::PTTH_CANCELLED, &cancelled);
                     }
+                    insert_ids(&mut response, fields::PTTH_GONE, &cancelled);
                     Ok(with_next(response, &next))
                 }
                 Err(PollEnd::Used) => Err(gone("this URL has delivered its request: poll the next one")),
@@ -102,16 +105,6 @@ impl Relay {
                 Err(Refusal::new(RefusalKind::Malformed, format!("the answer is malformed: {error}")))
             }
         }
-    }
-}
-
-/// Adds a field with the ids of requests. An id alone gives no access.
-fn insert_ids(response: &mut Response, field: HeaderName, requests: &[UrlId]) {
-    let ids: Vec<_> = requests.iter().map(|id| format!("{id:x}")).collect();
-    if !ids.is_empty()
-        && let Ok(value) = HeaderValue::try_from(ids.join(", "))
-    {
-        response.headers_mut().insert(field, value);
     }
 }
 

@@ -138,7 +138,8 @@ impl Relay {
             let attached = admission.attach(Box::new(queue.clone()), Kind::Envelope, Core::current());
             let born = all.birth(&identity);
             let times = (lease, polling.hold);
-            (Registration::new(identity, granted, born, queue, times), attached)
+            let instance = read_identity(&identity).is_some_and(|(_, offer)| offer.instance.is_some());
+            (Registration::new(identity, granted, born, queue, times, instance), attached)
         })
     }
 

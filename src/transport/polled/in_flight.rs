@@ -15,7 +15,7 @@ type Id = u128;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct InFlightRequests(Mutex<InFlightState>);
+pub(in crate::transport) struct InFlightRequests(Mutex<InFlightState>);
 
 #[derive(Default)]
 struct InFlightState {
@@ -25,7 +25,7 @@ struct InFlightState {
 }
 
 /// A request in flight.
-pub(super) struct InFlightRequest {
+pub(in crate::transport) struct InFlightRequest {
     all: Arc<InFlightRequests>,
     id: Option<Id>,
     /// Resolves when the sender is dropped, because the visitor has left.
@@ -36,7 +36,7 @@ pub(super) struct InFlightRequest {
 
 impl InFlightRequests {
     /// Enters the request that the head of a poll's answer names.
-    pub(super) fn enter(self: &Arc<Self>, headers: &HeaderMap) -> InFlightRequest {
+    pub(in crate::transport) fn enter(self: &Arc<Self>, headers: &HeaderMap) -> InFlightRequest {
         let (sender, cancelled) = oneshot::channel();
         let id = headers.get(fields::PTTH_REQUEST).and_then(|value| parse(value.to_str().ok()?));
         let mut request = InFlightRequest { all: self.clone(), id, cancelled, retained: None };
@@ -53,9 +53,12 @@ impl InFlightRequests {
     }
 
     /// Drops the requests whose visitors have left, as named in the head of a poll's answer.
-    pub(super) fn drop_abandoned(&self, headers: &HeaderMap) {
-        let abandoned = headers.get_all(fields::PTTH_GONE);
-        for id in abandoned.iter().flat_map(hop::list).filter_map(parse) {
+    pub(in crate::transport) fn cancel(&self, headers: &HeaderMap) {
+        let field = match headers.contains_key(fields::PTTH_CANCELLED) {
+            true => fields::PTTH_CANCELLED,
+            false => fields::PTTH_GONE,
+        };
+        for id in headers.get_all(field).iter().flat_map(hop::list).filter_map(parse) {
             let mut state = self.0.lock();
             if state.in_flight.remove(&id).is_none() {
                 state.early.push_back(id);
@@ -104,12 +107,17 @@ mod tests {
         let mut first = requests.enter(&head(fields::PTTH_REQUEST, "a1"));
         let mut other = requests.enter(&head(fields::PTTH_REQUEST, "a2"));
         let mut nameless = requests.enter(&HeaderMap::new());
-        requests.drop_abandoned(&head(fields::PTTH_GONE, "a1, a3, no id"));
+        requests.cancel(&head(fields::PTTH_GONE, "a1, a3, no id"));
         assert!(first.visitor_left().now_or_never().is_some());
         assert!(other.visitor_left().now_or_never().is_none());
         assert!(nameless.visitor_left().now_or_never().is_none());
         let mut late = requests.enter(&head(fields::PTTH_REQUEST, "a3"));
         assert!(late.visitor_left().now_or_never().is_some());
+        // A relay sends both names to an agent that may know only the earlier one.
+        let mut both = head(fields::PTTH_CANCELLED, "a2");
+        both.extend(head(fields::PTTH_GONE, "a2"));
+        requests.cancel(&both);
+        assert!(other.visitor_left().now_or_never().is_some());
         drop((first, other, late));
         assert!(requests.0.lock().in_flight.is_empty() && requests.0.lock().early.is_empty());
     }
