@@ -43,6 +43,9 @@ pub const TRAILER_FIELDS: usize = 100;
 pub const ANSWER: Duration = Duration::from_secs(120);
 /// How long a request waits for a free connection when all connections of its agent are in use.
 pub const WAIT_FREE: Duration = Duration::from_secs(10);
+/// The same when the agent can open no more connections, because it has [`H1_MOST`] or polls with [`ENVELOPES`] requests in
+/// flight: then only the end of another request makes a place. Many of those may be streams without an end.
+pub const WAIT_FULL: Duration = Duration::from_secs(1);
 /// How long an agent's offer waits for the directory that several relays share: a network hop and a write.
 pub const DIRECTORY: Duration = Duration::from_millis(500);
 /// How long a request waits for an agent that has just disconnected: a reconnect takes less.
@@ -58,10 +61,11 @@ pub const LINGER_BYTES: usize = 256 << 10;
 /// other requests wait for one. The slowest mobile network is faster.
 pub const PACE: u64 = 8 << 10;
 /// The time over which [`PACE`] is measured. A visitor that was fast at first and is slow now is found within twice
-/// this time, which is less than [`WAIT_FREE`].
+/// this time, and the next request after that gets its place.
 pub const PACE_WITHIN: Duration = Duration::from_secs(3);
-/// [`PACE`] is enforced only when another request has waited for this long.
-pub const PACE_PATIENCE: Duration = Duration::from_secs(1);
+/// [`PACE`] is enforced only when another request has waited for this long: half of [`WAIT_FULL`], so that the request
+/// gets the place that becomes free.
+pub const PACE_PATIENCE: Duration = Duration::from_millis(500);
 /// Requests that wait for one agent. A longer queue would only hide the outage.
 pub const WAITING: usize = 512;
 /// How often a request is repeated that is harmless to repeat. When a whole agent disappears, its connections are found

@@ -92,16 +92,24 @@ impl Target {
         self.polled.load(Ordering::Relaxed)
     }
 
+    /// The session for a request; `Some(None)` when the rules have changed since its admission.
+    fn pick(&self, tried: &[SessionId], epoch: Epoch) -> Option<Option<Arc<Session>>> {
+        let served = self.served.load();
+        if served.epoch != epoch {
+            return Some(None);
+        }
+        select::pick(&served.sessions, tried).map(Some)
+    }
+
+    /// As [`Target::session`], without a wait: for a request that an agent cannot take although it is connected.
+    pub fn other_session(&self, tried: &[SessionId], epoch: Epoch) -> Option<Arc<Session>> {
+        self.pick(tried, epoch).flatten()
+    }
+
     /// The session for a request that was admitted at `epoch`, but none of `tried`. Waits a moment if the agent has
     /// just disconnected and may reconnect. `None` also when the rules have changed since the admission. Cancel safe.
     pub async fn session(&self, tried: &[SessionId], epoch: Epoch) -> Option<Arc<Session>> {
-        let pick = || {
-            let served = self.served.load();
-            if served.epoch != epoch {
-                return Some(None);
-            }
-            select::pick(&served.sessions, tried).map(Some)
-        };
+        let pick = || self.pick(tried, epoch);
         if let Some(picked) = pick() {
             return picked;
         }

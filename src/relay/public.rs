@@ -385,11 +385,10 @@ async fn send(
         let sent = session.send(request, recording.record_attempt(session.id), interim);
         match clock.wait(sent, timeout.limit).await.ok_or(VisitorFailure::Timeout(timeout))? {
             Ok(response) => return Ok(response),
-            Err(SendError {
-                kind: kind @ (SendErrorKind::Busy | SendErrorKind::Absent),
-                unsent: Some(unsent),
-                ..
-            }) => {
+            // The agent is connected, and cannot take the request.
+            Err(SendError { kind, unsent: Some(unsent), .. })
+                if matches!(kind, SendErrorKind::Busy | SendErrorKind::Full(_) | SendErrorKind::Absent) =>
+            {
                 tried.push(session.id);
                 failure = VisitorFailure::Send(kind);
                 request = *unsent;
@@ -414,8 +413,13 @@ async fn send(
             }
             Err(error) => return Err(VisitorFailure::Send(error.kind)),
         }
-        let next = clock.wait(target.session(&tried, permit.epoch()), timeout.limit);
-        found = next.await.ok_or(VisitorFailure::Timeout(timeout))?;
+        found = match failure {
+            VisitorFailure::Send(SendErrorKind::Full(_)) => target.other_session(&tried, permit.epoch()),
+            _ => {
+                let next = clock.wait(target.session(&tried, permit.epoch()), timeout.limit);
+                next.await.ok_or(VisitorFailure::Timeout(timeout))?
+            }
+        };
     }
 }
 

@@ -15,7 +15,7 @@ use crate::message::problem::{Problem, add_details, page, protect};
 use crate::message::{Body, Request, Response};
 use crate::observe::Recording;
 use crate::policy::Denied;
-use crate::session::SendErrorKind;
+use crate::session::{Kind, SendErrorKind};
 
 /// The path of the demo page.
 pub(super) const DEMO: &str = "/demo";
@@ -277,13 +277,24 @@ fn describe_denied(denied: Denied) -> FailureDescription {
 }
 
 fn describe_send(kind: SendErrorKind) -> FailureDescription {
-    use SendErrorKind::{Absent, Busy, Closed, Invalid, NoUpgrade, Slow, TooLarge};
+    use SendErrorKind::{Absent, Busy, Closed, Full, Invalid, NoUpgrade, Slow, TooLarge};
     match kind {
         Absent => describe(VisitorFailure::NoAgent),
-        Busy => (
+        Busy | Full(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "agent-busy",
-            "The agent for this address has reached its limit of requests in flight. Try again later.",
+            match kind {
+                Full(Kind::H1) => {
+                    "The agent for this address has 64 requests in flight over HTTP/1.1, its limit. Try again \
+                     later."
+                }
+                Full(Kind::Envelope) => {
+                    "The agent for this address polls, and has 256 requests in flight, its limit. Try again later."
+                }
+                _ => {
+                    "The agent for this address has reached its limit of requests in flight. Try again later."
+                }
+            },
             Some("connection_limit_reached"),
         ),
         Closed => (
@@ -398,6 +409,10 @@ mod tests {
         assert!(fields.contains(&format!(" {} ", defaults::H1_FIELDS)), "{fields}");
         let head = text(VisitorFailure::Head);
         assert!(head.contains(&format!(" {} KiB", defaults::VISITOR_HEAD >> 10)), "{head}");
+        for (kind, most) in [(Kind::H1, defaults::H1_MOST), (Kind::Envelope, defaults::ENVELOPES)] {
+            let full = text(VisitorFailure::Send(SendErrorKind::Full(kind)));
+            assert!(full.contains(&format!(" {most} requests in flight")), "{full}");
+        }
         let target = text(VisitorFailure::BadHead(BadHead::Target));
         let error = BadHead::Target.to_string();
         let most = error.split(' ').find(|part| part.bytes().all(|b| b.is_ascii_digit())).unwrap();

@@ -78,6 +78,9 @@ pub enum SendErrorKind {
     /// Every connection of the agent is busy, and the queue is full or the wait was too long.
     #[error("every connection of the agent is busy")]
     Busy,
+    /// The agent has as many requests in flight as it can have over links of this kind, and the wait was too long.
+    #[error("the agent has as many requests in flight as its {0} connections carry")]
+    Full(Kind),
     /// The connection had ended, or ended while the request was on it.
     #[error("the agent's connection closed before it answered")]
     Closed,

@@ -122,9 +122,9 @@ impl Session {
     ) -> Result<Response, SendError> {
         let mut refusals = 0;
         loop {
-            let Some(slot) = self.acquire().await else {
-                let kind = if self.is_usable() { SendErrorKind::Busy } else { SendErrorKind::Closed };
-                return Err(kind.unsent(request));
+            let slot = match self.acquire().await {
+                Ok(slot) => slot,
+                Err(kind) => return Err(kind.unsent(request)),
             };
             let link = slot.link().clone();
             *via = Some(link.via());
@@ -154,33 +154,51 @@ impl Session {
         best.reserve().or_else(|| links.iter().find_map(Link::reserve))
     }
 
-    async fn acquire(&self) -> Option<Slot> {
-        if let Some(slot) = self.pick() {
-            return Some(slot);
-        }
-        let _waiting = WaitingPlace::enter(&self.waiting)?;
-        let since = Instant::now();
-        let wait = async {
-            loop {
-                // Registered before the search for a slot: otherwise two slots that become free in between would wake
-                // only one waiter.
-                let mut freed = std::pin::pin!(self.freed.notified());
-                freed.as_mut().enable();
-                if let Some(slot) = self.pick() {
-                    return Some(slot);
-                }
-                if !self.is_usable() {
-                    return None;
-                }
-                if since.elapsed() >= defaults::PACE_PATIENCE {
-                    // At most one link is cut: this request needs one slot.
-                    self.links.load().iter().any(|link| link.cut_if_held_up());
-                }
-                // A link may close without a notification, so the loop looks again from time to time.
-                let _ = tokio::time::timeout(Duration::from_millis(500), freed).await;
-            }
+    /// The kind of the links in use, if the agent can open no more of them.
+    fn exhausted(&self) -> Option<Kind> {
+        let links = self.links.load();
+        let mut in_use = links.iter().filter(|l| !l.is_out());
+        let kind = in_use.next()?.kind();
+        let most = match kind {
+            Kind::H1 => defaults::H1_MOST,
+            Kind::Envelope => 1,
+            // The agent opens another connection, or allows more streams.
+            Kind::H2 => return None,
         };
-        tokio::time::timeout(defaults::WAIT_FREE, wait).await.ok().flatten()
+        (in_use.count() + 1 >= most).then_some(kind)
+    }
+
+    async fn acquire(&self) -> Result<Slot, SendErrorKind> {
+        if let Some(slot) = self.pick() {
+            return Ok(slot);
+        }
+        let failure = || match self.exhausted() {
+            _ if !self.is_usable() => (SendErrorKind::Closed, Duration::ZERO),
+            Some(kind) => (SendErrorKind::Full(kind), defaults::WAIT_FULL),
+            None => (SendErrorKind::Busy, defaults::WAIT_FREE),
+        };
+        let _waiting = WaitingPlace::enter(&self.waiting).ok_or_else(|| failure().0)?;
+        let since = Instant::now();
+        loop {
+            // Registered before the search for a slot: otherwise two slots that become free in between would wake
+            // only one waiter.
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if let Some(slot) = self.pick() {
+                return Ok(slot);
+            }
+            let (kind, patience) = failure();
+            let left = patience.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return Err(kind);
+            }
+            if since.elapsed() >= defaults::PACE_PATIENCE {
+                // At most one link is cut: this request needs one slot.
+                self.links.load().iter().any(|link| link.cut_if_held_up());
+            }
+            // A link may close without a notification, so the loop looks again from time to time.
+            let _ = tokio::time::timeout(left.min(Duration::from_millis(250)), freed).await;
+        }
     }
 }
 
@@ -209,12 +227,16 @@ mod tests {
     use crate::session::carrier::Fake;
 
     fn link(session: &Session, capacity: usize) -> Arc<Link> {
+        link_of(session, capacity, Kind::H2)
+    }
+
+    fn link_of(session: &Session, capacity: usize, kind: Kind) -> Arc<Link> {
         let answer = |_, slot: Slot| {
-            let mut response = Response::new(Body::empty());
+            let mut response = Response::new(Body::full("held"));
             slot.attach_to(&mut response);
             Ok(response)
         };
-        Link::new(Fake::carrier(capacity, answer), Kind::H2, Core::default(), session.freed())
+        Link::new(Fake::carrier(capacity, answer), kind, Core::default(), session.freed())
     }
 
     #[tokio::test(start_paused = true)]
@@ -232,5 +254,39 @@ mod tests {
         session.add(link(&session, 3));
         assert!(waiting.await.iter().all(Result::is_ok));
         assert_eq!(began.elapsed(), Duration::ZERO, "a request slept beside a free link");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_a_second_if_the_agent_can_open_no_more_links() {
+        let full = defaults::H1_MOST;
+        for (kind, links, failure) in [
+            (Kind::Envelope, 1, SendErrorKind::Full(Kind::Envelope)),
+            (Kind::H1, full, SendErrorKind::Full(Kind::H1)),
+            (Kind::H1, full - 1, SendErrorKind::Busy),
+        ] {
+            let (agent, timeout) = (AgentId("a".into()), AnswerTimeout::default());
+            let session = Session::new(SessionId(1), agent, None, false, Box::default(), timeout);
+            (0..links).for_each(|_| session.add(link_of(&session, 1, kind)));
+            let send = async || {
+                let began = Instant::now();
+                let sent = session.send(Request::default(), &mut None, &interim::Sender::default()).await;
+                (sent, began.elapsed())
+            };
+            let mut held = Vec::new();
+            for _ in 0..links {
+                held.push(send().await.0.unwrap().into_body());
+            }
+            let (refused, waited) = send().await;
+            let refused = refused.unwrap_err();
+            assert_eq!((refused.kind, refused.unsent.is_some()), (failure, true));
+            let most = if links == full - 1 { defaults::WAIT_FREE } else { defaults::WAIT_FULL };
+            assert_eq!(waited, most, "{kind}");
+            let freed = async {
+                tokio::time::sleep(most * 9 / 10).await;
+                held.pop();
+            };
+            let ((sent, waited), ()) = tokio::join!(send(), freed);
+            assert!(sent.is_ok() && waited == most * 9 / 10, "{kind}: {waited:?}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod answers;
 mod bulk;
+mod crowded;
 mod exceptions;
 mod expect;
 mod fields;
@@ -51,6 +52,7 @@ scenarios! {
         several_requests_on_one_connection, pipelined_requests_keep_their_order, a_visitor_with_http2;
     bulk: large_download, large_upload, a_slow_visitor_slows_the_origin, a_slow_origin_slows_the_visitor,
         a_visitor_that_pauses_loses_nothing, an_origin_that_pauses_loses_nothing;
+    crowded: a_request_beside_300_event_streams_is_answered_in_time;
     uploads: an_upload_with_a_separate_end_frame_is_answered;
     logins: a_connection_login_serves_only_its_visitor, a_connection_login_fails_behind_a_trusted_proxy, a_login_per_request_keeps_the_connection;
     expect: an_expectation_is_answered_with_100, expectation_failed_without_the_body;
