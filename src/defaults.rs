@@ -450,6 +450,10 @@ pub const JSON: usize = 2 * COMET_MESSAGE + (1 << 20);
 /// An answer up to this size, in bytes, is received before its visitor reads it, so that a single-threaded agent is
 /// free for the next request. A larger answer streams.
 pub const ANSWER_WHOLE: u64 = 1 << 20;
+/// A body in memory or in a file is written in pieces of this size, in bytes: one write to a connection.
+pub const PIECE: usize = 64 << 10;
+/// The bytes that may wait in each direction of an upgraded stream between two polls: one read of a connection.
+pub const PIPE: usize = 64 << 10;
 /// An answer up to this size, in bytes, is sent again when its connection breaks. Most answers are smaller, and each
 /// takes as much memory while it is in flight.
 pub const ANSWER_AGAIN: usize = 64 << 10;

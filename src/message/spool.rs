@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt as _;
@@ -18,11 +19,8 @@ use tokio::task::JoinHandle;
 
 use super::body::{FrameSource, PolledFrame};
 use super::store::SpoolBudget;
-use super::{Body, BoxError};
+use super::{Body, BoxError, trailers};
 use crate::defaults;
-
-/// A file is read in pieces of this size, in bytes.
-const PIECE: u64 = 64 << 10;
 
 /// Room for the bodies of one session.
 pub struct SpoolRoom {
@@ -41,10 +39,11 @@ impl Default for SpoolRoom {
     }
 }
 
-/// A complete body. Cloning is cheap; the room is released when the last clone is dropped.
+/// A complete body and its trailers. Cloning is cheap; the room is released when the last clone is dropped.
 #[derive(Clone, Default)]
 pub struct Spooled {
     place: SpoolPlace,
+    trailers: Option<Arc<HeaderMap>>,
     share: Option<Arc<Share>>,
 }
 
@@ -97,7 +96,7 @@ impl SpoolRoom {
         Self { store, ..self }
     }
 
-    /// Takes a body in, up to its end. Trailers are dropped. Dropping the future releases the room.
+    /// Takes a body in, up to its end, with its trailers. Dropping the future releases the room.
     ///
     /// # Errors
     /// [`SpoolError`]
@@ -108,9 +107,19 @@ impl SpoolRoom {
     async fn take(&self, mut body: Body) -> Result<Spooled, SpoolError> {
         let (mut memory, mut file) = (BytesMut::new(), None);
         let mut share = Share::default();
-        let mut length = 0;
+        let (mut length, mut trailers) = (0, None);
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(SpoolError::Broken)?.into_data() else { continue };
+            let data = match frame.map_err(SpoolError::Broken)?.into_data() {
+                Ok(data) => data,
+                Err(frame) => {
+                    let fields = frame.into_trailers().unwrap_or_default();
+                    let size = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+                    grow(&mut share.own, &self.all, size)?;
+                    grow(&mut share.memory, &self.store.memory, size)?;
+                    trailers = Some(Arc::new(fields));
+                    continue;
+                }
+            };
             length += data.len();
             if length > self.one {
                 return Err(SpoolError::TooLarge(self.one));
@@ -128,7 +137,8 @@ impl SpoolRoom {
                 grow(&mut share.memory, &self.store.memory, data.len())?;
             }
             if length == data.len() && body.is_end_stream() && file.is_none() {
-                return Ok(Spooled { place: SpoolPlace::Memory(data), share: Some(Arc::new(share)) });
+                let (place, share) = (SpoolPlace::Memory(data), Some(Arc::new(share)));
+                return Ok(Spooled { place, trailers, share });
             }
             match &mut file {
                 Some(file) => file.write_all(&data).await?,
@@ -142,7 +152,8 @@ impl SpoolRoom {
                 SpoolPlace::File { file: Arc::new(file.into_std().await), length: length as u64 }
             }
         };
-        Ok(Spooled { place, share: (length > 0).then(|| Arc::new(share)) })
+        let is_empty = length == 0 && trailers.is_none();
+        Ok(Spooled { place, trailers, share: (!is_empty).then(|| Arc::new(share)) })
     }
 }
 
@@ -183,6 +194,11 @@ impl Spooled {
         }
     }
 
+    /// Whether trailers follow the bytes.
+    pub fn has_trailers(&self) -> bool {
+        self.trailers.is_some()
+    }
+
     /// The bytes, if they are in memory.
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.place {
@@ -213,7 +229,7 @@ impl Spooled {
         if let Some(share) = &self.share {
             body.hold(share.clone());
         }
-        body
+        trailers::append(body, self.trailers.as_deref().cloned())
     }
 }
 
@@ -233,7 +249,7 @@ impl FrameSource for FileBody {
         let (file, at, left) = (self.file.clone(), self.at, self.length - self.at);
         let piece = self.piece.get_or_insert_with(|| {
             tokio::task::spawn_blocking(move || {
-                let mut bytes = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
+                let mut bytes = vec![0; usize::try_from(left.min(defaults::PIECE as u64)).unwrap_or(0)];
                 file.read_exact_at(&mut bytes, at)?;
                 Ok(bytes.into())
             })
@@ -337,6 +353,24 @@ mod tests {
         let taken = room.take_in(Body::wrap(StreamBody::new(Box::pin(drops)))).await;
         assert!(matches!(taken, Err(SpoolError::Late)));
         assert_eq!(room.all.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn trailers_are_read_again_with_their_body() {
+        let fields = || HeaderMap::from_iter([(http::header::ETAG, http::HeaderValue::from_static("\"a\""))]);
+        for length in [0, 3, 300_000] {
+            let room = SpoolRoom::default();
+            let body = trailers::append(Body::full(vec![b'x'; length]), Some(fields()));
+            let spooled = room.take_in(body).await.unwrap();
+            assert!(spooled.has_trailers() && spooled.length() == length as u64);
+            for _ in 0..2 {
+                let read = spooled.body().collect().await.unwrap();
+                assert_eq!(read.trailers(), Some(&fields()));
+                assert_eq!(read.to_bytes().len(), length);
+            }
+            drop(spooled);
+            assert_eq!(room.all.available_permits(), defaults::MESSAGES);
+        }
     }
 
     #[tokio::test]

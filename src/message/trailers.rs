@@ -6,6 +6,9 @@
 //! exception: the relay sends no trailers to an HTTP/1.1 visitor without `TE: trailers`. Some clients date from a time
 //! when a server sent trailers only on request (RFC 2616 §3.6.1), and an answer must be complete without trailers.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
     AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE,
@@ -14,9 +17,11 @@ use http::header::{
     RETRY_AFTER, SET_COOKIE, TE, TRAILER, VARY, VIA, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue};
+use http_body::{Body as _, Frame};
 
+use super::body::{FrameSource, PolledFrame};
 use super::forgeable::is_forgeable;
-use super::hop;
+use super::{Body, hop};
 use crate::defaults;
 
 /// Fields that must be known before the body, or that only the author of the head may set (RFC 9110 §6.5.1): framing,
@@ -84,6 +89,42 @@ pub fn last_chunk(trailers: HeaderMap) -> Option<Bytes> {
     Some(out.freeze())
 }
 
+/// A body with these trailers behind it. Its length is not announced: only the chunked coding has a place for trailers.
+pub fn append(body: Body, trailers: Option<HeaderMap>) -> Body {
+    match trailers {
+        Some(trailers) => Body::from_source(TrailedBody { body, trailers: Some(trailers) }),
+        None => body,
+    }
+}
+
+struct TrailedBody {
+    body: Body,
+    trailers: Option<HeaderMap>,
+}
+
+impl FrameSource for TrailedBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None => Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            frame => Poll::Ready(frame),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.trailers.is_none() && self.body.is_end_stream()
+    }
+}
+
+/// Whether a request is useless without the trailers of its answer: a call of gRPC has its result there. gRPC-Web has it
+/// in the body.
+pub fn needs_trailers(request_headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let kind = request_headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    kind.split_at_checked(GRPC.len()).is_some_and(|(kind, rest)| {
+        kind.eq_ignore_ascii_case(GRPC) && rest.first().is_none_or(|next| b"+; ".contains(next))
+    })
+}
+
 /// Whether a field may be a trailer. Underscores count as hyphens, because CGI and its successors read both spellings
 /// as the same name. Fields that a visitor may not set in a head are refused too.
 fn may_be_trailer(name: &HeaderName) -> bool {
@@ -126,6 +167,20 @@ mod tests {
         assert_eq!(&written[..], b"0\r\nx-sum: 294\r\nx-sum: \r\netag: \"a\"\r\n\r\n");
         assert_eq!(last_chunk(map(&[("trailer", "x"), ("content-type", "a/b")])), None);
         assert_eq!(last_chunk(HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn only_grpc_itself_needs_trailers() {
+        let kind = |kind| needs_trailers(&map(&[("content-type", kind)]));
+        for grpc in ["application/grpc", "Application/gRPC+proto", "application/grpc;x=y"] {
+            assert!(kind(grpc), "{grpc}");
+        }
+        for other in
+            ["application/grpc-web", "application/grpc-web+proto", "application/json", "application/grp"]
+        {
+            assert!(!kind(other), "{other}");
+        }
+        assert!(!needs_trailers(&HeaderMap::new()));
     }
 
     #[test]

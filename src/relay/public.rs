@@ -385,10 +385,7 @@ async fn send(
         let sent = session.send(request, recording.record_attempt(session.id), interim);
         match clock.wait(sent, timeout.limit).await.ok_or(VisitorFailure::Timeout(timeout))? {
             Ok(response) => return Ok(response),
-            // The agent is connected, and cannot take the request.
-            Err(SendError { kind, unsent: Some(unsent), .. })
-                if matches!(kind, SendErrorKind::Busy | SendErrorKind::Full(_) | SendErrorKind::Absent) =>
-            {
+            Err(SendError { kind, unsent: Some(unsent), .. }) if kind.is_declined() => {
                 tried.push(session.id);
                 failure = VisitorFailure::Send(kind);
                 request = *unsent;
@@ -414,7 +411,9 @@ async fn send(
             Err(error) => return Err(VisitorFailure::Send(error.kind)),
         }
         found = match failure {
-            VisitorFailure::Send(SendErrorKind::Full(_)) => target.other_session(&tried, permit.epoch()),
+            VisitorFailure::Send(SendErrorKind::Full(_) | SendErrorKind::NoTrailers) => {
+                target.other_session(&tried, permit.epoch())
+            }
             _ => {
                 let next = clock.wait(target.session(&tried, permit.epoch()), timeout.limit);
                 next.await.ok_or(VisitorFailure::Timeout(timeout))?

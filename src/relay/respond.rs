@@ -277,7 +277,7 @@ fn describe_denied(denied: Denied) -> FailureDescription {
 }
 
 fn describe_send(kind: SendErrorKind) -> FailureDescription {
-    use SendErrorKind::{Absent, Busy, Closed, Full, Invalid, NoUpgrade, Slow, TooLarge};
+    use SendErrorKind::{Absent, Busy, Closed, Full, Invalid, NoTrailers, NoUpgrade, Slow, TooLarge};
     match kind {
         Absent => describe(VisitorFailure::NoAgent),
         Busy | Full(_) => (
@@ -320,6 +320,13 @@ fn describe_send(kind: SendErrorKind) -> FailureDescription {
             "too-large",
             "The agent's connection cannot carry a body of this size.",
             Some("http_request_error"),
+        ),
+        NoTrailers => (
+            StatusCode::NOT_IMPLEMENTED,
+            "no-trailers",
+            "The agent's transport, comet, cannot carry the trailers that a gRPC call needs. The call was not \
+             forwarded. Use another transport.",
+            None,
         ),
         NoUpgrade => (
             StatusCode::NOT_IMPLEMENTED,

@@ -97,12 +97,20 @@ pub enum SendErrorKind {
     /// up a connection while other requests waited.
     #[error("the body did not arrive in time")]
     Slow,
+    /// This agent cannot carry trailers, without which the answer to the request is useless.
+    #[error("the agent's connection cannot carry trailers")]
+    NoTrailers,
     /// This agent cannot carry an Upgrade.
     #[error("the agent's connection cannot carry this Upgrade")]
     NoUpgrade,
 }
 
 impl SendErrorKind {
+    /// Whether the agent cannot take this request, although its session stands.
+    pub fn is_declined(self) -> bool {
+        matches!(self, Self::Busy | Self::Full(_) | Self::Absent | Self::NoTrailers)
+    }
+
     pub(super) fn error(self) -> SendError {
         SendError { kind: self, unsent: None, repeatable: None }
     }

@@ -10,6 +10,7 @@ mod exceptions;
 mod expect;
 mod fields;
 mod gone;
+mod held;
 #[path = "../support/holder.rs"]
 mod holder;
 mod logins;

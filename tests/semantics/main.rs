@@ -236,8 +236,9 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("unannounced_trailers_for_an_http2_visitor", On::Comet, NO_TRAILERS),
     ("unannounced_trailers_for_an_http1_visitor", On::Comet, NO_TRAILERS),
     ("no_trailers_without_te", On::Comet, STREAM),
-    ("unary", On::Comet, NO_TRAILERS),
-    ("trailing_metadata", On::Comet, NO_TRAILERS),
+    ("unary", On::Comet, GRPC),
+    ("trailing_metadata", On::Comet, GRPC),
+    ("a_status_without_messages", On::Comet, GRPC),
     ("head_before_messages", On::Comet, STREAM),
     ("server_streaming", On::Comet, STREAM),
     ("client_streaming", On::Comet, STREAM),
@@ -262,6 +263,8 @@ const STREAM: &str = "a message is forwarded only once it is complete";
 const UPGRADE: &str =
     "an upgraded stream has no end, so the relay refuses a WebSocket and ignores another Upgrade";
 const NO_TRAILERS: &str = "its JSON has no trailer fields";
+const GRPC: &str =
+    "its JSON has no trailer fields, so the relay refuses a gRPC call with 501 and does not forward it";
 const WHOLE: &str = "the relay sends 100 itself, because an agent that polls may accept whole messages only";
 
 /// What is known of a case on a column.

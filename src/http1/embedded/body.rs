@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
@@ -111,21 +112,21 @@ impl Reader {
         Body::from_source(EmbeddedBody { body: self.body, read: self.read.freeze(), decode, ended: false })
     }
 
-    /// The body of the message, as a whole. A wrong declared length is ignored.
+    /// The body of the message, as a whole, and its trailers. A wrong declared length is ignored.
     ///
     /// # Errors
     /// [`ReadError`], [`ReadError::TooLarge`] beyond `most` bytes.
-    pub async fn whole(self, framing: Framing, most: usize) -> Result<Bytes, ReadError> {
+    pub async fn whole(self, framing: Framing, most: usize) -> Result<(Bytes, Option<HeaderMap>), ReadError> {
         let rest =
             EmbeddedBody { body: self.body, read: self.read.freeze(), decode: Decode::Rest, ended: false };
         let rest = whole(Body::from_source(rest), most).await?;
         match framing {
-            Framing::Empty => Ok(Bytes::new()),
+            Framing::Empty => Ok((Bytes::new(), None)),
             Framing::Rest(declared) => {
                 let second = declared.and_then(|declared| rest.get(usize::try_from(declared).ok()?..));
                 match second.is_some_and(|second| second.trim_ascii_start().starts_with(b"HTTP/")) {
                     true => Err(BadMessage::Several.into()),
-                    false => Ok(rest),
+                    false => Ok((rest, None)),
                 }
             }
             Framing::Chunked => {
@@ -137,15 +138,15 @@ impl Reader {
     }
 }
 
-/// Takes a chunked body from `rest`, without its trailers.
-pub(super) fn unchunk(rest: &mut BytesMut) -> Result<Bytes, BadMessage> {
+/// Takes a chunked body and its trailers from `rest`.
+pub(super) fn unchunk(rest: &mut BytesMut) -> Result<(Bytes, Option<HeaderMap>), BadMessage> {
     let mut decoder = Decoder::chunked_leniently();
     let mut out = BytesMut::with_capacity(rest.len());
     loop {
         match decoder.next(rest)? {
             None => return Err(BadMessage::Chunk),
             Some(Piece::Data(data)) => out.extend_from_slice(&data),
-            Some(Piece::End(_)) => return Ok(out.freeze()),
+            Some(Piece::End(trailers)) => return Ok((out.freeze(), trailers)),
         }
     }
 }
@@ -266,7 +267,7 @@ mod tests {
     async fn read(text: &'static str) -> Result<Bytes, ReadError> {
         let mut reader = Reader::new(Body::full(text));
         let head = reader.head(parse_response).await?;
-        reader.whole(head.framing, 20).await
+        Ok(reader.whole(head.framing, 20).await?.0)
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use crate::http1::head::{self, MessageFacts};
 use crate::http1::write::{self, BodyFraming, Case};
 use crate::message::framing::is_bodiless;
 use crate::message::interim::Head;
-use crate::message::{Body, Response, hop};
+use crate::message::{Body, Response, hop, trailers};
 
 /// Where the body of an embedded message ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,14 @@ impl EmbeddedResponse {
             self.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         bodiless
+    }
+
+    /// The response with a complete body.
+    pub fn complete(mut self, body: Bytes, trailers: Option<HeaderMap>) -> Response {
+        if trailers.is_none() {
+            self.headers.remove(TRAILER);
+        }
+        self.with_body(trailers::append(Body::full(body), trailers))
     }
 
     /// The response with this body. A 101 keeps its Upgrade.

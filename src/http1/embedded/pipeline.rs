@@ -2,26 +2,30 @@
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
-use http::header::TRAILER;
 
 use super::body::unchunk;
 use super::{BadMessage, Framing, parse_response};
 use crate::defaults;
 use crate::http1::head::Search;
-use crate::message::{Body, Response};
+use crate::message::Response;
 
-/// Takes the first response from `rest`, as the answer to a request with `method`. Each response must declare its end.
+/// Takes the first response from `rest`, as the answer to a request with `method`, whose
+/// sender may take trailers. Each response must declare its end.
 /// Only the `last` response may end with the envelope: otherwise the answers after it would be read as its body.
 ///
 /// # Errors
 /// [`BadMessage`]; `rest` is unusable then.
-pub fn take_response(rest: &mut Bytes, method: &Method, last: bool) -> Result<Response, BadMessage> {
+pub fn take_response(
+    rest: &mut Bytes,
+    (method, takes_trailers): (&Method, bool),
+    last: bool,
+) -> Result<Response, BadMessage> {
     let mut read = BytesMut::from(std::mem::take(rest));
     let head = Search::default().take(&mut read, defaults::FIELDS as usize)?;
     *rest = read.freeze();
     let mut head = parse_response(&head.ok_or(BadMessage::Incomplete)?)?;
-    head.headers.remove(TRAILER);
     let bodiless = head.is_bodiless(method);
+    let mut trailers = None;
     let body = match head.framing {
         _ if bodiless => Bytes::new(),
         Framing::Empty => Bytes::new(),
@@ -33,12 +37,13 @@ pub fn take_response(rest: &mut Bytes, method: &Method, last: bool) -> Result<Re
         Framing::Rest(None) => return Err(BadMessage::Framing),
         Framing::Chunked => {
             let mut read = BytesMut::from(std::mem::take(rest));
-            let body = unchunk(&mut read)?;
+            let (body, fields) = unchunk(&mut read)?;
             *rest = read.freeze();
+            trailers = fields;
             body
         }
     };
-    Ok(head.with_body(Body::full(body)))
+    Ok(head.complete(body, trailers.filter(|_| takes_trailers)))
 }
 
 #[cfg(test)]
@@ -52,7 +57,7 @@ mod tests {
         let mut rest = Bytes::from_static(text.as_bytes());
         let last = methods.len() - 1;
         let take = |(place, method)| {
-            let response = take_response(&mut rest, method, place == last)?;
+            let response = take_response(&mut rest, (method, true), place == last)?;
             let body = response.into_body().collect().now_or_never();
             Ok(body.unwrap().unwrap().to_bytes())
         };

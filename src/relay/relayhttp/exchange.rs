@@ -35,7 +35,7 @@ pub(super) async fn embedded(envelope: Body, destination: &HostAndPort) -> Resul
     let read = async {
         let mut reader = Reader::new(envelope);
         let head = reader.head(parse_request).await?;
-        let body = reader.whole(head.framing, defaults::RELAY_HTTP_REQUEST).await?;
+        let (body, _trailers) = reader.whole(head.framing, defaults::RELAY_HTTP_REQUEST).await?;
         Ok((head, body))
     };
     let read = tokio::time::timeout(defaults::HEAD, read).await;

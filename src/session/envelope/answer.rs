@@ -4,15 +4,14 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, TRAILER};
+use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::UrlId;
-use super::queue::{AnswerRouter, Queue};
+use super::queue::{AnswerRouter, BreakWhenCut, Queue};
 use super::request::Recipient;
-use super::stream::BreakWhenCut;
 use crate::defaults;
 use crate::http1::embedded::{
     BadMessage, EmbeddedResponse, Framing, Next, ReadError, Reader, parse_answer, parse_next, parse_response,
@@ -126,14 +125,12 @@ async fn answer_one(queue: &Arc<Queue>, mut recipient: Recipient, envelope: Body
         gate.keep_shut();
         response.body_mut().hold(gate);
     }
-    if complete {
-        recipient.respond(response);
-        return Ok(());
-    }
     let (guard, read) = oneshot::channel::<()>();
-    response.body_mut().observe(Box::new(BreakWhenCut(queue.is_cut())));
-    response.body_mut().hold(guard);
-    if recipient.respond(response) {
+    if !complete {
+        response.body_mut().observe(Box::new(BreakWhenCut(queue.is_cut())));
+        response.body_mut().hold(guard);
+    }
+    if recipient.respond(response) && !complete {
         tokio::select! {
             biased;
             () = queue.is_cut() => {}
@@ -201,30 +198,31 @@ async fn read(
     };
     // Of a body that streams, only the bytes that have arrived occupy memory.
     let ahead = reader.ahead();
+    let mut occupied = ahead;
     let bodiless = head.is_bodiless(&recipient.method);
-    let body = match head.framing {
-        framing if bodiless => {
+    let framing = head.framing;
+    let mut response = match framing {
+        _ if bodiless => {
+            occupied = 0;
             if complete && framing != Framing::Chunked {
                 // The clients of 2009 send bodies here, which are dropped. A second message is refused.
                 reader.whole(Framing::Rest(Some(0)), most).await?;
             }
-            Body::empty()
+            head.with_body(Body::empty())
         }
-        framing @ Framing::Chunked if may_stream => reader.stream(framing),
+        Framing::Chunked if may_stream => head.with_body(reader.stream(framing)),
         // If no more bytes arrive, the answer broke off at the origin. The visitor sees that if the body streams.
-        framing @ Framing::Rest(Some(length)) if recipient.mode.live && length > ahead as u64 => {
-            reader.stream(framing)
+        Framing::Rest(Some(length)) if recipient.mode.live && length > ahead as u64 => {
+            head.with_body(reader.stream(framing))
         }
-        framing if complete => {
-            // A body that is taken in loses its trailers.
-            head.headers.remove(TRAILER);
-            Body::full(reader.whole(framing, most).await?)
+        _ if complete => {
+            let (body, trailers) = reader.whole(framing, most).await?;
+            occupied = body.len();
+            // Without trailers, the visitor gets the length of the body.
+            head.complete(body, trailers.filter(|_| recipient.takes_trailers))
         }
-        framing => reader.stream(framing),
+        _ => head.with_body(reader.stream(framing)),
     };
-    let occupied = if complete { body.size_hint().lower() } else { ahead as u64 };
-    let occupied = usize::try_from(occupied).unwrap_or(usize::MAX);
-    let mut response = head.with_body(body);
     if let Some(share) = share.as_mut().filter(|_| occupied > 0)
         && let Some(retained) = share.split(occupied.min(share.num_permits()))
     {
@@ -236,7 +234,20 @@ async fn read(
 /// Takes the answers to a batch, in the order of its requests. An answer that cannot be read ends the reading: the
 /// start of the next answer is not known.
 async fn answer_batch(queue: &Queue, recipients: Vec<Recipient>, envelope: Body) -> Result<(), AnswerError> {
-    let mut rest = match take_in(queue, envelope).await {
+    let size = envelope.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let room = size.unwrap_or(defaults::PIPELINE_ANSWERS);
+    // Within the registration's memory for answers to batches.
+    let reading = async {
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let _share = queue.answers.acquire_many(room).await;
+        let _memory = queue.router.store.reserve_memory(room.into()).ok_or(AnswerError::Full)?;
+        Ok(whole(envelope, defaults::PIPELINE_ANSWERS).await?)
+    };
+    let read = match room > defaults::PIPELINE_ANSWERS {
+        true => Err(ReadError::TooLarge(defaults::PIPELINE_ANSWERS).into()),
+        false => tokio::time::timeout(defaults::ANSWER, reading).await.unwrap_or(Err(AnswerError::Timeout)),
+    };
+    let mut rest = match read {
         Ok(rest) => rest,
         Err(error) => {
             recipients.into_iter().for_each(|recipient| recipient.fail(kind_of(&error), None));
@@ -247,7 +258,9 @@ async fn answer_batch(queue: &Queue, recipients: Vec<Recipient>, envelope: Body)
     let mut bad = None;
     for (place, recipient) in recipients.into_iter().enumerate() {
         let read = match bad {
-            None => take_response(&mut rest, &recipient.method, place + 1 == count),
+            None => {
+                take_response(&mut rest, (&recipient.method, recipient.takes_trailers), place + 1 == count)
+            }
             Some(bad) => Err(bad),
         };
         match read {
@@ -260,20 +273,4 @@ async fn answer_batch(queue: &Queue, recipients: Vec<Recipient>, envelope: Body)
     }
     let more = (!rest.trim_ascii().is_empty()).then_some(BadMessage::Several);
     bad.or(more).map_or(Ok(()), |bad| Err(ReadError::from(bad).into()))
-}
-
-/// Reads the envelope of a batch, within the registration's memory for answers to batches.
-async fn take_in(queue: &Queue, envelope: Body) -> Result<Bytes, AnswerError> {
-    let size = envelope.size_hint().exact().and_then(|length| usize::try_from(length).ok());
-    let room = size.unwrap_or(defaults::PIPELINE_ANSWERS);
-    if room > defaults::PIPELINE_ANSWERS {
-        return Err(ReadError::TooLarge(defaults::PIPELINE_ANSWERS).into());
-    }
-    let reading = async {
-        let room = u32::try_from(room).unwrap_or(u32::MAX);
-        let _share = queue.answers.acquire_many(room).await;
-        let _memory = queue.router.store.reserve_memory(room.into()).ok_or(AnswerError::Full)?;
-        Ok(whole(envelope, defaults::PIPELINE_ANSWERS).await?)
-    };
-    tokio::time::timeout(defaults::ANSWER, reading).await.unwrap_or(Err(AnswerError::Timeout))
 }

@@ -11,9 +11,8 @@ use http::header::{CONTENT_LENGTH, EXPECT, TRAILER};
 use http_body::{Body as _, Frame};
 
 use super::mailbox::ExchangeId;
-use super::queue::Queue;
+use super::queue::{BreakWhenCut, Queue};
 use super::request::{Queued, Recipient, Upload};
-use super::stream::BreakWhenCut;
 use super::{PollMode, UrlId};
 use crate::defaults;
 use crate::domain::Visitor;
@@ -24,9 +23,6 @@ use crate::message::framing::expects_length;
 use crate::message::spool::Spooled;
 use crate::message::{Body, BoxError, Request};
 use crate::session::carrier::SendErrorKind;
-
-/// A message in memory is written in pieces of this size, in bytes.
-const PIECE: usize = 64 << 10;
 
 /// Resolves when a body that is held back may be read, or is refused.
 type TimedPassage = BoxFuture<'static, Result<(), NotWanted>>;
@@ -127,13 +123,15 @@ impl Delivery {
         for (_, queued) in &mut self.requests {
             let length = queued.request.body().size_hint().exact();
             let length = queued.spooled().map(Spooled::length).or(length);
-            let framing = framing(queued, length);
+            let framing = framing(queued, length, self.mode);
             let head = &queued.request;
             let head = request_head(head.method(), head.uri(), head.headers(), framing);
             let length = length.filter(|_| framing != Framing::Chunked);
             left = left.zip(length).map(|(left, length)| left + head.len() as u64 + length);
             text.extend_from_slice(&head);
-            if let Some(bytes) = queued.in_memory() {
+            if framing != Framing::Chunked
+                && let Some(bytes) = queued.in_memory()
+            {
                 text.extend_from_slice(bytes);
                 continue;
             }
@@ -199,10 +197,13 @@ fn hold_back(queued: &mut Queued, live: bool) -> Option<(Gate, TimedPassage)> {
     None
 }
 
-/// How a request announces its end. Only an agent that reads a request while it arrives gets a chunked body.
-fn framing(queued: &mut Queued, length: Option<u64>) -> Framing {
+/// How a request announces its end. A chunked body is for an agent that reads a request while it arrives, and for our
+/// own agents where trailers follow a complete body.
+fn framing(queued: &mut Queued, length: Option<u64>, mode: PollMode) -> Framing {
     let declared = queued.request.headers_mut().remove(CONTENT_LENGTH).is_some();
-    if streams(queued) && (length.is_none() || queued.request.headers().contains_key(TRAILER)) {
+    if streams(queued) && (length.is_none() || queued.request.headers().contains_key(TRAILER))
+        || mode.takes_trailers() && queued.spooled().is_some_and(Spooled::has_trailers)
+    {
         return Framing::Chunked;
     }
     // A request without a body needs no length, unless it had a length or its method makes readers expect one.
@@ -247,7 +248,7 @@ impl DeliveryBody {
                 // The message is written in pieces. The last piece is polled for when the pieces before it are on their
                 // way, and then the message counts as sent.
                 Part::Memory(bytes) => {
-                    Some(bytes.split_to(bytes.len().min(PIECE))).filter(|piece| !piece.is_empty())
+                    Some(bytes.split_to(bytes.len().min(defaults::PIECE))).filter(|piece| !piece.is_empty())
                 }
                 Part::Streamed { body, cut, passage } => {
                     cut.before(cx)?;

@@ -13,7 +13,6 @@ mod poll;
 mod queue;
 mod request;
 mod send;
-mod stream;
 
 #[cfg(test)]
 mod tests;
@@ -64,6 +63,11 @@ impl PollMode {
     pub const BATCH: Self = Self { batch: true, ..Self::WHOLE };
     /// One complete request in memory.
     pub const IN_MEMORY: Self = Self { in_memory: true, ..Self::WHOLE };
+
+    /// Whether the agent reads a chunked request, behind which trailers may follow.
+    pub fn takes_trailers(self) -> bool {
+        (self.streams || self.instance) && !self.batch
+    }
 
     /// Whether the agent drops a request that the answer to a later poll names, because its visitor has left.
     pub fn cancels(self) -> bool {

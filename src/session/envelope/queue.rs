@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -14,6 +16,8 @@ use super::delivery::Delivery;
 use super::mailbox::{Effect, Mailbox};
 use super::request::{Queued, Recipient};
 use crate::defaults;
+use crate::message::BoxError;
+use crate::message::body::{BodyEvent, Observer};
 use crate::message::spool::SpoolRoom;
 use crate::message::store::SpoolBudget;
 use crate::net::flag::{Flag, Listener};
@@ -47,6 +51,8 @@ pub struct Queue {
     mailbox: Mutex<QueueMailbox>,
     /// How long requests wait for an agent that does not poll.
     pub(super) absence: Duration,
+    /// The transport has a place for trailers.
+    pub(super) trailers: bool,
     /// Raised by the first poll, which shows the kind of messages that the agent wants.
     pub(super) first_poll: Arc<Flag>,
     /// Raised when the bodies that stream are to break off.
@@ -55,8 +61,13 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue; requests wait for `absence` after the last poll, and their bodies take at most `most` bytes each
-    /// and `room` bytes together.
-    pub fn new(router: Arc<AnswerRouter>, absence: Duration, most: usize, room: usize) -> Arc<Self> {
+    /// and `room` bytes together. Without `trailers`, the transport has no place for them.
+    pub fn new(
+        router: Arc<AnswerRouter>,
+        absence: Duration,
+        (most, room): (usize, usize),
+        trailers: bool,
+    ) -> Arc<Self> {
         let answers = defaults::PIPELINES_ANSWERS.min(room).max(defaults::PIPELINE_ANSWERS);
         Arc::new(Self {
             // At most a quarter for one body, so that one visitor does not take all of the room.
@@ -65,6 +76,7 @@ impl Queue {
             answers: Arc::new(Semaphore::new(answers)),
             mailbox: Mutex::new(Mailbox::new(absence, Instant::now())),
             absence,
+            trailers,
             first_poll: Arc::default(),
             cut: Arc::default(),
         })
@@ -143,4 +155,18 @@ impl Drop for MailboxGuard<'_> {
             effects.into_iter().for_each(|effect| queue.execute(effect))
         });
     }
+}
+
+/// Breaks a body off when its registration is cut: the reader of the body must not take it for complete.
+pub(super) struct BreakWhenCut(pub(super) Listener);
+
+impl Observer for BreakWhenCut {
+    fn before(&mut self, cx: &mut Context<'_>) -> Result<(), BoxError> {
+        match Pin::new(&mut self.0).poll(cx) {
+            Poll::Ready(()) => Err("the registration was cut".into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn event(&mut self, _: BodyEvent) {}
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{PollMode, Queue};
 use crate::message::expect::Gate;
 use crate::message::spool::{SpoolError, Spooled};
-use crate::message::{Request, Response, interim};
+use crate::message::{Request, Response, hop, interim};
 use crate::session::carrier::{SendError, SendErrorKind};
 
 /// A request that waits.
@@ -108,6 +108,8 @@ pub struct Recipient {
     pub(super) method: Method,
     /// The request is for an Upgrade, so its answer may be a 101.
     pub(super) upgrades: bool,
+    /// The visitor takes trailers (`TE: trailers`).
+    pub(super) takes_trailers: bool,
     /// The mode of the poll that took the request.
     pub(super) mode: PollMode,
     /// The gate of a body that waits for a 100.
@@ -121,8 +123,10 @@ impl Recipient {
         interim: interim::Sender,
     ) -> (Self, oneshot::Receiver<Result<Response, SendError>>) {
         let (answer, receiver) = oneshot::channel();
-        let (method, upgrades) = (request.method().clone(), request.headers().contains_key(UPGRADE));
-        (Self { answer, interim, method, upgrades, mode: PollMode::WHOLE, gate: None }, receiver)
+        let (method, headers) = (request.method().clone(), request.headers());
+        let (upgrades, takes_trailers) = (headers.contains_key(UPGRADE), hop::takes_trailers(headers));
+        let (mode, gate) = (PollMode::WHOLE, None);
+        (Self { answer, interim, method, upgrades, takes_trailers, mode, gate }, receiver)
     }
 
     /// Sends the answer to the visitor. Returns whether the visitor still waited.

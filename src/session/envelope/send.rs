@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::mailbox::ExchangeId;
 use super::request::{Queued, Recipient, Upload};
-use super::{PollMode, Queue, stream};
+use super::{PollMode, Queue};
 use crate::defaults;
 use crate::message::repeat::{self, RequestCopy};
 use crate::message::upgrade::{self, Tunnel};
-use crate::message::{Body, Request, Response, interim};
+use crate::message::{Body, Request, Response, interim, trailers};
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 impl Carrier for Arc<Queue> {
@@ -26,6 +26,9 @@ impl Carrier for Arc<Queue> {
         interim: interim::Sender,
     ) -> BoxFuture<'_, Result<Response, SendError>> {
         Box::pin(async move {
+            if !self.trailers && trailers::needs_trailers(request.headers()) {
+                return Err(SendErrorKind::NoTrailers.unsent(request));
+            }
             let mut response = match request.headers().contains_key(UPGRADE) {
                 true => self.upgrade(request, interim).await?,
                 false => self.exchange(request, interim).await?,
@@ -68,7 +71,7 @@ impl Queue {
             return Err(SendErrorKind::NoUpgrade.unsent(request));
         }
         let copy = RequestCopy::of(&request);
-        let (near, far) = stream::pipe();
+        let (near, far) = tokio::io::duplex(defaults::PIPE);
         *request.body_mut() = Body::from_reader(far);
         match self.exchange(request, interim).await {
             Err(error) if error.kind == SendErrorKind::NoUpgrade => {
@@ -163,7 +166,8 @@ mod tests {
 
     fn queue() -> (Arc<AnswerRouter>, Arc<Queue>, Arc<Link>) {
         let router = Arc::<AnswerRouter>::default();
-        let queue = Queue::new(router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
+        let queue =
+            Queue::new(router.clone(), defaults::POLL_ABSENCE, (defaults::MESSAGE, defaults::MESSAGES), true);
         let link = Link::new(Box::new(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
         (router, queue, link)
     }

@@ -183,8 +183,12 @@ mod tests {
     use crate::session::envelope::{PollEnd, PollMode};
 
     fn fresh(all: &Registrations) -> Arc<Registration> {
-        let queue =
-            Queue::new(all.router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
+        let queue = Queue::new(
+            all.router.clone(),
+            defaults::POLL_ABSENCE,
+            (defaults::MESSAGE, defaults::MESSAGES),
+            true,
+        );
         let grant = (AgentId("a".into()), Vec::new(), Vec::new());
         Registration::new("a".into(), grant, 1, queue, (defaults::POLL_LEASE, defaults::POLL_HOLD), false)
     }

@@ -6,6 +6,8 @@
 //! - `Accept: message/http;stream=1` on a poll: the agent reads messages while they arrive.
 //! - For an agent that has registered with `PTTH-Instance`, or streams, `PTTH-Request` names each request, and
 //!   `PTTH-Cancelled` (earlier: `PTTH-Gone`) on a 204 the requests whose visitors have left.
+//! - For an agent that has registered with `PTTH-Instance`, a complete request with trailers is chunked. A complete answer
+//!   may be chunked, with trailers, from any agent.
 //! - `live=1` on a poll, with or without `stream=1`: the agent writes answers while they are made (below).
 //! - `Accept: application/http`: several whole messages at once.
 //! - A link of relation `probe` in the answer to our agent's registration. At that URL, the agent probes whether bodies

@@ -33,7 +33,7 @@ pub enum AnswerMode {
 
 /// The envelope of an answer.
 pub(super) fn embed(answer: Response, method: &Method, mode: AnswerMode) -> Body {
-    let (state, live) = (AnswerState::made(answer, method, mode), mode == AnswerMode::Live);
+    let (state, live) = (AnswerState::made(answer, method), mode == AnswerMode::Live);
     Body::from_source(Envelope { state, ahead: BytesMut::new(), live })
 }
 
@@ -67,7 +67,7 @@ enum AnswerState {
 }
 
 impl AnswerState {
-    fn made(answer: Response, method: &Method, mode: AnswerMode) -> Self {
+    fn made(answer: Response, method: &Method) -> Self {
         let (mut parts, mut body) = answer.into_parts();
         let _ = hop::strip(&mut parts.headers);
         let announced = parts.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
@@ -76,9 +76,7 @@ impl AnswerState {
             body = Body::empty();
         }
         let length = if bodiless { announced } else { announced.or(body.size_hint().exact()) };
-        let chunked = mode != AnswerMode::Whole
-            && !bodiless
-            && (length.is_none() || parts.headers.contains_key(TRAILER));
+        let chunked = !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
         let framing = if chunked { Framing::Chunked } else { Framing::Rest(length) };
         Self::Made(Some(response_head(parts.status, &parts.headers, framing)), Coded::new(body, framing))
     }
@@ -96,7 +94,7 @@ impl Envelope {
         }
         let demanded = demand.as_ref().is_some_and(|demand| demand.take(cx));
         match polled {
-            Poll::Ready(response) => self.state = AnswerState::made(response, method, AnswerMode::Live),
+            Poll::Ready(response) => self.state = AnswerState::made(response, method),
             Poll::Pending if demanded => self.ahead.extend_from_slice(CONTINUE),
             Poll::Pending if self.ahead.is_empty() => return Poll::Pending,
             Poll::Pending => {}

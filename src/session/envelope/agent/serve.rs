@@ -13,7 +13,6 @@ use crate::message::replay::Replayable;
 use crate::message::spool::{SpoolRoom, Spooled};
 use crate::message::{Body, Request, expect, hop, interim};
 use crate::net::{Io, Scope};
-use crate::session::envelope::stream;
 use crate::session::{Handler, h1};
 
 /// The envelope of an answer.
@@ -37,8 +36,7 @@ impl Answer {
 
 /// Reads the request of an envelope, calls the handler, and returns the envelope of the answer. The length of the
 /// envelope is known if the length of the answer is known and the envelope is not live. An answer of unknown length is
-/// chunked, but not with [`AnswerMode::Whole`]. Dropping the future, or an envelope that is live, drops the handler's
-/// future.
+/// chunked, because trailers may follow. Dropping the future, or an envelope that is live, drops the handler's future.
 ///
 /// With [`AnswerMode::Whole`], an answer that does not end in time, or does not fit into `room`, becomes a 502 for its
 /// visitor, and an Upgrade becomes a 501.
@@ -94,7 +92,7 @@ fn upgrade(
 ) -> Body {
     hop::set_upgrade(&mut head.headers, token);
     let first = request_head(&head.method, &head.target, &head.headers, Framing::Rest(None));
-    let (near, far) = stream::pipe();
+    let (near, far) = tokio::io::duplex(defaults::PIPE);
     let (read, mut write) = tokio::io::split(near);
     let mut rest = reader.stream(Framing::Rest(None)).into_reader();
     scope.spawn(async move {

@@ -47,11 +47,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     /// Whether the poll of `url` is the first poll of a poller that has registered after others.
     pub fn is_newcomer(&mut self, url: UrlId) -> bool {
         let new = self.newcomer.as_mut().filter(|new| new.poller == poller(url) && new.due.is_none());
-        let is_new = new.is_some();
-        if let Some(newcomer) = new {
-            newcomer.due = Some(self.now + defaults::POLL_TAKEOVER);
-        }
-        is_new
+        new.map(|newcomer| newcomer.due = Some(self.now + defaults::POLL_TAKEOVER)).is_some()
     }
 
     /// Takes over the requests of pollers that are gone. If that is too early, returns how long to wait. A poller is
@@ -77,8 +73,8 @@ impl<R, V, P> Mailbox<R, V, P> {
     fn lose(&mut self, is_lost: impl Fn(&Self, UrlId, &Delivered) -> bool) {
         let lost = self.urls.iter().filter(|(url, delivered)| is_lost(self, **url, delivered));
         let lost: Vec<_> = lost.map(|(url, _)| *url).collect();
-        let taken: Vec<_> = lost.into_iter().filter_map(|url| self.take_url(url)).collect();
-        let mut ids: Vec<_> = taken.into_iter().flat_map(|delivered| delivered.exchanges).collect();
+        let taken = lost.into_iter().filter_map(|url| self.take_url(url));
+        let mut ids: Vec<_> = taken.flat_map(|delivered| delivered.exchanges).collect();
         ids.retain(|id| self.exchanges.contains(id.0));
         // Each request is put at the front of the queue, so the oldest is put there last.
         ids.sort_unstable_by_key(|id| std::cmp::Reverse(self.exchanges[id.0].number));

@@ -142,10 +142,8 @@ pub struct Mailbox<R, V, P> {
     last_activity: Instant,
     /// How long requests wait for an agent that does not poll.
     absence: Duration,
-    /// The last poll wanted whole messages; `None` before the first.
-    whole: Option<bool>,
-    /// The last poll was one of an agent that drops requests whose visitors have left.
-    cancels: bool,
+    /// The mode of the last poll.
+    mode: Option<PollMode>,
     ended: bool,
     cut: bool,
     numbers: u64,
@@ -184,8 +182,7 @@ impl<R, V, P> Mailbox<R, V, P> {
             now,
             effects: Vec::new(),
             absence,
-            whole: None,
-            cancels: false,
+            mode: None,
             ended: false,
             cut: false,
             numbers: 0,
@@ -299,7 +296,7 @@ impl<R, V, P> Mailbox<R, V, P> {
 
     /// Whether the last poll wanted whole messages; `None` before the first.
     pub(super) fn wants_whole(&self) -> Option<bool> {
-        self.whole
+        self.mode.map(|mode| !mode.streams)
     }
 
     /// URLs at which an answer is still taken.

@@ -35,7 +35,7 @@ impl<R, V, P> Mailbox<R, V, P> {
         if self.polls.len() >= defaults::POLLS_MOST {
             return Err(PollEnd::TooMany);
         }
-        (self.whole, self.cancels) = (Some(!mode.streams), mode.cancels());
+        self.mode = Some(mode);
         if mode.cancels() && !self.abandoned.is_empty() {
             return Err(PollEnd::Nothing);
         }
@@ -162,7 +162,7 @@ impl<R, V, P> Mailbox<R, V, P> {
     /// Announces to an agent that cancels that the visitors of `url` have left: by ending a poll that waits, or else by
     /// the agent's next poll.
     pub(super) fn abandon(&mut self, url: UrlId) {
-        if !self.cancels || !self.is_abandoned(url) {
+        if !self.mode.is_some_and(PollMode::cancels) || !self.is_abandoned(url) {
             return;
         }
         self.abandoned.insert(url, ());

@@ -28,7 +28,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let router = Arc::<AnswerRouter>::default();
-        let queue = Queue::new(router.clone(), defaults::POLL_ABSENCE, defaults::MESSAGE, defaults::MESSAGES);
+        let queue =
+            Queue::new(router.clone(), defaults::POLL_ABSENCE, (defaults::MESSAGE, defaults::MESSAGES), true);
         let link = Link::new(Box::new(queue.clone()), Kind::Envelope, Core::default(), Arc::default());
         Self { router, queue, link }
     }

@@ -125,7 +125,8 @@ impl Sessions {
         let born = comet_request.named.then_some(0);
         let begun = self.all.enter(&comet_request.identity, born, admissions.scope(), || {
             let (polling, room) = (admissions.polling(), admission.memory().min(defaults::COMET_MESSAGES));
-            let queue = Queue::new(self.all.router.clone(), polling.absence, defaults::COMET_MESSAGE, room);
+            let queue =
+                Queue::new(self.all.router.clone(), polling.absence, (defaults::COMET_MESSAGE, room), false);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
             let attached = admission.attach(Box::new(queue.clone()), Kind::Envelope, Core::current());

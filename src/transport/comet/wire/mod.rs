@@ -10,7 +10,8 @@
 //!   WSGI. So every value passes unchanged in both directions; a character beyond U+00FF is an error.
 //! - The length of a body is the length that arrived. `Content-Length` is written for readers that need it, and not
 //!   trusted when read, except where a body was left out (HEAD, 304). `Transfer-Encoding` and all other hop-by-hop
-//!   fields are dropped. Trailers have no place in a message, and are dropped.
+//!   fields are dropped. Trailers have no place in a message, and are dropped; a gRPC call,
+//!   whose result is in its trailers, is refused before it is written.
 //! - Unknown members are ignored. A known member that appears twice is an error.
 
 mod read;

@@ -131,8 +131,8 @@ impl Relay {
         let all = &self.registrations;
         let polling = self.admissions.polling();
         all.enter(&identity.clone(), born, self.admissions.scope(), || {
-            let (absence, most, room) = (polling.absence, defaults::MESSAGE, admission.memory());
-            let queue = Queue::new(all.router.clone(), absence, most, room);
+            let room = (defaults::MESSAGE, admission.memory());
+            let queue = Queue::new(all.router.clone(), polling.absence, room, true);
             let granted =
                 (admission.agent().clone(), admission.granted().to_vec(), admission.urls().to_vec());
             let attached = admission.attach(Box::new(queue.clone()), Kind::Envelope, Core::current());
