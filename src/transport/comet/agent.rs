@@ -163,7 +163,7 @@ impl Dialect for PolledSession {
     async fn poll(&self, name: &mut PollName, scope: &Scope) -> Result<PollOutcome<Self::Message>, BoxError> {
         let (answer, since) =
             match send_poll(&self.client, &self.hold, self.endpoint.poll(*name)?, scope).await? {
-                SentPoll::Answered(answer, since) => (answer, since),
+                SentPoll::Answered(answer, since) => (*answer, since),
                 // The name stays valid: if the poll has brought a request meanwhile, the next poll of that name
                 // brings it again.
                 SentPoll::Cut(error) => return Ok(PollOutcome::Cut(error)),

@@ -22,7 +22,7 @@ const CUT: [StatusCode; 4] = [
 /// How a poll that was sent ended.
 pub(in crate::transport) enum SentPoll {
     /// The relay's answer, and when the poll was sent.
-    Answered(http::Response<Body>, Instant),
+    Answered(Box<http::Response<Body>>, Instant),
     /// Something on the way cut the poll because it waited too long, or the connection broke.
     Cut(BoxError),
 }
@@ -54,7 +54,7 @@ pub(in crate::transport) async fn send_poll(
     let status = answer.status();
     // Our relay marks its own answers with `Proxy-Status`.
     if answer.headers().contains_key(fields::PROXY_STATUS) {
-        return Ok(SentPoll::Answered(answer, since));
+        return Ok(SentPoll::Answered(Box::new(answer), since));
     }
     if CUT.contains(&status) {
         return cut(hold, since.elapsed(), 1, format!("a poll was answered with {status}").into());
@@ -62,7 +62,7 @@ pub(in crate::transport) async fn send_poll(
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Err("something on the way to the relay refuses more polls (429)".into());
     }
-    Ok(SentPoll::Answered(answer, since))
+    Ok(SentPoll::Answered(Box::new(answer), since))
 }
 
 /// Handles a poll without an answer from the relay. A poll that waited for at least [`defaults::POLL_CUT`] counts as

@@ -182,7 +182,7 @@ impl Dialect for PolledRegistration {
         *request.uri_mut() = target.clone();
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept::value_for(self.flow)));
         let (answer, since) = match send_poll(client, &self.hold, request, scope).await? {
-            SentPoll::Answered(answer, since) => (answer, since),
+            SentPoll::Answered(answer, since) => (*answer, since),
             // The URL stays valid: if it has delivered a request meanwhile, it delivers that request again.
             SentPoll::Cut(error) => return Ok(PollOutcome::Cut(error)),
         };
