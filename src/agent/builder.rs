@@ -285,6 +285,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_answer_timeout_is_requested_in_whole_seconds() {
+        let requested = |limit| {
+            let agent = Agent::builder().relay("https://relay.test").answer_timeout(limit).build().unwrap();
+            agent.config.answer_timeout.map(AnswerLimit::seconds)
+        };
+        assert_eq!(requested(Duration::from_millis(1_500)), Some(2));
+        assert_eq!(requested(Duration::ZERO), Some(0));
+        let unset = Agent::builder().relay("https://relay.test").build().unwrap();
+        assert_eq!(unset.config.answer_timeout, None);
+    }
+
     /// Otherwise the offer would leave out such a value without an error.
     #[test]
     fn a_value_that_fits_in_no_header_field_is_refused() {
