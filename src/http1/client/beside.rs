@@ -55,6 +55,10 @@ async fn continue_upload<H: Home>(both: Arc<Mutex<Both<H>>>) {
     poll_fn(|cx| {
         let mut both = both.lock();
         let Some(exchange) = &mut both.exchange else { return Poll::Ready(()) };
+        if exchange.poll_unwanted(cx).is_ready() {
+            both.end();
+            return Poll::Ready(());
+        }
         match exchange.poll_upload(cx) {
             Poll::Pending => {
                 both.writer = Some(cx.waker().clone());
@@ -90,6 +94,10 @@ impl<H: Home> FrameSource for AnswerDuringUpload<H> {
             return Poll::Pending;
         };
         both.answered = piece.is_err() || exchange.decoder.is_done();
+        if both.answered {
+            // From now on the upload watches for the end of the connection.
+            both.writer.take().into_iter().for_each(Waker::wake);
+        }
         match piece.is_ok() {
             true => both.finish(),
             false => both.end(),

@@ -203,6 +203,7 @@ pub async fn send<H: Home>(
         upload_failed: None,
         broken: None,
         decoder: Decoder::length(0),
+        early: false,
         keep_alive: true,
     };
     let mut search = Search::default();
@@ -294,6 +295,8 @@ struct ClientExchange<H> {
     /// Why the body of the request broke off.
     broken: Option<BoxError>,
     decoder: Decoder,
+    /// The answer began before the end of the upload.
+    early: bool,
     keep_alive: bool,
 }
 
@@ -388,9 +391,12 @@ impl<H: Home> ClientExchange<H> {
         if let Some(home) = &mut self.home {
             self.keep_alive &= home.answered(head);
         }
-        // An answer without a 100 before it means that the body is not wanted. The rest of a failed upload is dropped
-        // as well.
-        if self.upload_failed.is_some() || self.upload.as_ref().is_some_and(|upload| upload.gate.is_some()) {
+        self.early = self.upload.is_some() || self.upload_failed.is_some();
+        // An answer without a 100 before it means that the body is not wanted, and so does an answer that is no success
+        // and closes the connection (RFC 9112 §9.6). The rest of a failed upload is dropped as well.
+        let gated = self.upload.as_ref().is_some_and(|upload| upload.gate.is_some());
+        let refused = !facts.keep_alive && !head.status.is_success() && !head.status.is_informational();
+        if self.upload_failed.is_some() || gated || refused && self.upload.is_some() {
             self.upload = None;
             self.keep_alive = false;
         }
@@ -421,10 +427,23 @@ impl<H: Home> ClientExchange<H> {
             if let Some(piece) = self.decoder.next(&mut self.connection.input.bytes)? {
                 return Poll::Ready(Ok(piece));
             }
-            if ready!(self.connection.poll_fill(cx)).map_err(Error::Io)? == 0 {
-                self.keep_alive = false;
-                self.decoder.end_of_stream()?;
+            match ready!(self.connection.poll_fill(cx)) {
+                Ok(1..) => continue,
+                Ok(0) => {}
+                // A far end that closes without reading the upload sends a reset instead of the end of its stream.
+                Err(error) if self.early && error.kind() == io::ErrorKind::ConnectionReset => {}
+                Err(error) => return Poll::Ready(Err(Error::Io(error))),
             }
+            self.keep_alive = false;
+            self.decoder.end_of_stream()?;
+        }
+    }
+
+    /// Resolves when the far end has closed its sending direction after the answer: it discards the rest of the upload.
+    fn poll_unwanted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.decoder.is_done() {
+            true => self.connection.poll_closed(cx),
+            false => Poll::Pending,
         }
     }
 

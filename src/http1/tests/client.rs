@@ -248,6 +248,102 @@ async fn an_answer_is_used_although_its_upload_failed() {
     assert!(shelf.is_empty());
 }
 
+/// Sends an upload that never ends, which gets this early answer, and then the end of the stream if `ends`. Returns the
+/// answer's body, and whether the upload was dropped although the far end still reads.
+async fn early(answer: &str, ends: bool) -> (String, bool) {
+    let (connection, mut wire, shelf) = client();
+    let (frames, body) = channel();
+    frames.send(Ok(Frame::data("abc".into()))).unwrap();
+    let answering = async {
+        wire.until("abc\r\n").await;
+        wire.send(answer).await;
+        if ends {
+            wire.0.shutdown().await.unwrap();
+        }
+    };
+    let (response, ()) = tokio::join!(send(connection, post(body), &shelf), answering);
+    let text = text_of(response.unwrap().into_body()).await;
+    let dropped = tokio::time::timeout(Duration::from_secs(1), frames.closed()).await.is_ok();
+    assert!(shelf.is_empty());
+    (text, dropped)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_upload_ends_and_a_wanted_upload_continues() {
+    const REFUSED: &str =
+        "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno";
+    for (answer, ends, dropped) in [
+        (REFUSED, false, true),
+        (&REFUSED.replace("HTTP/1.1", "HTTP/1.0").replace("Connection: close\r\n", ""), false, true),
+        (&REFUSED.replace("Content-Length: 2\r\n", ""), true, true),
+        // The far end may read the upload, to keep the connection or to process it.
+        (&REFUSED.replace("Connection: close\r\n", ""), false, false),
+        (&REFUSED.replace("413 Content Too Large", "200 OK"), false, false),
+        // Whoever has closed its sending direction after an answer discards the rest.
+        (&REFUSED.replace("Connection: close\r\n", ""), true, true),
+        (&REFUSED.replace("413 Content Too Large", "200 OK"), true, true),
+    ] {
+        assert_eq!(early(answer, ends).await, ("no".to_owned(), dropped), "{answer} {ends}");
+    }
+}
+
+/// A stream that ends with a reset.
+struct Resetting(tokio::io::DuplexStream);
+
+impl tokio::io::AsyncRead for Resetting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut self.0).poll_read(cx, buf))?;
+        match buf.filled().len() > before {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+}
+
+impl tokio::io::AsyncWrite for Resetting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A far end that closes without reading the upload sends a reset (RFC 9112 §9.6).
+#[tokio::test(start_paused = true)]
+async fn a_reset_ends_an_early_answer_without_a_length_and_no_other() {
+    for (early, length) in [(true, ""), (false, ""), (true, "Content-Length: 3\r\n")] {
+        let (near, far) = tokio::io::duplex(1 << 14);
+        let (connection, mut wire, shelf) =
+            (Connection::new(Io::other(Resetting(near))), Wire(far), Shelf::default());
+        let answering = async {
+            wire.until("\r\n\r\n").await;
+            wire.send(&format!("HTTP/1.1 413 Content Too Large\r\n{length}\r\nno")).await;
+            drop(wire);
+        };
+        let body = if early { Body::full(vec![b'x'; 1 << 20]) } else { Body::empty() };
+        let (response, ()) = tokio::join!(send(connection, post(body), &shelf), answering);
+        let response = response.unwrap();
+        assert_eq!(response.status(), 413);
+        let read = http_body_util::BodyExt::collect(response.into_body()).await;
+        assert_eq!(read.is_ok(), early && length.is_empty(), "{early} {length}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broken_request_closes_its_connection() {
     let (connection, mut wire, shelf) = client();
