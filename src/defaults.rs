@@ -50,13 +50,26 @@ pub const WAIT_FULL: Duration = Duration::from_secs(1);
 pub const DIRECTORY: Duration = Duration::from_millis(500);
 /// How long a request waits for an agent that has just disconnected: a reconnect takes less.
 pub const WAIT_AGENT: Duration = Duration::from_secs(3);
-/// When an answer arrives before the end of the upload, the rest of the upload is read for this long.
-pub const LINGER: Duration = Duration::from_secs(2);
-/// The same between relay and agent over HTTP/1.1, where the next request cannot use a connection that lingers.
-pub const H1_LINGER: Duration = Duration::from_millis(100);
-/// At most this much of the rest of an upload is read, in bytes: the part that is already in transit, not
-/// a whole upload.
-pub const LINGER_BYTES: usize = 256 << 10;
+/// When an answer precedes the end of its upload, a short rest of the upload is read for this long, so that the
+/// connection can serve the next request. After that the connection lingers: see [`LINGER`].
+pub const DRAIN: Duration = Duration::from_secs(2);
+/// The same between relay and agent over HTTP/1.1, where the next request waits for the connection.
+pub const H1_DRAIN: Duration = Duration::from_millis(100);
+/// The longest rest of an upload that is read to keep the connection, in bytes: about as much as is in transit.
+pub const DRAIN_BYTES: usize = 256 << 10;
+/// After an early answer the server closes its sending direction and discards what the far end sends (RFC 9112 §9.6):
+/// at most for this long. Many programs read the answer only when they have sent the whole upload. 30 s and
+/// [`LINGER_SILENCE`] are the values of nginx, and 64 MiB in 30 s is 18 Mbit/s.
+pub const LINGER: Duration = Duration::from_secs(30);
+/// A far end that sends nothing for this long has read the answer, or is gone.
+pub const LINGER_SILENCE: Duration = Duration::from_secs(5);
+/// The discarded bytes of one connection: an upload of this size still ends with its status.
+pub const LINGER_BYTES: u64 = 64 << 20;
+/// The number of public connections divided by this is the most that linger at once. Beyond it, the connection that has
+/// lingered longest is closed.
+pub const LINGER_SHARE: usize = 20;
+/// How long a connection lingers once its server stops: one round trip for the answer.
+pub const LINGER_STOP: Duration = Duration::from_secs(1);
 /// The lowest rate at which a visitor must send or receive, in bytes a second, while it occupies a whole connection and
 /// other requests wait for one. The slowest mobile network is faster.
 pub const PACE: u64 = 8 << 10;

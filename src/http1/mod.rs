@@ -94,7 +94,7 @@ pub enum Error {
     #[error("the answer switches protocols, but its request had no Upgrade")]
     UnrequestedUpgrade,
     /// The rest of an unread body exceeds the limit up to which it is read and discarded.
-    #[error("the rest of an unread body exceeds {} bytes", defaults::LINGER_BYTES)]
+    #[error("the rest of an unread body exceeds {} bytes", defaults::DRAIN_BYTES)]
     Unread,
     /// The source of an answer's body failed.
     #[error("the body of the answer broke off: {0}")]

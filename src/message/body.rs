@@ -12,9 +12,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyDataStream, BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use tokio::io::AsyncRead;
+use tokio::sync::oneshot;
 use tokio_util::io::{ReaderStream, StreamReader};
-
-use crate::defaults;
 
 /// Any error, for bodies and services.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -155,57 +154,79 @@ impl BodyKind {
             Self::Broken(_) => false,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(body) => body.is_end_stream(),
-            Self::Stream(stream) => stream.arrived.is_none() && stream.receiver.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
             Self::Source(source) => source.is_end_stream(),
             Self::Other(body) => body.is_end_stream(),
         }
     }
 }
 
+/// The length of a body that announces none.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The body received on an HTTP/2 stream.
 struct Http2Stream {
-    receiver: h2::RecvStream,
-    /// Data that was received before it was requested.
-    arrived: Option<Result<Bytes, h2::Error>>,
-    data_done: bool,
-    /// The number of bytes still to come, if a length was announced.
-    left: Option<u64>,
+    /// `None` only during the drop.
+    receiver: Option<h2::RecvStream>,
+    /// Data that was received before it was requested. Boxed, because this is rare and would enlarge every body.
+    arrived: Option<Box<Result<Bytes, h2::Error>>>,
+    /// The number of bytes still to come; [`UNKNOWN`] if no length was announced. An `Option` would enlarge every body.
+    left: u64,
+    /// Gets the stream back if the body is dropped before its end.
+    unread: Option<oneshot::Sender<h2::RecvStream>>,
 }
 
 impl Http2Stream {
-    fn new(receiver: h2::RecvStream, left: Option<u64>) -> Self {
-        Self { receiver, arrived: None, data_done: false, left }
-    }
-
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if !self.data_done {
-            let data = match self.arrived.take() {
-                Some(arrived) => Some(arrived),
-                None => ready!(self.receiver.poll_data(cx)),
-            };
-            match data {
-                Some(Ok(data)) => {
-                    // Data that is passed on counts as consumed: its receiver has bounds of its own.
-                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                    let released = self.receiver.flow_control().release_capacity(data.len());
-                    return Poll::Ready(Some(released.map(|()| Frame::data(data))));
+        let Some(receiver) = &mut self.receiver else { return Poll::Ready(None) };
+        let data = match self.arrived.take() {
+            Some(arrived) => Some(*arrived),
+            // After the last data this returns `None` each time.
+            None => ready!(receiver.poll_data(cx)),
+        };
+        match data {
+            Some(Ok(data)) => {
+                // Data that is passed on counts as consumed: its receiver has bounds of its own.
+                if self.left != UNKNOWN {
+                    self.left = self.left.saturating_sub(data.len() as u64);
                 }
-                // RFC 9113 §8.1: the far end has sent its complete answer, and wants no more of the upload.
-                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.data_done = true,
+                let released = receiver.flow_control().release_capacity(data.len());
+                Poll::Ready(Some(released.map(|()| Frame::data(data))))
+            }
+            // RFC 9113 §8.1: the far end has sent its complete answer, and wants no more of the upload.
+            Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => Poll::Ready(None),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => {
+                let trailers = ready!(receiver.poll_trailers(cx));
+                Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
             }
         }
-        let trailers = ready!(self.receiver.poll_trailers(cx));
-        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
     }
 
     fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.arrived.is_none() && !self.data_done {
-            self.arrived = ready!(self.receiver.poll_data(cx));
-            self.data_done = self.arrived.is_none();
+        if self.arrived.is_none()
+            && let Some(receiver) = &mut self.receiver
+        {
+            self.arrived = ready!(receiver.poll_data(cx)).map(Box::new);
         }
         Poll::Ready(())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.arrived.is_none() && self.receiver.as_ref().is_none_or(h2::RecvStream::is_end_stream)
+    }
+}
+
+impl Drop for Http2Stream {
+    fn drop(&mut self) {
+        let (Some(unread), Some(mut receiver)) = (self.unread.take(), self.receiver.take()) else { return };
+        if let Some(Ok(data)) = self.arrived.take().map(|arrived| *arrived) {
+            let _ = receiver.flow_control().release_capacity(data.len());
+        }
+        if !receiver.is_end_stream() {
+            // If nobody waits for the stream, it is dropped, and reset.
+            let _ = unread.send(receiver);
+        }
     }
 }
 
@@ -245,7 +266,7 @@ impl Exceeded {
 
 impl From<h2::RecvStream> for Body {
     fn from(receiver: h2::RecvStream) -> Self {
-        Self::from(BodyKind::Stream(Http2Stream::new(receiver, None)))
+        Self::received(receiver, None, None)
     }
 }
 
@@ -260,9 +281,16 @@ impl Body {
         Self::from(BodyKind::Full(bytes.into()))
     }
 
-    /// The body received on an HTTP/2 stream, with the length that its head announces, if any.
-    pub(crate) fn received(receiver: h2::RecvStream, length: Option<u64>) -> Self {
-        Self::from(BodyKind::Stream(Http2Stream::new(receiver, length)))
+    /// The body received on an HTTP/2 stream, with the length that its head announces, if any. If the body is dropped
+    /// before its end, `unread` gets the stream.
+    pub(crate) fn received(
+        receiver: h2::RecvStream,
+        length: Option<u64>,
+        unread: Option<oneshot::Sender<h2::RecvStream>>,
+    ) -> Self {
+        let (receiver, left) = (Some(receiver), length.unwrap_or(UNKNOWN));
+        let stream = Http2Stream { receiver, arrived: None, left, unread };
+        Self::from(BodyKind::Stream(stream))
     }
 
     /// A body of the frames that `source` makes.
@@ -318,22 +346,6 @@ impl Body {
             self.limit = Some(Box::new(BodyLimit { left: most, exceeded: exceeded.clone() }));
         }
         exceeded
-    }
-
-    /// Reads and discards the rest of an unwanted upload, because some visitors treat an upload that is cut after an
-    /// answer as a failure. Bytes and time are limited; a longer upload is cut nevertheless. Dropping the future cuts
-    /// the upload.
-    pub(crate) async fn linger(mut self) {
-        let rest = async {
-            let mut left = defaults::LINGER_BYTES;
-            while let Some(Ok(frame)) = self.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(defaults::LINGER, rest).await;
     }
 
     /// Resolves when the next part of the body has arrived without being requested. See
@@ -433,8 +445,8 @@ impl HttpBody for Body {
             BodyKind::Empty => Some(0),
             BodyKind::Full(bytes) => Some(bytes.len() as u64),
             BodyKind::Incoming(body) => return body.size_hint(),
-            BodyKind::Stream(stream) if stream.receiver.is_end_stream() => Some(0),
-            BodyKind::Stream(stream) => stream.left,
+            BodyKind::Stream(stream) if stream.is_end_stream() => Some(0),
+            BodyKind::Stream(stream) => (stream.left != UNKNOWN).then_some(stream.left),
             BodyKind::Source(source) => source.length(),
             BodyKind::Other(body) => return body.size_hint(),
             BodyKind::Broken(_) => None,

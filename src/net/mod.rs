@@ -8,6 +8,7 @@ pub mod exhausted;
 pub mod flag;
 pub mod io;
 pub mod keepalive;
+pub mod linger;
 pub mod listener;
 pub mod nets;
 pub mod proxy_protocol;

@@ -44,6 +44,7 @@ pub struct Metrics {
     refusals: Family<CodeLabels, Counter>,
     agent_connections: Family<CarrierLabels, Gauge>,
     visitor_connections: Gauge,
+    lingering_connections: Gauge,
     certificate_reload_failures: Counter,
     limits: LimitCounters,
 }
@@ -64,6 +65,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             agent_connections: Family::default(),
             visitor_connections: Gauge::default(),
+            lingering_connections: Gauge::default(),
             certificate_reload_failures: Counter::default(),
             limits: LimitCounters::new(&limits),
             registry: Registry::default(),
@@ -93,6 +95,11 @@ impl Default for Metrics {
             "visitor_connections",
             "Open public connections",
             metrics.visitor_connections.clone(),
+        );
+        registry.register(
+            "lingering_connections",
+            "Public connections whose visitor has its last answer and still sends an upload, which is discarded",
+            metrics.lingering_connections.clone(),
         );
         registry.register(
             "certificate_reload_failures",
@@ -133,6 +140,11 @@ impl Metrics {
     /// Counts a visitor's connection until the guard is dropped.
     pub fn visitor_connected(&self) -> Counted {
         Counted::new(self.visitor_connections.clone())
+    }
+
+    /// Counts a connection that lingers until the guard is dropped.
+    pub fn visitor_lingers(&self) -> Counted {
+        Counted::new(self.lingering_connections.clone())
     }
 
     /// Counts an agent's connection until the guard is dropped.

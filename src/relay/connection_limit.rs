@@ -1,6 +1,7 @@
-//! Permits for connections, limited in total and per address, so that one address cannot have them all.
+//! Permits for connections, limited in total and per address, so that one address cannot have them all. The connections
+//! that only linger after their last answer are limited as well.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,6 +9,10 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::newcomers::{Busy, Newcomer};
+use crate::defaults;
+use crate::net::flag::Flag;
+use crate::net::linger::LingerPlace;
+use crate::observe::Metrics;
 use crate::policy::Source;
 
 /// See the module.
@@ -101,9 +106,74 @@ impl Drop for ConnectionPermit {
     }
 }
 
+/// The connections that linger: a visitor has its last answer, and its upload is still being discarded. If all places
+/// are taken, the connection that has lingered longest loses its place and is closed.
+pub(super) struct LingerLimit {
+    most: usize,
+    metrics: Arc<Metrics>,
+    /// The longest lingering connection first.
+    lingering: Mutex<VecDeque<Arc<Flag>>>,
+}
+
+impl LingerLimit {
+    /// A limit for a relay with this many public connections.
+    pub(super) fn new(connections: usize, metrics: Arc<Metrics>) -> Arc<Self> {
+        let most = (connections / defaults::LINGER_SHARE).max(1);
+        Arc::new(Self { most, metrics, lingering: Mutex::default() })
+    }
+
+    pub(super) fn enter(self: &Arc<Self>) -> LingerPlace {
+        let evict = Arc::<Flag>::default();
+        let mut lingering = self.lingering.lock();
+        let oldest = if lingering.len() >= self.most { lingering.pop_front() } else { None };
+        lingering.push_back(evict.clone());
+        drop(lingering);
+        if let Some(oldest) = oldest {
+            oldest.raise();
+        }
+        let counted = self.metrics.visitor_lingers();
+        let (evicted, limit) = (Some(evict.clone()), self.clone());
+        LingerPlace { evicted, guard: Some(Box::new((counted, LingerGuard { limit, evict }))) }
+    }
+}
+
+struct LingerGuard {
+    limit: Arc<LingerLimit>,
+    evict: Arc<Flag>,
+}
+
+impl Drop for LingerGuard {
+    fn drop(&mut self) {
+        self.limit.lingering.lock().retain(|evict| !Arc::ptr_eq(evict, &self.evict));
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+
+    #[test]
+    fn the_connection_that_has_lingered_longest_loses_its_place() {
+        let metrics = Arc::<Metrics>::default();
+        let limit = LingerLimit::new(40, metrics.clone());
+        let counts = |count: usize| {
+            let text = metrics.text();
+            assert!(text.contains(&format!("\nptth_lingering_connections {count}\n")), "{text}");
+        };
+        let is_evicted = |place: &LingerPlace| place.evicted().now_or_never().is_some();
+        let [first, second] = [limit.enter(), limit.enter()];
+        counts(2);
+        assert!(!is_evicted(&first) && !is_evicted(&second));
+        let third = limit.enter();
+        assert!(is_evicted(&first) && !is_evicted(&second), "5 % of 40 are 2");
+        drop((first, third));
+        counts(1);
+        let _fourth = limit.enter();
+        assert!(!is_evicted(&second), "a place is free");
+        assert_eq!(limit.lingering.lock().len(), 2);
+    }
 
     #[test]
     fn one_address_cannot_take_all_seats() {

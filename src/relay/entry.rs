@@ -25,6 +25,7 @@ use crate::http1::{self, BadHead};
 use crate::message::{Request, Response, interim};
 use crate::net::Io;
 use crate::net::io::Tcp;
+use crate::net::linger::{LingerLimits, LingerPlace};
 use crate::net::proxy_protocol;
 use crate::observe::{Limit, LimitObserver as _, Observers};
 use crate::session::h2::UploadPolicy;
@@ -37,7 +38,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The settings and limits of a visitor's HTTP/2 connection.
 fn terms(shared: &Shared) -> Http2Terms {
-    let budget = shared.uploads.clone();
+    let (budget, lingering) = (shared.uploads.clone(), shared.lingering.clone());
     Http2Terms {
         uploads: UploadPolicy::Connection {
             budget,
@@ -51,6 +52,7 @@ fn terms(shared: &Shared) -> Http2Terms {
         ping_every: defaults::HEAD,
         ping_dead: defaults::VISITOR_PING_DEAD,
         idle: Some(defaults::VISITOR_IDLE),
+        linger: Some(Arc::new(move || lingering.enter())),
     }
 }
 
@@ -188,7 +190,8 @@ const HTTP1: http1::server::ServerOptions = http1::server::ServerOptions {
     head: defaults::VISITOR_HEAD,
     head_within: Some(defaults::HEAD),
     stalled: defaults::STALLED,
-    linger: defaults::LINGER,
+    drain: defaults::DRAIN,
+    linger: LingerLimits::DEFAULT,
     keep_alive: true,
     // The Java client of ReverseHttp recognises the field `Link` in this spelling alone. Without that field it repeats
     // its registration for ever.
@@ -205,6 +208,10 @@ impl Service for VisitorConnection {
 
     fn refuse(&self, bad: BadHead) -> Response {
         record::refused_head(&self.sender, bad)
+    }
+
+    fn linger(&self) -> LingerPlace {
+        self.shared.lingering.enter()
     }
 }
 

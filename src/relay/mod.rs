@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 use self::admit::RelayAdmissions;
 use self::announce::Announcer;
 use self::config::{ClientCerts, Listen, RelayConfig, Routing};
-use self::connection_limit::ConnectionLimit;
+use self::connection_limit::{ConnectionLimit, LingerLimit};
 use self::credentials::Credentials;
 use self::entry::ListenerSettings;
 pub use self::https::BadHttps;
@@ -121,6 +121,7 @@ struct Shared {
     transports: Transports,
     relay_http: RelayHttp,
     connection_limit: Arc<ConnectionLimit>,
+    lingering: Arc<LingerLimit>,
     descriptors: Descriptors,
     newcomers: Arc<Newcomers>,
     /// The listening addresses, with the ports that were bound.
@@ -198,6 +199,7 @@ impl Relay {
         let admin_bound = admin::bind(config.admin)?;
         let addresses: Vec<_> = bound.iter().map(|b| b.listen).collect();
         let shared = Arc::new(Shared {
+            lingering: LingerLimit::new(config.connections, metrics.clone()),
             relay_http: RelayHttp::new(config.clone(), credentials.clone(), visitors.clone()),
             transports,
             https: Https::new(&config, &addresses),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CONNECTION, EXPECT};
+use http::header::{ACCEPT, CONNECTION};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
@@ -280,14 +280,7 @@ async fn serve_by_rules(
     let (address, length) = (sender.visitor().remote.ip(), request.body().size_hint().exact());
     let permit = match gate.visit(&shared.checks, address, request.headers_mut(), length).await {
         Ok(permit) => permit,
-        Err(denied) => {
-            // With `Expect` the visitor waits before it sends the body, and reading would request the body (RFC 9110
-            // §10.1.1).
-            if !request.body().is_end_stream() && !request.headers().contains_key(EXPECT) {
-                shared.visitors.spawn(request.into_body().linger());
-            }
-            return respond::failure(VisitorFailure::Denied(denied), &accept, recording);
-        }
+        Err(denied) => return respond::failure(VisitorFailure::Denied(denied), &accept, recording),
     };
     let exceeded = permit.body().map(|most| request.body_mut().limit(most));
     let response =

@@ -15,6 +15,7 @@ mod scenario;
 #[expect(dead_code, reason = "the tests of the whole program need more of it")]
 #[path = "../e2e/site.rs"]
 mod site;
+mod uploads;
 
 /// One test for each scenario that a client is up to.
 macro_rules! scenarios {

@@ -40,6 +40,7 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
     whole("forbidden_trailers_are_dropped", TRAILERS),
     whole("large_download", LENGTH),
     whole("large_upload", LENGTH),
+    whole("a_refused_upload_does_not_cross_the_link", LENGTH),
     whole("a_slow_visitor_slows_the_origin", LENGTH),
     whole("a_slow_origin_slows_the_visitor", LENGTH),
     whole("a_visitor_that_pauses_loses_nothing", LENGTH),

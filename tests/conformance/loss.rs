@@ -11,7 +11,7 @@ use crate::world::{On, World};
 /// Neither end needs longer, on a quiet machine, to notice that the other is gone without a word.
 const FOUND: Duration = Duration::from_secs(12);
 
-async fn world_behind_a_proxy(on: On) -> (World, Proxy) {
+pub(crate) async fn world_behind_a_proxy(on: On) -> (World, Proxy) {
     let relay = TestRelay::start();
     let proxy = Proxy::start(relay.tls).await;
     let url = format!("https://ptth.localhost:{}/", proxy.address.port());

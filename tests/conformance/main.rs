@@ -54,7 +54,7 @@ scenarios! {
     bulk: large_download, large_upload, a_slow_visitor_slows_the_origin, a_slow_origin_slows_the_visitor,
         a_visitor_that_pauses_loses_nothing, an_origin_that_pauses_loses_nothing;
     crowded: a_request_beside_300_event_streams_is_answered_in_time;
-    uploads: an_upload_with_a_separate_end_frame_is_answered;
+    uploads: an_upload_with_a_separate_end_frame_is_answered, a_refused_upload_does_not_cross_the_link;
     logins: a_connection_login_serves_only_its_visitor, a_connection_login_fails_behind_a_trusted_proxy, a_login_per_request_keeps_the_connection;
     expect: an_expectation_is_answered_with_100, expectation_failed_without_the_body;
     fields: forwarding_fields_are_set_by_the_relay, an_encrypted_visitor, hop_by_hop_fields_are_not_forwarded,

@@ -7,12 +7,33 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use ptth::internals::net::Scope;
 
-use crate::holder::Buffering;
-use crate::support::{Wire, named, run, within};
+use crate::holder::{Buffering, buffering_proxy};
+use crate::loss::world_behind_a_proxy;
+use crate::support::{TestOrigin, TestRelay, Wire, named, run, serve, within};
 use crate::world::{NAME, On, World};
 
 pub(crate) async fn an_upload_with_a_separate_end_frame_is_answered(on: On) {
     is_answered(on.world().await, on.is_whole()).await;
+}
+
+/// More than every buffer between a visitor and the origin holds.
+const LARGE: usize = 30_000_000;
+
+pub(crate) async fn a_refused_upload_does_not_cross_the_link(on: On) {
+    for close in ["", "Connection: close\r\n"] {
+        let (world, proxy) = world_behind_a_proxy(on).await;
+        let length = format!("Content-Length: {LARGE}\r\n");
+        let (mut visitor, mut origin, _) = world.begin("POST", "/", &length).await;
+        origin.send(format!("HTTP/1.1 413 Content Too Large\r\n{close}Content-Length: 2\r\n\r\nno")).await;
+        let (head, _) = visitor.message().await;
+        assert_eq!(head.status(), 413);
+        drop(origin);
+        visitor.stream_out(LARGE).await;
+        visitor.closed().await;
+        // The rest is about the buffers of the kernel.
+        assert!(proxy.carried() < LARGE / 4, "{} bytes crossed the link", proxy.carried());
+        world.still_works().await;
+    }
 }
 
 /// The same where a box on the way holds bodies.

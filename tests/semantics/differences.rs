@@ -59,6 +59,8 @@ const REALIP: &str =
     "the realip module reads only an address: no scheme and no host, and it does not keep the list";
 const EVERYBODY: &str = "a port expects the header on every connection or on none";
 
+const EARLY: &str = "when the origin closes without reading the upload, the failed write becomes a 502";
+
 /// See the module.
 pub(crate) const DIFFERENCES: &[Difference] = &[
     always("every_method", "HTTP/1.1 405", METHODS),
@@ -142,9 +144,17 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     always("websocket_of_an_http2_visitor", TOO_LATE, CONNECT),
     always("an_ignored_upgrade_of_an_http2_visitor", TOO_LATE, CONNECT),
     changes("head_before_messages", TOO_LATE, "the head waits for the first message; in 1.28 it does not"),
+    always("refused_by_the_origin", "right: 413", EARLY),
+    always(
+        "refused_over_http2",
+        "the stream was reset before the end of the upload",
+        "it resets the stream right behind the answer; a visitor that sends first gets the reset",
+    ),
     always("half_close_is_kept", "right: \"answer\"", "when one direction ends, it closes both"),
 ];
 
 /// The cases that are about something that only a relay has.
-pub(crate) const RELAYS_ONLY: &[(&str, &str)] =
-    &[("cookie_domains_of_other_names", "nginx has one origin here and no other tenants")];
+pub(crate) const RELAYS_ONLY: &[(&str, &str)] = &[
+    ("cookie_domains_of_other_names", "nginx has one origin here and no other tenants"),
+    ("refused_by_the_relay", "nginx has no rule for it here: `client_max_body_size` is 0"),
+];

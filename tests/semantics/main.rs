@@ -9,6 +9,7 @@ mod connections;
 mod content;
 mod differences;
 mod document;
+mod early;
 mod exchange;
 mod fields;
 mod framing;
@@ -168,6 +169,11 @@ cases! {
         pipelined: "Pipelined requests are answered in order", "RFC 9112 §9.3.2";
         connection_close_is_obeyed: "Connection: close closes after the answer", "RFC 9112 §9.6";
         a_connection_is_kept_alive: "A visitor's connection is kept alive", "RFC 9112 §9.3";
+    }
+    early {
+        refused_by_the_origin: "413 of the origin reaches a visitor that sends 30 MB before it reads", "RFC 9112 §9.6";
+        refused_over_http2: "413 of the origin reaches an HTTP/2 visitor that sends 30 MB before it reads", "RFC 9113 §8.1";
+        refused_by_the_relay: "413 of the relay reaches a visitor that sends 30 MB before it reads", "RFC 9112 §9.6";
     }
     streams {
         chunked_upload_streams: "An upload is forwarded as it arrives", "RFC 9112 §7.1";

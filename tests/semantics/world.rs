@@ -66,9 +66,15 @@ impl On {
         self.world_between(Before::Nobody, Speaks::Http2).await
     }
 
+    /// A world of a relay, whose agent sends these rules for visitors.
+    pub(crate) async fn world_with(self, rules: &str) -> World {
+        let way = self.transport_and_carrier().expect("only a relay enforces rules");
+        Self::relayed(way, Plan::default(), Speaks::Http1, Some(rules)).await
+    }
+
     async fn world_between(self, before: Before, speaks: Speaks) -> World {
         match self.transport_and_carrier() {
-            Some(way) => Self::relayed(way, before.plan(), speaks).await,
+            Some(way) => Self::relayed(way, before.plan(), speaks, None).await,
             None => {
                 let origin = TestOrigin::start().await;
                 let nginx = Nginx::start(origin.address(), before, speaks);
@@ -80,13 +86,19 @@ impl On {
     /// All of a world on the runtime of the caller, which may have a clock of its own.
     pub(crate) async fn world_on_this_clock(self) -> World {
         let way = self.transport_and_carrier().expect("nginx uses the clock of the machine");
-        Self::relayed(way, Plan { cores: 0, ..Plan::default() }, Speaks::Http1).await
+        Self::relayed(way, Plan { cores: 0, ..Plan::default() }, Speaks::Http1, None).await
     }
 
-    async fn relayed((transport, carrier): (&'static str, Kind), plan: Plan, speaks: Speaks) -> World {
+    async fn relayed(
+        (transport, carrier): (&'static str, Kind),
+        plan: Plan,
+        speaks: Speaks,
+        rules: Option<&str>,
+    ) -> World {
         let origin = TestOrigin::start().await;
         let relay = TestRelay::planned(plan);
-        let plan = AgentPlan::new(&relay.url(), NAME, relay.token(&[NAME]), transport, carrier);
+        let mut plan = AgentPlan::new(&relay.url(), NAME, relay.token(&[NAME]), transport, carrier);
+        plan.config.visitors = rules.map(Into::into);
         let handler = match speaks {
             Speaks::Http1 => origin.handler(),
             Speaks::Http2 => origin.handler_h2(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use ptth::internals::net::Scope;
 use ptth::internals::net::splice::splice;
+use ptth::internals::net::{Scope, WatchedStream};
 use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ struct State {
     cut: Mutex<CancellationToken>,
     frozen: Mutex<CancellationToken>,
     accepted: AtomicUsize,
+    carried: AtomicUsize,
 }
 
 impl Proxy {
@@ -39,6 +40,7 @@ impl Proxy {
             cut: Mutex::default(),
             frozen: Mutex::default(),
             accepted: AtomicUsize::new(0),
+            carried: AtomicUsize::new(0),
         });
         let scope = Scope::new();
         let (owner, shared) = (scope.clone(), state.clone());
@@ -54,6 +56,11 @@ impl Proxy {
     /// The number of connections so far.
     pub(crate) fn accepted(&self) -> usize {
         self.state.accepted.load(Ordering::Relaxed)
+    }
+
+    /// The number of bytes from the relay to the agent so far.
+    pub(crate) fn carried(&self) -> usize {
+        self.state.carried.load(Ordering::Relaxed)
     }
 
     /// Sets the target of later connections.
@@ -93,8 +100,17 @@ impl State {
                 // The sockets stay open without traffic until the test ends.
                 std::future::pending().await
             }
-            _ = splice(&mut near, &mut far) => {}
+            () = self.splice(&mut near, &mut far) => {}
         }
+    }
+}
+
+impl State {
+    async fn splice(&self, near: &mut TcpStream, far: &mut TcpStream) {
+        let count = |bytes| {
+            self.carried.fetch_add(bytes, Ordering::Relaxed);
+        };
+        let _ = splice(&mut WatchedStream::new(near, |_| Ok(()), count), far).await;
     }
 }
 

@@ -95,6 +95,17 @@ impl Wire {
         sent
     }
 
+    /// Sends this many bytes in blocks.
+    pub(crate) async fn stream_out(&mut self, count: usize) {
+        let block = vec![b'x'; 64 << 10];
+        let mut left = count;
+        while left > 0 {
+            let piece = left.min(block.len());
+            self.send(&block[..piece]).await;
+            left -= piece;
+        }
+    }
+
     /// One chunk of a chunked body.
     pub(crate) async fn send_chunk(&mut self, data: impl AsRef<[u8]>) {
         let data = data.as_ref();

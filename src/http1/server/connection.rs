@@ -8,6 +8,7 @@ use http_body::Frame;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::defaults;
 use crate::http1::Error;
 use crate::http1::body::{Decoder, Piece};
 use crate::http1::output::{Input, Output};
@@ -117,11 +118,27 @@ impl ServerConnection {
         }
     }
 
-    /// Reads and discards the rest of an unwanted body, up to `left` bytes.
-    pub(super) fn poll_drain(&mut self, left: &mut usize, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    /// Whether the body was dropped, and more of it is left than is drained to keep the connection.
+    pub(super) fn is_rest_long(&self) -> bool {
+        let left = self.decoder.left();
+        self.body_dropped && left.is_some_and(|left| left > defaults::DRAIN_BYTES as u64)
+    }
+
+    /// Reads and discards the rest of an unwanted body. `discard` gets the number of bytes, and returns whether more may
+    /// be read.
+    ///
+    /// # Errors
+    /// [`Error::Unread`] when no more may be read.
+    pub(super) fn poll_drain(
+        &mut self,
+        mut discard: impl FnMut(usize) -> bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
         while !self.decoder.is_done() {
-            if let Piece::Data(data) = ready!(self.poll_piece(cx))? {
-                *left = left.checked_sub(data.len()).ok_or(Error::Unread)?;
+            if let Piece::Data(data) = ready!(self.poll_piece(cx))?
+                && !discard(data.len())
+            {
+                return Poll::Ready(Err(Error::Unread));
             }
         }
         Poll::Ready(Ok(()))

@@ -4,7 +4,15 @@
 //! of a request reads the connection itself, so the bytes of a body are read only on demand. While no body is
 //! outstanding, the driver watches for the end of the stream, because a visitor that has left needs no answer.
 
+//!
+//! # When the answer precedes the end of the upload
+//! A short rest of the upload is drained, and the connection serves the next request. Otherwise the server closes its
+//! sending direction and discards what arrives, because a far end that sends first and reads afterwards would lose the
+//! answer to a reset (RFC 9112 §9.6). See [`LingerLimits`].
+
+mod attend;
 mod connection;
+mod linger;
 mod timer;
 
 use std::future::{Future, poll_fn};
@@ -17,7 +25,6 @@ use http::header::{CONNECTION, DATE};
 use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, StatusCode, Version, response};
 use http_body::Body as _;
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -28,10 +35,10 @@ use super::head::{self, BadHead, RequestHead, Search};
 use super::output::Output;
 use super::write::{self, BodyFraming, Case};
 use super::{Error, declared};
-use crate::defaults;
 use crate::message::upgrade::{ByteStream, Tunnel};
 use crate::message::{Body, Request, Response, framing, hop, interim};
 use crate::net::Io;
+use crate::net::linger::{Linger, LingerLimits, LingerPlace};
 
 /// Answers the requests of one connection.
 pub trait Service {
@@ -45,6 +52,11 @@ pub trait Service {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status_of(bad);
         response
+    }
+
+    /// A place for a connection that lingers after its last answer.
+    fn linger(&self) -> LingerPlace {
+        LingerPlace::default()
     }
 }
 
@@ -66,8 +78,10 @@ pub struct ServerOptions {
     pub head_within: Option<Duration>,
     /// How long the far end may read or send nothing in the middle of a message.
     pub stalled: Duration,
-    /// How long the rest of an unwanted upload is read. The close of the connection lingers as long again.
-    pub linger: Duration,
+    /// How long a short rest of an unwanted upload is read, so that the connection can stay open.
+    pub drain: Duration,
+    /// How long the connection lingers after its last answer while the far end sends.
+    pub linger: LingerLimits,
     /// Whether the connection may stay open for further requests.
     pub keep_alive: bool,
     /// How names of fields are spelled.
@@ -109,6 +123,7 @@ pub async fn serve<S: Service>(
         stopping: false,
         interim: interim::Receiver::default(),
         timer: Timer::default(),
+        linger: None,
         dated: None,
     };
     server.run().await
@@ -137,6 +152,8 @@ struct Server<'a, S, F> {
     stopping: bool,
     interim: interim::Receiver,
     timer: Timer,
+    /// The limits of an upload that is being discarded.
+    linger: Option<Linger>,
     /// The cached value of `Date`, and the second that it is for.
     dated: Option<(u64, HeaderValue)>,
 }
@@ -235,6 +252,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         connection.decoder = decoder;
         connection.awaits_continue = awaits_continue;
         [connection.body_dropped, connection.body_failed] = [false; 2];
+        self.linger = None;
         connection.last_read = Instant::now();
         drop(connection);
         Body::from_source(Incoming { connection: self.connection.clone(), done: false })
@@ -265,10 +283,14 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             let opener = context.tunnel.ok_or(Error::UnrequestedUpgrade)?;
             return self.switch(&parts, opener).await;
         }
-        // Without a 100 the client may send or omit the body. The next bytes are ambiguous: the connection closes.
-        let unread = std::mem::take(&mut self.connection.lock().awaits_continue);
+        let closes = {
+            let mut connection = self.connection.lock();
+            // Without a 100 the client may send or omit the body. The next bytes are ambiguous: the connection closes.
+            let unread = std::mem::take(&mut connection.awaits_continue);
+            unread || connection.is_rest_long()
+        };
         let (announced, encoder) = announce(&parts, &body, &context);
-        let keep_alive = context.keep_alive && !self.stopping && !unread && encoder != Some(Encoder::Close);
+        let keep_alive = context.keep_alive && !self.stopping && !closes && encoder != Some(Encoder::Close);
         let keep_alive = self.write_head(&mut parts, announced, keep_alive);
         match encoder {
             Some(encoder) => self.send(body, encoder, context.takes_trailers).await?,
@@ -354,52 +376,6 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         .await
     }
 
-    /// Writes the waiting output. Fails when the far end reads nothing for too long.
-    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let mut connection = self.connection.lock();
-        connection.register(cx);
-        let before = connection.output.written();
-        if let Poll::Ready(written) = connection.poll_flush(cx) {
-            connection.blocked_since = None;
-            return Poll::Ready(written);
-        }
-        // The time runs only while output waits, not while the answer itself yields nothing.
-        let since = match connection.blocked_since {
-            Some(since) if connection.output.written() == before => since,
-            _ => Instant::now(),
-        };
-        connection.blocked_since = Some(since);
-        self.timer.poll_until(since + self.config.stalled, cx).map(|()| Err(Error::Stalled))
-    }
-
-    /// Awaits the end of the request's body, and returns whether the next request can be read. A short rest of a dropped
-    /// body is read here, because some visitors treat an upload that is cut after an answer as a failure.
-    async fn settle(&mut self) -> bool {
-        let (mut left, mut linger) = (defaults::LINGER_BYTES, None);
-        let began = Instant::now();
-        poll_fn(|cx| {
-            let mut connection = self.connection.lock();
-            if connection.decoder.is_done() {
-                return Poll::Ready(true);
-            }
-            if connection.body_failed {
-                return Poll::Ready(false);
-            }
-            connection.register(cx);
-            if connection.body_dropped {
-                let until = *linger.get_or_insert_with(|| Instant::now() + self.config.linger);
-                match connection.poll_drain(&mut left, cx) {
-                    Poll::Ready(drained) => Poll::Ready(drained.is_ok()),
-                    Poll::Pending => self.timer.poll_until(until, cx).map(|()| false),
-                }
-            } else {
-                let until = connection.last_read.max(began) + self.config.stalled;
-                self.timer.poll_until(until, cx).map(|()| false)
-            }
-        })
-        .await
-    }
-
     async fn switch(
         &mut self,
         parts: &response::Parts,
@@ -439,38 +415,6 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         }
         self.close(true).await;
         Ok(())
-    }
-
-    /// Closes the connection. If the far end may still send, its bytes are read for a while: the kernel answers unread
-    /// bytes with a reset, which could discard the answer at the far end (RFC 9112 §9.6). `refused`: the current
-    /// request was refused unread.
-    async fn close(&mut self, refused: bool) {
-        let mut left = defaults::LINGER_BYTES;
-        let until = Instant::now() + self.config.linger;
-        let mut shut = false;
-        poll_fn(|cx| {
-            let mut connection = self.connection.lock();
-            let ServerConnection { io, input, decoder, body_failed, .. } = &mut *connection;
-            if !shut {
-                match Pin::new(&mut *io).poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => shut = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll_until(until, cx),
-                }
-            }
-            if !refused && decoder.is_done() && !*body_failed && input.bytes.is_empty() {
-                return Poll::Ready(());
-            }
-            loop {
-                input.bytes.clear();
-                match input.poll_fill(io, cx) {
-                    Poll::Ready(Ok(read @ 1..)) if read <= left => left -= read,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.timer.poll_until(until, cx),
-                }
-            }
-        })
-        .await;
     }
 }
 

@@ -1,6 +1,7 @@
 mod client;
 mod codec;
 mod hyper;
+mod linger;
 mod server;
 
 use std::time::Duration;
@@ -16,13 +17,15 @@ use super::server::ServerOptions;
 use super::write::Case;
 use crate::defaults;
 use crate::message::{Body, BoxError};
+use crate::net::linger::LingerLimits;
 
 /// The options for visitors, without a `Date`.
 const CONFIG: ServerOptions = ServerOptions {
     head: defaults::VISITOR_HEAD,
     head_within: Some(Duration::from_secs(30)),
     stalled: Duration::from_secs(300),
-    linger: defaults::LINGER,
+    drain: defaults::DRAIN,
+    linger: LingerLimits::DEFAULT,
     keep_alive: true,
     case: Case::Title,
     half_close: false,

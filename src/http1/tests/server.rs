@@ -20,7 +20,7 @@ use crate::message::upgrade::Tunnel;
 use crate::message::{Body, BoxError, Request, Response, interim};
 use crate::net::{Io, Scope};
 
-struct Answering<F>(F);
+pub(super) struct Answering<F>(pub(super) F);
 
 impl<F, T> Service for Answering<F>
 where
@@ -33,7 +33,7 @@ where
 }
 
 /// Serves the requests that `client` sends, and returns how the connection ended.
-async fn serving<F, T>(
+pub(super) async fn serving<F, T>(
     config: ServerOptions,
     answer: F,
     client: impl AsyncFnOnce(&mut Wire),
@@ -366,7 +366,7 @@ async fn a_short_rest_of_an_unread_upload_is_drained() {
         wire.until("no").await;
         let began = Instant::now();
         assert_eq!(wire.rest().await, "");
-        assert_eq!(began.elapsed(), defaults::LINGER);
+        assert_eq!(began.elapsed(), defaults::DRAIN);
     })
     .await;
     assert_eq!(ended.unwrap(), ConnectionEnd::Closed);

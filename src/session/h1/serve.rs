@@ -10,6 +10,7 @@ use crate::http1;
 use crate::http1::server::{self, ServerOptions, Service};
 use crate::http1::write::Case;
 use crate::message::{Request, Response, hop, interim};
+use crate::net::linger::{LingerLimits, LingerPlace};
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
@@ -18,7 +19,8 @@ const CONFIG: ServerOptions = ServerOptions {
     head: defaults::H1_HOP_HEAD,
     head_within: None,
     stalled: defaults::STALLED,
-    linger: defaults::H1_LINGER,
+    drain: defaults::H1_DRAIN,
+    linger: LingerLimits::DEFAULT,
     keep_alive: true,
     case: Case::Lower,
     half_close: false,
@@ -82,5 +84,10 @@ impl Service for Loading<'_> {
         hop::strip_answer(&mut response);
         response.body_mut().hold(loaded);
         response
+    }
+
+    /// The connection takes no request while it lingers.
+    fn linger(&self) -> LingerPlace {
+        LingerPlace { evicted: None, guard: Some(Box::new(self.load.enter())) }
     }
 }

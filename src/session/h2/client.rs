@@ -203,7 +203,7 @@ impl Http2Client {
                 Err(Lost { unprocessed: true, .. }) => (answered, upload.await),
                 _ => {
                     // An early answer does not end the upload.
-                    self.scope.spawn_light(async { upload.await.linger().await });
+                    self.scope.spawn_light(async { drop(upload.await) });
                     (answered, Rest::default())
                 }
             },
@@ -214,9 +214,6 @@ impl Http2Client {
             Ok(answered) => answered,
             Err(lost) => return Err(self.send_error(&lost, resendable(rest.whole()), false)),
         };
-        if rest.lingers {
-            self.scope.spawn_light(rest.linger());
-        }
         let mut response = self.received(answered);
         if let Some(gate) = gate {
             response.body_mut().hold(gate);

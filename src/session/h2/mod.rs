@@ -2,6 +2,7 @@
 
 mod budget;
 pub(crate) mod client;
+mod discard;
 mod goaway;
 mod ping;
 #[cfg(feature = "relay")]

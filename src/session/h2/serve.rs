@@ -24,6 +24,8 @@ fn terms(budget: Arc<ReceiveBudget>) -> Http2Terms {
         ping_every: defaults::PING_EVERY,
         ping_dead: defaults::PING_DEAD,
         idle: None,
+        // The relay discards the rest itself, so that it does not cross the link.
+        linger: None,
     }
 }
 

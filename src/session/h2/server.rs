@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
@@ -17,6 +18,7 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
+use super::discard::{DiscardedUploads, LingerPlaces};
 use super::ping::silence;
 use super::stream::{Raw, send_body};
 use super::stream_windows::{ChargedBody, SHORT, SettingsAckTimeout};
@@ -30,7 +32,7 @@ use crate::net::io::LastRead;
 use crate::observe::Limit;
 
 /// The limits of a server.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Http2Terms {
     /// How many bytes of uploads may wait unread.
     pub(crate) uploads: UploadPolicy,
@@ -48,6 +50,9 @@ pub(crate) struct Http2Terms {
     pub(crate) ping_dead: Duration,
     /// A connection without a request for this long is closed, at the latest after twice that.
     pub(crate) idle: Option<Duration>,
+    /// Makes the places of connections on which the rest of an upload is discarded after an early answer. `None`: such
+    /// an upload is reset at once.
+    pub(crate) linger: Option<LingerPlaces>,
 }
 
 /// Why a connection ended before its time.
@@ -114,6 +119,7 @@ where
     let mut leaving = false;
     let mut idle = pin!(sleep(terms.idle));
     let mut streams = Streams::default();
+    let discarded = terms.linger.map(|places| DiscardedUploads::new(places, scope));
     loop {
         let accepted = poll_fn(|cx| {
             loop {
@@ -123,7 +129,13 @@ where
                             if streams.enter() == terms.streams as usize {
                                 reached(Limit::Streams);
                             }
-                            if accept(request, respond, (scope, &streams), &uploads, &answer) {
+                            if accept(
+                                request,
+                                respond,
+                                (scope, &streams),
+                                (&uploads, discarded.as_ref()),
+                                &answer,
+                            ) {
                                 uploads.want();
                             }
                         }
@@ -204,7 +216,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     (scope, streams): (&Scope, &Streams),
-    uploads: &UploadWindows,
+    (uploads, discarded): (&UploadWindows, Option<&Arc<DiscardedUploads>>),
     answer: impl Fn(Request, interim::Sender) -> F,
 ) -> bool {
     let open = streams.open.clone();
@@ -223,11 +235,17 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         let (sender, interim) = interim::channel();
         let answer = answer(Request::from_parts(parts, Body::empty()), sender);
         let then = AfterHead::Open(opener, receiver, uploads.charge(None));
-        scope.spawn_light(exchange(answer, respond, (interim, None), (then, open)));
+        scope.spawn_light(exchange(answer, respond, (interim, None), (then, None, open)));
         // A tunnel is no long upload: it lasts, and seldom carries much.
         return false;
     }
-    let mut body = Body::received(receiver, length);
+    let discarded = discarded.filter(|_| !receiver.is_end_stream());
+    let (unread, rest) = discarded.map(|_| oneshot::channel()).unzip();
+    let discard: Option<DiscardFuture> = match (discarded.cloned(), rest) {
+        (Some(discarded), Some(rest)) => Some(Box::pin(discarded.discard(rest))),
+        _ => None,
+    };
+    let mut body = Body::received(receiver, length, unread);
     let long = !body.is_end_stream() && length.is_none_or(|length| length > SHORT);
     if long && let Some(charged) = uploads.charge(length) {
         body.observe(Box::new(charged));
@@ -237,7 +255,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     let (sender, interim) = interim::channel();
     let answer = answer(request, sender);
     let then = if head { AfterHead::End } else { AfterHead::Body };
-    scope.spawn_light(exchange(answer, respond, (interim, demand), (then, open)));
+    scope.spawn_light(exchange(answer, respond, (interim, demand), (then, discard, open)));
     long
 }
 
@@ -245,6 +263,9 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
 fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
+
+/// Discards the rest of the upload once nobody reads it. Polled only after the head of the answer was sent.
+type DiscardFuture = BoxFuture<'static, ()>;
 
 /// What follows the head of an answer.
 enum AfterHead {
@@ -260,7 +281,7 @@ async fn exchange(
     answer: impl Future<Output = Response>,
     mut respond: SendResponse<Bytes>,
     ahead: (interim::Receiver, Option<Arc<BodyDemand>>),
-    (then, open): (AfterHead, Arc<()>),
+    (then, discard, open): (AfterHead, Option<DiscardFuture>, Arc<()>),
 ) {
     let Some(response) = answered(answer, &mut respond, ahead).await else { return };
     let (mut parts, body) = response.into_parts();
@@ -285,8 +306,19 @@ async fn exchange(
             // The receiver of the stream may be dropped by now. The stream is then dropped, which closes it.
             let _ = opener.send(Box::new(Raw::new(stream, receiver, (charged, Some(open)))));
         }
-        _ if ends => {}
-        _ => send_body(body, stream, Reason::INTERNAL_ERROR).await.linger().await,
+        _ => {
+            let send = async {
+                if !ends {
+                    send_body(body, stream, Reason::INTERNAL_ERROR).await;
+                }
+            };
+            match discard {
+                Some(discard) => {
+                    tokio::join!(send, discard);
+                }
+                None => send.await,
+            }
+        }
     }
 }
 
@@ -336,6 +368,7 @@ mod tests {
             ping_every: Duration::from_secs(30),
             ping_dead: Duration::from_secs(30),
             idle: Some(Duration::from_secs(90)),
+            linger: None,
         };
         let (scope, reports) = (Scope::new(), Mutex::default());
         let answer = async |request: Request| {

@@ -28,21 +28,12 @@ pub(super) struct Rest {
     body: Option<Body>,
     /// `body` is the whole body.
     whole: bool,
-    /// The far end needs no more of the body, but the sender of the body must still be able to finish.
-    pub(super) lingers: bool,
 }
 
 impl Rest {
     /// The body for another try, if it is whole.
     pub(super) fn whole(self) -> Option<Body> {
         self.body.filter(|_| self.whole)
-    }
-
-    /// Reads and discards the rest that the far end does not need, for a while.
-    pub(super) async fn linger(self) {
-        if let (Some(body), true) = (self.body, self.lingers) {
-            body.linger().await;
-        }
     }
 }
 
@@ -51,16 +42,14 @@ impl Rest {
 /// cancels the stream.
 pub(super) async fn send_body(mut body: Body, mut stream: SendStream<Bytes>, broken: Reason) -> Rest {
     let (mut untouched, mut kept) = (true, None);
-    let rest =
-        |kept: Option<Bytes>| Rest { whole: kept.is_some(), body: kept.map(Body::full), lingers: false };
+    let rest = |kept: Option<Bytes>| Rest { whole: kept.is_some(), body: kept.map(Body::full) };
     loop {
         let frame = tokio::select! {
             biased;
-            reset = poll_fn(|cx| stream.poll_reset(cx)) => {
-                let lingers = matches!(reset, Ok(Reason::NO_ERROR));
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => {
                 return match kept {
                     Some(_) => rest(kept),
-                    None => Rest { body: Some(body), whole: untouched, lingers },
+                    None => Rest { body: Some(body), whole: untouched },
                 };
             }
             frame = body.frame() => frame,

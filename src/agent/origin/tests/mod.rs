@@ -26,6 +26,7 @@ use crate::defaults;
 use crate::http1::server::{self, ServerOptions, Service};
 use crate::http1::write::Case;
 use crate::message::{Body, Request, Response, interim};
+use crate::net::linger::LingerLimits;
 use crate::net::{Io, Scope};
 use crate::session::Handler;
 
@@ -158,7 +159,8 @@ fn visitor(handler: impl Handler + Clone) -> Wire<DuplexStream> {
         head: defaults::VISITOR_HEAD,
         head_within: None,
         stalled: defaults::STALLED,
-        linger: defaults::LINGER,
+        drain: defaults::DRAIN,
+        linger: LingerLimits::DEFAULT,
         keep_alive: true,
         case: Case::Lower,
         half_close: true,

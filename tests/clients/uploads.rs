@@ -1,0 +1,142 @@
+//! The HTTP clients of other languages as visitors whose upload is refused early. Some of them send the whole body
+//! before they read the answer.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+
+use crate::client::file;
+use crate::long::is_long;
+use crate::process::Process;
+use crate::site::{Agent, Relay, Site, ptth};
+
+/// More than every buffer between a visitor and the origin holds.
+const LARGE: usize = 30_000_000;
+/// More than the relay reads of an upload to keep its connection.
+const MIDDLE: usize = 300_000;
+
+/// An origin that answers as soon as it has the head, and closes without reading the body.
+fn origin() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut head, mut block) = (Vec::new(), [0; 1 << 10]);
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                match stream.read(&mut block) {
+                    Ok(read @ 1..) => head.extend_from_slice(&block[..read]),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno");
+        }
+    });
+    address
+}
+
+/// A relay with and without TLS, and two names: the origin of `shop` refuses uploads, and the relay refuses those
+/// for `guarded`.
+struct World {
+    site: Site,
+    relay: Relay,
+    plain: String,
+    _agents: [Agent; 2],
+}
+
+impl World {
+    fn new() -> Self {
+        let site = Site::new();
+        site.secret("guarded", &site.token("guarded"));
+        let mut command = ptth();
+        // By path, because not every resolver knows the names below `localhost`.
+        command.args(["relay", "--domain", "localhost", "--routing", "path", "--admin", "off", "--state"]);
+        command.arg(site.at("state")).args(["--listen", "127.0.0.1:0", "--listen", "http://127.0.0.1:0"]);
+        command
+            .arg("--cert")
+            .arg(site.at("certs/relay.pem"))
+            .arg("--key")
+            .arg(site.at("certs/relay-key.pem"));
+        let relay = Relay::start(&mut command);
+        let plain = relay.process.line(1);
+        let plain = format!("http://localhost:{}", plain.rsplit(':').next().unwrap());
+        let target = origin().to_string();
+        let shop = Agent::start(&mut site.agent_of("shop", "token", &relay.url(), &target));
+        let mut guarded = site.agent_of("guarded", "guarded", &relay.url(), &target);
+        let guarded = Agent::start(guarded.args(["--visitor-body", "1000"]));
+        Self { site, relay, plain, _agents: [shop, guarded] }
+    }
+
+    /// Runs a program for each kind of refusal: `PROGRAM SCRIPT URL CA BYTES COUNT MORE`.
+    fn check(&self, program: &[&str], script: &str, more: &[&str]) {
+        let count = if is_long() { 20 } else { 2 };
+        for front in [&self.relay.url(), &self.plain] {
+            for name in ["shop", "guarded"] {
+                for size in [LARGE, MIDDLE] {
+                    let url = format!("{front}/{name}/upload");
+                    let mut command = Command::new(program[0]);
+                    command.args(&program[1..]).arg(file("tests/clients/upload").join(script)).arg(&url);
+                    command.arg(self.site.ca()).args([size.to_string(), count.to_string()]).args(more);
+                    let mut run = Process::start(&mut command);
+                    run.ends();
+                    assert_eq!(run.out.all(), vec!["413"; count], "{url} {size}: {run}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn python_reads_an_early_refusal() {
+    World::new().check(&["python3"], "upload.py", &[]);
+}
+
+#[test]
+fn node_reads_an_early_refusal() {
+    World::new().check(&["node"], "upload.mjs", &[]);
+}
+
+#[test]
+fn node_reads_an_early_refusal_over_http2() {
+    World::new().check(&["node"], "upload.mjs", &["h2"]);
+}
+
+/// scripts/test installs Java and Go for the long run alone.
+#[test]
+fn java_reads_an_early_refusal() {
+    if is_long() {
+        World::new().check(&["java"], "Upload.java", &[]);
+    }
+}
+
+#[test]
+fn go_reads_an_early_refusal() {
+    if is_long() {
+        World::new().check(&["go", "run"], "upload.go", &[]);
+    }
+}
+
+#[test]
+fn curl_reads_an_early_refusal() {
+    let world = World::new();
+    let count = if is_long() { 20 } else { 4 };
+    for size in [LARGE, MIDDLE] {
+        let body = format!("@{}", world.site.write("body", vec![b'x'; size]).display());
+        for name in ["shop", "guarded"] {
+            for (front, version) in [
+                (world.relay.url(), "--http1.1"),
+                (world.relay.url(), "--http2"),
+                (world.plain.clone(), "--http1.1"),
+                (world.plain.clone(), "--http2-prior-knowledge"),
+            ] {
+                for _ in 0..count {
+                    // Without the wait for a 100.
+                    let url = format!("{front}/{name}/upload");
+                    let answer =
+                        world.site.curl([version, "--header", "Expect:", "--data-binary", &body, &url]);
+                    assert_eq!(answer.status, 413, "{url} {version} {size}");
+                }
+            }
+        }
+    }
+}
