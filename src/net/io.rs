@@ -267,6 +267,15 @@ impl Io {
         all?.first()
     }
 
+    /// Whether the kernel has an error for this connection, such as a reset of the far end. A read reports a reset only if
+    /// the far end had not closed its sending direction before. The error is taken: the next call does not report it.
+    pub fn has_failed(&mut self) -> bool {
+        match self.tcp() {
+            Some(Tcp(TcpState::Attached(stream))) => !matches!(stream.take_error(), Ok(None)),
+            _ => false,
+        }
+    }
+
     fn tcp(&mut self) -> Option<&mut Tcp> {
         match &mut self.stream {
             IoStream::Plain(tcp) => Some(tcp),

@@ -19,7 +19,7 @@ use super::transports::ServedTransport;
 use super::{public, record, respond};
 use crate::defaults;
 use crate::domain::Visitor;
-use crate::http1::server::Service;
+use crate::http1::server::{HalfClose, Service};
 use crate::http1::write::Case;
 use crate::http1::{self, BadHead};
 use crate::message::{Request, Response, interim};
@@ -196,7 +196,7 @@ const HTTP1: http1::server::ServerOptions = http1::server::ServerOptions {
     // The Java client of ReverseHttp recognises the field `Link` in this spelling alone. Without that field it repeats
     // its registration for ever.
     case: Case::Title,
-    half_close: false,
+    half_close: HalfClose::Probed,
     trailers_on_demand: true,
     date: true,
 };
@@ -208,6 +208,11 @@ impl Service for VisitorConnection {
 
     fn refuse(&self, bad: BadHead) -> Response {
         record::refused_head(&self.sender, bad)
+    }
+
+    /// An agent that polls must not be taken for present for as long as a probe needs: it would be sent a request.
+    fn allows_half_close(&self) -> bool {
+        !self.sender.serves_agent()
     }
 
     fn linger(&self) -> LingerPlace {

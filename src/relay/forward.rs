@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, TRAILER, UPGRADE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -47,6 +47,8 @@ pub(super) struct Downstream {
     /// Set when the far end has closed the connection.
     closed: Arc<AtomicBool>,
     login: Arc<ConnectionLogin>,
+    /// The far end has sent a request of an agent.
+    serves_agent: Arc<AtomicBool>,
     /// The observers that get the records of its requests.
     observers: Arc<Observers>,
 }
@@ -62,7 +64,6 @@ impl Downstream {
         let ip = visitor.remote.ip().to_canonical();
         let address = HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         let (node, proto, handshake) = (node(ip), proto(visitor.tls), Arc::new(handshake));
-        let (closed, login, observers) = (Arc::default(), Arc::default(), Arc::new(observers));
         Self {
             visitor,
             handshake,
@@ -71,9 +72,10 @@ impl Downstream {
             proto,
             proxied,
             connection_permit,
-            closed,
-            login,
-            observers,
+            closed: Arc::default(),
+            login: Arc::default(),
+            serves_agent: Arc::default(),
+            observers: Arc::new(observers),
         }
     }
 
@@ -108,6 +110,16 @@ impl Downstream {
     /// Set when the far end has closed the connection.
     pub(super) fn closed(&self) -> Arc<AtomicBool> {
         self.closed.clone()
+    }
+
+    /// Notes that the far end has sent a request of an agent.
+    pub(super) fn note_agent(&self) {
+        self.serves_agent.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the far end has sent a request of an agent.
+    pub(super) fn serves_agent(&self) -> bool {
+        self.serves_agent.load(Ordering::Relaxed)
     }
 
     pub(super) fn connection_permit(&self) -> &Arc<ConnectionPermit> {

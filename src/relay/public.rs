@@ -154,6 +154,7 @@ async fn answer_own(
     }
     if let Some(side) = shared.transports.by_request(&request) {
         recording.exchange().party = Party::Agent;
+        sender.note_agent();
         let request_headers = request.headers().clone();
         let busy = sender.connection_permit().busy();
         let facts = agent_facts(&request_headers).and_then(|facts| require_http1(&request).map(|()| facts));

@@ -55,6 +55,7 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
     whole("an_ignored_upgrade", UPGRADE),
     whole("an_ignored_upgrade_of_an_http2_visitor", UPGRADE),
     whole("half_close_is_kept", UPGRADE),
+    whole("half_close_of_the_origin_is_kept", UPGRADE),
     whole("a_revoked_token_ends_open_streams", UPGRADE),
     whole("visitor_leaves_during_the_upload", "a partial upload does not reach the origin"),
     whole("connections_grow_with_load", "polls use any number of short connections"),

@@ -61,7 +61,7 @@ scenarios! {
         host_is_unchanged;
     upgrade: websocket, websocket_of_an_http2_visitor, fragments_and_pings, close_codes, compression,
         another_protocol_with_early_bytes, a_refused_upgrade, an_ignored_upgrade,
-        an_ignored_upgrade_of_an_http2_visitor, half_close_is_kept;
+        an_ignored_upgrade_of_an_http2_visitor, half_close_is_kept, half_close_of_the_origin_is_kept;
     gone: visitor_leaves_before_the_head, visitor_leaves_during_the_body, visitor_leaves_during_the_upload,
         origin_leaves_during_the_body, origin_leaves_during_a_body_without_length, origin_leaves_without_an_answer,
         a_revoked_token_cuts_running_bodies, a_revoked_token_ends_open_streams;

@@ -222,6 +222,20 @@ pub(crate) async fn half_close_is_kept(on: On) {
     assert_eq!(visitor.rest().await, "answer");
 }
 
+pub(crate) async fn half_close_of_the_origin_is_kept(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/raw", RAW).await;
+    origin.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: raw-echo\r\n\r\n").await;
+    assert_eq!(visitor.head().await.status(), 101);
+    origin.send("answer").await;
+    origin.finish().await;
+    assert_eq!(visitor.rest().await, "answer");
+    // The visitor still sends.
+    visitor.send("question").await;
+    drop(visitor);
+    assert_eq!(origin.rest().await, "question");
+}
+
 pub(crate) async fn a_refused_upgrade(on: On) {
     let world = on.world().await;
     let (mut visitor, mut origin, _) = world.begin("GET", "/raw", RAW).await;

@@ -60,6 +60,7 @@ const REALIP: &str =
 const EVERYBODY: &str = "a port expects the header on every connection or on none";
 
 const EARLY: &str = "when the origin closes without reading the upload, the failed write becomes a 502";
+const ENDS: &str = "when one direction ends, it closes both";
 
 /// See the module.
 pub(crate) const DIFFERENCES: &[Difference] = &[
@@ -150,7 +151,13 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "the stream was reset before the end of the upload",
         "it resets the stream right behind the answer; a visitor that sends first gets the reset",
     ),
-    always("half_close_is_kept", "right: \"answer\"", "when one direction ends, it closes both"),
+    always(
+        "half_closed_visitor",
+        "the connection ended",
+        "it takes the end of the visitor's direction for its leave",
+    ),
+    always("half_close_is_kept", "right: \"answer\"", ENDS),
+    always("half_close_of_the_origin_is_kept", "right: \"question\"", ENDS),
 ];
 
 /// The cases that are about something that only a relay has.

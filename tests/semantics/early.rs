@@ -1,10 +1,12 @@
-//! An answer before the end of its upload.
+//! An answer before the end of its upload, and a visitor that closes its sending direction.
+
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::exchange::{at_origin, head, host};
-use crate::support::{Wire, within};
+use crate::exchange::{CLOSING, at_origin, head, host};
+use crate::support::{Wire, limit, within};
 use crate::visitor::{Http2, request};
 use crate::world::{On, World};
 
@@ -90,6 +92,49 @@ pub(crate) async fn refused_by_the_relay(on: On) {
             assert_eq!(send_then_read(visitor, length).await, 413, "{length} bytes");
         }
         assert_eq!(upload_over_http2(&world, length).await, StatusCode::PAYLOAD_TOO_LARGE, "{length} bytes");
+    }
+    world.still_works().await;
+}
+
+pub(crate) async fn half_closed_visitor(on: On) {
+    let world = on.world().await;
+    for body in ["", "abc"] {
+        for mut visitor in visitors(&world).await {
+            visitor.send(head("POST", "/", &format!("Content-Length: {}\r\n", body.len())) + body).await;
+            visitor.finish().await;
+            let (mut origin, got) = at_origin(&world).await;
+            assert_eq!(origin.body(&got).await, body);
+            // Longer than the relay needs to detect that a visitor has left.
+            origin.quiet().await;
+            origin.quiet().await;
+            origin.send(CLOSING).await;
+            let (answer, body) = visitor.message().await;
+            assert_eq!((answer.first.as_str(), &*body), ("HTTP/1.1 200 OK", "ok"));
+        }
+    }
+}
+
+pub(crate) async fn a_visitor_that_leaves(on: On) {
+    let world = on.world().await;
+    for tls in [false, true] {
+        for later in [false, true] {
+            let [plain, encrypted] = visitors(&world).await;
+            let mut visitor = if tls { encrypted } else { plain };
+            visitor.send(head("GET", "/slow", "")).await;
+            let (mut origin, _) = at_origin(&world).await;
+            if later {
+                origin.quiet().await;
+            }
+            if tls {
+                // The alert comes first, so that the end of the stream is no truncation.
+                visitor.finish().await;
+            }
+            let left = Instant::now();
+            drop(visitor);
+            origin.closed().await;
+            let took = left.elapsed();
+            assert!(took < limit(Duration::from_secs(1)), "reported after {took:?}");
+        }
     }
     world.still_works().await;
 }

@@ -174,6 +174,8 @@ cases! {
         refused_by_the_origin: "413 of the origin reaches a visitor that sends 30 MB before it reads", "RFC 9112 §9.6";
         refused_over_http2: "413 of the origin reaches an HTTP/2 visitor that sends 30 MB before it reads", "RFC 9113 §8.1";
         refused_by_the_relay: "413 of the relay reaches a visitor that sends 30 MB before it reads", "RFC 9112 §9.6";
+        half_closed_visitor: "A visitor that closes its sending direction after its request gets the answer", "RFC 9112 §9.6";
+        a_visitor_that_leaves: "The origin is notified within a second that a visitor has left", "RFC 9110 §7.6";
     }
     streams {
         chunked_upload_streams: "An upload is forwarded as it arrives", "RFC 9112 §7.1";
@@ -189,6 +191,7 @@ cases! {
         compression: "WebSocket compression is negotiated end to end", "RFC 7692";
         another_protocol_with_early_bytes: "Another protocol, with bytes right behind the heads", "RFC 9110 §7.8";
         half_close_is_kept: "One direction ends, the other stays open", "RFC 9110 §7.8";
+        half_close_of_the_origin_is_kept: "The direction of the origin ends, the other stays open", "RFC 9110 §7.8";
         a_refused_upgrade: "The answer to a refused Upgrade passes", "RFC 9110 §7.8";
         an_ignored_upgrade: "The answer to an ignored Upgrade passes", "RFC 9110 §7.8";
         an_ignored_upgrade_of_an_http2_visitor: "An ignored Upgrade of an HTTP/2 visitor becomes a 502", "RFC 8441 §5";
@@ -254,6 +257,7 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("response_streams", On::Comet, STREAM),
     ("early_answer_while_the_upload_runs", On::Comet, STREAM),
     ("server_sent_events", On::Comet, STREAM),
+    ("a_visitor_that_leaves", On::Comet, LEFT),
     ("websocket", On::Comet, UPGRADE),
     ("websocket_of_an_http2_visitor", On::Comet, UPGRADE),
     ("fragments_and_pings", On::Comet, UPGRADE),
@@ -261,6 +265,7 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("compression", On::Comet, UPGRADE),
     ("another_protocol_with_early_bytes", On::Comet, UPGRADE),
     ("half_close_is_kept", On::Comet, UPGRADE),
+    ("half_close_of_the_origin_is_kept", On::Comet, UPGRADE),
     ("an_ignored_upgrade_of_an_http2_visitor", On::Comet, UPGRADE),
 ];
 
@@ -268,6 +273,7 @@ const ONE_MESSAGE: &str = "an answer is a single JSON message";
 const STREAM: &str = "a message is forwarded only once it is complete";
 const UPGRADE: &str =
     "an upgraded stream has no end, so the relay refuses a WebSocket and ignores another Upgrade";
+const LEFT: &str = "the agent is not notified when a visitor leaves";
 const NO_TRAILERS: &str = "its JSON has no trailer fields";
 const GRPC: &str =
     "its JSON has no trailer fields, so the relay refuses a gRPC call with 501 and does not forward it";

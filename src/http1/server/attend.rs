@@ -1,15 +1,52 @@
-//! Writes the output of a connection while the far end may still send.
+//! What a connection does while its answer waits: for its handler, or for the far end to read.
 
+use std::convert::Infallible;
 use std::future::Future;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
 
-use super::{Server, Service};
+use super::connection::ProbePlace;
+use super::{HalfClose, Server, Service};
+use crate::defaults;
 use crate::http1::Error;
 use crate::net::linger::Linger;
 
 impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
+    /// Writes the waiting output, and checks whether the far end has left. Resolves only with an error. `place` is what
+    /// a probe can be a part of.
+    pub(super) fn poll_attend(
+        &mut self,
+        place: Option<ProbePlace>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Infallible, Error>> {
+        ready!(self.connection.lock().poll_attend(cx))?;
+        match self.config.half_close {
+            HalfClose::Allowed => return Poll::Pending,
+            HalfClose::Probed if self.service.allows_half_close() => {}
+            HalfClose::Probed | HalfClose::Cancels => return Poll::Ready(Err(Error::Closed)),
+        }
+        let mut connection = self.connection.lock();
+        if self.check_at.is_none() {
+            let Some(place) = place else { return Poll::Ready(Err(Error::Closed)) };
+            connection.probe(place);
+        }
+        if let Poll::Ready(Err(error)) = connection.poll_flush(cx) {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            let now = Instant::now();
+            let check_at = self.check_at.get_or_insert(now);
+            if *check_at <= now {
+                if connection.io.has_failed() {
+                    return Poll::Ready(Err(Error::Closed));
+                }
+                *check_at = now + defaults::HALF_CLOSED_CHECK;
+            }
+            ready!(self.timer.poll_until(*check_at, cx));
+        }
+    }
+
     /// Writes the waiting output. Fails when the far end reads nothing for too long.
     pub(super) fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut connection = self.connection.lock();

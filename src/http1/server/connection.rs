@@ -1,9 +1,9 @@
 //! The state of a connection that the driver shares with the body of the current request.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::BytesMut;
 use http_body::Frame;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -16,6 +16,19 @@ use crate::message::body::{FrameSource, PolledFrame};
 use crate::net::Io;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// The first bytes of every head.
+const HEAD_PROBE: &[u8] = b"HTTP/1.";
+/// The size of a chunk may begin with zeros (RFC 9112 §7.1).
+const CHUNK_PROBE: &[u8] = b"0";
+
+/// What a probe is a part of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ProbePlace {
+    /// The next head.
+    Head,
+    /// The size of the next chunk.
+    Chunk,
+}
 
 /// See the module.
 pub(super) struct ServerConnection {
@@ -31,6 +44,8 @@ pub(super) struct ServerConnection {
     pub(super) body_failed: bool,
     /// The far end has closed its sending direction.
     pub(super) half_closed: bool,
+    /// The first bytes of the next head were written as a probe.
+    head_begun: bool,
     /// When bytes of a body were last read.
     pub(super) last_read: Instant,
     /// Since when the waiting output has made no progress.
@@ -49,6 +64,7 @@ impl ServerConnection {
             body_dropped: false,
             body_failed: false,
             half_closed: false,
+            head_begun: false,
             last_read: Instant::now(),
             blocked_since: None,
             driver: None,
@@ -71,26 +87,53 @@ impl ServerConnection {
         self.output.poll_flush(&mut self.io, cx).map_err(|_| Error::Closed)
     }
 
-    /// Writes the waiting output, and checks whether the far end has left. Resolves only with an error.
-    pub(super) fn poll_attend(
-        &mut self,
-        half_close: bool,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Infallible, Error>> {
+    /// Appends the head of an interim or final response, without the bytes that were written as a probe.
+    pub(super) fn put_head(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        if !std::mem::take(&mut self.head_begun) {
+            return self.output.with(write);
+        }
+        let mut head = BytesMut::new();
+        write(&mut head);
+        self.output.put(&head[HEAD_PROBE.len()..]);
+    }
+
+    /// Writes the waiting output, and watches for the end of the stream while nothing else reads it. `Ready` when the
+    /// far end has closed its sending direction.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(super) fn poll_attend(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.register(cx);
         if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
             return Poll::Ready(Err(error));
         }
+        if self.half_closed {
+            return Poll::Ready(Ok(()));
+        }
         // While the buffer holds bytes of the next request, nothing more is read.
-        if !self.decoder.is_done() || !self.input.bytes.is_empty() || self.half_closed {
+        if !self.decoder.is_done() || !self.input.bytes.is_empty() {
             return Poll::Pending;
         }
         match ready!(self.input.poll_fill(&mut self.io, cx)) {
-            Ok(0) if half_close => self.half_closed = true,
-            Ok(0) | Err(_) => return Poll::Ready(Err(Error::Closed)),
-            Ok(_) => {}
+            Ok(0) => {
+                self.half_closed = true;
+                Poll::Ready(Ok(()))
+            }
+            Ok(_) => Poll::Pending,
+            Err(_) => Poll::Ready(Err(Error::Closed)),
         }
-        Poll::Pending
+    }
+
+    /// Writes bytes that a far end which still reads cannot distinguish from the answer, as a far end that has closed
+    /// the connection answers them with a reset. To be called once the output is written.
+    pub(super) fn probe(&mut self, place: ProbePlace) {
+        match place {
+            ProbePlace::Head => {
+                self.head_begun = true;
+                self.output.put(HEAD_PROBE);
+            }
+            ProbePlace::Chunk => self.output.put(CHUNK_PROBE),
+        }
     }
 
     /// The next piece of the current request's body.

@@ -5,6 +5,14 @@
 //! outstanding, the driver watches for the end of the stream, because a visitor that has left needs no answer.
 
 //!
+//! # When the far end closes its sending direction
+//! This may mean that it has sent everything and waits for the answer, or that it has closed the connection and is gone.
+//! TCP has the same FIN for both, and TLS the same `close_notify`. Only a write distinguishes them: a far end that is
+//! gone answers it with a reset. So the server writes a byte string at once that belongs to the answer in any case: the
+//! first bytes of its head, or a leading zero of the next chunk's size. After a reset the request is cancelled. In the
+//! middle of a body with another framing nothing can be written ahead of the body; there, the end of the stream cancels
+//! the request. See [`HalfClose`].
+//!
 //! # When the answer precedes the end of the upload
 //! A short rest of the upload is drained, and the connection serves the next request. Otherwise the server closes its
 //! sending direction and discards what arrives, because a far end that sends first and reads afterwards would lose the
@@ -28,7 +36,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use self::connection::{Incoming, ServerConnection};
+use self::connection::{Incoming, ProbePlace, ServerConnection};
 use self::timer::Timer;
 use super::body::{Decoder, Encoder, write_frame};
 use super::head::{self, BadHead, RequestHead, Search};
@@ -52,6 +60,12 @@ pub trait Service {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status_of(bad);
         response
+    }
+
+    /// Whether the sender of the current request may close its sending direction and still read. Else that cancels the
+    /// request, whatever [`ServerOptions::half_close`] is.
+    fn allows_half_close(&self) -> bool {
+        true
     }
 
     /// A place for a connection that lingers after its last answer.
@@ -86,12 +100,23 @@ pub struct ServerOptions {
     pub keep_alive: bool,
     /// How names of fields are spelled.
     pub case: Case,
-    /// Whether the far end may close its sending direction and still read. Else that cancels the current request.
-    pub half_close: bool,
+    /// What it means that the far end closes its sending direction.
+    pub half_close: HalfClose,
     /// Whether trailers are sent only if the request has `TE: trailers` (RFC 9110 §6.5.1).
     pub trailers_on_demand: bool,
     /// Whether an answer without a `Date` gets a `Date` (RFC 9110 §6.6.1).
     pub date: bool,
+}
+
+/// What it means that the far end closes its sending direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfClose {
+    /// The far end is gone: the current request is cancelled.
+    Cancels,
+    /// The far end still reads.
+    Allowed,
+    /// The far end still reads, unless it answers a probe with a reset. See the module.
+    Probed,
 }
 
 /// How a connection ended without an error.
@@ -124,6 +149,7 @@ pub async fn serve<S: Service>(
         interim: interim::Receiver::default(),
         timer: Timer::default(),
         linger: None,
+        check_at: None,
         dated: None,
     };
     server.run().await
@@ -154,6 +180,8 @@ struct Server<'a, S, F> {
     timer: Timer,
     /// The limits of an upload that is being discarded.
     linger: Option<Linger>,
+    /// When a half-closed connection is checked for a reset next; `None` before its probe.
+    check_at: Option<Instant>,
     /// The cached value of `Date`, and the second that it is for.
     dated: Option<(u64, HeaderValue)>,
 }
@@ -268,11 +296,12 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         let polled = answer.poll(cx);
         let mut connection = self.connection.lock();
         for head in self.interim.take(cx) {
-            connection.output.with(|out| write::interim(out, &head, self.config.case));
+            connection.put_head(|out| write::interim(out, &head, self.config.case));
         }
+        drop(connection);
         match polled {
             Poll::Ready(response) => Poll::Ready(Ok(response)),
-            Poll::Pending => connection.poll_attend(self.config.half_close, cx).map(|never| match never? {}),
+            Poll::Pending => self.poll_attend(Some(ProbePlace::Head), cx).map(|never| match never? {}),
         }
     }
 
@@ -287,7 +316,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             let mut connection = self.connection.lock();
             // Without a 100 the client may send or omit the body. The next bytes are ambiguous: the connection closes.
             let unread = std::mem::take(&mut connection.awaits_continue);
-            unread || connection.is_rest_long()
+            unread || connection.half_closed || connection.is_rest_long()
         };
         let (announced, encoder) = announce(&parts, &body, &context);
         let keep_alive = context.keep_alive && !self.stopping && !closes && encoder != Some(Encoder::Close);
@@ -317,7 +346,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         }
         let case = self.config.case;
         let mut connection = self.connection.lock();
-        connection.output.with(|out| write::response(out, parts, announced, option, case));
+        connection.put_head(|out| write::response(out, parts, announced, option, case));
         keep_alive && !closes
     }
 
@@ -364,10 +393,8 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                     (_, Some(error)) => return Poll::Ready(Err(Error::Answer(error))),
                     (None, None) => return Poll::Ready(Ok(())),
                     (Some(_), None) if waits => {
-                        let mut connection = self.connection.lock();
-                        return connection
-                            .poll_attend(self.config.half_close, cx)
-                            .map(|never| match never? {});
+                        let place = (encoder == Encoder::Chunked).then_some(ProbePlace::Chunk);
+                        return self.poll_attend(place, cx).map(|never| match never? {});
                     }
                     (Some(_), None) => {}
                 }
@@ -382,10 +409,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         opener: oneshot::Sender<Box<dyn ByteStream>>,
     ) -> Result<NextStep, Error> {
         let case = self.config.case;
-        self.connection
-            .lock()
-            .output
-            .with(|out| write::response(out, parts, BodyFraming::Nothing, None, case));
+        self.connection.lock().put_head(|out| write::response(out, parts, BodyFraming::Nothing, None, case));
         poll_fn(|cx| self.poll_written(cx)).await?;
         let mut connection = self.connection.lock();
         let early = std::mem::take(&mut connection.input.bytes).freeze();

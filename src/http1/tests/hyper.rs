@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::client::{self, Connection, Home};
-use super::super::server::{self, ServerOptions, Service};
+use super::super::server::{self, HalfClose, ServerOptions, Service};
 use super::CONFIG;
 use crate::message::{Body, Request, Response, interim};
 use crate::net::{Io, Scope};
@@ -297,8 +297,12 @@ impl Service for Seeing {
 
 async fn by_us(text: &str) -> Served {
     serve(text, async |io, seen| {
-        let config =
-            ServerOptions { head_within: None, half_close: true, trailers_on_demand: false, ..CONFIG };
+        let config = ServerOptions {
+            head_within: None,
+            half_close: HalfClose::Allowed,
+            trailers_on_demand: false,
+            ..CONFIG
+        };
         let _ = server::serve(Io::other(io), &Seeing(seen), &config, std::future::pending()).await;
     })
     .await

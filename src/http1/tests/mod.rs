@@ -1,5 +1,6 @@
 mod client;
 mod codec;
+mod half_close;
 mod hyper;
 mod linger;
 mod server;
@@ -13,7 +14,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 
-use super::server::ServerOptions;
+use super::server::{HalfClose, ServerOptions};
 use super::write::Case;
 use crate::defaults;
 use crate::message::{Body, BoxError};
@@ -28,7 +29,7 @@ const CONFIG: ServerOptions = ServerOptions {
     linger: LingerLimits::DEFAULT,
     keep_alive: true,
     case: Case::Title,
-    half_close: false,
+    half_close: HalfClose::Probed,
     trailers_on_demand: true,
     date: false,
 };

@@ -280,22 +280,6 @@ async fn a_visitor_that_leaves_cancels_its_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_half_closed_client_still_receives_its_answer() {
-    let config = ServerOptions { half_close: true, ..CONFIG };
-    let answer = |_, _| async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        Response::new(Body::full("abc"))
-    };
-    let ended = serving(config, answer, async |wire| {
-        wire.send("GET / HTTP/1.1\r\n\r\n").await;
-        wire.0.shutdown().await.unwrap();
-        assert!(wire.rest().await.ends_with("abc"));
-    })
-    .await;
-    assert_eq!(ended.unwrap(), ConnectionEnd::Closed);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_head_and_the_idle_time_before_it_share_a_deadline() {
     for part in ["", "GET / HTTP/1.1\r\nA: "] {
         let began = Instant::now();

@@ -7,7 +7,7 @@ use http_body::Body as _;
 
 use crate::defaults;
 use crate::http1;
-use crate::http1::server::{self, ServerOptions, Service};
+use crate::http1::server::{self, HalfClose, ServerOptions, Service};
 use crate::http1::write::Case;
 use crate::message::{Request, Response, hop, interim};
 use crate::net::linger::{LingerLimits, LingerPlace};
@@ -23,7 +23,7 @@ const CONFIG: ServerOptions = ServerOptions {
     linger: LingerLimits::DEFAULT,
     keep_alive: true,
     case: Case::Lower,
-    half_close: false,
+    half_close: HalfClose::Cancels,
     trailers_on_demand: false,
     date: false,
 };
@@ -53,7 +53,7 @@ pub async fn run(mut io: Io, handler: Arc<dyn Handler>, load: Arc<Load>, scope: 
 /// # Errors
 /// As [`server::serve`].
 pub(in crate::session) async fn once(io: Io, handler: Arc<dyn Handler>) -> Result<(), http1::Error> {
-    let config = ServerOptions { half_close: true, keep_alive: false, ..CONFIG };
+    let config = ServerOptions { half_close: HalfClose::Allowed, keep_alive: false, ..CONFIG };
     server::serve(io, &Plain(handler), &config, pending()).await.map(|_| ())
 }
 

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Origin, OriginTarget};
 use crate::defaults;
-use crate::http1::server::{self, ServerOptions, Service};
+use crate::http1::server::{self, HalfClose, ServerOptions, Service};
 use crate::http1::write::Case;
 use crate::message::{Body, Request, Response, interim};
 use crate::net::linger::LingerLimits;
@@ -163,7 +163,7 @@ fn visitor(handler: impl Handler + Clone) -> Wire<DuplexStream> {
         linger: LingerLimits::DEFAULT,
         keep_alive: true,
         case: Case::Lower,
-        half_close: true,
+        half_close: HalfClose::Allowed,
         trailers_on_demand: false,
         date: false,
     };
