@@ -7,9 +7,9 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use ptth::internals::net::Scope;
 
-use crate::holder::{Buffering, buffering_proxy};
+use crate::holder::Buffering;
 use crate::loss::world_behind_a_proxy;
-use crate::support::{TestOrigin, TestRelay, Wire, named, run, serve, within};
+use crate::support::{Wire, named, run, within};
 use crate::world::{NAME, On, World};
 
 pub(crate) async fn an_upload_with_a_separate_end_frame_is_answered(on: On) {
