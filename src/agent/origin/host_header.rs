@@ -51,11 +51,11 @@ impl FromStr for HostHeader {
 /// service again. Any other value passes unchanged. Cookies lose their `Domain`, which names a host that the visitor
 /// does not know. Bodies pass unchanged.
 pub fn with_host(handler: Arc<dyn Handler>, header: HostHeader, target: &OriginTarget) -> Arc<dyn Handler> {
-    let (scheme, own) = match target {
-        OriginTarget::Web(place) | OriginTarget::Http2(place) => (scheme(place.tls), of_target(place)),
-        OriginTarget::Unix(_) => ("http", Some(Authority::from_static("localhost"))),
-        #[cfg(feature = "cli")]
-        OriginTarget::Directory(_) => ("http", None),
+    let (scheme, own) = if let OriginTarget::Web(place) | OriginTarget::Http2(place) = target {
+        (scheme(place.tls), of_target(place))
+    } else {
+        // A unix socket and a directory have no host.
+        ("http", Some(Authority::from_static("localhost")))
     };
     let host = match header {
         HostHeader::Fixed(host) => Some(host),
@@ -63,7 +63,6 @@ pub fn with_host(handler: Arc<dyn Handler>, header: HostHeader, target: &OriginT
     };
     match host {
         Some(host) => Arc::new(WithHost { handler, inner: WebOrigin { scheme, authority: host } }),
-        // A directory has no host.
         None => handler,
     }
 }
