@@ -278,10 +278,10 @@ fn our_agent_serves_a_strict_relay() {
         assert_eq!(offer.get("host"), Some(&*address.to_string()));
         assert_eq!(offer.get("authorization"), Some("Bearer not-looked-at"));
         assert_eq!(offer.get("transfer-encoding"), None);
-        // No ALPN, so it is HTTP/1.1; a length on a 101 means nothing; and the first request, without a Host, is glued.
+        // No ALPN, so it is HTTP/1.1; a length on a 101 means nothing; and the first request is glued.
         wire.send(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: PTTH/1.0\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n\
-             GET /first HTTP/1.1\r\n\r\n",
+             GET /first HTTP/1.1\r\nHost: alpha.test\r\n\r\n",
         )
         .await;
         let mut at_origin = origin.accept().await;
@@ -291,6 +291,10 @@ fn our_agent_serves_a_strict_relay() {
         let (head, body) = wire.message().await;
         assert_eq!((&*head.first, &*body), ("HTTP/1.1 200 OK", "first"));
         assert_eq!(head.get("connection"), None, "the connection stays open");
+
+        // No request reaches the origin without a Host.
+        wire.send("GET /hostless HTTP/1.1\r\n\r\n").await;
+        assert_eq!(wire.message().await.0.status(), 400);
 
         // The draft's own form: an empty Host.
         wire.send("POST /event HTTP/1.1\r\nHost:\r\nContent-Length: 5\r\n\r\nplist").await;

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use h2::ext::Protocol;
-use http::header::{CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
@@ -134,8 +134,13 @@ pub fn from_connect<B>(request: &mut Request<B>) -> bool {
     *request.method_mut() = Method::GET;
     *request.version_mut() = Version::HTTP_11;
     let websocket = protocol.as_str().eq_ignore_ascii_case("websocket");
+    let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     let headers = request.headers_mut();
     hop::set_upgrade(headers, token);
+    // RFC 9112 §3.2: a request of HTTP/1.1 has `Host`.
+    if let Some(host) = host.filter(|_| !headers.contains_key(HOST)) {
+        headers.insert(HOST, host);
+    }
     if websocket && let Ok(key) = HeaderValue::try_from(STANDARD.encode(rand::random::<[u8; 16]>())) {
         headers.insert(SEC_WEBSOCKET_KEY, key);
     }

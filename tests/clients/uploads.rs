@@ -78,8 +78,9 @@ impl World {
                     command.args(&program[1..]).arg(file("tests/clients/upload").join(script)).arg(&url);
                     command.arg(self.site.ca()).args([size.to_string(), count.to_string()]).args(more);
                     let mut run = Process::start(&mut command);
-                    run.ends();
-                    assert_eq!(run.out.all(), vec!["413"; count], "{url} {size}: {run}");
+                    let statuses: Vec<_> = (0..count).map(|number| run.line(number)).collect();
+                    assert_eq!(statuses, vec!["413"; count], "{url} {size}: {run}");
+                    assert_eq!(run.ends(), 0, "{run}");
                 }
             }
         }

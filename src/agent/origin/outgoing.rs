@@ -1,10 +1,11 @@
 //! Prepares a visitor's request for the origin: HTTP/1.1, origin form, hop-by-hop fields of this hop only.
 
-use http::header::{CONNECTION, TE};
+use http::header::{CONNECTION, HOST, TE};
 use http::{HeaderValue, Method};
 
 use super::failure::OriginFailure;
 use crate::agent::recorded::UpgradeRecord;
+use crate::message::authority::Unclear;
 use crate::message::upgrade::{Opening, Tunnel, join_cookies};
 use crate::message::{Request, authority, hop};
 
@@ -27,13 +28,19 @@ pub(super) struct Upgrade {
 ///
 /// # Errors
 /// [`OriginFailure`] for CONNECT, and for a request without exactly one valid host, which two recipients may take as
-/// requests for different hosts (RFC 9112 §3.2).
+/// requests for different hosts (RFC 9112 §3.2). An empty `Host` passes: a relay of draft-lentczner-rhttp-00 sends it.
 pub(super) fn check(request: &Request) -> Result<(), OriginFailure> {
     if request.method() == Method::CONNECT {
         return Err(OriginFailure::Tunnel);
     }
-    authority::stated(request.uri(), request.headers())?;
-    Ok(())
+    match authority::stated(request.uri(), request.headers()) {
+        Err(Unclear::Malformed) if is_without_authority(request) => Ok(()),
+        stated => Ok(stated.map(|_| ())?),
+    }
+}
+
+fn is_without_authority(request: &Request) -> bool {
+    request.uri().authority().is_none() && request.headers().get(HOST).is_some_and(HeaderValue::is_empty)
 }
 
 /// Converts a visitor's request into the request for the origin. The visitor's method, path, query and fields stay byte

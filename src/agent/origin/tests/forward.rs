@@ -346,7 +346,7 @@ async fn a_connection_with_a_login_of_an_unmarked_request_is_closed() {
 #[tokio::test]
 async fn a_request_without_exactly_one_valid_host_is_not_forwarded() {
     let raw = Raw::start().await;
-    for hosts in [&[][..], &[""], &["a.test:x"], &["a.test", "a.test"]] {
+    for hosts in [&[][..], &["a.test:x"], &["a.test", "a.test"]] {
         let mut request = http::Request::get("/").body(Body::empty()).unwrap();
         for host in hosts {
             request.headers_mut().append("host", host.parse().unwrap());
