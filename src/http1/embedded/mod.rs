@@ -1,11 +1,13 @@
 //! `message/http` (RFC 9112 §10.1): a whole message carried as the body of another. Programs of other authors write the
 //! messages that are read here, so harmless deviations are accepted: bare LF, odd case, a missing length.
 
+mod answer;
 mod body;
 mod coded;
 mod head;
 mod pipeline;
 
+pub use answer::{embed, embed_live};
 pub use body::{ReadError, Reader, whole};
 pub use coded::Coded;
 pub use head::{

@@ -1,9 +1,7 @@
 //! The agent's end: a request is read from the answer to a poll, and its answer is sent in an envelope of its own.
 
-mod embed;
 mod serve;
 mod whole;
 
-pub use embed::AnswerMode;
-pub use serve::{Answer, serve};
+pub use serve::{Answer, AnswerMode, serve};
 pub use whole::{INCOMPLETE, apology};

@@ -5,15 +5,29 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio::io::AsyncWriteExt;
 
-use super::embed::{AnswerMode, embed, embed_live};
 use super::whole;
 use crate::defaults;
-use crate::http1::embedded::{EmbeddedRequest, Framing, ReadError, Reader, parse_request, request_head};
+use crate::http1::embedded::{
+    EmbeddedRequest, Framing, ReadError, Reader, embed, embed_live, parse_request, request_head,
+};
 use crate::message::replay::Replayable;
 use crate::message::spool::{SpoolRoom, Spooled};
 use crate::message::{Body, Request, expect, hop, interim};
 use crate::net::{Io, Scope};
 use crate::session::{Handler, h1};
+
+/// How an answer is sent to the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerMode {
+    /// Complete, because an intermediary holds bodies back.
+    Whole,
+    /// While it arrives. If the answer breaks off, its envelope breaks off too.
+    Stream,
+    /// While the origin makes it, for a relay that supports this: see
+    /// [`PollMode::live`](crate::session::envelope::PollMode::live). If the answer breaks off, its envelope ends there
+    /// without an error, so that the relay does not take the connection for broken.
+    Live,
+}
 
 /// The envelope of an answer.
 pub enum Answer {
@@ -67,7 +81,7 @@ pub async fn serve(
                 AnswerMode::Whole => return Ok(Answer::Whole(whole::answer(request, &*handler, room).await)),
                 AnswerMode::Stream => {
                     let answer = handler.call(request, interim::Sender::default()).await;
-                    embed(answer, &head.method, mode)
+                    embed(answer, &head.method, false)
                 }
                 AnswerMode::Live => {
                     let demand = expect::on_demand(&mut request);
@@ -161,7 +175,7 @@ mod tests {
                 let body = Body::wrap(StreamBody::new(futures_util::stream::iter(pieces)));
                 let mut answer = Response::new(body);
                 answer.headers_mut().extend(length.map(|n| (CONTENT_LENGTH, HeaderValue::from_static(n))));
-                let envelope = embed(answer, &Method::GET, mode);
+                let envelope = embed(answer, &Method::GET, mode == AnswerMode::Live);
                 assert_eq!(envelope.size_hint().exact(), None);
                 match (mode, envelope.collect().await) {
                     (AnswerMode::Live, Ok(all)) => assert_eq!(all.to_bytes(), wanted),

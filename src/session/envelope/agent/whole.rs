@@ -4,8 +4,8 @@
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode};
 
-use super::embed::{AnswerMode, embed};
 use crate::defaults;
+use crate::http1::embedded::embed;
 use crate::message::problem::Problem;
 use crate::message::spool::{SpoolError, SpoolRoom, Spooled};
 use crate::message::{Request, interim};
@@ -28,7 +28,7 @@ pub(super) async fn answer(request: Request, handler: &dyn Handler, room: &Spool
         true => defaults::WHOLE_EVENTS,
         false => defaults::WHOLE,
     };
-    let taking_in = room.take_in(embed(answer, &method, AnswerMode::Whole));
+    let taking_in = room.take_in(embed(answer, &method, false));
     let why = match tokio::time::timeout(patience, taking_in).await {
         Ok(Ok(whole)) => return whole,
         Ok(Err(error @ SpoolError::Broken(_))) => {
@@ -71,7 +71,7 @@ pub async fn apology(
 ) -> Spooled {
     let error = Some(error);
     let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
-    let envelope = embed(problem.response(request_headers), &Method::GET, AnswerMode::Whole);
+    let envelope = embed(problem.response(request_headers), &Method::GET, false);
     // The envelope is short, and has the room for itself.
     SpoolRoom::default().take_in(envelope).await.unwrap_or_default()
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::message::{Body, Response};
     use crate::net::Scope;
-    use crate::session::envelope::agent::{Answer, serve};
+    use crate::session::envelope::agent::{Answer, AnswerMode, serve};
     use crate::session::handler_fn;
 
     const GET: &str = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";

@@ -1,4 +1,4 @@
-//! The envelope of an answer.
+//! An answer as an embedded message, after the heads of the interim responses before it.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use http::Method;
 use http::header::{CONTENT_LENGTH, TRAILER};
 use http_body::{Body as _, Frame};
 
-use crate::http1::embedded::{Coded, Framing, response_head};
+use super::{Coded, Framing, response_head};
 use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::expect::BodyDemand;
 use crate::message::framing::is_bodiless;
@@ -18,46 +18,34 @@ use crate::message::{Body, Response, hop, interim};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// How an answer is sent to the relay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AnswerMode {
-    /// Complete, because an intermediary holds bodies back.
-    Whole,
-    /// While it arrives. If the answer breaks off, its envelope breaks off too.
-    Stream,
-    /// While the origin makes it, for a relay that supports this: see
-    /// [`PollMode::live`](crate::session::envelope::PollMode::live). If the answer breaks off, its envelope ends there
-    /// without an error, so that the relay does not take the connection for broken.
-    Live,
+/// An answer to a request with this method. `live`: if the answer breaks off, the message ends there without an error;
+/// else the message breaks off too.
+pub fn embed(answer: Response, method: &Method, live: bool) -> Body {
+    let state = AnswerState::made(answer, method);
+    Body::from_source(EmbeddedAnswer { state, ahead: BytesMut::new(), live })
 }
 
-/// The envelope of an answer.
-pub(super) fn embed(answer: Response, method: &Method, mode: AnswerMode) -> Body {
-    let (state, live) = (AnswerState::made(answer, method), mode == AnswerMode::Live);
-    Body::from_source(Envelope { state, ahead: BytesMut::new(), live })
-}
-
-/// The live envelope of an answer that is still being made, as soon as there is something to send. Each interim
+/// An answer that is still being made, live as for [`embed`], as soon as there is something to send. Each interim
 /// response before the answer is sent as soon as it arrives. Dropping the future, or the body, drops the answer's
 /// future.
-pub(super) async fn embed_live(answer: BoxFuture<'static, Response>, method: Method, sources: Ahead) -> Body {
+pub async fn embed_live(answer: BoxFuture<'static, Response>, method: Method, sources: Ahead) -> Body {
     let state = AnswerState::Awaited(answer, method, sources);
-    let mut envelope = Envelope { state, ahead: BytesMut::new(), live: true };
+    let mut envelope = EmbeddedAnswer { state, ahead: BytesMut::new(), live: true };
     poll_fn(|cx| envelope.poll_ahead(cx)).await;
     Body::from_source(envelope)
 }
 
 /// The heads of interim responses, then the head of the answer, then its body.
-struct Envelope {
+struct EmbeddedAnswer {
     state: AnswerState,
     /// Heads of interim responses that are not sent yet.
     ahead: BytesMut,
-    /// A body that breaks off ends the envelope without an error.
+    /// A body that breaks off ends the message without an error.
     live: bool,
 }
 
 /// The sources of heads before an answer: interim responses, and the demand for the body of the request.
-pub(super) type Ahead = (interim::Receiver, Option<Arc<BodyDemand>>);
+type Ahead = (interim::Receiver, Option<Arc<BodyDemand>>);
 
 enum AnswerState {
     /// The answer is being made. Meanwhile the body of the request may be requested.
@@ -82,7 +70,7 @@ impl AnswerState {
     }
 }
 
-impl Envelope {
+impl EmbeddedAnswer {
     /// Resolves when there is something to send.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let AnswerState::Awaited(answer, method, (interim, demand)) = &mut self.state else {
@@ -103,7 +91,7 @@ impl Envelope {
     }
 }
 
-impl FrameSource for Envelope {
+impl FrameSource for EmbeddedAnswer {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         if self.ahead.is_empty() {
             ready!(self.poll_ahead(cx));
@@ -132,7 +120,7 @@ impl FrameSource for Envelope {
 
     fn length(&self) -> Option<u64> {
         match &self.state {
-            // A live body may break off, and an envelope that announces its length cannot end early.
+            // A live body may break off, and a message that announces its length cannot end early.
             AnswerState::Made(head, body) if !self.live => {
                 body.length().map(|length| head.as_ref().map_or(0, Bytes::len) as u64 + length)
             }
