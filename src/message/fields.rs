@@ -10,6 +10,8 @@ pub const INTERNAL: &str = "ptth-";
 pub const ALPN: HeaderName = HeaderName::from_static("alpn");
 /// `Keep-Alive` (RFC 2068 §19.7.1.1): hop-by-hop.
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// `Incremental: ?1` (RFC 10036): the message is to be forwarded while it arrives. End-to-end.
+pub const INCREMENTAL: HeaderName = HeaderName::from_static("incremental");
 /// `Prefer` (RFC 7240): agents set with `wait` how long a poll is to be held.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// `Proxy-Connection`: never standardised, hop-by-hop all the same (RFC 9113 §8.2.2).

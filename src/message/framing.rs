@@ -1,6 +1,8 @@
 //! Which messages have a body (RFC 9112 §6.3), and how large the head of a request is.
 
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
+
+use super::fields;
 
 /// The bytes of a field line besides name and value.
 const LINE: usize = ": \r\n".len();
@@ -23,9 +25,26 @@ pub fn expects_length(method: &Method) -> bool {
     [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
+/// Whether a message must be forwarded while it arrives, or not at all (RFC 10036). The value is a boolean, perhaps with
+/// parameters (RFC 9651 §3.3.6).
+pub fn is_incremental(headers: &HeaderMap) -> bool {
+    let value = headers.get(fields::INCREMENTAL).and_then(|value| value.as_bytes().strip_prefix(b"?1"));
+    value.is_some_and(|parameters| parameters.is_empty() || parameters.starts_with(b";"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn incremental_is_a_boolean() {
+        for (value, incremental) in
+            [("?1", true), ("?1;a=b", true), ("?0", false), ("?10", false), ("1", false)]
+        {
+            let headers = [(fields::INCREMENTAL, value.parse().unwrap())].into_iter().collect();
+            assert_eq!(is_incremental(&headers), incremental, "{value}");
+        }
+    }
 
     #[test]
     fn a_head_is_as_large_as_its_lines() {

@@ -405,9 +405,9 @@ async fn send(
             Err(error) => return Err(VisitorFailure::Send(error.kind)),
         }
         found = match failure {
-            VisitorFailure::Send(SendErrorKind::Full(_) | SendErrorKind::NoTrailers) => {
-                target.other_session(&tried, permit.epoch())
-            }
+            VisitorFailure::Send(
+                SendErrorKind::Full(_) | SendErrorKind::NoTrailers | SendErrorKind::NotIncremental,
+            ) => target.other_session(&tried, permit.epoch()),
             _ => {
                 let next = clock.wait(target.session(&tried, permit.epoch()), timeout.limit);
                 next.await.ok_or(VisitorFailure::Timeout(timeout))?

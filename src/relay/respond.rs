@@ -277,7 +277,9 @@ fn describe_denied(denied: Denied) -> FailureDescription {
 }
 
 fn describe_send(kind: SendErrorKind) -> FailureDescription {
-    use SendErrorKind::{Absent, Busy, Closed, Full, Invalid, NoTrailers, NoUpgrade, Slow, TooLarge};
+    use SendErrorKind::{
+        Absent, Busy, Closed, Full, Invalid, NoTrailers, NoUpgrade, NotIncremental, Slow, TooLarge,
+    };
     match kind {
         Absent => describe(VisitorFailure::NoAgent),
         Busy | Full(_) => (
@@ -327,6 +329,13 @@ fn describe_send(kind: SendErrorKind) -> FailureDescription {
             "The agent's transport, comet, cannot carry the trailers that a gRPC call needs. The call was not \
              forwarded. Use another transport.",
             None,
+        ),
+        NotIncremental => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not-incremental",
+            "The request must be forwarded while it arrives (Incremental), and the agent's connection carries only \
+             complete bodies. Connect the agent with another transport, such as ptth10.",
+            Some("incremental_refused"),
         ),
         NoUpgrade => (
             StatusCode::NOT_IMPLEMENTED,

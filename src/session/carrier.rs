@@ -100,6 +100,9 @@ pub enum SendErrorKind {
     /// This agent cannot carry trailers, without which the answer to the request is useless.
     #[error("the agent's connection cannot carry trailers")]
     NoTrailers,
+    /// This agent takes bodies only as a whole, and the request must be forwarded while it arrives (RFC 10036).
+    #[error("the agent's connection cannot carry a body while it arrives")]
+    NotIncremental,
     /// This agent cannot carry an Upgrade.
     #[error("the agent's connection cannot carry this Upgrade")]
     NoUpgrade,
@@ -108,7 +111,7 @@ pub enum SendErrorKind {
 impl SendErrorKind {
     /// Whether the agent cannot take this request, although its session stands.
     pub fn is_declined(self) -> bool {
-        matches!(self, Self::Busy | Self::Full(_) | Self::Absent | Self::NoTrailers)
+        matches!(self, Self::Busy | Self::Full(_) | Self::Absent | Self::NoTrailers | Self::NotIncremental)
     }
 
     pub(super) fn error(self) -> SendError {

@@ -1,6 +1,6 @@
 //! Where a message ends.
 
-use crate::exchange::{CLOSING, OK, at_origin, exchange, head, host, refused};
+use crate::exchange::{CLOSING, OK, at_origin, exchange, head, host, refusal, refused};
 use crate::support::Wire;
 use crate::visitor::{Http2, request};
 use crate::world::On;
@@ -220,4 +220,20 @@ pub(crate) async fn reason_phrases(on: On) {
         let phrases = [phrase, without].map(|phrase| format!("HTTP/1.1 {status} {phrase}"));
         assert!(phrases.contains(&answer.first), "{}", answer.first);
     }
+}
+
+pub(crate) async fn incremental(on: On) {
+    let world = on.world().await;
+    let mut visitor = world.relay.visitor().await;
+    visitor.send(head("POST", "/", "Incremental: ?1\r\nTransfer-Encoding: chunked\r\n")).await;
+    visitor.send_chunk("one").await;
+    if on.is_whole() {
+        let (answer, body) = refusal(&world, &mut visitor).await;
+        assert_eq!(answer.status(), 503, "{body}");
+        assert_eq!(answer.get("proxy-status"), Some("ptth-relay; error=incremental_refused"));
+        return;
+    }
+    let (mut origin, got) = at_origin(&world).await;
+    assert_eq!(got.get("incremental"), Some("?1"));
+    assert_eq!(origin.chunk().await, "one");
 }

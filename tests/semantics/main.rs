@@ -129,6 +129,7 @@ cases! {
         contradictory_lengths: "Contradictory or malformed lengths are refused", "RFC 9112 §6.3, RUSTSEC-2021-0078";
         equal_lengths: "Equal lengths, in one field or several, are one length", "RFC 9110 §8.6";
         reason_phrases: "A reason phrase passes or is replaced by the usual one", "RFC 9112 §4";
+        incremental: "An incremental body is forwarded as it arrives, or refused with 503", "RFC 10036";
         codings_other_than_chunked: "A transfer coding other than chunked is refused", "RFC 9112 §6.1, CVE-2026-2835";
     }
     fields {

@@ -13,6 +13,7 @@ use super::mailbox::ExchangeId;
 use super::request::{Queued, Recipient, Upload};
 use super::{PollMode, Queue};
 use crate::defaults;
+use crate::message::framing::is_incremental;
 use crate::message::repeat::{self, RequestCopy};
 use crate::message::upgrade::{self, Tunnel};
 use crate::message::{Body, Request, Response, interim, trailers};
@@ -104,6 +105,9 @@ impl Queue {
             // Before the first poll the request cannot be delivered anyway.
             let _ = tokio::time::timeout(self.absence, self.first_poll.listen()).await;
             let whole = self.lock().wants_whole().unwrap_or(true);
+            if whole && is_incremental(queued.request.headers()) {
+                return Err(SendErrorKind::NotIncremental.unsent(queued.request));
+            }
             if whole {
                 // Before the request takes a poll: otherwise a slow visitor could hold the poll for long.
                 queued.complete(self, PollMode::WHOLE).await.map_err(SendErrorKind::error)?;
