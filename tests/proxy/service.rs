@@ -52,8 +52,17 @@ pub(crate) fn visit(relay: u16, request: &str, body: &[u8]) -> std::io::Result<(
     let fields = fields.replace('\n', "\r\n");
     let head = format!("{line} HTTP/1.1\r\nHost: shop.relay.test\r\n{fields}\r\n");
     stream.write_all(head.as_bytes())?;
-    stream.write_all(body)?;
     let mut answer = Vec::new();
+    let expects = fields.contains("Expect: ");
+    while expects && !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        answer.extend(byte);
+    }
+    // The visitor sends a body with `Expect` only after a 100.
+    if !expects || answer.starts_with(b"HTTP/1.1 100 ") {
+        stream.write_all(body)?;
+    }
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
