@@ -247,12 +247,28 @@ pub const STREAM_WINDOW: u32 = 8 << 20;
 /// so that one unread answer with a full [`STREAM_WINDOW`] leaves most of it to others.
 pub const BUFFERS: usize = 256 << 20;
 /// [`BUFFERS`] divided by this is the most for one agent, so that its slow visitors leave room for visitors
-/// of other agents.
-pub const BUFFERS_PER_AGENT: usize = 4;
+/// of other agents: 32 MiB, four times [`STREAM_WINDOW`].
+pub const BUFFERS_PER_AGENT: usize = 8;
 /// [`BUFFERS`] divided by this is the most for all uploads of visitors with HTTP/2 together.
 pub const BUFFERS_OF_UPLOADS: usize = 2;
+/// [`BUFFERS`] divided by this is the most for the heads of requests in flight that are larger than [`SMALL_HEAD`]:
+/// 16 MiB, or 270 heads of the largest size. A head takes up to three times its bytes at the relay, and twice at the
+/// agent.
+pub const BUFFERS_OF_HEADS: usize = 16;
+/// A head up to this size, in bytes with 256 for each field, is not counted: browsers send 20 fields and 2 KiB of
+/// cookies.
+pub const SMALL_HEAD: usize = 16 << 10;
+/// The most that is counted for one head, in bytes: the fields of the largest.
+pub const HEAD_MOST: usize = 1 << 20;
+/// Large heads that wait for room at once, in bytes: they are in memory too.
+pub const HEADS_QUEUE: usize = 4 << 20;
+/// How long such a head waits: most services answer within this time.
+pub const HEADS_WAIT: Duration = Duration::from_secs(1);
 /// Bytes that wait at an agent for a slow origin: all uploads together, not counting one frame for each.
-pub const AGENT_BUFFERS: usize = 64 << 20;
+pub const AGENT_BUFFERS: usize = 32 << 20;
+/// How often each core returns free memory to the system: a burst of visitors is forgotten within a minute, and the
+/// return takes milliseconds.
+pub const MEMORY_RETURN: Duration = Duration::from_secs(20);
 /// Bytes of one stream that wait for the socket: two writes.
 pub const SEND_BUFFER: usize = 64 << 10;
 /// The window of a connection, in bytes. It is never the limit, because one slow stream must not stall the others.

@@ -151,12 +151,21 @@ pub struct Input {
     pub bytes: BytesMut,
     /// The room for the next read, in bytes.
     next: usize,
+    /// A read had more room than the first.
+    grown: bool,
 }
 
 impl Input {
     /// An input that begins with `bytes`, which were read already.
     pub fn new(bytes: BytesMut) -> Self {
-        Self { bytes, next: FIRST_READ }
+        Self { bytes, next: FIRST_READ, grown: false }
+    }
+
+    /// Frees the memory of large reads between two messages: the connection may be idle from now on.
+    pub fn release(&mut self) {
+        if self.grown && self.bytes.is_empty() {
+            *self = Self::default();
+        }
     }
 
     /// Reads once. Returns the number of bytes, 0 at the end of the stream.
@@ -169,7 +178,7 @@ impl Input {
         let room = self.bytes.capacity() - self.bytes.len();
         let read = ready!(tokio_util::io::poll_read_buf(Pin::new(io), cx, &mut self.bytes))?;
         if read == room {
-            self.next = (room * 2).min(MOST_READ);
+            (self.next, self.grown) = ((room * 2).min(MOST_READ), true);
         } else if read < room / 4 {
             self.next = FIRST_READ;
         }

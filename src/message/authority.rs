@@ -18,6 +18,9 @@ pub enum Unclear {
     /// The target is `*`, and the method is not OPTIONS (RFC 9112 §3.2.4).
     #[error("the target * is for OPTIONS alone")]
     Asterisk,
+    /// The scheme of the target does not fit the connection.
+    #[error("the scheme of the request does not fit its connection")]
+    Scheme,
     /// The value is not a host.
     #[error("the Host of the request is malformed")]
     Malformed,
@@ -60,6 +63,21 @@ pub fn stated(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Unclear> {
         (None, Some(Some(host))) => Ok(host),
         (None, None) => Err(Unclear::Missing),
     }
+}
+
+/// Checks that the scheme of the target, if it has one, fits the connection: `https` needs TLS, and `http` a connection
+/// without TLS (RFC 9113 §8.3.1, RFC 9112 §3.3). With `tls: None` either is accepted.
+///
+/// # Errors
+/// [`Unclear::Scheme`]
+pub fn check_scheme(uri: &Uri, tls: Option<bool>) -> Result<(), Unclear> {
+    let Some(scheme) = uri.scheme() else { return Ok(()) };
+    let fits = match tls {
+        Some(true) => *scheme == Scheme::HTTPS,
+        Some(false) => *scheme == Scheme::HTTP,
+        None => [Scheme::HTTP, Scheme::HTTPS].contains(scheme),
+    };
+    if fits { Ok(()) } else { Err(Unclear::Scheme) }
 }
 
 /// Whether an authority is a host with or without a port of digits, and without userinfo.
@@ -159,6 +177,20 @@ mod tests {
         assert_eq!(effective_of(h1, "/", &["u@a.test"]), Err(Unclear::Malformed));
         assert_eq!(effective_of(Version::HTTP_2, "https://b.test/", &["a.test"]), Err(Unclear::Several));
         assert_eq!(effective_of(Version::HTTP_2, "https://b.test/", &["B.test"]).as_deref(), Ok("b.test"));
+    }
+
+    #[test]
+    fn the_scheme_of_a_target_fits_its_connection() {
+        for (target, fits) in [
+            ("/", [true; 3]),
+            ("http://a.test/", [true, false, true]),
+            ("HTTPS://a.test/", [false, true, true]),
+            ("ftp://a.test/", [false; 3]),
+        ] {
+            let uri = target.parse().unwrap();
+            let all = [Some(false), Some(true), None].map(|tls| check_scheme(&uri, tls).is_ok());
+            assert_eq!(all, fits, "{target}");
+        }
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use std::any::Any;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -14,6 +13,9 @@ use hyper::body::Incoming;
 use tokio::io::AsyncRead;
 use tokio::sync::oneshot;
 use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::http2::Http2Body;
+use crate::defaults;
 
 /// Any error, for bodies and services.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -106,7 +108,16 @@ pub struct Body {
     kind: BodyKind,
     observer: Option<Box<dyn Observer>>,
     hold: Option<Guard>,
-    limit: Option<Box<BodyLimit>>,
+    /// Boxed, because few bodies are limited or watched.
+    control: Option<Box<BodyControl>>,
+}
+
+/// The limit of a body, and the reason for which it breaks off.
+#[derive(Default)]
+struct BodyControl {
+    /// The most bytes that the body may still have.
+    left: Option<u64>,
+    verdict: BodyVerdict,
 }
 
 #[derive(Default)]
@@ -115,7 +126,7 @@ enum BodyKind {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
-    Stream(Http2Stream),
+    Stream(Http2Body),
     Source(Box<dyn FrameSource>),
     /// A body of another crate.
     Other(Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>),
@@ -130,7 +141,7 @@ impl BodyKind {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Incoming(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Stream(stream) => stream.poll_frame(cx).map_err(Into::into),
+            Self::Stream(stream) => stream.poll_frame(cx),
             Self::Source(source) => source.poll_frame(cx),
             Self::Other(body) => body.as_mut().poll_frame(cx),
             Self::Broken(_) => match std::mem::take(self) {
@@ -161,112 +172,38 @@ impl BodyKind {
     }
 }
 
-/// The length of a body that announces none.
-const UNKNOWN: u64 = u64::MAX;
-
-/// The body received on an HTTP/2 stream.
-struct Http2Stream {
-    /// `None` only during the drop.
-    receiver: Option<h2::RecvStream>,
-    /// Data that was received before it was requested. Boxed, because this is rare and would enlarge every body.
-    arrived: Option<Box<Result<Bytes, h2::Error>>>,
-    /// The number of bytes still to come; [`UNKNOWN`] if no length was announced. An `Option` would enlarge every body.
-    left: u64,
-    /// Gets the stream back if the body is dropped before its end.
-    unread: Option<oneshot::Sender<h2::RecvStream>>,
+/// Why a received body is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RefusedBody {
+    /// The body is longer than its limit.
+    #[error("the body is longer than it may be")]
+    TooLong,
+    /// More trailers than a message may have.
+    #[error(
+        "the body has more than {} trailer fields, or more than {} bytes of them",
+        defaults::TRAILER_FIELDS,
+        defaults::TRAILERS
+    )]
+    Trailers,
+    /// The trailers are not valid in HTTP/2 (RFC 9113 §8.2.1).
+    #[error("the value of a trailer field begins or ends with a blank")]
+    Malformed,
 }
 
-impl Http2Stream {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        let Some(receiver) = &mut self.receiver else { return Poll::Ready(None) };
-        let data = match self.arrived.take() {
-            Some(arrived) => Some(*arrived),
-            // After the last data this returns `None` each time.
-            None => ready!(receiver.poll_data(cx)),
-        };
-        match data {
-            Some(Ok(data)) => {
-                // Data that is passed on counts as consumed: its receiver has bounds of its own.
-                if self.left != UNKNOWN {
-                    self.left = self.left.saturating_sub(data.len() as u64);
-                }
-                let released = receiver.flow_control().release_capacity(data.len());
-                Poll::Ready(Some(released.map(|()| Frame::data(data))))
-            }
-            // RFC 9113 §8.1: the far end has sent its complete answer, and wants no more of the upload.
-            Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => Poll::Ready(None),
-            Some(Err(error)) => Poll::Ready(Some(Err(error))),
-            None => {
-                let trailers = ready!(receiver.poll_trailers(cx));
-                Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
-            }
-        }
-    }
-
-    fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.arrived.is_none()
-            && let Some(receiver) = &mut self.receiver
-        {
-            self.arrived = ready!(receiver.poll_data(cx)).map(Box::new);
-        }
-        Poll::Ready(())
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.arrived.is_none() && self.receiver.as_ref().is_none_or(h2::RecvStream::is_end_stream)
-    }
-}
-
-impl Drop for Http2Stream {
-    fn drop(&mut self) {
-        let (Some(unread), Some(mut receiver)) = (self.unread.take(), self.receiver.take()) else { return };
-        if let Some(Ok(data)) = self.arrived.take().map(|arrived| *arrived) {
-            let _ = receiver.flow_control().release_capacity(data.len());
-        }
-        if !receiver.is_end_stream() {
-            // If nobody waits for the stream, it is dropped, and reset.
-            let _ = unread.send(receiver);
-        }
-    }
-}
-
-/// The most bytes that a body may still have.
-struct BodyLimit {
-    left: u64,
-    exceeded: Exceeded,
-}
-
-impl BodyLimit {
-    /// # Errors
-    /// The body is longer than it may be.
-    fn take(&mut self, bytes: usize) -> Result<(), BoxError> {
-        match self.left.checked_sub(bytes as u64) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => {
-                self.exceeded.0.store(true, Ordering::Release);
-                Err("the body is longer than it may be".into())
-            }
-        }
-    }
-}
-
-/// Whether a body was longer than its limit.
+/// Why a body broke off, if it was refused. Clones belong to the same body.
 #[derive(Debug, Clone, Default)]
-pub struct Exceeded(Arc<AtomicBool>);
+pub struct BodyVerdict(Arc<OnceLock<RefusedBody>>);
 
-impl Exceeded {
-    /// Whether the limit has broken the body off.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+impl BodyVerdict {
+    /// The reason, once the body has broken off for it.
+    pub fn get(&self) -> Option<RefusedBody> {
+        self.0.get().copied()
     }
 }
 
 impl From<h2::RecvStream> for Body {
     fn from(receiver: h2::RecvStream) -> Self {
-        Self::received(receiver, None, None)
+        Self::from(BodyKind::Stream(Http2Body::of_answer(receiver)))
     }
 }
 
@@ -281,16 +218,14 @@ impl Body {
         Self::from(BodyKind::Full(bytes.into()))
     }
 
-    /// The body received on an HTTP/2 stream, with the length that its head announces, if any. If the body is dropped
-    /// before its end, `unread` gets the stream.
+    /// The body of a request on an HTTP/2 stream, with the length that its head announces, if any. If the body is
+    /// dropped before its end, `unread` gets the stream.
     pub(crate) fn received(
         receiver: h2::RecvStream,
         length: Option<u64>,
         unread: Option<oneshot::Sender<h2::RecvStream>>,
     ) -> Self {
-        let (receiver, left) = (Some(receiver), length.unwrap_or(UNKNOWN));
-        let stream = Http2Stream { receiver, arrived: None, left, unread };
-        Self::from(BodyKind::Stream(stream))
+        Self::from(BodyKind::Stream(Http2Body::of_request(receiver, length, unread)))
     }
 
     /// A body of the frames that `source` makes.
@@ -340,12 +275,13 @@ impl Body {
 
     /// Breaks this body off once it has more than `most` bytes, so that it never looks complete. A body has one limit;
     /// the latest replaces an earlier limit.
-    pub fn limit(&mut self, most: u64) -> Exceeded {
-        let exceeded = Exceeded::default();
-        if !self.is_end_stream() {
-            self.limit = Some(Box::new(BodyLimit { left: most, exceeded: exceeded.clone() }));
-        }
-        exceeded
+    pub fn limit(&mut self, most: u64) {
+        self.control.get_or_insert_default().left = Some(most);
+    }
+
+    /// Why this body breaks off, should it be refused. `None` for a body that has ended.
+    pub fn verdict(&mut self) -> Option<BodyVerdict> {
+        (!self.is_end_stream()).then(|| self.control.get_or_insert_default().verdict.clone())
     }
 
     /// Resolves when the next part of the body has arrived without being requested. See
@@ -362,10 +298,13 @@ impl Body {
             return Poll::Ready(Some(Err(error)));
         }
         let polled = self.kind.poll_frame(cx);
-        if let (Some(limit), Poll::Ready(Some(Ok(frame)))) = (&mut self.limit, &polled)
-            && let Err(error) = limit.take(data_length(frame))
+        if let Some(left) = self.control.as_mut().and_then(|control| control.left.as_mut())
+            && let Poll::Ready(Some(Ok(frame))) = &polled
         {
-            return Poll::Ready(Some(Err(error)));
+            match left.checked_sub(data_length(frame) as u64) {
+                Some(rest) => *left = rest,
+                None => return Poll::Ready(Some(Err(RefusedBody::TooLong.into()))),
+            }
         }
         polled
     }
@@ -383,7 +322,7 @@ fn data_length(frame: &Frame<Bytes>) -> usize {
 
 impl From<BodyKind> for Body {
     fn from(kind: BodyKind) -> Self {
-        Self { kind, observer: None, hold: None, limit: None }
+        Self { kind, observer: None, hold: None, control: None }
     }
 }
 
@@ -417,6 +356,9 @@ impl HttpBody for Body {
             // of the stream. The error is returned one poll later, when earlier bytes are written. So the far end
             // receives a message that breaks off, and does not treat the connection as bad.
             Poll::Ready(Some(Err(error))) => {
+                if let (Some(control), Some(bad)) = (&self.control, error.downcast_ref::<RefusedBody>()) {
+                    let _ = control.verdict.0.set(*bad);
+                }
                 self.event(BodyEvent::Broken);
                 *self = Self { kind: BodyKind::Broken(error), hold: self.hold.take(), ..Self::empty() };
                 cx.waker().wake_by_ref();
@@ -445,8 +387,7 @@ impl HttpBody for Body {
             BodyKind::Empty => Some(0),
             BodyKind::Full(bytes) => Some(bytes.len() as u64),
             BodyKind::Incoming(body) => return body.size_hint(),
-            BodyKind::Stream(stream) if stream.is_end_stream() => Some(0),
-            BodyKind::Stream(stream) => (stream.left != UNKNOWN).then_some(stream.left),
+            BodyKind::Stream(stream) => stream.length(),
             BodyKind::Source(source) => source.length(),
             BodyKind::Other(body) => return body.size_hint(),
             BodyKind::Broken(_) => None,
@@ -457,11 +398,19 @@ impl HttpBody for Body {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http_body_util::BodyExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_body_beyond_its_limit_breaks_off_and_keeps_the_reason() {
+        let mut body = Body::full("abc");
+        body.limit(2);
+        let verdict = body.verdict().unwrap();
+        assert!(verdict.get().is_none() && body.frame().await.unwrap().is_err());
+        assert_eq!(verdict.get(), Some(RefusedBody::TooLong));
+        assert!(Body::empty().verdict().is_none());
+    }
 
     #[tokio::test]
     async fn a_body_frees_its_held_values_at_its_end() {

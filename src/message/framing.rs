@@ -7,12 +7,22 @@ use super::fields;
 /// The bytes of a field line besides name and value.
 const LINE: usize = ": \r\n".len();
 
+/// The memory of a field besides the bytes of name and value: its places in a map and in a list, two reference-counted
+/// buffers, and the overhead of the allocator.
+const FIELD: usize = 256;
+
 /// The least size of a request's head as HTTP/1.1, in bytes. HTTP/2 measures differently (RFC 9113 §6.5.2); the limit
 /// for all visitors uses this size.
 pub fn size<B>(request: &Request<B>) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
     request.method().as_str().len() + target + fields.sum::<usize>()
+}
+
+/// About how many bytes of memory the head of a request takes, here and in the copies of it that are kept until its
+/// answer begins.
+pub fn weight<B>(request: &Request<B>) -> usize {
+    size(request) + request.headers().len() * FIELD
 }
 
 /// Whether an answer with this method and status ends with its head, whatever length the head declares (RFC 9112 §6.3).
@@ -50,5 +60,6 @@ mod tests {
     fn a_head_is_as_large_as_its_lines() {
         let request = Request::get("http://a.test/b?c").header("d", "ef").header("d", "").body(()).unwrap();
         assert_eq!(size(&request), "GET/b?c".len() + "d: ef\r\n".len() + "d: \r\n".len());
+        assert_eq!(weight(&request), size(&request) + 2 * FIELD);
     }
 }

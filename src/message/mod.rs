@@ -8,6 +8,7 @@ pub mod fields;
 pub mod forgeable;
 pub mod framing;
 pub mod hop;
+pub(crate) mod http2;
 pub mod interim;
 pub mod link;
 pub mod login;

@@ -24,6 +24,11 @@ use super::forgeable::is_forgeable;
 use super::{Body, hop};
 use crate::defaults;
 
+/// The bytes of a field line besides name and value.
+const LINE: usize = ": \r\n".len();
+/// The bytes before and after the trailers.
+const ENDS: usize = "0\r\n\r\n".len();
+
 /// Fields that must be known before the body, or that only the author of the head may set (RFC 9110 §6.5.1): framing,
 /// routing and senders, modifiers of the request, authentication, control of the answer, the format of the content.
 const NEVER: [HeaderName; 30] = [
@@ -69,21 +74,27 @@ pub fn allowed(mut trailers: HeaderMap) -> HeaderMap {
     trailers
 }
 
+/// Whether a message may have these trailers: at most [`defaults::TRAILER_FIELDS`], and at most [`defaults::TRAILERS`]
+/// bytes as HTTP/1.1.
+pub fn fit(trailers: &HeaderMap) -> bool {
+    let lines = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+    trailers.len() <= defaults::TRAILER_FIELDS && lines.sum::<usize>() + ENDS <= defaults::TRAILERS
+}
+
 /// The last chunk and the trailers after it, to the end of the message. `None` when no field may be a trailer, or when
-/// there are more trailers than [`defaults::TRAILERS`] and [`defaults::TRAILER_FIELDS`] allow: a part of them would
-/// mislead the receiver.
+/// the trailers do not [fit](fit): a part of them would mislead the receiver.
 pub fn last_chunk(trailers: HeaderMap) -> Option<Bytes> {
     let trailers = allowed(trailers);
     if trailers.is_empty() {
         return None;
     }
+    if !fit(&trailers) {
+        tracing::debug!("a message has too many trailer fields: they are dropped");
+        return None;
+    }
     let mut out = BytesMut::from(&b"0\r\n"[..]);
     for (name, value) in &trailers {
         put(&mut out, name, value);
-        if trailers.len() > defaults::TRAILER_FIELDS || out.len() > defaults::TRAILERS - 2 {
-            tracing::debug!("a message has too many trailer fields: they are dropped");
-            return None;
-        }
     }
     out.put_slice(b"\r\n");
     Some(out.freeze())

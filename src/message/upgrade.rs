@@ -168,14 +168,22 @@ pub fn accept(key: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::try_from(STANDARD.encode(digest)).ok()
 }
 
-/// Joins the cookie crumbs of HTTP/2 into one field, as HTTP/1.1 requires (RFC 9113 §8.2.3).
+/// With more cookie crumbs than this, the map of the fields is made anew, because it keeps the room of the crumbs.
+const CRUMBS: usize = 64;
+
+/// Joins the cookie crumbs of HTTP/2 into one field (RFC 9113 §8.2.3). Each crumb takes as much memory as a field.
 pub fn join_cookies(headers: &mut HeaderMap) {
     const COOKIE: HeaderName = http::header::COOKIE;
     let mut crumbs = headers.get_all(COOKIE).iter();
     if crumbs.next().is_some() && crumbs.next().is_some() {
         let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        let many = all.len() > CRUMBS;
         if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
             headers.insert(COOKIE, joined);
+        }
+        if many {
+            let fields = std::mem::take(headers);
+            headers.extend(fields);
         }
     }
 }

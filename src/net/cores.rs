@@ -1,6 +1,7 @@
 //! One current-thread runtime per core. Everything that belongs to one request stays on one core. That is the largest
 //! single performance gain, because a small request costs mostly wake-ups between threads.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::{Hash as _, Hasher};
 use std::io;
@@ -10,6 +11,8 @@ use std::thread::JoinHandle;
 
 use tokio::runtime::{self, Builder, Handle};
 use tokio_util::sync::CancellationToken;
+
+use crate::defaults;
 
 /// Identifies a core by its runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,7 +94,12 @@ impl Cores {
             handles.push(runtime.handle().clone());
             let stop = stop.clone();
             threads.push(std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
-                runtime.block_on(stop.cancelled());
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        never = return_memory() => match never {},
+                    }
+                });
             })?);
         }
         Ok(Self(Arc::new(CoresInner { handles, next: AtomicUsize::new(0), stop, threads: threads.into() })))
@@ -121,6 +129,21 @@ impl Cores {
     /// The runtime of the next core, in turn.
     pub fn next(&self) -> &Handle {
         self.handle(self.0.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Returns the free memory of this thread to the system from time to time. mimalloc, the allocator of the program,
+/// returns freed memory only when the thread allocates beside it again, which an idle thread never does. An allocation
+/// that fails makes mimalloc return all of it. With another allocator the attempt has no effect.
+async fn return_memory() -> Infallible {
+    let mut tick = tokio::time::interval(defaults::MEMORY_RETURN);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let mut block = Vec::<u8>::new();
+        // No address space has so much room, and mimalloc refuses larger blocks without an attempt.
+        let _ = block.try_reserve_exact((1 << 48) - (1 << 20));
+        std::hint::black_box(block);
     }
 }
 

@@ -15,7 +15,7 @@ use super::limits::Limit;
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Limit {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::Handshake,
@@ -25,6 +25,7 @@ impl Limit {
         Self::Resets,
         Self::Idle,
         Self::Buffers,
+        Self::Heads,
         Self::Pace,
     ];
 
@@ -44,6 +45,7 @@ impl Limit {
             Self::Resets => "resets",
             Self::Idle => "idle",
             Self::Buffers => "buffers",
+            Self::Heads => "heads",
             Self::Pace => "pace",
         }
     }

@@ -29,6 +29,8 @@ pub enum Limit {
     Idle,
     /// The memory for data that is not read yet: streams get smaller windows.
     Buffers,
+    /// The memory for large request heads in flight: a request is refused.
+    Heads,
     /// The pace at which a visitor must read or send while other requests wait for its agent's connection.
     Pace,
 }

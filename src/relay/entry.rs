@@ -63,14 +63,19 @@ struct VisitorConnection {
 }
 
 impl VisitorConnection {
-    fn new(shared: Arc<Shared>, visitor: Visitor, io: &Io, connection_permit: ConnectionPermit) -> Arc<Self> {
+    fn new(
+        shared: Arc<Shared>,
+        (visitor, balanced): (Visitor, bool),
+        io: &Io,
+        connection_permit: ConnectionPermit,
+    ) -> Arc<Self> {
         let proxied = shared.config.trusted_proxies.contains(visitor.remote.ip());
         // Each connection has its own reference count: a count that all cores share would move between them with each
         // request.
         let observers =
             Observers { metrics: Some(shared.metrics.clone()), sink: shared.config.access_log.clone() };
-        let sender =
-            Downstream::new(visitor, proxied, Handshake::of(io), Arc::new(connection_permit), observers);
+        let (handshake, connection_permit) = (Handshake::of(io), Arc::new(connection_permit));
+        let sender = Downstream::new(visitor, (proxied, balanced), handshake, connection_permit, observers);
         Arc::new(Self { shared, sender })
     }
 }
@@ -99,6 +104,7 @@ pub(super) async fn serve(
     settings: Arc<ListenerSettings>,
     mut connection_permit: ConnectionPermit,
 ) {
+    let balanced = shared.config.proxy_protocol.contains(visitor.remote.ip());
     let opened = tokio::select! {
         biased;
         () = shared.visitors.stopping() => return,
@@ -117,10 +123,10 @@ pub(super) async fn serve(
     };
     match negotiated {
         Negotiated::Http1(io) => {
-            serve_h1(VisitorConnection::new(shared, visitor, &io, connection_permit), io).await
+            serve_h1(VisitorConnection::new(shared, (visitor, balanced), &io, connection_permit), io).await
         }
         Negotiated::Http2(io) => {
-            serve_h2(VisitorConnection::new(shared, visitor, &io, connection_permit), io).await
+            serve_h2(VisitorConnection::new(shared, (visitor, balanced), &io, connection_permit), io).await
         }
         // The stream keeps its connection permit until it is admitted, as a request for an Upgrade does.
         Negotiated::Stream(io, served) => {

@@ -42,6 +42,9 @@ pub(super) struct Downstream {
     proto: &'static str,
     /// The far end is a proxy that the operator trusts.
     proxied: bool,
+    /// Whether requests must have the scheme `https`, or must have `http`. `None` behind a proxy or a load balancer,
+    /// because the visitor's own connection may have been different.
+    pub(super) required_tls: Option<bool>,
     /// The connection permit of the connection, which an upgraded stream keeps.
     connection_permit: Arc<ConnectionPermit>,
     /// Set when the far end has closed the connection.
@@ -56,7 +59,7 @@ pub(super) struct Downstream {
 impl Downstream {
     pub(super) fn new(
         visitor: Visitor,
-        proxied: bool,
+        (proxied, balanced): (bool, bool),
         handshake: Handshake,
         connection_permit: Arc<ConnectionPermit>,
         observers: Observers,
@@ -71,6 +74,7 @@ impl Downstream {
             node,
             proto,
             proxied,
+            required_tls: (!proxied && !balanced).then_some(visitor.tls),
             connection_permit,
             closed: Arc::default(),
             login: Arc::default(),
@@ -352,7 +356,7 @@ pub(super) mod tests {
         let connection_permit = super::super::connection_limit::ConnectionLimit::new(1, 1).enter().unwrap();
         Downstream::new(
             Visitor { remote: remote.parse().unwrap(), local, tls: true },
-            proxied,
+            (proxied, false),
             Handshake::default(),
             Arc::new(connection_permit),
             Observers::default(),

@@ -13,6 +13,7 @@ mod demo;
 mod entry;
 mod forward;
 mod handshake;
+mod heads;
 mod https;
 mod login;
 mod lookup;
@@ -45,6 +46,7 @@ use self::config::{ClientCerts, Listen, RelayConfig, Routing};
 use self::connection_limit::{ConnectionLimit, LingerLimit};
 use self::credentials::Credentials;
 use self::entry::ListenerSettings;
+use self::heads::HeadBudget;
 pub use self::https::BadHttps;
 use self::https::Https;
 use self::names::Names;
@@ -118,6 +120,7 @@ struct Shared {
     checks: Checks,
     /// The receive budget for the uploads of visitors.
     uploads: Arc<ReceiveBudget>,
+    heads: HeadBudget,
     transports: Transports,
     relay_http: RelayHttp,
     connection_limit: Arc<ConnectionLimit>,
@@ -199,6 +202,7 @@ impl Relay {
         let admin_bound = admin::bind(config.admin)?;
         let addresses: Vec<_> = bound.iter().map(|b| b.listen).collect();
         let shared = Arc::new(Shared {
+            heads: HeadBudget::new(config.buffers / defaults::BUFFERS_OF_HEADS),
             lingering: LingerLimit::new(config.connections, metrics.clone()),
             relay_http: RelayHttp::new(config.clone(), credentials.clone(), visitors.clone()),
             transports,
@@ -222,8 +226,7 @@ impl Relay {
             bound.accept_on(&shared, &cores);
         }
         start_maintenance(&shared, &cores);
-        let admin_address = admin_bound.as_ref().map(|(address, _)| *address);
-        let admin = Scope::new();
+        let (admin, admin_address) = (Scope::new(), admin_bound.as_ref().map(|(address, _)| *address));
         if let Some((address, listener)) = admin_bound {
             let view = admin::RelayView { registry, metrics, draining: draining.clone() };
             admin.spawn_on(cores.handle(0), admin::run(view, listener, address, admin.clone()));

@@ -18,11 +18,12 @@ use super::{credentials, demo, https, max_forwards, record};
 use crate::defaults;
 use crate::domain::{AnswerTimeout, Facts, HostName, Name, Refusal, RefusalKind, Route, SessionId, Visitor};
 use crate::message::authority::Unclear;
+use crate::message::body::BodyVerdict;
 use crate::message::upgrade::Tunnel;
-use crate::message::{Body, Request, Response, authority, framing, hop, interim, upgrade};
+use crate::message::{Request, Response, authority, framing, hop, interim, upgrade};
 use crate::observe::exchange::Party;
 use crate::observe::{Limit, LimitObserver as _, Recording};
-use crate::policy::{Denied, VisitorPermit, VisitorPolicy};
+use crate::policy::{VisitorPermit, VisitorPolicy};
 use crate::registry::Target;
 use crate::session::{SendError, SendErrorKind};
 
@@ -44,8 +45,8 @@ pub(super) async fn answer(
     let span = recording.span().clone();
     let mut response = route(shared, sender, request, (&mut recording, interim)).instrument(span).await;
     if extended && response.status().is_success() {
-        // The Upgrade was ignored. For an extended CONNECT a success would mean that it was accepted.
-        response = respond::failure(VisitorFailure::Upgrade, &http::HeaderMap::new(), &mut recording);
+        // The Upgrade was ignored. For an extended CONNECT a success would mean that it was accepted (RFC 9220 §3).
+        response = respond::failure(VisitorFailure::Protocol, &http::HeaderMap::new(), &mut recording);
     } else if extended {
         upgrade::to_connected(&mut response);
     } else if version == Version::HTTP_2 && response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -89,7 +90,8 @@ async fn route(
     if let Some(line) = recording.line() {
         line.visitor = Some(sender.visitor().remote);
     }
-    let authority = match authority::effective(request.version(), request.uri(), request.headers()) {
+    let effective = authority::effective(request.version(), request.uri(), request.headers());
+    let authority = match authority::check_scheme(request.uri(), sender.required_tls).and(effective) {
         Ok(authority) => authority,
         Err(unclear) => return refuse_and_close(VisitorFailure::Unclear(unclear), &request, recording),
     };
@@ -240,17 +242,21 @@ async fn serve(
     sender: &Downstream,
     authority: Authority,
     target: &Target,
-    request: Request,
+    mut request: Request,
     (recording, interim): Companions<'_>,
 ) -> Response {
     recording.record_route(&target.route);
     if sender.connection_permit().is_newcomer() {
         return refuse_and_close(VisitorFailure::Full, &request, recording);
     }
-    let mut request = request.map(Body::from);
     if !max_forwards::count(&mut request) {
         return respond::instead_of_forwarding(&request, recording);
     }
+    // Held until the answer begins.
+    let Some(_charge) = shared.heads.charge(framing::weight(&request)).await else {
+        shared.metrics.reached(Limit::Heads, &sender.visitor().remote);
+        return respond::failure(VisitorFailure::Heads, request.headers(), recording);
+    };
     let permit = {
         let served = target.served();
         VisitorPermit::without_rules(served.policy.clone(), served.epoch)
@@ -283,13 +289,8 @@ async fn serve_by_rules(
         Ok(permit) => permit,
         Err(denied) => return respond::failure(VisitorFailure::Denied(denied), &accept, recording),
     };
-    let exceeded = permit.body().map(|most| request.body_mut().limit(most));
-    let response =
-        forward_to_agent(shared, sender, authority, target, permit, request, (recording, interim)).await;
-    match exceeded.is_some_and(|exceeded| exceeded.is_set()) && response.status().is_server_error() {
-        true => respond::failure(VisitorFailure::Denied(Denied::TooLarge), &accept, recording),
-        false => response,
-    }
+    permit.body().into_iter().for_each(|most| request.body_mut().limit(most));
+    forward_to_agent(shared, sender, authority, target, permit, request, (recording, interim)).await
 }
 
 /// The only field that decides the form of an error.
@@ -321,6 +322,8 @@ async fn forward_to_agent(
         login.note_request(&request);
     }
     let relay = AnswerTimeout::in_force(shared.config.answer.into(), None, None);
+    let verdict = request.body_mut().verdict();
+    let refused = || verdict.as_ref().and_then(BodyVerdict::get).map(VisitorFailure::from);
     let clock = (&mut AnswerClock::watch(&mut request), relay);
     let sent = send(target, &permit, sender, request, clock, (recording, interim));
     let failure = match sent.await {
@@ -330,6 +333,10 @@ async fn forward_to_agent(
                 Some(response) => return response,
                 None => VisitorFailure::Upgrade,
             }
+        }
+        // The agent reports the broken body as a failure of its own.
+        Ok(response) if response.status().is_server_error() && refused().is_some() => {
+            VisitorFailure::Send(SendErrorKind::Closed)
         }
         Ok(response) => {
             recording.record_origin_failure(&response);
@@ -344,6 +351,7 @@ async fn forward_to_agent(
         }
         Err(failure) => failure,
     };
+    let failure = refused().unwrap_or(failure);
     tracing::debug!(route = %target.route, ?failure, "a visitor's request failed");
     respond::failure(failure, &only_accept(accept), recording)
 }
@@ -422,6 +430,7 @@ mod tests {
 
     use super::*;
     use crate::domain::AgentId;
+    use crate::message::Body;
     use crate::net::Core;
     use crate::observe::RequestId;
     use crate::registry::{Registry, Terms};

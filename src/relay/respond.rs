@@ -11,6 +11,7 @@ use crate::domain::{AnswerTimeout, LimitSource, Refusal, RefusalKind};
 use crate::http1::BadHead;
 use crate::http1::server::status_of;
 use crate::message::authority::Unclear;
+use crate::message::body::RefusedBody;
 use crate::message::problem::{Problem, add_details, page, protect};
 use crate::message::{Body, Request, Response};
 use crate::observe::Recording;
@@ -34,6 +35,8 @@ pub(super) enum VisitorFailure {
     Framing,
     /// The head of the request is too large.
     Head,
+    /// The request has more trailers than a message may have.
+    Trailers,
     /// The head of an HTTP/1 request is not valid.
     BadHead(BadHead),
     /// The sender of a request from a trusted proxy is ambiguous.
@@ -50,14 +53,28 @@ pub(super) enum VisitorFailure {
     Timeout(AnswerTimeout),
     /// The visitor's Upgrade could not be carried out.
     Upgrade,
+    /// The service ignored the protocol that an extended CONNECT names.
+    Protocol,
     /// The rules of the name do not let the visitor in.
     Denied(Denied),
     /// All connections that visitors may have are taken.
     Full,
+    /// The large request heads in flight have used up their memory.
+    Heads,
     /// A destination of RelayHttp cannot be reached, or did not answer with HTTP.
     Unreachable,
     /// A destination of RelayHttp did not answer in time.
     Late,
+}
+
+impl From<RefusedBody> for VisitorFailure {
+    fn from(refused: RefusedBody) -> Self {
+        match refused {
+            RefusedBody::TooLong => Self::Denied(Denied::TooLarge),
+            RefusedBody::Trailers => Self::Trailers,
+            RefusedBody::Malformed => Self::BadHead(BadHead::Field),
+        }
+    }
 }
 
 impl VisitorFailure {
@@ -65,7 +82,7 @@ impl VisitorFailure {
     fn hop(self) -> &'static str {
         use SendErrorKind::{Closed, Invalid};
         match self {
-            Self::Send(Closed | Invalid) | Self::Timeout(_) | Self::Upgrade => "agent",
+            Self::Send(Closed | Invalid) | Self::Timeout(_) | Self::Upgrade | Self::Protocol => "agent",
             _ => "relay",
         }
     }
@@ -148,6 +165,7 @@ fn describe(failure: VisitorFailure) -> FailureDescription {
             Some("http_request_error"),
         ),
         F::BadHead(bad) => describe_head(bad),
+        F::Heads | F::Trailers | F::Protocol => describe_unsupported(failure),
         F::Method => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
@@ -188,6 +206,31 @@ fn describe(failure: VisitorFailure) -> FailureDescription {
         F::Unreachable => describe_destination(false),
         F::Late => describe_destination(true),
         F::Denied(denied) => describe_denied(denied),
+    }
+}
+
+/// Requests that the relay cannot forward, or that the service did not understand.
+fn describe_unsupported(failure: VisitorFailure) -> FailureDescription {
+    match failure {
+        VisitorFailure::Heads => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "heads-full",
+            "The relay has reached its limit of memory for large request heads. Send fewer or shorter header fields \
+             and cookies, or try again later.",
+            Some("connection_limit_reached"),
+        ),
+        VisitorFailure::Trailers => (
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "trailers-too-large",
+            "The request has more than 100 trailer fields, or more than 16 KiB of them.",
+            Some("http_request_error"),
+        ),
+        _ => (
+            StatusCode::NOT_IMPLEMENTED,
+            "unsupported-protocol",
+            "The service does not support the protocol that the request asks for (:protocol, RFC 8441).",
+            Some("http_upgrade_failed"),
+        ),
     }
 }
 
@@ -234,6 +277,12 @@ fn describe_unclear(failure: VisitorFailure) -> FailureDescription {
             ("bad-head", "The target * is for OPTIONS requests only (RFC 9112 section 3.2.4).")
         }
         VisitorFailure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
+        VisitorFailure::Unclear(Unclear::Scheme) => (
+            "wrong-scheme",
+            "The scheme of the request does not fit its connection: https is for connections with TLS, and http for \
+             those without. If a proxy in front of the relay terminates TLS, start the relay with --trusted-proxy and \
+             the address of the proxy.",
+        ),
         VisitorFailure::Framing => (
             "unclear-length",
             "The length of the request is ambiguous: send one Content-Length, or Transfer-Encoding: chunked.",
@@ -429,6 +478,10 @@ mod tests {
             let full = text(VisitorFailure::Send(SendErrorKind::Full(kind)));
             assert!(full.contains(&format!(" {most} requests in flight")), "{full}");
         }
+        let trailers = text(VisitorFailure::Trailers);
+        let limits =
+            [format!(" {} ", defaults::TRAILER_FIELDS), format!(" {} KiB", defaults::TRAILERS >> 10)];
+        assert!(limits.iter().all(|limit| trailers.contains(limit)), "{trailers}");
         let target = text(VisitorFailure::BadHead(BadHead::Target));
         let error = BadHead::Target.to_string();
         let most = error.split(' ').find(|part| part.bytes().all(|b| b.is_ascii_digit())).unwrap();

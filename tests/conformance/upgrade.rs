@@ -172,7 +172,7 @@ pub(crate) async fn an_ignored_upgrade_of_an_http2_visitor(on: On) {
         origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\npage").await;
         origin
     });
-    assert_eq!(response.status(), 502);
+    assert_eq!(response.status(), 501);
     world.still_works().await;
 }
 

@@ -267,6 +267,8 @@ fn violations() -> Vec<Violation> {
         ("NUL in a value", &[(":status", "200"), ("x-a", "b\0")]),
         ("CR LF in a name", &[(":status", "200"), ("x-a\r\nset-cookie", "planted=1")]),
         ("a colon in a name", &[(":status", "200"), ("set-cookie:planted", "1")]),
+        ("a blank before a value", &[(":status", "200"), ("x-a", " planted")]),
+        ("a tab behind a value", &[(":status", "200"), ("x-a", "planted\t")]),
         ("upper case", &[(":status", "200"), ("X-A", "b")]),
         ("connection", &[(":status", "200"), ("connection", "x-a")]),
         ("transfer-encoding", &[(":status", "200"), ("transfer-encoding", "chunked")]),
@@ -294,6 +296,14 @@ fn violations() -> Vec<Violation> {
             "trailers with CR LF",
             [ok.clone(), frame(HEADERS, END_HEADERS | END_STREAM, 1, block(&[("x-a", "b\r\nx-planted: 1")]))]
                 .concat(),
+        ),
+        (
+            "trailers with a blank before a value",
+            [ok.clone(), frame(HEADERS, END_HEADERS | END_STREAM, 1, block(&[("x-a", " planted")]))].concat(),
+        ),
+        (
+            "NO_ERROR behind the head",
+            [ok.clone(), frame(DATA, 0, 1, "ok"), frame(RST_STREAM, 0, 1, [0; 4])].concat(),
         ),
         ("a reset behind the head", [ok.clone(), frame(RST_STREAM, 0, 1, 2_u32.to_be_bytes())].concat()),
     ] {

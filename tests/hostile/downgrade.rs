@@ -91,6 +91,8 @@ fn values() -> Vec<Row> {
         row("NUL in a value").add("x-a", "a\0b"),
         row("DEL in a value").add("x-a", "a\x7fb"),
         row("CR LF at the end of a value").add("x-a", "a\r\n"),
+        row("a blank before a value").add("x-a", " b"),
+        row("a tab behind a value").add("x-a", "b\t"),
         row("CR LF in a cookie").add("cookie", CUT),
         row("CR LF in two crumbs").add("cookie", "a=b").add("cookie", CUT),
         row("CR LF in a user agent").add("user-agent", CUT),
@@ -213,6 +215,7 @@ fn bodies() -> Vec<Row> {
             .post("hello")
             .trailer(":path", "/smuggled", END_STREAM)
             .fine("hello"),
+        row("a trailer with a blank before its value").post("hello").trailer("x-sum", " 1", END_STREAM),
         row("a trailer with upper case").post("hello").trailer("X-Sum", "1", END_STREAM),
         row("a trailer that is a coding").post("hello").trailer("transfer-encoding", "chunked", END_STREAM),
         row("trailers that do not end the stream").post("hello").trailer("x-sum", "1", 0),

@@ -67,6 +67,7 @@
 //! | | `compressed_bodies_are_not_decompressed` | all |
 //! | | from a service: `oversized_answers_affect_only_their_visitor` | all |
 //! | | `unfinished_heads_use_little_memory` | program |
+//! | A14, A17, A29 crowds: windows of zero, crumbs, fields, slow readers, uploads, large heads | tests/hostile/memory.rs | program |
 //! | A30 paths | `a_path_is_routed_as_it_is_forwarded`, `every_path_of_a_tenant_reaches_the_tenant` | all |
 //! | | directories: `no_spelling_of_a_path_leads_outside_the_root` in src/agent/origin | – |
 //! | – authentication that is silently off | `a_relay_that_cannot_read_its_tokens_does_not_start`, `every_token_source_is_checked` | program |
@@ -88,6 +89,7 @@ mod handshakes;
 mod heads;
 mod lifecycle;
 mod logs;
+mod memory;
 mod messages;
 mod names;
 mod pages;

@@ -47,7 +47,9 @@ fn no_mix_of_hosts_bypasses_visitor_rules() {
                     let host = if target == "/" { &spelled } else { &open };
                     let (head, body) =
                         relay.fetch(&format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")).await;
-                    assert_eq!(head.status(), 403, "{target} {host} {fields}: {body}");
+                    // The connection has no TLS, so an `https` target is refused before the rules are.
+                    let status = if target.starts_with("https:") { 400 } else { 403 };
+                    assert_eq!(head.status(), status, "{target} {host} {fields}: {body}");
                     asked += 1;
                 }
             }

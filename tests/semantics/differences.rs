@@ -54,6 +54,7 @@ const TRAILERS: &str = "it drops trailer fields and TE; versions from 1.27 can p
 const ODD: &str = "a path above the root, a byte 0 or a broken percent sign is refused with 400";
 const NEVER: &str = "it adds only configured fields, and removes a visitor's forwarding field only if the \
                      configuration overwrites it by name";
+const SCHEME: &str = "it does not compare the scheme with the connection";
 const CONNECT: &str = "it does not support WebSocket over HTTP/2";
 const REALIP: &str =
     "the realip module reads only an address: no scheme and no host, and it does not keep the list";
@@ -142,6 +143,26 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     ),
     always("a_missing_proxy_header", "the connection ended", EVERYBODY),
     always("an_untrusted_proxy_header", "the origin got a request", EVERYBODY),
+    always("blanks_around_field_values", TOO_LATE, "such a value passes"),
+    always("blanks_around_values_of_an_http2_origin", "\"x-a\": \" a\"", "such a value passes"),
+    always("pseudo_fields_in_trailers", "left: (7, 0)", "it ends the connection"),
+    always("a_body_unlike_its_length", "left: (1, 1)", "such a request is answered with 400"),
+    always(
+        "a_body_of_an_http2_origin_unlike_its_length",
+        "\"content-length\": \"0\"",
+        "an answer without the body that its length announces passes as an empty answer",
+    ),
+    always("too_many_trailers_of_a_request", TOO_LATE, TRAILERS),
+    always(
+        "too_many_trailers_of_an_http2_origin",
+        "\"x-0\": \"1\"",
+        "it passes any number of trailer fields of gRPC",
+    ),
+    always("an_unknown_protocol", "status: 400", CONNECT),
+    always("the_scheme_of_an_http2_visitor", "the origin got a request", SCHEME),
+    always("the_scheme_behind_a_proxy", "FRAME_SIZE_ERROR", "a port without TLS expects HTTP/1 here"),
+    always("the_scheme_of_an_absolute_target", "https, TLS: false", SCHEME),
+    always("goaway_codes", "DATA on an idle stream: no GOAWAY", "DATA on an idle stream is ignored"),
     always("websocket_of_an_http2_visitor", TOO_LATE, CONNECT),
     always("an_ignored_upgrade_of_an_http2_visitor", TOO_LATE, CONNECT),
     changes("head_before_messages", TOO_LATE, "the head waits for the first message; in 1.28 it does not"),

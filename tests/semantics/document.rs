@@ -45,9 +45,20 @@ fn render(passes: impl Fn(&'static Case, On) -> bool) -> String {
     for (name, on, why) in EXCEPTIONS {
         let _ = writeln!(text, "| {} | {on} | {why} |", title(name));
     }
+    text.push_str(H2);
     text.push_str(&nginx());
     text
 }
+
+/// The limits of the h2 crate that no case can show on the wire.
+const H2: &str = "
+## What the h2 crate does not allow
+
+- The end of a link that sends requests cannot send GOAWAY with a code: a far end that does not acknowledge smaller windows
+  is cut without SETTINGS_TIMEOUT there. The end that answers requests sends the code.
+- `:scheme` is not available for a request without `:authority`, so such a request is not compared with its connection.
+- Of trailers beyond 128 KiB, the crate drops the fields that do not fit; the rest is compared with the limit for trailers.
+";
 
 fn title(name: &str) -> &'static str {
     CASES

@@ -12,9 +12,13 @@ mod document;
 mod early;
 mod exchange;
 mod fields;
+#[expect(dead_code, reason = "each suite uses a part of it")]
+#[path = "../hostile/frames.rs"]
+mod frames;
 mod framing;
 mod grpc;
 mod held;
+mod http2;
 mod interim;
 mod methods;
 mod nginx;
@@ -165,6 +169,27 @@ cases! {
         hosts_beside_an_absolute_target: "A missing, malformed or second Host beside an absolute target is refused", "RFC 9112 §3.2";
         host_contradicts_authority: "A Host that contradicts :authority is refused", "RFC 9113 §8.3.1, CVE-2026-40910";
     }
+    http2 {
+        blanks_around_field_values: "A field value with a blank at either end resets the stream", "RFC 9113 §8.2.1";
+        blanks_around_values_of_an_http2_origin: "A field value with a blank at either end, in an answer of an HTTP/2 origin, becomes a 502", "RFC 9113 §8.2.1";
+        pseudo_fields_in_trailers: "A pseudo-field in trailers resets the stream", "RFC 9113 §8.1";
+        pseudo_fields_in_trailers_of_an_http2_origin: "A pseudo-field in trailers of an HTTP/2 origin breaks the answer off", "RFC 9113 §8.1";
+        a_body_unlike_its_length: "A body shorter or longer than its content-length resets the stream", "RFC 9113 §8.1.1";
+        a_body_of_an_http2_origin_unlike_its_length: "An answer of an HTTP/2 origin shorter or longer than its content-length is not forwarded as complete", "RFC 9113 §8.1.1";
+        a_reset_does_not_complete_a_request: "NO_ERROR in the middle of an upload does not complete the request", "RFC 9113 §8.1";
+        a_reset_does_not_complete_an_answer: "NO_ERROR in the middle of an answer does not complete it", "RFC 9113 §8.1";
+        too_many_trailers_of_a_request: "A request with more than 100 trailer fields, or 16 KiB of them, is refused with 431", "RFC 6585 §5, our own bound";
+        too_many_trailers_of_an_answer: "An answer with more trailer fields than that keeps its body and loses them", "RFC 9110 §6.5.1";
+        too_many_trailers_of_an_http2_origin: "An answer of an HTTP/2 origin with more trailer fields than that keeps its body and loses them", "RFC 9110 §6.5.1";
+        an_unknown_protocol: "An extended CONNECT whose protocol the origin ignores gets a 501", "RFC 9220 §3";
+        the_scheme_of_an_http2_visitor: "A :scheme that does not fit the connection is refused", "RFC 9113 §8.3.1";
+        the_scheme_behind_a_proxy: "A trusted proxy may send either scheme", "RFC 9113 §8.3.1";
+        the_scheme_of_an_absolute_target: "The scheme of an absolute target must fit the connection", "RFC 9112 §3.3";
+        goaway_codes: "Connection errors have the codes PROTOCOL_ERROR, FRAME_SIZE_ERROR and FLOW_CONTROL_ERROR", "RFC 9113 §5.4.1, §7";
+        goaway_for_a_frame_of_a_wrong_size: "A SETTINGS, PING or WINDOW_UPDATE frame of a wrong size is a FRAME_SIZE_ERROR", "RFC 9113 §6.5, §6.7, §6.9";
+        goaway_for_a_window_setting: "A SETTINGS_INITIAL_WINDOW_SIZE beyond 2^31-1 is a FLOW_CONTROL_ERROR", "RFC 9113 §6.5.2";
+        goaway_for_a_broken_header_block: "A header block that cannot be decoded is a COMPRESSION_ERROR", "RFC 9113 §4.3";
+    }
     connections {
         http10: "An HTTP/1.0 visitor is served", "RFC 9110 §2.5";
         pipelined: "Pipelined requests are answered in order", "RFC 9112 §9.3.2";
@@ -195,7 +220,7 @@ cases! {
         half_close_of_the_origin_is_kept: "The direction of the origin ends, the other stays open", "RFC 9110 §7.8";
         a_refused_upgrade: "The answer to a refused Upgrade passes", "RFC 9110 §7.8";
         an_ignored_upgrade: "The answer to an ignored Upgrade passes", "RFC 9110 §7.8";
-        an_ignored_upgrade_of_an_http2_visitor: "An ignored Upgrade of an HTTP/2 visitor becomes a 502", "RFC 8441 §5";
+        an_ignored_upgrade_of_an_http2_visitor: "An ignored Upgrade of an HTTP/2 visitor becomes a 501", "RFC 9220 §3";
     }
     grpc {
         unary: "A unary call with its deadline, metadata and status", "gRPC over HTTP/2";
@@ -259,6 +284,26 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("early_answer_while_the_upload_runs", On::Comet, STREAM),
     ("server_sent_events", On::Comet, STREAM),
     ("a_visitor_that_leaves", On::Comet, LEFT),
+    ("pseudo_fields_in_trailers", On::H2, PSEUDO),
+    ("pseudo_fields_in_trailers", On::H1, PSEUDO),
+    ("pseudo_fields_in_trailers", On::Envelope, PSEUDO),
+    ("pseudo_fields_in_trailers", On::Comet, PSEUDO),
+    ("pseudo_fields_in_trailers_of_an_http2_origin", On::H2, PSEUDO),
+    ("pseudo_fields_in_trailers_of_an_http2_origin", On::H1, PSEUDO),
+    ("pseudo_fields_in_trailers_of_an_http2_origin", On::Envelope, PSEUDO),
+    ("pseudo_fields_in_trailers_of_an_http2_origin", On::Comet, PSEUDO),
+    ("goaway_for_a_frame_of_a_wrong_size", On::H2, CODE),
+    ("goaway_for_a_frame_of_a_wrong_size", On::H1, CODE),
+    ("goaway_for_a_frame_of_a_wrong_size", On::Envelope, CODE),
+    ("goaway_for_a_frame_of_a_wrong_size", On::Comet, CODE),
+    ("goaway_for_a_window_setting", On::H2, CODE),
+    ("goaway_for_a_window_setting", On::H1, CODE),
+    ("goaway_for_a_window_setting", On::Envelope, CODE),
+    ("goaway_for_a_window_setting", On::Comet, CODE),
+    ("goaway_for_a_broken_header_block", On::H2, CODE),
+    ("goaway_for_a_broken_header_block", On::H1, CODE),
+    ("goaway_for_a_broken_header_block", On::Envelope, CODE),
+    ("goaway_for_a_broken_header_block", On::Comet, CODE),
     ("websocket", On::Comet, UPGRADE),
     ("websocket_of_an_http2_visitor", On::Comet, UPGRADE),
     ("fragments_and_pings", On::Comet, UPGRADE),
@@ -278,6 +323,8 @@ const LEFT: &str = "the agent is not notified when a visitor leaves";
 const NO_TRAILERS: &str = "its JSON has no trailer fields";
 const GRPC: &str =
     "its JSON has no trailer fields, so the relay refuses a gRPC call with 501 and does not forward it";
+const PSEUDO: &str = "the h2 crate drops pseudo-fields in trailers, and the message passes without them";
+const CODE: &str = "the h2 crate ends the connection with PROTOCOL_ERROR for every frame and header block that it cannot decode";
 const WHOLE: &str = "the relay sends 100 itself, because an agent that polls may accept whole messages only";
 
 /// What is known of a case on a column.

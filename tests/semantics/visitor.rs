@@ -33,6 +33,15 @@ impl Http2 {
         Self::over(world.relay.tls_as(&host(), b"h2").await).await
     }
 
+    /// Without TLS, from another address if one is given.
+    pub(crate) async fn open_plain(world: &World, from: Option<std::net::IpAddr>) -> Self {
+        let wire = match from {
+            Some(address) => world.relay.visitor_from(address).await,
+            None => world.relay.visitor().await,
+        };
+        Self::over(wire.into_io()).await
+    }
+
     async fn over(io: impl Duplex + 'static) -> Self {
         let (handle, connection) = h2::client::handshake(io).await.unwrap();
         let scope = Scope::new();

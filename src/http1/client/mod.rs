@@ -424,8 +424,17 @@ impl<H: Home> ClientExchange<H> {
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Error>> {
         loop {
-            if let Some(piece) = self.decoder.next(&mut self.connection.input.bytes)? {
-                return Poll::Ready(Ok(piece));
+            match self.decoder.next(&mut self.connection.input.bytes) {
+                // The answer is complete without its trailers. The rest of them is not read.
+                Err(BadBody::Trailers) => {
+                    (self.keep_alive, self.decoder) = (false, Decoder::length(0));
+                    return Poll::Ready(Ok(Piece::End(None)));
+                }
+                next => {
+                    if let Some(piece) = next? {
+                        return Poll::Ready(Ok(piece));
+                    }
+                }
             }
             match ready!(self.connection.poll_fill(cx)) {
                 Ok(1..) => continue,

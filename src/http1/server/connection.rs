@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use crate::defaults;
 use crate::http1::Error;
-use crate::http1::body::{Decoder, Piece};
+use crate::http1::body::{BadBody, Decoder, Piece};
 use crate::http1::output::{Input, Output};
-use crate::message::body::{FrameSource, PolledFrame};
+use crate::message::body::{FrameSource, PolledFrame, RefusedBody};
 use crate::net::Io;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -203,6 +203,7 @@ impl FrameSource for Incoming {
         let frame = match polled {
             Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
             Ok(Piece::End(trailers)) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
+            Err(Error::Body(BadBody::Trailers)) => Some(Err(RefusedBody::Trailers.into())),
             Err(error) => Some(Err(error.into())),
         };
         self.done = true;

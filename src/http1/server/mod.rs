@@ -215,6 +215,7 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
     async fn head(&mut self) -> Result<Option<RequestHead>, Error> {
         let until = self.config.head_within.map(|within| Instant::now() + within);
         let mut search = Search::default();
+        self.connection.lock().input.release();
         poll_fn(|cx| {
             self.check_stop(cx);
             let mut connection = self.connection.lock();
@@ -233,10 +234,8 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                     Poll::Pending => break,
                 }
             }
-            match until {
-                Some(until) => self.timer.poll_until(until, cx).map(|()| Err(Error::HeadLate)),
-                None => Poll::Pending,
-            }
+            let late = |until| self.timer.poll_until(until, cx).map(|()| Err(Error::HeadLate));
+            until.map_or(Poll::Pending, late)
         })
         .await
     }

@@ -10,7 +10,7 @@ use crate::observe::{Limit, LimitObserver};
 /// before.
 pub(super) const LEAST: u32 = 16 << 10;
 /// A window takes at most the free bytes divided by this number, so that some are left for later bodies.
-pub(super) const PARTS: usize = 4;
+pub(super) const PARTS: usize = 3;
 
 /// The bytes that may wait unread. Bytes taken from a share are taken from its parent as well.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use crate::defaults;
 use crate::message::expect::{self, Gate};
 use crate::message::repeat::{self, RequestCopy};
 use crate::message::upgrade::{self, Sent, Tunnel};
-use crate::message::{Body, Request, Response, interim};
+use crate::message::{Body, Request, Response, http2, interim};
 use crate::net::Scope;
 use crate::session::carrier::{SendError, SendErrorKind};
 
@@ -149,7 +149,13 @@ impl Http2Client {
             let copy = RequestCopy::of(&request);
             let head = http::Request::from_parts(request.into_parts().0, ());
             let answered = match handle.send_request(head, true) {
-                Ok((response, _)) => answer(response, None, interim).await,
+                Ok((response, mut stream)) => {
+                    let answered = answer(response, None, interim).await;
+                    if matches!(answered, Err(Lost::INVALID)) {
+                        stream.send_reset(Reason::PROTOCOL_ERROR);
+                    }
+                    answered
+                }
                 Err(error) => Err(Lost::before(&error)),
             };
             return match answered {
@@ -201,6 +207,8 @@ impl Http2Client {
             answered = &mut answer => match answered {
                 // The upload ends with its stream.
                 Err(Lost { unprocessed: true, .. }) => (answered, upload.await),
+                // The drop of the upload resets the stream.
+                Err(Lost::INVALID) => (answered, Rest::default()),
                 _ => {
                     // An early answer does not end the upload.
                     self.scope.spawn_light(async { drop(upload.await) });
@@ -308,9 +316,15 @@ async fn answer(
         loop {
             // Polling for the answer itself would discard the interim responses before it.
             let Some(head) = ready!(response.poll_informational(cx)) else {
-                return response.poll_unpin(cx).map_err(|error| Lost::of(&error));
+                return response.poll_unpin(cx).map(|head| match head {
+                    Ok(head) if http2::is_malformed(head.headers()) => Err(Lost::INVALID),
+                    head => head.map_err(|error| Lost::of(&error)),
+                });
             };
             let head = head.map_err(|error| Lost::of(&error))?;
+            if http2::is_malformed(head.headers()) {
+                return Poll::Ready(Err(Lost::INVALID));
+            }
             count += 1;
             match (head.status(), &gate) {
                 // HTTP/2 has no 101 (RFC 9113 §8.6).
@@ -337,6 +351,7 @@ async fn open_after_timeout(gate: Option<Arc<Gate>>) -> std::convert::Infallible
 }
 
 /// Why a request has no answer.
+#[derive(PartialEq, Eq)]
 struct Lost {
     kind: SendErrorKind,
     /// The far end has not processed the request: sending it again repeats nothing.

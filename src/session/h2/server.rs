@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use h2::server::{Builder, SendResponse};
+use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -24,12 +24,16 @@ use super::stream::{Raw, send_body};
 use super::stream_windows::{ChargedBody, SHORT, SettingsAckTimeout};
 use super::uploads::{UploadPolicy, UploadWindows};
 use crate::defaults;
+use crate::message::body::{BodyVerdict, RefusedBody};
 use crate::message::expect::{self, BodyDemand};
-use crate::message::upgrade::{ByteStream, Tunnel};
-use crate::message::{Body, Request, Response, interim};
+use crate::message::upgrade::{self, ByteStream, Tunnel};
+use crate::message::{Body, Request, Response, http2, interim};
 use crate::net::Scope;
 use crate::net::io::LastRead;
 use crate::observe::Limit;
+
+/// How long the last GOAWAY may take to be written: the far end may not read.
+const GOAWAY_WITHIN: Duration = Duration::from_secs(1);
 
 /// The limits of a server.
 #[derive(Clone)]
@@ -153,7 +157,7 @@ where
             biased;
             () = dead.as_mut() => return Err(Broken::Silent),
             () = leave.as_mut(), if !leaving => leaving = true,
-            ended = accepted => return ended,
+            ended = accepted => return close(&mut connection, ended).await,
             () = idle.as_mut(), if !leaving => {
                 if !streams.were_quiet() {
                     idle.set(sleep(terms.idle));
@@ -165,6 +169,19 @@ where
         }
         connection.graceful_shutdown();
     }
+}
+
+/// Sends a GOAWAY with the code of an error that the h2 crate does not detect.
+async fn close<T: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut Connection<T, Bytes>,
+    ended: Result<(), Broken>,
+) -> Result<(), Broken> {
+    if matches!(ended, Err(Broken::SettingsAckTimeout(_))) {
+        connection.abrupt_shutdown(Reason::SETTINGS_TIMEOUT);
+        let closed = poll_fn(|cx| connection.poll_closed(cx));
+        let _ = tokio::time::timeout(GOAWAY_WITHIN, closed).await;
+    }
+    ended
 }
 
 async fn sleep(idle: Option<Duration>) {
@@ -221,6 +238,11 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
 ) -> bool {
     let open = streams.open.clone();
     let (mut parts, receiver) = request.into_parts();
+    if http2::is_malformed(&parts.headers) {
+        respond.send_reset(Reason::PROTOCOL_ERROR);
+        return false;
+    }
+    upgrade::join_cookies(&mut parts.headers);
     let length = length(&parts.headers);
     let head = parts.method == Method::HEAD;
     if parts.method == Method::CONNECT {
@@ -235,7 +257,7 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
         let (sender, interim) = interim::channel();
         let answer = answer(Request::from_parts(parts, Body::empty()), sender);
         let then = AfterHead::Open(opener, receiver, uploads.charge(None));
-        scope.spawn_light(exchange(answer, respond, (interim, None), (then, None, open)));
+        scope.spawn_light(exchange(answer, respond, (interim, None, None), (then, None, open)));
         // A tunnel is no long upload: it lasts, and seldom carries much.
         return false;
     }
@@ -250,12 +272,13 @@ fn accept<F: Future<Output = Response> + Send + 'static>(
     if long && let Some(charged) = uploads.charge(length) {
         body.observe(Box::new(charged));
     }
+    let verdict = body.verdict();
     let mut request = Request::from_parts(parts, body);
     let demand = expect::on_demand(&mut request);
     let (sender, interim) = interim::channel();
     let answer = answer(request, sender);
     let then = if head { AfterHead::End } else { AfterHead::Body };
-    scope.spawn_light(exchange(answer, respond, (interim, demand), (then, discard, open)));
+    scope.spawn_light(exchange(answer, respond, (interim, demand, verdict), (then, discard, open)));
     long
 }
 
@@ -280,10 +303,13 @@ enum AfterHead {
 async fn exchange(
     answer: impl Future<Output = Response>,
     mut respond: SendResponse<Bytes>,
-    ahead: (interim::Receiver, Option<Arc<BodyDemand>>),
+    (interim, demand, verdict): (interim::Receiver, Option<Arc<BodyDemand>>, Option<BodyVerdict>),
     (then, discard, open): (AfterHead, Option<DiscardFuture>, Arc<()>),
 ) {
-    let Some(response) = answered(answer, &mut respond, ahead).await else { return };
+    let Some(response) = answered(answer, &mut respond, (interim, demand)).await else { return };
+    if verdict.and_then(|verdict| verdict.get()) == Some(RefusedBody::Malformed) {
+        return respond.send_reset(Reason::PROTOCOL_ERROR);
+    }
     let (mut parts, body) = response.into_parts();
     let opens = matches!(then, AfterHead::Open(..)) && parts.status.is_success();
     let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&parts.status);

@@ -1,10 +1,11 @@
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::Instant;
 
 use super::*;
@@ -144,5 +145,92 @@ async fn an_answer_with_hop_by_hop_fields_arrives_without_them() {
     };
     let names: Vec<_> = answer.headers().keys().map(|name| name.as_str()).collect();
     assert_eq!((answer.status().as_u16(), names), (200, vec!["content-length"]));
+    scope.abort();
+}
+
+/// An agent that reads the whole body of each request, and counts the complete ones.
+fn reading_agent(far: DuplexStream, scope: &Scope) -> (impl Future, Arc<AtomicUsize>) {
+    let complete = Arc::<AtomicUsize>::default();
+    let count = complete.clone();
+    let handler = handler_fn(move |request: Request| {
+        let count = count.clone();
+        async move {
+            if http_body_util::BodyExt::collect(request.into_body()).await.is_ok() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            crate::message::Response::new(Body::empty())
+        }
+    });
+    let (load, budget) = (Load::new(Arc::default()), ReceiveBudget::new(1 << 20));
+    (serve::run(Io::other(far), Arc::new(handler), load, budget, scope.clone()), complete)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_malformed_request_of_a_relay_is_reset() {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let scope = Scope::new();
+    let (serving, complete) = reading_agent(far, &scope);
+    let relay = async {
+        let (mut handle, connection) = h2::client::handshake(near).await.unwrap();
+        let requests = async {
+            let post = || http::Request::post("http://a.test/");
+            let blank = post().header("x-a", " b").body(()).unwrap();
+            let in_head = handle.send_request(blank, true).unwrap().0.await.unwrap_err();
+            assert_eq!(in_head.reason(), Some(h2::Reason::PROTOCOL_ERROR));
+            let (answer, mut stream) = handle.send_request(post().body(()).unwrap(), false).unwrap();
+            let blank = [("x-a".parse().unwrap(), "b\t".parse().unwrap())];
+            stream.send_trailers(blank.into_iter().collect()).unwrap();
+            assert_eq!(answer.await.unwrap_err().reason(), Some(h2::Reason::PROTOCOL_ERROR));
+            // No byte of the body is missing on the wire, but the far end has not ended the body.
+            let (_answer, mut stream) = handle.send_request(post().body(()).unwrap(), false).unwrap();
+            stream.send_data("hi".into(), false).unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            stream.send_reset(h2::Reason::NO_ERROR);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        tokio::select! {
+            () = requests => {}
+            ended = connection => panic!("the connection ended: {ended:?}"),
+        }
+    };
+    tokio::select! {
+        _ = serving => panic!("the agent ended"),
+        () = relay => {}
+    }
+    assert_eq!(complete.load(Ordering::Relaxed), 0, "the trailers and the reset break their bodies off");
+    scope.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_acknowledges_no_settings_gets_goaway_with_settings_timeout() {
+    /// The preface, empty SETTINGS, and the head of `POST http://a/`.
+    const BEGUN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\
+                           \0\0\x06\x01\x04\0\0\0\x01\x83\x86\x84\x41\x01a";
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingping";
+    let (mut near, far) = tokio::io::duplex(1 << 16);
+    let scope = Scope::new();
+    let handler = handler_fn(|request: Request| async move {
+        let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+        crate::message::Response::new(Body::empty())
+    });
+    let budget = ReceiveBudget::new(1 << 20);
+    let load = Load::new(Arc::default());
+    let serving = serve::run(Io::other(far), Arc::new(handler), load, budget.clone(), scope.clone());
+    let relay = async {
+        near.write_all(BEGUN).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // The windows must become smaller, and the first SETTINGS are not acknowledged.
+        budget.take(1 << 20);
+        for _ in 0..4 {
+            let _ = near.write_all(PING).await;
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
+        let mut got = Vec::new();
+        near.read_to_end(&mut got).await.unwrap();
+        got
+    };
+    let (ended, got) = tokio::join!(serving, relay);
+    assert!(matches!(ended, crate::session::Ended::Failed(_)), "{ended:?}");
+    assert!(got.ends_with(&[0, 0, 0, 4]), "{got:?}");
     scope.abort();
 }
