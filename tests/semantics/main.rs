@@ -283,7 +283,6 @@ pub(crate) const EXCEPTIONS: &[(&str, On, &str)] = &[
     ("response_streams", On::Comet, STREAM),
     ("early_answer_while_the_upload_runs", On::Comet, STREAM),
     ("server_sent_events", On::Comet, STREAM),
-    ("a_visitor_that_leaves", On::Comet, LEFT),
     ("pseudo_fields_in_trailers", On::H2, PSEUDO),
     ("pseudo_fields_in_trailers", On::H1, PSEUDO),
     ("pseudo_fields_in_trailers", On::Envelope, PSEUDO),
@@ -319,7 +318,6 @@ const ONE_MESSAGE: &str = "an answer is a single JSON message";
 const STREAM: &str = "a message is forwarded only once it is complete";
 const UPGRADE: &str =
     "an upgraded stream has no end, so the relay refuses a WebSocket and ignores another Upgrade";
-const LEFT: &str = "the agent is not notified when a visitor leaves";
 const NO_TRAILERS: &str = "its JSON has no trailer fields";
 const GRPC: &str =
     "its JSON has no trailer fields, so the relay refuses a gRPC call with 501 and does not forward it";

@@ -11,7 +11,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, request, response};
@@ -29,7 +28,7 @@ use super::{Error, declared};
 use crate::defaults;
 use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::upgrade::Tunnel;
-use crate::message::{Body, BoxError, Request, Response, interim, repeat};
+use crate::message::{Body, BoxError, Request, Response, expect, interim, repeat};
 use crate::net::flag::Listener;
 use crate::net::{Io, Scope};
 
@@ -172,7 +171,7 @@ pub async fn send<H: Home>(
     let (parts, mut body) = request.into_parts();
     if declared(&parts.headers) == Some(0) && !body.is_end_stream() {
         // For the far end the head alone is a complete request. So the head is not sent if the body is invalid.
-        match tokio::time::timeout(EMPTY_BODY_WAIT, expect_empty(&mut body)).await {
+        match tokio::time::timeout(defaults::EMPTY_BODY, expect_empty(&mut body)).await {
             Ok(Ok(())) => body = Body::empty(),
             Ok(Err(error)) => {
                 home.put_back(connection);
@@ -187,7 +186,7 @@ pub async fn send<H: Home>(
         write::request(out, (&parts.method, target), &parts.headers, announced, Case::Lower);
     });
     let bodiless = encoder.is_none();
-    let waits = !bodiless && expects_continue(&parts);
+    let waits = !bodiless && expect::expects_continue(&parts.headers);
     let upload = encoder.map(|encoder| ClientUpload {
         body,
         encoder,
@@ -226,9 +225,6 @@ pub async fn send<H: Home>(
     }
 }
 
-/// How long the client waits for the end of a body that was announced as empty. The end has mostly arrived already.
-const EMPTY_BODY_WAIT: Duration = Duration::from_millis(20);
-
 /// Reads a body that was announced as empty. Cancel safe.
 async fn expect_empty(body: &mut Body) -> Result<(), Error> {
     while let Some(frame) = body.frame().await {
@@ -253,11 +249,6 @@ fn announce(parts: &request::Parts, body: &Body) -> (BodyFraming, Option<Encoder
         Some(length) => (BodyFraming::Length(length), Some(Encoder::Length(length))),
         None => (BodyFraming::Chunks, Some(Encoder::Chunked)),
     }
-}
-
-fn expects_continue(parts: &request::Parts) -> bool {
-    let value = parts.headers.get(http::header::EXPECT);
-    value.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// The body of a request that is being sent.
