@@ -82,7 +82,7 @@ pub fn fit(trailers: &HeaderMap) -> bool {
 }
 
 /// The last chunk and the trailers after it, to the end of the message. `None` when no field may be a trailer, or when
-/// the trailers do not [fit](fit): a part of them would mislead the receiver.
+/// the trailers do not [fit]: a part of them would mislead the receiver.
 pub fn last_chunk(trailers: HeaderMap) -> Option<Bytes> {
     let trailers = allowed(trailers);
     if trailers.is_empty() {

@@ -366,27 +366,34 @@ fn describe_send(kind: SendErrorKind) -> FailureDescription {
             "The agent's answer was not valid HTTP.",
             Some("http_protocol_error"),
         ),
-        TooLarge => (
+        TooLarge | NoTrailers | NotIncremental | NoUpgrade => describe_uncarried(kind),
+    }
+}
+
+/// What the agent's connection cannot carry.
+fn describe_uncarried(kind: SendErrorKind) -> FailureDescription {
+    match kind {
+        SendErrorKind::TooLarge => (
             StatusCode::PAYLOAD_TOO_LARGE,
             "too-large",
             "The agent's connection cannot carry a body of this size.",
             Some("http_request_error"),
         ),
-        NoTrailers => (
+        SendErrorKind::NoTrailers => (
             StatusCode::NOT_IMPLEMENTED,
             "no-trailers",
             "The agent's transport, comet, cannot carry the trailers that a gRPC call needs. The call was not \
              forwarded. Use another transport.",
             None,
         ),
-        NotIncremental => (
+        SendErrorKind::NotIncremental => (
             StatusCode::SERVICE_UNAVAILABLE,
             "not-incremental",
             "The request must be forwarded while it arrives (Incremental), and the agent's connection carries only \
              complete bodies. Connect the agent with another transport, such as ptth10.",
             Some("incremental_refused"),
         ),
-        NoUpgrade => (
+        _ => (
             StatusCode::NOT_IMPLEMENTED,
             "no-upgrade",
             "The agent's connection cannot carry this protocol upgrade, such as a WebSocket. Use the service without \

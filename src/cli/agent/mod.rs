@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = parse::<Name>)]
     pub name: Vec<Name>,
     /// The Host that the target receives instead of the visitor's, for development servers that refuse unknown hosts:
-    /// rewrite for the target's own host, or a HOST[:PORT]
+    /// rewrite for the host of the target, or HOST:PORT
     #[arg(long, value_name = "rewrite|HOST", value_parser = parse::<HostHeader>)]
     pub host_header: Option<HostHeader>,
     /// A host of your own to request; the token must allow this host

@@ -2,7 +2,7 @@
 //! request is embedded in the answer to a poll, and is named by the URL of the poll. The agent sends the answer to the
 //! request to the same URL.
 //!
-//! [`Queue`] is one registration, and a carrier: a [`Mailbox`](mailbox::Mailbox) without I/O behind a lock. `send` serves
+//! [`Queue`] is one registration, and a carrier: a `Mailbox` without I/O behind a lock. `send` serves
 //! visitors, `poll` and `delivery` serve polls, and `answer` takes answers. [`agent`] is the other end.
 
 pub mod agent;

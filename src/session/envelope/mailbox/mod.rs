@@ -33,7 +33,7 @@ pub struct PollId(u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PollEnd {
     /// No request arrived while the poll was held, another poll of the same URL arrived, or visitors left
-    /// ([`Mailbox::abandoned`]).
+    /// (`Mailbox::abandoned`).
     #[error("there was no request")]
     Nothing,
     /// The URL has delivered its request.
