@@ -96,8 +96,9 @@ mod tests {
     use crate::message::{Body, Response};
     use crate::net::Io;
     use crate::net::flag::Flag;
+    use crate::session::h2::ReceiveBudget;
     use crate::session::h2::server::{Http2Terms, serve};
-    use crate::session::h2::{ReceiveBudget, UploadPolicy};
+    use crate::session::h2::uploads::UploadPolicy;
 
     const SECOND: Duration = Duration::from_secs(1);
 
