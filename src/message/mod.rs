@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod body;
+pub mod cookies;
 pub mod expect;
 pub mod fields;
 pub mod forgeable;

@@ -3,46 +3,14 @@
 //! relay removes the `Domain` of such a cookie, which then stays with the host that set it (RFC 6265 §5.3). Nothing
 //! else in an answer is changed.
 
-use http::header::{Entry, SET_COOKIE};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use crate::domain::HostName;
+use crate::message::cookies::drop_domains;
 
 /// Removes the `Domain` from each cookie whose domain covers one of `own`.
 pub(super) fn confine(headers: &mut HeaderMap, own: &[HostName]) {
-    // Checked first, because `entry` reserves room in the map.
-    if !headers.contains_key(SET_COOKIE) {
-        return;
-    }
-    if let Entry::Occupied(mut cookies) = headers.entry(SET_COOKIE) {
-        for cookie in cookies.iter_mut() {
-            if let Some(confined) = confined(cookie.as_bytes(), own) {
-                *cookie = confined;
-            }
-        }
-    }
-}
-
-fn confined(cookie: &[u8], own: &[HostName]) -> Option<HeaderValue> {
-    let reaches = |part: &[u8]| domain(part).is_some_and(|domain| own.iter().any(|own| covers(domain, own)));
-    let mut parts = cookie.split(|byte| *byte == b';');
-    let first = parts.next()?;
-    if !parts.clone().any(reaches) {
-        return None;
-    }
-    let mut remaining = first.to_vec();
-    for part in parts.filter(|part| !reaches(part)) {
-        remaining.push(b';');
-        remaining.extend_from_slice(part);
-    }
-    HeaderValue::from_bytes(&remaining).ok()
-}
-
-/// The value of a `Domain` attribute, without its leading dot, which has no meaning (RFC 6265 §5.2.3).
-fn domain(part: &[u8]) -> Option<&[u8]> {
-    let at = part.iter().position(|byte| *byte == b'=')?;
-    let (name, value) = (part[..at].trim_ascii(), part[at + 1..].trim_ascii());
-    name.eq_ignore_ascii_case(b"domain").then(|| value.strip_prefix(b".").unwrap_or(value))
+    drop_domains(headers, |domain| own.iter().any(|own| covers(domain, own)));
 }
 
 /// Whether `domain` is `host` or a domain above it. A dot at the end of `domain` is ignored.
@@ -57,7 +25,18 @@ fn covers(domain: &[u8], host: &HostName) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+    use http::header::SET_COOKIE;
+
     use super::*;
+
+    /// The cookie after [`confine`]; `None` if it is unchanged.
+    fn confined(cookie: &[u8], own: &[HostName]) -> Option<HeaderValue> {
+        let given = HeaderValue::from_bytes(cookie).unwrap();
+        let mut headers: HeaderMap = [(SET_COOKIE, given.clone())].into_iter().collect();
+        confine(&mut headers, own);
+        headers.remove(SET_COOKIE).filter(|left| *left != given)
+    }
 
     #[test]
     fn only_cookies_that_reach_other_names_lose_their_domain() {

@@ -5,11 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use http::header::{HOST, HeaderName, LOCATION, ORIGIN, REFERER, SET_COOKIE};
+use http::header::{HOST, HeaderName, LOCATION, ORIGIN, REFERER};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue};
 
 use super::OriginTarget;
+use crate::message::cookies::drop_domains;
 use crate::message::{Request, Response, authority, fields, interim};
 use crate::net::dial::DialTarget;
 use crate::session::Handler;
@@ -132,33 +133,6 @@ fn replace(headers: &mut HeaderMap, name: &HeaderName, from: &WebOrigin, to: &We
     }
 }
 
-/// Removes the `Domain` of each cookie, which then belongs to the host that the visitor requested (RFC 6265 §5.3).
-fn drop_cookie_domains(headers: &mut HeaderMap) {
-    if let http::header::Entry::Occupied(mut cookies) = headers.entry(SET_COOKIE) {
-        for cookie in cookies.iter_mut() {
-            let is_domain = |part: &[u8]| {
-                part.split(|byte| *byte == b'=')
-                    .next()
-                    .unwrap_or_default()
-                    .trim_ascii()
-                    .eq_ignore_ascii_case(b"domain")
-            };
-            let parts: Vec<_> = cookie.as_bytes().split(|byte| *byte == b';').collect();
-            let kept: Vec<_> = parts
-                .iter()
-                .enumerate()
-                .filter(|(at, part)| *at == 0 || !is_domain(part))
-                .map(|(_, part)| *part)
-                .collect();
-            if kept.len() < parts.len()
-                && let Ok(value) = HeaderValue::from_bytes(&kept.join(&b';'))
-            {
-                *cookie = value;
-            }
-        }
-    }
-}
-
 impl Handler for WithHost {
     fn call(&self, mut request: Request, interim: interim::Sender) -> BoxFuture<'static, Response> {
         let Some(visitor) = WebOrigin::of_visitor(&request) else {
@@ -183,9 +157,8 @@ impl Handler for WithHost {
             let mut response = answer.await;
             let headers = response.headers_mut();
             replace(headers, &LOCATION, &inner, &visitor);
-            if headers.contains_key(SET_COOKIE) {
-                drop_cookie_domains(headers);
-            }
+            // The domain of the target's own host means nothing to the visitor.
+            drop_domains(headers, |_| true);
             response
         })
     }
