@@ -45,7 +45,7 @@ impl fmt::Display for AnswerLimit {
     }
 }
 
-/// Who has set a limit.
+/// The source of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitSource {
     /// The operator of the relay, for all agents.
