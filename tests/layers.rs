@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use ptth::internals::domain::ErrorCode;
+
 /// Which top modules each top module may name, beside itself and [`EVERYBODYS`].
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
@@ -303,6 +305,24 @@ fn every_type_has_a_unique_name() {
     let twice: Vec<_> = twice.collect();
     assert!(types.len() > 300, "only {} types were found in src", types.len());
     assert!(twice.is_empty(), "several types share a name: {twice:?}");
+}
+
+/// docs/errors.md has an entry for each code, and each code has a place where it arises.
+#[test]
+fn every_error_code_is_used() {
+    let sources = all_sources("src");
+    let uses = |name: &str| {
+        let path = format!("ErrorCode::{name}");
+        let whole = |text: &str| {
+            let mut after = text.match_indices(&path).map(|(at, _)| text[at + path.len()..].chars().next());
+            after.any(|next| next.is_none_or(|next| !next.is_alphanumeric()))
+        };
+        sources.iter().any(|source| source.code().iter().any(|(_, line)| whole(line)))
+    };
+    let unused: Vec<_> =
+        ErrorCode::ALL.iter().map(|code| format!("{code:?}")).filter(|name| !uses(name)).collect();
+    assert!(unused.is_empty(), "{unused:?}");
+    assert!(!uses("Nothing"));
 }
 
 #[test]

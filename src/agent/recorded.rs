@@ -18,7 +18,7 @@ pub fn recorded(handler: Arc<dyn Handler>, sink: Option<Arc<dyn Sink>>) -> Arc<d
     match sink {
         None => handler,
         Some(sink) => {
-            let observers = Arc::new(Observers { metrics: None, sink: Some(sink) });
+            let observers = Arc::new(Observers { sink: Some(sink), ..Observers::default() });
             Arc::new(Recorded { handler, observers })
         }
     }

@@ -1,6 +1,7 @@
 //! The types that all modules share. Nothing here does I/O, and nothing here imports another module.
 
 mod answer;
+mod error_code;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use subtle::ConstantTimeEq as _;
 
 pub use self::answer::{AnswerLimit, AnswerTimeout, LimitSource};
+pub use self::error_code::{ERROR_PAGES, ErrorCode};
 
 /// Why a text is not a [`Name`] or a [`HostName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -369,44 +371,29 @@ pub enum RefusalKind {
 impl RefusalKind {
     /// The HTTP status of this refusal (RFC 9110 §15).
     pub const fn status(self) -> u16 {
-        match self {
-            Self::Malformed => 400,
-            Self::Unauthenticated => 401,
-            Self::Forbidden => 403,
-            Self::NotFound => 404,
-            Self::Method => 405,
-            Self::NothingInCommon => 406,
-            Self::Fenced | Self::OtherRules | Self::Answered => 409,
-            Self::Gone => 410,
-            Self::TooLarge => 413,
-            Self::MediaType => 415,
-            Self::UpgradeRequired => 426,
-            Self::NoUpgrade => 501,
-            Self::TooMany => 429,
-            Self::Full | Self::Draining => 503,
-        }
+        self.code().status()
     }
 
-    /// A stable code for logs, metrics and programs.
-    pub const fn code(self) -> &'static str {
+    /// The stable code of this refusal.
+    pub const fn code(self) -> ErrorCode {
         match self {
-            Self::Malformed => "malformed-offer",
-            Self::Unauthenticated => "bad-credential",
-            Self::Forbidden => "not-yours",
-            Self::NotFound => "not-found",
-            Self::Method => "method-not-allowed",
-            Self::Answered => "answered",
-            Self::Gone => "gone",
-            Self::MediaType => "media-type",
-            Self::TooLarge => "too-large",
-            Self::NothingInCommon => "nothing-in-common",
-            Self::Fenced => "fenced",
-            Self::OtherRules => "other-rules",
-            Self::UpgradeRequired => "upgrade-required",
-            Self::NoUpgrade => "no-upgrade",
-            Self::TooMany => "too-many",
-            Self::Full => "full",
-            Self::Draining => "draining",
+            Self::Malformed => ErrorCode::MalformedOffer,
+            Self::Unauthenticated => ErrorCode::BadCredential,
+            Self::Forbidden => ErrorCode::NotYours,
+            Self::NotFound => ErrorCode::NotFound,
+            Self::Method => ErrorCode::MethodNotAllowed,
+            Self::Answered => ErrorCode::Answered,
+            Self::Gone => ErrorCode::Gone,
+            Self::MediaType => ErrorCode::MediaType,
+            Self::TooLarge => ErrorCode::TooLarge,
+            Self::NothingInCommon => ErrorCode::NothingInCommon,
+            Self::Fenced => ErrorCode::Fenced,
+            Self::OtherRules => ErrorCode::OtherRules,
+            Self::UpgradeRequired => ErrorCode::UpgradeRequired,
+            Self::NoUpgrade => ErrorCode::NoUpgrade,
+            Self::TooMany => ErrorCode::TooMany,
+            Self::Full => ErrorCode::Full,
+            Self::Draining => ErrorCode::Draining,
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod http2;
 pub mod interim;
 pub mod link;
 pub mod login;
+pub mod page;
 pub mod problem;
 pub mod repeat;
 pub mod replay;

@@ -4,20 +4,20 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
+use super::page::{HTML, escape, page, protect, wants_html};
 use super::{Body, Response, fields};
+use crate::domain::ErrorCode;
 
 /// An error that can be rendered as a response.
 #[derive(Debug)]
 pub struct Problem<'a> {
-    /// The status of the response.
-    pub status: StatusCode,
-    /// A stable identifier for programs; becomes the last part of `type`.
-    pub code: &'a str,
-    /// One sentence for a person: what happened, at which hop, what to try.
+    /// Determines the status, the text of the page, and the last part of `type`.
+    pub code: ErrorCode,
+    /// What happened to this request, at which hop, and what to try: for programs and their authors.
     pub detail: &'a str,
     /// The hop that failed, as named in `Proxy-Status`: `ptth-relay` or `ptth-agent`.
     pub hop: &'a str,
@@ -27,6 +27,8 @@ pub struct Problem<'a> {
     pub retry_after: Option<Duration>,
     /// The request's id (`X-Request-Id`), which is also in the log.
     pub request: Option<HeaderValue>,
+    /// The URL below which the relay has a page for each code, if known.
+    pub pages: Option<&'a str>,
 }
 
 /// The members of problem details (RFC 9457 §3.1).
@@ -37,6 +39,8 @@ struct Details<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    /// An extension (§3.2): the code, also where `type` cannot name a page.
+    code: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<&'a str>,
 }
@@ -47,9 +51,9 @@ impl Problem<'_> {
         let html = wants_html(request_headers);
         let body = if html { self.html() } else { self.json() };
         let mut response = Response::new(Body::full(body));
-        *response.status_mut() = self.status;
+        *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        let kind = if html { "text/html; charset=utf-8" } else { "application/problem+json" };
+        let kind = if html { HTML } else { "application/problem+json" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         protect(headers);
@@ -69,12 +73,18 @@ impl Problem<'_> {
         response
     }
 
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     fn json(&self) -> String {
+        let code = self.code.as_str();
         let details = Details {
-            kind: format!("https://ptth.invalid/problems/{}", self.code),
+            kind: self.pages.map_or_else(|| "about:blank".to_owned(), |pages| format!("{pages}{code}")),
             title: self.title(),
-            status: self.status.as_u16(),
+            status: self.code.status(),
             detail: self.detail,
+            code,
             request: self.request_id(),
         };
         // Texts and a number can always be written to memory.
@@ -82,21 +92,22 @@ impl Problem<'_> {
     }
 
     fn title(&self) -> &'static str {
-        self.status.canonical_reason().unwrap_or("Error")
+        self.status().canonical_reason().unwrap_or("Error")
     }
 
     fn request_id(&self) -> Option<&str> {
         self.request.as_ref()?.to_str().ok()
     }
 
+    /// The page is the same for each request with this code: `detail` can name limits that are not for every visitor.
     fn html(&self) -> String {
-        let title = self.title();
         let request = self.request_id().map(|id| format!(" &middot; request {}", escape(id)));
         page(
-            &format!("{} {title}", self.status.as_u16()),
+            &format!("{} {}", self.code.status(), self.title()),
             &format!(
-                "<p>{}</p>\n<p><small>{} &middot; {}{}</small></p>",
-                escape(self.detail),
+                "<p>{}</p>\n<p>{}</p>\n<footer>{} &middot; {}{}</footer>",
+                escape(self.code.happened()),
+                escape(self.code.remedy()),
                 self.hop,
                 self.code,
                 request.unwrap_or_default(),
@@ -114,48 +125,6 @@ pub fn add_details(headers: &mut HeaderMap, details: &str) {
     }
 }
 
-/// A page of ptth. `title` is escaped here; `body` must be HTML already.
-pub fn page(title: &str, body: &str) -> String {
-    let title = escape(title);
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
-         <h1>{title}</h1>\n{body}\n</html>\n"
-    )
-}
-
-/// Adds the fields that every page of ptth has: no script, no sniffing, no framing.
-pub fn protect(headers: &mut HeaderMap) {
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
-    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-}
-
-/// Whether the client prefers HTML: browsers name HTML in `Accept`, programs do not.
-pub fn wants_html(request_headers: &HeaderMap) -> bool {
-    request_headers
-        .get_all(ACCEPT)
-        .iter()
-        .any(|v| v.as_bytes().windows(9).any(|w| w.eq_ignore_ascii_case(b"text/html")))
-}
-
-/// Escapes text for HTML, inside elements and attributes.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
@@ -164,15 +133,15 @@ mod tests {
 
     async fn render(accept: &'static str) -> (HeaderMap, String) {
         let mut request_headers = HeaderMap::new();
-        request_headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        request_headers.insert(http::header::ACCEPT, HeaderValue::from_static(accept));
         let problem = Problem {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            code: "no-agent",
+            code: ErrorCode::NoAgent,
             detail: "no \"agent\" <b>",
             hop: "ptth-relay",
             error: Some("destination_unavailable"),
             retry_after: Some(Duration::from_secs(5)),
-            request: Some(HeaderValue::from_static("r-1")),
+            request: Some(HeaderValue::from_static("r<1")),
+            pages: Some("https://relay.test/_ptth/errors/"),
         };
         let (parts, body) = problem.response(&request_headers).into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -185,13 +154,21 @@ mod tests {
         assert_eq!(headers["content-type"], "application/problem+json");
         assert_eq!(headers["retry-after"], "5");
         assert_eq!(headers["proxy-status"], "ptth-relay; error=destination_unavailable");
-        assert!(body.contains(r#""status":503"#) && body.contains(r#"no \"agent\" <b>"#), "{body}");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let (kind, code) = ("https://relay.test/_ptth/errors/no-agent", "no-agent");
+        let expected = serde_json::json!({
+            "type": kind, "title": "Service Unavailable", "status": 503, "detail": "no \"agent\" <b>", "code": code,
+            "request": "r<1",
+        });
+        assert_eq!(body, expected);
     }
 
     #[tokio::test]
     async fn a_person_gets_an_escaped_page() {
         let (headers, body) = render("text/html,*/*;q=0.8").await;
         assert_eq!(headers["content-type"], "text/html; charset=utf-8");
-        assert!(body.contains("&lt;b&gt;") && !body.contains("<b>"), "{body}");
+        let (happened, remedy) = (ErrorCode::NoAgent.happened(), ErrorCode::NoAgent.remedy());
+        assert!(body.contains(happened) && body.contains(remedy) && body.contains("r&lt;1"), "{body}");
+        assert!(!body.contains("no &quot;agent"), "the page depends on the request: {body}");
     }
 }

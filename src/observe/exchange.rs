@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::domain::{Route, SessionId};
+use crate::domain::{ErrorCode, Route, SessionId};
 use crate::message::body::{BodyEvent, Observer};
 use crate::message::{Body, Response, fields};
 
@@ -107,9 +107,9 @@ pub struct Fault {
 }
 
 /// The visitor left before the answer had ended.
-const VISITOR_GONE: Fault = Fault { hop: "visitor", code: Cow::Borrowed("visitor-gone") };
+const VISITOR_GONE: Fault = Fault { hop: "visitor", code: Cow::Borrowed(ErrorCode::VisitorGone.as_str()) };
 /// The body of the answer broke off.
-const ANSWER_BROKEN: Fault = Fault { hop: "agent", code: Cow::Borrowed("answer-broken") };
+const ANSWER_BROKEN: Fault = Fault { hop: "agent", code: Cow::Borrowed(ErrorCode::AnswerBroken.as_str()) };
 
 /// The facts about a request that only the log needs.
 #[derive(Debug, Clone, Default)]
@@ -190,6 +190,8 @@ pub struct Observers {
     pub metrics: Option<Arc<dyn Sink>>,
     /// Receives the records.
     pub sink: Option<Arc<dyn Sink>>,
+    /// The URL below which the relay has a page for each error code.
+    pub error_pages: Option<Arc<str>>,
 }
 
 /// Byte counts that are updated outside of the record while the record is open.
@@ -260,6 +262,11 @@ impl Recording {
     /// The tracing span of the request. It is disabled unless the log is at DEBUG.
     pub fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// The URL below which the relay has a page for each error code, if known.
+    pub fn error_pages(&self) -> Option<&str> {
+        self.observers.error_pages.as_deref()
     }
 
     /// The facts for the log. `None` without a sink.
@@ -421,7 +428,7 @@ mod tests {
 
     fn recording() -> (Box<Recording>, Arc<Records>) {
         let records = Arc::<Records>::default();
-        let observers = Observers { metrics: None, sink: Some(records.clone()) };
+        let observers = Observers { sink: Some(records.clone()), ..Observers::default() };
         (Recording::open(&Arc::new(observers), RequestId::Drawn(0xab)), records)
     }
 

@@ -232,7 +232,7 @@ mod tests {
     fn the_text_contains_every_count() {
         let metrics = Metrics::default();
         let metrics = Arc::new(metrics);
-        let observers = Arc::new(Observers { metrics: Some(metrics.clone()), sink: None });
+        let observers = Arc::new(Observers { metrics: Some(metrics.clone()), ..Observers::default() });
         for party in [Party::Visitor, Party::Agent] {
             let mut recording = Recording::open(&observers, RequestId::draw());
             recording.exchange().party = party;

@@ -248,7 +248,7 @@ impl RelayAdmissions {
 }
 
 fn log_refusal(transport: &str, facts: &Facts, refusal: &Refusal) {
-    tracing::info!(transport, remote = %facts.remote, code = refusal.kind.code(), %refusal, "agent refused");
+    tracing::info!(transport, remote = %facts.remote, code = %refusal.kind.code(), %refusal, "agent refused");
 }
 
 fn too_many(message: String) -> Refusal {

@@ -72,8 +72,11 @@ impl VisitorConnection {
         let proxied = shared.config.trusted_proxies.contains(visitor.remote.ip());
         // Each connection has its own reference count: a count that all cores share would move between them with each
         // request.
-        let observers =
-            Observers { metrics: Some(shared.metrics.clone()), sink: shared.config.access_log.clone() };
+        let observers = Observers {
+            metrics: Some(shared.metrics.clone()),
+            sink: shared.config.access_log.clone(),
+            error_pages: Some(shared.error_pages.clone()),
+        };
         let (handshake, connection_permit) = (Handshake::of(io), Arc::new(connection_permit));
         let sender = Downstream::new(visitor, (proxied, balanced), handshake, connection_permit, observers);
         Arc::new(Self { shared, sender })

@@ -15,7 +15,7 @@ use super::cookies;
 use super::handshake::Handshake;
 use super::login::ConnectionLogin;
 use super::trusted_proxy::{self, Contradiction};
-use crate::domain::{HostName, Visitor};
+use crate::domain::{ErrorCode, HostName, Visitor};
 use crate::message::forgeable::is_forgeable;
 use crate::message::upgrade::{Opening, Tunnel};
 use crate::message::{Body, Request, Response, fields, hop};
@@ -331,7 +331,7 @@ pub(super) fn join(
         tokio::select! {
             biased;
             () = cut => {
-                recording.record_failure("agent", "agent-gone");
+                recording.record_failure("agent", ErrorCode::AgentGone.as_str());
                 tracing::debug!("an upgraded stream was cut together with its agent's link");
             }
             ended = splice(&mut visitor, &mut agent) => {

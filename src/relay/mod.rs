@@ -130,6 +130,8 @@ struct Shared {
     /// The listening addresses, with the ports that were bound.
     addresses: Vec<Listen>,
     https: Https,
+    /// The URL below which each error code has a page.
+    error_pages: Arc<str>,
     listeners: Scope,
     visitors: Scope,
 }
@@ -137,10 +139,18 @@ struct Shared {
 impl Shared {
     /// The port of a listener for visitors. A listener with this setting of TLS is preferred.
     fn visitors_port(&self, tls: bool) -> Option<u16> {
-        let of_visitors = || self.addresses.iter().filter(|listen| listen.transport.is_none());
-        let same_tls = of_visitors().find(|listen| listen.tls == tls);
-        same_tls.or(of_visitors().next()).map(|listen| listen.address.port())
+        visitors_listener(&self.addresses, tls).map(|listen| listen.address.port())
     }
+}
+
+fn visitors_listener(addresses: &[Listen], tls: bool) -> Option<&Listen> {
+    let of_visitors = || addresses.iter().filter(|listen| listen.transport.is_none());
+    of_visitors().find(|listen| listen.tls == tls).or(of_visitors().next())
+}
+
+fn error_pages(names: &Names, addresses: &[Listen]) -> String {
+    let listener = visitors_listener(addresses, true);
+    names.error_pages(listener.is_none_or(|listen| listen.tls), listener.map(|listen| listen.address.port()))
 }
 
 /// A running relay. A drop cuts all connections at once; [`Relay::stop`] lets requests in flight finish.
@@ -207,6 +217,7 @@ impl Relay {
             relay_http: RelayHttp::new(config.clone(), credentials.clone(), visitors.clone()),
             transports,
             https: Https::new(&config, &addresses),
+            error_pages: error_pages(&names, &addresses).into(),
             addresses,
             config,
             names,

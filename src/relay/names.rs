@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::uri::Authority;
 
 use super::config::{RelayConfig, Routing};
-use crate::domain::{Facts, HostName, Name, Route, Wanted};
+use crate::domain::{ERROR_PAGES, Facts, HostName, Name, Route, Wanted};
 
 /// The relay's naming.
 pub(super) struct Names {
@@ -80,20 +80,30 @@ impl Names {
 
     /// The public URL that the agent gets: scheme and port as in its own request, unless configured.
     pub(super) fn public_url(&self, wanted: &Wanted, facts: &Facts) -> String {
-        let public = self.config.public_url.as_ref();
-        let scheme = public.and_then(|u| u.scheme_str()).unwrap_or(if facts.tls { "https" } else { "http" });
-        let port = match public {
-            Some(url) => url.port_u16(),
-            None => facts.authority.parse::<Authority>().ok().and_then(|a| a.port_u16()),
-        };
-        let default = if scheme == "https" { 443 } else { 80 };
-        let port = port.filter(|p| *p != default).map(|p| format!(":{p}")).unwrap_or_default();
-        let domain = public.and_then(|u| u.host()).unwrap_or(self.config.domain.as_str());
+        let port = facts.authority.parse::<Authority>().ok().and_then(|a| a.port_u16());
+        let (scheme, domain, port) = self.public_base(facts.tls, port);
         match (wanted, self.config.routing) {
             (Wanted::Host(host) | Wanted::Origin(host), _) => format!("{scheme}://{host}{port}/"),
             (Wanted::Name(name), Routing::Host) => format!("{scheme}://{name}.{domain}{port}/"),
             (Wanted::Name(name), Routing::Path) => format!("{scheme}://{domain}{port}/{name}/"),
         }
+    }
+
+    /// The URL below which each error code has a page, for a relay whose own URL has this scheme and port unless
+    /// configured.
+    pub(super) fn error_pages(&self, tls: bool, port: Option<u16>) -> String {
+        let (scheme, domain, port) = self.public_base(tls, port);
+        format!("{scheme}://{domain}{port}{ERROR_PAGES}")
+    }
+
+    /// Scheme and domain of the public URLs, and their port with its colon unless the port is that of the scheme.
+    fn public_base(&self, tls: bool, port: Option<u16>) -> (&str, &str, String) {
+        let public = self.config.public_url.as_ref();
+        let scheme = public.and_then(|u| u.scheme_str()).unwrap_or(if tls { "https" } else { "http" });
+        let port = public.map_or(port, |url| url.port_u16());
+        let default = if scheme == "https" { 443 } else { 80 };
+        let port = port.filter(|p| *p != default).map(|p| format!(":{p}")).unwrap_or_default();
+        (scheme, public.and_then(|u| u.host()).unwrap_or(self.config.domain.as_str()), port)
     }
 
     /// Whether a live token names a route exactly, so that an agent may claim it later.

@@ -167,7 +167,7 @@ async fn answer_own(
         let mut response = match accepted {
             Ok(response) => response,
             Err(refusal) => {
-                shared.metrics.refused(refusal.kind.code());
+                shared.metrics.refused(refusal.kind.code().as_str());
                 respond::refusal(&refusal, &request_headers, recording)
             }
         };

@@ -5,6 +5,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::forward::Downstream;
 use super::respond::{self, VisitorFailure};
+use crate::domain::ErrorCode;
 use crate::http1::BadHead;
 use crate::message::{Request, Response, fields};
 use crate::observe::Recording;
@@ -43,13 +44,9 @@ pub(super) fn refused_head(sender: &Downstream, bad: BadHead) -> Response {
 
 /// Records a head that the HTTP/2 server has refused for its size before there was a request.
 pub(super) fn head_too_large(sender: &Downstream) {
-    refused(sender, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large");
-}
-
-fn refused(sender: &Downstream, status: StatusCode, code: &'static str) {
     let mut recording = open_without_head(sender);
-    recording.record_failure("relay", code);
-    recording.record_status(status);
+    recording.record_failure("relay", ErrorCode::HeadTooLarge.as_str());
+    recording.record_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
 }
 
 /// The record of a request of which only the sender is known.

@@ -7,12 +7,12 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderName, UPGRADE
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::defaults;
-use crate::domain::{AnswerTimeout, LimitSource, Refusal, RefusalKind};
+use crate::domain::{AnswerTimeout, ERROR_PAGES, ErrorCode, LimitSource, Refusal, RefusalKind};
 use crate::http1::BadHead;
-use crate::http1::server::status_of;
 use crate::message::authority::Unclear;
 use crate::message::body::RefusedBody;
-use crate::message::problem::{Problem, add_details, page, protect};
+use crate::message::page::{HTML, escape, page, protect};
+use crate::message::problem::{Problem, add_details};
 use crate::message::{Body, Request, Response};
 use crate::observe::Recording;
 use crate::policy::Denied;
@@ -94,18 +94,18 @@ pub(super) fn failure(
     request_headers: &HeaderMap,
     recording: &mut Recording,
 ) -> Response {
-    let (status, code, detail, error) = describe(failure);
-    recording.record_failure(failure.hop(), code);
+    let (code, detail, error) = describe(failure);
+    recording.record_failure(failure.hop(), code.as_str());
     let retry_after = match failure {
         VisitorFailure::Denied(Denied::TooMany(wait)) => Some(round_up(wait)),
-        _ => (status == StatusCode::SERVICE_UNAVAILABLE).then_some(defaults::RETRY_AFTER),
+        _ => (code.status() == 503).then_some(defaults::RETRY_AFTER),
     };
-    let request = Some(recording.id().value());
+    let (request, pages) = (Some(recording.id().value()), recording.error_pages());
     let detail = match failure {
         VisitorFailure::Timeout(timeout) => Cow::Owned(describe_timeout(timeout)),
         _ => Cow::Borrowed(detail),
     };
-    let problem = Problem { status, code, detail: &detail, hop: HOP, error, retry_after, request };
+    let problem = Problem { code, detail: &detail, hop: HOP, error, retry_after, request, pages };
     let mut response = problem.response(request_headers);
     if let VisitorFailure::Timeout(AnswerTimeout { limit, source }) = failure {
         add_details(response.headers_mut(), &format!("limit of the {source}: {limit}"));
@@ -151,55 +151,42 @@ fn round_up(wait: Duration) -> Duration {
     Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
-/// Status, code, detail and the `error` of `Proxy-Status`.
-type FailureDescription = (StatusCode, &'static str, &'static str, Option<&'static str>);
+/// Code, detail and the `error` of `Proxy-Status`.
+type FailureDescription = (ErrorCode, &'static str, Option<&'static str>);
 
 fn describe(failure: VisitorFailure) -> FailureDescription {
     use VisitorFailure as F;
     match failure {
         F::Unclear(_) | F::Framing | F::Sender => describe_unclear(failure),
         F::Head => (
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "head-too-large",
+            ErrorCode::HeadTooLarge,
             "The address and the header fields of the request, including cookies, are larger than 72 KiB.",
             Some("http_request_error"),
         ),
         F::BadHead(bad) => describe_head(bad),
         F::Heads | F::Trailers | F::Protocol => describe_unsupported(failure),
         F::Method => (
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
+            ErrorCode::MethodNotAllowed,
             "The relay does not accept this method here.",
             Some("http_request_denied"),
         ),
         F::NoRoute => (
-            StatusCode::NOT_FOUND,
-            "no-route",
+            ErrorCode::NoRoute,
             "No agent serves this address. Check the name, and check that its agent has connected.",
             Some("destination_not_found"),
         ),
         F::NoAgent => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no-agent",
+            ErrorCode::NoAgent,
             "The agent for this address is not connected at the moment.",
             Some("destination_unavailable"),
         ),
         F::Send(kind) => describe_send(kind),
-        F::Timeout(_) => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "no-answer",
-            "The agent did not answer in time.",
-            Some("http_response_timeout"),
-        ),
-        F::Upgrade => (
-            StatusCode::BAD_GATEWAY,
-            "upgrade-failed",
-            "The protocol upgrade failed.",
-            Some("http_upgrade_failed"),
-        ),
+        F::Timeout(_) => {
+            (ErrorCode::NoAnswer, "The agent did not answer in time.", Some("http_response_timeout"))
+        }
+        F::Upgrade => (ErrorCode::UpgradeFailed, "The protocol upgrade failed.", Some("http_upgrade_failed")),
         F::Full => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "relay-full",
+            ErrorCode::RelayFull,
             "The relay has reached its limit of connections. Try again later.",
             Some("connection_limit_reached"),
         ),
@@ -213,21 +200,18 @@ fn describe(failure: VisitorFailure) -> FailureDescription {
 fn describe_unsupported(failure: VisitorFailure) -> FailureDescription {
     match failure {
         VisitorFailure::Heads => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "heads-full",
+            ErrorCode::HeadsFull,
             "The relay has reached its limit of memory for large request heads. Send fewer or shorter header fields \
              and cookies, or try again later.",
             Some("connection_limit_reached"),
         ),
         VisitorFailure::Trailers => (
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "trailers-too-large",
+            ErrorCode::TrailersTooLarge,
             "The request has more than 100 trailer fields, or more than 16 KiB of them.",
             Some("http_request_error"),
         ),
         _ => (
-            StatusCode::NOT_IMPLEMENTED,
-            "unsupported-protocol",
+            ErrorCode::UnsupportedProtocol,
             "The service does not support the protocol that the request asks for (:protocol, RFC 8441).",
             Some("http_upgrade_failed"),
         ),
@@ -237,15 +221,9 @@ fn describe_unsupported(failure: VisitorFailure) -> FailureDescription {
 /// A failure of a destination to which the relay itself sent a request.
 fn describe_destination(late: bool) -> FailureDescription {
     match late {
-        true => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "late",
-            "The destination did not answer in time.",
-            Some("http_response_timeout"),
-        ),
+        true => (ErrorCode::Late, "The destination did not answer in time.", Some("http_response_timeout")),
         false => (
-            StatusCode::BAD_GATEWAY,
-            "unreachable",
+            ErrorCode::Unreachable,
             "The destination cannot be reached, or does not answer with HTTP.",
             Some("destination_unavailable"),
         ),
@@ -257,68 +235,70 @@ fn describe_head(bad: BadHead) -> FailureDescription {
     let (code, detail) = match bad {
         BadHead::Framing => return describe(VisitorFailure::Framing),
         BadHead::Bytes(_) => return describe(VisitorFailure::Head),
-        BadHead::Fields => ("head-too-large", TOO_MANY_FIELDS),
-        BadHead::Target => ("target-too-long", "The address of the request is longer than 65,534 bytes."),
+        BadHead::Fields => (ErrorCode::HeadTooLarge, TOO_MANY_FIELDS),
+        BadHead::Target => {
+            (ErrorCode::TargetTooLong, "The address of the request is longer than 65,534 bytes.")
+        }
         BadHead::TargetByte => (
-            "bad-head",
+            ErrorCode::BadHead,
             "The address of the request has a byte that must be percent-encoded, such as < > ` or # (RFC 3986 section 2).",
         ),
-        BadHead::Version => ("bad-head", "The version of the request is neither HTTP/1.0 nor HTTP/1.1."),
-        BadHead::Field => ("bad-head", "A header field of the request is malformed."),
-        BadHead::StartLine | BadHead::Status => ("bad-head", "The first line of the request is malformed."),
+        BadHead::Version => {
+            (ErrorCode::BadHead, "The version of the request is neither HTTP/1.0 nor HTTP/1.1.")
+        }
+        BadHead::Field => (ErrorCode::BadHead, "A header field of the request is malformed."),
+        BadHead::StartLine | BadHead::Status => {
+            (ErrorCode::BadHead, "The first line of the request is malformed.")
+        }
     };
-    (status_of(bad), code, detail, Some("http_request_error"))
+    (code, detail, Some("http_request_error"))
 }
 
 /// Requests with an ambiguous or missing host, length or sender.
 fn describe_unclear(failure: VisitorFailure) -> FailureDescription {
     let (code, detail) = match failure {
         VisitorFailure::Unclear(Unclear::Asterisk) => {
-            ("bad-head", "The target * is for OPTIONS requests only (RFC 9112 section 3.2.4).")
+            (ErrorCode::BadHead, "The target * is for OPTIONS requests only (RFC 9112 section 3.2.4).")
         }
-        VisitorFailure::Unclear(Unclear::Missing) => ("no-host", "The request names no host."),
+        VisitorFailure::Unclear(Unclear::Missing) => (ErrorCode::NoHost, "The request names no host."),
         VisitorFailure::Unclear(Unclear::Scheme) => (
-            "wrong-scheme",
+            ErrorCode::WrongScheme,
             "The scheme of the request does not fit its connection: https is for connections with TLS, and http for \
              those without. If a proxy in front of the relay terminates TLS, start the relay with --trusted-proxy and \
              the address of the proxy.",
         ),
         VisitorFailure::Framing => (
-            "unclear-length",
+            ErrorCode::UnclearLength,
             "The length of the request is ambiguous: send one Content-Length, or Transfer-Encoding: chunked.",
         ),
         VisitorFailure::Sender => (
-            "unclear-sender",
+            ErrorCode::UnclearSender,
             "The sender of the request is ambiguous: its forwarding fields are malformed or differ.",
         ),
-        _ => ("unclear-host", "The host of the request is malformed or ambiguous."),
+        _ => (ErrorCode::UnclearHost, "The host of the request is malformed or ambiguous."),
     };
-    (StatusCode::BAD_REQUEST, code, detail, Some("http_request_error"))
+    (code, detail, Some("http_request_error"))
 }
 
 fn describe_denied(denied: Denied) -> FailureDescription {
     match denied {
         Denied::Forbidden => (
-            StatusCode::FORBIDDEN,
-            "not-for-you",
+            ErrorCode::NotForYou,
             "The rules for this address do not admit this request.",
             Some("http_request_denied"),
         ),
         Denied::Password => (
-            StatusCode::UNAUTHORIZED,
-            "password",
+            ErrorCode::Password,
             "This address requires a user name and a password.",
             Some("http_request_denied"),
         ),
         Denied::TooMany(_) => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many",
+            ErrorCode::TooMany,
             "There were too many requests for this address, or too many wrong passwords. Try again later.",
             Some("http_request_denied"),
         ),
         Denied::TooLarge => (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
+            ErrorCode::TooLarge,
             "The rules for this address do not allow a body of this size.",
             Some("http_request_denied"),
         ),
@@ -332,8 +312,7 @@ fn describe_send(kind: SendErrorKind) -> FailureDescription {
     match kind {
         Absent => describe(VisitorFailure::NoAgent),
         Busy | Full(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "agent-busy",
+            ErrorCode::AgentBusy,
             match kind {
                 Full(Kind::H1) => {
                     "The agent for this address has 64 requests in flight over HTTP/1.1, its limit. Try again \
@@ -349,23 +328,18 @@ fn describe_send(kind: SendErrorKind) -> FailureDescription {
             Some("connection_limit_reached"),
         ),
         Closed => (
-            StatusCode::BAD_GATEWAY,
-            "agent-gone",
+            ErrorCode::AgentGone,
             "The connection to the agent closed after the request was sent and before the answer arrived.",
             Some("connection_terminated"),
         ),
         Slow => (
-            StatusCode::REQUEST_TIMEOUT,
-            "body-late",
+            ErrorCode::BodyLate,
             "The body of the request did not arrive in time.",
             Some("http_request_error"),
         ),
-        Invalid => (
-            StatusCode::BAD_GATEWAY,
-            "invalid-answer",
-            "The agent's answer was not valid HTTP.",
-            Some("http_protocol_error"),
-        ),
+        Invalid => {
+            (ErrorCode::InvalidAnswer, "The agent's answer was not valid HTTP.", Some("http_protocol_error"))
+        }
         TooLarge | NoTrailers | NotIncremental | NoUpgrade => describe_uncarried(kind),
     }
 }
@@ -374,28 +348,24 @@ fn describe_send(kind: SendErrorKind) -> FailureDescription {
 fn describe_uncarried(kind: SendErrorKind) -> FailureDescription {
     match kind {
         SendErrorKind::TooLarge => (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
+            ErrorCode::TooLarge,
             "The agent's connection cannot carry a body of this size.",
             Some("http_request_error"),
         ),
         SendErrorKind::NoTrailers => (
-            StatusCode::NOT_IMPLEMENTED,
-            "no-trailers",
+            ErrorCode::NoTrailers,
             "The agent's transport, comet, cannot carry the trailers that a gRPC call needs. The call was not \
              forwarded. Use another transport.",
             None,
         ),
         SendErrorKind::NotIncremental => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not-incremental",
+            ErrorCode::NotIncremental,
             "The request must be forwarded while it arrives (Incremental), and the agent's connection carries only \
              complete bodies. Connect the agent with another transport, such as ptth10.",
             Some("incremental_refused"),
         ),
         _ => (
-            StatusCode::NOT_IMPLEMENTED,
-            "no-upgrade",
+            ErrorCode::NoUpgrade,
             "The agent's connection cannot carry this protocol upgrade, such as a WebSocket. Use the service without \
              the upgrade, or connect its agent with a transport that carries upgrades, such as ptth10.",
             Some("http_upgrade_failed"),
@@ -405,16 +375,16 @@ fn describe_uncarried(kind: SendErrorKind) -> FailureDescription {
 
 /// The response for an agent whose offer was refused.
 pub(super) fn refusal(refusal: &Refusal, request_headers: &HeaderMap, recording: &mut Recording) -> Response {
-    recording.record_failure("relay", refusal.kind.code());
-    let status = StatusCode::from_u16(refusal.kind.status()).unwrap_or(StatusCode::FORBIDDEN);
+    let code = refusal.kind.code();
+    recording.record_failure("relay", code.as_str());
     let problem = Problem {
-        status,
-        code: refusal.kind.code(),
+        code,
         detail: &refusal.message,
         hop: HOP,
         error: None,
         retry_after: refusal.retry_after.map(round_up),
         request: Some(recording.id().value()),
+        pages: recording.error_pages(),
     };
     let mut response = problem.response(request_headers);
     let headers = response.headers_mut();
@@ -441,8 +411,8 @@ pub(super) fn date(headers: &mut HeaderMap) {
     }
 }
 
-/// The page at `/` of the relay's own authority, and 404 for all other paths. `demo`: whether the page links to the
-/// demo page.
+/// The pages of the relay's own authority: `/`, and one for each error code. 404 for all other paths. `demo`: whether
+/// the first page links to the demo page.
 pub(super) fn own_page(
     method: &Method,
     path: &str,
@@ -450,48 +420,56 @@ pub(super) fn own_page(
     demo: bool,
     recording: &mut Recording,
 ) -> Response {
-    if path != "/" {
+    let page = match path.strip_prefix(ERROR_PAGES) {
+        Some("") => Some(all_errors()),
+        Some(code) => ErrorCode::parse(code).map(about_error),
+        None => (path == "/").then(|| front_page(demo)),
+    };
+    let Some(page) = page else {
         return failure(VisitorFailure::NoRoute, request_headers, recording);
-    }
+    };
     if method != Method::GET && method != Method::HEAD {
         return failure(VisitorFailure::Method, request_headers, recording);
     }
-    let body = "<p>This is a ptth relay. It forwards requests to services behind firewalls, over connections \
-                that the services' agents have opened. Each service has its own address below this one.</p>";
-    let link = format!("\n<p><a href=\"{DEMO}\">Answer requests from a browser tab</a></p>");
-    let body = if demo { format!("{body}{link}") } else { body.to_owned() };
-    let mut response = Response::new(Body::full(page("ptth relay", &body)));
+    let mut response = Response::new(Body::full(page));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(HTML));
     headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     protect(headers);
     response
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn front_page(demo: bool) -> String {
+    let link = match demo {
+        true => format!("\n<p><a href=\"{DEMO}\">Answer requests from a browser tab</a></p>"),
+        false => String::new(),
+    };
+    let body = format!(
+        "<p>This is a ptth relay. It forwards requests to services behind firewalls, over connections that the \
+         services' agents have opened. Each service has its own address below this one.</p>{link}"
+    );
+    page("ptth relay", &body)
+}
 
-    /// The texts repeat limits that are constants elsewhere.
-    #[test]
-    fn refusal_texts_match_the_limits() {
-        let text = |failure| describe(failure).2.replace(',', "");
-        let fields = text(VisitorFailure::BadHead(BadHead::Fields));
-        assert!(fields.contains(&format!(" {} ", defaults::H1_FIELDS)), "{fields}");
-        let head = text(VisitorFailure::Head);
-        assert!(head.contains(&format!(" {} KiB", defaults::VISITOR_HEAD >> 10)), "{head}");
-        for (kind, most) in [(Kind::H1, defaults::H1_MOST), (Kind::Envelope, defaults::ENVELOPES)] {
-            let full = text(VisitorFailure::Send(SendErrorKind::Full(kind)));
-            assert!(full.contains(&format!(" {most} requests in flight")), "{full}");
-        }
-        let trailers = text(VisitorFailure::Trailers);
-        let limits =
-            [format!(" {} ", defaults::TRAILER_FIELDS), format!(" {} KiB", defaults::TRAILERS >> 10)];
-        assert!(limits.iter().all(|limit| trailers.contains(limit)), "{trailers}");
-        let target = text(VisitorFailure::BadHead(BadHead::Target));
-        let error = BadHead::Target.to_string();
-        let most = error.split(' ').find(|part| part.bytes().all(|b| b.is_ascii_digit())).unwrap();
-        assert!(target.contains(&format!(" {most} ")), "{target}");
-    }
+fn about_error(code: ErrorCode) -> String {
+    let status = match code.status() {
+        0 => "Only in the access log".to_owned(),
+        status => format!("HTTP status {status}"),
+    };
+    let (happened, remedy) = (escape(code.happened()), escape(code.remedy()));
+    page(
+        code.as_str(),
+        &format!(
+            "<p>{happened}</p>\n<p>{remedy}</p>\n<footer>{status} &middot; <a href=\"{ERROR_PAGES}\">all errors</a></footer>"
+        ),
+    )
+}
+
+fn all_errors() -> String {
+    let row = |code: &ErrorCode| {
+        format!("<dt><a href=\"{code}\">{code}</a></dt>\n<dd>{}</dd>\n", escape(code.happened()))
+    };
+    let rows: String = ErrorCode::ALL.iter().map(row).collect();
+    page("Errors of ptth", &format!("<dl>\n{rows}</dl>"))
 }

@@ -31,8 +31,8 @@ pub(super) async fn accept(shared: &Shared, served: &ServedTransport, stream: St
     match accepted {
         Ok(Ok(())) => {}
         Ok(Err(refusal)) => {
-            shared.metrics.refused(refusal.kind.code());
-            tracing::debug!(transport, %remote, code = refusal.kind.code(), %refusal, "stream refused");
+            shared.metrics.refused(refusal.kind.code().as_str());
+            tracing::debug!(transport, %remote, code = %refusal.kind.code(), %refusal, "stream refused");
         }
         Err(_) => shared.metrics.reached(Limit::Handshake, &remote),
     }

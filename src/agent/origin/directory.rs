@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::connect::Probe;
 use crate::message::authority::origin_form;
-use crate::message::{Body, Request, Response, problem};
+use crate::message::{Body, Request, Response, page};
 
 /// Serves the files below one directory.
 ///
@@ -47,7 +47,7 @@ impl FileServer {
 
     /// Answers one request. A file is read while it is sent; dropping the future or the body closes it.
     pub(super) async fn answer(mut self, request: Request) -> Response {
-        let html = problem::wants_html(request.headers());
+        let html = page::wants_html(request.headers());
         let (mut parts, _) = request.into_parts();
         parts.uri = single_slash(&parts.uri);
         let Ok(response) = self.files.call(http::Request::from_parts(parts, Body::empty())).await;
@@ -79,13 +79,13 @@ fn single_slash(uri: &Uri) -> Uri {
 fn error_response(status: StatusCode, text: &str, html: bool) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
     let (kind, body) = match html {
-        true => ("text/html; charset=utf-8", problem::page(title, &format!("<p>{text}</p>"))),
+        true => (page::HTML, page::page(title, &format!("<p>{text}</p>"))),
         false => ("text/plain; charset=utf-8", format!("{text}\n")),
     };
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    problem::protect(response.headers_mut());
+    page::protect(response.headers_mut());
     response
 }
 

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use rustls::CertificateError;
 
 use super::OriginTarget;
 use super::connect::ConnectError;
+use crate::domain::ErrorCode;
 use crate::http1::{self, BadHead};
 use crate::message::Response;
 use crate::message::authority::Unclear;
@@ -46,32 +47,31 @@ pub(super) enum OriginFailure {
     Host(#[from] Unclear),
 }
 
-/// Status, code, error of `Proxy-Status` (RFC 9209 §2.3), and the explanation for the visitor.
-type FailureReport = (StatusCode, &'static str, &'static str, String);
+/// Code, error of `Proxy-Status` (RFC 9209 §2.3), and the explanation for the visitor.
+type FailureReport = (ErrorCode, &'static str, String);
 
 impl OriginFailure {
     /// The response that replaces the missing answer. `html`: the visitor prefers HTML.
     pub(super) fn response(&self, target: &OriginTarget, html: bool) -> Response {
-        let (status, code, error, explanation) = self.report();
+        let (code, error, explanation) = self.report();
         // The address of the service goes to the log of its owner, not to visitors.
-        tracing::info!(%target, error = %self, code, "the origin gave no answer");
+        tracing::info!(%target, error = %self, %code, "the origin gave no answer");
         let detail = format!("The service behind the agent gave no answer: {explanation}");
         Problem {
-            status,
             code,
             detail: &detail,
             hop: HOP,
             error: Some(error),
             retry_after: None,
             request: None,
+            pages: None,
         }
         .response(&accept_headers(html))
     }
 
     fn report(&self) -> FailureReport {
         match self {
-            Self::Connect(error) if error.is_exhausted() => bad(
-                "agent-descriptors",
+            Self::Connect(error) if error.is_exhausted() => bad(ErrorCode::AgentDescriptors,
                 "connection_limit_reached",
                 format!(
                     "the agent has no file descriptor left ({error}). Raise the agent's limit of open files with \
@@ -83,38 +83,32 @@ impl OriginFailure {
             Self::Connect(ConnectError::UnixTimeout) => timeout(),
             Self::Exchange(error) => exchange(error),
             Self::Http2(SendErrorKind::NoUpgrade) => (
-                StatusCode::NOT_IMPLEMENTED,
-                "no-upgrade",
+                ErrorCode::NoUpgrade,
                 "http_upgrade_failed",
                 "it does not support Upgrades over HTTP/2 (RFC 8441). Send the request without the Upgrade, or give the \
                  agent an http:// target instead of h2c://."
                     .to_owned(),
             ),
-            Self::Http2(SendErrorKind::Invalid) | Self::Preface(_) => bad(
-                "origin-invalid",
+            Self::Http2(SendErrorKind::Invalid) | Self::Preface(_) => bad(ErrorCode::OriginInvalid,
                 "http_protocol_error",
                 "its answer is not HTTP/2. Check the port, or use http:// instead of h2c://.",
             ),
-            Self::Http2(_) => bad(
-                "origin-incomplete",
+            Self::Http2(_) => bad(ErrorCode::OriginIncomplete,
                 "http_response_incomplete",
                 "it ended the connection or the stream without an answer. Its log may have the reason.",
             ),
             Self::Opening(failure) => failure.report(),
-            Self::Unrequested => bad(
-                "origin-unasked-upgrade",
+            Self::Unrequested => bad(ErrorCode::OriginUnaskedUpgrade,
                 "http_upgrade_failed",
                 "it switched protocols without a request for an Upgrade.",
             ),
             Self::Tunnel => (
-                StatusCode::NOT_IMPLEMENTED,
-                "no-tunnel",
+                ErrorCode::NoTunnel,
                 "http_request_denied",
                 "the agent does not forward CONNECT requests.".to_owned(),
             ),
             Self::Host(unclear) => (
-                StatusCode::BAD_REQUEST,
-                "unclear-host",
+                ErrorCode::UnclearHost,
                 "http_request_error",
                 format!("{unclear}, so the agent did not forward it."),
             ),
@@ -122,14 +116,13 @@ impl OriginFailure {
     }
 }
 
-fn bad(code: &'static str, error: &'static str, explanation: impl Into<String>) -> FailureReport {
-    (StatusCode::BAD_GATEWAY, code, error, explanation.into())
+fn bad(code: ErrorCode, error: &'static str, explanation: impl Into<String>) -> FailureReport {
+    (code, error, explanation.into())
 }
 
 fn timeout() -> FailureReport {
     (
-        StatusCode::GATEWAY_TIMEOUT,
-        "origin-connect-timeout",
+        ErrorCode::OriginConnectTimeout,
         "connection_timeout",
         "it did not accept the connection in time. Check that the service is up and that no firewall drops the \
          agent's packets."
@@ -139,12 +132,16 @@ fn timeout() -> FailureReport {
 
 fn dialling(error: &DialError) -> FailureReport {
     match error {
-        DialError::Resolve { source, .. } => {
-            bad("origin-name", "dns_error", format!("its name does not resolve ({source}). Check the name."))
-        }
+        DialError::Resolve { source, .. } => bad(
+            ErrorCode::OriginName,
+            "dns_error",
+            format!("its name does not resolve ({source}). Check the name."),
+        ),
         DialError::Connect { source, .. } => connecting(source),
         // Origins are dialled without a proxy. The code covers the case nevertheless.
-        DialError::Proxy(error) => bad("origin-unreachable", "destination_unavailable", error.failure()),
+        DialError::Proxy(error) => {
+            bad(ErrorCode::OriginUnreachable, "destination_unavailable", error.failure())
+        }
         DialError::Tls { source, .. } => handshaking(source),
         DialError::Timeout { .. } => timeout(),
     }
@@ -153,13 +150,13 @@ fn dialling(error: &DialError) -> FailureReport {
 fn connecting(error: &io::Error) -> FailureReport {
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => bad(
-            "origin-refused",
+            ErrorCode::OriginRefused,
             "connection_refused",
             format!("nothing listens there ({error}). Start the service, or give the agent another target."),
         ),
         io::ErrorKind::TimedOut => timeout(),
         _ => bad(
-            "origin-unreachable",
+            ErrorCode::OriginUnreachable,
             "destination_unavailable",
             format!("{error}. Check the network between the agent and the service."),
         ),
@@ -176,7 +173,7 @@ fn handshaking(error: &io::Error) -> FailureReport {
                 why => why.to_string(),
             };
             bad(
-                "origin-certificate",
+                ErrorCode::OriginCertificate,
                 "tls_certificate_error",
                 format!(
                     "its certificate is not trusted ({why}). Use a certificate that the agent trusts, or http:// on \
@@ -185,7 +182,7 @@ fn handshaking(error: &io::Error) -> FailureReport {
             )
         }
         _ => bad(
-            "origin-tls",
+            ErrorCode::OriginTls,
             "tls_protocol_error",
             format!("TLS failed ({error}). Check that this port serves HTTPS; for plain HTTP use http://."),
         ),
@@ -195,37 +192,36 @@ fn handshaking(error: &io::Error) -> FailureReport {
 fn exchange(error: &http1::Error) -> FailureReport {
     if matches!(error, http1::Error::Request(_)) {
         return (
-            StatusCode::BAD_REQUEST,
-            "request-incomplete",
+            ErrorCode::RequestIncomplete,
             "http_request_error",
             "the body of the request broke off before it was complete.".to_owned(),
         );
     }
     if error.is_over_a_limit() {
         return bad(
-            "origin-too-large",
+            ErrorCode::OriginTooLarge,
             "http_response_header_section_size",
             format!("its answer exceeds a limit: {error}."),
         );
     }
     if matches!(error, http1::Error::Head(BadHead::Framing)) {
         return bad(
-            "origin-invalid",
+            ErrorCode::OriginInvalid,
             "http_protocol_error",
             "its answer has no clear end: it must have one Content-Length, or chunked as its only coding.",
         );
     }
     if matches!(error, http1::Error::Head(BadHead::Field | BadHead::Status)) {
         let explanation = format!("its answer is not valid HTTP: {error}.");
-        return bad("origin-invalid", "http_protocol_error", explanation);
+        return bad(ErrorCode::OriginInvalid, "http_protocol_error", explanation);
     }
     if error.is_invalid() {
         let explanation =
             format!("its answer is not HTTP/1.1 ({error}). Check the port, or use https:// for TLS.");
-        return bad("origin-invalid", "http_protocol_error", explanation);
+        return bad(ErrorCode::OriginInvalid, "http_protocol_error", explanation);
     }
     bad(
-        "origin-incomplete",
+        ErrorCode::OriginIncomplete,
         "http_response_incomplete",
         format!("it closed the connection without an answer ({error}). Its log may have the reason."),
     )

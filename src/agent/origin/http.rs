@@ -13,7 +13,7 @@ use crate::agent::recorded::UpgradeRecord;
 use crate::http1::client::{self, NotAnswered};
 use crate::message::login::VisitorMark;
 use crate::message::upgrade::{Opening, Tunnel};
-use crate::message::{Body, BoxError, Request, Response, hop, interim, problem};
+use crate::message::{Body, BoxError, Request, Response, hop, interim, page};
 use crate::net::watched::counted;
 use crate::net::{Scope, splice};
 
@@ -36,7 +36,7 @@ impl Web {
     /// Answers one request. Dropping the future, or later the body of the answer, cancels the request: its connection
     /// to the origin is closed.
     pub(super) async fn answer(self: Arc<Self>, request: Request, interim: interim::Sender) -> Response {
-        let html = problem::wants_html(request.headers());
+        let html = page::wants_html(request.headers());
         match self.exchange(request, &interim).await {
             Ok(response) => response,
             Err(failure) => failure.response(self.connector.target(), html),

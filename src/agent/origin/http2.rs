@@ -15,7 +15,7 @@ use super::idle::IdleList;
 use super::outgoing::{check, upgrade};
 use crate::defaults;
 use crate::message::login::{self, VisitorMark};
-use crate::message::{Request, Response, authority, hop, interim, problem};
+use crate::message::{Request, Response, authority, hop, interim, page};
 use crate::net::{Core, Scope};
 use crate::session::SendError;
 use crate::session::h2::ReceiveBudget;
@@ -72,7 +72,7 @@ impl Web2 {
 
     /// Answers one request. Dropping the future, or later the body of the answer, resets the stream of the request.
     pub(super) async fn answer(self: Arc<Self>, request: Request, interim: interim::Sender) -> Response {
-        let html = problem::wants_html(request.headers());
+        let html = page::wants_html(request.headers());
         match self.exchange(request, &interim).await {
             Ok(response) => response,
             Err(failure) => failure.response(self.connector.target(), html),

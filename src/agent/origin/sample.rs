@@ -17,7 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::message::body::{FrameSource, PolledFrame};
-use crate::message::problem::{escape, page, protect, wants_html};
+use crate::message::page::{HTML, escape, page, protect, wants_html};
 use crate::message::upgrade::{self, Opening, Tunnel};
 use crate::message::{Body, BoxError, Request, Response, hop};
 use crate::net::Scope;
@@ -75,7 +75,7 @@ fn front_page(request: &Request) -> Response {
             let body =
                 format!("<p>Your request, as it arrived here:</p>\n<pre>{}</pre>\n{LINKS}", escape(&head));
             let html = page("The sample origin of ptth", &body);
-            answer_with(StatusCode::OK, "text/html; charset=utf-8", Body::full(html))
+            answer_with(StatusCode::OK, HTML, Body::full(html))
         }
     };
     protect(response.headers_mut());

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, poll_fn};
-use http::StatusCode;
 use http::header::UPGRADE;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -13,10 +12,11 @@ use parking_lot::Mutex;
 use tower_service::Service;
 
 use super::failure::{HOP, accept_headers};
+use crate::domain::ErrorCode;
 use crate::http1::client::{self, Connection, Home, NotAnswered};
-use crate::message::problem::{self, Problem};
+use crate::message::problem::Problem;
 use crate::message::upgrade::{Opening, Tunnel};
-use crate::message::{Body, BoxError, Request, Response, authority, hop, interim};
+use crate::message::{Body, BoxError, Request, Response, authority, hop, interim, page};
 use crate::net::splice::splice;
 use crate::net::{Io, Scope};
 use crate::session::Handler;
@@ -71,7 +71,7 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let html = problem::wants_html(request.headers());
+    let html = page::wants_html(request.headers());
     let served = match poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into) {
         Ok(()) => service.call(request).await.map_err(Into::into),
         Err(error) => Err(error),
@@ -145,14 +145,14 @@ impl Home for Once {
 fn failed(error: &BoxError, html: bool) -> Response {
     tracing::warn!(%error, "the service failed");
     Problem {
-        status: StatusCode::INTERNAL_SERVER_ERROR,
-        code: "service-failed",
+        code: ErrorCode::ServiceFailed,
         // The text of the error is for the operator, and only in the log.
         detail: "The service behind the agent failed to answer. The agent's log has the reason.",
         hop: HOP,
         error: Some("proxy_internal_error"),
         retry_after: None,
         request: None,
+        pages: None,
     }
     .response(&accept_headers(html))
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::config::RelayConfig;
 use super::respond::{self, DEMO, VisitorFailure};
-use crate::message::problem::protect;
+use crate::message::page::{HTML, STYLE, protect};
 use crate::message::{Body, Response};
 use crate::observe::Recording;
 
@@ -15,7 +15,6 @@ use crate::observe::Recording;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -32,7 +31,7 @@ pub(super) fn answer(
     }
     let (kind, body) = match path {
         DEMO => (HTML, Body::full(page(config.open_registration))),
-        "/demo.css" => (CSS, Body::full(include_str!("page.css"))),
+        "/demo.css" => (CSS, Body::full(STYLE)),
         "/demo.js" => (SCRIPT, Body::full(include_str!("page.js"))),
         "/ptth.js" => (SCRIPT, Body::full(include_str!("../../../clients/js/ptth.js"))),
         _ => return None,

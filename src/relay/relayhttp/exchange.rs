@@ -22,7 +22,7 @@ use crate::http1::embedded::{
     BadMessage, EmbeddedRequest, Framing, MESSAGE_HTTP, ReadError, Reader, parse_request, response_head,
 };
 use crate::message::authority::{self, Unclear};
-use crate::message::problem::protect;
+use crate::message::page::protect;
 use crate::message::{Body, Request, Response, hop};
 use crate::net::Scope;
 use crate::net::dial::{DialTarget, connect_any};

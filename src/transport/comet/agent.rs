@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::wire::{JSON, MessageHeader, NOTHING, read_request, write_answer};
 use crate::defaults;
+use crate::domain::ErrorCode;
 use crate::http1::embedded::{ReadError, whole};
 use crate::message::problem::Problem;
 use crate::message::{Body, BoxError, Request, Response, fields, hop, interim, link};
@@ -21,8 +22,8 @@ use crate::net::Scope;
 use crate::session::envelope::agent::INCOMPLETE;
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{
-    Client, Dialect, Hold, InFlightRequest, InFlightRequests, LOST, PollOutcome, SentPoll, deliver_answer,
-    run, send_poll,
+    Client, Dialect, Hold, InFlightRequest, InFlightRequests, PollOutcome, SentPoll, deliver_answer, run,
+    send_poll,
 };
 use crate::transport::{
     AgentLink, AgentSide, Call, OpenError, Opened, ServeLink, check_rules_in_force, flip, query, warnings,
@@ -204,7 +205,7 @@ impl Dialect for PolledSession {
             Ok(Err(detail)) => detail,
             Err(_) => "The connection from the agent to the relay was too slow for the answer.".into(),
         };
-        let (head, body) = problem(LOST, &detail).await;
+        let (head, body) = problem(ErrorCode::AnswerLost, &detail).await;
         let apology = self.client.send(post(write_answer(&message_header, &head, &body)), scope);
         if !matches!(tokio::time::timeout(defaults::UPGRADE, apology).await, Ok(Ok(_))) {
             tracing::debug!("could not deliver the 502 that replaces a lost answer");
@@ -256,15 +257,15 @@ impl PolledSession {
             ReadError::TooLarge(_) => "The answer is larger than the agent's connection can carry.",
             _ => "The service behind the agent did not finish its answer.",
         };
-        let (head, body) = problem("unfinished-answer", detail).await;
+        let (head, body) = problem(ErrorCode::UnfinishedAnswer, detail).await;
         (head, body, None)
     }
 }
 
 /// A 502 in the place of an answer that could not be read or delivered.
-async fn problem(code: &str, detail: &str) -> (http::response::Parts, Bytes) {
-    let (status, error) = (StatusCode::BAD_GATEWAY, Some(INCOMPLETE));
-    let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
+async fn problem(code: ErrorCode, detail: &str) -> (http::response::Parts, Bytes) {
+    let error = Some(INCOMPLETE);
+    let problem = Problem { code, detail, hop: HOP, error, retry_after: None, request: None, pages: None };
     let (head, body) = problem.response(&HeaderMap::new()).into_parts();
     (head, whole(body, defaults::FORM).await.unwrap_or_default())
 }

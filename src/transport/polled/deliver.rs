@@ -13,8 +13,6 @@ use crate::net::Scope;
 
 /// How many times an answer is sent if its connections break.
 const TRIES: u32 = 3;
-/// The code of the problem for a visitor whose answer did not arrive.
-pub(in crate::transport) const LOST: &str = "answer-lost";
 
 /// Delivers an answer to the relay. If a connection breaks, the answer is sent again, up to `TRIES` times in all and as
 /// long as `post` can make another request; the relay takes the first copy that arrives. An answer without progress for

@@ -13,7 +13,7 @@ mod wait;
 
 pub(super) use base::Base;
 pub(super) use client::Client;
-pub(super) use deliver::{LOST, deliver_answer};
+pub(super) use deliver::deliver_answer;
 pub(super) use hold::Hold;
 pub(super) use in_flight::{InFlightRequest, InFlightRequests};
 pub(super) use polls::{Dialect, PollOutcome, run};

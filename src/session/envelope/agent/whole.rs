@@ -2,9 +2,10 @@
 //! limited. If an answer exceeds a limit, its visitor gets an error with the reason.
 
 use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 
 use crate::defaults;
+use crate::domain::ErrorCode;
 use crate::http1::embedded::embed;
 use crate::message::problem::Problem;
 use crate::message::spool::{SpoolError, SpoolRoom, Spooled};
@@ -34,8 +35,7 @@ pub(super) async fn answer(request: Request, handler: &dyn Handler, room: &Spool
         Ok(Err(error @ SpoolError::Broken(_))) => {
             tracing::info!(%error, "an answer broke off");
             let detail = "The service behind the agent did not complete its answer.";
-            return apology((StatusCode::BAD_GATEWAY, "origin-incomplete"), INCOMPLETE, detail, &accept)
-                .await;
+            return apology(ErrorCode::OriginIncomplete, INCOMPLETE, detail, &accept).await;
         }
         Ok(Err(SpoolError::TooLarge(most))) => format!("this answer is larger than {most} bytes"),
         Ok(Err(error)) => {
@@ -50,7 +50,7 @@ pub(super) async fn answer(request: Request, handler: &dyn Handler, room: &Spool
         "Something between the agent and the relay holds bodies back until they are complete, so an answer \
          must be complete before it is sent, and {why}."
     );
-    apology((StatusCode::BAD_GATEWAY, "answer-held"), INCOMPLETE, &detail, &accept).await
+    apology(ErrorCode::AnswerHeld, INCOMPLETE, &detail, &accept).await
 }
 
 /// The answer to a request for an Upgrade, whose stream cannot cross.
@@ -58,19 +58,14 @@ pub(super) async fn no_upgrade(request_headers: &HeaderMap) -> Spooled {
     let detail = "Something between the agent and the relay holds bodies back until they are complete, and the \
                   stream of an Upgrade is never complete. Use the service without the Upgrade, or remove what holds \
                   the bodies back.";
-    apology((StatusCode::NOT_IMPLEMENTED, "no-upgrade"), "http_upgrade_failed", detail, request_headers).await
+    apology(ErrorCode::NoUpgrade, "http_upgrade_failed", detail, request_headers).await
 }
 
 /// The envelope of an error response. `detail` is the reason why the visitor gets no other answer, and `error` that of
 /// `Proxy-Status`.
-pub async fn apology(
-    (status, code): (StatusCode, &str),
-    error: &str,
-    detail: &str,
-    request_headers: &HeaderMap,
-) -> Spooled {
+pub async fn apology(code: ErrorCode, error: &str, detail: &str, request_headers: &HeaderMap) -> Spooled {
     let error = Some(error);
-    let problem = Problem { status, code, detail, hop: HOP, error, retry_after: None, request: None };
+    let problem = Problem { code, detail, hop: HOP, error, retry_after: None, request: None, pages: None };
     let envelope = embed(problem.response(request_headers), &Method::GET, false);
     // The envelope is short, and has the room for itself.
     SpoolRoom::default().take_in(envelope).await.unwrap_or_default()

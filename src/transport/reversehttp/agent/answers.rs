@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use crate::defaults;
+use crate::domain::ErrorCode;
 use crate::http1::embedded::MESSAGE_HTTP;
 use crate::message::{Body, BoxError, Request};
 use crate::net::Scope;
 use crate::session::envelope::agent::{Answer, INCOMPLETE, apology};
-use crate::transport::polled::{Client, LOST, deliver_answer};
+use crate::transport::polled::{Client, deliver_answer};
 
 /// Delivers the answer to a request. Dropping the future breaks the answer off.
 pub(super) async fn deliver(client: &Arc<Client>, url: &Uri, answer: Answer, scope: &Scope) {
     // An answer that broke off, or is too long to be kept, is sent only once.
     let delivered = deliver_answer(client, || answer.body().map(|body| post(url, body)), scope).await;
     let Err(detail) = delivered else { return };
-    let apology = apology((StatusCode::BAD_GATEWAY, LOST), INCOMPLETE, &detail, &HeaderMap::new()).await;
+    let apology = apology(ErrorCode::AnswerLost, INCOMPLETE, &detail, &HeaderMap::new()).await;
     let sent = tokio::time::timeout(defaults::UPGRADE, client.send(post(url, apology.body()), scope)).await;
     if let Err(error) = sent.map_err(BoxError::from).flatten() {
         tracing::debug!(%error, "could not deliver the 502 that replaces a lost answer");

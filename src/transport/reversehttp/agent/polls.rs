@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use super::answers;
 use super::{Registered, copy_form, read_registered};
 use crate::defaults;
+use crate::domain::ErrorCode;
 use crate::http1::embedded::ReadError;
 use crate::message::replay::Replayable;
 use crate::message::spool::{SpoolError, SpoolRoom};
@@ -76,8 +77,8 @@ impl PolledRegistration {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a request could not be buffered");
-                    let (status, code, detail) = refusal(&error);
-                    let apology = apology((status, code), INCOMPLETE, detail, &HeaderMap::new()).await;
+                    let (code, detail) = refusal(&error);
+                    let apology = apology(code, INCOMPLETE, detail, &HeaderMap::new()).await;
                     let answer = Answer::Whole(apology);
                     answers::deliver(&self.client, url, answer, scope).await;
                     return true;
@@ -108,33 +109,27 @@ impl PolledRegistration {
 }
 
 /// The answer to a visitor whose request could not be buffered: status, code and detail.
-fn refusal(error: &SpoolError) -> (StatusCode, &'static str, &'static str) {
+fn refusal(error: &SpoolError) -> (ErrorCode, &'static str) {
     match error {
         SpoolError::TooLarge(_) => (
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
+            ErrorCode::TooLarge,
             "The agent's connection cannot carry a body of this size. Send a smaller body.",
         ),
         SpoolError::Full => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "agent-busy",
+            ErrorCode::AgentBusy,
             "The agent has no room for a request of this length at the moment. Try again later.",
         ),
         SpoolError::Late => (
-            StatusCode::REQUEST_TIMEOUT,
-            "body-late",
+            ErrorCode::BodyLate,
             "The body of the request did not arrive at the agent in time. Try again on a faster connection, or send \
              a smaller body.",
         ),
-        SpoolError::Broken(_) => (
-            StatusCode::BAD_REQUEST,
-            "request-incomplete",
-            "The body of the request broke off before it was complete.",
-        ),
+        SpoolError::Broken(_) => {
+            (ErrorCode::RequestIncomplete, "The body of the request broke off before it was complete.")
+        }
         // The error itself is for the owner of the agent, not for visitors.
         SpoolError::Disk(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "agent-disk",
+            ErrorCode::AgentDisk,
             "The agent cannot write the body of the request to its disk. The agent's log has the reason.",
         ),
     }
@@ -245,14 +240,14 @@ mod tests {
     #[test]
     fn a_request_that_cannot_be_buffered_is_refused_with_the_cause() {
         let disk = SpoolError::Disk(std::io::ErrorKind::StorageFull.into());
-        for (error, status, code, cause) in [
-            (SpoolError::TooLarge(9), 413, "too-large", "size"),
-            (SpoolError::Full, 503, "agent-busy", "no room"),
-            (SpoolError::Late, 408, "body-late", "in time"),
-            (disk, 503, "agent-disk", "disk"),
+        for (error, code, cause) in [
+            (SpoolError::TooLarge(9), ErrorCode::TooLarge, "size"),
+            (SpoolError::Full, ErrorCode::AgentBusy, "no room"),
+            (SpoolError::Late, ErrorCode::BodyLate, "in time"),
+            (disk, ErrorCode::AgentDisk, "disk"),
         ] {
-            let (refused, refused_code, detail) = refusal(&error);
-            assert_eq!((refused.as_u16(), refused_code), (status, code));
+            let (refused, detail) = refusal(&error);
+            assert_eq!(refused, code);
             assert!(detail.contains(cause), "{error}: {detail}");
         }
     }

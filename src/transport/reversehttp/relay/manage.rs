@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::{Relay, form};
 use crate::domain::{Facts, Refusal, RefusalKind};
-use crate::message::problem::{escape, page, protect, wants_html};
+use crate::message::page::{HTML, escape, page, protect, wants_html};
 use crate::message::{Body, Request, Response};
 use crate::transport::polled::Registration;
 use crate::transport::polled::pages::plain;
@@ -95,7 +95,7 @@ fn listing(request_headers: &HeaderMap, title: &str, lines: &[String]) -> Respon
         true => {
             let items: String =
                 lines.iter().map(|line| format!("<li><code>{}</code></li>\n", escape(line))).collect();
-            ("text/html; charset=utf-8", page(title, &format!("<ul>\n{items}</ul>")))
+            (HTML, page(title, &format!("<ul>\n{items}</ul>")))
         }
         false => ("application/x-www-form-urlencoded", lines.join("\n")),
     };
