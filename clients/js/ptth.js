@@ -60,6 +60,8 @@ class Trouble extends Error {}
  * @property {boolean} [stream] whether long response bodies stream: unless told, everywhere but in browsers, where
  *     only some can, and only over HTTP/2
  * @property {(line: string) => void} [log] where to tell of trouble; `console.warn` unless told
+ * @property {(connected: boolean) => void} [connection] is called when the relay cannot be reached any more (`false`),
+ *     and when it can be reached again (`true`)
  */
 
 /**
@@ -159,7 +161,10 @@ class Agent {
         if (polled.message) answer = this.#answer(url, polled);
         url = polled.next;
         failures = 0;
-        if (this.#trouble) this.#say('connected again');
+        if (this.#trouble) {
+          this.#say('connected again');
+          this.#options.connection?.(true);
+        }
         this.#trouble = '';
       } catch (error) {
         if (this.#ending.signal.aborted) return;
@@ -329,6 +334,7 @@ class Agent {
   /** Tells; of lasting trouble only once. */
   #say(line, lasting = false) {
     if (lasting && line === this.#trouble) return;
+    if (lasting && !this.#trouble) this.#options.connection?.(false);
     if (lasting) this.#trouble = line;
     (this.#options.log ?? console.warn)(`ptth: ${line}`);
   }

@@ -100,7 +100,7 @@ error_codes! {
         "The operator of the proxy in front of the relay must let it send one of X-Forwarded-For and Forwarded.";
     MethodNotAllowed = "method-not-allowed" 405
         "This address does not accept the method of the request."
-        "Use a method of the Allow field.";
+        "Use a method that the Allow field of the answer lists.";
     BodyLate = "body-late" 408
         "The body of the request did not arrive in time."
         "Send the request again, over a faster connection if possible.";

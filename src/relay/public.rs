@@ -16,7 +16,9 @@ use super::response_timeout::AnswerClock;
 use super::trusted_proxy::Contradiction;
 use super::{credentials, demo, https, max_forwards, record};
 use crate::defaults;
-use crate::domain::{AnswerTimeout, Facts, HostName, Name, Refusal, RefusalKind, Route, SessionId, Visitor};
+use crate::domain::{
+    AnswerTimeout, Facts, HostName, Name, Refusal, RefusalKind, Route, SessionId, Visitor, Wanted,
+};
 use crate::message::authority::Unclear;
 use crate::message::body::BodyVerdict;
 use crate::message::upgrade::Tunnel;
@@ -188,10 +190,13 @@ async fn answer_own(
             return respond::failure(VisitorFailure::NoAgent, request.headers(), recording);
         }
     }
-    let (method, path, request_headers) = (request.method(), request.uri().path(), request.headers());
-    match demo::answer(&shared.config, method, path, request_headers, recording) {
+    let public_url = |wanted: &Wanted| {
+        let facts = facts(sender, &authority, request.headers());
+        shared.names.public_url(wanted, &facts)
+    };
+    match demo::answer(&shared.config, public_url, &request, recording) {
         Some(response) => response,
-        None => respond::own_page(method, path, request_headers, shared.config.demo, recording),
+        None => respond::own_page(&request, shared.config.demo, recording),
     }
 }
 

@@ -110,6 +110,10 @@ pub(super) fn failure(
     if let VisitorFailure::Timeout(AnswerTimeout { limit, source }) = failure {
         add_details(response.headers_mut(), &format!("limit of the {source}: {limit}"));
     }
+    if failure == VisitorFailure::Method {
+        // RFC 9110 §15.5.6: a 405 has this field. The target of a CONNECT has no methods.
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(""));
+    }
     if failure == VisitorFailure::Denied(Denied::Password) {
         let challenge = HeaderValue::from_static("Basic realm=\"ptth\", charset=\"UTF-8\"");
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
@@ -121,12 +125,21 @@ pub(super) fn failure(
 /// show fields that a page of a browser must not read.
 pub(super) fn instead_of_forwarding(request: &Request, recording: &mut Recording) -> Response {
     if request.method() == Method::TRACE {
-        let mut response = failure(VisitorFailure::Method, request.headers(), recording);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("OPTIONS"));
-        return response;
+        return not_allowed("OPTIONS", request.headers(), recording);
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The answer to a method that a page of the relay does not have.
+pub(super) fn only_readable(request_headers: &HeaderMap, recording: &mut Recording) -> Response {
+    not_allowed("GET, HEAD", request_headers, recording)
+}
+
+fn not_allowed(allowed: &'static str, request_headers: &HeaderMap, recording: &mut Recording) -> Response {
+    let mut response = failure(VisitorFailure::Method, request_headers, recording);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
@@ -413,13 +426,8 @@ pub(super) fn date(headers: &mut HeaderMap) {
 
 /// The pages of the relay's own authority: `/`, and one for each error code. 404 for all other paths. `demo`: whether
 /// the first page links to the demo page.
-pub(super) fn own_page(
-    method: &Method,
-    path: &str,
-    request_headers: &HeaderMap,
-    demo: bool,
-    recording: &mut Recording,
-) -> Response {
+pub(super) fn own_page(request: &Request, demo: bool, recording: &mut Recording) -> Response {
+    let (method, path, request_headers) = (request.method(), request.uri().path(), request.headers());
     let page = match path.strip_prefix(ERROR_PAGES) {
         Some("") => Some(all_errors()),
         Some(code) => ErrorCode::parse(code).map(about_error),
@@ -429,7 +437,7 @@ pub(super) fn own_page(
         return failure(VisitorFailure::NoRoute, request_headers, recording);
     };
     if method != Method::GET && method != Method::HEAD {
-        return failure(VisitorFailure::Method, request_headers, recording);
+        return only_readable(request_headers, recording);
     }
     let mut response = Response::new(Body::full(page));
     let headers = response.headers_mut();

@@ -54,7 +54,7 @@ impl Demo {
     /// As [`serve`](Self::serve), until the tab answers; with its public URL.
     fn serving(&self, browser: &mut Browser, name: &str) -> (Tab, String) {
         let tab = self.serve(browser, name, "");
-        browser.until(&tab, "!document.getElementById('url').hidden");
+        browser.until(&tab, "!document.getElementById('serving').hidden");
         let url = browser.text(&tab, "document.getElementById('url').href");
         assert_eq!(url, format!("{}://{name}.ptth.localhost:{}/", self.scheme, self.relay.port));
         (tab, url)
@@ -178,7 +178,7 @@ fn without_open_registration_a_tab_needs_a_token() {
         "document.getElementById('state').textContent.includes('refused the name \"shop\" (403)')",
     );
     let tab = demo.serve(&mut browser, "shop", &token(&demo.site));
-    browser.until(&tab, "!document.getElementById('url').hidden");
+    browser.until(&tab, "!document.getElementById('serving').hidden");
     let url = browser.text(&tab, "document.getElementById('url').href");
     assert_eq!(demo.site.curl([&url]).text(), "Hello from a browser tab.\n");
 }
@@ -189,6 +189,7 @@ fn the_demo_page_is_served_only_at_the_relays_own_authority() {
     for (path, kind) in [
         ("/demo", "text/html"),
         ("/demo.css", "text/css"),
+        ("/demo.svg?name=shop", "image/svg+xml"),
         ("/demo.js", "text/javascript"),
         ("/ptth.js", "text/javascript"),
     ] {
@@ -200,6 +201,9 @@ fn the_demo_page_is_served_only_at_the_relays_own_authority() {
         assert_eq!(demo.site.curl(["--data", "", &demo.at(path)]).status, 405);
         let named = format!("http://shop.ptth.localhost:{}{path}", demo.relay.port);
         assert_eq!(demo.site.curl([&named]).status, 503, "on a name the path belongs to the agent");
+    }
+    for query in ["", "?name=", "?name=a.b", "?url=http://evil.test/"] {
+        assert_eq!(demo.site.curl([demo.at(&format!("/demo.svg{query}"))]).status, 404, "{query}");
     }
     assert!(demo.site.curl([demo.at("/")]).text().contains("href=\"/demo\""));
     let site = Site::new();

@@ -87,7 +87,7 @@ pub(crate) fn plain(relay: &Relay) -> String {
 }
 
 /// What `scripts/test` has installed below the target directory.
-fn installed(path: &str) -> PathBuf {
+pub(crate) fn installed(path: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| file("target"), PathBuf::from);
     let found = target.join(path);
     assert!(found.exists(), "{} is missing: scripts/test installs it", found.display());

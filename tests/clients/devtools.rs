@@ -29,7 +29,7 @@ pub(crate) struct Browser {
 #[derive(Clone)]
 pub(crate) struct Tab {
     target: String,
-    session: String,
+    pub(crate) session: String,
 }
 
 impl Browser {
@@ -64,7 +64,7 @@ impl Browser {
     }
 
     /// One command and its result.
-    fn call(&mut self, session: Option<&str>, method: &str, parameters: &Value) -> Value {
+    pub(crate) fn call(&mut self, session: Option<&str>, method: &str, parameters: &Value) -> Value {
         self.calls += 1;
         let mut call = json!({ "id": self.calls, "method": method, "params": parameters });
         if let Some(session) = session {

@@ -9,6 +9,7 @@ mod devtools;
 #[expect(dead_code, reason = "each suite uses a part of it")]
 #[path = "../support/long.rs"]
 mod long;
+mod pages;
 #[path = "../e2e/process.rs"]
 mod process;
 mod scenario;

@@ -5,10 +5,12 @@ import { serve } from '/ptth.js';
 const SHOWN = 100;
 /** The key under which this tab stores its secret, so that the tab gets its name back after a reload. */
 const SECRET = 'ptth-demo-secret';
+const ANSWERS = 'This tab answers at';
 
 const element = (id) => document.getElementById(id);
 const [form, name, token, text, file] = ['form', 'name', 'token', 'text', 'file'].map(element);
 const [button, state, link, visits] = ['button', 'state', 'url', 'visits'].map(element);
+const [serving, copy, code, none] = ['serving', 'copy', 'code', 'none'].map(element);
 const open = document.documentElement.dataset.registration === 'open';
 let agent = null;
 
@@ -42,6 +44,7 @@ function show(line) {
   const item = document.createElement('li');
   item.textContent = line;
   visits.append(item);
+  none.hidden = true;
   while (visits.children.length > SHOWN) visits.firstElementChild.remove();
 }
 
@@ -55,30 +58,44 @@ async function answer(request, { headers, remote, target }) {
   return new Response(await chosen.arrayBuffer(), { headers: { 'Content-Type': type } });
 }
 
-function settle(line, running) {
+/** Shows a line about the relay. `problem`: visitors get no answer at the moment. */
+function report(line, problem = false) {
   state.textContent = line;
+  state.className = problem ? 'problem' : '';
+}
+
+function settle(line, running, problem = false) {
+  report(line, problem);
   button.textContent = running ? 'Stop' : 'Answer here';
   name.disabled = token.disabled = running;
-  link.hidden = !running;
+  serving.hidden = !running;
+}
+
+/** The relay can be reached again, or no more. */
+function connection(connected) {
+  if (connected) report(ANSWERS);
+  else report('The relay cannot be reached: visitors get no answer. Trying again …', true);
 }
 
 async function start() {
   const stop = new AbortController();
   agent = { stop: () => stop.abort() };
   settle('Registering …', true);
-  link.hidden = true;
+  serving.hidden = true;
   try {
     const credential = token.value.trim() || (open ? secret() : undefined);
-    const log = (line) => (state.textContent = line);
-    const options = { relay: location.origin, name: name.value.trim(), token: credential, signal: stop.signal, log };
+    const [chosen, signal] = [name.value.trim(), stop.signal];
+    const options = { relay: location.origin, name: chosen, token: credential, signal, connection };
     const served = await serve(options, answer);
     agent = served;
     link.href = link.textContent = served.url;
-    settle('This tab answers at', true);
+    code.src = `/demo.svg?name=${encodeURIComponent(chosen)}`;
+    settle(ANSWERS, true);
     await served.ended;
     settle('Stopped.', false);
   } catch (error) {
-    settle(stop.signal.aborted ? 'Stopped.' : error.message, false);
+    const stopped = stop.signal.aborted;
+    settle(stopped ? 'Stopped.' : error.message, false, !stopped);
   }
   agent = null;
 }
@@ -87,6 +104,17 @@ form.addEventListener('submit', (event) => {
   event.preventDefault();
   if (agent) agent.stop();
   else start();
+});
+copy.addEventListener('click', async () => {
+  // Browsers offer the clipboard on secure origins only; elsewhere the URL is selected, to be copied by hand.
+  try {
+    await navigator.clipboard.writeText(link.href);
+    copy.textContent = 'Copied';
+  } catch {
+    getSelection().selectAllChildren(link);
+    copy.textContent = 'Selected';
+  }
+  setTimeout(() => (copy.textContent = 'Copy'), 2000);
 });
 addEventListener('pagehide', () => agent?.stop());
 
