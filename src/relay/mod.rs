@@ -233,9 +233,7 @@ impl Relay {
             visitors,
         });
         let room = room(&bound);
-        for bound in bound {
-            bound.accept_on(&shared, &cores);
-        }
+        bound.into_iter().for_each(|bound| bound.accept_on(&shared, &cores));
         start_maintenance(&shared, &cores);
         let (admin, admin_address) = (Scope::new(), admin_bound.as_ref().map(|(address, _)| *address));
         if let Some((address, listener)) = admin_bound {
