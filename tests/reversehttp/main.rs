@@ -7,6 +7,7 @@ mod agents;
 mod cancelled;
 mod clients;
 mod comet;
+mod full;
 mod hostile;
 mod live;
 mod lost;
