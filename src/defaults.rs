@@ -43,6 +43,10 @@ pub const INTERIM_BYTES: usize = 16 << 10;
 pub const TRAILERS: usize = 16 << 10;
 /// Trailer fields of one message: agents of version 0.1 accept no more.
 pub const TRAILER_FIELDS: usize = 100;
+/// The longest reason phrase that is forwarded, in bytes: phrases are a few words. A longer phrase becomes the usual one.
+pub const REASON: usize = 256;
+/// A request that has passed through so many relays is in a loop: relays in front of one another are few.
+pub const LOOP: usize = 8;
 /// The wait for the head of an answer: longer than people wait, and bounded.
 pub const ANSWER: Duration = Duration::from_secs(120);
 /// How long a request waits for a free connection when all connections of its agent are in use.

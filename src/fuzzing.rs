@@ -59,14 +59,14 @@ fn answer(bytes: &[u8]) {
         let Ok(Next::Interim(interim)) = parse_next(&head, true) else { break };
         assert!(parse_answer(&head).is_err() && interim.status().is_informational());
         assert_ne!(interim.status(), StatusCode::SWITCHING_PROTOCOLS);
-        let written = response_head(interim.status(), interim.headers(), Framing::Empty);
+        let written = response_head((interim.status(), None), interim.headers(), Framing::Empty);
         assert_others_agree(&written, interim.headers());
         first = &bytes[bytes.len() - rest.len()..];
     }
     let Some(head) = head_of(&mut BytesMut::from(first)) else { return };
     let Ok(read) = parse_answer(&head) else { return };
     assert!((200..600).contains(&read.status.as_u16()) || read.upgrade.is_some());
-    let written = response_head(read.status, &read.headers, Framing::Rest(None));
+    let written = response_head((read.status, read.reason.as_ref()), &read.headers, Framing::Rest(None));
     assert_others_agree(&written, &read.headers);
     if read.upgrade.is_none() {
         let Ok(again) = parse_answer(&written) else { unreachable!("a written head cannot be read") };

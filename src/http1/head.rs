@@ -196,9 +196,10 @@ pub fn response(head: &Bytes, method: &Method, strict: bool) -> Result<ResponseH
     let mut parts = http::Response::new(()).into_parts().0;
     parts.status = StatusCode::from_u16(code).map_err(|_| BadHead::Status)?;
     parts.version = version(read.version)?;
-    let reason = read.reason.unwrap_or_default();
-    if parts.status.canonical_reason() != Some(reason) {
-        parts.extensions.insert(Reason(reason_in(head)));
+    if parts.status.canonical_reason() != Some(read.reason.unwrap_or_default())
+        && let Some(reason) = Reason::of(parts.status, &reason_in(head))
+    {
+        parts.extensions.insert(reason);
     }
     let facts = collect(head, read.headers, parts.version, &mut parts.headers)?;
     let bodiless = parts.status.is_informational() || framing::is_bodiless(method, parts.status);

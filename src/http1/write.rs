@@ -2,15 +2,32 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, response};
 
+use crate::defaults;
 use crate::message::interim::Head;
 
-/// The reason phrase of a response, if it is not the usual phrase of the status (RFC 9112 §4). It may be empty.
+/// The reason phrase of a response, if it is not the usual phrase of the status (RFC 9112 §4). It may be empty, and has
+/// no blank at either end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason(pub(super) Bytes);
+pub struct Reason(Bytes);
 
 impl Reason {
+    /// The phrase of an answer with this status. `None` for the usual phrase, for a long phrase, and for a phrase with a
+    /// control character other than a tab.
+    pub fn of(status: StatusCode, phrase: &Bytes) -> Option<Self> {
+        let text = phrase.trim_ascii();
+        let is_valid = |byte: &u8| !byte.is_ascii_control() || *byte == b'\t';
+        let is_usual = status.canonical_reason().is_some_and(|usual| usual.as_bytes() == text);
+        let is_carried = !is_usual && text.len() <= defaults::REASON && text.iter().all(is_valid);
+        is_carried.then(|| Self(phrase.slice_ref(text)))
+    }
+
+    /// The phrase as the value of a field.
+    pub fn into_value(self) -> Option<HeaderValue> {
+        HeaderValue::from_maybe_shared(self.0).ok()
+    }
+
     /// The bytes of the phrase.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -77,7 +94,8 @@ pub fn interim(out: &mut BytesMut, head: &Head, case: Case) {
     out.put_slice(b"\r\n");
 }
 
-fn status_line(out: &mut BytesMut, version: Version, status: StatusCode, reason: Option<&[u8]>) {
+/// Writes the first line of a response. Without `reason` it has the usual phrase, if there is one.
+pub(super) fn status_line(out: &mut BytesMut, version: Version, status: StatusCode, reason: Option<&[u8]>) {
     out.put_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.put_slice(status.as_str().as_bytes());
     out.put_u8(b' ');

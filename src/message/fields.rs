@@ -37,6 +37,9 @@ pub const PTTH_CONNECTIONS: HeaderName = HeaderName::from_static("ptth-connectio
 /// `PTTH-Status: CODE`: our own. The status of a success that did not accept an Upgrade. In the answer to an extended
 /// CONNECT a success itself would mean acceptance (RFC 8441 §5).
 pub const PTTH_STATUS: HeaderName = HeaderName::from_static("ptth-status");
+/// `PTTH-Reason: PHRASE`: our own, on an answer of our agent over HTTP/2, which has no reason phrases (RFC 9113 §8.3.2).
+/// The agent sends the phrase of its origin if it is not the usual one, and the relay writes it for HTTP/1 visitors.
+pub const PTTH_REASON: HeaderName = HeaderName::from_static("ptth-reason");
 /// `PTTH-Exclusive: ?1`: our own. This process fences every other process with its token and name.
 pub const PTTH_EXCLUSIVE: HeaderName = HeaderName::from_static("ptth-exclusive");
 /// `PTTH-Stream: ?1`: our own, on the answer to a ReverseHttp registration. The relay streams messages through polls

@@ -11,6 +11,7 @@ use http::header::{CONTENT_LENGTH, TRAILER};
 use http_body::{Body as _, Frame};
 
 use super::{Coded, Framing, response_head};
+use crate::http1::write::Reason;
 use crate::message::body::{FrameSource, PolledFrame};
 use crate::message::expect::BodyDemand;
 use crate::message::framing::is_bodiless;
@@ -66,7 +67,8 @@ impl AnswerState {
         let length = if bodiless { announced } else { announced.or(body.size_hint().exact()) };
         let chunked = !bodiless && (length.is_none() || parts.headers.contains_key(TRAILER));
         let framing = if chunked { Framing::Chunked } else { Framing::Rest(length) };
-        Self::Made(Some(response_head(parts.status, &parts.headers, framing)), Coded::new(body, framing))
+        let status = (parts.status, parts.extensions.get::<Reason>());
+        Self::Made(Some(response_head(status, &parts.headers, framing)), Coded::new(body, framing))
     }
 }
 
@@ -78,7 +80,11 @@ impl EmbeddedAnswer {
         };
         let polled = answer.as_mut().poll(cx);
         for head in interim.take(cx) {
-            self.ahead.extend_from_slice(&response_head(head.status(), head.headers(), Framing::Empty));
+            self.ahead.extend_from_slice(&response_head(
+                (head.status(), None),
+                head.headers(),
+                Framing::Empty,
+            ));
         }
         let demanded = demand.as_ref().is_some_and(|demand| demand.take(cx));
         match polled {

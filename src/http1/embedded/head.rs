@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use super::BadMessage;
 use crate::defaults;
 use crate::http1::head::{self, MessageFacts};
-use crate::http1::write::{self, BodyFraming, Case};
+use crate::http1::write::{self, BodyFraming, Case, Reason};
 use crate::message::framing::is_bodiless;
 use crate::message::interim::Head;
 use crate::message::{Body, Response, hop, trailers};
@@ -49,6 +49,8 @@ pub struct EmbeddedResponse {
     pub framing: Framing,
     /// The protocol that a 101 switches to.
     pub upgrade: Option<HeaderValue>,
+    /// The reason phrase, if it is not the usual one.
+    pub reason: Option<Reason>,
 }
 
 impl EmbeddedResponse {
@@ -80,6 +82,9 @@ impl EmbeddedResponse {
         }
         let mut response = Response::new(body);
         (*response.status_mut(), *response.headers_mut()) = (self.status, self.headers);
+        if let Some(reason) = self.reason {
+            response.extensions_mut().insert(reason);
+        }
         response
     }
 }
@@ -153,9 +158,10 @@ fn accept_final(
 
 fn response(bytes: &Bytes) -> Result<(Version, EmbeddedResponse), BadMessage> {
     let read = head::response(bytes, &Method::GET, true)?;
-    let parts = read.parts;
+    let mut parts = read.parts;
+    let reason = parts.extensions.remove::<Reason>();
     let (headers, framing, upgrade) = end_to_end(parts.headers, read.facts);
-    Ok((parts.version, EmbeddedResponse { status: parts.status, headers, framing, upgrade }))
+    Ok((parts.version, EmbeddedResponse { status: parts.status, headers, framing, upgrade, reason }))
 }
 
 /// Parses `head`, the complete head of a request.
@@ -195,12 +201,14 @@ pub fn request_head(method: &Method, uri: &Uri, headers: &HeaderMap, framing: Fr
     out.freeze()
 }
 
-/// Writes the head of a response. See [`request_head`].
-pub fn response_head(status: StatusCode, headers: &HeaderMap, framing: Framing) -> Bytes {
+/// Writes the head of a response. See [`request_head`]. `reason`: the reason phrase, if it is not the usual one.
+pub fn response_head(
+    (status, reason): (StatusCode, Option<&Reason>),
+    headers: &HeaderMap,
+    framing: Framing,
+) -> Bytes {
     let mut out = BytesMut::with_capacity(512);
-    for part in ["HTTP/1.1 ", status.as_str(), " ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
-        out.put_slice(part.as_bytes());
-    }
+    write::status_line(&mut out, Version::HTTP_11, status, reason.map(Reason::as_bytes));
     fields(&mut out, headers, framing);
     out.freeze()
 }
@@ -362,7 +370,7 @@ mod tests {
             for (name, value) in &fields {
                 headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
             }
-            let head = response_head(StatusCode::from_u16(status).unwrap(), &headers, Framing::Rest(None));
+            let head = response_head((StatusCode::from_u16(status).unwrap(), None), &headers, Framing::Rest(None));
             let (got, used) = read(&head, parse_response).unwrap();
             prop_assert_eq!((got.status.as_u16(), got.headers, used), (status, headers.clone(), head.len()));
             let request = request_head(&Method::GET, &Uri::from_static("/x"), &headers, Framing::Rest(Some(7)));

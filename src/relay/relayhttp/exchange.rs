@@ -123,7 +123,7 @@ fn envelope(response: http::Response<Incoming>, head_only: bool) -> Response {
     let length = if bodiless { Some(0) } else { body.size_hint().exact() };
     // An answer without a body may still have a `Content-Length`.
     let framing = Framing::Rest(if bodiless { declared() } else { length });
-    let head = response_head(parts.status, &parts.headers, framing);
+    let head = response_head((parts.status, None), &parts.headers, framing);
     let total = length.map(|length| length + head.len() as u64);
     let rest = BodyDataStream::new(Limited::new(body, defaults::RELAY_HTTP_ANSWER));
     let message = stream::iter([Ok(head)]).chain(rest).map(|part| part.map(Frame::data));

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use super::client::{self, Http2Client};
 use super::goaway::{GoAway, Tapped};
 use super::ping::silence;
 use crate::defaults;
-use crate::message::{Request, Response, interim};
+use crate::http1::write::Reason;
+use crate::message::{Request, Response, fields, interim};
 use crate::net::io::LastRead;
 use crate::net::{Io, Scope};
 use crate::session::Driver;
@@ -59,6 +61,12 @@ impl Carrier for H2 {
     ) -> BoxFuture<'_, Result<Response, SendError>> {
         Box::pin(async move {
             let mut response = self.client.exchange(request, &interim).await?;
+            if let Some(phrase) = response.headers_mut().remove(fields::PTTH_REASON)
+                && let Some(reason) =
+                    Reason::of(response.status(), &Bytes::copy_from_slice(phrase.as_bytes()))
+            {
+                response.extensions_mut().insert(reason);
+            }
             slot.attach_to(&mut response);
             Ok(response)
         })

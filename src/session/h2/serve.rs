@@ -8,7 +8,8 @@ use super::goaway::Tapped;
 use super::server::{self, Broken, Http2Terms};
 use super::uploads::UploadPolicy;
 use crate::defaults;
-use crate::message::{Request, hop, upgrade};
+use crate::http1::write::Reason;
+use crate::message::{Request, fields, hop, upgrade};
 use crate::net::{Io, Scope};
 use crate::session::{Ended, Handler, Load};
 
@@ -48,6 +49,11 @@ pub async fn run(
         let answer = handler.call(request, interim);
         async move {
             let mut response = answer.await;
+            let reason = response.extensions_mut().remove::<Reason>().and_then(Reason::into_value);
+            let _ = response.headers_mut().remove(fields::PTTH_REASON);
+            if let Some(reason) = reason {
+                response.headers_mut().insert(fields::PTTH_REASON, reason);
+            }
             if switches {
                 upgrade::to_connected(&mut response);
             }

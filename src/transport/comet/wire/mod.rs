@@ -29,6 +29,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 pub(super) use self::read::{InvalidMessage, MessageHeader, id_of, read_answer, read_request};
+use crate::http1::write::Reason;
 use crate::message::Request;
 use crate::message::framing::expects_length;
 
@@ -69,7 +70,7 @@ struct AnswerText<'a> {
     message_id: &'a str,
     http_version: &'a str,
     status: u16,
-    reason: &'a str,
+    reason: Cow<'a, str>,
     headers: Vec<(String, String)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body_encoding: Option<&'static str>,
@@ -116,7 +117,10 @@ pub(super) fn write_answer(
         message_id: &message_header.id,
         http_version: message_header.version,
         status: head.status.as_u16(),
-        reason: head.status.canonical_reason().unwrap_or_default(),
+        reason: match head.extensions.get::<Reason>() {
+            Some(reason) => reason.as_bytes().iter().map(|byte| char::from(*byte)).collect(),
+            None => head.status.canonical_reason().unwrap_or_default().into(),
+        },
         headers,
         body_encoding,
         body,

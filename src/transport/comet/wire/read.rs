@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 
 use super::{BASE64, BASE64_ENGINE, VERSION, VERSIONS};
 use crate::defaults;
+use crate::http1::write::Reason;
 use crate::message::{Body, Request, Response, hop};
 
 /// The most fields of one message: ten times as many as browsers send.
@@ -118,6 +119,11 @@ fn answer(members: Members) -> Result<Response, InvalidMessage> {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     *response.headers_mut() = headers;
+    let reason =
+        members.reason.and_then(|phrase| phrase.chars().map(u8::try_from).collect::<Result<_, _>>().ok());
+    if let Some(reason) = reason.and_then(|phrase: Vec<u8>| Reason::of(response.status(), &phrase.into())) {
+        response.extensions_mut().insert(reason);
+    }
     *response.body_mut() = Body::full(body(members.body.flatten(), members.encoding)?);
     Ok(response)
 }
