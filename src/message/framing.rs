@@ -2,7 +2,9 @@
 
 use http::{HeaderMap, Method, Request, StatusCode};
 
-use super::fields;
+use http_body::Body as _;
+
+use super::{Response, fields};
 
 /// The bytes of a field line besides name and value.
 const LINE: usize = ": \r\n".len();
@@ -40,6 +42,11 @@ pub fn expects_length(method: &Method) -> bool {
 pub fn is_incremental(headers: &HeaderMap) -> bool {
     let value = headers.get(fields::INCREMENTAL).and_then(|value| value.as_bytes().strip_prefix(b"?1"));
     value.is_some_and(|parameters| parameters.is_empty() || parameters.starts_with(b";"))
+}
+
+/// Whether an answer has a body that must be forwarded while it arrives, or not at all.
+pub fn is_incremental_answer(answer: &Response) -> bool {
+    !answer.body().is_end_stream() && is_incremental(answer.headers())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::http1::embedded::{
     BadMessage, EmbeddedResponse, Framing, Next, ReadError, Reader, parse_answer, parse_next, parse_response,
     take_response, whole,
 };
-use crate::message::framing::is_bodiless;
+use crate::message::framing::{is_bodiless, is_incremental};
 use crate::message::{Body, Response};
 use crate::session::carrier::SendErrorKind;
 
@@ -194,6 +194,7 @@ async fn read(
     let may_stream = recipient.mode.streams || recipient.mode.live;
     let complete = match may_stream {
         true => share.is_some() && reader.settle(most).await?,
+        false if is_incremental(&head.headers) => false,
         false => share.is_some() && size.is_some_and(|length| length <= defaults::ANSWER_WHOLE),
     };
     // Of a body that streams, only the bytes that have arrived occupy memory.

@@ -16,10 +16,11 @@ use super::wire::{JSON, MessageHeader, NOTHING, read_request, write_answer};
 use crate::defaults;
 use crate::domain::ErrorCode;
 use crate::http1::embedded::{ReadError, whole};
+use crate::message::framing::is_incremental_answer;
 use crate::message::problem::Problem;
 use crate::message::{Body, BoxError, Request, Response, fields, hop, interim, link};
 use crate::net::Scope;
-use crate::session::envelope::agent::INCOMPLETE;
+use crate::session::envelope::agent::{INCOMPLETE, INCREMENTAL_REFUSED};
 use crate::session::{Ended, Handler, Load};
 use crate::transport::polled::{
     Client, Dialect, Hold, InFlightRequest, InFlightRequests, PollOutcome, SentPoll, deliver_answer, run,
@@ -31,6 +32,8 @@ use crate::transport::{
 
 /// The name of this hop in `Proxy-Status`.
 const HOP: &str = "ptth-agent";
+const HELD: &str = "The answer must be forwarded while it arrives (Incremental), and the agent's transport, comet, carries \
+                    only complete answers. Connect the agent with another transport, such as ptth10.";
 /// How long the relay may take to acknowledge the end of a session.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -205,7 +208,7 @@ impl Dialect for PolledSession {
             Ok(Err(detail)) => detail,
             Err(_) => "The connection from the agent to the relay was too slow for the answer.".into(),
         };
-        let (head, body) = problem(ErrorCode::AnswerLost, &detail).await;
+        let (head, body) = problem(ErrorCode::AnswerLost, INCOMPLETE, &detail).await;
         let apology = self.client.send(post(write_answer(&message_header, &head, &body)), scope);
         if !matches!(tokio::time::timeout(defaults::UPGRADE, apology).await, Ok(Ok(_))) {
             tracing::debug!("could not deliver the 502 that replaces a lost answer");
@@ -245,6 +248,10 @@ impl PolledSession {
         &self,
         answer: Response,
     ) -> (http::response::Parts, Bytes, Option<OwnedSemaphorePermit>) {
+        if is_incremental_answer(&answer) {
+            let (head, body) = problem(ErrorCode::NotIncremental, INCREMENTAL_REFUSED, HELD).await;
+            return (head, body, None);
+        }
         let (head, body) = answer.into_parts();
         let reading = gather(&self.answers, body, defaults::COMET_MESSAGE);
         let error = match tokio::time::timeout(defaults::ANSWER, reading).await {
@@ -257,14 +264,14 @@ impl PolledSession {
             ReadError::TooLarge(_) => "The answer is larger than the agent's connection can carry.",
             _ => "The service behind the agent did not finish its answer.",
         };
-        let (head, body) = problem(ErrorCode::UnfinishedAnswer, detail).await;
+        let (head, body) = problem(ErrorCode::UnfinishedAnswer, INCOMPLETE, detail).await;
         (head, body, None)
     }
 }
 
-/// A 502 in the place of an answer that could not be read or delivered.
-async fn problem(code: ErrorCode, detail: &str) -> (http::response::Parts, Bytes) {
-    let error = Some(INCOMPLETE);
+/// An error in the place of an answer that could not be read or delivered.
+async fn problem(code: ErrorCode, error: &str, detail: &str) -> (http::response::Parts, Bytes) {
+    let error = Some(error);
     let problem = Problem { code, detail, hop: HOP, error, retry_after: None, request: None, pages: None };
     let (head, body) = problem.response(&HeaderMap::new()).into_parts();
     (head, whole(body, defaults::FORM).await.unwrap_or_default())

@@ -4,4 +4,4 @@ mod serve;
 mod whole;
 
 pub use serve::{Answer, AnswerMode, serve};
-pub use whole::{INCOMPLETE, apology};
+pub use whole::{INCOMPLETE, INCREMENTAL_REFUSED, apology};

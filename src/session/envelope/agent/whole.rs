@@ -7,6 +7,7 @@ use http::{HeaderMap, Method};
 use crate::defaults;
 use crate::domain::ErrorCode;
 use crate::http1::embedded::embed;
+use crate::message::framing::is_incremental_answer;
 use crate::message::problem::Problem;
 use crate::message::spool::{SpoolError, SpoolRoom, Spooled};
 use crate::message::{Request, interim};
@@ -16,6 +17,10 @@ use crate::session::Handler;
 const HOP: &str = "ptth-agent";
 /// The `error` in `Proxy-Status` of an answer that did not arrive as a whole (RFC 9209 §2.3.12).
 pub const INCOMPLETE: &str = "http_response_incomplete";
+/// The `error` in `Proxy-Status` of an answer that would not be forwarded while it arrives (RFC 10036).
+pub const INCREMENTAL_REFUSED: &str = "incremental_refused";
+const HELD: &str = "The answer must be forwarded while it arrives (Incremental), and something between the agent and the \
+                    relay holds bodies back until they are complete. Remove what holds the bodies back.";
 const EVENTS: &[u8] = b"text/event-stream";
 
 /// Calls the handler, and takes the envelope of its answer in. An answer that does not end in time, or is too large,
@@ -24,6 +29,9 @@ pub(super) async fn answer(request: Request, handler: &dyn Handler, room: &Spool
     let (method, accept) = (request.method().clone(), request.headers().get(ACCEPT).cloned());
     let accept: HeaderMap = accept.map(|accept| (ACCEPT, accept)).into_iter().collect();
     let answer = handler.call(request, interim::Sender::default()).await;
+    if is_incremental_answer(&answer) {
+        return apology(ErrorCode::NotIncremental, INCREMENTAL_REFUSED, HELD, &accept).await;
+    }
     let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().get(..EVENTS.len()));
     let patience = match kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS)) {
         true => defaults::WHOLE_EVENTS,
