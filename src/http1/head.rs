@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
 use super::body::Decoder;
@@ -169,6 +170,16 @@ pub fn request(head: &Bytes) -> Result<RequestHead, BadHead> {
     let in_path = target.starts_with('/');
     parts.uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes()))
         .map_err(|_| if in_path { BadHead::TargetByte } else { BadHead::StartLine })?;
+    if parts.method == Method::OPTIONS
+        && let Some((_, rest)) = target.split_once("://")
+        && !in_path
+        && !rest.contains(['/', '?'])
+    {
+        // RFC 9112 §3.2.4: an absolute target without a path means `*`.
+        let mut absolute = std::mem::take(&mut parts.uri).into_parts();
+        absolute.path_and_query = Some(PathAndQuery::from_static("*"));
+        parts.uri = Uri::from_parts(absolute).map_err(|_| BadHead::StartLine)?;
+    }
     parts.version = version(read.version)?;
     let facts = collect(head, read.headers, parts.version, &mut parts.headers)?;
     let decoder = match facts.chunked {

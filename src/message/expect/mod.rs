@@ -105,6 +105,13 @@ pub fn expects_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// Removes `Expect: 100-continue`. Other expectations are for the origin.
+pub fn remove_continue(headers: &mut HeaderMap) {
+    if expects_continue(headers) {
+        headers.remove(EXPECT);
+    }
+}
+
 /// A gate for the body of a request with `Expect: 100-continue`. The gate must live as long as the answer: its drop
 /// refuses the body, which ends the stream. `None` when no body is to be held back.
 pub fn hold_back(request: &super::Request) -> Option<(Arc<Gate>, Passage)> {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_LENGTH, EXPECT, TRAILER};
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http_body::{Body as _, Frame};
 
 use super::mailbox::ExchangeId;
@@ -193,7 +193,7 @@ fn hold_back(queued: &mut Queued, live: bool) -> Option<(Gate, TimedPassage)> {
         let (gate, passage) = expect::gate();
         return Some((gate, Box::pin(passage.within(defaults::ORIGIN_CONTINUE))));
     }
-    queued.request.headers_mut().remove(EXPECT);
+    expect::remove_continue(queued.request.headers_mut());
     None
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::Method;
-use http::header::{EXPECT, UPGRADE};
+use http::header::UPGRADE;
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
 use super::{PollMode, Queue};
-use crate::message::expect::Gate;
+use crate::message::expect::{self, Gate};
 use crate::message::spool::{SpoolError, Spooled};
 use crate::message::{Request, Response, hop, interim};
 use crate::session::carrier::{SendError, SendErrorKind};
@@ -49,7 +49,7 @@ impl Queued {
                 }
                 let (body, queue) = (std::mem::take(self.request.body_mut()), queue.clone());
                 // Reading the body makes the server send 100 to the visitor.
-                self.request.headers_mut().remove(EXPECT);
+                expect::remove_continue(self.request.headers_mut());
                 self.upload = Upload::Spooling(Box::pin(async move { queue.room.take_in(body).await }));
             }
             _ => {}

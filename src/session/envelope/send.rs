@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use http::StatusCode;
-use http::header::{EXPECT, UPGRADE};
+use http::header::UPGRADE;
 use http_body::Body as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use crate::defaults;
 use crate::message::framing::is_incremental;
 use crate::message::repeat::{self, RequestCopy};
 use crate::message::upgrade::{self, Tunnel};
-use crate::message::{Body, Request, Response, interim, trailers};
+use crate::message::{Body, Request, Response, expect, interim, trailers};
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
 impl Carrier for Arc<Queue> {
@@ -100,7 +100,7 @@ impl Queue {
         let mut queued = Queued { request, upload: Upload::Unread };
         if recipient.upgrades || queued.request.body().is_end_stream() {
             // There is no body to request.
-            queued.request.headers_mut().remove(EXPECT);
+            expect::remove_continue(queued.request.headers_mut());
         } else {
             // Before the first poll the request cannot be delivered anyway.
             let _ = tokio::time::timeout(self.absence, self.first_poll.listen()).await;
