@@ -126,6 +126,10 @@ error_codes! {
         "The relay has reached its limit of connections."
         "Try again later.";
 
+    Loop = "loop" 502
+        "The request has passed through relays too often."
+        "If you own the service, do not let it forward requests back to the relay.";
+
     // Requests for an address whose agent is absent, busy, or cannot carry them.
     NoRoute = "no-route" 404
         "No agent serves this address."

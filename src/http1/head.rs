@@ -7,46 +7,11 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UP
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request, response};
 
+use super::bad_head::{BadHead, FieldFault, FramingFault, TARGET, is_token};
 use super::body::Decoder;
 use super::write::Reason;
 use crate::defaults;
 use crate::message::{framing, hop};
-
-/// The longest target that the `http` crate takes, in bytes.
-const TARGET: usize = u16::MAX as usize - 1;
-
-/// Why a head is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadHead {
-    /// The first line is not that of a request or of a response.
-    #[error("the first line is malformed")]
-    StartLine,
-    /// The version is neither HTTP/1.0 nor HTTP/1.1.
-    #[error("the version is neither HTTP/1.0 nor HTTP/1.1")]
-    Version,
-    /// The status is not a number from 100 to 999.
-    #[error("the status is not a number from 100 to 999")]
-    Status,
-    /// The target is longer than the `http` crate takes.
-    #[error("the target has more than {TARGET} bytes")]
-    Target,
-    /// The target has a byte that must be percent-encoded (RFC 3986 §2). The `http` crate takes UTF-8
-    /// beyond ASCII and `[ ] { } | \ ^`, and would drop a `#` and the bytes behind it.
-    #[error("the target has a byte that must be percent-encoded")]
-    TargetByte,
-    /// A field is not `name: value`, is folded, or contains a byte that no field may contain.
-    #[error("a field is malformed")]
-    Field,
-    /// More bytes than a head may have.
-    #[error("the head has more than {0} bytes")]
-    Bytes(usize),
-    /// More fields than a head may have.
-    #[error("the head has more than {} fields", defaults::H1_FIELDS)]
-    Fields,
-    /// The end of the message is ambiguous (RFC 9112 §6.3).
-    #[error("the end of the message is ambiguous")]
-    Framing,
-}
 
 /// The facts about the connection and the body that the fields of a head declare.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -141,11 +106,6 @@ impl Search {
     }
 }
 
-/// A byte of a token (RFC 9110 §5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
 type FieldBuffer<'a> = [MaybeUninit<httparse::Header<'a>>; defaults::H1_FIELDS];
 
 /// Parses `head`, the complete head of a request.
@@ -155,7 +115,8 @@ type FieldBuffer<'a> = [MaybeUninit<httparse::Header<'a>>; defaults::H1_FIELDS];
 pub fn request(head: &Bytes) -> Result<RequestHead, BadHead> {
     let mut fields: FieldBuffer<'_> = [const { MaybeUninit::uninit() }; defaults::H1_FIELDS];
     let mut read = httparse::Request::new(&mut []);
-    let status = read.parse_with_uninit_headers(head, &mut fields).map_err(bad_head)?;
+    let status =
+        read.parse_with_uninit_headers(head, &mut fields).map_err(|error| bad_head(error, head, 2))?;
     let (httparse::Status::Complete(_), Some(method), Some(target)) = (status, read.method, read.path) else {
         return Err(BadHead::StartLine);
     };
@@ -200,7 +161,8 @@ pub fn response(head: &Bytes, method: &Method, strict: bool) -> Result<ResponseH
     let mut config = httparse::ParserConfig::default();
     // RFC 9112 §5.1: a proxy removes such space from a response.
     config.allow_spaces_after_header_name_in_responses(!strict);
-    let status = config.parse_response_with_uninit_headers(&mut read, head, &mut fields).map_err(bad_head)?;
+    let status = config.parse_response_with_uninit_headers(&mut read, head, &mut fields);
+    let status = status.map_err(|error| bad_head(error, head, 0))?;
     let (httparse::Status::Complete(_), Some(code)) = (status, read.code) else {
         return Err(BadHead::StartLine);
     };
@@ -238,14 +200,28 @@ fn version(minor: Option<u8>) -> Result<Version, BadHead> {
     }
 }
 
-fn bad_head(error: httparse::Error) -> BadHead {
+/// `version`: the place of the version among the parts of the first line.
+fn bad_head(error: httparse::Error, head: &[u8], version: usize) -> BadHead {
     match error {
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => BadHead::Field,
+        httparse::Error::HeaderName | httparse::Error::HeaderValue => FieldFault::in_head(head).into(),
         httparse::Error::TooManyHeaders => BadHead::Fields,
-        httparse::Error::Version => BadHead::Version,
-        httparse::Error::Status => BadHead::StartLine,
-        httparse::Error::NewLine | httparse::Error::Token => BadHead::StartLine,
+        httparse::Error::Version if has_version(head, version) => BadHead::Version,
+        httparse::Error::Status if !has_status(head) => BadHead::Status,
+        _ => BadHead::StartLine,
     }
+}
+
+/// Whether the first line names a version of HTTP: the parser reports any other text with the same error.
+fn has_version(head: &[u8], place: usize) -> bool {
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    line.split(|byte| *byte == b' ').nth(place).is_some_and(|part| part.starts_with(b"HTTP/"))
+}
+
+/// Whether three digits follow the version, as in every status line: the parser reports a malformed reason phrase with
+/// the same error as a malformed status.
+fn has_status(head: &[u8]) -> bool {
+    let status = head.split(|byte| b" \r\n".contains(byte)).nth(1).unwrap_or_default();
+    status.len() == 3 && status.iter().all(u8::is_ascii_digit)
 }
 
 /// Puts the fields into `headers` without copying their values.
@@ -258,14 +234,14 @@ fn collect(
     headers.reserve(fields.len());
     let mut facts = MessageFacts { keep_alive: version == Version::HTTP_11, ..MessageFacts::default() };
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadHead::Field)?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| FieldFault::Name)?;
         let value =
-            HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| BadHead::Field)?;
+            HeaderValue::from_maybe_shared(head.slice_ref(field.value)).map_err(|_| FieldFault::Value)?;
         facts.note(&name, &value, version)?;
         headers.append(name, value);
     }
     if facts.chunked && facts.length.is_some() {
-        return Err(BadHead::Framing);
+        return Err(FramingFault::LengthAndCoding.into());
     }
     if let Some(length) = facts.length.filter(|_| facts.repeated) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
@@ -290,9 +266,12 @@ impl MessageFacts {
         }
         if *name == TRANSFER_ENCODING {
             // A coding before `chunked` would be lost here, and HTTP/1.0 has no transfer codings (RFC 9112 §6.1).
+            if version == Version::HTTP_10 {
+                return Err(FramingFault::CodingInHttp10.into());
+            }
             let only_chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
-            if !only_chunked || self.chunked || version == Version::HTTP_10 {
-                return Err(BadHead::Framing);
+            if !only_chunked || self.chunked {
+                return Err(FramingFault::Coding.into());
             }
             self.chunked = true;
         } else if *name == CONNECTION {
@@ -318,9 +297,9 @@ impl MessageFacts {
         for text in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
             let text = std::str::from_utf8(text).ok().filter(|_| digits);
-            let length: u64 = text.and_then(|text| text.parse().ok()).ok_or(BadHead::Framing)?;
+            let length: u64 = text.and_then(|text| text.parse().ok()).ok_or(FramingFault::Length)?;
             if self.length.is_some_and(|earlier| earlier != length) {
-                return Err(BadHead::Framing);
+                return Err(FramingFault::LengthsDiffer.into());
             }
             self.repeated = self.length.is_some();
             self.length = Some(length);

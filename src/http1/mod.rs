@@ -38,6 +38,7 @@
 //! | The end of a connection ends a body without a declared length | responses | §6.3 |
 //! | Lines of the chunked coding may end with a bare LF, too, as programs of 2009 write them | envelopes | §7.1 |
 
+mod bad_head;
 pub mod body;
 pub mod client;
 pub mod embedded;
@@ -60,8 +61,8 @@ use std::io;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 
+pub use self::bad_head::{BadHead, FieldFault, FramingFault};
 pub use self::body::BadBody;
-pub use self::head::BadHead;
 use crate::defaults;
 use crate::message::BoxError;
 

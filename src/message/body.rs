@@ -188,6 +188,9 @@ pub enum RefusedBody {
     /// The trailers are not valid in HTTP/2 (RFC 9113 §8.2.1).
     #[error("the value of a trailer field begins or ends with a blank")]
     Malformed,
+    /// The chunked coding is broken (RFC 9112 §7.1), or has too many extensions.
+    #[error("the chunked coding of its body is malformed")]
+    Chunk,
 }
 
 /// Why a body broke off, if it was refused. Clones belong to the same body.

@@ -10,6 +10,7 @@ mod connection_limit;
 mod cookies;
 mod credentials;
 mod demo;
+mod describe;
 mod entry;
 mod forward;
 mod handshake;

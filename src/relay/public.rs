@@ -13,7 +13,6 @@ use super::config::Routing;
 use super::forward::{self, Downstream, Outgoing};
 use super::respond::{self, VisitorFailure};
 use super::response_timeout::AnswerClock;
-use super::trusted_proxy::Contradiction;
 use super::{credentials, demo, https, max_forwards, record};
 use crate::defaults;
 use crate::domain::{
@@ -21,7 +20,6 @@ use crate::domain::{
 };
 use crate::message::authority::Unclear;
 use crate::message::body::BodyVerdict;
-use crate::message::upgrade::Tunnel;
 use crate::message::{Request, Response, authority, framing, hop, interim, upgrade};
 use crate::observe::exchange::Party;
 use crate::observe::{Limit, LimitObserver as _, Recording};
@@ -86,7 +84,7 @@ async fn route(
     }
     let behind_proxy = match sender.behind_proxy(request.headers(), &shared.config.trusted_proxies) {
         Ok(behind_proxy) => behind_proxy,
-        Err(Contradiction) => return refuse_and_close(VisitorFailure::Sender, &request, recording),
+        Err(unclear) => return refuse_and_close(VisitorFailure::Sender(unclear), &request, recording),
     };
     let sender = behind_proxy.as_deref().unwrap_or(sender);
     if let Some(line) = recording.line() {
@@ -215,7 +213,7 @@ pub(super) fn require_tls(shared: &Shared, visitor: &Visitor) -> Result<(), Refu
 
 /// Refuses an extended CONNECT (RFC 8441): it is one stream of an HTTP/2 connection, which cannot swap its roles.
 fn require_http1(request: &Request) -> Result<(), Refusal> {
-    if request.extensions().get::<Tunnel>().is_none_or(Tunnel::is_connection) {
+    if request.extensions().get::<upgrade::Tunnel>().is_none_or(upgrade::Tunnel::is_connection) {
         return Ok(());
     }
     let message = "agents connect with an Upgrade of HTTP/1.1, and this request is an extended CONNECT of \
@@ -254,8 +252,8 @@ async fn serve(
     if sender.connection_permit().is_newcomer() {
         return refuse_and_close(VisitorFailure::Full, &request, recording);
     }
-    if !max_forwards::count(&mut request) {
-        return respond::instead_of_forwarding(&request, recording);
+    if let Some(answer) = max_forwards::instead(&mut request, recording) {
+        return answer;
     }
     // Held until the answer begins.
     let Some(_charge) = shared.heads.charge(framing::weight(&request)).await else {

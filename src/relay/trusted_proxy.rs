@@ -24,8 +24,12 @@ pub(super) struct ForwardedVisitor {
 
 /// The fields contradict each other or cannot be parsed: the visitor may have written one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the sender of the request is ambiguous")]
-pub(super) struct Contradiction;
+pub(super) enum Contradiction {
+    #[error("Forwarded is malformed")]
+    Malformed,
+    #[error("Forwarded and X-Forwarded-For name different addresses")]
+    Differ,
+}
 
 /// Reads `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Proto`.
 ///
@@ -41,7 +45,7 @@ pub(super) fn forwarded_visitor(
     if let (Some(one), Some(other)) = (standard.remote, de_facto.remote)
         && one.ip() != other.ip()
     {
-        return Err(Contradiction);
+        return Err(Contradiction::Differ);
     }
     Ok(ForwardedVisitor { remote: de_facto.remote.or(standard.remote), tls: de_facto.tls.or(standard.tls) })
 }
@@ -102,9 +106,9 @@ struct Hop {
 fn forwarded(headers: &HeaderMap, trusted: &Nets) -> Result<ForwardedVisitor, Contradiction> {
     let mut hops = Vec::new();
     for value in headers.get_all(FORWARDED).iter().rev() {
-        let text = value.to_str().map_err(|_| Contradiction)?;
+        let text = value.to_str().map_err(|_| Contradiction::Malformed)?;
         // A quoted string may contain commas, so a value is parsed from its start.
-        let mut parsed = elements(text).ok_or(Contradiction)?;
+        let mut parsed = elements(text).ok_or(Contradiction::Malformed)?;
         parsed.reverse();
         hops.append(&mut parsed);
         if hops.len() >= HOPS {
@@ -222,14 +226,14 @@ mod tests {
             assert_eq!(one_field("forwarded", value), (remote.map(str::to_owned), tls), "{value}");
         }
         for bad in ["for=\"1.1.1.1, for=192.0.2.7", "for", "for=a b;x=\"\\", "\"a\"=b", "for=\"a\"b"] {
-            assert_eq!(forwarded(&[("forwarded", bad)]), Err(Contradiction), "{bad}");
+            assert_eq!(forwarded(&[("forwarded", bad)]), Err(Contradiction::Malformed), "{bad}");
         }
     }
 
     #[test]
     fn contradictory_fields_are_an_error() {
         let both = |standard, de_facto| forwarded(&[("forwarded", standard), ("x-forwarded-for", de_facto)]);
-        assert_eq!(both("for=1.1.1.1", "192.0.2.7"), Err(Contradiction));
+        assert_eq!(both("for=1.1.1.1", "192.0.2.7"), Err(Contradiction::Differ));
         assert_eq!(both("for=192.0.2.7", "1.1.1.1, 192.0.2.7").unwrap().0.as_deref(), Some("192.0.2.7:0"));
         assert_eq!(both("for=unknown", "192.0.2.7").unwrap().0.as_deref(), Some("192.0.2.7:0"));
     }

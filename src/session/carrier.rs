@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 
+use super::answer_fault::AnswerFault;
 use super::in_flight::InFlight;
 use crate::domain::SessionId;
 use crate::message::{Request, Response, interim};
@@ -85,8 +86,8 @@ pub enum SendErrorKind {
     #[error("the agent's connection closed before it answered")]
     Closed,
     /// The answer is not valid HTTP.
-    #[error("the agent's answer was not valid HTTP")]
-    Invalid,
+    #[error("the agent's answer is not valid HTTP: {0}")]
+    Invalid(AnswerFault),
     /// The agent has not polled for a while.
     #[error("the agent does not poll")]
     Absent,

@@ -1,5 +1,6 @@
 //! Live links between a relay and an agent. The modules `send` are the relay's end, the modules `serve` the agent's.
 
+mod answer_fault;
 pub mod carrier;
 pub mod envelope;
 pub mod h1;
@@ -21,6 +22,7 @@ use futures_util::future::BoxFuture;
 
 pub use h2::ReceiveBudget;
 
+pub use answer_fault::AnswerFault;
 pub use carrier::{HeldSlot, Kind, Link, SendError, SendErrorKind, Slot};
 pub use handler::{Handler, handler_fn};
 pub use load::{Load, Loaded};

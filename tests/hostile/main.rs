@@ -78,6 +78,7 @@
 
 mod again;
 mod agents;
+mod causes;
 #[expect(dead_code, reason = "the tests of tabs need more of it")]
 #[path = "../clients/devtools.rs"]
 mod devtools;
@@ -149,6 +150,7 @@ cases! {
     handshakes: an_agent_sends_nothing_without_tls, an_agent_sends_nothing_to_an_untrusted_relay;
     polled: a_polling_agent_survives_a_hostile_relay, a_relay_cannot_fill_the_memory_of_a_polling_agent,
         a_polling_agent_cannot_fill_the_memory_of_a_relay;
+    causes: invalid_answers_name_their_cause;
     again: a_replayed_connection_has_no_effect, only_the_owner_ends_a_registration;
     visitors: mass_cancellations_block_no_visitor;
 }

@@ -14,7 +14,7 @@ use crate::message::Response;
 use crate::message::authority::Unclear;
 use crate::message::problem::Problem;
 use crate::net::dial::DialError;
-use crate::session::SendErrorKind;
+use crate::session::{AnswerFault, SendErrorKind};
 
 /// The name of this hop in `Proxy-Status`.
 pub(super) const HOP: &str = "ptth-agent";
@@ -89,9 +89,15 @@ impl OriginFailure {
                  agent an http:// target instead of h2c://."
                     .to_owned(),
             ),
-            Self::Http2(SendErrorKind::Invalid) | Self::Preface(_) => bad(ErrorCode::OriginInvalid,
+            Self::Http2(SendErrorKind::Invalid(AnswerFault::Http2)) | Self::Preface(_) => bad(ErrorCode::OriginInvalid,
                 "http_protocol_error",
-                "its answer is not HTTP/2. Check the port, or use http:// instead of h2c://.",
+                "its answer is not valid HTTP/2. Check the port, or use http:// instead of h2c://. Other causes are a \
+                 missing or unknown pseudo-field, a Connection field, and a body unlike its content-length.",
+            ),
+            Self::Http2(SendErrorKind::Invalid(fault)) => bad(
+                ErrorCode::OriginInvalid,
+                "http_protocol_error",
+                format!("its answer is not valid HTTP: {fault}."),
             ),
             Self::Http2(_) => bad(ErrorCode::OriginIncomplete,
                 "http_response_incomplete",
@@ -204,14 +210,13 @@ fn exchange(error: &http1::Error) -> FailureReport {
             format!("its answer exceeds a limit: {error}."),
         );
     }
-    if matches!(error, http1::Error::Head(BadHead::Framing)) {
-        return bad(
-            ErrorCode::OriginInvalid,
-            "http_protocol_error",
-            "its answer has no clear end: it must have one Content-Length, or chunked as its only coding.",
+    if let http1::Error::Head(BadHead::Framing(fault)) = error {
+        let explanation = format!(
+            "its answer has no clear end: {fault}. It must have one Content-Length, or chunked as its only coding."
         );
+        return bad(ErrorCode::OriginInvalid, "http_protocol_error", explanation);
     }
-    if matches!(error, http1::Error::Head(BadHead::Field | BadHead::Status)) {
+    if matches!(error, http1::Error::Head(BadHead::Field(_) | BadHead::Status)) {
         let explanation = format!("its answer is not valid HTTP: {error}.");
         return bad(ErrorCode::OriginInvalid, "http_protocol_error", explanation);
     }

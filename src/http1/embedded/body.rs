@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 
 use super::{BadMessage, Framing};
 use crate::defaults;
+use crate::http1::BadBody;
 use crate::http1::body::{Decoder, Piece};
 use crate::http1::head::Search;
 use crate::message::body::{FrameSource, PolledFrame};
@@ -144,7 +145,7 @@ pub(super) fn unchunk(rest: &mut BytesMut) -> Result<(Bytes, Option<HeaderMap>),
     let mut out = BytesMut::with_capacity(rest.len());
     loop {
         match decoder.next(rest)? {
-            None => return Err(BadMessage::Chunk),
+            None => return Err(BadBody::Incomplete.into()),
             Some(Piece::Data(data)) => out.extend_from_slice(&data),
             Some(Piece::End(trailers)) => return Ok((out.freeze(), trailers)),
         }
@@ -224,17 +225,19 @@ impl FrameSource for EmbeddedBody {
             let coded = ready!(this.poll_coded(cx)).transpose()?;
             match (&mut this.decode, coded) {
                 (Decode::Rest | Decode::Exactly(0), None) => this.ended = true,
-                (Decode::Exactly(_), None) => return Poll::Ready(Some(Err(BadMessage::Framing.into()))),
+                (Decode::Exactly(_), None) => return Poll::Ready(Some(Err(BadMessage::Length.into()))),
                 (Decode::Chunked(decoder, read), None) if decoder.is_done() && read.is_empty() => {
                     this.ended = true;
                 }
                 (Decode::Chunked(decoder, _), Some(_)) if decoder.is_done() => {
                     return Poll::Ready(Some(Err(BadMessage::Several.into())));
                 }
-                (Decode::Chunked(..), None) => return Poll::Ready(Some(Err(BadMessage::Chunk.into()))),
+                (Decode::Chunked(..), None) => {
+                    return Poll::Ready(Some(Err(BadMessage::Body(BadBody::Incomplete).into())));
+                }
                 (Decode::Rest, Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 (Decode::Exactly(left), Some(data)) => {
-                    *left = left.checked_sub(data.len() as u64).ok_or(BadMessage::Framing)?;
+                    *left = left.checked_sub(data.len() as u64).ok_or(BadMessage::Length)?;
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 (Decode::Chunked(_, read), Some(data)) => read.extend_from_slice(&data),

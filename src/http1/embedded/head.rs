@@ -130,10 +130,10 @@ pub fn parse_next(head: &Bytes, upgrades: bool) -> Result<Next, BadMessage> {
     }
     if read.framing != Framing::Rest(None) {
         // An interim response has no body (RFC 9110 §15.2). Readers would disagree about where the next head begins.
-        return Err(BadMessage::Framing);
+        return Err(BadMessage::InterimBody);
     }
     if head.len() > defaults::INTERIM_BYTES {
-        return Err(BadMessage::TooLarge);
+        return Err(BadMessage::Interims);
     }
     let mut interim = Head::new(());
     *interim.status_mut() = read.status;
@@ -236,6 +236,7 @@ mod tests {
 
     use super::*;
     use crate::http1::head::Search;
+    use crate::http1::{BadHead, FieldFault, FramingFault};
 
     /// The head at the start of `bytes`, and its length in bytes.
     fn read<T>(
@@ -245,6 +246,10 @@ mod tests {
         let taken = Search::default().take(&mut bytes.into(), defaults::FIELDS as usize)?;
         let head = taken.ok_or(BadMessage::Incomplete)?;
         Ok((parse(&head)?, head.len()))
+    }
+
+    fn bad(fault: impl Into<BadHead>) -> BadMessage {
+        BadMessage::Head(fault.into())
     }
 
     fn response(text: &str) -> Result<EmbeddedResponse, BadMessage> {
@@ -274,35 +279,38 @@ mod tests {
     #[test]
     fn an_ambiguous_response_is_refused() {
         for (text, why) in [
-            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", BadMessage::Field),
-            ("HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n", BadMessage::Field),
-            ("HTTP/1.1 200 OK\r\nA: b\rSet-Cookie: x\r\n\r\n", BadMessage::Field),
-            ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", BadMessage::Field),
-            ("HTTP/1.1 200 OK\r\nnothing\r\n\r\n", BadMessage::Field),
-            ("HTTP/1.1 200 O\rK\r\n\r\n", BadMessage::StartLine),
-            ("HTTP/2 200 OK\r\n\r\n", BadMessage::StartLine),
-            ("GET / HTTP/1.1\r\n\r\n", BadMessage::StartLine),
-            ("HTTP/1.1 1000 OK\r\n\r\n", BadMessage::StartLine),
-            ("HTTP/1.1 99\r\n\r\n", BadMessage::StartLine),
-            ("HTTP/1.1 000 OK\r\n\r\n", BadMessage::Status),
-            ("HTTP/1.1 099 OK\r\n\r\n", BadMessage::Status),
+            ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", bad(FieldFault::Folded)),
+            ("HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n", bad(FieldFault::Value)),
+            ("HTTP/1.1 200 OK\r\nA: b\rSet-Cookie: x\r\n\r\n", bad(FieldFault::BareCr)),
+            ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", bad(FieldFault::SpaceBeforeColon)),
+            ("HTTP/1.1 200 OK\r\nnothing\r\n\r\n", bad(FieldFault::NoColon)),
+            ("HTTP/1.1 200 O\rK\r\n\r\n", bad(BadHead::StartLine)),
+            ("HTTP/2 200 OK\r\n\r\n", bad(BadHead::Version)),
+            ("GET / HTTP/1.1\r\n\r\n", bad(BadHead::StartLine)),
+            ("HTTP/1.1 1000 OK\r\n\r\n", bad(BadHead::Status)),
+            ("HTTP/1.1 99\r\n\r\n", bad(BadHead::Status)),
+            ("HTTP/1.1 000 OK\r\n\r\n", bad(BadHead::Status)),
+            ("HTTP/1.1 099 OK\r\n\r\n", bad(BadHead::Status)),
             ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", BadMessage::Status),
             ("HTTP/1.1 100 Continue\r\n\r\n", BadMessage::Status),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", BadMessage::Framing),
-            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", BadMessage::Framing),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+                bad(FramingFault::LengthsDiffer),
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", bad(FramingFault::Length)),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-                BadMessage::Framing,
+                bad(FramingFault::LengthAndCoding),
             ),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", BadMessage::Framing),
-            ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", BadMessage::Framing),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", bad(FramingFault::Coding)),
+            ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", bad(FramingFault::CodingInHttp10)),
             ("HTTP/1.1 200 OK\r\n", BadMessage::Incomplete),
             ("", BadMessage::Incomplete),
         ] {
             assert_eq!(response(text).map(|_| ()), Err(why), "{text:?}");
         }
         let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(defaults::FIELDS as usize));
-        assert_eq!(response(&endless).map(|_| ()), Err(BadMessage::TooLarge));
+        assert_eq!(response(&endless).map(|_| ()), Err(bad(BadHead::Bytes(defaults::FIELDS as usize))));
     }
 
     #[test]
@@ -337,10 +345,10 @@ mod tests {
             ("HTTP/1.1 103 x\r\nLink: ", BadMessage::Incomplete),
             ("HTTP/1.0 103 x\r\n\r\n", BadMessage::Status),
             ("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", BadMessage::Status),
-            ("HTTP/1.1 103 x\r\nContent-Length: 3\r\n\r\nabc", BadMessage::Framing),
-            ("HTTP/1.1 103 x\r\nTransfer-Encoding: chunked\r\n\r\n", BadMessage::Framing),
-            ("HTTP/1.1 099 x\r\n\r\n", BadMessage::Status),
-            (&long, BadMessage::TooLarge),
+            ("HTTP/1.1 103 x\r\nContent-Length: 3\r\n\r\nabc", BadMessage::InterimBody),
+            ("HTTP/1.1 103 x\r\nTransfer-Encoding: chunked\r\n\r\n", BadMessage::InterimBody),
+            ("HTTP/1.1 099 x\r\n\r\n", bad(BadHead::Status)),
+            (&long, BadMessage::Interims),
         ] {
             assert_eq!(next(text), Err(why), "{text:.60}");
         }

@@ -16,8 +16,7 @@ pub use head::{
 };
 pub use pipeline::take_response;
 
-use super::body::BadBody;
-use super::head::BadHead;
+use super::{BadBody, BadHead};
 use crate::defaults;
 
 /// The media type of one embedded message.
@@ -25,56 +24,38 @@ pub const MESSAGE_HTTP: &str = "message/http";
 /// The media type of several.
 pub const APPLICATION_HTTP: &str = "application/http";
 
-/// Why an embedded message is refused.
+/// Why an embedded message is refused. The texts name the cause, and repeat no byte of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadMessage {
     /// The message ends before its head is complete.
-    #[error("the message has no complete head")]
+    #[error("it has no complete head")]
     Incomplete,
-    /// The head is larger than a limit.
-    #[error("the head of the message is too large")]
-    TooLarge,
-    /// The first line is not one of HTTP/1.
-    #[error("the first line of the message is malformed")]
-    StartLine,
+    /// The head is malformed or exceeds a limit.
+    #[error(transparent)]
+    Head(#[from] BadHead),
     /// The status is not a final status from 200 to 999.
-    #[error("the message does not have a final status")]
+    #[error("its status is not final")]
     Status,
-    /// Too many interim responses precede the message.
-    #[error("more than {} interim responses precede the message", defaults::INTERIM)]
-    Flood,
-    /// A field is not `name: value`, is folded, or contains a byte that no field may contain.
-    #[error("a field of the message is malformed")]
-    Field,
-    /// The length of the message is ambiguous, or the body does not have the declared length.
-    #[error("the length of the message is ambiguous or wrong")]
-    Framing,
+    /// Too many interim responses precede the message, or one of them is too large.
+    #[error(
+        "more than {} interim responses precede it, or one with more than {} bytes",
+        defaults::INTERIM,
+        defaults::INTERIM_BYTES
+    )]
+    Interims,
+    /// An interim response that declares a body.
+    #[error("an interim response declares a body")]
+    InterimBody,
+    /// The body does not have the declared length.
+    #[error("its body does not have the declared length")]
+    Length,
+    /// A message that others follow declares no length.
+    #[error("it declares no length, and other messages follow")]
+    Endless,
     /// Another message follows the first.
     #[error("there is more than one message")]
     Several,
     /// The chunked coding is broken.
-    #[error("the chunked coding of the message is malformed")]
-    Chunk,
-}
-
-impl From<BadHead> for BadMessage {
-    fn from(bad: BadHead) -> Self {
-        match bad {
-            BadHead::StartLine | BadHead::Version | BadHead::Target | BadHead::TargetByte => Self::StartLine,
-            BadHead::Status => Self::Status,
-            BadHead::Field => Self::Field,
-            BadHead::Bytes(_) | BadHead::Fields => Self::TooLarge,
-            BadHead::Framing => Self::Framing,
-        }
-    }
-}
-
-impl From<BadBody> for BadMessage {
-    fn from(bad: BadBody) -> Self {
-        match bad {
-            BadBody::Incomplete | BadBody::Chunk => Self::Chunk,
-            BadBody::Extensions | BadBody::Trailers => Self::TooLarge,
-            BadBody::TooLong => Self::Framing,
-        }
-    }
+    #[error(transparent)]
+    Body(#[from] BadBody),
 }

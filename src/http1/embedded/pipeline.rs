@@ -31,10 +31,10 @@ pub fn take_response(
         Framing::Empty => Bytes::new(),
         Framing::Rest(Some(length)) => match usize::try_from(length) {
             Ok(length) if length <= rest.len() => rest.split_to(length),
-            _ => return Err(BadMessage::Framing),
+            _ => return Err(BadMessage::Length),
         },
         Framing::Rest(None) if last => std::mem::take(rest),
-        Framing::Rest(None) => return Err(BadMessage::Framing),
+        Framing::Rest(None) => return Err(BadMessage::Endless),
         Framing::Chunked => {
             let mut read = BytesMut::from(std::mem::take(rest));
             let (body, fields) = unchunk(&mut read)?;
@@ -52,6 +52,7 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
+    use crate::http1::{BadBody, BadHead};
 
     fn bodies(text: &'static str, methods: &[Method]) -> Vec<Result<Bytes, BadMessage>> {
         let mut rest = Bytes::from_static(text.as_bytes());
@@ -77,10 +78,10 @@ mod tests {
     #[test]
     fn a_response_without_framing_is_accepted_only_as_the_last() {
         for (text, why) in [
-            ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", BadMessage::Framing),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", BadMessage::Framing),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", BadMessage::Chunk),
-            ("garbage\r\n\r\n", BadMessage::StartLine),
+            ("HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", BadMessage::Endless),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", BadMessage::Length),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", BadBody::Incomplete.into()),
+            ("garbage\r\n\r\n", BadHead::StartLine.into()),
             ("", BadMessage::Incomplete),
         ] {
             assert_eq!(bodies(text, &[Method::GET, Method::GET])[0], Err(why), "{text:?}");

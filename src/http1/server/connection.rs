@@ -204,6 +204,7 @@ impl FrameSource for Incoming {
             Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
             Ok(Piece::End(trailers)) => trailers.map(|trailers| Ok(Frame::trailers(trailers))),
             Err(Error::Body(BadBody::Trailers)) => Some(Err(RefusedBody::Trailers.into())),
+            Err(Error::Body(BadBody::Chunk | BadBody::Extensions)) => Some(Err(RefusedBody::Chunk.into())),
             Err(error) => Some(Err(error.into())),
         };
         self.done = true;

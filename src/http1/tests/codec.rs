@@ -3,7 +3,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use proptest::prelude::*;
 
 use super::super::fuzz::{Event, requests, responses, write};
-use super::super::{BadBody, BadHead};
+use super::super::{BadBody, BadHead, FieldFault, FramingFault};
 use crate::defaults;
 
 fn whole(text: &str) -> Vec<Event> {
@@ -25,21 +25,21 @@ fn bad(events: &[Event]) -> Option<BadHead> {
 fn ambiguous_heads_are_refused() {
     let get = |fields: &str| format!("POST / HTTP/1.1\r\n{fields}\r\n");
     for (text, why) in [
-        (get("Content-Length: 1\r\nContent-Length: 2\r\n"), BadHead::Framing),
-        (get("Content-Length: 1, 2\r\n"), BadHead::Framing),
-        (get("Content-Length: +1\r\n"), BadHead::Framing),
-        (get("Content-Length: \r\n"), BadHead::Framing),
-        (get("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), BadHead::Framing),
-        (get("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), BadHead::Framing),
-        (get("Transfer-Encoding: gzip, chunked\r\n"), BadHead::Framing),
-        (get("Transfer-Encoding: identity\r\n"), BadHead::Framing),
-        (get("Transfer-Encoding: chunked\r\n").replace("1.1", "1.0"), BadHead::Framing),
-        (get("A: b\r\n c\r\n"), BadHead::Field),
-        (get("A : b\r\n"), BadHead::Field),
-        (get(" A: b\r\n"), BadHead::Field),
-        (get("A: b\0\r\n"), BadHead::Field),
-        (get("A: b\rB: c\r\n"), BadHead::Field),
-        (get("nothing\r\n"), BadHead::Field),
+        (get("Content-Length: 1\r\nContent-Length: 2\r\n"), FramingFault::LengthsDiffer.into()),
+        (get("Content-Length: 1, 2\r\n"), FramingFault::LengthsDiffer.into()),
+        (get("Content-Length: +1\r\n"), FramingFault::Length.into()),
+        (get("Content-Length: \r\n"), FramingFault::Length.into()),
+        (get("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), FramingFault::LengthAndCoding.into()),
+        (get("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), FramingFault::Coding.into()),
+        (get("Transfer-Encoding: gzip, chunked\r\n"), FramingFault::Coding.into()),
+        (get("Transfer-Encoding: identity\r\n"), FramingFault::Coding.into()),
+        (get("Transfer-Encoding: chunked\r\n").replace("1.1", "1.0"), FramingFault::CodingInHttp10.into()),
+        (get("A: b\r\n c\r\n"), FieldFault::Folded.into()),
+        (get("A : b\r\n"), FieldFault::SpaceBeforeColon.into()),
+        (get(" A: b\r\n"), FieldFault::Folded.into()),
+        (get("A: b\0\r\n"), FieldFault::Value.into()),
+        (get("A: b\rB: c\r\n"), FieldFault::BareCr.into()),
+        (get("nothing\r\n"), FieldFault::NoColon.into()),
         ("GET  / HTTP/1.1\r\n\r\n".into(), BadHead::StartLine),
         ("GET / HTTP/2.0\r\n\r\n".into(), BadHead::Version),
         ("GET / HTTP/1.2\r\n\r\n".into(), BadHead::Version),

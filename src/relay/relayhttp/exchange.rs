@@ -48,7 +48,7 @@ pub(super) async fn embedded(envelope: Body, destination: &HostAndPort) -> Resul
         refused(kind, format!("the message is not a valid request: {error}"))
     })?;
     if matches!(head.framing, Framing::Rest(Some(declared)) if declared != body.len() as u64) {
-        return Err(refused(RefusalKind::Malformed, BadMessage::Framing.to_string()));
+        return Err(refused(RefusalKind::Malformed, BadMessage::Length.to_string()));
     }
     outgoing(head, body, destination)
 }

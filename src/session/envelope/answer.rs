@@ -19,6 +19,7 @@ use crate::http1::embedded::{
 };
 use crate::message::framing::{is_bodiless, is_incremental};
 use crate::message::{Body, Response};
+use crate::session::AnswerFault;
 use crate::session::carrier::SendErrorKind;
 
 /// Why an answer was not taken.
@@ -41,7 +42,7 @@ pub enum AnswerError {
 /// The error for a visitor whose answer was not taken.
 fn kind_of(error: &AnswerError) -> SendErrorKind {
     match error {
-        AnswerError::Read(ReadError::Bad(_)) => SendErrorKind::Invalid,
+        AnswerError::Read(ReadError::Bad(bad)) => SendErrorKind::Invalid(AnswerFault::Message(*bad)),
         AnswerError::Full => SendErrorKind::Busy,
         _ => SendErrorKind::Closed,
     }
@@ -167,7 +168,7 @@ async fn read_head(
         };
         match next {
             Next::Answer(head) => return Ok(Some(head)),
-            Next::Interim(_) if left == 0 => return Err(ReadError::from(BadMessage::Flood).into()),
+            Next::Interim(_) if left == 0 => return Err(ReadError::from(BadMessage::Interims).into()),
             Next::Interim(head) => {
                 left -= 1;
                 match recipient.gate.take_if(|_| head.status() == StatusCode::CONTINUE) {
@@ -268,7 +269,7 @@ async fn answer_batch(queue: &Queue, recipients: Vec<Recipient>, envelope: Body)
             Ok(response) => drop(recipient.respond(response)),
             Err(why) => {
                 bad.get_or_insert(why);
-                recipient.fail(SendErrorKind::Invalid, None);
+                recipient.fail(SendErrorKind::Invalid(AnswerFault::Message(why)), None);
             }
         }
     }

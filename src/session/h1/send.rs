@@ -18,6 +18,7 @@ use crate::net::flag::Flag;
 use crate::net::keepalive::UserTimeoutSwitch;
 use crate::net::{Io, Scope};
 use crate::observe::{Limit, LimitObserver};
+use crate::session::AnswerFault;
 use crate::session::Driver;
 use crate::session::carrier::{Carrier, SendError, SendErrorKind, Slot};
 
@@ -232,10 +233,10 @@ impl H1 {
                 Ok(response)
             }
             Err(NotAnswered { error, unsent, repeatable }) => {
-                let kind = match () {
-                    () if self.place.held_up.load(Ordering::Acquire) => SendErrorKind::Slow,
-                    () if error.is_invalid() => SendErrorKind::Invalid,
-                    () => SendErrorKind::Closed,
+                let kind = match AnswerFault::of(&error) {
+                    _ if self.place.held_up.load(Ordering::Acquire) => SendErrorKind::Slow,
+                    Some(fault) => SendErrorKind::Invalid(fault),
+                    None => SendErrorKind::Closed,
                 };
                 tracing::debug!(%error, "a request failed on a flipped connection");
                 let absolute = |mut request: Box<Request>| {

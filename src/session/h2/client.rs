@@ -28,6 +28,7 @@ use crate::message::repeat::{self, RequestCopy};
 use crate::message::upgrade::{self, Sent, Tunnel};
 use crate::message::{Body, Request, Response, http2, interim};
 use crate::net::Scope;
+use crate::session::AnswerFault;
 use crate::session::carrier::{SendError, SendErrorKind};
 
 /// How long an Upgrade waits for a server's first SETTINGS, which come with the server's first bytes.
@@ -151,7 +152,7 @@ impl Http2Client {
             let answered = match handle.send_request(head, true) {
                 Ok((response, mut stream)) => {
                     let answered = answer(response, None, interim).await;
-                    if matches!(answered, Err(Lost::INVALID)) {
+                    if answered.as_ref().is_err_and(Lost::is_invalid) {
                         stream.send_reset(Reason::PROTOCOL_ERROR);
                     }
                     answered
@@ -208,7 +209,7 @@ impl Http2Client {
                 // The upload ends with its stream.
                 Err(Lost { unprocessed: true, .. }) => (answered, upload.await),
                 // The drop of the upload resets the stream.
-                Err(Lost::INVALID) => (answered, Rest::default()),
+                Err(ref lost) if lost.is_invalid() => (answered, Rest::default()),
                 _ => {
                     // An early answer does not end the upload.
                     self.scope.spawn_light(async { drop(upload.await) });
@@ -317,21 +318,23 @@ async fn answer(
             // Polling for the answer itself would discard the interim responses before it.
             let Some(head) = ready!(response.poll_informational(cx)) else {
                 return response.poll_unpin(cx).map(|head| match head {
-                    Ok(head) if http2::is_malformed(head.headers()) => Err(Lost::INVALID),
+                    Ok(head) if http2::is_malformed(head.headers()) => Err(Lost::invalid(AnswerFault::Blank)),
                     head => head.map_err(|error| Lost::of(&error)),
                 });
             };
             let head = head.map_err(|error| Lost::of(&error))?;
             if http2::is_malformed(head.headers()) {
-                return Poll::Ready(Err(Lost::INVALID));
+                return Poll::Ready(Err(Lost::invalid(AnswerFault::Blank)));
             }
             count += 1;
             match (head.status(), &gate) {
                 // HTTP/2 has no 101 (RFC 9113 §8.6).
                 (StatusCode::SWITCHING_PROTOCOLS, _) => {
-                    return Poll::Ready(Err(Lost::INVALID));
+                    return Poll::Ready(Err(Lost::invalid(AnswerFault::UnrequestedUpgrade)));
                 }
-                _ if count > defaults::INTERIM => return Poll::Ready(Err(Lost::INVALID)),
+                _ if count > defaults::INTERIM => {
+                    return Poll::Ready(Err(Lost::invalid(AnswerFault::Interims)));
+                }
                 (StatusCode::CONTINUE, Some(gate)) => gate.open(),
                 _ => interim.send(head),
             }
@@ -359,7 +362,13 @@ struct Lost {
 }
 
 impl Lost {
-    const INVALID: Self = Self { kind: SendErrorKind::Invalid, unprocessed: false };
+    fn invalid(fault: AnswerFault) -> Self {
+        Self { kind: SendErrorKind::Invalid(fault), unprocessed: false }
+    }
+
+    fn is_invalid(&self) -> bool {
+        matches!(self.kind, SendErrorKind::Invalid(_))
+    }
 
     /// The request was sent. The far end has not processed a refused stream (RFC 9113 §8.7), nor a stream above the
     /// last stream of a GOAWAY (§6.8). A GOAWAY by itself ends no other streams.
@@ -367,7 +376,7 @@ impl Lost {
         tracing::debug!(%error, "a request failed over HTTP/2");
         if error.is_library() {
             // This end resets a stream or ends a connection only for a fault of the far end.
-            return Self::INVALID;
+            return Self::invalid(AnswerFault::Http2);
         }
         let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
         let kind = if refused { SendErrorKind::Busy } else { SendErrorKind::Closed };

@@ -47,7 +47,7 @@ impl Answers {
         let share = match reading {
             Ok(Ok(share)) => share,
             Ok(Err(ReadError::TooLarge(most))) => {
-                refuse(router, agent, id_of(&text), SendErrorKind::Invalid);
+                refuse(router, agent, id_of(&text), InvalidMessage::TooLarge.for_visitor());
                 return Err(Refusal::new(
                     RefusalKind::TooLarge,
                     format!("the answer is larger than {most} bytes"),
@@ -77,7 +77,7 @@ impl Answers {
                 }
             }
             Err(error) => {
-                refuse(router, agent, error.id, SendErrorKind::Invalid);
+                refuse(router, agent, error.id, error.reason.for_visitor());
                 let kind = match error.reason {
                     InvalidMessage::TooLarge => RefusalKind::TooLarge,
                     _ => RefusalKind::Malformed,

@@ -13,6 +13,7 @@ use super::{BASE64, BASE64_ENGINE, VERSION, VERSIONS};
 use crate::defaults;
 use crate::http1::write::Reason;
 use crate::message::{Body, Request, Response, hop};
+use crate::session::{AnswerFault, SendErrorKind};
 
 /// The most fields of one message: ten times as many as browsers send.
 const FIELDS: usize = 512;
@@ -40,6 +41,23 @@ pub(in crate::transport::comet) enum InvalidMessage {
     Body,
     #[error("the body is larger than {} bytes", defaults::COMET_MESSAGE)]
     TooLarge,
+}
+
+impl InvalidMessage {
+    /// The error for the visitor whose answer this message was to be. An error of the JSON may quote the input.
+    pub(in crate::transport::comet) fn for_visitor(&self) -> SendErrorKind {
+        SendErrorKind::Invalid(AnswerFault::Json(match self {
+            Self::Json(_) => "its JSON is malformed",
+            Self::Missing(_) => "its JSON has no message-id or no status",
+            Self::Version => "its http-version is neither PTTH/0.9 nor PTTH/1.0",
+            Self::Status => "its status is not a number from 200 to 999",
+            Self::Field => "a field has a byte that no field may have",
+            Self::Fields => "its fields are too large",
+            Self::Target => "its method or request-uri is malformed",
+            Self::Body => "its body-encoding is not base64, or its body does not match it",
+            Self::TooLarge => "it is larger than a JSON message can be",
+        }))
+    }
 }
 
 /// The exchange that a message belongs to, and the version of its sender.
