@@ -1,37 +1,43 @@
 //! Logins that an origin ties to the connection on which they arrive.
 
+use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http_body_util::BodyExt as _;
-use ptth::internals::agent::Serving;
 use ptth::internals::agent::origin::{Origin, OriginTarget};
 use ptth::internals::message::Body;
 use ptth::internals::net::Scope;
 use tokio::net::TcpListener;
 
-use crate::support::{Plan, TestRelay, VisitorH2, Wire, named, serve, within};
+use crate::support::{Front, Plan, VisitorH2, Wire, named, within};
 use crate::world::{NAME, On, World};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// The three answers of a login, and the last credential of a user.
 const OFFER: &str = "NTLM";
 const CHALLENGE: &str = "NTLM challenge";
-const PROOF: &str = "NTLM proof-of-";
+pub(crate) const PROOF: &str = "NTLM proof-of-";
 
 /// The address of a trusted proxy.
 const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// An origin that takes every request on a connection as a request of the user who logged in on it, with an agent and
 /// a relay in front of it.
-struct LoginWorld {
-    relay: TestRelay,
-    _agent: Serving,
+pub(crate) struct LoginWorld {
+    /// Where visitors connect.
+    pub(crate) front: Front,
     scope: Scope,
+    _between: Box<dyn Any>,
 }
 
 impl LoginWorld {
     async fn start(on: On) -> Self {
+        Self::trusting(on, PROXY).await
+    }
+
+    /// A world whose relay trusts a proxy at this address.
+    pub(crate) async fn trusting(on: On, proxy: IpAddr) -> Self {
         let scope = Scope::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -41,18 +47,17 @@ impl LoginWorld {
                 connections.spawn(serve_connection(Wire::new(stream)));
             }
         });
-        let trusted_proxies = std::iter::once(PROXY.into()).collect();
-        let relay = TestRelay::planned(Plan { trusted_proxies, ..Plan::default() });
-        let agent = serve(&on.agent(&relay), handler(address)).await;
-        Self { relay, _agent: agent, scope }
+        let trusted_proxies = std::iter::once(proxy.into()).collect();
+        let (front, between) = on.front(address, Plan { trusted_proxies, ..Plan::default() }).await;
+        Self { front, scope, _between: between }
     }
 
-    async fn http1(&self) -> Visitor {
-        Visitor::Http1(self.relay.visitor().await)
+    pub(crate) async fn http1(&self) -> Visitor {
+        Visitor::Http1(self.front.visitor().await)
     }
 
-    async fn http2(&self) -> Visitor {
-        Visitor::Http2(self.relay.visitor_h2(&named(NAME)).await)
+    pub(crate) async fn http2(&self) -> Visitor {
+        Visitor::Http2(self.front.visitor_h2(&named(NAME)).await)
     }
 }
 
@@ -62,7 +67,7 @@ impl Drop for LoginWorld {
     }
 }
 
-fn handler(origin: SocketAddr) -> std::sync::Arc<Origin> {
+pub(crate) fn handler(origin: SocketAddr) -> std::sync::Arc<Origin> {
     let target = OriginTarget::parse(&format!("http://{origin}")).unwrap();
     Origin::new(target, Scope::new(), ptth::internals::tls::client_config_for_none().unwrap())
 }
@@ -95,7 +100,7 @@ async fn serve_connection(mut wire: Wire) {
 }
 
 /// A visitor connection.
-enum Visitor {
+pub(crate) enum Visitor {
     Http1(Wire),
     Http2(VisitorH2),
 }
@@ -103,7 +108,7 @@ enum Visitor {
 impl Visitor {
     /// Sends a request with this credential. Returns the user for whom the origin takes the request, or the next step
     /// of the login.
-    async fn request(&mut self, credential: Option<&str>) -> Result<String, String> {
+    pub(crate) async fn request(&mut self, credential: Option<&str>) -> Result<String, String> {
         let (status, challenge, body) = match self {
             Self::Http1(wire) => {
                 let field = credential.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
@@ -130,7 +135,7 @@ impl Visitor {
         }
     }
 
-    async fn begin_login(&mut self) {
+    pub(crate) async fn begin_login(&mut self) {
         assert_eq!(self.request(None).await, Err(String::new()));
         assert_eq!(self.request(Some("NTLM negotiate")).await, Err(" challenge".into()));
     }
@@ -166,7 +171,7 @@ pub(crate) async fn a_connection_login_serves_only_its_visitor(on: On) {
 /// A trusted proxy may send the requests of several visitors on one connection, so no login outlives its request.
 pub(crate) async fn a_connection_login_fails_behind_a_trusted_proxy(on: On) {
     let world = LoginWorld::start(on).await;
-    let mut proxy = Visitor::Http1(world.relay.visitor_from(PROXY).await);
+    let mut proxy = Visitor::Http1(world.front.visitor_from(PROXY).await);
     proxy.begin_login().await;
     assert_eq!(proxy.request(Some(&format!("{PROOF}alice"))).await, Err(String::new()));
     assert_eq!(proxy.request(None).await, Err(String::new()));

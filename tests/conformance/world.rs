@@ -1,7 +1,9 @@
 //! Where a scenario runs: one relay, one origin, one agent between them.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::net::SocketAddr;
 
 use ptth::internals::agent::Serving;
 use ptth::internals::session::Kind;
@@ -9,7 +11,8 @@ use ptth::transport;
 
 use crate::exceptions::is_excepted;
 use crate::holder::{Buffering, buffering_proxy};
-use crate::support::{AgentPlan, Head, TestOrigin, TestRelay, Wire, named, run, serve};
+use crate::logins::handler;
+use crate::support::{AgentPlan, Front, Head, Plan, TestOrigin, TestRelay, Wire, named, run, serve};
 
 /// The name that the agent of a world claims.
 pub(crate) const NAME: &str = "shop";
@@ -60,6 +63,13 @@ impl On {
     /// As [`On::agent`], by way of another address.
     pub(crate) fn agent_at(&self, url: &str, relay: &TestRelay) -> AgentPlan {
         AgentPlan::new(url, NAME, relay.token(&[NAME]), self.transport, self.carrier)
+    }
+
+    /// A relay of this plan, and an agent of it for the origin at an address. Both end when the second value is dropped.
+    pub(crate) async fn front(self, origin: SocketAddr, plan: Plan) -> (Front, Box<dyn Any>) {
+        let relay = TestRelay::planned(plan);
+        let agent = serve(&self.agent(&relay), handler(origin)).await;
+        (*relay, Box::new((relay, agent)))
     }
 
     /// Relay, origin and agent, connected.

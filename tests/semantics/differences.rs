@@ -80,6 +80,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     changes("endless_interim_responses_become_502", "every interim response was forwarded", FINAL),
     always("continue_comes_from_the_origin", "right: Some(\"100-continue\")", ITSELF),
     always("continue_for_an_http2_visitor", "right: Some(\"100-continue\")", ITSELF),
+    always("an_unknown_expectation", "left: (None,", "it drops Expect, whatever its value"),
     always("refused_before_the_body", "left: (100, \"\")", ITSELF),
     always("announced_trailers_of_a_request", "right: Some(\"chunked\")", TRAILERS),
     always("unannounced_trailers_of_a_request", "right: Some(\"chunked\")", TRAILERS),
@@ -110,6 +111,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "Some(\"other.test\")",
         "Host keeps the field's value; the target's host is only in `$host`, in lower case and without port",
     ),
+    always("options_of_a_server", "left: \"OPTIONS / HTTP/1.1\"", "the empty path becomes /"),
     always("asterisk_form", "HTTP/1.1 400", "it is refused with 400"),
     always("malformed_hosts", "the origin got a request", "a user name before the host passes: `user@host`"),
     always(
@@ -143,6 +145,11 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     ),
     always("a_missing_proxy_header", "the connection ended", EVERYBODY),
     always("an_untrusted_proxy_header", "the origin got a request", EVERYBODY),
+    always(
+        "a_connection_login_serves_only_its_visitor",
+        "assertion `left == right` failed",
+        "all visitors share the connections to the origin: a login is broken off, or serves other visitors",
+    ),
     always("blanks_around_field_values", TOO_LATE, "such a value passes"),
     always("blanks_around_values_of_an_http2_origin", "\"x-a\": \" a\"", "such a value passes"),
     always("pseudo_fields_in_trailers", "left: (7, 0)", "it ends the connection"),
@@ -184,5 +191,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
 /// The cases that are about something that only a relay has.
 pub(crate) const RELAYS_ONLY: &[(&str, &str)] = &[
     ("cookie_domains_of_other_names", "nginx has one origin here and no other tenants"),
+    ("a_connection_login_fails_behind_a_trusted_proxy", "nginx makes no difference for a trusted proxy"),
+    ("a_connection_login_fails_behind_a_proxy", "the case is about a relay behind nginx"),
+    ("a_loop_ends", "the case is about a relay"),
+    ("a_405_lists_the_methods", "the case is about the relay's own answers"),
+    ("malformed_requests", "its error pages name no cause"),
+    ("unclear_senders", "its error pages name no cause"),
+    ("malformed_answers", "its error pages name no cause; the log has the cause"),
     ("refused_by_the_relay", "nginx has no rule for it here: `client_max_body_size` is 0"),
 ];

@@ -16,7 +16,8 @@ const INTRODUCTION: &str = "# HTTP conformance
 Every row is a case of `tests/semantics`: the test sends raw bytes through a relay and an agent, in both directions, and
 compares the received bytes with the sent ones. The columns `h2`, `h1` and `envelope` are the carriers, which carry requests
 from the relay to an agent. `comet` is the transport of that name; its envelopes are whole JSON messages. In the column
-`nginx`, nginx stands between the same visitor and the same origin as a plain reverse proxy, [configured](#nginx) with care.
+`[::1]`, the carrier is `h2`, and relay, origin and visitor have the IPv6 address `::1`; the long run tests the other
+carriers there, too. In the column `nginx`, nginx stands between the same visitor and the same origin as a plain reverse proxy, [configured](#nginx) with care.
 `–` marks a case that applies to a relay only. A separate test (`held`) keeps server-sent events and WebSockets open for four
 hours, silent for most of that time. `tests/e2e` runs real clients and servers of gRPC and WebSockets.
 

@@ -210,15 +210,16 @@ pub(crate) async fn equal_lengths(on: On) {
     }
 }
 
-/// HTTP/2 has no reason phrase. Behind it, an unregistered status has an empty phrase.
 pub(crate) async fn reason_phrases(on: On) {
     let world = on.world().await;
-    for (status, phrase, without) in [(404, "Introuvable", "Not Found"), (499, "Gone fishing", "")] {
-        let answer =
-            format!("HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+    for (status, phrase) in
+        [(404, "Introuvable"), (499, "Gone fishing, back at 5"), (200, ""), (404, "Not Found")]
+    {
+        let answer = format!(
+            "HTTP/1.1 {status} {phrase}\r\nConnection: close\r\nPTTH-Reason: Forged\r\nContent-Length: 2\r\n\r\nok"
+        );
         let (_, (answer, _)) = exchange(&world, head("GET", "/", ""), answer).await;
-        let phrases = [phrase, without].map(|phrase| format!("HTTP/1.1 {status} {phrase}"));
-        assert!(phrases.contains(&answer.first), "{}", answer.first);
+        assert_eq!(answer.first, format!("HTTP/1.1 {status} {phrase}"));
     }
 }
 
@@ -236,4 +237,25 @@ pub(crate) async fn incremental(on: On) {
     let (mut origin, got) = at_origin(&world).await;
     assert_eq!(got.get("incremental"), Some("?1"));
     assert_eq!(origin.chunk().await, "one");
+}
+
+pub(crate) async fn incremental_answer(on: On) {
+    let world = on.world().await;
+    let (mut visitor, mut origin, _) = world.begin("GET", "/", "").await;
+    origin.send("HTTP/1.1 200 OK\r\nIncremental: ?1\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    origin.send_chunk("one").await;
+    if on.is_whole() {
+        let (answer, body) = visitor.message().await;
+        assert_eq!(answer.status(), 503, "{body}");
+        assert_eq!(answer.get("proxy-status"), Some("ptth-agent; error=incremental_refused"));
+        assert!(body.contains("(Incremental)"), "{body}");
+        origin.closed().await;
+    } else {
+        assert_eq!(visitor.head().await.get("incremental"), Some("?1"));
+        assert_eq!(visitor.chunk().await, "one");
+    }
+    // An answer without a body arrives as a whole anyway.
+    let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nIncremental: ?1\r\nContent-Length: 0\r\n\r\n";
+    let (_, (answer, _)) = exchange(&world, head("GET", "/", ""), answer).await;
+    assert_eq!((answer.status(), answer.get("incremental")), (200, Some("?1")));
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use ptth::internals::defaults;
 
-use crate::exchange::{CLOSING, OK, at_origin, head, host, own_fields};
+use crate::exchange::{CLOSING, OK, at_origin, exchange, head, host, own_fields};
 use crate::support::{Head, Wire};
 use crate::visitor::{Http2, request};
 use crate::world::On;
@@ -204,6 +204,16 @@ pub(crate) async fn refused_before_the_body(on: On) {
 /// How much sooner than [`defaults::ORIGIN_CONTINUE`] a body arrives that its visitor sends without a 100.
 fn is_sent_at_once(since: Instant) -> bool {
     since.elapsed() < defaults::ORIGIN_CONTINUE / 2
+}
+
+pub(crate) async fn an_unknown_expectation(on: On) {
+    let world = on.world().await;
+    for (fields, body) in
+        [("Expect: 200-maybe\r\nContent-Length: 2\r\n", "hi"), ("Expect: 200-maybe\r\n", "")]
+    {
+        let ((got, sent), _) = exchange(&world, head("POST", "/", fields) + body, CLOSING).await;
+        assert_eq!((got.get("expect"), &*sent), (Some("200-maybe"), body.as_bytes()));
+    }
 }
 
 pub(crate) async fn a_body_without_continue(on: On) {

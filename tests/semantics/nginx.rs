@@ -66,7 +66,8 @@ impl Nginx {
     pub(crate) fn start(origin: SocketAddr, before: Before, speaks: Speaks) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = dir.path().display().to_string();
-        let front = Front { plain: address(), tls: address() };
+        let plain = address();
+        let front = Front { plain, tls: address(), proxies: plain };
         let (listens, more) = match before {
             Before::Nobody => ("", String::new()),
             Before::Proxy => ("", "real_ip_header X-Forwarded-For; real_ip_recursive on;".to_owned()),

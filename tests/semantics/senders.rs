@@ -20,9 +20,11 @@ async fn only_relay_fields_arrive(on: On, claims: &str) {
     let world = on.world().await;
     let ((got, _), _) = exchange(&world, head("GET", "/", &format!("{claims}X-Mine: kept\r\n")), OK).await;
     assert_eq!(own_fields(&got), lines("X-Mine: kept\r\n"));
-    let forwarded = format!("for=127.0.0.1;host=\"{}\";proto=http", host());
+    let address = on.address().to_string();
+    let node = if on.address().is_ipv6() { format!("\"[{address}]\"") } else { address.clone() };
+    let forwarded = format!("for={node};host=\"{}\";proto=http", host());
     assert_eq!(got.get("forwarded"), Some(&*forwarded));
-    assert_eq!(got.get("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(got.get("x-forwarded-for"), Some(&*address));
     assert_eq!(got.get("x-forwarded-proto"), Some("http"));
     assert_eq!(got.get("x-forwarded-host"), Some(&*host()));
 }
@@ -48,6 +50,28 @@ pub(crate) async fn via(on: On) {
     assert_eq!(got.get("via"), Some("2.0 ptth"));
     origin.send(CLOSING).await;
     assert_eq!(answering.whole().await.unwrap().body, "ok");
+}
+
+pub(crate) async fn a_loop_ends(on: On) {
+    let world = on.world().await;
+    let via = |hops: usize| format!("Via: {}\r\n", vec!["1.1 ptth"; hops].join(", "));
+    exchange(&world, head("GET", "/", &via(7)), CLOSING).await;
+    let mut visitor = world.relay.visitor().await;
+    visitor.send(head("GET", "/", &via(8))).await;
+    let (answer, body) = refusal(&world, &mut visitor).await;
+    assert_eq!(
+        (answer.status(), answer.get("proxy-status")),
+        (502, Some("ptth-relay; error=proxy_loop_detected"))
+    );
+    assert!(body.contains("(Via)"), "{body}");
+
+    let (front, _looped) = on.looped().await;
+    let (answer, body) = front.fetch(&head("GET", "/", "")).await;
+    assert_eq!(
+        (answer.status(), answer.get("proxy-status")),
+        (502, Some("ptth-relay; error=proxy_loop_detected"))
+    );
+    assert!(body.contains("(Via)"), "{body}");
 }
 
 async fn connect_from_front(world: &World) -> Wire {
@@ -81,7 +105,8 @@ async fn forged_fields_are_replaced(world: &World) {
     let mut visitor = world.relay.visitor().await;
     visitor.send(head("GET", "/", CLAIMS)).await;
     let (mut origin, got) = at_origin_unless_answered(world, &mut visitor).await;
-    assert_eq!((got.get("x-forwarded-for"), got.get("x-real-ip")), (Some("127.0.0.1"), None));
+    let address = world.relay.plain.ip().to_string();
+    assert_eq!((got.get("x-forwarded-for"), got.get("x-real-ip")), (Some(&*address), None));
     origin.send(CLOSING).await;
     assert_eq!(visitor.message().await.1, "ok");
 }

@@ -60,6 +60,15 @@ pub(crate) async fn absolute_form_without_path(on: On) {
     }
 }
 
+pub(crate) async fn options_of_a_server(on: On) {
+    let world = on.world().await;
+    for (target, wanted) in [("", "*"), ("/", "/"), ("?a", "/?a")] {
+        let request = format!("OPTIONS http://{}{target} HTTP/1.1\r\nHost: {}\r\n\r\n", host(), host());
+        let ((got, _), _) = exchange(&world, request, CLOSING).await;
+        assert_eq!(got.first, format!("OPTIONS {wanted} HTTP/1.1"));
+    }
+}
+
 pub(crate) async fn asterisk_form(on: On) {
     let world = on.world().await;
     let ((got, _), _) = exchange(&world, head("OPTIONS", "*", ""), OK).await;

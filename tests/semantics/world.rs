@@ -1,12 +1,14 @@
 //! Where a case runs: what stands between its visitor and its origin.
 
+use std::any::Any;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ptth::internals::agent::Serving;
 use ptth::internals::session::Kind;
 use ptth::transport;
 
+use crate::logins::handler;
 use crate::nginx::Nginx;
 use crate::support::{AgentPlan, Front, Head, Plan, TestOrigin, TestRelay, Wire, named, serve};
 
@@ -18,7 +20,8 @@ pub(crate) fn host() -> String {
     named(NAME)
 }
 
-/// A column of the table: a relay and an agent, by their carrier or their transport, or nginx in their place.
+/// A column of the table: a relay and an agent, by their carrier or their transport, or nginx in their place. On the
+/// columns `…Ipv6`, relay, origin and visitor have the address `::1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum On {
     H2,
@@ -26,10 +29,34 @@ pub(crate) enum On {
     Envelope,
     Comet,
     Nginx,
+    H2Ipv6,
+    H1Ipv6,
+    EnvelopeIpv6,
+    CometIpv6,
 }
 
 impl On {
-    pub(crate) const ALL: [Self; 5] = [Self::H2, Self::H1, Self::Envelope, Self::Comet, Self::Nginx];
+    /// The columns of the document.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::H2, Self::H1, Self::Envelope, Self::Comet, Self::H2Ipv6, Self::Nginx];
+    /// Further columns of the long run.
+    pub(crate) const LONG: [Self; 3] = [Self::H1Ipv6, Self::EnvelopeIpv6, Self::CometIpv6];
+
+    /// The same column with IPv4 addresses.
+    pub(crate) fn base(self) -> Self {
+        match self {
+            Self::H2Ipv6 => Self::H2,
+            Self::H1Ipv6 => Self::H1,
+            Self::EnvelopeIpv6 => Self::Envelope,
+            Self::CometIpv6 => Self::Comet,
+            base => base,
+        }
+    }
+
+    /// The address of relay, origin and visitor.
+    pub(crate) fn address(self) -> IpAddr {
+        if self.base() == self { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
+    }
 
     /// The transport and the carrier; a carrier is that of the first transport that has it.
     fn transport_and_carrier(self) -> Option<(&'static str, Kind)> {
@@ -37,18 +64,18 @@ impl On {
             let has = |t: &&&dyn transport::Transport| t.carriers().contains(&carrier);
             transport::ALL.iter().find(has).map(|t| (t.name(), carrier))
         };
-        match self {
+        match self.base() {
             Self::H2 => first(Kind::H2),
             Self::H1 => first(Kind::H1),
             Self::Envelope => first(Kind::Envelope),
             Self::Comet => Some(("comet", Kind::Envelope)),
-            Self::Nginx => None,
+            _ => None,
         }
     }
 
     /// Whether nothing of a message crosses before all of it is there.
     pub(crate) fn is_whole(self) -> bool {
-        self == Self::Comet
+        self.base() == Self::Comet
     }
 
     /// The case's origin and what is in front of it.
@@ -68,36 +95,36 @@ impl On {
 
     /// A world of a relay, whose agent sends these rules for visitors.
     pub(crate) async fn world_with(self, rules: &str) -> World {
-        let way = self.transport_and_carrier().expect("only a relay enforces rules");
-        Self::relayed(way, Plan::default(), Speaks::Http1, Some(rules)).await
+        self.relayed(Plan::default(), Speaks::Http1, Some(rules)).await
     }
 
     async fn world_between(self, before: Before, speaks: Speaks) -> World {
-        match self.transport_and_carrier() {
-            Some(way) => Self::relayed(way, before.plan(), speaks, None).await,
-            None => {
-                let origin = TestOrigin::start().await;
-                let nginx = Nginx::start(origin.address(), before, speaks);
-                World { relay: nginx.front, origin, _between: Between::Nginx(nginx) }
-            }
+        if self != Self::Nginx {
+            return self.relayed(before.plan(), speaks, None).await;
         }
+        let origin = TestOrigin::start().await;
+        let nginx = Nginx::start(origin.address(), before, speaks);
+        World { relay: nginx.front, origin, _between: Between::Nginx(nginx) }
     }
 
     /// All of a world on the runtime of the caller, which may have a clock of its own.
     pub(crate) async fn world_on_this_clock(self) -> World {
-        let way = self.transport_and_carrier().expect("nginx uses the clock of the machine");
-        Self::relayed(way, Plan { cores: 0, ..Plan::default() }, Speaks::Http1, None).await
+        self.relayed(Plan { cores: 0, ..Plan::default() }, Speaks::Http1, None).await
     }
 
-    async fn relayed(
-        (transport, carrier): (&'static str, Kind),
-        plan: Plan,
-        speaks: Speaks,
-        rules: Option<&str>,
-    ) -> World {
-        let origin = TestOrigin::start().await;
-        let relay = TestRelay::planned(plan);
-        let mut plan = AgentPlan::new(&relay.url(), NAME, relay.token(&[NAME]), transport, carrier);
+    /// A relay of this plan and a plan for an agent of it.
+    fn plans(self, plan: Plan) -> (TestRelay, AgentPlan) {
+        let (transport, carrier) = self.transport_and_carrier().expect("there is no relay on nginx");
+        let relay = TestRelay::planned(Plan { address: self.address(), ..plan });
+        // Names under `localhost` are tried at 127.0.0.1 first, where another test may have the same port.
+        let url = if self == self.base() { relay.url() } else { format!("http://{}/", relay.plain) };
+        let agent = AgentPlan::new(&url, NAME, relay.token(&[NAME]), transport, carrier);
+        (relay, agent)
+    }
+
+    async fn relayed(self, plan: Plan, speaks: Speaks, rules: Option<&str>) -> World {
+        let origin = TestOrigin::start_on(self.address()).await;
+        let (relay, mut plan) = self.plans(plan);
         plan.config.visitors = rules.map(Into::into);
         let handler = match speaks {
             Speaks::Http1 => origin.handler(),
@@ -105,6 +132,25 @@ impl On {
         };
         let agent = serve(&plan, handler).await;
         World { relay: *relay, origin, _between: Between::Relay(relay, agent) }
+    }
+
+    /// A relay, and an agent of it whose origin is the relay.
+    pub(crate) async fn looped(self) -> (Front, Box<dyn Any>) {
+        let (relay, agent) = self.plans(Plan::default());
+        let agent = serve(&agent, handler(relay.plain)).await;
+        (*relay, Box::new((relay, agent)))
+    }
+
+    /// A relay of this plan and an agent for the origin at an address, or nginx. They end when the second value is
+    /// dropped.
+    pub(crate) async fn front(self, origin: SocketAddr, plan: Plan) -> (Front, Box<dyn Any>) {
+        if self == Self::Nginx {
+            let nginx = Nginx::start(origin, Before::Nobody, Speaks::Http1);
+            return (nginx.front, Box::new(nginx));
+        }
+        let (relay, agent) = self.plans(plan);
+        let agent = serve(&agent, handler(origin)).await;
+        (*relay, Box::new((relay, agent)))
     }
 }
 
@@ -116,6 +162,10 @@ impl fmt::Display for On {
             Self::Envelope => "envelope",
             Self::Comet => "comet",
             Self::Nginx => "nginx",
+            Self::H2Ipv6 => "[::1]",
+            Self::H1Ipv6 => "h1 on [::1]",
+            Self::EnvelopeIpv6 => "envelope on [::1]",
+            Self::CometIpv6 => "comet on [::1]",
         })
     }
 }

@@ -1,6 +1,6 @@
 //! An origin that sends only the bytes that the scenario writes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ptth::internals::agent::origin::{Origin, OriginTarget};
 use ptth::internals::net::Scope;
@@ -16,7 +16,11 @@ pub(crate) struct TestOrigin {
 
 impl TestOrigin {
     pub(crate) async fn start() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+        Self::start_on(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    pub(crate) async fn start_on(address: IpAddr) -> Self {
+        Self { listener: TcpListener::bind((address, 0)).await.unwrap() }
     }
 
     /// With small buffers in the kernel, so that most of the bytes that are accepted were read by a program.

@@ -1,6 +1,6 @@
 //! A relay with tokens in memory, a TLS and a plain listener.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -51,6 +51,8 @@ pub(crate) fn server() -> Arc<rustls::ServerConfig> {
 /// The settings of a relay.
 pub(crate) struct Plan {
     pub(crate) tokens: Tokens,
+    /// The address of the listeners.
+    pub(crate) address: IpAddr,
     /// The number of threads. With 0 the relay runs on the caller's runtime, and uses its clock.
     pub(crate) cores: usize,
     pub(crate) answer: Option<Duration>,
@@ -64,6 +66,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             tokens: Tokens::in_memory(),
+            address: Ipv4Addr::LOCALHOST.into(),
             cores: 2,
             answer: None,
             trusted_proxies: Nets::default(),
@@ -94,10 +97,14 @@ impl TestRelay {
     }
 
     pub(crate) fn planned(plan: Plan) -> Self {
-        let Plan { tokens, cores, answer, trusted_proxies, proxy_protocol, change } = plan;
+        let Plan { tokens, address, cores, answer, trusted_proxies, proxy_protocol, change } = plan;
         let mut config = RelayConfig::new(HostName::parse(DOMAIN).unwrap(), tokens.clone());
-        let address = (Ipv4Addr::LOCALHOST, 0).into();
-        config.listen = vec![Listen::tls(address), Listen::plain(address)];
+        let at = SocketAddr::new(address, 0);
+        config.listen = vec![Listen::tls(at), Listen::plain(at)];
+        if address.is_ipv6() {
+            // There is one loopback address of IPv6, and a trusted proxy needs an address of its own.
+            config.listen.push(Listen::plain((Ipv4Addr::LOCALHOST, 0).into()));
+        }
         config.tls = Some(server().into());
         config.cores = cores;
         config.trusted_proxies = trusted_proxies;
@@ -108,8 +115,9 @@ impl TestRelay {
         change(&mut config);
         let relay = if cores > 0 { Relay::start(config) } else { Relay::start_on(config, Cores::ambient()) };
         let relay = relay.unwrap();
-        let [tls, plain, ..] = relay.addresses() else { panic!("two listeners") };
-        let front = Front { tls: tls.address, plain: plain.address };
+        let [tls, plain, rest @ ..] = relay.addresses() else { panic!("two listeners") };
+        let proxies = rest.first().filter(|_| address.is_ipv6()).unwrap_or(plain).address;
+        let front = Front { tls: tls.address, plain: plain.address, proxies };
         Self { front, tokens, relay }
     }
 
@@ -145,6 +153,8 @@ impl TestRelay {
 pub(crate) struct Front {
     pub(crate) plain: SocketAddr,
     pub(crate) tls: SocketAddr,
+    /// For connections from other IPv4 addresses of this machine.
+    pub(crate) proxies: SocketAddr,
 }
 
 impl Front {
@@ -157,7 +167,7 @@ impl Front {
     pub(crate) async fn visitor_from(&self, address: std::net::IpAddr) -> Wire {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((address, 0).into()).unwrap();
-        let stream = within("connecting", socket.connect(self.plain)).await.unwrap();
+        let stream = within("connecting", socket.connect(self.proxies)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Wire::new(stream)
     }
