@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Command;
 
 use crate::client::file;
@@ -14,6 +15,15 @@ use crate::site::{Agent, Relay, Site, ptth};
 const LARGE: usize = 30_000_000;
 /// More than the relay reads of an upload to keep its connection.
 const MIDDLE: usize = 300_000;
+
+const TOO_LARGE: &[u8] = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno";
+const UNAUTHORIZED: &[u8] =
+    b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 2\r\n\r\nno";
+
+/// The paths of uploads that are refused with 413: by the origin, and by the relay.
+const REFUSED: [(&str, &str); 2] = [("shop/upload", "413"), ("guarded/upload", "413")];
+/// The paths of uploads that are refused with 401, by the same two.
+const LOGIN: [(&str, &str); 2] = [("shop/login", "401"), ("locked/upload", "401")];
 
 /// An origin that answers as soon as it has the head, and closes without reading the body.
 fn origin() -> SocketAddr {
@@ -29,25 +39,28 @@ fn origin() -> SocketAddr {
                     _ => break,
                 }
             }
-            let _ = stream.write_all(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno");
+            let is_login = head.windows(6).any(|part| part == b"/login");
+            let _ = stream.write_all(if is_login { UNAUTHORIZED } else { TOO_LARGE });
         }
     });
     address
 }
 
-/// A relay with and without TLS, and two names: the origin of `shop` refuses uploads, and the relay refuses those
-/// for `guarded`.
+/// A relay with and without TLS, and three names: the origin of `shop` refuses uploads, and the relay refuses those
+/// for `guarded` and `locked`.
 struct World {
     site: Site,
     relay: Relay,
     plain: String,
-    _agents: [Agent; 2],
+    _agents: [Agent; 3],
 }
 
 impl World {
     fn new() -> Self {
         let site = Site::new();
-        site.secret("guarded", &site.token("guarded"));
+        for name in ["guarded", "locked"] {
+            site.secret(name, &site.token(name));
+        }
         let mut command = ptth();
         // By path, because not every resolver knows the names below `localhost`.
         command.args(["relay", "--domain", "localhost", "--routing", "path", "--admin", "off", "--state"]);
@@ -64,22 +77,31 @@ impl World {
         let shop = Agent::start(&mut site.agent_of("shop", "token", &relay.url(), &target));
         let mut guarded = site.agent_of("guarded", "guarded", &relay.url(), &target);
         let guarded = Agent::start(guarded.args(["--visitor-body", "1000"]));
-        Self { site, relay, plain, _agents: [shop, guarded] }
+        let users = site.write("users", "ann:secret\n");
+        let mut locked = site.agent_of("locked", "locked", &relay.url(), &target);
+        let locked = Agent::start(locked.arg("--visitor-basic").arg(users));
+        Self { site, relay, plain, _agents: [shop, guarded, locked] }
     }
 
     /// Runs a program for each kind of refusal: `PROGRAM SCRIPT URL CA BYTES COUNT MORE`.
     fn check(&self, program: &[&str], script: &str, more: &[&str]) {
+        let script = file("tests/clients/upload").join(script);
+        let program: Vec<_> = program.iter().map(Path::new).chain([&*script]).collect();
+        self.check_paths(&REFUSED, &program, more);
+    }
+
+    fn check_paths(&self, paths: &[(&str, &str)], program: &[&Path], more: &[&str]) {
         let count = if is_long() { 20 } else { 2 };
         for front in [&self.relay.url(), &self.plain] {
-            for name in ["shop", "guarded"] {
+            for (path, status) in paths {
                 for size in [LARGE, MIDDLE] {
-                    let url = format!("{front}/{name}/upload");
+                    let url = format!("{front}/{path}");
                     let mut command = Command::new(program[0]);
-                    command.args(&program[1..]).arg(file("tests/clients/upload").join(script)).arg(&url);
+                    command.args(&program[1..]).arg(&url);
                     command.arg(self.site.ca()).args([size.to_string(), count.to_string()]).args(more);
                     let mut run = Process::start(&mut command);
                     let statuses: Vec<_> = (0..count).map(|number| run.line(number)).collect();
-                    assert_eq!(statuses, vec!["413"; count], "{url} {size}: {run}");
+                    assert_eq!(statuses, vec![*status; count], "{url} {size} {more:?}: {run}");
                     assert_eq!(run.ends(), 0, "{run}");
                 }
             }
@@ -113,7 +135,15 @@ fn java_reads_an_early_refusal() {
 #[test]
 fn go_reads_an_early_refusal() {
     if is_long() {
-        World::new().check(&["go", "run"], "upload.go", &[]);
+        let world = World::new();
+        // Compiled once: `go run` compiles each time.
+        let program = world.site.at("upload");
+        let source = file("tests/clients/upload/upload.go");
+        let built = Command::new("go").args(["build", "-o"]).arg(&program).arg(source).status().unwrap();
+        assert!(built.success());
+        for more in [&[][..], &["http1"], &["expect"], &["http1", "expect"]] {
+            world.check_paths(&[REFUSED, LOGIN].concat(), &[&*program], more);
+        }
     }
 }
 
