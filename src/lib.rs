@@ -103,7 +103,11 @@ pub mod transport;
 #[cfg(feature = "agent")]
 pub use agent::config::AgentConfig;
 #[cfg(feature = "agent")]
-pub use agent::{Agent, AgentBuilder, BuildError, Fatal, Serving, Status};
+pub use agent::origin::{
+    BadHostHeader, BadOrigin, BadTarget, HostHeader, OriginConfig, OriginTarget, OriginTls,
+};
+#[cfg(feature = "agent")]
+pub use agent::{Agent, AgentBuilder, BuildError, Fatal, ForwardError, Serving, Status};
 pub use domain::{
     AgentId, AnswerLimit, Certificate, Facts, HostName, Instance, Malformed, Name, Offer, Refusal,
     RefusalKind, Route, Secret, SessionId, Visitor, Wanted,
@@ -137,6 +141,7 @@ pub use session::{
     Ended, Handler, Kind, Link, Load, Loaded, ReceiveBudget, SendError, SendErrorKind, Slot, handler_fn,
 };
 pub use tls::files::FileError;
+pub use tls::pin::{BadPin, Pin};
 pub use tls::{
     CertificateSlot, CertificateStore, PairFiles, Reloaded, Replaced, ServerCertificate, ServerTls, TlsError,
 };

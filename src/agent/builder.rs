@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::config::AgentConfig;
-use super::origin;
+use super::origin::{self, BadOrigin, OriginConfig};
 use super::{Fatal, Serving, start};
 use crate::defaults;
 use crate::domain::{AnswerLimit, HostName, Instance, Name, Secret};
 use crate::message::{Body, BoxError};
-use crate::net::Cores;
 use crate::net::dial::{BadProxy, Proxies};
+use crate::net::{Cores, Scope};
 use crate::session::{Handler, Kind};
 use crate::tls::{self, TlsError};
 
@@ -77,6 +77,18 @@ pub enum BuildError {
     Tls(#[from] TlsError),
 }
 
+/// Why an agent cannot serve a target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForwardError {
+    /// The settings of the target.
+    #[error(transparent)]
+    Origin(#[from] BadOrigin),
+    /// The settings of the agent.
+    #[error(transparent)]
+    Agent(#[from] Fatal),
+}
+
 impl Agent {
     /// A builder without settings.
     pub fn builder() -> AgentBuilder {
@@ -108,7 +120,26 @@ impl Agent {
         self.handle(Arc::new(origin::tower(service)))
     }
 
-    /// Serves a [`Handler`], such as an [`origin::Origin`].
+    /// Serves a service at an address, or a directory, as `ptth agent` does.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut origin = ptth::OriginConfig::new("https://10.0.0.7:8443".parse()?);
+    /// origin.tls.pins.push("sha256//0Q3lOZ1ZWRkIZUP3Wf8ljtvgeHSRZXM0wxkHWaAaWCA=".parse()?);
+    /// let agent = ptth::Agent::builder().relay("https://relay.example.org").name("shop").token("ptth_…").build()?;
+    /// let serving = agent.forward(origin)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ForwardError`]
+    pub fn forward(self, origin: OriginConfig) -> Result<Serving, ForwardError> {
+        let served = origin.serve(Scope::new())?;
+        Ok(self.handle(served.handler)?)
+    }
+
+    /// Serves a [`Handler`].
     ///
     /// # Errors
     /// [`Fatal::Usage`] for a transport that does not exist.

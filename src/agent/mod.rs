@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-pub use self::builder::{Agent, AgentBuilder, BuildError};
+pub use self::builder::{Agent, AgentBuilder, BuildError, ForwardError};
 use self::config::AgentConfig;
 use self::ladder::Ladder;
 use self::marked::Marked;

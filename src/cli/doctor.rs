@@ -1,10 +1,10 @@
 //! `ptth doctor`: finds the step at which the connection to a relay fails, and the remedy.
 
 use crate::agent::doctor::{self, Exam, Finding, Verdict};
-use crate::agent::origin::OriginTarget;
+use crate::agent::origin::{OriginConfig, OriginTarget};
 use crate::domain::{HostName, Name, Wanted};
 
-use super::agent::Approach;
+use super::agent::{Approach, TlsArgs};
 use super::running::{self, Signals};
 use super::text::{RelayUrl, parse};
 use super::{Failure, print_line};
@@ -27,6 +27,9 @@ pub struct Args {
     /// Token, trusted roots, client certificate and proxy.
     #[command(flatten)]
     pub approach: Approach,
+    /// How the certificate of the target is verified.
+    #[command(flatten)]
+    pub origin_tls: TlsArgs,
 }
 
 fn prepare(args: Args) -> Result<Exam, Failure> {
@@ -37,6 +40,13 @@ fn prepare(args: Args) -> Result<Exam, Failure> {
     let proxies = args.approach.proxies(std::slice::from_ref(&relay))?;
     let names = args.name.into_iter().map(Wanted::Name);
     let wanted = names.chain(args.host.into_iter().map(Wanted::Host)).collect();
+    let targets: Vec<_> = target.iter().collect();
+    let origin_tls = args.origin_tls.settings(args.approach.ca.as_deref(), &targets)?;
+    let target = target.map(|target| {
+        let mut config = OriginConfig::new(target);
+        config.tls = origin_tls;
+        config
+    });
     Ok(Exam { relay, proxies, tls, token, wanted, target })
 }
 

@@ -188,10 +188,19 @@ error_codes! {
         "If you own the service, check that it runs and that no firewall drops the packets of its agent.";
     OriginCertificate = "origin-certificate" 502
         "The agent does not trust the certificate of the service behind it."
-        "If you own the service, use a certificate that the agent trusts, or http:// on the same machine.";
+        "If you own the service, give its agent the CA with --origin-ca, or the pin with --origin-pin.";
+    OriginPin = "origin-pin" 502
+        "The key of the service behind the agent is not the pinned one, so the agent sent it nothing."
+        "If you own the service and its key was replaced, give its agent the new pin with --origin-pin.";
     OriginTls = "origin-tls" 502
         "TLS between the agent and the service behind it failed."
         "If you own the service, check that its port serves HTTPS. For plain HTTP use http://.";
+    DotSegments = "dot-segments" 400
+        "The path of the request has a dot segment, which could lead to the path of another service of the agent."
+        "Send the path without . and .. segments.";
+    NoTarget = "no-target" 404
+        "No service behind the agent has this path."
+        "Check the path. If you own the service, add its prefix with --path.";
     OriginInvalid = "origin-invalid" 502
         "The answer of the service behind the agent is not valid HTTP."
         "If you own the service, check its port and its scheme. Problem details (application/problem+json) name the exact cause.";

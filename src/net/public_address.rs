@@ -52,6 +52,17 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Whether an address is of this machine or of a private network: loopback, private use (RFC 1918, RFC 4193) or
+/// link-local. Stricter than the opposite of [`is_public`], which also holds for addresses that lead elsewhere.
+pub fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +81,20 @@ mod tests {
             for text in all.split_whitespace() {
                 assert_eq!(is_public(text.parse().unwrap()), public, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn private_addresses_are_of_this_machine_or_its_networks() {
+        for private in
+            ["127.0.0.1", "10.1.2.3", "192.168.0.1", "::1", "fd00::1", "fe80::1", "::ffff:10.0.0.1"]
+        {
+            assert!(is_private(private.parse().unwrap()), "{private}");
+        }
+        for other in
+            OUTSIDE.split_whitespace().chain(["0.0.0.0", "100.64.0.1", "64:ff9b::a00:1", "2002:a00:1::"])
+        {
+            assert!(!is_private(other.parse().unwrap()), "{other}");
         }
     }
 }

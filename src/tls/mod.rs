@@ -1,7 +1,7 @@
 //! TLS for both sides: the certificate that the relay shows, and the certificates that the agent trusts.
 //!
-//! Verification cannot be turned off here: a private CA is given as a file, and the development CA of
-//! [`dev`] costs nothing.
+//! Verification of a relay cannot be turned off: a private CA is given as a file, and the development CA of [`dev`]
+//! costs nothing. An origin may also be trusted by its key ([`pin`]).
 
 mod capturing_verifier;
 #[cfg(any(test, feature = "cli"))]
@@ -9,6 +9,7 @@ pub mod dev;
 mod explain;
 pub mod files;
 mod peer;
+pub mod pin;
 mod reload;
 mod server;
 mod store;

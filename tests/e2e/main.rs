@@ -18,6 +18,7 @@ mod long;
 mod memory;
 mod node;
 mod origin;
+mod origin_tls;
 mod path;
 mod polled;
 mod process;

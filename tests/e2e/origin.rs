@@ -1,5 +1,6 @@
 //! Services behind the agent: nginx, and a small service whose answers a test can delay.
 
+use std::path::Path as FilePath;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,20 @@ impl Nginx {
     pub(crate) fn start(site: &Site) -> Self {
         site.write("www/index.html", "the front page\n");
         Self::with(site, "nginx", |port, tls_port| server(site, port, tls_port))
+    }
+
+    /// Starts it with this certificate and key, and more settings of its server. It logs requests to `access.log`.
+    pub(crate) fn with_pair(site: &Site, cert: &FilePath, key: &FilePath, settings: &str) -> Self {
+        let log = site.write("access.log", "");
+        Self::with(site, "pair", |port, tls_port| {
+            let more = format!(
+                "ssl_certificate {}; ssl_certificate_key {}; access_log {}; {settings}",
+                cert.display(),
+                key.display(),
+                log.display()
+            );
+            server(site, port, tls_port).replacen("server {", &format!("server {{ {more}"), 1)
+        })
     }
 
     /// Starts it as a front proxy of a relay that listens on the port `relay`, without TLS between them.

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use self::remedy::{Trouble, of_dial, of_open, poll_remedy};
-use super::origin::{Origin, OriginTarget};
+use super::origin::OriginConfig;
+use super::origin::trust::presented_pin;
 use crate::defaults;
 use crate::domain::{Instance, Offer, Secret, Wanted};
 use crate::net::Scope;
@@ -33,7 +34,7 @@ pub struct Exam {
     /// The routes that an agent would request; an empty list requests the only name of the token.
     pub wanted: Vec<Wanted>,
     /// The origin that an agent would serve.
-    pub target: Option<OriginTarget>,
+    pub target: Option<OriginConfig>,
 }
 
 /// The result of one step.
@@ -66,7 +67,7 @@ pub enum Verdict {
 pub async fn examine(exam: &Exam, mut report: impl FnMut(Finding)) -> Verdict {
     let connection = check_connection(exam, &mut report).await;
     let target = match &exam.target {
-        Some(target) => step("target", &mut report, probe_target(target, exam)).await,
+        Some(target) => step("target", &mut report, probe_target(target)).await,
         None => Ok(()),
     };
     match connection.and(target) {
@@ -265,15 +266,23 @@ fn probe_call(exam: &Exam, via: &DialRoute, transport: &'static str) -> Call {
     }
 }
 
-async fn probe_target(target: &OriginTarget, exam: &Exam) -> Result<((), String), Trouble> {
-    let probe = Origin::new(target.clone(), Scope::new(), exam.tls.clone()).probe().await;
+/// The pin is shown for every target with TLS, because its owner may want to trust the target by it.
+async fn probe_target(config: &OriginConfig) -> Result<((), String), Trouble> {
+    let target = &config.target;
+    let pin = presented_pin(target, &config.tls).await;
+    let pin = pin.map_or_else(String::new, |pin| format!("; its pin is {pin}"));
+    let failed = |fault| {
+        let remedy = match pin.is_empty() {
+            true => format!("start the service at {target}, or give another TARGET"),
+            false => "if this is the certificate of your service, trust it with --origin-pin".into(),
+        };
+        Trouble { fault, remedy, ..Trouble::default() }
+    };
+    let served = config.clone().serve(Scope::new()).map_err(|error| failed(format!("{error}{pin}")))?;
+    let probe = served.origin.probe().await;
     match probe.answers {
-        true => Ok(((), probe.to_string())),
-        false => Err(Trouble {
-            fault: probe.to_string(),
-            remedy: format!("start the service at {target}, or give another TARGET"),
-            ..Trouble::default()
-        }),
+        true => Ok(((), format!("{probe}{pin}"))),
+        false => Err(failed(format!("{probe}{pin}"))),
     }
 }
 

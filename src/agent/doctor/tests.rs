@@ -1,6 +1,7 @@
 use http::StatusCode;
 
 use super::*;
+use crate::agent::origin::OriginTarget;
 
 #[test]
 fn a_refusal_is_distinguished_from_a_fault() {
@@ -26,7 +27,7 @@ async fn a_closed_port_skips_the_steps_after_tcp() {
         tls: crate::tls::client_config_for_none().unwrap(),
         token: None,
         wanted: Vec::new(),
-        target: Some(OriginTarget::Directory("/nonexistent".into())),
+        target: Some(OriginConfig::new(OriginTarget::Directory("/nonexistent".into()))),
     };
     let mut findings = Vec::new();
     let verdict = examine(&exam, |finding| findings.push((finding.step, finding.found.is_ok()))).await;

@@ -8,10 +8,13 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::OriginTarget;
+use super::trust::OriginTrust;
 use crate::defaults;
 use crate::net::Io;
-use crate::net::dial::{DialError, DialTarget, dial};
+use crate::net::dial::{self, DialError, DialTarget};
 use crate::net::exhausted::is_exhausted;
+use crate::net::public_address::is_private;
+use crate::tls::pin::refused_pin;
 
 /// Why there is no connection to the origin.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +25,8 @@ pub(super) enum ConnectError {
     Unix(io::Error),
     #[error("no connection to the socket within {} s", defaults::ORIGIN_CONNECT.as_secs())]
     UnixTimeout,
+    #[error("{0} has no private address, and --origin-insecure applies to private addresses only")]
+    NotPrivate(DialTarget),
 }
 
 impl ConnectError {
@@ -30,7 +35,7 @@ impl ConnectError {
         match self {
             Self::Dial(error) => error.is_exhausted(),
             Self::Unix(error) => is_exhausted(error),
-            Self::UnixTimeout => false,
+            Self::UnixTimeout | Self::NotPrivate(_) => false,
         }
     }
 }
@@ -38,18 +43,17 @@ impl ConnectError {
 /// Opens connections to one target.
 pub(super) struct Connector {
     target: OriginTarget,
-    tls: Arc<rustls::ClientConfig>,
+    trust: OriginTrust,
     /// The loopback address that answered the probe.
     found: OnceLock<DialTarget>,
 }
 
 impl Connector {
-    /// The ALPN protocols of `tls` are replaced by the HTTP version of the target.
-    pub(super) fn new(target: OriginTarget, tls: Arc<rustls::ClientConfig>) -> Self {
-        let mut tls = rustls::ClientConfig::clone(&tls);
+    /// The ALPN protocols of `trust` are replaced by the HTTP version of the target.
+    pub(super) fn new(target: OriginTarget, mut trust: OriginTrust) -> Self {
         let version = if matches!(target, OriginTarget::Http2(_)) { &b"h2"[..] } else { b"http/1.1" };
-        tls.alpn_protocols = vec![version.to_vec()];
-        Self { target, tls: Arc::new(tls), found: OnceLock::new() }
+        Arc::make_mut(&mut trust.tls).alpn_protocols = vec![version.to_vec()];
+        Self { target, trust, found: OnceLock::new() }
     }
 
     pub(super) fn target(&self) -> &OriginTarget {
@@ -99,7 +103,21 @@ impl Connector {
     }
 
     async fn web(&self, place: &DialTarget) -> Result<Io, ConnectError> {
-        Ok(dial(place, &self.tls, defaults::ORIGIN_CONNECT).await?)
+        let within = defaults::ORIGIN_CONNECT;
+        let connect = async {
+            let mut addresses = dial::addresses(place).await?;
+            if self.trust.private_only && place.tls {
+                addresses.retain(|address| is_private(address.ip()));
+                if addresses.is_empty() {
+                    return Err(ConnectError::NotPrivate(place.clone()));
+                }
+            }
+            let stream = dial::connect_any(addresses, place).await?;
+            let name = self.trust.server_name.as_ref();
+            Ok(dial::secure_as(stream, place, name, &self.trust.tls).await?)
+        };
+        let connected = tokio::time::timeout(within, connect).await;
+        connected.unwrap_or_else(|_| Err(DialError::Timeout { target: place.clone(), within }.into()))
     }
 
     /// Checks whether the target answers, and remembers which of the two loopback addresses answered first.
@@ -137,7 +155,14 @@ impl Connector {
             (Some(port), ConnectError::Dial(DialError::Connect { .. })) => {
                 format!("nothing listens on port {port} (tried 127.0.0.1 and [::1]): {advice}")
             }
-            (_, ConnectError::Dial(error @ DialError::Tls { .. })) => {
+            (_, ConnectError::Dial(error @ DialError::Tls { source, .. })) => {
+                let check = match refused_pin(source) {
+                    Some(_) => "if the key has changed, give its pin with --origin-pin",
+                    None => "for a private CA pass --origin-ca, for a self-signed certificate --origin-pin",
+                };
+                format!("{} cannot be used: {error}; {check}; requests will be answered 502", self.target)
+            }
+            (_, ConnectError::NotPrivate(_)) => {
                 format!("{} cannot be used: {error}; requests will be answered 502", self.target)
             }
             _ => format!("{} does not answer ({error}): {advice}", self.target),

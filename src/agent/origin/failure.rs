@@ -15,6 +15,7 @@ use crate::message::authority::Unclear;
 use crate::message::problem::Problem;
 use crate::net::dial::DialError;
 use crate::session::{AnswerFault, SendErrorKind};
+use crate::tls::pin::refused_pin;
 
 /// The name of this hop in `Proxy-Status`.
 pub(super) const HOP: &str = "ptth-agent";
@@ -81,6 +82,12 @@ impl OriginFailure {
             Self::Connect(ConnectError::Dial(error)) => dialling(error),
             Self::Connect(ConnectError::Unix(error)) => connecting(error),
             Self::Connect(ConnectError::UnixTimeout) => timeout(),
+            Self::Connect(ConnectError::NotPrivate(_)) => bad(
+                ErrorCode::OriginCertificate,
+                "tls_certificate_error",
+                "its certificate is not verified, which the agent accepts on private addresses only. Use --origin-ca or \
+                 --origin-pin.",
+            ),
             Self::Exchange(error) => exchange(error),
             Self::Http2(SendErrorKind::NoUpgrade) => (
                 ErrorCode::NoUpgrade,
@@ -170,6 +177,15 @@ fn connecting(error: &io::Error) -> FailureReport {
 }
 
 fn handshaking(error: &io::Error) -> FailureReport {
+    if refused_pin(error).is_some() {
+        // The pin itself goes to the log of the agent's owner, not to visitors.
+        return bad(
+            ErrorCode::OriginPin,
+            "tls_certificate_error",
+            "the key of its certificate is not the pinned one, so the agent sent it nothing. If the key was replaced, \
+             give the agent its new pin with --origin-pin.",
+        );
+    }
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::InvalidCertificate(why)) => {
@@ -182,8 +198,8 @@ fn handshaking(error: &io::Error) -> FailureReport {
                 ErrorCode::OriginCertificate,
                 "tls_certificate_error",
                 format!(
-                    "its certificate is not trusted ({why}). Use a certificate that the agent trusts, or http:// on \
-                     this machine."
+                    "its certificate is not trusted ({why}). Give the agent its CA with --origin-ca, or \
+                     its pin with --origin-pin."
                 ),
             )
         }

@@ -9,6 +9,7 @@ use super::connect::{Connector, Probe};
 use super::failure::OriginFailure;
 use super::outgoing::{OriginRequest, Upgrade, check, outgoing};
 use super::pool::{Leased, Pool};
+use super::trust::OriginTrust;
 use crate::agent::recorded::UpgradeRecord;
 use crate::http1::client::{self, NotAnswered};
 use crate::message::login::VisitorMark;
@@ -25,8 +26,8 @@ pub(super) struct Web {
 }
 
 impl Web {
-    pub(super) fn new(target: OriginTarget, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Self {
-        Self { connector: Connector::new(target, tls), pool: Pool::new(scope.clone()), scope }
+    pub(super) fn new(target: OriginTarget, scope: Scope, trust: OriginTrust) -> Self {
+        Self { connector: Connector::new(target, trust), pool: Pool::new(scope.clone()), scope }
     }
 
     pub(super) async fn probe(&self) -> Probe {

@@ -13,6 +13,7 @@ use super::failure::OriginFailure;
 use super::http::switch;
 use super::idle::IdleList;
 use super::outgoing::{check, upgrade};
+use super::trust::OriginTrust;
 use crate::defaults;
 use crate::message::login::{self, VisitorMark};
 use crate::message::{Request, Response, authority, hop, interim, page};
@@ -51,10 +52,10 @@ pub(super) struct Web2 {
 }
 
 impl Web2 {
-    pub(super) fn new(target: OriginTarget, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Self {
+    pub(super) fn new(target: OriginTarget, scope: Scope, trust: OriginTrust) -> Self {
         let places = (0..PLACES).map(|_| Mutex::default()).collect();
         Self {
-            connector: Connector::new(target, tls),
+            connector: Connector::new(target, trust),
             places,
             private: IdleList::new(
                 defaults::ORIGIN_PRIVATE,

@@ -1,6 +1,7 @@
 //! Origins: an HTTP service at an address, a URL or a unix socket; a directory; a `tower` service in this process; or
 //! the sample of `ptth demo`. Each origin is a [`Handler`], so that carriers do not depend on its kind.
 
+pub mod config;
 mod connect;
 #[cfg(feature = "cli")]
 mod directory;
@@ -15,6 +16,7 @@ mod pool;
 pub mod sample;
 pub mod service;
 pub mod target;
+pub mod trust;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+pub use self::config::{BadOrigin, OriginConfig, ServedOrigin};
 pub use self::connect::Probe;
 #[cfg(feature = "cli")]
 use self::directory::FileServer;
@@ -33,6 +36,7 @@ use self::http2::Web2;
 pub use self::sample::sample;
 pub use self::service::tower;
 pub use self::target::{BadTarget, OriginTarget};
+pub use self::trust::{OriginTls, OriginTrust};
 use crate::message::{Request, Response, interim};
 use crate::net::Scope;
 use crate::session::Handler;
@@ -54,15 +58,16 @@ enum Kind {
 }
 
 impl Origin {
-    /// An origin whose connections belong to `scope`. `tls` has the roots for the certificate of a target with TLS; its
+    /// An origin whose connections belong to `scope`. `trust` decides about the certificate of a target with TLS; its
     /// ALPN protocols are replaced. No connection is opened before the first request or probe.
-    pub fn new(target: OriginTarget, scope: Scope, tls: Arc<rustls::ClientConfig>) -> Arc<Self> {
+    pub fn new(target: OriginTarget, scope: Scope, trust: impl Into<OriginTrust>) -> Arc<Self> {
+        let trust = trust.into();
         let kind = match &target {
             #[cfg(feature = "cli")]
             OriginTarget::Directory(path) => Kind::Directory(FileServer::new(path)),
-            OriginTarget::Http2(_) => Kind::Web2(Arc::new(Web2::new(target.clone(), scope, tls))),
+            OriginTarget::Http2(_) => Kind::Web2(Arc::new(Web2::new(target.clone(), scope, trust))),
             OriginTarget::Web(_) | OriginTarget::Unix(_) => {
-                Kind::Web(Arc::new(Web::new(target.clone(), scope, tls)))
+                Kind::Web(Arc::new(Web::new(target.clone(), scope, trust)))
             }
         };
         Arc::new(Self { kind, target })

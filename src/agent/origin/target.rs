@@ -8,6 +8,7 @@ use crate::net::dial::DialTarget;
 
 /// Where requests are served.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OriginTarget {
     /// An HTTP service at a host and a port, perhaps behind TLS.
     Web(DialTarget),
@@ -82,6 +83,14 @@ impl OriginTarget {
             (_, false) => "http",
         };
         format!("{scheme}://{place}")
+    }
+
+    /// The place of a service with TLS.
+    pub fn tls_place(&self) -> Option<&DialTarget> {
+        match self {
+            Self::Web(place) | Self::Http2(place) if place.tls => Some(place),
+            _ => None,
+        }
     }
 
     /// The port, if the target is a service on this machine.

@@ -2,23 +2,23 @@
 
 mod approach;
 mod instance;
+mod origin;
 mod reload;
 mod token;
 mod visitors;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use clap::builder::PossibleValuesParser;
 
 use crate::agent::config::AgentConfig;
-use crate::agent::origin::{HostHeader, Origin, OriginTarget, with_host};
+use crate::agent::origin::{HostHeader, ServedOrigin};
 use crate::agent::{self, AUTO, Fatal, Serving};
 use crate::defaults;
 use crate::domain::{AnswerLimit, HostName, Instance, Name};
 use crate::net::{Cores, Scope, descriptors};
-use crate::session::{Handler, Kind};
+use crate::session::Kind;
 
 use self::reload::Reload;
 use super::running::{self, Signalled, Signals};
@@ -27,6 +27,7 @@ use super::{AccessArgs, Failure, print_line};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
+pub use self::origin::TlsArgs;
 
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,6 +57,9 @@ pub struct Args {
     /// Token, trusted roots, client certificate and proxy.
     #[command(flatten)]
     pub approach: Approach,
+    /// How the certificate of the target is verified.
+    #[command(flatten)]
+    pub origin_tls: TlsArgs,
     /// Keep the identity of this agent in this directory, so that a restarted agent replaces its old process at once
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -79,11 +83,7 @@ pub struct PreparedAgent {
     /// The configuration of the agent.
     pub config: AgentConfig,
     /// The target where requests are served.
-    pub target: OriginTarget,
-    /// The `Host` that the origin receives instead of the visitor's.
-    host_header: Option<HostHeader>,
-    /// The TLS configuration for the origin, without the agent's client certificate, which is for relays only.
-    origin_tls: Arc<rustls::ClientConfig>,
+    pub origin: ServedOrigin,
     /// Reads files again on SIGHUP.
     reload: Reload,
     /// Keeps other processes from using the agent's identity until this process ends.
@@ -97,11 +97,10 @@ pub struct PreparedAgent {
 /// # Errors
 /// [`Failure`]: code 2 for wrong usage, 1 for an operation that failed.
 pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
-    let target = OriginTarget::parse(&args.target).map_err(Failure::usage)?;
+    let origin = origin::config(&args)?.serve(Scope::new()).map_err(Failure::usage)?;
     let token = args.approach.token()?;
     let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
-    let origin_tls = args.approach.trust(&relays)?;
-    let tls = args.approach.with_identity(&origin_tls)?;
+    let tls = args.approach.with_identity(&args.approach.trust(&relays)?)?;
     let visitors = args.visitors.rules(&args.name, &args.host)?;
     let proxies = args.approach.proxies(&relays)?;
     let (instance, lock) = match &args.state {
@@ -124,15 +123,7 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
         visitors: visitors.map(|rules| rules.to_string().into()),
         answer_timeout: args.answer_timeout_seconds.map(AnswerLimit::from_seconds),
     };
-    Ok(PreparedAgent {
-        config,
-        target,
-        host_header: args.host_header,
-        origin_tls,
-        reload,
-        lock,
-        access: args.access,
-    })
+    Ok(PreparedAgent { config, origin, reload, lock, access: args.access })
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -140,19 +131,15 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
-    let PreparedAgent { config, target, host_header, origin_tls, mut reload, lock: _lock, access } = prepared;
+    let PreparedAgent { config, origin, mut reload, lock: _lock, access } = prepared;
     let access = access.start()?;
     descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     running::block_on(async {
         let mut signals = Signals::listen()?;
-        let origin = Origin::new(target, Scope::new(), origin_tls);
+        let ServedOrigin { origin, handler } = origin;
         let probe = origin.probe().await;
-        let handler: Arc<dyn Handler> = match host_header {
-            Some(header) => with_host(origin.clone(), header, origin.target()),
-            None => origin,
-        };
         let handler = agent::recorded(handler, access.sink());
         let mut serving = agent::start(&config, handler, cores).map_err(of_fatal)?;
         let urls = loop {

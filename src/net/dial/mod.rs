@@ -91,19 +91,7 @@ impl DialError {
     }
 }
 
-/// Connects directly, with TLS if the target requires it, within `within`. Dropping the future gives up.
-///
-/// # Errors
-/// [`DialError`], by the step that failed.
-pub async fn dial(
-    target: &DialTarget,
-    tls: &Arc<rustls::ClientConfig>,
-    within: Duration,
-) -> Result<Io, DialError> {
-    dial_via(&DialRoute::Direct, target, tls, within).await
-}
-
-/// As [`dial`], by the route `via`.
+/// Connects by the route `via`, with TLS if the target requires it, within `within`. Dropping the future gives up.
 ///
 /// # Errors
 /// [`DialError`], by the step that failed.
@@ -145,11 +133,27 @@ pub async fn secure(
     target: &DialTarget,
     tls: &Arc<rustls::ClientConfig>,
 ) -> Result<Io, DialError> {
+    secure_as(stream, target, None, tls).await
+}
+
+/// As [`secure`], for a server with this name instead of the target's host.
+///
+/// # Errors
+/// [`DialError::Tls`]
+pub async fn secure_as(
+    stream: TcpStream,
+    target: &DialTarget,
+    name: Option<&ServerName<'static>>,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<Io, DialError> {
     if !target.tls {
         return Ok(Io::plain(Tcp::new(stream)));
     }
     let failed = |source| DialError::Tls { target: target.clone(), source };
-    let name = ServerName::try_from(target.host.to_string()).map_err(|e| failed(io::Error::other(e)))?;
+    let name = match name {
+        Some(name) => name.clone(),
+        None => ServerName::try_from(target.host.to_string()).map_err(|e| failed(io::Error::other(e)))?,
+    };
     let stream = TlsConnector::from(tls.clone()).connect(name, Tcp::new(stream)).await.map_err(failed)?;
     Ok(Io::tls_client(stream))
 }

@@ -1,0 +1,68 @@
+//! The flags about the target: how `ptth agent` and `ptth doctor` reach it.
+
+use std::path::{Path, PathBuf};
+
+use crate::agent::origin::{OriginConfig, OriginTarget, OriginTls};
+use crate::cli::Failure;
+use crate::cli::text::parse;
+use crate::domain::HostName;
+use crate::tls::pin::Pin;
+
+/// The flags about the certificate of an `https://` or `h2://` target.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Target with TLS")]
+pub struct TlsArgs {
+    /// Trust the root certificates in this file for the target, instead of those of --ca or the system
+    #[arg(long, value_name = "PEM", conflicts_with_all = ["origin_pin", "origin_insecure"])]
+    pub origin_ca: Option<PathBuf>,
+    /// The name in the target's certificate, which the agent also sends (SNI), if it is not the target's host
+    #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
+    pub origin_server_name: Option<HostName>,
+    /// The client certificate that the agent presents to the target: the chain, leaf first
+    #[arg(long, value_name = "PEM", requires = "origin_key")]
+    pub origin_cert: Option<PathBuf>,
+    /// The private key of that client certificate
+    #[arg(long, value_name = "PEM", requires = "origin_cert")]
+    pub origin_key: Option<PathBuf>,
+    /// Trust the target by the SHA-256 of its public key alone, in base64 or hexadecimal; ptth doctor prints it. Can be
+    /// given several times, for a change of keys
+    #[arg(long, value_name = "SHA256", conflicts_with = "origin_insecure")]
+    pub origin_pin: Vec<Pin>,
+    /// Do not verify the target's certificate; for loopback, private and link-local addresses only
+    #[arg(long)]
+    pub origin_insecure: bool,
+}
+
+impl TlsArgs {
+    /// The settings; `ca` is that of the relay, which the target's certificate may come from too.
+    pub(in crate::cli) fn settings(
+        &self,
+        ca: Option<&Path>,
+        targets: &[&OriginTarget],
+    ) -> Result<OriginTls, Failure> {
+        let mut tls = OriginTls::default();
+        tls.ca.clone_from(&self.origin_ca);
+        tls.server_name.clone_from(&self.origin_server_name);
+        tls.identity = self.origin_cert.clone().zip(self.origin_key.clone());
+        tls.pins.clone_from(&self.origin_pin);
+        tls.insecure = self.origin_insecure;
+        if tls != OriginTls::default() && !targets.iter().any(|target| target.tls_place().is_some()) {
+            return Err(Failure::usage(
+                "the flags --origin-… are about a target with TLS: write https://HOST:PORT or h2://HOST:PORT",
+            ));
+        }
+        if tls.ca.is_none() {
+            tls.ca = ca.map(Path::to_owned);
+        }
+        Ok(tls)
+    }
+}
+
+/// The target of `ptth agent`, with its settings.
+pub(super) fn config(args: &super::Args) -> Result<OriginConfig, Failure> {
+    let target = OriginTarget::parse(&args.target).map_err(Failure::usage)?;
+    let mut config = OriginConfig::new(target);
+    config.tls = args.origin_tls.settings(args.approach.ca.as_deref(), &[&config.target])?;
+    config.host_header.clone_from(&args.host_header);
+    Ok(config)
+}
