@@ -104,7 +104,8 @@ pub mod transport;
 pub use agent::config::AgentConfig;
 #[cfg(feature = "agent")]
 pub use agent::origin::{
-    BadHostHeader, BadOrigin, BadTarget, HostHeader, OriginConfig, OriginTarget, OriginTls,
+    BadEdit, BadHostHeader, BadOrigin, BadTarget, FieldEdit, HostHeader, OriginConfig, OriginTarget,
+    OriginTls,
 };
 #[cfg(feature = "agent")]
 pub use agent::{Agent, AgentBuilder, BuildError, Fatal, ForwardError, Serving, Status};

@@ -8,6 +8,7 @@ mod certificates;
 mod crowd;
 mod demo;
 mod descriptors;
+mod edits;
 mod events;
 mod first_token;
 mod foreign;

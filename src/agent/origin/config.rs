@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::edit::{EditedRequests, EditedResponses, FieldEdit, FieldEdits};
 use super::{BadTarget, HostHeader, Origin, OriginTarget, OriginTls, with_host};
 use crate::domain::HostName;
 use crate::net::Scope;
@@ -18,6 +19,14 @@ pub struct OriginConfig {
     pub tls: OriginTls,
     /// The `Host` that the target receives instead of the visitor's.
     pub host_header: Option<HostHeader>,
+    /// Edits of the fields of a request. They come last: after the fields of the relay, and after those that
+    /// `host_header` and `no_forwarded` change.
+    pub request_fields: Vec<FieldEdit>,
+    /// Edits of the fields of a final answer, also of one that the agent makes because the target gives none. They come
+    /// last. Interim responses and trailers pass unchanged.
+    pub response_fields: Vec<FieldEdit>,
+    /// Removes `Forwarded` and `X-Forwarded-For`, `-Proto`, `-Host` from requests.
+    pub no_forwarded: bool,
 }
 
 /// Why a target cannot be served with its settings.
@@ -43,7 +52,14 @@ pub enum BadOrigin {
 impl OriginConfig {
     /// The default settings for a target.
     pub fn new(target: OriginTarget) -> Self {
-        Self { target, tls: OriginTls::default(), host_header: None }
+        Self {
+            target,
+            tls: OriginTls::default(),
+            host_header: None,
+            request_fields: Vec::new(),
+            response_fields: Vec::new(),
+            no_forwarded: false,
+        }
     }
 
     /// Makes the origin; its connections belong to `scope`. Reads the files of its TLS settings.
@@ -54,8 +70,14 @@ impl OriginConfig {
         let trust = self.tls.trust(&self.target)?;
         let origin = Origin::new(self.target, scope, trust);
         let mut handler: Arc<dyn Handler> = origin.clone();
+        if let Some(edits) = FieldEdits::new(self.request_fields, self.no_forwarded) {
+            handler = Arc::new(EditedRequests { handler, edits });
+        }
         if let Some(header) = self.host_header {
             handler = with_host(handler, header, origin.target());
+        }
+        if let Some(edits) = FieldEdits::new(self.response_fields, false) {
+            handler = Arc::new(EditedResponses { handler, edits: Arc::new(edits) });
         }
         Ok(ServedOrigin { origin, handler })
     }

@@ -5,6 +5,7 @@ pub mod config;
 mod connect;
 #[cfg(feature = "cli")]
 mod directory;
+mod edit;
 mod failure;
 pub mod host_header;
 mod http;
@@ -29,6 +30,7 @@ pub use self::config::{BadOrigin, OriginConfig, ServedOrigin};
 pub use self::connect::Probe;
 #[cfg(feature = "cli")]
 use self::directory::FileServer;
+pub use self::edit::{BadEdit, FieldEdit};
 pub use self::host_header::{BadHostHeader, HostHeader, with_host};
 use self::http::Web;
 use self::http2::Web2;

@@ -27,7 +27,7 @@ use super::{AccessArgs, Failure, print_line};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
-pub use self::origin::TlsArgs;
+pub use self::origin::{EditArgs, TlsArgs};
 
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,6 +47,9 @@ pub struct Args {
     /// rewrite for the host of the target, or HOST:PORT
     #[arg(long, value_name = "rewrite|HOST", value_parser = parse::<HostHeader>)]
     pub host_header: Option<HostHeader>,
+    /// Edits of fields on the way to the target and back.
+    #[command(flatten)]
+    pub edits: EditArgs,
     /// A host of your own to request; the token must allow this host
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::agent::origin::{OriginConfig, OriginTarget, OriginTls};
+use crate::agent::origin::{BadEdit, FieldEdit, OriginConfig, OriginTarget, OriginTls};
 use crate::cli::Failure;
 use crate::cli::text::parse;
 use crate::domain::HostName;
+use crate::tls::files;
 use crate::tls::pin::Pin;
 
 /// The flags about the certificate of an `https://` or `h2://` target.
@@ -58,11 +59,49 @@ impl TlsArgs {
     }
 }
 
+/// The flags about the fields of messages.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct EditArgs {
+    /// Set a field of requests ('X-Key: value'), or remove it ('-X-Key'); can be given several times. @FILE has one such
+    /// edit on each line, for values that are secret
+    #[arg(long, value_name = "EDIT|@FILE", allow_hyphen_values = true)]
+    pub request_header: Vec<String>,
+    /// The same for the fields of answers
+    #[arg(long, value_name = "EDIT|@FILE", allow_hyphen_values = true)]
+    pub response_header: Vec<String>,
+    /// Do not send Forwarded and X-Forwarded-For, -Proto, -Host to the target
+    #[arg(long)]
+    pub no_forwarded: bool,
+}
+
+/// The edits of one flag, in their order.
+fn edits(flag: &str, texts: &[String]) -> Result<Vec<FieldEdit>, Failure> {
+    let parse =
+        |text: &str| text.parse().map_err(|error: BadEdit| Failure::usage(format!("{flag}: {error}")));
+    let mut all = Vec::new();
+    for text in texts {
+        let Some(file) = text.strip_prefix('@') else {
+            all.push(parse(text)?);
+            continue;
+        };
+        let bytes = files::read_secret(Path::new(file)).map_err(Failure::usage)?;
+        let lines = String::from_utf8(bytes)
+            .map_err(|_| Failure::usage(format!("{flag}: {file} is not a text in UTF-8")))?;
+        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+            all.push(parse(line)?);
+        }
+    }
+    Ok(all)
+}
+
 /// The target of `ptth agent`, with its settings.
 pub(super) fn config(args: &super::Args) -> Result<OriginConfig, Failure> {
     let target = OriginTarget::parse(&args.target).map_err(Failure::usage)?;
     let mut config = OriginConfig::new(target);
     config.tls = args.origin_tls.settings(args.approach.ca.as_deref(), &[&config.target])?;
     config.host_header.clone_from(&args.host_header);
+    config.request_fields = edits("--request-header", &args.edits.request_header)?;
+    config.response_fields = edits("--response-header", &args.edits.response_header)?;
+    config.no_forwarded = args.edits.no_forwarded;
     Ok(config)
 }
