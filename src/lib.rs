@@ -104,8 +104,8 @@ pub mod transport;
 pub use agent::config::AgentConfig;
 #[cfg(feature = "agent")]
 pub use agent::origin::{
-    BadEdit, BadHostHeader, BadOrigin, BadTarget, FieldEdit, HostHeader, OriginConfig, OriginTarget,
-    OriginTls,
+    BadEdit, BadHostHeader, BadOrigin, BadPrefix, BadTarget, FieldEdit, HostHeader, OriginConfig,
+    OriginTarget, OriginTls, PathPrefix,
 };
 #[cfg(feature = "agent")]
 pub use agent::{Agent, AgentBuilder, BuildError, Fatal, ForwardError, Serving, Status};

@@ -120,22 +120,23 @@ impl Agent {
         self.handle(Arc::new(origin::tower(service)))
     }
 
-    /// Serves a service at an address, or a directory, as `ptth agent` does.
+    /// Serves a service at an address, or a directory, as `ptth agent` does; or several, each for the paths below a
+    /// prefix.
     ///
     /// ```no_run
     /// # fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// let mut origin = ptth::OriginConfig::new("https://10.0.0.7:8443".parse()?);
     /// origin.tls.pins.push("sha256//0Q3lOZ1ZWRkIZUP3Wf8ljtvgeHSRZXM0wxkHWaAaWCA=".parse()?);
     /// let agent = ptth::Agent::builder().relay("https://relay.example.org").name("shop").token("ptth_…").build()?;
-    /// let serving = agent.forward(origin)?;
+    /// let serving = agent.forward([origin])?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     /// [`ForwardError`]
-    pub fn forward(self, origin: OriginConfig) -> Result<Serving, ForwardError> {
-        let served = origin.serve(Scope::new())?;
+    pub fn forward(self, origins: impl IntoIterator<Item = OriginConfig>) -> Result<Serving, ForwardError> {
+        let served = origin::serve(origins, &Scope::new())?;
         Ok(self.handle(served.handler)?)
     }
 

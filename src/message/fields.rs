@@ -26,6 +26,8 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// `X-Forwarded-Host`: de facto.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `X-Forwarded-Prefix`: de facto. The start of the path that a proxy has removed.
+pub const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// `X-Request-Id`: de facto. Identifies a request in the logs of every hop.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// `Requesting-Client` (ReverseHttp, "Polling"). Dropped from visitors.

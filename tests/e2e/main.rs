@@ -21,6 +21,7 @@ mod node;
 mod origin;
 mod origin_tls;
 mod path;
+mod paths;
 mod polled;
 mod process;
 mod readme;

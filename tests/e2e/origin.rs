@@ -113,6 +113,7 @@ fn server(site: &Site, port: u16, tls_port: u16) -> String {
                 client_body_in_file_only on; proxy_pass http://127.0.0.1:{port}/took;
                 proxy_set_header X-Body-File $request_body_file;
             }}
+            location = /broken {{ return 502; }}
             location = /took {{ default_type text/plain; return 200 $http_x_body_file; }}
         }}"
     )

@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use self::remedy::{Trouble, of_dial, of_open, poll_remedy};
-use super::origin::OriginConfig;
 use super::origin::trust::presented_pin;
+use super::origin::{self, OriginConfig};
 use crate::defaults;
 use crate::domain::{Instance, Offer, Secret, Wanted};
 use crate::net::Scope;
@@ -278,8 +278,9 @@ async fn probe_target(config: &OriginConfig) -> Result<((), String), Trouble> {
         };
         Trouble { fault, remedy, ..Trouble::default() }
     };
-    let served = config.clone().serve(Scope::new()).map_err(|error| failed(format!("{error}{pin}")))?;
-    let probe = served.origin.probe().await;
+    let served = origin::serve([config.clone()], &Scope::new());
+    let (_, served) = served.map_err(|error| failed(format!("{error}{pin}")))?.origins.swap_remove(0);
+    let probe = served.probe().await;
     match probe.answers {
         true => Ok(((), format!("{probe}{pin}"))),
         false => Err(failed(format!("{probe}{pin}"))),

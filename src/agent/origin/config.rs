@@ -1,13 +1,17 @@
 //! The settings of one target, and the [`Handler`] that they make.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::edit::{EditedRequests, EditedResponses, FieldEdit, FieldEdits};
+use super::error_page::{ErrorPages, WithErrorPages};
+use super::paths::{PathPrefix, PathTargets, Stripped};
 use super::{BadTarget, HostHeader, Origin, OriginTarget, OriginTls, with_host};
 use crate::domain::HostName;
 use crate::net::Scope;
 use crate::session::Handler;
 use crate::tls::TlsError;
+use crate::tls::files::FileError;
 
 /// The settings of one target: where requests are served, and what changes on the way there and back.
 #[derive(Debug, Clone)]
@@ -15,6 +19,11 @@ use crate::tls::TlsError;
 pub struct OriginConfig {
     /// The target.
     pub target: OriginTarget,
+    /// The paths that this target serves, if a name has several targets: the longest prefix wins. By default all.
+    pub path: PathPrefix,
+    /// Removes the prefix from the paths that the target receives. The target receives the prefix as
+    /// `X-Forwarded-Prefix`, and `Location` gets it back, unless the target has added it.
+    pub strip_prefix: bool,
     /// How the certificate of a target with TLS is verified.
     pub tls: OriginTls,
     /// The `Host` that the target receives instead of the visitor's.
@@ -27,6 +36,9 @@ pub struct OriginConfig {
     pub response_fields: Vec<FieldEdit>,
     /// Removes `Forwarded` and `X-Forwarded-For`, `-Proto`, `-Host` from requests.
     pub no_forwarded: bool,
+    /// The directory of the pages `502.html`, `503.html` and `504.html`, which visitors that prefer HTML get in place of
+    /// the errors that the agent makes. They are read once, at the start.
+    pub error_pages: Option<PathBuf>,
 }
 
 /// Why a target cannot be served with its settings.
@@ -44,6 +56,18 @@ pub enum BadOrigin {
         "--origin-insecure applies to private addresses only, and {0} has a public one: use --origin-pin"
     )]
     NotPrivate(OriginTarget),
+    /// A page for errors cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A directory has no page for errors.
+    #[error("{} has no 502.html, 503.html or 504.html", .0.display())]
+    NoPage(PathBuf),
+    /// Two targets have the same paths.
+    #[error("two targets have the path {0}")]
+    SamePath(PathPrefix),
+    /// There is no target.
+    #[error("there is no target")]
+    NoTarget,
     /// TLS has no such server name.
     #[error("{0} cannot be the name of a TLS server")]
     ServerName(HostName),
@@ -54,19 +78,19 @@ impl OriginConfig {
     pub fn new(target: OriginTarget) -> Self {
         Self {
             target,
+            path: PathPrefix::default(),
+            strip_prefix: false,
             tls: OriginTls::default(),
             host_header: None,
             request_fields: Vec::new(),
             response_fields: Vec::new(),
             no_forwarded: false,
+            error_pages: None,
         }
     }
 
-    /// Makes the origin; its connections belong to `scope`. Reads the files of its TLS settings.
-    ///
-    /// # Errors
-    /// [`BadOrigin`]
-    pub fn serve(self, scope: Scope) -> Result<ServedOrigin, BadOrigin> {
+    /// The settings wrap the origin, each only if it is used. The first wrapper is the last before the origin.
+    fn serve(self, scope: Scope) -> Result<ServedOrigin, BadOrigin> {
         let trust = self.tls.trust(&self.target)?;
         let origin = Origin::new(self.target, scope, trust);
         let mut handler: Arc<dyn Handler> = origin.clone();
@@ -76,17 +100,55 @@ impl OriginConfig {
         if let Some(header) = self.host_header {
             handler = with_host(handler, header, origin.target());
         }
+        if self.strip_prefix && !self.path.is_root() {
+            handler = Arc::new(Stripped { handler, prefix: self.path.clone() });
+        }
+        if let Some(directory) = self.error_pages {
+            let pages = Arc::new(ErrorPages::read(&directory)?);
+            handler = Arc::new(WithErrorPages { handler, pages });
+        }
         if let Some(edits) = FieldEdits::new(self.response_fields, false) {
             handler = Arc::new(EditedResponses { handler, edits: Arc::new(edits) });
         }
-        Ok(ServedOrigin { origin, handler })
+        Ok(ServedOrigin { path: self.path, origin, handler })
     }
 }
 
-/// An origin with its settings.
-pub struct ServedOrigin {
-    /// The origin itself, to be probed.
-    pub origin: Arc<Origin>,
-    /// Answers requests from the origin, with its settings.
+/// One target with its settings.
+struct ServedOrigin {
+    path: PathPrefix,
+    origin: Arc<Origin>,
+    handler: Arc<dyn Handler>,
+}
+
+/// The targets of one agent.
+pub struct ServedOrigins {
+    /// The targets themselves, to be probed, each with the paths that it serves.
+    pub origins: Vec<(PathPrefix, Arc<Origin>)>,
+    /// Answers requests from the targets, with their settings.
     pub handler: Arc<dyn Handler>,
+}
+
+/// Makes the origins of these targets; their connections belong to `scope`. Reads the files of their settings.
+///
+/// # Errors
+/// [`BadOrigin`]
+pub fn serve(
+    configs: impl IntoIterator<Item = OriginConfig>,
+    scope: &Scope,
+) -> Result<ServedOrigins, BadOrigin> {
+    let mut served: Vec<ServedOrigin> = Vec::new();
+    for config in configs {
+        if served.iter().any(|other| other.path == config.path) {
+            return Err(BadOrigin::SamePath(config.path));
+        }
+        served.push(config.serve(scope.clone())?);
+    }
+    let origins = served.iter().map(|one| (one.path.clone(), one.origin.clone())).collect();
+    let handler: Arc<dyn Handler> = match &served[..] {
+        [] => return Err(BadOrigin::NoTarget),
+        [only] if only.path.is_root() => only.handler.clone(),
+        _ => Arc::new(PathTargets::new(served.into_iter().map(|one| (one.path, one.handler)).collect())),
+    };
+    Ok(ServedOrigins { origins, handler })
 }

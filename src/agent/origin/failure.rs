@@ -27,6 +27,10 @@ pub(super) fn accept_headers(html: bool) -> HeaderMap {
     accept.into_iter().collect()
 }
 
+/// Marks a response that the agent makes because the origin gave no answer.
+#[derive(Clone)]
+pub(super) struct AgentFailure;
+
 /// Why the origin gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OriginFailure {
@@ -58,7 +62,7 @@ impl OriginFailure {
         // The address of the service goes to the log of its owner, not to visitors.
         tracing::info!(%target, error = %self, %code, "the origin gave no answer");
         let detail = format!("The service behind the agent gave no answer: {explanation}");
-        Problem {
+        let mut response = Problem {
             code,
             detail: &detail,
             hop: HOP,
@@ -67,7 +71,9 @@ impl OriginFailure {
             request: None,
             pages: None,
         }
-        .response(&accept_headers(html))
+        .response(&accept_headers(html));
+        response.extensions_mut().insert(AgentFailure);
+        response
     }
 
     fn report(&self) -> FailureReport {

@@ -16,7 +16,7 @@ use crate::net::dial::DialTarget;
 use crate::session::Handler;
 
 /// `Destination` (RFC 4918 §10.3): where WebDAV copies or moves a resource. Its host must be that of the request.
-const DESTINATION: HeaderName = HeaderName::from_static("destination");
+pub(super) const DESTINATION: HeaderName = HeaderName::from_static("destination");
 /// The request fields whose value may be a URL of the service itself.
 const REQUEST_URLS: [HeaderName; 3] = [ORIGIN, REFERER, DESTINATION];
 
@@ -88,14 +88,14 @@ struct WithHost {
 
 /// A scheme, a host and a port (RFC 6454 §4).
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct WebOrigin {
+pub(super) struct WebOrigin {
     scheme: &'static str,
     authority: Authority,
 }
 
 impl WebOrigin {
     /// The origin of the URL that a visitor sees. `None` for a request without a host.
-    fn of_visitor(request: &Request) -> Option<Self> {
+    pub(super) fn of_visitor(request: &Request) -> Option<Self> {
         let authority = authority::stated(request.uri(), request.headers()).ok()?;
         let proto = request.headers().get(fields::X_FORWARDED_PROTO);
         let tls = match proto {
@@ -110,7 +110,7 @@ impl WebOrigin {
     }
 
     /// What follows the origin in a URL of this origin; `None` for the URL of another.
-    fn strip<'a>(&self, url: &'a str) -> Option<&'a str> {
+    pub(super) fn strip<'a>(&self, url: &'a str) -> Option<&'a str> {
         let (scheme, rest) = url.split_once("://")?;
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !scheme.eq_ignore_ascii_case(self.scheme) {

@@ -6,12 +6,14 @@ mod connect;
 #[cfg(feature = "cli")]
 mod directory;
 mod edit;
+mod error_page;
 mod failure;
 pub mod host_header;
 mod http;
 mod http2;
 mod idle;
 mod outgoing;
+mod paths;
 mod pool;
 #[cfg(feature = "cli")]
 pub mod sample;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-pub use self::config::{BadOrigin, OriginConfig, ServedOrigin};
+pub use self::config::{BadOrigin, OriginConfig, ServedOrigins, serve};
 pub use self::connect::Probe;
 #[cfg(feature = "cli")]
 use self::directory::FileServer;
@@ -34,6 +36,7 @@ pub use self::edit::{BadEdit, FieldEdit};
 pub use self::host_header::{BadHostHeader, HostHeader, with_host};
 use self::http::Web;
 use self::http2::Web2;
+pub use self::paths::{BadPrefix, PathPrefix};
 #[cfg(feature = "cli")]
 pub use self::sample::sample;
 pub use self::service::tower;

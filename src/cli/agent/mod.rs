@@ -13,11 +13,11 @@ use std::thread::available_parallelism;
 use clap::builder::PossibleValuesParser;
 
 use crate::agent::config::AgentConfig;
-use crate::agent::origin::{HostHeader, ServedOrigin};
+use crate::agent::origin::{HostHeader, ServedOrigins};
 use crate::agent::{self, AUTO, Fatal, Serving};
 use crate::defaults;
 use crate::domain::{AnswerLimit, HostName, Instance, Name};
-use crate::net::{Cores, Scope, descriptors};
+use crate::net::{Cores, descriptors};
 use crate::session::Kind;
 
 use self::reload::Reload;
@@ -27,7 +27,7 @@ use super::{AccessArgs, Failure, print_line};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
-pub use self::origin::{EditArgs, TlsArgs};
+pub use self::origin::{EditArgs, PathArgs, TlsArgs};
 
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -47,6 +47,9 @@ pub struct Args {
     /// rewrite for the host of the target, or HOST:PORT
     #[arg(long, value_name = "rewrite|HOST", value_parser = parse::<HostHeader>)]
     pub host_header: Option<HostHeader>,
+    /// Several targets, and what changes on the way there and back.
+    #[command(flatten)]
+    pub paths: PathArgs,
     /// Edits of fields on the way to the target and back.
     #[command(flatten)]
     pub edits: EditArgs,
@@ -85,8 +88,8 @@ pub struct Args {
 pub struct PreparedAgent {
     /// The configuration of the agent.
     pub config: AgentConfig,
-    /// The target where requests are served.
-    pub origin: ServedOrigin,
+    /// The targets where requests are served.
+    pub origins: ServedOrigins,
     /// Reads files again on SIGHUP.
     reload: Reload,
     /// Keeps other processes from using the agent's identity until this process ends.
@@ -100,7 +103,7 @@ pub struct PreparedAgent {
 /// # Errors
 /// [`Failure`]: code 2 for wrong usage, 1 for an operation that failed.
 pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
-    let origin = origin::config(&args)?.serve(Scope::new()).map_err(Failure::usage)?;
+    let origins = origin::serve(&args)?;
     let token = args.approach.token()?;
     let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
     let tls = args.approach.with_identity(&args.approach.trust(&relays)?)?;
@@ -126,7 +129,7 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
         visitors: visitors.map(|rules| rules.to_string().into()),
         answer_timeout: args.answer_timeout_seconds.map(AnswerLimit::from_seconds),
     };
-    Ok(PreparedAgent { config, origin, reload, lock, access: args.access })
+    Ok(PreparedAgent { config, origins, reload, lock, access: args.access })
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -134,15 +137,15 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
-    let PreparedAgent { config, origin, mut reload, lock: _lock, access } = prepared;
+    let PreparedAgent { config, origins, mut reload, lock: _lock, access } = prepared;
     let access = access.start()?;
     descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     running::block_on(async {
         let mut signals = Signals::listen()?;
-        let ServedOrigin { origin, handler } = origin;
-        let probe = origin.probe().await;
+        let ServedOrigins { origins, handler } = origins;
+        let probes = futures_util::future::join_all(origins.iter().map(|(_, origin)| origin.probe())).await;
         let handler = agent::recorded(handler, access.sink());
         let mut serving = agent::start(&config, handler, cores).map_err(of_fatal)?;
         let urls = loop {
@@ -166,7 +169,10 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
             let relay = relays.next().map_or("a relay".into(), |(relay, _)| relay.to_string());
             print_line(&format!("connected to {relay}, which announced no public URL"))?;
         }
-        print_line(&format!("target: {probe}"))?;
+        for ((path, _), probe) in origins.iter().zip(probes) {
+            let path = if path.is_root() { String::new() } else { format!(" {path}") };
+            print_line(&format!("target{path}: {probe}"))?;
+        }
         warnings(&serving).iter().try_for_each(|warning| print_line(&format!("warning: {warning}")))?;
         loop {
             tokio::select! {

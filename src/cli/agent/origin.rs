@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::agent::origin::{BadEdit, FieldEdit, OriginConfig, OriginTarget, OriginTls};
+use crate::agent::origin::{
+    self, BadEdit, BadPrefix, BadTarget, FieldEdit, OriginConfig, OriginTarget, OriginTls, ServedOrigins,
+};
 use crate::cli::Failure;
 use crate::cli::text::parse;
 use crate::domain::HostName;
+use crate::net::Scope;
 use crate::tls::files;
 use crate::tls::pin::Pin;
 
@@ -94,14 +97,54 @@ fn edits(flag: &str, texts: &[String]) -> Result<Vec<FieldEdit>, Failure> {
     Ok(all)
 }
 
-/// The target of `ptth agent`, with its settings.
-pub(super) fn config(args: &super::Args) -> Result<OriginConfig, Failure> {
+/// The flags about several targets, and about their errors.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PathArgs {
+    /// Another target, for the paths below a prefix: /api=3001. Can be given several times; the longest prefix wins, and
+    /// TARGET serves the other paths
+    #[arg(long, value_name = "PREFIX=TARGET")]
+    pub path: Vec<String>,
+    /// Remove the prefix of --path from the paths that its target receives
+    #[arg(long, requires = "path")]
+    pub strip_prefix: bool,
+    /// Show visitors the pages 502.html, 503.html and 504.html of this directory in place of the errors that the agent
+    /// makes
+    #[arg(long, value_name = "DIR")]
+    pub error_page: Option<PathBuf>,
+}
+
+impl PathArgs {
+    fn targets(&self) -> Result<Vec<OriginConfig>, Failure> {
+        let target = |text: &String| {
+            let bad = |why: String| Failure::usage(format!("--path {text}: {why}"));
+            let (path, target) =
+                text.split_once('=').ok_or_else(|| bad("write PREFIX=TARGET, as in /api=3001".into()))?;
+            let mut config =
+                OriginConfig::new(target.parse().map_err(|error: BadTarget| bad(error.to_string()))?);
+            config.path = path.parse().map_err(|error: BadPrefix| bad(error.to_string()))?;
+            Ok(config)
+        };
+        self.path.iter().map(target).collect()
+    }
+}
+
+/// The targets of `ptth agent`. The flags apply to each of them.
+pub(super) fn serve(args: &super::Args) -> Result<ServedOrigins, Failure> {
     let target = OriginTarget::parse(&args.target).map_err(Failure::usage)?;
-    let mut config = OriginConfig::new(target);
-    config.tls = args.origin_tls.settings(args.approach.ca.as_deref(), &[&config.target])?;
-    config.host_header.clone_from(&args.host_header);
-    config.request_fields = edits("--request-header", &args.edits.request_header)?;
-    config.response_fields = edits("--response-header", &args.edits.response_header)?;
-    config.no_forwarded = args.edits.no_forwarded;
-    Ok(config)
+    let mut configs = vec![OriginConfig::new(target)];
+    configs.extend(args.paths.targets()?);
+    let targets: Vec<_> = configs.iter().map(|config| &config.target).collect();
+    let tls = args.origin_tls.settings(args.approach.ca.as_deref(), &targets)?;
+    let request_fields = edits("--request-header", &args.edits.request_header)?;
+    let response_fields = edits("--response-header", &args.edits.response_header)?;
+    for config in &mut configs {
+        config.strip_prefix = args.paths.strip_prefix;
+        config.tls.clone_from(&tls);
+        config.host_header.clone_from(&args.host_header);
+        config.request_fields.clone_from(&request_fields);
+        config.response_fields.clone_from(&response_fields);
+        config.no_forwarded = args.edits.no_forwarded;
+        config.error_pages.clone_from(&args.paths.error_page);
+    }
+    origin::serve(configs, &Scope::new()).map_err(Failure::usage)
 }
