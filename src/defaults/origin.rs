@@ -28,3 +28,5 @@ pub const ORIGIN_CONTINUE: Duration = Duration::from_secs(5);
 /// How long the sender of a request waits for the end of a body that was announced as empty. The end has mostly arrived
 /// already.
 pub const EMPTY_BODY: Duration = Duration::from_millis(20);
+/// Entries on the page of a directory. A person reads no more, and the page stays below a few megabytes.
+pub const LISTED: usize = 10_000;

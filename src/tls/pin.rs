@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_pin_is_hexadecimal_or_base64() {
         let hex = "00".repeat(31) + "fF";
-        let base64 = format!("{}AAAAAAAAP8=", "A".repeat(32));
+        let base64 = format!("{}P8=", "A".repeat(41));
         let pin: Pin = hex.parse().unwrap();
         assert_eq!(pin.to_string(), format!("sha256//{base64}"));
         for text in [&base64, &format!("sha256//{base64}"), &format!("sha256//{hex}")] {

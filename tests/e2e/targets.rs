@@ -20,7 +20,10 @@ fn a_directory_is_served() {
         site.curl(flags.iter().copied().chain(["--path-as-is", &url]))
     };
     let index = get("", &[]);
-    assert_eq!((index.status, index.field("content-type"), &*index.text()), (200, "text/html", "<p>index\n"));
+    assert_eq!(
+        (index.status, index.field("content-type"), &*index.text()),
+        (200, "text/html; charset=utf-8", "<p>index\n")
+    );
     let part = get("digits.txt", &["--range", "2-4"]);
     assert_eq!((part.status, &*part.text(), part.field("content-range")), (206, "234", "bytes 2-4/10"));
     assert_eq!(get("digits.txt", &["--range", "20-30"]).status, 416);

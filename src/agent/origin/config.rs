@@ -39,6 +39,9 @@ pub struct OriginConfig {
     /// The directory of the pages `502.html`, `503.html` and `504.html`, which visitors that prefer HTML get in place of
     /// the errors that the agent makes. They are read once, at the start.
     pub error_pages: Option<PathBuf>,
+    /// Answers a request for a directory without `index.html` with the list of its files; for targets that are
+    /// directories.
+    pub listing: bool,
 }
 
 /// Why a target cannot be served with its settings.
@@ -86,13 +89,14 @@ impl OriginConfig {
             response_fields: Vec::new(),
             no_forwarded: false,
             error_pages: None,
+            listing: false,
         }
     }
 
     /// The settings wrap the origin, each only if it is used. The first wrapper is the last before the origin.
     fn serve(self, scope: Scope) -> Result<ServedOrigin, BadOrigin> {
         let trust = self.tls.trust(&self.target)?;
-        let origin = Origin::new(self.target, scope, trust);
+        let origin = Origin::with_listing(self.target, scope, trust, self.listing);
         let mut handler: Arc<dyn Handler> = origin.clone();
         if let Some(edits) = FieldEdits::new(self.request_fields, self.no_forwarded) {
             handler = Arc::new(EditedRequests { handler, edits });

@@ -7,13 +7,14 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode, Uri};
 use tower_http::services::ServeDir;
 use tower_http::services::fs::{Backend, DefaultServeDirFallback, TokioBackend, TokioFile};
 use tower_service::Service;
 
 use super::connect::Probe;
+use super::listing;
 use crate::message::authority::origin_form;
 use crate::message::{Body, Request, Response, page};
 
@@ -26,13 +27,17 @@ use crate::message::{Body, Request, Response, page};
 pub(super) struct FileServer {
     root: Arc<Path>,
     files: ServeDir<DefaultServeDirFallback, RootBackend>,
+    listing: bool,
 }
 
 impl FileServer {
-    pub(super) fn new(root: &Path) -> Self {
+    /// A file `NAME.br` or `NAME.gz` is sent in place of `NAME` to visitors that accept its coding. With `listing`, a
+    /// directory without `index.html` is answered with the list of its files.
+    pub(super) fn new(root: &Path, listing: bool) -> Self {
         // A missing root serves no files, and the probe reports it.
         let root: Arc<Path> = root.canonicalize().unwrap_or_else(|_| root.to_owned()).into();
-        Self { files: ServeDir::with_backend(root.clone(), RootBackend { root: root.clone() }), root }
+        let files = ServeDir::with_backend(root.clone(), RootBackend { root: root.clone() });
+        Self { files: files.precompressed_br().precompressed_gzip(), root, listing }
     }
 
     pub(super) fn probe(&self) -> Probe {
@@ -50,13 +55,22 @@ impl FileServer {
         let html = page::wants_html(request.headers());
         let (mut parts, _) = request.into_parts();
         parts.uri = single_slash(&parts.uri);
+        let directory = match self.listing && parts.uri.path().ends_with('/') {
+            true => Some(parts.uri.path().to_owned()),
+            false => None,
+        };
         let Ok(response) = self.files.call(http::Request::from_parts(parts, Body::empty())).await;
         let status = response.status();
+        if let Some(path) = directory.filter(|_| status == StatusCode::NOT_FOUND)
+            && let Some(page) = listing::page(self.root, path).await
+        {
+            return html_page(page);
+        }
         let mut answer = match status {
             StatusCode::NOT_FOUND => error_response(status, "There is no such file here.", html),
             StatusCode::METHOD_NOT_ALLOWED => error_response(status, "Files here can only be read.", html),
             StatusCode::INTERNAL_SERVER_ERROR => error_response(status, "This file cannot be read.", html),
-            _ => return response.map(Body::wrap),
+            _ => return with_charset(response.map(Body::wrap)),
         };
         if let Some(allow) = response.headers().get(ALLOW) {
             answer.headers_mut().insert(ALLOW, allow.clone());
@@ -74,6 +88,28 @@ fn single_slash(uri: &Uri) -> Uri {
         return target;
     }
     format!("/{}", text.trim_start_matches('/')).parse().unwrap_or(target)
+}
+
+/// Texts without a charset are read as UTF-8, which nearly all are; browsers would assume an encoding of the last
+/// century.
+fn with_charset(mut response: Response) -> Response {
+    if let Some(kind) = response.headers_mut().get_mut(CONTENT_TYPE)
+        && kind.as_bytes().starts_with(b"text/")
+        && !kind.as_bytes().contains(&b';')
+        && let Ok(with_charset) = HeaderValue::from_bytes(&[kind.as_bytes(), b"; charset=utf-8"].concat())
+    {
+        *kind = with_charset;
+    }
+    response
+}
+
+fn html_page(text: String) -> Response {
+    let mut response = Response::new(Body::full(text));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page::HTML));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    page::protect(headers);
+    response
 }
 
 fn error_response(status: StatusCode, text: &str, html: bool) -> Response {
@@ -96,18 +132,24 @@ struct RootBackend {
 }
 
 impl RootBackend {
-    /// The real path and the metadata of `path`, if `path` is a file or directory that may be served.
     async fn inside(self, path: PathBuf) -> io::Result<(PathBuf, Metadata)> {
-        let relative = path.strip_prefix(&self.root).map_err(|_| io::ErrorKind::NotFound)?;
-        if relative.components().any(is_hidden) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let real = tokio::fs::canonicalize(&path).await?;
-        let metadata = tokio::fs::metadata(&real).await?;
-        match real.starts_with(&self.root) && (metadata.is_file() || metadata.is_dir()) {
-            true => Ok((real, metadata)),
-            false => Err(io::ErrorKind::NotFound.into()),
-        }
+        // A panic of the task is not possible; a runtime that ends cancels the task.
+        let found = tokio::task::spawn_blocking(move || inside(&self.root, &path)).await;
+        found.unwrap_or_else(|_| Err(io::ErrorKind::NotFound.into()))
+    }
+}
+
+/// The real path and the metadata of `path`, if `path` is a file or directory below `root` that may be served. Blocks.
+pub(super) fn inside(root: &Path, path: &Path) -> io::Result<(PathBuf, Metadata)> {
+    let relative = path.strip_prefix(root).map_err(|_| io::ErrorKind::NotFound)?;
+    if relative.components().any(is_hidden) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let real = path.canonicalize()?;
+    let metadata = real.metadata()?;
+    match real.starts_with(root) && (metadata.is_file() || metadata.is_dir()) {
+        true => Ok((real, metadata)),
+        false => Err(io::ErrorKind::NotFound.into()),
     }
 }
 

@@ -12,6 +12,8 @@ pub mod host_header;
 mod http;
 mod http2;
 mod idle;
+#[cfg(feature = "cli")]
+mod listing;
 mod outgoing;
 mod paths;
 mod pool;
@@ -66,10 +68,17 @@ impl Origin {
     /// An origin whose connections belong to `scope`. `trust` decides about the certificate of a target with TLS; its
     /// ALPN protocols are replaced. No connection is opened before the first request or probe.
     pub fn new(target: OriginTarget, scope: Scope, trust: impl Into<OriginTrust>) -> Arc<Self> {
-        let trust = trust.into();
+        Self::with_listing(target, scope, trust.into(), false)
+    }
+
+    /// As [`Origin::new`]; with `listing`, a directory without `index.html` is answered with the list of its files.
+    fn with_listing(target: OriginTarget, scope: Scope, trust: OriginTrust, listing: bool) -> Arc<Self> {
+        // Only the program serves directories.
+        #[cfg(not(feature = "cli"))]
+        let _ = listing;
         let kind = match &target {
             #[cfg(feature = "cli")]
-            OriginTarget::Directory(path) => Kind::Directory(FileServer::new(path)),
+            OriginTarget::Directory(path) => Kind::Directory(FileServer::new(path, listing)),
             OriginTarget::Http2(_) => Kind::Web2(Arc::new(Web2::new(target.clone(), scope, trust))),
             OriginTarget::Web(_) | OriginTarget::Unix(_) => {
                 Kind::Web(Arc::new(Web::new(target.clone(), scope, trust)))

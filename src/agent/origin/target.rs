@@ -120,6 +120,7 @@ fn url(scheme: &str, rest: &str) -> Result<OriginTarget, &'static str> {
         "https" => (true, OriginTarget::Web),
         "h2c" => (false, OriginTarget::Http2),
         "h2" => (true, OriginTarget::Http2),
+        "file" => return Err("write the path of the directory itself, as in /srv/www or ./site"),
         _ => return Err(FORMS),
     };
     let (name, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -222,6 +223,7 @@ mod tests {
             ("localhost:0", "65535"),
             ("localhost", "write a port"),
             ("ftp://app.test", "write a port"),
+            ("file:///srv/www", "write the path of the directory itself"),
             ("http://", "write a port"),
             ("http://app.test/api", "leave it out"),
             ("http://app.test?x", "leave it out"),

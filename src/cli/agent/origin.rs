@@ -111,6 +111,9 @@ pub struct PathArgs {
     /// makes
     #[arg(long, value_name = "DIR")]
     pub error_page: Option<PathBuf>,
+    /// For a target that is a directory: show the list of files where there is no index.html
+    #[arg(long)]
+    pub listing: bool,
 }
 
 impl PathArgs {
@@ -134,6 +137,10 @@ pub(super) fn serve(args: &super::Args) -> Result<ServedOrigins, Failure> {
     let mut configs = vec![OriginConfig::new(target)];
     configs.extend(args.paths.targets()?);
     let targets: Vec<_> = configs.iter().map(|config| &config.target).collect();
+    let is_directory = |target: &&OriginTarget| matches!(target, OriginTarget::Directory(_));
+    if args.paths.listing && !targets.iter().any(is_directory) {
+        return Err(Failure::usage("--listing is for a target that is a directory"));
+    }
     let tls = args.origin_tls.settings(args.approach.ca.as_deref(), &targets)?;
     let request_fields = edits("--request-header", &args.edits.request_header)?;
     let response_fields = edits("--response-header", &args.edits.response_header)?;
@@ -143,6 +150,7 @@ pub(super) fn serve(args: &super::Args) -> Result<ServedOrigins, Failure> {
         config.host_header.clone_from(&args.host_header);
         config.request_fields.clone_from(&request_fields);
         config.response_fields.clone_from(&response_fields);
+        config.listing = args.paths.listing;
         config.no_forwarded = args.edits.no_forwarded;
         config.error_pages.clone_from(&args.paths.error_page);
     }

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::agent::origin::{OriginConfig, serve};
 
 struct Site {
     /// Holds `secret.txt`, and the root `site` beside it.
@@ -49,7 +50,7 @@ async fn files_have_types_dates_and_an_index() {
     let site = site();
     let (status, headers, body) = fetch(&site, "/", &[]).await;
     assert_eq!((status, body.as_str()), (200, "<h1>home</h1>"));
-    assert_eq!(headers["content-type"], "text/html");
+    assert_eq!(headers["content-type"], "text/html; charset=utf-8");
     let modified = headers["last-modified"].to_str().unwrap();
     assert_eq!(fetch(&site, "/", &[("if-modified-since", modified)]).await.0, 304);
     let (status, headers, _) = fetch(&site, "/sub", &[]).await;
@@ -193,4 +194,82 @@ async fn a_pipe_is_not_found() {
     let pipe = site.above.path().join("site/pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     assert_eq!(fetch(&site, "/pipe", &[]).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_compressed_file_beside_a_file_is_sent_to_visitors_that_accept_it() {
+    let site = site();
+    let root = site.above.path().join("site");
+    fs::write(root.join("app.js"), "plain").unwrap();
+    fs::write(root.join("app.js.gz"), "gzip").unwrap();
+    fs::write(root.join("app.js.br"), "brotli").unwrap();
+    symlink(site.above.path().join("secret.txt"), root.join("sub/data.txt.gz")).unwrap();
+    for (accepted, coding, body) in [
+        ("gzip", "gzip", "gzip"),
+        ("gzip, br", "br", "brotli"),
+        ("br;q=0", "", "plain"),
+        ("zstd", "", "plain"),
+    ] {
+        let (status, headers, text) = fetch(&site, "/app.js", &[("accept-encoding", accepted)]).await;
+        assert_eq!((status, text.as_str()), (200, body), "{accepted}");
+        let coded = headers.get("content-encoding").map_or("", |coding| coding.to_str().unwrap());
+        assert_eq!((coded, &headers["vary"]), (coding, &"accept-encoding".parse().unwrap()));
+        assert_eq!(headers["content-type"], "text/javascript; charset=utf-8");
+    }
+    let (_, headers, text) = fetch(&site, "/sub/data.txt", &[("accept-encoding", "gzip")]).await;
+    assert!(
+        text == "0123456789" && !headers.contains_key("content-encoding"),
+        "a link leads out of the root"
+    );
+}
+
+#[tokio::test]
+async fn a_listing_shows_what_is_served_and_nothing_else() {
+    let mut site = site();
+    let root = site.above.path().join("site");
+    fs::write(root.join("sub/<img src=x>\"'&.txt"), "").unwrap();
+    fs::write(root.join("sub/javascript:alert(1)"), "").unwrap();
+    fs::write(root.join("sub/100% ü"), "abc").unwrap();
+    fs::write(root.join("sub/.hidden"), "").unwrap();
+    fs::create_dir(root.join("sub/deep")).unwrap();
+    symlink(site.above.path().join("secret.txt"), root.join("sub/outside")).unwrap();
+    symlink("..", root.join("sub/home")).unwrap();
+    assert_eq!(fetch(&site, "/sub/", &[]).await.0, 404, "without the setting there is no listing");
+    let mut config = OriginConfig::new(OriginTarget::Directory(root));
+    config.listing = true;
+    site.origin = serve([config], &Scope::new()).unwrap().origins.swap_remove(0).1;
+    let (status, headers, page) = fetch(&site, "/sub/", &[]).await;
+    assert_eq!((status, &headers["content-type"]), (200, &"text/html; charset=utf-8".parse().unwrap()));
+    let policy = headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    let links: Vec<_> = page.lines().filter(|line| line.starts_with("<li>")).collect();
+    assert_eq!(
+        links,
+        [
+            "<li><a href=\"../\">../</a></li>",
+            "<li><a href=\"./deep/\">deep/</a></li>",
+            "<li><a href=\"./home/\">home/</a></li>",
+            "<li><a href=\"./100%25%20%C3%BC\">100% ü</a> <small>3 bytes</small></li>",
+            "<li><a href=\"./%3Cimg%20src%3Dx%3E%22%27%26.txt\">&lt;img src=x&gt;&quot;&#39;&amp;.txt</a> <small>0 bytes</small></li>",
+            "<li><a href=\"./data.txt\">data.txt</a> <small>10 bytes</small></li>",
+            "<li><a href=\"./javascript%3Aalert%281%29\">javascript:alert(1)</a> <small>0 bytes</small></li>",
+        ]
+    );
+    assert_eq!(fetch(&site, "/sub/100%25%20%C3%BC", &[]).await.2, "abc");
+    assert_eq!(fetch(&site, "/", &[]).await.2, "<h1>home</h1>");
+    assert_eq!(fetch(&site, "/sub/deep/", &[]).await.0, 200);
+    for path in [
+        "/.git/",
+        "/sub/../",
+        "/sub/%2e%2e/",
+        "/..%2fsite-twin/",
+        "/up/",
+        "/twin/",
+        "/%00/",
+        "/none/",
+        "/sub%2Fdeep/",
+    ] {
+        let (status, _, page) = fetch(&site, path, &[]).await;
+        assert!(status == 404 && !page.contains("<li>"), "{path}: {status} {page}");
+    }
 }
