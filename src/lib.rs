@@ -110,7 +110,7 @@ pub use agent::origin::{
 #[cfg(feature = "agent")]
 pub use agent::{Agent, AgentBuilder, BuildError, Fatal, ForwardError, Serving, Status};
 pub use domain::{
-    AgentId, AnswerLimit, Certificate, Facts, HostName, Instance, Malformed, Name, Offer, Refusal,
+    AgentId, AnswerLimit, Below, Certificate, Facts, HostName, Instance, Malformed, Name, Offer, Refusal,
     RefusalKind, Route, Secret, SessionId, Visitor, Wanted,
 };
 pub use message::interim::Sender as InterimSender;

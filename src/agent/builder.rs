@@ -48,6 +48,7 @@ pub struct AgentBuilder {
     proxy: Option<String>,
     transport: Option<Box<str>>,
     climb: Option<Duration>,
+    subnames: bool,
     exclusive: bool,
     identity: Option<(Box<Path>, Box<Path>)>,
     visitors: Option<Box<str>>,
@@ -171,6 +172,13 @@ impl AgentBuilder {
         self
     }
 
+    /// Requests every host one label below each name and host, too. The token must list `*.NAME` or `*.HOST`.
+    #[must_use]
+    pub fn subnames(mut self) -> Self {
+        self.subnames = true;
+        self
+    }
+
     /// The token.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
@@ -273,6 +281,7 @@ impl AgentBuilder {
             relays,
             names: self.names.iter().map(|n| Name::parse(n)).collect::<Result<_, _>>()?,
             hosts: self.hosts.iter().map(|h| HostName::parse(h)).collect::<Result<_, _>>()?,
+            subnames: self.subnames,
             token: self.token,
             transport: self.transport.unwrap_or_else(|| "auto".into()),
             carriers: Kind::PREFERRED.to_vec(),

@@ -17,6 +17,8 @@ pub struct AgentConfig {
     pub names: Vec<Name>,
     /// The requested hosts of the agent's own.
     pub hosts: Vec<HostName>,
+    /// Whether every name and host is requested together with all hosts one label below it.
+    pub subnames: bool,
     /// The token; never printed.
     pub token: Option<Secret>,
     /// One of [`super::transports`].

@@ -104,8 +104,13 @@ pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> R
     }
     let scope = Scope::new();
     let names = config.names.iter().cloned().map(Wanted::Name);
+    let mut wanted: Vec<_> = names.chain(config.hosts.iter().cloned().map(Wanted::Host)).collect();
+    if config.subnames {
+        let below: Vec<_> = wanted.iter().filter_map(Wanted::below).collect();
+        wanted.extend(below);
+    }
     let offer = Offer {
-        wanted: names.chain(config.hosts.iter().cloned().map(Wanted::Host)).collect(),
+        wanted,
         instance: Some(config.instance.clone()),
         exclusive: config.exclusive,
         probe: false,

@@ -115,6 +115,7 @@ pub fn prepare(args: &Args) -> Result<PreparedDemo, Failure> {
         relays: Vec::new(),
         names: vec![name],
         hosts: Vec::new(),
+        subnames: false,
         token: Some(token),
         transport: "auto".into(),
         carriers: Kind::PREFERRED.to_vec(),

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use time::{Date, Month};
 
-use crate::domain::{AgentId, AnswerLimit, HostName, Name};
+use crate::domain::{AgentId, AnswerLimit, Below, HostName, Name};
 use crate::policy::{self, Grants, Limits, Prefix, Tokens};
 use crate::transport;
 
@@ -47,13 +47,13 @@ pub enum TokenCommand {
 /// What a new token may claim, and within which limits.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TokenScope {
-    /// A name that the token may claim, 'WORD-*' for every name with this prefix, or '*' for any name; without --name
-    /// and --host, any name
+    /// A name that the token may claim, 'WORD-*' for every name with this prefix, '*' for any name, or '*.NAME' for all
+    /// hosts one label below a name (ptth agent --subnames); without --name and --host, any name
     #[arg(long, value_name = "NAME", value_parser = parse::<NameGrant>)]
     pub name: Vec<NameGrant>,
-    /// A host of your own that the token may claim; wildcards are not possible
-    #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
-    pub host: Vec<HostName>,
+    /// A host of your own that the token may claim, or '*.HOST' for the hosts one label below it
+    #[arg(long, value_name = "HOST", value_parser = parse::<HostGrant>)]
+    pub host: Vec<HostGrant>,
     /// A transport that agents with this token may use; without this flag, any transport
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(transport::ALL.iter().map(|t| t.name())))]
     pub transport: Vec<String>,
@@ -82,19 +82,43 @@ pub enum NameGrant {
     Any,
     /// Every name with this prefix.
     Prefix(Prefix),
+    /// All hosts below this name.
+    Below(Below),
     /// This name.
     One(Name),
 }
 
 impl FromText for NameGrant {
     fn from_text(text: &str) -> Result<Self, String> {
+        if let Some(below) = Below::parse_name(text) {
+            return below.map(Self::Below).map_err(|error| error.to_string());
+        }
         match (text, Prefix::parse(text)) {
             ("*", _) => Ok(Self::Any),
             (_, Some(prefix)) => prefix.map(Self::Prefix).map_err(|error| error.to_string()),
             (_, None) if text.contains('*') => {
-                Err("a star must stand alone, or follow a hyphen at the end: 'team-*'".into())
+                Err("a star must stand alone, follow a hyphen at the end ('team-*'), or be the first label ('*.shop')"
+                    .into())
             }
             (name, None) => Name::from_text(name).map(Self::One),
+        }
+    }
+}
+
+/// A host, or the hosts below one, that a token may claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostGrant {
+    /// All hosts below this host.
+    Below(Below),
+    /// This host.
+    One(HostName),
+}
+
+impl FromText for HostGrant {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match Below::parse_host(text) {
+            Some(below) => below.map(Self::Below).map_err(|error| error.to_string()),
+            None => HostName::from_text(text).map(Self::One),
         }
     }
 }
@@ -188,11 +212,18 @@ fn grants(scope: TokenScope) -> Grants {
         }),
     };
     let any_name = name.is_empty() && host.is_empty();
-    let mut grants = Grants { any_name, hosts: host, limits, ..Grants::default() };
+    let mut grants = Grants { any_name, limits, ..Grants::default() };
+    for host in host {
+        match host {
+            HostGrant::Below(below) => grants.below.push(below),
+            HostGrant::One(host) => grants.hosts.push(host),
+        }
+    }
     for name in name {
         match name {
             NameGrant::Any => grants.any_name = true,
             NameGrant::Prefix(prefix) => grants.prefixes.push(prefix),
+            NameGrant::Below(below) => grants.below.push(below),
             NameGrant::One(name) => grants.names.push(name),
         }
     }
@@ -225,14 +256,14 @@ mod tests {
     fn flags_become_grants() {
         let name = |text| NameGrant::from_text(text).unwrap();
         let granted = |name, host| grants(TokenScope { name, host, ..TokenScope::default() });
-        let host = HostName::parse("a.test").unwrap();
+        let host = HostGrant::from_text("a.test").unwrap();
         assert_eq!(granted(vec![], vec![]), Grants::any());
         assert_eq!(granted(vec![name("*")], vec![]), Grants::any());
         assert!(!granted(vec![], vec![host.clone()]).any_name, "a token for a host allows no name");
         assert!(!granted(vec![name("a")], vec![host]).any_name);
         let team = granted(vec![name("team-*")], vec![]);
         assert_eq!((team.prefixes.len(), team.any_name), (1, false));
-        for bad in ["*.a", "team*", "**", "*-a", "-*"] {
+        for bad in ["*.a.b", "*.", "team*", "**", "*-a", "-*"] {
             assert!(NameGrant::from_text(bad).is_err(), "{bad}");
         }
     }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod error_code;
+mod wanted;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use subtle::ConstantTimeEq as _;
 
 pub use self::answer::{AnswerLimit, AnswerTimeout, LimitSource};
 pub use self::error_code::{ERROR_PAGES, ErrorCode};
+pub use self::wanted::{Below, Wanted};
 
 /// Why a text is not a [`Name`] or a [`HostName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +112,11 @@ impl HostName {
         (!rest.is_empty() && !rest.contains('.')).then_some(rest)
     }
 
+    /// The host without its first label; `None` for a host of a single label.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.split_once('.').map(|(_, parent)| Self(parent.into()))
+    }
+
     /// Whether this host is certain to be this machine: a loopback address, or a name under `localhost`
     /// (RFC 6761 §6.3).
     pub fn is_this_machine(&self) -> bool {
@@ -144,6 +151,8 @@ impl std::str::FromStr for HostName {
 pub enum Route {
     /// Everything under this host.
     Host(HostName),
+    /// Everything under the hosts exactly one label below this host, unless a host has a route of its own.
+    Below(HostName),
     /// Everything under `/NAME/` on the relay's own domain.
     Path(Name),
 }
@@ -152,6 +161,7 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(host) => write!(f, "{host}"),
+            Self::Below(host) => write!(f, "*.{host}"),
             Self::Path(name) => write!(f, "/{name}/"),
         }
     }
@@ -191,18 +201,6 @@ impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{};boot={}", self.id, self.boot)
     }
-}
-
-/// A name or a host that an agent requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// A name below the relay's domain.
-    Name(Name),
-    /// A host of the agent's own.
-    Host(HostName),
-    /// The host of an origin (RFC 6454). The relay decides whether it is a name below its domain or a host of
-    /// the agent's own.
-    Origin(HostName),
 }
 
 /// The request of an agent that opens a session.

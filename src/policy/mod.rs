@@ -25,7 +25,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::domain::{AgentId, HostName, Name, Secret};
+use crate::domain::{AgentId, Below, HostName, Name, Secret};
 
 use self::store::Store;
 use self::table::Table;
@@ -70,6 +70,11 @@ impl Verified {
     /// Whether every credential allows the name.
     pub fn allows_name(&self, name: &Name) -> bool {
         self.all().all(|grants| grants.allows_name(name))
+    }
+
+    /// Whether every credential allows everything below a name or a host.
+    pub fn allows_below(&self, below: &Below) -> bool {
+        self.all().all(|grants| grants.allows_below(below))
     }
 
     /// Whether every credential allows the host.
@@ -219,6 +224,11 @@ impl Tokens {
     /// Whether any live token lists exactly this host.
     pub fn lists_host(&self, host: &HostName) -> bool {
         self.inner.table.load().lists(host)
+    }
+
+    /// Whether any live token lists everything below this name or host.
+    pub fn lists_below(&self, below: &Below) -> bool {
+        self.inner.table.load().lists_below(below)
     }
 
     /// Whether there is no live token.

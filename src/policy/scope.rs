@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use time::OffsetDateTime;
 
-use crate::domain::{AnswerLimit, HostName, Malformed, Name};
+use crate::domain::{AnswerLimit, Below, HostName, Malformed, Name};
 
 /// The names that begin with a word and a hyphen, written `WORD-*`. The hyphen is part of the prefix, so that `team-*`
 /// does not allow `teamster`.
@@ -50,6 +50,9 @@ pub struct Grants {
     pub prefixes: Vec<Prefix>,
     /// These hosts, exactly.
     pub hosts: Vec<HostName>,
+    /// All hosts one label below each of these names and hosts, together; and each host below one of the hosts by
+    /// itself, unless another token lists it.
+    pub below: Vec<Below>,
     /// The limits on transports, sessions, requests and time.
     pub limits: Limits,
 }
@@ -88,15 +91,25 @@ impl Grants {
         self.any_name || self.names.contains(name) || self.prefixes.iter().any(|prefix| prefix.allows(name))
     }
 
-    /// Whether the host may be claimed: it must be listed exactly.
+    /// Whether the host may be claimed: it is listed exactly, or is one label below a listed host.
     pub fn allows_host(&self, host: &HostName) -> bool {
+        self.lists_host(host) || host.parent().is_some_and(|parent| self.below.contains(&Below::Host(parent)))
+    }
+
+    /// Whether the host is listed exactly.
+    pub fn lists_host(&self, host: &HostName) -> bool {
         self.hosts.contains(host)
+    }
+
+    /// Whether everything below a name or a host may be claimed: it must be listed as such.
+    pub fn allows_below(&self, below: &Below) -> bool {
+        self.below.contains(below)
     }
 
     /// The only name that may be claimed, if the grants allow nothing else.
     pub fn only_name(&self) -> Option<&Name> {
         match (&self.names[..], &self.prefixes[..], &self.hosts[..]) {
-            ([only], [], []) if !self.any_name => Some(only),
+            ([only], [], []) if !self.any_name && self.below.is_empty() => Some(only),
             _ => None,
         }
     }
@@ -120,7 +133,12 @@ impl fmt::Display for Grants {
         let names = self.names.iter().map(|name| format!("name {name}"));
         let prefixes = self.prefixes.iter().map(|prefix| format!("names {prefix}"));
         let hosts = self.hosts.iter().map(|host| format!("host {host}"));
-        let all: Vec<String> = any.into_iter().chain(names).chain(prefixes).chain(hosts).collect();
+        let below = self.below.iter().map(|below| match below {
+            Below::Name(_) => format!("names {below}"),
+            Below::Host(_) => format!("hosts {below}"),
+        });
+        let all: Vec<String> =
+            any.into_iter().chain(names).chain(prefixes).chain(hosts).chain(below).collect();
         f.write_str(if all.is_empty() { "nothing" } else { "" })?;
         f.write_str(&all.join(", "))?;
         self.limits.fmt(f)
@@ -196,6 +214,20 @@ mod tests {
         for bad in ["*", "-*", "team*", "a.b-*", "*-a", "te*m-", "team-**", "team--**"] {
             assert_eq!(prefix(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn everything_below_is_granted_only_as_such() {
+        let host = |text| HostName::parse(text).unwrap();
+        let [name_below, host_below] = [Below::Name(name("shop")), Below::Host(host("shop.test"))];
+        let some = Grants { below: vec![name_below.clone(), host_below.clone()], ..Grants::default() };
+        assert!(some.allows_below(&name_below) && some.allows_below(&host_below));
+        assert!(!some.allows_name(&name("shop")) && !some.allows_host(&host("shop.test")));
+        assert!(some.allows_host(&host("a.shop.test")) && !some.allows_host(&host("a.b.shop.test")));
+        assert!(!Grants::any().allows_below(&name_below), "any name is not everything below a name");
+        assert_eq!(some.to_string(), "names *.shop, hosts *.shop.test");
+        let both = Grants { below: vec![name_below], ..Grants::names([name("shop")]) };
+        assert_eq!(both.only_name(), None);
     }
 
     #[test]

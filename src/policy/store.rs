@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::defaults;
-use crate::domain::{AnswerLimit, HostName, Malformed, Name};
+use crate::domain::{AnswerLimit, Below, HostName, Malformed, Name};
 
 use super::layout;
 use super::scope::{Grants, Limits, Prefix};
@@ -129,7 +129,13 @@ impl Store {
         let names = grants.names.iter().map(|name| ("name", name.to_string()));
         let prefixes = grants.prefixes.iter().map(|prefix| ("prefix", prefix.to_string()));
         let hosts = grants.hosts.iter().map(|host| ("host", host.to_string()));
+        let below = grants.below.iter().map(|below| match below {
+            Below::Name(_) => ("name", below.to_string()),
+            Below::Host(_) => ("host", below.to_string()),
+        });
         let transports = limits.transports.iter().map(|transport| ("transport", transport.to_string()));
+        let scope = any.into_iter().chain(names).chain(prefixes).chain(hosts).chain(below).chain(transports);
+        let scope: Vec<_> = scope.collect();
         let write = |connection: &mut Connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute(
@@ -146,7 +152,7 @@ impl Store {
                     limits.answer_timeout.map(|limit| i64::try_from(limit.seconds()).unwrap_or(i64::MAX))
                 ],
             )?;
-            for (kind, value) in any.into_iter().chain(names).chain(prefixes).chain(hosts).chain(transports) {
+            for (kind, value) in &scope {
                 transaction
                     .execute("INSERT OR IGNORE INTO scope VALUES (?1, ?2, ?3)", params![id, kind, value])?;
             }
@@ -210,13 +216,19 @@ impl Row {
         for (kind, value) in &self.scope {
             match kind.as_str() {
                 "any" => grants.any_name = true,
-                "name" => grants.names.push(Name::parse(value)?),
+                "name" => match Below::parse_name(value) {
+                    Some(below) => grants.below.push(below?),
+                    None => grants.names.push(Name::parse(value)?),
+                },
                 // A damaged prefix is parsed as a name, whose error reports the damage.
                 "prefix" => match Prefix::parse(value) {
                     Some(prefix) => grants.prefixes.push(prefix?),
                     None => grants.names.push(Name::parse(value)?),
                 },
-                "host" => grants.hosts.push(HostName::parse(value)?),
+                "host" => match Below::parse_host(value) {
+                    Some(below) => grants.below.push(below?),
+                    None => grants.hosts.push(HostName::parse(value)?),
+                },
                 _ => grants.limits.transports.push(value.as_str().into()),
             }
         }

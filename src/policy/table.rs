@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::domain::{AgentId, HostName, Name};
+use crate::domain::{AgentId, Below, HostName, Name};
 
 use super::TokenRecord;
 use super::token::TokenEntry;
@@ -16,6 +16,7 @@ pub(super) struct Table {
     entries: HashMap<Arc<str>, TokenEntry>,
     names: HashMap<Name, End>,
     hosts: HashMap<HostName, End>,
+    below: HashMap<Below, End>,
     ever_issued: bool,
 }
 
@@ -31,11 +32,12 @@ impl Table {
     }
 
     fn index(&mut self) {
-        (self.names, self.hosts) = Default::default();
+        (self.names, self.hosts, self.below) = Default::default();
         for entry in self.entries.values() {
             let (grants, end) = (&entry.grants, entry.grants.limits.expires);
             grants.names.iter().for_each(|name| extend(&mut self.names, name, end));
             grants.hosts.iter().for_each(|host| extend(&mut self.hosts, host, end));
+            grants.below.iter().for_each(|below| extend(&mut self.below, below, end));
         }
     }
 
@@ -61,6 +63,10 @@ impl Table {
 
     pub(super) fn lists(&self, host: &HostName) -> bool {
         self.hosts.get(host).is_some_and(|end| is_ahead(*end))
+    }
+
+    pub(super) fn lists_below(&self, below: &Below) -> bool {
+        self.below.get(below).is_some_and(|end| is_ahead(*end))
     }
 
     pub(super) fn is_empty(&self) -> bool {

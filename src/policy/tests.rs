@@ -208,7 +208,9 @@ fn limited() -> Grants {
         answer_timeout: Some(AnswerLimit::from_seconds(300)),
         expires: Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(9_999_999_999)),
     };
-    Grants { limits, prefixes: vec![Prefix::parse("team-*").unwrap().unwrap()], ..shop() }
+    let below = [Below::parse_host("*.shop.example"), Below::parse_name("*.shop")];
+    let below = below.map(|below| below.unwrap().unwrap()).into();
+    Grants { limits, below, prefixes: vec![Prefix::parse("team-*").unwrap().unwrap()], ..shop() }
 }
 
 #[test]

@@ -37,6 +37,8 @@ const LEASES_AT_ONCE: usize = 64;
 /// The routes of one relay.
 pub struct Registry {
     hosts: papaya::HashMap<Box<str>, Arc<Target>>,
+    /// The key is the host that the hosts of the target are one label below.
+    below: papaya::HashMap<Box<str>, Arc<Target>>,
     paths: papaya::HashMap<Box<str>, Arc<Target>>,
     state: Mutex<RegistryState>,
     lease: Duration,
@@ -84,6 +86,7 @@ impl Registry {
     pub fn new(lease: Duration) -> Arc<Self> {
         Arc::new(Self {
             hosts: papaya::HashMap::new(),
+            below: papaya::HashMap::new(),
             paths: papaya::HashMap::new(),
             state: Mutex::default(),
             lease,
@@ -103,6 +106,11 @@ impl Registry {
         self.hosts.pin().get(host).cloned()
     }
 
+    /// The target of all hosts one label below a host, which is in lower case and without a port.
+    pub fn find_below(&self, parent: &str) -> Option<Arc<Target>> {
+        self.below.pin().get(parent).cloned()
+    }
+
     /// The target of a first path segment.
     pub fn find_path(&self, segment: &str) -> Option<Arc<Target>> {
         self.paths.pin().get(segment).cloned()
@@ -116,6 +124,7 @@ impl Registry {
     fn table_and_key<'a>(&self, route: &'a Route) -> (&papaya::HashMap<Box<str>, Arc<Target>>, &'a str) {
         match route {
             Route::Host(host) => (&self.hosts, host.as_str()),
+            Route::Below(host) => (&self.below, host.as_str()),
             Route::Path(name) => (&self.paths, name.as_str()),
         }
     }
@@ -302,7 +311,7 @@ impl Registry {
 
     /// Calls `visit` with every target, while other threads add and remove targets.
     fn for_each_target(&self, mut visit: impl FnMut(&Arc<Target>)) {
-        for table in [&self.hosts, &self.paths] {
+        for table in [&self.hosts, &self.below, &self.paths] {
             table.pin().values().for_each(&mut visit);
         }
     }

@@ -138,6 +138,7 @@ impl RelayAdmissions {
     fn refusal(&self, error: &Unavailable) -> Refusal {
         let label = |route: &Route| match route {
             Route::Path(name) => format!("the name {:?}", name.as_str()),
+            Route::Below(host) => format!("everything below {host}"),
             Route::Host(host) => match self.names.name_of(host) {
                 Some(name) => format!("the name {:?}", name.as_str()),
                 None => format!("the host {host}"),
@@ -193,19 +194,10 @@ impl RelayAdmissions {
             let message = format!("an agent may request {most} names and hosts; start several agents");
             return Err(Refusal::new(RefusalKind::Malformed, message));
         }
-        let granted = |wanted: &Wanted| match wanted {
-            // One of the relay's own authorities may be a host below the domain; no agent may claim its name.
-            Wanted::Name(name) => {
-                verified.allows_name(name)
-                    && !matches!(self.names.route(wanted), Route::Host(host) if self.names.is_own(&host))
-            }
-            Wanted::Host(host) => verified.allows_host(host) && !self.names.is_unclaimable(host),
-            Wanted::Origin(_) => false,
-        };
         let mut all = Vec::new();
         for wanted in &requested {
             let wanted = self.names.resolve(wanted);
-            if !granted(&wanted) {
+            if !self.names.may_claim(verified, &wanted) {
                 return Err(Refusal::new(RefusalKind::Forbidden, not_granted(&wanted)));
             }
             if !all.contains(&wanted) {
@@ -221,7 +213,8 @@ impl RelayAdmissions {
         let tls = self.config.tls.as_ref().filter(|_| self.config.trusted_proxies.is_empty());
         let warning = |url: &String| {
             let parsed: http::Uri = url.parse().ok()?;
-            let host = HostName::parse(parsed.host()?).ok()?;
+            // A certificate covers all hosts below another, or none.
+            let host = HostName::parse(&parsed.host()?.replace('*', "any")).ok()?;
             let uncovered = parsed.scheme_str() == Some("https") && tls?.covers(&host) == Some(false);
             uncovered.then(|| {
                 format!(
@@ -261,6 +254,10 @@ fn not_granted(wanted: &Wanted) -> String {
     match wanted {
         Wanted::Name(name) => format!("this token may not claim the name {:?}", name.as_str()),
         Wanted::Host(host) | Wanted::Origin(host) => format!("this token may not claim the host {host}"),
+        Wanted::Below(below) => format!(
+            "this token may not claim {below}: --subnames needs a token that lists {below}, at a relay that routes by \
+             host"
+        ),
     }
 }
 

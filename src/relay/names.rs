@@ -5,7 +5,9 @@ use std::sync::Arc;
 use http::uri::Authority;
 
 use super::config::{RelayConfig, Routing};
-use crate::domain::{ERROR_PAGES, Facts, HostName, Name, Route, Wanted};
+use crate::domain::{Below, ERROR_PAGES, Facts, HostName, Name, Route, Wanted};
+use crate::policy::Verified;
+use crate::registry::{Registry, Target};
 
 /// The relay's naming.
 pub(super) struct Names {
@@ -67,15 +69,63 @@ impl Names {
     pub(super) fn route(&self, wanted: &Wanted) -> Route {
         match wanted {
             Wanted::Host(host) | Wanted::Origin(host) => Route::Host(host.clone()),
-            Wanted::Name(name) => match self.config.routing {
-                Routing::Path => Route::Path(name.clone()),
-                Routing::Host => match HostName::parse(&format!("{name}.{}", self.config.domain)) {
-                    Ok(host) => Route::Host(host),
-                    // Only a domain near 253 characters gets here; no request can reach such a route either.
-                    Err(_) => Route::Path(name.clone()),
-                },
+            Wanted::Below(Below::Host(host)) => Route::Below(host.clone()),
+            Wanted::Below(Below::Name(name)) => match self.host_of(name) {
+                Some(host) => Route::Below(host),
+                None => Route::Path(name.clone()),
+            },
+            Wanted::Name(name) => match self.host_of(name).filter(|_| self.config.routing == Routing::Host) {
+                Some(host) => Route::Host(host),
+                None => Route::Path(name.clone()),
             },
         }
+    }
+
+    /// The host of a name. Only a domain near 253 characters has none; no request can reach such a host either.
+    fn host_of(&self, name: &Name) -> Option<HostName> {
+        HostName::parse(&format!("{name}.{}", self.config.domain)).ok()
+    }
+
+    /// Whether the credentials of an agent allow it to claim this.
+    pub(super) fn may_claim(&self, verified: &Verified, wanted: &Wanted) -> bool {
+        match wanted {
+            // One of the relay's own authorities may be a host below the domain; no agent may claim its name.
+            Wanted::Name(name) => {
+                let is_own = matches!(self.route(wanted), Route::Host(host) if self.is_own(&host));
+                verified.allows_name(name) && !is_own
+            }
+            Wanted::Host(host) => {
+                let lists = verified.grants.lists_host(host);
+                let is_of_another = !lists && self.config.tokens.lists_host(host);
+                verified.allows_host(host) && !is_of_another && !self.is_unclaimable(host)
+            }
+            Wanted::Below(below) => {
+                let is_claimable = match below {
+                    Below::Name(_) => self.config.routing == Routing::Host,
+                    Below::Host(host) => !self.is_unclaimable(host),
+                };
+                is_claimable && verified.allows_below(below)
+            }
+            Wanted::Origin(_) => false,
+        }
+    }
+
+    /// The request of everything below the parent of a host, which covers the host.
+    fn covering(&self, host: &HostName) -> Option<Below> {
+        let parent = host.parent()?;
+        Some(self.name_of(&parent).map_or(Below::Host(parent), Below::Name))
+    }
+
+    /// The target of a host: its own, or else that of all hosts below its parent. Of two tokens, one that lists the host
+    /// exactly has precedence, also while none of its agents is connected.
+    pub(super) fn find(&self, registry: &Registry, host: &HostName) -> Option<Arc<Target>> {
+        registry.find_host(host.as_str()).or_else(|| {
+            let (_, parent) = host.as_str().split_once('.')?;
+            let target = registry.find_below(parent)?;
+            let tokens = &self.config.tokens;
+            let lists = || tokens.find(&target.owner).is_some_and(|found| found.grants.lists_host(host));
+            (!tokens.lists_host(host) || lists()).then_some(target)
+        })
     }
 
     /// The public URL that the agent gets: scheme and port as in its own request, unless configured.
@@ -84,6 +134,8 @@ impl Names {
         let (scheme, domain, port) = self.public_base(facts.tls, port);
         match (wanted, self.config.routing) {
             (Wanted::Host(host) | Wanted::Origin(host), _) => format!("{scheme}://{host}{port}/"),
+            (Wanted::Below(below @ Below::Host(_)), _) => format!("{scheme}://{below}{port}/"),
+            (Wanted::Below(below @ Below::Name(_)), _) => format!("{scheme}://{below}.{domain}{port}/"),
             (Wanted::Name(name), Routing::Host) => format!("{scheme}://{name}.{domain}{port}/"),
             (Wanted::Name(name), Routing::Path) => format!("{scheme}://{domain}{port}/{name}/"),
         }
@@ -112,8 +164,16 @@ impl Names {
             Route::Path(name) => self.config.tokens.names_exactly(name),
             Route::Host(host) => match self.name_of(host) {
                 Some(name) => self.config.tokens.names_exactly(&name),
-                None => self.config.tokens.lists_host(host),
+                None => {
+                    let covered =
+                        self.covering(host).is_some_and(|below| self.config.tokens.lists_below(&below));
+                    covered || self.config.tokens.lists_host(host)
+                }
             },
+            Route::Below(host) => {
+                let below = self.name_of(host).map_or_else(|| Below::Host(host.clone()), Below::Name);
+                self.config.tokens.lists_below(&below)
+            }
         }
     }
 }

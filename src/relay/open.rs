@@ -23,6 +23,9 @@ pub(super) fn check(offer: &Offer, names: &Names, tokens: &Tokens) -> Result<(),
             Wanted::Host(host) | Wanted::Origin(host) => {
                 format!("the host {host} needs a token that lists it; without a token choose a --name")
             }
+            Wanted::Below(below) => {
+                format!("{below} needs a token that lists it; without a token choose a --name")
+            }
             Wanted::Name(name) if open::is_reserved(name) => {
                 format!("the name {:?} needs a token; try another --name", name.as_str())
             }

@@ -110,7 +110,7 @@ async fn route(
         // Boxed, because this case is rare and large, and would enlarge the future of every visitor.
         return Box::pin(answer_own(shared, sender, authority, &host, request, (recording, interim))).await;
     }
-    match shared.registry.find_host(host.as_str()) {
+    match shared.names.find(&shared.registry, &host) {
         Some(target) => serve(shared, sender, authority, &target, request, (recording, interim)).await,
         None => respond::failure(unserved(shared, &Route::Host(host)), request.headers(), recording),
     }

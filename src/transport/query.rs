@@ -5,18 +5,14 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Call, visitors};
-use crate::domain::{AnswerLimit, HostName, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Wanted};
+use crate::domain::{AnswerLimit, Instance, Malformed, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::fields;
 
 /// Reads `name=` and `host=`, each any number of times. Other parameters are ignored here.
 pub(super) fn wanted(query: &str) -> Result<Vec<Wanted>, Malformed> {
     let mut wanted = Vec::new();
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        match &*key {
-            "name" => wanted.push(Wanted::Name(Name::parse(&value)?)),
-            "host" => wanted.push(Wanted::Host(HostName::parse(&value)?)),
-            _ => {}
-        }
+        wanted.extend(Wanted::read(&key, &value).transpose()?);
     }
     Ok(wanted)
 }
@@ -91,10 +87,8 @@ pub(super) fn write_fields(headers: &mut HeaderMap, call: &Call) {
 pub(super) fn target(path: &str, offer: &Offer) -> String {
     let mut query = Serializer::new(String::new());
     for wanted in &offer.wanted {
-        match wanted {
-            Wanted::Name(name) => query.append_pair("name", name.as_str()),
-            Wanted::Host(host) | Wanted::Origin(host) => query.append_pair("host", host.as_str()),
-        };
+        let (key, value) = wanted.parameter();
+        query.append_pair(key, &value);
     }
     match query.finish() {
         query if query.is_empty() => path.to_owned(),
@@ -110,6 +104,7 @@ pub(super) fn is_probe(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{HostName, Name};
 
     #[test]
     fn an_offer_survives_the_query() {

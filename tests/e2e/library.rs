@@ -23,6 +23,7 @@ pub(crate) fn agent(
         relays: vec![relay.url().parse().unwrap()],
         names: vec![Name::parse(name).unwrap()],
         hosts: Vec::new(),
+        subnames: false,
         token: Some(Secret::new(token.trim())),
         transport: transport.into(),
         carriers: vec![carrier],

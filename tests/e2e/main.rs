@@ -33,6 +33,7 @@ mod site;
 mod sockets;
 mod speed;
 mod stop;
+mod subnames;
 mod targets;
 mod tenants;
 mod transports;

@@ -26,6 +26,7 @@ impl AgentPlan {
                 relays: vec![url.parse().unwrap()],
                 names: vec![Name::parse(name).unwrap()],
                 hosts: Vec::new(),
+                subnames: false,
                 token: Some(token),
                 transport: transport.into(),
                 carriers: vec![carrier],

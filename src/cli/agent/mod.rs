@@ -56,6 +56,9 @@ pub struct Args {
     /// A host of your own to request; the token must allow this host
     #[arg(long, value_name = "HOST", value_parser = parse::<HostName>)]
     pub host: Vec<HostName>,
+    /// Request every host one label below each --name and --host, too; the token must list '*.NAME' or '*.HOST'
+    #[arg(long)]
+    pub subnames: bool,
     /// The transport to the relay; auto selects the best one that works. ptth10-h1 is ptth10 with HTTP/1.1 alone
     /// after the Upgrade
     #[arg(long, value_name = "NAME", default_value = AUTO, value_parser = PossibleValuesParser::new(agent::transports()))]
@@ -104,6 +107,9 @@ pub struct PreparedAgent {
 /// [`Failure`]: code 2 for wrong usage, 1 for an operation that failed.
 pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
     let origins = origin::serve(&args)?;
+    if args.subnames && args.name.is_empty() && args.host.is_empty() {
+        return Err(Failure::usage("--subnames needs --name or --host"));
+    }
     let token = args.approach.token()?;
     let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
     let tls = args.approach.with_identity(&args.approach.trust(&relays)?)?;
@@ -118,6 +124,7 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
         relays,
         names: args.name,
         hosts: args.host,
+        subnames: args.subnames,
         token,
         transport: args.transport.into(),
         carriers: Kind::PREFERRED.to_vec(),

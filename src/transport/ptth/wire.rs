@@ -3,7 +3,7 @@
 use http::Uri;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::domain::{HostName, Offer, Wanted};
+use crate::domain::{Below, HostName, Offer, Wanted};
 
 const WELL_KNOWN: &str = "/.well-known/ptth/";
 const VARIABLE: &str = "serialized_origin";
@@ -53,6 +53,9 @@ pub(super) fn target(relay: &Uri, offer: &Offer) -> String {
     let authority = relay.authority().map_or("localhost", |a| a.as_str());
     let origins = offer.wanted.iter().map(|wanted| match wanted {
         Wanted::Name(name) => format!("https://{name}.{authority}"),
+        // A relay refuses these: no origin has a star (RFC 6454 §4).
+        Wanted::Below(below @ Below::Name(_)) => format!("https://{below}.{authority}"),
+        Wanted::Below(below @ Below::Host(_)) => format!("https://{below}"),
         Wanted::Host(host) | Wanted::Origin(host) => format!("https://{host}"),
     });
     let encoded: Vec<_> = origins.map(|o| utf8_percent_encode(&o, NON_ALPHANUMERIC).to_string()).collect();

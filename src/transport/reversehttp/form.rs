@@ -5,7 +5,7 @@ use std::time::Duration;
 use form_urlencoded::Serializer;
 
 use crate::defaults;
-use crate::domain::{HostName, Malformed, Name, Secret, Wanted};
+use crate::domain::{Malformed, Secret, Wanted};
 
 /// The fields of a registration. Unknown fields are ignored.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -42,12 +42,10 @@ fn parse(text: &[u8]) -> Result<Fields, BadForm> {
     // A form that was made with echo ends in a line end.
     for (key, value) in form_urlencoded::parse(text.trim_ascii()) {
         match &*key {
-            "name" => fields.wanted.push(Wanted::Name(Name::parse(&value)?)),
-            "host" => fields.wanted.push(Wanted::Host(HostName::parse(&value)?)),
             // The old clients write a hyphen where they have no token.
             "token" if !value.is_empty() && value != "-" => fields.token = Some(Secret::new(&*value)),
             "lease" => fields.lease = Some(lease(&value)?),
-            _ => {}
+            _ => fields.wanted.extend(Wanted::read(&key, &value).transpose()?),
         }
     }
     Ok(fields)
@@ -64,10 +62,8 @@ fn lease(text: &str) -> Result<Duration, BadForm> {
 /// Appends the requested names and hosts.
 pub(super) fn write(form: &mut Serializer<'_, String>, wanted: &[Wanted]) {
     for wanted in wanted {
-        match wanted {
-            Wanted::Name(name) => form.append_pair("name", name.as_str()),
-            Wanted::Host(host) | Wanted::Origin(host) => form.append_pair("host", host.as_str()),
-        };
+        let (key, value) = wanted.parameter();
+        form.append_pair(key, &value);
     }
 }
 
@@ -89,6 +85,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::Name;
 
     fn name(text: &str) -> Wanted {
         Wanted::Name(Name::parse(text).unwrap())

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::{Relay, form, now};
 use crate::defaults;
-use crate::domain::{AgentId, Facts, HostName, Instance, Name, Offer, Refusal, RefusalKind, Wanted};
+use crate::domain::{AgentId, Facts, Instance, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::{Request, Response, fields, link};
 use crate::net::Core;
 use crate::session::Kind;
@@ -194,9 +194,7 @@ pub(super) fn read_identity(identity: &str) -> Option<(AgentId, Offer)> {
             "exclusive" => offer.exclusive = true,
             VISITORS => offer.visitors = Some(value.into()),
             ANSWER_TIMEOUT => offer.answer_timeout = Some(query::read_limit(&value)?),
-            "name" => offer.wanted.push(Wanted::Name(Name::parse(&value).ok()?)),
-            "host" => offer.wanted.push(Wanted::Host(HostName::parse(&value).ok()?)),
-            _ => return None,
+            key => offer.wanted.push(Wanted::read(key, &value)?.ok()?),
         }
     }
     Some((agent?, offer))
