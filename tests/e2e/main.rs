@@ -38,4 +38,5 @@ mod targets;
 mod tenants;
 mod transports;
 mod trust;
+mod webdav;
 mod websocket;
