@@ -66,9 +66,6 @@ pub struct Args {
     /// Token, trusted roots, client certificate and proxy.
     #[command(flatten)]
     pub approach: Approach,
-    /// How the certificate of the target is verified.
-    #[command(flatten)]
-    pub origin_tls: TlsArgs,
     /// Keep the identity of this agent in this directory, so that a restarted agent replaces its old process at once
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
@@ -79,6 +76,9 @@ pub struct Args {
     /// its own, unless the token allows it; the agent then prints a warning [default: the limit of the relay]
     #[arg(long, value_name = "N")]
     pub answer_timeout_seconds: Option<u64>,
+    /// How the certificate of the target is verified.
+    #[command(flatten)]
+    pub origin_tls: TlsArgs,
     /// The rules for visitors; without rules, everybody may visit.
     #[command(flatten)]
     pub visitors: visitors::Args,
