@@ -3,10 +3,9 @@
 use std::ffi::OsString;
 use std::fmt;
 
-use clap::CommandFactory as _;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 
-use super::Cli;
+use super::{definition, short_forms};
 
 /// Why a command failed, with an exit code for scripts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +48,9 @@ impl std::error::Error for Failure {}
 
 /// An error of clap as one line: its first part, its tips, and the command that prints the help.
 pub(super) fn of_clap(error: &clap::Error, args: &[OsString]) -> Failure {
+    if let Some(message) = foreign(error) {
+        return Failure::usage(message);
+    }
     let mut message = String::new();
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         message.push_str("a command is missing");
@@ -64,9 +66,28 @@ pub(super) fn of_clap(error: &clap::Error, args: &[OsString]) -> Failure {
     Failure::usage(format!("{message}; try '{} --help'", command(args)))
 }
 
+/// The right command, for a command or a flag of another program.
+fn foreign(error: &clap::Error) -> Option<String> {
+    let word = |kind| error.get(kind).map(ToString::to_string);
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let word = word(ContextKind::InvalidSubcommand)?;
+            let instead = short_forms::in_place_of_command(&word)?;
+            Some(format!("there is no command {word:?}: {instead}"))
+        }
+        ErrorKind::UnknownArgument => {
+            let flag = word(ContextKind::InvalidArg)?;
+            let instead = short_forms::in_place_of_flag(&flag)?;
+            let flag = flag.split(['=', ' ']).next().unwrap_or_default();
+            Some(format!("there is no flag {flag}: {instead}"))
+        }
+        _ => None,
+    }
+}
+
 /// The command in a command line, without its flags.
 fn command(args: &[OsString]) -> String {
-    let mut command = Cli::command();
+    let mut command = definition();
     let mut path = String::from("ptth");
     for arg in args.iter().skip(1) {
         if let Some(subcommand) = arg.to_str().and_then(|arg| command.find_subcommand(arg)).cloned() {

@@ -8,12 +8,14 @@ mod certs;
 mod config;
 pub mod demo;
 pub mod doctor;
+mod examples;
 mod failure;
 mod file;
 mod log;
 mod proxy;
 pub mod relay;
 mod running;
+mod short_forms;
 mod state;
 mod text;
 mod token;
@@ -22,7 +24,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub use self::access::{Args as AccessArgs, Form as AccessForm};
 pub use self::failure::Failure;
@@ -67,13 +69,25 @@ pub enum Command {
     },
 }
 
-/// Parses a command line. `None`: help or the version was requested, and has been printed.
+/// The definition of the command line, with the examples in its help.
+fn definition() -> clap::Command {
+    examples::with_examples(Cli::command(), "")
+}
+
+/// Parses a command line. `None`: help or the version was requested, and has been printed. Without any argument, the
+/// short help is printed.
 ///
 /// # Errors
 /// [`Failure`] with code 2 and a message of one line.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Failure> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let error = match Cli::try_parse_from(&args) {
+    let definition = definition();
+    let args = short_forms::expanded(args.into_iter().collect(), &definition);
+    if args.len() <= 1 {
+        print(examples::SHORT.as_bytes())?;
+        return Ok(None);
+    }
+    let parsed = definition.try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
+    let error = match parsed {
         Ok(cli) => return Ok(Some(cli)),
         Err(error) => error,
     };
@@ -101,7 +115,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => config::run(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "ptth", &mut script);
+            clap_complete::generate(shell, &mut definition(), "ptth", &mut script);
             print(&script)
         }
     }
@@ -128,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_command_line_definition_is_valid() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
@@ -167,11 +181,9 @@ mod tests {
     #[test]
     fn wrong_usage_is_a_one_line_error_with_code_2() {
         for line in [
-            "ptth",
             "ptth nonsense",
             "ptth token",
             "ptth agent",
-            "ptth agent 3000",
             "ptth relay --lissten 1",
             "ptth relay --listen nowhere",
             "ptth relay --routing sideways",

@@ -29,6 +29,10 @@ pub use self::approach::Approach;
 pub use self::instance::Lock;
 pub use self::origin::{EditArgs, PathArgs, TlsArgs};
 
+/// The error of an agent without a relay.
+pub(super) const NO_RELAY: &str = "no relay is given: write --relay https://RELAY, the public side that 'ptth relay' runs on \
+                                   another machine; 'ptth demo' shows ptth at work without a relay";
+
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
@@ -38,10 +42,10 @@ pub struct Args {
     pub target: String,
     /// The URL of a relay; can be given several times. The agent keeps a session to each relay. It retries a relay that
     /// refuses it, unless every relay refuses it
-    #[arg(long, value_name = "URL", required = true, value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
+    #[arg(long, value_name = "URL", value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
     pub relay: Vec<RelayUrl>,
     /// A name to request below the relay's domain; without --name and --host, the only name of the token
-    #[arg(long, value_name = "NAME", value_parser = parse::<Name>)]
+    #[arg(long, value_name = "NAME", alias = "subdomain", value_parser = parse::<Name>, env = "PTTH_NAME", hide_env_values = true, value_delimiter = ',')]
     pub name: Vec<Name>,
     /// The Host that the target receives instead of the visitor's, for development servers that refuse unknown hosts:
     /// rewrite for the host of the target, or HOST:PORT
@@ -112,6 +116,9 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
     }
     let token = args.approach.token()?;
     let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
+    if relays.is_empty() {
+        return Err(Failure::usage(NO_RELAY));
+    }
     let tls = args.approach.with_identity(&args.approach.trust(&relays)?)?;
     let visitors = args.visitors.rules(&args.name, &args.host)?;
     let proxies = args.approach.proxies(&relays)?;

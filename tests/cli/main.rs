@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic, in its helpers too")]
 
+mod first_words;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -242,7 +244,6 @@ fn help_goes_to_stdout_and_shows_no_environment_values() {
     }
     assert!(succeeds(ptth(home.path(), &["--version"])).starts_with("ptth "));
     assert!(succeeds(ptth(home.path(), &["completions", "bash"])).contains("_ptth"));
-    fails(&ptth(home.path(), &[]), 2, "ptth --help");
     fails(&ptth(home.path(), &["completions", "abacus"]), 2, "bash");
     fails(&ptth(home.path(), &["token", "list", "--log", "ptth=loud"]), 2, "--log");
 }
