@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let result = cli::parse(std::env::args_os()).and_then(|parsed| match parsed {
-        Some(command_line) => command_line.log.start().and_then(|()| cli::run(command_line)),
+        Some(command_line) => command_line.start_log().and_then(|()| cli::run(command_line)),
         None => Ok(()),
     });
     match result {

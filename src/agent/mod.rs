@@ -23,6 +23,7 @@ use self::ladder::Ladder;
 use self::marked::Marked;
 pub use self::recorded::recorded;
 use self::refusals::Refusals;
+pub use self::supervise::FIRST_CONNECTION;
 use self::supervise::Supervisor;
 use crate::defaults;
 use crate::domain::{Offer, Wanted};

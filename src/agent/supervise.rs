@@ -21,6 +21,9 @@ use crate::transport::{AgentLink, OpenError, Opened};
 /// Capacity of the channel on which connections report their end, above the number that one relay can use.
 const ENDS: usize = 256;
 
+/// The log target of the first connection to each relay. A program that prints the URLs itself can leave it out.
+pub const FIRST_CONNECTION: &str = "ptth::first_connection";
+
 /// Opens and supervises the connections to one relay.
 pub(super) struct Supervisor {
     pub(super) ladder: Ladder,
@@ -157,7 +160,15 @@ impl Supervisor {
                 false => urls.join(" "),
             };
             let warned = (!warnings.is_empty()).then(|| warnings.join("; "));
-            tracing::info!(relay = %self.relay, rung = name, carrier = %kind, urls = urls_text, warned, "connected");
+            macro_rules! log_connected {
+                ($target:expr) => {
+                    tracing::info!(target: $target, relay = %self.relay, rung = name, carrier = %kind, urls = urls_text, warned, "connected")
+                };
+            }
+            match id {
+                0 => log_connected!(FIRST_CONNECTION),
+                _ => log_connected!(module_path!()),
+            }
             let carrier = Some(kind);
             self.status.send_replace(Status { connected: true, urls, warnings, rung: name, carrier });
         }

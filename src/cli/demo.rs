@@ -1,5 +1,6 @@
 //! `ptth demo`: relay, agent and origin in one process, without stored state.
 
+use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -156,6 +157,9 @@ fn serve(prepared: &PreparedDemo, access: &Access) -> Result<(), Failure> {
         let url = prepared.public_url(listen)?;
         print_line(&url.to_string())?;
         print_line(&curl_line(listen, &ca, &url))?;
+        if std::io::stdout().is_terminal() {
+            print_line("each visit is logged below; Ctrl-C stops the demo")?;
+        }
         signals.received().await;
         signals.wait_for_stop(serving.stop(GRACE)).await;
         signals.wait_for_stop(relay.stop()).await;

@@ -1,11 +1,12 @@
 //! The log: its filter and its format.
 
-use std::io::{IsTerminal as _, stderr};
+use std::io::{IsTerminal as _, stderr, stdout};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
+use crate::agent::FIRST_CONNECTION;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -47,28 +48,50 @@ pub struct Log {
     pub verbose: u8,
 }
 
+/// What a person reads on the terminal beside the log.
+#[derive(Debug, Clone, Copy)]
+enum Printed {
+    /// Nothing: the output or the log goes elsewhere.
+    Elsewhere,
+    /// The URLs of an agent.
+    Url,
+    /// All that matters.
+    All,
+}
+
 impl Log {
-    fn filter(&self) -> Result<EnvFilter, Failure> {
-        let text = match (self.verbose, &self.log) {
-            (0, Some(filter)) => filter,
-            // ptth logs an error of the verifier itself, once; the verifier would log the error at every attempt.
-            (0, None) => "warn,ptth=info,rustls_platform_verifier=off",
-            (1, _) => "info,ptth=debug",
-            _ => "debug,ptth=trace",
+    /// `printed`: the output of the command itself is on the same terminal, begins with the URL, and needs no log line
+    /// about the first connection.
+    fn filter(&self, printed: Printed) -> Result<EnvFilter, Failure> {
+        // ptth logs an error of the verifier itself, once; the verifier would log the error at every attempt.
+        let usual = "warn,ptth=info,rustls_platform_verifier=off";
+        let text = match (self.verbose, &self.log, printed) {
+            (0, Some(filter), _) => filter.clone(),
+            (0, None, Printed::Elsewhere) => usual.to_owned(),
+            (0, None, Printed::Url) => format!("{usual},{FIRST_CONNECTION}=off"),
+            (0, None, Printed::All) => "warn,rustls_platform_verifier=off".to_owned(),
+            (1, ..) => "info,ptth=debug".to_owned(),
+            _ => "debug,ptth=trace".to_owned(),
         };
-        EnvFilter::try_new(text).map_err(|error| {
+        EnvFilter::try_new(&text).map_err(|error| {
             Failure::usage(format!(
                 "--log {text:?} is not a filter: {error}; try --log debug or --log ptth=debug,hyper=info"
             ))
         })
     }
 
-    /// Starts logging for this process.
+    /// Starts logging for this process. `demo`: the command is `ptth demo`, which prints all that matters itself.
     ///
     /// # Errors
     /// [`Failure`] with code 2 when the filter is invalid.
-    pub fn start(&self) -> Result<(), Failure> {
-        let log = tracing_subscriber::fmt().with_env_filter(self.filter()?).with_writer(stderr);
+    pub fn start(&self, demo: bool) -> Result<(), Failure> {
+        let printed = match (stdout().is_terminal() && stderr().is_terminal(), demo) {
+            (true, _) if self.log_format == LogFormat::Json => Printed::Elsewhere,
+            (true, true) => Printed::All,
+            (true, false) => Printed::Url,
+            (false, _) => Printed::Elsewhere,
+        };
+        let log = tracing_subscriber::fmt().with_env_filter(self.filter(printed)?).with_writer(stderr);
         let log = log.with_ansi(stderr().is_terminal());
         let started = match self.log_format {
             LogFormat::Text => log.try_init(),
@@ -85,8 +108,10 @@ mod tests {
     #[test]
     fn an_invalid_filter_is_wrong_usage() {
         let log = |text: &str, verbose| Log { log: Some(text.into()), verbose, ..Log::default() };
-        assert_eq!(log("ptth=debug", 0).filter().unwrap().to_string(), "ptth=debug");
-        assert!(log("ptth=debug", 1).filter().unwrap().to_string().contains("ptth=debug"));
-        assert_eq!(log("ptth=loud", 0).filter().unwrap_err().code, 2);
+        assert_eq!(log("ptth=debug", 0).filter(Printed::All).unwrap().to_string(), "ptth=debug");
+        assert!(log("ptth=debug", 1).filter(Printed::Url).unwrap().to_string().contains("ptth=debug"));
+        let usual = Log::default().filter(Printed::Url).unwrap().to_string();
+        assert!(usual.contains("ptth::first_connection=off"), "{usual}");
+        assert_eq!(log("ptth=loud", 0).filter(Printed::Elsewhere).unwrap_err().code, 2);
     }
 }

@@ -42,6 +42,16 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Starts logging for this process.
+    ///
+    /// # Errors
+    /// [`Failure`] with code 2 when the log filter is invalid.
+    pub fn start_log(&self) -> Result<(), Failure> {
+        self.log.start(matches!(self.command, Command::Demo(_)))
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {

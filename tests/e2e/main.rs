@@ -36,6 +36,7 @@ mod stop;
 mod subnames;
 mod targets;
 mod tenants;
+mod terminal;
 mod transports;
 mod trust;
 mod webdav;
