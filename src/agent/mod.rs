@@ -53,6 +53,10 @@ pub enum Fatal {
     /// The offer is invalid (400, 406), or the transport does not exist.
     #[error("{0}")]
     Usage(String),
+    /// The first connection failed for a cause that lasts: the relay's certificate, its host, or the scheme of its URL.
+    /// The same failure of a later connection is an outage, and the agent tries again.
+    #[error("{0}")]
+    Unusable(String),
     /// A newer process of this agent has taken its place (409).
     #[error("{0}")]
     Fenced(String),

@@ -42,6 +42,7 @@ fn merge(refusals: &[Fatal]) -> Fatal {
     match () {
         () if all(|why| matches!(why, Fatal::Usage(_))) => Fatal::Usage(text),
         () if all(|why| matches!(why, Fatal::Fenced(_))) => Fatal::Fenced(text),
+        () if all(|why| matches!(why, Fatal::Unusable(_))) => Fatal::Unusable(text),
         () => Fatal::Refused(text),
     }
 }

@@ -229,11 +229,15 @@ impl Supervisor {
 
     fn failed(&self, state: &mut SuperviseState, error: &OpenError) -> Result<(), Fatal> {
         let message = describe(error, &self.relay);
+        let unusable = || {
+            let lasting = state.next_id == 0 && is_lasting(error);
+            lasting.then(|| Fatal::Unusable(format!("{message} (another attempt would fail too)")))
+        };
         let retry_after = match error {
             OpenError::Refused { retry_after, .. } => *retry_after,
             _ => None,
         };
-        let (wait, next_step) = match refusal(error, &message) {
+        let (wait, next_step) = match refusal(error, &message).or_else(unusable) {
             Some(fatal) => {
                 self.refusals.refused(self.index, fatal)?;
                 (
@@ -266,6 +270,15 @@ fn refusal(error: &OpenError, message: &str) -> Option<Fatal> {
         // may end, as when an agent with other rules for visitors leaves.
         409 if retry_after.is_none() => Some(Fatal::Fenced(message.into())),
         _ => None,
+    }
+}
+
+/// Whether the first connection failed for a cause that another attempt does not cure.
+fn is_lasting(error: &OpenError) -> bool {
+    match error {
+        OpenError::Dial(error) => error.is_lasting(),
+        OpenError::NotHttp => true,
+        _ => false,
     }
 }
 
@@ -346,10 +359,15 @@ fn describe(error: &OpenError, relay: &http::Uri) -> String {
             Some(why) => format!("the certificate of the relay {target} was not accepted: {why}"),
             None => format!("TLS with the relay {target} failed: {source}; check that it is a TLS port"),
         },
+        OpenError::Dial(error @ DialError::Resolve { .. }) => format!(
+            "cannot reach the relay {relay}: {error}; check the host in --relay, and the DNS of this machine"
+        ),
         OpenError::Dial(error) => format!("cannot reach the relay {relay}: {error}"),
         OpenError::Refused { status, message, .. } => {
             format!("relay {relay} refused: {message} ({})", status.as_u16())
         }
-        OpenError::Absent { .. } | OpenError::Broken(_) => format!("relay {relay}: {error}"),
+        OpenError::Absent { .. } | OpenError::NotHttp | OpenError::Broken(_) => {
+            format!("relay {relay}: {error}")
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::{definition, short_forms};
 /// Why a command failed, with an exit code for scripts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// 1 failed, 2 wrong usage or configuration, 3 refused by the relay.
+    /// 1 failed, 2 wrong usage or configuration, 3 refused by the relay, 4 a relay that cannot be used.
     pub code: u8,
     /// The fault, its place, and a remedy.
     pub message: String,
@@ -30,6 +30,11 @@ impl Failure {
     /// The relay refused the agent, and another try would not help (3).
     pub fn refused(message: impl fmt::Display) -> Self {
         Self { code: 3, message: message.to_string() }
+    }
+
+    /// The first connection failed for a cause that lasts (4).
+    pub fn unusable(message: impl fmt::Display) -> Self {
+        Self { code: 4, message: message.to_string() }
     }
 }
 

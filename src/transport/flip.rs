@@ -227,7 +227,11 @@ async fn exchange(
     request: http::Request<Empty<bytes::Bytes>>,
     call: &Call,
 ) -> Result<Opened, OpenError> {
-    let broken = |e: hyper::Error| OpenError::Broken(e.to_string());
+    let is_plain = io.tls_version().is_none();
+    let broken = move |e: hyper::Error| match e.is_parse() && is_plain {
+        true => OpenError::NotHttp,
+        false => OpenError::Broken(e.to_string()),
+    };
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .title_case_headers(true)
         .handshake(TokioIo::new(io))

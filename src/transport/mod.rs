@@ -451,6 +451,11 @@ pub enum OpenError {
         /// The status of that answer.
         status: http::StatusCode,
     },
+    /// The answer on a connection without TLS is not HTTP.
+    #[error(
+        "the answer is not HTTP; if this is the port for TLS, write https:// in --relay, or else check the port"
+    )]
+    NotHttp,
     /// The answer was not what the transport allows, or the connection broke.
     #[error("the Upgrade failed: {0}")]
     Broken(String),

@@ -1,11 +1,11 @@
-//! Certificates that an agent must not accept: it reports the reason, tries again, and never connects.
+//! Certificates that an agent must not accept: it reports the reason, ends, and never connects.
 
 use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 
 use crate::process::Process;
-use crate::site::{Relay, Site, poll, ptth};
+use crate::site::{Relay, Site, ptth};
 
 /// A relay that shows a certificate for `host`, valid until a year; its CA is `other-ca.pem`.
 fn relay_with(site: &Site, host: &str, year: i32) -> Relay {
@@ -33,22 +33,42 @@ fn agent(site: &Site, relay: &Relay, ca: Option<&str>) -> Command {
     command
 }
 
-/// Starts an agent that must not connect, and returns the only line that it logs.
+/// Runs an agent whose first connection must fail for good, and returns the only line that it prints.
 fn refusal(relay: &Relay, mut agent: Command) -> String {
-    // Each try is a failed handshake at the relay.
-    let tries =
-        || relay.process.err.all().iter().filter(|line| line.contains("before its first request")).count();
-    let before = tries();
-    let mut agent = Process::start(&mut agent);
-    let several = poll(|| (tries() >= before + 3).then_some(()));
-    agent.logs("certificate");
-    assert!(several.is_some(), "the agent did not try again; {agent} {}", relay.process);
-    assert!(agent.runs() && agent.out.all().is_empty(), "{agent}");
+    let output = agent.output().unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{line}");
+    assert!(output.stdout.is_empty() && line.lines().count() == 1, "{line}");
+    assert!(line.contains("another attempt would fail too"), "{line}");
     assert!(!format!("{}", relay.process).contains("agent connected"), "{}", relay.process);
-    let lines = agent.err.all();
-    let [line] = &lines[..] else { panic!("stderr is not exactly one line: {agent}") };
-    assert!(line.contains("trying again"), "{line}");
-    line.clone()
+    line
+}
+
+/// After a connection, the same fault is an outage.
+#[test]
+fn a_certificate_that_changes_later_is_retried() {
+    let site = Site::new();
+    let relay = relay_with(&site, "localhost", 2100);
+    let mut agent = Process::start(&mut agent(&site, &relay, Some("other-ca.pem")));
+    agent.line(0);
+    let address = format!("127.0.0.1:{}", relay.port);
+    drop(relay);
+    let other = Site::new();
+    let _other = other.relay_at(&address);
+    let line = agent.logs("the certificate of the relay");
+    assert!(line.contains("trying again") && agent.runs(), "{agent}");
+}
+
+#[test]
+fn a_wrong_scheme_ends_the_agent() {
+    let site = Site::new();
+    let relay = site.relay();
+    let plain = format!("http://localhost:{}", relay.port);
+    let line = refusal(&relay, site.agent_command(&plain, "3000"));
+    assert!(line.contains("the answer is not HTTP") && line.contains("write https://"), "{line}");
+    let relay = site.relay_at("http://127.0.0.1:0");
+    let line = refusal(&relay, site.agent_command(&relay.url(), "3000"));
+    assert!(line.contains("check that it is a TLS port"), "{line}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_tls_inspector_is_named_and_can_be_trusted() {
     let site = Site::new();
     let port = inspector(&site, "localhost");
     let relay = format!("https://localhost:{port}");
-    let line = Process::start(&mut site.agent(&relay)).logs("trying again");
+    let line = Process::start(&mut site.agent(&relay)).logs("the certificate of the relay");
     for wanted in
         ["issued by \"Corp Inspection CA\"", "on the way intercepts TLS", "pass its root with --ca FILE"]
     {
@@ -72,6 +72,7 @@ fn a_tls_inspector_is_named_and_can_be_trusted() {
 fn a_captive_portal_is_distinguished_from_a_tls_inspector() {
     let site = Site::new();
     let port = inspector(&site, "login.hotel.test");
-    let line = Process::start(&mut site.agent(&format!("https://localhost:{port}"))).logs("trying again");
+    let line = Process::start(&mut site.agent(&format!("https://localhost:{port}")))
+        .logs("the certificate of the relay");
     assert!(line.contains("for another host") && line.contains("login in a browser"), "{line}");
 }

@@ -70,6 +70,10 @@ pub(super) fn of_open(error: &OpenError) -> Trouble {
             "check that --relay is the address of a ptth relay; if it is, let the proxies in between pass \
              Upgrade",
         ),
+        OpenError::NotHttp => Trouble::new(
+            "the answer is not HTTP",
+            "if this is the port for TLS, write https:// in --relay, or else check the port",
+        ),
         OpenError::Broken(_) => blocked(
             error,
             "try again; if the error persists, something in between cuts connections that request an Upgrade",

@@ -218,6 +218,7 @@ pub(super) fn of_fatal(fatal: Fatal) -> Failure {
         Fatal::Refused(message) => Failure::refused(message),
         Fatal::Usage(message) => Failure::usage(message),
         Fatal::Fenced(message) => Failure::failed(message),
+        Fatal::Unusable(message) => Failure::unusable(message),
         Fatal::Lost => Failure::failed(fatal),
     }
 }

@@ -85,6 +85,24 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// Whether another attempt fails in the same way: the host does not exist, the certificate is not accepted, or the
+    /// port does not use TLS. A resolver that does not answer is no such cause.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            // The resolver's error has no code in the standard library. These are the texts of glibc and macOS, of musl,
+            // and of Windows.
+            Self::Resolve { source, .. } => {
+                let text = source.to_string();
+                ["not known", "does not resolve", "No such host"].iter().any(|lasting| text.contains(lasting))
+            }
+            Self::Tls { source, .. } => {
+                let error = source.get_ref().and_then(|inner| inner.downcast_ref());
+                matches!(error, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_)))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether this process or this machine has no file descriptor for the connection.
     pub fn is_exhausted(&self) -> bool {
         matches!(self, Self::Resolve { source, .. } | Self::Connect { source, .. } if is_exhausted(source))
