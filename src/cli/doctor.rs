@@ -7,7 +7,7 @@ use crate::domain::{HostName, Name, Wanted};
 use super::agent::{Approach, TlsArgs};
 use super::running::{self, Signals};
 use super::text::{RelayUrl, parse};
-use super::{Failure, print_line};
+use super::{Failure, kept, print_line};
 
 /// The flags of `ptth doctor`.
 #[derive(Debug, Clone, clap::Args)]
@@ -15,9 +15,9 @@ pub struct Args {
     /// The target that an agent would serve, in the same form as for ptth agent; doctor checks that it answers
     #[arg(value_name = "TARGET")]
     pub target: Option<String>,
-    /// The URL of the relay
+    /// The URL of the relay [default: that of ptth login]
     #[arg(long, value_name = "URL", value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true)]
-    pub relay: RelayUrl,
+    pub relay: Option<RelayUrl>,
     /// A name that an agent would request; without --name and --host, the only name of the token
     #[arg(long, value_name = "NAME", value_parser = parse::<Name>)]
     pub name: Vec<Name>,
@@ -34,10 +34,13 @@ pub struct Args {
 
 fn prepare(args: Args) -> Result<Exam, Failure> {
     let target = args.target.map(|text| OriginTarget::parse(&text)).transpose().map_err(Failure::usage)?;
-    let token = args.approach.token()?;
-    let relay = args.relay.0;
-    let tls = args.approach.with_identity(&args.approach.trust(std::slice::from_ref(&relay))?)?;
-    let proxies = args.approach.proxies(std::slice::from_ref(&relay))?;
+    let mut approach = args.approach;
+    let relays = kept::complete(args.relay.into_iter().collect(), &mut approach)?;
+    let relays: Vec<_> = relays.into_iter().map(|url| url.0).collect();
+    let token = approach.token()?;
+    let tls = approach.with_identity(&approach.trust(&relays)?)?;
+    let proxies = approach.proxies(&relays)?;
+    let relay = relays.into_iter().next().ok_or_else(|| Failure::usage("no relay is known"))?;
     let names = args.name.into_iter().map(Wanted::Name);
     let wanted = names.chain(args.host.into_iter().map(Wanted::Host)).collect();
     let targets: Vec<_> = target.iter().collect();

@@ -7,16 +7,16 @@ pub(super) const SHORT: &str = "\
 ptth gives a program behind a firewall a public URL.
 
   ptth demo                                         see it work on this machine, without any set-up
-  ptth agent 3000 --relay https://relay.example.org give the program on port 3000 a URL
-  ptth relay --domain relay.example.org             run your own relay, on a machine that the internet reaches
+  ptth relay --domain relay.example.org             run a relay, on a machine that the internet reaches
+  ptth agent 3000 --relay https://relay.example.org give the program on port 3000 a URL through that relay
 
-All commands: ptth --help. The flags of a command, with examples: ptth COMMAND --help.
+After 'ptth login https://relay.example.org', 'ptth agent 3000' is enough. All commands: ptth --help. The flags of a command, with examples: ptth COMMAND --help.
 ";
 
 /// The examples of each command, by its words after `ptth`. Each example is a command line that is accepted as it
 /// stands.
 const EXAMPLES: &[(&str, &[&str])] = &[
-    ("", &["ptth demo", "ptth agent 3000 --relay https://relay.example.org", "ptth agent --help"]),
+    ("", &["ptth demo", "ptth login https://relay.example.org", "ptth agent 3000"]),
     ("demo", &["ptth demo", "ptth demo --listen http://127.0.0.1:8080"]),
     (
         "relay",
@@ -29,9 +29,18 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "agent",
         &[
+            "ptth agent 3000",
             "ptth agent 3000 --relay https://relay.example.org --name shop --token-file shop.token",
             "ptth agent 5173 --relay https://relay.example.org --host-header rewrite",
             "ptth agent ./site --relay https://relay.example.org --visitor-basic users",
+        ],
+    ),
+    (
+        "login",
+        &[
+            "ptth login https://relay.example.org",
+            "ptth login https://relay.example.org --token-file shop.token",
+            "ptth login https://relay.example.org --ca ca.pem",
         ],
     ),
     ("doctor", &["ptth doctor 3000 --relay https://relay.example.org --name shop --token-file shop.token"]),

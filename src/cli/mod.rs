@@ -11,7 +11,10 @@ pub mod doctor;
 mod examples;
 mod failure;
 mod file;
+mod kept;
 mod log;
+pub mod login;
+mod prompt;
 mod proxy;
 pub mod relay;
 mod running;
@@ -61,6 +64,8 @@ pub enum Command {
     Relay(Box<relay::Args>),
     /// Run an agent: the side behind the firewall, which serves TARGET
     Agent(Box<agent::Args>),
+    /// Keep a relay and its token, so that from then on 'ptth agent TARGET' needs neither
+    Login(login::Args),
     /// Check each step of the connection from here to a relay, and report the first fault and its remedy
     Doctor(Box<doctor::Args>),
     /// Issue, list and revoke the tokens that agents present
@@ -119,6 +124,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Relay(args) => relay::run(*args),
         Command::Agent(args) => agent::run(*args),
+        Command::Login(args) => login::run(args),
         Command::Doctor(args) => doctor::run(*args),
         Command::Token(command) => token::run(command),
         Command::Certs(command) => certs::run(command),

@@ -15,16 +15,13 @@ const COMMANDS: &[(&str, &str)] = &[
     ("tcp", "ptth forwards HTTP, WebSocket and gRPC, but no raw TCP"),
     ("tls", "ptth forwards HTTP, WebSocket and gRPC, but no raw TLS"),
     ("udp", "ptth forwards HTTP, WebSocket and gRPC, but no UDP"),
-    ("tunnel", "write 'ptth agent 3000 --relay https://RELAY'"),
-    ("start", "write 'ptth agent 3000 --relay https://RELAY'"),
-    ("local", "write 'ptth agent 3000 --relay https://RELAY'"),
-    ("client", "write 'ptth agent 3000 --relay https://RELAY'"),
+    ("tunnel", "write 'ptth agent 3000'"),
+    ("start", "write 'ptth agent 3000'"),
+    ("local", "write 'ptth agent 3000'"),
+    ("client", "write 'ptth agent 3000'"),
     ("server", "write 'ptth relay'"),
-    (
-        "serve",
-        "write 'ptth agent DIRECTORY --relay https://RELAY' to serve files, or 'ptth relay' to run a relay",
-    ),
-    ("authtoken", "write the token into a file, and give 'ptth agent' --token-file FILE"),
+    ("serve", "write 'ptth agent DIRECTORY' to serve files, or 'ptth relay' to run a relay"),
+    ("authtoken", LOGIN),
     ("update", "the program that you installed ptth with updates it"),
 ];
 
@@ -36,8 +33,8 @@ const FLAGS: &[(&str, &str)] = &[
          give --visitor-basic FILE",
     ),
     ("--auth", "write USER:PASSWORD into a file, and give --visitor-basic FILE"),
-    ("--authtoken", "write the token into a file, and give --token-file FILE"),
-    ("--token", "write the token into a file, and give --token-file FILE"),
+    ("--authtoken", LOGIN),
+    ("--token", LOGIN),
     ("--url", PUBLIC),
     ("--domain", PUBLIC),
     ("--hostname", PUBLIC),
@@ -45,6 +42,9 @@ const FLAGS: &[(&str, &str)] = &[
     ("--to", "write --relay https://RELAY"),
     ("--port", "write the port alone, as in 'ptth agent 3000'"),
 ];
+
+const LOGIN: &str = "every user of this machine can read a token in the process list: write 'ptth login https://RELAY', \
+                     which reads the token from the terminal, or give --token-file FILE";
 
 const PUBLIC: &str = "for https://shop.RELAY/ write --name shop; for a host of your own, which the token must allow, \
                       write --host www.example.com";

@@ -10,6 +10,8 @@ mod explain;
 pub mod files;
 mod peer;
 pub mod pin;
+#[cfg(feature = "cli")]
+mod pinned;
 mod reload;
 mod server;
 mod store;
@@ -29,6 +31,8 @@ use rustls_platform_verifier::Verifier;
 use self::capturing_verifier::CapturingVerifier;
 pub use self::explain::{explain, explain_io};
 pub use self::peer::peer;
+#[cfg(feature = "cli")]
+pub use self::pinned::{PinnedCa, first_certificate};
 pub use self::reload::{PairFiles, Reloaded, Replaced};
 pub use self::server::{Acceptor, ServerTls};
 pub use self::store::{CertificateSlot, CertificateStore, ServerCertificate};

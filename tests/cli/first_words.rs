@@ -29,7 +29,7 @@ fn each_help_begins_with_examples() {
 fn a_target_alone_starts_an_agent() {
     let home = home();
     for words in [&["3000"][..], &["http", "3000"], &["localhost:3000", "--subdomain", "shop"], &["."]] {
-        fails(&ptth(home.path(), words), 2, "no relay is given: write --relay");
+        fails(&ptth(home.path(), words), 2, "ptth login https://RELAY");
     }
     let outcome = ptth_in(home.path(), &["agent", "3000"], &[("PTTH_NAME", "a.b")], "");
     fails(&outcome, 2, "hyphens");

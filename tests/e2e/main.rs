@@ -14,6 +14,7 @@ mod first_token;
 mod foreign;
 mod front;
 mod library;
+mod login;
 #[path = "../support/long.rs"]
 mod long;
 mod memory;

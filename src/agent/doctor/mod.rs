@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use self::remedy::{Trouble, of_dial, of_open, poll_remedy};
+use super::ladder::Ladder;
 use super::origin::trust::presented_pin;
 use super::origin::{self, OriginConfig};
 use crate::defaults;
@@ -75,6 +76,27 @@ pub async fn examine(exam: &Exam, mut report: impl FnMut(Finding)) -> Verdict {
         Err(Trouble { remedy, refused: true, .. }) => Verdict::Refused(remedy),
         Err(Trouble { remedy, .. }) => Verdict::Failed(remedy),
     }
+}
+
+/// Checks that the relay can be reached and accepts the token, with any transport that an agent would use. A relay that
+/// refuses no more than the routes or the moment accepts the token. Dropping the future cancels the check.
+pub async fn check_token(exam: &Exam) -> Verdict {
+    let via = exam.proxies.via(exam.relay.host().unwrap_or_default());
+    let transports: Vec<_> = transport::ALL.iter().copied().filter(|t| t.is_automatic()).collect();
+    let call = probe_call(exam, &via, "");
+    let trouble = match Ladder::new(&transports, &call, true, defaults::CLIMB_FIRST).open().await {
+        Ok((_, Opened { link: AgentLink::Flipped { mut io, .. }, .. })) => {
+            let _ = io.shutdown().await;
+            return Verdict::Passed;
+        }
+        Ok(_) => return Verdict::Passed,
+        Err(OpenError::Refused { status, .. }) if ![401, 403].contains(&status.as_u16()) => {
+            return Verdict::Passed;
+        }
+        Err(error) => of_open(&error),
+    };
+    let text = format!("{}; {}", trouble.fault, trouble.remedy);
+    if trouble.refused { Verdict::Refused(text) } else { Verdict::Failed(text) }
 }
 
 async fn check_connection(exam: &Exam, report: &mut impl FnMut(Finding)) -> Result<(), Trouble> {

@@ -16,7 +16,8 @@ use crate::tls;
 /// The flags of these settings.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Approach {
-    /// A file with the token, or - for stdin; without this flag, the environment variable PTTH_TOKEN holds the token
+    /// A file with the token, or - for stdin; without this flag, the environment variable PTTH_TOKEN holds the token, or
+    /// else ptth login has kept it
     #[arg(long, value_name = "FILE|-", env = "PTTH_TOKEN_FILE", hide_env_values = true)]
     pub token_file: Option<PathBuf>,
     /// Trust the root certificates in this file instead of those of the system
@@ -38,6 +39,11 @@ impl Approach {
     /// Reads the token, if there is one.
     pub(in crate::cli) fn token(&self) -> Result<Option<Secret>, Failure> {
         token::read(self.token_file.as_deref(), std::env::var_os("PTTH_TOKEN"))
+    }
+
+    /// A token that was typed, if it has the form of a token.
+    pub(in crate::cli) fn clean_token(typed: &Secret) -> Result<Secret, Failure> {
+        token::clean(typed.expose().as_bytes(), "the line")
     }
 
     /// The TLS configuration with the trusted roots. The roots of the system are read only if one of `relays` uses TLS.

@@ -23,15 +23,11 @@ use crate::session::Kind;
 use self::reload::Reload;
 use super::running::{self, Signalled, Signals};
 use super::text::{RelayUrl, parse};
-use super::{AccessArgs, Failure, print_line};
+use super::{AccessArgs, Failure, kept, print_line};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
 pub use self::origin::{EditArgs, PathArgs, TlsArgs};
-
-/// The error of an agent without a relay.
-pub(super) const NO_RELAY: &str = "no relay is given: write --relay https://RELAY, the public side that 'ptth relay' runs on \
-                                   another machine; 'ptth demo' shows ptth at work without a relay";
 
 /// The flags of `ptth agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,7 +36,7 @@ pub struct Args {
     /// unix:/run/app.sock, or a directory
     #[arg(value_name = "TARGET")]
     pub target: String,
-    /// The URL of a relay; can be given several times. The agent keeps a session to each relay. It retries a relay that
+    /// The URL of a relay [default: that of ptth login]; can be given several times. The agent keeps a session to each relay. It retries a relay that
     /// refuses it, unless every relay refuses it
     #[arg(long, value_name = "URL", value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
     pub relay: Vec<RelayUrl>,
@@ -114,19 +110,18 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
     if args.subnames && args.name.is_empty() && args.host.is_empty() {
         return Err(Failure::usage("--subnames needs --name or --host"));
     }
-    let token = args.approach.token()?;
-    let relays: Vec<_> = args.relay.into_iter().map(|url| url.0).collect();
-    if relays.is_empty() {
-        return Err(Failure::usage(NO_RELAY));
-    }
-    let tls = args.approach.with_identity(&args.approach.trust(&relays)?)?;
+    let mut approach = args.approach;
+    let relays = kept::complete(args.relay, &mut approach)?;
+    let relays: Vec<_> = relays.into_iter().map(|url| url.0).collect();
+    let token = approach.token()?;
+    let tls = approach.with_identity(&approach.trust(&relays)?)?;
     let visitors = args.visitors.rules(&args.name, &args.host)?;
-    let proxies = args.approach.proxies(&relays)?;
+    let proxies = approach.proxies(&relays)?;
     let (instance, lock) = match &args.state {
         Some(state) => instance::load_or_make(state).map(|(instance, lock)| (instance, Some(lock)))?,
         None => (Instance::random(), None),
     };
-    let reload = Reload::new(args.approach, relays.clone(), token.clone());
+    let reload = Reload::new(approach, relays.clone(), token.clone());
     let config = AgentConfig {
         relays,
         names: args.name,

@@ -19,7 +19,8 @@ pub(in crate::cli) fn read(
     match (file, environment) {
         (Some(file), _) if file == Path::new("-") => from_reader(std::io::stdin().lock()).map(Some),
         (Some(file), _) => {
-            let bytes = files::read_secret(file).map_err(Failure::usage)?;
+            let unusable = |error| Failure::usage(format!("the token file of --token-file: {error}"));
+            let bytes = files::read_secret(file).map_err(unusable)?;
             clean(&bytes, &file.display().to_string()).map(Some)
         }
         (None, Some(text)) => clean(text.as_encoded_bytes(), "PTTH_TOKEN").map(Some),
@@ -36,7 +37,7 @@ fn from_reader(reader: impl Read) -> Result<Secret, Failure> {
 
 /// The token in `bytes`, which may end with one line end. The token must fit in a header field. An error never repeats
 /// the token.
-fn clean(bytes: &[u8], origin: &str) -> Result<Secret, Failure> {
+pub(super) fn clean(bytes: &[u8], origin: &str) -> Result<Secret, Failure> {
     let token = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let token = token.strip_suffix(b"\r").unwrap_or(token);
     if token.is_empty() {

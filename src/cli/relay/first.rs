@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
+use crate::cli::login::CaDigest;
 use crate::domain::Secret;
 use crate::policy::{Grants, Tokens};
 use crate::relay::config::{Listen, RelayConfig};
@@ -67,11 +68,17 @@ pub fn greeting(
     if let Some(address) = admin {
         lines.push(listener_line("admin on", &Listen::plain(address)));
     }
+    if prepared.config.demo {
+        lines.push(format!("page: {}/demo", relay_url(&prepared.config, bound)));
+    }
     if let Some(ca) = &prepared.ca {
         lines.push(format!("development CA: {}", ca.display()));
     }
     if let Some(first) = &prepared.first {
         lines.push(format!("to start an agent: {}", agent_line(prepared, bound, &first.file)));
+        if let Some(line) = login_line(prepared, bound) {
+            lines.push(format!("on another machine, first: {line}"));
+        }
         if let Some(secret) = first.secret.as_ref().filter(|_| terminal) {
             lines.push(format!("its token: {}", secret.expose()));
         }
@@ -84,6 +91,17 @@ fn agent_line(prepared: &PreparedRelay, bound: &[Listen], token: &Path) -> Strin
     let ca = prepared.ca.as_ref().map(|ca| format!(" --ca {}", quoted(ca))).unwrap_or_default();
     let relay = relay_url(&prepared.config, bound);
     format!("ptth agent 3000 --relay {relay} --name hello{ca} --token-file {}", quoted(token))
+}
+
+/// The command line that prepares an agent on another machine, which has neither the CA nor the token in a file. `None`
+/// if the domain names this machine alone.
+fn login_line(prepared: &PreparedRelay, bound: &[Listen]) -> Option<String> {
+    if prepared.config.domain.is_this_machine() {
+        return None;
+    }
+    let digest = prepared.ca.as_deref().and_then(CaDigest::of_file);
+    let ca = digest.map(|digest| format!(" --ca-sha256 {digest}")).unwrap_or_default();
+    Some(format!("ptth login {}{ca}", relay_url(&prepared.config, bound)))
 }
 
 /// The URL at which agents reach this relay: the configured URL, or a URL made from domain and listeners.
@@ -185,6 +203,23 @@ mod tests {
         let admin = "127.0.0.1:1".parse().unwrap();
         let lines = greeting(&relay, &bound, Some(admin), true);
         assert_eq!(lines[4..], ["admin on http://127.0.0.1:1", "development CA: /s/ca.pem"]);
+    }
+
+    #[test]
+    fn a_relay_of_other_machines_prints_the_login_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca.pem");
+        fs::write(&ca, crate::tls::dev::ephemeral(&[]).unwrap().ca.cert).unwrap();
+        let mut relay = prepared("relay.test");
+        relay.ca = Some(ca);
+        let line = login_line(&relay, &[listen("0.0.0.0:8443", true)]).unwrap();
+        let digest = line.strip_prefix("ptth login https://relay.test:8443 --ca-sha256 ").unwrap();
+        assert_eq!((digest.len(), digest.bytes().all(|b| b.is_ascii_hexdigit())), (64, true), "{line}");
+        assert_eq!(login_line(&prepared("ptth.localhost"), &[]), None);
+        assert_eq!(
+            login_line(&prepared("relay.test"), &[]).as_deref(),
+            Some("ptth login https://relay.test")
+        );
     }
 
     #[test]

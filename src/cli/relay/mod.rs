@@ -61,10 +61,12 @@ pub fn prepare(args: Args) -> Result<PreparedRelay, Failure> {
         }
         CertificateSource::Development(hosts) => {
             let made = dev::load_or_make(&state, hosts).map_err(Failure::failed)?;
-            if made.new_ca {
+            if made.new_ca && !made.had_ca {
+                tracing::info!(ca = %made.ca.display(), "made a development CA, which agents must trust");
+            } else if made.new_ca {
                 tracing::info!(
                     ca = %made.ca.display(),
-                    "made a development CA; agents with an older CA need the new one"
+                    "made a new development CA; agents with an older CA need the new one"
                 );
             }
             ca = Some(made.ca);

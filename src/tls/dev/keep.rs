@@ -67,6 +67,8 @@ pub struct RelayFiles {
     pub key: PathBuf,
     /// Whether the CA is new: agents that trust an older CA refuse this relay.
     pub new_ca: bool,
+    /// Whether there was a CA before.
+    pub had_ca: bool,
 }
 
 /// Loads the certificates of a state directory. Makes a new certificate of the relay when the old one is missing,
@@ -78,32 +80,41 @@ pub fn load_or_make(state: &Path, hosts: &[CertHost]) -> Result<RelayFiles, DevE
     let hosts = with_local(hosts);
     make_dir(state, 0o700)?;
     let [ca, cert, key] = [CA, RELAY, RELAY_KEY].map(|name| state.join(name));
-    let mut paths = RelayFiles { ca, cert, key, new_ca: false };
+    let mut paths = RelayFiles { ca, cert, key, new_ca: false, had_ca: false };
     // The CA's key may be stored elsewhere: it is needed only to sign.
     let old_ca = files::read(&paths.ca).map(text);
+    paths.had_ca = old_ca.is_ok();
     if let (Ok(ca), Some(relay)) = (&old_ca, &load(&paths.cert, &paths.key)?)
         && covers(ca, &relay.cert, &hosts)
         && server_config_from_pem(relay.cert.as_bytes(), relay.key.as_bytes(), &[]).is_ok()
     {
+        if !relay.cert.contains(ca.trim_end()) {
+            files::replace(&paths.cert, 0o644, with_ca(&relay.cert, ca).as_bytes())?;
+        }
         return Ok(paths);
     }
     let renewed = load(&paths.ca, &state.join(CA_KEY))?.and_then(|ca| {
         let relay = sign_relay(&ca, &hosts).ok()?;
-        covers(&ca.cert, &relay.cert, &hosts).then_some(relay)
+        covers(&ca.cert, &relay.cert, &hosts).then_some((relay, ca.cert))
     });
-    let relay = match renewed {
-        Some(relay) => relay,
+    let (relay, ca) = match renewed {
+        Some(renewed) => renewed,
         None => {
             paths.new_ca = true;
             let ca = make_ca(&hosts)?;
             files::replace(&state.join(CA_KEY), 0o600, ca.key.as_bytes())?;
             files::replace(&paths.ca, 0o644, ca.cert.as_bytes())?;
-            sign_relay(&ca, &hosts)?
+            (sign_relay(&ca, &hosts)?, ca.cert)
         }
     };
     files::replace(&paths.key, 0o600, relay.key.as_bytes())?;
-    files::replace(&paths.cert, 0o644, relay.cert.as_bytes())?;
+    files::replace(&paths.cert, 0o644, with_ca(&relay.cert, &ca).as_bytes())?;
     Ok(paths)
+}
+
+/// The chain that the relay sends: its certificate, and the CA for agents that know only the digest of the CA.
+fn with_ca(relay: &str, ca: &str) -> String {
+    format!("{}\n{ca}", relay.trim_end())
 }
 
 fn text(bytes: Vec<u8>) -> String {
