@@ -1,6 +1,10 @@
 //! `ptth token`: which agents may claim which names and hosts.
 
+use std::fs::{File, Permissions};
+use std::io::Write as _;
 use std::num::NonZeroU32;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -170,8 +174,18 @@ fn day(text: &str) -> Option<Date> {
 pub(super) fn run(command: TokenCommand) -> Result<(), Failure> {
     match command {
         TokenCommand::New { state, scope } => {
-            let tokens = Tokens::open(&state::directory(state)?).map_err(Failure::failed)?;
+            let is_default = state.is_none();
+            let state = state::directory(state)?;
+            let is_new = !state.join("ptth.db").exists();
+            let tokens = Tokens::open(&state).map_err(Failure::failed)?;
             let (_, secret) = tokens.issue(grants(*scope)).map_err(Failure::failed)?;
+            if is_default && is_new {
+                note(&format!(
+                    "{} is new: a relay of another user, as with sudo, or with another --state does not know this token",
+                    state.display()
+                ));
+            }
+            protect_stdout();
             print_line(secret.expose())
         }
         TokenCommand::List { state } => {
@@ -195,6 +209,24 @@ pub(super) fn run(command: TokenCommand) -> Result<(), Failure> {
             }
         }
     }
+}
+
+/// Makes the file that stdout is redirected to readable by its owner alone: the shell has just made it for a secret.
+fn protect_stdout() {
+    let Ok(file) = std::io::stdout().as_fd().try_clone_to_owned().map(File::from) else { return };
+    let Ok(about) = file.metadata() else { return };
+    if about.is_file() && about.permissions().mode() & 0o077 != 0 {
+        match file.set_permissions(Permissions::from_mode(0o600)) {
+            Ok(()) => note("the file with the token is now for you alone (mode 600)"),
+            Err(error) => note(&format!("others may read the file with the token ({error}): chmod 600 it")),
+        }
+    }
+}
+
+/// A remark on stderr, beside the token on stdout.
+fn note(text: &str) {
+    // Without stderr, the token alone is printed.
+    let _ = writeln!(std::io::stderr(), "ptth: {text}");
 }
 
 fn grants(scope: TokenScope) -> Grants {

@@ -146,8 +146,13 @@ impl RelayAdmissions {
         };
         match error {
             Unavailable::Taken(route) => {
-                let another = if label(route).starts_with("the name") { "; try another --name" } else { "" };
-                let message = format!("{} belongs to another token{another}", label(route));
+                let another =
+                    if label(route).starts_with("the name") { "; try another --name, or" } else { ":" };
+                let message = format!(
+                    "{} belongs to another token{another} revoke that token on the relay (ptth token revoke), which \
+                     frees it at once",
+                    label(route)
+                );
                 Refusal::new(RefusalKind::Forbidden, message)
             }
             Unavailable::OtherRules(route) => {

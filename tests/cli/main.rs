@@ -96,6 +96,8 @@ fn a_token_is_issued_listed_and_revoked() {
 #[test]
 fn the_state_is_in_the_given_or_the_default_directory() {
     let home = home();
+    let first = ptth(home.path(), &["token", "new"]);
+    assert!(first.code == 0 && first.err.contains("a relay of another user"), "{}", first.err);
     succeeds(ptth(home.path(), &["token", "new"]));
     assert!(home.path().join(".local/state/ptth/ptth.db").exists());
     let elsewhere = home.path().join("elsewhere");
@@ -104,6 +106,18 @@ fn the_state_is_in_the_given_or_the_default_directory() {
     assert!(elsewhere.join("ptth.db").exists());
     fails(&ptth(home.path(), &["token", "list", "--state", "mistyped"]), 1, "mistyped");
     assert!(!home.path().join("mistyped").exists(), "token list creates no directory");
+}
+
+/// The shell makes the file with its own mask.
+#[test]
+fn a_token_in_a_file_is_for_its_owner_alone() {
+    let home = home();
+    let line = format!("umask 022; {} token new --state s > shop.token", env!("CARGO_BIN_EXE_ptth"));
+    let output = Command::new("sh").args(["-c", &line]).current_dir(home.path()).output().unwrap();
+    let file = home.path().join("shop.token");
+    assert!(fs::read_to_string(&file).unwrap().starts_with("ptth_"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("mode 600"), "{output:?}");
 }
 
 #[test]
@@ -185,7 +199,7 @@ fn an_agent_reads_its_token_from_safe_sources_only() {
     let agent = ["agent", "3000", "--relay", "http://localhost:1", "--token-file"];
     let run = |file: &str, stdin: &str| ptth_in(home.path(), &[&agent[..], &[file]].concat(), &[], stdin);
     fails(&run("token", ""), 2, "chmod go-w token");
-    fails(&run("absent", ""), 2, "absent");
+    fails(&run("absent", ""), 2, "the token file of --token-file: cannot read absent");
     fails(&run("-", "\n"), 2, "stdin");
     fails(&run("-", "hush hush"), 2, "one word");
     assert!(!run("-", "hush hush").err.contains("hush"), "a possible secret is not repeated");

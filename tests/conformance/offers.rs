@@ -57,7 +57,7 @@ pub(crate) async fn a_held_name_is_refused_to_another_token(on: On) {
     let stranger = world.relay.token(&[NAME]);
     let (head, body) = world.relay.fetch(&offer(on, &world.relay, NAME, &bearer(&stranger))).await;
     assert_eq!(head.status(), 403);
-    let words = format!(r#"the name \"{NAME}\" belongs to another token; try another --name"#);
+    let words = format!(r#"the name \"{NAME}\" belongs to another token; try another --name, or revoke"#);
     assert!(body.contains(&words), "{body}");
     world.still_works().await;
 }

@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::login::CaDigest;
 use crate::domain::Secret;
 use crate::policy::{Grants, Tokens};
-use crate::relay::config::{Listen, RelayConfig};
+use crate::relay::config::Listen;
 use crate::tls::files;
 
 use super::PreparedRelay;
@@ -69,7 +69,7 @@ pub fn greeting(
         lines.push(listener_line("admin on", &Listen::plain(address)));
     }
     if prepared.config.demo {
-        lines.push(format!("page: {}/demo", relay_url(&prepared.config, bound)));
+        lines.push(format!("page: {}/demo", relay_url(prepared, bound)));
     }
     if let Some(ca) = &prepared.ca {
         lines.push(format!("development CA: {}", ca.display()));
@@ -89,7 +89,7 @@ pub fn greeting(
 /// The command line that starts an agent, complete as printed.
 fn agent_line(prepared: &PreparedRelay, bound: &[Listen], token: &Path) -> String {
     let ca = prepared.ca.as_ref().map(|ca| format!(" --ca {}", quoted(ca))).unwrap_or_default();
-    let relay = relay_url(&prepared.config, bound);
+    let relay = relay_url(prepared, bound);
     format!("ptth agent 3000 --relay {relay} --name hello{ca} --token-file {}", quoted(token))
 }
 
@@ -101,22 +101,30 @@ fn login_line(prepared: &PreparedRelay, bound: &[Listen]) -> Option<String> {
     }
     let digest = prepared.ca.as_deref().and_then(CaDigest::of_file);
     let ca = digest.map(|digest| format!(" --ca-sha256 {digest}")).unwrap_or_default();
-    Some(format!("ptth login {}{ca}", relay_url(&prepared.config, bound)))
+    Some(format!("ptth login {}{ca}", relay_url(prepared, bound)))
 }
 
 /// The URL at which agents reach this relay: the configured URL, or a URL made from domain and listeners.
-fn relay_url(config: &RelayConfig, bound: &[Listen]) -> String {
+fn relay_url(prepared: &PreparedRelay, bound: &[Listen]) -> String {
+    let (config, is_development) = (&prepared.config, prepared.ca.is_some());
     if let Some(url) = &config.public_url {
         return url.to_string().trim_end_matches('/').to_owned();
     }
     let domain = &config.domain;
+    // Many resolvers, as that of Debian, know `localhost` and no name below it. A development certificate covers both.
+    let host_at = |listen: &Listen, has_certificate: bool| {
+        let is_local = domain.is_this_machine() && listen.address.ip().is_loopback() && has_certificate;
+        if is_local { "localhost".to_owned() } else { domain.to_string() }
+    };
     let mut http_listeners = bound.iter().filter(|listen| listen.transport.is_none());
     match http_listeners.clone().find(|listen| listen.tls) {
-        Some(listen) if listen.address.port() == 443 => format!("https://{domain}"),
-        Some(listen) => format!("https://{domain}:{}", listen.address.port()),
+        Some(listen) if listen.address.port() == 443 => {
+            format!("https://{}", host_at(listen, is_development))
+        }
+        Some(listen) => format!("https://{}:{}", host_at(listen, is_development), listen.address.port()),
         None => match http_listeners.next() {
             Some(listen) if domain.is_this_machine() => {
-                format!("http://{domain}:{}", listen.address.port())
+                format!("http://{}:{}", host_at(listen, true), listen.address.port())
             }
             // Plain HTTP for other machines: TLS ends in front of this relay.
             _ => format!("https://{domain}"),
@@ -136,6 +144,7 @@ mod tests {
     use std::fs;
 
     use crate::domain::HostName;
+    use crate::relay::config::RelayConfig;
 
     use super::*;
 
@@ -194,7 +203,7 @@ mod tests {
         let lines = greeting(&relay, &bound, None, false);
         let listening = ["rh2://[::1]:81", "https://127.0.0.1:4711", "http://[::1]:80", "rhttp://[::1]:81"];
         assert_eq!(lines[..4], listening.map(|listen| format!("listening on {listen}")));
-        let agent = "ptth agent 3000 --relay https://ptth.localhost:4711 --name hello --ca /s/ca.pem \
+        let agent = "ptth agent 3000 --relay https://localhost:4711 --name hello --ca /s/ca.pem \
                      --token-file '/state dir/first-token'";
         assert_eq!(lines[5], format!("to start an agent: {agent}"));
         assert!(!lines.iter().any(|line| line.contains("ptth_secret")));
@@ -224,13 +233,15 @@ mod tests {
 
     #[test]
     fn the_agent_command_names_a_reachable_relay_url() {
-        let url = |domain: &str, bound: &[Listen]| relay_url(&prepared(domain).config, bound);
+        let url = |domain: &str, bound: &[Listen]| relay_url(&prepared(domain), bound);
         assert_eq!(url("example.org", &[listen("0.0.0.0:443", true)]), "https://example.org");
         assert_eq!(url("example.org", &[listen("127.0.0.1:80", false)]), "https://example.org");
-        assert_eq!(url("ptth.localhost", &[listen("127.0.0.1:81", false)]), "http://ptth.localhost:81");
+        assert_eq!(url("ptth.localhost", &[listen("127.0.0.1:81", false)]), "http://localhost:81");
+        assert_eq!(url("ptth.localhost", &[listen("0.0.0.0:81", false)]), "http://ptth.localhost:81");
+        assert_eq!(url("ptth.localhost", &[listen("127.0.0.1:1", true)]), "https://ptth.localhost:1");
         let mut relay = prepared("example.org");
         relay.config.public_url = Some("https://example.net:8443".parse().unwrap());
-        assert_eq!(relay_url(&relay.config, &[]), "https://example.net:8443");
+        assert_eq!(relay_url(&relay, &[]), "https://example.net:8443");
     }
 
     #[test]
