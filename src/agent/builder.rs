@@ -282,6 +282,7 @@ impl AgentBuilder {
             names: self.names.iter().map(|n| Name::parse(n)).collect::<Result<_, _>>()?,
             hosts: self.hosts.iter().map(|h| HostName::parse(h)).collect::<Result<_, _>>()?,
             subnames: self.subnames,
+            suggested: None,
             token: self.token,
             transport: self.transport.unwrap_or_else(|| "auto".into()),
             carriers: Kind::PREFERRED.to_vec(),

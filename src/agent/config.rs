@@ -19,6 +19,9 @@ pub struct AgentConfig {
     pub hosts: Vec<HostName>,
     /// Whether every name and host is requested together with all hosts one label below it.
     pub subnames: bool,
+    /// The name that the relay grants if the agent requests no name and no host, and the token allows more than one. With
+    /// a token for `WORD-*`, the relay puts the word in front.
+    pub suggested: Option<Name>,
     /// The token; never printed.
     pub token: Option<Secret>,
     /// One of [`super::transports`].

@@ -120,6 +120,7 @@ pub fn start(config: &AgentConfig, handler: Arc<dyn Handler>, cores: Cores) -> R
         exclusive: config.exclusive,
         probe: false,
         transport: "",
+        suggested: config.suggested.clone(),
         visitors: config.visitors.clone(),
         answer_timeout: config.answer_timeout,
     };

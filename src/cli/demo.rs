@@ -117,6 +117,7 @@ pub fn prepare(args: &Args) -> Result<PreparedDemo, Failure> {
         names: vec![name],
         hosts: Vec::new(),
         subnames: false,
+        suggested: None,
         token: Some(token),
         transport: "auto".into(),
         carriers: Kind::PREFERRED.to_vec(),

@@ -206,8 +206,11 @@ impl fmt::Display for Instance {
 /// The request of an agent that opens a session.
 #[derive(Debug, Clone, Default)]
 pub struct Offer {
-    /// The requested routes. An empty list requests the only name of the token.
+    /// The requested routes. An empty list requests the only name of the token, or else the suggested name.
     pub wanted: Vec<Wanted>,
+    /// The name to grant when no route is requested and the token does not determine the name
+    /// (`PTTH-Suggested-Name`).
+    pub suggested: Option<Name>,
     /// The process that makes the offer, if the offer names it.
     pub instance: Option<Instance>,
     /// Whether this process fences every other process of its token and routes.

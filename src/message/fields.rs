@@ -83,6 +83,9 @@ pub const PTTH_VISITORS: HeaderName = HeaderName::from_static("ptth-visitors");
 /// token at the limit of the relay. The answer to an offer with this field has the field too, with the limit in force.
 /// Without it, the relay does not support the field, and its own limit applies.
 pub const PTTH_ANSWER_TIMEOUT: HeaderName = HeaderName::from_static("ptth-answer-timeout");
+/// The name that an agent suggests for itself when it requests no route. A relay that does not know the field refuses
+/// the offer if the token allows several names.
+pub const PTTH_SUGGESTED_NAME: HeaderName = HeaderName::from_static("ptth-suggested-name");
 /// `PTTH-Warning`: our own, a list of strings (RFC 9651 §3.1), on the answer to an offer that was granted. Each string
 /// warns the agent's owner of a problem that visitors will meet, such as a host without a certificate. An agent shows
 /// the strings and continues. An agent that ignores the field misses only the warnings.

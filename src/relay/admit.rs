@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::announce::{Announced, Announcer};
 use super::config::RelayConfig;
 use super::credentials::Credentials;
-use super::names::Names;
+use super::names::{self, Names};
 use super::open;
 use super::presence::{AgentConnection, ConnectedAgent, Presence};
 use super::shares::Shares;
@@ -72,7 +72,7 @@ impl RelayAdmissions {
         Ok(Box::new(admitted))
     }
 
-    fn admit(&self, offer: Offer, facts: &Facts, known: Option<&AgentId>) -> Result<Admitted, Refusal> {
+    fn admit(&self, mut offer: Offer, facts: &Facts, known: Option<&AgentId>) -> Result<Admitted, Refusal> {
         if self.draining.is_cancelled() {
             let mut refusal = Refusal::new(RefusalKind::Draining, "the relay is stopping");
             refusal.retry_after = Some(std::time::Duration::from_secs(1));
@@ -83,6 +83,9 @@ impl RelayAdmissions {
             None => self.credentials.verify_new(facts, offer.instance.as_ref())?,
         };
         check_transport(&offer, &verified)?;
+        if offer.wanted.is_empty() && verified.grants.only_name().is_none() {
+            offer.wanted.extend(names::suggested(&offer, &verified).map(Wanted::Name));
+        }
         if is_open(&verified.id) {
             open::check(&offer, &self.names, &self.config.tokens)?;
         }

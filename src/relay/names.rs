@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::uri::Authority;
 
 use super::config::{RelayConfig, Routing};
-use crate::domain::{Below, ERROR_PAGES, Facts, HostName, Name, Route, Wanted};
-use crate::policy::Verified;
+use crate::domain::{Below, ERROR_PAGES, Facts, HostName, Name, Offer, Route, Wanted};
+use crate::policy::{Grants, Verified};
 use crate::registry::{Registry, Target};
 
 /// The relay's naming.
@@ -178,6 +178,19 @@ impl Names {
     }
 }
 
+/// The name for an offer without routes: the suggested name where the token allows any name, or the only prefix of the
+/// token and the suggested name. `None` for a token that lists names, which the agent has to choose from.
+pub(super) fn suggested(offer: &Offer, verified: &Verified) -> Option<Name> {
+    let suggested = offer.suggested.as_ref()?;
+    let Grants { any_name, names, prefixes, .. } = &*verified.grants;
+    let name = match (any_name, &names[..], &prefixes[..]) {
+        (true, ..) => suggested.clone(),
+        (false, [], [prefix]) => Name::parse(&format!("{}{suggested}", prefix.as_str())).ok()?,
+        _ => return None,
+    };
+    verified.allows_name(&name).then_some(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +214,24 @@ mod tests {
             certificate: None,
             closed: None,
         }
+    }
+
+    #[test]
+    fn a_suggested_name_is_for_tokens_that_do_not_list_names() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        let prefix = |text: &str| crate::policy::Prefix::parse(text).unwrap().unwrap();
+        let offer = Offer { suggested: Some(name("bakilo-vemu")), ..Offer::default() };
+        let granted = |grants: Grants| {
+            let id = crate::domain::AgentId("a".into());
+            let verified = Verified { id, grants: grants.into(), second_grants: None };
+            suggested(&offer, &verified).map(|name| name.to_string())
+        };
+        assert_eq!(granted(Grants::any()).as_deref(), Some("bakilo-vemu"));
+        let team = Grants { prefixes: vec![prefix("team-*")], ..Grants::default() };
+        assert_eq!(granted(team.clone()).as_deref(), Some("team-bakilo-vemu"));
+        assert_eq!(granted(Grants { names: vec![name("shop")], ..team }), None);
+        assert_eq!(granted(Grants::names([name("a"), name("b")])), None);
+        assert_eq!(granted(Grants::default()), None);
     }
 
     #[test]

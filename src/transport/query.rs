@@ -37,9 +37,11 @@ pub(super) fn offer(
             Refusal::new(RefusalKind::Malformed, message)
         })?),
     };
+    let suggested = header(fields::PTTH_SUGGESTED_NAME).map(Name::parse).transpose();
+    let suggested = suggested.map_err(|bad| Refusal::new(RefusalKind::Malformed, bad.to_string()))?;
     let exclusive = header(fields::PTTH_EXCLUSIVE) == Some("?1");
     let (probe, visitors) = (is_probe(headers), visitors(headers)?);
-    Ok(Offer { wanted, instance, exclusive, probe, transport, visitors, answer_timeout })
+    Ok(Offer { wanted, suggested, instance, exclusive, probe, transport, visitors, answer_timeout })
 }
 
 /// Parses a number of seconds, where 0 is no limit.
@@ -57,6 +59,9 @@ pub(super) fn write_options(headers: &mut HeaderMap, offer: &Offer) {
     };
     if let Some(instance) = &offer.instance {
         set(fields::PTTH_INSTANCE, HeaderValue::try_from(instance.to_string()));
+    }
+    if let Some(name) = &offer.suggested {
+        set(fields::PTTH_SUGGESTED_NAME, HeaderValue::try_from(name.as_str()));
     }
     if offer.exclusive {
         set(fields::PTTH_EXCLUSIVE, HeaderValue::try_from("?1"));
@@ -116,6 +121,18 @@ mod tests {
         assert_eq!(wanted("name=Shop&x=1&host=www.example.org.").unwrap(), requested);
         assert_eq!(target("/x", &Offer::default()), "/x");
         assert!(wanted("name=a%20b").is_err());
+    }
+
+    #[test]
+    fn a_suggested_name_survives_its_field() {
+        let suggested = Some(Name::parse("bakilo-vemu").unwrap());
+        let mut headers = HeaderMap::new();
+        write_options(&mut headers, &Offer { suggested: suggested.clone(), ..Offer::default() });
+        assert_eq!(headers[fields::PTTH_SUGGESTED_NAME], "bakilo-vemu");
+        assert_eq!(offer(Vec::new(), &headers, "x").unwrap().suggested, suggested);
+        headers.insert(fields::PTTH_SUGGESTED_NAME, HeaderValue::from_static("a.b"));
+        let bad = offer(Vec::new(), &headers, "x").err();
+        assert_eq!(bad.map(|refusal| refusal.kind), Some(RefusalKind::Malformed));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(crate) fn agent(
         names: vec![Name::parse(name).unwrap()],
         hosts: Vec::new(),
         subnames: false,
+        suggested: None,
         token: Some(Secret::new(token.trim())),
         transport: transport.into(),
         carriers: vec![carrier],

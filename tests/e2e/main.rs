@@ -41,4 +41,5 @@ mod terminal;
 mod transports;
 mod trust;
 mod webdav;
+mod unnamed;
 mod websocket;

@@ -27,6 +27,7 @@ impl AgentPlan {
                 names: vec![Name::parse(name).unwrap()],
                 hosts: Vec::new(),
                 subnames: false,
+                suggested: None,
                 token: Some(token),
                 transport: transport.into(),
                 carriers: vec![carrier],

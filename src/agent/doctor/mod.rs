@@ -281,6 +281,7 @@ fn probe_call(exam: &Exam, via: &DialRoute, transport: &'static str) -> Call {
             instance: Some(Instance::random()),
             exclusive: false,
             probe: true,
+            suggested: None,
             transport,
             visitors: None,
             answer_timeout: None,

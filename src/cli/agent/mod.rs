@@ -4,6 +4,7 @@ mod approach;
 mod instance;
 mod origin;
 mod reload;
+mod suggested;
 mod token;
 mod visitors;
 
@@ -40,7 +41,8 @@ pub struct Args {
     /// refuses it, unless every relay refuses it
     #[arg(long, value_name = "URL", value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
     pub relay: Vec<RelayUrl>,
-    /// A name to request below the relay's domain; without --name and --host, the only name of the token
+    /// A name to request below the relay's domain; without --name and --host, the only name of the token, or a random
+    /// name that is kept for this target
     #[arg(long, value_name = "NAME", alias = "subdomain", value_parser = parse::<Name>, env = "PTTH_NAME", hide_env_values = true, value_delimiter = ',')]
     pub name: Vec<Name>,
     /// The Host that the target receives instead of the visitor's, for development servers that refuse unknown hosts:
@@ -115,7 +117,11 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
     let relays: Vec<_> = relays.into_iter().map(|url| url.0).collect();
     let token = approach.token()?;
     let tls = approach.with_identity(&approach.trust(&relays)?)?;
-    let visitors = args.visitors.rules(&args.name, &args.host)?;
+    let unnamed = args.name.is_empty() && args.host.is_empty();
+    let first = origins.origins.first().filter(|_| unnamed);
+    let suggested = first.map(|(_, origin)| suggested::suggested(args.state.clone(), origin.target()));
+    let names = suggested.as_ref().map_or(&args.name[..], std::slice::from_ref);
+    let visitors = args.visitors.rules(names, &args.host)?;
     let proxies = approach.proxies(&relays)?;
     let (instance, lock) = match &args.state {
         Some(state) => instance::load_or_make(state).map(|(instance, lock)| (instance, Some(lock)))?,
@@ -127,6 +133,7 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
         names: args.name,
         hosts: args.host,
         subnames: args.subnames,
+        suggested,
         token,
         transport: args.transport.into(),
         carriers: Kind::PREFERRED.to_vec(),
