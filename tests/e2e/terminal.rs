@@ -56,6 +56,32 @@ fn the_url_is_the_first_line_of_an_agent() {
 }
 
 #[test]
+fn a_second_agent_of_a_name_is_reported_on_both_terminals() {
+    let site = Site::new();
+    site.write("files/index.html", "hello");
+    let relay = site.relay();
+    let start = || {
+        Terminal::start(&format!(
+            "env XDG_STATE_HOME={} ptth agent {} --relay {} --name shop --ca {} --token-file {}",
+            site.at("user").display(),
+            site.at("files").display(),
+            relay.url(),
+            site.ca().display(),
+            site.at("token").display()
+        ))
+    };
+    let first = start();
+    first.line(1);
+    let second = start();
+    assert!(
+        second.line(2).contains("another agent on this machine serves https://shop."),
+        "{}",
+        second.process
+    );
+    assert!(first.line(2).contains("another agent on this machine now serves"), "{}", first.process);
+}
+
+#[test]
 fn a_demo_prints_its_url_first_and_shows_each_visit() {
     let demo = Terminal::start("ptth demo");
     let url = demo.line(0);

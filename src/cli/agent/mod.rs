@@ -1,6 +1,7 @@
 //! `ptth agent`: makes an agent's configuration from flags, environment and files.
 
 mod approach;
+mod company;
 mod instance;
 mod origin;
 mod reload;
@@ -21,6 +22,7 @@ use crate::domain::{AnswerLimit, HostName, Instance, Name};
 use crate::net::{Cores, descriptors};
 use crate::session::Kind;
 
+use self::company::Company;
 use self::reload::Reload;
 use super::running::{self, Signalled, Signals};
 use super::text::{RelayUrl, parse};
@@ -190,6 +192,8 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
             print_line(&format!("target{path}: {probe}"))?;
         }
         warnings(&serving).iter().try_for_each(|warning| print_line(&format!("warning: {warning}")))?;
+        let mut company = urls.first().and_then(|url| Company::join(url));
+        let mut tick = tokio::time::interval(company::CHECK);
         loop {
             tokio::select! {
                 biased;
@@ -201,6 +205,7 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
                     }
                 },
                 ended = serving.ended() => break ended.map_err(of_fatal)?,
+                _ = tick.tick(), if company.is_some() => company.iter_mut().for_each(Company::log_newcomer),
             }
         }
         tracing::info!("stopping: the relay is notified, and requests in flight finish");
