@@ -55,6 +55,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("certs new", &["ptth certs new --out certs --host relay.test --host '*.relay.test'"]),
     ("config", &["ptth config check relay.toml"]),
     ("config check", &["ptth config check relay.toml"]),
+    ("man", &["ptth man --out man"]),
     ("completions", &["ptth completions bash"]),
 ];
 

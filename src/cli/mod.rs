@@ -25,6 +25,7 @@ mod token;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -82,6 +83,12 @@ pub enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the man pages of all commands, ptth.1 and one for each command
+    Man {
+        /// The directory to write to, which must exist
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// The definition of the command line, with the examples in its help.
@@ -129,6 +136,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Token(command) => token::run(command),
         Command::Certs(command) => certs::run(command),
         Command::Config(command) => config::run(command),
+        Command::Man { out } => clap_mangen::generate_to(definition(), &out)
+            .map_err(|error| Failure::failed(format!("cannot write to {}: {error}", out.display()))),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut definition(), "ptth", &mut script);

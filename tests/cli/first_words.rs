@@ -24,6 +24,18 @@ fn each_help_begins_with_examples() {
     assert_eq!(succeeds(ptth(home.path(), &["version"])), succeeds(ptth(home.path(), &["--version"])));
 }
 
+#[test]
+fn man_pages_are_written_for_all_commands() {
+    let home = home();
+    std::fs::create_dir(home.path().join("man")).unwrap();
+    succeeds(ptth(home.path(), &["man", "--out", "man"]));
+    for (page, words) in [("ptth.1", "ptth"), ("ptth-agent.1", "target"), ("ptth-token-new.1", "expires")] {
+        let text = std::fs::read_to_string(home.path().join("man").join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS") && text.contains(words), "{page}: {text}");
+    }
+    fails(&ptth(home.path(), &["man", "--out", "none"]), 1, "none");
+}
+
 /// Each form gets as far as a relay, which is missing.
 #[test]
 fn a_target_alone_starts_an_agent() {
