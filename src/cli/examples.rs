@@ -10,7 +10,8 @@ ptth gives a program behind a firewall a public URL.
   ptth relay --domain relay.example.org             run a relay, on a machine that the internet reaches
   ptth agent 3000 --relay https://relay.example.org give the program on port 3000 a URL through that relay
 
-After 'ptth login https://relay.example.org', 'ptth agent 3000' is enough. All commands: ptth --help. The flags of a command, with examples: ptth COMMAND --help.
+After 'ptth login https://relay.example.org', 'ptth agent 3000' is enough.
+All commands: ptth --help. The flags of a command, with examples: ptth COMMAND --help.
 ";
 
 /// The examples of each command, by its words after `ptth`. Each example is a command line that is accepted as it

@@ -80,16 +80,16 @@ impl Log {
         })
     }
 
-    /// Starts logging for this process. `demo`: the command is `ptth demo`, which prints all that matters itself.
+    /// Starts logging for this process. `warnings`: only warnings are of interest, unless a flag selects more.
     ///
     /// # Errors
     /// [`Failure`] with code 2 when the filter is invalid.
-    pub fn start(&self, demo: bool) -> Result<(), Failure> {
-        let printed = match (stdout().is_terminal() && stderr().is_terminal(), demo) {
-            (true, _) if self.log_format == LogFormat::Json => Printed::Elsewhere,
-            (true, true) => Printed::All,
-            (true, false) => Printed::Url,
-            (false, _) => Printed::Elsewhere,
+    pub fn start(&self, warnings: bool) -> Result<(), Failure> {
+        let is_read_together = stdout().is_terminal() && stderr().is_terminal();
+        let printed = match warnings {
+            true => Printed::All,
+            false if is_read_together && self.log_format == LogFormat::Text => Printed::Url,
+            false => Printed::Elsewhere,
         };
         let log = tracing_subscriber::fmt().with_env_filter(self.filter(printed)?).with_writer(stderr);
         let log = log.with_ansi(stderr().is_terminal());

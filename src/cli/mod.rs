@@ -24,7 +24,7 @@ mod text;
 mod token;
 
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -52,7 +52,13 @@ impl Cli {
     /// # Errors
     /// [`Failure`] with code 2 when the log filter is invalid.
     pub fn start_log(&self) -> Result<(), Failure> {
-        self.log.start(matches!(self.command, Command::Demo(_)))
+        let warnings = match &self.command {
+            // A demo on a terminal prints all that matters itself.
+            Command::Demo(_) => std::io::stdout().is_terminal() && std::io::stderr().is_terminal(),
+            Command::Agent(args) => args.report.quiet,
+            _ => false,
+        };
+        self.log.start(warnings)
     }
 }
 

@@ -21,6 +21,7 @@ mod memory;
 mod node;
 mod origin;
 mod origin_tls;
+mod output;
 mod path;
 mod paths;
 mod polled;

@@ -5,6 +5,7 @@ mod company;
 mod instance;
 mod origin;
 mod reload;
+mod report;
 mod suggested;
 mod token;
 mod visitors;
@@ -26,7 +27,7 @@ use self::company::Company;
 use self::reload::Reload;
 use super::running::{self, Signalled, Signals};
 use super::text::{RelayUrl, parse};
-use super::{AccessArgs, Failure, kept, print_line};
+use super::{AccessArgs, Failure, kept};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
@@ -86,6 +87,9 @@ pub struct Args {
     /// The rules for visitors; without rules, everybody may visit.
     #[command(flatten)]
     pub visitors: visitors::Args,
+    /// What is printed.
+    #[command(flatten)]
+    pub report: report::Args,
     /// What is logged of each request.
     #[command(flatten)]
     pub access: AccessArgs,
@@ -103,6 +107,7 @@ pub struct PreparedAgent {
     pub lock: Option<Lock>,
     /// The settings of the access log.
     access: AccessArgs,
+    report: report::Args,
 }
 
 /// Makes an agent's configuration: reads the token and the CA, and locks the identity.
@@ -147,7 +152,8 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
         visitors: visitors.map(|rules| rules.to_string().into()),
         answer_timeout: args.answer_timeout_seconds.map(AnswerLimit::from_seconds),
     };
-    Ok(PreparedAgent { config, origins, reload, lock, access: args.access })
+    let report = args.report;
+    Ok(PreparedAgent { config, origins, reload, lock, access: args.access, report })
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
@@ -155,7 +161,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
-    let PreparedAgent { config, origins, mut reload, lock: _lock, access } = prepared;
+    let PreparedAgent { config, origins, mut reload, lock: _lock, access, report } = prepared;
     let access = access.start()?;
     descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
@@ -179,19 +185,15 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
                 urls = serving.connected() => break urls.map_err(of_fatal)?,
             }
         };
-        urls.iter().try_for_each(|url| print_line(url))?;
-        if urls.is_empty() {
-            let statuses = serving.status();
-            let mut relays =
-                config.relays.iter().zip(&statuses).filter(|(_, status)| status.borrow().connected);
-            let relay = relays.next().map_or("a relay".into(), |(relay, _)| relay.to_string());
-            print_line(&format!("connected to {relay}, which announced no public URL"))?;
-        }
+        let statuses = serving.status();
+        let mut relays = config.relays.iter().zip(&statuses).filter(|(_, status)| status.borrow().connected);
+        let relay = relays.next().or_else(|| config.relays.iter().zip(&statuses).next());
+        report.connected(&relay.map_or("a relay".into(), |(relay, _)| relay.to_string()), &urls)?;
         for ((path, _), probe) in origins.iter().zip(probes) {
-            let path = if path.is_root() { String::new() } else { format!(" {path}") };
-            print_line(&format!("target{path}: {probe}"))?;
+            report.target(path, &probe)?;
         }
-        warnings(&serving).iter().try_for_each(|warning| print_line(&format!("warning: {warning}")))?;
+        warnings(&serving).iter().try_for_each(|warning| report.warning(warning))?;
+        let mut changes = report.changes(&config.relays, statuses);
         let mut company = urls.first().and_then(|url| Company::join(url));
         let mut tick = tokio::time::interval(company::CHECK);
         loop {
@@ -205,6 +207,7 @@ fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
                     }
                 },
                 ended = serving.ended() => break ended.map_err(of_fatal)?,
+                printed = changes.print_next() => printed?,
                 _ = tick.tick(), if company.is_some() => company.iter_mut().for_each(Company::log_newcomer),
             }
         }
