@@ -285,6 +285,11 @@ class Agent {
       // The token goes to the relay that was named, never to where that one points.
       const always = { redirect: 'error', cache: 'no-store', credentials: 'omit', signal: abort.signal };
       return await fetch(url, { ...always, ...init });
+    } catch (error) {
+      // These names are this machine (RFC 6761 §6.3), but not every resolver knows them. The next attempt does without.
+      const unknown = ['EAI_AGAIN', 'ENOTFOUND'].includes(error.cause?.code);
+      if (unknown && this.#gateway.hostname.endsWith('.localhost')) this.#gateway.hostname = 'localhost';
+      throw error;
     } finally {
       clearTimeout(timer);
       // A poll that has brought its request is read to the end.

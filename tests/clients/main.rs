@@ -37,6 +37,7 @@ scenarios!(
     Js: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream
     a_wrong_token_is_reported a_client_reconnects_to_a_restarted_relay an_interrupt_releases_the_name
     a_client_trusts_a_custom_ca no_token_is_needed_where_registration_is_open
+    a_name_under_localhost_is_this_machine
 );
 scenarios!(js_18, Js18: requests_are_answered any_bytes_cross bodies_stream an_interrupt_releases_the_name);
 scenarios!(
@@ -51,6 +52,7 @@ scenarios!(
     Wsgi: requests_are_answered any_bytes_cross an_error_is_a_500 requests_overlap bodies_stream
     a_wrong_token_is_reported a_client_reconnects_to_a_restarted_relay an_interrupt_releases_the_name
     a_client_trusts_a_custom_ca no_token_is_needed_where_registration_is_open
+    a_name_under_localhost_is_this_machine
 );
 scenarios!(python_handler, Handler: any_bytes_cross an_error_is_a_500);
 scenarios!(

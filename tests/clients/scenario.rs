@@ -146,6 +146,14 @@ pub(crate) fn an_interrupt_releases_the_name(client: Client) {
     assert!(agent.err.all().is_empty(), "{agent}");
 }
 
+/// Many resolvers know no name under `localhost`.
+pub(crate) fn a_name_under_localhost_is_this_machine(client: Client) {
+    let site = Site::new();
+    let relay = site.relay();
+    let (agent, url) = client.start(&site, &format!("https://ptth.localhost:{}", relay.port));
+    assert_eq!(site.curl([&url]).text(), "GET /", "{agent}");
+}
+
 pub(crate) fn a_client_trusts_a_custom_ca(client: Client) {
     let site = Site::new();
     let relay = site.relay();
