@@ -4,7 +4,7 @@ use crate::agent::doctor::{self, Exam, Finding, Verdict};
 use crate::agent::origin::{OriginConfig, OriginTarget};
 use crate::domain::{HostName, Name, Wanted};
 
-use super::agent::{Approach, TlsArgs};
+use super::agent::{Approach, TlsArgs, suggested};
 use super::running::{self, Signals};
 use super::text::{RelayUrl, parse};
 use super::{Failure, kept, print_line};
@@ -18,7 +18,8 @@ pub struct Args {
     /// The URL of the relay [default: that of ptth login]
     #[arg(long, value_name = "URL", value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true)]
     pub relay: Option<RelayUrl>,
-    /// A name that an agent would request; without --name and --host, the only name of the token
+    /// A name that an agent would request; without --name and --host, the only name of the token, or a random
+    /// name
     #[arg(long, value_name = "NAME", value_parser = parse::<Name>)]
     pub name: Vec<Name>,
     /// A host that an agent would request
@@ -34,6 +35,8 @@ pub struct Args {
 
 fn prepare(args: Args) -> Result<Exam, Failure> {
     let target = args.target.map(|text| OriginTarget::parse(&text)).transpose().map_err(Failure::usage)?;
+    let targets: Vec<_> = target.iter().collect();
+    let origin_tls = args.origin_tls.settings(args.approach.ca.as_deref(), &targets)?;
     let mut approach = args.approach;
     let relays = kept::complete(args.relay.into_iter().collect(), &mut approach)?;
     let relays: Vec<_> = relays.into_iter().map(|url| url.0).collect();
@@ -42,15 +45,17 @@ fn prepare(args: Args) -> Result<Exam, Failure> {
     let proxies = approach.proxies(&relays)?;
     let relay = relays.into_iter().next().ok_or_else(|| Failure::usage("no relay is known"))?;
     let names = args.name.into_iter().map(Wanted::Name);
-    let wanted = names.chain(args.host.into_iter().map(Wanted::Host)).collect();
-    let targets: Vec<_> = target.iter().collect();
-    let origin_tls = args.origin_tls.settings(args.approach.ca.as_deref(), &targets)?;
+    let wanted: Vec<_> = names.chain(args.host.into_iter().map(Wanted::Host)).collect();
+    let suggested = wanted.is_empty().then(|| match &target {
+        Some(target) => suggested::suggested(None, target),
+        None => suggested::random(),
+    });
     let target = target.map(|target| {
         let mut config = OriginConfig::new(target);
         config.tls = origin_tls;
         config
     });
-    Ok(Exam { relay, proxies, tls, token, wanted, target })
+    Ok(Exam { relay, proxies, tls, token, wanted, suggested, target })
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {

@@ -87,6 +87,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         tls: trust,
         token: Some(token.clone()),
         wanted: Vec::new(),
+        suggested: None,
         target: None,
     };
     running::block_on(async {

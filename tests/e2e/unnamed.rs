@@ -34,6 +34,13 @@ fn a_random_name_is_kept_for_its_target() {
     assert_ne!(name(&mut of("3001", "any")), first);
     assert_eq!(name(&mut of("3000", "team")), format!("team-{first}"));
     assert_eq!(name(&mut of("3000", "token")), "shop", "the only name of the token");
+    let mut doctor = ptth();
+    doctor
+        .args(["doctor", "--relay", &relay.url(), "--ca"])
+        .arg(site.ca())
+        .arg("--token-file")
+        .arg(site.at("any"));
+    assert!(site.run(&mut doctor).contains("all steps passed"));
     // A token that lists names leaves the choice to the agent.
     let mut new = ptth();
     new.args(["token", "new", "--name", "a", "--name", "b", "--state"]).arg(site.at("state"));

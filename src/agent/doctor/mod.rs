@@ -16,7 +16,7 @@ use super::ladder::Ladder;
 use super::origin::trust::presented_pin;
 use super::origin::{self, OriginConfig};
 use crate::defaults;
-use crate::domain::{Instance, Offer, Secret, Wanted};
+use crate::domain::{Instance, Name, Offer, Secret, Wanted};
 use crate::net::Scope;
 use crate::net::dial::{self, DialError, DialRoute, DialTarget, Proxies, ProxyFault};
 use crate::session::Kind;
@@ -34,6 +34,8 @@ pub struct Exam {
     pub token: Option<Secret>,
     /// The routes that an agent would request; an empty list requests the only name of the token.
     pub wanted: Vec<Wanted>,
+    /// The name that an agent would suggest if it requests no route.
+    pub suggested: Option<Name>,
     /// The origin that an agent would serve.
     pub target: Option<OriginConfig>,
 }
@@ -281,7 +283,7 @@ fn probe_call(exam: &Exam, via: &DialRoute, transport: &'static str) -> Call {
             instance: Some(Instance::random()),
             exclusive: false,
             probe: true,
-            suggested: None,
+            suggested: exam.suggested.clone(),
             transport,
             visitors: None,
             answer_timeout: None,

@@ -27,6 +27,7 @@ async fn a_closed_port_skips_the_steps_after_tcp() {
         tls: crate::tls::client_config_for_none().unwrap(),
         token: None,
         wanted: Vec::new(),
+        suggested: None,
         target: Some(OriginConfig::new(OriginTarget::Directory("/nonexistent".into()))),
     };
     let mut findings = Vec::new();

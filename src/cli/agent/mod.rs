@@ -6,7 +6,7 @@ mod instance;
 mod origin;
 mod reload;
 mod report;
-mod suggested;
+pub(super) mod suggested;
 mod token;
 mod visitors;
 

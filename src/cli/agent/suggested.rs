@@ -22,7 +22,7 @@ const VOWELS: &[u8] = b"aeiou";
 
 /// The kept name for this target, or a new name that is kept from now on. A name that cannot be kept is used all the
 /// same, and the failure is logged.
-pub(super) fn suggested(state: Option<PathBuf>, target: &OriginTarget) -> Name {
+pub(in crate::cli) fn suggested(state: Option<PathBuf>, target: &OriginTarget) -> Name {
     let text = match target {
         OriginTarget::Directory(path) => {
             std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
@@ -62,7 +62,7 @@ fn load_or_make(state: &Path, target: &str) -> Result<Name, Failure> {
 }
 
 /// Three syllables, a hyphen and two syllables: 1.6 thousand million names.
-fn random() -> Name {
+pub(in crate::cli) fn random() -> Name {
     let mut rng = rand::rng();
     let mut letter = |from: &[u8]| from.choose(&mut rng).map_or('a', |letter| char::from(*letter));
     let mut text = String::new();
