@@ -57,6 +57,11 @@ fn a_login_is_all_that_an_agent_needs() {
     }
     assert!(!text(&output).contains(fs::read_to_string(site.at("token")).unwrap().trim()));
     serves(&site, &relay);
+    // The same token would be valid at this relay, and is not sent to it.
+    let other = site.relay();
+    let agent = ["agent", "3000", "--relay", &other.url(), "--name", "shop", "--ca", ca.to_str().unwrap()];
+    let refused = command(&site, &agent).output().unwrap();
+    assert_eq!(refused.status.code(), Some(3), "{}", text(&refused));
 }
 
 #[test]
