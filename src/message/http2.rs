@@ -27,6 +27,9 @@ pub(super) struct Http2Body {
     receiver: Option<RecvStream>,
     /// Data that was received before it was requested. Boxed, because this is rare and would enlarge every body.
     arrived: Option<Box<Result<Bytes, h2::Error>>>,
+    /// The bytes of the frame that was taken last. They count against the window until the next frame is requested: a
+    /// reader that cannot pass the frame on must not receive more in the meantime.
+    unreleased: u32,
     /// The number of bytes still to come; [`UNKNOWN`] if no length was announced. An `Option` would enlarge every body.
     left: u64,
     /// Gets the stream back if the body is dropped before its end.
@@ -42,14 +45,22 @@ impl Http2Body {
         unread: Option<oneshot::Sender<RecvStream>>,
     ) -> Self {
         let left = length.unwrap_or(UNKNOWN);
-        Self { receiver: Some(receiver), arrived: None, left, unread, answer: false }
+        Self { receiver: Some(receiver), arrived: None, unreleased: 0, left, unread, answer: false }
     }
 
     pub(super) fn of_answer(receiver: RecvStream) -> Self {
-        Self { receiver: Some(receiver), arrived: None, left: UNKNOWN, unread: None, answer: true }
+        Self {
+            receiver: Some(receiver),
+            arrived: None,
+            unreleased: 0,
+            left: UNKNOWN,
+            unread: None,
+            answer: true,
+        }
     }
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        self.release();
         let Some(receiver) = &mut self.receiver else { return Poll::Ready(None) };
         let data = match self.arrived.take() {
             Some(arrived) => Some(*arrived),
@@ -58,12 +69,12 @@ impl Http2Body {
         };
         match data {
             Some(Ok(data)) => {
-                // Data that is passed on counts as consumed: its receiver has bounds of its own.
                 if self.left != UNKNOWN {
                     self.left = self.left.saturating_sub(data.len() as u64);
                 }
-                let released = receiver.flow_control().release_capacity(data.len());
-                Poll::Ready(Some(released.map(|()| Frame::data(data)).map_err(Into::into)))
+                // A frame is never as large as that (RFC 9113 §4.2).
+                self.unreleased = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                Poll::Ready(Some(Ok(Frame::data(data))))
             }
             // A reset ends no body, whatever its code: the far end may still have had bytes to send.
             Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
@@ -71,6 +82,14 @@ impl Http2Body {
                 let trailers = ready!(receiver.poll_trailers(cx)).map_err(Into::into);
                 Poll::Ready(trailers.transpose().and_then(|trailers| self.trailers(trailers)))
             }
+        }
+    }
+
+    /// Returns the bytes of the last frame to the window. This cannot fail: the stream has received them.
+    fn release(&mut self) {
+        let bytes = std::mem::take(&mut self.unreleased) as usize;
+        if let Some(receiver) = self.receiver.as_mut().filter(|_| bytes > 0) {
+            let _ = receiver.flow_control().release_capacity(bytes);
         }
     }
 
@@ -104,6 +123,7 @@ impl Http2Body {
 
 impl Drop for Http2Body {
     fn drop(&mut self) {
+        self.release();
         let (Some(unread), Some(mut receiver)) = (self.unread.take(), self.receiver.take()) else { return };
         if let Some(Ok(data)) = self.arrived.take().map(|arrived| *arrived) {
             let _ = receiver.flow_control().release_capacity(data.len());
