@@ -81,6 +81,8 @@ pub const LINGER_STOP: Duration = Duration::from_secs(1);
 /// How often a connection is checked for a reset once its visitor has closed its sending direction. A visitor that has
 /// left is reported to the origin within this time and a round trip.
 pub const HALF_CLOSED_CHECK: Duration = Duration::from_millis(250);
+/// How often a connection is checked for a reset while the upload on it is not read.
+pub const UNREAD_CHECK: Duration = Duration::from_secs(1);
 /// The lowest rate at which a visitor must send or receive, in bytes a second, while it occupies a whole connection and
 /// other requests wait for one. The slowest mobile network is faster.
 pub const PACE: u64 = 8 << 10;

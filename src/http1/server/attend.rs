@@ -20,7 +20,9 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
         place: Option<ProbePlace>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Infallible, Error>> {
-        ready!(self.connection.lock().poll_attend(cx))?;
+        if self.connection.lock().poll_attend(cx)?.is_pending() {
+            return self.poll_unread(place, cx);
+        }
         match self.config.half_close {
             HalfClose::Allowed => return Poll::Pending,
             HalfClose::Probed if self.service.allows_half_close() => {}
@@ -44,6 +46,43 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
                 *check_at = now + defaults::HALF_CLOSED_CHECK;
             }
             ready!(self.timer.poll_until(*check_at, cx));
+        }
+    }
+
+    /// Checks whether a far end has left whose upload is not read. The end of the stream cannot be read then, because it
+    /// follows bytes of the upload, and most of it may not even have arrived. See the module.
+    fn poll_unread(
+        &mut self,
+        place: Option<ProbePlace>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Infallible, Error>> {
+        if self.config.half_close != HalfClose::Probed {
+            return Poll::Pending;
+        }
+        loop {
+            let now = Instant::now();
+            let mut connection = self.connection.lock();
+            let Some(unread) = connection.body_unread_for(now) else {
+                if connection.decoder.is_done() {
+                    return Poll::Pending;
+                }
+                drop(connection);
+                ready!(self.timer.poll_until(now + defaults::UNREAD_CHECK, cx));
+                continue;
+            };
+            if unread >= defaults::UNREAD_CHECK {
+                if connection.io.has_failed() {
+                    return Poll::Ready(Err(Error::Closed));
+                }
+                if matches!(place, Some(ProbePlace::Head)) {
+                    connection.probe_unread(unread);
+                }
+                if let Poll::Ready(Err(error)) = connection.poll_flush(cx) {
+                    return Poll::Ready(Err(error));
+                }
+            }
+            drop(connection);
+            ready!(self.timer.poll_until(now + defaults::UNREAD_CHECK, cx));
         }
     }
 

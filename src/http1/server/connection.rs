@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use http_body::Frame;
@@ -44,8 +45,10 @@ pub(super) struct ServerConnection {
     pub(super) body_failed: bool,
     /// The far end has closed its sending direction.
     pub(super) half_closed: bool,
-    /// The first bytes of the next head were written as a probe.
-    head_begun: bool,
+    /// The reader of the body waits for bytes. It notices the end of the stream itself.
+    body_awaited: bool,
+    /// How many bytes of the next head were written as probes.
+    head_begun: usize,
     /// When bytes of a body were last read.
     pub(super) last_read: Instant,
     /// Since when the waiting output has made no progress.
@@ -64,7 +67,8 @@ impl ServerConnection {
             body_dropped: false,
             body_failed: false,
             half_closed: false,
-            head_begun: false,
+            body_awaited: false,
+            head_begun: 0,
             last_read: Instant::now(),
             blocked_since: None,
             driver: None,
@@ -87,14 +91,15 @@ impl ServerConnection {
         self.output.poll_flush(&mut self.io, cx).map_err(|_| Error::Closed)
     }
 
-    /// Appends the head of an interim or final response, without the bytes that were written as a probe.
+    /// Appends the head of an interim or final response, without the bytes that were written as probes.
     pub(super) fn put_head(&mut self, write: impl FnOnce(&mut BytesMut)) {
-        if !std::mem::take(&mut self.head_begun) {
+        let begun = std::mem::take(&mut self.head_begun);
+        if begun == 0 {
             return self.output.with(write);
         }
         let mut head = BytesMut::new();
         write(&mut head);
-        self.output.put(&head[HEAD_PROBE.len()..]);
+        self.output.put(&head[begun..]);
     }
 
     /// Writes the waiting output, and watches for the end of the stream while nothing else reads it. `Ready` when the
@@ -129,10 +134,27 @@ impl ServerConnection {
     pub(super) fn probe(&mut self, place: ProbePlace) {
         match place {
             ProbePlace::Head => {
-                self.head_begun = true;
-                self.output.put(HEAD_PROBE);
+                self.output.put(&HEAD_PROBE[self.head_begun..]);
+                self.head_begun = HEAD_PROBE.len();
             }
             ProbePlace::Chunk => self.output.put(CHUNK_PROBE),
+        }
+    }
+
+    /// How long the body of the current request has not been read, although its reader does not wait for bytes. `None`
+    /// while it is read, and while its client waits for a 100.
+    pub(super) fn body_unread_for(&self, now: Instant) -> Option<Duration> {
+        let unread = !self.decoder.is_done() && !self.body_awaited && !self.awaits_continue;
+        unread.then(|| now.saturating_duration_since(self.last_read))
+    }
+
+    /// Writes the next byte of the head as a probe, once the body has not been read for as many seconds as double with
+    /// each such probe. The last byte is left for the probe of a half-closed connection.
+    pub(super) fn probe_unread(&mut self, unread: Duration) {
+        let due = unread.as_secs() >= 1 << self.head_begun;
+        if due && self.head_begun + 1 < HEAD_PROBE.len() && self.output.is_empty() {
+            self.output.put(&HEAD_PROBE[self.head_begun..][..1]);
+            self.head_begun += 1;
         }
     }
 
@@ -140,7 +162,7 @@ impl ServerConnection {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Piece, Error>> {
         // The 100 is sent even if the body has arrived already: some clients wait for the 100 nevertheless.
         if std::mem::take(&mut self.awaits_continue) {
-            self.output.put(CONTINUE);
+            self.put_head(|out| out.extend_from_slice(CONTINUE));
             self.wake_driver();
         }
         loop {
@@ -149,9 +171,12 @@ impl ServerConnection {
                 self.body_failed = true;
             }
             if let Some(piece) = next? {
+                self.body_awaited = false;
                 return Poll::Ready(Ok(piece));
             }
-            match ready!(self.input.poll_fill(&mut self.io, cx)) {
+            let filled = self.input.poll_fill(&mut self.io, cx);
+            self.body_awaited = filled.is_pending();
+            match ready!(filled) {
                 Ok(1..) => self.last_read = Instant::now(),
                 Ok(0) | Err(_) => {
                     self.body_failed = true;

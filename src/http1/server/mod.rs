@@ -13,6 +13,10 @@
 //! middle of a body with another framing nothing can be written ahead of the body; there, the end of the stream cancels
 //! the request. See [`HalfClose`].
 //!
+//! While an upload is not read, the end of the stream stays behind it, mostly in the buffers of the far end. So the
+//! server writes the first bytes of its head one by one, 1, 2, 4, … seconds after the last read. The kernel of a far end
+//! that is gone answers such a byte with a reset.
+//!
 //! # When the answer precedes the end of the upload
 //! A short rest of the upload is drained, and the connection serves the next request. Otherwise the server closes its
 //! sending direction and discards what arrives, because a far end that sends first and reads afterwards would lose the

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use http_body::Frame;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::Error;
-use super::super::server::{ConnectionEnd, HalfClose, ServerOptions};
-use super::server::serving;
+use super::super::server::{ConnectionEnd, HalfClose, ServerOptions, serve};
+use super::server::{Answering, serving};
 use super::{CONFIG, channel, text_of};
 use crate::message::{Body, Request, Response, interim};
-use crate::net::Scope;
+use crate::net::io::Tcp;
+use crate::net::{Io, Scope};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -140,4 +142,61 @@ async fn the_end_of_the_stream_cancels_where_half_close_is_not_allowed() {
     })
     .await;
     assert!(matches!(ended, Err(Error::Closed)), "{ended:?}");
+}
+
+/// The end of the stream stays behind an upload that is not read. The head that was begun as a probe is completed by
+/// whichever head follows.
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_is_not_read_is_probed_with_the_first_bytes_of_the_head() {
+    let answer = |request: Request, interim: interim::Sender| async move {
+        tokio::time::sleep(SECOND * 7 / 2).await;
+        interim.send(http::Response::builder().status(103).body(()).unwrap());
+        tokio::time::sleep(SECOND * 3).await;
+        let text = text_of(request.into_body()).await;
+        tokio::time::sleep(SECOND * 3).await;
+        Response::new(Body::full(text))
+    };
+    serving(CONFIG, answer, async |wire| {
+        let began = Instant::now();
+        wire.send("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc").await;
+        for (byte, at) in [("H", 1), ("T", 2)] {
+            assert_eq!(wire.until(byte).await, byte);
+            assert_eq!(began.elapsed().as_secs(), at);
+        }
+        assert_eq!(wire.until("\r\n\r\n").await, "TP/1.1 103 Early Hints\r\n\r\n");
+        for byte in ["H", "T", "T"] {
+            assert_eq!(wire.until(byte).await, byte);
+        }
+        assert!(began.elapsed() < 6 * SECOND);
+        let head = wire.until("\r\n\r\n").await;
+        assert!(head.starts_with("P/1.1 200 OK\r\n"), "{head}");
+        assert_eq!(wire.until("abc").await, "abc");
+    })
+    .await
+    .unwrap();
+}
+
+/// The upload fills the buffers of both ends, so the end of the stream cannot arrive.
+#[tokio::test]
+async fn a_visitor_that_leaves_an_upload_which_is_not_read_is_noticed() {
+    let (cancelled, noticed) = oneshot::channel::<()>();
+    let cancelled = parking_lot::Mutex::new(Some(cancelled));
+    let (listener, scope) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Scope::new());
+    let mut visitor = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let io = Io::plain(Tcp::new(listener.accept().await.unwrap().0));
+    scope.spawn(async move {
+        let answer = |request: Request, _: interim::Sender| {
+            let held = (request, cancelled.lock().take());
+            async move {
+                let _held = held;
+                pending::<Response>().await
+            }
+        };
+        let _ = serve(io, &Answering(answer), &CONFIG, pending()).await;
+    });
+    visitor.write_all(b"POST / HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n").await.unwrap();
+    let piece = [b'x'; 1 << 16];
+    while tokio::time::timeout(SECOND / 10, visitor.write(&piece)).await.is_ok() {}
+    drop(visitor);
+    tokio::time::timeout(8 * SECOND, noticed).await.unwrap().unwrap_err();
 }
