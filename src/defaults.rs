@@ -257,8 +257,8 @@ pub const STREAM_WINDOW: u32 = 8 << 20;
 /// so that one unread answer with a full [`STREAM_WINDOW`] leaves most of it to others.
 pub const BUFFERS: usize = 256 << 20;
 /// [`BUFFERS`] divided by this is the most for one agent, so that its slow visitors leave room for visitors
-/// of other agents: 32 MiB, four times [`STREAM_WINDOW`].
-pub const BUFFERS_PER_AGENT: usize = 8;
+/// of other agents: 36 MiB, nine windows of 4 MiB: for eight parallel downloads and a body to come.
+pub const BUFFERS_PER_AGENT: usize = 7;
 /// [`BUFFERS`] divided by this is the most for all uploads of visitors with HTTP/2 together.
 pub const BUFFERS_OF_UPLOADS: usize = 2;
 /// [`BUFFERS`] divided by this is the most for the heads of requests in flight that are larger than [`SMALL_HEAD`]:
@@ -281,8 +281,6 @@ pub const AGENT_BUFFERS: usize = 32 << 20;
 pub const MEMORY_RETURN: Duration = Duration::from_secs(20);
 /// Bytes of one stream that wait for the socket: two writes.
 pub const SEND_BUFFER: usize = 64 << 10;
-/// The window of a connection, in bytes. It is never the limit, because one slow stream must not stall the others.
-pub const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Streams at once on one `h2` carrier.
 pub const STREAMS: u32 = 1_024;
 /// The head of a visitor's request, in HTTP/1.1 or HTTP/2, in bytes: 64 KiB of fields, and the first line.

@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::defaults;
 use crate::observe::{Limit, LimitObserver};
 
 /// The smallest window: one frame of the default size (RFC 9113 §4.2). With less, each frame would wait for the frame
 /// before.
 pub(super) const LEAST: u32 = 16 << 10;
-/// A window takes at most the free bytes divided by this number, so that some are left for later bodies.
-pub(super) const PARTS: usize = 3;
+
+/// The largest window of HTTP/2 (RFC 9113 §6.9.1).
+const WINDOW_MOST: u32 = (1 << 31) - 1;
 
 /// The bytes that may wait unread. Bytes taken from a share are taken from its parent as well.
 #[derive(Debug)]
@@ -60,9 +62,16 @@ impl ReceiveBudget {
         self.parent.as_ref().map_or(own, |parent| own.min(parent.free()))
     }
 
-    /// The window of a connection that takes its first bytes from the budget, up to `most`.
-    pub(super) fn first_window(&self, most: u32) -> u32 {
-        window_within(self.free() / PARTS, most)
+    /// The bytes that bodies may take whose readers have not kept up yet: half of the budget stays free for others.
+    pub(super) fn free_for_new(&self) -> usize {
+        self.free().saturating_sub(self.size / 2)
+    }
+
+    /// The window of a connection: all that its streams may leave unread, if the far end follows their windows. A far end
+    /// that does not follow them fills no more.
+    pub(super) fn connection_window(&self) -> u32 {
+        let most = self.size.saturating_add(defaults::STREAMS as usize * LEAST as usize);
+        u32::try_from(most).map_or(WINDOW_MOST, |most| most.min(WINDOW_MOST))
     }
 
     pub(super) fn take(&self, bytes: usize) {
@@ -102,12 +111,12 @@ mod tests {
         let parent = ReceiveBudget::new(256 << 20);
         let [one, other] = [(); 2].map(|()| parent.share(4));
         one.take(64 << 20);
-        assert_eq!((one.first_window(8 << 20), other.first_window(8 << 20)), (LEAST, 8 << 20));
         assert_eq!((one.free(), other.free()), (0, 64 << 20));
+        assert_eq!((one.free_for_new(), other.free_for_new()), (0, 32 << 20));
         other.take(192 << 20);
-        assert_eq!(parent.share(4).first_window(8 << 20), LEAST, "the parent is short");
+        assert_eq!(parent.share(4).free(), 0, "the parent is short");
         one.give_back(64 << 20);
-        assert_eq!((one.first_window(8 << 20), other.first_window(8 << 20)), (8 << 20, LEAST));
+        assert_eq!((one.free(), other.free()), (64 << 20, 0));
         assert_eq!(one.both_taken(), (0, 192 << 20));
     }
 }

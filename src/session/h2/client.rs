@@ -63,7 +63,7 @@ where
     let windows = StreamWindows::new(budget.clone(), FIRST);
     let (handle, mut connection) = h2::client::Builder::new()
         .initial_window_size(windows.window())
-        .initial_connection_window_size(defaults::CONNECTION_WINDOW)
+        .initial_connection_window_size(budget.connection_window())
         .initial_max_send_streams(defaults::STREAMS as usize)
         .max_header_list_size(defaults::FIELDS)
         .max_send_buffer_size(defaults::SEND_BUFFER)
@@ -90,12 +90,13 @@ where
     let driver = async move {
         let ended = poll_fn(|cx| {
             loop {
+                let before = windows.update(|size| connection.set_initial_window_size(size));
                 let ended = connection.poll_unpin(cx);
                 let limit = connection.max_concurrent_send_streams().min(defaults::STREAMS as usize);
                 stream_limit.store(limit, Ordering::Relaxed);
                 frames_read.notify_waiters();
                 // The next poll of the connection writes the new SETTINGS.
-                match windows.update(|size| connection.set_initial_window_size(size)) {
+                match before.and_then(|_| windows.update(|size| connection.set_initial_window_size(size))) {
                     Ok(true) if ended.is_pending() => {}
                     Ok(_) => return ended,
                     Err(timeout) => {
@@ -135,6 +136,7 @@ impl Http2Client {
         interim: &interim::Sender,
     ) -> Result<Response, SendError> {
         let mut handle = self.handle.clone();
+        let _expected = self.windows.count_request();
         if poll_fn(|cx| handle.poll_ready(cx)).await.is_err() {
             // The connection has ended, or the far end has sent GOAWAY.
             self.closed.store(true, Ordering::Release);

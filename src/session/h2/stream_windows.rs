@@ -1,30 +1,31 @@
-//! The window of the bodies that one connection of HTTP/2 receives. Bytes that are not read yet wait here, up to the
-//! window of their stream. All streams of a connection have the same window (SETTINGS_INITIAL_WINDOW_SIZE, RFC 9113
-//! §6.9.2): a fair share of the budget among the long bodies that the connection carries. Each long body is charged the
-//! largest window since its reader last waited for more, because that many bytes of it may wait.
+//! The window of the bodies that one connection of HTTP/2 receives. All streams of a connection have the same window
+//! (SETTINGS_INITIAL_WINDOW_SIZE, RFC 9113 §6.9.2): the budget divided among the long bodies that the connection
+//! carries, one body to come, and the answers that a burst of requests will bring. Each long body is charged the largest
+//! window since its reader last waited for more, because that many bytes of it may wait.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::budget::{LEAST, PARTS, ReceiveBudget, window_within};
+use super::budget::{LEAST, ReceiveBudget, window_within};
 use crate::defaults;
 use crate::message::body::{BodyEvent, Observer};
 
 /// The window for answers, in bytes, until one answer has filled it and its reader has kept up. Most answers of the web
-/// fit in this window. If many long answers arrive at once, none has more than this window before it is charged.
+/// fit in this window.
 pub(super) const FIRST: u32 = 256 << 10;
 /// The same for uploads: the initial window of HTTP/2 (RFC 9113 §6.9.2).
 pub(super) const FIRST_UPLOAD: u32 = 64 << 10;
-/// A larger window is announced only when it is this many times as large, so that small changes cause no frames.
-const WORTH_ANNOUNCING: u32 = 4;
 /// A body up to this length, in bytes, is not charged. A longer body is charged until it ends.
 pub(super) const SHORT: u64 = 64 << 10;
-/// While a connection carries long bodies, or has less than its first window, its window follows the rest of the budget
-/// at this interval.
+/// Requests that await their answers are a burst beyond this number: twice [`defaults::BUSY`], so the agent has opened
+/// all its connections. All answers of a burst may be long, and arrive before the first of them is charged.
+const BURST: usize = 64;
+/// A window grows at most once in this time, but at once for the first reader that keeps up. A request belongs to a
+/// burst for as long, and at most twice as long.
 const FOLLOW: Duration = Duration::from_secs(1);
 /// A far end that does not acknowledge a window within this time is taken to ignore it (RFC 9113 §6.5.3).
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
@@ -52,8 +53,10 @@ struct WindowState {
     charged: usize,
     /// The reader of a long body has kept up with its first window. False while there is no long body.
     proven: bool,
-    /// A charge has changed since the window was computed.
-    changed: bool,
+    /// The requests that await their answers: of this generation, and of the generation before. Older requests are not
+    /// a burst.
+    requests: [usize; 2],
+    generation: u64,
     computed: Instant,
     /// Since when the far end has not acknowledged the window before.
     unacknowledged: Option<Instant>,
@@ -62,11 +65,12 @@ struct WindowState {
 impl StreamWindows {
     pub(super) fn new(budget: Arc<ReceiveBudget>, first: u32) -> Arc<Self> {
         let state = Mutex::new(WindowState {
-            window: budget.first_window(first),
+            window: window_within(budget.free_for_new(), first),
             charges: Slab::new(),
             charged: 0,
             proven: false,
-            changed: false,
+            requests: [0; 2],
+            generation: 0,
             computed: Instant::now(),
             unacknowledged: None,
         });
@@ -78,6 +82,18 @@ impl StreamWindows {
         self.state.lock().window
     }
 
+    /// See [`ReceiveBudget::connection_window`].
+    pub(super) fn connection_window(&self) -> u32 {
+        self.budget.connection_window()
+    }
+
+    /// Counts a request until the guard is dropped, when its answer begins.
+    pub(super) fn count_request(self: &Arc<Self>) -> ExpectedAnswer {
+        let mut state = self.state.lock();
+        state.requests[0] += 1;
+        ExpectedAnswer { windows: self.clone(), generation: state.generation }
+    }
+
     /// An observer that charges a body of this length. `None` for a short body.
     pub(super) fn charge(self: &Arc<Self>, length: Option<u64>) -> Option<ChargedBody> {
         let long = length.is_none_or(|length| length > SHORT);
@@ -85,7 +101,8 @@ impl StreamWindows {
     }
 
     /// Announces a new window with `announce` if the window is to change. Returns whether it has changed. To be called
-    /// before and after the connection is polled, because the poll may bring the acknowledgement of the last window.
+    /// before the connection is polled, so that a smaller window precedes the requests of a burst, and after, because
+    /// the poll may bring the acknowledgement of the last window.
     ///
     /// # Errors
     /// [`SettingsAckTimeout`]
@@ -95,56 +112,50 @@ impl StreamWindows {
     ) -> Result<bool, SettingsAckTimeout> {
         let mut state = self.state.lock();
         let state = &mut *state;
-        if !self.is_due(state) {
+        let (earlier, window) = (state.window, self.fair_window(state));
+        if window == earlier && window >= self.first {
             return Ok(false);
         }
-        let (earlier, window) = (state.window, self.fair_window(state));
-        (state.changed, state.computed) = (false, Instant::now());
-        if window == earlier {
+        let due = state.computed.elapsed() >= FOLLOW;
+        if due {
+            state.computed = Instant::now();
+            state.generation += 1;
+            state.requests = [0, state.requests[0]];
+        }
+        let first_proof = state.proven && earlier <= self.first;
+        if window == earlier || window > earlier && !due && !first_proof {
             return Ok(false);
         }
         if announce(window).is_err() {
             // The window before is not acknowledged yet.
-            state.changed = true;
-            let since = *state.unacknowledged.get_or_insert(state.computed);
+            let since = state.unacknowledged.get_or_insert_with(Instant::now);
             return if since.elapsed() > ACKNOWLEDGE_WITHIN { Err(SettingsAckTimeout) } else { Ok(false) };
         }
-        (state.window, state.unacknowledged) = (window, None);
-        let more: usize = state.charges.iter().map(|(_, charge)| growth(*charge, window)).sum();
+        let more = state.growth(window);
         state.charges.iter_mut().for_each(|(_, charge)| *charge = window.max(*charge));
         state.charged += more;
         self.budget.take(more);
+        (state.window, state.unacknowledged) = (window, None);
         if window < earlier && window == LEAST {
             self.budget.report_short();
         }
         Ok(true)
     }
 
-    fn is_due(&self, state: &WindowState) -> bool {
-        // A window that is too large for the free bytes is reduced at once.
-        let short = state.window > LEAST && self.budget.free() < PARTS * state.window as usize;
-        let follows = !state.charges.is_empty() || state.window < self.first;
-        state.changed || short || follows && state.computed.elapsed() >= FOLLOW
-    }
-
-    /// The window that fits. After its long bodies, the connection leaves [`PARTS`] windows for the bodies to come.
+    /// The window that fits. Before a reader has kept up, half of the budget stays free for readers that do.
     fn fair_window(&self, state: &WindowState) -> u32 {
-        let (free, bodies) = (self.budget.free(), state.charges.len());
-        let most = if state.proven { defaults::STREAM_WINDOW } else { self.first };
-        let fair = window_within((free + state.charged) / (bodies + PARTS), most);
-        if fair <= state.window {
-            return window_within(free / PARTS, fair);
-        }
-        let mut window = fair;
-        while window / WORTH_ANNOUNCING >= state.window {
-            // A body whose reader is stuck is charged the difference too.
-            let cost: usize = state.charges.iter().map(|(_, charge)| growth(*charge, window)).sum();
-            if cost + PARTS * window as usize <= free {
-                return window;
-            }
+        let (free, most) = match state.proven {
+            true => (self.budget.free(), defaults::STREAM_WINDOW),
+            false => (self.budget.free_for_new(), self.first),
+        };
+        let to_come = 1 + state.requests.iter().sum::<usize>().saturating_sub(BURST);
+        let fair = window_within((free + state.charged) / (state.charges.len() + to_come), most);
+        let mut window = window_within(free / to_come, fair);
+        // A body whose reader is stuck is charged the difference too.
+        while window > state.window && state.growth(window) + to_come * window as usize > free {
             window /= 2;
         }
-        window_within(free / PARTS, state.window)
+        window
     }
 
     fn begin(&self) -> usize {
@@ -152,41 +163,50 @@ impl StreamWindows {
         let window = state.window;
         self.budget.take(window as usize);
         state.charged += window as usize;
-        state.changed = true;
         state.charges.insert(window)
     }
 
     /// No byte of the body waits, after `taken` bytes in all: the body is charged the present window.
     fn settle(&self, key: usize, taken: u64) {
         let mut state = self.state.lock();
-        let (window, proven) = (state.window, taken >= u64::from(self.first));
-        state.changed |= proven && !state.proven;
-        state.proven |= proven;
-        let freed = state.charges[key].saturating_sub(window);
-        if freed > 0 {
-            state.charges[key] -= freed;
-            self.release(state, freed);
-        }
+        state.proven |= taken >= u64::from(self.first);
+        let window = state.window.min(state.charges[key]);
+        let freed = std::mem::replace(&mut state.charges[key], window) - window;
+        state.charged -= freed as usize;
+        self.budget.give_back(freed as usize);
     }
 
     fn end(&self, key: usize) {
         let mut state = self.state.lock();
-        let freed = state.charges.remove(key);
+        let freed = state.charges.remove(key) as usize;
         // The next reader may be slow.
         state.proven &= !state.charges.is_empty();
-        self.release(state, freed);
-    }
-
-    fn release(&self, mut state: MutexGuard<'_, WindowState>, bytes: u32) {
-        state.charged -= bytes as usize;
-        state.changed = true;
-        self.budget.give_back(bytes as usize);
+        state.charged -= freed;
+        self.budget.give_back(freed);
     }
 }
 
-/// The cost of a window for a body, beyond its charge.
-fn growth(charge: u32, window: u32) -> usize {
-    window.saturating_sub(charge) as usize
+impl WindowState {
+    /// The cost of a window for all long bodies, beyond their charges.
+    fn growth(&self, window: u32) -> usize {
+        self.charges.iter().map(|(_, charge)| window.saturating_sub(*charge) as usize).sum()
+    }
+}
+
+/// A request that awaits its answer.
+pub(super) struct ExpectedAnswer {
+    windows: Arc<StreamWindows>,
+    generation: u64,
+}
+
+impl Drop for ExpectedAnswer {
+    fn drop(&mut self) {
+        let mut state = self.windows.state.lock();
+        let age = usize::try_from(state.generation - self.generation).unwrap_or(usize::MAX);
+        if let Some(requests) = state.requests.get_mut(age) {
+            *requests -= 1;
+        }
+    }
 }
 
 /// Charges a body while bytes of it may wait.

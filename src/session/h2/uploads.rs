@@ -6,15 +6,14 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::budget::{LEAST, ReceiveBudget};
+use super::budget::{LEAST, ReceiveBudget, window_within};
 use super::stream_windows::{ChargedBody, FIRST_UPLOAD, SettingsAckTimeout, StreamWindows};
-use crate::defaults;
 
-/// One upload may take its connection's window divided by this number, so that an upload that is not read does not stop
-/// all others.
+/// One upload may take the largest window of its connection divided by this number, so that an upload that is not read
+/// does not stop all others.
 const PART: u32 = 2;
-/// A larger window is announced only when it is this many times as large.
-const WORTH_ANNOUNCING: u32 = 4;
+/// A connection takes at most the free bytes divided by this number, so that some are left for later connections.
+const PARTS: usize = 3;
 
 /// How many bytes of uploads may wait unread.
 #[derive(Debug, Clone)]
@@ -41,7 +40,8 @@ pub(super) enum UploadWindows {
     Connection(ConnectionWindow),
 }
 
-/// One window for all uploads of a connection.
+/// One window for all uploads of a connection. The window of each stream is constant, because not every client resumes a
+/// stream whose window grows by SETTINGS_INITIAL_WINDOW_SIZE. The connection grows by WINDOW_UPDATE.
 pub(super) struct ConnectionWindow {
     budget: Arc<ReceiveBudget>,
     first: u32,
@@ -50,8 +50,6 @@ pub(super) struct ConnectionWindow {
     taken: u32,
     /// A long upload has begun.
     wanted: bool,
-    /// The window of each stream, as last announced.
-    each: u32,
 }
 
 impl UploadWindows {
@@ -59,8 +57,7 @@ impl UploadWindows {
         match policy {
             UploadPolicy::Stream(budget) => Self::Stream(StreamWindows::new(budget, FIRST_UPLOAD)),
             UploadPolicy::Connection { budget, first, most } => {
-                let each = first / PART;
-                Self::Connection(ConnectionWindow { budget, first, most, taken: 0, wanted: false, each })
+                Self::Connection(ConnectionWindow { budget, first, most, taken: 0, wanted: false })
             }
         }
     }
@@ -68,8 +65,8 @@ impl UploadWindows {
     /// Sets the windows with which the connection begins.
     pub(super) fn begin<'a>(&self, builder: &'a mut Builder) -> &'a mut Builder {
         let (each, all) = match self {
-            Self::Stream(windows) => (windows.window(), defaults::CONNECTION_WINDOW),
-            Self::Connection(window) => (window.each, window.first),
+            Self::Stream(windows) => (windows.window(), windows.connection_window()),
+            Self::Connection(window) => ((window.first + window.most) / PART, window.first),
         };
         builder.initial_window_size(each).initial_connection_window_size(all)
     }
@@ -84,7 +81,9 @@ impl UploadWindows {
     {
         match self {
             Self::Stream(windows) => windows.update(|size| connection.set_initial_window_size(size)),
-            Self::Connection(window) => Ok(window.update(connection)),
+            Self::Connection(window) => {
+                Ok(window.grow().map(|size| connection.set_target_window_size(size)).is_some())
+            }
         }
     }
 
@@ -105,26 +104,21 @@ impl UploadWindows {
 }
 
 impl ConnectionWindow {
-    fn update<T: AsyncRead + AsyncWrite + Unpin>(&mut self, connection: &mut Connection<T, Bytes>) -> bool {
-        if !self.wanted {
-            return false;
+    /// The new window of the connection, if it is to grow, as far as the budget permits.
+    fn grow(&mut self) -> Option<u32> {
+        if !self.wanted || self.taken >= self.most {
+            return None;
         }
-        let before = (self.taken, self.each);
-        let size = self.budget.first_window(self.most);
-        if self.taken < self.most && size >= WORTH_ANNOUNCING * self.taken.max(LEAST / WORTH_ANNOUNCING) {
-            self.budget.take((size - self.taken) as usize);
-            self.taken = size;
-            connection.set_target_window_size(self.first + self.taken);
-            if size == LEAST {
-                self.budget.report_short();
-            }
+        let size = window_within(self.budget.free() / PARTS, self.most);
+        if size <= self.taken {
+            return None;
         }
-        let each = (self.first + self.taken) / PART;
-        // This fails until the far end has acknowledged the last window. The next call tries again.
-        if each != self.each && connection.set_initial_window_size(each).is_ok() {
-            self.each = each;
+        self.budget.take((size - self.taken) as usize);
+        self.taken = size;
+        if size == LEAST {
+            self.budget.report_short();
         }
-        before != (self.taken, self.each)
+        Some(self.first + size)
     }
 }
 
@@ -212,7 +206,7 @@ mod tests {
     async fn an_exhausted_budget_leaves_the_initial_window() {
         let budget = ReceiveBudget::new(MOST);
         budget.take(MOST);
-        assert!(taken(&budget, true).await <= 128 << 10);
+        assert!(taken(&budget, true).await <= 128 << 10 | LEAST as usize);
     }
 
     const MOST: usize = 1 << 20;
