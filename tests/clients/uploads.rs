@@ -132,6 +132,14 @@ fn java_reads_an_early_refusal() {
     }
 }
 
+/// Without TLS, Java's client speaks HTTP/1.1 here.
+#[test]
+fn java_reads_an_early_refusal_over_http2() {
+    if is_long() {
+        World::new().check(&["java"], "Upload.java", &["h2"]);
+    }
+}
+
 #[test]
 fn go_reads_an_early_refusal() {
     if is_long() {
