@@ -16,8 +16,9 @@ const COPIED: usize = 4 << 10;
 const SLICES: usize = 32;
 /// The least room for a read, in bytes: a head with a few cookies.
 const FIRST_READ: usize = 4 << 10;
-/// The most room for a read, in bytes. The room doubles after each read that fills it.
-const MOST_READ: usize = 128 << 10;
+/// The most room for a read, in bytes. The room doubles after each read that fills it. A body that is not read keeps about
+/// three such reads in memory: in the buffer, on the way, and in the queue of the next connection.
+const MOST_READ: usize = 64 << 10;
 
 /// Outgoing bytes, in order. The queue has no bound of its own: its user adds no more of a body at [`Output::FULL`].
 #[derive(Debug, Default)]
