@@ -62,9 +62,9 @@ impl ReceiveBudget {
         self.parent.as_ref().map_or(own, |parent| own.min(parent.free()))
     }
 
-    /// The bytes that bodies may take whose readers have not kept up yet: half of the budget stays free for others.
+    /// The bytes that bodies may take whose readers have not kept up yet: a quarter of the budget.
     pub(super) fn free_for_new(&self) -> usize {
-        self.free().saturating_sub(self.size / 2)
+        self.free().saturating_sub(self.size / 4 * 3)
     }
 
     /// The window of a connection: all that its streams may leave unread, if the far end follows their windows. A far end
@@ -112,7 +112,7 @@ mod tests {
         let [one, other] = [(); 2].map(|()| parent.share(4));
         one.take(64 << 20);
         assert_eq!((one.free(), other.free()), (0, 64 << 20));
-        assert_eq!((one.free_for_new(), other.free_for_new()), (0, 32 << 20));
+        assert_eq!((one.free_for_new(), other.free_for_new()), (0, 16 << 20));
         other.take(192 << 20);
         assert_eq!(parent.share(4).free(), 0, "the parent is short");
         one.give_back(64 << 20);

@@ -142,7 +142,7 @@ impl StreamWindows {
         Ok(true)
     }
 
-    /// The window that fits. Before a reader has kept up, half of the budget stays free for readers that do.
+    /// The window that fits. Before a reader has kept up, most of the budget stays free for readers that do.
     fn fair_window(&self, state: &WindowState) -> u32 {
         let (free, most) = match state.proven {
             true => (self.budget.free(), defaults::STREAM_WINDOW),
