@@ -262,9 +262,9 @@ pub const BUFFERS_PER_AGENT: usize = 7;
 /// [`BUFFERS`] divided by this is the most for all uploads of visitors with HTTP/2 together.
 pub const BUFFERS_OF_UPLOADS: usize = 2;
 /// [`BUFFERS`] divided by this is the most for the heads of requests in flight that are larger than [`SMALL_HEAD`]:
-/// 16 MiB, or 270 heads of the largest size. A head takes up to three times its bytes at the relay, and twice at the
+/// 8 MiB, or 135 heads of the largest size. A head takes up to three times its bytes at the relay, and twice at the
 /// agent.
-pub const BUFFERS_OF_HEADS: usize = 16;
+pub const BUFFERS_OF_HEADS: usize = 32;
 /// A head up to this size, in bytes with 256 for each field, is not counted: browsers send 20 fields and 2 KiB of
 /// cookies.
 pub const SMALL_HEAD: usize = 16 << 10;
