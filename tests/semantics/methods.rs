@@ -74,11 +74,9 @@ pub(crate) async fn a_405_lists_the_methods(on: On) {
     let world = on.world().await;
     let connect = "CONNECT a.test:1 HTTP/1.1\r\nHost: a.test:1\r\n\r\n".to_owned();
     let own = "DELETE / HTTP/1.1\r\nHost: ptth.localhost\r\n\r\n".to_owned();
-    for (request, allowed) in [
-        (connect, ""),
-        (own, "GET, HEAD"),
-        (head("TRACE", "/", "Max-Forwards: 0\r\n"), "OPTIONS"),
-    ] {
+    for (request, allowed) in
+        [(connect, ""), (own, "GET, HEAD"), (head("TRACE", "/", "Max-Forwards: 0\r\n"), "OPTIONS")]
+    {
         let mut visitor = world.relay.visitor().await;
         visitor.send(request).await;
         let (answer, _) = refusal(&world, &mut visitor).await;
