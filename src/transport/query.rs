@@ -5,7 +5,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Call, visitors};
-use crate::domain::{AnswerLimit, Instance, Malformed, Offer, Refusal, RefusalKind, Wanted};
+use crate::domain::{AnswerLimit, Instance, Malformed, Name, Offer, Refusal, RefusalKind, Wanted};
 use crate::message::fields;
 
 /// Reads `name=` and `host=`, each any number of times. Other parameters are ignored here.

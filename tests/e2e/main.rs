@@ -41,6 +41,6 @@ mod tenants;
 mod terminal;
 mod transports;
 mod trust;
-mod webdav;
 mod unnamed;
+mod webdav;
 mod websocket;

@@ -90,9 +90,10 @@ impl Crowded {
         let relay = Relay::start(&mut site.relay_command("http://127.0.0.1:0"));
         let url = format!("http://localhost:{}", relay.port);
         let _entered = others[0].enter();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let listener = TcpListener::from_std(listener).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        // A crowd's connections of the agent arrive at once, and none may wait for its SYN to be sent again.
+        let listener = socket.listen(4_096).unwrap();
         let target = listener.local_addr().unwrap().to_string();
         let scope = Scope::new();
         scope.spawn(origin(listener, scope.clone()));
