@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError, Error};
 
-use super::capturing_verifier::UnknownIssuer;
+use super::unknown_issuer::UnknownIssuer;
 
 /// The name of every CA for development begins with this.
 pub(super) const DEVELOPMENT_CA: &str = "ptth development CA ";

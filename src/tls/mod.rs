@@ -3,7 +3,6 @@
 //! Verification of a relay cannot be turned off: a private CA is given as a file, and the development CA of [`dev`]
 //! costs nothing. An origin may also be trusted by its key ([`pin`]).
 
-mod capturing_verifier;
 #[cfg(any(test, feature = "cli"))]
 pub mod dev;
 mod explain;
@@ -14,7 +13,9 @@ pub mod pin;
 mod pinned;
 mod reload;
 mod server;
+mod server_trust;
 mod store;
+mod unknown_issuer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,14 +29,15 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_platform_verifier::Verifier;
 
-use self::capturing_verifier::CapturingVerifier;
 pub use self::explain::{explain, explain_io};
 pub use self::peer::peer;
 #[cfg(feature = "cli")]
 pub use self::pinned::{PinnedCa, first_certificate};
 pub use self::reload::{PairFiles, Reloaded, Replaced};
 pub use self::server::{Acceptor, ServerTls};
+use self::server_trust::{ServerTrust, TrustVerifier};
 pub use self::store::{CertificateSlot, CertificateStore, ServerCertificate};
+use self::unknown_issuer::WithIssuer;
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +130,7 @@ pub fn client_config(ca: Option<&Path>, alpn: &[&[u8]]) -> Result<Arc<ClientConf
         Some(ca) => client(ca, &files::read(ca)?, alpn),
         None => {
             let verifier = Verifier::new(provider()).map_err(TlsError::NoTrust)?;
-            trusting(Arc::new(verifier), alpn).map_err(TlsError::NoTrust)
+            trusting(WithIssuer(Arc::new(verifier)), alpn).map_err(TlsError::NoTrust)
         }
     }
 }
@@ -155,17 +157,14 @@ fn client(origin: &Path, ca: &[u8], alpn: &[&[u8]]) -> Result<Arc<ClientConfig>,
     let unusable = |source| TlsError::Unusable { subject: origin.display().to_string(), source };
     let verifier = WebPkiServerVerifier::builder_with_provider(roots(origin, ca)?, provider());
     let verifier = verifier.build().map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
-    trusting(verifier, alpn).map_err(unusable)
+    trusting(WithIssuer(verifier), alpn).map_err(unusable)
 }
 
-/// Trusts the certificates that `verifier` accepts. [`CapturingVerifier`] only adds the names of issuers to errors.
-fn trusting(
-    verifier: Arc<dyn ServerCertVerifier>,
-    alpn: &[&[u8]],
-) -> Result<Arc<ClientConfig>, rustls::Error> {
+/// Trusts the certificates that `trust` accepts.
+fn trusting(trust: impl ServerTrust, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, rustls::Error> {
     let builder =
         ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?.dangerous();
-    let builder = builder.with_custom_certificate_verifier(Arc::new(CapturingVerifier(verifier)));
+    let builder = builder.with_custom_certificate_verifier(TrustVerifier::new(trust));
     Ok(finish(builder.with_no_client_auth(), alpn))
 }
 

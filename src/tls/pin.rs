@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, Error, OtherError};
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{TlsError, provider, trusting};
+use super::server_trust::{ServerCertificates, ServerTrust};
+use super::{TlsError, trusting};
 
 /// The SHA-256 digest of a certificate's `SubjectPublicKeyInfo` in DER (RFC 7469 §2.4), as curl's `--pinnedpubkey`
 /// takes it. A renewed certificate keeps the pin if it keeps the key.
@@ -84,9 +82,8 @@ pub fn unverified() -> Result<Arc<ClientConfig>, TlsError> {
 }
 
 fn by_key(pins: Option<Box<[Pin]>>) -> Result<Arc<ClientConfig>, TlsError> {
-    let algorithms = provider().signature_verification_algorithms;
     let unusable = |source| TlsError::Unusable { subject: "memory".into(), source };
-    trusting(Arc::new(KeyVerifier { pins, algorithms }), &[]).map_err(unusable)
+    trusting(KeyTrust { pins }, &[]).map_err(unusable)
 }
 
 /// The pin of the server whose certificate a configuration of [`pinned`] refused; `None` for another failure.
@@ -99,52 +96,22 @@ pub fn refused_pin(error: &std::io::Error) -> Option<Pin> {
     }
 }
 
-/// Checks the key of the certificate, and that the server has its private half. webpki would refuse a CA as the
-/// certificate of a server, and the default of `openssl req -x509` is one.
+/// Checks the key of the certificate alone. webpki would refuse a CA as the certificate of a server, and the default of
+/// `openssl req -x509` is one.
 #[derive(Debug)]
-struct KeyVerifier {
+struct KeyTrust {
     /// The trusted keys; `None` trusts every key.
     pins: Option<Box<[Pin]>>,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for KeyVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let Some(pins) = &self.pins else { return Ok(ServerCertVerified::assertion()) };
-        let pin = Pin::of_certificate(end_entity).ok_or(CertificateError::BadEncoding)?;
+impl ServerTrust for KeyTrust {
+    fn check(&self, certificates: &ServerCertificates<'_>) -> Result<(), Error> {
+        let Some(pins) = &self.pins else { return Ok(()) };
+        let pin = Pin::of_certificate(certificates.end_entity).ok_or(CertificateError::BadEncoding)?;
         if pins.contains(&pin) {
-            return Ok(ServerCertVerified::assertion());
+            return Ok(());
         }
         Err(CertificateError::Other(OtherError(Arc::new(UnpinnedKey(pin)))).into())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 

@@ -4,12 +4,13 @@
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::client::danger::ServerCertVerifier as _;
+use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 use sha2::{Digest as _, Sha256};
 
-use super::{TlsError, certificates, finish, provider};
+use super::server_trust::{ServerCertificates, ServerTrust};
+use super::{TlsError, certificates, provider, trusting};
 
 /// A CA with a known SHA-256 digest. It is the only root, and the certificate of the server is verified against it as
 /// usual.
@@ -31,10 +32,7 @@ impl PinnedCa {
     /// # Errors
     /// [`TlsError`] does not happen with the algorithms built in.
     pub fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-        let builder = builder.map_err(TlsError::NoTrust)?.dangerous();
-        let builder = builder.with_custom_certificate_verifier(Arc::new(self.clone()));
-        Ok(finish(builder.with_no_client_auth(), &[]))
+        trusting(self.clone(), &[]).map_err(TlsError::NoTrust)
     }
 
     /// The CA in PEM, after a handshake.
@@ -52,15 +50,9 @@ pub fn first_certificate(pem: &[u8]) -> Option<CertificateDer<'static>> {
     certificates(std::path::Path::new("memory"), pem).ok()?.into_iter().next()
 }
 
-impl ServerCertVerifier for PinnedCa {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+impl ServerTrust for PinnedCa {
+    fn check(&self, certificates: &ServerCertificates<'_>) -> Result<(), Error> {
+        let ServerCertificates { end_entity, intermediates, server_name, ocsp_response, now } = *certificates;
         let is_pinned = |ca: &&CertificateDer<'_>| Sha256::digest(ca)[..] == self.digest;
         let Some(ca) = intermediates.iter().find(is_pinned) else {
             return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
@@ -70,33 +62,8 @@ impl ServerCertVerifier for PinnedCa {
         roots.add(ca.clone())?;
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider()).build();
         let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
-        let verified =
-            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
         let _ = self.found.set(ca);
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        Ok(())
     }
 }

@@ -4,68 +4,32 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::verify_server_name;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
-};
+use rustls::{CertificateError, Error, OtherError};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::server_trust::{ServerCertificates, ServerTrust};
 
 /// The most characters of an issuer's name, because an untrusted server sends the name.
 const NAME: usize = 80;
 
 /// Leaves every decision to the verifier inside, and only adds the issuer's name to a refusal for an unknown issuer.
 #[derive(Debug)]
-pub(super) struct CapturingVerifier(pub(super) Arc<dyn ServerCertVerifier>);
+pub(super) struct WithIssuer(pub(super) Arc<dyn ServerCertVerifier>);
 
-impl ServerCertVerifier for CapturingVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+impl ServerTrust for WithIssuer {
+    fn check(&self, certificates: &ServerCertificates<'_>) -> Result<(), Error> {
+        let ServerCertificates { end_entity, intermediates, server_name, ocsp_response, now } = *certificates;
         let verdict = self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        verdict.map_err(|error| match error {
+        verdict.map(drop).map_err(|error| match error {
             Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
                 with_issuer(end_entity, server_name).unwrap_or(error)
             }
             error => error,
         })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        self.0.requires_raw_public_keys()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        self.0.root_hint_subjects()
     }
 }
 
