@@ -132,18 +132,20 @@ fn cleartext_answers() -> Vec<(&'static str, Vec<u8>)> {
 /// A27; nginx CVE-2026-1642, RFC 8446 §D.5, RFC 8996: an agent whose relay is https speaks TLS, or nothing: bytes in
 /// the clear are neither taken for an answer nor answered.
 pub(crate) async fn an_agent_sends_nothing_without_tls(on: On) {
-    let (listener, origin) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Recorder::start().await);
-    let url = format!("https://{DOMAIN}:{}/", listener.local_addr().unwrap().port());
-    let _agent =
-        AgentPlan::new(&url, NAME, Secret::new(TOKEN), on.transport, on.carrier).start(origin.handler());
+    let origin = Recorder::start().await;
     for (what, answer) in cleartext_answers() {
-        let (mut stream, _) = within("the agent's next try", listener.accept()).await.unwrap();
+        // A relay that never had TLS ends the agent, so each answer is for a new one.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{DOMAIN}:{}/", listener.local_addr().unwrap().port());
+        let _agent =
+            AgentPlan::new(&url, NAME, Secret::new(TOKEN), on.transport, on.carrier).start(origin.handler());
+        let (mut stream, _) = within("the agent's first try", listener.accept()).await.unwrap();
         let mut got = Vec::new();
         while got.len() < 200 {
             let read = within("a ClientHello", stream.read_buf(&mut got)).await.unwrap();
             assert!(read > 0, "{what}: no ClientHello");
         }
-        // It may have hung up on the one before, and comes again.
+        // The agent may have hung up already.
         let _ = stream.write_all(&answer).await;
         if answer.is_empty() {
             stream.shutdown().await.unwrap();
@@ -188,17 +190,19 @@ fn bad_certificates() -> (String, Vec<(&'static str, String, String)>) {
 /// A27: whoever cannot show the relay's certificate hears nothing of what an agent would say, on any rung, and is asked
 /// again by TLS.
 pub(crate) async fn an_agent_sends_nothing_to_an_untrusted_relay(on: On) {
-    let (listener, origin) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Recorder::start().await);
-    let url = format!("https://{DOMAIN}:{}/", listener.local_addr().unwrap().port());
+    let origin = Recorder::start().await;
     let (believed, bad) = bad_certificates();
-    let mut plan = AgentPlan::new(&url, NAME, Secret::new(TOKEN), on.transport, on.carrier);
-    plan.config.tls = ptth::internals::tls::client_config_from_pem(believed.as_bytes(), &[]).unwrap();
-    let _agent = plan.start(origin.handler());
     for (what, cert, key) in bad {
         let server =
             ptth::internals::tls::server_config_from_pem(cert.as_bytes(), key.as_bytes(), &[]).unwrap();
         for _ in 0..2 {
-            let (stream, _) = within("the agent's next try", listener.accept()).await.unwrap();
+            // A certificate that is not trusted ends the agent, so each try is of a new one.
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("https://{DOMAIN}:{}/", listener.local_addr().unwrap().port());
+            let mut plan = AgentPlan::new(&url, NAME, Secret::new(TOKEN), on.transport, on.carrier);
+            plan.config.tls = ptth::internals::tls::client_config_from_pem(believed.as_bytes(), &[]).unwrap();
+            let _agent = plan.start(origin.handler());
+            let (stream, _) = within("the agent's first try", listener.accept()).await.unwrap();
             let shaken =
                 within("the end of a handshake", TlsAcceptor::from(server.clone()).accept(stream)).await;
             // To the server of TLS 1.3 a handshake may look whole before it hears that it is not.

@@ -248,8 +248,6 @@ async fn endless(mut stream: TcpStream, first: &str, then: &str) {
 /// A27: an answer that is no 101 is no session, however it looks, and nothing behind it is a request.
 pub(crate) async fn only_a_101_opens_a_session(on: On) {
     let origin = Recorder::start().await;
-    let toy = Toy::start(on).await;
-    let _agent = agent(&toy, &origin);
     let upgrade = if on.transport == "ptth" { "ptth" } else { "PTTH/1.0" };
     let request = "GET /too-early HTTP/1.1\r\nHost: x\r\n\r\n";
     for answer in [
@@ -270,7 +268,10 @@ pub(crate) async fn only_a_101_opens_a_session(on: On) {
         request.to_owned(),
         "\0\0\0\x04\0\0\0\0\0".to_owned(),
     ] {
-        let (mut stream, _) = within("the agent's next try", toy.listener.accept()).await.unwrap();
+        // An answer that is not HTTP ends the agent, so each answer is for a new one.
+        let toy = Toy::start(on).await;
+        let _agent = agent(&toy, &origin);
+        let (mut stream, _) = within("the agent's first try", toy.listener.accept()).await.unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(within("an offer", stream.read_u8()).await.unwrap());
@@ -280,6 +281,8 @@ pub(crate) async fn only_a_101_opens_a_session(on: On) {
         let ended = within("the agent hanging up", stream.read_to_end(&mut rest)).await;
         assert!(ended.is_err() || rest.is_empty(), "{answer:?}: {:?}", String::from_utf8_lossy(&rest));
     }
+    let toy = Toy::start(on).await;
+    let _agent = agent(&toy, &origin);
     toy.honest().await;
     let targets: Vec<_> = origin.whole().iter().map(|r| r.target().to_owned()).collect();
     assert_eq!(targets, ["/honest"]);
