@@ -34,6 +34,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "ptth agent 3000 --relay https://relay.example.org --name shop --token-file shop.token",
             "ptth agent 5173 --relay https://relay.example.org --host-header rewrite",
             "ptth agent ./site --relay https://relay.example.org --visitor-basic users",
+            "ptth agent --config ptth.toml",
         ],
     ),
     (
@@ -55,7 +56,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("certs", &["ptth certs new --out certs"]),
     ("certs new", &["ptth certs new --out certs --host relay.test --host '*.relay.test'"]),
     ("config", &["ptth config check relay.toml"]),
-    ("config check", &["ptth config check relay.toml"]),
+    ("config check", &["ptth config check relay.toml", "ptth config check ptth.toml"]),
+    ("config schema", &["ptth config schema"]),
     ("man", &["ptth man --out man"]),
     ("completions", &["ptth completions bash"]),
 ];

@@ -81,7 +81,7 @@ pub enum Command {
     /// Make certificates for development
     #[command(subcommand)]
     Certs(certs::CertsCommand),
-    /// Check a configuration file without starting a relay
+    /// Check a configuration file without starting a relay or an agent
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Print the completion script of a shell
@@ -114,8 +114,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Option<Cli>, Fa
         print(examples::SHORT.as_bytes())?;
         return Ok(None);
     }
-    let parsed = definition.try_get_matches_from(&args).and_then(|matches| Cli::from_arg_matches(&matches));
-    let error = match parsed {
+    let matches = definition.try_get_matches_from(&args);
+    if let Some(matches) = matches.as_ref().ok().and_then(|matches| matches.subcommand_matches("agent")) {
+        agent::check_flags(matches)?;
+    }
+    let error = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => return Ok(Some(cli)),
         Err(error) => error,
     };

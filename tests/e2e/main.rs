@@ -31,6 +31,7 @@ mod refusals;
 mod relays;
 mod reload;
 mod restart;
+mod services;
 mod site;
 mod sockets;
 mod speed;

@@ -2,10 +2,13 @@
 
 mod approach;
 mod company;
+mod fleet;
 mod instance;
 mod origin;
+pub(super) mod reference;
 mod reload;
 mod report;
+pub(super) mod services;
 pub(super) mod suggested;
 mod token;
 mod visitors;
@@ -14,6 +17,9 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use clap::builder::PossibleValuesParser;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches};
+use tokio::sync::mpsc;
 
 use crate::agent::config::AgentConfig;
 use crate::agent::origin::{HostHeader, ServedOrigins};
@@ -24,10 +30,13 @@ use crate::net::{Cores, descriptors};
 use crate::session::Kind;
 
 use self::company::Company;
+use self::fleet::{Fleet, ServicesFile};
 use self::reload::Reload;
-use super::running::{self, Signalled, Signals};
+use self::report::Report;
+use self::services::Service;
+use super::access::Access;
 use super::text::{RelayUrl, parse};
-use super::{AccessArgs, Failure, kept};
+use super::{AccessArgs, Failure, kept, running};
 
 pub use self::approach::Approach;
 pub use self::instance::Lock;
@@ -37,9 +46,27 @@ pub use self::origin::{EditArgs, PathArgs, TlsArgs};
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// The target to serve: 3000, localhost:3000, http://…, https://…, h2c://… for HTTP/2 (gRPC),
-    /// unix:/run/app.sock, or a directory
-    #[arg(value_name = "TARGET")]
-    pub target: String,
+    /// unix:/run/app.sock, or a directory. With --config, the services to run [default: all of the file]
+    #[arg(value_name = "TARGET", required_unless_present = "config")]
+    pub targets: Vec<String>,
+    /// Run the services of this file (TOML), each with the flags below as its keys; a changed file is read again. The
+    /// file and flags about a service exclude each other
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The service.
+    #[command(flatten)]
+    pub service: ServiceArgs,
+    /// What is printed.
+    #[command(flatten)]
+    pub report: report::Args,
+    /// What is logged of each request.
+    #[command(flatten)]
+    pub access: AccessArgs,
+}
+
+/// The flags of one service. They are also the keys of a service in a file.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServiceArgs {
     /// The URL of a relay [default: that of ptth login]; can be given several times. The agent keeps a session to each relay. It retries a relay that
     /// refuses it, unless every relay refuses it
     #[arg(long, value_name = "URL", value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
@@ -87,12 +114,6 @@ pub struct Args {
     /// The rules for visitors; without rules, everybody may visit.
     #[command(flatten)]
     pub visitors: visitors::Args,
-    /// What is printed.
-    #[command(flatten)]
-    pub report: report::Args,
-    /// What is logged of each request.
-    #[command(flatten)]
-    pub access: AccessArgs,
 }
 
 /// An agent ready to be started.
@@ -105,17 +126,14 @@ pub struct PreparedAgent {
     reload: Reload,
     /// Keeps other processes from using the agent's identity until this process ends.
     pub lock: Option<Lock>,
-    /// The settings of the access log.
-    access: AccessArgs,
-    report: report::Args,
 }
 
 /// Makes an agent's configuration: reads the token and the CA, and locks the identity.
 ///
 /// # Errors
 /// [`Failure`]: code 2 for wrong usage, 1 for an operation that failed.
-pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
-    let origins = origin::serve(&args)?;
+pub fn prepare(target: &str, args: ServiceArgs) -> Result<PreparedAgent, Failure> {
+    let origins = origin::serve(target, &args)?;
     if args.subnames && args.name.is_empty() && args.host.is_empty() {
         return Err(Failure::usage("--subnames needs --name or --host"));
     }
@@ -152,69 +170,99 @@ pub fn prepare(args: Args) -> Result<PreparedAgent, Failure> {
         visitors: visitors.map(|rules| rules.to_string().into()),
         answer_timeout: args.answer_timeout_seconds.map(AnswerLimit::from_seconds),
     };
-    let report = args.report;
-    Ok(PreparedAgent { config, origins, reload, lock, access: args.access, report })
+    Ok(PreparedAgent { config, origins, reload, lock })
+}
+
+/// Refuses flags about a service beside a file of services.
+///
+/// # Errors
+/// [`Failure`] with code 2.
+pub(super) fn check_flags(matches: &ArgMatches) -> Result<(), Failure> {
+    if !matches.contains_id("config") {
+        return Ok(());
+    }
+    let is_given =
+        |flag: &Arg| matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let flag = services::flags().into_iter().find(is_given);
+    match flag.as_ref().and_then(Arg::get_long) {
+        Some(flag) => Err(Failure::usage(format!(
+            "--{flag} and --config exclude each other: write {flag} = … into the file"
+        ))),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    serve(prepare(args)?)
-}
-
-fn serve(prepared: PreparedAgent) -> Result<(), Failure> {
-    let PreparedAgent { config, origins, mut reload, lock: _lock, access, report } = prepared;
+    let Args { targets, config, service, report, access } = args;
+    let (services, file) = match config {
+        Some(path) => {
+            let file = ServicesFile { path, selected: targets };
+            (file.load()?, Some(file))
+        }
+        None => match <[String; 1]>::try_from(targets) {
+            Ok([target]) => (vec![Service::of_command_line(target, service)], None),
+            Err(_) => {
+                return Err(Failure::usage(
+                    "give one TARGET; several targets are services of a file (--config), or paths of one name (--path)",
+                ));
+            }
+        },
+    };
     let access = access.start()?;
     descriptors::raise();
     let cores = Cores::start(available_parallelism().map_or(1, usize::from));
     let cores = cores.map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
-    running::block_on(async {
-        let mut signals = Signals::listen()?;
-        let ServedOrigins { origins, handler } = origins;
-        let probes = futures_util::future::join_all(origins.iter().map(|(_, origin)| origin.probe())).await;
-        let handler = agent::recorded(handler, access.sink());
-        let mut serving = agent::start(&config, handler, cores).map_err(of_fatal)?;
-        let urls = loop {
-            tokio::select! {
-                biased;
-                signal = signals.next() => match signal {
-                    Signalled::Stop => return Ok(()),
-                    Signalled::Reload => {
-                        access.reopen();
-                        reload.run(serving.credentials());
-                    }
-                },
-                urls = serving.connected() => break urls.map_err(of_fatal)?,
-            }
-        };
-        let statuses = serving.status();
-        let mut relays = config.relays.iter().zip(&statuses).filter(|(_, status)| status.borrow().connected);
-        let relay = relays.next().or_else(|| config.relays.iter().zip(&statuses).next());
-        report.connected(&relay.map_or("a relay".into(), |(relay, _)| relay.to_string()), &urls)?;
-        for ((path, _), probe) in origins.iter().zip(probes) {
-            report.target(path, &probe)?;
+    running::block_on(Fleet::new(report, &access, cores).run(services, file))
+}
+
+/// Serves until the sender of `reloads` is dropped, or until the agent cannot go on. Each item of `reloads` lets the
+/// agent read its files again. Returns the number of connections that were cut.
+async fn serve(
+    prepared: PreparedAgent,
+    report: Report,
+    access: &Access,
+    cores: Cores,
+    mut reloads: mpsc::Receiver<()>,
+) -> Result<usize, Failure> {
+    let PreparedAgent { config, origins, mut reload, lock: _lock } = prepared;
+    let ServedOrigins { origins, handler } = origins;
+    let probes = futures_util::future::join_all(origins.iter().map(|(_, origin)| origin.probe())).await;
+    let handler = agent::recorded(handler, access.sink());
+    let mut serving = agent::start(&config, handler, cores).map_err(of_fatal)?;
+    let urls = loop {
+        tokio::select! {
+            biased;
+            requested = reloads.recv() => match requested {
+                None => return Ok(0),
+                Some(()) => reload.run(serving.credentials()),
+            },
+            urls = serving.connected() => break urls.map_err(of_fatal)?,
         }
-        warnings(&serving).iter().try_for_each(|warning| report.warning(warning))?;
-        let mut changes = report.changes(&config.relays, statuses);
-        let mut company = urls.first().and_then(|url| Company::join(url));
-        let mut tick = tokio::time::interval(company::CHECK);
-        loop {
-            tokio::select! {
-                biased;
-                signal = signals.next() => match signal {
-                    Signalled::Stop => break,
-                    Signalled::Reload => {
-                        access.reopen();
-                        reload.run(serving.credentials());
-                    }
-                },
-                ended = serving.ended() => break ended.map_err(of_fatal)?,
-                printed = changes.print_next() => printed?,
-                _ = tick.tick(), if company.is_some() => company.iter_mut().for_each(Company::log_newcomer),
-            }
+    };
+    let statuses = serving.status();
+    let mut relays = config.relays.iter().zip(&statuses).filter(|(_, status)| status.borrow().connected);
+    let relay = relays.next().or_else(|| config.relays.iter().zip(&statuses).next());
+    report.connected(&relay.map_or("a relay".into(), |(relay, _)| relay.to_string()), &urls)?;
+    for ((path, _), probe) in origins.iter().zip(probes) {
+        report.target(path, &probe)?;
+    }
+    warnings(&serving).iter().try_for_each(|warning| report.warning(warning))?;
+    let mut changes = report.changes(&config.relays, statuses);
+    let mut company = urls.first().and_then(|url| Company::join(url));
+    let mut tick = tokio::time::interval(company::CHECK);
+    loop {
+        tokio::select! {
+            biased;
+            requested = reloads.recv() => match requested {
+                None => break,
+                Some(()) => reload.run(serving.credentials()),
+            },
+            ended = serving.ended() => break ended.map_err(of_fatal)?,
+            printed = changes.print_next() => printed?,
+            _ = tick.tick(), if company.is_some() => company.iter_mut().for_each(Company::log_newcomer),
         }
-        tracing::info!("stopping: the relay is notified, and requests in flight finish");
-        signals.wait_for_stop(serving.stop(defaults::GRACE)).await;
-        Ok(())
-    })
+    }
+    Ok(serving.stop(defaults::GRACE).await)
 }
 
 /// The warnings that the relays have sent so far.
@@ -245,8 +293,9 @@ mod tests {
         args: Args,
     }
 
-    fn args(line: &[&str]) -> Args {
-        Line::try_parse_from([&["x"], line].concat()).unwrap().args
+    fn of_line(line: &[&str]) -> Result<PreparedAgent, Failure> {
+        let args = Line::try_parse_from([&["x"], line].concat()).unwrap().args;
+        prepare(&args.targets[0], args.service)
     }
 
     #[test]
@@ -254,7 +303,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [token, state] = ["token", "state"].map(|name| directory.path().join(name).display().to_string());
         std::fs::write(&token, "ptth_x_y\n").unwrap();
-        let prepared = prepare(args(&[
+        let prepared = of_line(&[
             "3000",
             "--relay=http://localhost:1,http://127.0.0.1:2",
             "--name=a",
@@ -265,7 +314,7 @@ mod tests {
             "--answer-timeout-seconds=300",
             &format!("--token-file={token}"),
             &format!("--state={state}"),
-        ]))
+        ])
         .unwrap();
         let config = &prepared.config;
         assert_eq!(config.relays, ["http://localhost:1/", "http://127.0.0.1:2/"]);
@@ -275,13 +324,13 @@ mod tests {
         assert_eq!((&*config.transport, config.exclusive, config.instance.boot), ("ptth10", true, 1));
         assert_eq!(config.answer_timeout, Some(AnswerLimit::from_seconds(300)));
         assert!(prepared.lock.is_some());
-        let failure = prepare(args(&["3000", "--relay=http://localhost:1", &format!("--state={state}")]));
+        let failure = of_line(&["3000", "--relay=http://localhost:1", &format!("--state={state}")]);
         assert_eq!(failure.err().unwrap().code, 1, "the identity is taken");
     }
 
     #[test]
     fn a_ca_file_is_read_even_for_plain_http_relays() {
         let line = ["3000", "--relay=http://localhost:1", "--ca=/nonexistent.pem"];
-        assert_eq!(prepare(args(&line)).err().unwrap().code, 2);
+        assert_eq!(of_line(&line).err().unwrap().code, 2);
     }
 }

@@ -132,8 +132,8 @@ impl PathArgs {
 }
 
 /// The targets of `ptth agent`. The flags apply to each of them.
-pub(super) fn serve(args: &super::Args) -> Result<ServedOrigins, Failure> {
-    let target = OriginTarget::parse(&args.target).map_err(Failure::usage)?;
+pub(super) fn serve(target: &str, args: &super::ServiceArgs) -> Result<ServedOrigins, Failure> {
+    let target = OriginTarget::parse(target).map_err(Failure::usage)?;
     let mut configs = vec![OriginConfig::new(target)];
     configs.extend(args.paths.targets()?);
     let targets: Vec<_> = configs.iter().map(|config| &config.target).collect();
