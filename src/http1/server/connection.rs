@@ -186,10 +186,9 @@ impl ServerConnection {
         }
     }
 
-    /// Whether the body was dropped, and more of it is left than is drained to keep the connection.
+    /// Whether more of the body is left than is drained to keep the connection.
     pub(super) fn is_rest_long(&self) -> bool {
-        let left = self.decoder.left();
-        self.body_dropped && left.is_some_and(|left| left > defaults::DRAIN_BYTES as u64)
+        self.decoder.left().is_some_and(|left| left > defaults::DRAIN_BYTES as u64)
     }
 
     /// Reads and discards the rest of an unwanted body. `discard` gets the number of bytes, and returns whether more may

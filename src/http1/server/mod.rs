@@ -319,7 +319,10 @@ impl<S: Service, F: Future<Output = ()>> Server<'_, S, F> {
             let mut connection = self.connection.lock();
             // Without a 100 the client may send or omit the body. The next bytes are ambiguous: the connection closes.
             let unread = std::mem::take(&mut connection.awaits_continue);
-            unread || connection.half_closed || connection.is_rest_long()
+            // The body of a refused request may be dropped a moment after the answer.
+            let refused = parts.status.is_client_error() || parts.status.is_server_error();
+            let unwanted = (connection.body_dropped || refused) && connection.is_rest_long();
+            unread || connection.half_closed || unwanted
         };
         let (announced, encoder) = announce(&parts, &body, &context);
         let keep_alive = context.keep_alive && !self.stopping && !closes && encoder != Some(Encoder::Close);

@@ -46,6 +46,28 @@ async fn a_client_that_sends_first_and_reads_afterwards_gets_the_answer() {
     }
 }
 
+/// A proxy drops the body of a refused upload a moment after the answer. The client must not send its next request on a
+/// connection that is about to be closed.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_before_a_long_rest_closes_although_the_body_is_not_dropped_yet() {
+    for (status, closes) in [(413, true), (500, true), (200, false)] {
+        let answers = |request: Request, _| {
+            tokio::spawn(async move {
+                tokio::time::sleep(SECOND).await;
+                drop(request);
+            });
+            async move { http::Response::builder().status(status).body(Body::full("no")).unwrap() }
+        };
+        let client = async |wire: &mut Wire| {
+            wire.send(&upload(300_000)).await;
+            let head = wire.until("\r\n\r\nno").await;
+            assert_eq!(head.contains("Connection: close\r\n"), closes, "{head}");
+            wire.0.shutdown().await.unwrap();
+        };
+        let _ = serving(CONFIG, answers, client).await;
+    }
+}
+
 /// Sends an early answer to a client that sends `bytes` each `pause` for as long as it can. Returns the time and the
 /// bytes until the connection is closed.
 async fn lingers(pause: Duration, bytes: usize) -> (Duration, u64) {
