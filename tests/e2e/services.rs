@@ -134,7 +134,7 @@ fn one_refused_service_ends_alone() {
 fn a_fault_in_the_file_is_one_line_with_its_place() {
     let site = Site::new();
     for (text, fault) in [
-        ("x = 1\n", ":1:1: there is no key x"),
+        ("x = 1\n[service.shop]\ntarget = 1\n", ":1:1: there is no key x"),
         ("[service]\nshop = 3000\n", ":2:1: write [service.shop]"),
         ("[service.shop]\nname = \"shop\"\n", ":1:10: the service shop has no target: write target = 3000"),
         ("[service.shop]\ntarget = true\n", ":2:10: target: write a text in quotes, or a number"),

@@ -220,11 +220,22 @@ fn words(flag: &Arg, value: &DeValue<'_>, base: &Path) -> Result<Vec<String>, &'
         DeValue::Array(_) => return Err("write one value"),
         one => vec![scalar(one)?],
     };
-    let word = |text: String| match flag.get_value_hint() {
-        ValueHint::AnyPath if text != "-" => format!("--{long}={}", base.join(text).display()),
-        _ => format!("--{long}={text}"),
-    };
-    Ok(texts.into_iter().map(word).collect())
+    Ok(texts.into_iter().map(|text| format!("--{long}={}", from_base(flag, text, base))).collect())
+}
+
+/// The value, with a relative path in it from the directory `base`.
+fn from_base(flag: &Arg, text: String, base: &Path) -> String {
+    let form = flag.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
+    match (flag.get_value_hint(), text.split_once('=')) {
+        (ValueHint::AnyPath, _) if text != "-" => base.join(text).display().to_string(),
+        (_, Some((prefix, target))) if form == "PREFIX=TARGET" && target.starts_with('.') => {
+            format!("{prefix}={}", base.join(target).display())
+        }
+        _ if form.ends_with("@FILE") && text.starts_with('@') => {
+            format!("@{}", base.join(&text[1..]).display())
+        }
+        _ => text,
+    }
 }
 
 /// Whether a flag can be given several times.
@@ -237,5 +248,28 @@ fn scalar(value: &DeValue<'_>) -> Result<String, &'static str> {
         DeValue::String(text) => Ok(text.to_string()),
         DeValue::Integer(number) => Ok(number.to_string()),
         _ => Err("write a text in quotes, or a number"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_start_from_the_directory_of_the_file() {
+        let flags = flags();
+        for (key, value, expected) in [
+            ("ca", "ca.pem", "/base/ca.pem"),
+            ("ca", "/etc/ca.pem", "/etc/ca.pem"),
+            ("token-file", "-", "-"),
+            ("path", "/docs=./site", "/docs=/base/./site"),
+            ("path", "/api=3001", "/api=3001"),
+            ("request-header", "@edits", "@/base/edits"),
+            ("request-header", "X-A: @b", "X-A: @b"),
+            ("name", "./shop", "./shop"),
+        ] {
+            let flag = flags.iter().find(|flag| flag.get_long() == Some(key)).unwrap();
+            assert_eq!(from_base(flag, value.to_owned(), Path::new("/base")), expected, "{key}");
+        }
     }
 }
