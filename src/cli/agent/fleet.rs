@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::report::{self, Report};
-use super::services::{self, Service};
+use super::services::{self, AgentService};
 use super::{prepare, serve};
 use crate::cli::Failure;
 use crate::cli::access::Access;
@@ -36,7 +36,7 @@ impl ServicesFile {
     ///
     /// # Errors
     /// [`Failure`] with code 2.
-    pub(super) fn load(&self) -> Result<Vec<Service>, Failure> {
+    pub(super) fn load(&self) -> Result<Vec<AgentService>, Failure> {
         let mut all = services::load(&self.path)?;
         let has = |name: &String| all.iter().any(|service| service.name.as_ref() == Some(name));
         if let Some(missing) = self.selected.iter().find(|name| !has(name)) {
@@ -48,20 +48,20 @@ impl ServicesFile {
             )));
         }
         let is_selected =
-            |service: &Service| service.name.as_ref().is_some_and(|name| self.selected.contains(name));
+            |service: &AgentService| service.name.as_ref().is_some_and(|name| self.selected.contains(name));
         all.retain(|service| self.selected.is_empty() || is_selected(service));
         Ok(all)
     }
 }
 
 /// Notices that the file has changed.
-struct FileWatch {
+struct ServicesWatch {
     file: ServicesFile,
     contents: Option<Vec<u8>>,
     tick: Interval,
 }
 
-impl FileWatch {
+impl ServicesWatch {
     fn new(file: ServicesFile) -> Self {
         let contents = files::read(&file.path).ok();
         let mut tick = tokio::time::interval_at(Instant::now() + CHECK, CHECK);
@@ -91,7 +91,7 @@ struct ServiceEnd {
 }
 
 struct RunningService {
-    service: Service,
+    service: AgentService,
     /// Tells this service from an earlier one of the same name, which may still be stopping.
     generation: u64,
     /// Requests to read files again. Dropping the sender stops the service.
@@ -105,7 +105,7 @@ pub(super) struct Fleet<'a> {
     cores: Cores,
     running: BTreeMap<Option<String>, RunningService>,
     /// Services that start when their predecessors, which use the same identity, have ended.
-    waiting: BTreeMap<Option<String>, Service>,
+    waiting: BTreeMap<Option<String>, AgentService>,
     ends: FuturesUnordered<LocalBoxFuture<'a, ServiceEnd>>,
     generations: u64,
 }
@@ -129,14 +129,14 @@ impl<'a> Fleet<'a> {
     /// [`Failure`] of the last service, or of any service that cannot be started at first.
     pub(super) async fn run(
         mut self,
-        services: Vec<Service>,
+        services: Vec<AgentService>,
         file: Option<ServicesFile>,
     ) -> Result<(), Failure> {
         let mut signals = Signals::listen()?;
         for service in services {
             self.start(service)?;
         }
-        let mut watch = file.map(FileWatch::new);
+        let mut watch = file.map(ServicesWatch::new);
         loop {
             let changed = async {
                 match &mut watch {
@@ -168,7 +168,7 @@ impl<'a> Fleet<'a> {
         Ok(())
     }
 
-    fn start(&mut self, service: Service) -> Result<(), Failure> {
+    fn start(&mut self, service: AgentService) -> Result<(), Failure> {
         let name = service.name.clone();
         let prepared = prepare(&service.target, service.args.clone()).map_err(|failure| match &name {
             Some(name) => Failure { message: format!("service {name}: {failure}"), ..failure },
@@ -226,7 +226,7 @@ impl<'a> Fleet<'a> {
     }
 
     /// The old service finishes its requests in flight while the new one serves, unless both use one identity.
-    fn replace(&mut self, service: Service) {
+    fn replace(&mut self, service: AgentService) {
         let name = service.name.clone();
         match service.args.state.is_some() {
             true => {
@@ -242,7 +242,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    fn start_or_log(&mut self, service: Service) -> bool {
+    fn start_or_log(&mut self, service: AgentService) -> bool {
         let started = self.start(service);
         if let Err(failure) = &started {
             tracing::error!("{failure}");

@@ -33,7 +33,7 @@ use self::company::Company;
 use self::fleet::{Fleet, ServicesFile};
 use self::reload::Reload;
 use self::report::Report;
-use self::services::Service;
+use self::services::AgentService;
 use super::access::Access;
 use super::text::{RelayUrl, parse};
 use super::{AccessArgs, Failure, kept, running};
@@ -200,7 +200,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             (file.load()?, Some(file))
         }
         None => match <[String; 1]>::try_from(targets) {
-            Ok([target]) => (vec![Service::of_command_line(target, service)], None),
+            Ok([target]) => (vec![AgentService::of_command_line(target, service)], None),
             Err(_) => {
                 return Err(Failure::usage(
                     "give one TARGET; several targets are services of a file (--config), or paths of one name (--path)",

@@ -20,7 +20,7 @@ const SIMILAR: f64 = 0.75;
 
 /// One service of an agent.
 #[derive(Debug, Clone)]
-pub(in crate::cli) struct Service {
+pub(in crate::cli) struct AgentService {
     /// The name in the file; `None` for the service of a command line.
     pub(in crate::cli) name: Option<String>,
     pub(in crate::cli) target: String,
@@ -29,7 +29,7 @@ pub(in crate::cli) struct Service {
     words: Vec<String>,
 }
 
-impl Service {
+impl AgentService {
     /// The service of a command line.
     pub(super) fn of_command_line(target: String, args: ServiceArgs) -> Self {
         Self { name: None, target, args, words: Vec::new() }
@@ -82,7 +82,7 @@ pub(in crate::cli) fn is_of_agent(path: &Path) -> bool {
 ///
 /// # Errors
 /// [`Failure`] with code 2, and file, line, column and fault.
-pub(in crate::cli) fn load(path: &Path) -> Result<Vec<Service>, Failure> {
+pub(in crate::cli) fn load(path: &Path) -> Result<Vec<AgentService>, Failure> {
     let config = ConfigText::read(path)?;
     let document =
         DeTable::parse(&config.text).map_err(|error| config.malformed(&error, "ptth agent --help"))?;
@@ -125,7 +125,12 @@ struct ServiceReader<'a> {
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
 impl ServiceReader<'_> {
-    fn service(&self, name: &Key<'_>, keys: &DeTable<'_>, shared: &[Setting]) -> Result<Service, Failure> {
+    fn service(
+        &self,
+        name: &Key<'_>,
+        keys: &DeTable<'_>,
+        shared: &[Setting],
+    ) -> Result<AgentService, Failure> {
         let (at, name) = (name.span().start, name.get_ref().to_string());
         let (mut own, mut target) = (Vec::new(), None);
         for (key, value) in keys {
@@ -146,7 +151,7 @@ impl ServiceReader<'_> {
         let parsed =
             command.try_get_matches_from(&words).and_then(|matches| ServiceArgs::from_arg_matches(&matches));
         let args = parsed.map_err(|error| self.wrong_value(&name, at, &settings, &error))?;
-        Ok(Service { name: Some(name), target, args, words })
+        Ok(AgentService { name: Some(name), target, args, words })
     }
 
     /// An error of clap, at the key that it is about.
@@ -160,7 +165,12 @@ impl ServiceReader<'_> {
     }
 
     /// Two services with one name would share its requests.
-    fn check_names(&self, at: &Key<'_>, service: &Service, before: &[Service]) -> Result<(), Failure> {
+    fn check_names(
+        &self,
+        at: &Key<'_>,
+        service: &AgentService,
+        before: &[AgentService],
+    ) -> Result<(), Failure> {
         for name in &service.args.name {
             let Some(other) = before.iter().find(|other| other.args.name.contains(name)) else { continue };
             let other = other.name.as_deref().unwrap_or_default();

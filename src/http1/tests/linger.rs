@@ -12,9 +12,9 @@ use super::server::{Answering, serving};
 use super::{CONFIG, Wire};
 use crate::defaults;
 use crate::message::{Body, Request, Response, interim};
-use crate::net::Io;
 use crate::net::flag::Flag;
 use crate::net::linger::LingerPlace;
+use crate::net::{Io, Scope};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -50,9 +50,10 @@ async fn a_client_that_sends_first_and_reads_afterwards_gets_the_answer() {
 /// connection that is about to be closed.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_before_a_long_rest_closes_although_the_body_is_not_dropped_yet() {
+    let scope = Scope::new();
     for (status, closes) in [(413, true), (500, true), (200, false)] {
         let answers = |request: Request, _| {
-            tokio::spawn(async move {
+            scope.spawn(async move {
                 tokio::time::sleep(SECOND).await;
                 drop(request);
             });
