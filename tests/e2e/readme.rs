@@ -19,7 +19,7 @@ fn block(heading: &str) -> String {
 fn the_readme_block_for_one_machine_works_when_pasted() {
     let home = tempfile::tempdir().unwrap();
     let program = Path::new(ptth().get_program()).parent().unwrap().to_owned();
-    let script = format!("ip link set lo up\nset -e\n{}", block("### The same on one machine, without DNS"));
+    let script = format!("ip link set lo up\nset -e\n{}", block("### One machine, without DNS"));
     let mut shell = Command::new("unshare");
     shell.args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", &script]);
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
