@@ -9,7 +9,7 @@ use crate::world::{Before, On, Speaks};
 /// nginx connects from here to a relay at 127.0.0.1.
 const NGINX: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// Every request is answered 401, whoever has logged in before on a connection of nginx or of the agent.
+/// Every request is answered 401, also behind a login on the same connection of nginx or of the agent.
 pub(crate) async fn a_connection_login_fails_behind_a_proxy(on: On) {
     let mut world = LoginWorld::trusting(on, NGINX).await;
     let nginx = Nginx::start(world.front.proxies, Before::Nobody, Speaks::Http1);

@@ -92,7 +92,7 @@ struct ServiceEnd {
 
 struct RunningService {
     service: AgentService,
-    /// Tells this service from an earlier one of the same name, which may still be stopping.
+    /// Distinguishes this service from an earlier service of the same name, which may still be stopping.
     generation: u64,
     /// Requests to read files again. Dropping the sender stops the service.
     reloads: mpsc::Sender<()>,
@@ -217,10 +217,13 @@ impl<'a> Fleet<'a> {
                     tracing::info!(service = service.name, "the service has changed: starting it again");
                     self.replace(service);
                 }
-                None => {
-                    tracing::info!(service = service.name, "the service is new: starting");
-                    self.start_or_log(service);
-                }
+                None => match self.waiting.get_mut(&service.name) {
+                    Some(waiting) => *waiting = service,
+                    None => {
+                        tracing::info!(service = service.name, "the service does not run: starting");
+                        self.start_or_log(service);
+                    }
+                },
             }
         }
     }

@@ -67,8 +67,8 @@ pub struct Args {
 /// The flags of one service. They are also the keys of a service in a file.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ServiceArgs {
-    /// The URL of a relay [default: that of ptth login]; can be given several times. The agent keeps a session to each relay. It retries a relay that
-    /// refuses it, unless every relay refuses it
+    /// The URL of a relay [default: that of ptth login]; can be given several times. The agent keeps a session to each
+    /// relay. It retries a relay that refuses it, unless every relay refuses it
     #[arg(long, value_name = "URL", value_parser = parse::<RelayUrl>, env = "PTTH_RELAY", hide_env_values = true, value_delimiter = ',')]
     pub relay: Vec<RelayUrl>,
     /// A name to request below the relay's domain; without --name and --host, the only name of the token, or a random
@@ -262,6 +262,8 @@ async fn serve(
             _ = tick.tick(), if company.is_some() => company.iter_mut().for_each(Company::log_newcomer),
         }
     }
+    // A changed service serves the same URL from now on, and is no other agent.
+    drop(company);
     Ok(serving.stop(defaults::GRACE).await)
 }
 

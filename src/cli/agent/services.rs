@@ -13,7 +13,7 @@ use crate::cli::file::ConfigText;
 
 /// The table that holds the services.
 pub(in crate::cli) const TABLE: &str = "service";
-/// The key of a service for what is no flag on the command line.
+/// The key of a service for its target, which has no flag on the command line.
 pub(in crate::cli) const TARGET: &str = "target";
 /// A known key is suggested for an unknown key that is at least as similar (Jaro-Winkler, from 0 to 1).
 const SIMILAR: f64 = 0.75;
@@ -146,7 +146,7 @@ impl ServiceReader<'_> {
         let settings: Vec<_> = own.iter().chain(shared.iter().filter(|shared| !is_own(shared))).collect();
         let words: Vec<String> = settings.iter().flat_map(|setting| setting.words.clone()).collect();
         let command = ServiceArgs::augment_args(Command::new(TABLE).no_binary_name(true));
-        // One name for all services would be no name of any.
+        // PTTH_NAME would give every service the same name.
         let command = command.mut_arg("name", |name| name.env(None));
         let parsed =
             command.try_get_matches_from(&words).and_then(|matches| ServiceArgs::from_arg_matches(&matches));
